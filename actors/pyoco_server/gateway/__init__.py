@@ -1,0 +1,1 @@
+"""The gateway side of the tree, one module an actor."""

@@ -1,0 +1,1 @@
+"""The bridge to NATS JetStream: the only place that knows nats and asyncio."""

@@ -1,0 +1,92 @@
+"""The base class of actors: one mailbox, one task, one message at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Generic, TypeVar, TypeVarTuple, Unpack
+
+from .errors import KernelError
+from .messages import A, Reply, Request
+
+if TYPE_CHECKING:
+    from .cell import Cell
+    from .ref import ActorRef
+
+M = TypeVar("M")
+Ts = TypeVarTuple("Ts")
+
+
+class Actor(Generic[M]):
+    """Subclass it with ``handle`` and, where needed, ``on_start`` and ``on_stop``.
+
+    ``M`` is the union of the messages that the actor takes. State lives in attributes and is touched
+    only by ``on_start``, ``handle`` and ``on_stop``, which never run at the same time. What has to wait
+    (a watch, a process's output) runs in a task of its own (`spawn`) and tells the actor.
+
+    Use a plain function or class instead where there is no state to guard and no failure to contain.
+    """
+
+    _cell: Cell | None = None
+
+    async def on_start(self) -> None:
+        """Acquire what the actor needs. It takes messages after this returned.
+
+        An exception, or taking longer than the spec's ``start_within``, is a crash at start.
+        """
+
+    async def handle(self, message: M) -> None:
+        """Handle one message.
+
+        A `Refusal` raised here goes to the asker and the actor lives on; any other exception crashes
+        it. Cancelled here means that the tree stops: the message in hand is lost, so what must not be
+        lost is confirmed to its source only after it was done.
+        """
+        raise NotImplementedError
+
+    async def on_stop(self) -> None:
+        """Release what was acquired; runs after the actor's tasks have ended, however they ended.
+
+        Shielded from cancellation and limited to the spec's ``cleanup_seconds``. It also runs when
+        ``on_start`` failed half-way.
+        """
+
+    @property
+    def me(self) -> ActorRef[M]:
+        """The actor's own reference, for its tasks and for handing out."""
+        return self._running_cell.ref
+
+    @property
+    def path(self) -> str:
+        """Where the actor stands in the tree."""
+        return self._running_cell.ref.path
+
+    def spawn(
+        self,
+        task: Callable[[Unpack[Ts]], Awaitable[object]],
+        *args: *Ts,
+        name: str | None = None,
+    ) -> None:
+        """Run a task beside the mailbox. It is cancelled with the actor; if it raises, the actor crashes."""
+        self._running_cell.spawn(task, *args, name=name)
+
+    def reply_to(self, request: Request[A]) -> Reply[A]:
+        """Take the reply of the request in hand, to answer now or later.
+
+        Raises:
+            KernelError: ``request`` is not the message that is being handled.
+        """
+        return self._running_cell.take_reply(request)
+
+    def monitor(self, other: ActorRef[object]) -> None:
+        """Receive a `Down` message each time an incarnation of ``other`` ends."""
+        self._running_cell.monitor(other)
+
+    def stop(self) -> None:
+        """End this actor normally after the message in hand (a permanent child is then restarted)."""
+        self._running_cell.stop_after_current()
+
+    @property
+    def _running_cell(self) -> Cell:
+        if self._cell is None:
+            raise KernelError(f"{type(self).__name__} is used outside of an actor tree")
+        return self._cell

@@ -1,0 +1,182 @@
+"""One incarnation of an actor: its nursery, its message loop, its orderly end."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
+
+import structlog
+import trio
+
+from .errors import ActorDown, KernelError, NotAnswered, Refusal
+from .messages import A, Envelope, Reply, Request
+from .record import Record, describe_error
+from .ref import ActorRef, current_path
+from .tap import TapKind
+from .tree import State
+
+if TYPE_CHECKING:
+    from .actor import Actor
+    from .spec import ChildSpec
+    from .switchboard import Switchboard
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+log = structlog.get_logger(__name__)
+
+
+class Cell:
+    """Runs one incarnation. The supervisor calls `run`, and `stop` to end it."""
+
+    def __init__(self, spec: ChildSpec[Any], record: Record, switchboard: Switchboard) -> None:
+        self._spec = spec
+        self._record = record
+        self._switchboard = switchboard
+        self._scope = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
+        self._current: Envelope | None = None
+        # Replies taken and not yet given: failed when the actor ends, so that no asker waits in vain.
+        self._open_replies: set[Reply[Any]] = set()
+
+    @property
+    def ref(self) -> ActorRef[Any]:
+        """The actor's reference."""
+        return self._spec.ref
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Run the actor to its end; raise what crashed it. Cancelled by its own scope, it returns."""
+        actor = self._spec.start()
+        actor._cell = self
+        self._record.kind = type(actor).__name__
+        self._record.state = State.STARTING
+        mailbox = self._spec.mailbox
+        mailbox.open()
+        current_path.set(self.ref.path)
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    await actor.on_start()
+                    self._record.ready_at = trio.current_time()
+                    self._record.state = State.IDLE
+                    ready()
+                    self.ref._owned_by(trio.lowlevel.current_task())
+                    await self._handle_all(actor)
+                    nursery.cancel_scope.cancel()
+        finally:
+            self.ref._owned_by(None)
+            self._record.state = State.STOPPING
+            self._fail_open_replies()
+            await self._clean_up(actor)
+
+    async def _handle_all(self, actor: Actor[Any]) -> None:
+        while (envelope := await self._spec.mailbox.get()) is not None:
+            self._current = envelope
+            self._record.state = State.BUSY
+            began = trio.current_time()
+            try:
+                await actor.handle(envelope.message)
+            except Refusal as refusal:
+                self._refused(envelope, refusal)
+            except Exception as error:
+                self._switchboard.observe(TapKind.CRASHED, self._record, envelope, error)
+                if envelope.reply is not None:
+                    envelope.reply.fail(
+                        ActorDown(f"{self.ref.path} crashed: {describe_error(error)}")
+                    )
+                raise
+            else:
+                self._answered(envelope)
+            finally:
+                if envelope.reply is not None and not envelope.reply_taken:  # cancelled in hand
+                    envelope.reply.fail(ActorDown(f"{self.ref.path} ended before it answered"))
+                self._record.handled(trio.current_time() - began)
+                self._current = None
+            self._record.state = State.IDLE
+
+    def _answered(self, envelope: Envelope) -> None:
+        if envelope.reply is not None and not envelope.reply_taken:
+            name = type(envelope.message).__name__
+            envelope.reply.fail(NotAnswered(f"{self.ref.path} handled {name} without an answer"))
+        self._switchboard.observe(TapKind.HANDLED, self._record, envelope)
+
+    def _refused(self, envelope: Envelope, refusal: Refusal) -> None:
+        self._record.refusals += 1
+        self._switchboard.observe(TapKind.REFUSED, self._record, envelope, refusal)
+        if envelope.reply is not None:
+            envelope.reply.fail(refusal)
+        else:
+            name = type(envelope.message).__name__
+            log.warning(
+                "told message refused", actor=self.ref.path, message=name, reason=str(refusal)
+            )
+
+    async def _clean_up(self, actor: Actor[Any]) -> None:
+        seconds = self._spec.cleanup_seconds
+        with trio.CancelScope(deadline=trio.current_time() + seconds, shield=True) as scope:
+            await actor.on_stop()
+        if scope.cancelled_caught:
+            log.error("clean-up cut off", actor=self.ref.path, limit_seconds=seconds)
+
+    def _fail_open_replies(self) -> None:
+        for reply in tuple(self._open_replies):
+            reply.fail(ActorDown(f"{self.ref.path} ended before it answered"))
+
+    async def stop(self, ended: trio.Event, *, drain: bool) -> None:
+        """End the actor and wait for it.
+
+        Args:
+            ended: Set by the supervisor once `run` is over.
+            drain: Handle what is queued first (the tree stops); otherwise finish the message in hand
+                and leave the queue to the next incarnation.
+        """
+        self._record.state = State.STOPPING
+        if drain:
+            self._spec.mailbox.drain()
+        else:
+            self._spec.mailbox.halt()
+        with trio.move_on_after(self._spec.shutdown_seconds):
+            await ended.wait()
+            return
+        self._scope.cancel()
+        await ended.wait()
+
+    def cancel(self) -> None:
+        """Cancel the actor without waiting for its mailbox."""
+        self._scope.cancel()
+
+    # What the Actor base class hands on.
+
+    def spawn(
+        self,
+        task: Callable[[Unpack[Ts]], Awaitable[object]],
+        *args: *Ts,
+        name: str | None = None,
+    ) -> None:
+        """See `Actor.spawn`."""
+        if self._nursery is None:
+            raise KernelError(f"{self.ref.path} cannot spawn a task before it starts")
+        self._nursery.start_soon(task, *args, name=name)
+
+    def take_reply(self, request: Request[A]) -> Reply[A]:
+        """See `Actor.reply_to`."""
+        envelope = self._current
+        if envelope is None or envelope.message is not request:
+            raise KernelError(f"{self.ref.path} does not handle {type(request).__name__} right now")
+        envelope.reply_taken = True
+        if envelope.reply is None:  # told, not asked: the answer goes nowhere
+            return Reply()
+        reply: Reply[Any] = envelope.reply
+        if not reply.settled:
+            self._open_replies.add(reply)
+            reply._on_settled = self._open_replies.discard
+        return reply
+
+    def monitor(self, other: ActorRef[object]) -> None:
+        """See `Actor.monitor`."""
+        self._switchboard.monitor(other.path, self._spec.mailbox)
+
+    def stop_after_current(self) -> None:
+        """See `Actor.stop`."""
+        self._spec.mailbox.halt()

@@ -1,0 +1,1 @@
+"""What is on the wire: pure data and pure rules."""

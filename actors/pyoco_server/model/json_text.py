@@ -1,0 +1,150 @@
+"""JSON on the wire: strict when written, lenient when read."""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+"""A value that JSON can carry."""
+
+MAX_DEPTH: Final = 64
+"""How deep :func:`json_safe` follows a value before it settles for a shortened repr."""
+
+MAX_VALUES: Final = 200_000
+"""How many values :func:`json_safe` visits before it settles for shortened reprs."""
+
+MAX_REPR_CHARACTERS: Final = 10_000
+"""How much of a repr is kept."""
+
+# Shortened while it is made: the full repr of a structure that shares its parts may be
+# exponentially larger than the structure.
+_SHORT_REPR: Final = reprlib.Repr(
+    maxlevel=3, maxdict=10, maxlist=10, maxtuple=10, maxset=10, maxstring=200, maxother=200
+)
+
+
+def encode_json(value: object) -> bytes:
+    """Return ``value`` (JSON types and msgspec structs) as compact, strict JSON in UTF-8.
+
+    Whatever JSON cannot carry is written as :func:`json_safe` gives it, except that a NaN or an
+    infinity becomes ``null``, unless the producer of the value made it safe before.
+    """
+    try:
+        return msgspec.json.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return msgspec.json.encode(json_safe(msgspec.to_builtins(value, enc_hook=lambda x: x)))
+
+
+def decode_json(raw: bytes) -> Any:
+    """Return what the JSON text ``raw`` stands for.
+
+    Takes the extensions that Python's own ``json`` writes and pyoco-server 0.5.1 therefore has
+    on the wire: ``NaN`` and ``Infinity`` become their Python repr (``"nan"``, ``"inf"``), and a
+    lone surrogate becomes its escape.
+
+    Raises:
+        ValueError: The text is not JSON; the error's text says why.
+    """
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        pass
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    try:
+        return json_safe(json.loads(raw))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def json_safe(value: object, *, max_depth: int = MAX_DEPTH) -> JSON:
+    """Return ``value`` as JSON can carry it; never raises, never runs for ever.
+
+    Numbers, text, booleans, ``None``, lists, tuples and mappings stay what they are, in their
+    plain types; text loses lone surrogates to their escapes; a key that is no text becomes one,
+    as ``json.dumps`` has it, or else its repr. Everything else (NaN, infinities, bytes, sets,
+    datetimes, any object) becomes its repr, of at most :data:`MAX_REPR_CHARACTERS` characters.
+    What lies deeper than ``max_depth``, in itself or beyond :data:`MAX_VALUES` values becomes a
+    shortened repr.
+    """
+    return _Safe(max_depth).convert(value, 0)
+
+
+class _Safe:
+    """One conversion: how far it may still go, and the containers that it is inside of."""
+
+    def __init__(self, max_depth: int) -> None:
+        self._max_depth = max_depth
+        self._values_left = MAX_VALUES
+        self._inside: set[int] = set()
+
+    def convert(self, value: object, depth: int) -> JSON:
+        self._values_left -= 1
+        # The plain types' own methods: a subclass may have overridden the usual ones.
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return _well_formed(str.__str__(value))
+        if isinstance(value, int):
+            return _whole_number(int.__int__(value))
+        if isinstance(value, float):
+            number = float.__float__(value)
+            return number if math.isfinite(number) else float.__repr__(number)
+        if isinstance(value, list | tuple | Mapping):
+            return self._container(value, depth)
+        return safe_repr(value)
+
+    def _container(
+        self, value: list[Any] | tuple[Any, ...] | Mapping[Any, Any], depth: int
+    ) -> JSON:
+        if depth >= self._max_depth or self._values_left < 0 or id(value) in self._inside:
+            return safe_repr(value, short=True)
+        self._inside.add(id(value))
+        try:
+            if isinstance(value, Mapping):
+                return {_key(key): self.convert(item, depth + 1) for key, item in value.items()}
+            return [self.convert(item, depth + 1) for item in value]
+        except Exception:  # noqa: BLE001 - a foreign mapping may raise anything
+            return safe_repr(value)
+        finally:
+            self._inside.discard(id(value))
+
+
+def safe_repr(value: object, *, short: bool = False) -> str:
+    """Return ``repr(value)``, cut to a sane length, whatever the object's own code does."""
+    try:
+        text = _SHORT_REPR.repr(value) if short else repr(value)
+    except Exception as error:  # noqa: BLE001 - a foreign __repr__ may raise anything
+        return f"<{type(value).__name__} object; its repr raised {type(error).__name__}>"
+    if len(text) > MAX_REPR_CHARACTERS:
+        text = f"{text[:MAX_REPR_CHARACTERS]}… ({len(text)} characters)"
+    return _well_formed(text)
+
+
+def _well_formed(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _whole_number(number: int) -> JSON:
+    try:
+        int.__repr__(number)
+    except ValueError:
+        # Python refuses to write more than sys.get_int_max_str_digits() digits.
+        return f"<integer of {number.bit_length()} bits>"
+    return number
+
+
+def _key(key: object) -> str:
+    match key:
+        case str():
+            return _well_formed(str.__str__(key))
+        case None | bool():
+            return {None: "null", True: "true", False: "false"}[key]
+        case _:
+            return safe_repr(key)

@@ -1,0 +1,1 @@
+"""The HTTP gateway: routes by resource over the actors of the backend."""
