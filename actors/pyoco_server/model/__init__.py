@@ -1,1 +1,1 @@
-"""What is on the wire: pure data and pure rules."""
+"""What is on the wire: pure data, and the pure rules of it. No input or output happens here."""

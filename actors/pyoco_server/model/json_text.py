@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 """A value that JSON can carry."""
 
 MAX_DEPTH: Final = 64
@@ -24,21 +24,19 @@ MAX_REPR_CHARACTERS: Final = 10_000
 
 # Shortened while it is made: the full repr of a structure that shares its parts may be
 # exponentially larger than the structure.
-_SHORT_REPR: Final = reprlib.Repr(
-    maxlevel=3, maxdict=10, maxlist=10, maxtuple=10, maxset=10, maxstring=200, maxother=200
-)
+_SHORT_REPR: Final = reprlib.Repr()
 
 
 def encode_json(value: object) -> bytes:
     """Return ``value`` (JSON types and msgspec structs) as compact, strict JSON in UTF-8.
 
-    Whatever JSON cannot carry is written as :func:`json_safe` gives it, except that a NaN or an
-    infinity becomes ``null``, unless the producer of the value made it safe before.
+    Values of a foreign origin go through :func:`json_safe` where they come in; here a NaN would
+    become ``null``. A value that cannot be written at all is made safe as a last resort.
     """
     try:
         return msgspec.json.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError):
-        return msgspec.json.encode(json_safe(msgspec.to_builtins(value, enc_hook=lambda x: x)))
+        return msgspec.json.encode(json_safe(value))
 
 
 def decode_json(raw: bytes) -> Any:
@@ -96,6 +94,8 @@ class _Safe:
         if isinstance(value, float):
             number = float.__float__(value)
             return number if math.isfinite(number) else float.__repr__(number)
+        if isinstance(value, msgspec.Struct):
+            value = msgspec.structs.asdict(value)
         if isinstance(value, list | tuple | Mapping):
             return self._container(value, depth)
         return safe_repr(value)
@@ -141,10 +141,8 @@ def _whole_number(number: int) -> JSON:
 
 
 def _key(key: object) -> str:
-    match key:
-        case str():
-            return _well_formed(str.__str__(key))
-        case None | bool():
-            return {None: "null", True: "true", False: "false"}[key]
-        case _:
-            return safe_repr(key)
+    if isinstance(key, str):
+        return _well_formed(str.__str__(key))
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    return "null" if key is None else safe_repr(key)

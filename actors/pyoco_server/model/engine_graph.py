@@ -1,0 +1,233 @@
+"""The engine's graph language: ``switch``, ``repeat``, ``foreach``, ``until``, ``pipe``.
+
+It is parsed and checked by the engine itself (pyoco.dsl), within limits that are held before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Final
+
+import msgspec
+from pyoco.core.models import Task
+from pyoco.dsl.expressions import ExpressionSyntaxError
+from pyoco.dsl.graph import (
+    GraphReferenceError,
+    GraphSyntaxError,
+    GraphValidationError,
+    build_flow_from_graph,
+    parse_graph,
+    resolve_pipe_refs,
+    validate_graph_terms,
+)
+from pyoco.dsl.graph_terms import (
+    ForEachTerm,
+    Pipeline,
+    PipeRefTerm,
+    RepeatTerm,
+    SwitchTerm,
+    TaskTerm,
+    Term,
+    UntilTerm,
+)
+
+from pyoco_server.model.errors import FlowFileError
+from pyoco_server.model.operator_graph import MAX_NESTING, MAX_TEXT_CHARACTERS, PATH, graph_error
+
+MAX_PIPES: Final = 100
+MAX_EXPANDED_CHARACTERS: Final = 1_048_576
+"""How much text the engine may read once every pipe stands where it is referred to."""
+
+_POSITION: Final = re.compile(r" ?at position (\d+)")
+_FORM: Final = re.compile(r"[{}:]|\b(?:switch|repeat|foreach|until|pipe)\s*\(")
+_COMMENT: Final = re.compile(r"#[^\n]*")
+
+
+class EngineGraph(msgspec.Struct, frozen=True, kw_only=True, tag_field="form", tag="engine"):
+    """A graph for the engine to build, which it has taken once already."""
+
+    text: str
+    pipes: dict[str, str] = msgspec.field(default_factory=dict)
+    nodes: tuple[str, ...]
+    """The names under which tasks run, in the order of the text, pipes included."""
+    unlisted: tuple[str, ...] = ()
+    """Tasks of the graph that the file does not configure: the worker has to know them."""
+
+    def pipeline(self) -> Pipeline:
+        """Return the engine's terms, with every pipe in its place."""
+        return resolve_pipe_refs(parse_graph(self.text), self.pipes)
+
+
+def is_engine_form(text: str) -> bool:
+    """Whether a graph is in the engine's language; else it is in the operator form."""
+    return _FORM.search(_COMMENT.sub("", text)) is not None
+
+
+def parse_engine_graph(
+    text: str, task_names: Collection[str] = (), pipes: Mapping[str, str] | None = None
+) -> EngineGraph:
+    """Read a graph in the engine's language.
+
+    Args:
+        text: The graph.
+        task_names: The tasks that the file configures.
+        pipes: Named parts of graphs, for ``pipe(name)``.
+
+    Raises:
+        FlowFileError: The engine refuses it, or it goes beyond a limit. Line and column are
+            those of ``text``, where the engine tells them.
+    """
+    pipes = dict(pipes or {})
+    main = _parse(text, PATH)
+    parsed = parse_pipes(pipes)
+    _refuse_expansion(text, main, pipes, parsed)
+    try:
+        resolved = resolve_pipe_refs(main, pipes)
+        used = list(task_terms(resolved))
+        _refuse_problems(resolved)
+        _refuse_repeated(resolved)
+        stand_ins = {term.name: Task(func=_never, name=term.name) for term in used}
+        build_flow_from_graph(graph=text, tasks=stand_ins, pipes=pipes)
+    except FlowFileError:
+        raise
+    except (GraphReferenceError, GraphValidationError, ExpressionSyntaxError) as error:
+        raise FlowFileError(str(error), path=PATH) from None
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        raise FlowFileError(f"the engine refuses it: {error}", path=PATH) from None
+    return EngineGraph(
+        text=text,
+        pipes=pipes,
+        nodes=tuple(dict.fromkeys(term.node_name or term.name for term in used)),
+        unlisted=tuple(dict.fromkeys(term.name for term in used if term.name not in task_names)),
+    )
+
+
+def parse_pipes(pipes: Mapping[str, str]) -> dict[str, Pipeline]:
+    """Return the engine's terms for each named part of a graph.
+
+    Raises:
+        FlowFileError: One of them is no graph, or there are too many.
+    """
+    if len(pipes) > MAX_PIPES:
+        raise FlowFileError(f"{len(pipes)} pipes; at most {MAX_PIPES} are taken", path="pipes")
+    return {name: _parse(text, f"pipes.{name}") for name, text in pipes.items()}
+
+
+def task_terms(pipeline: Pipeline) -> Iterator[TaskTerm]:
+    """Yield every task of a pipeline, in the order of the text."""
+    for term in _terms(pipeline):
+        if isinstance(term, TaskTerm):
+            yield term
+
+
+def branches(term: Term) -> Iterator[tuple[str, Pipeline]]:
+    """Yield the parts inside a term: the cases of a switch by value, or the one body."""
+    match term:
+        case SwitchTerm():
+            for case in term.cases:
+                yield case.value, case.branch
+            if term.default is not None:
+                yield "default", term.default
+        case RepeatTerm() | ForEachTerm() | UntilTerm():
+            yield "body", term.body
+        case _:
+            pass
+
+
+def _terms(pipeline: Pipeline) -> Iterator[Term]:
+    for term in pipeline.terms:
+        yield term
+        for _, branch in branches(term):
+            yield from _terms(branch)
+
+
+def _parse(text: str, path: str) -> Pipeline:
+    if len(text) > MAX_TEXT_CHARACTERS:
+        raise FlowFileError(
+            f"{len(text)} characters, at most {MAX_TEXT_CHARACTERS} are taken", path=path
+        )
+    depth = 0
+    for position, character in enumerate(text):
+        # Braces in strings count as well: a quoted branch is parsed in its turn.
+        depth += (character == "{") - (character == "}")
+        if depth > 2 * MAX_NESTING:
+            raise _error(f"nested more than {MAX_NESTING} deep", text, position, path)
+    try:
+        return parse_graph(text)
+    except GraphSyntaxError as error:
+        reason = f"{error} (in the graph language of the engine)"
+        found = _POSITION.search(reason)
+        if found is None:
+            raise FlowFileError(reason, path=path) from None
+        reason = reason.replace(found.group(), "", 1)
+        raise _error(reason, text, int(found.group(1)), path) from None
+    except RecursionError:
+        raise FlowFileError("nested too deeply", path=path) from None
+
+
+def _error(reason: str, text: str, position: int, path: str) -> FlowFileError:
+    error = graph_error(reason, text, position)
+    return FlowFileError(reason, path=path, line=error.line, column=error.column)
+
+
+def _refuse_expansion(
+    text: str, main: Pipeline, pipes: Mapping[str, str], parsed: Mapping[str, Pipeline]
+) -> None:
+    """Refuse pipes that refer to themselves, to nothing, or would grow beyond the limit.
+
+    The engine reads a pipe anew for each reference to it, so few bytes of pipes that refer to
+    pipes could keep it busy for minutes.
+    """
+    sizes: dict[str, int] = {}
+
+    def size(name: str, inside: tuple[str, ...]) -> int:
+        if name not in parsed:
+            raise FlowFileError(
+                f"pipe({name}) refers to no pipe; configure it under `pipes`", path=PATH
+            )
+        if name in inside:
+            cycle = " -> ".join((*inside[inside.index(name) :], name))
+            raise FlowFileError(f"pipes refer to themselves: {cycle}", path="pipes")
+        if name not in sizes:
+            sizes[name] = len(pipes[name]) + total(parsed[name], (*inside, name))
+        return sizes[name]
+
+    def total(pipeline: Pipeline, inside: tuple[str, ...]) -> int:
+        return sum(
+            size(term.name, inside) for term in _terms(pipeline) if isinstance(term, PipeRefTerm)
+        )
+
+    if len(text) + total(main, ()) > MAX_EXPANDED_CHARACTERS:
+        raise FlowFileError(
+            f"its pipes would expand to more than {MAX_EXPANDED_CHARACTERS} characters", path=PATH
+        )
+
+
+def _refuse_problems(pipeline: Pipeline) -> None:
+    for problem in validate_graph_terms(pipeline).errors:
+        raise FlowFileError(problem, path=PATH)
+
+
+def _refuse_repeated(pipeline: Pipeline) -> None:
+    """Refuse a task that comes twice where the engine would have it wait for itself.
+
+    Without a switch or loop the engine runs tasks by their dependencies; with one, in the
+    order of the text, where a task may come again.
+    """
+    if not all(isinstance(term, TaskTerm) for term in pipeline.terms):
+        return
+    seen: set[str] = set()
+    for term in task_terms(pipeline):
+        name = term.node_name or term.name
+        if name in seen:
+            raise FlowFileError(
+                f"task {name} comes twice; give the second one a name of its own: "
+                f"`{name}_2: {term.name}`",
+                path=PATH,
+            )
+        seen.add(name)
+
+
+def _never() -> None:
+    """Stand in for a task's function; a graph is checked without the functions."""

@@ -1,0 +1,253 @@
+"""flow.yaml: a workflow in one file, read strictly."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from pyoco_server.model.errors import ErrorId, FlowFileError
+from pyoco_server.model.graph import Graph, parse_graph
+from pyoco_server.model.json_text import JSON
+from pyoco_server.model.yaml_document import Path, YamlDocument, parse_yaml
+
+__all__ = ["FlowFile", "FlowFileError", "TaskConfig", "WorkflowTooLarge", "parse_flow_yaml"]
+
+_TOP_KEYS: Final = ("version", "flow", "tasks", "pipes", "runtime")
+_FLOW_KEYS: Final = ("graph", "defaults")
+_TASK_KEYS: Final = ("callable", "use", "inputs", "outputs")
+_RUNTIME_KEYS: Final = ("expose_env",)
+_REFUSED: Final = {
+    "flows": "a file has one workflow; put it under `flow`",
+    "discovery": "what a worker loads is the operator's to say; name a task's function with "
+    "`tasks.<name>.callable`",
+}
+_CALLABLE: Final = re.compile(r"[^\s:]+:[^\W\d]\w*")
+
+
+class WorkflowTooLarge(FlowFileError):
+    """A flow.yaml of more bytes than are taken."""
+
+    error_id = ErrorId.WORKFLOW_TOO_LARGE
+
+    def __init__(self, size_bytes: int, max_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self.max_bytes = max_bytes
+        super().__init__(
+            f"workflow too large: {size_bytes} bytes, at most {max_bytes} are taken "
+            "(PYOCO_WORKFLOW_YAML_MAX_BYTES)"
+        )
+
+
+class TaskConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file says about a task; neither ``callable`` nor ``use``: the worker knows it."""
+
+    callable: str | None = None
+    """``module:function``."""
+    use: str | None = None
+    """Another task that this one is a copy of, under its own name."""
+    inputs: dict[str, Any] = msgspec.field(default_factory=dict)
+    outputs: list[str] = msgspec.field(default_factory=list)
+
+
+class FlowFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A flow.yaml that was read and checked."""
+
+    version: int
+    graph_text: str
+    graph: Graph
+    defaults: dict[str, Any]
+    """The params of a run that is submitted with the file."""
+    tasks: dict[str, TaskConfig]
+    pipes: dict[str, str]
+    expose_env: tuple[str, ...]
+    """The environment variables that the flow may see."""
+    text: str
+    sha256: str
+    """Of the file's bytes, in hex."""
+    size_bytes: int
+
+
+def parse_flow_yaml(raw: bytes, *, max_bytes: int) -> FlowFile:
+    """Read a flow.yaml.
+
+    Args:
+        raw: The file's bytes.
+        max_bytes: How many are taken.
+
+    Raises:
+        WorkflowTooLarge: There are more.
+        FlowFileError: The file is not what it should be; the error tells what, where, and what
+            would be right.
+    """
+    if len(raw) > max_bytes:
+        raise WorkflowTooLarge(len(raw), max_bytes)
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise FlowFileError("not UTF-8; save the file in that encoding", line=line) from None
+    reader = _Reader(parse_yaml(text), text)
+    top = reader.mapping((), _TOP_KEYS, refused=_REFUSED)
+    if top.get("flow") is None:
+        raise reader.error("missing; a flow.yaml needs `flow:` with a `graph:`", ("flow",))
+    flow = reader.mapping(("flow",), _FLOW_KEYS)
+    graph_text = flow.get("graph")
+    if not isinstance(graph_text, str) or not graph_text.strip():
+        raise reader.error("must be the text of a graph, e.g. `a >> b`", ("flow", "graph"))
+    tasks = {name: reader.task(name) for name in reader.mapping(("tasks",))}
+    pipes = {name: reader.text(("pipes", name)) for name in reader.mapping(("pipes",))}
+    reader.mapping(("runtime",), _RUNTIME_KEYS)
+    try:
+        graph = parse_graph(graph_text, tuple(tasks), pipes)
+    except FlowFileError as error:
+        raise _in_file(error, reader) from None
+    return FlowFile(
+        version=reader.version(),
+        graph_text=graph_text,
+        graph=graph,
+        defaults=reader.mapping(("flow", "defaults")),
+        tasks=tasks,
+        pipes=pipes,
+        expose_env=tuple(reader.texts(("runtime", "expose_env"))),
+        text=text,
+        sha256=hashlib.sha256(raw).hexdigest(),
+        size_bytes=len(raw),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Takes values out of a document by their paths, and refuses what is not as it should be."""
+
+    document: YamlDocument
+    source: str
+
+    def error(self, reason: str, path: Path) -> FlowFileError:
+        return self.document.error(reason, path)
+
+    def value(self, path: Path) -> JSON:
+        """Return the value at a path whose parents were found to be containers; else null."""
+        value = self.document.value
+        for step in path:
+            if not isinstance(value, dict):
+                return None
+            value = value.get(str(step))
+        return value
+
+    def mapping(
+        self,
+        path: Path,
+        keys: tuple[str, ...] | None = None,
+        refused: dict[str, str] | None = None,
+    ) -> dict[str, JSON]:
+        """Return the mapping at ``path``, an empty one for null, with no keys but ``keys``."""
+        value = self.value(path)
+        if value is None and path:
+            return {}
+        if not isinstance(value, dict):
+            raise self.error(f"must be a mapping of keys to values, not {_kind(value)}", path)
+        for key in value:
+            if refused and key in refused:
+                raise self.error(f"not taken: {refused[key]}", (*path, key))
+            if keys is not None and key not in keys:
+                raise self.error(
+                    f"no such key; those that there are: {', '.join(keys)}", (*path, key)
+                )
+        return value
+
+    def text(self, path: Path) -> str:
+        value = self.value(path)
+        if not isinstance(value, str) or not value.strip():
+            raise self.error(f"must be a text, not {_kind(value)}", path)
+        return value
+
+    def texts(self, path: Path) -> list[str]:
+        value = self.value(path)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self.error(f"must be a list of texts, not {_kind(value)}", path)
+        texts: list[str] = []
+        for index, item in enumerate(value):
+            if not isinstance(item, str) or not item.strip():
+                raise self.error(f"must be a text, not {_kind(item)}", (*path, index))
+            texts.append(item)
+        return texts
+
+    def version(self) -> int:
+        top = self.mapping(())
+        value = top.get("version", 1)
+        if isinstance(value, str) and value.isascii() and value.isdigit():
+            # 0.5.1 takes it in quotes, too.
+            value = int(value[:20])
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.error(f"must be a whole number, not {_kind(value)}", ("version",))
+        return value
+
+    def task(self, name: str) -> TaskConfig:
+        path = ("tasks", name)
+        if not name.strip():
+            raise self.error("a task's name must not be empty", path)
+        if self.value(path) is None:
+            raise self.error("must be a mapping, e.g. `callable: module:function`", path)
+        config = self.mapping(path, _TASK_KEYS)
+        function = self._optional_text((*path, "callable"), config)
+        use = self._optional_text((*path, "use"), config)
+        if function is not None and _CALLABLE.fullmatch(function) is None:
+            raise self.error(
+                f"must be `module:function`, not {function[:80]!r}", (*path, "callable")
+            )
+        if function is not None and use is not None:
+            raise self.error("has both `callable` and `use`; keep one of the two", path)
+        if use == name:
+            raise self.error("a task cannot be a copy of itself", (*path, "use"))
+        return TaskConfig(
+            callable=function,
+            use=use,
+            inputs=self.mapping((*path, "inputs")),
+            outputs=self.texts((*path, "outputs")),
+        )
+
+    def _optional_text(self, path: Path, config: dict[str, JSON]) -> str | None:
+        return None if config.get(str(path[-1])) is None else self.text(path)
+
+
+def _kind(value: JSON) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a text" if value.strip() else "an empty text"
+        case list():
+            return "a list"
+        case _:
+            return "a mapping"
+
+
+def _in_file(error: FlowFileError, reader: _Reader) -> FlowFileError:
+    """Return a graph's error with the line and column of the file instead of the graph's."""
+    section, _, name = error.path.partition(".")
+    path = (section, name)
+    place = reader.document.places.get(path)
+    if place is None or error.line is None:
+        return reader.error(error.reason, path if place else (section,))
+    graph_lines = str(reader.value(path)).split("\n")
+    graph_line = graph_lines[min(error.line, len(graph_lines)) - 1]
+    # The text of a `|` block starts in the line after its sign, and keeps its lines.
+    line = place.line + error.line if place.style == "|" else place.line
+    file_lines = reader.source.split("\n")
+    indent = file_lines[line - 1].find(graph_line) if line <= len(file_lines) else -1
+    if indent < 0 or (len(graph_lines) > 1 and place.style != "|"):
+        reason = f"{error.reason} (line {error.line}, column {error.column} of the graph)"
+        return reader.error(reason, path)
+    return FlowFileError(
+        error.reason, path=error.path, line=line, column=indent + (error.column or 1)
+    )

@@ -1,0 +1,46 @@
+"""The graph of a flow.yaml, in either of its two forms. Both are parsed, never executed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TypeAlias
+
+from pyoco_server.model.engine_graph import (
+    EngineGraph,
+    is_engine_form,
+    parse_engine_graph,
+    parse_pipes,
+)
+from pyoco_server.model.graph_structure import GraphEdge, GraphNode, GraphStructure, structure
+from pyoco_server.model.operator_graph import OperatorGraph, parse_operator_graph
+
+__all__ = [
+    "EngineGraph",
+    "Graph",
+    "GraphEdge",
+    "GraphNode",
+    "GraphStructure",
+    "OperatorGraph",
+    "is_engine_form",
+    "parse_graph",
+    "structure",
+]
+
+Graph: TypeAlias = OperatorGraph | EngineGraph
+
+
+def parse_graph(
+    text: str, task_names: Collection[str] = (), pipes: Mapping[str, str] | None = None
+) -> Graph:
+    """Read a graph in the form that it is written in.
+
+    A name that is not among ``task_names`` may be one that the worker knows, so it is listed in
+    ``unlisted`` and not refused.
+
+    Raises:
+        FlowFileError: It is not a graph of that form; line and column are those of ``text``.
+    """
+    if is_engine_form(text):
+        return parse_engine_graph(text, task_names, pipes)
+    parse_pipes(pipes or {})
+    return parse_operator_graph(text, task_names)

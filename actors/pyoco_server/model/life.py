@@ -1,0 +1,314 @@
+"""The rules of a run's life, as functions from one snapshot to the next.
+
+Whoever writes a snapshot reads the stored one, asks a function here, and writes the answer with
+a compare-and-set on the revision it read; when the write is refused, it reads and asks again.
+Three promises follow, whoever writes and however late:
+
+- A terminal snapshot never changes again.
+- Only the holder of the latest claim moves a run on. A claim is the pair of worker instance and
+  attempt number, and each claim raises the attempt number.
+- Once CANCELLING is stored, the run can end in CANCELLED only: a cancel that was acknowledged
+  is kept, even when the flow completed or failed before it saw the request.
+
+No function here changes its arguments. Times are unix seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from msgspec.structs import replace
+
+from pyoco_server.model.job import Job
+from pyoco_server.model.run import RunSnapshot, RunStatus, TaskRecord, TaskState
+
+CANCELLED = "cancelled"
+"""The ``reason`` of a run that was cancelled."""
+
+MAX_DELIVERIES = "max_deliveries"
+"""The ``reason`` of a run that used up its attempts."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyTerminal:
+    """Refused: the run has ended; this is how."""
+
+    snapshot: RunSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """Refused: another attempt holds the run, so this one stops and walks away."""
+
+    snapshot: RunSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The run is this attempt's, as soon as the snapshot is stored."""
+
+    snapshot: RunSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class CancelInstead:
+    """A cancel came before the claim: store this CANCELLED snapshot and execute nothing."""
+
+    snapshot: RunSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptsUsedUp:
+    """The run was claimed as often as it may be: store this FAILED snapshot, execute nothing."""
+
+    snapshot: RunSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """The snapshot with the attempt's progress; ``status`` tells whether a cancel was asked."""
+
+    snapshot: RunSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The terminal snapshot."""
+
+    snapshot: RunSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """The CANCELLING snapshot; the stored one itself when that was CANCELLING before."""
+
+    snapshot: RunSnapshot
+
+
+Claim: TypeAlias = Claimed | CancelInstead | AttemptsUsedUp | AlreadyTerminal
+Progress: TypeAlias = Progressed | Superseded | AlreadyTerminal
+Finish: TypeAlias = Finished | Superseded | AlreadyTerminal
+CancelRequest: TypeAlias = CancelRequested | AlreadyTerminal
+Abandonment: TypeAlias = Finished | AlreadyTerminal
+
+
+def pending(job: Job) -> RunSnapshot:
+    """Return the first snapshot of a run.
+
+    It follows from the job alone, so that a worker which got the job has the snapshot as well.
+    """
+    return RunSnapshot(
+        run_id=job.run_id,
+        flow_name=job.flow_name,
+        status=RunStatus.PENDING,
+        tag=job.tag,
+        tags=job.tags or [job.tag],
+        tenant_id=job.tenant_id,
+        api_key_id=job.api_key_id,
+        workflow_yaml_sha256=job.workflow_yaml_sha256,
+        workflow_yaml_bytes=job.workflow_yaml_bytes,
+        params=job.params,
+        heartbeat_at=job.submitted_at,
+        updated_at=job.submitted_at,
+        submitted_at=job.submitted_at,
+        max_attempts=job.max_attempts,
+        timeout_sec=job.timeout_sec,
+    )
+
+
+def owns(snapshot: RunSnapshot, instance_id: str, attempt: int) -> bool:
+    """Whether this attempt, of this worker instance, holds the latest claim of the run."""
+    return snapshot.worker_instance_id == instance_id and snapshot.attempt == attempt
+
+
+def claim(
+    snapshot: RunSnapshot, *, worker_id: str, instance_id: str, slot: int | None, now: float
+) -> Claim:
+    """Take the run for one more attempt.
+
+    A RUNNING run of another owner is taken over: its job was delivered again, so that owner let
+    it go or lost it. The tasks start anew with each attempt.
+    """
+    if snapshot.status.terminal:
+        return AlreadyTerminal(snapshot)
+    if snapshot.status is RunStatus.CANCELLING:
+        return CancelInstead(_end(snapshot, RunStatus.CANCELLED, None, CANCELLED, now))
+    if snapshot.max_attempts is not None and snapshot.attempt >= snapshot.max_attempts:
+        error = (
+            f"the run did not end within {snapshot.max_attempts} attempts, as many as it may have"
+        )
+        return AttemptsUsedUp(_end(snapshot, RunStatus.FAILED, error, MAX_DELIVERIES, now))
+    return Claimed(
+        replace(
+            snapshot,
+            status=RunStatus.RUNNING,
+            attempt=snapshot.attempt + 1,
+            worker_id=worker_id,
+            worker_instance_id=instance_id,
+            slot=slot,
+            tasks={},
+            task_records={},
+            task_records_truncated=False,
+            start_time=now,
+            end_time=None,
+            heartbeat_at=now,
+            updated_at=now,
+            error=None,
+            reason=None,
+        )
+    )
+
+
+def progress(
+    snapshot: RunSnapshot,
+    *,
+    instance_id: str,
+    attempt: int,
+    tasks: Mapping[str, TaskState],
+    task_records: Mapping[str, TaskRecord],
+    heartbeat_at: float,
+    now: float,
+) -> Progress:
+    """Record how far the attempt is; the status stays, so a cancel request is never lost.
+
+    Args:
+        snapshot: The stored snapshot.
+        instance_id: The worker instance that reports.
+        attempt: Its attempt number.
+        tasks: The state of every task so far.
+        task_records: What is known of each of them.
+        heartbeat_at: When the attempt was last known to be alive.
+        now: The time of the write.
+    """
+    if snapshot.status.terminal:
+        return AlreadyTerminal(snapshot)
+    if not owns(snapshot, instance_id, attempt):
+        return Superseded(snapshot)
+    return Progressed(
+        replace(
+            snapshot,
+            tasks=dict(tasks),
+            task_records=dict(task_records),
+            task_records_truncated=False,
+            heartbeat_at=heartbeat_at,
+            updated_at=now,
+        )
+    )
+
+
+def finish(
+    snapshot: RunSnapshot,
+    *,
+    instance_id: str,
+    attempt: int,
+    status: RunStatus,
+    now: float,
+    error: str | None = None,
+    reason: str | None = None,
+    tasks: Mapping[str, TaskState] | None = None,
+    task_records: Mapping[str, TaskRecord] | None = None,
+) -> Finish:
+    """End the run with what the attempt reports.
+
+    Where CANCELLING is stored, the run ends CANCELLED without an error, whatever is reported;
+    what became of each task is still told by its record.
+
+    Args:
+        snapshot: The stored snapshot.
+        instance_id: The worker instance that reports.
+        attempt: Its attempt number.
+        status: COMPLETED, FAILED or CANCELLED.
+        now: The time of the end.
+        error: What went wrong, for people.
+        reason: Why it ended so, for programs.
+        tasks: The last state of every task; those stored when ``None``.
+        task_records: What is known of each of them; those stored when ``None``.
+
+    Raises:
+        ValueError: ``status`` is not terminal.
+    """
+    if not status.terminal:
+        raise ValueError(f"a run ends COMPLETED, FAILED or CANCELLED, not {status}")
+    if snapshot.status.terminal:
+        return AlreadyTerminal(snapshot)
+    if not owns(snapshot, instance_id, attempt):
+        return Superseded(snapshot)
+    if tasks is not None:
+        snapshot = replace(snapshot, tasks=dict(tasks))
+    if task_records is not None:
+        snapshot = replace(snapshot, task_records=dict(task_records), task_records_truncated=False)
+    if status is RunStatus.CANCELLED or snapshot.status is RunStatus.CANCELLING:
+        status, error, reason = RunStatus.CANCELLED, None, CANCELLED
+    return Finished(_end(snapshot, status, error, reason, now))
+
+
+def request_cancel(
+    snapshot: RunSnapshot, *, by: str | None, reason: str | None, now: float
+) -> CancelRequested | AlreadyTerminal:
+    """Ask for the run to be cancelled; the first request is the one that is remembered."""
+    if snapshot.status.terminal:
+        return AlreadyTerminal(snapshot)
+    if snapshot.status is RunStatus.CANCELLING:
+        return CancelRequested(snapshot)
+    return CancelRequested(
+        replace(
+            snapshot,
+            status=RunStatus.CANCELLING,
+            cancel_requested_at=now,
+            cancel_requested_by=by,
+            cancel_reason=reason,
+            updated_at=now,
+        )
+    )
+
+
+def abandon(snapshot: RunSnapshot, *, reason: str, error: str, now: float) -> Abandonment:
+    """End a run that nobody executes and nobody will.
+
+    So ends a run whose job was withdrawn, used up its deliveries or lost its worker for good:
+    CANCELLED where a cancel was asked for, else FAILED with ``reason`` and ``error``.
+    """
+    if snapshot.status.terminal:
+        return AlreadyTerminal(snapshot)
+    if snapshot.status is RunStatus.CANCELLING:
+        return Finished(_end(snapshot, RunStatus.CANCELLED, None, CANCELLED, now))
+    return Finished(_end(snapshot, RunStatus.FAILED, error, reason, now))
+
+
+def _end(
+    snapshot: RunSnapshot, status: RunStatus, error: str | None, reason: str | None, now: float
+) -> RunSnapshot:
+    tasks = {name: _last_state(state, status) for name, state in snapshot.tasks.items()}
+    return replace(
+        snapshot,
+        status=status,
+        tasks=tasks,
+        task_records={
+            name: _last_record(record, tasks.get(name, record.state), now)
+            for name, record in snapshot.task_records.items()
+        },
+        end_time=now,
+        heartbeat_at=now,
+        updated_at=now,
+        error=error,
+        reason=reason,
+    )
+
+
+def _last_state(state: TaskState, status: RunStatus) -> TaskState:
+    """What a task is left as when its run ends: none stays RUNNING."""
+    if state.terminal:
+        return state
+    if status is RunStatus.CANCELLED:
+        return TaskState.CANCELLED
+    # A task that was never started stays PENDING, as in 0.5.1.
+    return TaskState.FAILED if state is TaskState.RUNNING else state
+
+
+def _last_record(record: TaskRecord, state: TaskState, now: float) -> TaskRecord:
+    if record.state is state:
+        return record
+    ended_at = now if state.terminal and record.ended_at is None else record.ended_at
+    return replace(record, state=state, ended_at=ended_at)

@@ -1,0 +1,262 @@
+"""The run snapshot: what the runs bucket holds under a run's id.
+
+The JSON is that of pyoco-server 0.5.1 with fields added; a reader ignores what it does not know
+and takes what is missing or null for empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from pyoco_server.model.errors import ErrorId, ModelError
+from pyoco_server.model.json_text import decode_json, encode_json
+
+ERROR_BYTES: Final = 4096
+"""What is left of an ``error`` that alone would make a snapshot too large."""
+
+
+class RunStatus(StrEnum):
+    """Where a run stands.
+
+    ``PENDING → RUNNING → COMPLETED | FAILED``, ``PENDING | RUNNING → CANCELLING → CANCELLED``.
+    """
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLING = "CANCELLING"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the run has ended and will never change again."""
+        return self in TERMINAL_STATUSES
+
+
+TERMINAL_STATUSES: Final = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
+
+
+class TaskState(StrEnum):
+    """Where a task of a run stands."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the task has ended."""
+        return self not in {TaskState.PENDING, TaskState.RUNNING}
+
+
+class UnreadableSnapshot(ModelError):
+    """Bytes that are no run snapshot."""
+
+
+class SnapshotTooLarge(ModelError):
+    """A snapshot that is too large even without its task records.
+
+    Args:
+        size_bytes: Its size without them.
+        max_bytes: What would be allowed.
+        parts: The size in bytes of each field that can be large.
+    """
+
+    error_id = ErrorId.SNAPSHOT_TOO_LARGE
+
+    def __init__(self, size_bytes: int, max_bytes: int, parts: Mapping[str, int]) -> None:
+        self.size_bytes = size_bytes
+        self.max_bytes = max_bytes
+        self.parts = dict(parts)
+        sizes = ", ".join(f"{name} {size}" for name, size in parts.items())
+        super().__init__(
+            f"snapshot of {size_bytes} bytes without its task records ({sizes}); "
+            f"at most {max_bytes} bytes are allowed (PYOCO_MAX_RUN_SNAPSHOT_BYTES)"
+        )
+
+
+class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of one task of a run. Times are unix seconds.
+
+    ``inputs``, ``output`` and ``artifacts`` hold JSON only; their producer passes them through
+    :func:`~pyoco_server.model.json_text.json_safe`.
+    """
+
+    state: TaskState = TaskState.PENDING
+    started_at: float | None = None
+    ended_at: float | None = None
+    duration_ms: float | None = None
+    error: str | None = None
+    traceback: str | None = None
+    inputs: dict[str, Any] = msgspec.field(default_factory=dict)
+    output: Any = None
+    artifacts: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a run. Times are unix seconds.
+
+    The fields from ``attempt`` on are not in snapshots of pyoco-server 0.5.1.
+    """
+
+    run_id: str
+    flow_name: str
+    status: RunStatus
+    tag: str | None = None
+    tags: list[str] = msgspec.field(default_factory=list)
+    tenant_id: str | None = None
+    api_key_id: str | None = None
+    workflow_yaml_sha256: str | None = None
+    workflow_yaml_bytes: int | None = None
+    params: dict[str, Any] = msgspec.field(default_factory=dict)
+    tasks: dict[str, TaskState] = msgspec.field(default_factory=dict)
+    task_records: dict[str, TaskRecord] = msgspec.field(default_factory=dict)
+    task_records_truncated: bool = False
+    start_time: float | None = None
+    end_time: float | None = None
+    heartbeat_at: float | None = None
+    updated_at: float | None = None
+    error: str | None = None
+    worker_id: str | None = None
+    cancel_requested_at: float | None = None
+    cancel_requested_by: str | None = None
+    attempt: int = 0
+    """How often the run was claimed; the latest claim is the only one that may write."""
+    max_attempts: int | None = None
+    """How often it may be claimed; ``None``: as often as its job is delivered."""
+    timeout_sec: float | None = None
+    """How long one attempt may take, in seconds."""
+    worker_instance_id: str | None = None
+    """Which process holds the claim: a worker that starts again is another instance."""
+    slot: int | None = None
+    """Which slot of that worker."""
+    submitted_at: float | None = None
+    reason: str | None = None
+    """Why the run ended as it did, for programs, e.g. ``execution_error``."""
+    cancel_reason: str | None = None
+    """What the one who asked for the cancel gave as the reason."""
+
+
+_DECODER: Final = msgspec.json.Decoder(RunSnapshot)
+_EMPTY: Final[Mapping[str, Any]] = {
+    "tags": [],
+    "params": {},
+    "tasks": {},
+    "task_records": {},
+    "task_records_truncated": False,
+    "attempt": 0,
+}
+_SUMMARY_FIELDS: Final = (
+    "run_id",
+    "flow_name",
+    "tag",
+    "tags",
+    "tenant_id",
+    "api_key_id",
+    "status",
+    "updated_at",
+    "heartbeat_at",
+    "worker_id",
+    "error",
+)
+
+
+def decode_snapshot(raw: bytes) -> RunSnapshot:
+    """Read a snapshot, of this or of an earlier version.
+
+    Raises:
+        UnreadableSnapshot: It is not JSON, not an object, names no run, or has a status or a
+            field that cannot be understood.
+    """
+    try:
+        return _DECODER.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _decode_leniently(raw)
+
+
+def _decode_leniently(raw: bytes) -> RunSnapshot:
+    try:
+        data = decode_json(raw)
+    except ValueError as error:
+        raise UnreadableSnapshot(f"a run snapshot must be JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise UnreadableSnapshot(f"a run snapshot must be a JSON object, not {type(data).__name__}")
+    for name, empty in _EMPTY.items():
+        if data.get(name) is None:
+            data[name] = empty
+    if isinstance(data["task_records"], dict):
+        data["task_records"] = {
+            name: _without_nulls(record) for name, record in data["task_records"].items()
+        }
+    try:
+        return msgspec.convert(data, RunSnapshot)
+    except msgspec.ValidationError as error:
+        raise UnreadableSnapshot(
+            f"run snapshot {data.get('run_id')!r} cannot be understood: {error}"
+        ) from None
+
+
+def _without_nulls(record: Any) -> Any:
+    if not isinstance(record, dict):
+        return record
+    return {name: value for name, value in record.items() if value is not None}
+
+
+def encode_snapshot(snapshot: RunSnapshot, *, max_bytes: int) -> bytes:
+    """Write a snapshot in at most ``max_bytes`` bytes; 0 means no limit.
+
+    One that is larger loses its task records, and then the middle of its ``error``; the states
+    of its tasks always stay.
+
+    Raises:
+        SnapshotTooLarge: It is larger even so, because of its params, its number of tasks or
+            its names.
+    """
+    raw = encode_json(snapshot)
+    if max_bytes <= 0 or len(raw) <= max_bytes:
+        return raw
+    reduced = without_records(snapshot)
+    raw = encode_json(reduced)
+    if len(raw) > max_bytes and reduced.error is not None:
+        shrunk = shrink_error(reduced.error, ERROR_BYTES)
+        raw = encode_json(msgspec.structs.replace(reduced, error=shrunk))
+    if len(raw) > max_bytes:
+        parts = ("params", "tasks", "error", "tags", "flow_name")
+        raise SnapshotTooLarge(
+            len(raw), max_bytes, {part: len(encode_json(getattr(reduced, part))) for part in parts}
+        )
+    return raw
+
+
+def without_records(snapshot: RunSnapshot) -> RunSnapshot:
+    """Return the snapshot with its task records dropped and marked as dropped."""
+    return msgspec.structs.replace(snapshot, task_records={}, task_records_truncated=True)
+
+
+def shrink_error(text: str, limit: int) -> str:
+    """Return ``text`` in at most ``limit`` bytes of UTF-8, by leaving out its middle.
+
+    The beginning tells what happened and the end of a traceback where, so both are kept, around
+    a marker that says how much is missing.
+    """
+    raw = text.encode("utf-8", "backslashreplace")
+    if len(raw) <= limit:
+        return text
+    marker = f"\n… {len(raw) - limit} bytes or more left out …\n".encode()
+    keep = limit - len(marker)
+    if keep < 2:
+        return raw[:limit].decode("utf-8", "ignore")
+    head, tail = raw[: keep // 2], raw[len(raw) - (keep - keep // 2) :]
+    return (head + marker + tail).decode("utf-8", "ignore")
+
+
+def summary(snapshot: RunSnapshot) -> dict[str, Any]:
+    """Return the item that a list of runs shows for this run."""
+    return {name: getattr(snapshot, name) for name in _SUMMARY_FIELDS}

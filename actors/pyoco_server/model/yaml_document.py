@@ -1,0 +1,194 @@
+"""YAML, cut down to what JSON can say, and with the place of every value.
+
+PyYAML's parser gives the events; the values are built here, so that limits hold before memory is
+spent: no aliases (387 bytes of them can stand for 47 MB), bounded depth and number of nodes, text
+keys without duplicates, and no types but JSON's. Plain scalars mean what PyYAML's safe loader
+says they mean (YAML 1.1).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import yaml
+
+from pyoco_server.model.errors import FlowFileError
+from pyoco_server.model.json_text import JSON
+
+MAX_DEPTH: Final = 32
+MAX_NODES: Final = 10_000
+MAX_NUMBER_CHARACTERS: Final = 400
+
+Path: TypeAlias = tuple[str | int, ...]
+"""Keys and indices from the document's root to a value."""
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TAG: Final = "tag:yaml.org,2002:"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value starts; both count from 1."""
+
+    line: int
+    column: int
+    style: str | None = None
+    """How a scalar is written: ``|`` and ``>`` for blocks, a quote, or nothing for plain."""
+
+
+@dataclass(frozen=True, slots=True)
+class YamlDocument:
+    """The value of a document and the place of every value in it."""
+
+    value: JSON
+    places: dict[Path, Place]
+
+    def error(self, reason: str, path: Path) -> FlowFileError:
+        """Return the error that says what is wrong at ``path``."""
+        known = path
+        while known not in self.places and known:
+            known = known[:-1]
+        place = self.places.get(known, Place(1, 1))
+        return FlowFileError(reason, path=path_text(path), line=place.line, column=place.column)
+
+
+def path_text(path: Path) -> str:
+    """Return a path as people write it, e.g. ``tasks.add_one.outputs[0]``."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += f".{step[:80]}" if text else step[:80]
+    return text
+
+
+def parse_yaml(text: str) -> YamlDocument:
+    """Read one YAML document.
+
+    Raises:
+        FlowFileError: It is not YAML, holds more than one document or none, or goes beyond what
+            this module takes; the error tells the line.
+    """
+    try:
+        loader = _Loader(text)
+        try:
+            return _Builder(loader).document()
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise FlowFileError(
+            f"not valid YAML: {error.problem or error.context}",
+            line=mark.line + 1 if mark else None,
+            column=mark.column + 1 if mark else None,
+        ) from None
+    except yaml.YAMLError as error:
+        raise FlowFileError(f"not valid YAML: {str(error).splitlines()[0]}") from None
+
+
+class _Builder:
+    """Builds one document of a loader's events."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+        self._places: dict[Path, Place] = {}
+        self._nodes = 0
+
+    def document(self) -> YamlDocument:
+        self._loader.get_event()  # the start of the stream
+        if isinstance(self._loader.get_event(), yaml.StreamEndEvent):
+            raise FlowFileError("the document is empty", line=1, column=1)
+        value = self._value(self._loader.get_event(), ())
+        self._loader.get_event()  # the end of the document
+        event = self._loader.get_event()
+        if not isinstance(event, yaml.StreamEndEvent):
+            raise _error("one document is enough; remove this one", event, ())
+        return YamlDocument(value, self._places)
+
+    def _value(self, event: Any, path: Path) -> JSON:
+        self._admit(event, path)
+        mark = event.start_mark
+        style = event.style if isinstance(event, yaml.ScalarEvent) else None
+        self._places[path] = Place(mark.line + 1, mark.column + 1, style)
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event, path)
+        kind = "seq" if isinstance(event, yaml.SequenceStartEvent) else "map"
+        if event.tag not in {None, "!", _TAG + kind}:
+            raise _error(f"the tag {event.tag} is not taken", event, path)
+        if len(path) >= MAX_DEPTH:
+            raise _error(f"nested more than {MAX_DEPTH} deep", event, path)
+        return self._list(path) if kind == "seq" else self._mapping(path)
+
+    def _admit(self, event: Any, path: Path) -> None:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise _error(f"more than {MAX_NODES} keys and values", event, path)
+        if isinstance(event, yaml.AliasEvent):
+            raise _error(
+                f"aliases are not taken; write out what *{event.anchor} means", event, path
+            )
+        if event.anchor is not None:
+            raise _error(f"anchors are not taken; remove &{event.anchor}", event, path)
+
+    def _list(self, path: Path) -> list[JSON]:
+        items: list[JSON] = []
+        while not isinstance(event := self._loader.get_event(), yaml.SequenceEndEvent):
+            items.append(self._value(event, (*path, len(items))))
+        return items
+
+    def _mapping(self, path: Path) -> dict[str, JSON]:
+        entries: dict[str, JSON] = {}
+        while not isinstance(event := self._loader.get_event(), yaml.MappingEndEvent):
+            key = self._key(event, path)
+            if key in entries:
+                raise _error("given twice; keep one of the two", event, (*path, key))
+            entries[key] = self._value(self._loader.get_event(), (*path, key))
+        return entries
+
+    def _key(self, event: Any, path: Path) -> str:
+        self._admit(event, path)
+        if not isinstance(event, yaml.ScalarEvent):
+            raise _error("a key must be a text, not a list or mapping", event, path)
+        tag = self._tag(event, path)
+        if tag == "merge":
+            raise _error("merge keys (<<) are not taken; write out the keys", event, path)
+        if tag != "str":
+            raise _error(f'a key must be a text; quote it: "{event.value[:80]}"', event, path)
+        return str(event.value)
+
+    def _tag(self, event: Any, path: Path) -> str:
+        """Return the short name of a scalar's type."""
+        tag = event.tag
+        if tag is None or tag == "!":
+            tag = self._loader.resolve(yaml.ScalarNode, event.value, event.implicit)
+        if not tag.startswith(_TAG):
+            raise _error(f"the tag {tag} is not taken", event, path)
+        return str(tag.removeprefix(_TAG))
+
+    def _scalar(self, event: Any, path: Path) -> JSON:
+        tag = self._tag(event, path)
+        text = event.value
+        if tag == "str":
+            return str(text)
+        if tag == "timestamp":
+            raise _error(f'JSON has no dates; for a text, quote it: "{text}"', event, path)
+        if tag not in {"null", "bool", "int", "float"}:
+            raise _error(f"values of type {tag} are not taken; for a text, quote it", event, path)
+        if len(text) > MAX_NUMBER_CHARACTERS:
+            raise _error(f"a number of more than {MAX_NUMBER_CHARACTERS} characters", event, path)
+        node = yaml.ScalarNode(_TAG + tag, text, event.start_mark, event.end_mark)
+        try:
+            value: JSON = getattr(self._loader, f"construct_yaml_{tag}")(node)
+        except (ValueError, KeyError, IndexError, OverflowError):
+            raise _error(f"{text[:80]!r} is no {tag}", event, path) from None
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _error(f"JSON has no {text[:80]}; for a text, quote it", event, path)
+        return value
+
+
+def _error(reason: str, event: Any, path: Path) -> FlowFileError:
+    mark = event.start_mark
+    return FlowFileError(reason, path=path_text(path), line=mark.line + 1, column=mark.column + 1)
