@@ -149,9 +149,10 @@ def _parse(text: str, path: str) -> Pipeline:
         )
     depth = 0
     for position, character in enumerate(text):
-        # Braces in strings count as well: a quoted branch is parsed in its turn.
+        # Braces in strings count as well: a quoted branch is parsed in its turn. The two more
+        # are for the braces of a {{template}}.
         depth += (character == "{") - (character == "}")
-        if depth > 2 * MAX_NESTING:
+        if depth > MAX_NESTING + 2:
             raise _error(f"nested more than {MAX_NESTING} deep", text, position, path)
     try:
         return parse_graph(text)

@@ -16,7 +16,7 @@ JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | Non
 MAX_DEPTH: Final = 64
 """How deep :func:`json_safe` follows a value before it settles for a shortened repr."""
 
-MAX_VALUES: Final = 200_000
+MAX_VALUES: Final = 100_000
 """How many values :func:`json_safe` visits before it settles for shortened reprs."""
 
 MAX_REPR_CHARACTERS: Final = 10_000
@@ -25,6 +25,7 @@ MAX_REPR_CHARACTERS: Final = 10_000
 # Shortened while it is made: the full repr of a structure that shares its parts may be
 # exponentially larger than the structure.
 _SHORT_REPR: Final = reprlib.Repr()
+_SHORT_REPR.maxlevel = 2
 
 
 def encode_json(value: object) -> bytes:

@@ -169,7 +169,8 @@ def _decode_leniently(raw: bytes, worker_id: str | None) -> WorkerRecord:
     data = _without_nulls(data)
     if worker_id is not None:
         data.setdefault("worker_id", worker_id)
-    data.setdefault("instance_id", data.get("worker_id"))
+    if "worker_id" in data:
+        data.setdefault("instance_id", data["worker_id"])
     if data.get("state") not in set(WorkerState):
         # Records of before 0.5 say no more than that the worker is alive.
         data.pop("state", None)

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.flow_yaml import (
+    FlowFile,
+    FlowFileError,
+    TaskConfig,
+    WorkflowTooLarge,
+    parse_flow_yaml,
+)
+from pyoco_server.model.graph import EngineGraph, OperatorGraph
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def parse(text: str) -> FlowFile:
+    return parse_flow_yaml(text.encode(), max_bytes=262_144)
+
+
+FULL = """\
+version: 1
+flow:
+  graph: |
+    load >> switch_over
+    (load | other) >> switch_over
+  defaults:
+    x: 41
+    nested: {a: [1, null]}
+tasks:
+  load:
+    callable: my.module:load
+    inputs: {x: $ctx.params.x}
+    outputs: [scratch.x]
+  switch_over: {use: load}
+  other:
+    inputs:
+pipes:
+  p: a >> b
+runtime:
+  expose_env: [HOME, TZ]
+"""
+
+
+def test_a_whole_file() -> None:
+    flow = parse(FULL)
+    assert flow.version == 1
+    assert flow.graph == OperatorGraph(
+        nodes=("load", "switch_over", "other"),
+        edges=(("load", "switch_over"), ("other", "switch_over")),
+        any_join=frozenset({"switch_over"}),
+    )
+    assert flow.defaults == {"x": 41, "nested": {"a": [1, None]}}
+    assert flow.tasks == {
+        "load": TaskConfig(
+            callable="my.module:load", inputs={"x": "$ctx.params.x"}, outputs=["scratch.x"]
+        ),
+        "switch_over": TaskConfig(use="load"),
+        "other": TaskConfig(),
+    }
+    assert flow.pipes == {"p": "a >> b"}
+    assert flow.expose_env == ("HOME", "TZ")
+    assert flow.text == FULL
+    assert flow.size_bytes == len(FULL.encode())
+    assert flow.sha256 == hashlib.sha256(FULL.encode()).hexdigest()
+
+
+def test_only_the_graph_is_required() -> None:
+    flow = parse("flow: {graph: a}\ntasks:\nruntime:\npipes:\n")
+    assert (flow.version, flow.defaults, flow.tasks, flow.pipes, flow.expose_env) == (
+        1,
+        {},
+        {},
+        {},
+        (),
+    )
+    assert flow.graph_text == "a"
+    assert parse("version: '2'\nflow: {graph: a, defaults: }").version == 2
+
+
+def test_a_file_that_0_5_1_took_is_taken_with_its_hash() -> None:
+    job = json.loads((GOLDEN / "job_yaml.json").read_bytes())
+    flow = parse(job["workflow_yaml"])
+    assert flow.sha256 == job["workflow_yaml_sha256"]
+    assert flow.size_bytes == job["workflow_yaml_bytes"]
+    assert flow.defaults == job["params"]
+
+
+def test_the_engine_form_with_pipes() -> None:
+    flow = parse("flow:\n  graph: repeat(count=2) { pipe(p) }\npipes:\n  p: a >> b\n")
+    assert isinstance(flow.graph, EngineGraph)
+    assert flow.graph.nodes == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1]", "must be a mapping of keys to values, not a list (line 1, column 1)"),
+        (
+            "version: 1",
+            "flow: missing; a flow.yaml needs `flow:` with a `graph:` (line 1, column 1)",
+        ),
+        ("flow: a", "flow: must be a mapping of keys to values, not a text (line 1, column 7)"),
+        ("flow: {}", "flow.graph: must be the text of a graph, e.g. `a >> b` (line 1, column 7)"),
+        (
+            "flow: {graph: 3}",
+            "flow.graph: must be the text of a graph, e.g. `a >> b` (line 1, column 15)",
+        ),
+        (
+            "flow: {graph: a}\nflows: {}",
+            "flows: not taken: a file has one workflow; put it under `flow` (line 2, column 8)",
+        ),
+        (
+            "flow: {graph: a, graphs: b}",
+            "flow.graphs: no such key; those that there are: graph, defaults (line 1, column 26)",
+        ),
+        (
+            "flow: {graph: a}\ntasks:\n  a:\n    retry: 3",
+            (
+                "tasks.a.retry: no such key; "
+                "those that there are: callable, use, inputs, outputs (line 4, column 12)"
+            ),
+        ),
+        (
+            "flow: {graph: a}\nruntime: {env: []}",
+            "runtime.env: no such key; those that there are: expose_env (line 2, column 16)",
+        ),
+        (
+            "flow: {graph: a}\ntasks: {a: {callable: foo}}",
+            "tasks.a.callable: must be `module:function`, not 'foo' (line 2, column 23)",
+        ),
+        (
+            "flow: {graph: a}\ntasks: {a: {callable: 'm:f', use: b}}",
+            "tasks.a: has both `callable` and `use`; keep one of the two (line 2, column 12)",
+        ),
+        (
+            "flow: {graph: a}\ntasks: {a: {use: a}}",
+            "tasks.a.use: a task cannot be a copy of itself (line 2, column 18)",
+        ),
+        (
+            "flow: {graph: a}\ntasks: {a: }",
+            "tasks.a: must be a mapping, e.g. `callable: module:function` (line 2, column 12)",
+        ),
+        (
+            "flow: {graph: a}\ntasks: {a: {outputs: [x, 3]}}",
+            "tasks.a.outputs[1]: must be a text, not a number (line 2, column 26)",
+        ),
+        (
+            "flow: {graph: a}\ntasks: {a: {inputs: [x]}}",
+            "tasks.a.inputs: must be a mapping of keys to values, not a list (line 2, column 21)",
+        ),
+        (
+            "flow: {graph: a}\ntasks: {'': {}}",
+            "tasks.: a task's name must not be empty (line 2, column 13)",
+        ),
+        (
+            "flow: {graph: a}\npipes: {p: [a]}",
+            "pipes.p: must be a text, not a list (line 2, column 12)",
+        ),
+        (
+            "flow: {graph: a}\nruntime: {expose_env: HOME}",
+            "runtime.expose_env: must be a list of texts, not a text (line 2, column 23)",
+        ),
+        (
+            "version: yes\nflow: {graph: a}",
+            "version: must be a whole number, not true or false (line 1, column 10)",
+        ),
+        (
+            "version: x\nflow: {graph: a}",
+            "version: must be a whole number, not a text (line 1, column 10)",
+        ),
+    ],
+)
+def test_what_is_wrong_where_and_what_would_be_right(text: str, message: str) -> None:
+    with pytest.raises(FlowFileError) as caught:
+        parse(text)
+    assert str(caught.value) == message
+    assert caught.value.error_id is ErrorId.INVALID_INPUT
+
+
+def test_discovery_is_refused_by_name_with_a_hint() -> None:
+    with pytest.raises(FlowFileError, match=r"discovery: not taken: .*tasks\.<name>\.callable"):
+        parse("flow: {graph: a}\ndiscovery: {}")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        ("flow:\n  graph: |\n    a >> b\n\n    b + c\n", 5, 7),
+        ("version: 1\nflow: {graph: a + b}\n", 2, 17),
+        ("flow:\n  graph: 'a + b'\n", 2, 13),
+        ("flow:\n  graph: |\n    x: a\n    >> b & c\n", 4, 10),
+        ("flow: {graph: a}\npipes:\n  p: a & b\n", 3, 8),
+        ("flow: {graph: pipe(q)}\npipes:\n  p: a\n", 1, 15),
+    ],
+)
+def test_an_error_of_the_graph_has_its_place_in_the_file(text: str, line: int, column: int) -> None:
+    with pytest.raises(FlowFileError) as caught:
+        parse(text)
+    assert (caught.value.line, caught.value.column) == (line, column)
+
+
+def test_where_lines_are_folded_the_place_in_the_graph_is_told() -> None:
+    with pytest.raises(FlowFileError, match=r"line 1, column 8 of the graph\) \(line 2, column 10"):
+        parse("flow:\n  graph: >\n    a >>\n    b + c\n")
+
+
+def test_too_large_a_file_is_an_error_of_its_own() -> None:
+    with pytest.raises(
+        WorkflowTooLarge, match="workflow too large: 20 bytes, at most 19"
+    ) as caught:
+        parse_flow_yaml(b"flow: {graph: a    }", max_bytes=19)
+    assert caught.value.error_id is ErrorId.WORKFLOW_TOO_LARGE
+    assert parse_flow_yaml(b"flow: {graph: a    }", max_bytes=20).size_bytes == 20
+
+
+def test_other_encodings_are_refused_with_the_line() -> None:
+    with pytest.raises(FlowFileError, match=r"not UTF-8.*line 2"):
+        parse_flow_yaml(b"a: b\nc: \xff", max_bytes=100)
+
+
+@given(
+    st.binary(max_size=80)
+    | st.text(alphabet="flowgraph:{}[] >&|*!-'\"\n#%@`,?", max_size=80).map(str.encode)
+)
+def test_any_bytes_are_a_file_or_a_clear_error(raw: bytes) -> None:
+    with pytest.raises(FlowFileError):
+        parse_flow_yaml(raw, max_bytes=262_144)
+
+
+@given(st.text(max_size=40))
+def test_any_graph_text_is_taken_or_a_clear_error(text: str) -> None:
+    raw = json.dumps({"flow": {"graph": text}, "pipes": {"p": "a"}}).encode()
+    with suppress(FlowFileError):
+        assert parse_flow_yaml(raw, max_bytes=262_144).graph.nodes

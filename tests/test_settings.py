@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from pyoco_server.settings import Settings, SettingsError, describe
+
+# The defaults of the contract, as text.
+DEFAULTS = """
+PYOCO_NATS_URL nats://127.0.0.1:4222 | PYOCO_WORK_SUBJECT_PREFIX pyoco.work |
+PYOCO_DEFAULT_TAG default | PYOCO_RUNS_KV_BUCKET pyoco_runs | PYOCO_WORKERS_KV_BUCKET pyoco_workers
+PYOCO_WORKERS_KV_TTL_SEC 15 | PYOCO_HTTP_AUTH_MODE none | PYOCO_HTTP_API_KEY_HEADER X-API-Key |
+PYOCO_AUTH_KV_BUCKET pyoco_auth | PYOCO_AUTH_PEPPER unset | PYOCO_RUN_HEARTBEAT_INTERVAL_SEC 1 |
+PYOCO_WORKER_HEARTBEAT_INTERVAL_SEC 5 | PYOCO_WORKER_DISCONNECT_TIMEOUT_SEC 20 |
+PYOCO_CANCEL_GRACE_PERIOD_SEC 30 | PYOCO_CONSUMER_ACK_WAIT_SEC 30 | PYOCO_CONSUMER_MAX_DELIVER 20 |
+PYOCO_CONSUMER_MAX_ACK_PENDING 200 | PYOCO_ACK_PROGRESS_INTERVAL_SEC 10 |
+PYOCO_DLQ_STREAM PYOCO_DLQ | PYOCO_DLQ_SUBJECT_PREFIX pyoco.dlq |
+PYOCO_DLQ_PUBLISH_EXECUTION_ERROR true | PYOCO_DLQ_MAX_AGE_SEC 604800 | PYOCO_DLQ_MAX_MSGS 100000 |
+PYOCO_DLQ_MAX_BYTES 536870912 | PYOCO_MAX_RUN_SNAPSHOT_BYTES 262144 |
+PYOCO_WORKFLOW_YAML_MAX_BYTES 262144 | PYOCO_WHEEL_OBJECT_STORE_BUCKET pyoco_wheels |
+PYOCO_WHEEL_MAX_BYTES 536870912 | PYOCO_WHEEL_SYNC_ENABLED false | PYOCO_WHEEL_SYNC_DIR .pyoco/wheels |
+PYOCO_WHEEL_SYNC_INTERVAL_SEC 10 | PYOCO_WHEEL_INSTALL_TIMEOUT_SEC 180 |
+PYOCO_WHEEL_HISTORY_KV_BUCKET pyoco_wheel_history | PYOCO_WHEEL_HISTORY_TTL_SEC 7776000 |
+PYOCO_DASHBOARD_LANG auto | PYOCO_LOG_LEVEL INFO | PYOCO_LOG_FORMAT json | PYOCO_LOG_UTC true |
+PYOCO_LOG_INCLUDE_TRACEBACK true | PYOCO_JETSTREAM_REPLICAS 1 | PYOCO_STATE_DIR .pyoco |
+PYOCO_WORKER_DRAIN_TIMEOUT_SEC 30 | PYOCO_WHEEL_CHECK strict
+"""
+
+
+def read(tmp_path: Path, **environ: str) -> Settings:
+    return Settings.from_env(environ, tmp_path)
+
+
+def test_every_variable_is_described_with_the_default_of_the_contract(tmp_path: Path) -> None:
+    words = DEFAULTS.replace("|", " ").split()
+    expected = dict(zip(words[::2], words[1::2], strict=True))
+    rows = {row.env: row for row in describe()}
+    assert {name: row.default for name, row in rows.items()} == (
+        expected | {"PYOCO_WORKER_SLOTS": "number of cores"}
+    )
+    assert all(row.doc.endswith(".") and row.takes for row in rows.values())
+    assert read(tmp_path) == Settings()
+
+
+def test_a_described_default_reads_back_as_the_default(tmp_path: Path) -> None:
+    defaults = {
+        row.env: row.default
+        for row in describe()
+        if row.default not in {"unset", "number of cores"}
+    }
+    assert read(tmp_path, **defaults) == Settings()
+
+
+def test_the_names_that_cannot_be_set() -> None:
+    assert Settings().work_stream == "PYOCO_WORK"
+    assert Settings().consumer_prefix == "pyoco_workers"
+    assert Settings().worker_slots == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "field", "value"),
+    [
+        ("PYOCO_NATS_URL", "tls://u:p@h:1,tls://h2:1", "nats_url", "tls://u:p@h:1,tls://h2:1"),
+        ("PYOCO_NATS_URL", "localhost:4222", "nats_url", "localhost:4222"),
+        ("PYOCO_WORKER_SLOTS", " 4 ", "worker_slots", 4),
+        ("PYOCO_CONSUMER_ACK_WAIT_SEC", "0.5", "consumer_ack_wait_sec", 0.5),
+        ("PYOCO_CONSUMER_MAX_DELIVER", "-1", "consumer_max_deliver", -1),
+        ("PYOCO_CANCEL_GRACE_PERIOD_SEC", "0", "cancel_grace_period_sec", 0.0),
+        ("PYOCO_WHEEL_SYNC_ENABLED", "On", "wheel_sync_enabled", True),
+        ("PYOCO_LOG_UTC", "NO", "log_utc", False),
+        ("PYOCO_LOG_LEVEL", "warn", "log_level", "WARNING"),
+        ("PYOCO_LOG_FORMAT", "Text", "log_format", "text"),
+        ("PYOCO_HTTP_AUTH_MODE", "API_KEY", "http_auth_mode", "api_key"),
+        ("PYOCO_DASHBOARD_LANG", "ja_JP.UTF-8", "dashboard_lang", "ja"),
+        ("PYOCO_DASHBOARD_LANG", "server", "dashboard_lang", "auto"),
+        ("PYOCO_AUTH_PEPPER", " s p ", "auth_pepper", " s p "),
+        ("PYOCO_AUTH_PEPPER", "  ", "auth_pepper", None),
+        ("PYOCO_DEFAULT_TAG", "", "default_tag", "default"),
+    ],
+)
+def test_what_a_variable_takes(
+    tmp_path: Path, name: str, text: str, field: str, value: Any
+) -> None:
+    assert getattr(read(tmp_path, **{name: text}), field) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "takes"),
+    [
+        ("PYOCO_NATS_URL", "http://h:1", "nats://host:port"),
+        ("PYOCO_WORKER_SLOTS", "0", "a whole number, 1 or more"),
+        ("PYOCO_WORKER_SLOTS", "2.5", "a whole number"),
+        ("PYOCO_CONSUMER_ACK_WAIT_SEC", "0", "seconds, more than 0"),
+        ("PYOCO_CONSUMER_ACK_WAIT_SEC", "nan", "seconds"),
+        ("PYOCO_CONSUMER_ACK_WAIT_SEC", "inf", "seconds"),
+        ("PYOCO_CANCEL_GRACE_PERIOD_SEC", "-1", "seconds, 0 for none"),
+        ("PYOCO_DLQ_MAX_MSGS", "-2", "or -1 for no limit"),
+        ("PYOCO_LOG_UTC", "maybe", "1, true, yes, on or 0, false, no, off"),
+        ("PYOCO_LOG_LEVEL", "LOUD", "DEBUG, INFO"),
+        ("PYOCO_DASHBOARD_LANG", "fr", "auto, ja or en"),
+        ("PYOCO_HTTP_AUTH_MODE", "basic", "none or api_key"),
+        ("PYOCO_DEFAULT_TAG", "a.b", "a tag"),
+        ("PYOCO_RUNS_KV_BUCKET", "a.b", "a bucket name"),
+        ("PYOCO_WORK_SUBJECT_PREFIX", "pyoco.work.>", "a subject of tokens"),
+        ("PYOCO_HTTP_API_KEY_HEADER", "X API", "the name of an HTTP header"),
+        ("PYOCO_LOAD_DOTENV", "perhaps", "1, true, yes"),
+    ],
+)
+def test_what_cannot_be_understood_is_named(
+    tmp_path: Path, name: str, text: str, takes: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(tmp_path, **{name: text})
+    assert str(caught.value).startswith(f"{name} is {text!r}; it takes ")
+    assert takes in str(caught.value)
+
+
+def test_all_bad_variables_are_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(tmp_path, PYOCO_WORKER_SLOTS="x", PYOCO_LOG_UTC="x", PYOCO_LOG_LEVEL="INFO")
+    assert [problem.split()[0] for problem in caught.value.problems] == [
+        "PYOCO_WORKER_SLOTS",
+        "PYOCO_LOG_UTC",
+    ]
+
+
+def test_secrets_are_never_shown(tmp_path: Path) -> None:
+    shown = repr(
+        read(tmp_path, PYOCO_AUTH_PEPPER="hush", PYOCO_NATS_URL="nats://me:hush@h:1,nats://h:2")
+    )
+    assert "hush" not in shown
+    assert "nats://(hidden)@h:1,nats://h:2" in shown
+    with pytest.raises(SettingsError) as caught:
+        read(tmp_path, PYOCO_NATS_URL="nats://me:hu/sh,@h:1 2")
+    assert "hu/sh" not in str(caught.value)
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(
+        "# mine\nexport PYOCO_DEFAULT_TAG=file\nPYOCO_LOG_LEVEL='DEBUG' # why\n"
+        "PYOCO_AUTH_PEPPER=a${HOME}$b\nPYOCO_WORKER_SLOTS\nOTHER=1\n",
+        encoding="utf-8",
+    )
+    settings = read(tmp_path, PYOCO_DEFAULT_TAG="process", PYOCO_LOG_LEVEL="")
+    assert settings.default_tag == "process"
+    assert settings.log_level == "DEBUG"
+    assert settings.auth_pepper == "a${HOME}$b"
+    for switched_off in ({"PYOCO_LOAD_DOTENV": "0"}, {"PYOCO_ENV_FILE": ""}):
+        assert read(tmp_path, **switched_off) == Settings()
+
+
+def test_another_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.env").write_text("PYOCO_DEFAULT_TAG=mine\n", encoding="utf-8")
+    assert read(tmp_path, PYOCO_ENV_FILE="mine.env").default_tag == "mine"
+    assert read(tmp_path, PYOCO_ENV_FILE=str(tmp_path / "mine.env")).default_tag == "mine"
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"PYOCO_ENV_FILE is 'gone\.env', which cannot be read"):
+        read(tmp_path, PYOCO_ENV_FILE="gone.env")
+    (tmp_path / ".env").write_bytes(b"A=\xff")
+    with pytest.raises(SettingsError, match="not UTF-8"):
+        read(tmp_path)
+
+
+def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYOCO_LOAD_DOTENV", "0")
+    monkeypatch.setenv("PYOCO_DEFAULT_TAG", "mine")
+    assert Settings.from_env().default_tag == "mine"
+
+
+@pytest.mark.parametrize(
+    ("interval", "ack_wait", "used"), [(10, 30, 10), (20, 30, 15), (99, 30, 15), (0, 30, 15)]
+)
+def test_signs_of_life_stay_well_below_the_ack_wait(
+    interval: float, ack_wait: float, used: float
+) -> None:
+    settings = replace(
+        Settings(), ack_progress_interval_sec=interval, consumer_ack_wait_sec=ack_wait
+    )
+    assert settings.ack_progress_interval == used
