@@ -1,6 +1,7 @@
 """Actors, mailboxes and supervisors on trio. Knows nothing of NATS, of HTTP or of pyoco."""
 
 from .actor import Actor
+from .dump import render
 from .errors import (
     ActorDown,
     AskExpired,
@@ -56,4 +57,5 @@ __all__ = [
     "Work",
     "open_system",
     "plan",
+    "render",
 ]

@@ -46,29 +46,31 @@ class Cell:
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Run the actor to its end; raise what crashed it. Cancelled by its own scope, it returns."""
+        current_path.set(self.ref.path)
+        self._spec.mailbox.open()
         actor = self._spec.start()
         actor._cell = self
         self._record.kind = type(actor).__name__
-        self._record.state = State.STARTING
-        mailbox = self._spec.mailbox
-        mailbox.open()
-        current_path.set(self.ref.path)
+        crash: BaseException | None = None
         try:
-            with self._scope:
-                async with trio.open_nursery() as nursery:
-                    self._nursery = nursery
-                    await actor.on_start()
-                    self._record.ready_at = trio.current_time()
-                    self._record.state = State.IDLE
-                    ready()
-                    self.ref._owned_by(trio.lowlevel.current_task())
-                    await self._handle_all(actor)
-                    nursery.cancel_scope.cancel()
+            await self._live(actor, ready)
+        except BaseException as error:
+            crash = error
+            raise
         finally:
-            self.ref._owned_by(None)
-            self._record.state = State.STOPPING
-            self._fail_open_replies()
-            await self._clean_up(actor)
+            self._let_go(crash)
+            await self._clean_up(actor, crash)
+
+    async def _live(self, actor: Actor[Any], ready: Callable[[], None]) -> None:
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self.ref._owned_by(trio.lowlevel.current_task())
+                await actor.on_start()
+                self._record.came_up(State.IDLE)
+                ready()
+                await self._handle_all(actor)
+                nursery.cancel_scope.cancel()
 
     async def _handle_all(self, actor: Actor[Any]) -> None:
         while (envelope := await self._spec.mailbox.get()) is not None:
@@ -112,16 +114,29 @@ class Cell:
                 "told message refused", actor=self.ref.path, message=name, reason=str(refusal)
             )
 
-    async def _clean_up(self, actor: Actor[Any]) -> None:
-        seconds = self._spec.cleanup_seconds
-        with trio.CancelScope(deadline=trio.current_time() + seconds, shield=True) as scope:
-            await actor.on_stop()
-        if scope.cancelled_caught:
-            log.error("clean-up cut off", actor=self.ref.path, limit_seconds=seconds)
-
-    def _fail_open_replies(self) -> None:
+    def _let_go(self, crash: BaseException | None) -> None:
+        """End what others have with this incarnation: askers learn it now, not after the clean-up."""
+        self._nursery = None
+        self.ref._owned_by(None)
+        self._record.went_down()
         for reply in tuple(self._open_replies):
             reply.fail(ActorDown(f"{self.ref.path} ended before it answered"))
+        reason = "stopped" if crash is None else describe_error(crash)
+        self._spec.mailbox.fail_asks(f"ended: {reason}")
+
+    async def _clean_up(self, actor: Actor[Any], crash: BaseException | None) -> None:
+        seconds = self._spec.cleanup_seconds
+        try:
+            with trio.CancelScope(deadline=trio.current_time() + seconds, shield=True) as scope:
+                await actor.on_stop()
+        except Exception as error:
+            if crash is None:
+                raise
+            raise BaseExceptionGroup(
+                f"{self.ref.path} crashed and so did its clean-up", [crash, error]
+            ) from None
+        if scope.cancelled_caught:
+            log.error("clean-up cut off", actor=self.ref.path, limit_seconds=seconds)
 
     async def stop(self, ended: trio.Event, *, drain: bool) -> None:
         """End the actor and wait for it.
@@ -156,7 +171,7 @@ class Cell:
     ) -> None:
         """See `Actor.spawn`."""
         if self._nursery is None:
-            raise KernelError(f"{self.ref.path} cannot spawn a task before it starts")
+            raise KernelError(f"{self.ref.path} cannot spawn a task before it starts or as it ends")
         self._nursery.start_soon(task, *args, name=name)
 
     def take_reply(self, request: Request[A]) -> Reply[A]:
@@ -175,7 +190,7 @@ class Cell:
 
     def monitor(self, other: ActorRef[object]) -> None:
         """See `Actor.monitor`."""
-        self._switchboard.monitor(other.path, self._spec.mailbox)
+        self._switchboard.monitor(other, self.ref)
 
     def stop_after_current(self) -> None:
         """See `Actor.stop`."""

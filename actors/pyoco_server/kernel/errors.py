@@ -53,9 +53,10 @@ class Refusal(Exception):
 class RestartLimitExceeded(ExceptionGroup[Exception]):
     """A supervisor gave up: its children crashed more often than its restart intensity allows.
 
-    The group holds the crashes of the window that led to it, oldest first.
+    The group holds the crashes of the window that led to it, oldest first. It arrives inside of the groups
+    of the nurseries it went through; ``group.subgroup(RestartLimitExceeded)`` finds it there.
     """
 
     def derive(self, excs: Sequence[Exception], /) -> Self:  # type: ignore[override]
-        """Keep the type when the group is split (`except*`)."""
+        """Keep the type when the group is split, by ``except*`` over the crashes for one."""
         return type(self)(self.message, excs)

@@ -31,10 +31,16 @@ class Mailbox:
         self._intake = _Intake.OPEN
         self._receiver = trio.lowlevel.ParkingLot()
         self._senders = trio.lowlevel.ParkingLot()
+        # Path of the actor, for the texts of errors.
         self.owner = "an actor that was never started"
 
     def __len__(self) -> int:
         return len(self._queue)
+
+    @property
+    def closed(self) -> bool:
+        """Whether its actor ended for good."""
+        return self._intake is _Intake.CLOSED
 
     @property
     def waiting_senders(self) -> int:
@@ -76,7 +82,7 @@ class Mailbox:
                 return None
             if self._queue:
                 envelope = self._queue.popleft()
-                self._senders.unpark()
+                self._admit_senders(1)
                 return envelope
             if self._intake is _Intake.DRAINING:
                 return None
@@ -109,7 +115,7 @@ class Mailbox:
                 envelope.reply.fail(ActorDown(f"{self.owner} {reason}"))
         freed = len(self._queue) - len(kept)
         self._queue = kept
-        self._senders.unpark(count=freed)
+        self._admit_senders(freed)
 
     def close(self, reason: str) -> int:
         """Take and hand out nothing ever again; return how many plain messages were left unhandled."""
@@ -120,6 +126,11 @@ class Mailbox:
         self._receiver.unpark_all()
         self._senders.unpark_all()
         return left
+
+    def _admit_senders(self, freed: int) -> None:
+        # Control envelopes may have filled the mailbox beyond its capacity: then there is no room yet.
+        room = self.capacity - len(self._queue)
+        self._senders.unpark(count=max(min(freed, room), 0))
 
     def _append(self, envelope: Envelope) -> None:
         self._queue.append(envelope)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import trio
 
-from .tree import State, Work
+from .tree import MailboxPicture, Node, State, Work
 
 
 def describe_error(error: BaseException) -> str:
@@ -15,7 +16,7 @@ def describe_error(error: BaseException) -> str:
         error = error.exceptions[0]
     if isinstance(error, BaseExceptionGroup):
         return f"{error.message}: " + "; ".join(describe_error(part) for part in error.exceptions)
-    text = str(error)
+    text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
@@ -31,6 +32,8 @@ class Record:
     failures_in_row: int = 0
     restarts: int = 0
     ready_at: float | None = None
+    # How long the last incarnation was ready; zero while one is starting.
+    lived_seconds: float = 0.0
     last_error: str | None = None
     last_error_at: float | None = None
     messages: int = 0
@@ -38,7 +41,30 @@ class Record:
     busy_seconds: float = 0.0
     longest_seconds: float = 0.0
 
-    def crashed(self, error: Exception) -> None:
+    def starts(self) -> None:
+        """Begin a new incarnation."""
+        self.incarnation += 1
+        self.lived_seconds = 0.0
+        self.state = State.STARTING
+
+    def came_up(self, state: State) -> None:
+        """Note that the current incarnation is ready."""
+        self.ready_at = trio.current_time()
+        self.state = state
+
+    def went_down(self) -> None:
+        """Note that the current incarnation is no longer ready: what follows is its clean-up."""
+        if self.ready_at is not None:
+            self.lived_seconds = trio.current_time() - self.ready_at
+            self.ready_at = None
+        self.state = State.STOPPING
+
+    def stopped(self) -> None:
+        """Note that nothing runs here."""
+        self.ready_at = None
+        self.state = State.STOPPED
+
+    def crashed(self, error: BaseException) -> None:
         """Note why the current incarnation ended."""
         self.last_error = describe_error(error)
         self.last_error_at = trio.current_time()
@@ -49,6 +75,29 @@ class Record:
         self.busy_seconds += seconds
         self.longest_seconds = max(self.longest_seconds, seconds)
 
-    def work(self) -> Work:
-        """The counters as a frozen value."""
-        return Work(self.messages, self.refusals, self.busy_seconds, self.longest_seconds)
+    def supervisor_node(self, children: Sequence[Node]) -> Node:
+        """The picture of a supervisor at this place."""
+        return self._node(None, None, tuple(children))
+
+    def actor_node(self, mailbox: MailboxPicture) -> Node:
+        """The picture of an actor at this place."""
+        work = Work(self.messages, self.refusals, self.busy_seconds, self.longest_seconds)
+        return self._node(mailbox, work, ())
+
+    def _node(
+        self, mailbox: MailboxPicture | None, work: Work | None, children: tuple[Node, ...]
+    ) -> Node:
+        now = trio.current_time()
+        return Node(
+            path=self.path,
+            kind=self.kind,
+            state=self.state,
+            incarnation=self.incarnation,
+            restarts=self.restarts,
+            up_seconds=None if self.ready_at is None else now - self.ready_at,
+            last_error=self.last_error,
+            last_error_age_seconds=None if self.last_error_at is None else now - self.last_error_at,
+            mailbox=mailbox,
+            work=work,
+            children=children,
+        )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
 
-from .errors import AskExpired, MailboxFull
+from .errors import AskExpired, InvalidSpec, KernelError, MailboxFull
 from .messages import A, Envelope, Reply, Request
 
 if TYPE_CHECKING:
@@ -72,7 +72,12 @@ class ActorRef(Generic[M_contra]):
             AskExpired: No answer in time.
             ActorDown: The actor crashed or stopped before it answered.
             NotAnswered: The actor has no answer for this request.
+            KernelError: An actor asked itself, which could only end by the deadline.
         """
+        if self._owner_task is trio.lowlevel.current_task():
+            raise KernelError(
+                f"{self.path} asks itself {type(request).__name__}, and would never answer"
+            )
         reply: Reply[A] = Reply()
         with trio.move_on_after(within):
             await self._put(Envelope(request, reply, current_path.get()))  # type: ignore[arg-type]
@@ -86,13 +91,22 @@ class ActorRef(Generic[M_contra]):
         await mailbox.put(envelope)
         self._observe(envelope)
 
+    def _notify(self, message: object, sender: str) -> None:
+        """Put a message of the kernel's own, for which there is always room."""
+        envelope = Envelope(message, None, sender)
+        self._mailbox.put_nowait(envelope, control=True)
+        self._observe(envelope)
+
     def _observe(self, envelope: Envelope) -> None:
         if self._observer is not None:
             self._observer(self.path, envelope)
 
     def _adopt(self, path: str, observer: SendObserver) -> None:
+        if self._observer is not None and not self._mailbox.closed:
+            raise InvalidSpec(f"the spec of {self.path} is used twice; make one for each place")
         self.path = path
         self._mailbox.owner = path
+        self._mailbox.open()
         self._observer = observer
 
     def _owned_by(self, task: trio.lowlevel.Task | None) -> None:

@@ -78,14 +78,18 @@ class Backoff:
     def __post_init__(self) -> None:
         if not 0 <= self.initial <= self.maximum < math.inf:
             raise InvalidSpec(f"initial {self.initial}: takes 0 to maximum ({self.maximum})")
-        if self.factor < 1:
-            raise InvalidSpec(f"factor {self.factor}: takes 1 or more")
+        if not 1 <= self.factor < math.inf:
+            raise InvalidSpec(f"factor {self.factor}: takes 1 or more, finite")
         if not 0 <= self.jitter < 1:
             raise InvalidSpec(f"jitter {self.jitter}: takes 0 to below 1")
+        if not self.healthy_after >= 0:
+            raise InvalidSpec(f"healthy_after {self.healthy_after}: takes seconds, 0 or more")
 
     def delay(self, failures: int, random: Random) -> float:
         """Seconds to wait after the ``failures``-th crash in a row (1 is the first)."""
-        growth = min(failures - 1, 64)  # 2.0 ** 1024 would overflow long after maximum is reached
-        delay = min(self.initial * self.factor**growth, self.maximum)
+        try:
+            delay = min(self.initial * self.factor ** (failures - 1), self.maximum)
+        except OverflowError:  # long past the maximum, unless there is nothing to multiply
+            delay = self.maximum if self.initial else 0.0
         spread = delay * self.jitter
         return min(delay + random.uniform(-spread, spread), self.maximum)

@@ -3,46 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
-from typing import Any, assert_never
+from typing import assert_never
 
 import structlog
 import trio
 
-from .cell import Cell
-from .errors import KernelError, RestartLimitExceeded, StartExpired
-from .plan import Strategy, plan
+from .child import Child, Spec
+from .errors import ActorDown, InvalidSpec, KernelError, RestartLimitExceeded, UnknownActor
+from .messages import Reply
+from .plan import plan
 from .record import Record, describe_error
 from .restart import RestartWindow
 from .spec import ChildSpec, Restart, SupervisorSpec
 from .switchboard import Switchboard
-from .tree import MailboxPicture, Node, State
+from .tree import Node, State
 
 log = structlog.get_logger(__name__)
 
 
-class _Child:
-    """A place under the supervisor and what runs there now."""
-
-    def __init__(self, spec: ChildSpec[Any] | SupervisorSpec, record: Record) -> None:
-        self.spec = spec
-        self.record = record
-        self.runs: Cell | Supervisor | None = None
-        self.ended = trio.Event()
-        self.settled = trio.Event()  # ready, or ended before it was
-        self.was_ready = False
-        self.error: Exception | None = None
-        self.stopping = False  # on purpose, so that its end is no event to react to
-        self.finished = False  # ended by itself and does not come back
-        # Rises with each plan that covers this child, so that an older plan's restart is void.
-        self.ticket = 0
-
-
 @dataclass(frozen=True)
 class _Ended:
-    child: _Child
+    child: Child
     incarnation: int
 
 
@@ -50,19 +35,23 @@ class _Ended:
 class _Due:
     """The backoff of a planned restart is over; valid where a child's ticket is still the one noted."""
 
-    tickets: tuple[tuple[_Child, int], ...]
+    tickets: tuple[tuple[Child, int], ...]
 
 
 @dataclass(frozen=True)
-class _Restart:
-    """Somebody outside wants a child restarted; ``done`` takes the error of its start, or None."""
+class _Command:
+    """Somebody outside wants something done to a child; it is done between two events."""
 
-    child: _Child
-    done: Callable[[Exception | None], None]
+    act: Callable[[], Awaitable[None]]
+    done: Reply[None]
 
 
 class Supervisor:
-    """Runs under a shield of the system, so that children stop in order; `request_stop` ends it."""
+    """Runs under a shield of the system, so that children stop in order; `request_stop` ends it.
+
+    It may run again after it ended, as the next incarnation at its place: the children's records,
+    mailboxes and watchers live as long as the tree.
+    """
 
     def __init__(
         self, spec: SupervisorSpec, record: Record, switchboard: Switchboard, random: Random
@@ -72,25 +61,43 @@ class Supervisor:
         record.kind = spec.strategy.value
         self._switchboard = switchboard
         self._random = random
-        self._window = RestartWindow(spec.intensity)
+        self._children: list[Child] = []
+        # Every path of the tree is known before the first actor starts.
+        for child in spec.children:
+            self._enter(child)
+        self._renew()
+
+    def _enter(self, spec: Spec, *, dynamic: bool = False) -> Child:
+        ref = spec.ref if isinstance(spec, ChildSpec) else None
+        record = self._switchboard.register(self._path_of(spec), ref)
+        below = None
+        if isinstance(spec, SupervisorSpec):
+            below = Supervisor(spec, record, self._switchboard, self._random)
+        passing = dynamic and spec.restart is Restart.TEMPORARY
+        child = Child(spec, record, self._switchboard, below=below, passing=passing)
+        self._children.append(child)
+        return child
+
+    def _path_of(self, spec: Spec) -> str:
+        return f"{self.record.path.rstrip('/')}/{spec.id}"
+
+    def _leave(self, child: Child) -> None:
+        child.retire()
+        self._children.remove(child)
+        self._switchboard.forget(child.record.path)
+
+    def _renew(self) -> None:
+        """Set up what belongs to one run only, for the next one."""
+        self._window = RestartWindow(self.spec.intensity)
         self._crashes: list[Exception] = []
-        self._children: list[_Child] = []
-        self._events, self._inbox = trio.open_memory_channel[_Ended | _Due | _Restart](math.inf)
+        # What the restart of a child cannot mend: Ctrl-C and SystemExit.
+        self._fatal: list[BaseException] = []
+        self._events, self._inbox = trio.open_memory_channel[_Ended | _Due | _Command](math.inf)
         self._stopping = trio.CancelScope()
         self._for_good = False
         self._nursery: trio.Nursery | None = None
-        for child in spec.children:
-            self._enter(child)
-
-    def _enter(self, spec: ChildSpec[Any] | SupervisorSpec) -> _Child:
-        path = f"{self.record.path.rstrip('/')}/{spec.id}"
-        child = _Child(spec, Record(path))
-        self._switchboard.register(child.record, spec.ref if isinstance(spec, ChildSpec) else None)
-        if isinstance(spec, SupervisorSpec):
-            # Built at once, so that every path of the tree is known before the first actor starts.
-            child.runs = Supervisor(spec, child.record, self._switchboard, self._random)
-        self._children.append(child)
-        return child
+        for child in self._children:
+            child.record.failures_in_row = 0
 
     # Running ------------------------------------------------------------------------------------
 
@@ -100,24 +107,33 @@ class Supervisor:
         Raises:
             Exception: A child's first start failed; the ones before it were stopped again.
             RestartLimitExceeded: Children crashed more often than the intensity allows.
+            BaseException: A child ended by KeyboardInterrupt or SystemExit.
+
+        All of them inside of an exception group, after the children have stopped.
         """
-        self.record.state = State.STARTING
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            try:
-                with self._stopping:
-                    for child in self._children:
-                        await self._start(child)
-                    self.record.state = State.SUPERVISING
-                    self.record.ready_at = trio.current_time()
-                    ready()
-                    async for event in self._inbox:
-                        await self._on_event(event)
-            finally:
-                self.record.state = State.STOPPING
-                self.record.ready_at = None
-                await self._stop(self._children, for_good=self._for_good)
-                nursery.cancel_scope.cancel()  # backoff sleepers
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                try:
+                    await self._supervise(ready)
+                finally:
+                    self.record.went_down()
+                    await self._stop(self._children, for_good=self._for_good)
+                    nursery.cancel_scope.cancel()  # backoff sleepers
+                    if self._fatal:
+                        raise BaseExceptionGroup(f"{self.record.path} was interrupted", self._fatal)
+        finally:
+            self._refuse_pending()
+            self._renew()
+
+    async def _supervise(self, ready: Callable[[], None]) -> None:
+        with self._stopping:
+            for child in self._children:
+                await self._start(child)
+            self.record.came_up(State.SUPERVISING)
+            ready()
+            async for event in self._inbox:
+                await self._on_event(event)
 
     def request_stop(self, *, for_good: bool) -> None:
         """Stop the children in reverse order of start and end `run` normally.
@@ -129,46 +145,57 @@ class Supervisor:
         self._for_good = for_good
         self._stopping.cancel()
 
-    async def _on_event(self, event: _Ended | _Due | _Restart) -> None:
+    async def _on_event(self, event: _Ended | _Due | _Command) -> None:
         match event:
             case _Ended(child, incarnation):
                 if incarnation == child.record.incarnation and not child.stopping:
                     await self._on_end(child)
             case _Due(tickets):
                 await self._on_due([child for child, ticket in tickets if child.ticket == ticket])
-            case _Restart(child, done):
-                await self._on_restart(child, done)
+            case _Command():
+                await self._obey(event)
             case _:
                 assert_never(event)
 
     # Ends and restarts ---------------------------------------------------------------------------
 
-    async def _on_end(self, child: _Child) -> None:
+    def _note_end(self, child: Child) -> None:
+        """Called in the child's task, as its last act."""
+        if child.record.lived_seconds >= self.spec.backoff.healthy_after:
+            child.record.failures_in_row = 0
+        if child.error is None or isinstance(child.error, Exception):
+            self._events.send_nowait(_Ended(child, child.record.incarnation))
+        else:
+            self._fatal.append(child.error)
+            self._stopping.cancel()
+
+    async def _on_end(self, child: Child) -> None:
+        error = child.error
+        assert error is None or isinstance(error, Exception)
         again = child.spec.restart is Restart.PERMANENT or (
-            child.spec.restart is Restart.TRANSIENT and child.error is not None
+            child.spec.restart is Restart.TRANSIENT and error is not None
         )
         if not again:
             child.finished = True
-            retire(child)
-            return
-        error = child.error
-        if error is None:
-            error = KernelError(f"{child.record.path} ended by itself, although it is permanent")
-        await self._recover(child, error)
+            await self._stop_one(child, for_good=True)
+        else:
+            if error is None:
+                text = f"{child.record.path} ended by itself, although it is permanent"
+                error = KernelError(text)
+            await self._recover(child, error)
 
-    async def _recover(self, child: _Child, error: Exception) -> None:
+    async def _recover(self, child: Child, error: Exception) -> None:
         """Count a crash, and plan the restart of the child and of those that share its fate."""
-        now = trio.current_time()
         record = child.record
         record.failures_in_row += 1
         self._crashes.append(error)
-        within = self._window.record(now)
+        within = self._window.record(trio.current_time())
         del self._crashes[: -max(len(self._window), 1)]
         log.error(
             "child crashed",
             supervisor=self.record.path,
             child=record.path,
-            reason=record.last_error or describe_error(error),
+            reason=describe_error(error),
             incarnation=record.incarnation,
             restarts_in_window=len(self._window),
         )
@@ -180,9 +207,8 @@ class Supervisor:
                 f"{record.failures_in_row} of it in a row",
                 list(self._crashes),
             )
-        order = [each.spec.id for each in self._children]
         by_id = {each.spec.id: each for each in self._children}
-        planned = plan(self.spec.strategy, order, child.spec.id)
+        planned = plan(self.spec.strategy, tuple(by_id), child.spec.id)
         await self._stop([by_id[name] for name in reversed(planned.stop)], for_good=False)
         affected = [each for name in planned.start if not (each := by_id[name]).finished]
         for each in affected:
@@ -197,216 +223,129 @@ class Supervisor:
         await trio.sleep(delay)
         self._events.send_nowait(due)
 
-    async def _on_restart(self, child: _Child, done: Callable[[Exception | None], None]) -> None:
-        await self._stop_one(child, for_good=False)
-        child.record.failures_in_row = 0
-        try:
-            await self._start(child)
-        except Exception as error:  # noqa: BLE001 - told to whoever asked, then one more crash
-            done(error)
-            await self._recover(child, error)
-        else:
-            done(None)
-
-    async def _on_due(self, children: Sequence[_Child]) -> None:
+    async def _on_due(self, children: Sequence[Child]) -> None:
         for child in children:
             child.record.restarts += 1
             try:
                 await self._start(child)
             except Exception as error:  # noqa: BLE001 - a failed restart is one more crash
+                # The new plan covers those that were not started yet: they share this child's fate.
                 await self._recover(child, error)
-                if self.spec.strategy is not Strategy.ONE_FOR_ONE:
-                    return  # the new plan covers the rest
+                return
 
-    # One child -----------------------------------------------------------------------------------
+    # Children ------------------------------------------------------------------------------------
 
-    async def _start(self, child: _Child) -> None:
-        """Start a child and wait until it is ready.
-
-        Raises:
-            StartExpired: It was not ready in time.
-            Exception: What ended it before it was ready.
-        """
-        child.stopping = child.finished = child.was_ready = False
-        child.error = None
-        child.ended = trio.Event()
-        child.settled = trio.Event()
-        child.record.incarnation += 1
-        within = math.inf
-        if isinstance(child.spec, ChildSpec):
-            child.runs = Cell(child.spec, child.record, self._switchboard)
-            within = child.spec.start_within
-        elif child.record.incarnation > 1:
-            assert isinstance(child.runs, Supervisor)
-            child.runs._unregister_children()
-            child.runs = Supervisor(child.spec, child.record, self._switchboard, self._random)
+    async def _start(self, child: Child) -> None:
         assert self._nursery is not None
-        self._nursery.start_soon(self._run, child, name=child.record.path)
-        try:
-            with trio.move_on_after(within) as scope:
-                await child.settled.wait()
-        except trio.Cancelled:
-            child.stopping = True
-            raise
-        if scope.cancelled_caught:
-            child.stopping = True
-            self._cancel(child)
-            with trio.CancelScope(shield=True):  # bounded: the child's clean-up time
-                await child.ended.wait()
-            error = StartExpired(f"{child.record.path} was not ready within {within:g} s")
-            child.record.crashed(error)
-            raise error
-        if child.error is not None and not child.was_ready:
-            child.stopping = True  # its end is reported here, not as an event
-            raise child.error
+        await child.start(self._nursery, self._note_end)
 
-    def _unregister_children(self) -> None:
-        for child in self._children:
-            if isinstance(child.runs, Supervisor):
-                child.runs._unregister_children()
-            self._switchboard.unregister(child.record.path)
-
-    async def _run(self, child: _Child) -> None:
-        """The child's task: contains its crash and reports its end. Never raises an Exception."""
-        record, incarnation = child.record, child.record.incarnation
-        assert child.runs is not None
-
-        def ready() -> None:
-            child.was_ready = True
-            child.settled.set()
-
-        try:
-            await child.runs.run(ready)
-        except Exception as error:  # noqa: BLE001 - containing any crash is what a supervisor is for
-            child.error = error
-        except BaseExceptionGroup as group:
-            cancelled, crashes = group.split(trio.Cancelled)
-            if isinstance(crashes, ExceptionGroup):
-                child.error = crashes
-            if cancelled is not None or not isinstance(crashes, ExceptionGroup):
-                raise  # the whole system is being cancelled, or Ctrl-C: not the supervisor's business
-        finally:
-            reason = None
-            if child.error is not None:
-                record.crashed(child.error)
-                reason = record.last_error
-            if isinstance(child.spec, ChildSpec):
-                child.spec.mailbox.fail_asks(f"ended: {reason or 'stopped'}")
-            up = 0.0 if record.ready_at is None else trio.current_time() - record.ready_at
-            if up >= self.spec.backoff.healthy_after:
-                record.failures_in_row = 0
-            record.state = State.STOPPED
-            record.ready_at = None
-            child.ended.set()
-            child.settled.set()
-            self._switchboard.announce_end(record, reason)
-            self._events.send_nowait(_Ended(child, incarnation))
-
-    def _cancel(self, child: _Child) -> None:
-        match child.runs:
-            case Cell():
-                child.runs.cancel()
-            case Supervisor():
-                child.runs.request_stop(for_good=False)
-            case None:
-                pass
-            case _:
-                assert_never(child.runs)
-
-    async def _stop(self, children: Sequence[_Child], *, for_good: bool) -> None:
+    async def _stop(self, children: Sequence[Child], *, for_good: bool) -> None:
         """Stop running children in reverse order, or all at once where the spec says so."""
         if self.spec.stop_together:
             async with trio.open_nursery() as nursery:
                 for child in children:
                     nursery.start_soon(self._stop_one, child, for_good)
         else:
-            for child in reversed(children):
+            for child in tuple(reversed(children)):
                 await self._stop_one(child, for_good)
 
-    async def _stop_one(self, child: _Child, for_good: bool) -> None:
-        child.ticket += 1
-        if child.spec.restart is Restart.TEMPORARY:
-            for_good = child.finished = True
-        if child.record.incarnation > 0 and not child.ended.is_set():
-            child.stopping = True
-            if isinstance(child.runs, Cell) and child.settled.is_set():
-                await child.runs.stop(child.ended, drain=for_good)
-            elif isinstance(child.runs, Supervisor):
-                child.runs.request_stop(for_good=for_good)
-            else:
-                self._cancel(child)
-            await child.ended.wait()
-        if for_good:
-            retire(child)
-
-    # Commands from outside and the picture --------------------------------------------------------
-
-    def find(self, path: str) -> tuple[Supervisor, _Child] | None:
-        """The supervisor of the child at ``path`` and that child."""
-        for child in self._children:
-            if child.record.path == path:
-                return self, child
-            if isinstance(child.runs, Supervisor):
-                found = child.runs.find(path)
-                if found is not None:
-                    return found
-        return None
-
-    def restart_child(self, child: _Child, done: Callable[[Exception | None], None]) -> None:
-        """Stop a child in good order and start it again between two events; not a crash."""
-        self._events.send_nowait(_Restart(child, done))
+    async def _stop_one(self, child: Child, for_good: bool) -> None:
+        await child.stop(for_good=for_good)
+        if child.finished and child.passing:
+            self._leave(child)
 
     def retire_all(self) -> None:
         """Close every mailbox below: nothing runs again, so nothing may wait for it."""
         for child in self._children:
-            retire(child)
+            child.retire()
+
+    # Commands from outside and the picture --------------------------------------------------------
+
+    def find(self, path: str) -> tuple[Supervisor, Child] | None:
+        """The supervisor of the child at ``path`` and that child."""
+        for child in self._children:
+            if child.record.path == path:
+                return self, child
+            if child.below is not None and (found := child.below.find(path)) is not None:
+                return found
+        return None
+
+    def restart_child(self, child: Child) -> Reply[None]:
+        """Stop a child in good order and start it again; not a crash, unless its start fails."""
+        return self._command(partial(self._restart, child))
+
+    def start_child(self, spec: Spec) -> Reply[None]:
+        """Add a child after the others and start it; it is gone again if that fails."""
+        return self._command(partial(self._start_new, spec))
+
+    def stop_child(self, child: Child) -> Reply[None]:
+        """Stop a child for good and take it off the tree."""
+        return self._command(partial(self._stop_and_leave, child))
+
+    def _command(self, act: Callable[[], Awaitable[None]]) -> Reply[None]:
+        if self._nursery is None:
+            raise ActorDown(f"the supervisor {self.record.path} does not run")
+        done: Reply[None] = Reply()
+        self._events.send_nowait(_Command(act, done))
+        return done
+
+    async def _obey(self, command: _Command) -> None:
+        try:
+            await command.act()
+        except Exception as error:  # noqa: BLE001 - the answer to whoever asked for it
+            command.done.fail(error)
+        else:
+            command.done.send(None)
+        finally:
+            self._refuse(command)  # has no effect on what was answered
+
+    def _refuse(self, command: _Command) -> None:
+        command.done.fail(
+            ActorDown(f"the supervisor {self.record.path} stopped before it was done")
+        )
+
+    def _refuse_pending(self) -> None:
+        while self._inbox.statistics().current_buffer_used:
+            event = self._inbox.receive_nowait()
+            if isinstance(event, _Command):
+                self._refuse(event)
+
+    async def _restart(self, child: Child) -> None:
+        self._require(child)
+        await child.stop(for_good=False)
+        child.record.failures_in_row = 0
+        try:
+            await self._start(child)
+        except Exception:
+            child.stopping = False  # the failed start is a crash like any other
+            self._note_end(child)
+            raise
+
+    async def _start_new(self, spec: Spec) -> None:
+        if any(child.spec.id == spec.id for child in self._children):
+            raise InvalidSpec(f"supervisor {self.record.path} already has a child {spec.id!r}")
+        try:
+            child = self._enter(spec, dynamic=True)
+        except InvalidSpec:
+            self._switchboard.forget(
+                self._path_of(spec)
+            )  # some of its children may have been entered
+            raise
+        try:
+            await self._start(child)
+        except Exception:
+            self._leave(child)
+            raise
+
+    async def _stop_and_leave(self, child: Child) -> None:
+        self._require(child)
+        await child.stop(for_good=True)
+        self._leave(child)
+
+    def _require(self, child: Child) -> None:
+        if child not in self._children:
+            raise UnknownActor(f"{child.record.path} has left the tree")
 
     def picture(self) -> Node:
         """This supervisor and everything below it, frozen."""
-        return _node(
-            self.record, children=tuple(self._picture_of(child) for child in self._children)
-        )
-
-    def _picture_of(self, child: _Child) -> Node:
-        if isinstance(child.runs, Supervisor):
-            return child.runs.picture()
-        assert isinstance(child.spec, ChildSpec)
-        box = child.spec.mailbox
-        return _node(
-            child.record,
-            mailbox=MailboxPicture(len(box), box.capacity, box.waiting_senders),
-            working=True,
-        )
-
-
-def retire(child: _Child) -> None:
-    """Close what belongs to a child that never runs again: nothing may wait for it."""
-    if isinstance(child.spec, ChildSpec):
-        left = child.spec.mailbox.close("was stopped")
-        if left:
-            log.warning("messages left unhandled", actor=child.record.path, count=left)
-    elif isinstance(child.runs, Supervisor):
-        child.runs.retire_all()
-
-
-def _node(
-    record: Record,
-    *,
-    mailbox: MailboxPicture | None = None,
-    working: bool = False,
-    children: tuple[Node, ...] = (),
-) -> Node:
-    now = trio.current_time()
-    return Node(
-        path=record.path,
-        kind=record.kind,
-        state=record.state,
-        incarnation=record.incarnation,
-        restarts=record.restarts,
-        up_seconds=None if record.ready_at is None else now - record.ready_at,
-        last_error=record.last_error,
-        last_error_age_seconds=None if record.last_error_at is None else now - record.last_error_at,
-        mailbox=mailbox,
-        work=record.work() if working else None,
-        children=children,
-    )
+        return self.record.supervisor_node([child.picture() for child in self._children])

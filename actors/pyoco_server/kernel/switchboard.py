@@ -11,7 +11,6 @@ from typing import Any
 import trio
 
 from .errors import ActorDown, InvalidSpec, UnknownActor
-from .mailbox import Mailbox
 from .messages import Envelope
 from .record import Record
 from .ref import ActorRef
@@ -39,25 +38,33 @@ class Switchboard:
     def __init__(self) -> None:
         self._refs: dict[str, ActorRef[Any]] = {}
         self._records: dict[str, Record] = {}
-        self._watchers: dict[str, list[Mailbox]] = {}
+        self._watchers: dict[str, list[ActorRef[Any]]] = {}
         self._listeners: list[TapListener] = []
         self._sequence = itertools.count(1)
 
-    def register(self, record: Record, ref: ActorRef[Any] | None) -> None:
-        """Enter a place of the tree under its path."""
-        if record.path in self._records:
-            raise InvalidSpec(f"two children claim the path {record.path}")
-        self._records[record.path] = record
-        if ref is not None:
-            if ref.path in self._refs and self._refs[ref.path] is ref:
-                raise InvalidSpec(f"the spec of {ref.path} is used twice; make one for each place")
-            self._refs[record.path] = ref
-            ref._adopt(record.path, self._sent)
+    def register(self, path: str, ref: ActorRef[Any] | None) -> Record:
+        """Enter a place of the tree and return its record; ``ref`` is None for a supervisor.
 
-    def unregister(self, path: str) -> None:
-        """Take a place off the tree; its watchers stay for the one that is put there again."""
-        self._records.pop(path, None)
-        self._refs.pop(path, None)
+        Raises:
+            InvalidSpec: The path is taken, or the spec behind ``ref`` already stands in a tree.
+        """
+        if path in self._records:
+            raise InvalidSpec(f"two children claim the path {path}")
+        record = self._records[path] = Record(path)
+        if ref is not None:
+            ref._adopt(path, self._sent)
+            self._refs[path] = ref
+        return record
+
+    def forget(self, path: str) -> None:
+        """Take a place and everything below it off the tree, with who watches it and whom it watches."""
+        gone = {known for known in self._records if f"{known}/".startswith(f"{path}/")}
+        for known in gone:
+            del self._records[known]
+            self._refs.pop(known, None)
+            self._watchers.pop(known, None)
+        for watchers in self._watchers.values():
+            watchers[:] = [watcher for watcher in watchers if watcher.path not in gone]
 
     def ref(self, path: str) -> ActorRef[Any]:
         """The reference of the actor at ``path``.
@@ -71,22 +78,27 @@ class Switchboard:
             known = ", ".join(sorted(self._refs)) or "none"
             raise UnknownActor(f"no actor at {path!r}; there are: {known}") from None
 
-    def monitor(self, path: str, watcher: Mailbox) -> None:
-        """Tell ``watcher`` a `Down` when an incarnation at ``path`` ends; once, however often asked."""
-        if path not in self._records:
-            raise UnknownActor(f"no actor at {path!r} to monitor")
-        watchers = self._watchers.setdefault(path, [])
+    def monitor(self, watched: ActorRef[Any], watcher: ActorRef[Any]) -> None:
+        """Tell ``watcher`` a `Down` when an incarnation of ``watched`` ends; once, however often asked.
+
+        Raises:
+            UnknownActor: ``watched`` does not stand in this system.
+        """
+        if self._refs.get(watched.path) is not watched:
+            raise UnknownActor(f"no actor at {watched.path!r} to monitor")
+        watchers = self._watchers.setdefault(watched.path, [])
         if watcher not in watchers:
             watchers.append(watcher)
 
     def announce_end(self, record: Record, reason: str | None) -> None:
         """Tell the watchers of ``record`` that its incarnation ended."""
         down = Down(record.path, record.incarnation, reason)
-        for watcher in tuple(self._watchers.get(record.path, ())):
+        watchers = self._watchers.get(record.path, [])
+        for watcher in tuple(watchers):
             try:
-                watcher.put_nowait(Envelope(down, None, record.path), control=True)
+                watcher._notify(down, record.path)
             except ActorDown:
-                self._watchers[record.path].remove(watcher)
+                watchers.remove(watcher)
 
     @contextmanager
     def tap(self, listener: TapListener) -> Iterator[None]:

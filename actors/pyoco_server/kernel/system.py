@@ -9,8 +9,8 @@ from typing import Any
 
 import trio
 
+from .child import Child, Spec
 from .errors import UnknownActor
-from .record import Record
 from .ref import ActorRef
 from .spec import SupervisorSpec
 from .supervisor import Supervisor
@@ -24,13 +24,10 @@ class ActorSystem:
 
     def __init__(self, root: SupervisorSpec, random: Random) -> None:
         self._switchboard = Switchboard()
-        record = Record("/")
-        record.incarnation = 1
-        self._switchboard.register(record, None)
-        self._root = Supervisor(root, record, self._switchboard, random)
+        self._record = self._switchboard.register("/", None)
+        self._root = Supervisor(root, self._record, self._switchboard, random)
         self._ready = trio.Event()
         self._ended = trio.Event()
-        self._stop_requested = False
 
     def ref(self, path: str) -> ActorRef[Any]:
         """The reference of the actor at ``path``, such as ``/gateway/submitter``.
@@ -49,46 +46,73 @@ class ActorSystem:
         return self._switchboard.tap(listener)
 
     async def restart(self, path: str) -> None:
-        """Stop the actor or supervisor at ``path`` in good order and start it again.
+        """Stop the actor or supervisor at ``path`` in good order and start it again, and nothing else.
 
-        It does not count as a crash. Its mailbox keeps what waits in it. Cancelled while waiting, the
-        restart goes on.
+        It does not count as a crash. Messages that wait in mailboxes stay for the new incarnation;
+        requests fail with `ActorDown`. Cancelled while waiting, the restart goes on.
 
         Raises:
-            UnknownActor: Nothing stands there.
-            Exception: What its start raised; its supervisor has then counted a crash.
+            UnknownActor: Nothing stands there, or only the root.
+            ActorDown: Its supervisor does not run, or stops first.
+            Exception: What its start raised, in an exception group; it has then counted as a crash.
         """
+        supervisor, child = self._find(path)
+        await supervisor.restart_child(child).outcome()
+
+    async def start_child(self, supervisor: str, spec: Spec) -> None:
+        """Add a child below the supervisor at path ``supervisor``, after its others, and start it.
+
+        From then on it is a child like those of the supervisor's spec, also when the supervisor is
+        restarted; but with `Restart.TEMPORARY` it leaves the tree when it ends. Cancelled while
+        waiting, the start goes on.
+
+        Raises:
+            UnknownActor: No supervisor stands there.
+            InvalidSpec: The supervisor has a child of that id, or the spec stands in a tree already.
+            ActorDown: The supervisor does not run, or stops first.
+            Exception: What the start raised, in an exception group; the child is not added then, and
+                it does not count as a crash.
+        """
+        await self._supervisor(supervisor).start_child(spec).outcome()
+
+    async def stop_child(self, path: str) -> None:
+        """Stop the actor or supervisor at ``path`` as at the end of the tree, and take it off the tree.
+
+        It handles what is in its mailbox for its ``shutdown_seconds`` and is then cancelled. Its path is free
+        for another child, whose incarnations count from one. Cancelled while waiting, the stop goes on.
+
+        Raises:
+            UnknownActor: Nothing stands there, or only the root.
+            ActorDown: Its supervisor does not run, or stops first.
+        """
+        supervisor, child = self._find(path)
+        await supervisor.stop_child(child).outcome()
+
+    def _find(self, path: str) -> tuple[Supervisor, Child]:
         found = self._root.find(path)
         if found is None:
-            raise UnknownActor(f"nothing stands at {path!r}")
-        supervisor, child = found
-        finished = trio.Event()
-        failure: list[Exception] = []
+            raise UnknownActor(f"no actor or supervisor under a supervisor at {path!r}")
+        return found
 
-        def done(error: Exception | None) -> None:
-            if error is not None:
-                failure.append(error)
-            finished.set()
-
-        supervisor.restart_child(child, done)
-        await finished.wait()
-        if failure:
-            raise failure[0]
+    def _supervisor(self, path: str) -> Supervisor:
+        below = self._root if path == "/" else self._find(path)[1].below
+        if below is None:
+            raise UnknownActor(f"{path!r} is an actor, not a supervisor")
+        return below
 
     async def _run(self) -> None:
         # The tree outlives a cancellation from outside just long enough to stop in reverse order:
         # every actor's shutdown and clean-up time is bounded by its spec.
         try:
             with trio.CancelScope(shield=True):
-                if not self._stop_requested:
-                    await self._root.run(self._ready.set)
+                self._record.starts()
+                await self._root.run(self._ready.set)
         finally:
             self._root.retire_all()
+            self._record.stopped()
             self._ended.set()
-            self._ready.set()
 
     async def _stop(self) -> None:
-        self._stop_requested = True
         self._root.request_stop(for_good=True)
         with trio.CancelScope(shield=True):
             await self._ended.wait()
@@ -109,8 +133,10 @@ async def open_system(
         random: Source of the backoff's jitter; a seeded one makes restarts repeatable.
 
     Raises:
-        ExceptionGroup: A first start failed, or crashes went above the root's intensity
-            (`RestartLimitExceeded`); the block is cancelled then.
+        ExceptionGroup: A first start failed, or crashes went above the root's intensity; the block is
+            cancelled then. `RestartLimitExceeded` is a group itself, which ``except*`` cannot name: look
+            for it with ``group.subgroup(RestartLimitExceeded)``. What the block raises comes in a group too.
+        BaseExceptionGroup: The same where an actor or the block ended by KeyboardInterrupt or SystemExit.
     """
     system = ActorSystem(root, random or Random())  # noqa: S311 - jitter, no secret
     async with trio.open_nursery() as nursery:

@@ -54,8 +54,8 @@ class Node:
         kind: Class name of the actor, or the supervisor's strategy.
         state: What it does right now.
         incarnation: How many times it was started.
-        restarts: How many of these were restarts.
-        up_seconds: Time since this incarnation was ready; None when it is not.
+        restarts: How many of these followed a crash, its own or that of a sibling.
+        up_seconds: Time since this incarnation became ready; None when it is not.
         last_error: Text of the last crash, None if there never was one.
         last_error_age_seconds: Time since then.
         mailbox: None for a supervisor.

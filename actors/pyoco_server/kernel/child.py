@@ -1,0 +1,199 @@
+"""One place under a supervisor: starts what stands there, contains its crash, stops and retires it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import structlog
+import trio
+
+from .cell import Cell
+from .errors import StartExpired
+from .record import Record
+from .spec import ChildSpec, Restart, SupervisorSpec
+from .switchboard import Switchboard
+from .tree import MailboxPicture, Node
+
+if TYPE_CHECKING:
+    from .supervisor import Supervisor
+
+log = structlog.get_logger(__name__)
+
+Spec: TypeAlias = ChildSpec[Any] | SupervisorSpec
+
+
+class Child:
+    """A spec, the record of its incarnations, and the one that runs now.
+
+    Args:
+        spec: What stands here.
+        record: Its counters, which outlive every incarnation.
+        switchboard: Of the system.
+        below: The supervisor that runs ``spec``; None for an actor.
+        passing: Leaves the tree when it ended for good, instead of showing there as stopped.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        record: Record,
+        switchboard: Switchboard,
+        *,
+        below: Supervisor | None,
+        passing: bool,
+    ) -> None:
+        self.spec = spec
+        self.record = record
+        self.below = below
+        self.passing = passing
+        self.error: BaseException | None = None
+        self.stopping = False  # on purpose, so that its end is no event to react to
+        self.finished = False  # ended and does not come back
+        # Rises with each plan that covers this child, so that an older plan's restart is void.
+        self.ticket = 0
+        self._switchboard = switchboard
+        self._cell: Cell | None = None
+        self._was_ready = False
+        self._settled = trio.Event()  # ready, or ended before it was
+        self._ended = trio.Event()
+        self._ended.set()
+
+    @property
+    def running(self) -> bool:
+        """Whether an incarnation lives, be it starting or cleaning up."""
+        return not self._ended.is_set()
+
+    async def start(self, nursery: trio.Nursery, on_end: Callable[[Child], None]) -> None:
+        """Start an incarnation and wait until it is ready.
+
+        Cancelled while waiting, the incarnation goes on: stop it.
+
+        Args:
+            nursery: Where it runs.
+            on_end: Called when it ended, whatever the cause.
+
+        Raises:
+            StartExpired: It was not ready in time; it has ended by now.
+            BaseException: What ended it before it was ready.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self.stopping = self.finished = self._was_ready = False
+        self.error = None
+        self._ended = trio.Event()
+        self._settled = trio.Event()
+        self.record.starts()
+        within = math.inf  # a supervisor takes as long as its children may
+        if isinstance(self.spec, ChildSpec):
+            self._cell = Cell(self.spec, self.record, self._switchboard)
+            within = self.spec.start_within
+        nursery.start_soon(self._run, on_end, name=self.record.path)
+        try:
+            with trio.move_on_after(within) as scope:
+                await self._settled.wait()
+        except trio.Cancelled:
+            self.stopping = True
+            raise
+        if scope.cancelled_caught:
+            await self._give_up_start(within)
+        if self.error is not None and not self._was_ready:
+            self.stopping = True  # its end is reported here, not as an event
+            raise self.error
+
+    async def _give_up_start(self, within: float) -> None:
+        assert self._cell is not None
+        self.stopping = True
+        self._cell.cancel()
+        with trio.CancelScope(shield=True):  # bounded by the child's clean-up time
+            await self._ended.wait()
+        if self.error is None or isinstance(self.error, Exception):
+            expired = StartExpired(f"{self.record.path} was not ready within {within:g} s")
+            expired.__cause__ = self.error
+            self.error = expired
+            self.record.crashed(expired)
+
+    async def _run(self, on_end: Callable[[Child], None]) -> None:
+        """The task of one incarnation: whatever ends it is kept in ``error``, only Cancelled passes."""
+        runner = self.below or self._cell
+        assert runner is not None
+
+        def ready() -> None:
+            self._was_ready = True
+            self._settled.set()
+
+        try:
+            await runner.run(ready)
+        except Exception as error:  # noqa: BLE001 - containing any crash is what a supervisor is for
+            self.error = error
+        except BaseException as error:
+            if _holds_cancelled(error):
+                raise
+            self.error = error  # Ctrl-C or SystemExit: the supervisor hands it up in good order
+        finally:
+            self._note_end()
+            on_end(self)
+
+    def _note_end(self) -> None:
+        reason = None
+        if self.error is not None:
+            self.record.crashed(self.error)
+            reason = self.record.last_error
+        if isinstance(self.spec, ChildSpec):
+            self.spec.mailbox.fail_asks(f"ended: {reason or 'stopped'}")
+        self.record.stopped()
+        self._ended.set()
+        self._settled.set()
+        self._switchboard.announce_end(self.record, reason)
+
+    async def stop(self, *, for_good: bool) -> None:
+        """Stop what runs here, if anything does, and void every planned restart.
+
+        Args:
+            for_good: Handle what is in the mailbox first, then close it; otherwise what waits is left to the
+                next incarnation.
+        """
+        self.ticket += 1
+        if self.spec.restart is Restart.TEMPORARY:
+            for_good = self.finished = True
+        if self.running:
+            self.stopping = True
+            if self.below is not None:
+                self.below.request_stop(for_good=for_good)
+            elif self._cell is not None and self._settled.is_set():
+                await self._cell.stop(self._ended, drain=for_good)
+            elif self._cell is not None:
+                self._cell.cancel()
+            await self._ended.wait()
+            if self.error is not None:
+                log.error(
+                    "child crashed as it stopped",
+                    child=self.record.path,
+                    reason=self.record.last_error,
+                )
+        self.record.stopped()
+        if for_good:
+            self.retire()
+
+    def retire(self) -> None:
+        """Close what belongs to a child that never runs again: nothing may wait for it."""
+        if isinstance(self.spec, ChildSpec):
+            left = self.spec.mailbox.close("was stopped")
+            if left:
+                log.warning("messages left unhandled", actor=self.record.path, count=left)
+        elif self.below is not None:
+            self.below.retire_all()
+
+    def picture(self) -> Node:
+        """What stands here and everything below it, frozen."""
+        if self.below is not None:
+            return self.below.picture()
+        assert isinstance(self.spec, ChildSpec)
+        box = self.spec.mailbox
+        return self.record.actor_node(MailboxPicture(len(box), box.capacity, box.waiting_senders))
+
+
+def _holds_cancelled(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(trio.Cancelled) is not None
+    return isinstance(error, trio.Cancelled)
