@@ -67,6 +67,7 @@ class Cell:
                 self._nursery = nursery
                 self.ref._owned_by(trio.lowlevel.current_task())
                 await actor.on_start()
+                await trio.lowlevel.checkpoint_if_cancelled()  # too late, it is not waited for
                 self._record.came_up(State.IDLE)
                 ready()
                 await self._handle_all(actor)

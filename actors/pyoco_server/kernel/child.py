@@ -96,12 +96,12 @@ class Child:
             self.stopping = True
             raise
         if scope.cancelled_caught:
-            await self._give_up_start(within)
+            await self._cut_off_start(within)
         if self.error is not None and not self._was_ready:
             self.stopping = True  # its end is reported here, not as an event
             raise self.error
 
-    async def _give_up_start(self, within: float) -> None:
+    async def _cut_off_start(self, within: float) -> None:
         assert self._cell is not None
         self.stopping = True
         self._cell.cancel()
