@@ -1,0 +1,365 @@
+"""The client for trio programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any, BinaryIO, TypeVar
+
+import httpx
+import trio
+
+from pyoco_server.client import requests
+from pyoco_server.client.problem import HttpProblem
+from pyoco_server.client.requests import Call, Document
+from pyoco_server.client.retry import RetryPolicy
+from pyoco_server.client.sse import SseParser
+from pyoco_server.client.watch import SILENCE_SECONDS, Watch, decode_event, is_terminal, snapshot_of
+from pyoco_server.client.wire import (
+    CANCEL_POLL_SECONDS,
+    DEFAULT_TIMEOUT_SECONDS,
+    cancel_wait_seconds,
+    client_arguments,
+    request_arguments,
+)
+
+T = TypeVar("T")
+
+
+class AsyncPyocoHttpClient:
+    """Talks to a gateway; one connection pool, to be closed (it is an async context manager).
+
+    Its methods are those of :class:`PyocoHttpClient`, asynchronous. Each of them may be cancelled
+    at any time; a call that was on its way may then have had its effect. Each raises
+    :class:`HttpProblem` for an answer that is no success, another ``httpx.HTTPError`` when the
+    gateway cannot be reached, and ``UnexpectedAnswer`` (a ``ValueError``) when something else
+    answers at that URL.
+
+    Args:
+        base_url: Where the gateway is, e.g. ``http://127.0.0.1:8000``; a path in it is kept.
+        api_key: The key, under authentication.
+        api_key_header: The header that carries it.
+        timeout_seconds: How long the gateway may stay silent.
+        retry: When a failed call is sent again.
+        transport: Another way to the gateway, for tests.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        api_key_header: str = "X-API-Key",
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        retry: RetryPolicy | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        arguments = client_arguments(base_url, api_key, api_key_header)
+        self._client = httpx.AsyncClient(**arguments, transport=transport)
+        self._timeout_seconds = timeout_seconds
+        self._retry = retry or RetryPolicy()
+
+    async def __aenter__(self) -> AsyncPyocoHttpClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    async def submit_run(
+        self,
+        flow_name: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        tag: str | None = None,
+        tags: list[str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Document:
+        """Submit a run of a flow that the workers know; return ``{run_id, status}``.
+
+        With an ``idempotency_key`` (see :func:`new_idempotency_key`) the gateway takes all
+        submits of that key for one, and the client repeats it where it could not before.
+        """
+        return await self._run(
+            requests.submit_run(
+                flow_name, params, tag=tag, tags=tags, idempotency_key=idempotency_key
+            )
+        )
+
+    async def submit_run_yaml(
+        self,
+        workflow_yaml: str,
+        *,
+        flow_name: str = "main",
+        tag: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Document:
+        """Submit a run of the flow.yaml whose text is given; return ``{run_id, status}``."""
+        return await self._run(
+            requests.submit_run_yaml(
+                workflow_yaml, flow_name=flow_name, tag=tag, idempotency_key=idempotency_key
+            )
+        )
+
+    async def get_run(self, run_id: str) -> Document:
+        """Return the snapshot of a run, without its task records."""
+        return await self._run(requests.get_run(run_id))
+
+    async def get_run_with_records(self, run_id: str) -> Document:
+        """Return the snapshot of a run."""
+        return await self._run(requests.get_run(run_id, include_records=True))
+
+    async def cancel_run(
+        self, run_id: str, *, wait: bool = False, timeout_sec: int | None = None
+    ) -> Document:
+        """Ask for the end of a run; return its snapshot, with ``wait`` that of its end.
+
+        Raises:
+            TimeoutError: The run has not ended after ``timeout_sec`` seconds (default 30).
+        """
+        snapshot = await self._run(requests.cancel_run(run_id))
+        deadline = trio.current_time() + cancel_wait_seconds(timeout_sec)
+        while wait and not is_terminal(snapshot):
+            if trio.current_time() >= deadline:
+                raise TimeoutError(f"cancel wait timeout for run_id={run_id}")
+            await trio.sleep(CANCEL_POLL_SECONDS)
+            snapshot = await self.get_run(run_id)
+        return snapshot
+
+    async def get_tasks(self, run_id: str) -> Document:
+        """Return the task states and task records of a run."""
+        return await self._run(requests.get_tasks(run_id))
+
+    async def list_runs(
+        self,
+        *,
+        status: str | None = None,
+        flow: str | None = None,
+        tag: str | None = None,
+        full: bool = False,
+        limit: int | None = None,
+    ) -> list[Document]:
+        """Return runs, the newest change first."""
+        page = await self._run(
+            requests.list_runs(status=status, flow=flow, tag=tag, full=full, limit=limit)
+        )
+        items: list[Document] = page["items"]
+        return items
+
+    async def list_runs_vnext(
+        self,
+        *,
+        status: str | None = None,
+        flow: str | None = None,
+        tag: str | None = None,
+        full: bool = False,
+        limit: int | None = None,
+        updated_after: float | None = None,
+        cursor: str | None = None,
+        workflow_yaml_sha256: str | None = None,
+    ) -> Document:
+        """Return a page of runs as ``{items, next_cursor}``."""
+        return await self._run(
+            requests.list_runs(
+                status=status,
+                flow=flow,
+                tag=tag,
+                full=full,
+                limit=limit,
+                updated_after=updated_after,
+                cursor=cursor,
+                workflow_yaml_sha256=workflow_yaml_sha256,
+            )
+        )
+
+    async def watch_run(
+        self,
+        run_id: str,
+        *,
+        include_records: bool = False,
+        since: float | None = None,
+        timeout_sec: int | None = None,
+    ) -> AsyncGenerator[Document, None]:
+        """Give ``{event, data}`` as they come, until the gateway ends the stream.
+
+        It is one connection, and what breaks it is raised; :meth:`watch` goes on instead. Leave
+        it before its end only through ``contextlib.aclosing``, which closes the connection.
+        """
+        call = requests.watch_run(
+            run_id, include_records=include_records, since=since, timeout_sec=timeout_sec
+        )
+        parser = SseParser()
+        async with self._stream(call, SILENCE_SECONDS) as chunks:
+            async for chunk in chunks:
+                for event in parser.feed(chunk):
+                    yield decode_event(event)
+
+    async def watch(
+        self,
+        run_id: str,
+        *,
+        include_records: bool = False,
+        since: float | None = None,
+        within_seconds: float | None = None,
+        until_terminal: bool = True,
+    ) -> AsyncGenerator[Document, None]:
+        """Give ``{event, data}`` as they come, over as many connections as it takes.
+
+        A snapshot is not given twice in a row. A gateway that was there once may be away for a
+        minute. Leave it before its end only through ``contextlib.aclosing``.
+
+        Args:
+            run_id: The run.
+            include_records: Whether snapshots carry their task records.
+            since: Least ``updated_at`` of a snapshot, in unix seconds.
+            within_seconds: When to end in any case; ``None`` for never.
+            until_terminal: Whether to end with the run.
+        """
+        limit = math.inf if within_seconds is None else within_seconds
+        watch = Watch(
+            run_id,
+            deadline=trio.current_time() + limit,
+            until_terminal=until_terminal,
+            include_records=include_records,
+            since=since,
+            retry=self._retry,
+        )
+        while (call := watch.next_call(trio.current_time())) is not None:
+            parser = SseParser()
+            try:
+                silence = watch.silence_seconds(trio.current_time())
+                async with self._stream(call, silence) as chunks:
+                    async for chunk in chunks:
+                        for event in parser.feed(chunk):
+                            told = watch.take(event, trio.current_time())
+                            if told is not None:
+                                yield told
+                        if watch.ended:
+                            return
+            except httpx.HTTPError as error:
+                pause = watch.after_failure(error, trio.current_time())
+            else:
+                pause = watch.after_end(trio.current_time())
+            await trio.sleep(pause)
+
+    async def wait_run(self, run_id: str, *, within_seconds: float | None = None) -> Document:
+        """Wait for the end of a run; return its snapshot, with task records.
+
+        Raises:
+            TimeoutError: It has not ended after ``within_seconds``.
+        """
+        async with aclosing(self.watch(run_id, within_seconds=within_seconds)) as events:
+            async for event in events:
+                if is_terminal(snapshot_of(event)):
+                    return await self.get_run_with_records(run_id)
+        raise TimeoutError(f"run {run_id} has not ended after {within_seconds} s")
+
+    async def get_workers(
+        self,
+        *,
+        scope: str | None = None,
+        state: str | None = None,
+        include_hidden: bool | None = None,
+        limit: int | None = None,
+    ) -> list[Document]:
+        """Return worker records, last seen first."""
+        return await self._run(
+            requests.get_workers(
+                scope=scope, state=state, include_hidden=include_hidden, limit=limit
+            )
+        )
+
+    async def patch_worker_hidden(self, worker_id: str, *, hidden: bool) -> Document:
+        """Hide a worker from lists, or show it again."""
+        return await self._run(requests.patch_worker_hidden(worker_id, hidden=hidden))
+
+    async def list_wheels(self) -> list[Document]:
+        """Return the wheels of the registry, by name."""
+        return await self._run(requests.list_wheels())
+
+    async def list_wheel_history(
+        self,
+        *,
+        limit: int | None = None,
+        wheel_name: str | None = None,
+        action: str | None = None,
+    ) -> list[Document]:
+        """Return uploads and deletions of wheels, the newest first."""
+        return await self._run(
+            requests.list_wheel_history(limit=limit, wheel_name=wheel_name, action=action)
+        )
+
+    async def upload_wheel(
+        self,
+        *,
+        filename: str,
+        data: bytes | BinaryIO,
+        replace: bool = True,
+        tags: list[str] | None = None,
+    ) -> Document:
+        """Upload a wheel, as bytes or from an open file; without tags it is for every worker."""
+        return await self._run(
+            requests.upload_wheel(filename=filename, data=data, replace=replace, tags=tags)
+        )
+
+    async def delete_wheel(self, wheel_name: str) -> Document:
+        """Delete a wheel."""
+        return await self._run(requests.delete_wheel(wheel_name))
+
+    async def get_metrics(self) -> str:
+        """Return the metrics in Prometheus' text format."""
+        return await self._run(requests.get_metrics())
+
+    async def _run(self, call: Call[T]) -> T:
+        failures = 0
+        while True:
+            try:
+                return call.read(await self._send(call))
+            except httpx.HTTPError as error:
+                failures += 1
+                pause = self._retry.pause(call, error, failures)
+                if pause is None:
+                    raise
+            await trio.sleep(pause)
+
+    async def _send(self, call: Call[Any]) -> bytes:
+        request = self._client.build_request(**request_arguments(call, self._timeout_seconds))
+        response = await self._client.send(request)
+        if not response.is_success:
+            raise HttpProblem.of(response)
+        return response.content
+
+    @asynccontextmanager
+    async def _stream(
+        self, call: Call[Any], silence_seconds: float
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        request = self._client.build_request(**request_arguments(call, silence_seconds))
+        response = await self._client.send(request, stream=True)
+        try:
+            if not response.is_success:
+                await response.aread()
+                raise HttpProblem.of(response)
+            call.check_stream(response.headers.get("content-type", ""))
+            chunks = response.aiter_bytes()
+            try:
+                yield chunks
+            finally:
+                await response.aclose()
+                await _exhaust(chunks)
+        finally:
+            await response.aclose()
+
+
+async def _exhaust(chunks: AsyncIterator[bytes]) -> None:
+    """End the generators of a closed response.
+
+    httpx nests several of them and closes none, and trio warns of each that is left to the garbage
+    collector. Reading on a closed connection fails at once, which ends all of them in order.
+    """
+    with suppress(httpx.HTTPError, httpx.StreamError):
+        async for _ in chunks:
+            pass

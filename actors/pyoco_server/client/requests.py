@@ -1,0 +1,314 @@
+"""Every call of the HTTP API as a value: what to send, and how to read the answer. Does no I/O."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Generic, TypeAlias, TypeVar
+from urllib.parse import quote
+
+T = TypeVar("T")
+
+Document: TypeAlias = dict[str, Any]
+"""A JSON object."""
+
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+
+
+class UnexpectedAnswer(ValueError):
+    """A success that is not what the API gives: most likely no gateway answers at that URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file part of a form."""
+
+    field: str
+    filename: str
+    data: bytes | BinaryIO
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One call.
+
+    Attributes:
+        method: The HTTP method.
+        path: The path, below the base URL.
+        parse: Makes the result of the answer's body; raises ``ValueError`` for a wrong one.
+        params: The query.
+        json: The body, for calls that take JSON.
+        form: Text fields of a multipart body.
+        upload: The file of a multipart body.
+        headers: Headers of this call.
+        repeatable: Whether sending it twice has the effect of sending it once.
+    """
+
+    method: str
+    path: str
+    parse: Callable[[bytes], T]
+    params: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    json: Document | None = None
+    form: Mapping[str, str] | None = None
+    upload: Upload | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    repeatable: bool = False
+
+    def check_stream(self, content_type: str) -> None:
+        """Make sure that the answer is a stream of server-sent events.
+
+        Raises:
+            UnexpectedAnswer: It is something else.
+        """
+        if content_type.partition(";")[0].strip().lower() != "text/event-stream":
+            raise UnexpectedAnswer(
+                f"{self.method} {self.path} answered with {content_type or 'no content type'!r}, "
+                "which is no event stream; is there a pyoco gateway at this URL?"
+            )
+
+    def read(self, body: bytes) -> T:
+        """Return the result.
+
+        Raises:
+            UnexpectedAnswer: The body is not what this call gives.
+        """
+        try:
+            return self.parse(body)
+        except ValueError as error:
+            start = body[:80].decode("utf-8", "replace")
+            raise UnexpectedAnswer(
+                f"{self.method} {self.path} answered with {start!r}, which is no {error}; "
+                "is there a pyoco gateway at this URL?"
+            ) from None
+
+
+def new_idempotency_key() -> str:
+    """Return a key that no other submit has."""
+    return uuid.uuid4().hex
+
+
+def submit_run(
+    flow_name: str,
+    params: Mapping[str, Any] | None = None,
+    *,
+    tag: str | None = None,
+    tags: list[str] | None = None,
+    idempotency_key: str | None = None,
+) -> Call[Document]:
+    """``POST /runs``."""
+    body: Document = {"flow_name": flow_name, "params": dict(params or {})}
+    if tag is not None:
+        body["tag"] = tag
+    if tags is not None:
+        body["tags"] = tags
+    return Call(
+        "POST",
+        "/runs",
+        _object,
+        json=body,
+        headers=_idempotency(idempotency_key),
+        repeatable=idempotency_key is not None,
+    )
+
+
+def submit_run_yaml(
+    workflow_yaml: str,
+    *,
+    flow_name: str = "main",
+    tag: str | None = None,
+    idempotency_key: str | None = None,
+) -> Call[Document]:
+    """``POST /runs/yaml``."""
+    data = workflow_yaml.encode()
+    return Call(
+        "POST",
+        "/runs/yaml",
+        _object,
+        form={"flow_name": flow_name} if tag is None else {"flow_name": flow_name, "tag": tag},
+        upload=Upload("workflow", "flow.yaml", data, "application/x-yaml"),
+        headers=_idempotency(idempotency_key),
+        repeatable=idempotency_key is not None,
+    )
+
+
+def get_run(run_id: str, *, include_records: bool = False) -> Call[Document]:
+    """``GET /runs/{run_id}``."""
+    params = {"include": "records"} if include_records else {}
+    return _get(f"/runs/{_segment(run_id)}", _object, **params)
+
+
+def cancel_run(run_id: str) -> Call[Document]:
+    """``POST /runs/{run_id}/cancel``; a second one finds the run cancelling or ended."""
+    return Call("POST", f"/runs/{_segment(run_id)}/cancel", _object, repeatable=True)
+
+
+def get_tasks(run_id: str) -> Call[Document]:
+    """``GET /runs/{run_id}/tasks``."""
+    return _get(f"/runs/{_segment(run_id)}/tasks", _object)
+
+
+def list_runs(
+    *,
+    status: str | None = None,
+    flow: str | None = None,
+    tag: str | None = None,
+    full: bool = False,
+    limit: int | None = None,
+    updated_after: float | None = None,
+    cursor: str | None = None,
+    workflow_yaml_sha256: str | None = None,
+) -> Call[Document]:
+    """``GET /runs``, always as ``{items, next_cursor}``."""
+    return _get(
+        "/runs",
+        _page,
+        status=status,
+        flow=flow,
+        tag=tag,
+        include="full" if full else None,
+        limit=limit,
+        updated_after=updated_after,
+        cursor=cursor,
+        workflow_yaml_sha256=workflow_yaml_sha256,
+    )
+
+
+def watch_run(
+    run_id: str,
+    *,
+    include_records: bool = False,
+    since: float | None = None,
+    timeout_sec: int | None = None,
+) -> Call[Document]:
+    """``GET /runs/{run_id}/watch``; the answer is a stream of server-sent events."""
+    return _get(
+        f"/runs/{_segment(run_id)}/watch",
+        _object,
+        include="records" if include_records else None,
+        since=since,
+        timeout_sec=timeout_sec,
+    )
+
+
+def get_workers(
+    *,
+    scope: str | None = None,
+    state: str | None = None,
+    include_hidden: bool | None = None,
+    limit: int | None = None,
+) -> Call[list[Document]]:
+    """``GET /workers``."""
+    return _get(
+        "/workers", _objects, scope=scope, state=state, include_hidden=include_hidden, limit=limit
+    )
+
+
+def patch_worker_hidden(worker_id: str, *, hidden: bool) -> Call[Document]:
+    """``PATCH /workers/{worker_id}``."""
+    return Call(
+        "PATCH",
+        f"/workers/{_segment(worker_id)}",
+        _object,
+        json={"hidden": bool(hidden)},
+        repeatable=True,
+    )
+
+
+def list_wheels() -> Call[list[Document]]:
+    """``GET /wheels``."""
+    return _get("/wheels", _objects)
+
+
+def list_wheel_history(
+    *, limit: int | None = None, wheel_name: str | None = None, action: str | None = None
+) -> Call[list[Document]]:
+    """``GET /wheels/history``."""
+    return _get("/wheels/history", _objects, limit=limit, wheel_name=wheel_name, action=action)
+
+
+def upload_wheel(
+    *,
+    filename: str,
+    data: bytes | BinaryIO,
+    replace: bool = True,
+    tags: list[str] | None = None,
+) -> Call[Document]:
+    """``POST /wheels``; ``data`` may be an open binary file, which is then sent in pieces."""
+    form = {"replace": "true" if replace else "false"}
+    if tags:
+        form["tags"] = ",".join(tag.strip() for tag in tags if tag.strip())
+    return Call(
+        "POST",
+        "/wheels",
+        _object,
+        form=form,
+        upload=Upload("wheel", filename, data, "application/octet-stream"),
+    )
+
+
+def delete_wheel(wheel_name: str) -> Call[Document]:
+    """``DELETE /wheels/{name}``; not repeatable, because a second one does not find it."""
+    return Call("DELETE", f"/wheels/{_segment(wheel_name)}", _object)
+
+
+def get_metrics() -> Call[str]:
+    """``GET /metrics``."""
+    return _get("/metrics", _text)
+
+
+def _get(
+    path: str,
+    parse: Callable[[bytes], T],
+    **params: str | float | bool | None,
+) -> Call[T]:
+    present = {name: value for name, value in params.items() if value is not None and value != ""}
+    return Call("GET", path, parse, params=present, repeatable=True)
+
+
+def _segment(text: str) -> str:
+    """One segment of a path, whatever characters the text holds."""
+    return quote(text, safe="")
+
+
+def _idempotency(key: str | None) -> dict[str, str]:
+    return {} if key is None else {IDEMPOTENCY_HEADER: key}
+
+
+def _object(body: bytes) -> Document:
+    match _json(body):
+        case dict() as document:
+            return document
+        case _:
+            raise ValueError("JSON object")
+
+
+def _objects(body: bytes) -> list[Document]:
+    match _json(body):
+        case list() as documents:
+            return documents
+        case _:
+            raise ValueError("JSON list")
+
+
+def _page(body: bytes) -> Document:
+    match _json(body):
+        case list() as items:
+            return {"items": items, "next_cursor": None}
+        case {"items": list()} as page:
+            return dict(page)
+        case _:
+            raise ValueError("JSON list of runs")
+
+
+def _text(body: bytes) -> str:
+    return body.decode("utf-8", "replace")
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise ValueError("JSON") from None

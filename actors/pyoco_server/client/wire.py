@@ -1,0 +1,47 @@
+"""What both clients do around a call: the parts of it that httpx is given, and time limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from pyoco_server.client.requests import Call
+
+DEFAULT_TIMEOUT_SECONDS = 30.0
+CONNECT_SECONDS = 5.0
+CANCEL_WAIT_SECONDS = 30
+CANCEL_POLL_SECONDS = 0.25
+_UPLOAD_SECONDS = 300.0
+
+
+def client_arguments(base_url: str, api_key: str | None, api_key_header: str) -> dict[str, Any]:
+    """Return what an httpx client is made with."""
+    headers = {api_key_header: api_key} if api_key else {}
+    return {"base_url": base_url.rstrip("/"), "headers": headers}
+
+
+def request_arguments(call: Call[Any], timeout_seconds: float) -> dict[str, Any]:
+    """Return what ``build_request`` of an httpx client is called with."""
+    # After the last byte of an upload the gateway still checks and stores it.
+    patience = max(timeout_seconds, _UPLOAD_SECONDS) if call.upload else timeout_seconds
+    arguments: dict[str, Any] = {
+        "method": call.method,
+        "url": call.path,
+        "params": dict(call.params),
+        "headers": dict(call.headers),
+        "timeout": httpx.Timeout(patience, connect=min(CONNECT_SECONDS, timeout_seconds)),
+    }
+    if call.json is not None:
+        arguments["json"] = call.json
+    if call.form is not None:
+        arguments["data"] = dict(call.form)
+    if call.upload is not None:
+        part = call.upload
+        arguments["files"] = {part.field: (part.filename, part.data, part.content_type)}
+    return arguments
+
+
+def cancel_wait_seconds(timeout_sec: int | None) -> int:
+    """Return how long ``cancel_run`` waits: at least a second, as in 0.5.1."""
+    return max(1, CANCEL_WAIT_SECONDS if timeout_sec is None else int(timeout_sec))
