@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar
 
+import pytest
 import trio
 
 from pyoco_server.kernel import (
@@ -21,8 +22,6 @@ from pyoco_server.kernel import (
     Intensity,
     Reply,
     Request,
-    Restart,
-    Strategy,
     SupervisorSpec,
     open_system,
 )
@@ -146,6 +145,34 @@ async def running(*children: Any, **spec: Any) -> AsyncIterator[ActorSystem]:
             yield system
 
 
+class Caught:
+    """What a failing tree raised."""
+
+    group: ExceptionGroup[Exception]
+
+
+@asynccontextmanager
+async def failing(*children: Any, **spec: Any) -> AsyncIterator[Caught]:
+    """Run a tree that fails, which is to end the block: reaching its end fails the test."""
+    caught = Caught()
+    try:
+        async with running(*children, **spec):
+            yield caught
+            await trio.sleep(100)
+            pytest.fail("the tree did not fail")
+    except ExceptionGroup as group:
+        caught.group = group
+
+
+async def failed_start(*children: Any, **spec: Any) -> ExceptionGroup[Exception]:
+    """What a tree raises that fails to start; entering its block fails the test."""
+    try:
+        async with running(*children, **spec):
+            pytest.fail("the block was entered")
+    except ExceptionGroup as group:
+        return group
+
+
 async def boom(_: Probe) -> None:
     """Crash the probe that handles it."""
     await crash(Boom("boom"))()
@@ -176,22 +203,3 @@ def find(error: BaseException, kind: type[E]) -> E | None:
             if found is not None:
                 return found
     return None
-
-
-__all__ = [
-    "NO_WAIT",
-    "PATIENT",
-    "Do",
-    "Echo",
-    "Journal",
-    "Probe",
-    "Restart",
-    "Strategy",
-    "boom",
-    "crash_now",
-    "find",
-    "leaves",
-    "probe",
-    "running",
-    "tree",
-]
