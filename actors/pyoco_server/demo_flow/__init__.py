@@ -1,0 +1,1 @@
+"""The flow of ``pyoco-server demo``: a small weather service, worth watching for a few seconds."""

@@ -1,0 +1,114 @@
+"""The pyoco engine, told to report on each task as it goes.
+
+Facts of pyoco 0.8's `Engine` that this rests on: every task goes through ``_execute_task``, in a
+pool thread where the flow has no switch or loop; a record has its final values only when that
+method is over, not yet when the trace is told; without a log capture it buffers nothing of what
+tasks print; between two tries it tells nobody; and it lets what is no `Exception` through, which
+would leave a task RUNNING.
+"""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from copy import copy
+from typing import Any
+
+from pyoco.core.context import Context
+from pyoco.core.engine import Engine
+from pyoco.core.log_capture import RunLogCapture
+from pyoco.core.models import Task, TaskState
+from pyoco.trace.backend import TraceBackend
+
+
+class TaskInterrupted(Exception):
+    """A task raised what is meant to end a program or thread, e.g. ``SystemExit``."""
+
+
+class Observer(ABC):
+    """Who is told; by the threads that execute the tasks."""
+
+    @abstractmethod
+    def flow_started(self) -> None:
+        """The flow's tasks are known."""
+
+    @abstractmethod
+    def executing(self, name: str) -> AbstractContextManager[None]:
+        """Surround all tries of a task."""
+
+    @abstractmethod
+    def task_running(self, name: str) -> None:
+        """A try of the task begins, with its inputs."""
+
+    @abstractmethod
+    def task_ended(self, name: str) -> None:
+        """The task's record has its final values."""
+
+
+class ObservedEngine(Engine):
+    """An engine that tells an observer of the start, each try and the end of every task."""
+
+    def __init__(self, observer: Observer) -> None:
+        super().__init__(trace_backend=_FlowTrace(observer))
+        self._observer = observer
+
+    def _execute_task(
+        self,
+        task: Task,
+        ctx: Context,
+        log_capture: RunLogCapture | None = None,  # noqa: ARG002 - left out, see above
+    ) -> None:
+        with self._observer.executing(task.name):
+            # The flow may be one that its resolver keeps, so its task is left as it is.
+            watched = copy(task)
+            watched.func = self._watched(task)
+            try:
+                super()._execute_task(watched, ctx, None)
+            except Exception:
+                assert ctx.run_context is not None
+                # Not yet so where the engine itself stumbled, e.g. over an error without a text.
+                ctx.run_context.tasks[task.name] = TaskState.FAILED
+                self._observer.task_ended(task.name)
+                raise
+            self._observer.task_ended(task.name)
+
+    def _watched(self, task: Task) -> Callable[..., Any]:
+        function = task.func
+
+        # `wraps` keeps the signature, by which the engine decides what to pass.
+        @functools.wraps(function)
+        def try_once(*args: Any, **kwargs: Any) -> Any:
+            self._observer.task_running(task.name)
+            try:
+                return function(*args, **kwargs)
+            except Exception:
+                raise
+            except BaseException as error:  # user code must not end the child
+                text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+                raise TaskInterrupted(f"the task raised {text}") from error
+
+        return try_once
+
+
+class _FlowTrace(TraceBackend):
+    """Passes the start of the flow on; all else comes from the engine above."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def on_flow_start(self, flow_name: str, run_id: str | None = None) -> None:  # noqa: ARG002
+        self._observer.flow_started()
+
+    def on_flow_end(self, flow_name: str) -> None:
+        pass
+
+    def on_node_start(self, node_name: str) -> None:
+        pass
+
+    def on_node_end(self, node_name: str, duration_ms: float) -> None:
+        pass
+
+    def on_node_error(self, node_name: str, error: Exception) -> None:
+        pass

@@ -1,0 +1,216 @@
+"""One run in the child: from the flow's code to the last message."""
+
+from __future__ import annotations
+
+import os
+import queue
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from graphlib import CycleError, TopologicalSorter
+from typing import Final, TypeAlias
+
+from pyoco.core.models import Flow, RunContext, Task
+from pyoco.core.models import RunStatus as EngineStatus
+from pyoco.core.models import TaskState as EngineTaskState
+
+from pyoco_server.model.run import RunStatus, TaskRecord, TaskState
+from pyoco_server.worker.runner.engine import ObservedEngine, Observer
+from pyoco_server.worker.runner.flows import FlowBuilder, read_flow_file
+from pyoco_server.worker.runner.output import OutputPump
+from pyoco_server.worker.runner.protocol import (
+    ChildMessage,
+    EnvironmentNeeded,
+    Execute,
+    FailureReason,
+    Finished,
+    FlowStarted,
+    Limits,
+    TaskChanged,
+)
+from pyoco_server.worker.runner.records import RecordBook, error_text
+from pyoco_server.worker.runner.resolver import FlowResolver
+from pyoco_server.worker.runner.surroundings import surroundings
+
+Send: TypeAlias = Callable[[ChildMessage | EnvironmentNeeded], None]
+
+_CANCELLED: Final = frozenset({EngineStatus.CANCELLING, EngineStatus.CANCELLED})
+
+
+class FlowNotFound(Exception):
+    """The resolver knows no flow of that name."""
+
+
+class Execution(Observer):
+    """Executes one run on the thread that calls `execute`; the other methods are for others.
+
+    Args:
+        request: What to execute.
+        limits: How much it sends of the run.
+        resolver: Makes the flow where the run brings none.
+        builder: Makes it where the run does.
+        output: Takes what the flow prints.
+        send: Sends a message to the worker.
+    """
+
+    def __init__(
+        self,
+        request: Execute,
+        *,
+        limits: Limits,
+        resolver: FlowResolver,
+        builder: FlowBuilder,
+        output: OutputPump,
+        send: Send,
+    ) -> None:
+        self.request = request
+        self._limits = limits
+        self._resolver = resolver
+        self._builder = builder
+        self._output = output
+        self._send = send
+        self._context = RunContext(run_id=request.run_id, params=request.params)
+        self._records = RecordBook(limits.value_bytes, limits.values_bytes)
+        self._environment: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+
+    def cancel(self) -> None:
+        """Have no further task started; before, during and after the run alike."""
+        # As the engine's own cancel() does, which takes runs only that it has started already.
+        if self._context.status is EngineStatus.RUNNING:
+            self._context.status = EngineStatus.CANCELLING
+
+    def give_environment(self, values: dict[str, str]) -> None:
+        """Hand over the variables that the flow may see."""
+        self._environment.put(values)
+
+    def execute(self) -> None:
+        """Execute the run and send all that there is to say of it, the end included."""
+        self._output.begin(self.request.run_id)
+        error: BaseException | None = None
+        try:
+            self._run()
+        except BaseException as caught:  # noqa: BLE001 - user code may raise anything
+            error = caught
+        self._output.end()
+        self._send(self._finished(error))
+
+    # Called by the engine, from the threads that execute tasks ------------------------------------
+
+    def flow_started(self) -> None:
+        """Tell the names of the tasks."""
+        self._send(FlowStarted(run_id=self.request.run_id, tasks=self._states()))
+
+    def executing(self, name: str) -> AbstractContextManager[None]:
+        """Tag what the task prints."""
+        return self._output.attributed_to(name)
+
+    def task_running(self, name: str) -> None:
+        """Tell that the task starts or is tried again."""
+        record = self._records.running(self._context.ensure_task_record(name))
+        self._tell(name, record)
+
+    def task_ended(self, name: str) -> None:
+        """Tell how the task ended, after all that it printed."""
+        self._output.flush()
+        state = TaskState(self._context.tasks[name].value)
+        record = self._records.ended(name, self._context.ensure_task_record(name), state)
+        self._tell(name, record)
+
+    # ---------------------------------------------------------------------------------------------
+
+    def _tell(self, name: str, record: TaskRecord) -> None:
+        self._send(
+            TaskChanged(
+                run_id=self.request.run_id,
+                name=name,
+                state=record.state,
+                record=record,
+                at=time.time(),
+            )
+        )
+
+    def _run(self) -> None:
+        request = self.request
+        variables = {
+            **request.env,
+            "PYOCO_RUN_ID": request.run_id,
+            "PYOCO_RUN_ATTEMPT": str(request.attempt),
+        }
+        with surroundings(request.workdir, variables):
+            flow = self._flow()
+            # The engine keeps the order of what it finds; else it is that of a set.
+            self._context.tasks = dict.fromkeys(_in_order(flow.tasks), EngineTaskState.PENDING)
+            ObservedEngine(self).run(flow, request.params, self._context)
+
+    def _flow(self) -> Flow:
+        request = self.request
+        if not request.workflow_yaml:
+            try:
+                flow = self._resolver(request.flow_name)
+            except KeyError as error:
+                raise FlowNotFound(f"flow_not_found: {error}") from error
+            if not isinstance(flow, Flow):
+                raise TypeError(
+                    f"the flow resolver gave {flow!r} for {request.flow_name!r}; "
+                    "it must return a pyoco Flow"
+                )
+            return flow
+        file = read_flow_file(request.workflow_yaml, self._limits.workflow_bytes)
+        if file.expose_env:
+            # The flow's modules may look at them as soon as they are imported.
+            self._send(EnvironmentNeeded(run_id=request.run_id, names=file.expose_env))
+            os.environ.update(self._environment.get())
+        return self._builder.build(file, request.flow_name or "main")
+
+    def _states(self) -> dict[str, TaskState]:
+        return {name: TaskState(state.value) for name, state in self._context.tasks.items()}
+
+    def _finished(self, error: BaseException | None) -> Finished:
+        states = self._states()
+        records = {
+            name: self._records.ended(name, self._context.ensure_task_record(name), state)
+            for name, state in states.items()
+        }
+        cancelled = self._context.status in _CANCELLED
+        if cancelled or error is None:
+            return Finished(
+                run_id=self.request.run_id,
+                status=RunStatus.CANCELLED if cancelled else RunStatus.COMPLETED,
+                tasks=states,
+                task_records=records,
+            )
+        reason: FailureReason = (
+            "flow_not_found" if isinstance(error, FlowNotFound) else "execution_error"
+        )
+        return Finished(
+            run_id=self.request.run_id,
+            status=RunStatus.FAILED,
+            reason=reason,
+            error=error_text(_text(error)),
+            traceback=error_text("".join(traceback.format_exception(error))),
+            tasks=states,
+            task_records=records,
+        )
+
+
+def _text(error: BaseException) -> str:
+    """Return what an error says; its type where it says nothing or is no ordinary error."""
+    kind = type(error).__name__
+    try:
+        text = str(error)
+    except Exception as unspeakable:  # noqa: BLE001 - the error's own code may raise anything
+        return f"{kind}, whose text cannot be told: {type(unspeakable).__name__}"
+    return text if text and isinstance(error, Exception) else f"{kind}: {text}".rstrip(": ")
+
+
+def _in_order(tasks: Iterable[Task]) -> list[str]:
+    """Return the names of tasks, each after those that it waits for, else by name."""
+    waits_for = {
+        task.name: sorted(before.name for before in task.dependencies)
+        for task in sorted(tasks, key=lambda task: task.name)
+    }
+    try:
+        return [name for name in TopologicalSorter(waits_for).static_order() if name in waits_for]
+    except CycleError:
+        return list(waits_for)  # the engine tells

@@ -1,0 +1,378 @@
+"""A worker's handle on the child process of a slot; the trio side of the protocol."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import select
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeAlias
+
+import msgspec
+import structlog
+import trio
+
+from pyoco_server.process import OwnedProcess, spawn_owned
+from pyoco_server.worker.runner.environment import exposed, inherited
+from pyoco_server.worker.runner.protocol import (
+    ChildMessage,
+    ChildOptions,
+    Environment,
+    EnvironmentNeeded,
+    Execute,
+    Finished,
+    FrameBuffer,
+    Limits,
+    Output,
+    ProtocolError,
+    Stop,
+    WorkerMessage,
+    child_message,
+    frame,
+)
+
+log = structlog.get_logger(__name__)
+
+_READ_BYTES: Final = 65536
+_TAIL_CHARACTERS: Final = 4000
+_LAST_READS: Final = 16
+_REAP_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunnerOptions:
+    """How a child is started.
+
+    Attributes:
+        python: The interpreter.
+        flow_resolver: ``module:function`` or ``path/file.py:function``; ``None`` for a child that
+            takes only runs which bring their flow.yaml.
+        extra_sys_path: Folders to import from, before all others.
+        env: Environment variables of the child, besides the few that it inherits.
+        environ: Where inherited variables and those of a flow's ``expose_env`` come from.
+        limits: How much of what a run makes is taken.
+    """
+
+    python: str = sys.executable
+    flow_resolver: str | None = None
+    extra_sys_path: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The last event of a child.
+
+    Attributes:
+        returncode: Its exit status; negative: the number of the signal that killed it.
+        signal: The name of that signal, e.g. ``SIGSEGV``.
+        stderr_tail: The end of what it wrote past Python's own streams, where a crash leaves its
+            trace.
+    """
+
+    returncode: int
+    signal: str | None
+    stderr_tail: str
+
+    @property
+    def text(self) -> str:
+        """How it ended, in a sentence for people."""
+        how = f"was killed by {self.signal}" if self.signal else f"exited with {self.returncode}"
+        tail = self.stderr_tail.strip()
+        return f"the child process {how}" + (f"; its last words: {tail}" if tail else "")
+
+
+RunnerEvent: TypeAlias = ChildMessage | Exited
+
+
+async def open_runner(options: RunnerOptions) -> RunnerProcess:
+    """Start a child. Its first event is `Ready`; it takes messages from the start.
+
+    The child is in the worker's current directory, and that is not on its import path, but for
+    ``extra_sys_path``. It is to be stopped with `RunnerProcess.stop`, or by leaving the process'
+    ``async with`` block; it dies with this process in any case.
+
+    An interpreter that cannot be started shows as a child that exits at once.
+
+    Raises:
+        OSError: No process can be made.
+    """
+    cwd = Path.cwd()
+    child_options = ChildOptions(
+        flow_resolver=options.flow_resolver,
+        extra_sys_path=tuple(str(cwd / folder) for folder in options.extra_sys_path),
+        limits=options.limits,
+    )
+    argument = msgspec.json.encode(child_options).decode()
+    # -P: without it, -m would put the current directory on the import path.
+    argv = [options.python, "-P", "-m", "pyoco_server.worker.runner", argument]
+    theirs: list[int] = []
+    ours: list[int] = []
+    try:
+        requests, our_requests = _pipe(theirs, ours)
+        our_events, events = _pipe(ours, theirs)
+        our_errors, errors = _pipe(ours, theirs)
+        process = spawn_owned(
+            argv,
+            env={**inherited(options.environ), **options.env},
+            stdin=requests,
+            stdout=events,
+            stderr=errors,
+        )
+    except BaseException:
+        for descriptor in ours:
+            os.close(descriptor)
+        raise
+    finally:
+        for descriptor in theirs:
+            os.close(descriptor)
+    await trio.lowlevel.checkpoint()
+    return RunnerProcess(options, process, our_requests, our_events, our_errors)
+
+
+def _pipe(readers: list[int], writers: list[int]) -> tuple[int, int]:
+    reader, writer = os.pipe()
+    readers.append(reader)
+    writers.append(writer)
+    return reader, writer
+
+
+class RunnerProcess:
+    """A child that executes runs. Made by `open_runner`.
+
+    Nothing is read from the child but by iterating `events`, so a worker that does not keep up
+    holds the child up, and gathers nothing.
+    """
+
+    def __init__(
+        self, options: RunnerOptions, process: OwnedProcess, requests: int, events: int, errors: int
+    ) -> None:
+        self._environ = options.environ
+        self._limit = options.limits.output_characters
+        self._left = self._limit
+        self._process = process
+        self._requests = trio.lowlevel.FdStream(requests)
+        self._sending = trio.Lock()
+        self._events = events
+        self._errors = errors
+        self._frames = FrameBuffer()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        self._tail = ""
+        self._run_id: str | None = None
+        self._said: deque[ChildMessage | EnvironmentNeeded | Exited] = deque()
+        self._exited: Exited | None = None
+        # One descriptor to wait for in place of three, so that reading needs no tasks of its own.
+        self._death = os.pidfd_open(process.pid)
+        self._poll = select.epoll()
+        self._readable = {events, errors}
+        for descriptor in (events, errors, self._death):
+            self._poll.register(descriptor, select.EPOLLIN)
+            os.set_blocking(descriptor, False)
+        self.events = RunnerEvents(self)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    async def __aenter__(self) -> Self:
+        """Return the handle."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop the child at once."""
+        await self.stop(0)
+
+    async def send(self, message: WorkerMessage) -> None:
+        """Send a message, one at a time.
+
+        What is sent to a child that has died is lost; `events` tells of its end. A child that
+        got half a message is killed: cancelling this does that.
+        """
+        if isinstance(message, Execute):
+            self._run_id = message.run_id
+            self._left = self._limit
+        async with self._sending:
+            try:
+                await self._requests.send_all(frame(message))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+            except trio.Cancelled:
+                self.kill()
+                raise
+
+    def kill(self) -> None:
+        """Kill the child and the processes that it started, now."""
+        self._process.kill_group()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Have the child cancel its run and exit; kill it after that many seconds.
+
+        Events that are not read yet can still be read. Cancelled, it kills at once.
+        """
+        if self._exited is not None:
+            return
+        try:
+            with trio.move_on_after(grace_seconds):
+                await self.send(Stop())
+                await self._died()
+        finally:
+            if self._exited is None:
+                self.kill()
+                with trio.CancelScope(shield=True), trio.move_on_after(_REAP_SECONDS):
+                    await self._process.wait()
+                self._wind_up()
+
+    async def _died(self) -> None:
+        """Wait for the child's end but leave it to be reaped: till then, its group is its own."""
+        if self._exited is not None:
+            return
+        # A descriptor for each waiter: trio lets only one task wait for a descriptor.
+        death = os.dup(self._death)
+        try:
+            await trio.lowlevel.wait_readable(death)
+        finally:
+            os.close(death)
+
+    async def next_event(self) -> RunnerEvent | None:
+        """Return the next event; ``None`` after `Exited`. For one task at a time.
+
+        Cancelling it loses nothing.
+        """
+        while True:
+            await trio.lowlevel.checkpoint()
+            if not self._said:
+                if self._exited is not None:
+                    return None
+                await self._read()
+                continue
+            event = self._said.popleft()
+            if not isinstance(event, EnvironmentNeeded):
+                return event
+            values = exposed(event.names, self._environ)
+            await self.send(Environment(run_id=event.run_id, values=values))
+
+    async def _read(self) -> None:
+        """Wait until the child said or wrote something or died, and take that up."""
+        try:
+            await trio.lowlevel.wait_readable(self._poll.fileno())
+        except trio.ClosedResourceError:
+            assert self._exited is not None
+        if self._exited is not None:
+            return  # stop() has taken everything up
+        ready = {descriptor for descriptor, _ in self._poll.poll(0)}
+        if self._errors in ready:
+            self._take_errors()
+        if self._events in ready:
+            self._take_events()
+        if self._death in ready:
+            self.kill()  # what the child had started, while its group cannot be another's yet
+            await self._process.wait()
+            self._wind_up()
+
+    def _take_events(self) -> bool:
+        """Take up one piece of what the child said; return whether there was any."""
+        data = self._piece(self._events)
+        if not data:
+            return False
+        try:
+            messages = [child_message(body) for body in self._frames.feed(data)]
+        except ProtocolError as error:
+            log.warning(
+                "runner killed: its messages make no sense", pid=self.pid, reason=str(error)
+            )
+            self._tail = f"{self._tail}\n{error}"
+            self._give_up(self._events)
+            self.kill()
+            return False
+        for message in messages:
+            if isinstance(message, Finished):
+                self._take_all(self._take_errors)  # it belongs to the run
+                self._run_id = None
+            self._said.append(message)
+        return True
+
+    def _take_errors(self) -> bool:
+        """Take up one piece of what was written to bare descriptors, as output of no task."""
+        data = self._piece(self._errors)
+        text = self._decoder.decode(data)
+        self._tail = (self._tail + text)[-_TAIL_CHARACTERS:]
+        if text and self._left > 0:
+            self._left -= len(text)
+            if self._left <= 0:
+                text += (
+                    f"\n… more than {self._limit} characters were written; the rest is left out …\n"
+                )
+            self._said.append(
+                Output(run_id=self._run_id, task=None, stream="stderr", text=text, at=time.time())
+            )
+        return bool(data)
+
+    def _piece(self, descriptor: int) -> bytes:
+        if descriptor not in self._readable:
+            return b""
+        try:
+            data = os.read(descriptor, _READ_BYTES)
+        except BlockingIOError:
+            return b""
+        if not data:
+            self._give_up(descriptor)
+        return data
+
+    def _give_up(self, descriptor: int) -> None:
+        self._readable.discard(descriptor)
+        self._poll.unregister(descriptor)
+
+    def _take_all(self, take: Callable[[], bool]) -> None:
+        # Bounded, for a process that the flow started may write without end.
+        for _ in range(_LAST_READS):
+            if not take():
+                break
+
+    def _wind_up(self) -> None:
+        """Take up the last that the dead child said, and close everything."""
+        if self._exited is not None:
+            return
+        self._take_all(self._take_errors)
+        self._take_all(self._take_events)
+        code = self._process.returncode
+        killed_by = signal.Signals(-code).name if code is not None and code < 0 else None
+        self._exited = Exited(-signal.SIGKILL if code is None else code, killed_by, self._tail)
+        self._said.append(self._exited)
+        trio.lowlevel.notify_closing(self._poll.fileno())
+        self._poll.close()
+        self._requests.close()
+        for descriptor in (self._events, self._errors, self._death):
+            os.close(descriptor)
+
+
+class RunnerEvents:
+    """What a child says, until `Exited`."""
+
+    def __init__(self, runner: RunnerProcess) -> None:
+        self._runner = runner
+
+    def __aiter__(self) -> Self:
+        """Return itself: there is one stream of events."""
+        return self
+
+    async def __anext__(self) -> RunnerEvent:
+        """Return the next event; cancelling it loses nothing."""
+        event = await self._runner.next_event()
+        if event is None:
+            raise StopAsyncIteration
+        return event

@@ -1,0 +1,232 @@
+"""What tasks print: tagged with the task, sent soon, and never more than there is room for."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, TextIO, cast
+
+from pyoco_server.worker.runner.pipe import EventPipe
+from pyoco_server.worker.runner.protocol import Output, StreamName
+
+CHUNK_CHARACTERS: Final = 16_384
+"""How much text waits to be sent; a thread that prints more waits until it is."""
+
+_INTERVAL_SECONDS: Final = 0.03
+
+
+@dataclass(slots=True)
+class _Piece:
+    """Text that one task printed to one stream, and nobody else in between."""
+
+    run_id: str | None
+    task: str | None
+    stream: StreamName
+    at: float
+    parts: list[str] = field(default_factory=list)
+
+
+class OutputPump:
+    """Takes text from the threads that print and sends it to the worker.
+
+    The first text after a pause is sent at once, and what follows gathers for a moment, so that
+    a crash takes little along and a burst of lines makes few messages. A thread that prints
+    faster than the worker reads is held up. Of one run, text up to ``limit`` characters is sent.
+    """
+
+    def __init__(self, pipe: EventPipe, limit: int) -> None:
+        self._pipe = pipe
+        self._limit = limit
+        self._run_id: str | None = None
+        self._left = limit
+        self._task = threading.local()
+        # Re-entrant, for a signal handler or finalizer may print in the middle of all this.
+        self._lock = threading.RLock()
+        self._sending = False
+        # What such an interruption of a thread that is sending prints; it cannot wait for a lock.
+        self._aside: deque[tuple[StreamName, str]] = deque()
+        self.forked = False
+        self._pieces: list[_Piece] = []
+        self._characters = 0
+        self._sent_at = 0.0
+        self._waiting = threading.Event()
+        threading.Thread(target=self._send_later, name="output", daemon=True).start()
+
+    def begin(self, run_id: str) -> None:
+        """Tag what is printed from now on with this run, and count anew."""
+        with self._lock:
+            self.flush()
+            self._run_id = run_id
+            self._left = self._limit
+
+    def end(self) -> None:
+        """Send what the run printed; what its threads still print is of no run."""
+        with self._lock:
+            self.flush()
+            self._run_id = None
+            self._left = self._limit
+
+    @contextmanager
+    def attributed_to(self, task: str) -> Iterator[None]:
+        """Tag what this thread prints with the task; send all of it before the task is over."""
+        self._task.name = task
+        try:
+            yield
+        finally:
+            self._task.name = None
+            self.flush()
+
+    def write(self, stream: StreamName, text: str) -> None:
+        """Take text; wait until there is room for it."""
+        if self._pipe.held_here:
+            self._aside.append((stream, text))
+            self._waiting.set()
+            return
+        with self._lock:
+            for start in range(0, len(text), CHUNK_CHARACTERS):
+                self._take(stream, text[start : start + CHUNK_CHARACTERS])
+                due = time.monotonic() - self._sent_at >= _INTERVAL_SECONDS
+                if due or self._characters >= CHUNK_CHARACTERS:
+                    self.flush()
+        self._waiting.set()
+
+    def flush(self) -> None:
+        """Send what there is."""
+        if self.forked or self._pipe.held_here:
+            return
+        with self._lock:
+            if self._sending:
+                return  # an interruption of this thread's own sending: what it adds goes out later
+            self._sending = True
+            try:
+                while self._aside:
+                    self._take(*self._aside.popleft())
+                pieces, self._pieces, self._characters = self._pieces, [], 0
+                for piece in pieces:
+                    self._send(piece)
+            finally:
+                self._sending = False
+                self._sent_at = time.monotonic()
+
+    def _take(self, stream: StreamName, text: str) -> None:
+        if self._left <= 0:
+            return
+        if len(text) > self._left:
+            text = text[: self._left] + (
+                f"\n… more than {self._limit} characters were printed; the rest is left out …\n"
+            )
+            self._left = 0
+        else:
+            self._left -= len(text)
+        task = getattr(self._task, "name", None)
+        last = self._pieces[-1] if self._pieces else None
+        if last is None or (last.run_id, last.task, last.stream) != (self._run_id, task, stream):
+            last = _Piece(self._run_id, task, stream, time.time())
+            self._pieces.append(last)
+        last.parts.append(text)
+        self._characters += len(text)
+
+    def _send(self, piece: _Piece) -> None:
+        # Lone surrogates cannot be sent; the terminal of Python's own streams escapes them too.
+        text = "".join(piece.parts).encode("utf-8", "backslashreplace").decode("utf-8")
+        self._pipe.send(
+            Output(
+                run_id=piece.run_id, task=piece.task, stream=piece.stream, text=text, at=piece.at
+            )
+        )
+
+    def _send_later(self) -> None:
+        while True:
+            self._waiting.wait()
+            self._waiting.clear()
+            time.sleep(_INTERVAL_SECONDS)
+            self.flush()
+
+
+class TaskStream(io.TextIOBase):
+    """A ``sys.stdout`` or ``sys.stderr`` that hands text to the pump."""
+
+    def __init__(self, pump: OutputPump, stream: StreamName, descriptor: int) -> None:
+        self._pump = pump
+        self._stream: StreamName = stream
+        self._descriptor = descriptor
+        self.name = f"<{stream}>"
+        self.mode = "w"
+        self.buffer = _BinaryStream(self)
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # read-only, as that of a real file
+        """The encoding of ``buffer``."""
+        return "utf-8"
+
+    def write(self, text: str, /) -> int:
+        """Take text; see `OutputPump.write`."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() takes str, not {type(text).__name__}")
+        if self._pump.forked:
+            os.write(self._descriptor, text.encode("utf-8", "backslashreplace"))
+        else:
+            self._pump.write(self._stream, text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Send what was printed."""
+        self._pump.flush()
+
+    def writable(self) -> bool:
+        """Return that it can be written to."""
+        return True
+
+    def fileno(self) -> int:
+        """Return a descriptor that a process of the flow's own may be given as its output."""
+        return self._descriptor
+
+
+class _BinaryStream(io.RawIOBase):
+    """The ``buffer`` of a stream, for code that writes bytes."""
+
+    def __init__(self, stream: TaskStream) -> None:
+        self._text = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    def write(self, data: Any, /) -> int:
+        raw = bytes(data)
+        self._text.write(self._decoder.decode(raw))
+        return len(raw)
+
+    def flush(self) -> None:
+        self._text.flush()
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._text.fileno()
+
+
+def capture(pump: OutputPump, pipe: EventPipe) -> None:
+    """Have everything that Python code prints go to the pump.
+
+    A forked copy of the process has no part in the protocol; it prints to the bare descriptors,
+    which the worker reads as well.
+    """
+    # They have what code asks of a standard stream, but typeshed's TextIO is a class, not a protocol.
+    stdout = cast(TextIO, TaskStream(pump, "stdout", 1))
+    stderr = cast(TextIO, TaskStream(pump, "stderr", 2))
+    sys.stdout, sys.stderr = stdout, stderr
+
+    def step_out() -> None:
+        pump.forked = True
+        pipe.abandon()
+        # The engine wraps the streams with a lock that another thread may have held.
+        sys.stdout, sys.stderr = stdout, stderr
+
+    os.register_at_fork(after_in_child=step_out)

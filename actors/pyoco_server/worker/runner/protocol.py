@@ -1,0 +1,249 @@
+"""What a worker and its child process say to each other, and how it is framed.
+
+A frame is the length of a message in four bytes, most significant first, and then the message as
+JSON, tagged with its kind. Times are unix seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from pyoco_server.model.json_text import encode_json
+from pyoco_server.model.run import RunStatus, TaskRecord, TaskState
+
+MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
+"""The longest message; both sides keep far below it, so a longer one is garbage."""
+
+StreamName: TypeAlias = Literal["stdout", "stderr"]
+FailureReason: TypeAlias = Literal["flow_not_found", "execution_error"]
+
+
+class ProtocolError(Exception):
+    """Bytes that are no message."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of what a run makes is sent to the worker; the rest is replaced by its size.
+
+    Attributes:
+        value_bytes: Of JSON that one output, and the inputs of one task, may have.
+        values_bytes: Of JSON that all outputs and inputs of one run may have.
+        output_characters: That one run may print.
+        workflow_bytes: That a flow.yaml may have; a run that brings more fails.
+    """
+
+    value_bytes: int = 256 * 1024
+    values_bytes: int = 8 * 1024 * 1024
+    output_characters: int = 8 * 1024 * 1024
+    workflow_bytes: int = 256 * 1024
+
+
+class ChildOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a child behaves; its only argument, as JSON.
+
+    Attributes:
+        flow_resolver: ``module:function`` or ``path/file.py:function`` that makes a flow of a
+            name; ``None`` for a child that takes only runs which bring their flow.yaml.
+        extra_sys_path: Folders to import from, before all others.
+        limits: How much it sends.
+    """
+
+    flow_resolver: str | None = None
+    extra_sys_path: tuple[str, ...] = ()
+    limits: Limits = Limits()
+
+
+class Execute(msgspec.Struct, frozen=True, kw_only=True, tag="execute"):
+    """Worker to child: execute this run.
+
+    Attributes:
+        run_id: The run.
+        attempt: Which attempt at it; the flow finds both in ``PYOCO_RUN_ID`` and
+            ``PYOCO_RUN_ATTEMPT``.
+        flow_name: The flow's name.
+        params: The run's params.
+        workflow_yaml: The flow.yaml that the run brings; ``None``: the child's resolver knows it.
+        env: Further environment variables, for this run only.
+        workdir: The current directory of the run, made when missing; ``None``: the worker's own.
+    """
+
+    run_id: str
+    attempt: int
+    flow_name: str
+    params: dict[str, Any] = msgspec.field(default_factory=dict)
+    workflow_yaml: str | None = None
+    env: dict[str, str] = msgspec.field(default_factory=dict)
+    workdir: str | None = None
+
+
+class CancelRun(msgspec.Struct, frozen=True, kw_only=True, tag="cancel_run"):
+    """Worker to child: start no more tasks of this run."""
+
+    run_id: str
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True, tag="environment"):
+    """Worker to child: the answer to `EnvironmentNeeded`, without those that are not set."""
+
+    run_id: str
+    values: dict[str, str]
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True, tag="stop"):
+    """Worker to child: cancel what you execute, and exit."""
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
+    """Child to worker: the first message; the child has imported what it needs.
+
+    Attributes:
+        pid: The child's process id.
+        python: The version of Python.
+        pyoco: The version of the engine.
+        resolver_error: Why the flow resolver cannot be loaded; every run that needs it fails.
+    """
+
+    pid: int
+    python: str
+    pyoco: str
+    resolver_error: str | None = None
+
+
+class EnvironmentNeeded(msgspec.Struct, frozen=True, kw_only=True, tag="environment_needed"):
+    """Child to worker: the flow's ``runtime.expose_env`` names these; the handle answers."""
+
+    run_id: str
+    names: tuple[str, ...]
+
+
+class FlowStarted(msgspec.Struct, frozen=True, kw_only=True, tag="flow_started"):
+    """Child to worker: the flow has these tasks, none of them started."""
+
+    run_id: str
+    tasks: dict[str, TaskState]
+
+
+class TaskChanged(msgspec.Struct, frozen=True, kw_only=True, tag="task_changed"):
+    """Child to worker: a task started, is tried again, or ended.
+
+    One that is tried again is RUNNING and its record has the error of the last try.
+    """
+
+    run_id: str
+    name: str
+    state: TaskState
+    record: TaskRecord
+    at: float
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True, tag="output"):
+    """Child to worker: printed text, in the order in which it was printed.
+
+    Attributes:
+        run_id: The run; ``None`` when none was executed.
+        task: The task; ``None`` for what a thread of the flow's own printed, a process that it
+            started, or code that writes past ``sys.stdout``.
+        stream: Where it was printed to; what was written past ``sys.stdout`` is ``stderr``.
+        text: Whole lines, as a rule.
+        at: When its beginning was printed.
+    """
+
+    run_id: str | None
+    task: str | None
+    stream: StreamName
+    text: str
+    at: float
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
+    """Child to worker: the last message of a run.
+
+    Attributes:
+        run_id: The run.
+        status: COMPLETED, FAILED or CANCELLED.
+        reason: Of a FAILED run, why, for programs.
+        error: Of a FAILED run, what went wrong, for people.
+        traceback: Of a FAILED run, where.
+        tasks: The last state of every task; PENDING is one that never started.
+        task_records: What is known of each of them.
+    """
+
+    run_id: str
+    status: RunStatus
+    reason: FailureReason | None = None
+    error: str | None = None
+    traceback: str | None = None
+    tasks: dict[str, TaskState] = msgspec.field(default_factory=dict)
+    task_records: dict[str, TaskRecord] = msgspec.field(default_factory=dict)
+
+
+WorkerMessage: TypeAlias = Execute | CancelRun | Environment | Stop
+ChildMessage: TypeAlias = Ready | FlowStarted | TaskChanged | Output | Finished
+"""What a child has to tell its slot."""
+
+# Checkers take the types of decoders from classes only, not from unions.
+_WORKER_DECODER: msgspec.json.Decoder[WorkerMessage] = msgspec.json.Decoder(WorkerMessage)
+_CHILD_DECODER: msgspec.json.Decoder[ChildMessage | EnvironmentNeeded] = msgspec.json.Decoder(
+    ChildMessage | EnvironmentNeeded
+)
+
+
+def frame(message: WorkerMessage | ChildMessage | EnvironmentNeeded) -> bytes:
+    """Return the message as it is sent."""
+    body = encode_json(message)
+    return len(body).to_bytes(4, "big") + body
+
+
+def worker_message(body: bytes) -> WorkerMessage:
+    """Return what a worker said.
+
+    Raises:
+        ProtocolError: It is no message of a worker's.
+    """
+    try:
+        return _WORKER_DECODER.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"not a message of a worker: {error}") from None
+
+
+def child_message(body: bytes) -> ChildMessage | EnvironmentNeeded:
+    """Return what a child said.
+
+    Raises:
+        ProtocolError: It is no message of a child's.
+    """
+    try:
+        return _CHILD_DECODER.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"not a message of a runner: {error}") from None
+
+
+class FrameBuffer:
+    """Puts frames together from the pieces in which a pipe hands them out."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take what was read; return the messages that are complete now.
+
+        Raises:
+            ProtocolError: A frame is longer than any message.
+        """
+        self._data += data
+        bodies = []
+        start = 0
+        while len(self._data) - start >= 4:
+            end = start + 4 + int.from_bytes(self._data[start : start + 4], "big")
+            if end - start > MAX_FRAME_BYTES:
+                raise ProtocolError(
+                    f"a frame of {end - start} bytes; {MAX_FRAME_BYTES} is the most"
+                )
+            if len(self._data) < end:
+                break
+            bodies.append(bytes(self._data[start + 4 : end]))
+            start = end
+        del self._data[:start]
+        return bodies

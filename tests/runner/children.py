@@ -1,0 +1,114 @@
+"""Runs flows in real children and gathers what they say."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from pyoco_server.model.run import TaskState
+from pyoco_server.worker.runner.handle import (
+    Exited,
+    RunnerEvent,
+    RunnerProcess,
+)
+from pyoco_server.worker.runner.protocol import Execute, Finished, Output, TaskChanged
+
+CODE = str(Path(__file__).parent / "code")
+WITHIN_SECONDS = 60
+
+
+@dataclass
+class Told:
+    """What a child said of one run."""
+
+    events: list[RunnerEvent] = field(default_factory=list)
+
+    @property
+    def last(self) -> RunnerEvent:
+        return self.events[-1]
+
+    @property
+    def finished(self) -> Finished:
+        assert isinstance(self.last, Finished), self.last
+        return self.last
+
+    @property
+    def exited(self) -> Exited:
+        assert isinstance(self.last, Exited), self.last
+        return self.last
+
+    def outputs(self, run_id: str | None = None) -> list[Output]:
+        return [
+            event
+            for event in self.events
+            if isinstance(event, Output) and run_id in (None, event.run_id)
+        ]
+
+    def text(self, task: str | None, stream: str = "stdout") -> str:
+        return "".join(
+            event.text for event in self.outputs() if (event.task, event.stream) == (task, stream)
+        )
+
+    def states(self, name: str) -> list[TaskState]:
+        return [
+            event.state
+            for event in self.events
+            if isinstance(event, TaskChanged) and event.name == name
+        ]
+
+
+class Flows:
+    """Sends runs to one child."""
+
+    def __init__(self, runner: RunnerProcess) -> None:
+        self.runner = runner
+
+    async def send(self, graph: str = "", **tasks: Any) -> str:
+        """Send a flow of tasks, each a function of the sample module or a task's configuration."""
+        return await self.send_yaml(flow_yaml(graph, tasks))
+
+    async def send_yaml(self, text: str | None, **fields: Any) -> str:
+        request: dict[str, Any] = {
+            "run_id": str(uuid.uuid4()),
+            "attempt": 1,
+            "flow_name": "main",
+            "workflow_yaml": text,
+            **fields,
+        }
+        await self.runner.send(Execute(**request))
+        return request["run_id"]  # type: ignore[no-any-return]
+
+    async def hear(self, until: Any = (Finished, Exited)) -> Told:
+        """Gather events up to one of that type, or one that is as wanted."""
+        told = Told()
+        with trio.fail_after(WITHIN_SECONDS):
+            async for event in self.runner.events:
+                told.events.append(event)
+                if isinstance(event, Exited) or (
+                    isinstance(event, until) if isinstance(until, type | tuple) else until(event)
+                ):
+                    return told
+        raise AssertionError("no event after the child's end")
+
+    async def run(self, graph: str = "", **tasks: Any) -> Told:
+        await self.send(graph, **tasks)
+        return await self.hear()
+
+    async def run_yaml(self, text: str | None, **fields: Any) -> Told:
+        await self.send_yaml(text, **fields)
+        return await self.hear()
+
+
+def flow_yaml(graph: str, tasks: dict[str, Any], extra: str = "") -> str:
+    lines = ["flow:", "  graph: |", *(f"    {line}" for line in graph.splitlines()), "tasks:"]
+    for name, task in tasks.items():
+        config = {"callable": f"sample_tasks:{task}"} if isinstance(task, str) else dict(task)
+        if "function" in config:
+            config["callable"] = f"sample_tasks:{config.pop('function')}"
+        lines.append(f"  {name}: {json.dumps(config)}")
+    return "\n".join(lines) + "\n" + extra

@@ -1,0 +1,67 @@
+"""Framing: whatever the pieces, the same messages."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyoco_server.worker.runner.protocol import (
+    MAX_FRAME_BYTES,
+    CancelRun,
+    Execute,
+    FrameBuffer,
+    ProtocolError,
+    Ready,
+    Stop,
+    child_message,
+    frame,
+    worker_message,
+)
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]))
+MESSAGES = st.one_of(
+    st.builds(CancelRun, run_id=NAMES),
+    st.just(Stop()),
+    st.builds(
+        Execute,
+        run_id=NAMES,
+        attempt=st.integers(1, 9),
+        flow_name=NAMES,
+        params=st.dictionaries(NAMES, NAMES | st.integers() | st.none()),
+        workflow_yaml=st.none() | NAMES,
+    ),
+)
+
+
+@given(st.lists(MESSAGES), st.data())
+def test_messages_survive_any_cut(
+    messages: list[CancelRun | Stop | Execute], data: st.DataObject
+) -> None:
+    raw = b"".join(frame(message) for message in messages)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)))))
+    frames = FrameBuffer()
+    bodies = []
+    for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True):
+        bodies += frames.feed(raw[start:end])
+    assert [worker_message(body) for body in bodies] == messages
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"type":"nothing"}', b'{"type":"stop"', b"\xff"])
+def test_what_is_no_message_is_refused(body: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        worker_message(body)
+    with pytest.raises(ProtocolError):
+        child_message(body)
+
+
+def test_the_sides_do_not_take_their_own_messages() -> None:
+    with pytest.raises(ProtocolError):
+        child_message(frame(Stop())[4:])
+    with pytest.raises(ProtocolError):
+        worker_message(frame(Ready(pid=1, python="3", pyoco="0"))[4:])
+
+
+def test_a_frame_that_is_too_long_is_refused_before_it_is_gathered() -> None:
+    with pytest.raises(ProtocolError, match=f"{MAX_FRAME_BYTES} is the most"):
+        FrameBuffer().feed(MAX_FRAME_BYTES.to_bytes(4, "big"))

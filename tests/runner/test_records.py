@@ -1,0 +1,92 @@
+"""What is sent of results: JSON of bounded size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyoco.core.models import TaskRecord as EngineRecord
+
+from pyoco_server.model.json_text import encode_json
+from pyoco_server.model.run import RunStatus, TaskState
+from pyoco_server.worker.runner.handle import RunnerOptions, open_runner
+from pyoco_server.worker.runner.protocol import Limits
+from pyoco_server.worker.runner.records import RecordBook
+from runner.children import CODE, Flows
+
+VALUES = st.recursive(
+    st.none() | st.integers() | st.floats() | st.text() | st.binary() | st.sets(st.integers()),
+    lambda values: st.lists(values) | st.dictionaries(st.text() | st.integers(), values),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), VALUES, st.dictionaries(st.text(), VALUES, max_size=3)),
+        max_size=6,
+    )
+)
+def test_the_records_of_a_run_stay_within_their_limits(
+    ends: list[tuple[str, Any, dict[str, Any]]],
+) -> None:
+    value_limit, total_limit, marker = 100, 300, 100
+    book = RecordBook(value_limit, total_limit)
+    records = {}
+    for at, (name, output, inputs) in enumerate(ends):
+        record = EngineRecord(inputs=inputs, output=output, ended_at=float(at))
+        records[name] = book.ended(name, record, TaskState.SUCCEEDED)
+    sizes = [
+        len(encode_json(value))
+        for record in records.values()
+        for value in (record.output, *record.inputs.values())
+    ]
+    assert all(size <= max(value_limit, marker) for size in sizes)
+    kept = [size for size in sizes if size <= value_limit]
+    assert sum(kept) <= total_limit + marker * len(kept)
+
+
+def test_a_value_is_looked_at_once_for_each_end_of_its_task() -> None:
+    book = RecordBook(100, 100)
+    record = EngineRecord(output=[1], ended_at=1.0)
+    first = book.ended("a", record, TaskState.SUCCEEDED)
+    record.output.append(2)
+    assert book.ended("a", record, TaskState.FAILED).output == first.output == [1]
+    record.ended_at = 2.0
+    assert book.ended("a", record, TaskState.SUCCEEDED).output == [1, 2]
+
+
+async def test_what_json_cannot_carry_is_its_repr(flows: Flows) -> None:
+    output = (await flows.run("odd", odd="odd")).finished.task_records["odd"].output
+    assert output == {
+        "when": "{1, 2}",
+        "raw": "b'\\x00\\xff'",
+        "not": "nan",
+        "text": "\\ud800",
+        "5": "<class 'object'>",
+    }
+
+
+async def test_a_result_of_ten_megabytes_is_replaced_by_its_size(flows: Flows) -> None:
+    told = await flows.run(
+        "large >> double >> small",
+        large={"function": "large", "inputs": {"size": 10_000_000}},
+        double={"function": "double", "inputs": {"n": "$node.large.output"}},
+        small={"function": "add", "inputs": {"left": "$node.large.output", "right": "y"}},
+    )
+    finished = told.finished
+    assert finished.status is RunStatus.COMPLETED
+    text = "<10000002 bytes of JSON, left out: at most 262144 are kept here>"
+    assert finished.task_records["large"].output == text
+    assert finished.task_records["small"].inputs == {"left": text, "right": "y"}
+
+
+async def test_the_results_of_a_run_have_a_limit_together() -> None:
+    limits = Limits(value_bytes=1000, values_bytes=2500)
+    async with await open_runner(RunnerOptions(extra_sys_path=(CODE,), limits=limits)) as runner:
+        each = {"function": "large", "inputs": {"size": 900}}
+        told = await Flows(runner).run("a >> b >> c", a=each, b=each, c=each)
+        outputs = [record.output for record in told.finished.task_records.values()]
+        assert [output[:3] for output in outputs] == ["xxx", "xxx", "<90"]

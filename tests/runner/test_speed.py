@@ -1,0 +1,29 @@
+"""A warm child: ready soon, quick from run to run."""
+
+from __future__ import annotations
+
+import trio
+
+from pyoco_server.model.run import RunStatus
+from pyoco_server.worker.runner.handle import RunnerOptions, open_runner
+from pyoco_server.worker.runner.protocol import Ready
+from runner.children import Flows
+
+
+async def test_many_runs_in_one_child(flows: Flows) -> None:
+    await flows.run("one", one="one")
+    begun = trio.current_time()
+    for _ in range(500):
+        assert (await flows.run("one", one="one")).finished.status is RunStatus.COMPLETED
+    rate = 500 / (trio.current_time() - begun)
+    print(f"{rate:.0f} runs/s")
+    assert rate > 20
+
+
+async def test_a_child_is_ready_soon() -> None:
+    begun = trio.current_time()
+    async with await open_runner(RunnerOptions()) as runner:
+        await Flows(runner).hear(Ready)
+        taken = trio.current_time() - begun
+    print(f"ready after {taken * 1000:.0f} ms")
+    assert taken < 5
