@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Generic, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Generic, Never, TypeVar, TypeVarTuple, Unpack
 
 from .errors import KernelError
 from .messages import A, Reply, Request
@@ -77,7 +77,7 @@ class Actor(Generic[M]):
         """
         return self._running_cell.take_reply(request)
 
-    def monitor(self, other: ActorRef[object]) -> None:
+    def monitor(self, other: ActorRef[Never]) -> None:
         """Receive a `Down` message each time an incarnation of ``other`` ends."""
         self._running_cell.monitor(other)
 

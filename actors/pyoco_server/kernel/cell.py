@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, Never, TypeVar, TypeVarTuple, Unpack
 
 import structlog
 import trio
@@ -189,7 +189,7 @@ class Cell:
             reply._on_settled = self._open_replies.discard
         return reply
 
-    def monitor(self, other: ActorRef[object]) -> None:
+    def monitor(self, other: ActorRef[Never]) -> None:
         """See `Actor.monitor`."""
         self._switchboard.monitor(other, self.ref)
 

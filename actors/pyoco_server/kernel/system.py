@@ -104,6 +104,7 @@ class ActorSystem:
         # The tree outlives a cancellation from outside just long enough to stop in reverse order:
         # every actor's shutdown and clean-up time is bounded by its spec.
         try:
+            await trio.lowlevel.checkpoint_if_cancelled()
             with trio.CancelScope(shield=True):
                 self._record.starts()
                 await self._root.run(self._ready.set)
