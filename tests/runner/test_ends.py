@@ -103,6 +103,11 @@ async def test_a_child_that_is_killed_from_outside(flows: Flows) -> None:
     assert (await flows.hear()).exited.signal == "SIGKILL"
 
 
+async def test_a_signal_without_a_name(flows: Flows) -> None:
+    os.kill(flows.runner.pid, signal.SIGRTMIN + 5)
+    assert (await flows.hear()).exited.signal == f"signal {signal.SIGRTMIN + 5}"
+
+
 async def test_what_the_flow_started_goes_with_the_child(flows: Flows, tmp_path: Path) -> None:
     left = {"function": "leave_process_behind", "inputs": {"path": str(tmp_path / "pid")}}
     await flows.send("a", a=left)

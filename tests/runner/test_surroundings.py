@@ -88,3 +88,7 @@ async def test_ctrl_c_is_for_the_worker(flows: Flows) -> None:
     ignored, default = told.finished.task_records["a"].output
     assert "SIG_IGN" in ignored
     assert "SIG_DFL" in default
+
+
+def test_the_options_do_not_show_the_environment() -> None:
+    assert "secret" not in repr(RunnerOptions(environ=WORKERS_OWN, env=WORKERS_OWN))

@@ -63,8 +63,9 @@ class RunnerOptions:
     python: str = sys.executable
     flow_resolver: str | None = None
     extra_sys_path: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    # Not shown: what logs these options must not log the worker's credentials.
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     limits: Limits = field(default_factory=Limits)
 
 
@@ -350,14 +351,22 @@ class RunnerProcess:
         self._take_all(self._take_errors)
         self._take_all(self._take_events)
         code = self._process.returncode
-        killed_by = signal.Signals(-code).name if code is not None and code < 0 else None
-        self._exited = Exited(-signal.SIGKILL if code is None else code, killed_by, self._tail)
+        if code is None:  # the kernel itself holds it; SIGKILL is on its way
+            code = -signal.SIGKILL
+        self._exited = Exited(code, _signal_name(-code) if code < 0 else None, self._tail)
         self._said.append(self._exited)
         trio.lowlevel.notify_closing(self._poll.fileno())
         self._poll.close()
         self._requests.close()
         for descriptor in (self._events, self._errors, self._death):
             os.close(descriptor)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # a real-time signal has no name
 
 
 class RunnerEvents:
