@@ -103,7 +103,7 @@ async def test_messages_left_behind_are_dropped_in_the_open(
 async def test_cancelled_at_any_time_the_tree_stops_in_order_and_counts_no_crash(
     autojump_clock: MockClock, after: float, depth: int
 ) -> None:
-    """At 6 s all have started, at 9 s one crashes and cleans up, from 10 s it backs off, at 15 s it is back."""
+    """At 6 s all have started, at 9 s one crashes and cleans up, from 10 s it backs off, at 15 s back."""
     journal = Journal()
     slow = {Step.ON_START: delay(2), Step.ON_STOP: delay(1)}
     specs = [probe(name, journal, Script(slow), shutdown_seconds=2) for name in "abc"]

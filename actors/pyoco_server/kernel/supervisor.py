@@ -317,8 +317,7 @@ class Supervisor:
         try:
             await self._start(child)
         except Exception:
-            child.stopping = False  # the failed start is a crash like any other
-            self._note_end(child)
+            child.stopping = False  # a crash like any other: the event of its end is in the inbox
             raise
 
     async def _start_new(self, spec: Spec) -> None:
