@@ -1,0 +1,311 @@
+"""The whole backend inside any trio program: which actors stand in which tree, and typed calls to them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import trio
+
+from pyoco_server.gateway.canceller import Cancel
+from pyoco_server.gateway.projector import Follow, GetWorker, ProjectorLag, RunFeed, Unfollow
+from pyoco_server.gateway.submitter import NewRun, Submit
+from pyoco_server.gateway.tree import GatewayTree, gateway_tree
+from pyoco_server.jetstream.connection import Connection, ConnectionOptions, open_connection
+from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.kernel import (
+    ActorDown,
+    ActorSystem,
+    AskExpired,
+    ChildSpec,
+    Strategy,
+    SupervisorSpec,
+    open_system,
+)
+from pyoco_server.model.run import RunSnapshot
+from pyoco_server.model.worker import WorkerRecord
+from pyoco_server.node import Node, open_node
+from pyoco_server.settings import Settings
+from pyoco_server.store.dead_letters import DeadLetterOffice
+from pyoco_server.store.provisioner import Provisioned, Provisioner, ProvisionerMessage
+from pyoco_server.store.runs import RunNotFound, RunStore
+from pyoco_server.worker.messages import Drain, FirstJob, Refresh
+from pyoco_server.worker.tree import WorkerOptions, WorkerTree, worker_tree
+
+# Longer than the actors' own limits for NATS, so that their refusal comes before the asker gives up.
+_ASK_SECONDS = 15.0
+_QUICK_ASK_SECONDS = 2.0
+_LOOK_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether the backend can do its work now, and what stands in the way."""
+
+    ready: bool
+    reasons: tuple[str, ...]
+
+
+class NotReady(Exception):
+    """The backend did not become ready in time; the text says what stands in the way."""
+
+
+class Backend:
+    """A running backend; made by `open_backend`.
+
+    Attributes:
+        settings: What it runs with.
+        connection: The way to NATS.
+        system: The supervision tree.
+        node: The embedded NATS node, if it has one.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        connection: Connection,
+        system: ActorSystem,
+        runs: RunStore,
+        provisioner: ChildSpec[ProvisionerMessage],
+        gateway: GatewayTree | None,
+        worker: WorkerTree | None,
+        node: Node | None,
+    ) -> None:
+        self.settings = settings
+        self.connection = connection
+        self.system = system
+        self.node = node
+        self._runs = runs
+        self._provisioner = provisioner.ref
+        self._gateway = gateway
+        self._worker = worker
+
+    # Runs ----------------------------------------------------------------------------------------
+
+    async def submit(self, run: NewRun) -> RunSnapshot:
+        """Accept a run: its snapshot is stored and its job queued when this returns.
+
+        Raises:
+            NotAccepted: NATS is not there, or did not answer; nothing was accepted.
+            RunTooLarge: The params do not fit.
+        """
+        return await self._require_gateway().submitter.ask(Submit(run), within=_ASK_SECONDS)
+
+    async def get(self, run_id: str) -> RunSnapshot:
+        """Read a run as it is stored now.
+
+        Raises:
+            RunNotFound: There is none with this id.
+            BridgeError: NATS could not be asked.
+        """
+        return (await self._runs.get(run_id)).snapshot
+
+    async def cancel(
+        self, run_id: str, *, by: str | None = None, reason: str | None = None
+    ) -> RunSnapshot:
+        """Cancel a run; the answer is CANCELLING, or terminal where it had ended already.
+
+        Raises:
+            RunNotFound: There is none with this id.
+            CancelNotStored: NATS could not be asked.
+        """
+        return await self._require_gateway().canceller.ask(
+            Cancel(run_id, by=by, reason=reason), within=_ASK_SECONDS
+        )
+
+    @asynccontextmanager
+    async def watch(self, run_id: str) -> AsyncIterator[AsyncIterator[RunSnapshot]]:
+        """Follow a run: its state now and each one after, newest only for a slow reader.
+
+        The iterator ends when the run was deleted. It goes on after the terminal state, which the
+        caller knows by `RunStatus.terminal`.
+
+        Raises:
+            RunNotFound: There is none with this id.
+            BridgeError: NATS could not be asked.
+        """
+        opened: list[RunFeed] = []
+
+        async def follow() -> RunFeed:
+            feed = await self._require_gateway().projector.ask(
+                Follow(run_id), within=_QUICK_ASK_SECONDS
+            )
+            opened[:] = [feed]
+            return feed
+
+        feed = await follow()
+        try:
+            stored = await self._runs.get(run_id)
+            yield self._states(run_id, stored.snapshot, stored.revision, feed, follow)
+        finally:
+            await self._unfollow(opened[0])
+
+    async def _states(
+        self,
+        run_id: str,
+        snapshot: RunSnapshot,
+        revision: int,
+        feed: RunFeed,
+        follow: Callable[[], Awaitable[RunFeed]],
+    ) -> AsyncIterator[RunSnapshot]:
+        yield snapshot
+        while True:
+            newest, revision = await feed.next(revision)
+            if newest is not None:
+                yield newest
+            elif feed.closed:  # the projector was restarted: read what was missed meanwhile
+                feed = await follow()
+                try:
+                    stored = await self._runs.get(run_id)
+                except RunNotFound:
+                    return
+                if stored.revision > revision:
+                    revision = stored.revision
+                    yield stored.snapshot
+            else:
+                return
+
+    async def _unfollow(self, feed: RunFeed) -> None:
+        with trio.CancelScope(deadline=trio.current_time() + 1.0, shield=True):
+            try:
+                await self._require_gateway().projector.tell(Unfollow(feed))
+            except ActorDown:
+                return  # it closed all its feeds
+
+    async def worker(self, worker_id: str) -> WorkerRecord | None:
+        """The last known record of a worker, None where there is none."""
+        return await self._require_gateway().projector.ask(
+            GetWorker(worker_id), within=_QUICK_ASK_SECONDS
+        )
+
+    # This process's own worker ---------------------------------------------------------------------
+
+    @property
+    def worker_id(self) -> str | None:
+        """The id of the worker that runs in this backend, if one does."""
+        return None if self._worker is None else self._worker.worker_id
+
+    async def first_job(self) -> None:
+        """Wait until the worker of this backend has taken a job."""
+        await self._require_worker().dispatcher.ask(FirstJob(), within=float("inf"))
+
+    async def drain(self, *, within: float) -> bool:
+        """Let the worker take no more jobs; return whether its slots got free within so many seconds."""
+        try:
+            await self._require_worker().dispatcher.ask(Drain(), within=within)
+        except (AskExpired, ActorDown):
+            return False
+        return True
+
+    async def refresh_slots(self) -> None:
+        """Give each slot a fresh child before its next run, because task code changed."""
+        for slot in self._require_worker().slots:
+            await slot.tell(Refresh())
+
+    # State -----------------------------------------------------------------------------------------
+
+    async def readiness(self) -> Readiness:
+        """Look at everything that has to stand before work can be done; answers within seconds."""
+        reasons: list[str] = []
+        status = self.connection.status
+        if not status.connected:
+            reasons.append(f"NATS is not connected: {status.last_error or 'connecting'}")
+        try:
+            missing = await self._provisioner.ask(Provisioned(), within=_QUICK_ASK_SECONDS)
+            if missing is not None:
+                reasons.append(missing)
+            if self._gateway is not None and not await self._gateway.projector.ask(
+                ProjectorLag(), within=_QUICK_ASK_SECONDS
+            ):
+                reasons.append("the status projector has not caught up")
+        except (AskExpired, ActorDown) as error:
+            reasons.append(str(error))
+        return Readiness(not reasons, tuple(reasons))
+
+    async def wait_ready(self, *, within: float) -> None:
+        """Wait until `readiness` says so.
+
+        Raises:
+            NotReady: It did not within so many seconds; the text says what is missing.
+        """
+        readiness = Readiness(ready=False, reasons=("it was not looked at in time",))
+        with trio.move_on_after(within):
+            while not (readiness := await self.readiness()).ready:
+                await trio.sleep(_LOOK_SECONDS)
+            return
+        raise NotReady("; ".join(readiness.reasons))
+
+    def _require_gateway(self) -> GatewayTree:
+        if self._gateway is None:
+            raise RuntimeError(
+                "this backend was opened without a gateway: open_backend(gateway=True)"
+            )
+        return self._gateway
+
+    def _require_worker(self) -> WorkerTree:
+        if self._worker is None:
+            raise RuntimeError(
+                "this backend was opened without a worker: open_backend(worker=WorkerOptions(…))"
+            )
+        return self._worker
+
+
+@asynccontextmanager
+async def open_backend(
+    settings: Settings,
+    *,
+    nats: Literal["embedded"] | None = None,
+    gateway: bool = True,
+    worker: WorkerOptions | None = None,
+    name: str = "pyoco-server",
+) -> AsyncIterator[Backend]:
+    """Run the backend for the length of the block, in one supervision tree.
+
+    It comes up whether NATS is there or not; `Backend.wait_ready` waits for it. When the block is
+    left, the worker stops taking jobs, lets running ones end for ``worker_drain_timeout_sec`` seconds,
+    and gives back the rest. Cancelled, it does not wait for running jobs.
+
+    Args:
+        settings: What to run with.
+        nats: "embedded" starts a NATS node of its own under ``settings.state_dir``, on a free port;
+            None connects to ``settings.nats_url``.
+        gateway: Whether runs can be submitted, watched and cancelled here.
+        worker: The worker to run here, if any.
+        name: How the connection calls itself towards NATS.
+
+    Raises:
+        ExceptionGroup: Something inside failed for good; the block is cancelled then.
+    """
+    async with AsyncExitStack() as stack:
+        node = None
+        url = settings.nats_url
+        if nats == "embedded":
+            store = Path(settings.state_dir) / "nats"
+            node = await stack.enter_async_context(open_node(store_dir=store, port=0))
+            url = node.url
+        options = ConnectionOptions(urls=tuple(url.split(",")), name=name)
+        connection = await stack.enter_async_context(open_connection(options))
+        runs = RunStore(
+            KeyValue(connection, settings.runs_kv_bucket),
+            max_bytes=settings.max_run_snapshot_bytes,
+        )
+        dead_letters = DeadLetterOffice(connection, settings.dlq_subject_prefix)
+        provisioner: ChildSpec[ProvisionerMessage] = ChildSpec(
+            "provisioner", lambda: Provisioner(connection, settings)
+        )
+        gateway_part = gateway_tree(connection, settings, runs) if gateway else None
+        worker_part = (
+            worker_tree(connection, settings, worker, runs, dead_letters) if worker else None
+        )
+        parts = [part.spec for part in (gateway_part, worker_part) if part is not None]
+        root = SupervisorSpec("root", [provisioner, *parts], strategy=Strategy.ONE_FOR_ONE)
+        system = await stack.enter_async_context(open_system(root))
+        backend = Backend(
+            settings, connection, system, runs, provisioner, gateway_part, worker_part, node
+        )
+        yield backend
+        if worker_part is not None:
+            await backend.drain(within=settings.worker_drain_timeout_sec)

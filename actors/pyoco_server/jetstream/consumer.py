@@ -1,0 +1,212 @@
+"""Pulling messages from a consumer: what is asked for and no more, each acknowledged by itself."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import msgspec
+import trio
+
+from pyoco_server.jetstream.connection import Connection, Feed, new_inbox
+from pyoco_server.jetstream.errors import NotFound
+from pyoco_server.jetstream.requests import Headers, Reply, Waiter
+
+# Beyond the server's own limit for a pull, for its last word to arrive.
+_LATE_SECONDS = 1.0
+_NO_WAIT_SECONDS = 2.0
+_NANOSECONDS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What the ack subject of a delivered message says (ADR-15 of nats-architecture-and-design)."""
+
+    num_delivered: int
+    stream_sequence: int
+    consumer_sequence: int
+    timestamp: float
+    pending: int
+
+    @classmethod
+    def parse(cls, ack_subject: str) -> Delivery:
+        """Read the subject that a delivery is acknowledged on.
+
+        ``$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<delivered>.<sseq>.<cseq>.<ns>.<pending>``
+        """
+        tokens = ack_subject.split(".")
+        if len(tokens) > 9:
+            tokens = tokens[2:]
+        delivered, stream_seq, consumer_seq, nanoseconds, pending = map(int, tokens[4:9])
+        return cls(delivered, stream_seq, consumer_seq, nanoseconds / _NANOSECONDS, pending)
+
+
+class Message:
+    """A delivered message. It is delivered again unless acknowledged within the ack wait."""
+
+    __slots__ = ("_connection", "_reply", "delivery")
+
+    def __init__(self, connection: Connection, reply: Reply) -> None:
+        self._connection = connection
+        self._reply = reply
+        self.delivery = Delivery.parse(reply.reply)
+
+    @property
+    def subject(self) -> str:
+        """The subject it was published to."""
+        return self._reply.subject
+
+    @property
+    def data(self) -> bytes:
+        """Its bytes."""
+        return self._reply.payload
+
+    @property
+    def headers(self) -> Headers:
+        """Its headers."""
+        return self._reply.headers
+
+    @property
+    def num_delivered(self) -> int:
+        """How often it was delivered, this time included."""
+        return self.delivery.num_delivered
+
+    @property
+    def stream_sequence(self) -> int:
+        """Its sequence in the stream."""
+        return self.delivery.stream_sequence
+
+    async def ack(self, *, within: float = 5.0) -> None:
+        """Take it off the queue and wait for the server's confirmation.
+
+        Raises:
+            BridgeError: It is not confirmed; the message may come again.
+        """
+        await self._connection.request(self._reply.reply, b"+ACK", within=within)
+
+    async def nak(self, delay_seconds: float) -> None:
+        """Have it delivered again, after a delay.
+
+        Raises:
+            Unavailable: NATS is not connected.
+        """
+        body = {"delay": int(delay_seconds * _NANOSECONDS)}
+        suffix = b" " + msgspec.json.encode(body) if delay_seconds > 0 else b""
+        await self._connection.publish(self._reply.reply, b"-NAK" + suffix)
+
+    def give_back(self) -> None:
+        """Have it delivered again at once, without waiting for anything; for a cancelled caller."""
+        self._connection.give_back(self._reply)
+
+    async def in_progress(self) -> None:
+        """Start its ack wait anew.
+
+        Raises:
+            Unavailable: NATS is not connected.
+        """
+        await self._connection.publish(self._reply.reply, b"+WPI")
+
+    async def term(self, reason: str) -> None:
+        """Take it off the queue as something that nobody can handle.
+
+        Raises:
+            Unavailable: NATS is not connected.
+        """
+        await self._connection.publish(self._reply.reply, f"+TERM {reason}".encode())
+
+
+class PullConsumer:
+    """A durable or ephemeral pull consumer of a stream; it has to exist. One fetch at a time.
+
+    JetStream delivers under the subject that a message is stored under, so that only the subscription
+    tells what it was delivered for: each consumer has one of its own, from the first fetch to `close`.
+    """
+
+    def __init__(self, connection: Connection, stream: str, name: str) -> None:
+        self._connection = connection
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"
+        self._inbox = new_inbox()
+        self._pulls = itertools.count(1)
+        self._feed: Feed | None = None
+        self._waiter: Waiter | None = None
+        self._pull = ""  # reply subject of the open fetch; its status messages come there
+        self.stream = stream
+        self.name = name
+
+    def close(self) -> None:
+        """End the subscription. What comes for a fetch that was given up is not given back any more."""
+        if self._feed is not None:
+            self._connection.close_feed(self._feed)
+            self._feed = None
+
+    def _deliver(self, reply: Reply) -> None:
+        if reply.status is None and self._waiter is None:
+            self._connection.give_back(reply)
+        elif self._waiter is not None and (reply.status is None or reply.subject == self._pull):
+            self._waiter.tell(reply)
+
+    def _lose(self) -> None:
+        if self._waiter is not None:
+            self._waiter.lose()
+
+    async def fetch(self, batch: int, *, expires: float) -> list[Message]:
+        """Pull messages.
+
+        With ``expires`` 0 it takes what waits now, at most ``batch``. Otherwise it waits for *one*
+        message for that many seconds and returns it alone: a waiting pull for more would stay open at
+        the server and receive what this caller no longer has room for.
+
+        A message that comes after a cancelled or expired fetch is given back at once. When the
+        connection breaks, what has come so far is returned.
+
+        Raises:
+            NotFound: The consumer does not exist (any more).
+            Unavailable: NATS is not connected.
+        """
+        if expires > 0:
+            batch = 1
+            body: dict[str, object] = {"batch": 1, "expires": int(expires * _NANOSECONDS)}
+            limit = expires + _LATE_SECONDS
+        else:
+            body = {"batch": batch, "no_wait": True}
+            limit = _NO_WAIT_SECONDS
+        if self._feed is None:
+            self._feed = self._connection.open_feed(f"{self._inbox}.*", self._deliver, self._lose)
+        waiter = self._waiter = Waiter()
+        self._pull = f"{self._inbox}.{next(self._pulls)}"
+        messages: list[Message] = []
+        try:
+            await self._connection.publish(
+                self._subject, msgspec.json.encode(body), reply=self._pull
+            )
+            with trio.move_on_after(limit):
+                while len(messages) < batch and not waiter.lost:
+                    if not waiter.replies:
+                        await waiter.news()
+                    elif not self._take(waiter.replies.popleft(), messages):
+                        break
+        except BaseException:  # cancelled, as a rule: the caller never sees what came
+            for message in messages:
+                message.give_back()
+            raise
+        finally:
+            self._waiter = None
+            for reply in waiter.replies:  # more than was asked for: late for an earlier fetch
+                if reply.status is None:
+                    self._connection.give_back(reply)
+        return messages
+
+    def _take(self, reply: Reply, messages: list[Message]) -> bool:
+        """Take a reply of a pull; False when it was the pull's last word."""
+        match reply.status:
+            case None:
+                messages.append(Message(self._connection, reply))
+                return True
+            case 100:  # idle heartbeat
+                return True
+            case 503:
+                raise NotFound(404, 0, f"consumer {self.name} of {self.stream} does not answer")
+            case 409 if "deleted" in reply.description.lower():
+                raise NotFound(404, 0, f"consumer {self.name} of {self.stream} was deleted")
+            case _:
+                return False

@@ -1,0 +1,57 @@
+"""What can go wrong between us and JetStream."""
+
+from __future__ import annotations
+
+
+class BridgeError(Exception):
+    """Root of all errors of the bridge."""
+
+
+class Unavailable(BridgeError):
+    """NATS is not connected, or nobody there answers; the request had no effect."""
+
+
+class Unanswered(BridgeError):
+    """No answer came in time, or the connection broke before it: whether there was an effect is open."""
+
+
+class PayloadTooLarge(BridgeError):
+    """The message is larger than the server takes (its ``max_payload``); it was not sent."""
+
+
+class WrongRevision(BridgeError):
+    """A compare-and-set was refused: the key has another revision than the writer believed.
+
+    Args:
+        key: The key.
+        expected: The revision that the writer believed, 0 for "does not exist".
+    """
+
+    def __init__(self, key: str, expected: int) -> None:
+        super().__init__(f"key {key!r} does not have revision {expected} any more")
+        self.key = key
+        self.expected = expected
+
+
+class KeyNotFound(BridgeError):
+    """The bucket has no value under the key."""
+
+
+class ApiError(BridgeError):
+    """JetStream refused a request.
+
+    Args:
+        code: As in HTTP.
+        err_code: JetStream's own number.
+        description: Its text.
+    """
+
+    def __init__(self, code: int, err_code: int, description: str) -> None:
+        super().__init__(f"JetStream: {description} (code {code}, err_code {err_code})")
+        self.code = code
+        self.err_code = err_code
+        self.description = description
+
+
+class NotFound(ApiError):
+    """There is no such stream, bucket or consumer."""

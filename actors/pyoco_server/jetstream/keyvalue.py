@@ -1,0 +1,221 @@
+"""Key-value buckets: get, create, compare-and-set, delete, and watches (`watch`).
+
+A bucket is a stream ``KV_<bucket>`` with subjects ``$KV.<bucket>.>``, as nats-py and every other client
+make it (ADR-8 of nats-architecture-and-design); a revision is a sequence of that stream.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+import msgspec
+
+from pyoco_server.jetstream.api import call
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.errors import KeyNotFound, NotFound, WrongRevision
+from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.jetstream.watch import CaughtUp, Deleted, Entry, Watcher, WatchEvent
+
+__all__ = ["CaughtUp", "Deleted", "Entry", "KeyValue", "WatchEvent"]
+
+_KEY = re.compile(r"[-/_=A-Za-z0-9]+(\.[-/_=A-Za-z0-9]+)*")
+_DELETED = {"KV-Operation": "DEL"}
+_PURGED = {"KV-Operation": "PURGE", "Nats-Rollup": "sub"}
+
+
+class _StoredMessage(msgspec.Struct):
+    seq: int
+    time: str
+    data: str = ""
+    hdrs: str = ""
+
+
+class _GetAnswer(msgspec.Struct):
+    message: _StoredMessage
+
+
+class KeyValue:
+    """A bucket. It may be created later, or be away for the moment: each call says so."""
+
+    def __init__(self, connection: Connection, bucket: str) -> None:
+        self._connection = connection
+        self.bucket = bucket
+        self.stream = f"KV_{bucket}"
+
+    async def get(self, key: str, *, within: float = 5.0) -> Entry:
+        """Read the value of a key, from the stream's leader, so that one's own writes are seen.
+
+        Raises:
+            KeyNotFound: It has none (never written, deleted, purged or expired).
+            NotFound: The bucket does not exist.
+            BridgeError: Not connected, or not answered.
+        """
+        message = await self._last(key, within)
+        if message is None or _is_marker(message.hdrs):
+            raise KeyNotFound(f"no key {key!r} in bucket {self.bucket}")
+        return Entry(key, base64.b64decode(message.data), message.seq, _seconds(message.time))
+
+    async def put(self, key: str, value: bytes, *, within: float = 5.0) -> int:
+        """Write a value, whatever is there; return its revision.
+
+        Raises:
+            BridgeError: It was refused, or is not known to be stored.
+        """
+        return (await publish_acked(self._connection, self._subject(key), value, within=within)).seq
+
+    async def create(
+        self, key: str, value: bytes, *, ttl_seconds: int | None = None, within: float = 5.0
+    ) -> int:
+        """Write a value where there is none; return its revision.
+
+        Args:
+            key: The key.
+            value: The bytes.
+            ttl_seconds: The key expires so long after this write; the bucket has to allow it.
+            within: Seconds for each step.
+
+        Raises:
+            WrongRevision: There is one.
+            BridgeError: It was refused, or is not known to be stored.
+        """
+        try:
+            return await self.update(key, value, 0, ttl_seconds=ttl_seconds, within=within)
+        except WrongRevision:
+            message = await self._last(key, within)
+            if message is None or not _is_marker(message.hdrs):
+                raise
+        # The marker of a deleted key has a sequence of its own.
+        return await self.update(key, value, message.seq, ttl_seconds=ttl_seconds, within=within)
+
+    async def update(
+        self,
+        key: str,
+        value: bytes,
+        revision: int,
+        *,
+        ttl_seconds: int | None = None,
+        within: float = 5.0,
+    ) -> int:
+        """Write a value if the key still has ``revision`` (0: was never written); return the new one.
+
+        Raises:
+            WrongRevision: It has another.
+            BridgeError: It was refused, or is not known to be stored.
+        """
+        headers = {} if ttl_seconds is None else {"Nats-TTL": f"{ttl_seconds}s"}
+        ack = await publish_acked(
+            self._connection,
+            self._subject(key),
+            value,
+            headers=headers,
+            expected_last_subject_sequence=revision,
+            within=within,
+        )
+        return ack.seq
+
+    async def delete(self, key: str, revision: int | None = None, *, within: float = 5.0) -> None:
+        """Delete a key, where given only if it still has ``revision``.
+
+        Raises:
+            WrongRevision: It has another.
+            BridgeError: It was refused, or is not known to be done.
+        """
+        await publish_acked(
+            self._connection,
+            self._subject(key),
+            b"",
+            headers=_DELETED,
+            expected_last_subject_sequence=revision,
+            within=within,
+        )
+
+    async def purge(self, key: str, *, within: float = 5.0) -> None:
+        """Delete a key with all its history.
+
+        Raises:
+            BridgeError: It was refused, or is not known to be done.
+        """
+        await publish_acked(
+            self._connection, self._subject(key), b"", headers=_PURGED, within=within
+        )
+
+    @asynccontextmanager
+    async def watch(
+        self, pattern: str = ">", *, since: int | None = None, include_history: bool = True
+    ) -> AsyncIterator[AsyncIterator[WatchEvent]]:
+        """Follow changes; an iterator of `Entry`, `Deleted` and, once, `CaughtUp`.
+
+        It goes on over lost connections and restarted servers without missing the latest state of any
+        key; states in between may be skipped. What is not taken yet waits at the server.
+
+        Args:
+            pattern: A key, or a pattern of subject tokens; all keys by default.
+            since: Go on behind this revision.
+            include_history: Begin with the present value of each key; ignored with ``since``.
+        """
+        prefix = f"$KV.{self.bucket}."
+        watcher = Watcher(
+            self._connection, self.stream, prefix, pattern, since, include_history=include_history
+        )
+        events = watcher.events()
+        try:
+            yield events
+        finally:
+            await events.aclose()
+
+    async def all(self) -> Sequence[Entry]:
+        """The present value of every key.
+
+        Waits for as long as NATS is away: put a deadline around it.
+        """
+        entries: dict[str, Entry] = {}
+        async with self.watch() as events:
+            async for event in events:
+                match event:
+                    case Entry():
+                        entries[event.key] = event
+                    case Deleted():
+                        entries.pop(event.key, None)
+                    case CaughtUp():
+                        break
+        return list(entries.values())
+
+    async def _last(self, key: str, within: float) -> _StoredMessage | None:
+        try:
+            answer = await call(
+                self._connection,
+                f"STREAM.MSG.GET.{self.stream}",
+                {"last_by_subj": self._subject(key)},
+                answer=_GetAnswer,
+                within=within,
+            )
+        except NotFound as error:
+            if error.err_code == 10037:  # "no message found"; another 404 is a missing bucket
+                return None
+            raise
+        return answer.message
+
+    def _subject(self, key: str) -> str:
+        if not _KEY.fullmatch(key):
+            raise KeyNotFound(
+                f"{key[:80]!r} cannot be a key: it takes A-Z a-z 0-9 - / _ = and single dots between"
+            )
+        return f"$KV.{self.bucket}.{key}"
+
+
+def _is_marker(headers_b64: str) -> bool:
+    """Whether a stored message says that its key is gone: deleted, purged or expired."""
+    if not headers_b64:
+        return False
+    headers = base64.b64decode(headers_b64)
+    return b"KV-Operation:" in headers or b"Nats-Marker-Reason:" in headers
+
+
+def _seconds(text: str) -> float:
+    # Nanoseconds, which datetime does not take: cut to microseconds.
+    head, _, fraction = text.rstrip("Z").partition(".")
+    return datetime.fromisoformat(f"{head}.{(fraction + '000000')[:6]}+00:00").timestamp()

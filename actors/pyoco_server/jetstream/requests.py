@@ -1,0 +1,117 @@
+"""Requests and replies in flight: one inbox, a token each, no task of its own for any of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import trio
+
+from pyoco_server.jetstream.errors import Unanswered
+
+Headers = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A message that came to the inbox.
+
+    Attributes:
+        subject: Where it was stored or sent to; for a reply, its token's subject.
+        payload: The bytes.
+        headers: Its headers.
+        reply: Where it wants an answer, "" for none; a JetStream delivery is acknowledged there.
+    """
+
+    subject: str
+    payload: bytes
+    headers: Headers = field(default_factory=dict)
+    reply: str = ""
+
+    @property
+    def status(self) -> int | None:
+        """The status of a status message (404, 408, 409, 503), None for an ordinary one."""
+        text = self.headers.get("Status")
+        return int(text) if text is not None and text.isdigit() else None
+
+    @property
+    def description(self) -> str:
+        """What a status message says."""
+        return self.headers.get("Description", "")
+
+
+class Waiter:
+    """One open request, or one open pull; told each reply, or that the connection is gone."""
+
+    __slots__ = ("_event", "lost", "replies")
+
+    def __init__(self) -> None:
+        self.replies: deque[Reply] = deque()
+        self.lost = False
+        self._event = trio.Event()
+
+    def tell(self, reply: Reply) -> None:
+        """A reply came."""
+        self.replies.append(reply)
+        self._event.set()
+
+    def lose(self) -> None:
+        """The connection is gone; nothing will come any more."""
+        self.lost = True
+        self._event.set()
+
+    async def news(self) -> None:
+        """Wait until something was told since the last look."""
+        await self._event.wait()
+        self._event = trio.Event()
+
+
+class Switchboard:
+    """Who waits for which reply subject; all replies come over one subscription.
+
+    Args:
+        inbox: The reply subjects are below it.
+    """
+
+    def __init__(self, inbox: str) -> None:
+        self.inbox = inbox
+        self._tokens = itertools.count(1)
+        self._waiters: dict[str, Waiter] = {}
+
+    def open(self) -> tuple[str, Waiter]:
+        """A fresh reply subject and who waits there."""
+        subject = f"{self.inbox}.{next(self._tokens)}"
+        waiter = self._waiters[subject] = Waiter()
+        return subject, waiter
+
+    def close(self, subject: str) -> None:
+        """Nobody waits there any more."""
+        self._waiters.pop(subject, None)
+
+    def deliver(self, reply: Reply) -> None:
+        """Hand a reply to whoever waits for it; one that comes too late is dropped."""
+        waiter = self._waiters.get(reply.subject)
+        if waiter is not None:
+            waiter.tell(reply)
+
+    def lose_all(self) -> None:
+        """The connection is gone: nobody needs to wait any longer."""
+        for waiter in self._waiters.values():
+            waiter.lose()
+
+
+async def single_reply(waiter: Waiter, within: float, what: str) -> Reply:
+    """Wait for the one reply of a request.
+
+    Raises:
+        Unanswered: It did not come within so many seconds, or the connection broke.
+    """
+    with trio.move_on_after(within):
+        while not waiter.replies and not waiter.lost:
+            await waiter.news()
+    if waiter.replies:
+        return waiter.replies[0]
+    why = "the connection broke" if waiter.lost else f"no answer within {within:g} s"
+    raise Unanswered(f"{what}: {why}")

@@ -1,0 +1,144 @@
+"""Streams, buckets and consumers: made where they are missing; those that exist keep their settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from pyoco_server.jetstream.api import call
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.errors import ApiError, NotFound
+from pyoco_server.settings import Settings
+
+_NANOSECONDS = 1_000_000_000
+_DUPLICATE_WINDOW = 120 * _NANOSECONDS
+# "stream name already in use" and "consumer already exists": somebody else made it in between.
+_EXISTS = (10058, 10013, 10148)
+
+
+class _Anything(msgspec.Struct):
+    pass
+
+
+async def ensure_resources(connection: Connection, settings: Settings) -> None:
+    """Create every stream and bucket of the contract that does not exist.
+
+    Raises:
+        ApiError: JetStream refused, for want of space or of enough servers for the replicas.
+        BridgeError: Not connected, or not answered.
+    """
+    replicas = settings.jetstream_replicas
+    for config in (
+        _stream(
+            settings.work_stream,
+            [f"{settings.work_subject_prefix}.>"],
+            replicas,
+            retention="workqueue",
+        ),
+        _stream(
+            settings.dlq_stream,
+            [f"{settings.dlq_subject_prefix}.>"],
+            replicas,
+            max_age=int(settings.dlq_max_age_sec * _NANOSECONDS),
+            max_msgs=settings.dlq_max_msgs,
+            max_bytes=settings.dlq_max_bytes,
+        ),
+        _bucket(settings.runs_kv_bucket, replicas),
+        _bucket(settings.workers_kv_bucket, replicas),
+        _bucket(settings.auth_kv_bucket, replicas),
+        _bucket(settings.wheel_history_kv_bucket, replicas, settings.wheel_history_ttl_sec),
+        _object_store(settings.wheel_object_store_bucket, replicas),
+    ):
+        await _ensure_stream(connection, config)
+
+
+async def ensure_consumer(connection: Connection, settings: Settings, tag: str) -> None:
+    """Create the durable consumer of a tag where it does not exist; all its workers share it.
+
+    Raises:
+        ApiError: JetStream refused.
+        BridgeError: Not connected, or not answered.
+    """
+    stream, name = settings.work_stream, f"{settings.consumer_prefix}_{tag}"
+    try:
+        await call(connection, f"CONSUMER.INFO.{stream}.{name}", answer=_Anything)
+    except NotFound:
+        subject = f"{settings.work_subject_prefix}.{tag}"
+        config = {
+            "durable_name": name,
+            "name": name,
+            "filter_subject": subject,
+            "ack_policy": "explicit",
+            "deliver_policy": "all",
+            "replay_policy": "instant",
+            "ack_wait": int(settings.consumer_ack_wait_sec * _NANOSECONDS),
+            "max_deliver": settings.consumer_max_deliver,
+            "max_ack_pending": settings.consumer_max_ack_pending,
+        }
+        body = {"stream_name": stream, "config": config, "action": "create"}
+        await _create(connection, f"CONSUMER.CREATE.{stream}.{name}.{subject}", body)
+
+
+async def _ensure_stream(connection: Connection, config: dict[str, Any]) -> None:
+    name = config["name"]
+    try:
+        await call(connection, f"STREAM.INFO.{name}", answer=_Anything)
+    except NotFound:
+        await _create(connection, f"STREAM.CREATE.{name}", config)
+
+
+async def _create(connection: Connection, what: str, body: dict[str, Any]) -> None:
+    try:
+        await call(connection, what, body, answer=_Anything, within=10.0)
+    except ApiError as error:
+        if error.err_code not in _EXISTS:
+            raise
+
+
+def _stream(name: str, subjects: list[str], replicas: int, **further: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "subjects": subjects,
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": replicas,
+        "discard": "old",
+        "max_consumers": -1,
+        "max_msgs": -1,
+        "max_bytes": -1,
+        "max_age": 0,
+        "max_msg_size": -1,
+        "duplicate_window": _DUPLICATE_WINDOW,
+        **further,
+    }
+
+
+def _bucket(name: str, replicas: int, ttl_seconds: float = 0.0) -> dict[str, Any]:
+    """The stream of a key-value bucket (ADR-8), as nats-py makes it, with per-key expiry allowed."""
+    age = int(ttl_seconds * _NANOSECONDS)
+    return _stream(
+        f"KV_{name}",
+        [f"$KV.{name}.>"],
+        replicas,
+        max_msgs_per_subject=1,
+        max_age=age,
+        duplicate_window=min(age, _DUPLICATE_WINDOW) if age else _DUPLICATE_WINDOW,
+        discard="new",
+        allow_rollup_hdrs=True,
+        deny_delete=True,
+        allow_direct=True,
+        allow_msg_ttl=True,
+    )
+
+
+def _object_store(name: str, replicas: int) -> dict[str, Any]:
+    """The stream of an object store (ADR-20), as nats-py makes it, without a limit of its own."""
+    return _stream(
+        f"OBJ_{name}",
+        [f"$O.{name}.C.>", f"$O.{name}.M.>"],
+        replicas,
+        discard="new",
+        allow_rollup_hdrs=True,
+        allow_direct=True,
+    )

@@ -1,0 +1,117 @@
+"""Log lines with the fields of 0.5.1, through structlog."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import structlog
+from structlog.processors import CallsiteParameter, CallsiteParameterAdder, TimeStamper
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.settings import Settings
+
+
+def configure_logging(
+    *, service: str, settings: Settings | None = None, stream: TextIO | None = None
+) -> None:
+    """Send the log lines of this process to ``stream``, one a line.
+
+    Args:
+        service: ``pyoco-server:http`` or ``pyoco-server:worker``; a field of each line.
+        settings: Level, format (json or text), UTC or local times, tracebacks; from the environment
+            when None.
+        stream: Where to; standard error when None.
+    """
+    settings = settings or Settings.from_env()
+    stream = stream or sys.stderr
+    level = logging.getLevelNamesMapping()[settings.log_level]
+    chain: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        TimeStamper(fmt="iso", utc=settings.log_utc, key="ts"),
+        CallsiteParameterAdder(
+            [
+                CallsiteParameter.PATHNAME,
+                CallsiteParameter.LINENO,
+                CallsiteParameter.FUNC_NAME,
+                CallsiteParameter.PROCESS,
+                CallsiteParameter.THREAD_NAME,
+            ]
+        ),
+        structlog.contextvars.merge_contextvars,
+        _Fields(service, with_traceback=settings.log_include_traceback),
+    ]
+    if settings.log_format == "json":
+        final: Processor = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+    else:
+        chain.append(_plain)
+        final = structlog.dev.ConsoleRenderer(colors=stream.isatty(), event_key="message")
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *chain],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, final],
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+    for name in ("pyoco_server", "pyoco_http", "pyoco_cli"):
+        logging.getLogger(name).setLevel(level)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *chain,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+class _Fields:
+    """Names the fields as 0.5.1 does: message, func, thread, msg_id, exc_*."""
+
+    def __init__(self, service: str, *, with_traceback: bool) -> None:
+        self._service = service
+        self._with_traceback = with_traceback
+
+    def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        event["service"] = self._service
+        event["message"] = event.pop("event", "")
+        event["level"] = str(event.get("level", "")).upper()
+        event["func"] = event.pop("func_name", None)
+        event["thread"] = event.pop("thread_name", None)
+        err_id = event.get("err_id")
+        if isinstance(err_id, ErrorId):
+            event["err_id"], event["msg_id"] = err_id.value, err_id.msg_id
+        self._add_error(event)
+        return event
+
+    def _add_error(self, event: MutableMapping[str, Any]) -> None:
+        info = event.pop("exc_info", None)
+        if info is True:
+            info = sys.exc_info()
+        error = info if isinstance(info, BaseException) else (info[1] if info else None)
+        if error is None:
+            return
+        event["exc_type"] = type(error).__name__
+        event["exc_message"] = str(error)
+        frames = traceback.extract_tb(error.__traceback__)
+        if frames:
+            last = frames[-1]
+            event["exc_origin"] = {"file": last.filename, "line": last.lineno, "func": last.name}
+        if self._with_traceback:
+            event["exc_traceback"] = "".join(traceback.format_exception(error))
+
+
+def _plain(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """For people at a terminal: without the fields that only a log search needs."""
+    for name in ("service", "pathname", "lineno", "func", "process", "thread", "msg_id"):
+        event.pop(name, None)
+    event["level"] = event["level"].lower()
+    event["timestamp"] = event.pop("ts")
+    return event

@@ -1,0 +1,1 @@
+"""What gateway and worker both do over the bridge: runs, dead letters, control, provisioning."""

@@ -1,0 +1,35 @@
+"""What gateways say to workers beside the queue: plain NATS messages, lost when nobody listens.
+
+Nothing depends on them alone: they only make a worker see sooner what the buckets say.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class CancelRun(msgspec.Struct, frozen=True, tag="cancel", tag_field="op"):
+    """A cancel of this run was recorded in its snapshot."""
+
+    run_id: str
+
+
+Control = CancelRun
+
+
+def control_subject(instance_id: str) -> str:
+    """The subject that the worker process ``instance_id`` listens on."""
+    return f"pyoco.control.{instance_id}"
+
+
+def encode_control(message: Control) -> bytes:
+    """Write a control message."""
+    return msgspec.json.encode(message)
+
+
+def decode_control(raw: bytes) -> Control | None:
+    """Read a control message; None for one that this version does not know."""
+    try:
+        return msgspec.json.decode(raw, type=Control)
+    except msgspec.MsgspecError:
+        return None

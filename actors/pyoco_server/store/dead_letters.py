@@ -1,0 +1,71 @@
+"""Writes dead letters: one for each job or run that could not be brought to a good end."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import structlog
+
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.model.dead_letter import DeadLetter, DeadLetterReason, encode_dead_letter
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.job import Job
+
+log = structlog.get_logger(__name__)
+
+
+class DeadLetterOffice:
+    """Publishes to ``<prefix>.<tag>``. Losing a letter never stops a run from ending: it is logged.
+
+    Args:
+        connection: The way to JetStream.
+        subject_prefix: ``pyoco.dlq``.
+    """
+
+    def __init__(self, connection: Connection, subject_prefix: str) -> None:
+        self._connection = connection
+        self._prefix = subject_prefix
+
+    async def write(self, tag: str, reason: DeadLetterReason, error: str, **details: Any) -> bool:
+        """Publish a letter; return whether it was acknowledged within 2 seconds.
+
+        Args:
+            tag: The tag of the job, or its last subject token where it is no readable job.
+            reason: Why.
+            error: What went wrong, for people.
+            details: Further fields of `DeadLetter`.
+        """
+        letter = DeadLetter(timestamp=time.time(), reason=reason, error=error, tag=tag, **details)
+        try:
+            await publish_acked(
+                self._connection, f"{self._prefix}.{tag}", encode_dead_letter(letter), within=2.0
+            )
+        except BridgeError as failure:
+            log.error(  # noqa: TRY400 - what failed is told in full by its text
+                "dead letter not written",
+                err_id=ErrorId.DEAD_LETTER_NOT_PUBLISHED,
+                reason=str(failure),
+                dead_letter_reason=reason,
+                run_id=details.get("run_id"),
+            )
+            return False
+        return True
+
+    async def write_for(
+        self, job: Job, reason: DeadLetterReason, error: str, *, worker_id: str | None = None
+    ) -> bool:
+        """Publish a letter about a readable job; see `write`."""
+        return await self.write(
+            job.tag,
+            reason,
+            error,
+            run_id=job.run_id,
+            flow_name=job.flow_name,
+            tags=job.tags,
+            tenant_id=job.tenant_id,
+            api_key_id=job.api_key_id,
+            worker_id=worker_id,
+        )

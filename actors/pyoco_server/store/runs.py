@@ -1,0 +1,177 @@
+"""The stored state of runs: every write of a snapshot goes through here, and each is fenced.
+
+A write names the revision that it was made from, so that a stale one is refused by the bucket. What
+may follow what is decided by the pure rules of `pyoco_server.model.life`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+import trio
+
+from pyoco_server.jetstream.errors import KeyNotFound, Unanswered, WrongRevision
+from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.kernel import Refusal
+from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot, decode_snapshot, encode_snapshot
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+# A reader who lost a race reads again; more than this many lost races in a row means that something
+# writes the key in a tight loop, which nothing of ours does.
+_MAX_RACES = 100
+
+
+class RunNotFound(Refusal):
+    """No run has this id."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"run {run_id!r} not found")
+        self.run_id = run_id
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A snapshot and the revision under which the bucket holds it."""
+
+    snapshot: RunSnapshot
+    revision: int
+
+
+class RunStore:
+    """Reads and compare-and-set writes of run snapshots.
+
+    Args:
+        bucket: The runs bucket.
+        max_bytes: Limit of an encoded snapshot, in bytes.
+        within: How long one read or write may take, in seconds, retries included.
+    """
+
+    def __init__(self, bucket: KeyValue, *, max_bytes: int, within: float = 5.0) -> None:
+        self._bucket = bucket
+        self._max_bytes = max_bytes
+        self._within = within
+
+    async def get(self, run_id: str) -> StoredRun:
+        """Read a run.
+
+        Raises:
+            RunNotFound: There is none with this id.
+            UnreadableSnapshot: What is stored is no snapshot.
+            BridgeError: NATS could not be asked.
+        """
+        try:
+            entry = await self._bucket.get(run_id)
+        except KeyNotFound:
+            raise RunNotFound(run_id) from None
+        return StoredRun(decode_snapshot(entry.value), entry.revision)
+
+    async def create(self, snapshot: RunSnapshot) -> StoredRun:
+        """Store the first snapshot of a run.
+
+        Raises:
+            WrongRevision: The id is taken.
+            SnapshotTooLarge: It does not fit.
+            BridgeError: NATS refused or could not be asked; see `Unanswered` for "perhaps stored".
+        """
+        return await self.replace(StoredRun(snapshot, 0), snapshot)
+
+    async def replace(self, stored: StoredRun, snapshot: RunSnapshot) -> StoredRun:
+        """Store ``snapshot`` in the place of ``stored``.
+
+        A write whose answer was lost is looked up and tried again, so that a caller learns whether it
+        holds. Cancelled, it may or may not have been stored.
+
+        Raises:
+            WrongRevision: Somebody else wrote first.
+            SnapshotTooLarge: It does not fit.
+            Unanswered: Even looking it up got no answer within the time limit.
+            BridgeError: NATS refused, or is not there.
+        """
+        value = encode_snapshot(snapshot, max_bytes=self._max_bytes)
+        run_id = snapshot.run_id
+        with trio.move_on_after(self._within):
+            while True:
+                try:
+                    revision = await self._bucket.update(run_id, value, stored.revision)
+                    return StoredRun(snapshot, revision)
+                except Unanswered:
+                    found = await self._find(run_id, value, stored.revision)
+                if found is not None:
+                    return StoredRun(snapshot, found)
+        raise Unanswered(f"no answer within {self._within:g} s to a write of run {run_id}")
+
+    async def _find(self, run_id: str, value: bytes, before: int) -> int | None:
+        """The revision of a write whose answer was lost; None when it was not stored."""
+        try:
+            entry = await self._bucket.get(run_id)
+        except KeyNotFound:
+            if before == 0:
+                return None
+            raise WrongRevision(run_id, before) from None
+        if entry.value == value and entry.revision > before:
+            return entry.revision
+        if entry.revision == before:
+            return None
+        raise WrongRevision(run_id, before)
+
+    async def change(
+        self,
+        run_id: str,
+        rule: Callable[[RunSnapshot], tuple[RunSnapshot | None, T]],
+        *,
+        known: StoredRun | None = None,
+    ) -> tuple[StoredRun, T]:
+        """Apply a rule until its write wins.
+
+        Args:
+            run_id: The run.
+            rule: Takes the stored snapshot; returns the one to store (None leaves it) and a result.
+            known: What the caller believes to be stored; saves the first read.
+
+        Returns:
+            What is stored in the end, and the rule's last result.
+
+        Raises:
+            RunNotFound: There is no such run, or not any more.
+            UnreadableSnapshot: What is stored is no snapshot.
+            BridgeError: NATS refused or could not be asked.
+        """
+        for _ in range(_MAX_RACES):
+            stored = known or await self.get(run_id)
+            snapshot, result = rule(stored.snapshot)
+            if snapshot is not None and snapshot != stored.snapshot:
+                try:
+                    return await self.replace(stored, snapshot), result
+                except WrongRevision:
+                    known = None
+            elif known is None:
+                return stored, result
+            else:
+                known = None  # a rule that leaves things as they are must have seen what is stored
+        raise Unanswered(f"run {run_id} is written by others faster than it can be read")
+
+    async def withdraw(self, stored: StoredRun) -> bool:
+        """Take back a snapshot that nobody has touched; return whether it is gone.
+
+        False means that somebody did, so the run lives on.
+
+        Raises:
+            BridgeError: NATS refused or could not be asked.
+        """
+        try:
+            await self._bucket.delete(stored.snapshot.run_id, stored.revision)
+        except WrongRevision:
+            try:
+                await self.get(stored.snapshot.run_id)
+            except RunNotFound:
+                return True
+            except UnreadableSnapshot:
+                log.warning("unreadable snapshot", run_id=stored.snapshot.run_id)
+            return False
+        return True

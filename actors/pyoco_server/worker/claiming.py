@@ -1,0 +1,67 @@
+"""Claiming a run for an attempt: the compare-and-set that at most one worker wins."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from pyoco_server.jetstream.errors import WrongRevision
+from pyoco_server.model import life
+from pyoco_server.model.job import Job
+from pyoco_server.model.run import RunSnapshot
+from pyoco_server.store.runs import RunNotFound, RunStore, StoredRun
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The submission was taken back after its job had been queued: there is nothing to execute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who claims: a slot of a worker process."""
+
+    worker_id: str
+    instance_id: str
+    slot: int
+
+
+async def claim_run(
+    runs: RunStore, job: Job, claimant: Claimant
+) -> tuple[StoredRun, life.Claim] | Withdrawn:
+    """Claim the run of a job.
+
+    A job that names the revision of its PENDING snapshot is claimed without a read. One of a gateway
+    of version 0.5.1 does not; its snapshot is read, and made from the job where it is missing.
+
+    Returns:
+        What is stored now, and which claim that is; or `Withdrawn`.
+
+    Raises:
+        UnreadableSnapshot: What is stored under the run's id is no snapshot.
+        BridgeError: NATS refused or could not be asked; the claim may or may not hold.
+    """
+
+    def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, life.Claim]:
+        claim = life.claim(
+            snapshot,
+            worker_id=claimant.worker_id,
+            instance_id=claimant.instance_id,
+            slot=claimant.slot,
+            now=time.time(),
+        )
+        return (None if isinstance(claim, life.AlreadyTerminal) else claim.snapshot), claim
+
+    known = None
+    if job.snapshot_revision is not None:
+        known = StoredRun(life.pending(job), job.snapshot_revision)
+    try:
+        return await runs.change(job.run_id, rule, known=known)
+    except RunNotFound:
+        if known is not None:
+            return Withdrawn()
+    try:
+        known = await runs.create(life.pending(job))
+    except WrongRevision:
+        known = None
+    return await runs.change(job.run_id, rule, known=known)

@@ -1,0 +1,43 @@
+"""Listens to what gateways say to this worker and passes it to the slots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.kernel import Actor, ActorRef
+from pyoco_server.store.control import CancelRun, control_subject, decode_control
+from pyoco_server.worker.messages import CancelAttempt
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    payload: bytes
+
+
+class ControlListener(Actor[_Heard]):
+    """Subscribes to the worker's control subject. What is lost here, the buckets tell later."""
+
+    def __init__(
+        self, connection: Connection, instance_id: str, slots: Sequence[ActorRef[CancelAttempt]]
+    ) -> None:
+        self._connection = connection
+        self._instance_id = instance_id
+        self._slots = slots
+
+    async def on_start(self) -> None:
+        """Begin to listen."""
+        self.spawn(self._listen)
+
+    async def _listen(self) -> None:
+        async with self._connection.subscribe(control_subject(self._instance_id)) as messages:
+            async for _, payload in messages:
+                await self.me.tell(_Heard(payload))
+
+    async def handle(self, message: _Heard) -> None:
+        """Pass a message on to the slots; the one that it concerns acts."""
+        control = decode_control(message.payload)
+        if isinstance(control, CancelRun):
+            for slot in self._slots:
+                await slot.tell(CancelAttempt(control.run_id))

@@ -1,0 +1,243 @@
+"""Pulls jobs from the tags' queues, as many as slots are free, and hands each to a slot."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+import structlog
+import trio
+
+from pyoco_server.jetstream.consumer import Message, PullConsumer
+from pyoco_server.jetstream.errors import BridgeError, NotFound
+from pyoco_server.kernel import Actor, ActorRef, Down, Reply
+from pyoco_server.model import life
+from pyoco_server.model.dead_letter import PAYLOAD_BYTES, DeadLetterReason
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.job import InvalidJob, decode_job
+from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot
+from pyoco_server.store.dead_letters import DeadLetterOffice
+from pyoco_server.store.runs import RunNotFound, RunStore
+from pyoco_server.worker.messages import Assign, Drain, FirstJob, Report, SlotFree
+
+log = structlog.get_logger(__name__)
+
+# How long a pull may wait for a job. Alone on its tags a worker could wait longer; with more tags than
+# free slots this is the turn of one tag.
+_LINGER_SECONDS = 5.0
+_TURN_SECONDS = 0.2
+_RETRY_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """The queue of one tag.
+
+    Attributes:
+        tag: The tag.
+        consumer: Its durable consumer, shared by all workers of the tag.
+        ensure: Creates the consumer where it is missing; raises `BridgeError`.
+    """
+
+    tag: str
+    consumer: PullConsumer
+    ensure: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pulled:
+    messages: tuple[Message, ...]
+
+
+DispatcherMessage = SlotFree | Drain | FirstJob | Down | _Pulled
+
+
+class Dispatcher(Actor[DispatcherMessage]):
+    """Keeps one pull going while slots are free, never for more jobs than they can take at once.
+
+    Args:
+        queues: The queue of each tag.
+        slots: The slots, by index.
+        runs: The stored runs, to end those whose job is not readable.
+        dead_letters: Where unreadable jobs go.
+        worker_id: For dead letters and logs.
+        limit: How many jobs to take in all.
+    """
+
+    def __init__(
+        self,
+        queues: Sequence[Queue],
+        slots: Sequence[ActorRef[Assign | Report]],
+        runs: RunStore,
+        dead_letters: DeadLetterOffice,
+        *,
+        worker_id: str,
+        limit: int | None = None,
+    ) -> None:
+        self._queues = deque(queues)
+        self._slots = slots
+        self._runs = runs
+        self._dead_letters = dead_letters
+        self._worker_id = worker_id
+        self._left = math.inf if limit is None else limit
+        self._free: set[int] = set()
+        self._pull_scope: trio.CancelScope | None = None
+        self._draining: list[Reply[None]] = []
+        self._waiting_for_first: list[Reply[None]] = []
+        self._taken = 0
+
+    async def on_start(self) -> None:
+        """Ask every slot whether it is free; one that starts says so by itself."""
+        for slot in self._slots:
+            self.monitor(slot)
+            await slot.tell(Report())
+
+    async def handle(self, message: DispatcherMessage) -> None:
+        """Keep count of free slots, hand out what was pulled, pull again."""
+        match message:
+            case SlotFree(index):
+                self._free.add(index)
+            case Down(path):
+                self._free -= {i for i, slot in enumerate(self._slots) if slot.path == path}
+            case _Pulled(messages):
+                self._pull_scope = None
+                for each in messages:
+                    await self._hand_out(each)
+            case Drain():
+                self._draining.append(self.reply_to(message))
+                if self._pull_scope is not None:
+                    self._pull_scope.cancel()
+            case FirstJob():
+                self._waiting_for_first.append(self.reply_to(message))
+            case _:
+                assert_never(message)
+        self._answer_waiting()
+        self._pull_more()
+
+    def _answer_waiting(self) -> None:
+        if self._taken:
+            for reply in self._waiting_for_first:
+                reply.send(None)
+            self._waiting_for_first.clear()
+        if self._draining and self._pull_scope is None and len(self._free) == len(self._slots):
+            for reply in self._draining:
+                reply.send(None)
+
+    def _pull_more(self) -> None:
+        room = min(len(self._free), self._left)
+        if room > 0 and self._pull_scope is None and not self._draining:
+            self._pull_scope = trio.CancelScope()
+            self.spawn(self._pull, int(room), self._pull_scope)
+
+    # Pulling -------------------------------------------------------------------------------------
+
+    async def _pull(self, room: int, scope: trio.CancelScope) -> None:
+        """Pull up to ``room`` jobs. A cancelled pull gives back what came too late (see `fetch`)."""
+        pulled: list[Message] = []
+        with scope:
+            await self._sweep(room, pulled)
+            if not pulled:
+                await self._linger(room, pulled)
+        await self.me.tell(_Pulled(tuple(pulled)))
+
+    async def _sweep(self, room: int, pulled: list[Message]) -> None:
+        """Take what waits in the queues already, beginning with another tag each time."""
+        self._queues.rotate(-1)
+        for queue in tuple(self._queues):
+            if len(pulled) < room:
+                pulled += await self._fetch(queue, room - len(pulled), 0.0)
+
+    async def _linger(self, room: int, pulled: list[Message]) -> None:
+        """Wait for the first job of any tag; with fewer free slots than tags they take turns."""
+        queues = list(self._queues)[:room]
+        share, rest = divmod(room, len(queues))
+        expires = _LINGER_SECONDS if room >= len(self._queues) else _TURN_SECONDS
+
+        async with trio.open_nursery() as nursery:
+
+            async def wait(queue: Queue, batch: int) -> None:
+                pulled.extend(await self._fetch(queue, batch, expires))
+                if pulled:
+                    nursery.cancel_scope.cancel()
+
+            for index, queue in enumerate(queues):
+                nursery.start_soon(wait, queue, share + (index < rest))
+
+    async def _fetch(self, queue: Queue, batch: int, expires: float) -> list[Message]:
+        try:
+            return await queue.consumer.fetch(batch, expires=expires)
+        except NotFound:
+            log.info("consumer missing, creating it", tag=queue.tag)
+        except BridgeError as error:
+            log.debug("pull failed", tag=queue.tag, reason=str(error))
+        await trio.sleep(_RETRY_SECONDS)
+        try:
+            await queue.ensure()
+        except BridgeError as error:
+            log.debug("consumer not there", tag=queue.tag, reason=str(error))
+        return []
+
+    # Handing out ---------------------------------------------------------------------------------
+
+    async def _hand_out(self, delivery: Message) -> None:
+        if self._draining or not self._free:
+            await self._give_back(delivery)
+            return
+        try:
+            job = decode_job(delivery.data)
+        except InvalidJob as error:
+            await self._refuse(delivery, error)
+            return
+        self._left -= 1
+        self._taken += 1
+        index = self._free.pop()
+        await self._slots[index].tell(Assign(job, delivery))
+
+    async def _give_back(self, delivery: Message) -> None:
+        try:
+            await delivery.nak(0.0)
+        except BridgeError as error:
+            log.debug("job not given back, it comes again", reason=str(error))
+
+    async def _refuse(self, delivery: Message, error: InvalidJob) -> None:
+        """Bury a message that is no job: it would be as unreadable the next time."""
+        tag = delivery.subject.rpartition(".")[2]
+        log.error(
+            "invalid job",
+            err_id=ErrorId.INVALID_JOB,
+            reason=str(error),
+            tag=tag,
+            run_id=error.run_id,
+        )
+        try:
+            if error.run_id is not None:
+                await self._fail(error.run_id, str(error))
+            await self._dead_letters.write(
+                tag,
+                DeadLetterReason.INVALID_JOB,
+                str(error),
+                run_id=error.run_id,
+                worker_id=self._worker_id,
+                num_delivered=delivery.num_delivered,
+                subject=delivery.subject,
+                payload=delivery.data[:PAYLOAD_BYTES].decode("utf-8", "replace"),
+            )
+            await delivery.term(DeadLetterReason.INVALID_JOB)
+        except BridgeError as failure:
+            log.info("invalid job not buried yet, it comes again", reason=str(failure))
+
+    async def _fail(self, run_id: str, error: str) -> None:
+        def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, None]:
+            ended = life.abandon(
+                snapshot, reason=DeadLetterReason.INVALID_JOB, error=error, now=time.time()
+            )
+            return (ended.snapshot if isinstance(ended, life.Finished) else None), None
+
+        try:
+            await self._runs.change(run_id, rule)
+        except (RunNotFound, UnreadableSnapshot):
+            log.info("no snapshot for an invalid job", run_id=run_id)

@@ -1,0 +1,74 @@
+"""What the actors of a worker say to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyoco_server.jetstream.consumer import Message
+from pyoco_server.kernel import Request
+from pyoco_server.model.job import Job
+from pyoco_server.model.run import RunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Dispatcher to slot: execute this job; the slot had said that it is free."""
+
+    job: Job
+    delivery: Message
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAttempt:
+    """To every slot: a cancel of this run was recorded; whoever executes it asks its child."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """To a slot: take a fresh child before the next run, because task code changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Dispatcher to slot, after a restart of the dispatcher: say again whether you are free."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotFree:
+    """Slot to dispatcher: give me a job."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain(Request[None]):
+    """To the dispatcher: take no more jobs; answered when every slot is free."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstJob(Request[None]):
+    """To the dispatcher: answered as soon as a job was taken, at once if one was already."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """How the run that a slot ended last went. Times are unix seconds."""
+
+    run_id: str
+    status: RunStatus | None
+    started_at: float | None
+    finished_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SlotChanged:
+    """Slot to heartbeat: what the slot does now."""
+
+    index: int
+    pid: int | None
+    run_id: str | None = None
+    attempt: int | None = None
+    since: float | None = None
+    last: LastRun | None = None

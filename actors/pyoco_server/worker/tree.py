@@ -1,0 +1,164 @@
+"""The worker's part of the supervision tree."""
+
+from __future__ import annotations
+
+import socket
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.consumer import PullConsumer
+from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.jetstream.resources import ensure_consumer
+from pyoco_server.kernel import ActorRef, ChildSpec, Intensity, Strategy, SupervisorSpec
+from pyoco_server.settings import Settings
+from pyoco_server.store.dead_letters import DeadLetterOffice
+from pyoco_server.store.runs import RunStore
+from pyoco_server.worker.claiming import Claimant
+from pyoco_server.worker.control import ControlListener
+from pyoco_server.worker.dispatcher import Dispatcher, DispatcherMessage, Queue
+from pyoco_server.worker.heartbeat import Heartbeat, HeartbeatMessage
+from pyoco_server.worker.runner.handle import RunnerOptions
+from pyoco_server.worker.runner.protocol import Output
+from pyoco_server.worker.slot import OutputSink, Slot, SlotMessage, SlotSettings
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """What one worker is.
+
+    Attributes:
+        tags: What it takes; the settings' default tag when empty.
+        worker_id: Its name in the workers list; the host's name with a random part when None.
+        slots: How many runs it executes at once; from the settings when None.
+        flow_resolver: ``module:function`` or ``path/file.py:function`` that makes a flow of a name; None
+            for a worker that takes only runs which bring their flow.yaml.
+        import_paths: Folders that task code is imported from, besides what Python itself knows.
+        env: Variables that task code finds, besides what Python itself needs.
+        limit: How many jobs to take in all; no limit when None.
+        output: Called with what tasks print and the slot's index; logged when None.
+    """
+
+    tags: tuple[str, ...] = ()
+    worker_id: str | None = None
+    slots: int | None = None
+    flow_resolver: str | None = None
+    import_paths: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    limit: int | None = None
+    output: OutputSink | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class WorkerTree:
+    """The spec of a worker and the references that the backend uses."""
+
+    spec: SupervisorSpec
+    worker_id: str
+    instance_id: str
+    dispatcher: ActorRef[DispatcherMessage]
+    slots: tuple[ActorRef[SlotMessage], ...]
+
+
+def _log_output(output: Output, slot: int) -> None:
+    log.info("task output", run_id=output.run_id, task=output.task, slot=slot, text=output.text)
+
+
+def worker_tree(
+    connection: Connection,
+    settings: Settings,
+    options: WorkerOptions,
+    runs: RunStore,
+    dead_letters: DeadLetterOffice,
+) -> WorkerTree:
+    """Put a worker together: heartbeat, slots, control listener, dispatcher, started in that order."""
+    instance_id = uuid.uuid4().hex
+    worker_id = options.worker_id or f"{socket.gethostname()}-{instance_id[:8]}"
+    tags = options.tags or (settings.default_tag,)
+    count = options.slots or settings.worker_slots
+    work_dir = Path(settings.state_dir).absolute() / "work"
+
+    heartbeat: ChildSpec[HeartbeatMessage] = ChildSpec(
+        "heartbeat",
+        lambda: Heartbeat(
+            KeyValue(connection, settings.workers_kv_bucket),
+            worker_id=worker_id,
+            instance_id=instance_id,
+            tags=tags,
+            slots=count,
+            interval=settings.worker_heartbeat_interval_sec,
+        ),
+        mailbox_capacity=1024,
+    )
+    slots: list[ChildSpec[SlotMessage]] = []
+    dispatcher: ChildSpec[DispatcherMessage] = ChildSpec(
+        "dispatcher",
+        lambda: Dispatcher(
+            [_queue(connection, settings, tag) for tag in tags],
+            [slot.ref for slot in slots],
+            runs,
+            dead_letters,
+            worker_id=worker_id,
+            limit=options.limit,
+        ),
+        mailbox_capacity=1024,
+    )
+    runner = RunnerOptions(
+        flow_resolver=options.flow_resolver,
+        extra_sys_path=options.import_paths,
+        env=dict(options.env),
+    )
+
+    def slot(index: int) -> Slot:
+        return Slot(
+            SlotSettings(
+                claimant=Claimant(worker_id, instance_id, index),
+                runner=runner,
+                work_dir=work_dir,
+                ack_progress_interval=settings.ack_progress_interval,
+                heartbeat_interval=settings.run_heartbeat_interval_sec,
+                cancel_grace_period=settings.cancel_grace_period_sec,
+                dead_letter_errors=settings.dlq_publish_execution_error,
+            ),
+            runs,
+            dead_letters,
+            dispatcher=dispatcher.ref,
+            heartbeat=heartbeat.ref,
+            output=options.output or _log_output,
+        )
+
+    slots += [ChildSpec(str(index), partial(slot, index)) for index in range(count)]
+    control: ChildSpec[Any] = ChildSpec(
+        "control", lambda: ControlListener(connection, instance_id, [each.ref for each in slots])
+    )
+    spec = SupervisorSpec(
+        "worker",
+        [
+            heartbeat,
+            SupervisorSpec(
+                "slots", slots, intensity=Intensity(restarts=10 * count), stop_together=True
+            ),
+            control,
+            dispatcher,
+        ],
+        strategy=Strategy.REST_FOR_ONE,
+    )
+    return WorkerTree(
+        spec, worker_id, instance_id, dispatcher.ref, tuple(each.ref for each in slots)
+    )
+
+
+def _queue(connection: Connection, settings: Settings, tag: str) -> Queue:
+    async def ensure() -> None:
+        await ensure_consumer(connection, settings, tag)
+
+    durable = f"{settings.consumer_prefix}_{tag}"
+    return Queue(tag, PullConsumer(connection, settings.work_stream, durable), ensure)

@@ -1,0 +1,39 @@
+"""Settings and start failures of the commands that run a part of the system."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from pyoco_cli.common.errors import CliError
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.settings import Settings, SettingsError
+
+
+def load_settings(overrides: Mapping[str, str] | None = None) -> Settings:
+    """The settings of the environment, with options of the command line over them.
+
+    Args:
+        overrides: Variable names and texts, as if they were set in the environment.
+
+    Raises:
+        CliError: A variable cannot be understood; the text names each.
+    """
+    try:
+        return Settings.from_env({**os.environ, **(overrides or {})})
+    except SettingsError as error:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE,
+            str(error),
+            hint="correct the variable in the environment or in .env",
+        ) from None
+
+
+def start_failure(group: BaseExceptionGroup[BaseException]) -> CliError:
+    """What to tell the user when a part could not start; the first cause of the group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return CliError(
+        ErrorId.INVALID_COMMAND_LINE, str(error), hint="choose another port, or stop what uses it"
+    )

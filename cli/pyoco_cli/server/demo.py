@@ -1,0 +1,77 @@
+"""`pyoco-server demo`: a bundled flow, from nothing to its result in seconds."""
+
+from __future__ import annotations
+
+import tempfile
+from importlib.resources import files
+
+import trio
+import typer
+from msgspec.structs import replace
+from pyoco_server.node import NodeFailed
+from rich.console import Console
+
+from pyoco_cli.configuration import load_settings, start_failure
+from pyoco_cli.server.progress import RunProgress
+from pyoco_cli.server.results import print_result
+from pyoco_cli.server.session import open_session, run_flow
+from pyoco_cli.signals import stop_signals
+from pyoco_http.server import PortBusy
+from pyoco_server.logs import configure_logging
+from pyoco_server.model.flow_yaml import parse_flow_yaml
+from pyoco_server.model.run import RunStatus
+from pyoco_server.settings import Settings
+from pyoco_server.worker.runner.protocol import Output
+from pyoco_server.worker.tree import WorkerOptions
+
+_TAG = "demo"
+
+
+def demo() -> None:
+    """Start NATS, a gateway and a worker, run a small flow, show its result, stop everything.
+
+    Exits with 0 when the run COMPLETED. Leaves nothing behind.
+    """
+    settings = load_settings({"PYOCO_LOG_LEVEL": "error", "PYOCO_LOG_FORMAT": "text"})
+    configure_logging(service="pyoco-server:http", settings=settings)
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="pyoco-demo-") as folder:
+        raise typer.Exit(trio.run(_demo, replace(settings, state_dir=folder), console))
+
+
+async def _demo(settings: Settings, console: Console) -> int:
+    raw = files("pyoco_server").joinpath("demo_flow", "flow.yaml").read_bytes()
+    flow = parse_flow_yaml(raw, max_bytes=settings.workflow_yaml_max_bytes)
+
+    def show(output: Output, slot: int) -> None:
+        console.print(f"  {output.text.rstrip()}", style="dim", markup=False, highlight=False)
+
+    worker = WorkerOptions(tags=(_TAG,), worker_id="demo", output=show)
+    code = 1
+    try:
+        async with (
+            stop_signals() as stop,
+            open_session(settings, worker, host="127.0.0.1", port=0, nats_port=0) as session,
+            trio.open_nursery() as nursery,
+        ):
+            console.print(
+                f"NATS {session.node.url}, gateway {session.url}, worker 'demo': all up\n",
+                highlight=False,
+            )
+
+            async def run() -> None:
+                nonlocal code
+                snapshot = await run_flow(session.backend, flow, _TAG, RunProgress(console))
+                print_result(console, snapshot)
+                code = 0 if snapshot.status is RunStatus.COMPLETED else 1
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(run)
+            await stop.asked.wait()
+            code = stop.exit_code or 1
+            nursery.cancel_scope.cancel()
+    except* (PortBusy, NodeFailed) as group:
+        raise start_failure(group) from None
+    if code == 0:
+        console.print("\nNext: [bold]pyoco-server dev flow.yaml[/bold] runs your own.")
+    return code

@@ -1,0 +1,141 @@
+"""`pyoco-server dev`: everything on this machine, restarting what runs your code when it changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import trio
+import typer
+from pyoco_server.node import NodeFailed
+from rich.console import Console
+from rich.markup import escape
+from watchfiles import Change, DefaultFilter, awatch
+
+from pyoco_cli.configuration import load_settings, start_failure
+from pyoco_cli.server.progress import RunProgress
+from pyoco_cli.server.results import print_result
+from pyoco_cli.server.session import Session, open_session, read_flow, run_flow
+from pyoco_cli.signals import stop_signals
+from pyoco_http.server import PortBusy
+from pyoco_server.logs import configure_logging
+from pyoco_server.model.errors import FlowFileError
+from pyoco_server.settings import Settings
+from pyoco_server.worker.runner.protocol import Output
+from pyoco_server.worker.tree import WorkerOptions
+
+
+def dev(
+    flow: Annotated[Path | None, typer.Argument(help="A flow.yaml to run first.")] = None,
+    tags: Annotated[str | None, typer.Option(help="Tags that the worker takes: a,b.")] = None,
+    flow_resolver: Annotated[
+        str | None, typer.Option(help="module:function or file.py:function.")
+    ] = None,
+    slots: Annotated[int | None, typer.Option(min=1, help="Runs at the same time.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Wanted HTTP port.")] = 8000,
+    nats_port: Annotated[int, typer.Option(help="Wanted NATS port.")] = 4222,
+    log_level: Annotated[str, typer.Option(help="Least level of the log.")] = "error",
+) -> None:
+    """Run NATS, gateway and worker here, with data under .pyoco/, until Ctrl-C.
+
+    Task code of this folder can be imported; when it changes, slots take a fresh process before
+    their next run. A flow.yaml that is given runs at once, and again each time it is saved.
+    """
+    settings = load_settings({"PYOCO_LOG_LEVEL": log_level, "PYOCO_LOG_FORMAT": "text"})
+    configure_logging(service="pyoco-server:http", settings=settings)
+    console = Console()
+    chosen = tuple(tag.strip() for tag in (tags or "").split(",") if tag.strip())
+
+    def show(output: Output, slot: int) -> None:
+        where = f"{slot}:{output.task or '-'}"
+        console.print(f"[dim]{escape(where)}[/dim] {escape(output.text.rstrip())}", highlight=False)
+
+    worker = WorkerOptions(
+        tags=chosen or (settings.default_tag,),
+        worker_id="dev",
+        slots=slots,
+        flow_resolver=flow_resolver,
+        import_paths=(str(Path.cwd()),),
+        output=show,
+    )
+    raise typer.Exit(trio.run(_dev, settings, worker, flow, host, port, nats_port, console))
+
+
+async def _dev(
+    settings: Settings,
+    worker: WorkerOptions,
+    flow: Path | None,
+    host: str,
+    port: int,
+    nats_port: int,
+    console: Console,
+) -> int:
+    try:
+        async with (
+            stop_signals() as stop,
+            open_session(settings, worker, host=host, port=port, nats_port=nats_port) as session,
+            trio.open_nursery() as nursery,
+        ):
+            _greet(console, session, worker, settings)
+            nursery.start_soon(_follow_code, session, flow, worker.tags[0], settings, console)
+            await stop.asked.wait()
+            nursery.cancel_scope.cancel()
+            console.print("[dim]stopping …[/dim]")
+    except* (PortBusy, NodeFailed) as group:
+        raise start_failure(group) from None
+    return stop.exit_code
+
+
+def _greet(console: Console, session: Session, worker: WorkerOptions, settings: Settings) -> None:
+    tag = worker.tags[0]
+    console.print(f"HTTP API   {session.url}", highlight=False)
+    console.print(f"NATS       {session.node.url}", highlight=False)
+    console.print(f"worker     dev, tags {','.join(worker.tags)}", highlight=False)
+    console.print(f"data       {Path(settings.state_dir).resolve()}", highlight=False)
+    console.print(
+        f"[dim]try        pyoco-client --server {session.url} submit-yaml "
+        f"--workflow-file flow.yaml --flow-name main --tag {tag}[/dim]",
+        highlight=False,
+    )
+    console.print("[dim]stop with Ctrl-C[/dim]")
+
+
+async def _follow_code(
+    session: Session, flow: Path | None, tag: str, settings: Settings, console: Console
+) -> None:
+    """Run the flow; then on every change take fresh children, and run a changed flow again."""
+    if flow is not None:
+        await _run(session, flow, tag, settings, console)
+    root = Path.cwd()
+    watch_filter = _SourceFilter(flow, Path(settings.state_dir))
+    async for changes in awatch(root, watch_filter=watch_filter, step=100):
+        names = sorted({str(Path(path).relative_to(root)) for _, path in changes})
+        console.print(f"[dim]changed: {escape(', '.join(names))}[/dim]")
+        await session.backend.refresh_slots()
+        if flow is not None:
+            await _run(session, flow, tag, settings, console)
+
+
+async def _run(
+    session: Session, path: Path, tag: str, settings: Settings, console: Console
+) -> None:
+    try:
+        flow = read_flow(path, settings)
+    except (OSError, FlowFileError) as error:
+        console.print(f"[red]{escape(str(path))}: {escape(str(error))}[/red]", highlight=False)
+        return
+    snapshot = await run_flow(session.backend, flow, tag, RunProgress(console))
+    print_result(console, snapshot)
+
+
+class _SourceFilter(DefaultFilter):
+    """Python files of the project and the flow.yaml; not what runs write."""
+
+    def __init__(self, flow: Path | None, state_dir: Path) -> None:
+        super().__init__(ignore_paths=[str(state_dir.resolve())])
+        self._flow = None if flow is None else str(flow.resolve())
+
+    def __call__(self, change: Change, path: str) -> bool:
+        wanted = path.endswith(".py") or path == self._flow
+        return wanted and super().__call__(change, path)

@@ -1,0 +1,96 @@
+"""A run on the terminal while it runs: a live table, or plain lines where nobody watches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from pyoco_server.model.run import RunSnapshot, RunStatus, TaskRecord, TaskState
+
+_MARKS = {
+    TaskState.PENDING: ("·", "dim"),
+    TaskState.SUCCEEDED: ("✔", "green"),
+    TaskState.FAILED: ("✘", "bold red"),
+    TaskState.CANCELLED: ("■", "yellow"),
+}
+_STATUS_STYLES = {
+    RunStatus.COMPLETED: "bold green",
+    RunStatus.FAILED: "bold red",
+    RunStatus.CANCELLED: "bold yellow",
+}
+
+
+class RunProgress:
+    """Shows the states of one run as they come."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._snapshot: RunSnapshot | None = None
+        self._live: Live | None = None
+        self._told: dict[str, str] = {}
+
+    @contextmanager
+    def shown(self) -> Iterator[RunProgress]:
+        """Draw inside of the block; the last state stays on the screen."""
+        if not self._console.is_terminal:
+            yield self
+            return
+        with Live(
+            get_renderable=self._render, console=self._console, refresh_per_second=12
+        ) as live:
+            self._live = live
+            yield self
+        self._live = None
+
+    def update(self, snapshot: RunSnapshot) -> None:
+        """Take in a state of the run."""
+        self._snapshot = snapshot
+        if self._live is None:
+            self._tell_changes(snapshot)
+
+    def _tell_changes(self, snapshot: RunSnapshot) -> None:
+        stamp = time.strftime("%H:%M:%S")
+        if self._told.get("") != snapshot.status:
+            self._told[""] = snapshot.status
+            self._console.print(f"{stamp} run {snapshot.run_id} {snapshot.status}", highlight=False)
+        for name, state in snapshot.tasks.items():
+            if self._told.get(name, TaskState.PENDING) != state:
+                self._told[name] = state
+                detail = _duration(snapshot.task_records.get(name))
+                self._console.print(f"{stamp}   {name} {state} {detail}".rstrip(), highlight=False)
+
+    def _render(self) -> RenderableType:
+        snapshot = self._snapshot
+        if snapshot is None:
+            return Spinner("dots", "waiting for the run")
+        table = Table.grid(padding=(0, 2))
+        for name, state in snapshot.tasks.items():
+            mark: RenderableType
+            if state is TaskState.RUNNING:
+                mark, style = Spinner("dots", style="cyan"), "cyan"
+            else:
+                symbol, style = _MARKS[state]
+                mark = Text(symbol, style)
+            record = snapshot.task_records.get(name)
+            table.add_row(mark, Text(name, style), Text(state, style), _duration(record))
+        head = Text.assemble(
+            ("run ", "dim"),
+            snapshot.run_id,
+            "  ",
+            (snapshot.status, _STATUS_STYLES.get(snapshot.status, "cyan")),
+        )
+        return Group(head, table)
+
+
+def _duration(record: TaskRecord | None) -> str:
+    if record is None or record.started_at is None:
+        return ""
+    end = record.ended_at if record.ended_at is not None else time.time()
+    return f"{max(end - record.started_at, 0):.1f} s"

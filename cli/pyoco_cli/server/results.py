@@ -1,0 +1,39 @@
+"""How a run that ended is told on the terminal."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from pyoco_server.model.run import RunSnapshot, RunStatus
+
+
+def print_result(console: Console, snapshot: RunSnapshot) -> None:
+    """Print what the last tasks gave, or what went wrong."""
+    took = (snapshot.end_time or 0) - (snapshot.start_time or 0)
+    if snapshot.status is RunStatus.COMPLETED:
+        console.print(Text(f"COMPLETED in {took:.1f} s", "bold green"))
+        ended = {
+            name: record.ended_at or 0.0
+            for name, record in snapshot.task_records.items()
+            if record.output is not None
+        }
+        if ended:
+            last = max(ended, key=lambda name: ended[name])
+            output = snapshot.task_records[last].output
+            text = output if isinstance(output, str) else _json(output)
+            console.print(Text(f"{last} → {text}"))
+        return
+    console.print(Text(f"{snapshot.status} after {took:.1f} s", "bold red"))
+    if snapshot.error:
+        console.print(Text(snapshot.error, "red"))
+    for name, record in snapshot.task_records.items():
+        if record.traceback:
+            console.print(Text(f"\n{name}\n{record.traceback}", "dim"))
+
+
+def _json(value: object) -> str:
+    return json.dumps(msgspec.to_builtins(value), ensure_ascii=False, indent=2)

@@ -1,0 +1,103 @@
+"""A whole small installation in one process: NATS, gateway and worker, for `dev` and `demo`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import trio
+from msgspec.structs import replace
+from pyoco_server.node import Node, open_node
+
+from pyoco_cli.server.ports import usual_or_free
+from pyoco_cli.server.progress import RunProgress
+from pyoco_http.server import serve_http
+from pyoco_server.backend import Backend, open_backend
+from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.model.flow_yaml import FlowFile, parse_flow_yaml
+from pyoco_server.model.run import RunSnapshot
+from pyoco_server.settings import Settings
+from pyoco_server.worker.tree import WorkerOptions
+
+_READY_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Session:
+    """What runs.
+
+    Attributes:
+        backend: Gateway and worker.
+        node: The NATS node.
+        url: Base URL of the HTTP API.
+    """
+
+    backend: Backend
+    node: Node
+    url: str
+
+
+@asynccontextmanager
+async def open_session(
+    settings: Settings, worker: WorkerOptions, *, host: str, port: int, nats_port: int
+) -> AsyncIterator[Session]:
+    """Run all three for the length of the block, on the given ports or free ones.
+
+    Args:
+        settings: What to run with; its NATS URL is replaced by that of the node.
+        worker: The worker.
+        host: Where NATS and HTTP listen.
+        port: Wanted port of the HTTP API.
+        nats_port: Wanted port of NATS.
+
+    Raises:
+        ExceptionGroup: Something could not start, or failed for good.
+    """
+    store = Path(settings.state_dir) / "nats"
+    async with (
+        open_node(store_dir=store, host=host, port=usual_or_free(host, nats_port)) as node,
+        open_backend(replace(settings, nats_url=node.url), worker=worker) as backend,
+        trio.open_nursery() as nursery,
+    ):
+        await backend.wait_ready(within=_READY_SECONDS)
+        start = partial(serve_http, backend, host=host, port=usual_or_free(host, port))
+        url = await nursery.start(start)
+        yield Session(backend, node, url)
+        nursery.cancel_scope.cancel()
+
+
+def read_flow(path: Path, settings: Settings) -> FlowFile:
+    """Read a flow.yaml.
+
+    Raises:
+        OSError: The file cannot be read.
+        FlowFileError: It cannot be understood; the text says where.
+    """
+    return parse_flow_yaml(path.read_bytes(), max_bytes=settings.workflow_yaml_max_bytes)
+
+
+async def run_flow(
+    backend: Backend, flow: FlowFile, tag: str, progress: RunProgress
+) -> RunSnapshot:
+    """Submit a flow and show it until it ends; return its last state. Cancelled, the run goes on."""
+    snapshot = await backend.submit(
+        NewRun(
+            "main",
+            tag,
+            (tag,),
+            dict(flow.defaults),
+            workflow_yaml=flow.text,
+            workflow_yaml_sha256=flow.sha256,
+            workflow_yaml_bytes=flow.size_bytes,
+        )
+    )
+    with progress.shown():
+        async with backend.watch(snapshot.run_id) as states:
+            async for snapshot in states:
+                progress.update(snapshot)
+                if snapshot.status.terminal:
+                    break
+    return snapshot

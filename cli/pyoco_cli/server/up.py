@@ -1,0 +1,89 @@
+"""`pyoco-server up`: the HTTP gateway, with a NATS node of its own if asked for."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import trio
+import typer
+from msgspec.structs import replace
+from pyoco_server.node import NodeFailed, open_node
+
+from pyoco_cli.common.errors import CliError
+from pyoco_cli.configuration import load_settings, start_failure
+from pyoco_cli.signals import stop_signals
+from pyoco_http.server import PortBusy, serve_http
+from pyoco_server.backend import open_backend
+from pyoco_server.logs import configure_logging
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.settings import Settings
+
+
+def up(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
+    log_level: Annotated[str, typer.Option(help="Least level of the log.")] = "warning",
+    nats_url: Annotated[str | None, typer.Option(help="Overrides PYOCO_NATS_URL.")] = None,
+    dashboard_lang: Annotated[
+        str | None, typer.Option(help="auto, ja or en; overrides PYOCO_DASHBOARD_LANG.")
+    ] = None,
+    with_nats_bootstrap: Annotated[
+        bool, typer.Option("--with-nats-bootstrap", help="Start one NATS node along with it.")
+    ] = False,
+    nats_listen_host: Annotated[str, typer.Option(help="Where that node listens.")] = "127.0.0.1",
+    nats_client_port: Annotated[int, typer.Option(help="Its port for clients.")] = 4222,
+    nats_http_port: Annotated[int, typer.Option(help="Its port for monitoring.")] = 8222,
+) -> None:
+    """Start the HTTP gateway."""
+    settings = _settings(log_level, nats_url, dashboard_lang)
+    node_url = f"nats://{nats_listen_host}:{nats_client_port}"
+    if with_nats_bootstrap:
+        if nats_url is not None and nats_url.rstrip("/") != node_url:
+            raise CliError(
+                ErrorId.INVALID_COMMAND_LINE,
+                f"--nats-url mismatch with managed NATS: expected {node_url}, got {nats_url}",
+                hint="leave --nats-url out, or set --nats-listen-host and --nats-client-port",
+            )
+        settings = replace(settings, nats_url=node_url)
+    configure_logging(service="pyoco-server:http", settings=settings)
+    node = (nats_listen_host, nats_client_port, nats_http_port) if with_nats_bootstrap else None
+    raise typer.Exit(trio.run(_serve, settings, host, port, node))
+
+
+def _settings(log_level: str, nats_url: str | None, dashboard_lang: str | None) -> Settings:
+    overrides = {"PYOCO_LOG_LEVEL": log_level}
+    if nats_url is not None:
+        overrides["PYOCO_NATS_URL"] = nats_url
+    if dashboard_lang is not None:
+        overrides["PYOCO_DASHBOARD_LANG"] = dashboard_lang
+    return load_settings(overrides)
+
+
+async def _serve(
+    settings: Settings, host: str, port: int, node: tuple[str, int, int] | None
+) -> int:
+    try:
+        async with stop_signals() as stop, AsyncExitStack() as stack:
+            if node is not None:
+                node_host, client_port, monitor_port = node
+                await stack.enter_async_context(
+                    open_node(
+                        store_dir=Path(settings.state_dir) / "nats",
+                        host=node_host,
+                        port=client_port,
+                        monitor_port=monitor_port,
+                    )
+                )
+            backend = await stack.enter_async_context(open_backend(settings))
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            start = partial(serve_http, backend, host=host, port=port)
+            url = await nursery.start(start)
+            typer.echo(f"pyoco-server listens on {url} (NATS: {settings.nats_url})", err=True)
+            await stop.asked.wait()
+            nursery.cancel_scope.cancel()
+    except* (PortBusy, NodeFailed) as group:
+        raise start_failure(group) from None
+    return stop.exit_code

@@ -1,0 +1,47 @@
+"""Ctrl-C and SIGTERM: the first asks for an orderly stop, the second hurries it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+
+class Stop:
+    """Set when the process was asked to stop."""
+
+    def __init__(self) -> None:
+        self.asked = trio.Event()
+        self._signal: int | None = None
+
+    def by(self, number: int) -> None:
+        """Note the signal that asked."""
+        if self._signal is None:
+            self._signal = number
+        self.asked.set()
+
+    @property
+    def exit_code(self) -> int:
+        """130 after Ctrl-C, as shells expect; 0 after SIGTERM, which is how services are stopped."""
+        return 130 if self._signal == signal.SIGINT else 0
+
+
+@asynccontextmanager
+async def stop_signals() -> AsyncIterator[Stop]:
+    """Catch both signals inside of the block; the second one cancels the block."""
+    stop = Stop()
+
+    async def listen(*, task_status: trio.TaskStatus[None]) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for number in signals:
+                if stop.asked.is_set():
+                    nursery.cancel_scope.cancel()
+                stop.by(number)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(listen)
+        yield stop
+        nursery.cancel_scope.cancel()

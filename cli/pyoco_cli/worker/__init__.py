@@ -1,0 +1,97 @@
+"""`pyoco-worker`: pulls runs of its tags and executes them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import trio
+import typer
+
+from pyoco_cli.common.errors import CliError, run
+from pyoco_cli.configuration import load_settings
+from pyoco_cli.signals import stop_signals
+from pyoco_server.backend import open_backend
+from pyoco_server.logs import configure_logging
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.job import InvalidTag, check_tag
+from pyoco_server.settings import Settings
+from pyoco_server.worker.tree import WorkerOptions
+
+app = typer.Typer(name="pyoco-worker", rich_markup_mode=None)
+
+
+@app.command()
+def worker(
+    nats_url: Annotated[str | None, typer.Option(help="Overrides PYOCO_NATS_URL.")] = None,
+    tags: Annotated[str, typer.Option(help="Tags to take, with commas (OR).")] = "default",
+    worker_id: Annotated[str, typer.Option(help="Name in the list of workers.")] = "worker",
+    flow_resolver: Annotated[
+        str | None, typer.Option(help="module:function or path/to/file.py:function.")
+    ] = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="Runs at the same time; one per core by default.")
+    ] = None,
+    wheel_sync: Annotated[
+        bool | None, typer.Option("--wheel-sync/--no-wheel-sync", help="Install wheels.")
+    ] = None,
+    wheel_sync_dir: Annotated[str | None, typer.Option(help="Where wheels go.")] = None,
+    wheel_sync_interval_sec: Annotated[float | None, typer.Option(help="Seconds.")] = None,
+    wheel_install_timeout_sec: Annotated[float | None, typer.Option(help="Seconds.")] = None,
+    poll_timeout: Annotated[
+        float, typer.Option(help="Seconds that --run-once waits for a job.")
+    ] = 1.0,
+    run_once: Annotated[bool, typer.Option("--run-once", help="End after one job.")] = False,
+) -> None:
+    """Execute runs of the given tags until stopped."""
+    overrides = {
+        "PYOCO_NATS_URL": nats_url,
+        "PYOCO_WHEEL_SYNC_ENABLED": None if wheel_sync is None else str(int(wheel_sync)),
+        "PYOCO_WHEEL_SYNC_DIR": wheel_sync_dir,
+        "PYOCO_WHEEL_SYNC_INTERVAL_SEC": wheel_sync_interval_sec,
+        "PYOCO_WHEEL_INSTALL_TIMEOUT_SEC": wheel_install_timeout_sec,
+    }
+    settings = load_settings({name: str(v) for name, v in overrides.items() if v is not None})
+    configure_logging(service="pyoco-server:worker", settings=settings)
+    options = WorkerOptions(
+        tags=_tags(tags) or (settings.default_tag,),
+        worker_id=worker_id,
+        slots=1 if run_once else slots,
+        flow_resolver=flow_resolver,
+        limit=1 if run_once else None,
+    )
+    raise typer.Exit(trio.run(_work, settings, options, poll_timeout if run_once else None))
+
+
+def _tags(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(check_tag(tag.strip()) for tag in text.split(",") if tag.strip())
+    except InvalidTag as error:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE, f"--tags: {error}", hint="pyoco-worker --tags cpu,gpu"
+        ) from None
+
+
+async def _work(settings: Settings, options: WorkerOptions, wait_for_job: float | None) -> int:
+    async with (
+        stop_signals() as stop,
+        open_backend(settings, gateway=False, worker=options, name="pyoco-worker") as backend,
+        trio.open_nursery() as nursery,
+    ):
+        if wait_for_job is not None:
+
+            async def one() -> None:
+                with trio.move_on_after(wait_for_job):
+                    await backend.first_job()
+                await backend.drain(within=float("inf"))
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(one)
+        await stop.asked.wait()
+        nursery.cancel_scope.cancel()
+    return stop.exit_code
+
+
+def main() -> None:
+    """Entry point."""
+    sys.exit(run(app, sys.argv[1:]))

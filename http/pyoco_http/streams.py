@@ -1,0 +1,103 @@
+"""Server-sent events: the states of a run, pushed as they are stored."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+
+import trio
+from pyoco_server.jetstream.errors import BridgeError
+from quart import Blueprint, Response, request
+
+from pyoco_http.problems import Problem
+from pyoco_http.runs import known_id
+from pyoco_http.views import run_view, wants_records
+from pyoco_server.backend import Backend
+from pyoco_server.kernel import ActorDown, AskExpired
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.run import RunSnapshot
+
+_HEARTBEAT_SECONDS = 5.0
+_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+def streams_blueprint(backend: Backend) -> Blueprint:
+    """`GET /runs/{run_id}/watch`."""
+    blueprint = Blueprint("streams", __name__, url_prefix="/runs")
+
+    @blueprint.get("/<run_id>/watch")
+    async def watch(run_id: str) -> Response:
+        since = _number("since", request.args.get("since"))
+        seconds = _number("timeout_sec", request.args.get("timeout_sec"), 1, 600)
+        records = wants_records(request.args.getlist("include"))
+        # A run that does not exist is answered before the stream begins.
+        await backend.get(known_id(run_id))
+        response = Response(
+            _events(backend, run_id, since, 60.0 if seconds is None else seconds, records=records),
+            content_type="text/event-stream",
+            headers=_HEADERS,
+        )
+        response.timeout = None  # a stream lasts as long as it was asked to
+        return response
+
+    return blueprint
+
+
+async def _events(
+    backend: Backend, run_id: str, since: float | None, seconds: float, *, records: bool
+) -> AsyncGenerator[bytes, None]:
+    deadline = trio.current_time() + seconds
+    try:
+        async with backend.watch(run_id) as states:
+            first = True
+            while (left := deadline - trio.current_time()) > 0:
+                waited, snapshot = await _next(states, min(left, _HEARTBEAT_SECONDS))
+                if waited and snapshot is None:
+                    return
+                if snapshot is not None:
+                    stale = first and since is not None and (snapshot.updated_at or 0) < since
+                    first = False
+                    if not stale:
+                        view = run_view(snapshot, records=records)
+                        yield _pack("snapshot", run_id, snapshot=view)
+                elif deadline - trio.current_time() > 0:
+                    yield _pack("heartbeat", run_id)
+    except (BridgeError, ActorDown, AskExpired):
+        return  # the client reconnects, and is told then what is wrong
+
+
+async def _next(
+    states: AsyncIterator[RunSnapshot], within: float
+) -> tuple[bool, RunSnapshot | None]:
+    """The next state; (True, None) at the end of the states, (False, None) when none came in time."""
+    with trio.move_on_after(within):
+        return True, await anext(states, None)
+    return False, None
+
+
+def _pack(event: str, run_id: str, **fields: Any) -> bytes:
+    data = json.dumps({"run_id": run_id, **fields, "ts": time.time()}, separators=(",", ":"))
+    return f"event: {event}\ndata: {data}\n\n".encode()
+
+
+def _number(
+    name: str, text: str | None, least: float | None = None, most: float | None = None
+) -> float | None:
+    if text is None:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if (
+        not number > float("-inf")
+        or not (least is None or least <= number)
+        or not (most is None or number <= most)
+    ):
+        takes = "a number" if least is None else f"a number from {least:g} to {most:g}"
+        raise Problem(
+            422, f"invalid {name}", ErrorId.INVALID_INPUT, field=name, reason=f"takes {takes}"
+        )
+    return number

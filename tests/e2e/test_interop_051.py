@@ -1,0 +1,74 @@
+"""Our gateway with 0.5.1's worker and client, our worker with 0.5.1's gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from e2e.programs import FLOW_YAML, Stage, last_json, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+def test_the_old_client_submits_to_and_watches_our_gateway(stage: Stage, old_bin: Path) -> None:
+    stage.nats()
+    stage.gateway()
+    stage.worker()
+    (stage.folder / "flow.yaml").write_text(FLOW_YAML)
+    said = stage.run(
+        *f"pyoco-client --server {stage.url} submit-yaml --workflow-file flow.yaml".split(),
+        *["--flow-name", "main", "--tag", "hello"],
+        executable=old_bin,
+    )
+    run_id = last_json(said)["run_id"]
+    watched = stage.run(
+        *f"pyoco-client --server {stage.url} watch {run_id} --until-terminal".split(),
+        *["--output", "status"],
+        executable=old_bin,
+    )
+    assert watched.strip().splitlines()[-1].split("\t")[2] == "COMPLETED"
+    got = last_json(
+        stage.run(
+            *f"pyoco-client --server {stage.url} get {run_id} --records".split(),
+            executable=old_bin,
+        )
+    )
+    assert got["task_records"]["to_text"]["output"] == "v=2"
+
+
+def test_the_old_worker_executes_a_run_of_our_gateway(stage: Stage, old_bin: Path) -> None:
+    stage.nats()
+    stage.gateway()
+    stage.start(
+        *f"pyoco-worker --nats-url {stage.nats_url} --tags hello --worker-id old".split(),
+        executable=old_bin,
+        env={"PYTHONPATH": ""},
+    )
+    ended = stage.ended(stage.submit())
+    assert ended["status"] == "COMPLETED"
+    assert ended["task_records"]["to_text"]["output"] == "v=2"
+
+
+def test_our_worker_executes_a_run_of_the_old_gateway(stage: Stage, old_bin: Path) -> None:
+    stage.nats()
+    stage.start(
+        *f"pyoco-server up --port {stage.http_port} --nats-url {stage.nats_url}".split(),
+        executable=old_bin,
+        env={"PYTHONPATH": ""},
+    )
+
+    def healthy() -> bool:
+        try:
+            return httpx.get(f"{stage.url}/health").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    wait_for(healthy)
+    stage.worker()
+    ended = stage.ended(stage.submit())
+    assert ended["status"] == "COMPLETED"
+    assert ended["task_records"]["to_text"]["output"] == "v=2"
+    workers = httpx.get(f"{stage.url}/workers").json()
+    assert [worker["worker_id"] for worker in workers] == ["w1"]

@@ -1,0 +1,151 @@
+"""Whatever is killed, the rest recovers by itself and no process is left over."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from e2e.programs import KILL, Program, Stage, alive, descendants, wait_for
+
+pytestmark = pytest.mark.slow
+
+
+def runner_pids(worker: Program) -> list[int]:
+    return sorted(
+        pid
+        for pid in descendants(worker.pid)
+        if b"runner" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    )
+
+
+def running(stage: Stage, run_id: str) -> dict[str, object]:
+    def look() -> dict[str, object] | None:
+        snapshot = stage.get(run_id)
+        tasks = snapshot["tasks"]
+        return snapshot if "RUNNING" in tasks.values() else None
+
+    snapshot: dict[str, object] = wait_for(look, what="a running task")
+    return snapshot
+
+
+def test_a_killed_child_fails_its_run_and_is_replaced(stage: Stage) -> None:
+    stage.nats()
+    stage.gateway()
+    worker = stage.worker("--slots", "1")
+    run_id = stage.submit(stage.slow_flow(60))
+    running(stage, run_id)
+    (child,) = runner_pids(worker)
+
+    os.kill(child, KILL)
+    ended = stage.ended(run_id)
+    assert ended["status"] == "FAILED"
+    assert ended["reason"] == "worker_crashed"
+    assert "SIGKILL" in ended["error"]
+    assert stage.ended(stage.submit())["status"] == "COMPLETED"
+    assert runner_pids(worker) != [child]
+
+
+def test_an_idle_child_that_is_killed_is_started_again(stage: Stage) -> None:
+    stage.nats()
+    stage.gateway()
+    worker = stage.worker("--slots", "1")
+    assert stage.ended(stage.submit())["status"] == "COMPLETED"
+
+    (child,) = runner_pids(worker)
+    os.kill(child, KILL)
+    wait_for(lambda: runner_pids(worker) not in ([], [child]))
+    assert stage.ended(stage.submit())["status"] == "COMPLETED"
+
+
+def test_a_killed_worker_leaves_no_child_and_its_run_goes_to_the_next(stage: Stage) -> None:
+    stage.env["PYOCO_CONSUMER_ACK_WAIT_SEC"] = "2"
+    stage.nats()
+    stage.gateway()
+    first = stage.worker("--slots", "1", worker_id="first")
+    run_id = stage.submit(stage.slow_flow(3))
+    running(stage, run_id)
+    family = descendants(first.pid)
+    first.send(KILL)
+    wait_for(lambda: not any(map(alive, family)), within=10)
+    stage.worker("--slots", "1", worker_id="second")
+    ended = stage.ended(run_id)
+    assert (ended["status"], ended["worker_id"], ended["attempt"]) == ("COMPLETED", "second", 2)
+
+
+def test_a_killed_gateway_comes_back_to_its_runs(stage: Stage) -> None:
+    stage.nats()
+    gateway = stage.gateway()
+    stage.worker()
+    run_id = stage.submit(stage.slow_flow(2))
+    gateway.send(KILL)
+    gateway.wait()
+    stage.gateway()
+    assert stage.ended(run_id)["status"] == "COMPLETED"
+
+
+def test_killing_dev_leaves_no_process(stage: Stage) -> None:
+    dev = stage.start(
+        "pyoco-server", "dev", "--port", str(stage.http_port), "--nats-port", str(stage.nats_port)
+    )
+    wait_for(lambda: "stop with Ctrl-C" in dev.text())
+    family = descendants(dev.pid)
+    assert len(family) >= 2, "a NATS node and slots"
+    dev.send(KILL)
+    wait_for(lambda: not any(map(alive, family)), within=10)
+
+
+def test_ctrl_c_ends_dev_with_130_and_no_process(stage: Stage) -> None:
+    dev = stage.start(
+        "pyoco-server", "dev", "--port", str(stage.http_port), "--nats-port", str(stage.nats_port)
+    )
+    wait_for(lambda: "stop with Ctrl-C" in dev.text())
+    family = descendants(dev.pid)
+    dev.send(signal.SIGINT)
+    assert dev.wait(20) == 130
+    wait_for(lambda: not any(map(alive, family)), within=10)
+    assert "Traceback" not in dev.text()
+
+
+@pytest.mark.timeout(180)
+def test_a_nats_that_was_away_for_ten_seconds_is_a_delay(stage: Stage) -> None:
+    nats = stage.nats()
+    gateway = stage.gateway()
+    worker = stage.worker("--slots", "2")
+    assert stage.ended(stage.submit())["status"] == "COMPLETED"
+    during = stage.submit(stage.slow_flow(3))
+    running(stage, during)
+    nats.send(KILL)
+    nats.wait()
+    away_since = time.monotonic()
+    refused = httpx.post(f"{stage.url}/runs", json={"flow_name": "x"}, timeout=10)
+    assert refused.status_code == 503
+    assert re.match("nats unavailable: ", refused.json()["detail"])
+    unready = httpx.get(f"{stage.url}/health/ready", timeout=10)
+    assert unready.status_code == 503
+    assert any("NATS" in reason for reason in unready.json()["reasons"])
+    wait_for(lambda: time.monotonic() - away_since > 10, within=20)
+    stage.nats()
+    wait_for(stage.ready, within=30)
+    assert stage.ended(stage.submit())["status"] == "COMPLETED"
+    assert stage.ended(during)["status"] == "COMPLETED"
+    assert gateway.process.poll() is None
+    assert worker.process.poll() is None
+
+
+def test_sigterm_ends_a_worker_in_good_order(stage: Stage) -> None:
+    stage.nats()
+    stage.gateway()
+    worker = stage.worker("--slots", "1")
+    run_id = stage.submit(stage.slow_flow(2))
+    running(stage, run_id)
+    worker.send(signal.SIGTERM)
+    assert worker.wait(30) == 0
+    ended = stage.ended(run_id, within=5)
+    assert ended["status"] == "COMPLETED"
+    assert ended["worker_state"] == "STOPPED_GRACEFUL"

@@ -1,0 +1,81 @@
+"""The ways in: the demo, the public page's quickstart, the embedded backend."""
+
+from __future__ import annotations
+
+import subprocess
+
+import httpx
+
+from e2e.programs import BIN, FLOW_YAML, Stage, alive, descendants, last_json, wait_for
+
+
+def test_the_demo_ends_with_a_completed_run_and_leaves_nothing(stage: Stage) -> None:
+    demo = stage.start("pyoco-server", "demo")
+    family = wait_for(lambda: len(descendants(demo.pid)) > 1 and descendants(demo.pid))
+    assert demo.wait(60) == 0, demo.text()
+    assert "COMPLETED" in demo.text()
+    wait_for(lambda: not any(map(alive, family)), within=10)
+    assert not (stage.folder / ".pyoco").exists()
+
+
+def test_the_quickstart_of_the_public_page_works_word_for_word(stage: Stage) -> None:
+    (stage.folder / "flow.yaml").write_text(FLOW_YAML)
+    stage.start(
+        *[
+            "pyoco-server",
+            "up",
+            "--with-nats-bootstrap",
+            "--host",
+            "127.0.0.1",
+            "--dashboard-lang",
+            "auto",
+        ],
+        *("--port", str(stage.http_port), "--nats-client-port", str(stage.nats_port)),
+        *("--nats-http-port", "0"),
+    )
+    wait_for(stage.ready)
+    stage.start(*f"pyoco-worker --nats-url {stage.nats_url} --tags hello --worker-id w1".split())
+    said = stage.run(
+        *f"pyoco-client --server {stage.url} submit-yaml --workflow-file flow.yaml".split(),
+        *["--flow-name", "main", "--tag", "hello"],
+    )
+    run_id = last_json(said)["run_id"]
+    watched = stage.run(
+        *f"pyoco-client --server {stage.url} watch {run_id} --until-terminal".split(),
+        *["--output", "status"],
+    )
+    fields = watched.strip().splitlines()[-1].split("\t")
+    assert fields[1:] == ["snapshot", "COMPLETED", run_id]
+    answer = httpx.get(f"{stage.url}/runs/{run_id}?include=records").json()
+    assert answer["task_records"]["to_text"]["output"] == "v=2"
+    assert answer["worker_id"] == "w1"
+    assert answer["worker_alive"] is True
+
+
+def test_a_busy_port_is_named(stage: Stage) -> None:
+    stage.nats()
+    stage.gateway()
+    second = stage.start(
+        "pyoco-server", "up", "--port", str(stage.http_port), "--nats-url", stage.nats_url
+    )
+    assert second.wait() == 1
+    assert str(stage.http_port) in second.text()
+    assert "ERR-PYOCO-" in second.text()
+    assert "Traceback" not in second.text()
+
+
+def test_a_foreign_nats_url_is_refused_with_bootstrap(stage: Stage) -> None:
+    done = subprocess.run(
+        [
+            str(BIN / "pyoco-server"),
+            *("--with-nats-bootstrap", "--nats-url", "nats://127.0.0.1:1", "--port", "0"),
+        ],
+        cwd=stage.folder,
+        env=stage.env,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "--nats-url mismatch" in done.stderr
