@@ -1,0 +1,73 @@
+"""The options before the command, and what every command says about its output."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from importlib import import_module
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from pyoco_cli.client.connection import DEFAULT_SERVER, Connection
+from pyoco_cli.common.output import make_console, on_terminal, print_json
+
+
+class Output(StrEnum):
+    """How a command prints its result."""
+
+    JSON = "json"
+    TEXT = "text"
+
+
+OutputOption: TypeAlias = Annotated[
+    Output | None,
+    typer.Option("--output", help="json: a line; text: for people, the default on a terminal."),
+]
+RunId: TypeAlias = Annotated[str, typer.Argument(metavar="RUN_ID", help="Id of the run.")]
+
+app = typer.Typer(
+    name="pyoco-client",
+    # Rich help would take half a second to import.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    server: Annotated[
+        str, typer.Option(envvar="PYOCO_SERVER_URL", help="URL of the gateway.")
+    ] = DEFAULT_SERVER,
+    api_key: Annotated[
+        str | None,
+        typer.Option(envvar="PYOCO_API_KEY", help="Value of the authentication header."),
+    ] = None,
+    api_key_header: Annotated[
+        str, typer.Option(help="Name of the authentication header.")
+    ] = "X-API-Key",
+) -> None:
+    """Submit, follow and manage runs through a pyoco-server gateway."""
+    context.obj = Connection(server.strip(), api_key, api_key_header)
+
+
+def show(value: Any, output: Output | None, view: str = "document") -> None:
+    """Print the result of a command.
+
+    Args:
+        value: The JSON document.
+        output: What the user asked for; ``None`` for what suits where it goes.
+        view: The function of ``views`` that draws it for people. Its name, because importing it
+            imports rich, which would cost every command that prints JSON a noticeable time.
+    """
+    if output is Output.JSON or (output is None and not on_terminal()):
+        print_json(value)
+    else:
+        draw(view, value)
+
+
+def draw(view: str, *values: Any) -> None:
+    """Print ``values`` for people, as the function ``view`` of ``views`` draws them."""
+    views = import_module("pyoco_cli.client.views")
+    make_console().print(getattr(views, view)(*values))

@@ -1,0 +1,133 @@
+"""The gateway that a command talks to, and what its refusals mean to the user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.language import Phrase
+from pyoco_server.model.errors import ErrorId
+
+if TYPE_CHECKING:
+    from pyoco_server.client import HttpProblem, PyocoHttpClient
+
+DEFAULT_SERVER = "http://127.0.0.1:8000"
+_UNNAMED_PROBLEM = "ERR-PYOCO-HTTP"
+
+# 0.5.1 answers without an error id; its details are part of the contract.
+_IDS_OF_DETAILS = {
+    "api key required": ErrorId.API_KEY_MISSING,
+    "invalid api key": ErrorId.API_KEY_INVALID,
+    "run not found": ErrorId.RUN_NOT_FOUND,
+    "worker not found": ErrorId.WORKER_NOT_FOUND,
+    "wheel not found": ErrorId.WHEEL_NOT_FOUND,
+    "workflow too large": ErrorId.WORKFLOW_TOO_LARGE,
+    "invalid list query": ErrorId.INVALID_LIST_QUERY,
+    "invalid workers request": ErrorId.INVALID_WORKERS_REQUEST,
+}
+_IDS_OF_STATUSES = {
+    409: ErrorId.WHEEL_VERSION_CONFLICT,
+    413: ErrorId.INVALID_INPUT,
+    422: ErrorId.INVALID_INPUT,
+}
+_HINTS: dict[str, Phrase] = {
+    ErrorId.API_KEY_MISSING: Phrase.GIVE_KEY,
+    ErrorId.API_KEY_INVALID: Phrase.CHECK_KEY,
+    ErrorId.RUN_NOT_FOUND: Phrase.LIST_RUNS,
+    ErrorId.WHEEL_NOT_FOUND: Phrase.LIST_WHEELS,
+    ErrorId.WHEEL_VERSION_CONFLICT: Phrase.LIST_WHEELS,
+    ErrorId.NATS_UNAVAILABLE: Phrase.NATS_AWAY,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where the gateway is, and the key to it."""
+
+    server: str
+    api_key: str | None
+    api_key_header: str
+
+
+@contextmanager
+def gateway(context: typer.Context) -> Iterator[PyocoHttpClient]:
+    """Open the client that the options before the command ask for.
+
+    Raises:
+        CliError: Inside of the block something went wrong between client and gateway.
+    """
+    # Here, because httpx would cost `--help` and every mistyped command half a second.
+    import httpx  # noqa: PLC0415
+
+    from pyoco_server.client import HttpProblem, PyocoHttpClient, UnexpectedAnswer  # noqa: PLC0415
+
+    connection: Connection = context.obj
+    try:
+        client = PyocoHttpClient(
+            connection.server,
+            api_key=connection.api_key,
+            api_key_header=connection.api_key_header,
+        )
+    except httpx.InvalidURL as error:
+        raise _wrong_url(connection, str(error)) from None
+    except UnicodeEncodeError:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE,
+            "--api-key or --api-key-header holds a character that no HTTP header can carry",
+            hint=Phrase.WRONG_KEY_TEXT,
+        ) from None
+    with client:
+        try:
+            yield client
+        except HttpProblem as problem:
+            raise refusal(problem) from None
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise _wrong_url(connection, str(error)) from None
+        except httpx.LocalProtocolError as error:
+            raise CliError(
+                ErrorId.INVALID_COMMAND_LINE, str(error), hint=Phrase.WRONG_KEY_TEXT
+            ) from None
+        except httpx.HTTPError as error:
+            reason = f"{connection.server}: {str(error) or type(error).__name__}"
+            raise CliError(ErrorId.GATEWAY_UNREACHABLE, reason, hint=Phrase.START_GATEWAY) from None
+        except UnexpectedAnswer as error:
+            raise CliError(
+                ErrorId.GATEWAY_UNREACHABLE,
+                f"{connection.server}: {error}",
+                hint=Phrase.START_GATEWAY,
+            ) from None
+
+
+def refusal(problem: HttpProblem) -> CliError:
+    """Say what an answer means that is no success."""
+    error_id = problem.err_id or _id_of(problem)
+    reason = f"HTTP {problem.status} {problem.request.method} {problem.request.url.path}"
+    if problem.detail:
+        reason = f"{reason}: {problem.detail}"
+    more = problem.extra.get("reason")
+    return CliError(
+        error_id,
+        reason,
+        detail=str(more) if more and more != problem.detail else None,
+        hint=_HINTS.get(error_id, Phrase.CHECK_REQUEST),
+    )
+
+
+def _id_of(problem: HttpProblem) -> str:
+    if problem.detail.startswith("nats unavailable"):
+        return ErrorId.NATS_UNAVAILABLE
+    by_status = _IDS_OF_STATUSES.get(problem.status, _UNNAMED_PROBLEM)
+    return _IDS_OF_DETAILS.get(problem.detail, by_status)
+
+
+def _wrong_url(connection: Connection, why: str) -> CliError:
+    return CliError(
+        ErrorId.INVALID_COMMAND_LINE,
+        f"--server is {connection.server!r}: {why}",
+        hint=Phrase.WRONG_URL,
+    )

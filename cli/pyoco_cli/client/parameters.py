@@ -1,0 +1,112 @@
+"""The params of a run, from a file, a JSON text and key=value pairs; the later ones win."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.language import Phrase
+from pyoco_server.model.errors import ErrorId
+
+_PAIR_EXAMPLE = "pyoco-client submit --param x=1 --param name=alice"
+_FILE_EXAMPLE = 'file example: {"x":1} or x: 1'
+
+
+def collect_params(
+    file: Path | None, json_text: str | None, pairs: list[str] | None
+) -> dict[str, Any]:
+    """Put the params of a run together.
+
+    Raises:
+        CliError: One of them cannot be understood, or JSON cannot carry it.
+    """
+    params: dict[str, Any] = {}
+    if file is not None:
+        params |= _of_file(file)
+    if json_text is not None:
+        params |= _of_json(json_text)
+    for pair in pairs or []:
+        key, value = _of_pair(pair)
+        params[key] = value
+    try:
+        json.dumps(params, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _wrong(f"params hold what JSON can't carry: {error}", _PAIR_EXAMPLE) from None
+    return params
+
+
+def read_text(path: Path, option: str) -> str:
+    """Return the text of the file that ``option`` names.
+
+    Raises:
+        CliError: It cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _wrong(f"failed to read {option}: {path} ({error})", Phrase.CHECK_FILE) from None
+
+
+def split_tags(text: str | None) -> list[str] | None:
+    """Return the tags of a list with commas in between; ``None`` for none at all."""
+    tags = [tag.strip() for tag in (text or "").split(",")]
+    return [tag for tag in tags if tag] or None
+
+
+def _of_file(path: Path) -> dict[str, Any]:
+    text = read_text(path, "--params-file")
+    try:
+        value: object = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as json_error:
+        value = _of_yaml(text, path, json_error)
+    if not isinstance(value, dict):
+        raise _wrong(
+            f"--params-file must contain object at top level ({path})", 'file example: {"x":1}'
+        )
+    return value
+
+
+def _of_yaml(text: str, path: Path, json_error: Exception) -> object:
+    import yaml  # noqa: PLC0415 - few commands read YAML
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE,
+            f"--params-file must be JSON/YAML object ({path})",
+            detail=f"json={json_error}; yaml={error}",
+            hint=_FILE_EXAMPLE,
+        ) from None
+
+
+def _of_json(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        raise _wrong("--params must be valid JSON object", _JSON_EXAMPLE) from None
+    if not isinstance(value, dict):
+        raise _wrong("--params must be JSON object", _JSON_EXAMPLE)
+    return value
+
+
+_JSON_EXAMPLE = "pyoco-client submit --flow-name main --params '{\"x\": 1}'"
+
+
+def _of_pair(pair: str) -> tuple[str, Any]:
+    key, equals, text = pair.partition("=")
+    key, text = key.strip(), text.strip()
+    if not equals:
+        raise _wrong(f"--param must be key=value ({pair!r})", _PAIR_EXAMPLE)
+    if not key:
+        raise _wrong(f"--param key is empty ({pair!r})", "pyoco-client submit --param x=1")
+    try:
+        return key, json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        return key, text
+
+
+def _wrong(reason: str, hint: str | Phrase) -> CliError:
+    return CliError(ErrorId.INVALID_COMMAND_LINE, reason, hint=hint)

@@ -1,0 +1,155 @@
+"""`submit` and `submit-yaml`: start a run, and stay with it if asked to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from pyoco_cli.client.app import Output, OutputOption, show
+from pyoco_cli.client.connection import gateway
+from pyoco_cli.client.follow import print_status_lines, show_live
+from pyoco_cli.client.parameters import collect_params, read_text, split_tags
+from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.language import Phrase
+from pyoco_cli.common.output import on_terminal, print_json
+from pyoco_server.model.errors import ErrorId
+
+if TYPE_CHECKING:
+    from pyoco_server.client import PyocoHttpClient
+
+Wait: TypeAlias = Annotated[
+    bool, typer.Option("--wait", help="Wait for the end; exit 0 only if it COMPLETED.")
+]
+Follow: TypeAlias = Annotated[
+    bool, typer.Option("--follow", help="Show task states until the end; exits as --wait does.")
+]
+Limit: TypeAlias = Annotated[
+    float | None,
+    typer.Option("--timeout-sec", min=0.0, help="With --wait or --follow: seconds at most."),
+]
+Key: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--idempotency-key", help="Submits with the same key make one run, and may be repeated."
+    ),
+]
+
+
+def submit(
+    context: typer.Context,
+    *,
+    flow_name: Annotated[str, typer.Option(help="Flow that the workers know.")] = "main",
+    params: Annotated[str | None, typer.Option(help="JSON object, e.g. '{\"x\":1}'.")] = None,
+    params_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File with a JSON or YAML object.")
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="May be repeated; wins over the other two."),
+    ] = None,
+    tag: Annotated[str | None, typer.Option(help="Tag that the run goes to.")] = None,
+    tags: Annotated[str | None, typer.Option(help="Its tags, with commas in between.")] = None,
+    idempotency_key: Key = None,
+    wait: Wait = False,
+    follow: Follow = False,
+    timeout_sec: Limit = None,
+    output: OutputOption = None,
+) -> int:
+    """Submit a run of a flow."""
+    values = collect_params(params_file, params, param)
+    with gateway(context) as client:
+        answer = client.submit_run(
+            flow_name, values, tag=tag, tags=split_tags(tags), idempotency_key=idempotency_key
+        )
+        return _stay(client, answer, output, wait=wait, follow=follow, seconds=timeout_sec)
+
+
+def submit_yaml(
+    context: typer.Context,
+    *,
+    workflow_file: Annotated[Path, typer.Option(metavar="FILE", help="Path of a flow.yaml.")],
+    flow_name: Annotated[str, typer.Option(help="Name of the flow.")] = "main",
+    tag: Annotated[
+        str | None, typer.Option(help="Tag that the run goes to; the gateway's default if absent.")
+    ] = None,
+    idempotency_key: Key = None,
+    wait: Wait = False,
+    follow: Follow = False,
+    timeout_sec: Limit = None,
+    output: OutputOption = None,
+) -> int:
+    """Submit a run of a flow.yaml."""
+    text = read_text(workflow_file, "--workflow-file")
+    with gateway(context) as client:
+        answer = client.submit_run_yaml(
+            text, flow_name=flow_name, tag=tag, idempotency_key=idempotency_key
+        )
+        return _stay(client, answer, output, wait=wait, follow=follow, seconds=timeout_sec)
+
+
+def _stay(
+    client: PyocoHttpClient,
+    answer: dict[str, Any],
+    output: Output | None,
+    *,
+    wait: bool,
+    follow: bool,
+    seconds: float | None,
+) -> int:
+    run_id = str(answer.get("run_id"))
+    # Status lines name the run themselves, and a JSON line would not fit among them.
+    if not follow or output is not None or on_terminal():
+        show(answer, output, "submitted")
+    if not (wait or follow):
+        return 0
+    try:
+        events = client.watch(run_id, within_seconds=seconds)
+        if follow:
+            _follow(events, output)
+        else:
+            for _ in events:
+                pass
+        final = client.get_run_with_records(run_id)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"- hint: {Phrase.RUN_GOES_ON.fill(run_id=run_id)}\n")
+        raise
+    if not follow and final.get("status") in _ENDED:
+        show(final, output, "run_panel")
+    return _exit_code(run_id, final, seconds)
+
+
+_ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
+
+
+def _follow(events: Iterator[dict[str, Any]], output: Output | None) -> None:
+    if output is Output.JSON:
+        for event in events:
+            print_json(event)
+    elif on_terminal():
+        show_live(events)
+    else:
+        print_status_lines(events)
+
+
+def _exit_code(run_id: str, final: dict[str, Any], seconds: float | None) -> int:
+    match final.get("status"):
+        case "COMPLETED":
+            return 0
+        case "FAILED" | "CANCELLED" as status:
+            error = final.get("error")
+            raise CliError(
+                ErrorId.EXECUTION_FAILED,
+                f"run {run_id} ended {status}" + (f": {error}" if error else ""),
+                hint=Phrase.SEE_TASKS.fill(run_id=run_id),
+            )
+        case status:
+            raise CliError(
+                "ERR-PYOCO-WAIT",
+                f"run {run_id} is {status} after {seconds} s",
+                title=Phrase.WAIT_TIMEOUT,
+                hint=Phrase.RUN_GOES_ON.fill(run_id=run_id),
+            )

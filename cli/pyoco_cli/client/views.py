@@ -1,0 +1,202 @@
+"""How people see runs, workers and wheels: rich renderings of the API's documents.
+
+Texts come from users and workers, so each of them goes through :func:`printable`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.json import JSON
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from pyoco_cli.common.output import printable
+
+STYLES = {
+    "PENDING": "dim",
+    "RUNNING": "cyan",
+    "COMPLETED": "green",
+    "SUCCEEDED": "green",
+    "FAILED": "red",
+    "CANCELLING": "yellow",
+    "CANCELLED": "yellow",
+    "IDLE": "green",
+    "STOPPED_GRACEFUL": "dim",
+    "DISCONNECTED": "red",
+}
+
+
+def submitted(answer: dict[str, Any]) -> RenderableType:
+    """A run that was just taken."""
+    return Text.assemble(("submitted ", "dim"), _text(answer.get("run_id")), "  ", _state(answer))
+
+
+def run_panel(snapshot: dict[str, Any]) -> RenderableType:
+    """One run, with its tasks."""
+    facts = _facts(
+        ("flow", snapshot.get("flow_name")),
+        ("tag", snapshot.get("tag")),
+        ("worker", snapshot.get("worker_id")),
+        ("started", moment(snapshot.get("start_time"))),
+        ("took", _span(snapshot.get("start_time"), snapshot.get("end_time"))),
+        ("changed", moment(snapshot.get("updated_at"))),
+        ("error", snapshot.get("error")),
+    )
+    parts: list[RenderableType] = [facts]
+    if snapshot.get("params"):
+        parts += [Text("params", "dim"), JSON.from_data(snapshot["params"], ensure_ascii=False)]
+    if snapshot.get("tasks"):
+        parts.append(tasks_table(snapshot))
+    title = Text.assemble(_text(snapshot.get("run_id")), "  ", _state(snapshot))
+    return Panel(Group(*parts), title=title, title_align="left")
+
+
+def tasks_table(run: dict[str, Any]) -> RenderableType:
+    """The tasks of a run."""
+    records = run.get("task_records") or {}
+    table = _table("task", "state", "took", "result")
+    for name, state in (run.get("tasks") or {}).items():
+        record = records.get(name) or {}
+        took = record.get("duration_ms")
+        result = record.get("error") or record.get("output")
+        table.add_row(
+            _text(name),
+            _styled(state),
+            "" if took is None else f"{took / 1000:.2f} s",
+            _text("" if result is None else result, longest=200),
+        )
+    return table
+
+
+def runs_table(runs: Sequence[dict[str, Any]]) -> RenderableType:
+    """Runs, one a line."""
+    table = _table("run", "status", "flow", "tag", "changed", "error")
+    for run in runs:
+        table.add_row(
+            _text(run.get("run_id")),
+            _state(run),
+            _text(run.get("flow_name")),
+            _text(run.get("tag")),
+            moment(run.get("updated_at")),
+            _text(run.get("error") or "", longest=60),
+        )
+    return _or_none(table, "no runs")
+
+
+def runs_page(page: dict[str, Any]) -> RenderableType:
+    """A page of runs, and where the next one starts."""
+    table = runs_table(page["items"])
+    cursor = page.get("next_cursor")
+    return Group(table, Text(f"next_cursor: {printable(cursor)}", "dim")) if cursor else table
+
+
+def cells_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
+    """The columns of a plain table, drawn for people."""
+    table = _table(*headers)
+    for row in rows:
+        table.add_row(*(_styled(cell) if cell in STYLES else _text(cell) for cell in row))
+    return _or_none(table, "no items")
+
+
+def workers_table(workers: Sequence[dict[str, Any]]) -> RenderableType:
+    """Workers, one a line."""
+    table = _table("worker", "state", "tags", "run", "last run", "seen")
+    for worker in workers:
+        table.add_row(
+            _text(worker.get("worker_id")),
+            _styled(worker.get("state")),
+            _text(",".join(map(str, worker.get("tags") or []))),
+            _text(worker.get("current_run_id") or ""),
+            _styled(worker.get("last_run_status") or ""),
+            moment(worker.get("last_seen_at")),
+        )
+    return _or_none(table, "no workers")
+
+
+def wheels_table(wheels: Sequence[dict[str, Any]]) -> RenderableType:
+    """Wheels, one a line."""
+    table = _table("wheel", "bytes", "tags", "changed")
+    for wheel in wheels:
+        table.add_row(
+            _text(wheel.get("name")),
+            _text(wheel.get("size_bytes")),
+            _text(",".join(map(str, wheel.get("tags") or [])) or "(all workers)"),
+            moment(wheel.get("mtime")),
+        )
+    return _or_none(table, "no wheels")
+
+
+def history_table(events: Sequence[dict[str, Any]]) -> RenderableType:
+    """What was done to wheels, one a line."""
+    table = _table("when", "action", "wheel", "tags", "by")
+    for event in events:
+        actor = event.get("actor") or {}
+        source = event.get("source") or {}
+        table.add_row(
+            moment(event.get("occurred_at")),
+            _text(event.get("action")),
+            _text(event.get("wheel_name")),
+            _text(",".join(map(str, event.get("tags") or []))),
+            _text(actor.get("api_key_id") or source.get("remote_addr") or ""),
+        )
+    return _or_none(table, "no events")
+
+
+def document(value: Any) -> RenderableType:
+    """Any JSON document, indented and coloured."""
+    return JSON.from_data(value, ensure_ascii=False)
+
+
+def moment(value: object) -> str:
+    """A point in time (unix seconds, or text as it is) in local time."""
+    if not isinstance(value, (int, float)):
+        return printable("" if value is None else value)
+    try:
+        return datetime.fromtimestamp(value).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return printable(value)
+
+
+def _span(start: object, end: object) -> str | None:
+    if not isinstance(start, (int, float)):
+        return None
+    until = end if isinstance(end, (int, float)) else time.time()
+    return f"{max(0.0, until - start):.1f} s"
+
+
+def _facts(*facts: tuple[str, object]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    for name, value in facts:
+        if value not in (None, ""):
+            grid.add_row(Text(name, "dim"), _text(value))
+    return grid
+
+
+def _table(*headers: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in headers:
+        table.add_column(Text(header), overflow="fold")
+    return table
+
+
+def _or_none(table: Table, text: str) -> RenderableType:
+    return table if table.row_count else Text(f"({text})", "dim")
+
+
+def _state(run: dict[str, Any]) -> Text:
+    return _styled(run.get("status"))
+
+
+def _styled(state: object) -> Text:
+    return Text(printable(state), STYLES.get(str(state), ""))
+
+
+def _text(value: object, longest: int = 2000) -> Text:
+    text = printable("-" if value is None else value)
+    return Text(text if len(text) <= longest else f"{text[: longest - 1]}…")

@@ -1,0 +1,128 @@
+"""`wheels`, `wheel-history`, `wheel-upload` and `wheel-delete`."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pyoco_cli.client.app import OutputOption, show
+from pyoco_cli.client.connection import gateway
+from pyoco_cli.client.parameters import split_tags
+from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.language import Phrase
+from pyoco_server.model.errors import ErrorId
+
+
+class Action(StrEnum):
+    """What was done to a wheel."""
+
+    UPLOAD = "upload"
+    DELETE = "delete"
+
+
+class Preflight(StrEnum):
+    """What the check before an upload may do."""
+
+    STRICT = "strict"
+    WARN = "warn"
+    OFF = "off"
+
+
+def wheels(context: typer.Context, output: OutputOption = None) -> None:
+    """List the wheels of the registry."""
+    with gateway(context) as client:
+        found = client.list_wheels()
+    show(found, output, "wheels_table")
+
+
+def wheel_history(
+    context: typer.Context,
+    *,
+    limit: Annotated[int, typer.Option(help="How many, 1 to 500.")] = 100,
+    wheel_name: Annotated[str | None, typer.Option(help="Only that wheel.")] = None,
+    action: Annotated[Action | None, typer.Option(help="Only that action.")] = None,
+    output: OutputOption = None,
+) -> None:
+    """List uploads and deletions of wheels, the newest first."""
+    with gateway(context) as client:
+        events = client.list_wheel_history(
+            limit=limit, wheel_name=wheel_name, action=None if action is None else action.value
+        )
+    show(events, output, "history_table")
+
+
+def wheel_upload(
+    context: typer.Context,
+    *,
+    wheel_file: Annotated[Path, typer.Option(metavar="FILE", help="Path of a .whl.")],
+    tags: Annotated[
+        str | None,
+        typer.Option(help="Workers that it is for, with commas in between; all if absent."),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace/--no-replace", help="Whether it may replace its like.")
+    ] = True,
+    preflight: Annotated[
+        Preflight, typer.Option(help="strict: refuse a poor wheel; warn: say so; off: don't look.")
+    ] = Preflight.STRICT,
+    allow_no_entry_points: Annotated[
+        bool, typer.Option("--allow-no-entry-points", help="It needs no entry point.")
+    ] = False,
+    allow_missing_usage_doc: Annotated[
+        bool, typer.Option("--allow-missing-usage-doc", help="It needs no usage text.")
+    ] = False,
+    output: OutputOption = None,
+) -> None:
+    """Upload a wheel into the registry."""
+    try:
+        if preflight is not Preflight.OFF:
+            _check(
+                wheel_file,
+                strict=preflight is Preflight.STRICT,
+                need_entry_points=not allow_no_entry_points,
+                need_usage=not allow_missing_usage_doc,
+            )
+        file = wheel_file.open("rb")
+    except OSError as error:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE,
+            f"failed to read --wheel-file: {wheel_file} ({error})",
+            hint=Phrase.CHECK_FILE,
+        ) from None
+    with file, gateway(context) as client:
+        wheel = client.upload_wheel(
+            filename=wheel_file.name, data=file, replace=replace, tags=split_tags(tags)
+        )
+    show(wheel, output)
+
+
+def wheel_delete(
+    context: typer.Context,
+    *,
+    name: Annotated[str, typer.Option("--name", help="File name of the wheel.")],
+    output: OutputOption = None,
+) -> None:
+    """Delete a wheel from the registry."""
+    with gateway(context) as client:
+        answer = client.delete_wheel(name)
+    show(answer, output)
+
+
+def _check(path: Path, *, strict: bool, need_entry_points: bool, need_usage: bool) -> None:
+    # Here, because only an upload needs zip archives and mail headers.
+    from pyoco_cli.client.preflight import check_wheel  # noqa: PLC0415
+
+    findings = check_wheel(path, need_entry_points=need_entry_points, need_usage=need_usage)
+    warnings = findings.warnings if strict else [*findings.warnings, *findings.errors]
+    for warning in warnings:
+        sys.stderr.write(f"[pyoco-client][preflight][warn] {warning}\n")
+    if strict and findings.errors:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE,
+            f"wheel preflight failed: {'; '.join(findings.errors)}",
+            hint="fix wheel metadata/entry_points or use --preflight warn/off",
+        )

@@ -1,0 +1,1 @@
+"""What all commands share: how they report errors, print, and speak to the user."""
