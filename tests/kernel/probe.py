@@ -146,8 +146,9 @@ async def running(*children: Any, **spec: Any) -> AsyncIterator[ActorSystem]:
 
 
 class Caught:
-    """What a failing tree raised."""
+    """A failing tree and, in the end, what it raised."""
 
+    system: ActorSystem
     group: ExceptionGroup[Exception]
 
 
@@ -156,7 +157,7 @@ async def failing(*children: Any, **spec: Any) -> AsyncIterator[Caught]:
     """Run a tree that fails, which is to end the block: reaching its end fails the test."""
     caught = Caught()
     try:
-        async with running(*children, **spec):
+        async with running(*children, **spec) as caught.system:
             yield caught
             await trio.sleep(100)
             pytest.fail("the tree did not fail")

@@ -9,7 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from pyoco_server.kernel import ActorSystem, Backoff, Intensity, State, Strategy, open_system
 
 from .faults import Script, Step, crash, delay, hang, resist
-from .probe import Do, Echo, Journal, boom, crash_now, probe, running, tree
+from .probe import Do, Echo, Journal, Probe, boom, crash_now, probe, running, tree
 
 
 async def test_children_stop_in_reverse_order_also_nested(autojump_clock: MockClock) -> None:
@@ -71,6 +71,19 @@ async def test_a_drained_actor_may_still_answer(autojump_clock: MockClock) -> No
             nursery.start_soon(ask, text)
             await wait_all_tasks_blocked()
     assert answers == ["one", "two", "three"]
+
+
+async def test_stop_during_the_drain_leaves_nothing_out(autojump_clock: MockClock) -> None:
+    journal = Journal()
+    spec = probe("a", journal)
+
+    async def end(me: Probe) -> None:
+        me.stop()
+
+    async with running(spec):
+        for message in (Do(end), "one", "two"):
+            spec.ref.try_tell(message)
+    assert journal.entries == ["start a", "a: one", "a: two", "stop a"]
 
 
 async def test_a_deaf_handler_is_waited_for(autojump_clock: MockClock) -> None:

@@ -158,12 +158,7 @@ class Child:
             for_good = self.finished = True
         if self.running:
             self.stopping = True
-            if self.below is not None:
-                self.below.request_stop(for_good=for_good)
-            elif self._cell is not None and self._settled.is_set():
-                await self._cell.stop(self._ended, drain=for_good)
-            elif self._cell is not None:
-                self._cell.cancel()
+            await self._ask_to_stop(for_good=for_good)
             await self._ended.wait()
             if self.error is not None:
                 log.error(
@@ -175,14 +170,25 @@ class Child:
         if for_good:
             self.retire()
 
+    async def _ask_to_stop(self, *, for_good: bool) -> None:
+        if self.below is not None:
+            self.below.request_stop(for_good=for_good)
+            return
+        assert self._cell is not None
+        if self._settled.is_set():
+            await self._cell.stop(self._ended, drain=for_good)
+        else:
+            self._cell.cancel()
+
     def retire(self) -> None:
         """Close what belongs to a child that never runs again: nothing may wait for it."""
-        if isinstance(self.spec, ChildSpec):
-            left = self.spec.mailbox.close("was stopped")
-            if left:
-                log.warning("messages left unhandled", actor=self.record.path, count=left)
-        elif self.below is not None:
+        if self.below is not None:
             self.below.retire_all()
+            return
+        assert isinstance(self.spec, ChildSpec)
+        left = self.spec.mailbox.close("was stopped")
+        if left:
+            log.warning("messages left unhandled", actor=self.record.path, count=left)
 
     def picture(self) -> Node:
         """What stands here and everything below it, frozen."""

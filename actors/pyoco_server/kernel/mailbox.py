@@ -100,10 +100,9 @@ class Mailbox:
 
     def drain(self) -> None:
         """Take nothing more; `get` hands out what is queued and then None."""
-        if self._intake is not _Intake.CLOSED:
-            self._intake = _Intake.DRAINING
-            self._receiver.unpark_all()
-            self._senders.unpark_all()
+        self._intake = _Intake.DRAINING
+        self._receiver.unpark_all()
+        self._senders.unpark_all()
 
     def fail_asks(self, reason: str) -> None:
         """Fail every waiting request at once, and keep plain messages for the next incarnation."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from .errors import ActorDown, InvalidSpec, UnknownActor
+from .errors import ActorDown, UnknownActor
 from .messages import Envelope
 from .record import Record
 from .ref import ActorRef
@@ -46,10 +46,9 @@ class Switchboard:
         """Enter a place of the tree and return its record; ``ref`` is None for a supervisor.
 
         Raises:
-            InvalidSpec: The path is taken, or the spec behind ``ref`` already stands in a tree.
+            InvalidSpec: The spec behind ``ref`` already stands in a tree.
         """
-        if path in self._records:
-            raise InvalidSpec(f"two children claim the path {path}")
+        assert path not in self._records  # supervisors see to it that the ids of siblings differ
         record = self._records[path] = Record(path)
         if ref is not None:
             ref._adopt(path, self._sent)
