@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from pyoco_server.model.run import RunStatus, UnreadableSnapshot
 from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.runs import RunStore
 from pyoco_server.worker.attempt import Attempt, Ending
+from pyoco_server.worker.child import Said, SlotChild
 from pyoco_server.worker.claiming import Claimant, Withdrawn, claim_run
 from pyoco_server.worker.messages import (
     Assign,
@@ -32,7 +32,7 @@ from pyoco_server.worker.messages import (
     SlotChanged,
     SlotFree,
 )
-from pyoco_server.worker.runner.handle import Exited, RunnerOptions, RunnerProcess, open_runner
+from pyoco_server.worker.runner.handle import Exited, RunnerOptions, RunnerProcess
 from pyoco_server.worker.runner.protocol import (
     CancelRun,
     ChildMessage,
@@ -49,7 +49,6 @@ log = structlog.get_logger(__name__)
 # Changes of tasks are written together: a flow of many short tasks would else write more than it works.
 _GATHER_SECONDS = 0.05
 _NAK_DELAY_SECONDS = 2.0
-_STOP_GRACE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +75,6 @@ class SlotSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """The child, of which life, said something."""
-
-    child: int
-    event: ChildMessage | Exited
-
-
-@dataclass(frozen=True, slots=True)
 class _WriteDue:
     """Time to write the progress of an attempt."""
 
@@ -104,7 +95,8 @@ class _GraceOver:
     attempt: Attempt
 
 
-SlotMessage = Assign | CancelAttempt | Refresh | Report | _Said | _WriteDue | _Beat | _GraceOver
+_Timer = _WriteDue | _Beat | _GraceOver
+SlotMessage = Assign | CancelAttempt | Refresh | Report | Said | _Timer
 OutputSink = Callable[[Output, int], None]
 
 
@@ -133,23 +125,23 @@ class Slot(Actor[SlotMessage]):
         self._dispatcher = dispatcher
         self._heartbeat = heartbeat
         self._output = output
-        self._runner: RunnerProcess | None = None
-        self._child = 0  # which life of the child; what an older one said is ignored
+        name = f"{settings.claimant.instance_id}-{self._index}"
+        self._child = SlotChild(settings.runner, settings.work_dir / name, self._listen)
         self._attempt: Attempt | None = None
         self._refresh = False
 
     async def on_start(self) -> None:
         """Start the child and ask for a job."""
-        await self._start_child()
+        await self._child.start()
         await self._become_free()
 
     async def on_stop(self) -> None:
         """Stop the child, and give an unfinished job back to the queue."""
         attempt, self._attempt = self._attempt, None
-        if self._runner is not None:
-            await self._runner.stop(_STOP_GRACE_SECONDS)
+        await self._child.stop()
+        await self._child.remove_folder()
         if attempt is not None:
-            self._release(attempt)
+            attempt.over.set()
             await _give_back(attempt.delivery, 0.0)
 
     async def handle(self, message: SlotMessage) -> None:
@@ -157,26 +149,15 @@ class Slot(Actor[SlotMessage]):
         match message:
             case Assign():
                 await self._begin(message)
-            case _Said(child, event):
-                if child == self._child:
+            case Said(life, event):
+                if life == self._child.life:
                     await self._on_child(event)
-            case _WriteDue(attempt):
-                if attempt is self._attempt and attempt.changed:
-                    await self._write(attempt)
-            case _Beat(attempt):
-                if attempt is self._attempt:
-                    await self._write(attempt)
+            case _WriteDue() | _Beat() | _GraceOver():
+                if message.attempt is self._attempt:
+                    await self._on_timer(message, message.attempt)
             case CancelAttempt(run_id):
                 if self._attempt is not None and self._attempt.run_id == run_id:
                     await self._write(self._attempt)
-            case _GraceOver(attempt):
-                if attempt is self._attempt and attempt.ending is None:
-                    log.warning(
-                        "cancel did not converge, killing the child",
-                        err_id=ErrorId.CANCEL_NOT_CONVERGED,
-                        run_id=attempt.run_id,
-                    )
-                    self._live_runner.kill()
             case Refresh():
                 await self._take_fresh_child()
             case Report():
@@ -185,35 +166,42 @@ class Slot(Actor[SlotMessage]):
             case _:
                 assert_never(message)
 
+    async def _on_timer(self, timer: _Timer, attempt: Attempt) -> None:
+        match timer:
+            case _WriteDue():
+                if attempt.changed:
+                    await self._write(attempt)
+            case _Beat():
+                await self._write(attempt)
+            case _GraceOver():
+                if attempt.ending is None:
+                    log.warning(
+                        "cancel did not converge, killing the child",
+                        err_id=ErrorId.CANCEL_NOT_CONVERGED,
+                        run_id=attempt.run_id,
+                    )
+                    self._child.kill()
+            case _:
+                assert_never(timer)
+
     # The child -----------------------------------------------------------------------------------
 
-    @property
-    def _live_runner(self) -> RunnerProcess:
-        assert self._runner is not None
-        return self._runner
+    def _listen(self, runner: RunnerProcess, life: int) -> None:
+        self.spawn(self._read, runner, life)
 
-    async def _start_child(self) -> None:
-        self._child += 1
-        self._runner = await open_runner(self._settings.runner)
-        self.spawn(self._listen, self._runner, self._child)
-
-    async def _listen(self, runner: RunnerProcess, child: int) -> None:
+    async def _read(self, runner: RunnerProcess, life: int) -> None:
         async for event in runner.events:
             if isinstance(event, Output):
                 self._output(event, self._index)
             else:
-                await self.me.tell(_Said(child, event))
-
-    async def _replace_child(self) -> None:
-        await self._live_runner.stop(_STOP_GRACE_SECONDS)
-        await self._start_child()
+                await self.me.tell(Said(life, event))
 
     async def _take_fresh_child(self) -> None:
         if self._attempt is not None:
             self._refresh = True
             return
         self._refresh = False
-        await self._replace_child()
+        await self._child.replace()
         await self._tell_heartbeat()
 
     async def _on_child(self, event: ChildMessage | Exited) -> None:
@@ -247,7 +235,7 @@ class Slot(Actor[SlotMessage]):
             raise RuntimeError(
                 f"the child of slot {self._index} ended without a run: {exited.text}"
             )
-        await self._start_child()
+        await self._child.start()
         if attempt.ending is not None:  # it had reported its end before it died
             return
         if attempt.cancel_sent:
@@ -296,23 +284,16 @@ class Slot(Actor[SlotMessage]):
         self.spawn(self._keep_lease, attempt)
         self.spawn(self._beat, attempt)
         await self._tell_heartbeat()
-        await self._live_runner.send(
+        await self._child.send(
             Execute(
                 run_id=attempt.run_id,
                 attempt=snapshot.attempt,
                 flow_name=attempt.job.flow_name,
                 params=attempt.job.params,
                 workflow_yaml=attempt.job.workflow_yaml,
-                workdir=str(self._folder(attempt)),
+                workdir=self._child.make_folder(),
             )
         )
-
-    def _folder(self, attempt: Attempt) -> Path:
-        name = f"{self._settings.claimant.instance_id}-{self._index}"
-        folder = self._settings.work_dir / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        return folder
 
     async def _keep_lease(self, attempt: Attempt) -> None:
         """Keep the job ours; a task of its own, so that nothing the slot waits for delays it."""
@@ -362,7 +343,7 @@ class Slot(Actor[SlotMessage]):
         elif attempt.cancelling and not attempt.cancel_sent:
             attempt.cancel_sent = True
             self.spawn(self._wait_grace, attempt)
-            await self._live_runner.send(CancelRun(run_id=attempt.run_id))
+            await self._child.send(CancelRun(run_id=attempt.run_id))
 
     async def _wait_grace(self, attempt: Attempt) -> None:
         with trio.move_on_after(self._settings.cancel_grace_period):
@@ -414,22 +395,18 @@ class Slot(Actor[SlotMessage]):
             "run lost to another attempt", run_id=attempt.run_id, attempt=attempt.claim.attempt
         )
         if attempt.ending is None:
-            await self._replace_child()
+            await self._child.replace()
         await self._finish(attempt, None)
 
     async def _finish(self, attempt: Attempt, status: RunStatus | None) -> None:
-        self._release(attempt)
+        attempt.over.set()
         self._attempt = None
+        await self._child.remove_folder()
         if self._refresh:
             await self._take_fresh_child()
         await self._become_free(
             LastRun(attempt.run_id, status, attempt.claim.start_time, time.time())
         )
-
-    def _release(self, attempt: Attempt) -> None:
-        attempt.over.set()
-        name = f"{self._settings.claimant.instance_id}-{self._index}"
-        shutil.rmtree(self._settings.work_dir / name, ignore_errors=True)
 
     async def _become_free(self, last: LastRun | None = None) -> None:
         await self._tell_heartbeat(last)
@@ -440,7 +417,7 @@ class Slot(Actor[SlotMessage]):
         await self._heartbeat.tell(
             SlotChanged(
                 self._index,
-                self._live_runner.pid,
+                self._child.pid,
                 run_id=None if claim is None else claim.run_id,
                 attempt=None if claim is None else claim.attempt,
                 since=None if claim is None else claim.start_time,

@@ -25,7 +25,7 @@ from pyoco_server.worker.control import ControlListener
 from pyoco_server.worker.dispatcher import Dispatcher, DispatcherMessage, Queue
 from pyoco_server.worker.heartbeat import Heartbeat, HeartbeatMessage
 from pyoco_server.worker.runner.handle import RunnerOptions
-from pyoco_server.worker.runner.protocol import Output
+from pyoco_server.worker.runner.protocol import Limits, Output
 from pyoco_server.worker.slot import OutputSink, Slot, SlotMessage, SlotSettings
 
 log = structlog.get_logger(__name__)
@@ -115,6 +115,7 @@ def worker_tree(
         flow_resolver=options.flow_resolver,
         extra_sys_path=options.import_paths,
         env=dict(options.env),
+        limits=Limits(workflow_bytes=settings.workflow_yaml_max_bytes),
     )
 
     def slot(index: int) -> Slot:
