@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import trio
+from msgspec.structs import replace
 
 from pyoco_server.gateway.canceller import Cancel
 from pyoco_server.gateway.projector import Follow, GetWorker, ProjectorLag, RunFeed, Unfollow
@@ -139,7 +140,11 @@ class Backend:
         feed = await follow()
         try:
             stored = await self._runs.get(run_id)
-            yield self._states(run_id, stored.snapshot, stored.revision, feed, follow)
+            states = self._states(run_id, stored.snapshot, stored.revision, feed, follow)
+            try:
+                yield states
+            finally:
+                await states.aclose()
         finally:
             await self._unfollow(opened[0])
 
@@ -150,7 +155,7 @@ class Backend:
         revision: int,
         feed: RunFeed,
         follow: Callable[[], Awaitable[RunFeed]],
-    ) -> AsyncIterator[RunSnapshot]:
+    ) -> AsyncGenerator[RunSnapshot, None]:
         yield snapshot
         while True:
             newest, revision = await feed.next(revision)
@@ -233,10 +238,17 @@ class Backend:
         """
         readiness = Readiness(ready=False, reasons=("it was not looked at in time",))
         with trio.move_on_after(within):
-            while not (readiness := await self.readiness()).ready:
+            # Several things make up readiness; nothing announces all of them.
+            while not (readiness := await self.readiness()).ready:  # noqa: ASYNC110
                 await trio.sleep(_LOOK_SECONDS)
             return
         raise NotReady("; ".join(readiness.reasons))
+
+    def settings_with_node(self) -> Settings:
+        """The settings, with the URL of the NATS that is in fact used; for a further backend."""
+        return (
+            self.settings if self.node is None else replace(self.settings, nats_url=self.node.url)
+        )
 
     def _require_gateway(self) -> GatewayTree:
         if self._gateway is None:

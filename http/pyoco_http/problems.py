@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from pyoco_server.jetstream.errors import BridgeError
 from quart import Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from pyoco_server.gateway.canceller import CancelNotStored
 from pyoco_server.gateway.submitter import NotAccepted, RunTooLarge
+from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.run import UnreadableSnapshot

@@ -33,7 +33,7 @@ def runs_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.post("")
     async def submit() -> dict[str, str]:
-        body = _decode_body(await request.get_data(cache=False, as_text=False))
+        body = _decode_body(await request.body)
         tag = _routing_tag(body.tag, settings.default_tag)
         snapshot = await backend.submit(
             NewRun(body.flow_name, tag, tuple(body.tags or [tag]), body.params)

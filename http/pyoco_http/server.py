@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from typing import Any, cast
 
@@ -47,6 +48,7 @@ async def serve_http(
     # hypercorn makes a socket of its own from the descriptor, and closes it.
     config.bind = [f"fd://{listener.detach()}"]
     config.accesslog = None
+    config.errorlog = logging.getLogger("pyoco_http.hypercorn")
     config.graceful_timeout = _GRACE_SECONDS
     config.keep_alive_max_requests = 1_000_000_000
     config.include_server_header = False

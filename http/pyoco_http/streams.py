@@ -8,13 +8,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import trio
-from pyoco_server.jetstream.errors import BridgeError
 from quart import Blueprint, Response, request
 
 from pyoco_http.problems import Problem
 from pyoco_http.runs import known_id
 from pyoco_http.views import run_view, wants_records
 from pyoco_server.backend import Backend
+from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.run import RunSnapshot

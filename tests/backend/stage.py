@@ -1,0 +1,163 @@
+"""A backend over a real NATS node, in the test's own process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+from msgspec.structs import replace
+
+from pyoco_server.backend import Backend, open_backend
+from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.jetstream.api import call
+from pyoco_server.jetstream.errors import NotFound
+from pyoco_server.model.run import RunSnapshot
+from pyoco_server.settings import Settings
+from pyoco_server.worker.tree import WorkerOptions
+
+TAG = "hello"
+FLOWS = """\
+import time
+
+from pyoco.core.models import Flow
+from pyoco.dsl.syntax import task
+
+
+@task
+def quick(x=1):
+    return x + 1
+
+
+@task
+def slow(seconds=60):
+    time.sleep(seconds)
+    return "slept"
+
+
+@task
+def steps(ctx, seconds=60):
+    end = time.time() + seconds
+    while time.time() < end and not ctx.is_cancelled:
+        time.sleep(0.01)
+    return "stepped"
+
+
+@task
+def broken():
+    raise ValueError("it broke")
+
+
+TASKS = {"quick": quick, "slow": slow, "steps": steps, "broken": broken}
+
+
+def resolve(name):
+    return Flow(name=name) >> TASKS[name]
+"""
+
+
+def settings_for(folder: Path, **changes: Any) -> Settings:
+    return replace(
+        Settings(state_dir=str(folder / "state"), worker_drain_timeout_sec=0.1), **changes
+    )
+
+
+def worker_options(folder: Path, **changes: Any) -> WorkerOptions:
+    path = folder / "flows.py"
+    path.write_text(FLOWS)
+    defaults: dict[str, Any] = {
+        "tags": (TAG,),
+        "worker_id": "w1",
+        "slots": 1,
+        "flow_resolver": f"{path}:resolve",
+        "output": lambda output, slot: None,
+    }
+    return WorkerOptions(**{**defaults, **changes})
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, *, worker: bool | WorkerOptions = True, **changes: Any
+) -> AsyncIterator[Backend]:
+    options = worker_options(folder) if worker is True else (worker or None)
+    async with open_backend(
+        settings_for(folder, **changes), nats="embedded", worker=options
+    ) as backend:
+        await backend.wait_ready(within=30)
+        yield backend
+
+
+def new_run(flow_name: str, **params: Any) -> NewRun:
+    return NewRun(flow_name, tag=TAG, params=params)
+
+
+async def until(
+    backend: Backend, run_id: str, condition: Callable[[RunSnapshot], bool], within: float = 30
+) -> RunSnapshot:
+    with trio.fail_after(within):
+        async with backend.watch(run_id) as states:
+            async for state in states:
+                if condition(state):
+                    return state
+    raise AssertionError(f"run {run_id} was deleted")
+
+
+async def ended(backend: Backend, run_id: str, within: float = 30) -> RunSnapshot:
+    return await until(backend, run_id, lambda state: state.status.terminal, within)
+
+
+async def started(backend: Backend, run_id: str) -> RunSnapshot:
+    return await until(backend, run_id, lambda state: "RUNNING" in state.tasks.values())
+
+
+class _Stored(msgspec.Struct):
+    subject: str
+    seq: int
+    data: str
+
+
+class _Got(msgspec.Struct):
+    message: _Stored
+
+
+class _State(msgspec.Struct):
+    messages: int
+
+
+class _Info(msgspec.Struct):
+    state: _State
+
+
+async def queued(backend: Backend, stream: str = "PYOCO_WORK") -> int:
+    """How many messages a stream holds."""
+    return (await call(backend.connection, f"STREAM.INFO.{stream}", answer=_Info)).state.messages
+
+
+async def dead_letters(backend: Backend) -> list[dict[str, Any]]:
+    """Every dead letter, oldest first."""
+    import base64
+
+    letters: list[dict[str, Any]] = []
+    sequence = 0
+    while True:
+        body = {"seq": sequence + 1, "next_by_subj": "pyoco.dlq.>"}
+        try:
+            got = await call(backend.connection, "STREAM.MSG.GET.PYOCO_DLQ", body, answer=_Got)
+        except NotFound:
+            return letters
+        sequence = got.message.seq
+        letters.append(msgspec.json.decode(base64.b64decode(got.message.data)))
+
+
+async def eventually(
+    condition: Callable[[], Any], *, within: float = 20, what: str = "the condition"
+) -> None:
+    """Wait for an async condition that nothing announces."""
+    with trio.move_on_after(within):
+        while not await condition():
+            await trio.sleep(0.02)
+        return
+    raise AssertionError(f"not within {within} s: {what}")

@@ -1,0 +1,74 @@
+"""A cancel that was acknowledged ends CANCELLED, whenever it comes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trio
+
+from backend.stage import ended, eventually, new_run, queued, running, started, worker_options
+from pyoco_server.backend import open_backend
+from pyoco_server.model.run import RunStatus, TaskState
+
+
+async def test_a_pending_run_ends_cancelled_without_a_worker(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        accepted = await backend.submit(new_run("quick"))
+        answer = await backend.cancel(accepted.run_id, by="api_key:k", reason="not needed")
+        assert answer.status is RunStatus.CANCELLING
+        assert answer.cancel_requested_by == "api_key:k"
+        assert answer.cancel_requested_at is not None
+        state = await ended(backend, accepted.run_id)
+        assert (state.status, state.cancel_reason) == (RunStatus.CANCELLED, "not needed")
+        # A worker that meets the job later drops it.
+        async with open_backend(
+            backend.settings_with_node(), gateway=False, worker=worker_options(tmp_path)
+        ):
+
+            async def taken() -> bool:
+                return await queued(backend) == 0
+
+            await eventually(taken)
+        assert await backend.get(accepted.run_id) == state
+
+
+async def test_a_cooperative_flow_ends_at_once(tmp_path: Path) -> None:
+    async with running(tmp_path, run_heartbeat_interval_sec=30.0) as backend:
+        accepted = await backend.submit(new_run("steps", seconds=60))
+        await started(backend, accepted.run_id)
+        began = trio.current_time()
+        assert (await backend.cancel(accepted.run_id)).status is RunStatus.CANCELLING
+        state = await ended(backend, accepted.run_id)
+        assert state.status is RunStatus.CANCELLED
+        # Pushed: the heartbeat that would show it otherwise is half a minute away.
+        assert trio.current_time() - began < 15
+
+
+async def test_a_flow_that_ignores_it_is_killed_after_the_grace_period(tmp_path: Path) -> None:
+    async with running(tmp_path, cancel_grace_period_sec=0.3) as backend:
+        accepted = await backend.submit(new_run("slow", seconds=60))
+        await started(backend, accepted.run_id)
+        await backend.cancel(accepted.run_id)
+        state = await ended(backend, accepted.run_id)
+        assert state.status is RunStatus.CANCELLED
+        assert state.tasks == {"slow": TaskState.CANCELLED}
+        after = await ended(backend, (await backend.submit(new_run("quick"))).run_id)
+        assert after.status is RunStatus.COMPLETED
+
+
+async def test_a_run_that_has_ended_is_returned_as_it_is(tmp_path: Path) -> None:
+    async with running(tmp_path) as backend:
+        state = await ended(backend, (await backend.submit(new_run("quick"))).run_id)
+        assert await backend.cancel(state.run_id) == state
+        assert await backend.get(state.run_id) == state
+
+
+async def test_a_second_cancel_keeps_the_first_request(tmp_path: Path) -> None:
+    async with running(tmp_path, cancel_grace_period_sec=30.0) as backend:
+        accepted = await backend.submit(new_run("slow", seconds=1))
+        await started(backend, accepted.run_id)
+        first = await backend.cancel(accepted.run_id, by="a")
+        second = await backend.cancel(accepted.run_id, by="b")
+        assert second.cancel_requested_at == first.cancel_requested_at
+        assert second.cancel_requested_by == "a"
+        assert (await ended(backend, accepted.run_id)).status is RunStatus.CANCELLED
