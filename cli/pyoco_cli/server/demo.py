@@ -8,7 +8,6 @@ from importlib.resources import files
 import trio
 import typer
 from msgspec.structs import replace
-from pyoco_server.node import NodeFailed
 from rich.console import Console
 
 from pyoco_cli.configuration import load_settings, start_failure
@@ -20,6 +19,7 @@ from pyoco_http.server import PortBusy
 from pyoco_server.logs import configure_logging
 from pyoco_server.model.flow_yaml import parse_flow_yaml
 from pyoco_server.model.run import RunStatus
+from pyoco_server.node import NodeFailed
 from pyoco_server.settings import Settings
 from pyoco_server.worker.runner.protocol import Output
 from pyoco_server.worker.tree import WorkerOptions
@@ -43,7 +43,7 @@ async def _demo(settings: Settings, console: Console) -> int:
     raw = files("pyoco_server").joinpath("demo_flow", "flow.yaml").read_bytes()
     flow = parse_flow_yaml(raw, max_bytes=settings.workflow_yaml_max_bytes)
 
-    def show(output: Output, slot: int) -> None:
+    def show(output: Output, _: int) -> None:
         console.print(f"  {output.text.rstrip()}", style="dim", markup=False, highlight=False)
 
     worker = WorkerOptions(tags=(_TAG,), worker_id="demo", output=show)

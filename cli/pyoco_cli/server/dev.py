@@ -7,7 +7,6 @@ from typing import Annotated
 
 import trio
 import typer
-from pyoco_server.node import NodeFailed
 from rich.console import Console
 from rich.markup import escape
 from watchfiles import Change, DefaultFilter, awatch
@@ -20,6 +19,7 @@ from pyoco_cli.signals import stop_signals
 from pyoco_http.server import PortBusy
 from pyoco_server.logs import configure_logging
 from pyoco_server.model.errors import FlowFileError
+from pyoco_server.node import NodeFailed
 from pyoco_server.settings import Settings
 from pyoco_server.worker.runner.protocol import Output
 from pyoco_server.worker.tree import WorkerOptions

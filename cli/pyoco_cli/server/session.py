@@ -10,7 +10,6 @@ from pathlib import Path
 
 import trio
 from msgspec.structs import replace
-from pyoco_server.node import Node, open_node
 
 from pyoco_cli.server.ports import usual_or_free
 from pyoco_cli.server.progress import RunProgress
@@ -19,6 +18,7 @@ from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.submitter import NewRun
 from pyoco_server.model.flow_yaml import FlowFile, parse_flow_yaml
 from pyoco_server.model.run import RunSnapshot
+from pyoco_server.node import Node, open_node
 from pyoco_server.settings import Settings
 from pyoco_server.worker.tree import WorkerOptions
 

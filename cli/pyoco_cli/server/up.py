@@ -10,7 +10,6 @@ from typing import Annotated
 import trio
 import typer
 from msgspec.structs import replace
-from pyoco_server.node import NodeFailed, open_node
 
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.configuration import load_settings, start_failure
@@ -19,6 +18,7 @@ from pyoco_http.server import PortBusy, serve_http
 from pyoco_server.backend import open_backend
 from pyoco_server.logs import configure_logging
 from pyoco_server.model.errors import ErrorId
+from pyoco_server.node import NodeFailed, open_node
 from pyoco_server.settings import Settings
 
 
