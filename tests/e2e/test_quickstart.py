@@ -79,3 +79,18 @@ def test_a_foreign_nats_url_is_refused_with_bootstrap(stage: Stage) -> None:
     )
     assert done.returncode == 1
     assert "--nats-url mismatch" in done.stderr
+
+
+def test_a_reader_that_leaves_is_no_crash(stage: Stage) -> None:
+    done = subprocess.run(
+        f"{BIN}/pyoco-server demo | head -2",
+        shell=True,
+        cwd=stage.folder,
+        env=stage.env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "all up" in done.stdout
+    assert "Traceback" not in done.stderr

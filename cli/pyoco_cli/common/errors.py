@@ -125,6 +125,9 @@ def _of_usage(error: typer.TyperException) -> CliError:
 
 
 def _of_group(group: BaseExceptionGroup[BaseException]) -> int:
+    # rich ends so when standard output has lost its reader; what fell over after that is no news.
+    if group.subgroup((SystemExit, BrokenPipeError)) is not None:
+        return _reader_left()
     known, unknown = group.split((CliError, KeyboardInterrupt))
     if unknown is not None or known is None:
         raise group

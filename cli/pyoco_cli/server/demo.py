@@ -12,7 +12,7 @@ from rich.console import Console
 
 from pyoco_cli.configuration import load_settings, start_failure
 from pyoco_cli.server.progress import RunProgress
-from pyoco_cli.server.results import print_result
+from pyoco_cli.server.results import print_output, print_result
 from pyoco_cli.server.session import open_session, run_flow
 from pyoco_cli.signals import stop_signals
 from pyoco_http.server import PortBusy
@@ -21,7 +21,6 @@ from pyoco_server.model.flow_yaml import parse_flow_yaml
 from pyoco_server.model.run import RunStatus
 from pyoco_server.node import NodeFailed
 from pyoco_server.settings import Settings
-from pyoco_server.worker.runner.protocol import Output
 from pyoco_server.worker.tree import WorkerOptions
 
 _TAG = "demo"
@@ -43,10 +42,9 @@ async def _demo(settings: Settings, console: Console) -> int:
     raw = files("pyoco_server").joinpath("demo_flow", "flow.yaml").read_bytes()
     flow = parse_flow_yaml(raw, max_bytes=settings.workflow_yaml_max_bytes)
 
-    def show(output: Output, _: int) -> None:
-        console.print(f"  {output.text.rstrip()}", style="dim", markup=False, highlight=False)
-
-    worker = WorkerOptions(tags=(_TAG,), worker_id="demo", output=show)
+    worker = WorkerOptions(
+        tags=(_TAG,), worker_id="demo", output=lambda output, _: print_output(console, output)
+    )
     code = 1
     try:
         async with (

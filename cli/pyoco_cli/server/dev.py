@@ -13,7 +13,7 @@ from watchfiles import Change, DefaultFilter, awatch
 
 from pyoco_cli.configuration import load_settings, start_failure
 from pyoco_cli.server.progress import RunProgress
-from pyoco_cli.server.results import print_result
+from pyoco_cli.server.results import print_output, print_result
 from pyoco_cli.server.session import Session, open_session, read_flow, run_flow
 from pyoco_cli.signals import stop_signals
 from pyoco_http.server import PortBusy
@@ -21,7 +21,6 @@ from pyoco_server.logs import configure_logging
 from pyoco_server.model.errors import FlowFileError
 from pyoco_server.node import NodeFailed
 from pyoco_server.settings import Settings
-from pyoco_server.worker.runner.protocol import Output
 from pyoco_server.worker.tree import WorkerOptions
 
 
@@ -47,17 +46,13 @@ def dev(
     console = Console()
     chosen = tuple(tag.strip() for tag in (tags or "").split(",") if tag.strip())
 
-    def show(output: Output, slot: int) -> None:
-        where = f"{slot}:{output.task or '-'}"
-        console.print(f"[dim]{escape(where)}[/dim] {escape(output.text.rstrip())}", highlight=False)
-
     worker = WorkerOptions(
         tags=chosen or (settings.default_tag,),
         worker_id="dev",
         slots=slots,
         flow_resolver=flow_resolver,
         import_paths=(str(Path.cwd()),),
-        output=show,
+        output=lambda output, _: print_output(console, output),
     )
     raise typer.Exit(trio.run(_dev, settings, worker, flow, host, port, nats_port, console))
 

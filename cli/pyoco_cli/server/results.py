@@ -9,6 +9,15 @@ from rich.console import Console
 from rich.text import Text
 
 from pyoco_server.model.run import RunSnapshot, RunStatus
+from pyoco_server.worker.runner.protocol import Output
+
+
+def print_output(console: Console, output: Output) -> None:
+    """Print what a task printed, each line with the task's name before it."""
+    name = output.task or output.stream
+    for line in output.text.splitlines():
+        if line.strip():
+            console.print(Text.assemble((f"{name:>12} │ ", "dim"), line.rstrip()))
 
 
 def print_result(console: Console, snapshot: RunSnapshot) -> None:

@@ -37,7 +37,7 @@ class _Piece:
 class OutputPump:
     """Takes text from the threads that print and sends it to the worker.
 
-    The first text after a pause is sent at once, and what follows gathers for a moment, so that
+    The first line after a pause is sent at once, and what follows gathers for a moment, so that
     a crash takes little along and a burst of lines makes few messages. A thread that prints
     faster than the worker reads is held up. Of one run, text up to ``limit`` characters is sent.
     """
@@ -93,7 +93,9 @@ class OutputPump:
         with self._lock:
             for start in range(0, len(text), CHUNK_CHARACTERS):
                 self._take(stream, text[start : start + CHUNK_CHARACTERS])
-                due = time.monotonic() - self._sent_at >= _INTERVAL_SECONDS
+                # A line is sent whole: print() writes its text and its end one after the other.
+                quiet = time.monotonic() - self._sent_at >= _INTERVAL_SECONDS
+                due = quiet and text.endswith("\n")
                 if due or self._characters >= CHUNK_CHARACTERS:
                     self.flush()
         self._waiting.set()
