@@ -50,7 +50,9 @@ def configure_logging(
         final: Processor = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
     else:
         chain.append(_plain)
-        final = structlog.dev.ConsoleRenderer(colors=stream.isatty(), event_key="message")
+        final = structlog.dev.ConsoleRenderer(
+            colors=stream is not None and stream.isatty(), event_key="message"
+        )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *chain],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, final],
