@@ -50,6 +50,19 @@ class Journal:
         entries, self.entries = self.entries, []
         return entries
 
+    def check(self) -> None:
+        """Each life that started stopped once, and no two lives of one probe overlapped."""
+        alive: set[str] = set()
+        for entry in self.entries:
+            what, _, name = entry.partition(" ")
+            if what == "start":
+                assert name not in alive, f"{name} runs twice"
+                alive.add(name)
+            elif what == "stop":
+                assert name in alive, f"{name} stopped twice"
+                alive.remove(name)
+        assert not alive, f"{alive} never stopped"
+
     def count(self, entry: str) -> int:
         return self.entries.count(entry)
 

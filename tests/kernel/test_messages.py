@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from pyoco_server.kernel import (
     Actor,
@@ -155,6 +155,36 @@ async def test_the_guard_holds_in_on_start_too(autojump_clock: MockClock) -> Non
     async with running(ChildSpec("eager", Eager, mailbox_capacity=1)):
         pass
     assert journal.entries == ["guarded", "one"]
+
+
+async def test_the_guard_holds_in_on_stop_too(autojump_clock: MockClock) -> None:
+    journal = Journal()
+
+    class Late(Actor[object]):
+        async def handle(self, message: object) -> None:
+            raise Boom
+
+        async def on_stop(self) -> None:
+            await self.me.tell("to the next life")
+            with pytest.raises(MailboxFull):
+                await self.me.tell("one too many")
+            journal.note("guarded")
+
+    spec = ChildSpec("late", Late, restart=Restart.TEMPORARY, mailbox_capacity=2)
+    async with running(spec):
+        spec.ref.try_tell("crash")
+        spec.ref.try_tell("waits")
+        await trio.sleep(1)
+    assert journal.entries == ["guarded"]
+
+
+async def test_tell_and_ask_are_checkpoints(autojump_clock: MockClock) -> None:
+    spec = probe("a", Journal())
+    async with running(spec):
+        with assert_checkpoints():
+            await spec.ref.tell("hello")
+        with assert_checkpoints():
+            await spec.ref.ask(Echo(), within=5)
 
 
 async def test_an_actor_that_asks_itself_is_told_so(autojump_clock: MockClock) -> None:

@@ -147,20 +147,6 @@ async def end_itself(me: Probe) -> None:
     me.stop()
 
 
-def check_journal(journal: Journal) -> None:
-    """Each start has one stop, and no two lives of an actor overlap."""
-    alive: set[str] = set()
-    for entry in journal.entries:
-        what, _, path = entry.partition(" ")
-        if what == "start":
-            assert path not in alive, f"{path} runs twice"
-            alive.add(path)
-        elif what == "stop":
-            assert path in alive, f"{path} stopped twice"
-            alive.remove(path)
-    assert not alive, f"{alive} never stopped"
-
-
 operations = st.tuples(st.sampled_from(["crash", "end", "restart"]), st.integers(0, 100))
 
 
@@ -209,7 +195,7 @@ def test_the_model_foretells_who_lives(drawn: Any, trouble: list[tuple[str, int]
             assert (node.path, node.incarnation, node.state) == expected
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
-    check_journal(stage.journal)
+    stage.journal.check()
 
 
 chaos = st.tuples(
@@ -301,5 +287,5 @@ def test_whatever_happens_all_that_started_stops_once_and_nothing_hangs(
                         stage.specs[place.path].ref.try_tell(message)
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
-    check_journal(stage.journal)
+    stage.journal.check()
     assert raised == []  # supervisors below give up now and then, the root has endless patience

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from pyoco_server.kernel import (
     Actor,
     ActorDown,
+    ActorRef,
     ActorSystem,
     Backoff,
     ChildSpec,
@@ -18,11 +20,14 @@ from pyoco_server.kernel import (
     Intensity,
     InvalidSpec,
     Node,
+    Reply,
     Restart,
     State,
     Strategy,
     UnknownActor,
 )
+from pyoco_server.kernel.mailbox import Mailbox
+from pyoco_server.kernel.record import Record
 
 from .faults import Boom, Script, Step, crash, delay, hang
 from .probe import Do, Echo, Journal, Probe, boom, crash_now, find, probe, running, tree
@@ -274,6 +279,16 @@ async def test_a_temporary_actor_may_be_restarted_by_hand(autojump_clock: MockCl
         await trio.sleep(10)
         assert node(system, "/a").incarnation == 3
         assert node(system, "/a").state is State.STOPPED
+
+
+async def test_a_restart_by_hand_starts_the_backoff_over(autojump_clock: MockClock) -> None:
+    spec = probe("a", Journal())
+    async with running(spec, backoff=Backoff(initial=1, maximum=100, jitter=0)) as system:
+        for _ in range(3):
+            await crash_now(spec.ref, settle=10)
+        await system.restart("/a")
+        await crash_now(spec.ref, settle=1.1)
+        assert node(system, "/a").state is State.IDLE
 
 
 @pytest.mark.parametrize("path", ["/", "/nowhere", "a", ""])
@@ -558,17 +573,18 @@ async def test_a_full_mailbox_has_room_for_downs(autojump_clock: MockClock) -> N
         await watcher.ref.tell("in hand")
         await wait_all_tasks_blocked()
         await watcher.ref.tell("waiting")
-        nursery.start_soon(tell, "one")
-        await wait_all_tasks_blocked()
+        for text in ("one", "two", "three"):
+            nursery.start_soon(tell, text)
+            await wait_all_tasks_blocked()
         for _ in range(3):
             await crash_now(watched.ref)
         box = node(system, "/watcher").mailbox
         assert box is not None
-        assert (box.depth, box.waiting_senders) == (4, 1)
+        assert (box.depth, box.waiting_senders) == (4, 3)
         await trio.sleep(30)
         assert len(journal.downs) == 3
-        assert order == ["one"]
-        assert journal.entries[-1] == "watcher: one"
+        assert order == ["one", "two", "three"]
+        assert journal.entries[-1] == "watcher: three"
 
 
 async def test_watchers_that_left_are_forgotten(autojump_clock: MockClock) -> None:
@@ -587,6 +603,40 @@ async def test_watchers_that_left_are_forgotten(autojump_clock: MockClock) -> No
         await watch(watched, watched)
         await system.stop_child("/watched")
     assert journal.downs == []
+
+
+async def test_a_freed_path_has_no_watchers(autojump_clock: MockClock) -> None:
+    journal = Journal()
+    watcher = probe("watcher", journal)
+    async with running(watcher) as system:
+        await system.start_child("/", first := probe("a", Journal()))
+        await watch(watcher, first)
+        await system.stop_child("/a")
+        await system.start_child("/", second := probe("a", Journal()))
+        await crash_now(second.ref)
+    assert journal.downs == [Down("/a", 1, None)]
+
+
+async def test_actors_that_come_and_go_leave_nothing_behind(autojump_clock: MockClock) -> None:
+    def count() -> int:
+        gc.collect()
+        kinds = (ActorRef, Mailbox, Record, Reply, Probe)
+        return sum(isinstance(each, kinds) for each in gc.get_objects())
+
+    watched = probe("watched", Journal())
+    async with running(watched) as system:
+        counts = []
+        for _ in range(3):
+            counts.append(count())
+            for number in range(10):
+                brief = probe(f"brief{number}", Journal(), restart=Restart.TEMPORARY)
+                await system.start_child("/", brief)
+                await watch(brief, watched)
+                assert await watched.ref.ask(Echo(), within=5) == "hello"
+                brief.ref.try_tell(Do(boom))
+                await wait_all_tasks_blocked()
+            del brief
+    assert counts[1] == counts[2]
 
 
 async def test_the_end_of_the_tree_is_told_to_older_watchers(autojump_clock: MockClock) -> None:

@@ -38,7 +38,7 @@ class Actor(Generic[M]):
         """Handle one message.
 
         A `Refusal` raised here goes to the asker and the actor lives on; any other exception crashes
-        it. Cancelled here means that the tree stops: the message in hand is lost, so what must not be
+        it, a group that holds a refusal (from a nursery of the handler) included. Cancelled here means that the tree stops: the message in hand is lost, so what must not be
         lost is confirmed to its source only after it was done.
         """
         raise NotImplementedError
@@ -78,7 +78,13 @@ class Actor(Generic[M]):
         return self._running_cell.take_reply(request)
 
     def monitor(self, other: ActorRef[Never]) -> None:
-        """Receive a `Down` message each time an incarnation of ``other`` ends."""
+        """Receive a `Down` message each time an incarnation of ``other`` ends from now on.
+
+        It lasts over restarts of both, until one of them leaves the tree.
+
+        Raises:
+            UnknownActor: ``other`` does not stand in this tree.
+        """
         self._running_cell.monitor(other)
 
     def stop(self) -> None:

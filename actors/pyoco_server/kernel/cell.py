@@ -118,7 +118,6 @@ class Cell:
     def _let_go(self, crash: BaseException | None) -> None:
         """End what others have with this incarnation: askers learn it now, not after the clean-up."""
         self._nursery = None
-        self.ref._owned_by(None)
         self._record.went_down()
         for reply in tuple(self._open_replies):
             reply.fail(ActorDown(f"{self.ref.path} ended before it answered"))

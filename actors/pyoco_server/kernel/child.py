@@ -78,7 +78,6 @@ class Child:
             StartExpired: It was not ready in time; it has ended by now.
             BaseException: What ended it before it was ready.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
         self.stopping = self.finished = self._was_ready = False
         self.error = None
         self._ended = trio.Event()
@@ -89,12 +88,8 @@ class Child:
             self._cell = Cell(self.spec, self.record, self._switchboard)
             within = self.spec.start_within
         nursery.start_soon(self._run, on_end, name=self.record.path)
-        try:
-            with trio.move_on_after(within) as scope:
-                await self._settled.wait()
-        except trio.Cancelled:
-            self.stopping = True
-            raise
+        with trio.move_on_after(within) as scope:
+            await self._settled.wait()
         if scope.cancelled_caught:
             await self._cut_off_start(within)
         if self.error is not None and not self._was_ready:

@@ -109,5 +109,5 @@ class ActorRef(Generic[M_contra]):
         self._mailbox.open()
         self._observer = observer
 
-    def _owned_by(self, task: trio.lowlevel.Task | None) -> None:
+    def _owned_by(self, task: trio.lowlevel.Task) -> None:
         self._owner_task = task

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,12 +92,9 @@ class Switchboard:
     def announce_end(self, record: Record, reason: str | None) -> None:
         """Tell the watchers of ``record`` that its incarnation ended."""
         down = Down(record.path, record.incarnation, reason)
-        watchers = self._watchers.get(record.path, [])
-        for watcher in tuple(watchers):
-            try:
+        for watcher in self._watchers.get(record.path, ()):
+            with suppress(ActorDown):
                 watcher._notify(down, record.path)
-            except ActorDown:
-                watchers.remove(watcher)
 
     @contextmanager
     def tap(self, listener: TapListener) -> Iterator[None]:
