@@ -20,6 +20,7 @@ from pyoco_server.kernel import (
     ChildSpec,
     Down,
     Intensity,
+    Node,
     Reply,
     Request,
     SupervisorSpec,
@@ -158,6 +159,13 @@ async def running(*children: Any, **spec: Any) -> AsyncIterator[ActorSystem]:
             yield system
 
 
+def node(system: ActorSystem, path: str) -> Node:
+    """The picture of what stands at ``path`` right now."""
+    found = system.tree().find(path)
+    assert found is not None
+    return found
+
+
 class Caught:
     """A failing tree and, in the end, what it raised."""
 
@@ -196,6 +204,12 @@ async def crash_now(ref: ActorRef[Any], *, settle: float = 0.01) -> None:
     """Crash an actor and let the supervisor do what it does about it within ``settle`` seconds."""
     ref.try_tell(Do(boom))
     await trio.sleep(settle)
+
+
+async def crash_times(spec: Any, times: int, *, every: float) -> None:
+    """Crash an actor again and again, ``every`` so many seconds."""
+    for _ in range(times):
+        await crash_now(spec.ref, settle=every)
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:

@@ -10,10 +10,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from pyoco_server.kernel import (
     Actor,
-    ActorSystem,
     ChildSpec,
     KernelError,
-    Node,
     Refusal,
     Restart,
     StartExpired,
@@ -43,6 +41,7 @@ from .probe import (
     failed_start,
     find,
     leaves,
+    node,
     probe,
     running,
     tree,
@@ -75,12 +74,6 @@ FAULTS = [
         for name, act in WAITS.items()
     ),
 ]
-
-
-def node(system: ActorSystem, path: str) -> Node:
-    found = system.tree().find(path)
-    assert found is not None
-    return found
 
 
 @pytest.mark.parametrize("life", [1, 2])

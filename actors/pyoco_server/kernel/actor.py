@@ -37,8 +37,10 @@ class Actor(Generic[M]):
     async def handle(self, message: M) -> None:
         """Handle one message.
 
-        A `Refusal` raised here goes to the asker and the actor lives on; any other exception crashes
-        it, a group that holds a refusal (from a nursery of the handler) included. Cancelled here means that the tree stops: the message in hand is lost, so what must not be
+        A `Refusal` raised here goes to the asker and the actor lives on. Any other exception crashes it,
+        also a group that holds a refusal, as a nursery of the handler makes one.
+
+        Cancelled here means that the actor is ended: the message in hand is lost, so what must not be
         lost is confirmed to its source only after it was done.
         """
         raise NotImplementedError
