@@ -345,6 +345,22 @@ async def test_commands_in_a_queue_see_what_the_earlier_ones_did(autojump_clock:
     assert outcomes == ["/a has left the tree"] * 2
 
 
+@pytest.mark.parametrize("restart", Restart)
+async def test_an_end_that_is_seen_only_after_the_child_left_is_nothing_any_more(
+    autojump_clock: MockClock, restart: Restart
+) -> None:
+    slow = probe("slow", Journal(), Script({Step.ON_STOP: delay(4)}))
+    async with running(slow, intensity=Intensity(restarts=0)) as system:
+        await system.start_child("/", a := probe("a", Journal(), restart=restart))
+        async with trio.open_nursery() as nursery:
+            for path in ("/slow", "/a"):
+                nursery.start_soon(system.stop_child, path)
+                await wait_all_tasks_blocked()
+            await crash_now(a.ref)
+        await trio.sleep(10)
+        assert paths(system) == ["/"]
+
+
 async def test_an_actor_that_stops_itself_through_the_system_is_cancelled_in_time(
     autojump_clock: MockClock,
 ) -> None:

@@ -148,7 +148,9 @@ class Supervisor:
     async def _on_event(self, event: _Ended | _Due | _Command) -> None:
         match event:
             case _Ended(child, incarnation):
-                if incarnation == child.record.incarnation and not child.stopping:
+                # While the event waited, the child may have been started again, or left the tree.
+                current = child in self._children and incarnation == child.record.incarnation
+                if current and not child.stopping:
                     await self._on_end(child)
             case _Due(tickets):
                 await self._on_due([child for child, ticket in tickets if child.ticket == ticket])
