@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import socket
+import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import structlog
 import trio
 
@@ -16,13 +20,29 @@ from pyoco_server.process import OwnedProcess, spawn_owned
 
 log = structlog.get_logger(__name__)
 
-_START_SECONDS = 15.0
+# Reading a large store takes time; one that fails is noticed at once.
+_START_SECONDS = 60.0
+_ANSWER_SECONDS = 1.0
+_LOOK_SECONDS = 0.02
 _STOP_SECONDS = 5.0
 _LONGEST_DELAY_SECONDS = 5.0
 
 
 class NodeFailed(Exception):
     """The node cannot run: a port is busy, the server is not installed, or its store is unusable."""
+
+
+class PortBusy(NodeFailed):
+    """Another program listens where the node should."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(f"port {host}:{port} is already in use by another program")
+        self.host = host
+        self.port = port
+
+
+class _Info(msgspec.Struct):
+    server_name: str = ""
 
 
 class Node:
@@ -37,49 +57,100 @@ class Node:
     """
 
     def __init__(
-        self, host: str, port: int, monitor_port: int | None, store_dir: Path, config: Path
+        self,
+        host: str,
+        port: int,
+        monitor_port: int | None,
+        store_dir: Path,
+        log_file: Path | None,
+        pid_file: Path | None,
     ) -> None:
         self.host = host
         self.port = port
         self.monitor_port = monitor_port
-        self.store_dir = store_dir
+        self.store_dir = store_dir.absolute()
         self.restarts = 0
-        self._config = config
+        # Tells this server from another that took its port.
+        self._name = f"pyoco-{uuid.uuid4().hex}"
+        self._config = self.store_dir / "nats-server.conf"
+        self._log_file = log_file or self.store_dir / "nats-server.log"
+        self._pid_file = pid_file
         self._process: OwnedProcess | None = None
 
     @property
     def url(self) -> str:
         """For clients."""
-        return f"nats://{self.host}:{self.port}"
+        return f"nats://{_in_url(self.host)}:{self.port}"
 
     @property
     def monitor_url(self) -> str | None:
         """For monitoring, such as ``http://127.0.0.1:8222``; None when off."""
-        return None if self.monitor_port is None else f"http://{self.host}:{self.monitor_port}"
+        return (
+            None
+            if self.monitor_port is None
+            else f"http://{_in_url(self.host)}:{self.monitor_port}"
+        )
 
     @property
     def pid(self) -> int | None:
         """The server's process id, None between two lives."""
-        return None if self._process is None else self._process.pid
+        running = self._process is not None and self._process.returncode is None
+        return self._process.pid if self._process is not None and running else None
 
     def kill(self) -> None:
         """Kill the server, as a crash would; it is started again."""
         if self._process is not None:
             self._process.kill_group()
 
+    def _configure(self, *, sync_always: bool) -> None:
+        self.store_dir.mkdir(parents=True, exist_ok=True)
+        sync = ", sync_interval: always" if sync_always else ""
+        lines = [
+            f"server_name: {self._name}",
+            f"host: {_quoted(self.host)}",
+            f"port: {self.port}",
+            f"jetstream {{ store_dir: {_quoted(str(self.store_dir))}{sync} }}",
+        ]
+        if self.monitor_port is not None:
+            lines.append(f"http: {_quoted(f'{_in_url(self.host)}:{self.monitor_port}')}")
+        self._config.write_text("\n".join(lines) + "\n")
+
     async def _start(self) -> None:
-        log_path = self._config.with_suffix(".log")
-        with log_path.open("ab") as log_file:
+        with self._log_file.open("ab") as log_file:
             self._process = spawn_owned(
-                [_executable(), "-c", str(self._config)], stdout=log_file.fileno(), stderr=log_file.fileno()
+                [_executable(), "-c", str(self._config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log_file.fileno(),
+                stderr=log_file.fileno(),
             )
+        if self._pid_file is not None:
+            self._pid_file.write_text(f"{self._process.pid}\n")
         with trio.move_on_after(_START_SECONDS):
             while self._process.returncode is None:
-                if await _answers(self.host, self.port):
+                if await self._answers():
                     return
-                await trio.sleep(0.02)
+                await trio.sleep(_LOOK_SECONDS)
         await self._process.stop(0.0)
-        raise NodeFailed(f"nats-server did not start: {_last_line(log_path)}")
+        raise NodeFailed(
+            f"nats-server did not start: {_last_line(self._log_file)} (log: {self._log_file})"
+        )
+
+    async def _answers(self) -> bool:
+        """Whether our server greets there; it sends INFO first (docs.nats.io, client protocol)."""
+        try:
+            with trio.move_on_after(_ANSWER_SECONDS):
+                async with await trio.open_tcp_stream(self.host, self.port) as stream:
+                    greeting = b""
+                    while b"\n" not in greeting:
+                        piece = bytes(await stream.receive_some())
+                        if not piece:
+                            return False
+                        greeting += piece
+                info = msgspec.json.decode(greeting.partition(b" ")[2].strip(), type=_Info)
+                return info.server_name == self._name
+        except (OSError, trio.BrokenResourceError, msgspec.MsgspecError):
+            return False
+        return False
 
     async def _keep_alive(self) -> None:
         delay = 0.1
@@ -102,6 +173,8 @@ class Node:
     async def _stop(self) -> None:
         if self._process is not None:
             await self._process.stop(_STOP_SECONDS)
+        if self._pid_file is not None:
+            self._pid_file.unlink(missing_ok=True)
 
 
 @asynccontextmanager
@@ -112,52 +185,51 @@ async def open_node(
     port: int = 0,
     monitor_port: int | None = None,
     sync_always: bool = True,
+    log_file: Path | None = None,
+    pid_file: Path | None = None,
 ) -> AsyncIterator[Node]:
     """Run a node for the length of the block; it answers when the block is entered.
 
-    It is started again, with the same ports and store, when it dies. It never outlives this process.
+    It is started again, with the same ports and store, when it dies. It never outlives this process,
+    and leaving the block, also by cancellation, takes it down within a few seconds.
 
     Args:
-        store_dir: Where JetStream keeps its data; made when missing. The server's log is there too.
+        store_dir: Where JetStream keeps its data; made when missing.
         host: Where to listen.
         port: For clients; 0 takes a free one.
         monitor_port: For monitoring; 0 takes a free one, None turns it off.
         sync_always: Write to the disk before a message is acknowledged. Without it a power cut can take
             the last two minutes, although acknowledged (nats-server's default).
+        log_file: What the server says is appended here; ``nats-server.log`` in the store by default.
+        pid_file: Holds the server's process id while it runs.
 
     Raises:
+        PortBusy: Another program listens there.
         NodeFailed: It does not start; the text says why.
     """
-    store_dir = store_dir.absolute()
-    store_dir.mkdir(parents=True, exist_ok=True)
     node = Node(
         host,
         _claim_port(host, port),
         None if monitor_port is None else _claim_port(host, monitor_port),
         store_dir,
-        store_dir / "nats-server.conf",
+        log_file,
+        pid_file,
     )
-    node._config.write_text(_configuration(node, sync_always=sync_always))
+    node._configure(sync_always=sync_always)
+    failed: Exception | None = None
     try:
         await node._start()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(node._keep_alive)
-            yield node
+            try:
+                yield node
+            except Exception as error:  # noqa: BLE001 - raised again below, as it is: the nursery would wrap it
+                failed = error
             nursery.cancel_scope.cancel()
     finally:
         await node._stop()
-
-
-def _configuration(node: Node, *, sync_always: bool) -> str:
-    lines = [
-        f'host: "{node.host}"',
-        f"port: {node.port}",
-        f"jetstream {{ store_dir: {_quoted(node.store_dir)}"
-        + (", sync_interval: always }" if sync_always else " }"),
-    ]
-    if node.monitor_port is not None:
-        lines.append(f'http: "{node.host}:{node.monitor_port}"')
-    return "\n".join(lines) + "\n"
+    if failed is not None:
+        raise failed
 
 
 def _last_line(path: Path) -> str:
@@ -165,8 +237,12 @@ def _last_line(path: Path) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-def _quoted(path: Path) -> str:
-    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _executable() -> str:
@@ -182,24 +258,15 @@ def _claim_port(host: str, port: int) -> int:
     """The port, or a free one for 0.
 
     Raises:
-        NodeFailed: Another program listens there.
+        PortBusy: Another program listens there.
+        NodeFailed: The host is not this machine's, or the port is not ours to take.
     """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise NodeFailed(f"port {host}:{port} is already in use ({error.strerror})") from None
+            if error.errno == errno.EADDRINUSE:
+                raise PortBusy(host, port) from None
+            raise NodeFailed(f"nothing can listen on {host}:{port}: {error.strerror}") from None
         return int(probe.getsockname()[1])
-
-
-async def _answers(host: str, port: int) -> bool:
-    """Whether a NATS server greets there; it sends INFO first (docs.nats.io, client protocol)."""
-    try:
-        with trio.move_on_after(1.0):
-            stream = await trio.open_tcp_stream(host, port)
-            async with stream:
-                return bytes(await stream.receive_some(4)) == b"INFO"
-    except OSError:
-        return False
-    return False

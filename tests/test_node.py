@@ -1,0 +1,157 @@
+"""The embedded node: it answers, comes back, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+
+from nats_fixtures import connected, eventually, node_in
+from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.jetstream.resources import ensure_resources
+from pyoco_server.node import NodeFailed, PortBusy, open_node
+from pyoco_server.settings import Settings
+
+pytestmark = pytest.mark.nats
+
+
+def is_gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+def start(*argv: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+
+
+async def test_it_answers_and_leaves_no_process(tmp_path: Path) -> None:
+    pid_file = tmp_path / "nats.pid"
+    log_file = tmp_path / "said.log"
+    async with node_in(
+        tmp_path / "nats", monitor_port=0, log_file=log_file, pid_file=pid_file
+    ) as node:
+        pid = node.pid
+        assert pid is not None
+        assert pid_file.read_text() == f"{pid}\n"
+        assert f":{node.port}" in node.url
+        async with connected(node) as connection:
+            assert connection.status.server == node.url
+        async with httpx.AsyncClient(base_url=node.monitor_url or "") as monitor:
+            answer = await monitor.get("/healthz", timeout=20)
+            assert answer.json() == {"status": "ok"}
+    assert is_gone(pid)
+    assert node.pid is None
+    assert not pid_file.exists()
+    assert "Server is ready" in log_file.read_text()
+
+
+@pytest.mark.parametrize("which", ["port", "monitor_port"])
+async def test_a_busy_port_is_refused_by_name(tmp_path: Path, which: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortBusy, match=f"port 127.0.0.1:{port} is already in use") as caught:
+            async with open_node(store_dir=tmp_path, **{which: port}):
+                pytest.fail("it started")
+    assert caught.value.port == port
+
+
+async def test_a_host_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NodeFailed, match=r"nothing can listen on 192\.0\.2\.1:0"):
+        async with open_node(store_dir=tmp_path, host="192.0.2.1"):
+            pytest.fail("it started")
+
+
+async def test_another_server_on_the_port_is_not_taken_for_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node_in(tmp_path / "first") as first:
+        # As when the other one comes between the look at the port and the start.
+        monkeypatch.setattr("pyoco_server.node._claim_port", lambda host, port: port)
+        with trio.fail_after(30), pytest.raises(NodeFailed, match=r"did not start.*in use"):
+            async with node_in(tmp_path / "second", port=first.port):
+                pytest.fail("it took the other server for its own")
+
+
+async def test_a_store_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    (tmp_path / "jetstream").write_text("not a folder")
+    with trio.fail_after(30), pytest.raises(NodeFailed, match="did not start"):
+        async with open_node(store_dir=tmp_path):
+            pytest.fail("it started")
+
+
+async def test_what_the_block_raises_comes_out_as_it_is(tmp_path: Path) -> None:
+    pids: list[int] = []
+
+    async def block() -> None:
+        async with node_in(tmp_path) as node:
+            assert node.pid is not None
+            pids.append(node.pid)
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        await block()
+    assert is_gone(pids[0])
+
+
+async def test_it_is_started_again_with_the_same_port_and_store(tmp_path: Path) -> None:
+    settings = Settings()
+    async with node_in(tmp_path) as node, connected(node) as connection:
+        await ensure_resources(connection, settings)
+        stored = await publish_acked(connection, "pyoco.work.a", b"1")
+        pids = {node.pid}
+        for restarts in (1, 2):
+            node.kill()
+
+            async def back(expected: int = restarts) -> bool:
+                return node.restarts == expected and node.pid is not None
+
+            await eventually(back, within=30)
+            pids.add(node.pid)
+            with trio.fail_after(20):
+                while connection.epoch <= restarts or not connection.status.connected:
+                    await connection.changed()
+        again = await publish_acked(connection, "pyoco.work.a", b"2")
+    assert len(pids) == 3
+    assert again.seq == stored.seq + 1
+
+
+async def test_cancelling_takes_even_a_stopped_server_down(tmp_path: Path) -> None:
+    pids: list[int] = []
+    with trio.fail_after(30), trio.CancelScope() as scope:
+        async with node_in(tmp_path) as node:
+            assert node.pid is not None
+            pids.append(node.pid)
+            os.kill(node.pid, signal.SIGSTOP)
+            scope.cancel()
+            await trio.sleep_forever()
+    assert is_gone(pids[0])
+
+
+async def test_it_dies_with_its_owner(tmp_path: Path) -> None:
+    program = """
+import sys, trio
+from pathlib import Path
+from pyoco_server.node import open_node
+
+async def main():
+    async with open_node(store_dir=Path(sys.argv[1])) as node:
+        print(node.pid, flush=True)
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+    with start(sys.executable, "-c", program, str(tmp_path)) as owner:
+        assert owner.stdout is not None
+        pid = int(await trio.to_thread.run_sync(owner.stdout.readline))
+        owner.kill()
+
+        async def gone() -> bool:
+            return is_gone(pid)
+
+        await eventually(gone)
