@@ -50,15 +50,19 @@ def test_a_line_has_the_fields_of_the_contract(stream: io.StringIO) -> None:
     assert {"lineno", "process", "thread"} <= line.keys()
 
 
+def break_down() -> None:
+    raise ValueError("broken")
+
+
 def test_an_error_is_told_with_its_origin(stream: io.StringIO) -> None:
     configure_logging(service="s", settings=Settings(), stream=stream)
     try:
-        raise ValueError("broken")
+        break_down()
     except ValueError:
         structlog.get_logger("pyoco_server.x").exception("oops")
     (line,) = lines(stream)
     assert (line["exc_type"], line["exc_message"]) == ("ValueError", "broken")
-    assert line["exc_origin"]["func"] == "test_an_error_is_told_with_its_origin"
+    assert line["exc_origin"]["func"] == "break_down"
     assert "Traceback" in line["exc_traceback"]
 
 
@@ -66,7 +70,7 @@ def test_tracebacks_can_be_left_out(stream: io.StringIO) -> None:
     settings = replace(Settings(), log_include_traceback=False)
     configure_logging(service="s", settings=settings, stream=stream)
     try:
-        raise ValueError("broken")
+        break_down()
     except ValueError:
         structlog.get_logger("pyoco_server.x").exception("oops")
     assert "exc_traceback" not in lines(stream)[0]

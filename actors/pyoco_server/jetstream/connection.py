@@ -1,60 +1,31 @@
-"""The connection to NATS: comes back for ever, and carries requests pipelined through one pump.
-
-nats-py is used for its protocol only. Its own reconnecting is turned off: each connection is a client
-of its own (an *epoch*), so that nothing of a broken one (buffered publishes, futures that never end) is
-left to the next.
-"""
+"""The connection to NATS: comes back for ever, and carries requests pipelined through one pump."""
 
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import random
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-import nats.errors
 import structlog
 import trio
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 from trio_asyncio import TrioEventLoop
 from trio_asyncio import open_loop as open_asyncio_loop
 
-from pyoco_server.jetstream.errors import PayloadTooLarge, Unavailable
-from pyoco_server.jetstream.requests import Headers, Reply, Switchboard, single_reply
+from pyoco_server.jetstream.errors import PayloadTooLarge, Unanswered, Unavailable
+from pyoco_server.jetstream.outbox import Feed, Outbox, Outgoing
+from pyoco_server.jetstream.requests import Headers, Reply, Switchboard, new_inbox
+from pyoco_server.jetstream.session import ConnectionOptions, Session, text_of
+
+__all__ = ["Connection", "ConnectionOptions", "ConnectionStatus", "open_connection"]
 
 log = structlog.get_logger(__name__)
 
-_CONNECT_SECONDS = 5.0
-_PING_SECONDS = 5.0
-_LOOK_SECONDS = 0.25
-_CLOSE_SECONDS = 1.0
 _FIRST_DELAY_SECONDS = 0.05
 _LONGEST_DELAY_SECONDS = 2.0
-_OUTBOX_BYTES = 16 * 1024 * 1024
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConnectionOptions:
-    """How to reach NATS.
-
-    Attributes:
-        urls: One or more servers.
-        name: How this client calls itself; shown by the server's monitoring.
-        user: User name, unless a URL holds it.
-        password: Password, unless a URL holds it.
-        credentials: Path of a credentials file.
-    """
-
-    urls: Sequence[str]
-    name: str = "pyoco-server"
-    user: str | None = None
-    password: str | None = None
-    credentials: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,15 +34,17 @@ class ConnectionStatus:
 
     Attributes:
         connected: Whether requests can be sent.
+        since: When ``connected`` took this value, in unix seconds.
         epoch: Rises by one with each new connection; 0 before the first.
         reconnects: How often it came back.
         server: URL of the server, without user and password.
         server_version: What it runs.
-        max_payload: The largest message it takes, in bytes.
+        max_payload: The largest message it takes, in bytes, headers included.
         last_error: Why the last connection or attempt failed.
     """
 
     connected: bool = False
+    since: float = 0.0
     epoch: int = 0
     reconnects: int = 0
     server: str | None = None
@@ -80,47 +53,19 @@ class ConnectionStatus:
     last_error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Outgoing:
-    subject: str
-    payload: bytes
-    reply: str
-    headers: dict[str, str] | None
-
-
-@dataclass(frozen=True, eq=False)
-class Feed:
-    """A subscription that is made again with each connection.
-
-    Attributes:
-        subject: A subject, or a pattern.
-        deliver: Told each message; must not block.
-        lose: Told each time a connection ended.
-    """
-
-    subject: str
-    deliver: Callable[[Reply], None]
-    lose: Callable[[], None]
-
-
 class Connection:
     """Made by `open_connection`. Every method is for trio tasks and is cancelled at once."""
 
     def __init__(self, loop: TrioEventLoop, options: ConnectionOptions) -> None:
         self._loop = loop
         self._options = options
-        self._status = ConnectionStatus()
+        self._status = ConnectionStatus(since=time.time())
         self._changed = trio.Event()
-        self._switchboard = Switchboard(new_inbox())
-        self._outbox: deque[_Outgoing | Feed] = deque()
-        self._outbox_bytes = 0
-        self._outbox_shrunk = trio.Event()
-        self._wake_pump = asyncio.Event()
-        switchboard = self._switchboard
+        self._outbox = Outbox()
+        self._switchboard = switchboard = Switchboard(new_inbox())
         replies = Feed(f"{switchboard.inbox}.*", switchboard.deliver, switchboard.lose_all)
         self._feeds = {replies}
-        # The feeds of the present client and their subscriptions there.
-        self._subscribed: dict[Feed, Subscription] = {}
+        self._discovered: tuple[str, ...] = ()
 
     # Status --------------------------------------------------------------------------------------
 
@@ -148,12 +93,15 @@ class Connection:
             while not self._status.connected:
                 await self.changed()
             return
+        where = ", ".join(url.rpartition("@")[2] for url in self._options.urls)
         raise Unavailable(
-            f"NATS not connected within {within:g} s at {', '.join(self._options.urls)}: "
+            f"NATS not connected within {within:g} s at {where}: "
             f"{self._status.last_error or 'no answer'}"
         )
 
     def _set_status(self, **changes: Any) -> None:
+        if "connected" in changes:
+            changes["since"] = time.time()
         self._status = replace(self._status, **changes)
         changed, self._changed = self._changed, trio.Event()
         changed.set()
@@ -173,57 +121,99 @@ class Connection:
         Raises:
             Unavailable: NATS is not connected.
             PayloadTooLarge: The server does not take a message this large.
+            Malformed: The subject or a header is none.
         """
         await trio.lowlevel.checkpoint()
+        outgoing = Outgoing.checked(subject, payload, reply, headers)
         while True:
-            self._require_sendable(len(payload))
-            if self._outbox_bytes < _OUTBOX_BYTES:
+            self._require_sendable(outgoing)
+            if not self._outbox.full:
                 break
-            await self._outbox_shrunk.wait()
-        self._outbox.append(_Outgoing(subject, payload, reply, dict(headers) if headers else None))
-        self._outbox_bytes += len(payload)
-        self._wake_pump.set()
+            await self._outbox.room()
+        self._outbox.put(outgoing)
+
+    def publish_soon(self, subject: str, payload: bytes = b"") -> None:
+        """Send a message that is only a courtesy: without waiting, and not at all when not connected.
+
+        For cleaning up, where a cancelled task cannot wait.
+        """
+        if self._status.connected:
+            self._outbox.put(Outgoing.checked(subject, payload, "", None))
 
     async def request(
         self, subject: str, payload: bytes = b"", *, headers: Headers | None = None, within: float
     ) -> Reply:
-        """Send a request and wait for its reply for at most ``within`` seconds.
+        """Send a request and wait for its reply, in all for at most ``within`` seconds.
 
         Raises:
-            Unavailable: NATS is not connected, or nobody listens there.
+            Unavailable: NATS is not connected, or nobody listens there; nothing was done.
             Unanswered: No reply in time, or the connection broke meanwhile.
             PayloadTooLarge: The server does not take a message this large.
+            Malformed: The subject or a header is none.
+        """
+        replies = await self.request_many(
+            subject, payload, headers=headers, within=within, is_last=_is_any
+        )
+        return replies[0]
+
+    async def request_many(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        *,
+        headers: Headers | None = None,
+        within: float,
+        is_last: Callable[[Reply], bool],
+    ) -> list[Reply]:
+        """Send a request and wait for its replies up to the one that is the last.
+
+        Raises:
+            BridgeError: As `request`; the replies that came so far are thrown away.
         """
         inbox, waiter = self._switchboard.open()
+        replies: list[Reply] = []
+        sent = False
         try:
-            await self.publish(subject, payload, headers=headers, reply=inbox)
-            reply = await single_reply(waiter, within, f"request to {subject}")
+            with trio.move_on_after(within):
+                await self.publish(subject, payload, headers=headers, reply=inbox)
+                sent = True
+                while (reply := await waiter.next()) is not None:
+                    replies.append(reply)
+                    if reply.status == 503:
+                        raise Unavailable(f"nobody answers at {subject}")
+                    if is_last(reply):
+                        return replies
         finally:
             self._switchboard.close(inbox)
-        if reply.status == 503:
-            raise Unavailable(f"nobody answers at {subject}")
-        return reply
+        if not sent:
+            raise Unavailable(f"NATS takes no more: request to {subject} not sent in {within:g} s")
+        why = "the connection broke" if waiter.lost else f"no answer within {within:g} s"
+        raise Unanswered(f"request to {subject}: {why}")
 
     def open_feed(
         self, subject: str, deliver: Callable[[Reply], None], lose: Callable[[], None]
     ) -> Feed:
         """Subscribe, now and with each later connection, until `close_feed`.
 
-        What is published after this returned is behind the subscription.
+        What is published on this connection after this returned is behind the subscription.
+
+        Args:
+            subject: A subject, or a pattern.
+            deliver: Told each message; must not block.
+            lose: Told each time a connection ended.
+
+        Raises:
+            Malformed: The subject is none.
         """
         feed = Feed(subject, deliver, lose)
         self._feeds.add(feed)
-        if self._status.connected:
-            self._outbox.append(feed)
-            self._wake_pump.set()
+        self._outbox.put(feed)
         return feed
 
     def close_feed(self, feed: Feed) -> None:
-        """End a feed; nothing more is delivered to it."""
+        """End a feed. What is under way to it is still delivered, for a moment."""
         self._feeds.discard(feed)
-        if feed in self._subscribed:
-            self._outbox.append(feed)
-            self._wake_pump.set()
+        self._outbox.put(feed)
 
     @asynccontextmanager
     async def subscribe(
@@ -232,186 +222,116 @@ class Connection:
         """Receive plain messages as pairs of subject and payload, over reconnects.
 
         Lossy, as plain NATS is: what comes while NATS is away or the channel is full is dropped.
+
+        Raises:
+            Malformed: The subject is none.
         """
         send, receive = trio.open_memory_channel[tuple[str, bytes]](capacity)
 
         def deliver(message: Reply) -> None:
-            with suppress(trio.WouldBlock):
+            with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
                 send.send_nowait((message.subject, message.payload))
 
         feed = self.open_feed(subject, deliver, lambda: None)
         try:
-            yield receive
+            with send, receive:
+                yield receive
         finally:
             self.close_feed(feed)
 
-    def _require_sendable(self, size: int) -> None:
+    def _require_sendable(self, outgoing: Outgoing) -> None:
         status = self._status
         if not status.connected:
             raise Unavailable(f"NATS is not connected: {status.last_error or 'connecting'}")
-        if status.max_payload is not None and size > status.max_payload:
+        if status.max_payload is not None and outgoing.size > status.max_payload:
             raise PayloadTooLarge(
-                f"message of {size} bytes: the server takes at most {status.max_payload}"
+                f"message of {outgoing.size} bytes: the server takes at most {status.max_payload}"
             )
 
-    def give_back(self, reply: Reply) -> None:
-        """Have a delivered message delivered again: it came for a pull that was cancelled."""
-        if reply.reply.startswith("$JS.ACK.") and self._status.connected:
-            self._outbox.append(_Outgoing(reply.reply, b"-NAK", "", None))
-            self._wake_pump.set()
-
-    # The asyncio side ------------------------------------------------------------------------------
+    # Staying connected -----------------------------------------------------------------------------
 
     async def _stay_connected(self) -> None:
         delay = _FIRST_DELAY_SECONDS
         while True:
-            client = Client()
-            gone = trio.Event()
-            try:
-                await self._loop.run_aio_coroutine(self._connect(client, gone))
-            except (TimeoutError, OSError, nats.errors.Error, ValueError) as error:
-                self._set_status(last_error=_text(error))
-            else:
-                delay = _FIRST_DELAY_SECONDS
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._loop.run_aio_coroutine, self._pump(client))
-                    await self._until_gone(client, gone)
-                    nursery.cancel_scope.cancel()
-            finally:
-                self._disconnected()
-                await self._discard(client)
-            await trio.sleep(delay)
+            for url in self._urls():
+                began = trio.current_time()
+                if await self._run_session(url):
+                    # One that lived for a moment only is a failed attempt, else it would be tried
+                    # again and again without a pause.
+                    if trio.current_time() - began > _LONGEST_DELAY_SECONDS:
+                        delay = _FIRST_DELAY_SECONDS
+                    break
+            # Jitter only: which client comes back first is no secret.
+            await trio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
             delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
 
-    async def _connect(self, client: Client, gone: trio.Event) -> None:
-        async def on_error(error: Exception) -> None:
-            self._set_status(last_error=_text(error))
+    def _urls(self) -> list[str]:
+        """The configured servers in random order, then what they told of their cluster."""
+        given = list(self._options.urls)
+        # Whoever may log in to one server of a cluster may log in to the others.
+        first = given[0]
+        head, at, _ = first.rpartition("@")
+        scheme, slashes, _ = first.rpartition("://")
+        prefix = head + at or scheme + slashes
+        random.shuffle(given)
+        return given + [prefix + address for address in self._discovered]
 
-        async def on_gone() -> None:
-            gone.set()
+    async def _run_session(self, url: str) -> bool:
+        """Connect and stay connected for as long as it lasts; return whether it came to that."""
+        reason: str | None = None
 
-        options = self._options
-        await asyncio.wait_for(
-            client.connect(
-                servers=list(options.urls),
-                name=options.name,
-                user=options.user,
-                password=options.password,
-                user_credentials=options.credentials,
-                allow_reconnect=False,
-                connect_timeout=2,
-                ping_interval=_PING_SECONDS,  # type: ignore[arg-type] # passed to asyncio.sleep
-                max_outstanding_pings=2,
-                error_cb=on_error,
-                disconnected_cb=on_gone,
-                closed_cb=on_gone,
-            ),
-            _CONNECT_SECONDS,
-        )
+        def on_error(text: str) -> None:
+            nonlocal reason
+            reason = text
 
-        self._subscribed = {}
-        while missing := self._feeds - self._subscribed.keys():
-            for feed in missing:
-                await self._subscribe(client, feed)
-        url = client.connected_url
-        first = self._status.epoch == 0
+        session = Session(self._options, self._outbox, self._feeds, on_error)
+        try:
+            # What was opened meanwhile is among the feeds.
+            self._outbox.clear()
+            try:
+                await self._loop.run_aio_coroutine(session.connect(url))
+            # nats-py promises nothing narrower; whatever it is, the next attempt may do better.
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+                self._failed(reason or text_of(error))
+                return False
+            self._connected(session)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._loop.run_aio_coroutine, session.pump())
+                await session.ended()
+                session.stop()
+                nursery.cancel_scope.cancel()
+            log.warning("NATS connection lost", reason=reason, epoch=self.epoch)
+            self._discovered = session.discovered or self._discovered
+            return True
+        finally:
+            self._disconnected(reason)
+            with trio.CancelScope(shield=True):
+                await self._loop.run_aio_coroutine(session.close())
+
+    def _failed(self, reason: str) -> None:
+        if self._status.last_error != reason:
+            log.warning("NATS not reached, trying on", reason=reason)
+            self._set_status(last_error=reason)
+
+    def _connected(self, session: Session) -> None:
+        epoch = self._status.epoch + 1
         self._set_status(
             connected=True,
-            epoch=self._status.epoch + 1,
-            reconnects=self._status.reconnects + (0 if first else 1),
-            server=None if url is None else f"{url.scheme}://{url.hostname}:{url.port}",
-            server_version=str(client.connected_server_version),
-            max_payload=client.max_payload,
+            epoch=epoch,
+            reconnects=epoch - 1,
+            server=session.server,
+            server_version=session.server_version,
+            max_payload=session.max_payload,
         )
-        log.info("connected to NATS", server=self._status.server, epoch=self._status.epoch)
+        self._discovered = session.discovered or self._discovered
+        log.info("connected to NATS", server=self._status.server, epoch=epoch)
 
-    async def _subscribe(self, client: Client, feed: Feed) -> None:
-        async def on_message(message: Msg) -> None:
-            if feed in self._feeds:
-                feed.deliver(_reply(message))
-
-        # Feeds ask for what they get, or drop it themselves: a limit here could only lose what was
-        # asked for.
-        self._subscribed[feed] = await client.subscribe(
-            feed.subject, cb=on_message, pending_msgs_limit=1_000_000, pending_bytes_limit=0
-        )
-
-    async def _send(self, client: Client, out: _Outgoing | Feed) -> None:
-        if isinstance(out, _Outgoing):
-            self._outbox_bytes -= len(out.payload)
-            await client.publish(out.subject, out.payload, out.reply, headers=out.headers)
-        elif out in self._feeds:
-            if out not in self._subscribed:
-                await self._subscribe(client, out)
-        elif out in self._subscribed:
-            await self._subscribed.pop(out).unsubscribe()
-
-    async def _pump(self, client: Client) -> None:
-        while True:
-            while self._outbox:
-                try:
-                    await self._send(client, self._outbox.popleft())
-                except (OSError, nats.errors.Error) as error:
-                    log.debug("sending on a broken connection", reason=_text(error))
-                    return
-            shrunk, self._outbox_shrunk = self._outbox_shrunk, trio.Event()
-            shrunk.set()
-            await self._wake_pump.wait()
-            self._wake_pump.clear()
-
-    async def _until_gone(self, client: Client, gone: trio.Event) -> None:
-        """Wait for the end of the client; looks for itself too, since one that hangs tells nobody.
-
-        A read loop that died on a protocol surprise leaves nats-py "connected" (its client.py logs
-        and breaks), and closing a stalled connection waits for a drain that may never come.
-        """
-        while client.is_connected and not client._reading_task.done():  # type: ignore[union-attr]
-            with trio.move_on_after(_LOOK_SECONDS):
-                await gone.wait()
-                return
-
-    def _disconnected(self) -> None:
-        self._subscribed = {}
-        self._outbox.clear()
-        self._outbox_bytes = 0
+    def _disconnected(self, reason: str | None) -> None:
         if self._status.connected:
-            error = self._status.last_error or "the connection was lost"
-            self._set_status(connected=False, last_error=error)
-            log.warning("NATS connection lost", reason=error)
-        self._outbox_shrunk.set()
+            self._set_status(connected=False, last_error=reason or "the connection was lost")
+        self._outbox.clear()
         for feed in tuple(self._feeds):
             feed.lose()
-
-    async def _discard(self, client: Client) -> None:
-        """Close a client within bounds, whatever state its socket is in."""
-        with trio.CancelScope(shield=True):
-            await self._loop.run_aio_coroutine(_close(client))
-
-
-async def _close(client: Client) -> None:
-    # nats-py's close waits for the socket to drain; aborting the transport first makes it give up on a
-    # peer that does not read. Nothing of value is buffered: every request is answered or has failed.
-    transport = getattr(client, "_transport", None)
-    writer = getattr(transport, "_io_writer", None)
-    if writer is not None:
-        writer.transport.abort()
-    with suppress(OSError, nats.errors.Error, asyncio.TimeoutError):
-        await asyncio.wait_for(client.close(), _CLOSE_SECONDS)
-
-
-def _reply(message: Msg) -> Reply:
-    # nats-py names some headers by members of an enum.
-    headers: Mapping[str, str] = {str(k): v for k, v in (message.headers or {}).items()}
-    return Reply(message.subject, message.data, headers, message.reply)
-
-
-def new_inbox() -> str:
-    """A subject for replies that nobody else uses."""
-    return f"_INBOX.{uuid.uuid4().hex}"
-
-
-def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 @asynccontextmanager
@@ -419,19 +339,29 @@ async def open_connection(options: ConnectionOptions) -> AsyncIterator[Connectio
     """Keep a connection to NATS for the length of the block.
 
     The block is entered at once, whether NATS is there or not. Leaving it, also by cancellation, takes
-    at most a second or two.
+    at most a second or two. What the block raises comes out as it is.
 
     Args:
         options: Where NATS is.
     """
+    failed: Exception | None = None
     async with open_asyncio_loop() as loop:
         # The default handler ends the whole loop for one future nobody looked at.
         loop.set_exception_handler(_log_asyncio_error)
         connection = Connection(loop, options)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connection._stay_connected, name="NATS connection")
-            yield connection
+            try:
+                yield connection
+            except Exception as error:  # noqa: BLE001 - raised again below: nurseries would wrap it
+                failed = error
             nursery.cancel_scope.cancel()
+    if failed is not None:
+        raise failed
+
+
+def _is_any(_: Reply) -> bool:
+    return True
 
 
 def _log_asyncio_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import msgspec
 import trio
 
-from pyoco_server.jetstream.connection import Connection, Feed, new_inbox
+from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import NotFound
-from pyoco_server.jetstream.requests import Headers, Reply, Waiter
+from pyoco_server.jetstream.outbox import Feed
+from pyoco_server.jetstream.requests import Headers, Reply, Waiter, new_inbox
 
 # Beyond the server's own limit for a pull, for its last word to arrive.
 _LATE_SECONDS = 1.0
@@ -96,7 +97,7 @@ class Message:
 
     def give_back(self) -> None:
         """Have it delivered again at once, without waiting for anything; for a cancelled caller."""
-        self._connection.give_back(self._reply)
+        _give_back(self._connection, self._reply)
 
     async def in_progress(self) -> None:
         """Start its ack wait anew.
@@ -141,7 +142,7 @@ class PullConsumer:
 
     def _deliver(self, reply: Reply) -> None:
         if reply.status is None and self._waiter is None:
-            self._connection.give_back(reply)
+            _give_back(self._connection, reply)
         elif self._waiter is not None and (reply.status is None or reply.subject == self._pull):
             self._waiter.tell(reply)
 
@@ -180,10 +181,8 @@ class PullConsumer:
                 self._subject, msgspec.json.encode(body), reply=self._pull
             )
             with trio.move_on_after(limit):
-                while len(messages) < batch and not waiter.lost:
-                    if not waiter.replies:
-                        await waiter.news()
-                    elif not self._take(waiter.replies.popleft(), messages):
+                while len(messages) < batch and (reply := await waiter.next()) is not None:
+                    if not self._take(reply, messages):
                         break
         except BaseException:  # cancelled, as a rule: the caller never sees what came
             for message in messages:
@@ -193,7 +192,7 @@ class PullConsumer:
             self._waiter = None
             for reply in waiter.replies:  # more than was asked for: late for an earlier fetch
                 if reply.status is None:
-                    self._connection.give_back(reply)
+                    _give_back(self._connection, reply)
         return messages
 
     def _take(self, reply: Reply, messages: list[Message]) -> bool:
@@ -210,3 +209,9 @@ class PullConsumer:
                 raise NotFound(404, 0, f"consumer {self.name} of {self.stream} was deleted")
             case _:
                 return False
+
+
+def _give_back(connection: Connection, reply: Reply) -> None:
+    """Have a delivered message delivered again; a watch's, which nobody acknowledges, is let go."""
+    if reply.reply.startswith("$JS.ACK."):
+        connection.publish_soon(reply.reply, b"-NAK")

@@ -19,6 +19,10 @@ class PayloadTooLarge(BridgeError):
     """The message is larger than the server takes (its ``max_payload``); it was not sent."""
 
 
+class Malformed(BridgeError):
+    """The subject or a header holds what NATS does not take there; nothing was sent."""
+
+
 class WrongRevision(BridgeError):
     """A compare-and-set was refused: the key has another revision than the writer believed.
 
@@ -35,6 +39,10 @@ class WrongRevision(BridgeError):
 
 class KeyNotFound(BridgeError):
     """The bucket has no value under the key."""
+
+
+class InvalidKey(KeyNotFound):
+    """The text cannot be a key, so that nothing can be stored under it."""
 
 
 class ApiError(BridgeError):

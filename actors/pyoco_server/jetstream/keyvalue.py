@@ -16,7 +16,7 @@ import msgspec
 
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import KeyNotFound, NotFound, WrongRevision
+from pyoco_server.jetstream.errors import InvalidKey, KeyNotFound, NotFound, WrongRevision
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.watch import CaughtUp, Deleted, Entry, Watcher, WatchEvent
 
@@ -201,7 +201,7 @@ class KeyValue:
 
     def _subject(self, key: str) -> str:
         if not _KEY.fullmatch(key):
-            raise KeyNotFound(
+            raise InvalidKey(
                 f"{key[:80]!r} cannot be a key: it takes A-Z a-z 0-9 - / _ = and single dots between"
             )
         return f"$KV.{self.bucket}.{key}"

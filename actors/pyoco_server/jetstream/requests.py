@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import uuid
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import trio
-
-from pyoco_server.jetstream.errors import Unanswered
 
 Headers = Mapping[str, str]
 
@@ -32,9 +31,10 @@ class Reply:
 
     @property
     def status(self) -> int | None:
-        """The status of a status message (404, 408, 409, 503), None for an ordinary one."""
-        text = self.headers.get("Status")
-        return int(text) if text is not None and text.isdigit() else None
+        """The status of a status message (204, 404, 408, 409, 503), None for an ordinary one."""
+        # A stored message may have a header of this name as well; but that one wants to be acknowledged.
+        text = "" if self.reply or self.payload else self.headers.get("Status", "")
+        return int(text) if text.isdigit() else None
 
     @property
     def description(self) -> str:
@@ -62,10 +62,14 @@ class Waiter:
         self.lost = True
         self._event.set()
 
-    async def news(self) -> None:
-        """Wait until something was told since the last look."""
-        await self._event.wait()
-        self._event = trio.Event()
+    async def next(self) -> Reply | None:
+        """Wait for the next reply; None when none will come. Cancelling it loses nothing."""
+        while not self.replies:
+            if self.lost:
+                return None
+            await self._event.wait()
+            self._event = trio.Event()
+        return self.replies.popleft()
 
 
 class Switchboard:
@@ -102,16 +106,6 @@ class Switchboard:
             waiter.lose()
 
 
-async def single_reply(waiter: Waiter, within: float, what: str) -> Reply:
-    """Wait for the one reply of a request.
-
-    Raises:
-        Unanswered: It did not come within so many seconds, or the connection broke.
-    """
-    with trio.move_on_after(within):
-        while not waiter.replies and not waiter.lost:
-            await waiter.news()
-    if waiter.replies:
-        return waiter.replies[0]
-    why = "the connection broke" if waiter.lost else f"no answer within {within:g} s"
-    raise Unanswered(f"{what}: {why}")
+def new_inbox() -> str:
+    """A subject for replies that nobody else uses."""
+    return f"_INBOX.{uuid.uuid4().hex}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -119,9 +118,9 @@ class Watcher:
                     if message.delivery.pending == 0 and not self._caught_up:
                         self._caught_up = True
                         yield CaughtUp(self._last)
-                await self._forget()
+                self._forget()
         finally:
-            await self._forget()
+            self._forget()
 
     async def _begin(self) -> int:
         """Make the consumer; return how many messages wait for it."""
@@ -196,12 +195,9 @@ class Watcher:
         delivery = message.delivery
         return Entry(key, message.data, delivery.stream_sequence, delivery.timestamp)
 
-    async def _forget(self) -> None:
+    def _forget(self) -> None:
         """Let the server drop the consumer now rather than after half a minute."""
-        if self._consumer is None:
-            return
-        self._consumer.close()
-        with suppress(BridgeError):
-            await self._connection.publish(
-                f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer.name}"
-            )
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.close()
+            self._connection.publish_soon(f"$JS.API.CONSUMER.DELETE.{self._stream}.{consumer.name}")

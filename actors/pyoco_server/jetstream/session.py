@@ -1,0 +1,242 @@
+"""One connection from its beginning to its end: the asyncio side of the bridge.
+
+nats-py is used for its protocol only. Its own reconnecting is turned off: each connection is a client
+of its own, so that nothing of a broken one (buffered publishes, futures that never end, a read loop that
+died without telling) is left to the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import nats.errors
+import structlog
+import trio
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from pyoco_server.jetstream.outbox import Feed, Outbox, Outgoing
+from pyoco_server.jetstream.requests import Reply
+
+log = structlog.get_logger(__name__)
+
+_CONNECT_SECONDS = 3.0
+_ANSWER_SECONDS = 2
+_PING_SECONDS = 5
+_LOOK_SECONDS = 0.25
+_CLOSE_SECONDS = 1.0
+# How long what is under way to a closed feed is still heard.
+_LATE_SECONDS = 2.0
+# More than this much unwritten in nats-py, and the rest waits in the outbox.
+_UNWRITTEN_BYTES = 1024 * 1024
+_UNWRITTEN_LOOK_SECONDS = 0.005
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionOptions:
+    """How to reach NATS.
+
+    Attributes:
+        urls: One or more servers; further ones of a cluster are learned from these.
+        name: How this client calls itself; shown by the server's monitoring.
+        user: User name, unless a URL holds it.
+        password: Password, unless a URL holds it.
+        credentials: Path of a credentials file.
+        tls_ca: Path of the certificates to trust, for servers that want TLS; the system's when None.
+    """
+
+    urls: Sequence[str]
+    name: str = "pyoco-server"
+    user: str | None = None
+    password: str | None = None
+    credentials: str | None = None
+    tls_ca: str | None = None
+
+
+class Session:
+    """A client of nats-py and what it takes to use it safely.
+
+    Args:
+        options: How to reach NATS.
+        outbox: What to write.
+        feeds: What to subscribe to, always as it is now.
+        on_error: Told what went wrong, as text.
+    """
+
+    def __init__(
+        self,
+        options: ConnectionOptions,
+        outbox: Outbox,
+        feeds: set[Feed],
+        on_error: Callable[[str], None],
+    ) -> None:
+        self._options = options
+        self._outbox = outbox
+        self._feeds = feeds
+        self._on_error = on_error
+        self._client = Client()
+        self._ended = trio.Event()
+        self._subscriptions: dict[Feed, Subscription] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    # For trio ------------------------------------------------------------------------------------
+
+    @property
+    def server(self) -> str | None:
+        """URL of the server, without user and password."""
+        url = self._client.connected_url
+        return None if url is None else f"{url.scheme}://{url.hostname}:{url.port}"
+
+    @property
+    def server_version(self) -> str:
+        """What the server runs."""
+        return str(self._client.connected_server_version)
+
+    @property
+    def max_payload(self) -> int:
+        """The largest message that the server takes, in bytes."""
+        return self._client.max_payload
+
+    @property
+    def discovered(self) -> tuple[str, ...]:
+        """The other servers of the cluster, as ``host:port``."""
+        return tuple(f"{url.hostname}:{url.port}" for url in self._client.discovered_servers)
+
+    async def ended(self) -> None:
+        """Wait for the end of the session; looks for itself too, since a client that hangs tells nobody.
+
+        A read loop that died of a protocol surprise leaves nats-py "connected" (its client.py logs and
+        breaks), and closing a stalled connection waits for a drain that may never come.
+        """
+        reading = self._client._reading_task
+        while self._client.is_connected and reading is not None and not reading.done():
+            with trio.move_on_after(_LOOK_SECONDS):
+                await self._ended.wait()
+                return
+
+    def stop(self) -> None:
+        """Have `pump` end at its next step, should it not take its cancellation."""
+        self._ended.set()
+
+    # For asyncio ---------------------------------------------------------------------------------
+
+    async def connect(self, url: str) -> None:
+        """Connect, and subscribe to all feeds.
+
+        Raises:
+            Exception: It could not be done; nats-py has no narrower promise.
+        """
+        options = self._options
+        tls = None
+        if options.tls_ca is not None:
+            tls = ssl.create_default_context(cafile=options.tls_ca)
+
+        async def on_error(error: Exception) -> None:
+            self._on_error(text_of(error))
+
+        async def on_end() -> None:
+            self._ended.set()
+
+        connecting = self._client.connect(
+            servers=[url],
+            name=options.name,
+            user=options.user,
+            password=options.password,
+            user_credentials=options.credentials,
+            tls=tls,
+            allow_reconnect=False,
+            # Of the attempts, not of a connection: without these it tries for minutes by itself.
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            connect_timeout=_ANSWER_SECONDS,
+            ping_interval=_PING_SECONDS,
+            max_outstanding_pings=2,
+            # Unlimited, since `pump` limits it: at its limit nats-py waits for the writer and swallows
+            # a cancellation meanwhile.
+            pending_size=0,
+            error_cb=on_error,
+            disconnected_cb=on_end,
+            closed_cb=on_end,
+        )
+        await asyncio.wait_for(connecting, _CONNECT_SECONDS)
+        while missing := self._feeds - self._subscriptions.keys():
+            for feed in missing:
+                await self._subscribe(feed)
+
+    async def pump(self) -> None:
+        """Write what comes into the outbox until the session ends."""
+        try:
+            while not self._ended.is_set():
+                await self._outbox.more()
+                while not self._ended.is_set() and (item := self._outbox.take()) is not None:
+                    # nats-py does not tell when it has written.
+                    while self._client.pending_data_size > _UNWRITTEN_BYTES:  # noqa: ASYNC110
+                        await asyncio.sleep(_UNWRITTEN_LOOK_SECONDS)
+                    await self._send(item)
+        except (OSError, nats.errors.Error) as error:
+            log.debug("sending on a broken connection", reason=text_of(error))
+        except Exception:  # whatever nats-py came upon: the next session starts afresh
+            log.exception("sending failed, connecting anew")
+        finally:
+            # However it ended: a session that cannot send is none.
+            self._ended.set()
+
+    async def close(self) -> None:
+        """Close the client within bounds, whatever state its socket is in."""
+        self._ended.set()
+        for task in self._retiring:
+            task.cancel()
+        # nats-py's close waits for the socket to drain; aborting it first makes it give up on a peer that
+        # does not read. Nothing of value is buffered: every request is answered or has failed.
+        transport = getattr(self._client, "_transport", None)
+        writer = getattr(transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+        with suppress(OSError, nats.errors.Error, asyncio.TimeoutError):
+            await asyncio.wait_for(self._client.close(), _CLOSE_SECONDS)
+
+    async def _send(self, item: Outgoing | Feed) -> None:
+        if isinstance(item, Outgoing):
+            await self._client.publish(item.subject, item.payload, item.reply, item.headers)
+        elif item in self._feeds:
+            if item not in self._subscriptions:
+                await self._subscribe(item)
+        elif item in self._subscriptions:
+            retiring = asyncio.create_task(self._retire(self._subscriptions.pop(item)))
+            self._retiring.add(retiring)
+            retiring.add_done_callback(self._retiring.discard)
+
+    async def _subscribe(self, feed: Feed) -> None:
+        async def on_message(message: Msg) -> None:
+            feed.deliver(_reply(message))
+
+        # Feeds ask for what they get, or drop it themselves: a limit here could only lose what was
+        # asked for.
+        self._subscriptions[feed] = await self._client.subscribe(
+            feed.subject, cb=on_message, pending_msgs_limit=1_000_000, pending_bytes_limit=0
+        )
+
+    async def _retire(self, subscription: Subscription) -> None:
+        """Tell the server that nobody listens any more, and hear what is under way for a moment.
+
+        nats-py's own ``unsubscribe`` drops what is under way, and its ``drain`` asks for the server's
+        last word before it has said that it leaves.
+        """
+        with suppress(OSError, nats.errors.Error):
+            await self._client._send_unsubscribe(subscription._id)
+            await asyncio.sleep(_LATE_SECONDS)
+            await subscription.unsubscribe()
+
+
+def _reply(message: Msg) -> Reply:
+    return Reply(message.subject, message.data, message.headers or {}, message.reply)
+
+
+def text_of(error: BaseException) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
