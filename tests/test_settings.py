@@ -38,7 +38,7 @@ def read(tmp_path: Path, **environ: str) -> Settings:
 def test_every_variable_is_described_with_the_default_of_the_contract(tmp_path: Path) -> None:
     words = DEFAULTS.replace("|", " ").split()
     expected = dict(zip(words[::2], words[1::2], strict=True))
-    rows = {row.env: row for row in describe()}
+    rows = {row.env: row for row in describe(Settings)}
     assert {name: row.default for name, row in rows.items()} == (
         expected | {"PYOCO_WORKER_SLOTS": "number of cores"}
     )
@@ -49,7 +49,7 @@ def test_every_variable_is_described_with_the_default_of_the_contract(tmp_path: 
 def test_a_described_default_reads_back_as_the_default(tmp_path: Path) -> None:
     defaults = {
         row.env: row.default
-        for row in describe()
+        for row in describe(Settings)
         if row.default not in {"unset", "number of cores"}
     }
     assert read(tmp_path, **defaults) == Settings()

@@ -1,0 +1,294 @@
+"""The settings, each declared once: its name, what it takes, what it means and its default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from pyoco_server.model.job import TAG
+from pyoco_server.settings.environment import Env, read_variables, without_user
+from pyoco_server.settings.readers import (
+    BUCKET,
+    FLAG,
+    LEVELS,
+    POSITIVE,
+    SECRET,
+    STREAM,
+    SUBJECT,
+    TEXT,
+    URL,
+    Reader,
+    choice,
+    cores,
+    count,
+    language,
+    pattern,
+    seconds,
+)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be set. Durations are seconds, sizes are bytes."""
+
+    nats_url: Annotated[str, Env("PYOCO_NATS_URL", URL, "Where NATS is.")] = "nats://127.0.0.1:4222"
+    jetstream_replicas: Annotated[
+        int,
+        Env("PYOCO_JETSTREAM_REPLICAS", count(1), "Copies of each stream and bucket we create."),
+    ] = 1
+    work_stream: str = "PYOCO_WORK"
+    work_subject_prefix: Annotated[
+        str,
+        Env("PYOCO_WORK_SUBJECT_PREFIX", SUBJECT, "Subject of the jobs; the tag comes after it."),
+    ] = "pyoco.work"
+    consumer_prefix: str = "pyoco_workers"
+    default_tag: Annotated[
+        str,
+        Env("PYOCO_DEFAULT_TAG", pattern(TAG.pattern, "a tag"), "Tag of a run that names none."),
+    ] = "default"
+    consumer_ack_wait_sec: Annotated[
+        float,
+        Env(
+            "PYOCO_CONSUMER_ACK_WAIT_SEC",
+            POSITIVE,
+            "How long a job may be without a sign of life before it is delivered again.",
+        ),
+    ] = 30.0
+    consumer_max_deliver: Annotated[
+        int,
+        Env("PYOCO_CONSUMER_MAX_DELIVER", count(1, unlimited=-1), "Deliveries of a job at most."),
+    ] = 20
+    consumer_max_ack_pending: Annotated[
+        int,
+        Env(
+            "PYOCO_CONSUMER_MAX_ACK_PENDING",
+            count(1, unlimited=-1),
+            "Jobs of one tag that are executed at the same time at most.",
+        ),
+    ] = 200
+    ack_progress_interval_sec: Annotated[
+        float,
+        Env(
+            "PYOCO_ACK_PROGRESS_INTERVAL_SEC",
+            seconds(zero="half the ack wait"),
+            "How often a job's sign of life is sent; at most half the ack wait is used.",
+        ),
+    ] = 10.0
+
+    runs_kv_bucket: Annotated[
+        str, Env("PYOCO_RUNS_KV_BUCKET", BUCKET, "Bucket of the run snapshots.")
+    ] = "pyoco_runs"
+    max_run_snapshot_bytes: Annotated[
+        int,
+        Env(
+            "PYOCO_MAX_RUN_SNAPSHOT_BYTES",
+            count(1024, unlimited=0),
+            "Size of a snapshot above which it loses its task records.",
+        ),
+    ] = 256 * 1024
+    run_heartbeat_interval_sec: Annotated[
+        float,
+        Env("PYOCO_RUN_HEARTBEAT_INTERVAL_SEC", POSITIVE, "How often a run's heartbeat is kept."),
+    ] = 1.0
+    cancel_grace_period_sec: Annotated[
+        float,
+        Env(
+            "PYOCO_CANCEL_GRACE_PERIOD_SEC",
+            seconds(zero="none"),
+            "How long a cancelled run may take to end by itself before it is killed.",
+        ),
+    ] = 30.0
+    workflow_yaml_max_bytes: Annotated[
+        int,
+        Env("PYOCO_WORKFLOW_YAML_MAX_BYTES", count(1), "Size of a flow.yaml at most."),
+    ] = 256 * 1024
+
+    workers_kv_bucket: Annotated[
+        str, Env("PYOCO_WORKERS_KV_BUCKET", BUCKET, "Bucket of the worker records.")
+    ] = "pyoco_workers"
+    workers_kv_ttl_sec: Annotated[
+        float,
+        Env(
+            "PYOCO_WORKERS_KV_TTL_SEC",
+            seconds(zero="none"),
+            "Read for 0.5.1's sake and not used: a bucket that we create forgets no worker.",
+        ),
+    ] = 15.0
+    worker_heartbeat_interval_sec: Annotated[
+        float,
+        Env("PYOCO_WORKER_HEARTBEAT_INTERVAL_SEC", POSITIVE, "How often a worker says it lives."),
+    ] = 5.0
+    worker_disconnect_timeout_sec: Annotated[
+        float,
+        Env(
+            "PYOCO_WORKER_DISCONNECT_TIMEOUT_SEC",
+            seconds(zero="never"),
+            "How long a worker may be silent before it counts as disconnected.",
+        ),
+    ] = 20.0
+    worker_slots: Annotated[
+        int,
+        Env("PYOCO_WORKER_SLOTS", count(1), "Runs that a worker executes at the same time."),
+    ] = msgspec.field(default_factory=cores)
+    worker_drain_timeout_sec: Annotated[
+        float,
+        Env(
+            "PYOCO_WORKER_DRAIN_TIMEOUT_SEC",
+            seconds(zero="none"),
+            "How long a worker that was told to stop lets its runs go on.",
+        ),
+    ] = 30.0
+    state_dir: Annotated[
+        str, Env("PYOCO_STATE_DIR", TEXT, "Folder of what outlives a process on this machine.")
+    ] = ".pyoco"
+
+    http_auth_mode: Annotated[
+        str,
+        Env(
+            "PYOCO_HTTP_AUTH_MODE",
+            choice({"none": "none", "api_key": "api_key"}, "none or api_key"),
+            "Whether calls need an API key.",
+        ),
+    ] = "none"
+    http_api_key_header: Annotated[
+        str,
+        Env(
+            "PYOCO_HTTP_API_KEY_HEADER",
+            pattern(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", "the name of an HTTP header"),
+            "Header that carries the API key.",
+        ),
+    ] = "X-API-Key"
+    auth_kv_bucket: Annotated[
+        str, Env("PYOCO_AUTH_KV_BUCKET", BUCKET, "Bucket of the API keys.")
+    ] = "pyoco_auth"
+    auth_pepper: Annotated[
+        str | None,
+        Env("PYOCO_AUTH_PEPPER", SECRET, "Secret that is hashed along with every API key."),
+    ] = None
+
+    dlq_stream: Annotated[str, Env("PYOCO_DLQ_STREAM", STREAM, "Stream of the dead letters.")] = (
+        "PYOCO_DLQ"
+    )
+    dlq_subject_prefix: Annotated[
+        str,
+        Env("PYOCO_DLQ_SUBJECT_PREFIX", SUBJECT, "Subject of the dead letters, before the tag."),
+    ] = "pyoco.dlq"
+    dlq_publish_execution_error: Annotated[
+        bool,
+        Env("PYOCO_DLQ_PUBLISH_EXECUTION_ERROR", FLAG, "Whether a failed flow is a dead letter."),
+    ] = True
+    dlq_max_age_sec: Annotated[
+        float,
+        Env("PYOCO_DLQ_MAX_AGE_SEC", seconds(zero="no limit"), "How long one is kept."),
+    ] = 604_800.0
+    dlq_max_msgs: Annotated[
+        int, Env("PYOCO_DLQ_MAX_MSGS", count(1, unlimited=-1), "How many are kept.")
+    ] = 100_000
+    dlq_max_bytes: Annotated[
+        int, Env("PYOCO_DLQ_MAX_BYTES", count(1, unlimited=-1), "How many bytes of them are kept.")
+    ] = 536_870_912
+
+    wheel_object_store_bucket: Annotated[
+        str, Env("PYOCO_WHEEL_OBJECT_STORE_BUCKET", BUCKET, "Object store of the wheels.")
+    ] = "pyoco_wheels"
+    wheel_max_bytes: Annotated[
+        int, Env("PYOCO_WHEEL_MAX_BYTES", count(1), "Size of a wheel at most.")
+    ] = 536_870_912
+    wheel_check: Annotated[
+        str,
+        Env(
+            "PYOCO_WHEEL_CHECK",
+            choice({"strict": "strict", "off": "off"}, "strict or off"),
+            "Whether an uploaded wheel is checked; off takes any bytes, as 0.5.1 does.",
+        ),
+    ] = "strict"
+    wheel_sync_enabled: Annotated[
+        bool, Env("PYOCO_WHEEL_SYNC_ENABLED", FLAG, "Whether a worker installs the wheels.")
+    ] = False
+    wheel_sync_dir: Annotated[
+        str, Env("PYOCO_WHEEL_SYNC_DIR", TEXT, "Folder where a worker keeps them.")
+    ] = ".pyoco/wheels"
+    wheel_sync_interval_sec: Annotated[
+        float,
+        Env("PYOCO_WHEEL_SYNC_INTERVAL_SEC", POSITIVE, "How often a worker looks for new ones."),
+    ] = 10.0
+    wheel_install_timeout_sec: Annotated[
+        float,
+        Env("PYOCO_WHEEL_INSTALL_TIMEOUT_SEC", POSITIVE, "How long installing one may take."),
+    ] = 180.0
+    wheel_history_kv_bucket: Annotated[
+        str,
+        Env("PYOCO_WHEEL_HISTORY_KV_BUCKET", BUCKET, "Bucket of what was done to wheels."),
+    ] = "pyoco_wheel_history"
+    wheel_history_ttl_sec: Annotated[
+        float,
+        Env("PYOCO_WHEEL_HISTORY_TTL_SEC", seconds(zero="no limit"), "How long that is kept."),
+    ] = 7_776_000.0
+
+    dashboard_lang: Annotated[
+        str,
+        Env(
+            "PYOCO_DASHBOARD_LANG",
+            Reader("auto, ja or en", language),
+            "Language of the dashboard; auto is the machine's.",
+        ),
+    ] = "auto"
+    log_level: Annotated[
+        str,
+        Env(
+            "PYOCO_LOG_LEVEL",
+            choice(LEVELS, "DEBUG, INFO, WARNING, ERROR or CRITICAL", upper=True),
+            "Least level that is logged.",
+        ),
+    ] = "INFO"
+    log_format: Annotated[
+        str,
+        Env(
+            "PYOCO_LOG_FORMAT",
+            choice({"json": "json", "text": "text"}, "json or text"),
+            "Form of the log lines.",
+        ),
+    ] = "json"
+    log_utc: Annotated[
+        bool, Env("PYOCO_LOG_UTC", FLAG, "Whether log times are in UTC instead of local.")
+    ] = True
+    log_include_traceback: Annotated[
+        bool,
+        Env("PYOCO_LOG_INCLUDE_TRACEBACK", FLAG, "Whether an error's traceback is logged."),
+    ] = True
+
+    @property
+    def ack_progress_interval(self) -> float:
+        """How often a job's sign of life is sent, in seconds: at most half the ack wait."""
+        half = self.consumer_ack_wait_sec / 2
+        return min(self.ack_progress_interval_sec or half, half)
+
+    @classmethod
+    def from_env(
+        cls, environ: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> Settings:
+        """Read the settings.
+
+        A variable of the process wins over one of the ``.env`` file; an empty one counts as not
+        set. The file is ``.env``, or what ``PYOCO_ENV_FILE`` names, and is not read at all when
+        ``PYOCO_LOAD_DOTENV`` is 0; its values are taken as they stand, without interpolation.
+
+        Args:
+            environ: The variables of the process; those of this process when ``None``.
+            cwd: Where relative paths of files start; the working directory when ``None``.
+
+        Raises:
+            SettingsError: Variables, or the file, cannot be understood.
+        """
+        return cls(**read_variables(cls, environ, cwd))
+
+    def __repr__(self) -> str:
+        """Show every setting but the secrets."""
+        shown = {
+            **msgspec.structs.asdict(self),
+            "auth_pepper": None if self.auth_pepper is None else "(hidden)",
+            "nats_url": without_user(self.nats_url),
+        }
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"

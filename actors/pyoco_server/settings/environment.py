@@ -1,0 +1,149 @@
+"""Reading settings from the environment and a ``.env`` file."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, get_type_hints
+
+import msgspec
+from dotenv import dotenv_values
+
+from pyoco_server.settings.readers import FLAG, Reader
+
+# Greedy: a password may hold any of the characters that divide a URL.
+_USER_INFO: Final = re.compile(r"^(\w+://)?.*@", re.DOTALL)
+
+
+class SettingsError(ValueError):
+    """Variables that cannot be understood, all of them at once.
+
+    Args:
+        problems: One sentence for each: the variable, what it held, what it takes.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+@dataclass(frozen=True, slots=True)
+class Env:
+    """The declaration of a variable, next to its field's type and default."""
+
+    name: str
+    reader: Reader
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One variable, as the documentation shows it."""
+
+    env: str
+    field: str
+    takes: str
+    default: str
+    doc: str
+
+
+@cache
+def variables_of(settings: type[msgspec.Struct]) -> Mapping[str, Env]:
+    """The declared variables of a class of settings, by field."""
+    hints = get_type_hints(settings, include_extras=True)
+    return {
+        field: env
+        for field, hint in hints.items()
+        for env in getattr(hint, "__metadata__", ())
+        if isinstance(env, Env)
+    }
+
+
+def read_variables(
+    settings: type[msgspec.Struct], environ: Mapping[str, str] | None, cwd: Path | None
+) -> dict[str, Any]:
+    """Read what is set, by field; see `Settings.from_env`.
+
+    Raises:
+        SettingsError: Variables, or the file, cannot be understood.
+    """
+    environ = os.environ if environ is None else environ
+    problems: list[str] = []
+    of_file = _read_file(environ, cwd or Path.cwd(), problems)
+    values: dict[str, Any] = {}
+    for field, env in variables_of(settings).items():
+        text = environ.get(env.name) or of_file.get(env.name) or ""
+        if not text.strip():
+            continue
+        try:
+            values[field] = env.reader.read(text if env.reader.secret else text.strip())
+        except (ValueError, KeyError):
+            problems.append(_problem(env.name, text, env.reader))
+    if problems:
+        raise SettingsError(problems)
+    return values
+
+
+def describe(settings: type[msgspec.Struct]) -> list[SettingRow]:
+    """Return every variable of a class of settings, for the documentation."""
+    variables = variables_of(settings)
+    rows = []
+    for field in msgspec.structs.fields(settings):
+        env = variables.get(field.name)
+        if env is None:
+            continue
+        match field.default:
+            case None:
+                default = "unset"
+            case bool() as flag:
+                default = str(flag).lower()
+            case msgspec.NODEFAULT:
+                default = "number of cores"
+            case float() as number:
+                default = f"{number:g}" if number < 1e6 else f"{number:.0f}"
+            case other:
+                default = str(other)
+        rows.append(SettingRow(env.name, field.name, env.reader.takes, default, env.doc))
+    return rows
+
+
+def _read_file(
+    environ: Mapping[str, str], cwd: Path, problems: list[str]
+) -> Mapping[str, str | None]:
+    enabled = environ.get("PYOCO_LOAD_DOTENV", "").strip() or "1"
+    try:
+        if not FLAG.read(enabled):
+            return {}
+    except KeyError:
+        problems.append(_problem("PYOCO_LOAD_DOTENV", enabled, FLAG))
+        return {}
+    named = environ.get("PYOCO_ENV_FILE", ".env").strip()
+    path = cwd / Path(named).expanduser()
+    # As in 0.5.1, an empty name stands for no file at all.
+    if not named or ("PYOCO_ENV_FILE" not in environ and not path.is_file()):
+        return {}
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        problems.append(
+            f"PYOCO_ENV_FILE is {named!r}, which cannot be read ({why}); "
+            "it takes the path of a text file"
+        )
+        return {}
+    return dotenv_values(stream=io.StringIO(text), interpolate=False)
+
+
+def _problem(name: str, text: str, reader: Reader) -> str:
+    shown = "a value that is not shown" if reader.secret else repr(without_user(text))
+    return f"{name} is {shown}; it takes {reader.takes}"
+
+
+def without_user(url: str) -> str:
+    """Hide the user and password that a URL may carry."""
+    return _USER_INFO.sub(r"\1(hidden)@", url)
