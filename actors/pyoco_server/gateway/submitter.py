@@ -19,6 +19,7 @@ from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import Job, encode_job, new_run_id
 from pyoco_server.model.run import RunSnapshot, SnapshotTooLarge
 from pyoco_server.store.runs import RunStore, StoredRun
+from pyoco_server.store.workflows import WorkflowStore
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +84,7 @@ class Submitter(Actor[Submit]):
     Args:
         connection: The way to JetStream.
         runs: The stored runs.
+        workflows: The kept flow.yaml texts.
         subject_prefix: ``pyoco.work``; a job goes to ``<prefix>.<tag>``.
         max_snapshot_bytes: Limit of an encoded snapshot.
         within: Seconds for each of the two writes.
@@ -93,6 +95,7 @@ class Submitter(Actor[Submit]):
         self,
         connection: Connection,
         runs: RunStore,
+        workflows: WorkflowStore,
         *,
         subject_prefix: str,
         max_snapshot_bytes: int,
@@ -101,6 +104,7 @@ class Submitter(Actor[Submit]):
     ) -> None:
         self._connection = connection
         self._runs = runs
+        self._workflows = workflows
         self._prefix = subject_prefix
         self._max_snapshot_bytes = max_snapshot_bytes
         self._within = within
@@ -144,6 +148,10 @@ class Submitter(Actor[Submit]):
         )
         snapshot = life.pending(job)
         self._check_size(job, snapshot)
+        if run.workflow_yaml is not None:
+            # Before the snapshot, so that a failure leaves nothing to take back; it costs a round trip
+            # for the first run of a text only.
+            await self._workflows.put(run.workflow_yaml)
         try:
             stored = await self._runs.create(snapshot)
         except SnapshotTooLarge as error:

@@ -12,6 +12,7 @@ from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import ActorRef, ChildSpec, SupervisorSpec
 from pyoco_server.settings import Settings
 from pyoco_server.store.runs import RunStore
+from pyoco_server.store.workflows import WorkflowStore
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,7 @@ class GatewayTree:
 
 def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> GatewayTree:
     """Put a gateway together; its actors do not depend on each other."""
+    workflows = WorkflowStore(connection, settings.workflows_kv_bucket)
     projector: ChildSpec[ProjectorMessage] = ChildSpec(
         "projector",
         lambda: Projector(
@@ -39,6 +41,7 @@ def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> 
         lambda: Submitter(
             connection,
             runs,
+            workflows,
             subject_prefix=settings.work_subject_prefix,
             max_snapshot_bytes=settings.max_run_snapshot_bytes,
         ),

@@ -13,6 +13,8 @@ from pyoco_server.settings import Settings
 
 _NANOSECONDS = 1_000_000_000
 _DUPLICATE_WINDOW = 120 * _NANOSECONDS
+# A text outlives the runs that name it: it is written again once a day, and a run may wait and take long.
+_WORKFLOW_EXTRA_SECONDS = 14 * 24 * 3600.0
 # "stream name already in use" and "consumer already exists": somebody else made it in between.
 _EXISTS = (10058, 10013, 10148)
 
@@ -45,6 +47,11 @@ async def ensure_resources(connection: Connection, settings: Settings) -> None:
             max_bytes=settings.dlq_max_bytes,
         ),
         _bucket(settings.runs_kv_bucket, replicas),
+        _bucket(
+            settings.workflows_kv_bucket,
+            replicas,
+            settings.runs_ttl_sec and settings.runs_ttl_sec + _WORKFLOW_EXTRA_SECONDS,
+        ),
         _bucket(settings.workers_kv_bucket, replicas),
         _bucket(settings.auth_kv_bucket, replicas),
         _bucket(settings.wheel_history_kv_bucket, replicas, settings.wheel_history_ttl_sec),

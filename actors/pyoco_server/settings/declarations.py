@@ -80,6 +80,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     runs_kv_bucket: Annotated[
         str, Env("PYOCO_RUNS_KV_BUCKET", BUCKET, "Bucket of the run snapshots.")
     ] = "pyoco_runs"
+    runs_ttl_sec: Annotated[
+        float,
+        Env(
+            "PYOCO_RUNS_TTL_SEC",
+            seconds(zero="no limit"),
+            "How long a run is kept after its end.",
+        ),
+    ] = 2_592_000.0
+    workflows_kv_bucket: Annotated[
+        str,
+        Env(
+            "PYOCO_WORKFLOWS_KV_BUCKET", BUCKET, "Bucket of the flow.yaml texts that runs brought."
+        ),
+    ] = "pyoco_workflows"
     max_run_snapshot_bytes: Annotated[
         int,
         Env(

@@ -1,0 +1,82 @@
+"""The texts of the flow.yaml files that runs brought along, so that they can be run again.
+
+A job carries its text only for as long as it is queued, and a snapshot names nothing but its digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+
+import trio
+
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.errors import KeyNotFound, Unanswered
+from pyoco_server.jetstream.keyvalue import KeyValue
+
+# A text is written again a day after its last write. The bucket keeps it for some days longer than a run
+# is kept (`jetstream.resources`), so that it outlives each run that names it.
+_FRESH_SECONDS = 24 * 3600.0
+_MOST_REMEMBERED = 10_000
+_TRY_SECONDS = 1.0
+
+
+class WorkflowStore:
+    """Keeps texts under their SHA-256, each once however many runs bring it.
+
+    Args:
+        connection: The way to JetStream.
+        bucket: Name of the bucket.
+        within: How long one write or read may take, in seconds, retries included.
+    """
+
+    def __init__(self, connection: Connection, bucket: str, *, within: float = 2.0) -> None:
+        self._connection = connection
+        self._bucket = KeyValue(connection, bucket)
+        self._within = within
+        # Digest to when it was written (trio's clock) and on which connection: a server that was away may
+        # have come back without what it held.
+        self._written: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    async def put(self, text: str) -> str:
+        """Keep a text; return the hex digest that it is found under.
+
+        Costs nothing when this store has written it lately. Cancelled, it may or may not be kept;
+        a lost answer is no harm, because writing again has no further effect.
+
+        Raises:
+            BridgeError: NATS refused, or did not answer in time.
+        """
+        value = text.encode()
+        digest = hashlib.sha256(value).hexdigest()
+        written, epoch = self._written.get(digest, (-_FRESH_SECONDS, -1))
+        if epoch == self._connection.epoch and trio.current_time() - written < _FRESH_SECONDS:
+            self._written.move_to_end(digest)
+            return digest
+        deadline = trio.current_time() + self._within
+        while (left := deadline - trio.current_time()) > 0:
+            try:
+                await self._bucket.put(digest, value, within=min(left, _TRY_SECONDS))
+            except Unanswered:
+                continue
+            self._remember(digest)
+            return digest
+        raise Unanswered(f"no answer within {self._within:g} s to a write of workflow {digest}")
+
+    async def get(self, sha256: str) -> str | None:
+        """The text with this digest; None where it is not kept (any more), as of 0.5.1's gateways.
+
+        Raises:
+            BridgeError: NATS could not be asked.
+        """
+        try:
+            entry = await self._bucket.get(sha256, within=self._within)
+        except KeyNotFound:
+            return None
+        return entry.value.decode()
+
+    def _remember(self, digest: str) -> None:
+        self._written[digest] = (trio.current_time(), self._connection.epoch)
+        self._written.move_to_end(digest)
+        if len(self._written) > _MOST_REMEMBERED:
+            self._written.popitem(last=False)
