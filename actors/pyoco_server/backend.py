@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import trio
-from msgspec.structs import replace
 
 from pyoco_server.gateway.canceller import Cancel
 from pyoco_server.gateway.projector import Follow, GetWorker, ProjectorLag, RunFeed, Unfollow
@@ -246,9 +245,7 @@ class Backend:
 
     def settings_with_node(self) -> Settings:
         """The settings, with the URL of the NATS that is in fact used; for a further backend."""
-        return (
-            self.settings if self.node is None else replace(self.settings, nats_url=self.node.url)
-        )
+        return self.settings if self.node is None else self.settings.for_node(self.node.url)
 
     def _require_gateway(self) -> GatewayTree:
         if self._gateway is None:
@@ -293,12 +290,12 @@ async def open_backend(
     """
     async with AsyncExitStack() as stack:
         node = None
-        url = settings.nats_url
+        reached = settings
         if nats == "embedded":
             store = Path(settings.state_dir) / "nats"
             node = await stack.enter_async_context(open_node(store_dir=store, port=0))
-            url = node.url
-        options = ConnectionOptions(urls=tuple(url.split(",")), name=name)
+            reached = settings.for_node(node.url)
+        options = ConnectionOptions.of(reached, name=name)
         connection = await stack.enter_async_context(open_connection(options))
         runs = RunStore(
             KeyValue(connection, settings.runs_kv_bucket),

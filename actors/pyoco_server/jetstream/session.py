@@ -22,6 +22,7 @@ from nats.aio.subscription import Subscription
 
 from pyoco_server.jetstream.outbox import Feed, Outbox, Outgoing
 from pyoco_server.jetstream.requests import Reply
+from pyoco_server.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +49,8 @@ class ConnectionOptions:
         password: Password, unless a URL holds it.
         credentials: Path of a credentials file.
         tls_ca: Path of the certificates to trust, for servers that want TLS; the system's when None.
+        tls_cert: Path of a certificate of our own, for servers that want one.
+        tls_key: Path of its key.
     """
 
     urls: Sequence[str]
@@ -56,6 +59,40 @@ class ConnectionOptions:
     password: str | None = None
     credentials: str | None = None
     tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, *, name: str) -> ConnectionOptions:
+        """What the settings say of the connection."""
+        return cls(
+            urls=tuple(settings.nats_url.split(",")),
+            name=name,
+            user=settings.nats_user,
+            password=settings.nats_password,
+            credentials=settings.nats_credentials,
+            tls_ca=settings.nats_tls_ca,
+            tls_cert=settings.nats_tls_cert,
+            tls_key=settings.nats_tls_key,
+        )
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """What nats-py needs for TLS; None leaves it to the server and the URL.
+
+        Raises:
+            OSError: A file cannot be read, or holds no certificate or key; the text names it.
+        """
+        if self.tls_ca is None and self.tls_cert is None:
+            return None
+        files = self.tls_ca
+        try:
+            context = ssl.create_default_context(cafile=self.tls_ca)
+            if self.tls_cert is not None:
+                files = f"{self.tls_cert} with key {self.tls_key or 'in the same file'}"
+                context.load_cert_chain(self.tls_cert, self.tls_key)
+        except OSError as error:  # an SSLError is one, and neither names the file
+            raise OSError(f"certificate {files}: {error}") from None
+        return context
 
 
 class Session:
@@ -80,6 +117,7 @@ class Session:
         self._feeds = feeds
         self._on_error = on_error
         self._client = Client()
+        self._begun = False
         self._ended = trio.Event()
         self._subscriptions: dict[Feed, Subscription] = {}
         self._retiring: set[asyncio.Task[None]] = set()
@@ -132,9 +170,8 @@ class Session:
             Exception: It could not be done; nats-py has no narrower promise.
         """
         options = self._options
-        tls = None
-        if options.tls_ca is not None:
-            tls = ssl.create_default_context(cafile=options.tls_ca)
+        tls = options.tls_context()
+        self._begun = True
 
         async def on_error(error: Exception) -> None:
             self._on_error(text_of(error))
@@ -189,6 +226,8 @@ class Session:
     async def close(self) -> None:
         """Close the client within bounds, whatever state its socket is in."""
         self._ended.set()
+        if not self._begun:  # nats-py cannot close what it never opened
+            return
         for task in self._retiring:
             task.cancel()
         # nats-py's close waits for the socket to drain; aborting it first makes it give up on a peer that

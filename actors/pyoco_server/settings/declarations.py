@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 
 from pyoco_server.model.job import TAG
-from pyoco_server.settings.environment import Env, read_variables, without_user
+from pyoco_server.settings.environment import Env, read_variables, variables_of, without_user
 from pyoco_server.settings.readers import (
     BUCKET,
     FLAG,
@@ -34,6 +34,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What can be set. Durations are seconds, sizes are bytes."""
 
     nats_url: Annotated[str, Env("PYOCO_NATS_URL", URL, "Where NATS is.")] = "nats://127.0.0.1:4222"
+    nats_user: Annotated[
+        str | None, Env("PYOCO_NATS_USER", TEXT, "User for NATS, unless the URL holds it.")
+    ] = None
+    nats_password: Annotated[
+        str | None, Env("PYOCO_NATS_PASSWORD", SECRET, "Password of that user.")
+    ] = None
+    nats_credentials: Annotated[
+        str | None, Env("PYOCO_NATS_CREDS", TEXT, "File with credentials (JWT and seed) for NATS.")
+    ] = None
+    nats_tls_ca: Annotated[
+        str | None,
+        Env(
+            "PYOCO_NATS_TLS_CA", TEXT, "File of the certificates that a NATS server's must be from."
+        ),
+    ] = None
+    nats_tls_cert: Annotated[
+        str | None, Env("PYOCO_NATS_TLS_CERT", TEXT, "File of our own certificate for NATS.")
+    ] = None
+    nats_tls_key: Annotated[
+        str | None, Env("PYOCO_NATS_TLS_KEY", TEXT, "File of that certificate's key.")
+    ] = None
     jetstream_replicas: Annotated[
         int,
         Env("PYOCO_JETSTREAM_REPLICAS", count(1), "Copies of each stream and bucket we create."),
@@ -298,11 +319,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """
         return cls(**read_variables(cls, environ, cwd))
 
+    def for_node(self, url: str) -> Settings:
+        """The same, for a NATS node of this machine: its URL, and nothing of how to log in elsewhere."""
+        return msgspec.structs.replace(
+            self,
+            nats_url=url,
+            nats_user=None,
+            nats_password=None,
+            nats_credentials=None,
+            nats_tls_ca=None,
+            nats_tls_cert=None,
+            nats_tls_key=None,
+        )
+
     def __repr__(self) -> str:
         """Show every setting but the secrets."""
-        shown = {
-            **msgspec.structs.asdict(self),
-            "auth_pepper": None if self.auth_pepper is None else "(hidden)",
-            "nats_url": without_user(self.nats_url),
-        }
+        shown = {**msgspec.structs.asdict(self), "nats_url": without_user(self.nats_url)}
+        for field, env in variables_of(type(self)).items():
+            if env.reader.secret and shown[field] is not None:
+                shown[field] = "(hidden)"
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"

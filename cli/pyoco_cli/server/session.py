@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import trio
-from msgspec.structs import replace
 
 from pyoco_cli.server.ports import usual_or_free
 from pyoco_cli.server.progress import RunProgress
@@ -59,7 +58,7 @@ async def open_session(
     store = Path(settings.state_dir) / "nats"
     async with (
         open_node(store_dir=store, host=host, port=usual_or_free(host, nats_port)) as node,
-        open_backend(replace(settings, nats_url=node.url), worker=worker) as backend,
+        open_backend(settings.for_node(node.url), worker=worker) as backend,
         trio.open_nursery() as nursery,
     ):
         await backend.wait_ready(within=_READY_SECONDS)

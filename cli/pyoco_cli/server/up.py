@@ -9,7 +9,6 @@ from typing import Annotated
 
 import trio
 import typer
-from msgspec.structs import replace
 
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.configuration import load_settings, start_failure
@@ -47,7 +46,7 @@ def up(
                 f"--nats-url mismatch with managed NATS: expected {node_url}, got {nats_url}",
                 hint="leave --nats-url out, or set --nats-listen-host and --nats-client-port",
             )
-        settings = replace(settings, nats_url=node_url)
+        settings = settings.for_node(node_url)
     configure_logging(service="pyoco-server:http", settings=settings)
     node = (nats_listen_host, nats_client_port, nats_http_port) if with_nats_bootstrap else None
     raise typer.Exit(trio.run(_serve, settings, host, port, node))
