@@ -64,8 +64,11 @@ async def test_tls_with_certificates_on_both_sides(tmp_path: Path) -> None:
         )
         async with server_with(tmp_path / "nats", tls) as server:
             url = f"tls://{server.address}"
-            trusting = {"nats_url": url, "nats_tls_ca": files["ca"]}
-            ours = {"nats_tls_cert": files["client_cert"], "nats_tls_key": files["client_key"]}
+            trusting: dict[str, Any] = {"nats_url": url, "nats_tls_ca": files["ca"]}
+            ours: dict[str, Any] = {
+                "nats_tls_cert": files["client_cert"],
+                "nats_tls_key": files["client_key"],
+            }
             assert await reach(**trusting, **ours)
             with pytest.raises(Unavailable):
                 await reach(within=1, **trusting)  # no certificate of ours
