@@ -11,6 +11,7 @@ from typing import Literal
 import trio
 
 from pyoco_server.gateway.canceller import Cancel
+from pyoco_server.gateway.key_ring import Authenticate, KeysRead, Standing
 from pyoco_server.gateway.projector import Follow, GetWorker, ProjectorLag, RunFeed, Unfollow
 from pyoco_server.gateway.submitter import NewRun, Submit
 from pyoco_server.gateway.tree import GatewayTree, gateway_tree
@@ -185,6 +186,19 @@ class Backend:
             GetWorker(worker_id), within=_QUICK_ASK_SECONDS
         )
 
+    async def authenticate(self, api_key: str) -> Standing:
+        """Check an API key; return who calls with it, and when that ends.
+
+        Raises:
+            InvalidApiKey: It is no key, or not any more.
+            KeysUnavailable: The keys could not be read lately.
+            TooManyChecks: Too many other keys are being checked.
+        """
+        key_ring = self._require_gateway().key_ring
+        if key_ring is None:
+            raise RuntimeError("PYOCO_HTTP_AUTH_MODE is none: there are no keys to check")
+        return await key_ring.ask(Authenticate(api_key), within=_ASK_SECONDS)
+
     # This process's own worker ---------------------------------------------------------------------
 
     @property
@@ -225,6 +239,11 @@ class Backend:
                 ProjectorLag(), within=_QUICK_ASK_SECONDS
             ):
                 reasons.append("the status projector has not caught up")
+            key_ring = None if self._gateway is None else self._gateway.key_ring
+            if key_ring is not None and not await key_ring.ask(
+                KeysRead(), within=_QUICK_ASK_SECONDS
+            ):
+                reasons.append("the API keys could not be read lately")
         except (AskExpired, ActorDown) as error:
             reasons.append(str(error))
         return Readiness(not reasons, tuple(reasons))

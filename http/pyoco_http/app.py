@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quart_trio import QuartTrio
 
+from pyoco_http.access import register_access
 from pyoco_http.health import health_blueprint
 from pyoco_http.problems import register_problems
 from pyoco_http.runs import runs_blueprint
@@ -16,10 +17,11 @@ _MAX_BODY_BYTES = 4 * 1024 * 1024
 
 def create_app(backend: Backend) -> QuartTrio:
     """Make the application; it asks the actors of ``backend`` and keeps no state of its own."""
-    app = QuartTrio("pyoco_http")
+    app = QuartTrio("pyoco_http", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]
     register_problems(app)
+    register_access(app, backend)
     app.register_blueprint(health_blueprint(backend))
     app.register_blueprint(runs_blueprint(backend))
     app.register_blueprint(streams_blueprint(backend))

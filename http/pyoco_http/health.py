@@ -6,6 +6,7 @@ from typing import Any
 
 from quart import Blueprint
 
+from pyoco_http.access import Access, access
 from pyoco_server.backend import Backend
 
 
@@ -14,10 +15,12 @@ def health_blueprint(backend: Backend) -> Blueprint:
     blueprint = Blueprint("health", __name__)
 
     @blueprint.get("/health")
+    @access(Access.PUBLIC)
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
     @blueprint.get("/health/ready")
+    @access(Access.PUBLIC)
     async def ready() -> tuple[dict[str, Any], int]:
         readiness = await backend.readiness()
         status = backend.connection.status

@@ -12,6 +12,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from pyoco_server.gateway.canceller import CancelNotStored
+from pyoco_server.gateway.key_ring import KeysUnavailable, TooManyChecks
 from pyoco_server.gateway.submitter import NotAccepted, RunTooLarge
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
@@ -21,7 +22,7 @@ from pyoco_server.store.runs import RunNotFound
 
 log = structlog.get_logger(__name__)
 
-_UNAVAILABLE = (NotAccepted, CancelNotStored, BridgeError, ActorDown, AskExpired)
+_UNAVAILABLE = (NotAccepted, CancelNotStored, KeysUnavailable, BridgeError, ActorDown, AskExpired)
 
 
 class Problem(Exception):
@@ -75,6 +76,15 @@ def register_problems(app: QuartTrio) -> None:
     async def on_too_large(error: RunTooLarge) -> Response:
         return problem_response(413, str(error), ErrorId.SNAPSHOT_TOO_LARGE)
 
+    async def on_too_many(error: TooManyChecks) -> Response:
+        return problem_response(
+            429,
+            "too many requests",
+            ErrorId.TOO_MANY_REQUESTS,
+            {"reason": str(error)},
+            {"Retry-After": "1"},
+        )
+
     async def on_unreadable(error: UnreadableSnapshot) -> Response:
         log.error("unreadable snapshot", err_id=error.error_id, reason=str(error))
         return problem_response(503, f"stored data unreadable: {error}", error.error_id)
@@ -101,6 +111,7 @@ def register_problems(app: QuartTrio) -> None:
     app.register_error_handler(Problem, on_problem)
     app.register_error_handler(RunNotFound, on_not_found)
     app.register_error_handler(RunTooLarge, on_too_large)
+    app.register_error_handler(TooManyChecks, on_too_many)
     app.register_error_handler(UnreadableSnapshot, on_unreadable)
     for unavailable in _UNAVAILABLE:
         app.register_error_handler(unavailable, on_unavailable)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from quart import Blueprint, request
 
+from pyoco_http.access import Access, access, principal, see
 from pyoco_http.problems import Problem
 from pyoco_http.views import run_view, tasks_view, wants_records, worker_liveness
 from pyoco_server.backend import Backend
@@ -32,15 +33,24 @@ def runs_blueprint(backend: Backend) -> Blueprint:
     settings = backend.settings
 
     @blueprint.post("")
+    @access(Access.SUBMIT)
     async def submit() -> dict[str, str]:
         body = _decode_body(await request.body)
         tag = _routing_tag(body.tag, settings.default_tag)
         snapshot = await backend.submit(
-            NewRun(body.flow_name, tag, tuple(body.tags or [tag]), body.params)
+            NewRun(
+                body.flow_name,
+                tag,
+                tuple(body.tags or [tag]),
+                body.params,
+                tenant_id=principal().tenant_id,
+                api_key_id=principal().key_id,
+            )
         )
         return {"run_id": snapshot.run_id, "status": snapshot.status}
 
     @blueprint.post("/yaml")
+    @access(Access.SUBMIT)
     async def submit_yaml() -> dict[str, str]:
         form, files = await request.form, await request.files
         tag = _routing_tag(form.get("tag"), settings.default_tag)
@@ -81,13 +91,16 @@ def runs_blueprint(backend: Backend) -> Blueprint:
                 workflow_yaml=flow_file.text,
                 workflow_yaml_sha256=flow_file.sha256,
                 workflow_yaml_bytes=flow_file.size_bytes,
+                tenant_id=principal().tenant_id,
+                api_key_id=principal().key_id,
             )
         )
         return {"run_id": snapshot.run_id, "status": snapshot.status}
 
     @blueprint.get("/<run_id>")
+    @access(Access.READ)
     async def get(run_id: str) -> dict[str, Any]:
-        snapshot = await backend.get(known_id(run_id))
+        snapshot = see(await backend.get(known_id(run_id)))
         view = run_view(snapshot, records=wants_records(request.args.getlist("include")))
         if snapshot.worker_id is not None:
             record = await backend.worker(snapshot.worker_id)
@@ -95,12 +108,16 @@ def runs_blueprint(backend: Backend) -> Blueprint:
         return view
 
     @blueprint.get("/<run_id>/tasks")
+    @access(Access.READ)
     async def tasks(run_id: str) -> dict[str, Any]:
-        return tasks_view(await backend.get(known_id(run_id)))
+        return tasks_view(see(await backend.get(known_id(run_id))))
 
     @blueprint.post("/<run_id>/cancel")
+    @access(Access.SUBMIT)
     async def cancel(run_id: str) -> dict[str, Any]:
-        return run_view(await backend.cancel(known_id(run_id)), records=False)
+        see(await backend.get(known_id(run_id)))
+        snapshot = await backend.cancel(run_id, by=principal().actor)
+        return run_view(snapshot, records=False)
 
     return blueprint
 

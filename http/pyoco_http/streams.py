@@ -10,6 +10,7 @@ from typing import Any
 import trio
 from quart import Blueprint, Response, request
 
+from pyoco_http.access import Access, access, see
 from pyoco_http.problems import Problem
 from pyoco_http.runs import known_id
 from pyoco_http.views import run_view, wants_records
@@ -28,12 +29,13 @@ def streams_blueprint(backend: Backend) -> Blueprint:
     blueprint = Blueprint("streams", __name__, url_prefix="/runs")
 
     @blueprint.get("/<run_id>/watch")
+    @access(Access.READ)
     async def watch(run_id: str) -> Response:
         since = _number("since", request.args.get("since"))
         seconds = _number("timeout_sec", request.args.get("timeout_sec"), 1, 600)
         records = wants_records(request.args.getlist("include"))
         # A run that does not exist is answered before the stream begins.
-        await backend.get(known_id(run_id))
+        see(await backend.get(known_id(run_id)))
         response = Response(
             _events(backend, run_id, since, 60.0 if seconds is None else seconds, records=records),
             content_type="text/event-stream",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pyoco_server.gateway.canceller import Cancel, Canceller
+from pyoco_server.gateway.key_ring import KeyRing, KeyRingMessage
 from pyoco_server.gateway.projector import Projector, ProjectorMessage
 from pyoco_server.gateway.submitter import Submit, Submitter
 from pyoco_server.jetstream.connection import Connection
@@ -17,12 +18,16 @@ from pyoco_server.store.workflows import WorkflowStore
 
 @dataclass(frozen=True, eq=False)
 class GatewayTree:
-    """The spec of a gateway and the references that the backend uses."""
+    """The spec of a gateway and the references that the backend uses.
+
+    The key ring is None where calls need no API key.
+    """
 
     spec: SupervisorSpec
     submitter: ActorRef[Submit]
     canceller: ActorRef[Cancel]
     projector: ActorRef[ProjectorMessage]
+    key_ring: ActorRef[KeyRingMessage] | None
 
 
 def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> GatewayTree:
@@ -50,9 +55,18 @@ def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> 
     canceller: ChildSpec[Cancel] = ChildSpec(
         "canceller", lambda: Canceller(connection, runs), mailbox_capacity=1024
     )
+    key_ring: ChildSpec[KeyRingMessage] = ChildSpec(
+        "key-ring",
+        lambda: KeyRing(KeyValue(connection, settings.auth_kv_bucket), settings.auth_pepper),
+        mailbox_capacity=1024,
+    )
+    keyed = settings.http_auth_mode == "api_key"
     return GatewayTree(
-        SupervisorSpec("gateway", [projector, submitter, canceller]),
+        SupervisorSpec(
+            "gateway", [*([key_ring] if keyed else []), projector, submitter, canceller]
+        ),
         submitter.ref,
         canceller.ref,
         projector.ref,
+        key_ring.ref if keyed else None,
     )

@@ -59,6 +59,16 @@ class KeyValue:
             raise KeyNotFound(f"no key {key!r} in bucket {self.bucket}")
         return Entry(key, base64.b64decode(message.data), message.seq, _seconds(message.time))
 
+    async def newest(self, pattern: str = ">", *, within: float = 5.0) -> int:
+        """The highest revision that a key of the pattern has, deleted ones included; 0 for none.
+
+        Raises:
+            NotFound: The bucket does not exist.
+            BridgeError: Not connected, or not answered.
+        """
+        message = await self._last_of(f"$KV.{self.bucket}.{pattern}", within)
+        return 0 if message is None else message.seq
+
     async def put(self, key: str, value: bytes, *, within: float = 5.0) -> int:
         """Write a value, whatever is there; return its revision.
 
@@ -185,11 +195,14 @@ class KeyValue:
         return list(entries.values())
 
     async def _last(self, key: str, within: float) -> _StoredMessage | None:
+        return await self._last_of(self._subject(key), within)
+
+    async def _last_of(self, subject: str, within: float) -> _StoredMessage | None:
         try:
             answer = await call(
                 self._connection,
                 f"STREAM.MSG.GET.{self.stream}",
-                {"last_by_subj": self._subject(key)},
+                {"last_by_subj": subject},
                 answer=_GetAnswer,
                 within=within,
             )

@@ -46,6 +46,8 @@ class ErrorId(StrEnum):
     WHEEL_VERSION_CONFLICT = "ERR-PYOCO-0022", "wheel version conflict"
     WHEEL_NOT_FOUND = "ERR-PYOCO-0023", "wheel not found"
     WHEEL_SYNC_FAILED = "ERR-PYOCO-0024", "wheel sync failed"
+    NOT_ALLOWED = "ERR-PYOCO-0025", "not allowed"
+    TOO_MANY_REQUESTS = "ERR-PYOCO-0026", "too many requests"
 
     @property
     def msg_id(self) -> str:

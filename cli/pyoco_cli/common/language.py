@@ -117,6 +117,8 @@ _JAPANESE_TITLES = {
     ErrorId.WHEEL_VERSION_CONFLICT: "wheel のバージョンが競合しています",
     ErrorId.WHEEL_NOT_FOUND: "wheel が見つかりません",
     ErrorId.WHEEL_SYNC_FAILED: "wheel の同期に失敗しました",
+    ErrorId.NOT_ALLOWED: "許可されていません",
+    ErrorId.TOO_MANY_REQUESTS: "リクエストが多すぎます",
 }
 
 

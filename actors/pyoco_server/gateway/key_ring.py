@@ -1,0 +1,332 @@
+"""Knows every API key: follows their bucket, and checks the keys that calls bring along.
+
+A check takes tens of milliseconds of a core (that is what protects a stolen bucket), so it runs in a
+small pool of threads, and its outcome is kept for a while under a fast hash. A revocation comes in
+through the watch and takes effect at once. What the ring knows is compared with the bucket every few
+seconds, so that a watch that is stuck cannot keep a revoked key alive for longer than ten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import assert_never
+
+import structlog
+import trio
+
+from pyoco_server.jetstream.errors import BridgeError, KeyNotFound
+from pyoco_server.jetstream.keyvalue import CaughtUp, Deleted, Entry, KeyValue
+from pyoco_server.kernel import Actor, Refusal, Reply, Request
+from pyoco_server.model.api_key import (
+    ApiKeyRecord,
+    InvalidKey,
+    Principal,
+    UnreadableKey,
+    bucket_key,
+    decode_key,
+    matches,
+    parse_key,
+)
+
+log = structlog.get_logger(__name__)
+
+_COMPARE_SECONDS = 2.0
+# Above this age the ring's knowledge counts for nothing; with one comparison under way it is what
+# keeps a revocation below ten seconds.
+_STALE_SECONDS = 8.0
+_REMEMBERED = 4096
+_REMEMBER_SECONDS = 60.0
+_MOST_WAITING = 64
+
+
+class InvalidApiKey(Refusal):
+    """The key is malformed, unknown, wrong, revoked or expired: which of it, nobody is told."""
+
+
+class KeysUnavailable(Refusal):
+    """The keys could not be read, or not lately enough, so that no key is let through."""
+
+
+class TooManyChecks(Refusal):
+    """More new keys wait to be checked than can be checked soon."""
+
+
+class Standing:
+    """A key that was let in: `ended` is set when it is revoked, deleted or not known any more.
+
+    Attributes:
+        principal: Who calls with it.
+        expires_at: When it ends, in unix seconds; None for never.
+        ended: Set at its end, except by expiry.
+    """
+
+    def __init__(self, principal: Principal, expires_at: float | None = None) -> None:
+        self.principal = principal
+        self.expires_at = expires_at
+        self.ended = trio.Event()
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate(Request[Standing]):
+    """Check a key; refused with `InvalidApiKey`, `KeysUnavailable` or `TooManyChecks`."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        """Keep the key out of logs and taps."""
+        return "Authenticate(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class KeysRead(Request[bool]):
+    """Whether the ring knows what the bucket holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Changed:
+    event: Entry | Deleted | CaughtUp
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    newest: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    digest: bytes
+    key_id: str
+    found: _Known | None
+    matched: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _LookupFailed:
+    digest: bytes
+    reason: str
+
+
+KeyRingMessage = Authenticate | KeysRead | _Changed | _Compared | _Checked | _LookupFailed
+
+
+class _Known:
+    """A record, the revision it is stored under, and the standing of those who were let in with it."""
+
+    def __init__(self, record: ApiKeyRecord, revision: int) -> None:
+        self.record = record
+        self.revision = revision
+        self.standing = Standing(record.principal, record.expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What a check came to; it holds for as long as the key's record is the same."""
+
+    key_id: str
+    revision: int | None
+    matched: bool
+    until: float
+
+
+class KeyRing(Actor[KeyRingMessage]):
+    """Checks keys.
+
+    Args:
+        bucket: The auth bucket.
+        pepper: The installation's secret that is hashed along with every key.
+    """
+
+    def __init__(self, bucket: KeyValue, pepper: str | None) -> None:
+        self._bucket = bucket
+        self._pepper = pepper
+        self._keys: dict[str, _Known] = {}
+        self._seen = 0
+        self._caught_up = False
+        self._fresh_at = float("-inf")
+        self._wanted: _Compared | None = None
+        # Keys are remembered by a hash that is useless outside of this process.
+        self._fast_key = secrets.token_bytes(32)
+        self._outcomes: OrderedDict[bytes, _Outcome] = OrderedDict()
+        self._waiting: dict[bytes, list[Reply[Standing]]] = {}
+        # One core stays free for everything else.
+        self._pool = trio.CapacityLimiter(min(max((os.cpu_count() or 2) - 1, 1), 4))
+
+    async def on_start(self) -> None:
+        """Begin to follow the bucket."""
+        self.spawn(self._follow)
+        self.spawn(self._compare)
+
+    async def on_stop(self) -> None:
+        """End every standing: nobody would tell their holders of a revocation."""
+        for known in self._keys.values():
+            known.standing.ended.set()
+
+    async def _follow(self) -> None:
+        async with self._bucket.watch("api_keys.>") as changes:
+            async for event in changes:
+                await self.me.tell(_Changed(event))
+
+    async def _compare(self) -> None:
+        while True:
+            began = trio.current_time()
+            try:
+                newest = await self._bucket.newest("api_keys.>", within=2.0)
+            except BridgeError as error:
+                log.debug("keys not compared", reason=str(error))
+            else:
+                await self.me.tell(_Compared(newest, began))
+            await trio.sleep(_COMPARE_SECONDS if self._caught_up else 0.1)
+
+    async def handle(self, message: KeyRingMessage) -> None:
+        """Apply a change, or let a key in or not."""
+        match message:
+            case Authenticate(text):
+                self._authenticate(text, self.reply_to(message))
+            case KeysRead():
+                self.reply_to(message).send(self._fresh)
+            case _Changed(event):
+                self._apply(event)
+            case _Compared():
+                self._wanted = message
+                self._settle_freshness()
+            case _Checked():
+                self._conclude(message)
+            case _LookupFailed(digest, reason):
+                for reply in self._waiting.pop(digest, ()):
+                    reply.fail(KeysUnavailable(reason))
+            case _:
+                assert_never(message)
+
+    # What is known ------------------------------------------------------------------------------
+
+    @property
+    def _fresh(self) -> bool:
+        return self._caught_up and trio.current_time() - self._fresh_at < _STALE_SECONDS
+
+    def _apply(self, event: Entry | Deleted | CaughtUp) -> None:
+        self._seen = max(self._seen, event.revision)
+        match event:
+            case Entry(key, value, revision):
+                self._learn(key.removeprefix("api_keys."), value, revision)
+            case Deleted(key):
+                self._forget(key.removeprefix("api_keys."))
+            case CaughtUp():
+                self._caught_up = True
+            case _:
+                assert_never(event)
+        self._settle_freshness()
+
+    def _learn(self, key_id: str, value: bytes, revision: int) -> None:
+        known = self._keys.get(key_id)
+        if known is not None and known.revision >= revision:
+            return
+        self._forget(key_id)
+        try:
+            record = decode_key(value)
+        except UnreadableKey as error:
+            log.warning("unreadable API key record", key_id=key_id, reason=str(error))
+            return
+        if record.key_id != key_id:
+            log.warning("API key record under another key's name", key_id=key_id)
+            return
+        self._keys[key_id] = _Known(record, revision)
+
+    def _forget(self, key_id: str) -> None:
+        known = self._keys.pop(key_id, None)
+        if known is not None:
+            known.standing.ended.set()
+
+    def _settle_freshness(self) -> None:
+        wanted = self._wanted
+        if wanted is None or not self._caught_up:
+            return
+        if self._seen >= wanted.newest:
+            self._fresh_at = max(self._fresh_at, wanted.at)
+            self._wanted = None
+
+    # Checking -----------------------------------------------------------------------------------
+
+    def _authenticate(self, text: str, reply: Reply[Standing]) -> None:
+        try:
+            key_id, secret = parse_key(text)
+        except InvalidKey as error:
+            reply.fail(InvalidApiKey(str(error)))
+            return
+        if not self._fresh:
+            reply.fail(KeysUnavailable("the API keys could not be read lately"))
+            return
+        digest = hashlib.blake2b(text.encode(), key=self._fast_key, digest_size=32).digest()
+        known = self._keys.get(key_id)
+        outcome = self._outcomes.get(digest)
+        if outcome is not None and self._holds(outcome, known):
+            self._outcomes.move_to_end(digest)
+            self._answer([reply], known if outcome.matched else None)
+        elif digest in self._waiting:
+            self._waiting[digest].append(reply)
+        elif len(self._waiting) >= _MOST_WAITING:
+            reply.fail(TooManyChecks(f"{_MOST_WAITING} API keys wait to be checked"))
+        else:
+            self._waiting[digest] = [reply]
+            self.spawn(self._check, digest, key_id, secret)
+
+    @staticmethod
+    def _holds(outcome: _Outcome, known: _Known | None) -> bool:
+        revision = None if known is None else known.revision
+        return outcome.revision == revision and trio.current_time() < outcome.until
+
+    async def _check(self, digest: bytes, key_id: str, secret: str) -> None:
+        """Check a secret against what is stored now: the key may be newer than what the watch brought."""
+        try:
+            found = await self._look_up(key_id)
+        except BridgeError as error:
+            await self.me.tell(_LookupFailed(digest, str(error)))
+            return
+        record = None if found is None else found.record
+        matched = await trio.to_thread.run_sync(
+            matches, record, secret, self._pepper, limiter=self._pool
+        )
+        await self.me.tell(_Checked(digest, key_id, found, matched))
+
+    async def _look_up(self, key_id: str) -> _Known | None:
+        try:
+            entry = await self._bucket.get(bucket_key(key_id), within=2.0)
+            return _Known(decode_key(entry.value), entry.revision)
+        except (KeyNotFound, UnreadableKey):
+            return None
+
+    def _conclude(self, checked: _Checked) -> None:
+        known = self._keys.get(checked.key_id)
+        found = checked.found
+        if found is not None and (known is None or known.revision < found.revision):
+            # Ahead of the watch, which will bring the same.
+            self._forget(checked.key_id)
+            self._keys[checked.key_id] = known = found
+        same = (
+            known is not None
+            and found is not None
+            and (known.record.hash_b64, known.record.salt_b64)
+            == (found.record.hash_b64, found.record.salt_b64)
+        )
+        matched = checked.matched and same
+        revision = None if known is None else known.revision
+        self._outcomes[checked.digest] = _Outcome(
+            checked.key_id, revision, matched, trio.current_time() + _REMEMBER_SECONDS
+        )
+        while len(self._outcomes) > _REMEMBERED:
+            self._outcomes.popitem(last=False)
+        self._answer(self._waiting.pop(checked.digest, []), known if matched else None)
+
+    @staticmethod
+    def _answer(replies: list[Reply[Standing]], known: _Known | None) -> None:
+        let_in = known is not None and known.record.usable(time.time())
+        for reply in replies:
+            if known is not None and let_in:
+                reply.send(known.standing)
+            else:
+                reply.fail(InvalidApiKey("no such key, or not any more"))
