@@ -31,6 +31,7 @@ from pyoco_server.model.worker import WorkerRecord
 from pyoco_server.node import Node, open_node
 from pyoco_server.settings import Settings
 from pyoco_server.store.dead_letters import DeadLetterOffice
+from pyoco_server.store.journal import EventWriter, Journal, Written
 from pyoco_server.store.provisioner import Provisioned, Provisioner, ProvisionerMessage
 from pyoco_server.store.runs import RunNotFound, RunStore
 from pyoco_server.worker.messages import Drain, FirstJob, Refresh
@@ -316,20 +317,26 @@ async def open_backend(
             reached = settings.for_node(node.url)
         options = ConnectionOptions.of(reached, name=name)
         connection = await stack.enter_async_context(open_connection(options))
+        journal = Journal(max_message_bytes=settings.events_max_message_bytes)
         runs = RunStore(
             KeyValue(connection, settings.runs_kv_bucket),
             max_bytes=settings.max_run_snapshot_bytes,
+            journal=journal,
         )
         dead_letters = DeadLetterOffice(connection, settings.dlq_subject_prefix)
         provisioner: ChildSpec[ProvisionerMessage] = ChildSpec(
             "provisioner", lambda: Provisioner(connection, settings)
+        )
+        events: ChildSpec[Written] = ChildSpec(
+            "events",
+            lambda: EventWriter(connection, journal, settings.events_subject_prefix),
         )
         gateway_part = gateway_tree(connection, settings, runs) if gateway else None
         worker_part = (
             worker_tree(connection, settings, worker, runs, dead_letters) if worker else None
         )
         parts = [part.spec for part in (gateway_part, worker_part) if part is not None]
-        root = SupervisorSpec("root", [provisioner, *parts], strategy=Strategy.ONE_FOR_ONE)
+        root = SupervisorSpec("root", [provisioner, events, *parts], strategy=Strategy.ONE_FOR_ONE)
         system = await stack.enter_async_context(open_system(root))
         backend = Backend(
             settings, connection, system, runs, provisioner, gateway_part, worker_part, node

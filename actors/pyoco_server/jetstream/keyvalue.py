@@ -17,8 +17,9 @@ import msgspec
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import InvalidKey, KeyNotFound, NotFound, WrongRevision
+from pyoco_server.jetstream.follow import CaughtUp
 from pyoco_server.jetstream.publish import publish_acked
-from pyoco_server.jetstream.watch import CaughtUp, Deleted, Entry, Watcher, WatchEvent
+from pyoco_server.jetstream.watch import Deleted, Entry, Watcher, WatchEvent
 
 __all__ = ["CaughtUp", "Deleted", "Entry", "KeyValue", "WatchEvent"]
 

@@ -46,6 +46,14 @@ async def ensure_resources(connection: Connection, settings: Settings) -> None:
             max_msgs=settings.dlq_max_msgs,
             max_bytes=settings.dlq_max_bytes,
         ),
+        _stream(
+            settings.events_stream,
+            [f"{settings.events_subject_prefix}.>"],
+            replicas,
+            max_age=int(settings.events_max_age_sec * _NANOSECONDS),
+            max_bytes=settings.events_max_bytes,
+            compression="s2",
+        ),
         _bucket(settings.runs_kv_bucket, replicas),
         _bucket(
             settings.workflows_kv_bucket,

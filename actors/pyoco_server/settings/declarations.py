@@ -225,6 +225,37 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, Env("PYOCO_DLQ_MAX_BYTES", count(1, unlimited=-1), "How many bytes of them are kept.")
     ] = 536_870_912
 
+    events_stream: Annotated[
+        str, Env("PYOCO_EVENTS_STREAM", STREAM, "Stream of the runs' events and logs.")
+    ] = "PYOCO_EVENTS"
+    events_subject_prefix: Annotated[
+        str,
+        Env("PYOCO_EVENTS_SUBJECT_PREFIX", SUBJECT, "Subject of the events, before the run's id."),
+    ] = "pyoco.events"
+    events_max_age_sec: Annotated[
+        float, Env("PYOCO_EVENTS_MAX_AGE_SEC", seconds(zero="no limit"), "How long one is kept.")
+    ] = 2_592_000.0
+    events_max_bytes: Annotated[
+        int,
+        Env("PYOCO_EVENTS_MAX_BYTES", count(1, unlimited=-1), "How many bytes of them are kept."),
+    ] = 1024**3
+    events_max_message_bytes: Annotated[
+        int,
+        Env(
+            "PYOCO_EVENTS_MAX_MESSAGE_BYTES",
+            count(64 * 1024),
+            "Size of a message that events are gathered in; NATS has to take it.",
+        ),
+    ] = 256 * 1024
+    events_run_max_bytes: Annotated[
+        int,
+        Env(
+            "PYOCO_EVENTS_RUN_MAX_BYTES",
+            count(1024),
+            "How many bytes of what one attempt of a run prints are kept.",
+        ),
+    ] = 8 * 1024**2
+
     wheel_object_store_bucket: Annotated[
         str, Env("PYOCO_WHEEL_OBJECT_STORE_BUCKET", BUCKET, "Object store of the wheels.")
     ] = "pyoco_wheels"

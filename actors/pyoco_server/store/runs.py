@@ -6,6 +6,7 @@ may follow what is decided by the pure rules of `pyoco_server.model.life`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,7 +17,9 @@ import trio
 from pyoco_server.jetstream.errors import KeyNotFound, Unanswered, WrongRevision
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import Refusal
+from pyoco_server.model.event import state_changed
 from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot, decode_snapshot, encode_snapshot
+from pyoco_server.store.journal import Journal
 
 T = TypeVar("T")
 
@@ -49,11 +52,20 @@ class RunStore:
     Args:
         bucket: The runs bucket.
         max_bytes: Limit of an encoded snapshot, in bytes.
+        journal: Where each change of a run's state is told by whoever won the write.
         within: How long one read or write may take, in seconds, retries included.
     """
 
-    def __init__(self, bucket: KeyValue, *, max_bytes: int, within: float = 5.0) -> None:
+    def __init__(
+        self,
+        bucket: KeyValue,
+        *,
+        max_bytes: int,
+        journal: Journal | None = None,
+        within: float = 5.0,
+    ) -> None:
         self._bucket = bucket
+        self._journal = journal
         self._max_bytes = max_bytes
         self._within = within
 
@@ -93,17 +105,23 @@ class RunStore:
             Unanswered: Even looking it up got no answer within the time limit.
             BridgeError: NATS refused, or is not there.
         """
+        revision = await self._replace(stored, snapshot)
+        if self._journal is not None and _is_news(stored, snapshot):
+            event = state_changed(snapshot, revision, at=time.time())
+            self._journal.add(snapshot.run_id, event)
+        return StoredRun(snapshot, revision)
+
+    async def _replace(self, stored: StoredRun, snapshot: RunSnapshot) -> int:
         value = encode_snapshot(snapshot, max_bytes=self._max_bytes)
         run_id = snapshot.run_id
         with trio.move_on_after(self._within):
             while True:
                 try:
-                    revision = await self._bucket.update(run_id, value, stored.revision)
-                    return StoredRun(snapshot, revision)
+                    return await self._bucket.update(run_id, value, stored.revision)
                 except Unanswered:
                     found = await self._find(run_id, value, stored.revision)
                 if found is not None:
-                    return StoredRun(snapshot, found)
+                    return found
         raise Unanswered(f"no answer within {self._within:g} s to a write of run {run_id}")
 
     async def _find(self, run_id: str, value: bytes, before: int) -> int | None:
@@ -175,3 +193,13 @@ class RunStore:
                 log.warning("unreadable snapshot", run_id=stored.snapshot.run_id)
             return False
         return True
+
+
+def _is_news(stored: StoredRun, snapshot: RunSnapshot) -> bool:
+    """Whether a write changes what the run's events tell of its state."""
+    before = stored.snapshot
+    return (
+        stored.revision == 0
+        or before.status is not snapshot.status
+        or before.attempt != snapshot.attempt
+    )

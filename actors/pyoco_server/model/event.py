@@ -1,0 +1,137 @@
+"""The events of a run: what is told of it while it happens, and kept to be read afterwards.
+
+A message of the event stream holds a JSON list of events, in order. A reader skips a ``type`` that it does
+not know. Times are unix seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from pyoco_server.model.errors import ModelError
+from pyoco_server.model.graph_structure import GraphStructure
+from pyoco_server.model.json_text import encode_json
+from pyoco_server.model.run import RunSnapshot, RunStatus, TaskState, shrink_error
+
+ERROR_BYTES: Final = 4096
+"""What an event keeps of an error's text; the run's record has more."""
+
+StreamName: TypeAlias = Literal["stdout", "stderr"]
+
+
+class UnreadableEvents(ModelError):
+    """Bytes that are no list of events."""
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """What every event has."""
+
+    at: float
+    """When it happened."""
+    attempt: int = 0
+    """Which attempt at the run it belongs to; 0 before the first."""
+
+
+class StateChanged(_Event, frozen=True, kw_only=True, tag="state"):
+    """The run's status, or who holds it, changed; told by whoever won the write."""
+
+    status: RunStatus
+    revision: int
+    """The revision of the snapshot: rises with each change, whoever wrote it."""
+    worker_id: str | None = None
+    reason: str | None = None
+    """Why the run ended as it did, for programs; of a cancel, what its sender gave as the reason."""
+    error: str | None = None
+    by: str | None = None
+    """Who asked for the cancel."""
+
+
+class TaskChange(_Event, frozen=True, kw_only=True, tag="task"):
+    """A task started, is tried again, or ended."""
+
+    task: str
+    state: TaskState
+    error: str | None = None
+    duration_ms: float | None = None
+
+
+class LogChunk(_Event, frozen=True, kw_only=True, tag="log"):
+    """What was printed: whole lines, as a rule."""
+
+    task: str | None
+    """None for what belongs to no task, such as the output of a process that the flow started."""
+    stream: StreamName
+    text: str
+    seq: int
+    """Which chunk of its attempt, from 0 on."""
+
+
+class FlowShape(_Event, frozen=True, kw_only=True, tag="flow"):
+    """What the flow looks like, as the process that executes it found it."""
+
+    structure: GraphStructure
+
+
+class OutputTruncated(_Event, frozen=True, kw_only=True, tag="truncated"):
+    """Output was left out, because of its size or because it could not be stored in time."""
+
+    left_out_bytes: int | None
+    """How much; None while the attempt goes on."""
+    limit_bytes: int
+    """How much is kept of one attempt (PYOCO_EVENTS_RUN_MAX_BYTES)."""
+
+
+Event: TypeAlias = StateChanged | TaskChange | LogChunk | FlowShape | OutputTruncated
+
+EVENT_TYPES: Final = ("state", "task", "log", "flow", "truncated")
+
+# Checkers take the types of decoders from classes only, not from unions.
+_EVENT: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class _Typed(msgspec.Struct):
+    type: str
+
+
+def state_changed(snapshot: RunSnapshot, revision: int, *, at: float) -> StateChanged:
+    """Return the event of a snapshot that was just stored."""
+    cancelling = snapshot.status is RunStatus.CANCELLING
+    return StateChanged(
+        at=snapshot.updated_at or at,
+        attempt=snapshot.attempt,
+        status=snapshot.status,
+        revision=revision,
+        worker_id=snapshot.worker_id,
+        reason=snapshot.cancel_reason if cancelling else snapshot.reason,
+        error=None if snapshot.error is None else shrink_error(snapshot.error, ERROR_BYTES),
+        by=snapshot.cancel_requested_by if cancelling else None,
+    )
+
+
+def encode_event(event: Event) -> bytes:
+    """Write one event; `join_events` makes a message of several."""
+    return encode_json(event)
+
+
+def join_events(encoded: list[bytes]) -> bytes:
+    """Write a message of events that are written already."""
+    return b"[" + b",".join(encoded) + b"]"
+
+
+def decode_events(raw: bytes) -> list[Event | None]:
+    """Read a message; None stands for an event that this version does not know.
+
+    Raises:
+        UnreadableEvents: It is no list of events.
+    """
+    events: list[Event | None] = []
+    try:
+        for item in _LIST.decode(raw):
+            known = msgspec.json.decode(item, type=_Typed).type in EVENT_TYPES
+            events.append(_EVENT.decode(item) if known else None)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UnreadableEvents(f"events cannot be understood: {error}") from None
+    return events

@@ -1,0 +1,234 @@
+"""What is told of runs, on its way to the event stream: in order for each run, within bounds, best effort.
+
+Whoever tells something adds it and goes on at once; an actor writes it. Nothing of a run's life waits for
+its events: what cannot be stored for long is left out.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import deque
+from dataclasses import dataclass, field
+
+import structlog
+import trio
+
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.errors import ApiError, BridgeError, Malformed, PayloadTooLarge
+from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.kernel import Actor, Request
+from pyoco_server.model.event import Event, encode_event, join_events
+
+log = structlog.get_logger(__name__)
+
+WAITING_BYTES = 8 * 1024 * 1024
+"""How much may wait to be stored before those who can wait have to."""
+
+# The first event after a pause is written at once; what follows gathers for a moment, so that a short run
+# makes few messages.
+_GATHER_SECONDS = 0.02
+_ANSWER_SECONDS = 5.0
+# With NATS there but the stream not: how often a message is tried, and the pause in between.
+_TRIES = 20
+_RETRY_SECONDS = 0.5
+_LAST_SECONDS = 2.0
+# What an event takes besides its text, roughly.
+_ITEM_BYTES = 100
+
+
+@dataclass(slots=True)
+class _Topic:
+    """What waits of one run."""
+
+    events: deque[bytes] = field(default_factory=deque)
+    size: int = 0
+    # The message that is being written: trying again with its id must mean the same events.
+    message: tuple[str, list[bytes]] | None = None
+
+
+class Journal:
+    """The events that wait, by run.
+
+    Args:
+        max_message_bytes: Size of a message; a single larger event is a message of its own.
+        waiting_bytes: When `full`; at twice as much, events are dropped.
+    """
+
+    def __init__(self, *, max_message_bytes: int, waiting_bytes: int = WAITING_BYTES) -> None:
+        self._max_message_bytes = max_message_bytes
+        self._limit = waiting_bytes
+        self._size = 0
+        self._topics: dict[str, _Topic] = {}
+        self._fresh: set[str] = set()
+        self._more = trio.Event()
+        self._shrunk = trio.Event()
+        # Makes message ids: repeating a message within the stream's duplicate window is harmless.
+        self._id = uuid.uuid4().hex[:12]
+        self._count = 0
+        self.dropped = 0
+
+    def add(self, run_id: str, event: Event) -> None:
+        """Tell an event of a run, behind those that were told before; returns at once."""
+        encoded = encode_event(event)
+        if self._size >= 2 * self._limit:
+            self.dropped += 1
+            return
+        topic = self._topics.get(run_id)
+        if topic is None:
+            topic = self._topics[run_id] = _Topic()
+        topic.events.append(encoded)
+        topic.size += len(encoded)
+        self._size += len(encoded) + _ITEM_BYTES
+        self._fresh.add(run_id)
+        self._more.set()
+
+    @property
+    def full(self) -> bool:
+        """Whether those who can wait should wait for `room`."""
+        return self._size >= self._limit
+
+    async def room(self) -> None:
+        """Wait until it is not `full`."""
+        while self.full:
+            await self._shrunk.wait()
+
+    @property
+    def run_ids(self) -> list[str]:
+        """The runs of which something waits."""
+        return list(self._topics)
+
+    async def more(self) -> set[str]:
+        """Wait until something was added since the last call; return to which runs. For the writer."""
+        await self._more.wait()
+        self._more = trio.Event()
+        fresh, self._fresh = self._fresh, set()
+        return fresh
+
+    def message(self, run_id: str) -> tuple[str, list[bytes]] | None:
+        """The next message of a run, the same until it is `done`: its id and events; None for none."""
+        topic = self._topics.get(run_id)
+        if topic is None or topic.message is not None:
+            return None if topic is None else topic.message
+        events: list[bytes] = []
+        size = 2
+        for event in topic.events:
+            size += len(event) + 1
+            if events and size > self._max_message_bytes:
+                break
+            events.append(event)
+        self._count += 1
+        topic.message = f"{run_id}:{self._id}:{self._count}", events
+        return topic.message
+
+    def done(self, run_id: str, events: list[bytes]) -> bool:
+        """Let go of a message's events; return whether another one is full already."""
+        topic = self._topics[run_id]
+        for event in events:
+            topic.events.popleft()
+            topic.size -= len(event)
+            self._size -= len(event) + _ITEM_BYTES
+        topic.message = None
+        if not topic.events:
+            del self._topics[run_id]
+        if not self.full:
+            shrunk, self._shrunk = self._shrunk, trio.Event()
+            shrunk.set()
+        return topic.size >= self._max_message_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Written(Request[None]):
+    """Answered when all that was told before is stored or given up."""
+
+
+class EventWriter(Actor[Written]):
+    """Stores what the journal holds: runs beside each other, of each run one message after the other.
+
+    Args:
+        connection: The way to JetStream.
+        journal: What waits.
+        subject_prefix: ``pyoco.events``; a run's events go to ``<prefix>.<run_id>``.
+    """
+
+    def __init__(self, connection: Connection, journal: Journal, subject_prefix: str) -> None:
+        self._connection = connection
+        self._journal = journal
+        self._prefix = subject_prefix
+        self._writing: dict[str, trio.Event] = {}
+
+    async def on_start(self) -> None:
+        """Begin to write; what an earlier incarnation left is written first."""
+        self.spawn(self._serve)
+
+    async def on_stop(self) -> None:
+        """Write what is left, for a moment, if NATS is there."""
+        if not self._connection.status.connected:
+            return
+        with trio.move_on_after(_LAST_SECONDS):
+            async with trio.open_nursery() as nursery:
+                for run_id in self._journal.run_ids:
+                    nursery.start_soon(self._write, run_id, trio.Event())
+
+    async def handle(self, message: Written) -> None:
+        """Answer as soon as nothing of what was told so far waits any more."""
+        reply = self.reply_to(message)
+
+        async def answer() -> None:
+            for run_id in self._journal.run_ids:
+                await self._start(run_id).wait()
+            reply.send(None)
+
+        self.spawn(answer)
+
+    async def _serve(self) -> None:
+        for run_id in self._journal.run_ids:
+            self._start(run_id)
+        while True:
+            for run_id in await self._journal.more():
+                self._start(run_id)
+
+    def _start(self, run_id: str) -> trio.Event:
+        ended = self._writing.get(run_id)
+        if ended is None:
+            ended = self._writing[run_id] = trio.Event()
+            self.spawn(self._write, run_id, ended)
+        return ended
+
+    async def _write(self, run_id: str, ended: trio.Event) -> None:
+        """Write all that waits of a run."""
+        try:
+            while (message := self._journal.message(run_id)) is not None:
+                message_id, events = message
+                await self._publish(run_id, message_id, join_events(events))
+                if not self._journal.done(run_id, events):
+                    await trio.sleep(_GATHER_SECONDS)
+        finally:
+            self._writing.pop(run_id, None)
+            ended.set()
+
+    async def _publish(self, run_id: str, message_id: str, payload: bytes) -> None:
+        """Store a message, however long NATS is away; give up what the stream does not take."""
+        tries = 0
+        while True:
+            try:
+                await publish_acked(
+                    self._connection,
+                    f"{self._prefix}.{run_id}",
+                    payload,
+                    msg_id=message_id,
+                    within=_ANSWER_SECONDS,
+                )
+            except (ApiError, PayloadTooLarge, Malformed) as error:
+                log.warning("events left out", run_id=run_id, reason=str(error))
+                return
+            except BridgeError as error:
+                if not self._connection.status.connected:
+                    await self._connection.changed()
+                    continue
+                tries += 1
+                if tries >= _TRIES:
+                    log.warning("events left out", run_id=run_id, reason=str(error))
+                    return
+                await trio.sleep(_RETRY_SECONDS)
+            else:
+                return

@@ -1,0 +1,121 @@
+"""The journal: in order for each run, gathered into few messages, bounded, and never waited for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from nats_fixtures import Connection, Node, connected, killed, paused
+from pyoco_server.jetstream.consumer import Message
+from pyoco_server.jetstream.follow import CaughtUp, Follower
+from pyoco_server.jetstream.resources import ensure_resources
+from pyoco_server.kernel import ActorRef, ChildSpec, SupervisorSpec, open_system
+from pyoco_server.model.event import LogChunk, decode_events
+from pyoco_server.settings import Settings
+from pyoco_server.store.journal import EventWriter, Journal, Written
+
+MESSAGE_BYTES = 64 * 1024
+
+
+def chunk(number: int, size: int = 10) -> LogChunk:
+    return LogChunk(at=1.0, attempt=1, task="t", stream="stdout", text="x" * size, seq=number)
+
+
+@asynccontextmanager
+async def writing(
+    node: Node, journal: Journal
+) -> AsyncIterator[tuple[Connection, ActorRef[Written]]]:
+    async with connected(node) as connection:
+        await ensure_resources(connection, Settings())
+        spec: ChildSpec[Written] = ChildSpec(
+            "events", lambda: EventWriter(connection, journal, "pyoco.events")
+        )
+        async with open_system(SupervisorSpec("root", [spec])):
+            yield connection, spec.ref
+
+
+async def stored(connection: Connection, run_id: str) -> list[list[int]]:
+    """The numbers of the stored chunks of a run, by message."""
+    messages: list[list[int]] = []
+    follower = Follower(connection, "PYOCO_EVENTS", f"pyoco.events.{run_id}")
+    with trio.fail_after(20):
+        async with aclosing(follower.messages()) as reader:
+            async for item in reader:
+                if isinstance(item, CaughtUp):
+                    break
+                assert isinstance(item, Message)
+                events = decode_events(item.data)
+                messages.append([event.seq for event in events if isinstance(event, LogChunk)])
+    return messages
+
+
+async def test_events_of_a_run_are_stored_in_order_and_gathered(nats_node: Node) -> None:
+    journal = Journal(max_message_bytes=MESSAGE_BYTES)
+    async with writing(nats_node, journal) as (connection, writer):
+        for number in range(500):
+            journal.add("a", chunk(number))
+            journal.add("b", chunk(number))
+        await writer.ask(Written(), within=20)
+        for run_id in ("a", "b"):
+            messages = await stored(connection, run_id)
+            assert [number for message in messages for number in message] == list(range(500))
+            assert len(messages) <= 3
+
+
+async def test_a_message_is_no_larger_than_it_may_be(nats_node: Node) -> None:
+    journal = Journal(max_message_bytes=MESSAGE_BYTES)
+    async with writing(nats_node, journal) as (connection, writer):
+        for number in range(10):
+            journal.add("a", chunk(number, size=MESSAGE_BYTES // 4))
+        journal.add("a", chunk(10, size=2 * MESSAGE_BYTES))
+        await writer.ask(Written(), within=20)
+        assert await stored(connection, "a") == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9], [10]]
+
+
+async def test_nothing_is_lost_doubled_or_reordered_when_the_server_dies(nats_node: Node) -> None:
+    journal = Journal(max_message_bytes=MESSAGE_BYTES)
+    async with writing(nats_node, journal) as (connection, writer):
+        for number in range(100):
+            journal.add("a", chunk(number, size=4000))
+            if number == 50:
+                await killed(nats_node, connection)
+            await trio.sleep(0)
+        await writer.ask(Written(), within=30)
+        numbers = [number for message in await stored(connection, "a") for number in message]
+        assert numbers == list(range(100))
+
+
+async def test_what_waits_is_bounded_and_room_comes_back(nats_node: Node) -> None:
+    journal = Journal(max_message_bytes=MESSAGE_BYTES, waiting_bytes=100_000)
+    async with writing(nats_node, journal) as (_, writer):
+        with paused(nats_node):
+            number = 0
+            while journal.dropped == 0:
+                journal.add("a", chunk(number, size=1000))
+                number += 1
+            assert journal.full
+            assert number < 210
+        with trio.fail_after(20):
+            await journal.room()
+        await writer.ask(Written(), within=20)
+
+
+async def test_what_the_stream_does_not_take_is_given_up(nats_node: Node) -> None:
+    journal = Journal(max_message_bytes=MESSAGE_BYTES)
+    async with writing(nats_node, journal) as (connection, writer):
+        journal.add("a", chunk(0, size=2 * 1024 * 1024))
+        journal.add("a", chunk(1))
+        await writer.ask(Written(), within=20)
+        assert await stored(connection, "a") == [[1]]
+
+
+async def test_what_waits_at_the_end_is_stored(nats_node: Node, tmp_path: Path) -> None:
+    journal = Journal(max_message_bytes=MESSAGE_BYTES)
+    async with connected(nats_node) as connection:
+        async with writing(nats_node, journal):
+            for number in range(10):
+                journal.add("a", chunk(number))
+        assert [n for message in await stored(connection, "a") for n in message] == list(range(10))
