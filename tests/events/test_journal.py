@@ -7,6 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import trio
+import trio.lowlevel
 
 from nats_fixtures import Connection, Node, connected, killed, paused
 from pyoco_server.jetstream.consumer import Message
@@ -82,7 +83,7 @@ async def test_nothing_is_lost_doubled_or_reordered_when_the_server_dies(nats_no
             journal.add("a", chunk(number, size=4000))
             if number == 50:
                 await killed(nats_node, connection)
-            await trio.sleep(0)
+            await trio.lowlevel.checkpoint()
         await writer.ask(Written(), within=30)
         numbers = [number for message in await stored(connection, "a") for number in message]
         assert numbers == list(range(100))
