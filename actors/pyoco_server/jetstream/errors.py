@@ -45,6 +45,14 @@ class InvalidKey(KeyNotFound):
     """The text cannot be a key, so that nothing can be stored under it."""
 
 
+class ObjectNotFound(BridgeError):
+    """The object store has no object under the name, or had one that was deleted."""
+
+
+class ObjectDamaged(BridgeError):
+    """What an object store holds of an object is not what was put: chunks are missing or changed."""
+
+
 class ApiError(BridgeError):
     """JetStream refused a request.
 

@@ -58,7 +58,7 @@ class KeyValue:
         message = await self._last(key, within)
         if message is None or _is_marker(message.hdrs):
             raise KeyNotFound(f"no key {key!r} in bucket {self.bucket}")
-        return Entry(key, base64.b64decode(message.data), message.seq, _seconds(message.time))
+        return Entry(key, base64.b64decode(message.data), message.seq, unix_time(message.time))
 
     async def newest(self, pattern: str = ">", *, within: float = 5.0) -> int:
         """The highest revision that a key of the pattern has, deleted ones included; 0 for none.
@@ -229,7 +229,8 @@ def _is_marker(headers_b64: str) -> bool:
     return b"KV-Operation:" in headers or b"Nats-Marker-Reason:" in headers
 
 
-def _seconds(text: str) -> float:
+def unix_time(text: str) -> float:
+    """Unix seconds of a time as JetStream writes it."""
     # Nanoseconds, which datetime does not take: cut to microseconds.
     head, _, fraction = text.rstrip("Z").partition(".")
     return datetime.fromisoformat(f"{head}.{(fraction + '000000')[:6]}+00:00").timestamp()

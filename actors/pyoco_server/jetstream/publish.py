@@ -8,8 +8,8 @@ import msgspec
 
 from pyoco_server.jetstream.api import Refused, check
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import ApiError, Unanswered, WrongRevision
-from pyoco_server.jetstream.requests import Headers
+from pyoco_server.jetstream.errors import ApiError, Unanswered, Unavailable, WrongRevision
+from pyoco_server.jetstream.requests import Headers, Reply
 
 # JetStream's "wrong last sequence" (nats-server, server/errors.json).
 _WRONG_LAST_SEQUENCE = (10071, 10164)
@@ -75,6 +75,20 @@ async def publish_acked(
     if expected_last_subject_sequence is not None:
         all_headers["Nats-Expected-Last-Subject-Sequence"] = str(expected_last_subject_sequence)
     reply = await connection.request(subject, payload, headers=all_headers, within=within)
+    return read_ack(subject, reply, expected_last_subject_sequence)
+
+
+def read_ack(subject: str, reply: Reply, expected: int | None = None) -> PubAck:
+    """Read what JetStream answers to a message that was published to ``subject``.
+
+    Raises:
+        WrongRevision: The subject's last sequence is not the ``expected`` one.
+        ApiError: JetStream refused.
+        Unavailable: No stream collects the subject.
+        Unanswered: It is no acknowledgement.
+    """
+    if reply.status == 503:
+        raise Unavailable(f"nobody answers at {subject}")
     try:
         answer = _ANSWER.decode(reply.payload)
     except msgspec.MsgspecError as error:
@@ -83,6 +97,6 @@ async def publish_acked(
         check(answer.error)
     except ApiError as error:
         if error.err_code in _WRONG_LAST_SEQUENCE:
-            raise WrongRevision(subject, expected_last_subject_sequence or 0) from None
+            raise WrongRevision(subject, expected or 0) from None
         raise
     return PubAck(answer.stream, answer.seq, answer.duplicate)

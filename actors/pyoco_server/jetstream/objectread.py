@@ -1,0 +1,71 @@
+"""Reading the chunks of one object: in order, complete, and never waiting for ever."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import trio
+
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.errors import ObjectDamaged, Unanswered
+from pyoco_server.jetstream.follow import CaughtUp, Follower
+from pyoco_server.jetstream.objectinfo import ObjectInfo
+
+# What is asked for at once, and so what is in memory: 1 MiB of ordinary chunks.
+_BATCH = 8
+# A consumer does not tell that what it would have delivered was purged: a new one knows.
+_LOOK_SECONDS = 1.0
+
+
+async def read_chunks(
+    connection: Connection, stream: str, subject: str, info: ObjectInfo, silence_seconds: float
+) -> AsyncGenerator[bytes, None]:
+    """The running side of `ObjectStore.read`: the chunks, the last one only when all are right.
+
+    A store takes all chunks before their metadata. So whoever has seen all that is stored and has not
+    got them all knows that the rest has vanished.
+    """
+    digest = hashlib.sha256()
+    size = chunks = 0
+    after: int | None = None
+    deadline = trio.current_time() + silence_seconds
+    while chunks < info.chunks:
+        follower = Follower(connection, stream, subject, after=after, batch=_BATCH)
+        async with aclosing(follower.messages()) as messages:
+            while chunks < info.chunks:
+                message = None
+                with trio.move_on_after(_LOOK_SECONDS):
+                    message = await anext(messages)
+                if message is None:
+                    break
+                if isinstance(message, CaughtUp):
+                    raise ObjectDamaged(
+                        f"object {info.name!r}: {info.chunks - chunks} of its {info.chunks} chunks "
+                        "are gone; it was replaced, deleted or cut off"
+                    )
+                after = message.stream_sequence
+                chunks += 1
+                size += len(message.data)
+                digest.update(message.data)
+                if chunks == info.chunks:
+                    _check_whole(info, size, digest.hexdigest())
+                yield message.data
+                # The reader may take its time with a piece.
+                deadline = trio.current_time() + silence_seconds
+        if chunks < info.chunks and trio.current_time() >= deadline:
+            raise Unanswered(
+                f"object {info.name!r}: nothing came for {silence_seconds:g} s, "
+                f"after {chunks} of {info.chunks} chunks"
+            )
+    if info.chunks == 0:
+        _check_whole(info, size, digest.hexdigest())
+
+
+def _check_whole(info: ObjectInfo, size: int, sha256: str) -> None:
+    if size != info.size or sha256 != info.sha256_hex:
+        raise ObjectDamaged(
+            f"object {info.name!r}: {size} bytes with SHA-256 {sha256} instead of "
+            f"{info.size} with {info.sha256_hex}"
+        )

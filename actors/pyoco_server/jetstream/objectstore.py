@@ -1,0 +1,409 @@
+"""Object stores: put, read, delete, list and follow, interoperable with every client's (ADR-20).
+
+A store is a stream ``OBJ_<bucket>``: an object's bytes are messages on ``$O.<bucket>.C.<nuid>``, and what
+is known of it is the last message on ``$O.<bucket>.M.<name in base64>``. nats-py's own client reads
+without a time limit and waits for ever for chunks that vanished; ours ends in an error.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+import trio
+from msgspec.structs import replace
+
+from pyoco_server.jetstream.api import call
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.errors import BridgeError, NotFound, ObjectNotFound, Unanswered
+from pyoco_server.jetstream.follow import CaughtUp
+from pyoco_server.jetstream.keyvalue import unix_time
+from pyoco_server.jetstream.objectinfo import (
+    CHUNK_BYTES,
+    DIGEST_PREFIX,
+    ObjectInfo,
+    UnreadableObject,
+    decode_info,
+    encode_info,
+    encode_name,
+    iso_time,
+)
+from pyoco_server.jetstream.objectread import read_chunks
+from pyoco_server.jetstream.publish import publish_acked, read_ack
+from pyoco_server.jetstream.requests import Waiter, new_inbox
+from pyoco_server.jetstream.watch import Deleted, Entry, Watcher
+
+__all__ = ["ObjectChanged", "ObjectInfo", "ObjectStore"]
+
+log = structlog.get_logger(__name__)
+
+# Chunks whose acknowledgement is awaited at the same time: what a put holds in memory, 128 KiB each.
+_WINDOW = 8
+_ACK_SECONDS = 15.0
+_ROLLUP = {"Nats-Rollup": "sub"}
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectChanged:
+    """An object as it is now; `ObjectInfo.deleted` says that it is gone."""
+
+    info: ObjectInfo
+
+
+class _StoredMessage(msgspec.Struct):
+    seq: int
+    time: str
+    data: str = ""
+
+
+class _GetAnswer(msgspec.Struct):
+    message: _StoredMessage
+
+
+class _State(msgspec.Struct):
+    subjects: dict[str, int] | None = None
+
+
+class _Info(msgspec.Struct):
+    state: _State
+
+
+class _Anything(msgspec.Struct):
+    pass
+
+
+class ObjectStore:
+    """A store. It may be created later, or be away for the moment: each call says so."""
+
+    def __init__(self, connection: Connection, bucket: str) -> None:
+        self._connection = connection
+        self.bucket = bucket
+        self.stream = f"OBJ_{bucket}"
+        self._chunks = f"$O.{bucket}.C."
+        self._metas = f"$O.{bucket}.M."
+
+    # Reading -------------------------------------------------------------------------------------
+
+    async def info(self, name: str) -> ObjectInfo:
+        """What is known of an object.
+
+        Raises:
+            ObjectNotFound: There is none of this name (any more).
+            BridgeError: NATS could not be asked.
+        """
+        info = await self._last_info(name)
+        if info is None or info.deleted:
+            raise ObjectNotFound(f"no object {name!r} in {self.bucket}")
+        return info
+
+    @asynccontextmanager
+    async def read(
+        self, info: ObjectInfo, *, silence_seconds: float = 10.0
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Read an object piece by piece, with about 1 MiB in memory, over lost connections.
+
+        The last piece is given only when the digest of all of them is right.
+
+        Args:
+            info: Which; a put of the same name meanwhile makes it vanish.
+            silence_seconds: How long to wait for the next piece.
+
+        Raises (while iterating):
+            ObjectDamaged: Chunks are missing, or their digest is wrong.
+            Unanswered: NATS gave nothing for that long.
+            BridgeError: NATS refused.
+        """
+        pieces = read_chunks(
+            self._connection, self.stream, self._chunks + info.nuid, info, silence_seconds
+        )
+        try:
+            yield pieces
+        finally:
+            await pieces.aclose()
+
+    async def all(self) -> tuple[list[ObjectInfo], int]:
+        """Every object, deleted ones included, and the sequence of the last change (see `put`).
+
+        Waits for as long as NATS is away: put a deadline around it.
+        """
+        found: dict[str, ObjectInfo] = {}
+        last = 0
+        async with self.watch() as events:
+            async for event in events:
+                if isinstance(event, CaughtUp):
+                    break
+                found[event.info.name] = event.info
+                last = max(last, event.info.sequence)
+        return list(found.values()), last
+
+    @asynccontextmanager
+    async def watch(self) -> AsyncIterator[AsyncIterator[ObjectChanged | CaughtUp]]:
+        """Follow the objects: each as it is now, `CaughtUp`, then each change.
+
+        It goes on over lost connections and restarted servers.
+        """
+        watcher = Watcher(
+            self._connection, self.stream, self._metas, ">", None, include_history=True
+        )
+        events = watcher.events()
+
+        async def changes() -> AsyncGenerator[ObjectChanged | CaughtUp, None]:
+            async for event in events:
+                match event:
+                    case Entry():
+                        try:
+                            info = decode_info(
+                                event.value, sequence=event.revision, stored_at=event.created
+                            )
+                        except UnreadableObject as error:
+                            log.warning("unreadable object", key=event.key, reason=str(error))
+                        else:
+                            yield ObjectChanged(info)
+                    case CaughtUp():
+                        yield event
+                    case Deleted():
+                        continue  # no client deletes metadata: it writes that the object is deleted
+
+        changed = changes()
+        try:
+            yield changed
+        finally:
+            await changed.aclose()
+            await events.aclose()
+
+    # Writing -------------------------------------------------------------------------------------
+
+    async def put(
+        self, name: str, pieces: AsyncIterable[bytes], *, headers: Mapping[str, str] | None = None
+    ) -> ObjectInfo:
+        """Store an object, with about 1 MiB in memory; it replaces one of the same name.
+
+        Args:
+            name: Any text.
+            pieces: The bytes, in pieces of any size.
+            headers: What to say of it.
+
+        Raises:
+            BridgeError: NATS refused, or is not known to have stored it all; see `draft`.
+        """
+        return await self.publish(await self.draft(name, pieces, headers=headers))
+
+    async def draft(
+        self, name: str, pieces: AsyncIterable[bytes], *, headers: Mapping[str, str] | None = None
+    ) -> ObjectInfo:
+        """Store the bytes of an object that nobody sees before `publish`; else `discard` it.
+
+        Failed or cancelled, it discards what is stored already; where NATS is away just then,
+        `purge_orphans` does that later.
+
+        Raises:
+            BridgeError: NATS refused, or is not known to have stored it all.
+        """
+        options = {"max_chunk_size": CHUNK_BYTES}
+        info = ObjectInfo(name=name, bucket=self.bucket, nuid=uuid.uuid4().hex, options=options)
+        complete = False
+        try:
+            info = await self._put_chunks(info, pieces)
+            complete = True
+        finally:
+            if not complete:
+                self.discard(info)
+        return replace(info, headers=dict(headers or {}), mtime=iso_time(time.time()))
+
+    async def publish(
+        self, draft: ObjectInfo, *, expected_last_change: int | None = None
+    ) -> ObjectInfo:
+        """Make a draft the object of its name; the chunks of the one before are removed.
+
+        Args:
+            draft: What `draft` returned.
+            expected_last_change: Do it only if this is the sequence of the store's last change, as
+                `all` told it; 0 for a store in which nothing ever was. The draft can then be published
+                again with a newer one.
+
+        Raises:
+            WrongRevision: Something else was changed meanwhile.
+            Unanswered: It may be published or not: the draft must not be discarded.
+            BridgeError: NATS refused.
+        """
+        before = await self._last_info(draft.name)
+        info = await self._put_info(draft, expected_last_change)
+        if before is not None and not before.deleted and before.nuid not in {"", draft.nuid}:
+            await self._purge_quietly(before.nuid)
+        return info
+
+    def discard(self, draft: ObjectInfo) -> None:
+        """Remove the chunks of a draft, without waiting for anything."""
+        body = msgspec.json.encode({"filter": self._chunks + draft.nuid})
+        self._connection.publish_soon(f"$JS.API.STREAM.PURGE.{self.stream}", body)
+
+    async def delete(self, name: str) -> ObjectInfo:
+        """Delete an object; return what was known of it. Its name stays known as a deleted one's.
+
+        Raises:
+            ObjectNotFound: There is none of this name.
+            BridgeError: NATS refused, or is not known to have done it.
+        """
+        info = await self.info(name)
+        gone = replace(info, deleted=True, size=0, chunks=0, digest="", mtime="")
+        await self._put_info(gone, None)
+        await self._purge_quietly(info.nuid)
+        return info
+
+    async def forget(self, name: str) -> None:
+        """Delete an object so that not even its name stays known; nothing happens when there is none.
+
+        Raises:
+            BridgeError: NATS refused, or is not known to have done it.
+        """
+        info = await self._last_info(name)
+        if info is not None:
+            # Its bytes last: what is interrupted in between is found by `purge_orphans`.
+            await self._purge(self._metas + encode_name(name))
+            await self._purge(self._chunks + info.nuid)
+
+    async def purge_orphans(self, *, older_than_seconds: float) -> int:
+        """Remove chunks that belong to no object: of puts that were broken off for good.
+
+        Args:
+            older_than_seconds: How long ago the last of them was stored, at least; a put under way
+                has stored one just now.
+
+        Returns:
+            Of how many puts there were some.
+
+        Raises:
+            BridgeError: NATS refused, or could not be asked.
+        """
+        known = {info.nuid for info in (await self.all())[0] if not info.deleted}
+        removed = 0
+        for subject in await self._chunk_subjects():
+            if subject.removeprefix(self._chunks) in known:
+                continue
+            body = {"last_by_subj": subject}
+            try:
+                last = await call(
+                    self._connection, f"STREAM.MSG.GET.{self.stream}", body, answer=_GetAnswer
+                )
+            except NotFound:
+                continue
+            if time.time() - unix_time(last.message.time) >= older_than_seconds:
+                await self._purge(subject)
+                removed += 1
+        return removed
+
+    # ---------------------------------------------------------------------------------------------
+
+    async def _put_chunks(self, info: ObjectInfo, pieces: AsyncIterable[bytes]) -> ObjectInfo:
+        """Store the bytes; one task, so that they are stored in order."""
+        subject = self._chunks + info.nuid
+        digest = hashlib.sha256()
+        size = sent = confirmed = 0
+        acks = Waiter()
+        inbox = new_inbox()
+        feed = self._connection.open_feed(inbox, acks.tell, acks.lose)
+        try:
+            async with aclosing(_chunked(pieces)) as chunks:
+                async for chunk in chunks:
+                    digest.update(chunk)
+                    size += len(chunk)
+                    await self._connection.publish(subject, chunk, reply=inbox)
+                    sent += 1
+                    while sent - confirmed >= _WINDOW:
+                        await _confirm(acks, subject)
+                        confirmed += 1
+            while confirmed < sent:
+                await _confirm(acks, subject)
+                confirmed += 1
+        finally:
+            self._connection.close_feed(feed)
+        text = DIGEST_PREFIX + base64.urlsafe_b64encode(digest.digest()).decode()
+        return replace(info, size=size, chunks=sent, digest=text)
+
+    async def _put_info(self, info: ObjectInfo, expected_last_change: int | None) -> ObjectInfo:
+        headers = dict(_ROLLUP)
+        if expected_last_change is not None:
+            # Instead of the subject's own last sequence, the server compares that of all metadata
+            # (nats-server 2.11 and later).
+            headers["Nats-Expected-Last-Subject-Sequence-Subject"] = self._metas + ">"
+        ack = await publish_acked(
+            self._connection,
+            self._metas + encode_name(info.name),
+            encode_info(info),
+            headers=headers,
+            expected_last_subject_sequence=expected_last_change,
+            within=10.0,
+        )
+        return replace(info, sequence=ack.seq)
+
+    async def _last_info(self, name: str) -> ObjectInfo | None:
+        body = {"last_by_subj": self._metas + encode_name(name)}
+        try:
+            answer = await call(
+                self._connection, f"STREAM.MSG.GET.{self.stream}", body, answer=_GetAnswer
+            )
+        except NotFound as error:
+            if error.err_code == 10037:  # "no message found"; another 404 is a missing store
+                return None
+            raise
+        message = answer.message
+        try:
+            return decode_info(
+                base64.b64decode(message.data),
+                sequence=message.seq,
+                stored_at=unix_time(message.time),
+            )
+        except UnreadableObject as error:
+            raise ObjectNotFound(f"object {name!r} in {self.bucket}: {error}") from None
+
+    async def _chunk_subjects(self) -> list[str]:
+        body = {"subjects_filter": self._chunks + ">"}
+        info = await call(
+            self._connection, f"STREAM.INFO.{self.stream}", body, answer=_Info, within=15.0
+        )
+        return list(info.state.subjects or ())
+
+    async def _purge(self, subject: str) -> None:
+        await call(
+            self._connection,
+            f"STREAM.PURGE.{self.stream}",
+            {"filter": subject},
+            answer=_Anything,
+            within=15.0,
+        )
+
+    async def _purge_quietly(self, nuid: str) -> None:
+        """Remove the bytes of what is gone already; what fails here is left to `purge_orphans`."""
+        try:
+            await self._purge(self._chunks + nuid)
+        except BridgeError as error:
+            log.info("chunks not removed yet", bucket=self.bucket, nuid=nuid, reason=str(error))
+
+
+async def _confirm(acks: Waiter, subject: str) -> None:
+    with trio.move_on_after(_ACK_SECONDS):
+        reply = await acks.next()
+        if reply is None:
+            raise Unanswered(f"put to {subject}: the connection broke")
+        read_ack(subject, reply)
+        return
+    raise Unanswered(f"put to {subject}: no acknowledgement within {_ACK_SECONDS:g} s")
+
+
+async def _chunked(pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+    """The same bytes in pieces of `CHUNK_BYTES`, the last one apart."""
+    buffer = bytearray()
+    async for piece in pieces:
+        buffer += piece
+        while len(buffer) >= CHUNK_BYTES:
+            yield bytes(buffer[:CHUNK_BYTES])
+            del buffer[:CHUNK_BYTES]
+    if buffer:
+        yield bytes(buffer)
