@@ -1,0 +1,210 @@
+"""The key ring over a real bucket: who is let in, what it costs, and how soon a key ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+from msgspec.structs import replace
+
+from backend.stage import running
+from http_api.keyed import KEYED, bucket_of, key_for, store
+from nats_fixtures import paused
+from pyoco_server.backend import Backend
+from pyoco_server.gateway.key_ring import InvalidApiKey, KeysUnavailable, TooManyChecks
+from pyoco_server.kernel import Node
+from pyoco_server.model.api_key import ALL_ROLES, Principal, Role, bucket_key, parse_key
+
+UNKNOWN = f"pyoco_{'0' * 24}.{'s' * 43}"
+
+
+@pytest.fixture
+async def backend(tmp_path: Path) -> AsyncIterator[Backend]:
+    async with running(tmp_path, worker=False, auth_pepper="pepper", **KEYED) as backend:
+        yield backend
+
+
+async def refused(backend: Backend, key: str) -> None:
+    with pytest.raises(InvalidApiKey):
+        await backend.authenticate(key)
+
+
+async def ends(backend: Backend, key: str) -> None:
+    with trio.fail_after(5):
+        while True:
+            try:
+                await backend.authenticate(key)
+            except InvalidApiKey:
+                return
+            await trio.sleep(0.01)
+
+
+async def test_a_key_is_good_from_the_moment_it_is_stored(backend: Backend) -> None:
+    for number in range(3):
+        key, record = await key_for(backend, f"tenant-{number}", roles=[Role.SUBMIT])
+        standing = await backend.authenticate(key)
+        expected = Principal(f"tenant-{number}", record.key_id, frozenset([Role.SUBMIT]))
+        assert standing.principal == expected
+
+
+async def test_a_record_without_roles_has_all_of_them(backend: Backend) -> None:
+    key, record = await key_for(backend)
+    await store(backend, replace(record, roles=None))
+    assert (await backend.authenticate(key)).principal.roles == ALL_ROLES
+
+
+async def test_roles_that_are_taken_away_are_gone(backend: Backend) -> None:
+    key, record = await key_for(backend)
+    standing = await backend.authenticate(key)
+    await store(backend, replace(record, roles=["submit", "a-role-of-later"]))
+    with trio.fail_after(5):
+        await standing.ended.wait()
+    assert (await backend.authenticate(key)).principal.roles == {Role.SUBMIT}
+
+
+@pytest.mark.parametrize("how", ["revoked", "deleted", "purged", "unreadable", "expired"])
+async def test_a_key_ends_and_with_it_the_standing_of_its_holders(
+    backend: Backend, how: str
+) -> None:
+    key, record = await key_for(backend)
+    standing = await backend.authenticate(key)
+    assert not standing.ended.is_set()
+    bucket, name = bucket_of(backend), bucket_key(record.key_id)
+    match how:
+        case "revoked":
+            await store(backend, replace(record, revoked_at=time.time()))
+        case "deleted":
+            await bucket.delete(name)
+        case "purged":
+            await bucket.purge(name)
+        case "unreadable":
+            await bucket.put(name, b"{}")
+        case _:
+            await store(backend, replace(record, expires_at=time.time() - 1))
+    with trio.fail_after(5):
+        await standing.ended.wait()
+    await ends(backend, key)
+
+
+async def test_a_key_expires_by_the_clock(backend: Backend) -> None:
+    key, record = await key_for(backend, expires_at=time.time() + 1.5)
+    standing = await backend.authenticate(key)
+    assert standing.expires_at == record.expires_at
+    await ends(backend, key)
+    assert time.time() >= (record.expires_at or 0)
+
+
+async def test_a_deleted_key_that_is_stored_again_is_good_again(backend: Backend) -> None:
+    key, record = await key_for(backend)
+    await bucket_of(backend).delete(bucket_key(record.key_id))
+    await ends(backend, key)
+    await store(backend, record)
+    with trio.fail_after(5):
+        while True:
+            try:
+                await backend.authenticate(key)
+                break
+            except InvalidApiKey:
+                await trio.sleep(0.01)
+
+
+async def test_a_secret_of_another_key_or_pepper_is_refused(backend: Backend) -> None:
+    key, _ = await key_for(backend)
+    other, record = await key_for(backend)
+    _, secret = parse_key(key)
+    await refused(backend, f"pyoco_{record.key_id}.{secret}")
+    await refused(backend, other[:-1] + ("A" if other[-1] != "A" else "B"))
+    await backend.authenticate(other)
+
+
+async def test_an_unknown_key_costs_what_a_wrong_one_does(backend: Backend) -> None:
+    _, record = await key_for(backend)
+
+    async def fastest(key_id: str) -> float:
+        times = []
+        for number in range(5):
+            began = time.perf_counter()
+            await refused(backend, f"pyoco_{key_id}.{'s' * 42}{number}")
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    unknown, wrong = await fastest("0" * 24), await fastest(record.key_id)
+    assert 0.6 < unknown / wrong < 1.6
+
+
+async def test_a_hundred_calls_with_one_key_cost_one_check(backend: Backend) -> None:
+    key, _ = await key_for(backend)
+    began = time.perf_counter()
+    await refused(backend, UNKNOWN)
+    one_check = time.perf_counter() - began
+    began = time.perf_counter()
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(backend.authenticate, key)
+    assert time.perf_counter() - began < 20 * one_check
+
+
+async def test_checks_wait_in_line_off_the_event_loop_and_the_line_has_an_end(
+    backend: Backend,
+) -> None:
+    gaps: list[float] = []
+    outcomes: list[type[Exception]] = []
+
+    async def beat() -> None:
+        last = trio.current_time()
+        while True:
+            await trio.sleep(0.001)
+            gaps.append(trio.current_time() - last)
+            last = trio.current_time()
+
+    async def check(number: int) -> None:
+        try:
+            await backend.authenticate(f"pyoco_{'0' * 24}.{number:050}")
+        except (InvalidApiKey, TooManyChecks) as error:
+            outcomes.append(type(error))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(beat)
+        async with trio.open_nursery() as checks:
+            for number in range(80):
+                checks.start_soon(check, number)
+        nursery.cancel_scope.cancel()
+    assert outcomes.count(TooManyChecks) == 80 - 64
+    assert outcomes.count(InvalidApiKey) == 64
+    # One check on the event loop would be a gap of forty milliseconds, each time.
+    gaps.sort()
+    assert gaps[len(gaps) * 9 // 10] < 0.02
+
+
+async def test_a_bucket_that_cannot_be_asked_lets_nobody_in(backend: Backend) -> None:
+    key, _ = await key_for(backend)
+    await backend.authenticate(key)
+    assert backend.node is not None
+    with paused(backend.node), trio.fail_after(10):
+        while True:
+            try:
+                await backend.authenticate(key)
+            except KeysUnavailable:
+                break
+            await trio.sleep(0.05)
+        assert not (await backend.readiness()).ready
+    with trio.fail_after(20):
+        while True:
+            try:
+                await backend.authenticate(key)
+                break
+            except KeysUnavailable:
+                await trio.sleep(0.05)
+
+
+async def test_keys_do_not_show_in_the_tree_or_in_a_tap(backend: Backend) -> None:
+    key, _ = await key_for(backend)
+    seen: list[str] = []
+    with backend.system.tap(lambda event: seen.append(repr(event))):
+        await backend.authenticate(key)
+    assert any("Authenticate" in text for text in seen)
+    assert not any(parse_key(key)[1] in text for text in seen)
+    assert isinstance(backend.system.tree(), Node)
