@@ -1,0 +1,38 @@
+"""`pyoco-server-admin`: what an operator does to an installation, straight at its NATS."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from pyoco_cli.admin.api_key import create, list_keys, revoke
+from pyoco_cli.common.errors import run
+
+app = typer.Typer(
+    name="pyoco-server-admin",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+api_key = typer.Typer(help="API keys of the HTTP gateway.", rich_markup_mode=None)
+api_key.command("create")(create)
+api_key.command("list")(list_keys)
+api_key.command("revoke")(revoke)
+app.add_typer(api_key, name="api-key")
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    nats_url: Annotated[str | None, typer.Option(help="Overrides PYOCO_NATS_URL.")] = None,
+) -> None:
+    """Manage a pyoco-server installation through its NATS."""
+    context.obj = nats_url
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point; exit code 0 done, 1 the user can mend it, 2 an unknown key."""
+    sys.exit(run(app, sys.argv[1:] if argv is None else argv))
