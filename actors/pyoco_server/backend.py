@@ -333,7 +333,9 @@ async def open_backend(
         )
         gateway_part = gateway_tree(connection, settings, runs) if gateway else None
         worker_part = (
-            worker_tree(connection, settings, worker, runs, dead_letters) if worker else None
+            worker_tree(connection, settings, worker, runs, dead_letters, journal)
+            if worker
+            else None
         )
         parts = [part.spec for part in (gateway_part, worker_part) if part is not None]
         root = SupervisorSpec("root", [provisioner, events, *parts], strategy=Strategy.ONE_FOR_ONE)

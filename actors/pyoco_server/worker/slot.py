@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
@@ -23,6 +22,7 @@ from pyoco_server.store.runs import RunStore
 from pyoco_server.worker.attempt import Attempt, Ending
 from pyoco_server.worker.child import Said, SlotChild
 from pyoco_server.worker.claiming import Claimant, Withdrawn, claim_run
+from pyoco_server.worker.events import AttemptEvents
 from pyoco_server.worker.messages import (
     Assign,
     CancelAttempt,
@@ -97,7 +97,6 @@ class _GraceOver:
 
 _Timer = _WriteDue | _Beat | _GraceOver
 SlotMessage = Assign | CancelAttempt | Refresh | Report | Said | _Timer
-OutputSink = Callable[[Output, int], None]
 
 
 class Slot(Actor[SlotMessage]):
@@ -116,7 +115,7 @@ class Slot(Actor[SlotMessage]):
         *,
         dispatcher: ActorRef[SlotFree],
         heartbeat: ActorRef[SlotChanged],
-        output: OutputSink,
+        events: AttemptEvents,
     ) -> None:
         self._settings = settings
         self._index = settings.claimant.slot
@@ -124,7 +123,7 @@ class Slot(Actor[SlotMessage]):
         self._dead_letters = dead_letters
         self._dispatcher = dispatcher
         self._heartbeat = heartbeat
-        self._output = output
+        self._events = events
         name = f"{settings.claimant.instance_id}-{self._index}"
         self._child = SlotChild(settings.runner, settings.work_dir / name, self._listen)
         self._attempt: Attempt | None = None
@@ -191,9 +190,8 @@ class Slot(Actor[SlotMessage]):
 
     async def _read(self, runner: RunnerProcess, life: int) -> None:
         async for event in runner.events:
-            if isinstance(event, Output):
-                self._output(event, self._index)
-            else:
+            await self._events.take(event, life)
+            if not isinstance(event, Output):
                 await self.me.tell(Said(life, event))
 
     async def _take_fresh_child(self) -> None:
@@ -284,6 +282,7 @@ class Slot(Actor[SlotMessage]):
         self.spawn(self._keep_lease, attempt)
         self.spawn(self._beat, attempt)
         await self._tell_heartbeat()
+        self._events.begin(attempt.run_id, snapshot.attempt, self._child.life)
         await self._child.send(
             Execute(
                 run_id=attempt.run_id,

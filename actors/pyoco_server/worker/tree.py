@@ -19,14 +19,16 @@ from pyoco_server.jetstream.resources import ensure_consumer
 from pyoco_server.kernel import ActorRef, ChildSpec, Intensity, Strategy, SupervisorSpec
 from pyoco_server.settings import Settings
 from pyoco_server.store.dead_letters import DeadLetterOffice
+from pyoco_server.store.journal import Journal
 from pyoco_server.store.runs import RunStore
 from pyoco_server.worker.claiming import Claimant
 from pyoco_server.worker.control import ControlListener
 from pyoco_server.worker.dispatcher import Dispatcher, DispatcherMessage, Queue
+from pyoco_server.worker.events import AttemptEvents, OutputSink
 from pyoco_server.worker.heartbeat import Heartbeat, HeartbeatMessage
 from pyoco_server.worker.runner.handle import RunnerOptions
-from pyoco_server.worker.runner.protocol import Limits, Output
-from pyoco_server.worker.slot import OutputSink, Slot, SlotMessage, SlotSettings
+from pyoco_server.worker.runner.protocol import Limits
+from pyoco_server.worker.slot import Slot, SlotMessage, SlotSettings
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +46,7 @@ class WorkerOptions:
         import_paths: Folders that task code is imported from, besides what Python itself knows.
         env: Variables that task code finds, besides what Python itself needs.
         limit: How many jobs to take in all; no limit when None.
-        output: Called with what tasks print and the slot's index; logged when None.
+        output: Called with what tasks print and the slot's index, besides its being kept as events.
     """
 
     tags: tuple[str, ...] = ()
@@ -68,16 +70,13 @@ class WorkerTree:
     slots: tuple[ActorRef[SlotMessage], ...]
 
 
-def _log_output(output: Output, slot: int) -> None:
-    log.info("task output", run_id=output.run_id, task=output.task, slot=slot, text=output.text)
-
-
 def worker_tree(
     connection: Connection,
     settings: Settings,
     options: WorkerOptions,
     runs: RunStore,
     dead_letters: DeadLetterOffice,
+    journal: Journal,
 ) -> WorkerTree:
     """Put a worker together: heartbeat, slots, control listener, dispatcher, started in that order."""
     instance_id = uuid.uuid4().hex
@@ -115,7 +114,10 @@ def worker_tree(
         flow_resolver=options.flow_resolver,
         extra_sys_path=options.import_paths,
         env=dict(options.env),
-        limits=Limits(workflow_bytes=settings.workflow_yaml_max_bytes),
+        limits=Limits(
+            workflow_bytes=settings.workflow_yaml_max_bytes,
+            output_characters=settings.events_run_max_bytes,
+        ),
     )
 
     def slot(index: int) -> Slot:
@@ -133,7 +135,9 @@ def worker_tree(
             dead_letters,
             dispatcher=dispatcher.ref,
             heartbeat=heartbeat.ref,
-            output=options.output or _log_output,
+            events=AttemptEvents(
+                journal, index, settings.events_run_max_bytes, output=options.output
+            ),
         )
 
     slots += [ChildSpec(str(index), partial(slot, index)) for index in range(count)]

@@ -6,15 +6,16 @@ import os
 import queue
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from graphlib import CycleError, TopologicalSorter
 from typing import Final, TypeAlias
 
-from pyoco.core.models import Flow, RunContext, Task
+from msgspec.structs import replace
+from pyoco.core.models import Flow, RunContext
 from pyoco.core.models import RunStatus as EngineStatus
 from pyoco.core.models import TaskState as EngineTaskState
 
+from pyoco_server.model.graph_structure import GraphStructure
 from pyoco_server.model.run import RunStatus, TaskRecord, TaskState
 from pyoco_server.worker.runner.engine import ObservedEngine, Observer
 from pyoco_server.worker.runner.flows import FlowBuilder, read_flow_file
@@ -31,6 +32,7 @@ from pyoco_server.worker.runner.protocol import (
 )
 from pyoco_server.worker.runner.records import RecordBook, error_text
 from pyoco_server.worker.runner.resolver import FlowResolver
+from pyoco_server.worker.runner.shape import in_order, shape
 from pyoco_server.worker.runner.surroundings import surroundings
 
 Send: TypeAlias = Callable[[ChildMessage | EnvironmentNeeded], None]
@@ -71,6 +73,7 @@ class Execution(Observer):
         self._output = output
         self._send = send
         self._context = RunContext(run_id=request.run_id, params=request.params)
+        self._structure: GraphStructure | None = None
         self._records = RecordBook(limits.value_bytes, limits.values_bytes)
         self._environment: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
 
@@ -92,14 +95,16 @@ class Execution(Observer):
             self._run()
         except BaseException as caught:  # noqa: BLE001 - user code may raise anything
             error = caught
-        self._output.end()
-        self._send(self._finished(error))
+        left_out = self._output.end()
+        self._send(replace(self._finished(error), output_left_out=left_out))
 
     # Called by the engine, from the threads that execute tasks ------------------------------------
 
     def flow_started(self) -> None:
-        """Tell the names of the tasks."""
-        self._send(FlowStarted(run_id=self.request.run_id, tasks=self._states()))
+        """Tell the tasks and what the flow looks like."""
+        self._send(
+            FlowStarted(run_id=self.request.run_id, tasks=self._states(), structure=self._structure)
+        )
 
     def executing(self, name: str) -> AbstractContextManager[None]:
         """Tag what the task prints."""
@@ -139,8 +144,9 @@ class Execution(Observer):
         }
         with surroundings(request.workdir, variables):
             flow = self._flow()
+            self._structure = shape(flow)
             # The engine keeps the order of what it finds; else it is that of a set.
-            self._context.tasks = dict.fromkeys(_in_order(flow.tasks), EngineTaskState.PENDING)
+            self._context.tasks = dict.fromkeys(in_order(flow.tasks), EngineTaskState.PENDING)
             ObservedEngine(self).run(flow, request.params, self._context)
 
     def _flow(self) -> Flow:
@@ -202,15 +208,3 @@ def _text(error: BaseException) -> str:
     except Exception as unspeakable:  # noqa: BLE001 - the error's own code may raise anything
         return f"{kind}, whose text cannot be told: {type(unspeakable).__name__}"
     return text if text and isinstance(error, Exception) else f"{kind}: {text}".rstrip(": ")
-
-
-def _in_order(tasks: Iterable[Task]) -> list[str]:
-    """Return the names of tasks, each after those that it waits for, else by name."""
-    waits_for = {
-        task.name: sorted(before.name for before in task.dependencies)
-        for task in sorted(tasks, key=lambda task: task.name)
-    }
-    try:
-        return [name for name in TopologicalSorter(waits_for).static_order() if name in waits_for]
-    except CycleError:
-        return list(waits_for)  # the engine tells

@@ -160,6 +160,7 @@ class RunnerProcess:
         self._environ = options.environ
         self._limit = options.limits.output_characters
         self._left = self._limit
+        self._left_out = 0
         self._process = process
         self._requests = trio.lowlevel.FdStream(requests)
         self._sending = trio.Lock()
@@ -207,6 +208,7 @@ class RunnerProcess:
         if isinstance(message, Execute):
             self._run_id = message.run_id
             self._left = self._limit
+            self._left_out = 0
         async with self._sending:
             try:
                 await self._requests.send_all(frame(message))
@@ -304,6 +306,12 @@ class RunnerProcess:
             if isinstance(message, Finished):
                 self._take_all(self._take_errors)  # it belongs to the run
                 self._run_id = None
+                self._said.append(
+                    msgspec.structs.replace(
+                        message, output_left_out=message.output_left_out + self._left_out
+                    )
+                )
+                continue
             self._said.append(message)
         return True
 
@@ -312,7 +320,9 @@ class RunnerProcess:
         data = self._piece(self._errors)
         text = self._decoder.decode(data)
         self._tail = (self._tail + text)[-_TAIL_CHARACTERS:]
-        if text and self._left > 0:
+        if text and self._left <= 0:
+            self._left_out += len(text)
+        elif text:
             self._left -= len(text)
             if self._left <= 0:
                 text += (

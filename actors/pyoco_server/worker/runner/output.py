@@ -47,6 +47,7 @@ class OutputPump:
         self._limit = limit
         self._run_id: str | None = None
         self._left = limit
+        self._left_out = 0
         self._task = threading.local()
         # Re-entrant, for a signal handler or finalizer may print in the middle of all this.
         self._lock = threading.RLock()
@@ -66,13 +67,19 @@ class OutputPump:
             self.flush()
             self._run_id = run_id
             self._left = self._limit
+            self._left_out = 0
 
-    def end(self) -> None:
-        """Send what the run printed; what its threads still print is of no run."""
+    def end(self) -> int:
+        """Send what the run printed, and return how many characters were left out.
+
+        What its threads still print is of no run.
+        """
         with self._lock:
             self.flush()
             self._run_id = None
             self._left = self._limit
+            left_out, self._left_out = self._left_out, 0
+            return left_out
 
     @contextmanager
     def attributed_to(self, task: str) -> Iterator[None]:
@@ -120,8 +127,10 @@ class OutputPump:
 
     def _take(self, stream: StreamName, text: str) -> None:
         if self._left <= 0:
+            self._left_out += len(text)
             return
         if len(text) > self._left:
+            self._left_out += len(text) - self._left
             text = text[: self._left] + (
                 f"\n… more than {self._limit} characters were printed; the rest is left out …\n"
             )

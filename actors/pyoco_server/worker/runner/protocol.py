@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from pyoco_server.model.graph_structure import GraphStructure
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunStatus, TaskRecord, TaskState
 
@@ -119,10 +120,11 @@ class EnvironmentNeeded(msgspec.Struct, frozen=True, kw_only=True, tag="environm
 
 
 class FlowStarted(msgspec.Struct, frozen=True, kw_only=True, tag="flow_started"):
-    """Child to worker: the flow has these tasks, none of them started."""
+    """Child to worker: the flow has these tasks, none of them started, and looks like this."""
 
     run_id: str
     tasks: dict[str, TaskState]
+    structure: GraphStructure | None = None
 
 
 class TaskChanged(msgspec.Struct, frozen=True, kw_only=True, tag="task_changed"):
@@ -168,6 +170,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
         traceback: Of a FAILED run, where.
         tasks: The last state of every task; PENDING is one that never started.
         task_records: What is known of each of them.
+        output_left_out: How many characters it printed beyond what is taken.
     """
 
     run_id: str
@@ -177,6 +180,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
     traceback: str | None = None
     tasks: dict[str, TaskState] = msgspec.field(default_factory=dict)
     task_records: dict[str, TaskRecord] = msgspec.field(default_factory=dict)
+    output_left_out: int = 0
 
 
 WorkerMessage: TypeAlias = Execute | CancelRun | Environment | Stop

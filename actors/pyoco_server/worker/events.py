@@ -1,0 +1,168 @@
+"""What the child of a slot says, told as events of the run that it executes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import structlog
+import trio
+
+from pyoco_server.model.event import (
+    ERROR_BYTES,
+    FlowShape,
+    LogChunk,
+    OutputTruncated,
+    TaskChange,
+)
+from pyoco_server.model.run import shrink_error
+from pyoco_server.store.journal import Journal
+from pyoco_server.worker.runner.handle import Exited
+from pyoco_server.worker.runner.protocol import (
+    ChildMessage,
+    Finished,
+    FlowStarted,
+    Output,
+    TaskChanged,
+)
+
+log = structlog.get_logger(__name__)
+
+OutputSink: TypeAlias = Callable[[Output, int], None]
+
+# Of a chunk; JSON may need six bytes for a character, and a message has to hold it.
+_CHUNK_CHARACTERS = 8192
+# How long output may hold up the child when events cannot be stored, before some of it is left out.
+_PATIENCE_SECONDS = 1.0
+
+
+class AttemptEvents:
+    """Tells the events of one attempt after the other; what belongs to none is only logged.
+
+    Args:
+        journal: Where they go.
+        slot: The slot's index.
+        limit_bytes: How much of an attempt's output is kept.
+        output: Called with all output as well.
+    """
+
+    def __init__(
+        self, journal: Journal, slot: int, limit_bytes: int, output: OutputSink | None = None
+    ) -> None:
+        self._journal = journal
+        self._slot = slot
+        self._limit = limit_bytes
+        self._output = output
+        self._run_id: str | None = None
+        self._attempt = 0
+        self._life = 0
+        self._seq = 0
+        self._kept = 0
+        self._left_out = 0
+        self._told_of_cut = False
+        self._patient = True
+
+    def begin(self, run_id: str, attempt: int, life: int) -> None:
+        """The next attempt is executed by the child in this life of it."""
+        self._run_id, self._attempt, self._life = run_id, attempt, life
+        self._seq = self._kept = self._left_out = 0
+        self._told_of_cut = False
+        self._patient = True
+
+    async def take(self, event: ChildMessage | Exited, life: int) -> None:
+        """Tell what the child said.
+
+        Output waits for room among the events that are not stored yet, for a second at most, and so
+        holds up the child.
+        """
+        if isinstance(event, Output):
+            self._show(event)
+        run_id = self._run_id
+        if run_id is None or life != self._life:
+            return
+        match event:
+            case Exited():
+                self._end(0)
+            case Output() if event.run_id == run_id:
+                await self._log(run_id, event)
+            case FlowStarted() if event.run_id == run_id and event.structure is not None:
+                shape = FlowShape(at=time.time(), attempt=self._attempt, structure=event.structure)
+                self._journal.add(run_id, shape)
+            case TaskChanged() if event.run_id == run_id:
+                self._journal.add(run_id, self._task(event))
+            case Finished() if event.run_id == run_id:
+                self._end(event.output_left_out)
+            case _:
+                pass
+
+    def _show(self, output: Output) -> None:
+        if self._output is not None:
+            self._output(output, self._slot)
+        elif output.run_id is None:
+            log.info("output of no run", slot=self._slot, text=output.text)
+
+    def _task(self, change: TaskChanged) -> TaskChange:
+        error = change.record.error
+        return TaskChange(
+            at=change.at,
+            attempt=self._attempt,
+            task=change.name,
+            state=change.state,
+            error=None if error is None else shrink_error(error, ERROR_BYTES),
+            duration_ms=change.record.duration_ms,
+        )
+
+    async def _log(self, run_id: str, output: Output) -> None:
+        if self._journal.full and self._patient:
+            self._patient = False
+            with trio.move_on_after(_PATIENCE_SECONDS):
+                await self._journal.room()
+        if self._journal.full:
+            self._cut(run_id, len(output.text.encode()))
+            return
+        self._patient = True
+        for text in _pieces(output.text):
+            encoded = text.encode()
+            room = self._limit - self._kept
+            kept = text if len(encoded) <= room else encoded[:room].decode(errors="ignore")
+            if kept:
+                chunk = LogChunk(
+                    at=output.at,
+                    attempt=self._attempt,
+                    task=output.task,
+                    stream=output.stream,
+                    text=kept,
+                    seq=self._seq,
+                )
+                self._journal.add(run_id, chunk)
+                self._seq += 1
+            if kept is not text:
+                self._cut(run_id, len(encoded) - len(kept.encode()))
+                self._kept = self._limit
+            else:
+                self._kept += len(encoded)
+
+    def _cut(self, run_id: str, size: int) -> None:
+        self._left_out += size
+        if not self._told_of_cut:
+            self._told_of_cut = True
+            self._tell_cut(run_id, None)
+
+    def _end(self, left_out_by_child: int) -> None:
+        """The attempt says nothing more."""
+        left_out = self._left_out + left_out_by_child
+        if self._run_id is not None and left_out:
+            self._tell_cut(self._run_id, left_out)
+        self._run_id = None
+
+    def _tell_cut(self, run_id: str, size: int | None) -> None:
+        cut = OutputTruncated(
+            at=time.time(), attempt=self._attempt, left_out_bytes=size, limit_bytes=self._limit
+        )
+        self._journal.add(run_id, cut)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    for start in range(0, len(text), _CHUNK_CHARACTERS):
+        yield text[start : start + _CHUNK_CHARACTERS]
