@@ -5,6 +5,8 @@ from __future__ import annotations
 from quart_trio import QuartTrio
 
 from pyoco_http.access import register_access
+from pyoco_http.dashboard import dashboard_blueprint
+from pyoco_http.flows import flows_blueprint
 from pyoco_http.health import health_blueprint
 from pyoco_http.problems import register_problems
 from pyoco_http.runs import runs_blueprint
@@ -22,6 +24,8 @@ def create_app(backend: Backend) -> QuartTrio:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     register_problems(app)
     register_access(app, backend)
+    app.register_blueprint(dashboard_blueprint(backend))
+    app.register_blueprint(flows_blueprint(backend))
     app.register_blueprint(health_blueprint(backend))
     app.register_blueprint(runs_blueprint(backend))
     app.register_blueprint(streams_blueprint(backend))

@@ -8,12 +8,12 @@ import msgspec
 from quart import Blueprint, request
 
 from pyoco_http.access import Access, access, principal, see
+from pyoco_http.flows import read_flow_file
 from pyoco_http.problems import Problem
 from pyoco_http.views import run_view, tasks_view, wants_records, worker_liveness
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.submitter import NewRun
-from pyoco_server.model.errors import ErrorId, FlowFileError
-from pyoco_server.model.flow_yaml import WorkflowTooLarge, parse_flow_yaml
+from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import InvalidTag, check_tag, is_run_id
 from pyoco_server.store.runs import RunNotFound
 
@@ -64,21 +64,7 @@ def runs_blueprint(backend: Backend) -> Blueprint:
                 reason="send the flow.yaml as the multipart file field 'workflow'",
             )
         raw = upload.read(settings.workflow_yaml_max_bytes + 1)
-        try:
-            flow_file = parse_flow_yaml(raw, max_bytes=settings.workflow_yaml_max_bytes)
-        except WorkflowTooLarge as error:
-            raise Problem(
-                413, "workflow too large", ErrorId.WORKFLOW_TOO_LARGE, reason=str(error)
-            ) from None
-        except FlowFileError as error:
-            raise Problem(
-                422,
-                "invalid workflow yaml",
-                ErrorId.INVALID_INPUT,
-                reason=str(error),
-                line=error.line,
-                column=error.column,
-            ) from None
+        flow_file = read_flow_file(raw, settings.workflow_yaml_max_bytes)
         flow_name = (form.get("flow_name") or "").strip()
         if not flow_name:
             raise Problem(422, "missing flow_name", ErrorId.INVALID_INPUT, field="flow_name")

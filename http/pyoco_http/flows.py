@@ -1,0 +1,59 @@
+"""Looks at a flow.yaml without running it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from quart import Blueprint, request
+
+from pyoco_http.access import Access, access
+from pyoco_http.problems import Problem
+from pyoco_server.backend import Backend
+from pyoco_server.model.errors import ErrorId, FlowFileError
+from pyoco_server.model.flow_yaml import FlowFile, WorkflowTooLarge, parse_flow_yaml
+from pyoco_server.model.graph import structure
+
+
+def flows_blueprint(backend: Backend) -> Blueprint:
+    """`POST /flows/check`."""
+    blueprint = Blueprint("flows", __name__, url_prefix="/flows")
+    settings = backend.settings
+
+    @blueprint.post("/check")
+    @access(Access.READ)
+    async def check() -> dict[str, Any]:
+        flow_file = read_flow_file(await request.body, settings.workflow_yaml_max_bytes)
+        return {
+            "graph": msgspec.to_builtins(structure(flow_file.graph)),
+            "defaults": flow_file.defaults,
+            "tasks": msgspec.to_builtins(flow_file.tasks),
+            "unlisted": list(flow_file.graph.unlisted),
+            "sha256": flow_file.sha256,
+            "bytes": flow_file.size_bytes,
+        }
+
+    return blueprint
+
+
+def read_flow_file(raw: bytes, max_bytes: int) -> FlowFile:
+    """Read a flow.yaml that came with a call.
+
+    Raises:
+        Problem: It is too large, or cannot be understood; line and column say where.
+    """
+    try:
+        return parse_flow_yaml(raw, max_bytes=max_bytes)
+    except WorkflowTooLarge as error:
+        raise Problem(
+            413, "workflow too large", ErrorId.WORKFLOW_TOO_LARGE, reason=str(error)
+        ) from None
+    except FlowFileError as error:
+        raise Problem(
+            422,
+            "invalid workflow yaml",
+            ErrorId.INVALID_INPUT,
+            reason=str(error),
+            line=error.line,
+            column=error.column,
+        ) from None

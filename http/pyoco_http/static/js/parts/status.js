@@ -1,0 +1,23 @@
+// States of runs, tasks, workers and actors, in words and colours.
+
+import { h } from "../dom.js";
+import { word } from "../i18n.js";
+
+const TONES = {
+  PENDING: "pending", RUNNING: "running", COMPLETED: "good", SUCCEEDED: "good", FAILED: "bad", CANCELLING: "warn",
+  CANCELLED: "warn", IDLE: "good", STOPPED_GRACEFUL: "pending", DISCONNECTED: "bad",
+};
+
+export const RUN_STATUSES = ["PENDING", "RUNNING", "CANCELLING", "COMPLETED", "FAILED", "CANCELLED"];
+const TERMINAL = new Set(["COMPLETED", "FAILED", "CANCELLED"]);
+
+/** Whether a run has ended. */
+export const ended = (status) => TERMINAL.has(status);
+
+/** The colour of a state: pending, running, good, bad or warn. */
+export const tone = (state) => TONES[state] ?? "pending";
+
+/** A state as a badge. */
+export function badge(state) {
+  return h("span", { class: `status tone-${tone(state)}`, dataset: { state } }, word("state", state));
+}

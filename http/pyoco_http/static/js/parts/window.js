@@ -1,0 +1,55 @@
+// A table that draws only the rows on the screen, so that thousands cost nothing.
+
+import { h, replace } from "../dom.js";
+
+const ROW = 41; // px; rows have this height whatever is in them (css/views.css)
+const BEYOND = 12;
+
+/** `columns`: [{label, class}], `row(item, index)`: a <tr>, `onEnd`: called when the end comes near. */
+export function windowTable({ columns, row, onEnd, label }) {
+  const top = h("tr", { class: "space", "aria-hidden": "true" }, h("td", { colspan: columns.length }));
+  const bottom = h("tr", { class: "space", "aria-hidden": "true" }, h("td", { colspan: columns.length }));
+  const body = h("tbody");
+  const scroller = h(
+    "div",
+    { class: "table-wrap window", tabindex: 0, role: "region", "aria-label": label },
+    h("table", { class: "table fixed" },
+      h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: column.class }, column.label)))), body),
+  );
+  let items = [];
+  let drawn = "";
+
+  function draw(force) {
+    const first = Math.max(0, Math.floor(scroller.scrollTop / ROW) - BEYOND);
+    const last = Math.min(items.length, Math.ceil((scroller.scrollTop + scroller.clientHeight) / ROW) + BEYOND);
+    const key = `${first}-${last}`;
+    if (force || key !== drawn) {
+      drawn = key;
+      top.firstChild.style.height = `${first * ROW}px`;
+      bottom.firstChild.style.height = `${(items.length - last) * ROW}px`;
+      const focused = document.activeElement?.closest?.("tr[data-key]")?.dataset.key;
+      replace(body, top, items.slice(first, last).map((item, index) => row(item, first + index)), bottom);
+      if (focused) body.querySelector(`tr[data-key="${CSS.escape(focused)}"] a`)?.focus({ preventScroll: true });
+    }
+    if (last >= items.length - BEYOND) onEnd();
+  }
+
+  scroller.addEventListener("scroll", () => draw(false), { passive: true });
+  return {
+    element: scroller,
+    show(next) {
+      items = next;
+      draw(true);
+    },
+    atTop: () => scroller.scrollTop < ROW,
+    toTop: () => scroller.scrollTo({ top: 0 }),
+    /** Bring a row onto the screen. */
+    reveal(index) {
+      const y = index * ROW;
+      if (y < scroller.scrollTop) scroller.scrollTop = y;
+      else if (y + 2 * ROW > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = y + 2 * ROW - scroller.clientHeight;
+      draw(false);
+    },
+    resized: () => draw(true),
+  };
+}

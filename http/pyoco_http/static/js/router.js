@@ -1,0 +1,26 @@
+// The view and its filters live in the URL behind "#", so that a link shows another person the same.
+
+/** What the URL names: {path: ["runs", "<id>"], query: URLSearchParams}. */
+export function place() {
+  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  const parts = path.split("/").filter(Boolean).map(decodeURIComponent);
+  return { path: parts.length ? parts : ["runs"], query: new URLSearchParams(query) };
+}
+
+/** A link to a place. */
+export function href(path, query = {}) {
+  const text = new URLSearchParams(
+    Object.entries(query).filter(([, value]) => value !== "" && value !== null && value !== undefined),
+  ).toString();
+  return `#/${path.map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`;
+}
+
+/** Go to a place. */
+export function go(path, query) {
+  location.hash = href(path, query);
+}
+
+/** Change the query of this place without a new entry in the history. */
+export function setQuery(query) {
+  history.replaceState(null, "", href(place().path, query));
+}

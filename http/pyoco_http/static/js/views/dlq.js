@@ -1,0 +1,105 @@
+// Dead letters: look, send again, drop.
+
+import { get, path as apiPath, send } from "../api.js";
+import { h, replace } from "../dom.js";
+import { t, word } from "../i18n.js";
+import { confirm, empty, tell, tellError } from "../parts/feedback.js";
+import { every } from "../parts/every.js";
+import { href, setQuery } from "../router.js";
+import { when } from "../time.js";
+
+const LOOK_MS = 5000;
+const REASONS = ["invalid_job", "flow_not_found", "execution_error", "max_deliveries", "worker_crashed", "timeout"];
+
+export function dlqView(main, { query, signal, setLive }) {
+  const filters = { reason: query.get("reason") ?? "" };
+  let letters = [];
+  let cursor = null;
+  const list = h("div", { class: "table-wrap" });
+  const more = h("button", { type: "button", onclick: older, hidden: true }, t("dlq.older"));
+  const reason = h("select", { id: "dlq-reason", onchange: () => { filters.reason = reason.value; setQuery(filters); letters = []; look(); } },
+    h("option", { value: "" }, t("runs.all")), REASONS.map((each) => h("option", { value: each }, word("reason", each))));
+  reason.value = filters.reason;
+  replace(
+    main,
+    h("div", { class: "view-head" }, h("h1", {}, t("nav.dlq"))),
+    h("div", { class: "filters" }, h("label", { class: "field", for: "dlq-reason" }, t("dlq.reason"), reason)),
+    h("section", { class: "card" }, list), h("div", {}, more),
+  );
+
+  const look = every(LOOK_MS, signal, async () => {
+    try {
+      const page = await get("/dlq", { ...filters, limit: 50 }, signal);
+      setLive("live");
+      const known = new Set(page.items.map((letter) => letter.seq));
+      const last = page.items.at(-1)?.seq ?? 0;
+      // Older pages that were loaded stay; what left the first page is gone.
+      const before = letters.filter((letter) => letter.seq < last && !known.has(letter.seq));
+      if (before.length === 0) cursor = page.next_cursor ?? null;
+      letters = [...page.items, ...before];
+      draw();
+    } catch (error) {
+      failed(error);
+    }
+  });
+
+  async function older() {
+    try {
+      const page = await get("/dlq", { ...filters, limit: 50, cursor }, signal);
+      letters = [...letters, ...page.items];
+      cursor = page.next_cursor ?? null;
+      draw();
+    } catch (error) {
+      failed(error);
+    }
+  }
+
+  function failed(error) {
+    if (signal.aborted) return;
+    setLive("lost");
+    if (error.status) replace(list, h("div", { class: "problem" }, error.message));
+  }
+
+  function draw() {
+    more.hidden = cursor === null;
+    if (letters.length === 0) return replace(list, empty(t("dlq.none"), t("dlq.none.next")));
+    const open = new Set([...list.querySelectorAll("details[open]")].map((each) => each.dataset.seq));
+    return replace(list, h("table", { class: "table" },
+      h("thead", {}, h("tr", {}, ["history.when", "dlq.reason", "runs.run", "runs.flow", "runs.tag", "runs.error", ""].map((key) => h("th", { scope: "col" }, key ? t(key) : h("span", { class: "visually-hidden" }, t("do.actions")))))),
+      h("tbody", {}, letters.map((letter) => row(letter, open.has(String(letter.seq)))))));
+  }
+
+  function row(letter, isOpen) {
+    return h("tr", { dataset: { seq: letter.seq } },
+      h("td", {}, when(letter.timestamp)),
+      h("td", {}, word("reason", letter.reason)),
+      h("td", {}, letter.run_id ? h("a", { class: "mono", href: href(["runs", letter.run_id]) }, letter.run_id.slice(0, 8)) : "–"),
+      h("td", {}, letter.flow_name ?? ""),
+      h("td", {}, letter.tag ?? ""),
+      h("td", {}, h("details", { open: isOpen, dataset: { seq: letter.seq } }, h("summary", { class: "error-text" }, (letter.error ?? "").split("\n")[0].slice(0, 200)), h("pre", { class: "code" }, JSON.stringify(letter, null, 2)))),
+      h("td", { class: "right nowrap" },
+        h("button", { type: "button", class: "small", disabled: letter.reason === "invalid_job", onclick: () => requeue(letter) }, t("dlq.requeue")), " ",
+        h("button", { type: "button", class: "danger small", onclick: () => drop(letter) }, t("dlq.drop"))));
+  }
+
+  async function requeue(letter) {
+    try {
+      const answer = await send("POST", apiPath`/dlq/${letter.seq}/requeue`);
+      tell(t("dlq.requeued", { run: answer.run_id }));
+    } catch (error) {
+      tellError(error);
+    }
+    look();
+  }
+
+  async function drop(letter) {
+    if (!(await confirm({ title: t("dlq.drop.title"), text: t("dlq.drop.sure"), action: t("dlq.drop"), danger: true }))) return;
+    try {
+      await send("DELETE", apiPath`/dlq/${letter.seq}`);
+      letters = letters.filter((each) => each.seq !== letter.seq);
+    } catch (error) {
+      tellError(error);
+    }
+    look();
+  }
+}
