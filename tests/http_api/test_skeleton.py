@@ -193,7 +193,7 @@ async def test_params_that_do_not_fit_are_a_413_that_names_the_limit(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "path", ["no-such-run", "%3E", "a%20b", "..", "x" * 500, "%00", "a%2Fb%3F"]
+    "path", ["no-such-run", "%3E", "a%20b", "a..b", "x" * 500, "%00", "a%2Fb%3F"]
 )
 async def test_a_run_that_does_not_exist_is_a_404(tmp_path: Path, path: str) -> None:
     async with gateway(tmp_path, worker=False) as (client, _):
