@@ -1,0 +1,222 @@
+"""What is there: streams, their consumers and the account's limits; and changing or deleting a stream.
+
+Field names are those of JetStream's own API (nats-server, server/stream.go and server/consumer.go).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from pyoco_server.jetstream.api import call
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.errors import NotFound
+
+_PAGE_SECONDS = 10.0
+
+
+class StreamState(msgspec.Struct, kw_only=True):
+    """What a stream holds."""
+
+    messages: int = 0
+    bytes: int = 0
+    first_seq: int = 0
+    last_seq: int = 0
+    consumer_count: int = 0
+
+
+class Peer(msgspec.Struct, kw_only=True):
+    """A further server that holds a replica."""
+
+    name: str = ""
+    current: bool = False
+    """Whether it has all that the leader has."""
+    offline: bool = False
+    lag: int = 0
+    """How many operations it is behind."""
+
+
+class Cluster(msgspec.Struct, kw_only=True):
+    """Where the replicas of a stream or consumer are."""
+
+    leader: str = ""
+    replicas: list[Peer] = msgspec.field(default_factory=list)
+
+
+class StreamInfo(msgspec.Struct, kw_only=True):
+    """A stream as it is now."""
+
+    config: dict[str, Any]
+    state: StreamState = msgspec.field(default_factory=StreamState)
+    cluster: Cluster | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self.config["name"])
+
+    @property
+    def replicas(self) -> int:
+        """How many copies it is configured to have."""
+        return int(self.config.get("num_replicas", 1))
+
+
+class _Delivered(msgspec.Struct, kw_only=True):
+    stream_seq: int = 0
+
+
+class ConsumerInfo(msgspec.Struct, kw_only=True):
+    """A consumer as it is now."""
+
+    name: str = ""
+    stream_name: str = ""
+    config: dict[str, Any] = msgspec.field(default_factory=dict)
+    num_ack_pending: int = 0
+    """Delivered and not acknowledged yet."""
+    num_redelivered: int = 0
+    num_waiting: int = 0
+    """Open pull requests: somebody asks for messages."""
+    num_pending: int = 0
+    """Not delivered yet."""
+    push_bound: bool = False
+    paused: bool = False
+    cluster: Cluster | None = None
+    delivered: _Delivered = msgspec.field(default_factory=_Delivered)
+
+    @property
+    def durable(self) -> bool:
+        """Whether it stays when nobody listens."""
+        return bool(self.config.get("durable_name"))
+
+
+class _Limits(msgspec.Struct, kw_only=True):
+    max_memory: int = -1
+    max_storage: int = -1
+    max_streams: int = -1
+    max_consumers: int = -1
+
+
+class AccountInfo(msgspec.Struct, kw_only=True):
+    """What the account uses of JetStream, and what it may; -1 is no limit."""
+
+    memory: int = 0
+    storage: int = 0
+    reserved_storage: int = 0
+    streams: int = 0
+    consumers: int = 0
+    limits: _Limits = msgspec.field(default_factory=_Limits)
+
+
+class _StreamPage(msgspec.Struct):
+    total: int = 0
+    streams: list[StreamInfo] | None = None
+
+
+class _ConsumerPage(msgspec.Struct):
+    total: int = 0
+    consumers: list[ConsumerInfo] | None = None
+
+
+class _Anything(msgspec.Struct):
+    pass
+
+
+async def account_info(connection: Connection) -> AccountInfo:
+    """The account's use and limits.
+
+    Raises:
+        ApiError: JetStream is not enabled for it.
+        BridgeError: Not connected, or not answered.
+    """
+    return await call(connection, "INFO", answer=AccountInfo)
+
+
+async def list_streams(connection: Connection) -> list[StreamInfo]:
+    """All streams of the account, buckets and object stores among them, by name.
+
+    In a cluster, those whose leader does not answer are missing.
+
+    Raises:
+        BridgeError: Not connected, refused or not answered.
+    """
+    found: list[StreamInfo] = []
+    while True:
+        page = await call(
+            connection,
+            "STREAM.LIST",
+            {"offset": len(found)},
+            answer=_StreamPage,
+            within=_PAGE_SECONDS,
+        )
+        found += page.streams or []
+        if not page.streams or len(found) >= page.total:
+            return sorted(found, key=lambda info: info.name)
+
+
+async def stream_info(connection: Connection, name: str) -> StreamInfo | None:
+    """One stream; None when there is none of that name.
+
+    Raises:
+        BridgeError: Not connected, refused or not answered.
+    """
+    try:
+        return await call(connection, f"STREAM.INFO.{name}", answer=StreamInfo)
+    except NotFound:
+        return None
+
+
+async def list_consumers(connection: Connection, stream: str) -> list[ConsumerInfo]:
+    """All consumers of a stream, by name; none when the stream does not exist.
+
+    Raises:
+        BridgeError: Not connected, refused or not answered.
+    """
+    found: list[ConsumerInfo] = []
+    while True:
+        try:
+            page = await call(
+                connection,
+                f"CONSUMER.LIST.{stream}",
+                {"offset": len(found)},
+                answer=_ConsumerPage,
+                within=_PAGE_SECONDS,
+            )
+        except NotFound:
+            return []
+        found += page.consumers or []
+        if not page.consumers or len(found) >= page.total:
+            return sorted(found, key=lambda info: info.name)
+
+
+async def update_stream(connection: Connection, config: dict[str, Any]) -> StreamInfo:
+    """Give a stream that exists another configuration.
+
+    Raises:
+        ApiError: JetStream refused the change.
+        BridgeError: Not connected, or not answered.
+    """
+    name = config["name"]
+    return await call(connection, f"STREAM.UPDATE.{name}", config, answer=StreamInfo, within=15.0)
+
+
+async def create_stream(connection: Connection, config: dict[str, Any]) -> None:
+    """Make a stream.
+
+    Raises:
+        ApiError: JetStream refused, also for a name that is taken by a stream of other settings.
+        BridgeError: Not connected, or not answered.
+    """
+    await call(connection, f"STREAM.CREATE.{config['name']}", config, answer=_Anything, within=15.0)
+
+
+async def delete_stream(connection: Connection, name: str) -> None:
+    """Delete a stream with all it holds; nothing happens when there is none.
+
+    Raises:
+        BridgeError: Not connected, refused or not answered.
+    """
+    try:
+        await call(connection, f"STREAM.DELETE.{name}", answer=_Anything, within=30.0)
+    except NotFound:
+        return
