@@ -71,3 +71,7 @@ class ApiError(BridgeError):
 
 class NotFound(ApiError):
     """There is no such stream, bucket or consumer."""
+
+
+class RestoreUnfinished(BridgeError):
+    """What JetStream holds is only a part of a backup that is being restored."""

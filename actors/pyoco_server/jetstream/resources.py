@@ -8,13 +8,16 @@ import msgspec
 
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import ApiError, NotFound
+from pyoco_server.jetstream.errors import ApiError, NotFound, RestoreUnfinished
+from pyoco_server.jetstream.inventory import stream_info
 from pyoco_server.settings import Settings
 
 _NANOSECONDS = 1_000_000_000
 _DUPLICATE_WINDOW = 120 * _NANOSECONDS
 # A text outlives the runs that name it: it is written again once a day, and a run may wait and take long.
 _WORKFLOW_EXTRA_SECONDS = 14 * 24 * 3600.0
+# A stream that is there from before a restore touches anything until it is done.
+RESTORE_MARKER = "PYOCO_RESTORE"
 # "stream name already in use" and "consumer already exists": somebody else made it in between.
 _EXISTS = (10058, 10013, 10148)
 
@@ -23,15 +26,10 @@ class _Anything(msgspec.Struct):
     pass
 
 
-async def ensure_resources(connection: Connection, settings: Settings) -> None:
-    """Create every stream and bucket of the contract that does not exist.
-
-    Raises:
-        ApiError: JetStream refused, for want of space or of enough servers for the replicas.
-        BridgeError: Not connected, or not answered.
-    """
+def expected_streams(settings: Settings) -> list[dict[str, Any]]:
+    """The configuration of every stream, bucket and object store of the contract, as we make it."""
     replicas = settings.jetstream_replicas
-    for config in (
+    return [
         _stream(
             settings.work_stream,
             [f"{settings.work_subject_prefix}.>"],
@@ -64,7 +62,23 @@ async def ensure_resources(connection: Connection, settings: Settings) -> None:
         _bucket(settings.auth_kv_bucket, replicas),
         _bucket(settings.wheel_history_kv_bucket, replicas, settings.wheel_history_ttl_sec),
         _object_store(settings.wheel_object_store_bucket, replicas),
-    ):
+    ]
+
+
+async def ensure_resources(connection: Connection, settings: Settings) -> None:
+    """Create every stream and bucket of the contract that does not exist.
+
+    Raises:
+        RestoreUnfinished: A backup is being put back, or was not to its end; nothing was made.
+        ApiError: JetStream refused, for want of space or of enough servers for the replicas.
+        BridgeError: Not connected, or not answered.
+    """
+    if await stream_info(connection, RESTORE_MARKER) is not None:
+        raise RestoreUnfinished(
+            "a backup is being restored, or its restore was broken off: "
+            "let it end, or give the same pyoco-server restore command again"
+        )
+    for config in expected_streams(settings):
         await _ensure_stream(connection, config)
 
 

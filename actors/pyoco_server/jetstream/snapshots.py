@@ -8,8 +8,8 @@ with a status where something went wrong. Going back, each chunk is a request, a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,17 +97,16 @@ async def open_snapshot(
             within=_FIRST_SECONDS,
         )
         state = bytes(answer.state)
-        yield StreamSnapshot(
-            answer.config,
-            state,
-            msgspec.json.decode(state, type=StreamState),
-            _chunks(connection, stream, waiter),
-        )
+        holds = msgspec.json.decode(state, type=StreamState)
+        async with aclosing(_chunks(connection, stream, waiter)) as chunks:
+            yield StreamSnapshot(answer.config, state, holds, chunks)
     finally:
         connection.close_feed(feed)
 
 
-async def _chunks(connection: Connection, stream: str, waiter: Waiter) -> AsyncIterator[bytes]:
+async def _chunks(
+    connection: Connection, stream: str, waiter: Waiter
+) -> AsyncGenerator[bytes, None]:
     limit = _FIRST_SECONDS
     while True:
         chunk = None
@@ -131,7 +130,7 @@ async def _chunks(connection: Connection, stream: str, waiter: Waiter) -> AsyncI
 
 
 async def restore_stream(
-    connection: Connection, config: dict[str, Any], state: bytes, chunks: AsyncIterator[bytes]
+    connection: Connection, config: dict[str, Any], state: bytes, chunks: Iterable[bytes]
 ) -> StreamInfo:
     """Make a stream out of a snapshot: all of it, or nothing.
 
@@ -157,7 +156,7 @@ async def restore_stream(
         answer=_RestoreAnswer,
         within=_SILENCE_SECONDS,
     )
-    async for chunk in chunks:
+    for chunk in chunks:
         reply = await connection.request(begun.deliver_subject, chunk, within=_SILENCE_SECONDS)
         if reply.payload:  # the server's last word before the end is that it failed
             _check(name, reply.payload)

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from pyoco_cli.common.errors import run
+from pyoco_cli.server.backup import backup, restore
 from pyoco_cli.server.demo import demo
 from pyoco_cli.server.dev import dev
 from pyoco_cli.server.up import up
@@ -15,6 +16,8 @@ app = typer.Typer(name="pyoco-server", no_args_is_help=False, rich_markup_mode=N
 app.command()(up)
 app.command()(dev)
 app.command()(demo)
+app.command()(backup)
+app.command()(restore)
 
 
 @app.callback()

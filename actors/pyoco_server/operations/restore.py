@@ -1,0 +1,226 @@
+"""Putting a backup back: checked to its last byte before anything is touched, and then all of it or nothing.
+
+A marker (`marker`) is on the server from before the first deletion until the end, and the work queue comes
+back last: no run can be submitted or executed in between, and a restore that was killed is done again by
+the same command. An error on the way puts back what was there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.jetstream.inventory import (
+    StreamInfo,
+    delete_stream,
+    list_consumers,
+    stream_info,
+)
+from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.jetstream.snapshots import restore_stream
+from pyoco_server.operations.archive import Archive, ArchiveUnusable, open_archive
+from pyoco_server.operations.backup import Progress, backup, ignore
+from pyoco_server.operations.manifest import LATE_JOBS, LateJob, Manifest, StreamPart
+from pyoco_server.operations.marker import Marker, Phase, read_marker, remove_marker, set_marker
+from pyoco_server.operations.ours import our_streams
+from pyoco_server.settings import Settings
+
+
+class RestoreRefused(Exception):
+    """It was not begun, and nothing was touched; the text says why."""
+
+
+class RestoreFailed(Exception):
+    """It was begun and could not be finished; the text says what the server holds now."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to restore.
+
+    Attributes:
+        replace: Whether what the server holds may be replaced.
+        replicas: Copies of each stream; as in the backup when None.
+        keep: Where what is replaced is kept as a backup of its own.
+    """
+
+    replace: bool
+    replicas: int | None
+    keep: Path
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was done.
+
+    Attributes:
+        manifest: What the backup says of itself.
+        kept: Where the replaced data are, if there were any.
+        resumed: Whether an unfinished restore was ended.
+    """
+
+    manifest: Manifest
+    kept: Path | None
+    resumed: bool
+
+
+async def restore(
+    connection: Connection,
+    settings: Settings,
+    archive: Archive,
+    options: Options,
+    *,
+    progress: Progress = ignore,
+) -> Restored:
+    """Make the server's streams and buckets those of a backup.
+
+    Cancelled or killed, it leaves the marker: nothing works with what is there, and the same command
+    does all of it again.
+
+    Args:
+        connection: The way to NATS.
+        settings: What names the streams.
+        archive: The backup.
+        options: How.
+        progress: Told how far it is.
+
+    Raises:
+        ArchiveUnusable: The backup is not whole; nothing was touched.
+        RestoreRefused: The server or the settings do not suit; nothing was touched.
+        RestoreFailed: It went wrong on the way.
+        BridgeError: NATS refused or could not be asked, before anything was touched.
+    """
+    manifest = archive.manifest()
+    archive.verify(manifest)
+    _check_names(manifest, settings)
+    digest = hashlib.sha256(msgspec.json.encode(manifest)).hexdigest()
+    found = await our_streams(connection, settings)
+    marker = await read_marker(connection)
+    filling = marker is not None and (marker.phase, marker.archive) == (Phase.FILLING, digest)
+    if filling and await _is_complete(connection, manifest):
+        await _finish(connection, archive)
+        return Restored(manifest, None, resumed=True)
+    kept = None
+    if marker is None:
+        await _check_server(connection, found, may_replace=options.replace)
+        if any(stream.state.messages for stream in found):
+            kept = options.keep
+            await backup(connection, settings, kept)
+    replicas = max([options.replicas or 1, *(_replicas(p, options) for p in manifest.streams)])
+    kept = Path(marker.kept) if marker is not None and marker.kept else kept
+    emptying = Marker(Phase.EMPTYING, digest, "" if kept is None else str(kept.absolute()))
+    await set_marker(connection, emptying, replicas=replicas, fresh=marker is None)
+    try:
+        # The work queue first: without it nothing can be submitted or executed.
+        for stream in found:
+            await delete_stream(connection, stream.name)
+        await set_marker(
+            connection, replace(emptying, phase=Phase.FILLING), replicas=replicas, fresh=False
+        )
+        await _fill(connection, archive, manifest, options, progress)
+        await _finish(connection, archive)
+    except (BridgeError, ArchiveUnusable) as error:
+        raise await _put_back(connection, settings, kept, error) from error
+    return Restored(manifest, kept, resumed=marker is not None)
+
+
+def _check_names(manifest: Manifest, settings: Settings) -> None:
+    theirs = (manifest.work_stream, manifest.runs_bucket)
+    ours = (settings.work_stream, settings.runs_kv_bucket)
+    if theirs != ours:
+        raise RestoreRefused(
+            f"the backup's work queue and runs bucket are {theirs[0]} and {theirs[1]}, the settings name "
+            f"{ours[0]} and {ours[1]}; set PYOCO_RUNS_KV_BUCKET as it was"
+        )
+
+
+async def _check_server(
+    connection: Connection, found: Sequence[StreamInfo], *, may_replace: bool
+) -> None:
+    used = [s for s in found if s.state.messages]
+    if used and not may_replace:
+        holds = ", ".join(f"{s.name} ({s.state.messages})" for s in used)
+        raise RestoreRefused(f"the server holds data already: {holds}; --replace replaces them")
+    for stream in found:
+        for consumer in await list_consumers(connection, stream.name):
+            if consumer.num_waiting or consumer.push_bound:
+                raise RestoreRefused(
+                    f"somebody works with this server: consumer {consumer.name} of {stream.name} is "
+                    "asked for messages; stop gateways and workers first"
+                )
+
+
+async def _fill(
+    connection: Connection,
+    archive: Archive,
+    manifest: Manifest,
+    options: Options,
+    progress: Progress,
+) -> None:
+    for part in reversed(manifest.streams):
+        config: dict[str, Any] = {**part.config, "num_replicas": _replicas(part, options)}
+        pieces = _told(part, archive.pieces(part.file), progress)
+        try:
+            await restore_stream(connection, config, bytes(part.state), pieces)
+        except BridgeError:
+            # nats-server 2.15 keeps what it had read when the rest is refused.
+            await delete_stream(connection, part.stream)
+            raise
+
+
+def _told(part: StreamPart, pieces: Iterator[bytes], progress: Progress) -> Iterator[bytes]:
+    done = 0
+    progress(part.stream, 0, part.bytes)
+    for piece in pieces:
+        yield piece
+        done += len(piece)
+        progress(part.stream, done, part.bytes)
+
+
+async def _finish(connection: Connection, archive: Archive) -> None:
+    for line in b"".join(archive.pieces(LATE_JOBS)).splitlines():
+        job = msgspec.json.decode(line, type=LateJob)
+        # Their message ids make a second try harmless.
+        await publish_acked(connection, job.subject, job.data, headers=job.headers)
+    await remove_marker(connection)
+
+
+async def _is_complete(connection: Connection, manifest: Manifest) -> bool:
+    """Whether the work queue, which comes last, is there to its last message."""
+    part = next((p for p in manifest.streams if p.stream == manifest.work_stream), None)
+    info = await stream_info(connection, manifest.work_stream)
+    return part is not None and info is not None and info.state.last_seq >= part.last_seq
+
+
+async def _put_back(
+    connection: Connection, settings: Settings, kept: Path | None, error: Exception
+) -> RestoreFailed:
+    try:
+        for stream in await our_streams(connection, settings):
+            await delete_stream(connection, stream.name)
+        if kept is None:
+            await remove_marker(connection)
+            return RestoreFailed(f"{error}; the server is as empty as before")
+        with open_archive(kept) as archive:
+            as_it_was = Options(replace=True, replicas=None, keep=kept)
+            await _fill(connection, archive, archive.manifest(), as_it_was, ignore)
+            await _finish(connection, archive)
+        return RestoreFailed(f"{error}; the server holds again what it held before")
+    except (BridgeError, ArchiveUnusable) as again:
+        where = f", and what was there before is in {kept}" if kept else ""
+        return RestoreFailed(
+            f"{error}; putting back failed as well ({again}): the server holds a part of a backup, "
+            f"which gateways and workers refuse{where}; give the same command again"
+        )
+
+
+def _replicas(part: StreamPart, options: Options) -> int:
+    return options.replicas or int(part.config.get("num_replicas", 1))

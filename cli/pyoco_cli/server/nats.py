@@ -1,0 +1,61 @@
+"""The way to NATS for commands that ask it directly, without a gateway."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, TypeAlias
+
+import typer
+
+from pyoco_cli.common.errors import CliError
+from pyoco_cli.configuration import load_settings
+from pyoco_server.jetstream.connection import Connection, ConnectionOptions, open_connection
+from pyoco_server.jetstream.errors import BridgeError, Unavailable
+from pyoco_server.logs import configure_logging
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.settings import Settings
+
+_CONNECT_SECONDS = 10.0
+
+NatsUrl: TypeAlias = Annotated[str | None, typer.Option(help="Overrides PYOCO_NATS_URL.")]
+
+
+def operator_settings(nats_url: str | None) -> Settings:
+    """The settings of a command for operators; its log says errors only, on stderr.
+
+    Raises:
+        CliError: A variable cannot be understood.
+    """
+    overrides = {"PYOCO_LOG_LEVEL": "error", "PYOCO_LOG_FORMAT": "text"}
+    if nats_url is not None:
+        overrides["PYOCO_NATS_URL"] = nats_url
+    settings = load_settings(overrides)
+    configure_logging(service="pyoco-server:http", settings=settings)
+    return settings
+
+
+@asynccontextmanager
+async def nats(
+    settings: Settings, *, within: float = _CONNECT_SECONDS
+) -> AsyncIterator[Connection]:
+    """A connection that is up.
+
+    Raises:
+        CliError: NATS is not reached, or something of the bridge failed inside of the block.
+    """
+    try:
+        options = ConnectionOptions.of(settings, name="pyoco-server-operator")
+        async with open_connection(options) as connection:
+            await connection.wait_connected(within=within)
+            yield connection
+    except Unavailable as error:
+        raise CliError(
+            ErrorId.NATS_UNAVAILABLE,
+            str(error),
+            hint="check PYOCO_NATS_URL (or --nats-url), or start one: pyoco-server up --with-nats-bootstrap",
+        ) from None
+    except BridgeError as error:
+        raise CliError(
+            ErrorId.NATS_UNAVAILABLE, str(error), hint="look at it with: pyoco-server doctor"
+        ) from None

@@ -1,0 +1,367 @@
+"""Backup and restore: everything comes back equal, nothing is ever half there."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import zipfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from msgspec import structs
+
+from backend.stage import TAG, ended, new_run, queued, settings_for, worker_options
+from nats_fixtures import Connection, Node, connected, node_in
+from pyoco_server.backend import Backend, open_backend
+from pyoco_server.jetstream import snapshots
+from pyoco_server.jetstream.errors import ApiError, RestoreUnfinished
+from pyoco_server.jetstream.inventory import list_consumers, list_streams, stream_info
+from pyoco_server.jetstream.keyvalue import Entry, KeyValue
+from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.jetstream.resources import ensure_consumer, ensure_resources
+from pyoco_server.jetstream.snapshots import SnapshotBroken
+from pyoco_server.model.run import RunStatus
+from pyoco_server.operations import backup as backup_module
+from pyoco_server.operations import ours
+from pyoco_server.operations import restore as restore_module
+from pyoco_server.operations.archive import ArchiveUnusable, open_archive
+from pyoco_server.operations.backup import NothingToBackUp, backup
+from pyoco_server.operations.manifest import MANIFEST, Manifest
+from pyoco_server.operations.marker import read_marker
+from pyoco_server.operations.restore import (
+    Options,
+    Restored,
+    RestoreFailed,
+    RestoreRefused,
+    restore,
+)
+from pyoco_server.settings import Settings
+
+pytestmark = pytest.mark.nats
+SETTINGS = Settings()
+RUNS = "KV_pyoco_runs"
+KEPT = itertools.count()
+
+
+@asynccontextmanager
+async def backend_on(node: Node, folder: Path, *, worker: bool) -> AsyncIterator[Backend]:
+    options = worker_options(folder) if worker else None
+    settings = settings_for(folder).for_node(node.url)
+    async with open_backend(settings, worker=options) as backend:
+        await backend.wait_ready(within=30)
+        yield backend
+
+
+async def values(connection: Connection, bucket: str) -> dict[str, Entry]:
+    with trio.fail_after(20):
+        return {entry.key: entry for entry in await KeyValue(connection, bucket).all()}
+
+
+async def filled(connection: Connection, count: int = 40) -> None:
+    """Resources, some values in the runs bucket, jobs in the queue, a consumer, bytes of a wheel."""
+    await ensure_resources(connection, SETTINGS)
+    await ensure_consumer(connection, SETTINGS, TAG)
+    runs = KeyValue(connection, "pyoco_runs")
+    for number in range(count):
+        await runs.put(f"run-{number}", os.urandom(5000))
+        await publish_acked(connection, f"pyoco.work.{TAG}", f"job-{number}".encode())
+    await publish_acked(connection, "$O.pyoco_wheels.C.abc", os.urandom(300_000))
+
+
+async def state(connection: Connection) -> dict[str, Any]:
+    return {
+        # The first sequence of an empty stream is 0 or 1.
+        s.name: (s.config["subjects"], structs.replace(s.state, first_seq=s.state.first_seq or 1))
+        for s in await list_streams(connection)
+    }
+
+
+async def restored(
+    connection: Connection, path: Path, *, replace: bool = False, replicas: int | None = None
+) -> Restored:
+    options = Options(replace, replicas, path.with_name(f"kept-{next(KEPT)}.pyoco"))
+    with open_archive(path) as archive:
+        return await restore(connection, SETTINGS, archive, options)
+
+
+@dataclass
+class Two:
+    """A filled server with its backup, and an empty one."""
+
+    old: Connection
+    new: Connection
+    path: Path
+    manifest: Manifest
+
+
+@pytest.fixture
+async def two(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Two]:
+    folder = getattr(request, "param", "file") == "folder"
+    path = tmp_path / "backup.pyoco"
+    async with (
+        node_in(tmp_path / "old") as old_node,
+        connected(old_node) as old,
+        node_in(tmp_path / "new") as new_node,
+        connected(new_node) as new,
+    ):
+        await filled(old)
+        manifest = await backup(old, SETTINGS, path, folder=folder)
+        yield Two(old, new, path, manifest)
+
+
+@pytest.mark.parametrize("two", ["file", "folder"], indirect=True)
+async def test_everything_comes_back_with_its_revisions_and_consumers(two: Two) -> None:
+    before = await state(two.old)
+    done = await restored(two.new, two.path)
+    assert done.kept is None
+    assert await state(two.new) == before
+    assert await values(two.new, "pyoco_runs") == await values(two.old, "pyoco_runs")
+    names = [c.name for c in await list_consumers(two.new, "PYOCO_WORK")]
+    assert names == [f"pyoco_workers_{TAG}"]
+    assert [part.stream for part in two.manifest.streams][:2] == ["PYOCO_WORK", RUNS]
+    # Nothing of the restore is left, and the usual start goes on.
+    await ensure_resources(two.new, SETTINGS)
+    assert two.path.stat().st_mode & 0o077 == 0
+
+
+async def test_a_run_queued_and_one_executed_while_the_backup_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are neither in the queue's snapshot nor, the second, in the queue afterwards."""
+    path = tmp_path / "backup.pyoco"
+    take = backup_module._take
+    during: list[str] = []
+    async with node_in(tmp_path / "old") as node, connected(node) as old:  # noqa: SIM117
+        async with backend_on(node, tmp_path, worker=True) as backend:
+            done = (await backend.submit(new_run("quick"))).run_id
+            await ended(backend, done)
+            await backend.drain(within=10)
+            before = (await backend.submit(new_run("quick"))).run_id
+
+            async def take_then_submit(*arguments: Any) -> Any:
+                part = await take(*arguments)
+                if part.stream == "PYOCO_WORK":
+                    during.append((await backend.submit(new_run("quick"))).run_id)
+                return part
+
+            monkeypatch.setattr(backup_module, "_take", take_then_submit)
+            manifest = await backup(old, SETTINGS, path)
+            assert manifest.late_job_count == 1
+    async with node_in(tmp_path / "new") as node, connected(node) as new:
+        await restored(new, path)
+        # The claim of a job names the revision of its snapshot: it survived.
+        async with backend_on(node, tmp_path, worker=True) as backend:
+            for run_id in (before, *during):
+                assert (await ended(backend, run_id)).status is RunStatus.COMPLETED
+            assert (await backend.get(done)).status is RunStatus.COMPLETED
+            with trio.fail_after(20):
+                while await queued(backend):
+                    await trio.sleep(0.02)
+
+
+async def test_a_job_that_both_snapshot_and_listener_saw_is_queued_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "backup.pyoco"
+    our_streams = ours.our_streams
+    async with node_in(tmp_path / "old") as node, connected(node) as old:
+        await filled(old, count=1)
+
+        async def publish_then_list(*arguments: Any) -> Any:
+            await publish_acked(old, f"pyoco.work.{TAG}", b"in both")
+            return await our_streams(*arguments)
+
+        monkeypatch.setattr(backup_module, "our_streams", publish_then_list)
+        manifest = await backup(old, SETTINGS, path)
+    assert manifest.late_job_count == 0
+    assert manifest.streams[0].messages == 2
+
+
+async def test_an_empty_server_has_nothing_to_back_up(tmp_path: Path, nats_node: Node) -> None:
+    async with connected(nats_node) as connection:
+        with pytest.raises(NothingToBackUp):
+            await backup(connection, SETTINGS, tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+    assert not (tmp_path / "b.partial").exists()
+
+
+async def test_a_backup_that_breaks_off_leaves_nothing(two: Two, tmp_path: Path) -> None:
+    out = tmp_path / "second"
+    with trio.CancelScope() as scope:
+        await backup(two.old, SETTINGS, out, progress=lambda *_: scope.cancel())
+    assert scope.cancelled_caught
+    assert not out.exists()
+    assert not out.with_name("second.partial").exists()
+    with pytest.raises(ArchiveUnusable, match="exists"):
+        await backup(two.old, SETTINGS, two.path)
+
+
+def damage_zip(path: Path, name: str) -> None:
+    """Flip a byte in the middle of a part."""
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(name)
+    data = bytearray(path.read_bytes())
+    data[info.header_offset + 100 + info.file_size // 2] ^= 0xFF
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "no zip", "missing"])
+async def test_a_file_that_is_not_whole_is_refused_before_anything_is_touched(
+    two: Two, how: str
+) -> None:
+    match how:
+        case "cut":
+            two.path.write_bytes(two.path.read_bytes()[:-1000])
+        case "flipped":
+            damage_zip(two.path, f"streams/{RUNS}.snapshot")
+        case "no zip":
+            two.path.write_bytes(b"hello")
+        case _:
+            two.path.unlink()
+    with pytest.raises(ArchiveUnusable):
+        await restored(two.new, two.path)
+    assert await state(two.new) == {}
+
+
+@pytest.mark.parametrize("two", ["folder"], indirect=True)
+@pytest.mark.parametrize("how", ["cut", "missing", "no manifest", "newer"])
+async def test_a_folder_that_is_not_whole_is_refused_before_anything_is_touched(
+    two: Two, how: str
+) -> None:
+    part = two.path / "streams" / f"{RUNS}.snapshot"
+    manifest = two.path / MANIFEST
+    match how:
+        case "cut":
+            part.write_bytes(part.read_bytes()[:-1])
+        case "missing":
+            part.unlink()
+        case "no manifest":
+            manifest.unlink()
+        case _:
+            manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 99'))
+    with pytest.raises(ArchiveUnusable):
+        await restored(two.new, two.path)
+    assert await state(two.new) == {}
+
+
+async def test_a_used_server_is_replaced_only_when_told_and_what_it_held_is_kept(
+    two: Two, tmp_path: Path
+) -> None:
+    await filled(two.new, count=3)
+    before = await state(two.new)
+    with pytest.raises(RestoreRefused, match=r"KV_pyoco_runs \(3\).*--replace"):
+        await restored(two.new, two.path)
+    assert await state(two.new) == before
+    done = await restored(two.new, two.path, replace=True)
+    assert await values(two.new, "pyoco_runs") == await values(two.old, "pyoco_runs")
+    assert done.kept is not None
+    await restored(two.new, done.kept, replace=True)
+    assert {name: s.messages for name, (_, s) in (await state(two.new)).items()} == {
+        name: s.messages for name, (_, s) in before.items()
+    }
+
+
+async def test_a_server_that_somebody_works_with_is_refused(two: Two, tmp_path: Path) -> None:
+    await ensure_resources(two.new, SETTINGS)
+    async with KeyValue(two.new, "pyoco_runs").watch() as changes, trio.open_nursery() as nursery:
+
+        async def follow() -> None:
+            async for _ in changes:
+                pass
+
+        nursery.start_soon(follow)
+        with trio.fail_after(20):
+            while not any(c.num_waiting for c in await list_consumers(two.new, RUNS)):
+                await trio.sleep(0.02)
+        with pytest.raises(RestoreRefused, match="stop gateways and workers first"):
+            await restored(two.new, two.path, replace=True)
+        nursery.cancel_scope.cancel()
+
+
+async def test_other_names_in_the_settings_are_refused(two: Two) -> None:
+    options = Options(False, None, two.path.with_name("kept"))
+    with (
+        open_archive(two.path) as archive,
+        pytest.raises(RestoreRefused, match="PYOCO_RUNS_KV_BUCKET"),
+    ):
+        await restore(two.new, Settings(runs_kv_bucket="other"), archive, options)
+
+
+async def test_more_replicas_than_servers_are_refused_before_anything_is_touched(two: Two) -> None:
+    await ensure_resources(two.new, SETTINGS)
+    before = await state(two.new)
+    with pytest.raises(ApiError, match="replicas"):
+        await restored(two.new, two.path, replicas=3)
+    assert await state(two.new) == before
+
+
+@pytest.mark.parametrize("used", [False, True])
+async def test_an_error_on_the_way_puts_back_what_was_there(
+    two: Two, monkeypatch: pytest.MonkeyPatch, used: bool
+) -> None:
+    if used:
+        await filled(two.new, count=2)
+    before = await state(two.new)
+    real = snapshots.restore_stream
+    failed = False
+
+    async def fails_once(connection: Connection, config: dict[str, Any], *rest: Any) -> Any:
+        nonlocal failed
+        if config["name"] == RUNS and not failed:
+            failed = True
+            raise SnapshotBroken("no room")
+        return await real(connection, config, *rest)
+
+    monkeypatch.setattr(restore_module, "restore_stream", fails_once)
+    with pytest.raises(RestoreFailed, match="before"):
+        await restored(two.new, two.path, replace=used)
+    assert await state(two.new) == before
+    await restored(two.new, two.path, replace=used)
+    assert await values(two.new, "pyoco_runs") == await values(two.old, "pyoco_runs")
+
+
+@pytest.mark.parametrize("where", ["PYOCO_DLQ", RUNS, "PYOCO_WORK"])
+async def test_a_restore_that_is_broken_off_blocks_the_server_until_it_is_done_again(
+    two: Two, where: str
+) -> None:
+    with trio.CancelScope() as scope, open_archive(two.path) as archive:
+
+        def stop(part: str, done: int, total: int) -> None:
+            if part == where:
+                scope.cancel()
+
+        options = Options(False, None, two.path.with_name("kept"))
+        await restore(two.new, SETTINGS, archive, options, progress=stop)
+    assert scope.cancelled_caught
+    assert await read_marker(two.new) is not None
+    assert await stream_info(two.new, "PYOCO_WORK") is None
+    with pytest.raises(RestoreUnfinished, match="pyoco-server restore"):
+        await ensure_resources(two.new, SETTINGS)
+    done = await restored(two.new, two.path)
+    assert done.resumed
+    assert await state(two.new) == await state(two.old)
+
+
+async def test_a_restore_that_broke_off_with_its_last_step_open_is_only_ended(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: Any) -> None:
+        scope.cancel()
+        await trio.sleep_forever()
+
+    with monkeypatch.context() as patch, trio.CancelScope() as scope:
+        patch.setattr(restore_module, "_finish", never)
+        await restored(two.new, two.path)
+    # Would be gone if all of it were done again.
+    await publish_acked(two.new, f"pyoco.work.{TAG}", b"since")
+    done = await restored(two.new, two.path)
+    assert done.resumed
+    queue = await stream_info(two.new, "PYOCO_WORK")
+    assert queue is not None
+    assert queue.state.messages == two.manifest.streams[0].messages + 1
+    assert await read_marker(two.new) is None
