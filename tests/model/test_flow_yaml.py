@@ -18,6 +18,7 @@ from pyoco_server.model.flow_yaml import (
     parse_flow_yaml,
 )
 from pyoco_server.model.graph import EngineGraph, OperatorGraph
+from pyoco_server.model.limits import RunLimits
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -131,7 +132,10 @@ def test_the_engine_form_with_pipes() -> None:
         ),
         (
             "flow: {graph: a}\nruntime: {env: []}",
-            "runtime.env: no such key; those that there are: expose_env (line 2, column 16)",
+            (
+                "runtime.env: no such key; those that there are: expose_env, timeout_sec, "
+                "max_attempts, retry_backoff_sec (line 2, column 16)"
+            ),
         ),
         (
             "flow: {graph: a}\ntasks: {a: {callable: foo}}",
@@ -241,3 +245,36 @@ def test_any_graph_text_is_taken_or_a_clear_error(text: str) -> None:
     raw = json.dumps({"flow": {"graph": text}, "pipes": {"p": "a"}}).encode()
     with suppress(FlowFileError):
         assert parse_flow_yaml(raw, max_bytes=262_144).graph.nodes
+
+
+def test_a_file_may_limit_its_runs() -> None:
+    limits = parse(
+        "flow: {graph: a}\nruntime: {timeout_sec: 2.5, max_attempts: 3, retry_backoff_sec: 0}"
+    ).limits
+    assert limits == RunLimits(timeout_sec=2.5, max_attempts=3, retry_backoff_sec=0.0)
+    assert parse("flow: {graph: a}").limits == RunLimits()
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        (
+            "timeout_sec: 0",
+            "runtime.timeout_sec: must be seconds, more than 0 up to 2592000, not 0",
+        ),
+        (
+            "max_attempts: 1.5",
+            "runtime.max_attempts: must be a whole number from 1 to 100, not 1.5",
+        ),
+        ("max_attempts: '2'", "runtime.max_attempts: must be a number, not a text"),
+        (
+            "retry_backoff_sec: [1]",
+            "runtime.retry_backoff_sec: must be seconds, 0 up to 3600, not list",
+        ),
+    ],
+)
+def test_a_limit_that_cannot_be_one_is_refused(limit: str, message: str) -> None:
+    with pytest.raises(FlowFileError) as caught:
+        parse(f"flow: {{graph: a}}\nruntime:\n  {limit}")
+    assert str(caught.value).startswith(message)
+    assert caught.value.line == 3

@@ -1,18 +1,15 @@
-"""The rules of a run's life: each by itself, and all of them under any interleaving."""
+"""The rules of a run's life, each by itself; see test_life_interleavings.py for all of them at once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec.structs import replace
 
 from pyoco_server.model import life
 from pyoco_server.model.job import Job
+from pyoco_server.model.limits import backoff
 from pyoco_server.model.run import RunSnapshot, RunStatus, TaskRecord, TaskState
 
 JOB = Job(run_id="r", flow_name="f", submitted_at=10.0, max_attempts=None, timeout_sec=5.0)
@@ -132,7 +129,9 @@ def test_a_cancelling_run_ends_cancelled_whatever_is_reported(status: RunStatus)
     answer = finish(cancelling(claimed(life.pending(JOB))), status, error="e", reason="x")
     assert isinstance(answer, life.Finished)
     assert answer.snapshot.status is RunStatus.CANCELLED
-    assert (answer.snapshot.error, answer.snapshot.reason) == (None, "cancelled")
+    # How the worker stopped it is told; what a flow that ended by itself reports is not.
+    error = "e" if status is RunStatus.CANCELLED else None
+    assert (answer.snapshot.error, answer.snapshot.reason) == (error, "cancelled")
     assert answer.snapshot.cancel_requested_by == "api_key:k"
     assert answer.snapshot.cancel_reason == "tired"
 
@@ -210,122 +209,120 @@ def test_an_older_attempt_is_refused() -> None:
     ) == life.Superseded(second)
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """A claim that was stored."""
-
-    instance: str
-    number: int
+def retried(**more: Any) -> life.Finish:
+    running = claimed(life.pending(replace(JOB, max_attempts=3, retry_backoff_sec=4.0)))
+    more = {"error": "it broke", "reason": "execution_error", **more}
+    return finish(running, RunStatus.FAILED, **more)
 
 
-LAGS = st.sampled_from([0, 0, 0, 1, 2])
-"""How many revisions ago a writer read what it now writes on."""
-
-PICKS = st.integers(min_value=0, max_value=3)
-"""Which attempt speaks: the latest, or one of those before it."""
-
-
-class Bucket(RuleBasedStateMachine):
-    """One run in a bucket with compare-and-set, and writers that read early and write late."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 10.0
-        self.history = [life.pending(JOB)]
-        self.attempts: list[Attempt] = []
-        self.cancel_acknowledged = False
-        self.terminal_answers: list[RunSnapshot] = []
-
-    def read(self, lag: int) -> RunSnapshot:
-        self.now += 1.0
-        return self.history[max(len(self.history) - 1 - lag, 0)]
-
-    def write(self, read: RunSnapshot, snapshot: RunSnapshot) -> bool:
-        if read is not self.history[-1]:
-            return False
-        self.history.append(snapshot)
-        return True
-
-    def write_of(self, attempt: Attempt, read: RunSnapshot, snapshot: RunSnapshot) -> None:
-        """Write what an attempt has to say: only the latest claim gets it accepted."""
-        if self.write(read, snapshot):
-            assert attempt == self.attempts[-1]
-
-    def attempt(self, pick: int) -> Attempt:
-        return self.attempts[max(len(self.attempts) - 1 - pick, 0)]
-
-    @rule(lag=LAGS, instance=st.sampled_from(["i1", "i2"]))
-    def claim(self, lag: int, instance: str) -> None:
-        read = self.read(lag)
-        answer = life.claim(read, worker_id="w", instance_id=instance, slot=0, now=self.now)
-        match answer:
-            case life.Claimed(snapshot):
-                if self.write(read, snapshot):
-                    assert snapshot.attempt == read.attempt + 1
-                    self.attempts.append(Attempt(instance, snapshot.attempt))
-            case life.CancelInstead(snapshot) | life.AttemptsUsedUp(snapshot):
-                self.write(read, snapshot)
-            case life.AlreadyTerminal(snapshot):
-                self.terminal_answers.append(snapshot)
-
-    @precondition(lambda self: self.attempts)
-    @rule(lag=LAGS, pick=PICKS)
-    def progress(self, lag: int, pick: int) -> None:
-        read, attempt = self.read(lag), self.attempt(pick)
-        answer = life.progress(
-            read,
-            instance_id=attempt.instance,
-            attempt=attempt.number,
-            tasks={"a": TaskState.RUNNING},
-            task_records={},
-            heartbeat_at=self.now,
-            now=self.now,
-        )
-        if isinstance(answer, life.Progressed):
-            self.write_of(attempt, read, answer.snapshot)
-
-    @precondition(lambda self: self.attempts)
-    @rule(lag=LAGS, pick=PICKS, status=st.sampled_from(TERMINAL))
-    def finish(self, lag: int, pick: int, status: RunStatus) -> None:
-        read, attempt = self.read(lag), self.attempt(pick)
-        answer = life.finish(
-            read,
-            instance_id=attempt.instance,
-            attempt=attempt.number,
-            status=status,
-            now=self.now,
-        )
-        if isinstance(answer, life.Finished):
-            self.write_of(attempt, read, answer.snapshot)
-
-    @rule(lag=LAGS)
-    def cancel(self, lag: int) -> None:
-        read = self.read(lag)
-        match life.request_cancel(read, by=None, reason=None, now=self.now):
-            case life.CancelRequested(snapshot):
-                self.cancel_acknowledged |= self.write(read, snapshot)
-            case life.AlreadyTerminal(snapshot):
-                self.terminal_answers.append(snapshot)
-
-    @precondition(lambda self: len(self.history) > 4)
-    @rule(lag=LAGS)
-    def abandon(self, lag: int) -> None:
-        read = self.read(lag)
-        answer = life.abandon(read, reason="worker_crashed", error="e", now=self.now)
-        if isinstance(answer, life.Finished):
-            self.write(read, answer.snapshot)
-
-    @invariant()
-    def a_terminal_state_never_changes(self) -> None:
-        ended = [index for index, item in enumerate(self.history) if item.status.terminal]
-        assert ended in ([], [len(self.history) - 1])
-        assert all(answer == self.history[-1] for answer in self.terminal_answers)
-
-    @invariant()
-    def an_acknowledged_cancel_ends_cancelled(self) -> None:
-        if self.cancel_acknowledged:
-            assert self.history[-1].status in {RunStatus.CANCELLING, RunStatus.CANCELLED}
+@pytest.mark.parametrize("reason", sorted(life.RETRIED_REASONS))
+def test_a_failed_attempt_with_attempts_left_waits_for_the_next(reason: str) -> None:
+    answer = retried(reason=reason, tasks={"a": TaskState.FAILED})
+    assert isinstance(answer, life.RetryLater)
+    again = answer.snapshot
+    assert (answer.wait_sec, again.next_attempt_at) == (4.0, 44.0)
+    assert (again.status, again.tasks, again.start_time) == (RunStatus.PENDING, {}, None)
+    assert (again.worker_id, again.worker_instance_id, again.attempt) == (None, None, 1)
+    assert (again.reason, again.error) == (reason, "it broke")
+    (record,) = again.attempts
+    assert (record.attempt, record.worker_id, record.started_at, record.ended_at) == (
+        1,
+        "w",
+        20.0,
+        40.0,
+    )
+    assert (record.reason, record.error) == (reason, "it broke")
 
 
-Bucket.TestCase.settings = settings(max_examples=250, stateful_step_count=15, deadline=None)
-TestInterleavings = Bucket.TestCase
+def test_a_flow_that_nobody_knows_is_not_tried_again() -> None:
+    assert isinstance(retried(reason="flow_not_found"), life.Finished)
+
+
+def test_without_max_attempts_a_failure_is_the_end() -> None:
+    answer = finish(claimed(life.pending(JOB)), RunStatus.FAILED, reason="execution_error")
+    assert isinstance(answer, life.Finished)
+
+
+def test_the_last_attempt_ends_the_run_with_its_own_reason() -> None:
+    last = claimed(claimed(life.pending(replace(JOB, max_attempts=2))))
+    answer = life.finish(
+        last,
+        instance_id="i1",
+        attempt=2,
+        status=RunStatus.FAILED,
+        now=40.0,
+        error="e",
+        reason="timeout",
+    )
+    assert isinstance(answer, life.Finished)
+    assert (answer.snapshot.reason, answer.snapshot.error) == ("timeout", "e")
+
+
+def test_a_run_is_not_claimed_before_its_wait_is_over() -> None:
+    again = retried().snapshot
+    early = life.claim(again, worker_id="w", instance_id="i2", slot=0, now=42.0)
+    assert early == life.NotYet(again, 2.0)
+    second = claimed(again, instance="i2", now=44.0)
+    assert (second.attempt, second.next_attempt_at, second.error) == (2, None, None)
+    assert [record.attempt for record in second.attempts] == [1]
+
+
+def test_the_wait_doubles_up_to_the_longest() -> None:
+    waits = [backoff(2.0, attempt, 10.0) for attempt in range(1, 6)]
+    assert waits == [2.0, 4.0, 8.0, 10.0, 10.0]
+    assert backoff(None, 1, 300.0) == 1.0
+    assert backoff(1.0, 100_000, 300.0) == 300.0
+
+
+def test_a_cancelled_run_is_not_tried_again() -> None:
+    running = claimed(life.pending(replace(JOB, max_attempts=3)))
+    answer = finish(cancelling(running), RunStatus.FAILED, reason="execution_error", error="e")
+    assert isinstance(answer, life.Finished)
+    assert answer.snapshot.status is RunStatus.CANCELLED
+
+
+def test_how_a_cancelled_attempt_was_stopped_is_told() -> None:
+    answer = finish(cancelling(claimed(life.pending(JOB))), RunStatus.CANCELLED, error="killed")
+    assert (answer.snapshot.error, answer.snapshot.reason) == ("killed", "cancelled")
+
+
+def release(snapshot: RunSnapshot) -> life.Finish:
+    return life.release(snapshot, instance_id="i1", attempt=1, now=50.0)
+
+
+def test_a_run_that_its_worker_gives_back_may_start_again_at_once() -> None:
+    answer = release(claimed(life.pending(JOB)))
+    assert isinstance(answer, life.RetryLater)
+    assert (answer.wait_sec, answer.snapshot.next_attempt_at) == (0.0, None)
+    assert answer.snapshot.attempts[0].reason == "worker_stopped"
+    second = claimed(answer.snapshot, instance="i2", now=50.0)
+    assert second.attempt == 2
+    assert release(second) == life.Superseded(second)
+
+
+def test_a_run_that_may_not_start_again_ends_when_it_is_given_back() -> None:
+    answer = release(claimed(life.pending(replace(JOB, max_attempts=1))))
+    assert isinstance(answer, life.Finished)
+    assert (answer.snapshot.status, answer.snapshot.reason) == ("FAILED", "max_deliveries")
+    cancelled = release(cancelling(claimed(life.pending(JOB))))
+    assert isinstance(cancelled, life.Finished)
+    assert cancelled.snapshot.status is RunStatus.CANCELLED
+    assert release(cancelled.snapshot) == life.AlreadyTerminal(cancelled.snapshot)
+
+
+def test_an_attempt_that_was_lost_is_told_of() -> None:
+    second = claimed(claimed(life.pending(JOB)), instance="i2", now=60.0)
+    (record,) = second.attempts
+    assert (record.attempt, record.worker_id, record.ended_at, record.reason) == (
+        1,
+        "w",
+        60.0,
+        "lost",
+    )
+
+
+def test_a_run_tells_of_its_last_attempts_only() -> None:
+    run = life.pending(JOB)
+    for _ in range(30):
+        run = claimed(run)
+    assert [record.attempt for record in run.attempts] == list(range(10, 30))

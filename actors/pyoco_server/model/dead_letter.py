@@ -15,7 +15,7 @@ PAYLOAD_BYTES: Final = 4096
 
 
 class DeadLetterReason(StrEnum):
-    """Why a dead letter was written; the last three are not known to pyoco-server 0.5.1."""
+    """Why a dead letter was written; those from ``max_deliveries`` on are not known to pyoco-server 0.5.1."""
 
     INVALID_JOB = "invalid_job"
     FLOW_NOT_FOUND = "flow_not_found"
@@ -23,6 +23,7 @@ class DeadLetterReason(StrEnum):
     MAX_DELIVERIES = "max_deliveries"
     WORKER_CRASHED = "worker_crashed"
     TIMEOUT = "timeout"
+    JOB_LOST = "job_lost"
 
 
 class UnreadableDeadLetter(ModelError):

@@ -12,6 +12,7 @@ import msgspec
 from pyoco_server.model.errors import ErrorId, FlowFileError
 from pyoco_server.model.graph import Graph, parse_graph
 from pyoco_server.model.json_text import JSON
+from pyoco_server.model.limits import LIMIT_FIELDS, InvalidLimit, RunLimits, check_limits
 from pyoco_server.model.yaml_document import Path, YamlDocument, parse_yaml
 
 __all__ = ["FlowFile", "FlowFileError", "TaskConfig", "WorkflowTooLarge", "parse_flow_yaml"]
@@ -19,7 +20,7 @@ __all__ = ["FlowFile", "FlowFileError", "TaskConfig", "WorkflowTooLarge", "parse
 _TOP_KEYS: Final = ("version", "flow", "tasks", "pipes", "runtime")
 _FLOW_KEYS: Final = ("graph", "defaults")
 _TASK_KEYS: Final = ("callable", "use", "inputs", "outputs")
-_RUNTIME_KEYS: Final = ("expose_env",)
+_RUNTIME_KEYS: Final = ("expose_env", *LIMIT_FIELDS)
 _REFUSED: Final = {
     "flows": "a file has one workflow; put it under `flow`",
     "discovery": "what a worker loads is the operator's to say; name a task's function with "
@@ -65,6 +66,8 @@ class FlowFile(msgspec.Struct, frozen=True, kw_only=True):
     pipes: dict[str, str]
     expose_env: tuple[str, ...]
     """The environment variables that the flow may see."""
+    limits: RunLimits = RunLimits()
+    """How long an attempt of a run may take, and how many there are."""
     text: str
     sha256: str
     """Of the file's bytes, in hex."""
@@ -100,7 +103,7 @@ def parse_flow_yaml(raw: bytes, *, max_bytes: int) -> FlowFile:
         raise reader.error("must be the text of a graph, e.g. `a >> b`", ("flow", "graph"))
     tasks = {name: reader.task(name) for name in reader.mapping(("tasks",))}
     pipes = {name: reader.text(("pipes", name)) for name in reader.mapping(("pipes",))}
-    reader.mapping(("runtime",), _RUNTIME_KEYS)
+    runtime = reader.mapping(("runtime",), _RUNTIME_KEYS)
     try:
         graph = parse_graph(graph_text, tuple(tasks), pipes)
     except FlowFileError as error:
@@ -113,6 +116,7 @@ def parse_flow_yaml(raw: bytes, *, max_bytes: int) -> FlowFile:
         tasks=tasks,
         pipes=pipes,
         expose_env=tuple(reader.texts(("runtime", "expose_env"))),
+        limits=reader.limits(runtime),
         text=text,
         sha256=hashlib.sha256(raw).hexdigest(),
         size_bytes=len(raw),
@@ -177,6 +181,17 @@ class _Reader:
                 raise self.error(f"must be a text, not {_kind(item)}", (*path, index))
             texts.append(item)
         return texts
+
+    def limits(self, runtime: dict[str, JSON]) -> RunLimits:
+        """Return the limits that ``runtime`` sets, which have to be numbers."""
+        values = {name: runtime.get(name) for name in LIMIT_FIELDS}
+        for name, value in values.items():
+            if isinstance(value, str):
+                raise self.error("must be a number, not a text", ("runtime", name))
+        try:
+            return check_limits(**values)
+        except InvalidLimit as error:
+            raise self.error(error.reason, ("runtime", error.field)) from None
 
     def version(self) -> int:
         top = self.mapping(())

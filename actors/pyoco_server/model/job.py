@@ -62,6 +62,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """How long one attempt may take, in seconds."""
     max_attempts: int | None = None
     """How often the run may be claimed."""
+    retry_backoff_sec: float | None = None
+    """The wait before the second attempt, in seconds; doubled before each further one."""
     traceparent: str | None = None
     """The W3C trace context of the submitting request."""
     request_id: str | None = None

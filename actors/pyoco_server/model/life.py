@@ -16,13 +16,62 @@ No function here changes its arguments. Times are unix seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final
 
 from msgspec.structs import replace
 
+from pyoco_server.model.decisions import (
+    Abandonment,
+    AlreadyTerminal,
+    AttemptsUsedUp,
+    CancelInstead,
+    CancelRequest,
+    CancelRequested,
+    Claim,
+    Claimed,
+    Finish,
+    Finished,
+    NotYet,
+    Progress,
+    Progressed,
+    RetryLater,
+    Superseded,
+)
 from pyoco_server.model.job import Job
-from pyoco_server.model.run import RunSnapshot, RunStatus, TaskRecord, TaskState
+from pyoco_server.model.limits import backoff
+from pyoco_server.model.run import RunSnapshot, RunStatus, TaskRecord, TaskState, with_attempt
+
+__all__ = [
+    "CANCELLED",
+    "LOST",
+    "MAX_BACKOFF_SECONDS",
+    "MAX_DELIVERIES",
+    "RETRIED_REASONS",
+    "WORKER_STOPPED",
+    "Abandonment",
+    "AlreadyTerminal",
+    "AttemptsUsedUp",
+    "CancelInstead",
+    "CancelRequest",
+    "CancelRequested",
+    "Claim",
+    "Claimed",
+    "Finish",
+    "Finished",
+    "NotYet",
+    "Progress",
+    "Progressed",
+    "RetryLater",
+    "Superseded",
+    "abandon",
+    "claim",
+    "finish",
+    "owns",
+    "pending",
+    "progress",
+    "release",
+    "request_cancel",
+]
 
 CANCELLED = "cancelled"
 """The ``reason`` of a run that was cancelled."""
@@ -31,67 +80,19 @@ MAX_DELIVERIES = "max_deliveries"
 """The ``reason`` of a run that used up its attempts."""
 
 
-@dataclass(frozen=True, slots=True)
-class AlreadyTerminal:
-    """Refused: the run has ended; this is how."""
+WORKER_STOPPED = "worker_stopped"
+"""The ``reason`` of an attempt whose worker was told to stop before it ended."""
 
-    snapshot: RunSnapshot
+LOST = "lost"
+"""The ``reason`` of an attempt that another one took the run from."""
 
+RETRIED_REASONS: Final = frozenset({"execution_error", "timeout", "worker_crashed"})
+"""Why an attempt may fail and be followed by another, where the run may have more than one."""
 
-@dataclass(frozen=True, slots=True)
-class Superseded:
-    """Refused: another attempt holds the run, so this one stops and walks away."""
+MAX_BACKOFF_SECONDS: Final = 300.0
 
-    snapshot: RunSnapshot
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """The run is this attempt's, as soon as the snapshot is stored."""
-
-    snapshot: RunSnapshot
-
-
-@dataclass(frozen=True, slots=True)
-class CancelInstead:
-    """A cancel came before the claim: store this CANCELLED snapshot and execute nothing."""
-
-    snapshot: RunSnapshot
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptsUsedUp:
-    """The run was claimed as often as it may be: store this FAILED snapshot, execute nothing."""
-
-    snapshot: RunSnapshot
-
-
-@dataclass(frozen=True, slots=True)
-class Progressed:
-    """The snapshot with the attempt's progress; ``status`` tells whether a cancel was asked."""
-
-    snapshot: RunSnapshot
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The terminal snapshot."""
-
-    snapshot: RunSnapshot
-
-
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
-    """The CANCELLING snapshot; the stored one itself when that was CANCELLING before."""
-
-    snapshot: RunSnapshot
-
-
-Claim: TypeAlias = Claimed | CancelInstead | AttemptsUsedUp | AlreadyTerminal
-Progress: TypeAlias = Progressed | Superseded | AlreadyTerminal
-Finish: TypeAlias = Finished | Superseded | AlreadyTerminal
-CancelRequest: TypeAlias = CancelRequested | AlreadyTerminal
-Abandonment: TypeAlias = Finished | AlreadyTerminal
+# A delivery that is early by less is on time: clocks differ, and so do the server's timers.
+_EARLY_SECONDS: Final = 0.05
 
 
 def pending(job: Job) -> RunSnapshot:
@@ -115,6 +116,7 @@ def pending(job: Job) -> RunSnapshot:
         submitted_at=job.submitted_at,
         max_attempts=job.max_attempts,
         timeout_sec=job.timeout_sec,
+        retry_backoff_sec=job.retry_backoff_sec,
     )
 
 
@@ -135,11 +137,14 @@ def claim(
         return AlreadyTerminal(snapshot)
     if snapshot.status is RunStatus.CANCELLING:
         return CancelInstead(_end(snapshot, RunStatus.CANCELLED, None, CANCELLED, now))
-    if snapshot.max_attempts is not None and snapshot.attempt >= snapshot.max_attempts:
-        error = (
-            f"the run did not end within {snapshot.max_attempts} attempts, as many as it may have"
+    if snapshot.next_attempt_at is not None and now < snapshot.next_attempt_at - _EARLY_SECONDS:
+        return NotYet(snapshot, snapshot.next_attempt_at - now)
+    if snapshot.status is RunStatus.RUNNING and snapshot.attempt > 0:
+        snapshot = with_attempt(snapshot, LOST, "another attempt took the run over", now)
+    if not _attempts_left(snapshot):
+        return AttemptsUsedUp(
+            _end(snapshot, RunStatus.FAILED, _used_up(snapshot), MAX_DELIVERIES, now)
         )
-        return AttemptsUsedUp(_end(snapshot, RunStatus.FAILED, error, MAX_DELIVERIES, now))
     return Claimed(
         replace(
             snapshot,
@@ -148,6 +153,7 @@ def claim(
             worker_id=worker_id,
             worker_instance_id=instance_id,
             slot=slot,
+            next_attempt_at=None,
             tasks={},
             task_records={},
             task_records_truncated=False,
@@ -209,11 +215,13 @@ def finish(
     reason: str | None = None,
     tasks: Mapping[str, TaskState] | None = None,
     task_records: Mapping[str, TaskRecord] | None = None,
+    max_backoff_sec: float = MAX_BACKOFF_SECONDS,
 ) -> Finish:
-    """End the run with what the attempt reports.
+    """End the run, or only the attempt, with what the attempt reports.
 
-    Where CANCELLING is stored, the run ends CANCELLED without an error, whatever is reported;
-    what became of each task is still told by its record.
+    Where CANCELLING is stored, the run ends CANCELLED, whatever is reported; what became of each task
+    is still told by its record. An attempt that FAILED for one of `RETRIED_REASONS` is followed by
+    another, after a wait, as long as ``max_attempts`` allows it.
 
     Args:
         snapshot: The stored snapshot.
@@ -225,6 +233,7 @@ def finish(
         reason: Why it ended so, for programs.
         tasks: The last state of every task; those stored when ``None``.
         task_records: What is known of each of them; those stored when ``None``.
+        max_backoff_sec: The longest wait before the next attempt.
 
     Raises:
         ValueError: ``status`` is not terminal.
@@ -239,9 +248,38 @@ def finish(
         snapshot = replace(snapshot, tasks=dict(tasks))
     if task_records is not None:
         snapshot = replace(snapshot, task_records=dict(task_records), task_records_truncated=False)
-    if status is RunStatus.CANCELLED or snapshot.status is RunStatus.CANCELLING:
-        status, error, reason = RunStatus.CANCELLED, None, CANCELLED
+    if status is RunStatus.CANCELLED:
+        return Finished(_end(snapshot, status, error, CANCELLED, now))
+    if snapshot.status is RunStatus.CANCELLING:
+        return Finished(_end(snapshot, RunStatus.CANCELLED, None, CANCELLED, now))
+    if (
+        status is RunStatus.FAILED
+        and reason in RETRIED_REASONS
+        and snapshot.max_attempts is not None
+        and _attempts_left(snapshot)
+    ):
+        wait = backoff(snapshot.retry_backoff_sec, snapshot.attempt, max_backoff_sec)
+        return RetryLater(_again(snapshot, reason, error, now, now + wait), wait)
     return Finished(_end(snapshot, status, error, reason, now))
+
+
+def release(snapshot: RunSnapshot, *, instance_id: str, attempt: int, now: float) -> Finish:
+    """Give a run back that its worker cannot finish, because it was told to stop.
+
+    The next attempt may start at once. A run that may have no further one ends FAILED, and one whose
+    cancel was asked for CANCELLED.
+    """
+    if snapshot.status.terminal:
+        return AlreadyTerminal(snapshot)
+    if not owns(snapshot, instance_id, attempt):
+        return Superseded(snapshot)
+    if snapshot.status is RunStatus.CANCELLING:
+        return Finished(_end(snapshot, RunStatus.CANCELLED, None, CANCELLED, now))
+    if not _attempts_left(snapshot):
+        error = f"its worker was stopped, and {_used_up(snapshot)}"
+        return Finished(_end(snapshot, RunStatus.FAILED, error, MAX_DELIVERIES, now))
+    error = "the worker was stopped before the run had ended"
+    return RetryLater(_again(snapshot, WORKER_STOPPED, error, now, None), 0.0)
 
 
 def request_cancel(
@@ -277,6 +315,36 @@ def abandon(snapshot: RunSnapshot, *, reason: str, error: str, now: float) -> Ab
     return Finished(_end(snapshot, RunStatus.FAILED, error, reason, now))
 
 
+def _attempts_left(snapshot: RunSnapshot) -> bool:
+    return snapshot.max_attempts is None or snapshot.attempt < snapshot.max_attempts
+
+
+def _used_up(snapshot: RunSnapshot) -> str:
+    return f"the run did not end within {snapshot.max_attempts} attempts, as many as it may have"
+
+
+def _again(
+    snapshot: RunSnapshot, reason: str, error: str | None, now: float, due: float | None
+) -> RunSnapshot:
+    """The run as it waits for its next attempt: nobody's."""
+    return replace(
+        with_attempt(snapshot, reason, error, now),
+        status=RunStatus.PENDING,
+        worker_id=None,
+        worker_instance_id=None,
+        slot=None,
+        next_attempt_at=due,
+        tasks={},
+        task_records={},
+        task_records_truncated=False,
+        start_time=None,
+        heartbeat_at=now,
+        updated_at=now,
+        error=error,
+        reason=reason,
+    )
+
+
 def _end(
     snapshot: RunSnapshot, status: RunStatus, error: str | None, reason: str | None, now: float
 ) -> RunSnapshot:
@@ -290,6 +358,7 @@ def _end(
             for name, record in snapshot.task_records.items()
         },
         end_time=now,
+        next_attempt_at=None,
         heartbeat_at=now,
         updated_at=now,
         error=error,

@@ -18,11 +18,18 @@ from pyoco_server.model.json_text import decode_json, encode_json
 ERROR_BYTES: Final = 4096
 """What is left of an ``error`` that alone would make a snapshot too large."""
 
+MAX_ATTEMPT_RECORDS: Final = 20
+"""How many past attempts a snapshot tells of."""
+
+ATTEMPT_ERROR_BYTES: Final = 300
+"""How much of the error of each of them."""
+
 
 class RunStatus(StrEnum):
     """Where a run stands.
 
-    ``PENDING → RUNNING → COMPLETED | FAILED``, ``PENDING | RUNNING → CANCELLING → CANCELLED``.
+    ``PENDING → RUNNING → COMPLETED | FAILED``, ``PENDING | RUNNING → CANCELLING → CANCELLED``, and
+    ``RUNNING → PENDING`` when another attempt follows.
     """
 
     PENDING = "PENDING"
@@ -100,6 +107,18 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
+class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt that ended without ending its run. Times are unix seconds."""
+
+    attempt: int
+    worker_id: str | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    reason: str | None = None
+    """Why it ended, for programs, e.g. ``execution_error``, ``timeout``, ``lost``, ``worker_stopped``."""
+    error: str | None = None
+
+
 class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a run. Times are unix seconds.
 
@@ -133,6 +152,12 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """How often it may be claimed; ``None``: as often as its job is delivered."""
     timeout_sec: float | None = None
     """How long one attempt may take, in seconds."""
+    retry_backoff_sec: float | None = None
+    """The wait before the second attempt, in seconds; doubled before each further one."""
+    next_attempt_at: float | None = None
+    """When a run that waits after a failed attempt may be claimed again."""
+    attempts: list[AttemptRecord] = msgspec.field(default_factory=list)
+    """The attempts before the present one; the last :data:`MAX_ATTEMPT_RECORDS` of them."""
     worker_instance_id: str | None = None
     """Which process holds the claim: a worker that starts again is another instance."""
     slot: int | None = None
@@ -152,6 +177,7 @@ _EMPTY: Final[Mapping[str, Any]] = {
     "task_records": {},
     "task_records_truncated": False,
     "attempt": 0,
+    "attempts": [],
 }
 _SUMMARY_FIELDS: Final = (
     "run_id",
@@ -255,6 +281,20 @@ def shrink_error(text: str, limit: int) -> str:
         return raw[:limit].decode("utf-8", "ignore")
     head, tail = raw[: keep // 2], raw[len(raw) - (keep - keep // 2) :]
     return (head + marker + tail).decode("utf-8", "ignore")
+
+
+def with_attempt(snapshot: RunSnapshot, reason: str, error: str | None, now: float) -> RunSnapshot:
+    """Return the snapshot with its present attempt among those that are over."""
+    record = AttemptRecord(
+        attempt=snapshot.attempt,
+        worker_id=snapshot.worker_id,
+        started_at=snapshot.start_time,
+        ended_at=now,
+        reason=reason,
+        error=None if error is None else shrink_error(error, ATTEMPT_ERROR_BYTES),
+    )
+    attempts = [*snapshot.attempts, record][-MAX_ATTEMPT_RECORDS:]
+    return msgspec.structs.replace(snapshot, attempts=attempts)
 
 
 def summary(snapshot: RunSnapshot) -> dict[str, Any]:

@@ -135,6 +135,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "How long a cancelled run may take to end by itself before it is killed.",
         ),
     ] = 30.0
+    retry_backoff_max_sec: Annotated[
+        float,
+        Env(
+            "PYOCO_RETRY_BACKOFF_MAX_SEC",
+            seconds(zero="no wait"),
+            "How long a failed run waits at most before its next attempt.",
+        ),
+    ] = 300.0
+    reaper_interval_sec: Annotated[
+        float,
+        Env("PYOCO_REAPER_INTERVAL_SEC", POSITIVE, "How often runs are looked for that nobody ends."),
+    ] = 10.0
+    run_orphan_after_sec: Annotated[
+        float,
+        Env(
+            "PYOCO_RUN_ORPHAN_AFTER_SEC",
+            POSITIVE,
+            "How long a run may be without a sign of life before it is looked at whether anybody has it.",
+        ),
+    ] = 60.0
     workflow_yaml_max_bytes: Annotated[
         int,
         Env("PYOCO_WORKFLOW_YAML_MAX_BYTES", count(1), "Size of a flow.yaml at most."),

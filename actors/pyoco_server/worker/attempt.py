@@ -1,11 +1,12 @@
-"""One attempt at a run, as its slot sees it: progress, fenced writes, the end."""
+"""One attempt at a run: what its child reported, how far it is stopped, and its fenced writes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import assert_never
+from enum import IntEnum
+from typing import TypeVar
 
 import trio
 
@@ -14,6 +15,8 @@ from pyoco_server.model import life
 from pyoco_server.model.job import Job
 from pyoco_server.model.run import RunSnapshot, RunStatus, TaskRecord, TaskState
 from pyoco_server.store.runs import RunNotFound, RunStore, StoredRun
+
+T = TypeVar("T", life.Progress, life.Finish)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,15 @@ class Ending:
     reason: str | None = None
 
 
+class Stopping(IntEnum):
+    """How far an attempt is on its way to be stopped."""
+
+    NO = 0
+    ASKED = 1
+    TERMINATED = 2
+    KILLED = 3
+
+
 class Attempt:
     """Holds the claim and what the child reported; writes it with compare-and-set.
 
@@ -41,22 +53,33 @@ class Attempt:
         job: What is executed.
         delivery: The job's message, to be acknowledged after the end is stored.
         stored: The claimed snapshot.
+        max_backoff: The longest wait before a next attempt, in seconds.
     """
 
-    def __init__(self, runs: RunStore, job: Job, delivery: Message, stored: StoredRun) -> None:
+    def __init__(
+        self,
+        runs: RunStore,
+        job: Job,
+        delivery: Message,
+        stored: StoredRun,
+        max_backoff: float = life.MAX_BACKOFF_SECONDS,
+    ) -> None:
         self._runs = runs
+        self._max_backoff = max_backoff
         self.job = job
         self.delivery = delivery
         self.stored = stored
         self.claim = stored.snapshot
         self.tasks: dict[str, TaskState] = {}
         self.records: dict[str, TaskRecord] = {}
-        self.changed = False
-        self.write_planned = False
+        self.stopping = Stopping.NO
+        self.timed_out = False
+        self.ending: Ending | None = None
+        # Set when there is something to write, and when the end is known.
+        self.changed = trio.Event()
+        self.ended = trio.Event()
         # Set when the slot is done with this attempt, however it ended: stops the lease.
         self.over = trio.Event()
-        self.cancel_sent = False
-        self.ending: Ending | None = None
 
     @property
     def run_id(self) -> str:
@@ -68,22 +91,30 @@ class Attempt:
         """Whether a cancel request is stored, as far as the last write showed."""
         return self.stored.snapshot.status is RunStatus.CANCELLING
 
-    def note(self, name: str, state: TaskState, record: TaskRecord) -> None:
-        """Remember what the child said of a task."""
-        self.tasks[name] = state
-        self.records[name] = record
-        self.changed = True
+    def note(self, tasks: dict[str, TaskState], records: dict[str, TaskRecord]) -> None:
+        """Remember what the child said of its tasks."""
+        self.tasks |= tasks
+        self.records |= records
+        self.changed.set()
+
+    def end(self, ending: Ending) -> None:
+        """Note how the attempt ended; the first time counts."""
+        if self.ending is None:
+            self.ending = ending
+            self.changed.set()
+            self.ended.set()
 
     async def write_progress(self) -> bool:
         """Store the progress; return whether the claim still holds.
 
         Raises:
+            SnapshotTooLarge: The states of the tasks alone do not fit.
             BridgeError: NATS refused or could not be asked; try again later.
         """
+        self.changed = trio.Event()
         now = time.time()
-
-        def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, bool]:
-            outcome = life.progress(
+        decision = await self._change(
+            lambda snapshot: life.progress(
                 snapshot,
                 instance_id=self.claim.worker_instance_id or "",
                 attempt=self.claim.attempt,
@@ -92,26 +123,18 @@ class Attempt:
                 heartbeat_at=now,
                 now=now,
             )
-            match outcome:
-                case life.Progressed(progressed):
-                    return progressed, True
-                case life.Superseded() | life.AlreadyTerminal():
-                    return None, False
-                case _:
-                    assert_never(outcome)
+        )
+        return isinstance(decision, life.Progressed)
 
-        self.changed = False
-        return await self._change(rule)
-
-    async def write_end(self, ending: Ending) -> bool:
-        """Store the end; return whether it was this attempt's to store.
+    async def write_end(self, ending: Ending) -> life.Finish:
+        """Store the end of the run, or of the attempt where another follows.
 
         Raises:
+            SnapshotTooLarge: The states of the tasks alone do not fit.
             BridgeError: NATS refused or could not be asked; try again later.
         """
-
-        def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, bool]:
-            outcome = life.finish(
+        return await self._change(
+            lambda snapshot: life.finish(
                 snapshot,
                 instance_id=self.claim.worker_instance_id or "",
                 attempt=self.claim.attempt,
@@ -121,20 +144,33 @@ class Attempt:
                 reason=ending.reason,
                 tasks=self.tasks,
                 task_records=self.records,
+                max_backoff_sec=self._max_backoff,
             )
-            match outcome:
-                case life.Finished(finished):
-                    return finished, True
-                case life.Superseded() | life.AlreadyTerminal():
-                    return None, False
-                case _:
-                    assert_never(outcome)
+        )
 
-        return await self._change(rule)
+    async def release(self) -> life.Finish:
+        """Give the run back, so that its next attempt can start at once.
 
-    async def _change(self, rule: Callable[[RunSnapshot], tuple[RunSnapshot | None, bool]]) -> bool:
+        Raises:
+            BridgeError: NATS refused or could not be asked.
+        """
+        return await self._change(
+            lambda snapshot: life.release(
+                snapshot,
+                instance_id=self.claim.worker_instance_id or "",
+                attempt=self.claim.attempt,
+                now=time.time(),
+            )
+        )
+
+    async def _change(self, decide: Callable[[RunSnapshot], T]) -> T:
+        def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, T]:
+            decision = decide(snapshot)
+            refused = isinstance(decision, life.Superseded | life.AlreadyTerminal)
+            return None if refused else decision.snapshot, decision
+
         try:
-            self.stored, held = await self._runs.change(self.run_id, rule, known=self.stored)
-        except RunNotFound:
-            return False  # deleted or expired under the attempt: nothing is left to write to
-        return held
+            self.stored, decision = await self._runs.change(self.run_id, rule, known=self.stored)
+        except RunNotFound:  # deleted or expired under the attempt: nothing is left to write to
+            return life.Superseded(self.stored.snapshot)
+        return decision

@@ -70,6 +70,11 @@ class SlotChild:
         await self.stop()
         await self.start()
 
+    def terminate(self) -> None:
+        """Tell it to end, with a signal that its code may handle; its end is an event like any other."""
+        if self._runner is not None:
+            self._runner.terminate()
+
     def kill(self) -> None:
         """Kill it now; its end is an event like any other."""
         if self._runner is not None:

@@ -27,12 +27,18 @@ class Claimant:
 
 
 async def claim_run(
-    runs: RunStore, job: Job, claimant: Claimant
+    runs: RunStore, job: Job, claimant: Claimant, *, first: bool = True
 ) -> tuple[StoredRun, life.Claim] | Withdrawn:
     """Claim the run of a job.
 
     A job that names the revision of its PENDING snapshot is claimed without a read. One of a gateway
     of version 0.5.1 does not; its snapshot is read, and made from the job where it is missing.
+
+    Args:
+        runs: The stored runs.
+        job: Which run.
+        claimant: Who claims.
+        first: Whether the job is delivered for the first time, so that its run is PENDING, most likely.
 
     Returns:
         What is stored now, and which claim that is; or `Withdrawn`.
@@ -50,15 +56,16 @@ async def claim_run(
             slot=claimant.slot,
             now=time.time(),
         )
-        return (None if isinstance(claim, life.AlreadyTerminal) else claim.snapshot), claim
+        refused = isinstance(claim, life.AlreadyTerminal | life.NotYet)
+        return None if refused else claim.snapshot, claim
 
     known = None
-    if job.snapshot_revision is not None:
+    if job.snapshot_revision is not None and first:
         known = StoredRun(life.pending(job), job.snapshot_revision)
     try:
         return await runs.change(job.run_id, rule, known=known)
     except RunNotFound:
-        if known is not None:
+        if job.snapshot_revision is not None:
             return Withdrawn()
     try:
         known = await runs.create(life.pending(job))

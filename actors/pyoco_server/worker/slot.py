@@ -1,4 +1,4 @@
-"""One worker slot: claims a run, has its child execute it, writes what happens, ends it."""
+"""One worker slot: claims a run, has its child execute it, and sees it to its end."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from typing import assert_never
 import structlog
 import trio
 
-from pyoco_server.jetstream.consumer import Message
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Actor, ActorRef
 from pyoco_server.model import life
-from pyoco_server.model.dead_letter import DeadLetterReason
 from pyoco_server.model.errors import ErrorId
-from pyoco_server.model.run import RunStatus, UnreadableSnapshot
-from pyoco_server.store.dead_letters import DeadLetterOffice
+from pyoco_server.model.run import RunStatus, SnapshotTooLarge, UnreadableSnapshot
 from pyoco_server.store.runs import RunStore
-from pyoco_server.worker.attempt import Attempt, Ending
+from pyoco_server.worker import stopping
+from pyoco_server.worker.attempt import Attempt, Ending, Stopping
 from pyoco_server.worker.child import Said, SlotChild
 from pyoco_server.worker.claiming import Claimant, Withdrawn, claim_run
 from pyoco_server.worker.events import AttemptEvents
@@ -32,6 +30,7 @@ from pyoco_server.worker.messages import (
     SlotChanged,
     SlotFree,
 )
+from pyoco_server.worker.recorder import Recorded, keep_lease, record
 from pyoco_server.worker.runner.handle import Exited, RunnerOptions, RunnerProcess
 from pyoco_server.worker.runner.protocol import (
     CancelRun,
@@ -43,12 +42,14 @@ from pyoco_server.worker.runner.protocol import (
     Ready,
     TaskChanged,
 )
+from pyoco_server.worker.settling import Settler
+from pyoco_server.worker.stopping import TimeUp
 
 log = structlog.get_logger(__name__)
 
-# Changes of tasks are written together: a flow of many short tasks would else write more than it works.
-_GATHER_SECONDS = 0.05
 _NAK_DELAY_SECONDS = 2.0
+# What a stopping slot may take to store what became of its run.
+_LAST_WRITE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class SlotSettings:
         ack_progress_interval: Seconds between two "in progress" acks of a job.
         heartbeat_interval: Seconds between two heartbeats of a run.
         cancel_grace_period: Seconds that a cancelled flow has to end by itself.
-        dead_letter_errors: Whether a flow that raises leaves a dead letter.
+        max_backoff: Seconds that a failed run waits at most before its next attempt.
     """
 
     claimant: Claimant
@@ -71,32 +72,10 @@ class SlotSettings:
     ack_progress_interval: float
     heartbeat_interval: float
     cancel_grace_period: float
-    dead_letter_errors: bool
+    max_backoff: float
 
 
-@dataclass(frozen=True, slots=True)
-class _WriteDue:
-    """Time to write the progress of an attempt."""
-
-    attempt: Attempt
-
-
-@dataclass(frozen=True, slots=True)
-class _Beat:
-    """Time for the heartbeat of an attempt."""
-
-    attempt: Attempt
-
-
-@dataclass(frozen=True, slots=True)
-class _GraceOver:
-    """A cancelled flow had its time."""
-
-    attempt: Attempt
-
-
-_Timer = _WriteDue | _Beat | _GraceOver
-SlotMessage = Assign | CancelAttempt | Refresh | Report | Said | _Timer
+SlotMessage = Assign | CancelAttempt | Refresh | Report | Said | TimeUp | Recorded
 
 
 class Slot(Actor[SlotMessage]):
@@ -111,7 +90,7 @@ class Slot(Actor[SlotMessage]):
         self,
         settings: SlotSettings,
         runs: RunStore,
-        dead_letters: DeadLetterOffice,
+        settler: Settler,
         *,
         dispatcher: ActorRef[SlotFree],
         heartbeat: ActorRef[SlotChanged],
@@ -120,7 +99,7 @@ class Slot(Actor[SlotMessage]):
         self._settings = settings
         self._index = settings.claimant.slot
         self._runs = runs
-        self._dead_letters = dead_letters
+        self._settler = settler
         self._dispatcher = dispatcher
         self._heartbeat = heartbeat
         self._events = events
@@ -135,13 +114,28 @@ class Slot(Actor[SlotMessage]):
         await self._become_free()
 
     async def on_stop(self) -> None:
-        """Stop the child, and give an unfinished job back to the queue."""
+        """Stop the child, and give an unfinished run back, so that its next attempt can start at once."""
         attempt, self._attempt = self._attempt, None
         await self._child.stop()
         await self._child.remove_folder()
         if attempt is not None:
             attempt.over.set()
-            await _give_back(attempt.delivery, 0.0)
+            await self._let_go(attempt)
+
+    async def _let_go(self, attempt: Attempt) -> None:
+        decision: life.Finish | None = None
+        with trio.move_on_after(_LAST_WRITE_SECONDS):
+            try:
+                if attempt.ending is None:
+                    decision = await attempt.release()
+                else:
+                    decision = await attempt.write_end(attempt.ending)
+            except (BridgeError, SnapshotTooLarge, UnreadableSnapshot) as error:
+                log.warning("run not given back", run_id=attempt.run_id, reason=str(error))
+        if decision is None:
+            await self._settler.give_back(attempt.job, attempt.delivery, 0.0, attempt.claim.attempt)
+        else:
+            await self._settle(attempt, decision)
 
     async def handle(self, message: SlotMessage) -> None:
         """Move the attempt in hand on."""
@@ -151,12 +145,12 @@ class Slot(Actor[SlotMessage]):
             case Said(life, event):
                 if life == self._child.life:
                     await self._on_child(event)
-            case _WriteDue() | _Beat() | _GraceOver():
-                if message.attempt is self._attempt:
-                    await self._on_timer(message, message.attempt)
+            case TimeUp():
+                self._on_time_up(message.attempt, message.after)
             case CancelAttempt(run_id):
-                if self._attempt is not None and self._attempt.run_id == run_id:
-                    await self._write(self._attempt)
+                await self._ask_to_stop(run_id)
+            case Recorded(attempt, decision):
+                await self._finish(attempt, decision)
             case Refresh():
                 await self._take_fresh_child()
             case Report():
@@ -164,24 +158,6 @@ class Slot(Actor[SlotMessage]):
                     await self._dispatcher.tell(SlotFree(self._index))
             case _:
                 assert_never(message)
-
-    async def _on_timer(self, timer: _Timer, attempt: Attempt) -> None:
-        match timer:
-            case _WriteDue():
-                if attempt.changed:
-                    await self._write(attempt)
-            case _Beat():
-                await self._write(attempt)
-            case _GraceOver():
-                if attempt.ending is None:
-                    log.warning(
-                        "cancel did not converge, killing the child",
-                        err_id=ErrorId.CANCEL_NOT_CONVERGED,
-                        run_id=attempt.run_id,
-                    )
-                    self._child.kill()
-            case _:
-                assert_never(timer)
 
     # The child -----------------------------------------------------------------------------------
 
@@ -213,17 +189,13 @@ class Slot(Actor[SlotMessage]):
             return
         match event:
             case FlowStarted(tasks=tasks):
-                attempt.tasks.update(tasks)
-                self._changed(attempt)
+                attempt.note(tasks, {})
             case TaskChanged():
-                attempt.note(event.name, event.state, event.record)
-                self._changed(attempt)
+                attempt.note({event.name: event.state}, {event.name: event.record})
             case Finished():
-                attempt.tasks = dict(event.tasks)
-                attempt.records = dict(event.task_records)
-                await self._end(
-                    attempt, Ending(event.status, time.time(), event.error, event.reason)
-                )
+                attempt.note(event.tasks, event.task_records)
+                ending = Ending(event.status, time.time(), event.error, event.reason)
+                attempt.end(stopping.ending_of_finished(attempt, ending, self._grace))
             case _:
                 assert_never(event)
 
@@ -234,14 +206,8 @@ class Slot(Actor[SlotMessage]):
                 f"the child of slot {self._index} ended without a run: {exited.text}"
             )
         await self._child.start()
-        if attempt.ending is not None:  # it had reported its end before it died
-            return
-        if attempt.cancel_sent:
-            ending = Ending(RunStatus.CANCELLED, time.time())
-        else:
-            reason = DeadLetterReason.WORKER_CRASHED
-            ending = Ending(RunStatus.FAILED, time.time(), f"{reason}: {exited.text}", reason)
-        await self._end(attempt, ending)
+        self._refresh = False
+        attempt.end(stopping.ending_of_exit(attempt, exited, self._grace))
 
     # An attempt ----------------------------------------------------------------------------------
 
@@ -249,10 +215,11 @@ class Slot(Actor[SlotMessage]):
         job, delivery = assign.job, assign.delivery
         try:
             await delivery.in_progress()
-            claimed = await claim_run(self._runs, job, self._settings.claimant)
-        except (BridgeError, UnreadableSnapshot) as error:
+            first = delivery.num_delivered == 1
+            claimed = await claim_run(self._runs, job, self._settings.claimant, first=first)
+        except (BridgeError, UnreadableSnapshot, SnapshotTooLarge) as error:
             log.warning("run not claimed, giving it back", run_id=job.run_id, reason=str(error))
-            await _give_back(delivery, _NAK_DELAY_SECONDS)
+            await self._settler.give_back(job, delivery, _NAK_DELAY_SECONDS, 0)
             await self._become_free()
             return
         if isinstance(claimed, Withdrawn):
@@ -261,26 +228,32 @@ class Slot(Actor[SlotMessage]):
         stored, claim = claimed
         match claim:
             case life.Claimed():
-                await self._execute(Attempt(self._runs, job, delivery, stored))
+                await self._execute(
+                    Attempt(self._runs, job, delivery, stored, self._settings.max_backoff)
+                )
+            case life.NotYet(snapshot, wait):
+                await self._settler.give_back(job, delivery, wait, snapshot.attempt)
+                await self._become_free()
             case life.AlreadyTerminal() | life.CancelInstead():
                 await self._drop(assign, f"the run is {stored.snapshot.status} already")
-            case life.AttemptsUsedUp():
-                why = stored.snapshot.error or ""
-                await self._dead_letters.write_for(job, DeadLetterReason.MAX_DELIVERIES, why)
-                await self._drop(assign, why)
+            case life.AttemptsUsedUp(snapshot):
+                await self._settler.bury(job, snapshot)
+                await self._drop(assign, snapshot.error or "")
             case _:
                 assert_never(claim)
 
     async def _drop(self, assign: Assign, why: str) -> None:
         log.info("job not executed", run_id=assign.job.run_id, reason=why)
-        await _acknowledge(assign.delivery)
+        await self._settler.acknowledge(assign.delivery)
         await self._become_free()
 
     async def _execute(self, attempt: Attempt) -> None:
         self._attempt = attempt
         snapshot = attempt.claim
-        self.spawn(self._keep_lease, attempt)
-        self.spawn(self._beat, attempt)
+        self.spawn(keep_lease, attempt, self._settings.ack_progress_interval)
+        self.spawn(record, attempt, self._settings.heartbeat_interval, self.me.tell)
+        if snapshot.timeout_sec is not None:
+            self._wait(attempt, Stopping.NO, snapshot.timeout_sec)
         await self._tell_heartbeat()
         self._events.begin(attempt.run_id, snapshot.attempt, self._child.life)
         await self._child.send(
@@ -294,118 +267,100 @@ class Slot(Actor[SlotMessage]):
             )
         )
 
-    async def _keep_lease(self, attempt: Attempt) -> None:
-        """Keep the job ours; a task of its own, so that nothing the slot waits for delays it."""
-        while not attempt.over.is_set():
-            with trio.move_on_after(self._settings.ack_progress_interval):
-                await attempt.over.wait()
-                return
-            try:
-                await attempt.delivery.in_progress()
-            except BridgeError as error:
-                log.warning(
-                    "in-progress ack failed",
-                    err_id=ErrorId.IN_PROGRESS_ACK_FAILED,
-                    run_id=attempt.run_id,
-                    reason=str(error),
-                )
-
-    async def _beat(self, attempt: Attempt) -> None:
-        while not attempt.over.is_set():
-            with trio.move_on_after(self._settings.heartbeat_interval):
-                await attempt.over.wait()
-                return
-            await self.me.tell(_Beat(attempt))
-
-    def _changed(self, attempt: Attempt) -> None:
-        if not attempt.write_planned:
-            attempt.write_planned = True
-            self.spawn(self._plan_write, attempt)
-
-    async def _plan_write(self, attempt: Attempt) -> None:
-        await trio.sleep(_GATHER_SECONDS)
-        attempt.write_planned = False
-        await self.me.tell(_WriteDue(attempt))
-
-    async def _write(self, attempt: Attempt) -> None:
-        """Store the progress, or the end where that could not be stored before."""
-        if attempt.ending is not None:
-            await self._end(attempt, attempt.ending)
+    async def _finish(self, attempt: Attempt, decision: life.Finish) -> None:
+        """The end is stored, or not ours to store: settle the job and be free."""
+        if attempt is not self._attempt:
             return
-        try:
-            held = await attempt.write_progress()
-        except BridgeError as error:
-            log.info("progress not written yet", run_id=attempt.run_id, reason=str(error))
-            return
-        if not held:
-            await self._walk_away(attempt)
-        elif attempt.cancelling and not attempt.cancel_sent:
-            attempt.cancel_sent = True
-            self.spawn(self._wait_grace, attempt)
-            await self._child.send(CancelRun(run_id=attempt.run_id))
-
-    async def _wait_grace(self, attempt: Attempt) -> None:
-        with trio.move_on_after(self._settings.cancel_grace_period):
-            await attempt.over.wait()
-            return
-        await self.me.tell(_GraceOver(attempt))
-
-    async def _end(self, attempt: Attempt, ending: Ending) -> None:
-        """Store the end, then acknowledge the job; where NATS is away, the next beat tries again."""
-        attempt.ending = ending
-        try:
-            ours = await attempt.write_end(ending)
-        except BridgeError as error:
-            log.warning(
-                "terminal state not recorded yet",
-                err_id=ErrorId.TERMINAL_STATE_NOT_RECORDED,
-                run_id=attempt.run_id,
-                reason=str(error),
-            )
-            return
-        if not ours:
-            await self._walk_away(attempt)
-            return
-        ended = attempt.stored.snapshot
-        if ended.status is RunStatus.FAILED:
-            await self._bury(attempt, ended.reason, ended.error or "")
-        await _acknowledge(attempt.delivery)
-        await self._finish(attempt, ended.status)
-
-    async def _bury(self, attempt: Attempt, reason: str | None, error: str) -> None:
-        log.error(
-            "execution failed",
-            err_id=ErrorId.EXECUTION_FAILED,
-            run_id=attempt.run_id,
-            flow_name=attempt.job.flow_name,
-            tag=attempt.job.tag,
-            reason=reason,
-            error=error,
-        )
-        letter = DeadLetterReason(reason) if reason else DeadLetterReason.EXECUTION_ERROR
-        if letter is not DeadLetterReason.EXECUTION_ERROR or self._settings.dead_letter_errors:
-            await self._dead_letters.write_for(
-                attempt.job, letter, error, worker_id=self._settings.claimant.worker_id
-            )
-
-    async def _walk_away(self, attempt: Attempt) -> None:
-        """Another attempt holds the run: stop the child and leave no trace."""
-        log.warning(
-            "run lost to another attempt", run_id=attempt.run_id, attempt=attempt.claim.attempt
-        )
-        if attempt.ending is None:
+        if attempt.ending is None or attempt.stopping >= Stopping.TERMINATED:
+            # It executes still, or has to do with a signal that was not meant for the next run.
             await self._child.replace()
-        await self._finish(attempt, None)
-
-    async def _finish(self, attempt: Attempt, status: RunStatus | None) -> None:
+            self._refresh = False
+        await self._settle(attempt, decision)
         attempt.over.set()
         self._attempt = None
         await self._child.remove_folder()
         if self._refresh:
             await self._take_fresh_child()
+        ended = isinstance(decision, life.Finished)
         await self._become_free(
-            LastRun(attempt.run_id, status, attempt.claim.start_time, time.time())
+            LastRun(
+                attempt.run_id,
+                decision.snapshot.status if ended else None,
+                attempt.claim.start_time,
+                time.time(),
+            )
         )
+
+    async def _settle(self, attempt: Attempt, decision: life.Finish) -> None:
+        match decision:
+            case life.Finished(snapshot):
+                if snapshot.status is RunStatus.FAILED:
+                    await self._settler.bury(attempt.job, snapshot)
+                await self._settler.acknowledge(attempt.delivery)
+            case life.RetryLater(snapshot, wait):
+                log.info(
+                    "attempt over, another follows",
+                    run_id=attempt.run_id,
+                    attempt=snapshot.attempt,
+                    reason=snapshot.reason,
+                    wait_sec=wait,
+                )
+                await self._settler.give_back(attempt.job, attempt.delivery, wait, snapshot.attempt)
+            case life.AlreadyTerminal():
+                await self._settler.acknowledge(attempt.delivery)
+            case life.Superseded(snapshot):
+                log.warning(
+                    "run lost to another attempt",
+                    run_id=attempt.run_id,
+                    attempt=attempt.claim.attempt,
+                    latest=snapshot.attempt,
+                )
+            case _:
+                assert_never(decision)
+
+    # Stopping an attempt -------------------------------------------------------------------------
+
+    @property
+    def _grace(self) -> float:
+        return self._settings.cancel_grace_period
+
+    async def _ask_to_stop(self, run_id: str) -> None:
+        """A cancel is stored: ask the flow at once, and be patient for the grace period."""
+        attempt = self._attempt
+        if attempt is None or attempt.run_id != run_id or attempt.ending is not None:
+            return
+        if attempt.stopping is not Stopping.NO:
+            return
+        attempt.stopping = Stopping.ASKED
+        self._wait(attempt, Stopping.ASKED, self._grace)
+        await self._child.send(CancelRun(run_id=attempt.run_id))
+
+    def _on_time_up(self, attempt: Attempt, after: Stopping) -> None:
+        if attempt is not self._attempt or attempt.ending is not None:
+            return
+        if attempt.stopping is not after:
+            return
+        if after is Stopping.TERMINATED:
+            attempt.stopping = Stopping.KILLED
+            self._child.kill()
+            return
+        if after is Stopping.ASKED:
+            log.warning(
+                "cancel did not converge within the grace period, terminating the child",
+                err_id=ErrorId.CANCEL_NOT_CONVERGED,
+                run_id=attempt.run_id,
+            )
+        else:
+            attempt.timed_out = True
+            log.warning("attempt timed out, terminating the child", run_id=attempt.run_id)
+        attempt.stopping = Stopping.TERMINATED
+        self._wait(attempt, Stopping.TERMINATED, stopping.TERMINATE_SECONDS)
+        self._child.terminate()
+
+    def _wait(self, attempt: Attempt, after: Stopping, seconds: float) -> None:
+        self.spawn(stopping.wait, TimeUp(attempt, after), seconds, self.me.tell)
+
+    # Being free ----------------------------------------------------------------------------------
 
     async def _become_free(self, last: LastRun | None = None) -> None:
         await self._tell_heartbeat(last)
@@ -423,20 +378,3 @@ class Slot(Actor[SlotMessage]):
                 last=last,
             )
         )
-
-
-async def _acknowledge(delivery: Message) -> None:
-    """Take the job off the queue; unanswered, it comes again and meets a terminal run."""
-    try:
-        await delivery.ack()
-    except BridgeError as error:
-        log.info("ack not confirmed, the job may come again", reason=str(error))
-
-
-async def _give_back(delivery: Message, delay_seconds: float) -> None:
-    """Let the queue deliver the job again; unheard, it does so after the ack wait."""
-    with trio.move_on_after(1.0):
-        try:
-            await delivery.nak(delay_seconds)
-        except BridgeError as error:
-            log.debug("job not given back, it comes again", reason=str(error))

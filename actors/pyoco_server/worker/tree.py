@@ -20,6 +20,7 @@ from pyoco_server.kernel import ActorRef, ChildSpec, Intensity, Strategy, Superv
 from pyoco_server.settings import Settings
 from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.journal import Journal
+from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunStore
 from pyoco_server.worker.claiming import Claimant
 from pyoco_server.worker.control import ControlListener
@@ -28,9 +29,13 @@ from pyoco_server.worker.events import AttemptEvents, OutputSink
 from pyoco_server.worker.heartbeat import Heartbeat, HeartbeatMessage
 from pyoco_server.worker.runner.handle import RunnerOptions
 from pyoco_server.worker.runner.protocol import Limits
+from pyoco_server.worker.settling import Settler
 from pyoco_server.worker.slot import Slot, SlotMessage, SlotSettings
 
 log = structlog.get_logger(__name__)
+
+# To stop the child, and to store and tell what became of its run.
+_SLOT_CLEANUP_SECONDS = 12.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +125,14 @@ def worker_tree(
         ),
     )
 
+    settler = Settler(
+        JobQueue(connection, settings.work_stream, settings.work_subject_prefix),
+        dead_letters,
+        worker_id=worker_id,
+        bury_errors=settings.dlq_publish_execution_error,
+        max_deliver=settings.consumer_max_deliver,
+    )
+
     def slot(index: int) -> Slot:
         return Slot(
             SlotSettings(
@@ -129,10 +142,10 @@ def worker_tree(
                 ack_progress_interval=settings.ack_progress_interval,
                 heartbeat_interval=settings.run_heartbeat_interval_sec,
                 cancel_grace_period=settings.cancel_grace_period_sec,
-                dead_letter_errors=settings.dlq_publish_execution_error,
+                max_backoff=settings.retry_backoff_max_sec,
             ),
             runs,
-            dead_letters,
+            settler,
             dispatcher=dispatcher.ref,
             heartbeat=heartbeat.ref,
             events=AttemptEvents(
@@ -140,7 +153,10 @@ def worker_tree(
             ),
         )
 
-    slots += [ChildSpec(str(index), partial(slot, index)) for index in range(count)]
+    slots += [
+        ChildSpec(str(index), partial(slot, index), cleanup_seconds=_SLOT_CLEANUP_SECONDS)
+        for index in range(count)
+    ]
     control: ChildSpec[Any] = ChildSpec(
         "control", lambda: ControlListener(connection, instance_id, [each.ref for each in slots])
     )

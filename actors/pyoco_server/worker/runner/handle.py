@@ -222,6 +222,10 @@ class RunnerProcess:
         """Kill the child and the processes that it started, now."""
         self._process.kill_group()
 
+    def terminate(self) -> None:
+        """Send SIGTERM to the child and the processes that it started, which they may handle."""
+        self._process.signal_group(signal.SIGTERM)
+
     async def stop(self, grace_seconds: float) -> None:
         """Have the child cancel its run and exit; kill it after that many seconds.
 

@@ -1,0 +1,118 @@
+"""What a user may set for the attempts of a run: how long one may take, how many there are, the wait."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import msgspec
+
+from pyoco_server.model.errors import ModelError
+
+MAX_TIMEOUT_SECONDS: Final = 30 * 86_400.0
+MAX_ATTEMPTS: Final = 100
+MAX_BACKOFF_SECONDS: Final = 3_600.0
+DEFAULT_BACKOFF_SECONDS: Final = 1.0
+"""How long a run waits before its second attempt, where nothing else is set."""
+
+
+class InvalidLimit(ModelError):
+    """A limit that cannot be one.
+
+    Args:
+        field: Its name.
+        reason: What is wrong and what would be right.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        self.field = field
+        self.reason = reason
+        super().__init__(f"{field}: {reason}")
+
+
+class RunLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of one run; ``None`` is "not set"."""
+
+    timeout_sec: float | None = None
+    """How long one attempt may take, in seconds; no limit where it is not set."""
+    max_attempts: int | None = None
+    """How often the run may be started, whatever ended an attempt; where it is not set, a failed attempt is
+    the end, and one that was lost with its worker is repeated for as long as its job is delivered."""
+    retry_backoff_sec: float | None = None
+    """The wait before the second attempt, in seconds; doubled before each further one."""
+
+    def over(self, other: RunLimits) -> RunLimits:
+        """Return these limits, with those of ``other`` where nothing is set."""
+        return RunLimits(
+            timeout_sec=other.timeout_sec if self.timeout_sec is None else self.timeout_sec,
+            max_attempts=other.max_attempts if self.max_attempts is None else self.max_attempts,
+            retry_backoff_sec=(
+                other.retry_backoff_sec
+                if self.retry_backoff_sec is None
+                else self.retry_backoff_sec
+            ),
+        )
+
+
+LIMIT_FIELDS: Final = RunLimits.__struct_fields__
+
+
+def check_limits(
+    *, timeout_sec: object = None, max_attempts: object = None, retry_backoff_sec: object = None
+) -> RunLimits:
+    """Return the limits, each of them a number, or a text that is one; ``None`` is "not set".
+
+    Raises:
+        InvalidLimit: One of them is not what it should be.
+    """
+    return RunLimits(
+        timeout_sec=_seconds("timeout_sec", timeout_sec, MAX_TIMEOUT_SECONDS, zero=False),
+        max_attempts=_attempts(max_attempts),
+        retry_backoff_sec=_seconds(
+            "retry_backoff_sec", retry_backoff_sec, MAX_BACKOFF_SECONDS, zero=True
+        ),
+    )
+
+
+def backoff(first_sec: float | None, attempt: int, cap_sec: float) -> float:
+    """Return the wait after a failed attempt, in seconds.
+
+    Args:
+        first_sec: The wait after the first one; `DEFAULT_BACKOFF_SECONDS` when ``None``.
+        attempt: The number of the attempt that failed, from 1.
+        cap_sec: The longest wait.
+    """
+    first = DEFAULT_BACKOFF_SECONDS if first_sec is None else first_sec
+    return float(min(first * 2.0 ** min(max(attempt - 1, 0), 60), cap_sec))
+
+
+def _seconds(field: str, value: object, most: float, *, zero: bool) -> float | None:
+    takes = f"must be seconds, {'0' if zero else 'more than 0'} up to {most:.0f}"
+    number = _number(field, value, takes)
+    if number is not None and not (0 <= number <= most and (zero or number > 0)):
+        raise InvalidLimit(field, f"{takes}, not {number:g}")
+    return number
+
+
+def _attempts(value: object) -> int | None:
+    takes = f"must be a whole number from 1 to {MAX_ATTEMPTS}"
+    number = _number("max_attempts", value, takes)
+    if number is None:
+        return None
+    if not number.is_integer() or not 1 <= number <= MAX_ATTEMPTS:
+        raise InvalidLimit("max_attempts", f"{takes}, not {number:g}")
+    return int(number)
+
+
+def _number(field: str, value: object, takes: str) -> float | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise InvalidLimit(field, f"{takes}, not {type(value).__name__}")
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise InvalidLimit(field, f"{takes}, not {str(value)[:40]!r}") from None
+    if not math.isfinite(number):
+        raise InvalidLimit(field, f"{takes}, not {number}")
+    return number

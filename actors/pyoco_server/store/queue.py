@@ -1,0 +1,175 @@
+"""The work queue beside its consumers: finding, removing and queueing again the job of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import msgspec
+import trio
+
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.jetstream.stored import (
+    StoredMessage,
+    delete_message,
+    get_message,
+    stream_state,
+)
+from pyoco_server.model.job import Job, encode_job
+
+# Clocks of a cluster's servers differ, and so do those of gateways.
+_SKEW_SECONDS: Final = 0.25
+_SEARCHED: Final = 500
+_LANES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedJob:
+    """A job's message.
+
+    Attributes:
+        sequence: Where it is in the stream.
+        run_id: Of which run; empty where it cannot be read.
+        subject: What it was published to.
+        data: Its bytes.
+    """
+
+    sequence: int
+    run_id: str
+    subject: str
+    data: bytes
+
+    @property
+    def tag(self) -> str:
+        """The tag that it was queued for."""
+        return self.subject.rpartition(".")[2]
+
+
+class _RunOf(msgspec.Struct):
+    run_id: str = ""
+
+
+class JobQueue:
+    """The stream of jobs.
+
+    Args:
+        connection: The way to JetStream.
+        stream: ``PYOCO_WORK``.
+        subject_prefix: ``pyoco.work``; a job is under ``<prefix>.<tag>``.
+    """
+
+    def __init__(self, connection: Connection, stream: str, subject_prefix: str) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._prefix = subject_prefix
+
+    async def put_again(self, job: Job, attempt: int) -> None:
+        """Queue a fresh copy of a job, whose deliveries are counted from one again.
+
+        Raises:
+            BridgeError: It is not known to be stored.
+        """
+        await publish_acked(
+            self._connection,
+            f"{self._prefix}.{job.tag}",
+            encode_job(job),
+            msg_id=f"{job.run_id}:{attempt}",
+        )
+
+    async def get(self, sequence: int) -> QueuedJob | None:
+        """Read the job at a sequence; None where there is none any more.
+
+        Raises:
+            BridgeError: NATS could not be asked.
+        """
+        message = await get_message(self._connection, self._stream, sequence)
+        return None if message is None else _queued(message)
+
+    async def remove(self, sequence: int) -> None:
+        """Delete a job; nothing happens where it is gone.
+
+        Raises:
+            BridgeError: NATS refused or could not be asked.
+        """
+        await delete_message(self._connection, self._stream, sequence)
+
+    async def find(self, run_id: str, tag: str, *, queued_at: float) -> QueuedJob | None:
+        """Find the job of a run by when it was queued, in about log2(queue length) reads.
+
+        It may be missed where clocks differ by much; it is never another run's.
+
+        Args:
+            run_id: The run.
+            tag: Its tag.
+            queued_at: A moment shortly before, in unix seconds.
+
+        Raises:
+            BridgeError: NATS could not be asked.
+        """
+        subject = f"{self._prefix}.{tag}"
+        sequence = await self._first_since(queued_at - _SKEW_SECONDS, subject)
+        for _ in range(_SEARCHED):
+            message = await get_message(self._connection, self._stream, sequence, next_of=subject)
+            if message is None:
+                return None
+            queued = _queued(message)
+            if queued.run_id == run_id:
+                return queued
+            sequence = message.sequence + 1
+        return None
+
+    async def _first_since(self, moment: float, subject: str) -> int:
+        """The sequence from which on messages of a subject were stored after a moment."""
+        state = await stream_state(self._connection, self._stream)
+        low, high = state.first, state.last + 1
+        while low < high:
+            middle = (low + high) // 2
+            message = await get_message(self._connection, self._stream, middle, next_of=subject)
+            if message is None or message.stored_at >= moment:
+                high = middle
+            else:
+                low = message.sequence + 1
+        return low
+
+    async def contents(self) -> list[QueuedJob]:
+        """Every job without its bytes; one that comes or goes meanwhile may be seen or not.
+
+        Raises:
+            BridgeError: NATS could not be asked.
+        """
+        state = await stream_state(self._connection, self._stream)
+        found: list[QueuedJob] = []
+        failures: list[BridgeError] = []
+
+        async def read(first: int, end: int) -> None:
+            try:
+                while first < end and not failures:
+                    message = await get_message(
+                        self._connection, self._stream, first, next_of=f"{self._prefix}.>"
+                    )
+                    if message is None or message.sequence >= end:
+                        return
+                    found.append(replace(_queued(message), data=b""))
+                    first = message.sequence + 1
+            except BridgeError as error:
+                failures.append(error)
+
+        if state.messages:
+            end = state.last + 1
+            span = (end - state.first) // _LANES + 1
+            async with trio.open_nursery() as nursery:
+                for first in range(state.first, end, span):
+                    nursery.start_soon(read, first, min(first + span, end))
+        if failures:
+            raise failures[0]
+        return found
+
+
+def _queued(message: StoredMessage) -> QueuedJob:
+    try:
+        run_id = msgspec.json.decode(message.data, type=_RunOf).run_id
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        run_id = ""
+    return QueuedJob(message.sequence, run_id, message.subject, message.data)

@@ -1,0 +1,87 @@
+"""What happens to a job once the end of its attempt is stored: acknowledged, given back, or buried."""
+
+from __future__ import annotations
+
+import structlog
+import trio
+
+from pyoco_server.jetstream.consumer import Message
+from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.model.dead_letter import DeadLetterReason
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.job import Job
+from pyoco_server.model.run import RunSnapshot
+from pyoco_server.store.dead_letters import DeadLetterOffice
+from pyoco_server.store.queue import JobQueue
+
+log = structlog.get_logger(__name__)
+
+_REASONS = {reason.value: reason for reason in DeadLetterReason}
+
+
+class Settler:
+    """Settles jobs.
+
+    Args:
+        queue: The work queue.
+        dead_letters: Where failed runs go.
+        worker_id: For dead letters.
+        bury_errors: Whether a flow that raises leaves a dead letter.
+        max_deliver: How often JetStream delivers a job; -1 for no limit.
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        dead_letters: DeadLetterOffice,
+        *,
+        worker_id: str,
+        bury_errors: bool,
+        max_deliver: int,
+    ) -> None:
+        self._queue = queue
+        self._dead_letters = dead_letters
+        self._worker_id = worker_id
+        self._bury_errors = bury_errors
+        self._max_deliver = max_deliver
+
+    async def acknowledge(self, delivery: Message) -> None:
+        """Take the job off the queue; unanswered, it comes again and meets a terminal run."""
+        try:
+            await delivery.ack()
+        except BridgeError as error:
+            log.info("ack not confirmed, the job may come again", reason=str(error))
+
+    async def give_back(self, job: Job, delivery: Message, wait_sec: float, attempt: int) -> None:
+        """Let the queue deliver the job again after a wait; unheard, it does so after the ack wait.
+
+        A job that JetStream would not deliver again is replaced by a fresh copy; that one comes at once,
+        and whoever gets it meets the wait in the snapshot.
+        """
+        with trio.move_on_after(5.0):
+            try:
+                if 0 < self._max_deliver <= delivery.num_delivered:
+                    await self._queue.put_again(job, attempt)
+                    await delivery.ack()
+                else:
+                    await delivery.nak(wait_sec)
+            except BridgeError as error:
+                log.info("job not given back, it comes again", reason=str(error))
+
+    async def bury(self, job: Job, run: RunSnapshot) -> None:
+        """Tell of a run that FAILED: in the log, and as a dead letter."""
+        log.error(
+            "execution failed",
+            err_id=ErrorId.EXECUTION_FAILED,
+            run_id=job.run_id,
+            flow_name=job.flow_name,
+            tag=job.tag,
+            attempt=run.attempt,
+            reason=run.reason,
+            error=run.error,
+        )
+        reason = _REASONS.get(run.reason or "", DeadLetterReason.EXECUTION_ERROR)
+        if reason is not DeadLetterReason.EXECUTION_ERROR or self._bury_errors:
+            await self._dead_letters.write_for(
+                job, reason, run.error or "", worker_id=self._worker_id
+            )
