@@ -145,7 +145,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 300.0
     reaper_interval_sec: Annotated[
         float,
-        Env("PYOCO_REAPER_INTERVAL_SEC", POSITIVE, "How often runs are looked for that nobody ends."),
+        Env(
+            "PYOCO_REAPER_INTERVAL_SEC", POSITIVE, "How often runs are looked for that nobody ends."
+        ),
     ] = 10.0
     run_orphan_after_sec: Annotated[
         float,
