@@ -163,7 +163,7 @@ class Attempt:
             )
         )
 
-    async def _change(self, decide: Callable[[RunSnapshot], T]) -> T:
+    async def _change(self, decide: Callable[[RunSnapshot], T]) -> T | life.Superseded:
         def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, T]:
             decision = decide(snapshot)
             refused = isinstance(decision, life.Superseded | life.AlreadyTerminal)
