@@ -150,7 +150,9 @@ class PullConsumer:
         if self._waiter is not None:
             self._waiter.lose()
 
-    async def fetch(self, batch: int, *, expires: float) -> list[Message]:
+    async def fetch(
+        self, batch: int, *, expires: float, max_bytes: int | None = None
+    ) -> list[Message]:
         """Pull messages.
 
         With ``expires`` 0 it takes what waits now, at most ``batch``. Otherwise it waits for *one*
@@ -159,6 +161,11 @@ class PullConsumer:
 
         A message that comes after a cancelled or expired fetch is given back at once. When the
         connection breaks, what has come so far is returned.
+
+        Args:
+            batch: How many at most.
+            expires: How many seconds to wait for one; 0 not to wait.
+            max_bytes: How many bytes at most, with ``expires`` 0; one message always has to fit.
 
         Raises:
             NotFound: The consumer does not exist (any more).
@@ -170,6 +177,8 @@ class PullConsumer:
             limit = expires + _LATE_SECONDS
         else:
             body = {"batch": batch, "no_wait": True}
+            if max_bytes is not None:
+                body["max_bytes"] = max_bytes
             limit = _NO_WAIT_SECONDS
         if self._feed is None:
             self._feed = self._connection.open_feed(f"{self._inbox}.*", self._deliver, self._lose)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -24,6 +24,8 @@ from pyoco_server.jetstream.errors import ApiError, BridgeError, Unavailable
 
 log = structlog.get_logger(__name__)
 
+# What is asked for at once may hold so much, whatever the number of messages; far above the largest one.
+_BATCH_BYTES = 16 * 1024 * 1024
 _LINGER_SECONDS = 5.0
 _RETRY_SECONDS = 0.2
 # The server forgets a consumer that nobody pulls from for this long.
@@ -39,12 +41,32 @@ class CaughtUp:
     revision: int
 
 
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """Messages that arrived together, in the order of the stream.
+
+    Attributes:
+        messages: The messages; none where this only says how far the reading is.
+        identity: Which stream it is: one that was deleted and made again has another identity.
+        anew: The stream is read from its beginning: what was seen before is void.
+        last: Everything up to this sequence has been seen.
+        caught_up: Nothing more was stored when the last of them was handed out.
+    """
+
+    messages: Sequence[Message]
+    identity: str
+    anew: bool
+    last: int
+    caught_up: bool
+
+
 class _StreamState(msgspec.Struct):
     last_seq: int = 0
 
 
 class _StreamInfo(msgspec.Struct):
     state: _StreamState
+    created: str = ""
 
 
 class _ConsumerInfo(msgspec.Struct):
@@ -62,6 +84,8 @@ class Follower:
         start: Without ``after``: "all" begins with the oldest message, "last" with the last one of each
             subject, "new" with what is stored from now on.
         batch: How many messages are asked for at once, and so held in memory.
+        identity: Which stream it was when ``after`` was seen (`Arrived.identity`). When it is another one by
+            now, or holds less than that, it is read from its beginning.
     """
 
     def __init__(
@@ -73,6 +97,7 @@ class Follower:
         after: int | None = None,
         start: Start = "all",
         batch: int = 512,
+        identity: str | None = None,
     ) -> None:
         self._connection = connection
         self._stream = stream
@@ -80,40 +105,58 @@ class Follower:
         self._last = after
         self._start: Start = start
         self._batch = batch
-        self._caught_up = False
+        self._identity = identity
         self._consumer: PullConsumer | None = None
 
     async def messages(self) -> AsyncGenerator[Message | CaughtUp, None]:
         """The messages, for ever, and once `CaughtUp`; close it to end."""
+        told = False
+        async with aclosing(self.arrivals()) as arrivals:
+            async for arrived in arrivals:
+                for message in arrived.messages:
+                    yield message
+                if arrived.caught_up and not told:
+                    told = True
+                    yield CaughtUp(arrived.last)
+
+    async def arrivals(self) -> AsyncGenerator[Arrived, None]:
+        """The messages as they arrive together, for ever; close it to end."""
         try:
             while True:
                 try:
-                    pending = await self._begin()
+                    pending, anew = await self._begin()
                 except BridgeError as error:
                     await self._pause(error)
                     continue
-                if pending == 0 and not self._caught_up:
-                    self._caught_up = True
-                    yield CaughtUp(self._last or 0)
-                async with aclosing(self._fetched()) as messages:
-                    async for message in messages:
-                        self._last = message.stream_sequence
-                        yield message
-                        if message.delivery.pending == 0 and not self._caught_up:
-                            self._caught_up = True
-                            yield CaughtUp(self._last)
+                if anew or pending == 0:
+                    yield self._arrived((), anew=anew, caught_up=pending == 0)
+                async with aclosing(self._fetched()) as batches:
+                    async for messages in batches:
+                        self._last = messages[-1].stream_sequence
+                        yield self._arrived(
+                            messages, caught_up=messages[-1].delivery.pending == 0
+                        )
                 self._forget()
         finally:
             self._forget()
 
-    async def _begin(self) -> int:
-        """Make the consumer; return how many messages wait for it."""
+    def _arrived(
+        self, messages: Sequence[Message], *, anew: bool = False, caught_up: bool
+    ) -> Arrived:
+        return Arrived(messages, self._identity or "", anew, self._last or 0, caught_up)
+
+    async def _begin(self) -> tuple[int, bool]:
+        """Make the consumer; return how many messages wait for it, and whether it begins anew."""
         info = await call(self._connection, f"STREAM.INFO.{self._stream}", answer=_StreamInfo)
         last_stored = info.state.last_seq
-        if self._last is not None and self._last > last_stored:
+        known, self._identity = self._identity, info.created
+        if self._last is not None and (
+            self._last > last_stored or known not in (None, self._identity)
+        ):
             log.warning("stream is not the one it was, reading it anew", stream=self._stream)
             self._last = None
             self._start = "last" if self._start == "new" else self._start
+        anew = self._last is None and self._start != "new"
         if self._last is None and self._start == "new":
             self._last = last_stored
         config: dict[str, Any] = {
@@ -139,9 +182,9 @@ class Follower:
         self._consumer = PullConsumer(self._connection, self._stream, config["name"])
         if self._last is None and made.num_pending == 0:
             self._last = last_stored
-        return made.num_pending
+        return made.num_pending, anew
 
-    async def _fetched(self) -> AsyncGenerator[Message, None]:
+    async def _fetched(self) -> AsyncGenerator[Sequence[Message], None]:
         """What the consumer hands out, until it or the connection is lost."""
         assert self._consumer is not None
         epoch = self._connection.epoch
@@ -152,16 +195,21 @@ class Follower:
                 if linger:
                     messages = await self._consumer.fetch(1, expires=_LINGER_SECONDS)
                 else:
-                    messages = await self._consumer.fetch(self._batch, expires=0.0)
+                    messages = await self._consumer.fetch(
+                        self._batch, expires=0.0, max_bytes=_BATCH_BYTES
+                    )
             except BridgeError as error:
                 await self._pause(error)
                 return
             linger = not messages
-            for message in messages:
+            for index, message in enumerate(messages):
                 if message.delivery.consumer_sequence != expected:
+                    if index:
+                        yield messages[:index]
                     return  # a reply was lost: go on behind the last one that was seen
                 expected += 1
-                yield message
+            if messages:
+                yield messages
 
     async def _pause(self, error: BridgeError) -> None:
         level = logging.WARNING if isinstance(error, ApiError) else logging.DEBUG

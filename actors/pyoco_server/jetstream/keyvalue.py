@@ -19,9 +19,9 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import InvalidKey, KeyNotFound, NotFound, WrongRevision
 from pyoco_server.jetstream.follow import CaughtUp
 from pyoco_server.jetstream.publish import publish_acked
-from pyoco_server.jetstream.watch import Deleted, Entry, Watcher, WatchEvent
+from pyoco_server.jetstream.watch import Batch, Deleted, Entry, Watcher, WatchEvent
 
-__all__ = ["CaughtUp", "Deleted", "Entry", "KeyValue", "WatchEvent"]
+__all__ = ["Batch", "CaughtUp", "Deleted", "Entry", "KeyValue", "WatchEvent"]
 
 _KEY = re.compile(r"[-/_=A-Za-z0-9]+(\.[-/_=A-Za-z0-9]+)*")
 _DELETED = {"KV-Operation": "DEL"}
@@ -177,6 +177,32 @@ class KeyValue:
             yield events
         finally:
             await events.aclose()
+
+    @asynccontextmanager
+    async def watch_batches(
+        self, *, since: int | None = None, identity: str | None = None
+    ) -> AsyncIterator[AsyncIterator[Batch]]:
+        """Follow changes of all keys as `watch` does, by the batch, for those that keep a copy.
+
+        Args:
+            since: Go on behind this revision; None reads the bucket from its beginning.
+            identity: What the bucket was when ``since`` was seen. When it is another one by now, or
+                holds less than that, it is read from its beginning (`Batch.anew`).
+        """
+        watcher = Watcher(
+            self._connection,
+            self.stream,
+            f"$KV.{self.bucket}.",
+            ">",
+            since,
+            include_history=True,
+            identity=identity,
+        )
+        batches = watcher.batches()
+        try:
+            yield batches
+        finally:
+            await batches.aclose()
 
     async def all(self) -> Sequence[Entry]:
         """The present value of every key.
