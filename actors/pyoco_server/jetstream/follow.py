@@ -133,9 +133,7 @@ class Follower:
                 async with aclosing(self._fetched()) as batches:
                     async for messages in batches:
                         self._last = messages[-1].stream_sequence
-                        yield self._arrived(
-                            messages, caught_up=messages[-1].delivery.pending == 0
-                        )
+                        yield self._arrived(messages, caught_up=messages[-1].delivery.pending == 0)
                 self._forget()
         finally:
             self._forget()
