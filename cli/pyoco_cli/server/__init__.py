@@ -9,11 +9,13 @@ import typer
 from pyoco_cli.common.errors import run
 from pyoco_cli.server.backup import backup, restore
 from pyoco_cli.server.demo import demo
+from pyoco_cli.server.detach import down
 from pyoco_cli.server.dev import dev
 from pyoco_cli.server.up import up
 
 app = typer.Typer(name="pyoco-server", no_args_is_help=False, rich_markup_mode=None)
 app.command()(up)
+app.command()(down)
 app.command()(dev)
 app.command()(demo)
 app.command()(backup)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from importlib.resources import files
+from pathlib import Path
 
 import trio
 import typer
@@ -19,7 +20,7 @@ from pyoco_http.server import PortBusy
 from pyoco_server.logs import configure_logging
 from pyoco_server.model.flow_yaml import parse_flow_yaml
 from pyoco_server.model.run import RunStatus
-from pyoco_server.node import NodeFailed
+from pyoco_server.node import NodeFailed, open_node
 from pyoco_server.settings import Settings
 from pyoco_server.worker.tree import WorkerOptions
 
@@ -45,11 +46,12 @@ async def _demo(settings: Settings, console: Console) -> int:
     worker = WorkerOptions(
         tags=(_TAG,), worker_id="demo", output=lambda output, _: print_output(console, output)
     )
+    node = open_node(store_dir=Path(settings.state_dir) / "nats")
     code = 1
     try:
         async with (
             stop_signals() as stop,
-            open_session(settings, worker, host="127.0.0.1", port=0, nats_port=0) as session,
+            open_session(settings, worker, node, host="127.0.0.1", port=0) as session,
             trio.open_nursery() as nursery,
         ):
             console.print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,8 @@ from rich.markup import escape
 from watchfiles import Change, DefaultFilter, awatch
 
 from pyoco_cli.configuration import load_settings, start_failure
+from pyoco_cli.server.embedded import NatsStore, NatsSync, node_in_state_dir
+from pyoco_cli.server.ports import usual_or_free
 from pyoco_cli.server.progress import RunProgress
 from pyoco_cli.server.results import print_output, print_result
 from pyoco_cli.server.session import Session, open_session, read_flow, run_flow
@@ -19,7 +22,7 @@ from pyoco_cli.signals import stop_signals
 from pyoco_http.server import PortBusy
 from pyoco_server.logs import configure_logging
 from pyoco_server.model.errors import FlowFileError
-from pyoco_server.node import NodeFailed
+from pyoco_server.node import Node, NodeFailed
 from pyoco_server.settings import Settings
 from pyoco_server.worker.tree import WorkerOptions
 
@@ -34,6 +37,8 @@ def dev(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Wanted HTTP port.")] = 8000,
     nats_port: Annotated[int, typer.Option(help="Wanted NATS port.")] = 4222,
+    nats_store: NatsStore = None,
+    nats_sync: NatsSync = True,
     log_level: Annotated[str, typer.Option(help="Least level of the log.")] = "error",
 ) -> None:
     """Run NATS, gateway and worker here, with data under .pyoco/, until Ctrl-C.
@@ -54,22 +59,29 @@ def dev(
         import_paths=(str(Path.cwd()),),
         output=lambda output, _: print_output(console, output),
     )
-    raise typer.Exit(trio.run(_dev, settings, worker, flow, host, port, nats_port, console))
+    node = node_in_state_dir(
+        settings,
+        host=host,
+        port=usual_or_free(host, nats_port),
+        store=nats_store,
+        sync_always=nats_sync,
+    )
+    raise typer.Exit(trio.run(_dev, settings, worker, node, flow, host, port, console))
 
 
 async def _dev(
     settings: Settings,
     worker: WorkerOptions,
+    node: AbstractAsyncContextManager[Node],
     flow: Path | None,
     host: str,
     port: int,
-    nats_port: int,
     console: Console,
 ) -> int:
     try:
         async with (
             stop_signals() as stop,
-            open_session(settings, worker, host=host, port=port, nats_port=nats_port) as session,
+            open_session(settings, worker, node, host=host, port=port) as session,
             trio.open_nursery() as nursery,
         ):
             _greet(console, session, worker, settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.submitter import NewRun
 from pyoco_server.model.flow_yaml import FlowFile, parse_flow_yaml
 from pyoco_server.model.run import RunSnapshot
-from pyoco_server.node import Node, open_node
+from pyoco_server.node import Node
 from pyoco_server.settings import Settings
 from pyoco_server.worker.tree import WorkerOptions
 
@@ -41,23 +41,27 @@ class Session:
 
 @asynccontextmanager
 async def open_session(
-    settings: Settings, worker: WorkerOptions, *, host: str, port: int, nats_port: int
+    settings: Settings,
+    worker: WorkerOptions,
+    nats: AbstractAsyncContextManager[Node],
+    *,
+    host: str,
+    port: int,
 ) -> AsyncIterator[Session]:
-    """Run all three for the length of the block, on the given ports or free ones.
+    """Run all three for the length of the block.
 
     Args:
         settings: What to run with; its NATS URL is replaced by that of the node.
         worker: The worker.
-        host: Where NATS and HTTP listen.
-        port: Wanted port of the HTTP API.
-        nats_port: Wanted port of NATS.
+        nats: The node.
+        host: Where HTTP listens.
+        port: Wanted port of the HTTP API; a free one is taken where it is busy.
 
     Raises:
         ExceptionGroup: Something could not start, or failed for good.
     """
-    store = Path(settings.state_dir) / "nats"
     async with (
-        open_node(store_dir=store, host=host, port=usual_or_free(host, nats_port)) as node,
+        nats as node,
         open_backend(settings.for_node(node.url), worker=worker) as backend,
         trio.open_nursery() as nursery,
     ):

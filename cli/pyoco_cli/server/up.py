@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -12,13 +12,18 @@ import typer
 
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.configuration import load_settings, start_failure
+from pyoco_cli.server.detach import detach as start_detached
+from pyoco_cli.server.detach import this_background
+from pyoco_cli.server.embedded import NatsStore, NatsSync, node_in_state_dir
 from pyoco_cli.signals import stop_signals
 from pyoco_http.server import PortBusy, serve_http
 from pyoco_server.backend import open_backend
+from pyoco_server.background import announced
 from pyoco_server.logs import configure_logging
 from pyoco_server.model.errors import ErrorId
-from pyoco_server.node import NodeFailed, open_node
+from pyoco_server.node import Node, NodeFailed
 from pyoco_server.settings import Settings
+from pyoco_server.settings.environment import without_user
 
 
 def up(
@@ -35,6 +40,12 @@ def up(
     nats_listen_host: Annotated[str, typer.Option(help="Where that node listens.")] = "127.0.0.1",
     nats_client_port: Annotated[int, typer.Option(help="Its port for clients.")] = 4222,
     nats_http_port: Annotated[int, typer.Option(help="Its port for monitoring.")] = 8222,
+    nats_store: NatsStore = None,
+    nats_sync: NatsSync = True,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Run in the background; pyoco-server down ends it.")
+    ] = False,
+    run_file: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Start the HTTP gateway."""
     settings = _settings(log_level, nats_url, dashboard_lang)
@@ -47,9 +58,20 @@ def up(
                 hint="leave --nats-url out, or set --nats-listen-host and --nats-client-port",
             )
         settings = settings.for_node(node_url)
+    if detach:
+        raise typer.Exit(start_detached(settings))
     configure_logging(service="pyoco-server:http", settings=settings)
-    node = (nats_listen_host, nats_client_port, nats_http_port) if with_nats_bootstrap else None
-    raise typer.Exit(trio.run(_serve, settings, host, port, node))
+    node = None
+    if with_nats_bootstrap:
+        node = node_in_state_dir(
+            settings,
+            host=nats_listen_host,
+            port=nats_client_port,
+            monitor_port=nats_http_port,
+            store=nats_store,
+            sync_always=nats_sync,
+        )
+    raise typer.Exit(trio.run(_serve, settings, host, port, node, run_file))
 
 
 def _settings(log_level: str, nats_url: str | None, dashboard_lang: str | None) -> Settings:
@@ -62,25 +84,25 @@ def _settings(log_level: str, nats_url: str | None, dashboard_lang: str | None) 
 
 
 async def _serve(
-    settings: Settings, host: str, port: int, node: tuple[str, int, int] | None
+    settings: Settings,
+    host: str,
+    port: int,
+    node: AbstractAsyncContextManager[Node] | None,
+    run_file: Path | None,
 ) -> int:
     try:
         async with stop_signals() as stop, AsyncExitStack() as stack:
             if node is not None:
-                node_host, client_port, monitor_port = node
-                await stack.enter_async_context(
-                    open_node(
-                        store_dir=Path(settings.state_dir) / "nats",
-                        host=node_host,
-                        port=client_port,
-                        monitor_port=monitor_port,
-                    )
-                )
+                await stack.enter_async_context(node)
             backend = await stack.enter_async_context(open_backend(settings))
             nursery = await stack.enter_async_context(trio.open_nursery())
             start = partial(serve_http, backend, host=host, port=port)
             url = await nursery.start(start)
-            typer.echo(f"pyoco-server listens on {url} (NATS: {settings.nats_url})", err=True)
+            typer.echo(
+                f"pyoco-server listens on {url} (NATS: {without_user(settings.nats_url)})", err=True
+            )
+            if run_file is not None:
+                stack.enter_context(announced(run_file, this_background(url, run_file)))
             await stop.asked.wait()
             nursery.cancel_scope.cancel()
     except* (PortBusy, NodeFailed) as group:

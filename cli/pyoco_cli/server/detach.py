@@ -1,0 +1,111 @@
+"""`up --detach` and `pyoco-server down`: a gateway in the background of this folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.output import print_line
+from pyoco_cli.configuration import load_settings
+from pyoco_server.background import Background, read_background
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.settings import Settings
+
+_START_SECONDS = 90.0
+_LOOK_SECONDS = 0.05
+
+
+def background_file(settings: Settings) -> Path:
+    """The file that names the gateway in the background."""
+    return Path(settings.state_dir) / "pyoco-server.pid"
+
+
+def detach(settings: Settings) -> int:
+    """Start this same command line in the background, and return when it serves.
+
+    Raises:
+        CliError: One runs already, or it did not come up; the text has the last line of its log.
+    """
+    file = background_file(settings)
+    running = read_background(file)
+    if running is not None and running.alive:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE,
+            f"pyoco-server runs in the background already: process {running.pid} at {running.url}",
+            hint="stop it with: pyoco-server down",
+        )
+    log = file.with_name("pyoco-server.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    began = log.stat().st_size if log.exists() else 0
+    arguments = [argument for argument in sys.argv[1:] if argument not in {"--detach", "up"}]
+    with log.open("ab") as out:
+        process = subprocess.Popen(  # noqa: S603 - this program itself
+            [sys.executable, "-m", "pyoco_cli.server", "up", *arguments, "--run-file", str(file)],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        running = read_background(file)
+        if running is not None and running.pid == process.pid:
+            print_line(f"pyoco-server listens on {running.url} (process {running.pid}, log {log})")
+            return 0
+        if process.poll() is not None:
+            break
+        time.sleep(_LOOK_SECONDS)
+    else:
+        process.kill()
+        process.wait()
+    with log.open("rb") as said:
+        said.seek(began)
+        lines = said.read().decode(errors="replace").strip()
+    raise CliError(
+        ErrorId.INVALID_COMMAND_LINE,
+        f"pyoco-server did not come up: {lines or 'it said nothing'}",
+        hint=f"its log: {log}",
+    )
+
+
+def down(
+    timeout_sec: Annotated[
+        float, typer.Option(min=0.0, help="Seconds to wait for its end.")
+    ] = 30.0,
+    kill: Annotated[
+        bool, typer.Option("--kill", help="Kill it when it has not ended by then.")
+    ] = False,
+) -> None:
+    """Stop the gateway that `up --detach` started in this folder, and its NATS node with it."""
+    file = background_file(load_settings())
+    running = read_background(file)
+    if running is None:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE,
+            f"nothing runs in the background here: there is no {file}",
+            hint="start it with: pyoco-server up --detach; PYOCO_STATE_DIR names another folder",
+        )
+    if not running.alive:
+        file.unlink(missing_ok=True)
+        print_line(f"process {running.pid} had ended already (log {running.log})")
+        return
+    if not running.stop(within=timeout_sec, kill=kill):
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE,
+            f"process {running.pid} has not ended within {timeout_sec:g} s; it goes on stopping",
+            hint="wait longer with --timeout-sec, or end it at once with --kill",
+        )
+    if read_background(file) == running:  # it was killed and could not
+        file.unlink()
+    print_line(f"stopped (process {running.pid})")
+
+
+def this_background(url: str, file: Path) -> Background:
+    """What the file of this process says."""
+    return Background.this_process(url=url, log=str(file.with_name("pyoco-server.log").absolute()))
