@@ -11,6 +11,7 @@ from typing import Literal
 import trio
 
 from pyoco_server.gateway.canceller import Cancel
+from pyoco_server.gateway.event_reader import EventReader
 from pyoco_server.gateway.key_ring import Authenticate, KeysRead, Standing
 from pyoco_server.gateway.projector import Follow, GetWorker, ProjectorLag, RunFeed, Unfollow
 from pyoco_server.gateway.submitter import NewRun, Submit
@@ -34,6 +35,7 @@ from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.journal import EventWriter, Journal, Written
 from pyoco_server.store.provisioner import Provisioned, Provisioner, ProvisionerMessage
 from pyoco_server.store.runs import RunNotFound, RunStore
+from pyoco_server.store.workflows import WorkflowStore
 from pyoco_server.worker.messages import Drain, FirstJob, Refresh
 from pyoco_server.worker.tree import WorkerOptions, WorkerTree, worker_tree
 
@@ -199,6 +201,16 @@ class Backend:
         if key_ring is None:
             raise RuntimeError("PYOCO_HTTP_AUTH_MODE is none: there are no keys to check")
         return await key_ring.ask(Authenticate(api_key), within=_ASK_SECONDS)
+
+    @property
+    def events(self) -> EventReader:
+        """The events of runs, stored and coming."""
+        return self._require_gateway().events
+
+    @property
+    def workflows(self) -> WorkflowStore:
+        """The flow.yaml texts that runs brought."""
+        return self._require_gateway().workflows
 
     # This process's own worker ---------------------------------------------------------------------
 

@@ -6,8 +6,10 @@ from quart_trio import QuartTrio
 
 from pyoco_http.access import register_access
 from pyoco_http.dashboard import dashboard_blueprint
+from pyoco_http.events import events_blueprint
 from pyoco_http.flows import flows_blueprint
 from pyoco_http.health import health_blueprint
+from pyoco_http.logs import logs_blueprint
 from pyoco_http.problems import register_problems
 from pyoco_http.runs import runs_blueprint
 from pyoco_http.streams import streams_blueprint
@@ -25,8 +27,10 @@ def create_app(backend: Backend) -> QuartTrio:
     register_problems(app)
     register_access(app, backend)
     app.register_blueprint(dashboard_blueprint(backend))
+    app.register_blueprint(events_blueprint(backend))
     app.register_blueprint(flows_blueprint(backend))
     app.register_blueprint(health_blueprint(backend))
+    app.register_blueprint(logs_blueprint(backend))
     app.register_blueprint(runs_blueprint(backend))
     app.register_blueprint(streams_blueprint(backend))
     return app

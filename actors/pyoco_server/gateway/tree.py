@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pyoco_server.gateway.canceller import Cancel, Canceller
+from pyoco_server.gateway.event_reader import EventFeeds, EventReader, FeedMessage
 from pyoco_server.gateway.key_ring import KeyRing, KeyRingMessage
 from pyoco_server.gateway.projector import Projector, ProjectorMessage
 from pyoco_server.gateway.submitter import Submit, Submitter
@@ -27,6 +28,8 @@ class GatewayTree:
     submitter: ActorRef[Submit]
     canceller: ActorRef[Cancel]
     projector: ActorRef[ProjectorMessage]
+    events: EventReader
+    workflows: WorkflowStore
     key_ring: ActorRef[KeyRingMessage] | None
 
 
@@ -55,6 +58,10 @@ def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> 
     canceller: ChildSpec[Cancel] = ChildSpec(
         "canceller", lambda: Canceller(connection, runs), mailbox_capacity=1024
     )
+    events_from = (settings.events_stream, settings.events_subject_prefix)
+    event_feeds: ChildSpec[FeedMessage] = ChildSpec(
+        "event-feeds", lambda: EventFeeds(connection, *events_from), mailbox_capacity=1024
+    )
     key_ring: ChildSpec[KeyRingMessage] = ChildSpec(
         "key-ring",
         lambda: KeyRing(KeyValue(connection, settings.auth_kv_bucket), settings.auth_pepper),
@@ -63,10 +70,13 @@ def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> 
     keyed = settings.http_auth_mode == "api_key"
     return GatewayTree(
         SupervisorSpec(
-            "gateway", [*([key_ring] if keyed else []), projector, submitter, canceller]
+            "gateway",
+            [*([key_ring] if keyed else []), projector, event_feeds, submitter, canceller],
         ),
         submitter.ref,
         canceller.ref,
         projector.ref,
+        EventReader(connection, *events_from, event_feeds.ref),
+        workflows,
         key_ring.ref if keyed else None,
     )

@@ -1,0 +1,236 @@
+"""Reading the events of runs: what is stored, and what comes.
+
+Each event has a cursor, behind which reading goes on: the sequence of its message, and, but for the last
+event of a message, how many events of it were seen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TypeAlias, assert_never
+
+import structlog
+import trio
+
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.consumer import Message
+from pyoco_server.jetstream.errors import Unanswered
+from pyoco_server.jetstream.follow import CaughtUp, Follower
+from pyoco_server.kernel import Actor, ActorDown, ActorRef, Request
+from pyoco_server.model.event import Event, UnreadableEvents, decode_events
+
+log = structlog.get_logger(__name__)
+
+_CURSOR = re.compile(r"(\d{1,18})(?:\.(\d{1,9}))?", re.ASCII)
+# A message may have a quarter of a mebibyte.
+_BATCH = 8
+_FEED_EVENTS = 16
+_READ_SECONDS = 10.0
+_ASK_SECONDS = 2.0
+
+
+class InvalidCursor(ValueError):
+    """A text that is no cursor of an event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place among the events of a run.
+
+    Attributes:
+        sequence: Of a message; all before it was seen.
+        seen: How many of its events were seen as well; None for all.
+    """
+
+    sequence: int
+    seen: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """Read a cursor.
+
+        Raises:
+            InvalidCursor: It is none.
+        """
+        match = _CURSOR.fullmatch(text)
+        if match is None:
+            raise InvalidCursor(f"takes the id of an event, such as 17 or 17.2, not {text[:40]!r}")
+        return cls(int(match[1]), None if match[2] is None else int(match[2]))
+
+    @property
+    def before(self) -> int:
+        """The last sequence of which nothing is to be read any more."""
+        return self.sequence if self.seen is None else max(self.sequence - 1, 0)
+
+    def __str__(self) -> str:
+        """Write it as `parse` reads it."""
+        return str(self.sequence) if self.seen is None else f"{self.sequence}.{self.seen}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event and where to go on behind it."""
+
+    cursor: Cursor
+    event: Event
+
+
+Read: TypeAlias = StoredEvent | CaughtUp
+
+
+@dataclass(eq=False)
+class EventFeed:
+    """What a follower reads: the events in order, and once `CaughtUp`. Made by `EventFeeds`."""
+
+    run_id: str
+    after: Cursor | None
+    send: trio.MemorySendChannel[Read]
+    receive: trio.MemoryReceiveChannel[Read]
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    async def next(self) -> Read | None:
+        """Wait for the next one; None when the feed was ended by the gateway. Cancelling loses nothing."""
+        try:
+            return await self.receive.receive()
+        except trio.EndOfChannel:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class FollowEvents(Request[EventFeed]):
+    """Open a feed of a run's events, behind a cursor or from the first one on."""
+
+    run_id: str
+    after: Cursor | None
+
+
+@dataclass(frozen=True, slots=True)
+class UnfollowEvents:
+    """Close a feed."""
+
+    feed: EventFeed
+
+
+FeedMessage: TypeAlias = FollowEvents | UnfollowEvents
+
+
+class EventFeeds(Actor[FeedMessage]):
+    """Reads for each follower in a task of its own, no further ahead than a few events."""
+
+    def __init__(self, connection: Connection, stream: str, subject_prefix: str) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._prefix = subject_prefix
+
+    async def handle(self, message: FeedMessage) -> None:
+        """Open or close a feed."""
+        match message:
+            case FollowEvents(run_id, after):
+                send, receive = trio.open_memory_channel[Read](_FEED_EVENTS)
+                feed = EventFeed(run_id, after, send, receive)
+                self.spawn(self._fill, feed)
+                self.reply_to(message).send(feed)
+            case UnfollowEvents(feed):
+                feed.scope.cancel()
+            case _:
+                assert_never(message)
+
+    async def _fill(self, feed: EventFeed) -> None:
+        subject = f"{self._prefix}.{feed.run_id}"
+        with feed.send, feed.scope, suppress(trio.BrokenResourceError):
+            events = _events(self._connection, self._stream, subject, feed.after)
+            async with aclosing(events) as reader:
+                async for item in reader:
+                    await feed.send.send(item)
+
+
+class EventReader:
+    """Reads events of runs; whether the caller may see the run is for the caller to know.
+
+    Args:
+        connection: The way to NATS.
+        stream: The event stream.
+        subject_prefix: What comes before a run's id.
+        feeds: The actor that reads for followers.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        subject_prefix: str,
+        feeds: ActorRef[FeedMessage],
+    ) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._prefix = subject_prefix
+        self._feeds = feeds
+
+    async def stored(
+        self, run_id: str, after: Cursor | None = None
+    ) -> AsyncGenerator[StoredEvent, None]:
+        """Give what is stored by now; close it when leaving before its end.
+
+        Raises:
+            Unanswered: The next events were not there within 10 seconds.
+        """
+        subject = f"{self._prefix}.{run_id}"
+        async with aclosing(_events(self._connection, self._stream, subject, after)) as reader:
+            while True:
+                item: Read | None = None
+                with trio.move_on_after(_READ_SECONDS):
+                    item = await anext(reader)
+                if item is None:
+                    raise Unanswered(f"events of run {run_id} not read in {_READ_SECONDS:g} s")
+                if isinstance(item, CaughtUp):
+                    return
+                yield item
+
+    @asynccontextmanager
+    async def follow(self, run_id: str, after: Cursor | None = None) -> AsyncIterator[EventFeed]:
+        """Follow the events: those that are stored, then each as it comes, over lost connections.
+
+        Raises:
+            ActorDown: The gateway is stopping.
+            AskExpired: It is too busy.
+        """
+        feed = await self._feeds.ask(FollowEvents(run_id, after), within=_ASK_SECONDS)
+        try:
+            yield feed
+        finally:
+            feed.receive.close()
+            deadline = trio.current_time() + 1.0
+            # An actor that is down has taken its tasks along.
+            with trio.CancelScope(deadline=deadline, shield=True), suppress(ActorDown):
+                await self._feeds.tell(UnfollowEvents(feed))
+
+
+async def _events(
+    connection: Connection, stream: str, subject: str, after: Cursor | None
+) -> AsyncGenerator[Read, None]:
+    follower = Follower(
+        connection, stream, subject, after=None if after is None else after.before, batch=_BATCH
+    )
+    async with aclosing(follower.messages()) as messages:
+        async for message in messages:
+            if isinstance(message, CaughtUp):
+                yield message
+                continue
+            for item in _unpacked(message, after):
+                yield item
+
+
+def _unpacked(message: Message, after: Cursor | None) -> Iterator[StoredEvent]:
+    sequence = message.stream_sequence
+    try:
+        events = decode_events(message.data)
+    except UnreadableEvents as error:
+        log.warning("unreadable events", subject=message.subject, reason=str(error))
+        return
+    seen = after.seen or 0 if after is not None and after.sequence == sequence else 0
+    for number, event in enumerate(events, 1):
+        if event is not None and number > seen:
+            yield StoredEvent(Cursor(sequence, None if number == len(events) else number), event)

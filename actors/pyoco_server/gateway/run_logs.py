@@ -1,0 +1,84 @@
+"""Which events a reader of logs wants, and the last lines of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from msgspec.structs import replace as changed
+
+from pyoco_server.gateway.event_reader import StoredEvent
+from pyoco_server.model.event import Event, LogChunk, OutputTruncated
+
+
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    """What is wanted; None is everything.
+
+    Attributes:
+        task: Output of this task.
+        stream: What was printed there, ``stdout`` or ``stderr``.
+        attempt: Output of this attempt.
+        since: What was printed then or later, in unix seconds.
+    """
+
+    task: str | None = None
+    stream: str | None = None
+    attempt: int | None = None
+    since: float | None = None
+
+    def takes(self, event: Event) -> bool:
+        """Whether it is log output that is wanted, or tells that some of it was left out."""
+        if not isinstance(event, LogChunk | OutputTruncated):
+            return False
+        if self.attempt not in (None, event.attempt):
+            return False
+        if self.since is not None and event.at < self.since:
+            return False
+        return isinstance(event, OutputTruncated) or (
+            self.task in (None, event.task) and self.stream in (None, event.stream)
+        )
+
+
+class LastLines:
+    """Keeps the last lines of the output that it is given, and hardly more.
+
+    Args:
+        count: How many lines.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._items: deque[StoredEvent] = deque()
+        self._newlines = 0
+
+    def add(self, item: StoredEvent) -> None:
+        """Take the next one."""
+        self._items.append(item)
+        self._newlines += _newlines(item)
+        # The last line may have no end yet, so that one more is needed.
+        while self._newlines - _newlines(self._items[0]) > self._count:
+            self._newlines -= _newlines(self._items.popleft())
+
+    def items(self) -> Iterable[StoredEvent]:
+        """What was kept, cut to the lines."""
+        kept: deque[StoredEvent] = deque()
+        texts = [item.event.text for item in self._items if isinstance(item.event, LogChunk)]
+        # Where to cut: behind that many ends of lines, counted from the end of the output.
+        ends = self._count + bool(texts and texts[-1].endswith("\n"))
+        for item in reversed(self._items):
+            event = item.event
+            if isinstance(event, LogChunk):
+                if event.text.count("\n") >= ends:
+                    text = "\n".join(event.text.rsplit("\n", ends)[1:])
+                    if text:
+                        kept.appendleft(replace(item, event=changed(event, text=text)))
+                    break
+                ends -= event.text.count("\n")
+            kept.appendleft(item)
+        return kept
+
+
+def _newlines(item: StoredEvent) -> int:
+    return item.event.text.count("\n") if isinstance(item.event, LogChunk) else 0

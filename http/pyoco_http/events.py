@@ -1,0 +1,68 @@
+"""What happened in a run, and what its flow looks like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from quart import Blueprint, Response, request
+
+from pyoco_http.access import Access, access, see, standing
+from pyoco_http.event_pages import cursor, follows, page
+from pyoco_http.event_streams import EventStream
+from pyoco_http.problems import Problem
+from pyoco_http.query import refuse
+from pyoco_http.runs import known_id
+from pyoco_server.backend import Backend
+from pyoco_server.gateway.run_graph import run_graph
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.event import EVENT_TYPES, Event
+
+
+def events_blueprint(backend: Backend) -> Blueprint:
+    """`GET /runs/{run_id}/events` and ``…/graph``."""
+    blueprint = Blueprint("events", __name__, url_prefix="/runs")
+
+    @blueprint.get("/<run_id>/events")
+    @access(Access.READ)
+    async def events(run_id: str) -> dict[str, Any] | Response:
+        run = see(await backend.get(known_id(run_id)))
+        kinds = _kinds()
+        after = cursor()
+
+        def takes(event: Event) -> bool:
+            return kinds is None or event.__struct_config__.tag in kinds
+
+        if follows():
+            return EventStream(backend, run, standing(), after, takes).sse()
+        return await page(backend, run_id, after, takes)
+
+    @blueprint.get("/<run_id>/graph")
+    @access(Access.READ)
+    async def graph(run_id: str) -> dict[str, Any]:
+        run = see(await backend.get(known_id(run_id)))
+        found = await run_graph(run, backend.workflows, backend.events)
+        if found is None:
+            raise Problem(
+                404,
+                "graph not known",
+                ErrorId.RUN_NOT_FOUND,
+                run_id=run_id,
+                reason="the run brought no flow.yaml, and its flow is known only when it has begun",
+            )
+        source, structure = found
+        return {
+            "run_id": run_id,
+            "flow_name": run.flow_name,
+            "source": source,
+            **msgspec.to_builtins(structure),
+        }
+
+    return blueprint
+
+
+def _kinds() -> frozenset[str] | None:
+    asked = frozenset(filter(None, ",".join(request.args.getlist("type")).split(",")))
+    if not asked <= frozenset(EVENT_TYPES):
+        raise refuse("type", f"takes {', '.join(EVENT_TYPES)}")
+    return asked or None
