@@ -9,11 +9,13 @@ from pyoco_server.gateway.event_reader import EventFeeds, EventReader, FeedMessa
 from pyoco_server.gateway.key_ring import KeyRing, KeyRingMessage
 from pyoco_server.gateway.projector import Projector, ProjectorMessage
 from pyoco_server.gateway.submitter import Submit, Submitter
+from pyoco_server.gateway.wheel_registry import WheelRegistry, WheelRegistryMessage
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import ActorRef, ChildSpec, SupervisorSpec
 from pyoco_server.settings import Settings
 from pyoco_server.store.runs import RunStore
+from pyoco_server.store.wheels import WheelStore
 from pyoco_server.store.workflows import WorkflowStore
 
 
@@ -31,6 +33,7 @@ class GatewayTree:
     events: EventReader
     workflows: WorkflowStore
     key_ring: ActorRef[KeyRingMessage] | None
+    wheel_registry: ActorRef[WheelRegistryMessage]
 
 
 def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> GatewayTree:
@@ -67,11 +70,30 @@ def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> 
         lambda: KeyRing(KeyValue(connection, settings.auth_kv_bucket), settings.auth_pepper),
         mailbox_capacity=1024,
     )
+    wheel_registry: ChildSpec[WheelRegistryMessage] = ChildSpec(
+        "wheel-registry",
+        lambda: WheelRegistry(
+            WheelStore(
+                connection,
+                settings.wheel_object_store_bucket,
+                settings.wheel_history_kv_bucket,
+            ),
+            strict=settings.wheel_check == "strict",
+            quota_bytes=settings.wheel_quota_bytes,
+        ),
+    )
     keyed = settings.http_auth_mode == "api_key"
     return GatewayTree(
         SupervisorSpec(
             "gateway",
-            [*([key_ring] if keyed else []), projector, event_feeds, submitter, canceller],
+            [
+                *([key_ring] if keyed else []),
+                projector,
+                event_feeds,
+                submitter,
+                canceller,
+                wheel_registry,
+            ],
         ),
         submitter.ref,
         canceller.ref,
@@ -79,4 +101,5 @@ def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> 
         EventReader(connection, *events_from, event_feeds.ref),
         workflows,
         key_ring.ref if keyed else None,
+        wheel_registry.ref,
     )

@@ -284,6 +284,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     wheel_max_bytes: Annotated[
         int, Env("PYOCO_WHEEL_MAX_BYTES", count(1), "Size of a wheel at most.")
     ] = 536_870_912
+    wheel_quota_bytes: Annotated[
+        int,
+        Env(
+            "PYOCO_WHEEL_QUOTA_BYTES",
+            count(1, unlimited=0),
+            "Size of all wheels of one tenant, or of all shared ones, at most.",
+        ),
+    ] = 10 * 1024**3
     wheel_check: Annotated[
         str,
         Env(

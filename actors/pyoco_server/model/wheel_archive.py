@@ -1,0 +1,233 @@
+"""Whether a file is the wheel that its name says, and does nobody harm when it is unpacked.
+
+Follows the binary distribution format
+(https://packaging.python.org/specifications/binary-distribution-format/), and refuses what a zip archive
+may hold besides: paths that lead elsewhere, links, and far more than its size promises.
+"""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from email.parser import HeaderParser
+from typing import BinaryIO, Final
+
+from installer.records import InvalidRecordEntry, RecordEntry, parse_record_file
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from pyoco_server.model.errors import ModelError
+from pyoco_server.model.wheel import WheelName
+
+_ENCRYPTED: Final = 0x1
+_HASHES: Final = frozenset({"sha256", "sha384", "sha512"})
+_METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+
+
+class BadWheel(ModelError):
+    """A file that is not the wheel that its name says; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveLimits:
+    """How much an archive may hold.
+
+    Attributes:
+        entries: Files and folders.
+        ratio: Bytes unpacked for each byte of the archive, ...
+        free_bytes: ... above this many, which any archive may hold.
+        text_bytes: Of METADATA, WHEEL and RECORD, which are read as a whole.
+    """
+
+    entries: int = 20_000
+    ratio: int = 50
+    free_bytes: int = 16 * 1024 * 1024
+    text_bytes: int = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveFacts:
+    """What a sound wheel says of itself.
+
+    Attributes:
+        requires_python: Which Pythons it is for; None for any.
+        unpacked_bytes: How much it holds.
+    """
+
+    requires_python: SpecifierSet | None
+    unpacked_bytes: int
+
+
+def check_archive(
+    file: BinaryIO, name: WheelName, limits: ArchiveLimits = ArchiveLimits()
+) -> ArchiveFacts:
+    """Check a wheel: its directory, its metadata against its name, and each file against RECORD.
+
+    It reads the whole archive, piece by piece.
+
+    Args:
+        file: The archive; it can be sought.
+        name: What it is called.
+        limits: How much it may hold.
+
+    Raises:
+        BadWheel: Something is wrong with it.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = _members(archive, limits)
+            return _check(archive, members, name, limits)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        UnicodeDecodeError,
+        ValueError,
+    ) as error:
+        if isinstance(error, BadWheel):
+            raise
+        raise BadWheel(f"not a sound zip archive: {error}") from None
+
+
+def _members(archive: zipfile.ZipFile, limits: ArchiveLimits) -> dict[str, zipfile.ZipInfo]:
+    """The files of the archive by name; its folders are checked and left out."""
+    infos = archive.infolist()
+    if len(infos) > limits.entries:
+        raise BadWheel(f"{len(infos)} entries; at most {limits.entries} are taken")
+    unpacked = sum(info.file_size for info in infos)
+    assert archive.fp is not None
+    size = archive.fp.seek(0, 2)
+    allowed = max(limits.free_bytes, limits.ratio * size)
+    if unpacked > allowed:
+        raise BadWheel(
+            f"{size} bytes would unpack to {unpacked}; at most {allowed} are taken "
+            f"({limits.ratio} for each)"
+        )
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in infos:
+        _check_path(info)
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
+            raise BadWheel(f"{info.filename!r} is a link or a device; only files are taken")
+        if info.flag_bits & _ENCRYPTED:
+            raise BadWheel(f"{info.filename!r} is encrypted")
+        if info.compress_type not in _METHODS:
+            raise BadWheel(f"{info.filename!r} is not compressed with deflate")
+        if info.is_dir():
+            continue
+        if info.filename in members:
+            raise BadWheel(f"{info.filename!r} is there twice")
+        members[info.filename] = info
+    return members
+
+
+def _check_path(info: zipfile.ZipInfo) -> None:
+    # The name as it stands in the directory: zipfile cuts a copy of it at a null byte.
+    path = info.orig_filename
+    parts = path.removesuffix("/").split("/")
+    if (
+        path != info.filename
+        or "\\" in path
+        or ":" in parts[0]
+        or any(part in {"", ".", ".."} for part in parts)
+        or any(ord(char) < 0x20 for char in path)
+    ):
+        raise BadWheel(f"{path[:200]!r} leads out of the wheel, or is no path")
+
+
+def _check(
+    archive: zipfile.ZipFile,
+    members: Mapping[str, zipfile.ZipInfo],
+    name: WheelName,
+    limits: ArchiveLimits,
+) -> ArchiveFacts:
+    folder = _dist_info(members, name)
+
+    def text(part: str) -> str:
+        info = members.get(f"{folder}/{part}")
+        if info is None:
+            raise BadWheel(f"{folder}/{part} is missing")
+        if info.file_size > limits.text_bytes:
+            raise BadWheel(f"{folder}/{part} has {info.file_size} bytes")
+        return archive.read(info).decode()
+
+    version = HeaderParser().parsestr(text("WHEEL")).get("Wheel-Version", "")
+    if not version.strip().startswith("1."):
+        raise BadWheel(f"Wheel-Version is {version!r}; 1.x is taken")
+    requires_python = _check_metadata(text("METADATA"), name)
+    _check_record(archive, members, folder, text("RECORD"))
+    unpacked = sum(info.file_size for info in members.values())
+    return ArchiveFacts(requires_python, unpacked)
+
+
+def _dist_info(members: Mapping[str, zipfile.ZipInfo], name: WheelName) -> str:
+    tops = {path.split("/", 1)[0] for path in members if "/" in path}
+    folders = sorted(top for top in tops if top.endswith(".dist-info"))
+    if len(folders) != 1:
+        raise BadWheel(f"one .dist-info folder is needed; found {', '.join(folders) or 'none'}")
+    package, _, version = folders[0].removesuffix(".dist-info").rpartition("-")
+    if not _same(package, version, name):
+        raise BadWheel(
+            f"its folder {folders[0]!r} is not that of {name.package} {name.version}, as its "
+            "file name says"
+        )
+    return folders[0]
+
+
+def _check_metadata(text: str, name: WheelName) -> SpecifierSet | None:
+    metadata = HeaderParser().parsestr(text)
+    package, version = metadata.get("Name", ""), metadata.get("Version", "")
+    if not _same(package, version, name):
+        raise BadWheel(
+            f"METADATA is that of {package} {version}, the file name that of "
+            f"{name.package} {name.version}"
+        )
+    wanted = metadata.get("Requires-Python")
+    if wanted is None:
+        return None
+    try:
+        return SpecifierSet(wanted)
+    except InvalidSpecifier as error:
+        raise BadWheel(f"METADATA Requires-Python: {error}") from None
+
+
+def _same(package: str, version: str, name: WheelName) -> bool:
+    with suppress(InvalidVersion):
+        return canonicalize_name(package.strip()) == name.package and (
+            Version(version.strip()) == name.version
+        )
+    return False
+
+
+def _check_record(
+    archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], folder: str, text: str
+) -> None:
+    unhashed = {f"{folder}/RECORD", f"{folder}/RECORD.jws", f"{folder}/RECORD.p7s"}
+    recorded: dict[str, RecordEntry] = {}
+    try:
+        for elements in parse_record_file(text.splitlines()):
+            entry = RecordEntry.from_elements(*elements)
+            recorded[entry.path] = entry
+    except InvalidRecordEntry as error:
+        raise BadWheel(f"RECORD: {'; '.join(error.issues)}") from None
+    if missing := sorted(recorded.keys() - members.keys() - unhashed):
+        raise BadWheel(f"RECORD names {missing[0]!r}, which is not there")
+    for path, info in members.items():
+        if path in unhashed:
+            continue
+        found = recorded.get(path)
+        if found is None or found.hash_ is None:
+            raise BadWheel(f"RECORD has no hash of {path!r}")
+        if found.hash_.name not in _HASHES:
+            raise BadWheel(f"RECORD has a {found.hash_.name} hash of {path!r}; sha256 is needed")
+        with archive.open(info) as stream:
+            # typing: a ZipExtFile is a binary stream in all but name.
+            if not found.validate_stream(stream):  # type: ignore[arg-type]
+                raise BadWheel(f"{path!r} does not have the hash or size that RECORD says")

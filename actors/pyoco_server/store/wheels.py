@@ -1,0 +1,256 @@
+"""The wheel registry as it is stored: an object store of wheels and a bucket of what was done to them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import structlog
+import trio
+
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.errors import ObjectNotFound, Unanswered, WrongRevision
+from pyoco_server.jetstream.follow import CaughtUp
+from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.jetstream.objectstore import ObjectChanged, ObjectInfo, ObjectStore
+from pyoco_server.kernel import Refusal
+from pyoco_server.model.wheel import (
+    SHA256_HEADER,
+    TAGS_HEADER,
+    TENANT_HEADER,
+    InvalidWheelName,
+    InvalidWheelTags,
+    StoredWheel,
+    WheelName,
+    parse_wheel_name,
+    parse_worker_tags,
+)
+from pyoco_server.model.wheel_history import WheelEvent, decode_event, encode_event
+from pyoco_server.store.pieces import FilePieces
+
+log = structlog.get_logger(__name__)
+
+_LOOK_SECONDS = 10.0
+_MAX_RACES = 50
+
+
+class WheelNotFound(Refusal):
+    """The registry has no wheel of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"wheel {name!r} not found")
+        self.name = name
+
+
+@dataclass(frozen=True, slots=True)
+class WheelObject:
+    """A wheel and the object that holds its bytes."""
+
+    wheel: StoredWheel
+    info: ObjectInfo
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryState:
+    """The registry at one moment.
+
+    Attributes:
+        wheels: What it has.
+        names: Every name that it has or had.
+        strange: Names of objects that cannot be wheels.
+        last_change: Sequence of the change that made it so.
+    """
+
+    wheels: tuple[WheelObject, ...]
+    names: tuple[WheelName, ...]
+    strange: tuple[str, ...]
+    last_change: int
+
+
+class WheelStore:
+    """Reads and fenced writes of the registry.
+
+    Args:
+        connection: The way to JetStream.
+        bucket: The object store of the wheels.
+        history_bucket: The bucket of the history.
+    """
+
+    def __init__(self, connection: Connection, bucket: str, history_bucket: str) -> None:
+        self._objects = ObjectStore(connection, bucket)
+        self._history = KeyValue(connection, history_bucket)
+        self.bucket = bucket
+
+    async def state(self) -> RegistryState:
+        """Everything that is there now.
+
+        Raises:
+            BridgeError: NATS could not be asked within 10 seconds.
+        """
+        with trio.move_on_after(_LOOK_SECONDS):
+            infos, last = await self._objects.all()
+            return registry_state(infos, last)
+        raise Unanswered(f"the wheels could not be listed within {_LOOK_SECONDS:g} s")
+
+    async def get(self, name: str) -> WheelObject:
+        """Look a wheel up.
+
+        Raises:
+            WheelNotFound: There is none of this name.
+            BridgeError: NATS could not be asked.
+        """
+        try:
+            parsed = parse_wheel_name(name)
+            info = await self._objects.info(parsed.text)
+        except (InvalidWheelName, ObjectNotFound):
+            raise WheelNotFound(name) from None
+        return WheelObject(_wheel(parsed, info), info)
+
+    def read(self, found: WheelObject) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Read a wheel's bytes, the last ones only when all have the right digest; see `ObjectStore.read`."""
+        return self._objects.read(found.info)
+
+    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[ObjectChanged | CaughtUp]]:
+        """Follow the registry; see `ObjectStore.watch`."""
+        return self._objects.watch()
+
+    async def add(
+        self,
+        name: WheelName,
+        file: BinaryIO,
+        *,
+        sha256: str,
+        content_type: str,
+        tags: Iterable[str],
+        tenant_id: str | None,
+        rule: Callable[[RegistryState], None],
+    ) -> WheelObject:
+        """Store a wheel, if a rule allows it for what is there at that very moment.
+
+        Args:
+            name: Its name.
+            file: Its bytes, read from the start.
+            sha256: Their digest in hex.
+            content_type: As its uploader calls it.
+            tags: Workers that it is for.
+            tenant_id: Whose it is.
+            rule: Raises where it does not allow it; asked before the bytes are stored, and again
+                whenever something was changed meanwhile.
+
+        Raises:
+            BridgeError: NATS refused, or is not known to have stored it.
+            Exception: What the rule raised; nothing is stored then.
+        """
+        state = await self.state()
+        rule(state)
+        headers = {"content-type": content_type, SHA256_HEADER: sha256}
+        if joined := ",".join(tags):
+            headers[TAGS_HEADER] = joined
+        if tenant_id is not None:
+            headers[TENANT_HEADER] = tenant_id
+        file.seek(0)
+        draft = await self._objects.draft(name.text, FilePieces(file), headers=headers)
+        kept = False
+        try:
+            for _ in range(_MAX_RACES):
+                try:
+                    info = await self._publish(draft, state.last_change)
+                except WrongRevision:
+                    state = await self.state()
+                    rule(state)
+                else:
+                    kept = True
+                    return WheelObject(_wheel(name, info), info)
+            raise Unanswered("the registry is changed by others faster than it can be read")
+        except Unanswered:
+            kept = True  # perhaps it is stored: what is not is found by purge_orphans
+            raise
+        finally:
+            if not kept:
+                self._objects.discard(draft)
+
+    async def _publish(self, draft: ObjectInfo, last_change: int) -> ObjectInfo:
+        """Publish a draft; a publish whose answer was lost is looked up."""
+        try:
+            return await self._objects.publish(draft, expected_last_change=last_change)
+        except (Unanswered, WrongRevision):
+            try:
+                found = await self._objects.info(draft.name)
+            except ObjectNotFound:
+                found = None
+            if found is not None and found.nuid == draft.nuid:
+                return found
+            raise
+
+    async def delete(self, name: WheelName) -> None:
+        """Delete a wheel. Its version stays known, so that none below it can follow.
+
+        Raises:
+            WheelNotFound: There is none of this name.
+            BridgeError: NATS refused, or is not known to have done it.
+        """
+        try:
+            await self._objects.delete(name.text)
+        except ObjectNotFound:
+            raise WheelNotFound(name.text) from None
+
+    async def purge_orphans(self, *, older_than_seconds: float) -> int:
+        """Remove what broken-off uploads left; see `ObjectStore.purge_orphans`."""
+        return await self._objects.purge_orphans(older_than_seconds=older_than_seconds)
+
+    # History -------------------------------------------------------------------------------------
+
+    async def record(self, event: WheelEvent) -> None:
+        """Add to the history.
+
+        Raises:
+            BridgeError: NATS refused, or is not known to have stored it.
+        """
+        await self._history.put(event.key, encode_event(event))
+
+    async def history(self) -> list[WheelEvent]:
+        """Everything that the history holds.
+
+        Raises:
+            BridgeError: NATS could not be asked within 10 seconds.
+        """
+        with trio.move_on_after(_LOOK_SECONDS):
+            entries = await self._history.all()
+            events = (decode_event(entry.value) for entry in entries)
+            return [event for event in events if event is not None]
+        raise Unanswered(f"the history could not be read within {_LOOK_SECONDS:g} s")
+
+
+def registry_state(infos: Iterable[ObjectInfo], last_change: int) -> RegistryState:
+    """What the objects of the store are as a registry."""
+    wheels, names, strange = [], [], []
+    for info in sorted(infos, key=lambda info: info.name):
+        try:
+            name = parse_wheel_name(info.name)
+        except InvalidWheelName:
+            if not info.deleted:
+                strange.append(info.name)
+            continue
+        names.append(name)
+        if not info.deleted:
+            wheels.append(WheelObject(_wheel(name, info), info))
+    return RegistryState(tuple(wheels), tuple(names), tuple(strange), last_change)
+
+
+def _wheel(name: WheelName, info: ObjectInfo) -> StoredWheel:
+    try:
+        tags = parse_worker_tags(info.header(TAGS_HEADER) or "")
+    except InvalidWheelTags as error:
+        log.warning("wheel with unreadable tags", wheel_name=name.text, reason=str(error))
+        tags = ()
+    return StoredWheel(
+        name=name,
+        size_bytes=info.size,
+        sha256=info.sha256_hex or "",
+        nuid=info.nuid,
+        mtime=info.mtime,
+        tags=tags,
+        tenant_id=info.header(TENANT_HEADER),
+    )
