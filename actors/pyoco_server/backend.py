@@ -16,10 +16,12 @@ from pyoco_server.gateway.key_ring import Authenticate, KeysRead, Standing
 from pyoco_server.gateway.projector import Follow, GetWorker, ProjectorLag, RunFeed, Unfollow
 from pyoco_server.gateway.submitter import NewRun, Submit
 from pyoco_server.gateway.tree import GatewayTree, gateway_tree
+from pyoco_server.gateway.wheel_registry import DeleteWheel, UploadWheel
 from pyoco_server.jetstream.connection import Connection, ConnectionOptions, open_connection
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import (
     ActorDown,
+    ActorRef,
     ActorSystem,
     AskExpired,
     ChildSpec,
@@ -35,6 +37,7 @@ from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.journal import EventWriter, Journal, Written
 from pyoco_server.store.provisioner import Provisioned, Provisioner, ProvisionerMessage
 from pyoco_server.store.runs import RunNotFound, RunStore
+from pyoco_server.store.wheels import WheelStore
 from pyoco_server.store.workflows import WorkflowStore
 from pyoco_server.worker.messages import Drain, FirstJob, Refresh
 from pyoco_server.worker.tree import WorkerOptions, WorkerTree, worker_tree
@@ -65,6 +68,7 @@ class Backend:
         connection: The way to NATS.
         system: The supervision tree.
         node: The embedded NATS node, if it has one.
+        wheels: The wheel registry, to read from; `wheel_registry` changes it.
     """
 
     def __init__(
@@ -82,6 +86,9 @@ class Backend:
         self.connection = connection
         self.system = system
         self.node = node
+        self.wheels = WheelStore(
+            connection, settings.wheel_object_store_bucket, settings.wheel_history_kv_bucket
+        )
         self._runs = runs
         self._provisioner = provisioner.ref
         self._gateway = gateway
@@ -211,6 +218,11 @@ class Backend:
     def workflows(self) -> WorkflowStore:
         """The flow.yaml texts that runs brought."""
         return self._require_gateway().workflows
+
+    @property
+    def wheel_registry(self) -> ActorRef[UploadWheel | DeleteWheel]:
+        """Takes wheels in and out."""
+        return self._require_gateway().wheel_registry
 
     # This process's own worker ---------------------------------------------------------------------
 

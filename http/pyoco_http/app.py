@@ -5,6 +5,7 @@ from __future__ import annotations
 from quart_trio import QuartTrio
 
 from pyoco_http.access import register_access
+from pyoco_http.bodies import register_bodies
 from pyoco_http.dashboard import dashboard_blueprint
 from pyoco_http.events import events_blueprint
 from pyoco_http.flows import flows_blueprint
@@ -13,6 +14,7 @@ from pyoco_http.logs import logs_blueprint
 from pyoco_http.problems import register_problems
 from pyoco_http.runs import runs_blueprint
 from pyoco_http.streams import streams_blueprint
+from pyoco_http.wheels import wheels_blueprint
 from pyoco_server.backend import Backend
 
 # A job has to fit into one NATS message (1 MiB by default), a flow.yaml into less.
@@ -24,6 +26,7 @@ def create_app(backend: Backend) -> QuartTrio:
     app = QuartTrio("pyoco_http", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    register_bodies(app)
     register_problems(app)
     register_access(app, backend)
     app.register_blueprint(dashboard_blueprint(backend))
@@ -33,4 +36,5 @@ def create_app(backend: Backend) -> QuartTrio:
     app.register_blueprint(logs_blueprint(backend))
     app.register_blueprint(runs_blueprint(backend))
     app.register_blueprint(streams_blueprint(backend))
+    app.register_blueprint(wheels_blueprint(backend))
     return app

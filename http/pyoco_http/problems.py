@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 from pyoco_server.gateway.canceller import CancelNotStored
 from pyoco_server.gateway.key_ring import KeysUnavailable, TooManyChecks
 from pyoco_server.gateway.submitter import NotAccepted, RunTooLarge
+from pyoco_server.gateway.wheel_registry import WheelsUnavailable
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
 from pyoco_server.model.errors import ErrorId
@@ -22,7 +23,15 @@ from pyoco_server.store.runs import RunNotFound
 
 log = structlog.get_logger(__name__)
 
-_UNAVAILABLE = (NotAccepted, CancelNotStored, KeysUnavailable, BridgeError, ActorDown, AskExpired)
+_UNAVAILABLE = (
+    NotAccepted,
+    CancelNotStored,
+    KeysUnavailable,
+    WheelsUnavailable,
+    BridgeError,
+    ActorDown,
+    AskExpired,
+)
 
 
 class Problem(Exception):

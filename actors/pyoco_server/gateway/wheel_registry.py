@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import BinaryIO, TypeAlias, assert_never
 
 import structlog
@@ -50,7 +50,7 @@ class Requester:
     tenant_id: str | None = None
     api_key_id: str | None = None
     manages_shared: bool = True
-    source: WheelSource = WheelSource()
+    source: WheelSource = field(default_factory=WheelSource)
 
     def sees(self, wheel: StoredWheel) -> bool:
         """Whether the wheel is among its own or the shared ones."""
@@ -69,7 +69,7 @@ class UploadWheel(Request[StoredWheel]):
 
     Attributes:
         name: Its name.
-        path: Its bytes; opened at once, so that the file may be removed after the answer.
+        file: Its bytes; the actor keeps a descriptor of its own, so that it may be closed at any time.
         size_bytes: Their number.
         sha256: Their digest in hex.
         content_type: As the uploader calls it.
@@ -80,7 +80,7 @@ class UploadWheel(Request[StoredWheel]):
     """
 
     name: WheelName
-    path: Path
+    file: BinaryIO
     size_bytes: int
     sha256: str
     content_type: str
@@ -142,8 +142,8 @@ class WheelRegistry(Actor[WheelRegistryMessage]):
             case UploadWheel():
                 reply = self.reply_to(message)
                 try:
-                    file = message.path.open("rb")  # noqa: ASYNC230 - just written, on this disk
-                except OSError as error:
+                    file = os.fdopen(os.dup(message.file.fileno()), "rb")
+                except (OSError, ValueError) as error:
                     reply.fail(WheelsUnavailable(f"the uploaded file is gone: {error}"))
                     return
                 self.spawn(self._upload, message, file, reply)
@@ -233,7 +233,7 @@ class WheelRegistry(Actor[WheelRegistryMessage]):
             source=by.source,
             owner_tenant_id=wheel.tenant_id,
         )
-        log.info(f"wheel {action}", wheel_name=wheel.name.text, actor=by.api_key_id)
+        log.info("registry changed", action=action, wheel_name=wheel.name.text)
         try:
             await self._store.record(event)
         except BridgeError as error:

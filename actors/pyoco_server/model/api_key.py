@@ -39,9 +39,10 @@ class Role(StrEnum):
     SUBMIT = "submit"
     """Submit, cancel and retry the tenant's runs."""
     OPERATE = "operate"
-    """Steer workers, and see to dead letters."""
+    """Steer workers, see to dead letters, and upload and delete the tenant's wheels, which is running
+    code on workers."""
     ADMIN = "admin"
-    """Upload and delete wheels, which is running code on workers, and look into the gateway."""
+    """Upload and delete wheels that all tenants share, and look into the gateway."""
 
 
 ALL_ROLES: Final = frozenset(Role)

@@ -152,24 +152,25 @@ class WheelStore:
             headers[TENANT_HEADER] = tenant_id
         file.seek(0)
         draft = await self._objects.draft(name.text, FilePieces(file), headers=headers)
-        kept = False
         try:
-            for _ in range(_MAX_RACES):
-                try:
-                    info = await self._publish(draft, state.last_change)
-                except WrongRevision:
-                    state = await self.state()
-                    rule(state)
-                else:
-                    kept = True
-                    return WheelObject(_wheel(name, info), info)
-            raise Unanswered("the registry is changed by others faster than it can be read")
-        except Unanswered:
-            kept = True  # perhaps it is stored: what is not is found by purge_orphans
+            info = await self._publish_when_allowed(draft, state, rule)
+        except (Unanswered, trio.Cancelled):
+            raise  # perhaps it is stored: what is not is found by purge_orphans
+        except Exception:
+            self._objects.discard(draft)
             raise
-        finally:
-            if not kept:
-                self._objects.discard(draft)
+        return WheelObject(_wheel(name, info), info)
+
+    async def _publish_when_allowed(
+        self, draft: ObjectInfo, state: RegistryState, rule: Callable[[RegistryState], None]
+    ) -> ObjectInfo:
+        for _ in range(_MAX_RACES):
+            try:
+                return await self._publish(draft, state.last_change)
+            except WrongRevision:
+                state = await self.state()
+                rule(state)
+        raise Unanswered("the registry is changed by others faster than it can be read")
 
     async def _publish(self, draft: ObjectInfo, last_change: int) -> ObjectInfo:
         """Publish a draft; a publish whose answer was lost is looked up."""

@@ -1,0 +1,280 @@
+"""The wheel registry over HTTP: the contract's rows, races, tenants, and what is refused."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from http_api.keyed import KEYED, as_key, key_for
+from http_api.test_skeleton import gateway
+from pyoco_server.backend import Backend
+from pyoco_server.jetstream.api import call
+from pyoco_server.model.api_key import Role
+from wheels.hostile import hostile
+from wheels.making import file_name, wheel_bytes
+
+pytestmark = pytest.mark.nats
+
+
+async def upload(
+    client: httpx.AsyncClient,
+    data: bytes,
+    name: str = file_name(),
+    *,
+    key: str | None = None,
+    **fields: str,
+) -> httpx.Response:
+    return await client.post(
+        "/wheels",
+        files={"wheel": (name, data)},
+        data=fields,
+        headers=as_key(key) if key else {},
+    )
+
+
+async def names(client: httpx.AsyncClient, key: str | None = None) -> list[str]:
+    answer = await client.get("/wheels", headers=as_key(key) if key else {})
+    return [wheel["name"] for wheel in answer.json()]
+
+
+async def stored_chunks(backend: Backend) -> dict[str, int]:
+    bucket = backend.settings.wheel_object_store_bucket
+    info: dict[str, Any] = await call(
+        backend.connection,
+        f"STREAM.INFO.OBJ_{bucket}",
+        {"subjects_filter": f"$O.{bucket}.>"},
+        answer=dict[str, Any],
+    )
+    return info["state"].get("subjects") or {}
+
+
+async def test_a_wheel_goes_in_and_comes_out(tmp_path: Path) -> None:
+    data = wheel_bytes()
+    sha = hashlib.sha256(data)
+    async with gateway(tmp_path, worker=False) as (client, _):
+        assert (await client.get("/wheels")).json() == []
+        answer = await upload(client, data, tags="cpu, gpu")
+        assert answer.status_code == 200, answer.text
+        item = answer.json()
+        b64 = base64.urlsafe_b64encode(sha.digest()).decode()
+        known = {
+            "name": file_name(),
+            "size_bytes": len(data),
+            "digest": f"SHA-256={b64}",
+            "sha256_b64": b64,
+            "sha256_hex": sha.hexdigest(),
+            "bucket": "pyoco_wheels",
+            "tags": ["cpu", "gpu"],
+        }
+        assert known.items() <= item.items()
+        assert item["mtime"]
+        assert item["nuid"]
+        assert (await client.get("/wheels")).json() == [item]
+        got = await client.get(f"/wheels/{file_name()}")
+        assert got.content == data
+        assert got.headers["content-type"] == "application/octet-stream"
+        assert got.headers["content-disposition"] == f'attachment; filename="{file_name()}"'
+        gone = await client.delete(f"/wheels/{file_name()}")
+        assert (gone.status_code, gone.json()) == (200, {"name": file_name(), "deleted": True})
+        for again in (
+            await client.get(f"/wheels/{file_name()}"),
+            await client.delete(f"/wheels/{file_name()}"),
+            await client.get("/wheels/%00"),
+        ):
+            assert (again.status_code, again.json()["detail"]) == (404, "wheel not found")
+        history = (await client.get("/wheels/history")).json()
+        assert [(e["action"], e["wheel_name"]) for e in history] == [
+            ("delete", file_name()),
+            ("upload", file_name()),
+        ]
+        event = history[1]
+        assert event["sha256_hex"] == sha.hexdigest()
+        assert (event["replace"], event["tags"]) == (True, ["cpu", "gpu"])
+        assert event["actor"] == {"tenant_id": None, "api_key_id": None}
+        assert event["source"]["remote_addr"] == "127.0.0.1"
+        assert event["source"]["user_agent"].startswith("python-httpx")
+        only = await client.get("/wheels/history", params={"action": "upload", "limit": 1})
+        assert [e["action"] for e in only.json()] == ["upload"]
+        for wrong in ("action=eat", "limit=0", "limit=501", "limit=x", "wheel_name=a"):
+            assert (await client.get(f"/wheels/history?{wrong}")).status_code == 422
+
+
+async def test_versions_rise_also_against_deleted_ones(tmp_path: Path) -> None:
+    async def version(client: httpx.AsyncClient, number: str) -> tuple[int, str]:
+        answer = await upload(client, wheel_bytes("tasks", number), file_name("tasks", number))
+        return answer.status_code, answer.json().get("detail", "")
+
+    async with gateway(tmp_path, worker=False) as (client, _):
+        assert (await version(client, "1.0"))[0] == 200
+        assert await version(client, "1.0") == (409, "wheel version already exists; bump version")
+        assert (await version(client, "2.0"))[0] == 200
+        await client.delete(f"/wheels/{file_name('tasks', '2.0')}")
+        too_low = (409, "wheel version must be greater than existing latest version")
+        assert await version(client, "1.5") == too_low
+        assert await version(client, "2.0") == (409, "wheel version already exists; bump version")
+        assert (await version(client, "2.0.1"))[0] == 200
+        assert (
+            await upload(client, wheel_bytes("other", "0.1"), file_name("other", "0.1"))
+        ).is_success
+
+
+async def test_of_two_uploads_of_a_package_at_once_one_wins(tmp_path: Path) -> None:
+    from pyoco_http.server import serve_http
+    from pyoco_server.backend import open_backend
+
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        settings = backend.settings_with_node()
+        async with open_backend(settings) as second, trio.open_nursery() as nursery:
+            await second.wait_ready(within=20)
+
+            async def serve(*, task_status: trio.TaskStatus[str]) -> None:
+                await serve_http(second, host="127.0.0.1", port=0, task_status=task_status)
+
+            url = await nursery.start(serve)
+            async with httpx.AsyncClient(base_url=url, timeout=20) as other:
+                for round_ in range(5):
+                    codes: list[int] = []
+
+                    async def race(
+                        at: httpx.AsyncClient, number: str, codes: list[int] = codes
+                    ) -> None:
+                        data = wheel_bytes("tasks", number)
+                        codes.append(
+                            (await upload(at, data, file_name("tasks", number))).status_code
+                        )
+
+                    async with trio.open_nursery() as racing:
+                        for at in (client, other):
+                            for _ in range(2):
+                                racing.start_soon(race, at, f"{round_ + 1}.0")
+                    assert sorted(codes) == [200, 409, 409, 409]
+            nursery.cancel_scope.cancel()
+        # A chunk and the metadata of each: the losers left nothing.
+        assert len(await stored_chunks(backend)) == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "detail"),
+    [("tasks.zip", "invalid wheel name"), ("tasks-1.whl", "invalid wheel filename")],
+)
+async def test_names_are_refused_in_the_contracts_words(
+    tmp_path: Path, name: str, detail: str
+) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        answer = await upload(client, wheel_bytes(), name)
+        assert (answer.status_code, answer.json()["detail"]) == (422, detail)
+        assert await stored_chunks(backend) == {}
+
+
+async def test_bad_requests_are_refused(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False, wheel_max_bytes=100_000) as (client, backend):
+        tags = await upload(client, wheel_bytes(), tags="a.b")
+        assert (tags.status_code, tags.json()["detail"]) == (422, "invalid wheel tags")
+        flag = await upload(client, wheel_bytes(), replace="perhaps")
+        assert (flag.status_code, flag.json()["detail"]) == (422, "invalid replace")
+        for size in (100_001, 3_000_000):
+            large = await upload(client, os.urandom(size))
+            assert (large.status_code, large.json()["detail"]) == (413, "wheel too large")
+        for body in ({"content": b"x"}, {"data": {"a": "b"}}, {"files": {"other": b"x"}}):
+            answer = await client.post("/wheels", **body)
+            assert answer.status_code == 422, answer.text
+        cut = await client.post(
+            "/wheels",
+            content=b'--x\r\nContent-Disposition: form-data; name="wheel"; filename="a"\r\n\r\nab',
+            headers={"content-type": "multipart/form-data; boundary=x"},
+        )
+        assert cut.status_code == 422
+        assert await stored_chunks(backend) == {}
+
+
+async def test_hostile_wheels_are_refused_with_the_reason_and_nothing_is_stored(
+    tmp_path: Path,
+) -> None:
+    import re
+
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        for kind, (data, reason) in hostile().items():
+            answer = await upload(client, data)
+            body = answer.json()
+            assert (answer.status_code, body["detail"]) == (422, "invalid wheel archive"), kind
+            assert re.search(reason, body["reason"]), kind
+        assert await stored_chunks(backend) == {}
+        assert (await client.get("/wheels/history")).json() == []
+
+
+async def test_any_bytes_pass_when_the_check_is_off(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False, wheel_check="off") as (client, _):
+        assert (await upload(client, os.urandom(16))).status_code == 200
+
+
+async def test_the_quota_holds(tmp_path: Path) -> None:
+    first = wheel_bytes("a", "1")
+    async with gateway(tmp_path, worker=False, wheel_quota_bytes=len(first) + 10) as (client, _):
+        assert (await upload(client, first, file_name("a", "1"))).status_code == 200
+        full = await upload(client, wheel_bytes("b", "1"), file_name("b", "1"))
+        assert (full.status_code, full.json()["detail"]) == (413, "wheel registry full")
+        assert "PYOCO_WHEEL_QUOTA_BYTES" in full.json()["reason"]
+
+
+async def test_a_large_wheel_streams_both_ways(tmp_path: Path) -> None:
+    data = wheel_bytes(files={"big.bin": os.urandom(6_000_000)}, compress=False)
+    async with gateway(tmp_path, worker=False) as (client, _):
+        assert (await upload(client, data)).status_code == 200
+        assert (await client.get(f"/wheels/{file_name()}")).content == data
+
+
+async def test_nats_away_is_a_503_and_leaves_nothing(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        assert backend.node is not None
+        backend.node.kill()
+        with trio.fail_after(10):
+            while backend.connection.status.connected:
+                await backend.connection.changed()
+        answer = await upload(client, wheel_bytes())
+        if answer.status_code != 200:  # it may be back already
+            assert answer.status_code == 503, answer.text
+            assert answer.json()["detail"].startswith("nats unavailable")
+
+
+async def test_tenants_are_apart(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False, **KEYED) as (client, backend):
+
+        async def key(tenant: str, roles: Iterable[Role] = tuple(Role)) -> str:
+            return (await key_for(backend, tenant, roles))[0]
+
+        a, b = await key("a"), await key("b")
+        operator, reader = await key("a", [Role.OPERATE]), await key("a", [])
+        assert (await upload(client, wheel_bytes(), file_name())).status_code == 401
+        assert (await upload(client, wheel_bytes(), key=reader)).status_code == 403
+        assert (await upload(client, wheel_bytes(), key=operator, shared="true")).status_code == 403
+        assert (await upload(client, wheel_bytes(), key=operator)).status_code == 200
+        shared = wheel_bytes("common", "1.0"), file_name("common", "1.0")
+        assert (await upload(client, *shared, key=b, shared="true")).status_code == 200
+        assert await names(client, a) == [shared[1], file_name()]
+        assert await names(client, b) == [shared[1]]
+        mine = f"/wheels/{file_name()}"
+        for answer in (
+            await client.get(mine, headers=as_key(b)),
+            await client.delete(mine, headers=as_key(b)),
+        ):
+            assert (answer.status_code, answer.json()["detail"]) == (404, "wheel not found")
+        taken = await upload(client, wheel_bytes("tasks", "2"), file_name("tasks", "2"), key=b)
+        assert (taken.status_code, taken.json()["detail"]) == (409, "wheel package name is taken")
+        common = f"/wheels/{shared[1]}"
+        assert (await client.get(common, headers=as_key(reader))).status_code == 200
+        assert (await client.delete(common, headers=as_key(operator))).status_code == 409
+        assert (await client.delete(mine, headers=as_key(reader))).status_code == 403
+        assert (await client.delete(mine, headers=as_key(operator))).status_code == 200
+        seen = (await client.get("/wheels/history", headers=as_key(b))).json()
+        assert [event["wheel_name"] for event in seen] == [shared[1]]
+        own = (await client.get("/wheels/history", headers=as_key(a))).json()
+        assert {event["actor"]["tenant_id"] for event in own} == {"a", "b"}
+        assert len(own) == 3
