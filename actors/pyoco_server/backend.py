@@ -14,7 +14,7 @@ from pyoco_server.gateway.canceller import Cancel
 from pyoco_server.gateway.event_reader import EventReader
 from pyoco_server.gateway.key_ring import Authenticate, KeysRead, Standing
 from pyoco_server.gateway.projector import Follow, GetWorker, ProjectorLag, RunFeed, Unfollow
-from pyoco_server.gateway.submitter import NewRun, Submit
+from pyoco_server.gateway.submitter import Accepted, NewRun, Submit
 from pyoco_server.gateway.tree import GatewayTree, gateway_tree
 from pyoco_server.gateway.wheel_registry import DeleteWheel, UploadWheel
 from pyoco_server.jetstream.connection import Connection, ConnectionOptions, open_connection
@@ -96,12 +96,13 @@ class Backend:
 
     # Runs ----------------------------------------------------------------------------------------
 
-    async def submit(self, run: NewRun) -> RunSnapshot:
+    async def submit(self, run: NewRun) -> Accepted:
         """Accept a run: its snapshot is stored and its job queued when this returns.
 
         Raises:
             NotAccepted: NATS is not there, or did not answer; nothing was accepted.
-            RunTooLarge: The params do not fit.
+            RunTooLarge: The run does not fit.
+            KeyReused: Its idempotency key stands for another run.
         """
         return await self._require_gateway().submitter.ask(Submit(run), within=_ASK_SECONDS)
 

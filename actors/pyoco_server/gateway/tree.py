@@ -14,6 +14,7 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import ActorRef, ChildSpec, SupervisorSpec
 from pyoco_server.settings import Settings
+from pyoco_server.store.idempotency import IdempotencyStore
 from pyoco_server.store.runs import RunStore
 from pyoco_server.store.wheels import WheelStore
 from pyoco_server.store.workflows import WorkflowStore
@@ -38,6 +39,7 @@ class GatewayTree:
 
 def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> GatewayTree:
     """Put a gateway together; its actors do not depend on each other."""
+    keys = IdempotencyStore(KeyValue(connection, settings.idempotency_kv_bucket))
     workflows = WorkflowStore(connection, settings.workflows_kv_bucket)
     projector: ChildSpec[ProjectorMessage] = ChildSpec(
         "projector",
@@ -53,8 +55,8 @@ def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> 
             connection,
             runs,
             workflows,
+            keys,
             subject_prefix=settings.work_subject_prefix,
-            max_snapshot_bytes=settings.max_run_snapshot_bytes,
         ),
         mailbox_capacity=1024,
     )

@@ -38,7 +38,17 @@ class WrongRevision(BridgeError):
 
 
 class KeyNotFound(BridgeError):
-    """The bucket has no value under the key."""
+    """The bucket has no value under the key.
+
+    Args:
+        reason: Which key, which bucket.
+        revision: That of the marker where the key was deleted or has expired; 0 where there is none. A
+            compare-and-set that creates the key has to name it.
+    """
+
+    def __init__(self, reason: str, revision: int = 0) -> None:
+        super().__init__(reason)
+        self.revision = revision
 
 
 class InvalidKey(KeyNotFound):

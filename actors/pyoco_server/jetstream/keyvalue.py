@@ -24,6 +24,8 @@ from pyoco_server.jetstream.watch import Batch, Deleted, Entry, Watcher, WatchEv
 __all__ = ["Batch", "CaughtUp", "Deleted", "Entry", "KeyValue", "WatchEvent"]
 
 _KEY = re.compile(r"[-/_=A-Za-z0-9]+(\.[-/_=A-Za-z0-9]+)*")
+# A message's limit counts its headers; ours take less than this.
+_HEADER_BYTES = 1024
 _DELETED = {"KV-Operation": "DEL"}
 _PURGED = {"KV-Operation": "PURGE", "Nats-Rollup": "sub"}
 
@@ -47,6 +49,12 @@ class KeyValue:
         self.bucket = bucket
         self.stream = f"KV_{bucket}"
 
+    @property
+    def max_value_bytes(self) -> int | None:
+        """The largest value that the server takes now; None before the first connection."""
+        limit = self._connection.status.max_payload
+        return None if limit is None else limit - _HEADER_BYTES
+
     async def get(self, key: str, *, within: float = 5.0) -> Entry:
         """Read the value of a key, from the stream's leader, so that one's own writes are seen.
 
@@ -57,7 +65,8 @@ class KeyValue:
         """
         message = await self._last(key, within)
         if message is None or _is_marker(message.hdrs):
-            raise KeyNotFound(f"no key {key!r} in bucket {self.bucket}")
+            revision = 0 if message is None else message.seq
+            raise KeyNotFound(f"no key {key!r} in bucket {self.bucket}", revision)
         return Entry(key, base64.b64decode(message.data), message.seq, unix_time(message.time))
 
     async def newest(self, pattern: str = ">", *, within: float = 5.0) -> int:

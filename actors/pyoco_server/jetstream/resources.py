@@ -16,6 +16,7 @@ _NANOSECONDS = 1_000_000_000
 _DUPLICATE_WINDOW = 120 * _NANOSECONDS
 # A text outlives the runs that name it: it is written again once a day, and a run may wait and take long.
 _WORKFLOW_EXTRA_SECONDS = 14 * 24 * 3600.0
+_IDEMPOTENCY_SECONDS = 24 * 3600.0
 # A stream that is there from before a restore touches anything until it is done.
 RESTORE_MARKER = "PYOCO_RESTORE"
 # "stream name already in use" and "consumer already exists": somebody else made it in between.
@@ -58,6 +59,7 @@ def expected_streams(settings: Settings) -> list[dict[str, Any]]:
             replicas,
             settings.runs_ttl_sec and settings.runs_ttl_sec + _WORKFLOW_EXTRA_SECONDS,
         ),
+        _bucket(settings.idempotency_kv_bucket, replicas, _IDEMPOTENCY_SECONDS),
         _bucket(settings.workers_kv_bucket, replicas),
         _bucket(settings.auth_kv_bucket, replicas),
         _bucket(settings.wheel_history_kv_bucket, replicas, settings.wheel_history_ttl_sec),

@@ -120,6 +120,15 @@ def pending(job: Job) -> RunSnapshot:
     )
 
 
+def is_job_of(job: Job, snapshot: RunSnapshot) -> bool:
+    """Whether the job was queued for this snapshot, and not for one that was taken back.
+
+    A submission that is tried again after it was taken back keeps its run id; its time tells the tries
+    apart. A snapshot of pyoco-server 0.5.1 has no such time, and is never taken back.
+    """
+    return snapshot.submitted_at is None or snapshot.submitted_at == job.submitted_at
+
+
 def owns(snapshot: RunSnapshot, instance_id: str, attempt: int) -> bool:
     """Whether this attempt, of this worker instance, holds the latest claim of the run."""
     return snapshot.worker_instance_id == instance_id and snapshot.attempt == attempt

@@ -115,6 +115,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "PYOCO_WORKFLOWS_KV_BUCKET", BUCKET, "Bucket of the flow.yaml texts that runs brought."
         ),
     ] = "pyoco_workflows"
+    idempotency_kv_bucket: Annotated[
+        str,
+        Env("PYOCO_IDEMPOTENCY_KV_BUCKET", BUCKET, "Bucket of the idempotency keys of a day."),
+    ] = "pyoco_idempotency"
     max_run_snapshot_bytes: Annotated[
         int,
         Env(

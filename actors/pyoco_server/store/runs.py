@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
-import trio
 
 from pyoco_server.jetstream.errors import KeyNotFound, Unanswered, WrongRevision
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.event import state_changed
 from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot, decode_snapshot, encode_snapshot
+from pyoco_server.store.fenced import write_fenced
 from pyoco_server.store.journal import Journal
 
 T = TypeVar("T")
@@ -31,11 +31,17 @@ _MAX_RACES = 100
 
 
 class RunNotFound(Refusal):
-    """No run has this id."""
+    """No run has this id.
 
-    def __init__(self, run_id: str) -> None:
+    Args:
+        run_id: The id.
+        revision: What a write that creates it has to name; see `KeyNotFound`.
+    """
+
+    def __init__(self, run_id: str, revision: int = 0) -> None:
         super().__init__(f"run {run_id!r} not found")
         self.run_id = run_id
+        self.revision = revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +85,29 @@ class RunStore:
         """
         try:
             entry = await self._bucket.get(run_id)
-        except KeyNotFound:
-            raise RunNotFound(run_id) from None
+        except KeyNotFound as missing:
+            raise RunNotFound(run_id, missing.revision) from None
         return StoredRun(decode_snapshot(entry.value), entry.revision)
 
-    async def create(self, snapshot: RunSnapshot) -> StoredRun:
+    @property
+    def max_snapshot_bytes(self) -> int | None:
+        """The largest snapshot that can be stored now: by the setting and by what NATS takes."""
+        limits = [self._max_bytes or None, self._bucket.max_value_bytes]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    async def create(self, snapshot: RunSnapshot, *, after: int = 0) -> StoredRun:
         """Store the first snapshot of a run.
+
+        Args:
+            snapshot: The snapshot.
+            after: `RunNotFound.revision`, where the id was taken once.
 
         Raises:
             WrongRevision: The id is taken.
             SnapshotTooLarge: It does not fit.
             BridgeError: NATS refused or could not be asked; see `Unanswered` for "perhaps stored".
         """
-        return await self.replace(StoredRun(snapshot, 0), snapshot)
+        return await self.replace(StoredRun(snapshot, after), snapshot)
 
     async def replace(self, stored: StoredRun, snapshot: RunSnapshot) -> StoredRun:
         """Store ``snapshot`` in the place of ``stored``.
@@ -105,38 +121,14 @@ class RunStore:
             Unanswered: Even looking it up got no answer within the time limit.
             BridgeError: NATS refused, or is not there.
         """
-        revision = await self._replace(stored, snapshot)
+        value = encode_snapshot(snapshot, max_bytes=self.max_snapshot_bytes or 0)
+        run_id, before = snapshot.run_id, stored.revision
+        revision = await write_fenced(self._bucket, run_id, value, before, within=self._within)
         if self._journal is not None and _is_news(stored, snapshot):
             event = state_changed(snapshot, revision, at=time.time())
             self._journal.add(snapshot.run_id, event)
         return StoredRun(snapshot, revision)
 
-    async def _replace(self, stored: StoredRun, snapshot: RunSnapshot) -> int:
-        value = encode_snapshot(snapshot, max_bytes=self._max_bytes)
-        run_id = snapshot.run_id
-        with trio.move_on_after(self._within):
-            while True:
-                try:
-                    return await self._bucket.update(run_id, value, stored.revision)
-                except Unanswered:
-                    found = await self._find(run_id, value, stored.revision)
-                if found is not None:
-                    return found
-        raise Unanswered(f"no answer within {self._within:g} s to a write of run {run_id}")
-
-    async def _find(self, run_id: str, value: bytes, before: int) -> int | None:
-        """The revision of a write whose answer was lost; None when it was not stored."""
-        try:
-            entry = await self._bucket.get(run_id)
-        except KeyNotFound:
-            if before == 0:
-                return None
-            raise WrongRevision(run_id, before) from None
-        if entry.value == value and entry.revision > before:
-            return entry.revision
-        if entry.revision == before:
-            return None
-        raise WrongRevision(run_id, before)
 
     async def change(
         self,
@@ -173,6 +165,21 @@ class RunStore:
             else:
                 known = None  # a rule that leaves things as they are must have seen what is stored
         raise Unanswered(f"run {run_id} is written by others faster than it can be read")
+
+    async def forbid(self, missing: RunNotFound) -> bool:
+        """Leave a marker where there is no run, so that a write still under way creates none.
+
+        Returns:
+            False where a run has come to be there meanwhile.
+
+        Raises:
+            BridgeError: NATS refused or could not be asked.
+        """
+        try:
+            await self._bucket.delete(missing.run_id, missing.revision)
+        except WrongRevision:
+            return False
+        return True
 
     async def withdraw(self, stored: StoredRun) -> bool:
         """Take back a snapshot that nobody has touched; return whether it is gone.

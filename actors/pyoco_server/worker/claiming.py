@@ -14,7 +14,10 @@ from pyoco_server.store.runs import RunNotFound, RunStore, StoredRun
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """The submission was taken back after its job had been queued: there is nothing to execute."""
+    """The submission was taken back after its job had been queued: there is nothing to execute.
+
+    A later try of it may have been accepted, with a job of its own.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,9 @@ async def claim_run(
         BridgeError: NATS refused or could not be asked; the claim may or may not hold.
     """
 
-    def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, life.Claim]:
+    def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, life.Claim | Withdrawn]:
+        if not life.is_job_of(job, snapshot):
+            return None, Withdrawn()
         claim = life.claim(
             snapshot,
             worker_id=claimant.worker_id,
@@ -63,12 +68,15 @@ async def claim_run(
     if job.snapshot_revision is not None and first:
         known = StoredRun(life.pending(job), job.snapshot_revision)
     try:
-        return await runs.change(job.run_id, rule, known=known)
+        stored, claim = await runs.change(job.run_id, rule, known=known)
     except RunNotFound:
         if job.snapshot_revision is not None:
             return Withdrawn()
+    else:
+        return claim if isinstance(claim, Withdrawn) else (stored, claim)
     try:
         known = await runs.create(life.pending(job))
     except WrongRevision:
         known = None
-    return await runs.change(job.run_id, rule, known=known)
+    stored, claim = await runs.change(job.run_id, rule, known=known)
+    return claim if isinstance(claim, Withdrawn) else (stored, claim)

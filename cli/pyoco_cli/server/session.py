@@ -86,7 +86,7 @@ async def run_flow(
     backend: Backend, flow: FlowFile, tag: str, progress: RunProgress
 ) -> RunSnapshot:
     """Submit a flow and show it until it ends; return its last state. Cancelled, the run goes on."""
-    snapshot = await backend.submit(
+    accepted = await backend.submit(
         NewRun(
             "main",
             tag,
@@ -98,7 +98,7 @@ async def run_flow(
         )
     )
     with progress.shown():
-        async with backend.watch(snapshot.run_id) as states:
+        async with backend.watch(accepted.run_id) as states:
             async for snapshot in states:
                 progress.update(snapshot)
                 if snapshot.status.terminal:

@@ -1,0 +1,125 @@
+"""What a submission asks for, and what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from pyoco_server.kernel import Refusal
+from pyoco_server.model.idempotency import check_idempotency_key, content_digest
+from pyoco_server.model.job import Job
+from pyoco_server.model.run import RunStatus
+
+# Who asks and how it is traced may differ from one try of a submission to the next.
+_NOT_CONTENT = ("tenant_id", "api_key_id", "request_id", "traceparent", "idempotency_key")
+
+
+class NotAccepted(Refusal):
+    """NATS could not be asked, or did not acknowledge in time; nothing was accepted.
+
+    Args:
+        reason: What went wrong.
+        run_id: The run's id where NATS could not even be asked to take back what may be stored, so that
+            it may show up after all.
+    """
+
+    def __init__(self, reason: str, run_id: str | None = None) -> None:
+        super().__init__(reason)
+        self.run_id = run_id
+
+
+class RunTooLarge(Refusal):
+    """The run does not fit into what NATS or the snapshot limit allows."""
+
+
+class KeyReused(Refusal):
+    """The idempotency key stands for another submission than this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run as its submitter describes it.
+
+    Attributes:
+        flow_name: Which flow.
+        tag: Where it is routed.
+        tags: What is shown; ``[tag]`` when empty.
+        params: JSON values.
+        workflow_yaml: The text of a flow.yaml, for a run that brings its flow.
+        workflow_yaml_sha256: Hex digest of that text's bytes.
+        workflow_yaml_bytes: Its size in bytes.
+        tenant_id: Whose run it is, under auth.
+        api_key_id: Which key submitted it, under auth.
+        timeout_sec: How long one attempt may take, in seconds.
+        max_attempts: How often it may be tried.
+        request_id: Id of the submitting request, for the logs.
+        traceparent: W3C trace context of the submitting request.
+        idempotency_key: All submissions of a tenant with the same key are one, for a day.
+
+    Raises:
+        InvalidIdempotencyKey: The key is none.
+    """
+
+    flow_name: str
+    tag: str
+    tags: tuple[str, ...] = ()
+    params: dict[str, Any] = field(default_factory=dict)
+    workflow_yaml: str | None = None
+    workflow_yaml_sha256: str | None = None
+    workflow_yaml_bytes: int | None = None
+    tenant_id: str | None = None
+    api_key_id: str | None = None
+    timeout_sec: float | None = None
+    max_attempts: int | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
+    idempotency_key: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a key that is none."""
+        if self.idempotency_key is not None:
+            check_idempotency_key(self.idempotency_key)
+
+    def job(self, run_id: str, submitted_at: float) -> Job:
+        """The job of this run."""
+        return Job(
+            run_id=run_id,
+            flow_name=self.flow_name,
+            tag=self.tag,
+            tags=list(self.tags) or [self.tag],
+            params=self.params,
+            submitted_at=submitted_at,
+            tenant_id=self.tenant_id,
+            api_key_id=self.api_key_id,
+            workflow_yaml=self.workflow_yaml,
+            workflow_yaml_sha256=self.workflow_yaml_sha256,
+            workflow_yaml_bytes=self.workflow_yaml_bytes,
+            timeout_sec=self.timeout_sec,
+            max_attempts=self.max_attempts,
+            request_id=self.request_id,
+            traceparent=self.traceparent,
+        )
+
+    def digest(self) -> str:
+        """A digest of what is asked for; the same for each try of one submission."""
+        content: dict[str, Any] = msgspec.to_builtins(self)
+        for name in _NOT_CONTENT:
+            del content[name]
+        return content_digest(content)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A submission that was taken: its run will come to an end.
+
+    Attributes:
+        run_id: The run.
+        status: Its state when it was accepted.
+        replayed: Whether an earlier submission with the same idempotency key had been taken already.
+    """
+
+    run_id: str
+    status: RunStatus = RunStatus.PENDING
+    replayed: bool = False

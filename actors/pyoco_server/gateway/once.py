@@ -1,0 +1,140 @@
+"""Submissions with an idempotency key: whatever is lost on the way and however often it is tried, one run.
+
+The key's record names the run before anything of it is stored, and says when it is accepted; only then is
+a submission answered with success. A try that finds the key in the hands of another one waits for it; when
+that one has given up, or is silent, it takes the key over and brings the same run to its end. The try that
+lost the key finds out when it settles it, and then waits as well.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+import structlog
+import trio
+
+from pyoco_server.gateway.intake import Intake
+from pyoco_server.gateway.new_run import Accepted, KeyReused, NewRun, NotAccepted
+from pyoco_server.jetstream.errors import BridgeError, WrongRevision
+from pyoco_server.kernel import Refusal
+from pyoco_server.model.idempotency import (
+    IdempotencyRecord,
+    UnreadableIdempotencyRecord,
+    storage_key,
+)
+from pyoco_server.model.job import new_run_id
+from pyoco_server.store.idempotency import HeldKey, IdempotencyStore
+
+log = structlog.get_logger(__name__)
+
+# How long a try may be silent before its key is taken over: more than a healthy one takes. A wrong guess
+# costs time, never a second run.
+_SILENCE_SECONDS = 3.0
+_FIRST_LOOK_SECONDS = 0.02
+_LONGEST_LOOK_SECONDS = 0.25
+# In all, waiting for others included.
+_WITHIN_SECONDS = 12.0
+
+
+class OnceOnly:
+    """Accepts keyed submissions.
+
+    Args:
+        keys: The stored keys.
+        intake: Stores runs.
+    """
+
+    def __init__(self, keys: IdempotencyStore, intake: Intake) -> None:
+        self._keys = keys
+        self._intake = intake
+
+    async def accept(self, run: NewRun, key: str) -> Accepted:
+        """Accept a run once for all tries with this key.
+
+        Cancelled or refused, the key is not used up: the next try completes the submission.
+
+        Raises:
+            KeyReused: The key stands for another submission.
+            RunTooLarge: The run does not fit.
+            NotAccepted: It took too long.
+            BridgeError: NATS refused or could not be asked.
+        """
+        owner = uuid.uuid4().hex
+        where = storage_key(run.tenant_id, key)
+        fresh = IdempotencyRecord(run_id=new_run_id(), digest=run.digest(), owner=owner)
+        self._intake.check(run.job(fresh.run_id, time.time()))
+        with trio.move_on_after(_WITHIN_SECONDS):
+            held = await self._keys.create(where, fresh)
+            if held is not None and (accepted := await self._complete(run, held, again=False)):
+                return accepted
+            while True:
+                held = await self._wait_for_key(where, fresh)
+                if held.record.accepted:
+                    return Accepted(held.record.run_id, replayed=True)
+                taken = await self._keys.take_over(held, owner)
+                if taken is not None and (accepted := await self._complete(run, taken, again=True)):
+                    return accepted
+        raise NotAccepted(
+            "another submission with the same idempotency key is still being worked on"
+        )
+
+    async def _wait_for_key(self, where: str, mine: IdempotencyRecord) -> HeldKey:
+        """Wait until the key is settled, or free to be taken over."""
+        since, revision = trio.current_time(), -1
+        pause = _FIRST_LOOK_SECONDS
+        while True:
+            try:
+                held = await self._keys.get(where)
+            except UnreadableIdempotencyRecord as error:
+                raise NotAccepted(str(error)) from None
+            if held is None:  # expired this very moment
+                held = await self._keys.create(where, mine)
+                if held is None:
+                    continue
+            if held.record.digest != mine.digest:
+                raise KeyReused(
+                    f"the idempotency key was used for another submission, of run {held.record.run_id}: "
+                    "take a new key for each submission, and the same one only to repeat it"
+                )
+            if held.record.accepted or held.record.released:
+                return held
+            if held.revision != revision:
+                since, revision = trio.current_time() - max(held.age_seconds, 0.0), held.revision
+            if trio.current_time() - since >= _SILENCE_SECONDS:
+                return held
+            await trio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_LOOK_SECONDS)
+
+    async def _complete(self, run: NewRun, held: HeldKey, *, again: bool) -> Accepted | None:
+        """Bring the submission to its end; None where the key was lost to another try meanwhile."""
+        # The time tells the snapshot and the job of this try from those of another one.
+        job = run.job(held.record.run_id, time.time())
+        try:
+            if again:
+                stored = await self._intake.store_again(job)
+            else:
+                stored = await self._intake.store(job)
+            if stored is not None:
+                await self._intake.enqueue(job, stored)
+        except WrongRevision:
+            return None
+        except (BridgeError, Refusal):
+            await self._release(held)
+            raise
+        try:
+            if await self._keys.settle(held):
+                return Accepted(job.run_id)
+        except BridgeError:
+            # A later try could take over what was accepted here, and fail: so it is not accepted, unless
+            # a worker has it, which nobody takes back.
+            if stored is not None and await self._intake.take_back(stored):
+                raise
+            return Accepted(job.run_id)
+        return None
+
+    async def _release(self, held: HeldKey) -> None:
+        try:
+            await self._keys.release(held)
+        except BridgeError as error:
+            log.info("idempotency key not released", reason=str(error))

@@ -1,0 +1,108 @@
+"""The stored idempotency keys; each belongs to one try of its submission at a time.
+
+A try that wants to work on a submission takes the key with a compare-and-set, and settles it with another
+one that holds only while nobody took the key over in between.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from pyoco_server.jetstream.errors import KeyNotFound, WrongRevision
+from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.model.idempotency import IdempotencyRecord, decode_record
+from pyoco_server.model.json_text import encode_json
+from pyoco_server.store.fenced import write_fenced
+
+
+@dataclass(frozen=True, slots=True)
+class HeldKey:
+    """A key as it is stored.
+
+    Attributes:
+        key: Where it is stored.
+        record: What is remembered.
+        revision: The revision of that.
+        age_seconds: How long ago that was written, by this machine's clock.
+    """
+
+    key: str
+    record: IdempotencyRecord
+    revision: int
+    age_seconds: float = 0.0
+
+
+class IdempotencyStore:
+    """Reads and compare-and-set writes of idempotency keys; the bucket forgets each after a day.
+
+    Args:
+        bucket: The bucket.
+        within: Seconds for one write or read, retries included.
+    """
+
+    def __init__(self, bucket: KeyValue, *, within: float = 2.0) -> None:
+        self._bucket = bucket
+        self._within = within
+
+    async def get(self, key: str) -> HeldKey | None:
+        """Read a key; None where it was never used, or more than a day ago.
+
+        Raises:
+            UnreadableIdempotencyRecord: Something else is stored there.
+            BridgeError: NATS could not be asked.
+        """
+        try:
+            entry = await self._bucket.get(key, within=self._within)
+        except KeyNotFound:
+            return None
+        age = time.time() - entry.created
+        return HeldKey(key, decode_record(entry.value), entry.revision, age)
+
+    async def create(self, key: str, record: IdempotencyRecord) -> HeldKey | None:
+        """Take a key that was never used; None where it was.
+
+        Raises:
+            BridgeError: NATS refused or could not be asked; the key may or may not be taken.
+        """
+        return await self._write(key, record, 0)
+
+    async def take_over(self, held: HeldKey, owner: str) -> HeldKey | None:
+        """Take a key from the try that holds it; None where another one was faster.
+
+        Raises:
+            BridgeError: NATS refused or could not be asked; the key may or may not be taken.
+        """
+        return await self._write(
+            held.key, replace(held.record, owner=owner, released=False), held.revision
+        )
+
+    async def settle(self, held: HeldKey) -> bool:
+        """Note that the run is accepted; False where the key was taken over meanwhile.
+
+        Raises:
+            BridgeError: NATS refused or could not be asked; whether it is noted is open.
+        """
+        return (
+            await self._write(held.key, replace(held.record, accepted=True), held.revision)
+            is not None
+        )
+
+    async def release(self, held: HeldKey) -> None:
+        """Let the next try begin at once; nothing happens where the key was taken over meanwhile.
+
+        Raises:
+            BridgeError: NATS refused or could not be asked.
+        """
+        await self._write(held.key, replace(held.record, released=True), held.revision)
+
+    async def _write(self, key: str, record: IdempotencyRecord, before: int) -> HeldKey | None:
+        try:
+            revision = await write_fenced(
+                self._bucket, key, encode_json(record), before, within=self._within
+            )
+        except WrongRevision:
+            return None
+        return HeldKey(key, record, revision)
