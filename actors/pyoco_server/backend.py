@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Literal
 
 import trio
 
+from pyoco_server.gateway.bulk import submit_all
 from pyoco_server.gateway.canceller import Cancel
 from pyoco_server.gateway.event_reader import EventReader
 from pyoco_server.gateway.key_ring import Authenticate, KeysRead, Standing
@@ -105,6 +106,10 @@ class Backend:
             KeyReused: Its idempotency key stands for another run.
         """
         return await self._require_gateway().submitter.ask(Submit(run), within=_ASK_SECONDS)
+
+    async def submit_all(self, runs: Sequence[NewRun]) -> list[Accepted | Exception]:
+        """Submit many runs, pipelined; return for each what `submit` would have returned or raised."""
+        return await submit_all(self._require_gateway().submitter, runs, within=_ASK_SECONDS)
 
     async def get(self, run_id: str) -> RunSnapshot:
         """Read a run as it is stored now.

@@ -14,6 +14,7 @@ from pyoco_http.logs import logs_blueprint
 from pyoco_http.problems import register_problems
 from pyoco_http.runs import runs_blueprint
 from pyoco_http.streams import streams_blueprint
+from pyoco_http.submissions import submissions_blueprint
 from pyoco_http.wheels import wheels_blueprint
 from pyoco_server.backend import Backend
 
@@ -36,5 +37,6 @@ def create_app(backend: Backend) -> QuartTrio:
     app.register_blueprint(logs_blueprint(backend))
     app.register_blueprint(runs_blueprint(backend))
     app.register_blueprint(streams_blueprint(backend))
+    app.register_blueprint(submissions_blueprint(backend))
     app.register_blueprint(wheels_blueprint(backend))
     return app

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from pyoco_server.gateway.canceller import CancelNotStored
 from pyoco_server.gateway.key_ring import KeysUnavailable, TooManyChecks
-from pyoco_server.gateway.submitter import NotAccepted, RunTooLarge
+from pyoco_server.gateway.submitter import KeyReused, NotAccepted, RunTooLarge
 from pyoco_server.gateway.wheel_registry import WheelsUnavailable
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
@@ -85,6 +85,11 @@ def register_problems(app: QuartTrio) -> None:
     async def on_too_large(error: RunTooLarge) -> Response:
         return problem_response(413, str(error), ErrorId.SNAPSHOT_TOO_LARGE)
 
+    async def on_key_reused(error: KeyReused) -> Response:
+        return problem_response(
+            422, "idempotency key reused", ErrorId.INVALID_INPUT, {"reason": str(error)}
+        )
+
     async def on_too_many(error: TooManyChecks) -> Response:
         return problem_response(
             429,
@@ -104,7 +109,7 @@ def register_problems(app: QuartTrio) -> None:
             503,
             f"nats unavailable: {type(error).__name__}",
             ErrorId.NATS_UNAVAILABLE,
-            {"reason": str(error)},
+            {"reason": str(error), **_orphan(error)},
             {"Retry-After": "1"},
         )
 
@@ -120,8 +125,17 @@ def register_problems(app: QuartTrio) -> None:
     app.register_error_handler(Problem, on_problem)
     app.register_error_handler(RunNotFound, on_not_found)
     app.register_error_handler(RunTooLarge, on_too_large)
+    app.register_error_handler(KeyReused, on_key_reused)
     app.register_error_handler(TooManyChecks, on_too_many)
     app.register_error_handler(UnreadableSnapshot, on_unreadable)
     for unavailable in _UNAVAILABLE:
         app.register_error_handler(unavailable, on_unavailable)
     app.register_error_handler(HTTPException, on_http)
+
+
+def _orphan(error: Exception) -> dict[str, str]:
+    """The run that may show up although it was refused, for the client to look after."""
+    run_id = error.run_id if isinstance(error, NotAccepted) else None
+    if run_id is None:
+        return {}
+    return {"run_id": run_id, "err_id": ErrorId.ORPHAN_RUN, "msg_id": ErrorId.ORPHAN_RUN.msg_id}

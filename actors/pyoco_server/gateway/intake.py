@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import structlog
 import trio
@@ -25,11 +25,9 @@ log = structlog.get_logger(__name__)
 
 # What a worker adds to a snapshot beyond the submitted one (its names, times, task states, an error) must
 # find room too, or a run would be accepted that can never be written back.
-SNAPSHOT_ROOM_BYTES = 16 * 1024
+SNAPSHOT_ROOM_BYTES = 32 * 1024
 # Of a job, for the message's headers and the revision that is added to it.
 _JOB_ROOM_BYTES = 1024
-
-Spawn = Callable[[Callable[[RunSnapshot], Awaitable[None]], RunSnapshot], None]
 
 
 class Intake:
@@ -41,7 +39,7 @@ class Intake:
         workflows: The kept flow.yaml texts.
         subject_prefix: ``pyoco.work``; a job goes to ``<prefix>.<tag>``.
         within: Seconds for queueing a job.
-        spawn: Runs a task for as long as the gateway lives.
+        undo_soon: Has `undo` run beside everything else, for as long as the gateway lives.
     """
 
     def __init__(
@@ -52,14 +50,14 @@ class Intake:
         *,
         subject_prefix: str,
         within: float,
-        spawn: Spawn,
+        undo_soon: Callable[[RunSnapshot], None],
     ) -> None:
         self._connection = connection
         self._runs = runs
         self._workflows = workflows
         self._prefix = subject_prefix
         self._within = within
-        self._spawn = spawn
+        self._undo_soon = undo_soon
 
     def check(self, job: Job) -> None:
         """Make sure that a run can be stored, executed and written back.
@@ -176,7 +174,7 @@ class Intake:
                 run_id=run_id,
                 reason=str(error),
             )
-            self._spawn(self._undo, stored.snapshot)
+            self._undo_soon(stored.snapshot)
             raise NotAccepted(f"taking back what was stored: {error}", run_id) from None
 
     async def _keep_workflow(self, job: Job) -> None:
@@ -192,10 +190,10 @@ class Intake:
             raise RunTooLarge(str(error)) from None
         except Unanswered:
             # Perhaps it is stored after all, or will be: no job was queued, so it must not stay.
-            self._spawn(self._undo, snapshot)
+            self._undo_soon(snapshot)
             raise
 
-    async def _undo(self, snapshot: RunSnapshot) -> None:
+    async def undo(self, snapshot: RunSnapshot) -> None:
         """Withdraw a snapshot as soon as NATS lets us, unless somebody has taken the run on."""
         delay = 0.1
         while True:

@@ -16,6 +16,7 @@ from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Actor, Refusal, Reply, Request
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import new_run_id
+from pyoco_server.model.run import RunSnapshot
 from pyoco_server.store.idempotency import IdempotencyStore
 from pyoco_server.store.runs import RunStore
 from pyoco_server.store.workflows import WorkflowStore
@@ -70,7 +71,7 @@ class Submitter(Actor[Submit]):
             workflows,
             subject_prefix=subject_prefix,
             within=within,
-            spawn=self.spawn,
+            undo_soon=self._undo_soon,
         )
         self._once = OnceOnly(keys, self._intake)
         self._room = trio.CapacityLimiter(in_flight)
@@ -81,6 +82,9 @@ class Submitter(Actor[Submit]):
         permit = object()
         await self._room.acquire_on_behalf_of(permit)
         self.spawn(self._submit, message.run, reply, permit)
+
+    def _undo_soon(self, snapshot: RunSnapshot) -> None:
+        self.spawn(self._intake.undo, snapshot)
 
     async def _submit(self, run: NewRun, reply: Reply[Accepted], permit: object) -> None:
         try:

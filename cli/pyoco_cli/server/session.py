@@ -102,5 +102,5 @@ async def run_flow(
             async for snapshot in states:
                 progress.update(snapshot)
                 if snapshot.status.terminal:
-                    break
-    return snapshot
+                    return snapshot
+    return await backend.get(accepted.run_id)

@@ -1,0 +1,222 @@
+"""Submitting runs over HTTP: one of a known flow, one with its flow.yaml, many at once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+import msgspec
+import trio
+from quart import Blueprint, Response, current_app, request
+
+from pyoco_http.access import Access, access, principal
+from pyoco_http.flows import read_flow_file
+from pyoco_http.problems import Problem
+from pyoco_server.backend import Backend
+from pyoco_server.gateway.submitter import Accepted, NewRun
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.flow_yaml import FlowFile
+from pyoco_server.model.idempotency import InvalidIdempotencyKey
+from pyoco_server.model.job import InvalidTag, check_tag
+from pyoco_server.settings import Settings
+
+MAX_BATCH_RUNS = 1000
+
+KEY_HEADER = "Idempotency-Key"
+REPLAY_HEADER = "Idempotent-Replay"
+
+T = TypeVar("T")
+
+Answer = tuple[dict[str, Any], int, dict[str, str]]
+
+
+class SubmitBody(msgspec.Struct, kw_only=True):
+    """The body of `POST /runs`."""
+
+    flow_name: str
+    params: dict[str, Any] = msgspec.field(default_factory=dict)
+    tag: str | None = None
+    tags: list[str] | None = None
+
+
+class BatchItem(SubmitBody, kw_only=True):
+    """One run of `POST /runs/batch`."""
+
+    workflow_yaml: str | None = None
+    """The text of a flow.yaml; ``params`` go over its defaults."""
+    idempotency_key: str | None = None
+
+
+class BatchBody(msgspec.Struct, kw_only=True):
+    """The body of `POST /runs/batch`; each run is read by itself, so that a wrong one spoils no other."""
+
+    runs: list[msgspec.Raw]
+
+
+def submissions_blueprint(backend: Backend) -> Blueprint:
+    """`POST /runs`, `/runs/yaml` and `/runs/batch`."""
+    blueprint = Blueprint("submissions", __name__, url_prefix="/runs")
+    settings = backend.settings
+
+    @blueprint.post("")
+    @access(Access.SUBMIT)
+    async def submit() -> Answer:
+        body = _decode(await request.body, SubmitBody)
+        run = _new_run(settings, body, None, request.headers.get(KEY_HEADER))
+        return _answer(await backend.submit(run))
+
+    @blueprint.post("/yaml")
+    @access(Access.SUBMIT)
+    async def submit_yaml() -> Answer:
+        form, files = await request.form, await request.files
+        upload = files.get("workflow")
+        if upload is None:
+            raise Problem(
+                422,
+                "invalid workflow yaml",
+                ErrorId.INVALID_INPUT,
+                field="workflow",
+                reason="send the flow.yaml as the multipart file field 'workflow'",
+            )
+        body = SubmitBody(flow_name=form.get("flow_name") or "", tag=form.get("tag"))
+        _routing_tag(body.tag, settings.default_tag)
+        flow_file = read_flow_file(
+            upload.read(settings.workflow_yaml_max_bytes + 1), settings.workflow_yaml_max_bytes
+        )
+        run = _new_run(settings, body, flow_file, request.headers.get(KEY_HEADER))
+        return _answer(await backend.submit(run))
+
+    @blueprint.post("/batch")
+    @access(Access.SUBMIT)
+    async def submit_batch() -> dict[str, Any]:
+        raws = _decode(await request.body, BatchBody).runs
+        if not 1 <= len(raws) <= MAX_BATCH_RUNS:
+            raise Problem(
+                422,
+                f"a batch takes 1 to {MAX_BATCH_RUNS} runs, not {len(raws)}",
+                ErrorId.INVALID_INPUT,
+                field="runs",
+            )
+        caller = principal()
+        read = await trio.to_thread.run_sync(
+            _read_batch, settings, raws, caller.tenant_id, caller.key_id
+        )
+        wanted = [run for run in read if isinstance(run, NewRun)]
+        outcomes = iter(await backend.submit_all(wanted))
+        items = [await _item(next(outcomes) if isinstance(run, NewRun) else run) for run in read]
+        rejected = sum("error" in item for item in items)
+        return {"accepted": len(items) - rejected, "rejected": rejected, "items": items}
+
+    return blueprint
+
+
+def _answer(accepted: Accepted) -> Answer:
+    headers = {REPLAY_HEADER: "true"} if accepted.replayed else {}
+    return {"run_id": accepted.run_id, "status": accepted.status}, 200, headers
+
+
+def _read_batch(
+    settings: Settings, raws: list[msgspec.Raw], tenant_id: str | None, api_key_id: str | None
+) -> list[NewRun | Problem]:
+    """Read the runs of a batch, in a thread of its own: a thousand flow.yaml files take their time."""
+    texts: dict[str, FlowFile] = {}  # most batches run one flow many times
+
+    def read(raw: msgspec.Raw) -> NewRun:
+        item = _decode(bytes(raw), BatchItem)
+        text = item.workflow_yaml
+        if text is None:
+            flow_file = None
+        else:
+            flow_file = texts.get(text) or read_flow_file(
+                text.encode(), settings.workflow_yaml_max_bytes
+            )
+            texts[text] = flow_file
+        return _new_run_of(settings, item, flow_file, item.idempotency_key, tenant_id, api_key_id)
+
+    def read_or_refuse(raw: msgspec.Raw) -> NewRun | Problem:
+        try:
+            return read(raw)
+        except Problem as problem:
+            return problem
+
+    return [read_or_refuse(raw) for raw in raws]
+
+
+async def _item(outcome: Accepted | Exception) -> dict[str, Any]:
+    """One answer of a batch; an error is what the run alone would have been answered with."""
+    if isinstance(outcome, Accepted):
+        item: dict[str, Any] = {"run_id": outcome.run_id, "status": outcome.status}
+        return item | ({"replayed": True} if outcome.replayed else {})
+    answered = await current_app.handle_user_exception(outcome)
+    response = await current_app.make_response(answered)
+    assert isinstance(response, Response)  # not one of werkzeug's, which no handler gives
+    error = json.loads(await response.get_data(as_text=True))
+    del error["type"]
+    return {"error": error}
+
+
+def _new_run(
+    settings: Settings, body: SubmitBody, flow_file: FlowFile | None, key: str | None
+) -> NewRun:
+    caller = principal()
+    return _new_run_of(settings, body, flow_file, key, caller.tenant_id, caller.key_id)
+
+
+def _new_run_of(
+    settings: Settings,
+    body: SubmitBody,
+    flow_file: FlowFile | None,
+    key: str | None,
+    tenant_id: str | None,
+    api_key_id: str | None,
+) -> NewRun:
+    """What is asked for, checked.
+
+    Raises:
+        Problem: Something in it is wrong.
+    """
+    flow_name = body.flow_name if flow_file is None else body.flow_name.strip()
+    if not flow_name.strip():
+        raise Problem(422, "missing flow_name", ErrorId.INVALID_INPUT, field="flow_name")
+    tag = _routing_tag(body.tag, settings.default_tag)
+    defaults = {} if flow_file is None else dict(flow_file.defaults)
+    try:
+        return NewRun(
+            flow_name,
+            tag,
+            tuple(body.tags or [tag]),
+            {**defaults, **body.params},
+            workflow_yaml=None if flow_file is None else flow_file.text,
+            workflow_yaml_sha256=None if flow_file is None else flow_file.sha256,
+            workflow_yaml_bytes=None if flow_file is None else flow_file.size_bytes,
+            tenant_id=tenant_id,
+            api_key_id=api_key_id,
+            idempotency_key=key,
+        )
+    except InvalidIdempotencyKey as error:
+        raise Problem(
+            422,
+            "invalid idempotency key",
+            ErrorId.INVALID_INPUT,
+            field=KEY_HEADER,
+            reason=str(error),
+        ) from None
+
+
+def _decode(raw: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem(
+            422, f"invalid request body: {error}", ErrorId.INVALID_INPUT, reason=str(error)
+        ) from None
+
+
+def _routing_tag(tag: str | None, default: str) -> str:
+    chosen = (tag or "").strip() or default
+    try:
+        return check_tag(chosen)
+    except InvalidTag as error:
+        raise Problem(
+            422, "invalid tag", ErrorId.INVALID_INPUT, field="tag", reason=str(error)
+        ) from None
