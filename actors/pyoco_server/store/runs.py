@@ -129,7 +129,6 @@ class RunStore:
             self._journal.add(snapshot.run_id, event)
         return StoredRun(snapshot, revision)
 
-
     async def change(
         self,
         run_id: str,
