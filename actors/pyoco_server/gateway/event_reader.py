@@ -18,7 +18,7 @@ import trio
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message
 from pyoco_server.jetstream.errors import Unanswered
-from pyoco_server.jetstream.follow import CaughtUp, Follower
+from pyoco_server.jetstream.follow import CaughtUp, Follower, Reset
 from pyoco_server.kernel import Actor, ActorDown, ActorRef, Request
 from pyoco_server.model.event import Event, UnreadableEvents, decode_events
 
@@ -218,6 +218,9 @@ async def _events(
         async for message in messages:
             if isinstance(message, CaughtUp):
                 yield message
+                continue
+            if isinstance(message, Reset):
+                after = None  # of a stream that is gone
                 continue
             for item in _unpacked(message, after):
                 yield item

@@ -20,7 +20,7 @@ import structlog
 import trio
 
 from pyoco_server.jetstream.errors import BridgeError, KeyNotFound
-from pyoco_server.jetstream.keyvalue import CaughtUp, Deleted, Entry, KeyValue
+from pyoco_server.jetstream.keyvalue import CaughtUp, Deleted, Entry, KeyValue, Reset, WatchEvent
 from pyoco_server.kernel import Actor, Refusal, Reply, Request
 from pyoco_server.model.api_key import (
     ApiKeyRecord,
@@ -89,7 +89,7 @@ class KeysRead(Request[bool]):
 
 @dataclass(frozen=True, slots=True)
 class _Changed:
-    event: Entry | Deleted | CaughtUp
+    event: WatchEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,10 @@ class KeyRing(Actor[KeyRingMessage]):
     def _fresh(self) -> bool:
         return self._caught_up and trio.current_time() - self._fresh_at < _STALE_SECONDS
 
-    def _apply(self, event: Entry | Deleted | CaughtUp) -> None:
+    def _apply(self, event: WatchEvent) -> None:
+        if isinstance(event, Reset):
+            self._start_over()
+            return
         self._seen = max(self._seen, event.revision)
         match event:
             case Entry(key, value, revision):
@@ -221,6 +224,13 @@ class KeyRing(Actor[KeyRingMessage]):
             case _:
                 assert_never(event)
         self._settle_freshness()
+
+    def _start_over(self) -> None:
+        """No key of a bucket that is gone is valid; those of the present one follow."""
+        for key_id in tuple(self._keys):
+            self._forget(key_id)
+        self._seen = 0
+        self._caught_up = False
 
     def _learn(self, key_id: str, value: bytes, revision: int) -> None:
         known = self._keys.get(key_id)

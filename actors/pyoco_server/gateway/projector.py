@@ -9,7 +9,7 @@ from typing import assert_never
 import structlog
 import trio
 
-from pyoco_server.jetstream.keyvalue import CaughtUp, Deleted, Entry, KeyValue
+from pyoco_server.jetstream.keyvalue import CaughtUp, Deleted, Entry, KeyValue, Reset, WatchEvent
 from pyoco_server.kernel import Actor, Request
 from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot, decode_snapshot
 from pyoco_server.model.worker import UnreadableWorker, WorkerRecord, decode_worker
@@ -84,12 +84,12 @@ class ProjectorLag(Request[bool]):
 
 @dataclass(frozen=True, slots=True)
 class _RunChanged:
-    event: Entry | Deleted | CaughtUp
+    event: WatchEvent
 
 
 @dataclass(frozen=True, slots=True)
 class _WorkerChanged:
-    event: Entry | Deleted | CaughtUp
+    event: WatchEvent
 
 
 ProjectorMessage = Follow | Unfollow | GetWorker | ProjectorLag | _RunChanged | _WorkerChanged
@@ -113,9 +113,13 @@ class Projector(Actor[ProjectorMessage]):
 
     async def on_stop(self) -> None:
         """End every feed, so that no reader waits for a projector that is gone."""
+        self._close_feeds()
+
+    def _close_feeds(self) -> None:
         for feeds in self._feeds.values():
             for feed in feeds:
                 feed.close()
+        self._feeds.clear()
 
     async def _follow_runs(self) -> None:
         async with self._runs.watch(include_history=False) as changes:
@@ -154,7 +158,7 @@ class Projector(Actor[ProjectorMessage]):
             if not feeds:
                 del self._feeds[feed.run_id]
 
-    def _on_run(self, event: Entry | Deleted | CaughtUp) -> None:
+    def _on_run(self, event: WatchEvent) -> None:
         match event:
             case Entry():
                 feeds = self._feeds.get(event.key)
@@ -170,12 +174,15 @@ class Projector(Actor[ProjectorMessage]):
             case Deleted():
                 for feed in self._feeds.get(event.key, ()):
                     feed.push(None, event.revision)
+            case Reset():
+                self._runs_caught_up = False
+                self._close_feeds()
             case CaughtUp():
                 self._runs_caught_up = True
             case _:
                 assert_never(event)
 
-    def _on_worker(self, event: Entry | Deleted | CaughtUp) -> None:
+    def _on_worker(self, event: WatchEvent) -> None:
         match event:
             case Entry():
                 try:
@@ -184,6 +191,9 @@ class Projector(Actor[ProjectorMessage]):
                     log.warning("unreadable worker record", worker_id=event.key, reason=str(error))
             case Deleted():
                 self._workers.pop(event.key, None)
+            case Reset():
+                self._workers_caught_up = False
+                self._workers.clear()
             case CaughtUp():
                 self._workers_caught_up = True
             case _:

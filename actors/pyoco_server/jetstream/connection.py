@@ -283,6 +283,9 @@ class Connection:
         def on_error(text: str) -> None:
             nonlocal reason
             reason = text
+            if "permissions violation" in text.lower():
+                # The connection goes on, and those who asked only see that nobody answers.
+                log.warning("NATS does not permit it", reason=text)
 
         session = Session(self._options, self._outbox, self._feeds, on_error)
         try:
@@ -297,8 +300,11 @@ class Connection:
             self._connected(session)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._loop.run_aio_coroutine, session.pump())
-                await session.ended()
-                session.stop()
+                try:
+                    await session.ended()
+                finally:
+                    # Also when cancelled: nats-py may have swallowed what cancels the pump.
+                    session.stop()
                 nursery.cancel_scope.cancel()
             log.warning("NATS connection lost", reason=reason, epoch=self.epoch)
             self._discovered = session.discovered or self._discovered

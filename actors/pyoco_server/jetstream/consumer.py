@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import NotFound
+from pyoco_server.jetstream.errors import ApiError, NotFound
 from pyoco_server.jetstream.outbox import Feed
 from pyoco_server.jetstream.requests import Headers, Reply, Waiter, new_inbox
 
@@ -97,7 +97,7 @@ class Message:
 
     def give_back(self) -> None:
         """Have it delivered again at once, without waiting for anything; for a cancelled caller."""
-        _give_back(self._connection, self._reply)
+        self._connection.publish_soon(self._reply.reply, b"-NAK")
 
     async def in_progress(self) -> None:
         """Start its ack wait anew.
@@ -121,10 +121,21 @@ class PullConsumer:
 
     JetStream delivers under the subject that a message is stored under, so that only the subscription
     tells what it was delivered for: each consumer has one of its own, from the first fetch to `close`.
+
+    Args:
+        connection: The way to NATS.
+        stream: The stream.
+        name: The consumer.
+        acked: Whether its messages are acknowledged. One that comes too late for its fetch is then given
+            back; else, where the server would not send it again, the next fetch returns it.
     """
 
-    def __init__(self, connection: Connection, stream: str, name: str) -> None:
+    def __init__(
+        self, connection: Connection, stream: str, name: str, *, acked: bool = True
+    ) -> None:
         self._connection = connection
+        self._acked = acked
+        self._late: list[Message] = []
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"
         self._inbox = new_inbox()
         self._pulls = itertools.count(1)
@@ -142,9 +153,15 @@ class PullConsumer:
 
     def _deliver(self, reply: Reply) -> None:
         if reply.status is None and self._waiter is None:
-            _give_back(self._connection, reply)
+            self._too_late(Message(self._connection, reply))
         elif self._waiter is not None and (reply.status is None or reply.subject == self._pull):
             self._waiter.tell(reply)
+
+    def _too_late(self, message: Message) -> None:
+        if self._acked:
+            message.give_back()
+        else:
+            self._late.append(message)
 
     def _lose(self) -> None:
         if self._waiter is not None:
@@ -169,8 +186,13 @@ class PullConsumer:
 
         Raises:
             NotFound: The consumer does not exist (any more).
+            ApiError: JetStream refused: too many pulls wait already, or its leader is about to change.
             Unavailable: NATS is not connected.
         """
+        if self._late:
+            await trio.lowlevel.checkpoint()
+            late, self._late = self._late, []
+            return late
         if expires > 0:
             batch = 1
             body: dict[str, object] = {"batch": 1, "expires": int(expires * _NANOSECONDS)}
@@ -186,22 +208,22 @@ class PullConsumer:
         self._pull = f"{self._inbox}.{next(self._pulls)}"
         messages: list[Message] = []
         try:
-            await self._connection.publish(
-                self._subject, msgspec.json.encode(body), reply=self._pull
-            )
             with trio.move_on_after(limit):
+                await self._connection.publish(
+                    self._subject, msgspec.json.encode(body), reply=self._pull
+                )
                 while len(messages) < batch and (reply := await waiter.next()) is not None:
                     if not self._take(reply, messages):
                         break
         except BaseException:  # cancelled, as a rule: the caller never sees what came
             for message in messages:
-                message.give_back()
+                self._too_late(message)
             raise
         finally:
             self._waiter = None
-            for reply in waiter.replies:  # more than was asked for: late for an earlier fetch
+            for reply in waiter.replies:  # came with the deadline, or more than was asked for
                 if reply.status is None:
-                    _give_back(self._connection, reply)
+                    self._too_late(Message(self._connection, reply))
         return messages
 
     def _take(self, reply: Reply, messages: list[Message]) -> bool:
@@ -216,11 +238,8 @@ class PullConsumer:
                 raise NotFound(404, 0, f"consumer {self.name} of {self.stream} does not answer")
             case 409 if "deleted" in reply.description.lower():
                 raise NotFound(404, 0, f"consumer {self.name} of {self.stream} was deleted")
+            case 409 if not messages:
+                # Nothing for now to those who came in vain would have them come again at once.
+                raise ApiError(409, 0, f"{reply.description} (consumer {self.name})")
             case _:
                 return False
-
-
-def _give_back(connection: Connection, reply: Reply) -> None:
-    """Have a delivered message delivered again; a watch's, which nobody acknowledges, is let go."""
-    if reply.reply.startswith("$JS.ACK."):
-        connection.publish_soon(reply.reply, b"-NAK")

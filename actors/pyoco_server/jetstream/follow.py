@@ -20,7 +20,7 @@ import trio
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message, PullConsumer
-from pyoco_server.jetstream.errors import ApiError, BridgeError, Unavailable
+from pyoco_server.jetstream.errors import ApiError, BridgeError, NotFound, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +39,11 @@ class CaughtUp:
     """Everything that was stored at the start has been seen; ``revision`` is the last of it."""
 
     revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The stream is not the one it was: what was seen is gone. What it holds follows, then `CaughtUp`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,14 @@ class _StreamInfo(msgspec.Struct):
 
 class _ConsumerInfo(msgspec.Struct):
     num_pending: int = 0
+
+
+class _Stored(msgspec.Struct):
+    seq: int
+
+
+class _LastStored(msgspec.Struct):
+    message: _Stored
 
 
 class Follower:
@@ -106,13 +119,23 @@ class Follower:
         self._start: Start = start
         self._batch = batch
         self._identity = identity
+        # The last one of the subject when the consumer was made, as the stream's leader knows it, until it
+        # was seen: in a cluster the consumer's server may lag behind, and take what it has not got yet for
+        # all there is.
+        self._present = 0
+        self._reason = ""  # of the last interruption; the same one is told once
         self._consumer: PullConsumer | None = None
 
-    async def messages(self) -> AsyncGenerator[Message | CaughtUp, None]:
-        """The messages, for ever, and once `CaughtUp`; close it to end."""
+    async def messages(self) -> AsyncGenerator[Message | CaughtUp | Reset, None]:
+        """The messages, for ever, and `CaughtUp` once the present was seen; close it to end."""
         told = False
+        begun = self._last is not None
         async with aclosing(self.arrivals()) as arrivals:
             async for arrived in arrivals:
+                if arrived.anew and begun:
+                    told = False
+                    yield Reset()
+                begun = True
                 for message in arrived.messages:
                     yield message
                 if arrived.caught_up and not told:
@@ -129,19 +152,41 @@ class Follower:
                     await self._pause(error)
                     continue
                 if anew or pending == 0:
-                    yield self._arrived((), anew=anew, caught_up=pending == 0)
+                    yield self._arrived((), anew=anew, pending=pending)
                 async with aclosing(self._fetched()) as batches:
                     async for messages in batches:
-                        self._last = messages[-1].stream_sequence
-                        yield self._arrived(messages, caught_up=messages[-1].delivery.pending == 0)
+                        if messages:
+                            self._last = messages[-1].stream_sequence
+                            yield self._arrived(messages, pending=messages[-1].delivery.pending)
+                        elif self._present:
+                            # It has expired, or else it would have come.
+                            self._present = 0
+                            yield self._arrived((), pending=0)
                 self._forget()
         finally:
             self._forget()
 
-    def _arrived(
-        self, messages: Sequence[Message], *, anew: bool = False, caught_up: bool
-    ) -> Arrived:
-        return Arrived(messages, self._identity or "", anew, self._last or 0, caught_up)
+    def _arrived(self, messages: Sequence[Message], *, anew: bool = False, pending: int) -> Arrived:
+        last = self._last or 0
+        caught_up = pending == 0 and last >= self._present
+        if caught_up:
+            self._present = 0
+        return Arrived(messages, self._identity or "", anew, last, caught_up)
+
+    async def _newest(self) -> int:
+        """The last sequence that is stored under the subject; 0 for none."""
+        try:
+            last = await call(
+                self._connection,
+                f"STREAM.MSG.GET.{self._stream}",
+                {"last_by_subj": self._subject},
+                answer=_LastStored,
+            )
+        except NotFound as error:
+            if error.err_code == 10037:  # "no message found"; another 404 is a missing stream
+                return 0
+            raise
+        return last.message.seq
 
     async def _begin(self) -> tuple[int, bool]:
         """Make the consumer; return how many messages wait for it, and whether it begins anew."""
@@ -155,7 +200,8 @@ class Follower:
             self._last = None
             self._start = "last" if self._start == "new" else self._start
         anew = self._last is None and self._start != "new"
-        if self._last is None and self._start == "new":
+        self._present = await self._newest()
+        if self._last is None and (self._start == "new" or self._present == 0):
             self._last = last_stored
         config: dict[str, Any] = {
             "name": f"watch-{uuid.uuid4().hex}",
@@ -177,13 +223,11 @@ class Follower:
             {"stream_name": self._stream, "config": config, "action": "create"},
             answer=_ConsumerInfo,
         )
-        self._consumer = PullConsumer(self._connection, self._stream, config["name"])
-        if self._last is None and made.num_pending == 0:
-            self._last = last_stored
+        self._consumer = PullConsumer(self._connection, self._stream, config["name"], acked=False)
         return made.num_pending, anew
 
     async def _fetched(self) -> AsyncGenerator[Sequence[Message], None]:
-        """What the consumer hands out, until it or the connection is lost."""
+        """What the consumer hands out, until it or the connection is lost; empty when nothing comes."""
         assert self._consumer is not None
         epoch = self._connection.epoch
         expected = 1
@@ -199,6 +243,8 @@ class Follower:
             except BridgeError as error:
                 await self._pause(error)
                 return
+            if linger and not messages and self._connection.status.connected:
+                yield ()
             linger = not messages
             for index, message in enumerate(messages):
                 if message.delivery.consumer_sequence != expected:
@@ -210,8 +256,10 @@ class Follower:
                 yield messages
 
     async def _pause(self, error: BridgeError) -> None:
-        level = logging.WARNING if isinstance(error, ApiError) else logging.DEBUG
-        log.log(level, "reading interrupted", stream=self._stream, reason=str(error))
+        if (reason := str(error)) != self._reason:
+            self._reason = reason
+            level = logging.WARNING if isinstance(error, ApiError) else logging.DEBUG
+            log.log(level, "reading interrupted", stream=self._stream, reason=reason)
         if isinstance(error, Unavailable) and not self._connection.status.connected:
             await self._connection.changed()
         else:

@@ -17,11 +17,11 @@ import msgspec
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import InvalidKey, KeyNotFound, NotFound, WrongRevision
-from pyoco_server.jetstream.follow import CaughtUp
+from pyoco_server.jetstream.follow import CaughtUp, Reset
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.watch import Batch, Deleted, Entry, Watcher, WatchEvent
 
-__all__ = ["Batch", "CaughtUp", "Deleted", "Entry", "KeyValue", "WatchEvent"]
+__all__ = ["Batch", "CaughtUp", "Deleted", "Entry", "KeyValue", "Reset", "WatchEvent"]
 
 _KEY = re.compile(r"[-/_=A-Za-z0-9]+(\.[-/_=A-Za-z0-9]+)*")
 # A message's limit counts its headers; ours take less than this.
@@ -106,10 +106,11 @@ class KeyValue:
             return await self.update(key, value, 0, ttl_seconds=ttl_seconds, within=within)
         except WrongRevision:
             message = await self._last(key, within)
-            if message is None or not _is_marker(message.hdrs):
+            if message is not None and not _is_marker(message.hdrs):
                 raise
-        # The marker of a deleted key has a sequence of its own.
-        return await self.update(key, value, message.seq, ttl_seconds=ttl_seconds, within=within)
+        # The marker of a deleted key has a sequence of its own; what expired meanwhile has none.
+        revision = 0 if message is None else message.seq
+        return await self.update(key, value, revision, ttl_seconds=ttl_seconds, within=within)
 
     async def update(
         self,
@@ -167,10 +168,11 @@ class KeyValue:
     async def watch(
         self, pattern: str = ">", *, since: int | None = None, include_history: bool = True
     ) -> AsyncIterator[AsyncIterator[WatchEvent]]:
-        """Follow changes; an iterator of `Entry`, `Deleted` and, once, `CaughtUp`.
+        """Follow changes; an iterator of `Entry`, `Deleted`, and `CaughtUp` when the present was seen.
 
         It goes on over lost connections and restarted servers without missing the latest state of any
-        key; states in between may be skipped. What is not taken yet waits at the server.
+        key; states in between may be skipped. What is not taken yet waits at the server. When the bucket
+        was made anew meanwhile, a `Reset` tells so, and the watch begins again with its present.
 
         Args:
             pattern: A key, or a pattern of subject tokens; all keys by default.
@@ -226,6 +228,8 @@ class KeyValue:
                         entries[event.key] = event
                     case Deleted():
                         entries.pop(event.key, None)
+                    case Reset():
+                        entries.clear()
                     case CaughtUp():
                         break
         return list(entries.values())

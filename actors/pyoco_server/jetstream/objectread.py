@@ -10,7 +10,7 @@ import trio
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import ObjectDamaged, Unanswered
-from pyoco_server.jetstream.follow import CaughtUp, Follower
+from pyoco_server.jetstream.follow import CaughtUp, Follower, Reset
 from pyoco_server.jetstream.objectinfo import ObjectInfo
 
 # What is asked for at once, and so what is in memory: 1 MiB of ordinary chunks.
@@ -40,7 +40,7 @@ async def read_chunks(
                     message = await anext(messages)
                 if message is None:
                     break
-                if isinstance(message, CaughtUp):
+                if isinstance(message, CaughtUp | Reset):
                     raise ObjectDamaged(
                         f"object {info.name!r}: {info.chunks - chunks} of its {info.chunks} chunks "
                         "are gone; it was replaced, deleted or cut off"

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, NotFound, ObjectNotFound, Unanswered
-from pyoco_server.jetstream.follow import CaughtUp
+from pyoco_server.jetstream.follow import CaughtUp, Reset
 from pyoco_server.jetstream.keyvalue import unix_time
 from pyoco_server.jetstream.objectinfo import (
     CHUNK_BYTES,
@@ -139,12 +139,16 @@ class ObjectStore:
             async for event in events:
                 if isinstance(event, CaughtUp):
                     break
+                if isinstance(event, Reset):
+                    found.clear()
+                    last = 0
+                    continue
                 found[event.info.name] = event.info
                 last = max(last, event.info.sequence)
         return list(found.values()), last
 
     @asynccontextmanager
-    async def watch(self) -> AsyncIterator[AsyncIterator[ObjectChanged | CaughtUp]]:
+    async def watch(self) -> AsyncIterator[AsyncIterator[ObjectChanged | CaughtUp | Reset]]:
         """Follow the objects: each as it is now, `CaughtUp`, then each change.
 
         It goes on over lost connections and restarted servers.
@@ -154,7 +158,7 @@ class ObjectStore:
         )
         events = watcher.events()
 
-        async def changes() -> AsyncGenerator[ObjectChanged | CaughtUp, None]:
+        async def changes() -> AsyncGenerator[ObjectChanged | CaughtUp | Reset, None]:
             async for event in events:
                 match event:
                     case Entry():
@@ -166,7 +170,7 @@ class ObjectStore:
                             log.warning("unreadable object", key=event.key, reason=str(error))
                         else:
                             yield ObjectChanged(info)
-                    case CaughtUp():
+                    case CaughtUp() | Reset():
                         yield event
                     case Deleted():
                         continue  # no client deletes metadata: it writes that the object is deleted

@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from urllib.parse import ParseResult
 
 import nats.errors
 import structlog
@@ -128,12 +129,13 @@ class Session:
     def server(self) -> str | None:
         """URL of the server, without user and password."""
         url = self._client.connected_url
-        return None if url is None else f"{url.scheme}://{url.hostname}:{url.port}"
+        return None if url is None else f"{url.scheme}://{_address(url)}"
 
     @property
     def server_version(self) -> str:
-        """What the server runs."""
-        return str(self._client.connected_server_version)
+        """What the server runs, such as ``2.12.0``."""
+        version = self._client.connected_server_version
+        return f"{version.major}.{version.minor}.{version.patch}"
 
     @property
     def max_payload(self) -> int:
@@ -143,16 +145,16 @@ class Session:
     @property
     def discovered(self) -> tuple[str, ...]:
         """The other servers of the cluster, as ``host:port``."""
-        return tuple(f"{url.hostname}:{url.port}" for url in self._client.discovered_servers)
+        return tuple(_address(url) for url in self._client.discovered_servers)
 
     async def ended(self) -> None:
         """Wait for the end of the session; looks for itself too, since a client that hangs tells nobody.
 
-        A read loop that died of a protocol surprise leaves nats-py "connected" (its client.py logs and
+        A read loop or flusher that died of a surprise leaves nats-py "connected" (its client.py logs and
         breaks), and closing a stalled connection waits for a drain that may never come.
         """
-        reading = self._client._reading_task
-        while self._client.is_connected and reading is not None and not reading.done():
+        tasks = (self._client._reading_task, self._client._flusher_task)
+        while self._client.is_connected and not any(task is None or task.done() for task in tasks):
             with trio.move_on_after(_LOOK_SECONDS):
                 await self._ended.wait()
                 return
@@ -236,8 +238,12 @@ class Session:
         writer = getattr(transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
-        with suppress(OSError, nats.errors.Error, asyncio.TimeoutError):
+        try:
             await asyncio.wait_for(self._client.close(), _CLOSE_SECONDS)
+        except (TimeoutError, OSError, nats.errors.Error) as error:
+            log.debug("closing a broken connection", reason=text_of(error))
+        except Exception:  # whatever nats-py came upon: it must not end those who connect anew
+            log.exception("closing failed")
 
     async def _send(self, item: Outgoing | Feed) -> None:
         if isinstance(item, Outgoing):
@@ -270,6 +276,12 @@ class Session:
             await self._client._send_unsubscribe(subscription._id)
             await asyncio.sleep(_LATE_SECONDS)
             await subscription.unsubscribe()
+
+
+def _address(url: ParseResult) -> str:
+    """Host and port of a URL, without its user."""
+    host = url.hostname or ""
+    return f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
 
 
 def _reply(message: Msg) -> Reply:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message
-from pyoco_server.jetstream.follow import CaughtUp, Follower
+from pyoco_server.jetstream.follow import CaughtUp, Follower, Reset
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _DURATION = re.compile(r"([0-9.]+)(h|ms|m|s|us|µs|ns)")
@@ -46,7 +46,7 @@ class Deleted:
     revision: int
 
 
-WatchEvent: TypeAlias = Entry | Deleted | CaughtUp
+WatchEvent: TypeAlias = Entry | Deleted | CaughtUp | Reset
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,11 @@ class Watcher:
         """The events, for ever; close it to end the watch."""
         async with aclosing(self._follower.messages()) as messages:
             async for message in messages:
-                yield message if isinstance(message, CaughtUp) else self._event(message)
+                match message:
+                    case CaughtUp() | Reset():
+                        yield message
+                    case _:
+                        yield self._event(message)
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """The changes as they arrive, for ever; close it to end the watch."""

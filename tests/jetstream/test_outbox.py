@@ -1,0 +1,128 @@
+"""What is let through to the protocol, and what requests and replies look like: the pure parts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyoco_server.jetstream.consumer import Delivery
+from pyoco_server.jetstream.errors import Malformed
+from pyoco_server.jetstream.outbox import _LIMIT_BYTES, Feed, Outbox, Outgoing
+from pyoco_server.jetstream.requests import Reply, Switchboard
+
+TOKEN = st.text("abcXYZ019-_=/$", min_size=1, max_size=8)
+SUBJECT = st.lists(TOKEN, min_size=1, max_size=6).map(".".join)
+
+
+@given(SUBJECT, st.binary(max_size=50), st.dictionaries(TOKEN.filter(str.isalnum), TOKEN))
+def test_what_is_well_formed_passes_with_its_size_on_the_wire(
+    subject: str, payload: bytes, headers: dict[str, str]
+) -> None:
+    made = Outgoing.checked(subject, payload, "", headers)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    frame = f"NATS/1.0\r\n{lines}\r\n".encode() if headers else b""
+    assert made.size == len(frame) + len(payload)
+
+
+@settings(max_examples=30)
+@given(st.text(max_size=20), st.sampled_from(list("\r\n\t \0\x1f\x7f")), st.text(max_size=20))
+def test_no_subject_breaks_out_of_its_line(before: str, bad: str, behind: str) -> None:
+    for arguments in ((before + bad + behind, b"", "", None), ("ok", b"", before + bad, None)):
+        with pytest.raises(Malformed):
+            Outgoing.checked(*arguments)
+
+
+@given(st.text(), st.text())
+def test_a_header_is_one_line_or_refused(name: str, value: str) -> None:
+    try:
+        Outgoing.checked("a", b"", "", {name: value})
+    except Malformed:
+        return
+    assert name
+    assert not set("\r\n\0: ") & set(name)
+    assert not set("\r\n\0") & set(value)
+
+
+@pytest.mark.parametrize("subject", ["", ".", "a.", ".a", "a..b", "a b", ">.a", "a.>.b"])
+def test_what_is_no_pattern_is_refused(subject: str) -> None:
+    with pytest.raises(Malformed):
+        Feed(subject, lambda _: None, lambda: None)
+
+
+@given(st.lists(st.binary(max_size=100), max_size=30))
+def test_an_outbox_gives_what_was_put_in_its_order(payloads: list[bytes]) -> None:
+    outbox = Outbox()
+    for payload in payloads:
+        outbox.put(Outgoing("a", payload))
+    taken = []
+    while (item := outbox.take()) is not None:
+        assert isinstance(item, Outgoing)
+        taken.append(item.payload)
+    assert taken == payloads
+    assert not outbox.full
+
+
+@given(st.lists(st.integers(0, _LIMIT_BYTES // 2), min_size=1, max_size=8))
+def test_an_outbox_is_full_by_bytes_and_has_room_again(sizes: list[int]) -> None:
+    outbox = Outbox()
+    buffer = bytes(_LIMIT_BYTES // 2)
+    for size in sizes:
+        outbox.put(Outgoing("a", buffer[:size]))
+    assert outbox.full >= (sum(sizes) >= _LIMIT_BYTES)
+    outbox.clear()
+    assert not outbox.full
+    assert outbox.take() is None
+
+
+@given(
+    st.integers(1, 99),
+    st.integers(1, 2**40),
+    st.integers(1, 2**40),
+    st.integers(10**18, 2 * 10**18),
+    st.integers(0, 2**40),
+    st.sampled_from(["", "domain.account.", "_.ACCOUNT."]),
+    st.sampled_from(["", ".random"]),
+)
+def test_the_ack_subject_is_read_in_both_its_forms(
+    delivered: int, stream: int, consumer: int, at: int, pending: int, head: str, tail: str
+) -> None:
+    if not head:
+        tail = ""
+    subject = f"$JS.ACK.{head}S.C.{delivered}.{stream}.{consumer}.{at}.{pending}{tail}"
+    read = Delivery.parse(subject)
+    assert (read.num_delivered, read.stream_sequence, read.consumer_sequence, read.pending) == (
+        delivered,
+        stream,
+        consumer,
+        pending,
+    )
+    assert read.timestamp == pytest.approx(at / 1e9)
+
+
+def test_only_a_bare_message_is_a_status() -> None:
+    status = {"Status": "404", "Description": "No Messages"}
+    assert Reply("a", b"", status).status == 404
+    assert Reply("a", b"", status).description == "No Messages"
+    assert Reply("a", b"data", status).status is None, "a stored message with such a header"
+    assert Reply("a", b"", status, reply="$JS.ACK.x").status is None
+    assert Reply("a", b"", {"Status": "soon"}).status is None
+
+
+async def test_replies_go_to_whoever_waits_and_nowhere_else() -> None:
+    board = Switchboard("_INBOX.me")
+    first, one = board.open()
+    second, two = board.open()
+    board.deliver(Reply(second, b"2"))
+    board.deliver(Reply(first, b"1"))
+    board.deliver(Reply("_INBOX.me.unknown", b"?"))
+    for waiter, payload in ((one, b"1"), (two, b"2")):
+        reply = await waiter.next()
+        assert reply is not None
+        assert reply.payload == payload
+    board.close(first)
+    board.deliver(Reply(first, b"late"))
+    board.lose_all()
+    assert await two.next() is None
+    assert not one.replies
+    assert not one.lost
