@@ -12,7 +12,7 @@ import trio
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import ObjectNotFound, Unanswered, WrongRevision
-from pyoco_server.jetstream.follow import CaughtUp
+from pyoco_server.jetstream.follow import CaughtUp, Reset
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.objectstore import ObjectChanged, ObjectInfo, ObjectStore
 from pyoco_server.kernel import Refusal
@@ -112,7 +112,7 @@ class WheelStore:
         """Read a wheel's bytes, the last ones only when all have the right digest; see `ObjectStore.read`."""
         return self._objects.read(found.info)
 
-    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[ObjectChanged | CaughtUp]]:
+    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[ObjectChanged | CaughtUp | Reset]]:
         """Follow the registry; see `ObjectStore.watch`."""
         return self._objects.watch()
 
