@@ -11,6 +11,7 @@ import httpx
 import trio
 
 from pyoco_server.client import requests
+from pyoco_server.client.aio_history import AsyncHistoryCalls
 from pyoco_server.client.problem import HttpProblem
 from pyoco_server.client.requests import Call, Document
 from pyoco_server.client.retry import RetryPolicy
@@ -27,7 +28,7 @@ from pyoco_server.client.wire import (
 T = TypeVar("T")
 
 
-class AsyncPyocoHttpClient:
+class AsyncPyocoHttpClient(AsyncHistoryCalls):
     """Talks to a gateway; one connection pool, to be closed (it is an async context manager).
 
     Its methods are those of :class:`PyocoHttpClient`, asynchronous. Each of them may be cancelled
@@ -228,23 +229,9 @@ class AsyncPyocoHttpClient:
             since=since,
             retry=self._retry,
         )
-        while (call := watch.next_call(trio.current_time())) is not None:
-            parser = SseParser()
-            try:
-                silence = watch.silence_seconds(trio.current_time())
-                async with self._stream(call, silence) as chunks:
-                    async for chunk in chunks:
-                        for event in parser.feed(chunk):
-                            told = watch.take(event, trio.current_time())
-                            if told is not None:
-                                yield told
-                        if watch.ended:
-                            return
-            except httpx.HTTPError as error:
-                pause = watch.after_failure(error, trio.current_time())
-            else:
-                pause = watch.after_end(trio.current_time())
-            await trio.sleep(pause)
+        async with aclosing(self._follow(watch)) as events:
+            async for event in events:
+                yield event
 
     async def wait_run(self, run_id: str, *, within_seconds: float | None = None) -> Document:
         """Wait for the end of a run; return its snapshot, with task records.
@@ -313,6 +300,25 @@ class AsyncPyocoHttpClient:
     async def get_metrics(self) -> str:
         """Return the metrics in Prometheus' text format."""
         return await self._run(requests.get_metrics())
+
+    async def _follow(self, watch: Watch) -> AsyncGenerator[Document, None]:
+        while (call := watch.next_call(trio.current_time())) is not None:
+            parser = SseParser()
+            try:
+                silence = watch.silence_seconds(trio.current_time())
+                async with self._stream(call, silence) as chunks:
+                    async for chunk in chunks:
+                        for event in parser.feed(chunk):
+                            told = watch.take(event, trio.current_time())
+                            if told is not None:
+                                yield told
+                        if watch.ended:
+                            return
+            except httpx.HTTPError as error:
+                pause = watch.after_failure(error, trio.current_time())
+            else:
+                pause = watch.after_end(trio.current_time())
+            await trio.sleep(pause)
 
     async def _run(self, call: Call[T]) -> T:
         failures = 0

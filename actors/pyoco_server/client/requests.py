@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Generic, TypeAlias, TypeVar
 from urllib.parse import quote
 
@@ -107,7 +107,7 @@ def submit_run(
     return Call(
         "POST",
         "/runs",
-        _object,
+        parse_object,
         json=body,
         headers=_idempotency(idempotency_key),
         repeatable=idempotency_key is not None,
@@ -126,7 +126,7 @@ def submit_run_yaml(
     return Call(
         "POST",
         "/runs/yaml",
-        _object,
+        parse_object,
         form={"flow_name": flow_name} if tag is None else {"flow_name": flow_name, "tag": tag},
         upload=Upload("workflow", "flow.yaml", data, "application/x-yaml"),
         headers=_idempotency(idempotency_key),
@@ -137,17 +137,17 @@ def submit_run_yaml(
 def get_run(run_id: str, *, include_records: bool = False) -> Call[Document]:
     """``GET /runs/{run_id}``."""
     params = {"include": "records"} if include_records else {}
-    return _get(f"/runs/{_segment(run_id)}", _object, **params)
+    return get(f"/runs/{segment(run_id)}", parse_object, **params)
 
 
 def cancel_run(run_id: str) -> Call[Document]:
     """``POST /runs/{run_id}/cancel``; a second one finds the run cancelling or ended."""
-    return Call("POST", f"/runs/{_segment(run_id)}/cancel", _object, repeatable=True)
+    return Call("POST", f"/runs/{segment(run_id)}/cancel", parse_object, repeatable=True)
 
 
 def get_tasks(run_id: str) -> Call[Document]:
     """``GET /runs/{run_id}/tasks``."""
-    return _get(f"/runs/{_segment(run_id)}/tasks", _object)
+    return get(f"/runs/{segment(run_id)}/tasks", parse_object)
 
 
 def list_runs(
@@ -162,7 +162,7 @@ def list_runs(
     workflow_yaml_sha256: str | None = None,
 ) -> Call[Document]:
     """``GET /runs``, always as ``{items, next_cursor}``."""
-    return _get(
+    return get(
         "/runs",
         _page,
         status=status,
@@ -184,9 +184,9 @@ def watch_run(
     timeout_sec: int | None = None,
 ) -> Call[Document]:
     """``GET /runs/{run_id}/watch``; the answer is a stream of server-sent events."""
-    return _get(
-        f"/runs/{_segment(run_id)}/watch",
-        _object,
+    return get(
+        f"/runs/{segment(run_id)}/watch",
+        parse_object,
         include="records" if include_records else None,
         since=since,
         timeout_sec=timeout_sec,
@@ -201,7 +201,7 @@ def get_workers(
     limit: int | None = None,
 ) -> Call[list[Document]]:
     """``GET /workers``."""
-    return _get(
+    return get(
         "/workers", _objects, scope=scope, state=state, include_hidden=include_hidden, limit=limit
     )
 
@@ -210,8 +210,8 @@ def patch_worker_hidden(worker_id: str, *, hidden: bool) -> Call[Document]:
     """``PATCH /workers/{worker_id}``."""
     return Call(
         "PATCH",
-        f"/workers/{_segment(worker_id)}",
-        _object,
+        f"/workers/{segment(worker_id)}",
+        parse_object,
         json={"hidden": bool(hidden)},
         repeatable=True,
     )
@@ -219,14 +219,14 @@ def patch_worker_hidden(worker_id: str, *, hidden: bool) -> Call[Document]:
 
 def list_wheels() -> Call[list[Document]]:
     """``GET /wheels``."""
-    return _get("/wheels", _objects)
+    return get("/wheels", _objects)
 
 
 def list_wheel_history(
     *, limit: int | None = None, wheel_name: str | None = None, action: str | None = None
 ) -> Call[list[Document]]:
     """``GET /wheels/history``."""
-    return _get("/wheels/history", _objects, limit=limit, wheel_name=wheel_name, action=action)
+    return get("/wheels/history", _objects, limit=limit, wheel_name=wheel_name, action=action)
 
 
 def upload_wheel(
@@ -243,7 +243,7 @@ def upload_wheel(
     return Call(
         "POST",
         "/wheels",
-        _object,
+        parse_object,
         form=form,
         upload=Upload("wheel", filename, data, "application/octet-stream"),
     )
@@ -251,24 +251,31 @@ def upload_wheel(
 
 def delete_wheel(wheel_name: str) -> Call[Document]:
     """``DELETE /wheels/{name}``; not repeatable, because a second one does not find it."""
-    return Call("DELETE", f"/wheels/{_segment(wheel_name)}", _object)
+    return Call("DELETE", f"/wheels/{segment(wheel_name)}", parse_object)
 
 
 def get_metrics() -> Call[str]:
     """``GET /metrics``."""
-    return _get("/metrics", _text)
+    return get("/metrics", _text)
 
 
-def _get(
+def get(
     path: str,
     parse: Callable[[bytes], T],
     **params: str | float | bool | None,
 ) -> Call[T]:
+    """Describe a ``GET``; parameters that are ``None`` or empty are left out."""
     present = {name: value for name, value in params.items() if value is not None and value != ""}
     return Call("GET", path, parse, params=present, repeatable=True)
 
 
-def _segment(text: str) -> str:
+def with_params(call: Call[T], **params: str | float | None) -> Call[T]:
+    """Return the call with further parameters; those that are ``None`` are left out."""
+    present = {name: value for name, value in params.items() if value is not None}
+    return replace(call, params={**call.params, **present})
+
+
+def segment(text: str) -> str:
     """One segment of a path, whatever characters the text holds."""
     return quote(text, safe="")
 
@@ -277,7 +284,12 @@ def _idempotency(key: str | None) -> dict[str, str]:
     return {} if key is None else {IDEMPOTENCY_HEADER: key}
 
 
-def _object(body: bytes) -> Document:
+def parse_object(body: bytes) -> Document:
+    """Read a JSON object.
+
+    Raises:
+        ValueError: It is something else; the text says what was wanted.
+    """
     match _json(body):
         case dict() as document:
             return document

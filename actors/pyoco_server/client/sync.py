@@ -15,6 +15,7 @@ from pyoco_server.client.problem import HttpProblem
 from pyoco_server.client.requests import Call, Document
 from pyoco_server.client.retry import RetryPolicy
 from pyoco_server.client.sse import SseParser
+from pyoco_server.client.sync_history import HistoryCalls
 from pyoco_server.client.watch import SILENCE_SECONDS, Watch, decode_event, is_terminal, snapshot_of
 from pyoco_server.client.wire import (
     CANCEL_POLL_SECONDS,
@@ -27,7 +28,7 @@ from pyoco_server.client.wire import (
 T = TypeVar("T")
 
 
-class PyocoHttpClient:
+class PyocoHttpClient(HistoryCalls):
     """Talks to a gateway; one connection pool, to be closed (it is a context manager).
 
     Names, arguments and results of its methods are those of pyoco-server 0.5.1. Each of them raises
@@ -226,23 +227,7 @@ class PyocoHttpClient:
             since=since,
             retry=self._retry,
         )
-        while (call := watch.next_call(time.monotonic())) is not None:
-            parser = SseParser()
-            try:
-                silence = watch.silence_seconds(time.monotonic())
-                with self._stream(call, silence) as response:
-                    for chunk in response.iter_bytes():
-                        for event in parser.feed(chunk):
-                            told = watch.take(event, time.monotonic())
-                            if told is not None:
-                                yield told
-                        if watch.ended:
-                            return
-            except httpx.HTTPError as error:
-                pause = watch.after_failure(error, time.monotonic())
-            else:
-                pause = watch.after_end(time.monotonic())
-            time.sleep(pause)
+        yield from self._follow(watch)
 
     def wait_run(self, run_id: str, *, within_seconds: float | None = None) -> Document:
         """Wait for the end of a run; return its snapshot, with task records.
@@ -310,6 +295,25 @@ class PyocoHttpClient:
     def get_metrics(self) -> str:
         """Return the metrics in Prometheus' text format."""
         return self._run(requests.get_metrics())
+
+    def _follow(self, watch: Watch) -> Iterator[Document]:
+        while (call := watch.next_call(time.monotonic())) is not None:
+            parser = SseParser()
+            try:
+                silence = watch.silence_seconds(time.monotonic())
+                with self._stream(call, silence) as response:
+                    for chunk in response.iter_bytes():
+                        for event in parser.feed(chunk):
+                            told = watch.take(event, time.monotonic())
+                            if told is not None:
+                                yield told
+                        if watch.ended:
+                            return
+            except httpx.HTTPError as error:
+                pause = watch.after_failure(error, time.monotonic())
+            else:
+                pause = watch.after_end(time.monotonic())
+            time.sleep(pause)
 
     def _run(self, call: Call[T]) -> T:
         failures = 0

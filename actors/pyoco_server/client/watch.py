@@ -89,10 +89,7 @@ class Watch:
 
     def take(self, event: SseEvent, now: float) -> Document | None:
         """Return what to tell of an event; ``None`` for a snapshot that was told before."""
-        self._last_sign_at = now
-        self._failures = 0
-        if now >= self.deadline + _END_GRACE_SECONDS:
-            self.ended = True
+        self._heard(now)
         told = decode_event(event)
         snapshot = snapshot_of(told)
         if snapshot is None:
@@ -103,6 +100,12 @@ class Watch:
             return None
         self._last = snapshot
         return told
+
+    def _heard(self, now: float) -> None:
+        self._last_sign_at = now
+        self._failures = 0
+        if now >= self.deadline + _END_GRACE_SECONDS:
+            self.ended = True
 
     def after_end(self, now: float) -> float:
         """The stream has ended as it should: how long to wait before the next one, in seconds."""
