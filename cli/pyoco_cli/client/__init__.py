@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pyoco_cli.client.app import app
+from pyoco_cli.client.dlq import dlq, retry
+from pyoco_cli.client.logs import events, logs
 from pyoco_cli.client.metrics import metrics
 from pyoco_cli.client.runs import cancel, get, list_runs, list_vnext, tasks
 from pyoco_cli.client.submit import submit, submit_yaml
@@ -23,7 +25,11 @@ app.command("tasks")(tasks)
 app.command("list")(list_runs)
 app.command("list-vnext")(list_vnext)
 app.command("watch")(watch)
+app.command("logs")(logs)
+app.command("events")(events)
 app.command("cancel")(cancel)
+app.command("retry")(retry)
+app.add_typer(dlq, name="dlq")
 app.command("workers")(workers)
 app.command("wheels")(wheels)
 app.command("wheel-history")(wheel_history)

@@ -91,9 +91,7 @@ def runs_table(runs: Sequence[dict[str, Any]]) -> RenderableType:
 
 def runs_page(page: dict[str, Any]) -> RenderableType:
     """A page of runs, and where the next one starts."""
-    table = runs_table(page["items"])
-    cursor = page.get("next_cursor")
-    return Group(table, Text(f"next_cursor: {printable(cursor)}", "dim")) if cursor else table
+    return _with_cursor(runs_table(page["items"]), page)
 
 
 def cells_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
@@ -148,6 +146,22 @@ def history_table(events: Sequence[dict[str, Any]]) -> RenderableType:
     return _or_none(table, "no events")
 
 
+def letters_page(page: dict[str, Any]) -> RenderableType:
+    """Dead letters, one a line, and where the next page starts."""
+    table = _table("seq", "when", "reason", "run", "flow", "tag", "error")
+    for letter in page["items"]:
+        table.add_row(
+            _text(letter.get("seq")),
+            moment(letter.get("timestamp")),
+            _text(letter.get("reason")),
+            _text(letter.get("run_id")),
+            _text(letter.get("flow_name")),
+            _text(letter.get("tag")),
+            _text(str(letter.get("error") or "").partition("\n")[0], longest=80),
+        )
+    return _with_cursor(_or_none(table, "no dead letters"), page)
+
+
 def document(value: Any) -> RenderableType:
     """Any JSON document, indented and coloured."""
     return JSON.from_data(value, ensure_ascii=False)
@@ -183,6 +197,11 @@ def _table(*headers: str) -> Table:
     for header in headers:
         table.add_column(Text(header), overflow="fold")
     return table
+
+
+def _with_cursor(table: RenderableType, page: dict[str, Any]) -> RenderableType:
+    cursor = page.get("next_cursor")
+    return Group(table, Text(f"next_cursor: {printable(cursor)}", "dim")) if cursor else table
 
 
 def _or_none(table: Table, text: str) -> RenderableType:

@@ -23,6 +23,14 @@ def print_line(line: str) -> None:
     sys.stdout.flush()
 
 
+def print_text(text: str) -> None:
+    """Print text without adding to it, at once; on a terminal, what would steer it becomes escapes."""
+    if on_terminal():
+        text = "\t".join(map(printable, text.split("\t")))
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
 def print_json(value: Any) -> None:
     """Print a JSON document as one line of ASCII, at once."""
     print_line(json.dumps(value, ensure_ascii=True))

@@ -1,0 +1,145 @@
+"""`logs` and `events`: what a run printed and what happened in it, also as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from pyoco_cli.client.app import Output, OutputOption, RunId
+from pyoco_cli.client.connection import gateway
+from pyoco_cli.common.output import on_terminal, print_json, print_line, print_text, printable
+
+Follow: TypeAlias = Annotated[
+    bool, typer.Option("-f", "--follow", help="Go on with what comes, until the run has ended.")
+]
+
+
+class Stream(StrEnum):
+    """Where something was printed to."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+class EventType(StrEnum):
+    """What an event tells of."""
+
+    STATE = "state"
+    TASK = "task"
+    LOG = "log"
+    FLOW = "flow"
+    TRUNCATED = "truncated"
+
+
+def logs(
+    context: typer.Context,
+    run_id: RunId,
+    *,
+    follow: Follow = False,
+    task: Annotated[str | None, typer.Option(help="Only what this task printed.")] = None,
+    stream: Annotated[Stream | None, typer.Option(help="Only what was printed there.")] = None,
+    tail: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Only so many lines of what is there.")
+    ] = None,
+    attempt: Annotated[
+        int | None, typer.Option(min=0, help="Only what this attempt printed.")
+    ] = None,
+    since: Annotated[
+        float | None, typer.Option(help="Only what was printed after it, in unix seconds.")
+    ] = None,
+    output: OutputOption = None,
+) -> None:
+    """Print what the tasks of a run printed."""
+    with gateway(context) as client:
+        chunks = client.logs(
+            run_id,
+            task=task,
+            stream=stream,
+            attempt=attempt,
+            since=since,
+            tail=tail,
+            follow=follow,
+        )
+        if _as_json(output):
+            _print_documents(chunks)
+        else:
+            for chunk in chunks:
+                print_text(_text_of(chunk))
+
+
+def events(
+    context: typer.Context,
+    run_id: RunId,
+    *,
+    follow: Follow = False,
+    kinds: Annotated[
+        list[EventType] | None, typer.Option("--type", help="Only events of this type; repeatable.")
+    ] = None,
+    output: OutputOption = None,
+) -> None:
+    """Print what happened in a run: its states, its tasks, and what they printed."""
+    with gateway(context) as client:
+        told = client.events(run_id, types=tuple(kinds or ()), follow=follow)
+        if _as_json(output):
+            _print_documents(told)
+        else:
+            for event in told:
+                for line in _lines_of(event):
+                    print_line(line)
+
+
+def _as_json(output: Output | None) -> bool:
+    return output is Output.JSON or (output is None and not on_terminal())
+
+
+def _print_documents(documents: Iterable[dict[str, Any]]) -> None:
+    for document in documents:
+        print_json(document)
+
+
+def _text_of(chunk: dict[str, Any]) -> str:
+    if chunk.get("type") == "truncated":
+        return f"\n[{_cut(chunk)}]\n"
+    return str(chunk.get("text", ""))
+
+
+def _lines_of(event: dict[str, Any]) -> list[str]:
+    from pyoco_cli.client.views import moment  # noqa: PLC0415 - it imports rich
+
+    head = moment(event.get("at"))
+    match event.get("type"):
+        case "state":
+            parts = [event.get("status"), event.get("worker_id"), event.get("reason")]
+            return [_line(head, "run", *parts, event.get("error"))]
+        case "task":
+            took = event.get("duration_ms")
+            shown = None if took is None else f"{took / 1000:.2f} s"
+            name = f"task {event.get('task')}"
+            return [_line(head, name, event.get("state"), shown, event.get("error"))]
+        case "log":
+            name = f"task {event.get('task')}" if event.get("task") else "run"
+            stream = event.get("stream")
+            return [
+                _line(head, name, f"{stream}:", line) for line in str(event["text"]).splitlines()
+            ]
+        case "truncated":
+            return [_line(head, "run", _cut(event))]
+        case "flow":
+            nodes = (event.get("structure") or {}).get("nodes") or []
+            return [_line(head, "run", f"flow of {len(nodes)} nodes")]
+        case kind:
+            return [_line(head, kind)]
+
+
+def _line(*parts: object) -> str:
+    return "  ".join(printable(part).replace("\n", " ") for part in parts if part is not None)
+
+
+def _cut(event: dict[str, Any]) -> str:
+    size, limit = event.get("left_out_bytes"), event.get("limit_bytes")
+    if size is None:
+        return f"output is left out from here on: at most {limit} bytes are kept"
+    return f"{size} bytes of output were left out: at most {limit} are kept"
