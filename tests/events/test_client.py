@@ -1,0 +1,99 @@
+"""Both clients read and follow what happens in a run, whatever becomes of the connection."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+
+from backend.stage import ended, new_run
+from http_api.test_events import talking
+from pyoco_http.server import serve_http
+from pyoco_server.client import AsyncPyocoHttpClient, HttpProblem, PyocoHttpClient
+
+
+async def test_the_trio_client_follows_over_a_gateway_that_goes_and_comes_back(
+    tmp_path: Path,
+) -> None:
+    async with talking(tmp_path) as (_, backend), trio.open_nursery() as nursery:
+        serving = trio.CancelScope()
+
+        async def serve(port: int, task_status: trio.TaskStatus[str]) -> None:
+            with serving:
+                await serve_http(backend, host="127.0.0.1", port=port, task_status=task_status)
+
+        url = await nursery.start(serve, 0)
+        async with AsyncPyocoHttpClient(url) as client:
+            flag = tmp_path / "go on"
+            run = await backend.submit(new_run("wait_for", path=str(flag)))
+            seen = []
+            with trio.fail_after(60):
+                async with aclosing(client.events(run.run_id, follow=True)) as events:
+                    async for event in events:
+                        seen.append(event)
+                        if event["type"] == "log" and event["text"] == "waiting\n":
+                            serving.cancel()
+                            serving = trio.CancelScope()
+                            port = httpx.URL(url).port
+                            assert port is not None
+                            await _port_free(port)
+                            await nursery.start(serve, port)
+                            flag.touch()
+            ids = [event["id"] for event in seen]
+            assert len(set(ids)) == len(ids)
+            states = [event["status"] for event in seen if event["type"] == "state"]
+            assert states == ["PENDING", "RUNNING", "COMPLETED"]
+            text = "".join(event["text"] for event in seen if event["type"] == "log")
+            assert text == "waiting\nseen\n"
+            assert [event["id"] async for event in client.events(run.run_id)] == ids
+        serving.cancel()
+
+
+async def _port_free(port: int) -> None:
+    with trio.fail_after(20):
+        while True:
+            try:
+                stream = await trio.open_tcp_stream("127.0.0.1", port)
+            except OSError:
+                return
+            await stream.aclose()
+            await trio.sleep(0.02)
+
+
+async def test_the_blocking_client_reads_logs_page_by_page_and_follows_behind_a_tail(
+    tmp_path: Path,
+) -> None:
+    async with talking(tmp_path) as (http, backend):
+        run = await backend.submit(new_run("flood", lines=3000))
+        await ended(backend, run.run_id, within=60)
+
+        def read() -> None:
+            with PyocoHttpClient(str(http.base_url)) as client:
+                followed = "".join(c["text"] for c in client.logs(run.run_id, follow=True))
+                assert followed == ("x" * 999 + "\n") * 3000 + "the end\n"
+                stored = "".join(chunk["text"] for chunk in client.logs(run.run_id))
+                assert stored == followed
+                last = list(client.logs(run.run_id, tail=2, follow=True))
+                assert "".join(chunk["text"] for chunk in last) == "x" * 999 + "\nthe end\n"
+                assert client.get_graph(run.run_id)["nodes"][0]["name"] == "flood"
+                with pytest.raises(HttpProblem) as caught:
+                    list(client.events("nothing", follow=True))
+                assert caught.value.status == 404
+
+        await trio.to_thread.run_sync(partial(read))
+
+
+async def test_following_ends_when_its_time_is_over(tmp_path: Path) -> None:
+    async with talking(tmp_path) as (http, backend):
+        run = await backend.submit(new_run("wait_for", path=str(tmp_path / "never"), seconds=60))
+        async with AsyncPyocoHttpClient(str(http.base_url)) as client:
+            began = trio.current_time()
+            with trio.fail_after(30):
+                told = [e async for e in client.events(run.run_id, follow=True, within_seconds=2)]
+            assert 1.5 < trio.current_time() - began < 8
+            assert told[0]["status"] == "PENDING"
+        await backend.cancel(run.run_id)
