@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, BinaryIO, TypeVar
 
@@ -82,12 +82,17 @@ class AsyncPyocoHttpClient(AsyncHistoryCalls):
     ) -> Document:
         """Submit a run of a flow that the workers know; return ``{run_id, status}``.
 
-        With an ``idempotency_key`` (see :func:`new_idempotency_key`) the gateway takes all
-        submits of that key for one, and the client repeats it where it could not before.
+        The gateway takes all submits with the same ``idempotency_key`` for one. Where none is
+        given and the client may repeat the call, it sends a new one, so that repeating it is safe.
+        A gateway of version 0.5.1 does not know keys: use ``RetryPolicy(attempts=1)`` with it.
         """
         return await self._run(
             requests.submit_run(
-                flow_name, params, tag=tag, tags=tags, idempotency_key=idempotency_key
+                flow_name,
+                params,
+                tag=tag,
+                tags=tags,
+                idempotency_key=self._retry.key(idempotency_key),
             )
         )
 
@@ -102,9 +107,24 @@ class AsyncPyocoHttpClient(AsyncHistoryCalls):
         """Submit a run of the flow.yaml whose text is given; return ``{run_id, status}``."""
         return await self._run(
             requests.submit_run_yaml(
-                workflow_yaml, flow_name=flow_name, tag=tag, idempotency_key=idempotency_key
+                workflow_yaml,
+                flow_name=flow_name,
+                tag=tag,
+                idempotency_key=self._retry.key(idempotency_key),
             )
         )
+
+    async def submit_batch(self, runs: Sequence[Mapping[str, Any]]) -> Document:
+        """Submit up to 1,000 runs; return ``{accepted, rejected, items}``, an item for each run in order.
+
+        Args:
+            runs: Of each ``flow_name`` and, where wanted, ``params, tag, tags, workflow_yaml,
+                idempotency_key`` and the limits that :meth:`submit_run` takes.
+        """
+        keyed = [
+            {**run, "idempotency_key": self._retry.key(run.get("idempotency_key"))} for run in runs
+        ]
+        return await self._run(requests.submit_batch(keyed))
 
     async def get_run(self, run_id: str) -> Document:
         """Return the snapshot of a run, without its task records."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Generic, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -131,6 +131,17 @@ def submit_run_yaml(
         upload=Upload("workflow", "flow.yaml", data, "application/x-yaml"),
         headers=_idempotency(idempotency_key),
         repeatable=idempotency_key is not None,
+    )
+
+
+def submit_batch(runs: Sequence[Mapping[str, Any]]) -> Call[Document]:
+    """``POST /runs/batch``; repeatable where each of the runs has an ``idempotency_key``."""
+    return Call(
+        "POST",
+        "/runs/batch",
+        _object,
+        json={"runs": [dict(run) for run in runs]},
+        repeatable=all(run.get("idempotency_key") for run in runs),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from pyoco_server.client.problem import HttpProblem
-from pyoco_server.client.requests import Call
+from pyoco_server.client.requests import Call, new_idempotency_key
 
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
 BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError)
@@ -32,6 +32,10 @@ class RetryPolicy:
     attempts: int = 3
     first_seconds: float = 0.2
     most_seconds: float = 5.0
+
+    def key(self, given: str | None) -> str | None:
+        """Return the key to send: a new one where none is given and a call may be repeated."""
+        return new_idempotency_key() if given is None and self.attempts > 1 else given
 
     def pause(self, call: Call[Any], error: httpx.HTTPError, failures: int) -> float | None:
         """Return the seconds to wait before ``call`` is sent again; ``None`` to give up.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from pyoco_cli.client.app import Output, OutputOption, show
+from pyoco_cli.client.batch import read_batch, submit_batch
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.follow import print_status_lines, show_live
 from pyoco_cli.client.parameters import collect_params, read_text, split_tags
@@ -53,13 +54,31 @@ def submit(
     ] = None,
     tag: Annotated[str | None, typer.Option(help="Tag that the run goes to.")] = None,
     tags: Annotated[str | None, typer.Option(help="Its tags, with commas in between.")] = None,
+    batch_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="JSON lines, a run each; --flow-name and --tag fill what one lacks.",
+        ),
+    ] = None,
     idempotency_key: Key = None,
     wait: Wait = False,
     follow: Follow = False,
     timeout_sec: Limit = None,
     output: OutputOption = None,
 ) -> int:
-    """Submit a run of a flow."""
+    """Submit a run of a flow, or the runs of a file."""
+    if batch_file is not None:
+        if wait or follow or params or params_file or param or idempotency_key:
+            raise CliError(
+                ErrorId.INVALID_COMMAND_LINE,
+                "--batch-file goes with --flow-name, --tag and --tags only",
+                hint='params and keys stand in the file: {"params": {"x": 1}, "idempotency_key": "k"}',
+            )
+        common = {"flow_name": flow_name, "tag": tag, "tags": split_tags(tags)}
+        runs = read_batch(batch_file, {k: v for k, v in common.items() if v is not None})
+        with gateway(context) as client:
+            return submit_batch(client, runs)
     values = collect_params(params_file, params, param)
     with gateway(context) as client:
         answer = client.submit_run(

@@ -1,0 +1,81 @@
+"""`submit --batch-file`: the runs of a file, a thousand a call."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyoco_cli.client.parameters import read_text
+from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.language import Phrase
+from pyoco_cli.common.output import print_json
+from pyoco_server.model.errors import ErrorId
+
+if TYPE_CHECKING:
+    from pyoco_server.client import PyocoHttpClient
+
+_RUNS_A_CALL = 1000
+_EXAMPLE = '{"flow_name": "main", "params": {"x": 1}, "tag": "hello"}'
+
+
+def read_batch(path: Path, defaults: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+    """Read the runs of a file of JSON lines, each with the number of its line; empty lines are skipped.
+
+    Args:
+        path: The file.
+        defaults: Fields for the runs that do not have them.
+
+    Raises:
+        CliError: It cannot be read, a line is no JSON object, or there is none.
+    """
+    runs: list[tuple[int, dict[str, Any]]] = []
+    for number, line in enumerate(read_text(path, "--batch-file").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            run = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise _wrong(f"{path}, line {number}: not JSON: {error}") from None
+        if not isinstance(run, dict):
+            raise _wrong(f"{path}, line {number}: not a JSON object")
+        runs.append((number, {**defaults, **run}))
+    if not runs:
+        raise _wrong(f"{path} holds no run")
+    return runs
+
+
+def submit_batch(client: PyocoHttpClient, runs: list[tuple[int, dict[str, Any]]]) -> int:
+    """Submit runs and print the answer to each, with its line, as a JSON line.
+
+    Raises:
+        CliError: Some were rejected; those that were accepted stay.
+    """
+    rejected: list[str] = []
+    for part in _parts(runs):
+        answer = client.submit_batch([run for _, run in part])
+        for (number, _), item in zip(part, answer["items"], strict=True):
+            print_json({"line": number, **item})
+            if "error" in item:
+                error = item["error"]
+                reason = error.get("reason") or error.get("detail")
+                rejected.append(f"line {number}: {error.get('err_id')}: {reason}")
+    if rejected:
+        raise CliError(
+            ErrorId.INVALID_INPUT,
+            f"{len(rejected)} of {len(runs)} runs were rejected; the first: {rejected[0]}",
+            hint=Phrase.CHECK_REQUEST,
+        )
+    return 0
+
+
+def _parts(
+    runs: list[tuple[int, dict[str, Any]]],
+) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+    for start in range(0, len(runs), _RUNS_A_CALL):
+        yield runs[start : start + _RUNS_A_CALL]
+
+
+def _wrong(reason: str) -> CliError:
+    return CliError(ErrorId.INVALID_COMMAND_LINE, reason, hint=f"a run a line, e.g. {_EXAMPLE}")

@@ -1,0 +1,183 @@
+"""Submitting over HTTP: repeated with a key, and by the batch; with the client and the command too."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from backend.stage import TAG, ended, queued
+from http_api.test_skeleton import YAML, gateway, yaml_form
+from pyoco_server.client import AsyncPyocoHttpClient, RetryPolicy
+from pyoco_server.model.run import RunStatus
+
+RUN = {"flow_name": "quick", "params": {"x": 1}, "tag": TAG}
+
+
+def key(text: str) -> dict[str, str]:
+    return {"Idempotency-Key": text}
+
+
+async def test_a_repeat_is_answered_with_the_run_and_says_so(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, _):
+        first = await client.post("/runs", json=RUN, headers=key("k"))
+        again = await client.post("/runs", json=RUN, headers=key("k"))
+        assert first.json() == again.json()
+        assert "Idempotent-Replay" not in first.headers
+        assert again.headers["Idempotent-Replay"] == "true"
+        other = await client.post("/runs", json={**RUN, "params": {"x": 2}}, headers=key("k"))
+        assert other.status_code == 422
+        assert other.json()["detail"] == "idempotency key reused"
+        assert first.json()["run_id"] in other.json()["reason"]
+
+
+async def test_a_repeated_yaml_run_is_one_run(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        answers = [
+            await client.post("/runs/yaml", **yaml_form(), headers=key("k")) for _ in range(3)
+        ]
+        assert len({answer.json()["run_id"] for answer in answers}) == 1
+        assert await queued(backend) == 1
+
+
+@pytest.mark.parametrize("text", ["x" * 256, "a b", ""])
+async def test_what_is_no_key_is_refused(tmp_path: Path, text: str) -> None:
+    async with gateway(tmp_path, worker=False) as (client, _):
+        answer = await client.post("/runs", json=RUN, headers=key(text))
+        assert answer.status_code == 422
+        assert answer.json()["detail"] == "invalid idempotency key"
+        assert "1 to 255 visible ASCII characters" in answer.json()["reason"]
+
+
+async def test_a_batch_has_an_answer_for_each_run_in_order(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as (client, backend):
+        runs: list[Any] = [
+            RUN,
+            {"flow_name": ""},
+            {"flow_name": "quick", "tag": "no.tag"},
+            "no run",
+            {"flow_name": "main", "tag": TAG, "workflow_yaml": YAML.decode(), "params": {"x": 5}},
+            {"flow_name": "main", "tag": TAG, "workflow_yaml": "flow: ["},
+            {**RUN, "params": {"x": "y" * 300_000}},
+            {**RUN, "idempotency_key": "k"},
+            {**RUN, "idempotency_key": "k"},
+            {**RUN, "idempotency_key": "a b"},
+        ]
+        answer = await client.post("/runs/batch", json={"runs": runs})
+        assert answer.status_code == 200
+        body = answer.json()
+        assert (body["accepted"], body["rejected"]) == (4, 6)
+        told = [
+            (item["error"]["status"], item["error"]["detail"])
+            if "error" in item
+            else item["status"]
+            for item in body["items"]
+        ]
+        assert told[:3] == ["PENDING", (422, "missing flow_name"), (422, "invalid tag")]
+        assert told[3][0] == 422
+        assert told[4:6] == ["PENDING", (422, "invalid workflow yaml")]
+        assert told[6][0] == 413
+        assert told[7:9] == ["PENDING", "PENDING"]
+        assert told[9] == (422, "invalid idempotency key")
+        assert all(item["error"]["err_id"] for item in body["items"] if "error" in item)
+        assert body["items"][7]["run_id"] == body["items"][8]["run_id"]
+        yaml_run = await ended(backend, body["items"][4]["run_id"])
+        assert yaml_run.status is RunStatus.COMPLETED
+        # The params of the item go over the defaults of the file.
+        assert yaml_run.task_records["to_text"].output == "v=6"
+
+
+@pytest.mark.parametrize("count", [0, 1001])
+async def test_a_batch_of_too_few_or_too_many_runs_is_refused(tmp_path: Path, count: int) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        answer = await client.post("/runs/batch", json={"runs": [RUN] * count})
+        assert answer.status_code == 422
+        assert answer.json()["detail"] == f"a batch takes 1 to 1000 runs, not {count}"
+        assert await queued(backend) == 0
+
+
+async def test_a_thousand_runs_in_one_call(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        began = trio.current_time()
+        answer = await client.post("/runs/batch", json={"runs": [RUN] * 1000})
+        took = trio.current_time() - began
+        body = answer.json()
+        assert (body["accepted"], body["rejected"]) == (1000, 0)
+        assert len({item["run_id"] for item in body["items"]}) == 1000
+        assert await queued(backend) == 1000
+        print(f"\n1000 runs in one call: {took:.2f} s, {1000 / took:.0f} runs/s")
+
+
+class LosesAnswers(httpx.AsyncBaseTransport):
+    """Passes calls on and loses the first answers, after the gateway has acted."""
+
+    def __init__(self, lost: int) -> None:
+        self._inner = httpx.AsyncHTTPTransport()
+        self._lost = lost
+        self.sent = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.sent += 1
+        response = await self._inner.handle_async_request(request)
+        if self._lost > 0:
+            self._lost -= 1
+            await response.aread()
+            raise httpx.ReadError("the answer was lost")
+        return response
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def test_the_client_repeats_a_submission_whose_answer_was_lost(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (plain, backend):
+        transport = LosesAnswers(2)
+        retry = RetryPolicy(attempts=3, first_seconds=0.01)
+        async with AsyncPyocoHttpClient(
+            str(plain.base_url), transport=transport, retry=retry
+        ) as client:
+            answer = await client.submit_run("quick", {"x": 1}, tag=TAG)
+            assert transport.sent == 3
+            assert (await backend.get(answer["run_id"])).params == {"x": 1}
+            assert await queued(backend) == 1
+            transport._lost = 1
+            batch = await client.submit_batch([RUN, RUN])
+            assert (batch["accepted"], await queued(backend)) == (2, 3)
+
+
+async def test_a_client_that_does_not_repeat_sends_no_key(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (plain, _):
+        transport = LosesAnswers(1)
+        async with AsyncPyocoHttpClient(
+            str(plain.base_url), transport=transport, retry=RetryPolicy(attempts=1)
+        ) as client:
+            with pytest.raises(httpx.ReadError):
+                await client.submit_run("quick")
+            assert transport.sent == 1
+
+
+async def test_the_command_submits_a_file(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from pyoco_cli.client import main
+
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        lines = [{"params": {"x": 1}}, {"flow_name": "other"}, {"tag": "no.tag"}]
+        file = tmp_path / "runs.jsonl"
+        file.write_text("\n\n".join(json.dumps(line) for line in lines))
+        argv = ["--server", str(client.base_url), "submit", "--batch-file", str(file)]
+        run = partial(main, [*argv, "--flow-name", "quick", "--tag", TAG])
+        capfd.readouterr()
+        assert await trio.to_thread.run_sync(run) == 1
+        out, err = capfd.readouterr()
+        items = [json.loads(line) for line in out.splitlines() if line.startswith('{"line"')]
+        assert [item["line"] for item in items] == [1, 3, 5]
+        assert (await backend.get(items[0]["run_id"])).flow_name == "quick"
+        assert (await backend.get(items[1]["run_id"])).flow_name == "other"
+        assert items[2]["error"]["detail"] == "invalid tag"
+        assert "1 of 3 runs were rejected; the first: line 5" in err
