@@ -13,8 +13,9 @@ from msgspec.structs import replace as changed
 
 from backend.stage import TAG, ended, queued, running
 from pyoco_server.backend import Backend, open_backend
-from pyoco_server.gateway.new_run import Accepted, KeyReused, NewRun
+from pyoco_server.gateway.new_run import Accepted, KeyReused, NewRun, NotAccepted
 from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.model import life
 from pyoco_server.model.idempotency import (
     IdempotencyRecord,
@@ -115,8 +116,6 @@ async def test_a_gateway_that_died_on_the_way_does_not_burn_the_key(
         if stored != "nothing":
             snapshot = await runs.create(life.pending(job))
             if stored == "snapshot and job":
-                from pyoco_server.jetstream.publish import publish_acked
-
                 payload = encode_job(changed(job, snapshot_revision=snapshot.revision))
                 await publish_acked(backend.connection, f"pyoco.work.{TAG}", payload)
                 await ended(backend, run_id)
@@ -138,8 +137,6 @@ async def test_the_job_of_a_try_that_was_taken_over_is_not_executed(tmp_path: Pa
         assert (await backend.submit(run)).run_id == run_id
         state = await ended(backend, run_id)
         # The dead gateway's job arrives late; without its own snapshot it is nobody's.
-        from pyoco_server.jetstream.publish import publish_acked
-
         payload = encode_job(changed(dead, snapshot_revision=1))
         await publish_acked(backend.connection, f"pyoco.work.{TAG}", payload)
         await ended(backend, (await backend.submit(NewRun("quick", TAG))).run_id)
@@ -181,8 +178,6 @@ async def test_a_record_that_cannot_be_read_is_told_and_harms_nobody(tmp_path: P
     async with running(tmp_path, worker=False) as backend:
         bucket = KeyValue(backend.connection, backend.settings.idempotency_kv_bucket)
         await bucket.put(storage_key(None, "k-1"), encode_json(["no record"]))
-        from pyoco_server.gateway.new_run import NotAccepted
-
         with pytest.raises(NotAccepted, match="no record of an idempotency key"):
             await backend.submit(keyed())
         assert (await backend.submit(keyed("k-2"))).run_id

@@ -250,9 +250,12 @@ def encode_snapshot(snapshot: RunSnapshot, *, max_bytes: int) -> bytes:
         return raw
     reduced = without_records(snapshot)
     raw = encode_json(reduced)
-    if len(raw) > max_bytes and reduced.error is not None:
-        shrunk = shrink_error(reduced.error, ERROR_BYTES)
+    error_bytes = ERROR_BYTES
+    # Again, because JSON may take six bytes for each byte of a text with control characters.
+    while len(raw) > max_bytes and reduced.error and error_bytes >= 64:
+        shrunk = shrink_error(reduced.error, error_bytes)
         raw = encode_json(msgspec.structs.replace(reduced, error=shrunk))
+        error_bytes //= 4
     if len(raw) > max_bytes:
         parts = ("params", "tasks", "error", "tags", "flow_name")
         raise SnapshotTooLarge(

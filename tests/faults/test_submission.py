@@ -1,0 +1,277 @@
+"""Faults 8 and 13 of pyoco-server 0.5.1: runs that were accepted and never end, or refused and executed.
+
+0.5.1 took params that its worker could not write back, so that the run stayed PENDING for ever; and when a
+publish was stored but its answer lost, it said 503, deleted the snapshot, and the run was executed unseen.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from backend.stage import TAG, ended, eventually, queued, running, worker_options
+from pyoco_server.backend import open_backend
+from pyoco_server.gateway.intake import SNAPSHOT_ROOM_BYTES
+from pyoco_server.gateway.submitter import NewRun, NotAccepted, RunTooLarge
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.errors import Unanswered
+from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.jetstream.requests import Reply
+from pyoco_server.model import life
+from pyoco_server.model.job import encode_job, new_run_id
+from pyoco_server.model.json_text import encode_json
+from pyoco_server.model.run import RunStatus
+from pyoco_server.store.runs import RunNotFound
+
+FLOWS = """\
+import os
+
+from pyoco.core.models import Flow
+from pyoco.dsl.syntax import task
+
+
+@task
+def keep(text=""):
+    with open(os.environ["HISTORY"], "a") as history:
+        history.write(os.environ["PYOCO_RUN_ID"] + "\\n")
+    return text
+
+
+@task
+def shout(text=""):
+    raise ValueError("\\x01" * 300_000)
+
+
+def resolve(name):
+    return Flow(name=name) >> {"keep": keep, "shout": shout}[name]
+"""
+
+
+def worker(folder: Path) -> Any:
+    (folder / "faulty.py").write_text(FLOWS)
+    return worker_options(
+        folder,
+        flow_resolver=f"{folder / 'faulty.py'}:resolve",
+        env={"HISTORY": str(folder / "history")},
+    )
+
+
+def executed(folder: Path) -> list[str]:
+    """The run of each execution."""
+    history = folder / "history"
+    return history.read_text().split() if history.exists() else []
+
+
+# Fault 8 -------------------------------------------------------------------------------------------
+
+
+def text_that_fills(size: int, flow: str) -> str:
+    """A param that makes the PENDING snapshot, as encoded, ``size`` bytes long."""
+    empty = NewRun(flow, TAG, params={"text": ""}).job(new_run_id(), 1_000_000_000.123456)
+    return "x" * (size - len(encode_json(life.pending(empty))))
+
+
+@pytest.mark.parametrize("flow", ["keep", "shout"])
+@pytest.mark.parametrize("setting", [262_144, 65_536, 0])
+async def test_the_largest_run_that_is_accepted_ends(
+    tmp_path: Path, setting: int, flow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Just below the limit it ends, whatever it returns or raises; one byte more is refused."""
+    # The time is a number of more or fewer digits.
+    monkeypatch.setattr("pyoco_server.gateway.submitter.time.time", lambda: 1_000_000_000.123456)
+    options = worker(tmp_path)
+    async with running(tmp_path, worker=options, max_run_snapshot_bytes=setting) as backend:
+        snapshot_limit = setting or 1024 * 1024 - 1024
+        most = snapshot_limit - SNAPSHOT_ROOM_BYTES
+        text = text_that_fills(most, flow)
+        accepted = await backend.submit(NewRun(flow, TAG, params={"text": text}))
+        state = await ended(backend, accepted.run_id)
+        expected = RunStatus.COMPLETED if flow == "keep" else RunStatus.FAILED
+        assert (state.status, state.attempt) == (expected, 1)
+        assert state.params == {"text": text}
+        assert set(state.tasks) == {flow}
+        with pytest.raises(RunTooLarge, match=f"at most {most} are taken"):
+            await backend.submit(NewRun(flow, TAG, params={"text": text + "x"}))
+
+
+async def test_a_job_that_nats_does_not_take_is_refused_with_the_limit(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        text = "x" * (1024 * 1024 - 1024)
+        with pytest.raises(RunTooLarge, match=r"at most 1047552 are taken \(max_payload of NATS"):
+            await backend.submit(NewRun("keep", TAG, workflow_yaml=text))
+        run = NewRun("keep", TAG, workflow_yaml="")
+        room = 1024 * 1024 - 1024 - len(encode_job(run.job(new_run_id(), 1_000_000_000.123456)))
+        await backend.submit(NewRun("keep", TAG, workflow_yaml="x" * (room - 1)))
+        assert await queued(backend) == 1
+
+
+async def test_the_params_that_stranded_a_run_of_0_5_1_are_refused(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        for length in (1_048_264, 1_048_576, 2_000_000):
+            with pytest.raises(RunTooLarge, match="at most 229376 are taken"):
+                await backend.submit(NewRun("keep", TAG, params={"text": "x" * length}))
+        bucket = KeyValue(backend.connection, backend.settings.runs_kv_bucket)
+        assert await bucket.all() == []
+        assert await queued(backend) == 0
+
+
+# Fault 13 ------------------------------------------------------------------------------------------
+
+
+class LostAnswers:
+    """Requests whose answer is lost: they reach the server and take effect there."""
+
+    def __init__(self) -> None:
+        self.lose: dict[str, int] = {}
+        """Subject prefix to how many answers are lost."""
+
+    def hit(self, subject: str) -> bool:
+        for prefix, left in self.lose.items():
+            if subject.startswith(prefix) and left > 0:
+                self.lose[prefix] = left - 1
+                return True
+        return False
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> LostAnswers:
+    lost = LostAnswers()
+    real = Connection.request
+
+    async def request(
+        self: Connection, subject: str, payload: bytes = b"", **options: Any
+    ) -> Reply:
+        reply = await real(self, subject, payload, **options)
+        if lost.hit(subject):
+            raise Unanswered(f"request to {subject}: the answer was lost")
+        return reply
+
+    monkeypatch.setattr(Connection, "request", request)
+    return lost
+
+
+RUN = NewRun("keep", TAG, params={"text": "a"})
+WORK = f"pyoco.work.{TAG}"
+RUNS = "$KV.pyoco_runs."
+
+
+async def test_a_publish_whose_answer_is_lost_once_is_one_job(
+    tmp_path: Path, answers: LostAnswers
+) -> None:
+    async with running(tmp_path, worker=worker(tmp_path)) as backend:
+        answers.lose[WORK] = 1
+        accepted = await backend.submit(RUN)
+        assert (await ended(backend, accepted.run_id)).status is RunStatus.COMPLETED
+        assert answers.lose[WORK] == 0
+        await ended(backend, (await backend.submit(RUN)).run_id)
+        assert executed(tmp_path).count(accepted.run_id) == 1
+
+
+async def test_a_snapshot_whose_answer_is_lost_is_found(
+    tmp_path: Path, answers: LostAnswers
+) -> None:
+    async with running(tmp_path, worker=worker(tmp_path)) as backend:
+        answers.lose[RUNS] = 1
+        accepted = await backend.submit(RUN)
+        assert (await ended(backend, accepted.run_id)).status is RunStatus.COMPLETED
+
+
+async def test_a_refused_run_is_not_executed_although_its_job_is_queued(
+    tmp_path: Path, answers: LostAnswers
+) -> None:
+    """Refused while no worker is there: its job waits in the queue, and is dropped when one comes."""
+    async with running(tmp_path, worker=False) as backend:
+        answers.lose[WORK] = 10_000
+        with pytest.raises(NotAccepted):
+            await backend.submit(RUN)
+        assert await queued(backend) == 1, "the ghost's job"
+        bucket = KeyValue(backend.connection, backend.settings.runs_kv_bucket)
+        assert await bucket.all() == []
+        answers.lose.clear()
+        async with open_backend(
+            backend.settings_with_node(), gateway=False, worker=worker(tmp_path)
+        ) as other:
+            await other.wait_ready(within=30)
+            accepted = await backend.submit(RUN)
+            await ended(backend, accepted.run_id)
+
+            async def empty() -> bool:
+                return await queued(backend) == 0
+
+            await eventually(empty, what="an empty queue")
+        assert executed(tmp_path) == [accepted.run_id]
+        assert [entry.key for entry in await bucket.all()] == [accepted.run_id]
+
+
+async def test_a_run_that_a_worker_has_is_accepted_though_no_answer_came(
+    tmp_path: Path, answers: LostAnswers
+) -> None:
+    async with running(tmp_path, worker=worker(tmp_path)) as backend:
+        answers.lose[WORK] = 10_000
+        accepted = await backend.submit(RUN)
+        assert (await ended(backend, accepted.run_id)).status is RunStatus.COMPLETED
+        assert executed(tmp_path) == [accepted.run_id]
+
+
+async def test_what_cannot_be_taken_back_is_named_and_taken_back_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        real = Connection.request
+        away = False
+
+        async def request(
+            self: Connection, subject: str, payload: bytes = b"", **options: Any
+        ) -> Reply:
+            nonlocal away
+            if subject == WORK:
+                away = True
+            if away and (subject.startswith(RUNS) or "KV_pyoco_runs" in subject or subject == WORK):
+                raise Unanswered("no answer")
+            return await real(self, subject, payload, **options)
+
+        monkeypatch.setattr(Connection, "request", request)
+        with pytest.raises(NotAccepted, match="taking back what was stored") as refused:
+            await backend.submit(RUN)
+        monkeypatch.undo()
+        run_id = refused.value.run_id
+        assert run_id is not None
+
+        async def gone() -> bool:
+            try:
+                await backend.get(run_id)
+            except RunNotFound:
+                return True
+            return False
+
+        await eventually(gone, what="the withdrawal")
+
+
+async def test_a_keyed_run_that_was_refused_is_executed_once_when_it_is_tried_again(
+    tmp_path: Path, answers: LostAnswers
+) -> None:
+    """The job of the refused try stays in the queue; it is not the one of the run that is accepted."""
+    run = NewRun("keep", TAG, params={"text": "a"}, idempotency_key="k")
+    async with running(tmp_path, worker=False) as backend:
+        answers.lose[WORK] = 10_000
+        with pytest.raises(NotAccepted):
+            await backend.submit(run)
+        answers.lose.clear()
+        with trio.fail_after(5):
+            accepted = await backend.submit(run)
+        assert await queued(backend) == 2
+        async with open_backend(
+            backend.settings_with_node(), gateway=False, worker=worker(tmp_path)
+        ):
+            state = await ended(backend, accepted.run_id)
+            assert (state.status, state.attempt) == (RunStatus.COMPLETED, 1)
+
+            async def empty() -> bool:
+                return await queued(backend) == 0
+
+            await eventually(empty, what="an empty queue")
+        assert executed(tmp_path) == [accepted.run_id]
+        assert (await backend.submit(run)).replayed
