@@ -139,7 +139,7 @@ def submit_batch(runs: Sequence[Mapping[str, Any]]) -> Call[Document]:
     return Call(
         "POST",
         "/runs/batch",
-        _object,
+        parse_object,
         json={"runs": [dict(run) for run in runs]},
         repeatable=all(run.get("idempotency_key") for run in runs),
     )
