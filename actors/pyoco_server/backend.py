@@ -13,8 +13,9 @@ import trio
 from pyoco_server.gateway.bulk import submit_all
 from pyoco_server.gateway.canceller import Cancel
 from pyoco_server.gateway.event_reader import EventReader
+from pyoco_server.gateway.feeds import RunFeed
 from pyoco_server.gateway.key_ring import Authenticate, KeysRead, Standing
-from pyoco_server.gateway.projector import Follow, GetWorker, ProjectorLag, RunFeed, Unfollow
+from pyoco_server.gateway.read_side import ReadSide
 from pyoco_server.gateway.submitter import Accepted, NewRun, Submit
 from pyoco_server.gateway.tree import GatewayTree, gateway_tree
 from pyoco_server.gateway.wheel_registry import DeleteWheel, UploadWheel
@@ -95,6 +96,11 @@ class Backend:
         self._gateway = gateway
         self._worker = worker
 
+    @property
+    def reads(self) -> ReadSide:
+        """Lists, counts, workers, queues, and feeds of changes."""
+        return self._require_gateway().reads
+
     # Runs ----------------------------------------------------------------------------------------
 
     async def submit(self, run: NewRun) -> Accepted:
@@ -147,9 +153,7 @@ class Backend:
         opened: list[RunFeed] = []
 
         async def follow() -> RunFeed:
-            feed = await self._require_gateway().projector.ask(
-                Follow(run_id), within=_QUICK_ASK_SECONDS
-            )
+            feed = await self.reads.follow_run(run_id)
             opened[:] = [feed]
             return feed
 
@@ -162,7 +166,7 @@ class Backend:
             finally:
                 await states.aclose()
         finally:
-            await self._unfollow(opened[0])
+            await self.reads.unfollow(opened[0])
 
     async def _states(
         self,
@@ -189,18 +193,9 @@ class Backend:
             else:
                 return
 
-    async def _unfollow(self, feed: RunFeed) -> None:
-        with trio.CancelScope(deadline=trio.current_time() + 1.0, shield=True):
-            try:
-                await self._require_gateway().projector.tell(Unfollow(feed))
-            except ActorDown:
-                return  # it closed all its feeds
-
     async def worker(self, worker_id: str) -> WorkerRecord | None:
         """The last known record of a worker, None where there is none."""
-        return await self._require_gateway().projector.ask(
-            GetWorker(worker_id), within=_QUICK_ASK_SECONDS
-        )
+        return await self.reads.worker(worker_id)
 
     async def authenticate(self, api_key: str) -> Standing:
         """Check an API key; return who calls with it, and when that ends.
@@ -266,10 +261,8 @@ class Backend:
             missing = await self._provisioner.ask(Provisioned(), within=_QUICK_ASK_SECONDS)
             if missing is not None:
                 reasons.append(missing)
-            if self._gateway is not None and not await self._gateway.projector.ask(
-                ProjectorLag(), within=_QUICK_ASK_SECONDS
-            ):
-                reasons.append("the status projector has not caught up")
+            if self._gateway is not None:
+                reasons += await self.reads.obstacles()
             key_ring = None if self._gateway is None else self._gateway.key_ring
             if key_ring is not None and not await key_ring.ask(
                 KeysRead(), within=_QUICK_ASK_SECONDS

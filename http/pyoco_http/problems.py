@@ -13,8 +13,12 @@ from werkzeug.exceptions import HTTPException
 
 from pyoco_server.gateway.canceller import CancelNotStored
 from pyoco_server.gateway.key_ring import KeysUnavailable, TooManyChecks
+from pyoco_server.gateway.monitor import NotSeen
+from pyoco_server.gateway.read_model.model import NotReadable
+from pyoco_server.gateway.reader import SearchTooWide
 from pyoco_server.gateway.submitter import KeyReused, NotAccepted, RunTooLarge
 from pyoco_server.gateway.wheel_registry import WheelsUnavailable
+from pyoco_server.gateway.worker_registry import WorkerNotChanged, WorkerNotFound
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
 from pyoco_server.model.errors import ErrorId
@@ -28,6 +32,9 @@ _UNAVAILABLE = (
     CancelNotStored,
     KeysUnavailable,
     WheelsUnavailable,
+    NotReadable,
+    NotSeen,
+    WorkerNotChanged,
     BridgeError,
     ActorDown,
     AskExpired,
@@ -82,6 +89,17 @@ def register_problems(app: QuartTrio) -> None:
             404, "run not found", ErrorId.RUN_NOT_FOUND, {"run_id": error.run_id}
         )
 
+    async def on_no_worker(error: WorkerNotFound) -> Response:
+        return problem_response(
+            404, "worker not found", ErrorId.WORKER_NOT_FOUND, {"worker_id": error.worker_id}
+        )
+
+    async def on_too_wide(error: SearchTooWide) -> Response:
+        reason = f"{error}: narrow the list by status, flow, tag or time"
+        return problem_response(
+            422, "invalid list query", ErrorId.INVALID_LIST_QUERY, {"reason": reason}
+        )
+
     async def on_too_large(error: RunTooLarge) -> Response:
         return problem_response(413, str(error), ErrorId.SNAPSHOT_TOO_LARGE)
 
@@ -124,6 +142,8 @@ def register_problems(app: QuartTrio) -> None:
 
     app.register_error_handler(Problem, on_problem)
     app.register_error_handler(RunNotFound, on_not_found)
+    app.register_error_handler(WorkerNotFound, on_no_worker)
+    app.register_error_handler(SearchTooWide, on_too_wide)
     app.register_error_handler(RunTooLarge, on_too_large)
     app.register_error_handler(KeyReused, on_key_reused)
     app.register_error_handler(TooManyChecks, on_too_many)

@@ -248,7 +248,7 @@ async def test_a_watch_goes_on_over_a_restart_of_the_projector(tmp_path: Path) -
         accepted = await backend.submit(new_run("quick"))
         async with backend.watch(accepted.run_id) as states:
             await anext(states)
-            await backend.system.restart("/gateway/projector")
+            await backend.system.restart("/gateway/reading/runs/projector")
             await backend.cancel(accepted.run_id)
             with trio.fail_after(10):
                 async for state in states:

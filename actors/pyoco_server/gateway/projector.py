@@ -1,4 +1,4 @@
-"""Follows the run and worker buckets and hands each change to whoever waits for it."""
+"""Follows the runs bucket: feeds whoever waits for changes, and hands them on to the read model."""
 
 from __future__ import annotations
 
@@ -7,53 +7,17 @@ from dataclasses import dataclass
 from typing import assert_never
 
 import structlog
-import trio
 
-from pyoco_server.jetstream.keyvalue import CaughtUp, Deleted, Entry, KeyValue, Reset, WatchEvent
-from pyoco_server.kernel import Actor, Request
-from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot, decode_snapshot
-from pyoco_server.model.worker import UnreadableWorker, WorkerRecord, decode_worker
+from pyoco_server.gateway.feeds import ListFeed, RunFeed
+from pyoco_server.gateway.indexer import GetPosition, IndexerMessage, Write
+from pyoco_server.gateway.read_model.filters import RunFilter
+from pyoco_server.gateway.read_model.rows import RunRow, row_of
+from pyoco_server.gateway.read_model.writer import Changes
+from pyoco_server.jetstream.keyvalue import Batch, Deleted, Entry, KeyValue
+from pyoco_server.kernel import Actor, ActorRef, Request
+from pyoco_server.model.run import UnreadableSnapshot, decode_snapshot
 
 log = structlog.get_logger(__name__)
-
-
-class RunFeed:
-    """The newest state of one run for one reader: a slow reader skips states, it never queues them."""
-
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
-        self._newest: RunSnapshot | None = None
-        self._revision = 0
-        self._changed = trio.Event()
-        self.closed = False
-
-    async def next(self, after: int) -> tuple[RunSnapshot | None, int]:
-        """Wait for a state with a revision above ``after``.
-
-        Returns:
-            The snapshot and its revision; None for the snapshot when the run was deleted, or the feed
-            has ended (`closed`).
-        """
-        while self._revision <= after and not self.closed:
-            await self._changed.wait()
-        return self._newest, self._revision
-
-    def push(self, snapshot: RunSnapshot | None, revision: int) -> None:
-        """Offer a state; an older one than the feed has is ignored."""
-        if revision <= self._revision:
-            return
-        self._newest, self._revision = snapshot, revision
-        self._wake()
-
-    def close(self) -> None:
-        """End the feed: readers are woken and get no more."""
-        self.closed = True
-        self._newest = None
-        self._wake()
-
-    def _wake(self) -> None:
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,56 +28,79 @@ class Follow(Request[RunFeed]):
 
 
 @dataclass(frozen=True, slots=True)
+class FollowList(Request[ListFeed]):
+    """Open a feed of all runs of a filter; it starts with the next change."""
+
+    run_filter: RunFilter
+
+
+@dataclass(frozen=True, slots=True)
 class Unfollow:
     """Close a feed."""
 
-    feed: RunFeed
+    feed: RunFeed | ListFeed
 
 
 @dataclass(frozen=True, slots=True)
-class GetWorker(Request[WorkerRecord | None]):
-    """The last known record of a worker."""
+class RunsRemoved:
+    """Runs left the read model."""
 
-    worker_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectorLag(Request[bool]):
-    """Whether the projector has caught up with both buckets."""
+    rows: tuple[RunRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _RunChanged:
-    event: WatchEvent
+class Progress:
+    """How far the projector is.
+
+    Attributes:
+        caught_up: Whether it has seen, once, everything that was stored.
+        seq: The revision that it has seen last.
+        identity: Which bucket that is.
+    """
+
+    caught_up: bool
+    seq: int
+    identity: str
 
 
 @dataclass(frozen=True, slots=True)
-class _WorkerChanged:
-    event: WatchEvent
+class GetProgress(Request[Progress]):
+    """How far it is."""
 
 
-ProjectorMessage = Follow | Unfollow | GetWorker | ProjectorLag | _RunChanged | _WorkerChanged
+@dataclass(frozen=True, slots=True)
+class _Arrived(Request[Changes]):
+    """A batch of changes; answered with what is to be written of it."""
+
+    batch: Batch
+
+
+ProjectorMessage = Follow | FollowList | Unfollow | RunsRemoved | GetProgress | _Arrived
 
 
 class Projector(Actor[ProjectorMessage]):
-    """Holds the feeds of runs and the records of workers; started anew it reads on from now."""
+    """Holds the feeds; started anew it goes on where the read model is.
 
-    def __init__(self, runs: KeyValue, workers: KeyValue) -> None:
+    Changes reach the feeds before they are written. When the indexer has no room, nothing more is
+    fetched: what is not taken yet waits at the server.
+    """
+
+    def __init__(self, runs: KeyValue, indexer: ActorRef[IndexerMessage]) -> None:
         self._runs = runs
-        self._workers_bucket = workers
+        self._indexer = indexer
         self._feeds: defaultdict[str, set[RunFeed]] = defaultdict(set)
-        self._workers: dict[str, WorkerRecord] = {}
-        self._runs_caught_up = False
-        self._workers_caught_up = False
+        self._lists: set[ListFeed] = set()
+        self._progress = Progress(caught_up=False, seq=0, identity="")
 
     async def on_start(self) -> None:
-        """Begin to follow both buckets; catching up goes on in the background."""
-        self.spawn(self._follow_runs)
-        self.spawn(self._follow_workers)
+        """Begin to follow the bucket; catching up goes on in the background."""
+        self.spawn(self._follow)
 
     async def on_stop(self) -> None:
         """End every feed, so that no reader waits for a projector that is gone."""
         self._close_feeds()
+        for list_feed in self._lists:
+            list_feed.close()
 
     def _close_feeds(self) -> None:
         for feeds in self._feeds.values():
@@ -121,80 +108,85 @@ class Projector(Actor[ProjectorMessage]):
                 feed.close()
         self._feeds.clear()
 
-    async def _follow_runs(self) -> None:
-        async with self._runs.watch(include_history=False) as changes:
-            async for event in changes:
-                await self.me.tell(_RunChanged(event))
-
-    async def _follow_workers(self) -> None:
-        async with self._workers_bucket.watch() as changes:
-            async for event in changes:
-                await self.me.tell(_WorkerChanged(event))
+    async def _follow(self) -> None:
+        forever = float("inf")
+        position = await self._indexer.ask(GetPosition(), within=forever)
+        since = position.seq if position.built else None
+        async with self._runs.watch_batches(since=since, identity=position.identity) as batches:
+            async for batch in batches:
+                changes = await self.me.ask(_Arrived(batch), within=forever)
+                await self._indexer.ask(Write(changes), within=forever)
 
     async def handle(self, message: ProjectorMessage) -> None:
-        """Apply a change or answer a reader."""
+        """Apply a batch or see to a feed."""
         match message:
             case Follow(run_id):
-                feed = RunFeed(run_id)
-                self._feeds[run_id].add(feed)
-                self.reply_to(message).send(feed)
+                run_feed = RunFeed(run_id)
+                self._feeds[run_id].add(run_feed)
+                self.reply_to(message).send(run_feed)
+            case FollowList(run_filter):
+                list_feed = ListFeed(run_filter)
+                self._lists.add(list_feed)
+                self.reply_to(message).send(list_feed)
             case Unfollow(feed):
                 self._drop(feed)
-            case GetWorker(worker_id):
-                self.reply_to(message).send(self._workers.get(worker_id))
-            case ProjectorLag():
-                self.reply_to(message).send(self._runs_caught_up and self._workers_caught_up)
-            case _RunChanged(event):
-                self._on_run(event)
-            case _WorkerChanged(event):
-                self._on_worker(event)
+            case RunsRemoved(rows):
+                for list_feed in self._lists:
+                    for row in rows:
+                        list_feed.remove(row)
+            case GetProgress():
+                self.reply_to(message).send(self._progress)
+            case _Arrived(batch):
+                self.reply_to(message).send(self._take(batch))
             case _:
                 assert_never(message)
 
-    def _drop(self, feed: RunFeed) -> None:
+    def _drop(self, feed: RunFeed | ListFeed) -> None:
+        if isinstance(feed, ListFeed):
+            self._lists.discard(feed)
+            return
         feeds = self._feeds.get(feed.run_id)
         if feeds is not None:
             feeds.discard(feed)
             if not feeds:
                 del self._feeds[feed.run_id]
 
-    def _on_run(self, event: WatchEvent) -> None:
-        match event:
-            case Entry():
-                feeds = self._feeds.get(event.key)
-                if not feeds:
-                    return
-                try:
-                    snapshot = decode_snapshot(event.value)
-                except UnreadableSnapshot as error:
-                    log.warning("unreadable snapshot", run_id=event.key, reason=str(error))
-                    return
-                for feed in feeds:
-                    feed.push(snapshot, event.revision)
-            case Deleted():
-                for feed in self._feeds.get(event.key, ()):
-                    feed.push(None, event.revision)
-            case Reset():
-                self._runs_caught_up = False
-                self._close_feeds()
-            case CaughtUp():
-                self._runs_caught_up = True
-            case _:
-                assert_never(event)
+    def _take(self, batch: Batch) -> Changes:
+        changes = Changes(batch.identity, batch.anew, batch.revision, complete=batch.caught_up)
+        if batch.anew and self._progress.identity:
+            # The bucket is another one: whoever follows a run has to look what became of it.
+            self._close_feeds()
+            for list_feed in self._lists:
+                list_feed.restart(batch.revision)
+        for event in batch.events:
+            match event:
+                case Entry():
+                    self._on_entry(event, changes)
+                case Deleted(key, revision):
+                    changes.others[key] = revision
+                    changes.rows.pop(key, None)
+                    for feed in self._feeds.get(key, ()):
+                        feed.push(None, revision)
+                case _:
+                    assert_never(event)
+        caught_up = batch.caught_up or (self._progress.caught_up and not batch.anew)
+        self._progress = Progress(caught_up, batch.revision, batch.identity)
+        return changes
 
-    def _on_worker(self, event: WatchEvent) -> None:
-        match event:
-            case Entry():
-                try:
-                    self._workers[event.key] = decode_worker(event.value, worker_id=event.key)
-                except UnreadableWorker as error:
-                    log.warning("unreadable worker record", worker_id=event.key, reason=str(error))
-            case Deleted():
-                self._workers.pop(event.key, None)
-            case Reset():
-                self._workers_caught_up = False
-                self._workers.clear()
-            case CaughtUp():
-                self._workers_caught_up = True
-            case _:
-                assert_never(event)
+    def _on_entry(self, entry: Entry, changes: Changes) -> None:
+        try:
+            row = row_of(entry)
+            feeds = self._feeds.get(entry.key)
+            if feeds:
+                snapshot = decode_snapshot(entry.value)
+                for feed in feeds:
+                    feed.push(snapshot, entry.revision)
+        except UnreadableSnapshot as error:
+            log.warning("unreadable snapshot", run_id=entry.key, reason=str(error))
+            changes.others[entry.key] = entry.revision
+            changes.rows.pop(entry.key, None)
+            return
+        changes.rows[entry.key] = row
+        changes.others.pop(entry.key, None)
+        for list_feed in self._lists:
+            list_feed.push(row)

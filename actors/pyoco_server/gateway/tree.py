@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pyoco_server.gateway.canceller import Cancel, Canceller
 from pyoco_server.gateway.event_reader import EventFeeds, EventReader, FeedMessage
 from pyoco_server.gateway.key_ring import KeyRing, KeyRingMessage
-from pyoco_server.gateway.projector import Projector, ProjectorMessage
+from pyoco_server.gateway.read_side import ReadSide, read_side
 from pyoco_server.gateway.submitter import Submit, Submitter
 from pyoco_server.gateway.wheel_registry import WheelRegistry, WheelRegistryMessage
 from pyoco_server.jetstream.connection import Connection
@@ -30,9 +30,9 @@ class GatewayTree:
     spec: SupervisorSpec
     submitter: ActorRef[Submit]
     canceller: ActorRef[Cancel]
-    projector: ActorRef[ProjectorMessage]
     events: EventReader
     workflows: WorkflowStore
+    reads: ReadSide
     key_ring: ActorRef[KeyRingMessage] | None
     wheel_registry: ActorRef[WheelRegistryMessage]
 
@@ -41,14 +41,7 @@ def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> 
     """Put a gateway together; its actors do not depend on each other."""
     keys = IdempotencyStore(KeyValue(connection, settings.idempotency_kv_bucket))
     workflows = WorkflowStore(connection, settings.workflows_kv_bucket)
-    projector: ChildSpec[ProjectorMessage] = ChildSpec(
-        "projector",
-        lambda: Projector(
-            KeyValue(connection, settings.runs_kv_bucket),
-            KeyValue(connection, settings.workers_kv_bucket),
-        ),
-        mailbox_capacity=1024,
-    )
+    reads = read_side(connection, settings)
     submitter: ChildSpec[Submit] = ChildSpec(
         "submitter",
         lambda: Submitter(
@@ -90,7 +83,7 @@ def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> 
             "gateway",
             [
                 *([key_ring] if keyed else []),
-                projector,
+                reads.supervisor,
                 event_feeds,
                 submitter,
                 canceller,
@@ -99,9 +92,9 @@ def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> 
         ),
         submitter.ref,
         canceller.ref,
-        projector.ref,
         EventReader(connection, *events_from, event_feeds.ref),
         workflows,
+        reads,
         key_ring.ref if keyed else None,
         wheel_registry.ref,
     )

@@ -1,0 +1,146 @@
+"""Feeds: what the projector pushes to readers that may be slow. A reader skips states, none are queued."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from pyoco_server.gateway.read_model.filters import RunFilter
+from pyoco_server.gateway.read_model.rows import RunRow
+from pyoco_server.model.run import RunSnapshot
+
+_MOST_WAITING: Final = 1000
+
+
+class RunFeed:
+    """The newest state of one run for one reader."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self._newest: RunSnapshot | None = None
+        self._revision = 0
+        self._changed = trio.Event()
+        self.closed = False
+
+    async def next(self, after: int) -> tuple[RunSnapshot | None, int]:
+        """Wait for a state with a revision above ``after``.
+
+        Returns:
+            The snapshot and its revision; None for the snapshot when the run was deleted, or the feed
+            has ended (`closed`).
+        """
+        while self._revision <= after and not self.closed:
+            await self._changed.wait()
+        return self._newest, self._revision
+
+    def push(self, snapshot: RunSnapshot | None, revision: int) -> None:
+        """Offer a state; an older one than the feed has is ignored."""
+        if revision <= self._revision:
+            return
+        self._newest, self._revision = snapshot, revision
+        self._wake()
+
+    def close(self) -> None:
+        """End the feed: readers are woken and get no more."""
+        self.closed = True
+        self._newest = None
+        self._wake()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
+
+@dataclass(frozen=True, slots=True)
+class RunChanged:
+    """A run of the list changed.
+
+    Attributes:
+        row: Its state.
+        matches: Whether the filter has it; else it may have left the list with this change.
+    """
+
+    row: RunRow
+    matches: bool
+
+    @property
+    def seq(self) -> int:
+        """The revision of the change."""
+        return self.row.seq
+
+
+@dataclass(frozen=True, slots=True)
+class RunRemoved:
+    """A run is not there any more: deleted, or its time is over. ``seq`` is of its last state."""
+
+    run_id: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """The reader was too slow, or away for too long: what it knows of the list may be wrong from here on."""
+
+    seq: int
+
+
+ListEvent = RunChanged | RunRemoved | Missed
+
+
+class ListFeed:
+    """The changes of a list for one reader; of each run that it has not taken yet, the newest only.
+
+    It holds at most 1,000 runs. When more wait, it drops them and says `Missed`.
+    """
+
+    def __init__(self, run_filter: RunFilter) -> None:
+        self.filter = run_filter
+        self._waiting: dict[str, RunChanged | RunRemoved] = {}
+        self._missed: Missed | None = None
+        self._changed = trio.Event()
+        self.closed = False
+
+    async def next(self) -> list[ListEvent]:
+        """Wait for changes and take all that there are; empty when the feed has ended (`closed`).
+
+        Cancelling it takes none.
+        """
+        while not self._waiting and self._missed is None and not self.closed:
+            await self._changed.wait()
+        taken: list[ListEvent] = [] if self._missed is None else [self._missed]
+        taken += sorted(self._waiting.values(), key=lambda change: change.seq)
+        self._waiting, self._missed = {}, None
+        return taken
+
+    def push(self, row: RunRow) -> None:
+        """Offer a state of a run."""
+        if self.filter.concerns(row):
+            self._put(row.run_id, RunChanged(row, self.filter.matches(row)))
+
+    def remove(self, row: RunRow) -> None:
+        """Tell that a run is gone; ``row`` is what it was."""
+        if self.filter.concerns(row):
+            self._put(row.run_id, RunRemoved(row.run_id, row.seq))
+
+    def restart(self, seq: int) -> None:
+        """Tell that everything may be different."""
+        self._waiting.clear()
+        self._missed = Missed(seq)
+        self._wake()
+
+    def close(self) -> None:
+        """End the feed: its reader is woken and gets what waits, and then no more."""
+        self.closed = True
+        self._wake()
+
+    def _put(self, run_id: str, change: RunChanged | RunRemoved) -> None:
+        self._waiting[run_id] = change
+        if len(self._waiting) > _MOST_WAITING:
+            self.restart(change.seq)
+        self._wake()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()

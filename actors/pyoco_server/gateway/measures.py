@@ -1,0 +1,47 @@
+"""What this gateway measures of runs: kept in memory, read by `GET /metrics`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Histogram
+
+from pyoco_server.gateway.read_model.writer import Applied
+
+_WAITS: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200)
+_RUNS: Final = (0.05, 0.25, 1, 5, 15, 60, 300, 900, 3600, 14400)
+
+
+class Measures:
+    """The gateway's registry, and the histograms that the read side fills.
+
+    Every gateway sees every run: of several, take one, or the average, but never the sum.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._waits = Histogram(
+            "pyoco_run_queue_wait_seconds",
+            "Time from a run's submission to its start.",
+            buckets=_WAITS,
+            registry=self.registry,
+        )
+        self._runs = Histogram(
+            "pyoco_run_duration_seconds",
+            "Time from a run's start to its end.",
+            ["status"],
+            buckets=_RUNS,
+            registry=self.registry,
+        )
+
+    def observe(self, applied: Applied) -> None:
+        """Take the starts and ends of runs out of what was written."""
+        for before, row in applied.changed:
+            started_before = before is not None and before.start_time is not None
+            if row.start_time is None:
+                continue
+            if not started_before and row.submitted_at is not None:
+                self._waits.observe(max(row.start_time - row.submitted_at, 0.0))
+            ended_before = before is not None and before.status.terminal
+            if row.status.terminal and not ended_before and row.end_time is not None:
+                self._runs.labels(row.status).observe(max(row.end_time - row.start_time, 0.0))

@@ -1,0 +1,105 @@
+"""What a list of runs can be narrowed by, the same for stored rows (SQL) and for passing ones (Python)."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from pyoco_server.gateway.read_model.rows import RunRow
+from pyoco_server.model.run import RunStatus
+
+_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+Condition = tuple[str, str | float]
+"""A piece of SQL with one place for a value, and the value."""
+
+
+class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which runs; None leaves a property open. Times are unix seconds.
+
+    ``text`` is found anywhere in the run's id, flow name or error; ASCII letters match in both cases.
+    """
+
+    tenant: str | None = None
+    """"" for runs without a tenant, None for those of all."""
+    statuses: tuple[RunStatus, ...] = ()
+    """Any of these; all when empty."""
+    flow: str | None = None
+    tag: str | None = None
+    worker_id: str | None = None
+    sha256: str | None = None
+    text: str | None = None
+    updated_after: float | None = None
+    updated_before: float | None = None
+    submitted_after: float | None = None
+    submitted_before: float | None = None
+
+    @property
+    def counted(self) -> bool:
+        """Whether the kept counts answer it: it asks for nothing but tenant, status, flow and tag."""
+        return self == RunFilter(
+            tenant=self.tenant, statuses=self.statuses, flow=self.flow, tag=self.tag
+        )
+
+    def concerns(self, row: RunRow) -> bool:
+        """Whether the run is of those that the filter could ever match: by what never changes of it."""
+        return (
+            (self.tenant is None or row.tenant == self.tenant)
+            and (self.flow is None or row.flow == self.flow)
+            and (self.tag is None or row.tag == self.tag)
+            and (self.sha256 is None or row.sha256 == self.sha256)
+        )
+
+    def matches(self, row: RunRow) -> bool:
+        """Whether the run is one of them now."""
+        return (
+            self.concerns(row)
+            and (not self.statuses or row.status in self.statuses)
+            and (self.worker_id is None or row.worker_id == self.worker_id)
+            and _within(row.updated_at, self.updated_after, self.updated_before)
+            and _within(row.submitted_at, self.submitted_after, self.submitted_before)
+            and (self.text is None or _found(self.text, row))
+        )
+
+    def conditions(self) -> Iterator[Condition]:
+        """The conditions on a row of ``runs`` but those on tenant, status and text."""
+        for sql, value in (
+            ("flow = ?", self.flow),
+            ("tag = ?", self.tag),
+            ("worker_id = ?", self.worker_id),
+            ("sha256 = ?", self.sha256),
+            ("updated_at > ?", self.updated_after),
+            ("updated_at < ?", self.updated_before),
+            ("submitted_at > ?", self.submitted_after),
+            ("submitted_at < ?", self.submitted_before),
+        ):
+            if value is not None:
+                yield sql, value
+
+    def text_conditions(self) -> tuple[str, tuple[str, ...]]:
+        """The condition that the text is in a row of ``runs``, which reads the row itself."""
+        if self.text is None:
+            return "1", ()
+        needle = lowered(self.text)
+        columns = ("run_id", "flow", "error")
+        sql = " OR ".join(f"instr(lower({column}), ?) > 0" for column in columns)
+        return f"({sql})", (needle,) * len(columns)
+
+
+def lowered(text: str) -> str:
+    """The text with its ASCII letters in lower case, as SQLite's ``lower`` has it."""
+    return text.translate(_LOWER)
+
+
+def _within(value: float | None, after: float | None, before: float | None) -> bool:
+    if value is None:
+        return after is None and before is None
+    return (after is None or value > after) and (before is None or value < before)
+
+
+def _found(text: str, row: RunRow) -> bool:
+    needle = lowered(text)
+    return any(needle in lowered(part or "") for part in (row.run_id, row.flow, row.error))

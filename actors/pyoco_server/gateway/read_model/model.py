@@ -1,0 +1,146 @@
+"""The read model for trio tasks: one writing thread, some reading ones, never the event loop."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+import structlog
+import trio
+
+from pyoco_server.gateway.read_model.files import claimed_file
+from pyoco_server.gateway.read_model.queries import time_limit
+from pyoco_server.gateway.read_model.schema import open_reader
+from pyoco_server.gateway.read_model.writer import Writer, remove_file
+from pyoco_server.kernel import Refusal
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+READERS: Final = 4
+QUERY_SECONDS: Final = 2.0
+
+
+class NotReadable(Refusal):
+    """The read model cannot answer yet; the text says why."""
+
+
+class ReadModel:
+    """A file of the read model, and who may use it.
+
+    Args:
+        state_dir: The folder of what outlives the process; the file lies below it.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+        self._writing = trio.CapacityLimiter(1)
+        self._reading = trio.CapacityLimiter(READERS)
+        self._writer: Writer | None = None
+        self._idle: list[sqlite3.Connection] = []
+        # Readers of a file that was removed meanwhile are not used again.
+        self._generation = 0
+        self._claim = ExitStack()
+        self._path: Path | None = None
+
+    async def open_writer(self) -> None:
+        """Take a file and open it for writing; one that cannot be used is replaced.
+
+        Raises:
+            sqlite3.Error: It could not be made.
+        """
+        await self.close()
+        self._writer = await self._in_thread(self._make_writer, self._writing)
+
+    def _make_writer(self) -> Writer:
+        if self._path is None:
+            self._path = self._claim.enter_context(claimed_file(self._state_dir))
+        try:
+            return Writer(self._path)
+        except sqlite3.OperationalError:
+            raise  # the disk is full, or the like: another file would fare no better
+        except sqlite3.DatabaseError as error:
+            log.warning("read model is built again", reason=str(error), path=str(self._path))
+            remove_file(self._path)
+            return Writer(self._path)
+
+    async def close(self) -> None:
+        """Close the file and give it up; once begun, it is not cancelled."""
+        self._generation += 1
+        idle, self._idle = self._idle, []
+        writer, self._writer = self._writer, None
+        claim, self._claim = self._claim, ExitStack()
+        self._path = None
+
+        def close() -> None:
+            with claim:
+                for db in idle:
+                    db.close()
+                if writer is not None:
+                    writer.close()
+
+        await self._in_thread(close, self._writing)
+
+    async def write(self, work: Callable[[Writer], T]) -> T:
+        """Let the writer work, in its thread; once begun, it is not cancelled.
+
+        Raises:
+            sqlite3.OperationalError: For the moment it cannot, for want of space for one.
+            sqlite3.DatabaseError: The file is damaged; it was removed, so `open_writer` builds it anew.
+        """
+        writer = self._writer
+        assert writer is not None, "write() comes after open_writer()"
+        try:
+            return await self._in_thread(lambda: work(writer), self._writing)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            with trio.CancelScope(shield=True):
+                await self.close()
+                await self._in_thread(lambda: remove_file(writer.path), self._writing)
+            raise
+
+    async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Ask the file, with a time limit of `QUERY_SECONDS`.
+
+        Raises:
+            QueryTooExpensive: It took longer.
+            NotReadable: There is no file, or not a good one, at the moment.
+        """
+        path = self._path
+        if path is None or self._writer is None:
+            raise NotReadable("the read model is not open")
+
+        def ask() -> T:
+            with self._reader(path) as db, time_limit(db, QUERY_SECONDS):
+                return query(db)
+
+        try:
+            return await self._in_thread(ask, self._reading)
+        except sqlite3.Error as error:
+            raise NotReadable(f"the read model cannot be read: {error}") from None
+
+    @contextmanager
+    def _reader(self, path: Path) -> Iterator[sqlite3.Connection]:
+        generation = self._generation
+        try:
+            db = self._idle.pop()
+        except IndexError:
+            db = open_reader(path)
+        good = False
+        try:
+            yield db
+            good = True
+        finally:
+            if good and generation == self._generation:
+                self._idle.append(db)
+            else:
+                db.close()
+
+    @staticmethod
+    async def _in_thread(work: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
+        return await trio.to_thread.run_sync(work, limiter=limiter)

@@ -1,0 +1,263 @@
+"""The reading side of the read model: pages, counts and what happened lately. Everything here blocks.
+
+A page is read along one index for each tenant and status that it may hold, so it costs what it
+shows; a condition that no index leads to (a second property, a time of submission) is looked up row by row
+on the way. Every query has a time limit instead of a promise.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Final
+
+import msgspec
+
+from pyoco_server.gateway.read_model.cursor import Place
+from pyoco_server.gateway.read_model.filters import RunFilter
+from pyoco_server.gateway.read_model.rows import COLUMNS, RunRow, to_row
+from pyoco_server.model.run import RunStatus
+
+COUNTED_AT_MOST: Final = 10_000
+"""How far runs are counted where no kept count answers."""
+
+_NAMES: Final = ", ".join(COLUMNS)
+_NEWEST: Final = "ORDER BY updated_at DESC, run_id DESC"
+# A trigram has three characters; shorter texts cannot be looked up in the index.
+_LEAST_INDEXED: Final = 3
+# A text that more runs hold than these is found quickly on the way through the newest ones.
+_RARE: Final = 2000
+# More tenants than these, and a list over all of them is read along the index of all runs.
+_FEW_TENANTS: Final = 32
+_STEPS_BETWEEN_LOOKS: Final = 20_000
+
+
+class QueryTooExpensive(Exception):
+    """A query was given up because it took longer than its limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many runs there are.
+
+    Attributes:
+        by_status: Of each status.
+        by_flow: Of each flow, the most frequent first; empty where only statuses were counted.
+        by_tag: The same of tags.
+        exact: Whether these are all; else at least so many, see `COUNTED_AT_MOST`.
+    """
+
+    by_status: dict[str, int] = field(default_factory=dict)
+    by_flow: dict[str, int] = field(default_factory=dict)
+    by_tag: dict[str, int] = field(default_factory=dict)
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """What happened in one minute.
+
+    Attributes:
+        start: Its beginning, in unix seconds.
+        counts: How many runs were SUBMITTED, STARTED, COMPLETED, FAILED, CANCELLED.
+        wait_seconds: How long those that started had waited, on average; None for none.
+        run_seconds: How long those that ended had run, on average; None for none.
+    """
+
+    start: int
+    counts: dict[str, int]
+    wait_seconds: float | None
+    run_seconds: float | None
+
+
+@contextmanager
+def time_limit(db: sqlite3.Connection, seconds: float) -> Iterator[None]:
+    """Give up what the block asks after so many seconds.
+
+    Raises:
+        QueryTooExpensive: It was given up.
+    """
+    deadline = time.monotonic() + seconds
+    db.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_LOOKS)
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            raise QueryTooExpensive(f"it took longer than {seconds:g} s") from None
+        raise
+    finally:
+        db.set_progress_handler(None, 0)
+
+
+def page(
+    db: sqlite3.Connection, run_filter: RunFilter, after: Place | None, limit: int
+) -> list[RunRow]:
+    """The newest ``limit`` runs of a filter, or those behind ``after``."""
+    parts, values = [], []
+    for condition, inner in _branches(db, run_filter):
+        clauses, given = [condition], list(inner)
+        if after is not None:
+            clauses.append("(updated_at, run_id) < (?, ?)")
+            given += after
+        parts.append(
+            f"SELECT * FROM (SELECT {_NAMES} FROM runs"  # noqa: S608 - of constants and `?` only
+            f" WHERE {' AND '.join(clauses)} {_NEWEST} LIMIT ?)"
+        )
+        values += [*given, limit]
+    if not parts:
+        return []
+    sql = " UNION ALL ".join(parts)
+    if len(parts) > 1:
+        sql += " ORDER BY updated_at DESC, run_id DESC LIMIT ?"
+        values.append(limit)
+    return list(map(to_row, db.execute(sql, values)))
+
+
+def changed_since(
+    db: sqlite3.Connection, run_filter: RunFilter, seq: int, limit: int
+) -> list[RunRow]:
+    """The runs that changed behind revision ``seq`` and could match the filter, oldest change first."""
+    rows = db.execute(
+        f"SELECT {_NAMES} FROM runs WHERE seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
+        (seq, limit),
+    )
+    return [row for row in map(to_row, rows) if run_filter.concerns(row)]
+
+
+def counts(db: sqlite3.Connection, run_filter: RunFilter) -> Counts:
+    """How many runs a filter has, by status."""
+    if not run_filter.counted:
+        return _counted_by_row(db, run_filter)
+    clauses, values = ["1"], []
+    for name, value in (
+        ("tenant", run_filter.tenant),
+        ("flow", run_filter.flow),
+        ("tag", run_filter.tag),
+    ):
+        if value is not None:
+            clauses.append(f"{name} = ?")
+            values.append(value)
+    if run_filter.statuses:
+        clauses.append(f"status IN ({', '.join('?' * len(run_filter.statuses))})")
+        values += run_filter.statuses
+    where = " AND ".join(clauses)
+
+    def by(column: str) -> dict[str, int]:
+        sql = (
+            f"SELECT {column}, sum(n) FROM counts WHERE {where}"  # noqa: S608
+            " GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 100"
+        )
+        return dict(db.execute(sql, values).fetchall())
+
+    return Counts(by("status"), by("flow"), by("tag"))
+
+
+def of_day(db: sqlite3.Connection, tenant: str | None, day: int) -> dict[str, int]:
+    """How many runs changed last on a local day, by status."""
+    sql = "SELECT status, sum(n) FROM days WHERE day = ? AND (? IS NULL OR tenant = ?) GROUP BY 1"
+    return dict(db.execute(sql, (day, tenant, tenant)).fetchall())
+
+
+def minutes(db: sqlite3.Connection, tenant: str | None, first: int, last: int) -> list[Minute]:
+    """What happened from minute ``first`` to ``last`` (unix seconds / 60), each of them."""
+    found: dict[int, dict[str, tuple[int, int]]] = {}
+    sql = (
+        "SELECT minute, what, sum(n), sum(total_ms) FROM minutes"
+        " WHERE minute BETWEEN ? AND ? AND (? IS NULL OR tenant = ?) GROUP BY 1, 2"
+    )
+    for minute, what, n, total in db.execute(sql, (first, last, tenant, tenant)):
+        found.setdefault(minute, {})[what] = (n, total)
+    return [_minute(number, found.get(number, {})) for number in range(first, last + 1)]
+
+
+def _minute(number: int, happened: dict[str, tuple[int, int]]) -> Minute:
+    names = ("SUBMITTED", "STARTED", "COMPLETED", "FAILED", "CANCELLED")
+    numbers = {name: happened.get(name, (0, 0))[0] for name in names}
+    started, waited = happened.get("STARTED", (0, 0))
+    ends = [happened.get(name, (0, 0)) for name in names[2:]]
+    ended, ran = sum(n for n, _ in ends), sum(total for _, total in ends)
+    return Minute(
+        number * 60,
+        numbers,
+        waited / started / 1000 if started else None,
+        ran / ended / 1000 if ended else None,
+    )
+
+
+def _counted_by_row(db: sqlite3.Connection, run_filter: RunFilter) -> Counts:
+    found: dict[str, int] = {}
+    left = COUNTED_AT_MOST
+    for status in run_filter.statuses or tuple(RunStatus):
+        one = msgspec.structs.replace(run_filter, statuses=(status,))
+        for condition, values in _branches(db, one):
+            sql = f"SELECT count(*) FROM (SELECT 1 FROM runs WHERE {condition} LIMIT ?)"  # noqa: S608
+            (n,) = db.execute(sql, [*values, left]).fetchone()
+            if n:
+                found[status] = found.get(status, 0) + n
+            left -= n
+            if left <= 0:
+                return Counts(found, exact=False)
+    return Counts(found)
+
+
+def _branches(
+    db: sqlite3.Connection, run_filter: RunFilter
+) -> Iterator[tuple[str, list[str | float]]]:
+    """The conditions whose union is the filter, each with an index of its own to go along."""
+    rest, given = ["1"], []
+    for sql, value in run_filter.conditions():
+        rest.append(sql)
+        given.append(value)
+    found = _holding_text(db, run_filter.text)
+    if found is not None:
+        # "+": along the ids rather than along an index of all runs.
+        rest.append("id IN (SELECT value FROM json_each(?))")
+        given.append(msgspec.json.encode(found).decode())
+    sql, needles = run_filter.text_conditions()
+    rest.append(sql)
+    given += needles
+    plus = "" if found is None else "+"
+    for tenant, status in product(_tenants(db, run_filter), run_filter.statuses or (None,)):
+        clauses: list[str] = []
+        values: list[str | float] = []
+        for name, wanted in (("tenant", tenant), ("status", status)):
+            if wanted is not None:
+                clauses.append(f"{plus}{name} = ?")
+                values.append(wanted)
+        yield " AND ".join([*clauses, *rest]), [*values, *given]
+
+
+def _tenants(db: sqlite3.Connection, run_filter: RunFilter) -> list[str | None]:
+    if run_filter.tenant is not None:
+        return [run_filter.tenant]
+    if (
+        not run_filter.statuses
+        and all(value is None for value in (run_filter.flow, run_filter.tag, run_filter.worker_id))
+        and run_filter.sha256 is None
+    ):
+        return [None]
+    # Skips from tenant to tenant along the key, whatever the number of counts.
+    rows = db.execute(
+        "WITH RECURSIVE t(tenant) AS (SELECT min(tenant) FROM counts UNION ALL SELECT"
+        " (SELECT min(tenant) FROM counts WHERE tenant > t.tenant) FROM t WHERE t.tenant IS NOT NULL)"
+        " SELECT tenant FROM t WHERE tenant IS NOT NULL LIMIT ?",
+        (_FEW_TENANTS + 1,),
+    ).fetchall()
+    return [None] if len(rows) > _FEW_TENANTS else [tenant for (tenant,) in rows]
+
+
+def _holding_text(db: sqlite3.Connection, text: str | None) -> list[int] | None:
+    """The ids of the runs that may hold a text; None where they are many, or cannot be looked up."""
+    # `%` and `_` in it match more than themselves here, which the condition on the row mends.
+    if text is None or len(max(text.replace("_", "%").split("%"), key=len)) < _LEAST_INDEXED:
+        return None
+    sql = " UNION ".join(
+        f"SELECT * FROM (SELECT rowid FROM words WHERE {column} LIKE ? LIMIT {_RARE + 1})"  # noqa: S608
+        for column in ("run_id", "flow", "error")
+    )
+    rows = db.execute(sql, [f"%{text}%"] * 3).fetchall()
+    return None if len(rows) > _RARE else [rowid for (rowid,) in rows]

@@ -1,0 +1,276 @@
+"""The writing side of the read model: one transaction for each batch of changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from pyoco_server.gateway.read_model.rows import COLUMNS, RunRow, to_row
+from pyoco_server.gateway.read_model.schema import (
+    Outdated,
+    clear,
+    create_indexes,
+    get_meta,
+    open_file,
+    set_meta,
+)
+from pyoco_server.gateway.read_model.tally import Tally
+
+_NAMES: Final = ", ".join(COLUMNS)
+_SELECT: Final = f"SELECT {_NAMES} FROM runs WHERE run_id IN (SELECT value FROM json_each(?))"  # noqa: S608
+_UPSERT: Final = (
+    f"INSERT INTO runs ({_NAMES}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
+    " ON CONFLICT (run_id) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name != "run_id")
+)
+_WORDS: Final = (
+    "SELECT id, run_id, flow, error FROM runs WHERE run_id IN (SELECT value FROM json_each(?))"
+)
+_FORGET_WORDS: Final = (
+    f"INSERT INTO words (words, rowid, run_id, flow, error) SELECT 'delete', * FROM ({_WORDS})"  # noqa: S608
+)
+_EXPIRED_AT_ONCE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far the read model is.
+
+    Attributes:
+        identity: Which bucket it is a copy of; None for none yet.
+        seq: The revision up to which it has everything.
+        built: Whether it can be read: the bucket was read to its end once.
+        keys: How many keys of the bucket it knows of.
+    """
+
+    identity: str | None
+    seq: int
+    built: bool
+    keys: int
+
+
+@dataclass(slots=True)
+class Changes:
+    """What is to be written together.
+
+    Attributes:
+        anew: Forget everything first.
+        identity: Which bucket it comes from.
+        seq: With these, everything up to this revision is there.
+        rows: New states of runs.
+        others: Keys that are no run (any more), with their revisions.
+        complete: The bucket has been read to its end.
+    """
+
+    identity: str = ""
+    anew: bool = False
+    seq: int = 0
+    rows: dict[str, RunRow] = field(default_factory=dict)
+    others: dict[str, int] = field(default_factory=dict)
+    complete: bool = False
+
+    def merge(self, later: Changes) -> Changes:
+        """These changes and then ``later``; of each run the newest state only."""
+        if later.anew:
+            return later
+        for key in later.others:
+            self.rows.pop(key, None)
+        for key in later.rows:
+            self.others.pop(key, None)
+        return Changes(
+            later.identity,
+            self.anew,
+            later.seq,
+            self.rows | later.rows,
+            self.others | later.others,
+            self.complete or later.complete,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a batch did.
+
+    Attributes:
+        position: How far the read model is now.
+        changed: The rows it wrote, each with what was there before; none while it was being built.
+        removed: The rows it took out, likewise.
+    """
+
+    position: Position
+    changed: Sequence[tuple[RunRow | None, RunRow]] = ()
+    removed: Sequence[RunRow] = ()
+
+
+class Writer:
+    """The one connection that writes; its methods block, and are called by one thread at a time.
+
+    Raises:
+        sqlite3.DatabaseError: The file cannot be used (also from each method).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._db = open_file(path)
+        except Outdated:
+            remove_file(path)
+            self._db = open_file(path)
+        self._built = get_meta(self._db, "built") is not None
+        if not self._built:
+            clear(self._db)  # the first reading was interrupted: begin it again
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def position(self) -> Position:
+        """How far the read model is."""
+        identity, seq = get_meta(self._db, "identity"), get_meta(self._db, "seq")
+        (runs,) = self._db.execute("SELECT coalesce(sum(n), 0) FROM counts").fetchone()
+        (others,) = self._db.execute("SELECT count(*) FROM other_keys").fetchone()
+        return Position(
+            None if identity is None else str(identity), int(seq or 0), self._built, runs + others
+        )
+
+    def apply(self, changes: Changes) -> Applied:
+        """Write a batch, all of it or nothing."""
+        if changes.anew:
+            self._built = False
+            clear(self._db)
+        was_built = self._built
+        with self._transaction():
+            before = self._rows([*changes.rows, *changes.others])
+            tally = Tally()
+            for old in before.values():
+                tally.take_out(old)
+            for row in changes.rows.values():
+                tally.put_in(row)
+            self._replace(before, changes)
+            tally.store(self._db)
+            set_meta(self._db, "identity", changes.identity)
+            set_meta(self._db, "seq", changes.seq)
+        if changes.complete and not self._built:
+            create_indexes(self._db)
+            self._built = True
+        if not was_built:
+            return Applied(self.position())
+        return Applied(
+            self.position(),
+            [(before.get(key), row) for key, row in changes.rows.items()],
+            [before[key] for key in changes.others if key in before],
+        )
+
+    def expire(self, now: float) -> Applied:
+        """Take out runs whose time is over, up to a thousand of them."""
+        if not self._built:
+            return Applied(self.position())
+        rows = self._db.execute(
+            "SELECT run_id FROM runs WHERE expires_at IS NOT NULL AND expires_at <= ? LIMIT ?",
+            (now, _EXPIRED_AT_ONCE),
+        ).fetchall()
+        removed = self._drop([run_id for (run_id,) in rows])
+        return Applied(self.position(), removed=removed)
+
+    def note_present(self, keys: Iterable[str], *, first: bool) -> None:
+        """Note keys that the bucket has, for `drop_absent`."""
+        if first:
+            self._db.execute("DROP TABLE IF EXISTS temp.present")
+            self._db.execute("CREATE TEMP TABLE present (key TEXT PRIMARY KEY) WITHOUT ROWID")
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR IGNORE INTO temp.present VALUES (?)", ((key,) for key in keys)
+            )
+
+    def drop_absent(self, seq: int) -> Applied:
+        """Take out everything up to revision ``seq`` whose key was not noted."""
+        absent = "seq <= ? AND {} NOT IN (SELECT key FROM temp.present)"
+        gone = self._db.execute(
+            f"SELECT run_id FROM runs WHERE {absent.format('run_id')}",  # noqa: S608
+            (seq,),
+        ).fetchall()
+        removed = self._drop([run_id for (run_id,) in gone])
+        self._db.execute(f"DELETE FROM other_keys WHERE {absent.format('key')}", (seq,))  # noqa: S608
+        self._db.execute("DROP TABLE temp.present")
+        return Applied(self.position(), removed=removed)
+
+    def _drop(self, keys: list[str]) -> list[RunRow]:
+        if not keys:
+            return []
+        with self._transaction():
+            before = self._rows(keys)
+            tally = Tally()
+            for old in before.values():
+                tally.take_out(old)
+            self._forget_words(list(before))
+            self._delete(list(before))
+            tally.store(self._db)
+        return list(before.values())
+
+    def _replace(self, before: dict[str, RunRow], changes: Changes) -> None:
+        reworded = [
+            key
+            for key, old in before.items()
+            if (new := changes.rows.get(key)) is None
+            or (old.flow, old.error) != (new.flow, new.error)
+        ]
+        self._forget_words(reworded)
+        self._db.executemany(_UPSERT, map(msgspec.structs.astuple, changes.rows.values()))
+        fresh = [key for key in changes.rows if key not in before]
+        self._add_words([*fresh, *(key for key in reworded if key in changes.rows)])
+        self._delete([key for key in changes.others if key in before])
+        self._db.executemany(
+            "INSERT OR REPLACE INTO other_keys VALUES (?, ?)", changes.others.items()
+        )
+        if changes.rows:
+            self._db.execute(
+                "DELETE FROM other_keys WHERE key IN (SELECT value FROM json_each(?))",
+                (_json(list(changes.rows)),),
+            )
+
+    def _rows(self, keys: list[str]) -> dict[str, RunRow]:
+        rows = self._db.execute(_SELECT, (_json(keys),))
+        return {row.run_id: row for row in map(to_row, rows)}
+
+    def _delete(self, keys: list[str]) -> None:
+        if keys:
+            self._db.execute(
+                "DELETE FROM runs WHERE run_id IN (SELECT value FROM json_each(?))", (_json(keys),)
+            )
+
+    def _add_words(self, keys: list[str]) -> None:
+        if self._built and keys:
+            self._db.execute(
+                f"INSERT INTO words (rowid, run_id, flow, error) {_WORDS}", (_json(keys),)
+            )
+
+    def _forget_words(self, keys: list[str]) -> None:
+        # Such an index is told what it held: it keeps no texts of its own.
+        if self._built and keys:
+            self._db.execute(_FORGET_WORDS, (_json(keys),))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file of the read model and what SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _json(keys: list[str]) -> str:
+    return msgspec.json.encode(keys).decode()

@@ -1,0 +1,177 @@
+"""What Prometheus is told: `GET /metrics`, in its text format 0.0.4."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    CollectorRegistry,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from quart import Blueprint, Response, g, request
+from quart_trio import QuartTrio
+
+from pyoco_http.access import Access, access, principal
+from pyoco_server.backend import Backend
+from pyoco_server.gateway.monitor import Overview
+from pyoco_server.gateway.reader import Totals
+from pyoco_server.jetstream.connection import ConnectionStatus
+from pyoco_server.kernel import Node
+from pyoco_server.model.run import RunStatus
+from pyoco_server.model.worker import WorkerRecord, WorkerState
+
+_LATENCIES: Final = (0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 5)
+
+
+def metrics_blueprint(backend: Backend) -> Blueprint:
+    """`GET /metrics`."""
+    blueprint = Blueprint("metrics", __name__)
+    reads = backend.reads
+
+    @blueprint.get("/metrics")
+    @access(Access.READ)
+    async def metrics() -> Response:
+        totals = await reads.totals(principal().tenant_id)
+        workers = await reads.workers()
+        overview = await reads.overview()
+        present = _Present(
+            [
+                *_runs(totals),
+                *_workers(workers),
+                *_streams(overview),
+                *_connection(backend.connection.status),
+                *_actors(backend.system.tree()),
+            ]
+        )
+        text = generate_latest(present.registry) + generate_latest(reads.measures.registry)
+        return Response(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    return blueprint
+
+
+def register_latency(app: QuartTrio, backend: Backend) -> None:
+    """Measure every answer, from its headers being read to its own headers being ready."""
+    registry = backend.reads.measures.registry
+    answers = Histogram(
+        "pyoco_http_request_seconds",
+        "Time to answer a request; of a stream, to begin it.",
+        ["method", "route", "status"],
+        buckets=_LATENCIES,
+        registry=registry,
+    )
+    submits = Histogram(
+        "pyoco_submit_seconds",
+        "Time to accept a run: both of its writes acknowledged.",
+        buckets=_LATENCIES,
+        registry=registry,
+    )
+
+    async def begin() -> None:
+        g.began = time.perf_counter()
+
+    async def end(response: Any) -> Any:
+        rule = request.url_rule
+        took = time.perf_counter() - g.began
+        # What is no route has one name: foreign paths must not become labels.
+        route = "(none)" if rule is None else rule.rule
+        answers.labels(request.method, route, response.status_code).observe(took)
+        if request.method == "POST" and route in {"/runs", "/runs/yaml"}:
+            submits.observe(took)
+        return response
+
+    app.before_request(begin)
+    app.after_request(end)
+
+
+class _Present:
+    """The registry of metrics that are looked at rather than counted along."""
+
+    def __init__(self, found: list[Metric]) -> None:
+        self._found = found
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """For the registry."""
+        return self._found
+
+    def describe(self) -> Iterable[Metric]:
+        """For the registry."""
+        return ()
+
+
+def _runs(totals: Totals) -> Iterator[Metric]:
+    every = dict.fromkeys(RunStatus, 0)
+    yield _gauge("pyoco_runs_total", "Runs in the bucket, by status.", "status", every | totals.all)
+    yield _gauge(
+        "pyoco_runs_today_total",
+        "Runs that changed last today (the local day), by status.",
+        "status",
+        every | totals.today,
+    )
+
+
+def _workers(workers: Iterable[tuple[WorkerRecord, WorkerState]]) -> Iterator[Metric]:
+    alive = [record for record, state in workers if state.active]
+    yield GaugeMetricFamily(
+        "pyoco_workers_alive_total", "Workers that are RUNNING or IDLE.", value=len(alive)
+    )
+    slots = [slot for record in alive for slot in record.slots]
+    busy = sum(slot.run_id is not None for slot in slots)
+    yield _gauge(
+        "pyoco_slots",
+        "Slots of the workers that are alive, by what they do.",
+        "state",
+        {"busy": busy, "free": len(slots) - busy},
+    )
+
+
+def _streams(overview: Overview) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "pyoco_dlq_messages_total", "Dead letters in their stream.", value=overview.dead_letters
+    )
+    for name, text in (
+        ("pending", "Jobs that no worker has taken yet, by tag."),
+        ("ack_pending", "Jobs that workers hold, by tag."),
+        ("redelivered", "Jobs that workers hold and that were delivered before, by tag."),
+        ("waiting", "Pulls of workers that wait for a job, by tag."),
+    ):
+        values = {queue.tag: getattr(queue, name) for queue in overview.queues}
+        yield _gauge(f"pyoco_queue_{name}", text, "tag", values)
+    yield GaugeMetricFamily(
+        "pyoco_projector_lag", "Changes of runs that the read model has not got yet.", overview.lag
+    )
+
+
+def _connection(status: ConnectionStatus) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "pyoco_nats_reconnects", "How often this process came back to NATS.", status.reconnects
+    )
+
+
+def _actors(tree: Node) -> Iterator[Metric]:
+    nodes = list(tree.walk())
+    yield _gauge(
+        "pyoco_actor_restarts",
+        "Restarts after crashes, by actor or supervisor.",
+        "path",
+        {node.path: node.restarts for node in nodes},
+    )
+    yield _gauge(
+        "pyoco_actor_mailbox_depth",
+        "Messages that wait, by actor.",
+        "path",
+        {node.path: node.mailbox.depth for node in nodes if node.mailbox is not None},
+    )
+
+
+def _gauge(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for value_of_label, value in values.items():
+        family.add_metric([value_of_label], value)
+    return family
