@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
 import structlog
 import trio
@@ -52,8 +52,15 @@ class Reconciler(Actor[Reconcile]):
             await self.me.tell(Reconcile())
             await trio.sleep(_EVERY_SECONDS)
 
-    async def handle(self, _: Reconcile) -> None:
+    async def handle(self, message: Reconcile) -> None:
         """Compare; what cannot be compared now is compared the next time."""
+        match message:
+            case Reconcile():
+                await self._reconcile()
+            case _:
+                assert_never(message)
+
+    async def _reconcile(self) -> None:
         try:
             await self._compare()
         except (BridgeError, AskExpired, sqlite3.OperationalError) as error:
