@@ -344,6 +344,7 @@ async def open_backend(
         runs = RunStore(
             KeyValue(connection, settings.runs_kv_bucket),
             max_bytes=settings.max_run_snapshot_bytes,
+            ttl_seconds=settings.runs_ttl_sec,
             journal=journal,
         )
         dead_letters = DeadLetterOffice(connection, settings.dlq_subject_prefix)

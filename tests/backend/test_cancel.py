@@ -6,8 +6,10 @@ from pathlib import Path
 
 import trio
 
-from backend.stage import ended, eventually, new_run, queued, running, started, worker_options
+from backend.stage import TAG, ended, eventually, new_run, queued, running, started, worker_options
 from pyoco_server.backend import open_backend
+from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.model.job import Job, encode_job
 from pyoco_server.model.run import RunStatus, TaskState
 
 
@@ -20,7 +22,39 @@ async def test_a_pending_run_ends_cancelled_without_a_worker(tmp_path: Path) -> 
         assert answer.cancel_requested_at is not None
         state = await ended(backend, accepted.run_id)
         assert (state.status, state.cancel_reason) == (RunStatus.CANCELLED, "not needed")
-        # A worker that meets the job later drops it.
+
+        async def withdrawn() -> bool:
+            return await queued(backend) == 0
+
+        await eventually(withdrawn)
+        assert await backend.get(accepted.run_id) == state
+
+
+async def test_only_the_job_of_the_cancelled_run_is_withdrawn(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        accepted = [await backend.submit(new_run("quick", x=x)) for x in range(30)]
+        for run in accepted[::3]:
+            await backend.cancel(run.run_id)
+
+        async def withdrawn() -> bool:
+            return await queued(backend) == 20
+
+        await eventually(withdrawn)
+        async with open_backend(
+            backend.settings_with_node(), gateway=False, worker=worker_options(tmp_path)
+        ):
+            for index, run in enumerate(accepted):
+                status = (await ended(backend, run.run_id)).status
+                assert status == ("CANCELLED" if index % 3 == 0 else "COMPLETED")
+
+
+async def test_a_job_that_was_delivered_already_is_dropped_by_its_worker(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        accepted = await backend.submit(new_run("quick"))
+        job = Job(run_id=accepted.run_id, flow_name="quick", tag=TAG)
+        await backend.cancel(accepted.run_id)
+        state = await ended(backend, accepted.run_id)
+        await publish_acked(backend.connection, f"pyoco.work.{TAG}", encode_job(job))
         async with open_backend(
             backend.settings_with_node(), gateway=False, worker=worker_options(tmp_path)
         ):
@@ -52,6 +86,10 @@ async def test_a_flow_that_ignores_it_is_killed_after_the_grace_period(tmp_path:
         state = await ended(backend, accepted.run_id)
         assert state.status is RunStatus.CANCELLED
         assert state.tasks == {"slow": TaskState.CANCELLED}
+        assert (state.reason, state.error) == (
+            "cancelled",
+            "terminated (SIGTERM): the flow did not end within 0.3 s of its cancel",
+        )
         after = await ended(backend, (await backend.submit(new_run("quick"))).run_id)
         assert after.status is RunStatus.COMPLETED
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import structlog
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.jetstream.errors import BridgeError, WrongRevision
 from pyoco_server.kernel import Actor, Refusal, Reply, Request
 from pyoco_server.model import life
 from pyoco_server.model.run import RunSnapshot, RunStatus
 from pyoco_server.store.control import CancelRun, control_subject, encode_control
-from pyoco_server.store.runs import RunStore
+from pyoco_server.store.queue import JobQueue
+from pyoco_server.store.runs import RunStore, StoredRun
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +33,6 @@ class Cancel(Request[RunSnapshot]):
         run_id: The run.
         by: Who asks, such as ``api_key:<key_id>``.
         reason: Why, for people.
-        tenant_id: Whose runs the asker may see; None for all.
     """
 
     run_id: str
@@ -43,9 +43,10 @@ class Cancel(Request[RunSnapshot]):
 class Canceller(Actor[Cancel]):
     """Records requests one after the other in tasks of their own; the bucket decides races."""
 
-    def __init__(self, connection: Connection, runs: RunStore) -> None:
+    def __init__(self, connection: Connection, runs: RunStore, queue: JobQueue) -> None:
         self._connection = connection
         self._runs = runs
+        self._queue = queue
 
     async def handle(self, message: Cancel) -> None:
         """Start the request and be free for the next one."""
@@ -60,23 +61,26 @@ class Canceller(Actor[Cancel]):
             reply.fail(CancelNotStored(str(error)))
 
     async def _record(self, request: Cancel) -> RunSnapshot:
-        def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, RunStatus]:
+        before = await self._runs.get(request.run_id)
+
+        def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, bool]:
             outcome = life.request_cancel(
                 snapshot, by=request.by, reason=request.reason, now=time.time()
             )
             match outcome:
                 case life.CancelRequested(changed):
-                    return changed, snapshot.status
+                    return changed, True
                 case life.AlreadyTerminal():
-                    return None, snapshot.status
+                    return None, False
 
-        stored, before = await self._runs.change(request.run_id, rule)
+        stored, _ = await self._runs.change(request.run_id, rule, known=before)
         snapshot = stored.snapshot
         if snapshot.status is RunStatus.CANCELLING:
-            if before is RunStatus.PENDING:
-                self.spawn(self._end_unclaimed, request.run_id)
-            elif snapshot.worker_instance_id is not None:
+            if snapshot.worker_instance_id is not None:
                 await self._push(snapshot.run_id, snapshot.worker_instance_id)
+            elif before.snapshot.status is not RunStatus.RUNNING:
+                # One that RUNS without an instance is executed by a worker of version 0.5.1.
+                self.spawn(self._end_unclaimed, stored, _queued_at(before))
         return snapshot
 
     async def _push(self, run_id: str, instance_id: str) -> None:
@@ -88,17 +92,29 @@ class Canceller(Actor[Cancel]):
         except BridgeError as error:
             log.info("cancel not pushed", run_id=run_id, reason=str(error))
 
-    async def _end_unclaimed(self, run_id: str) -> None:
-        """A run that no worker had claimed ends here; its job is dropped when a worker meets it."""
+    async def _end_unclaimed(self, cancelling: StoredRun, queued_at: float | None) -> None:
+        """End a run that no worker holds, then take its job off the queue.
 
-        def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, None]:
-            if snapshot.status is not RunStatus.CANCELLING or snapshot.attempt > 0:
-                return None, None
-            ended = life.abandon(snapshot, reason="cancelled", error="", now=time.time())
-            return ended.snapshot, None
-
+        A worker that has the job in its hands already, or meets it because it was not found, drops it.
+        """
+        run = cancelling.snapshot
+        ended = life.abandon(run, reason=life.CANCELLED, error="", now=time.time())
         try:
-            await self._runs.change(run_id, rule)
+            await self._runs.replace(cancelling, ended.snapshot)
+            if queued_at is None:
+                return
+            job = await self._queue.find(run.run_id, run.tag or "", queued_at=queued_at)
+            if job is not None:
+                await self._queue.remove(job.sequence)
+        except WrongRevision:
+            return  # a worker, or the canceller of another gateway, was faster and ended it
         except (BridgeError, Refusal) as error:
-            # The worker that meets the job ends the run instead.
-            log.info("cancelled run not ended yet", run_id=run_id, reason=str(error))
+            # The worker that meets the job, or the reaper, does what is left.
+            log.info("cancelled run not withdrawn yet", run_id=run.run_id, reason=str(error))
+
+
+def _queued_at(run: StoredRun) -> float | None:
+    """A moment shortly before the run's job was queued, in unix seconds, as exactly as it is known."""
+    if run.snapshot.status is RunStatus.PENDING and run.snapshot.attempt == 0:
+        return run.stored_at
+    return run.snapshot.submitted_at

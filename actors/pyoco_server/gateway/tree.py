@@ -8,13 +8,17 @@ from pyoco_server.gateway.canceller import Cancel, Canceller
 from pyoco_server.gateway.event_reader import EventFeeds, EventReader, FeedMessage
 from pyoco_server.gateway.key_ring import KeyRing, KeyRingMessage
 from pyoco_server.gateway.read_side import ReadSide, read_side
+from pyoco_server.gateway.reaper import Reaper, ReaperSettings, Sweep
 from pyoco_server.gateway.submitter import Submit, Submitter
+from pyoco_server.gateway.undertaker import Undertaker
 from pyoco_server.gateway.wheel_registry import WheelRegistry, WheelRegistryMessage
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import ActorRef, ChildSpec, SupervisorSpec
 from pyoco_server.settings import Settings
+from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.idempotency import IdempotencyStore
+from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunStore
 from pyoco_server.store.wheels import WheelStore
 from pyoco_server.store.workflows import WorkflowStore
@@ -40,6 +44,7 @@ class GatewayTree:
 def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> GatewayTree:
     """Put a gateway together; its actors do not depend on each other."""
     keys = IdempotencyStore(KeyValue(connection, settings.idempotency_kv_bucket))
+    queue = JobQueue.of(connection, settings)
     workflows = WorkflowStore(connection, settings.workflows_kv_bucket)
     reads = read_side(connection, settings)
     submitter: ChildSpec[Submit] = ChildSpec(
@@ -54,7 +59,18 @@ def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> 
         mailbox_capacity=1024,
     )
     canceller: ChildSpec[Cancel] = ChildSpec(
-        "canceller", lambda: Canceller(connection, runs), mailbox_capacity=1024
+        "canceller", lambda: Canceller(connection, runs, queue), mailbox_capacity=1024
+    )
+    reaper: ChildSpec[Sweep] = ChildSpec(
+        "reaper",
+        lambda: Reaper(
+            connection,
+            KeyValue(connection, settings.runs_kv_bucket),
+            runs,
+            queue,
+            Undertaker(runs, queue, DeadLetterOffice(connection, settings.dlq_subject_prefix)),
+            ReaperSettings.of(settings),
+        ),
     )
     events_from = (settings.events_stream, settings.events_subject_prefix)
     event_feeds: ChildSpec[FeedMessage] = ChildSpec(
@@ -87,6 +103,7 @@ def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> 
                 event_feeds,
                 submitter,
                 canceller,
+                reaper,
                 wheel_registry,
             ],
         ),

@@ -79,6 +79,10 @@ class ApiError(BridgeError):
         self.description = description
 
 
+NO_TTL = 10166
+"""JetStream's number for "this stream takes no expiry of single messages" (server/errors.json)."""
+
+
 class NotFound(ApiError):
     """There is no such stream, bucket or consumer."""
 

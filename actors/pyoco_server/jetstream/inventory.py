@@ -166,6 +166,16 @@ async def stream_info(connection: Connection, name: str) -> StreamInfo | None:
         return None
 
 
+async def consumer_info(connection: Connection, stream: str, name: str) -> ConsumerInfo:
+    """A consumer.
+
+    Raises:
+        NotFound: It does not exist.
+        BridgeError: Not connected, refused or not answered.
+    """
+    return await call(connection, f"CONSUMER.INFO.{stream}.{name}", answer=ConsumerInfo)
+
+
 async def list_consumers(connection: Connection, stream: str) -> list[ConsumerInfo]:
     """All consumers of a stream, by name; none when the stream does not exist.
 

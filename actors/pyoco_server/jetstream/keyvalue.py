@@ -37,6 +37,10 @@ class _StoredMessage(msgspec.Struct):
     hdrs: str = ""
 
 
+class _Anything(msgspec.Struct):
+    pass
+
+
 class _GetAnswer(msgspec.Struct):
     message: _StoredMessage
 
@@ -162,6 +166,17 @@ class KeyValue:
         """
         await publish_acked(
             self._connection, self._subject(key), b"", headers=_PURGED, within=within
+        )
+
+    async def forget(self, key: str, *, within: float = 5.0) -> None:
+        """Remove a key without a marker, as if it had expired; watches do not see it.
+
+        Raises:
+            BridgeError: It was refused, or is not known to be done.
+        """
+        body = {"filter": self._subject(key)}
+        await call(
+            self._connection, f"STREAM.PURGE.{self.stream}", body, answer=_Anything, within=within
         )
 
     @asynccontextmanager

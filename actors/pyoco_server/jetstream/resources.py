@@ -5,18 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import structlog
 
+from pyoco_server.jetstream import advisories
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import ApiError, NotFound, RestoreUnfinished
-from pyoco_server.jetstream.inventory import stream_info
+from pyoco_server.jetstream.inventory import stream_info, update_stream
 from pyoco_server.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 _NANOSECONDS = 1_000_000_000
 _DUPLICATE_WINDOW = 120 * _NANOSECONDS
 # A text outlives the runs that name it: it is written again once a day, and a run may wait and take long.
 _WORKFLOW_EXTRA_SECONDS = 14 * 24 * 3600.0
 _IDEMPOTENCY_SECONDS = 24 * 3600.0
+_ADVISORY_AGE = 7 * 24 * 3600 * _NANOSECONDS
 # A stream that is there from before a restore touches anything until it is done.
 RESTORE_MARKER = "PYOCO_RESTORE"
 # "stream name already in use" and "consumer already exists": somebody else made it in between.
@@ -53,6 +58,13 @@ def expected_streams(settings: Settings) -> list[dict[str, Any]]:
             max_bytes=settings.events_max_bytes,
             compression="s2",
         ),
+        _stream(
+            advisories.STREAM,
+            [advisories.advisory_subject(settings.work_stream)],
+            replicas,
+            retention="workqueue",
+            max_age=_ADVISORY_AGE,
+        ),
         _bucket(settings.runs_kv_bucket, replicas),
         _bucket(
             settings.workflows_kv_bucket,
@@ -82,6 +94,7 @@ async def ensure_resources(connection: Connection, settings: Settings) -> None:
         )
     for config in expected_streams(settings):
         await _ensure_stream(connection, config)
+    await _allow_expiry(connection, f"KV_{settings.runs_kv_bucket}")
 
 
 async def ensure_consumer(connection: Connection, settings: Settings, tag: str) -> None:
@@ -117,6 +130,17 @@ async def _ensure_stream(connection: Connection, config: dict[str, Any]) -> None
         await call(connection, f"STREAM.INFO.{name}", answer=_Anything)
     except NotFound:
         await _create(connection, f"STREAM.CREATE.{name}", config)
+
+
+async def _allow_expiry(connection: Connection, stream: str) -> None:
+    """Let single keys of a bucket that 0.5.1 made expire, where the server can do that."""
+    info = await stream_info(connection, stream)
+    if info is None or info.config.get("allow_msg_ttl"):
+        return
+    try:
+        await update_stream(connection, info.config | {"allow_msg_ttl": True})
+    except ApiError as error:
+        log.info("ended runs do not expire by themselves", stream=stream, reason=str(error))
 
 
 async def _create(connection: Connection, what: str, body: dict[str, Any]) -> None:

@@ -29,19 +29,32 @@ class DeadLetterOffice:
         self._connection = connection
         self._prefix = subject_prefix
 
-    async def write(self, tag: str, reason: DeadLetterReason, error: str, **details: Any) -> bool:
+    async def write(
+        self,
+        tag: str,
+        reason: DeadLetterReason,
+        error: str,
+        *,
+        msg_id: str | None = None,
+        **details: Any,
+    ) -> bool:
         """Publish a letter; return whether it was acknowledged within 2 seconds.
 
         Args:
             tag: The tag of the job, or its last subject token where it is no readable job.
             reason: Why.
             error: What went wrong, for people.
+            msg_id: Makes one letter of several with the same id, within the stream's duplicate window.
             details: Further fields of `DeadLetter`.
         """
         letter = DeadLetter(timestamp=time.time(), reason=reason, error=error, tag=tag, **details)
         try:
             await publish_acked(
-                self._connection, f"{self._prefix}.{tag}", encode_dead_letter(letter), within=2.0
+                self._connection,
+                f"{self._prefix}.{tag}",
+                encode_dead_letter(letter),
+                msg_id=msg_id,
+                within=2.0,
             )
         except BridgeError as failure:
             log.error(  # noqa: TRY400 - what failed is told in full by its text
@@ -55,7 +68,13 @@ class DeadLetterOffice:
         return True
 
     async def write_for(
-        self, job: Job, reason: DeadLetterReason, error: str, *, worker_id: str | None = None
+        self,
+        job: Job,
+        reason: DeadLetterReason,
+        error: str,
+        *,
+        worker_id: str | None = None,
+        msg_id: str | None = None,
     ) -> bool:
         """Publish a letter about a readable job; see `write`."""
         return await self.write(
@@ -68,4 +87,5 @@ class DeadLetterOffice:
             tenant_id=job.tenant_id,
             api_key_id=job.api_key_id,
             worker_id=worker_id,
+            msg_id=msg_id,
         )

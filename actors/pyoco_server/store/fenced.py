@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from pyoco_server.jetstream.errors import KeyNotFound, Unanswered, WrongRevision
+from pyoco_server.jetstream.errors import NO_TTL, ApiError, KeyNotFound, Unanswered, WrongRevision
 from pyoco_server.jetstream.keyvalue import KeyValue
 
 # So that several tries fit into a time limit of a few seconds.
@@ -12,7 +12,13 @@ _TRY_SECONDS = 2.0
 
 
 async def write_fenced(
-    bucket: KeyValue, key: str, value: bytes, before: int, *, within: float
+    bucket: KeyValue,
+    key: str,
+    value: bytes,
+    before: int,
+    *,
+    ttl_seconds: int | None = None,
+    within: float,
 ) -> int:
     """Write a value if the key still has revision ``before``; return the new revision.
 
@@ -25,6 +31,8 @@ async def write_fenced(
         value: The bytes.
         before: The revision that the key must have: 0 for one that was never written, the revision of its
             marker (`KeyNotFound.revision`) for one that was deleted.
+        ttl_seconds: The key is to go away so long after this write; it stays where the bucket, one of
+            0.5.1's, cannot do that.
         within: Seconds, retries included.
 
     Raises:
@@ -37,7 +45,12 @@ async def write_fenced(
     while (left := deadline - trio.current_time()) > 0:
         patience = min(left, _TRY_SECONDS)
         try:
-            return await bucket.update(key, value, before, within=patience)
+            return await bucket.update(key, value, before, ttl_seconds=ttl_seconds, within=patience)
+        except ApiError as error:
+            if error.err_code != NO_TTL or ttl_seconds is None:
+                raise
+            ttl_seconds = None
+            continue
         except Unanswered:
             unsure = True
         except WrongRevision:

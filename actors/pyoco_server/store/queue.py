@@ -9,7 +9,8 @@ import msgspec
 import trio
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.jetstream.errors import BridgeError, NotFound
+from pyoco_server.jetstream.inventory import consumer_info
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.stored import (
     StoredMessage,
@@ -18,6 +19,7 @@ from pyoco_server.jetstream.stored import (
     stream_state,
 )
 from pyoco_server.model.job import Job, encode_job
+from pyoco_server.settings import Settings
 
 # Clocks of a cluster's servers differ, and so do those of gateways.
 _SKEW_SECONDS: Final = 0.25
@@ -47,6 +49,19 @@ class QueuedJob:
         return self.subject.rpartition(".")[2]
 
 
+@dataclass(frozen=True, slots=True)
+class TagQueue:
+    """How far the consumer of a tag is.
+
+    Attributes:
+        delivered: The last sequence that it has delivered.
+        awaiting_ack: How many deliveries it waits for an acknowledgement of, or will repeat.
+    """
+
+    delivered: int
+    awaiting_ack: int
+
+
 class _RunOf(msgspec.Struct):
     run_id: str = ""
 
@@ -58,12 +73,26 @@ class JobQueue:
         connection: The way to JetStream.
         stream: ``PYOCO_WORK``.
         subject_prefix: ``pyoco.work``; a job is under ``<prefix>.<tag>``.
+        consumer_prefix: ``pyoco_workers``; the consumer of a tag is ``<prefix>_<tag>``.
     """
 
-    def __init__(self, connection: Connection, stream: str, subject_prefix: str) -> None:
+    def __init__(
+        self, connection: Connection, stream: str, subject_prefix: str, consumer_prefix: str
+    ) -> None:
         self._connection = connection
         self._stream = stream
         self._prefix = subject_prefix
+        self._consumers = consumer_prefix
+
+    @classmethod
+    def of(cls, connection: Connection, settings: Settings) -> JobQueue:
+        """The queue that the settings name."""
+        return cls(
+            connection,
+            settings.work_stream,
+            settings.work_subject_prefix,
+            settings.consumer_prefix,
+        )
 
     async def put_again(self, job: Job, attempt: int) -> None:
         """Queue a fresh copy of a job, whose deliveries are counted from one again.
@@ -86,6 +115,18 @@ class JobQueue:
         """
         message = await get_message(self._connection, self._stream, sequence)
         return None if message is None else _queued(message)
+
+    async def tag_state(self, tag: str) -> TagQueue | None:
+        """How far the queue of a tag is; None where no worker has ever asked for it.
+
+        Raises:
+            BridgeError: NATS could not be asked.
+        """
+        try:
+            info = await consumer_info(self._connection, self._stream, f"{self._consumers}_{tag}")
+        except NotFound:
+            return None
+        return TagQueue(info.delivered.stream_seq, info.num_ack_pending)
 
     async def remove(self, sequence: int) -> None:
         """Delete a job; nothing happens where it is gone.

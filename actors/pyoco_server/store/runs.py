@@ -6,6 +6,7 @@ may follow what is decided by the pure rules of `pyoco_server.model.life`.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ class StoredRun:
 
     snapshot: RunSnapshot
     revision: int
+    stored_at: float | None = None
+    """When it was stored, in unix seconds of the server's clock; known of what was read."""
 
 
 class RunStore:
@@ -57,7 +60,8 @@ class RunStore:
 
     Args:
         bucket: The runs bucket.
-        max_bytes: Limit of an encoded snapshot, in bytes.
+        max_bytes: Limit of an encoded snapshot, in bytes; 0 for what the server takes in a message.
+        ttl_seconds: How long an ended run is kept; 0 for ever.
         journal: Where each change of a run's state is told by whoever won the write.
         within: How long one read or write may take, in seconds, retries included.
     """
@@ -67,12 +71,15 @@ class RunStore:
         bucket: KeyValue,
         *,
         max_bytes: int,
+        ttl_seconds: float = 0.0,
         journal: Journal | None = None,
         within: float = 5.0,
     ) -> None:
         self._bucket = bucket
         self._journal = journal
         self._max_bytes = max_bytes
+        # Whole seconds, as the server wants them.
+        self._ttl = math.ceil(ttl_seconds) or None
         self._within = within
 
     async def get(self, run_id: str) -> StoredRun:
@@ -87,7 +94,7 @@ class RunStore:
             entry = await self._bucket.get(run_id)
         except KeyNotFound as missing:
             raise RunNotFound(run_id, missing.revision) from None
-        return StoredRun(decode_snapshot(entry.value), entry.revision)
+        return StoredRun(decode_snapshot(entry.value), entry.revision, entry.created)
 
     @property
     def max_snapshot_bytes(self) -> int | None:
@@ -123,7 +130,10 @@ class RunStore:
         """
         value = encode_snapshot(snapshot, max_bytes=self.max_snapshot_bytes or 0)
         run_id, before = snapshot.run_id, stored.revision
-        revision = await write_fenced(self._bucket, run_id, value, before, within=self._within)
+        ttl = self._ttl if snapshot.status.terminal else None
+        revision = await write_fenced(
+            self._bucket, run_id, value, before, ttl_seconds=ttl, within=self._within
+        )
         if self._journal is not None and _is_news(stored, snapshot):
             event = state_changed(snapshot, revision, at=time.time())
             self._journal.add(snapshot.run_id, event)
@@ -164,6 +174,26 @@ class RunStore:
             else:
                 known = None  # a rule that leaves things as they are must have seen what is stored
         raise Unanswered(f"run {run_id} is written by others faster than it can be read")
+
+    async def has_ended(self, run_id: str) -> bool:
+        """Whether the run is there and terminal.
+
+        Raises:
+            BridgeError: NATS could not be asked.
+        """
+        try:
+            return (await self.get(run_id)).snapshot.status.terminal
+        except (RunNotFound, UnreadableSnapshot):
+            return False
+
+    async def forget(self, run_id: str) -> None:
+        """Delete an ended run for good; nothing happens to one that has not ended.
+
+        Raises:
+            BridgeError: NATS refused or could not be asked.
+        """
+        if await self.has_ended(run_id):
+            await self._bucket.forget(run_id)
 
     async def forbid(self, missing: RunNotFound) -> bool:
         """Leave a marker where there is no run, so that a write still under way creates none.

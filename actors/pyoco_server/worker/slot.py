@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
@@ -11,7 +12,7 @@ import structlog
 import trio
 
 from pyoco_server.jetstream.errors import BridgeError
-from pyoco_server.kernel import Actor, ActorRef
+from pyoco_server.kernel import Actor, ActorDown, ActorRef
 from pyoco_server.model import life
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.run import RunStatus, SnapshotTooLarge, UnreadableSnapshot
@@ -168,7 +169,12 @@ class Slot(Actor[SlotMessage]):
         async for event in runner.events:
             await self._events.take(event, life)
             if not isinstance(event, Output):
-                await self.me.tell(Said(life, event))
+                await self._post(Said(life, event))
+
+    async def _post(self, message: SlotMessage) -> None:
+        """For the slot's own tasks; what they say while the slot stops is looked after by `on_stop`."""
+        with suppress(ActorDown):
+            await self.me.tell(message)
 
     async def _take_fresh_child(self) -> None:
         if self._attempt is not None:
@@ -251,7 +257,7 @@ class Slot(Actor[SlotMessage]):
         self._attempt = attempt
         snapshot = attempt.claim
         self.spawn(keep_lease, attempt, self._settings.ack_progress_interval)
-        self.spawn(record, attempt, self._settings.heartbeat_interval, self.me.tell)
+        self.spawn(record, attempt, self._settings.heartbeat_interval, self._post)
         if snapshot.timeout_sec is not None:
             self._wait(attempt, Stopping.NO, snapshot.timeout_sec)
         await self._tell_heartbeat()
@@ -358,7 +364,7 @@ class Slot(Actor[SlotMessage]):
         self._child.terminate()
 
     def _wait(self, attempt: Attempt, after: Stopping, seconds: float) -> None:
-        self.spawn(stopping.wait, TimeUp(attempt, after), seconds, self.me.tell)
+        self.spawn(stopping.wait, TimeUp(attempt, after), seconds, self._post)
 
     # Being free ----------------------------------------------------------------------------------
 

@@ -126,7 +126,7 @@ def worker_tree(
     )
 
     settler = Settler(
-        JobQueue(connection, settings.work_stream, settings.work_subject_prefix),
+        JobQueue.of(connection, settings),
         dead_letters,
         worker_id=worker_id,
         bury_errors=settings.dlq_publish_execution_error,

@@ -1,0 +1,70 @@
+"""JetStream's word that it will not deliver a message any more, kept in a stream so that none is missed.
+
+The server publishes it when a later pull finds a message whose deliveries are used up.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from pyoco_server.jetstream.api import call
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.errors import ApiError
+
+STREAM: Final = "PYOCO_ADVISORIES"
+DURABLE: Final = "pyoco_reaper"
+_PREFIX: Final = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"
+_ACK_WAIT_NANOSECONDS: Final = 30 * 1_000_000_000
+
+
+class MaxDeliveries(msgspec.Struct, kw_only=True):
+    """A message that is not delivered any more (``io.nats.jetstream.advisory.v1.max_deliver``)."""
+
+    stream: str
+    consumer: str
+    stream_seq: int
+    deliveries: int = 0
+
+
+class _Anything(msgspec.Struct):
+    pass
+
+
+def advisory_subject(work_stream: str) -> str:
+    """The subjects on which the server tells of a stream's consumers."""
+    return f"{_PREFIX}.{work_stream}.>"
+
+
+async def ensure_advisory_consumer(connection: Connection) -> None:
+    """Create the consumer that all gateways share; nothing happens where it exists.
+
+    Raises:
+        ApiError: JetStream refused.
+        BridgeError: Not connected, or not answered.
+    """
+    config: dict[str, Any] = {
+        "durable_name": DURABLE,
+        "name": DURABLE,
+        "ack_policy": "explicit",
+        "deliver_policy": "all",
+        "replay_policy": "instant",
+        "ack_wait": _ACK_WAIT_NANOSECONDS,
+        "max_deliver": -1,
+        "max_ack_pending": 1000,
+    }
+    body = {"stream_name": STREAM, "config": config, "action": "create"}
+    try:
+        await call(connection, f"CONSUMER.CREATE.{STREAM}.{DURABLE}", body, answer=_Anything)
+    except ApiError as error:
+        if error.err_code not in (10013, 10148):  # "consumer already exists"
+            raise
+
+
+def decode_advisory(raw: bytes) -> MaxDeliveries | None:
+    """Read an advisory; None for something else."""
+    try:
+        return msgspec.json.decode(raw, type=MaxDeliveries)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
