@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import structlog
@@ -51,7 +51,7 @@ class StoredRun:
 
     snapshot: RunSnapshot
     revision: int
-    stored_at: float | None = None
+    stored_at: float | None = field(default=None, compare=False)
     """When it was stored, in unix seconds of the server's clock; known of what was read."""
 
 
