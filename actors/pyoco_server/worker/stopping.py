@@ -76,5 +76,7 @@ def _stopped(attempt: Attempt, grace: float, now: float) -> Ending:
     how = "killed (SIGKILL)" if killed else "terminated (SIGTERM)"
     if attempt.timed_out:
         limit = attempt.claim.timeout_sec or 0.0
-        error = f"{how}: the flow did not end within {grace:g} s of its cancel"
+        error = f"timeout: the attempt did not end within {limit:g} s and was {how}"
+        return Ending(RunStatus.FAILED, now, error, DeadLetterReason.TIMEOUT)
+    error = f"{how}: the flow did not end within {grace:g} s of its cancel"
     return Ending(RunStatus.CANCELLED, now, error)
