@@ -15,7 +15,7 @@ No function here changes its arguments. Times are unix seconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -39,7 +39,14 @@ from pyoco_server.model.decisions import (
 )
 from pyoco_server.model.job import Job
 from pyoco_server.model.limits import backoff
-from pyoco_server.model.run import RunSnapshot, RunStatus, TaskRecord, TaskState, with_attempt
+from pyoco_server.model.run import (
+    RunSnapshot,
+    RunStatus,
+    RunWheel,
+    TaskRecord,
+    TaskState,
+    with_attempt,
+)
 
 __all__ = [
     "CANCELLED",
@@ -135,12 +142,18 @@ def owns(snapshot: RunSnapshot, instance_id: str, attempt: int) -> bool:
 
 
 def claim(
-    snapshot: RunSnapshot, *, worker_id: str, instance_id: str, slot: int | None, now: float
+    snapshot: RunSnapshot,
+    *,
+    worker_id: str,
+    instance_id: str,
+    slot: int | None,
+    now: float,
+    wheels: Sequence[RunWheel] = (),
 ) -> Claim:
     """Take the run for one more attempt.
 
     A RUNNING run of another owner is taken over: its job was delivered again, so that owner let
-    it go or lost it. The tasks start anew with each attempt.
+    it go or lost it. The tasks start anew with each attempt, with the ``wheels`` of that moment.
     """
     if snapshot.status.terminal:
         return AlreadyTerminal(snapshot)
@@ -162,6 +175,7 @@ def claim(
             worker_id=worker_id,
             worker_instance_id=instance_id,
             slot=slot,
+            wheels=list(wheels),
             next_attempt_at=None,
             tasks={},
             task_records={},

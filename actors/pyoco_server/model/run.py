@@ -119,6 +119,16 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
+class RunWheel(msgspec.Struct, frozen=True, kw_only=True):
+    """A wheel that an attempt could import from."""
+
+    name: str
+    """The package's name, normalised."""
+    version: str
+    sha256: str
+    """Of the wheel file, in hex."""
+
+
 class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a run. Times are unix seconds.
 
@@ -167,6 +177,8 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Why the run ended as it did, for programs, e.g. ``execution_error``."""
     cancel_reason: str | None = None
     """What the one who asked for the cancel gave as the reason."""
+    wheels: list[RunWheel] = msgspec.field(default_factory=list)
+    """What the latest attempt could import from, by name."""
 
 
 _DECODER: Final = msgspec.json.Decoder(RunSnapshot)
@@ -178,6 +190,7 @@ _EMPTY: Final[Mapping[str, Any]] = {
     "task_records_truncated": False,
     "attempt": 0,
     "attempts": [],
+    "wheels": [],
 }
 _SUMMARY_FIELDS: Final = (
     "run_id",

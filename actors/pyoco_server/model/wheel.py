@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
 from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
@@ -109,14 +108,6 @@ class StoredWheel:
             package_version=str(self.name.version),
             reason=reason,
         )
-
-
-class RunWheel(msgspec.Struct, frozen=True, kw_only=True):
-    """A wheel that a run was executed with."""
-
-    name: str
-    version: str
-    sha256: str
 
 
 def parse_wheel_name(text: str) -> WheelName:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
 
 from pyoco_server.worker.runner.handle import Exited, RunnerOptions, RunnerProcess, open_runner
 from pyoco_server.worker.runner.protocol import ChildMessage, WorkerMessage
+from pyoco_server.worker.wheel_set import NO_WHEELS, WheelSet
 
 _STOP_GRACE_SECONDS = 1.0
 
@@ -31,6 +32,10 @@ class SlotChild:
         options: How it is started.
         folder: Where its runs have their current directory, one after the other.
         listen: Called with each new life, to read what it says (`RunnerProcess.events`).
+
+    Attributes:
+        wheels: What its present life imports from.
+        life: How many lives it had.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class SlotChild:
         self._folder = folder
         self._listen = listen
         self._runner: RunnerProcess | None = None
+        self.wheels = NO_WHEELS
         self.life = 0
 
     @property
@@ -57,13 +63,28 @@ class SlotChild:
             OSError: No process can be made.
         """
         self.life += 1
-        self._runner = await open_runner(self._options)
+        paths = (*self._options.extra_sys_path, *self.wheels.import_paths)
+        self._runner = await open_runner(replace(self._options, extra_sys_path=paths))
         self._listen(self._runner, self.life)
 
     async def stop(self) -> None:
         """End the present life, within a few seconds; does nothing when there is none."""
         if self._runner is not None:
             await self._runner.stop(_STOP_GRACE_SECONDS)
+
+    async def use(self, wheels: WheelSet) -> bool:
+        """Import from these wheels from now on; return whether that took a new life.
+
+        Raises:
+            OSError: No process can be made.
+        """
+        if self._runner is not None and wheels.digest == self.wheels.digest:
+            return False
+        await self.stop()
+        # The set before may go now: nothing imports from it any more.
+        self.wheels = wheels
+        await self.start()
+        return True
 
     async def replace(self) -> None:
         """End the present life and start the next."""

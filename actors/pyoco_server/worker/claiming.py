@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyoco_server.jetstream.errors import WrongRevision
 from pyoco_server.model import life
 from pyoco_server.model.job import Job
-from pyoco_server.model.run import RunSnapshot
+from pyoco_server.model.run import RunSnapshot, RunWheel
 from pyoco_server.store.runs import RunNotFound, RunStore, StoredRun
 
 
@@ -30,7 +31,12 @@ class Claimant:
 
 
 async def claim_run(
-    runs: RunStore, job: Job, claimant: Claimant, *, first: bool = True
+    runs: RunStore,
+    job: Job,
+    claimant: Claimant,
+    *,
+    first: bool = True,
+    wheels: Sequence[RunWheel] = (),
 ) -> tuple[StoredRun, life.Claim] | Withdrawn:
     """Claim the run of a job.
 
@@ -42,6 +48,7 @@ async def claim_run(
         job: Which run.
         claimant: Who claims.
         first: Whether the job is delivered for the first time, so that its run is PENDING, most likely.
+        wheels: What the attempt will import from.
 
     Returns:
         What is stored now, and which claim that is; or `Withdrawn`.
@@ -59,6 +66,7 @@ async def claim_run(
             worker_id=claimant.worker_id,
             instance_id=claimant.instance_id,
             slot=claimant.slot,
+            wheels=wheels,
             now=time.time(),
         )
         refused = isinstance(claim, life.AlreadyTerminal | life.NotYet)

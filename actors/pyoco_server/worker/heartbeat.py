@@ -17,6 +17,7 @@ from pyoco_server.kernel import Actor
 from pyoco_server.model.worker import (
     SlotRecord,
     UnreadableWorker,
+    WheelSync,
     WorkerRecord,
     WorkerState,
     decode_worker,
@@ -24,7 +25,7 @@ from pyoco_server.model.worker import (
     keep_hidden,
     seen,
 )
-from pyoco_server.worker.messages import SlotChanged
+from pyoco_server.worker.messages import SlotChanged, WheelsReported
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +38,7 @@ class _Beat:
     """Time to write the record."""
 
 
-HeartbeatMessage = SlotChanged | _Beat
+HeartbeatMessage = SlotChanged | WheelsReported | _Beat
 
 
 class Heartbeat(Actor[HeartbeatMessage]):
@@ -50,6 +51,7 @@ class Heartbeat(Actor[HeartbeatMessage]):
         tags: What the worker takes.
         slots: How many slots it has.
         interval: Seconds between two heartbeats.
+        wheel_sync: Whether the worker takes wheels.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Heartbeat(Actor[HeartbeatMessage]):
         tags: Sequence[str],
         slots: int,
         interval: float,
+        wheel_sync: bool = False,
     ) -> None:
         self._bucket = bucket
         self._interval = interval
@@ -69,6 +72,9 @@ class Heartbeat(Actor[HeartbeatMessage]):
             instance_id=instance_id,
             tags=list(tags),
             slots=[SlotRecord(index=index) for index in range(slots)],
+            wheel_sync=WheelSync(
+                enabled=wheel_sync, last_result="idle" if wheel_sync else "disabled"
+            ),
         )
         self._revision: int | None = None
         self._due = trio.Event()
@@ -105,6 +111,9 @@ class Heartbeat(Actor[HeartbeatMessage]):
         match message:
             case SlotChanged():
                 self._record = _with_slot(self._record, message)
+                self._due.set()
+            case WheelsReported(report):
+                self._record = replace(self._record, wheel_sync=report)
                 self._due.set()
             case _Beat():
                 await self._write()

@@ -8,6 +8,8 @@ from pyoco_server.jetstream.consumer import Message
 from pyoco_server.kernel import Request
 from pyoco_server.model.job import Job
 from pyoco_server.model.run import RunStatus
+from pyoco_server.model.worker import WheelSync
+from pyoco_server.worker.wheel_set import WheelSets
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +74,22 @@ class SlotChanged:
     attempt: int | None = None
     since: float | None = None
     last: LastRun | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentWheels(Request[WheelSets]):
+    """To the wheel syncer: what do runs import from? Answered once the registry was looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewWheels:
+    """Wheel syncer to slot: import from these, beginning with the next run."""
+
+    sets: WheelSets
+
+
+@dataclass(frozen=True, slots=True)
+class WheelsReported:
+    """Wheel syncer to heartbeat: what the last look at the registry gave."""
+
+    report: WheelSync

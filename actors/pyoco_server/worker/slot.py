@@ -25,7 +25,9 @@ from pyoco_server.worker.events import AttemptEvents
 from pyoco_server.worker.messages import (
     Assign,
     CancelAttempt,
+    CurrentWheels,
     LastRun,
+    NewWheels,
     Refresh,
     Report,
     SlotChanged,
@@ -45,6 +47,8 @@ from pyoco_server.worker.runner.protocol import (
 )
 from pyoco_server.worker.settling import Settler
 from pyoco_server.worker.stopping import TimeUp
+from pyoco_server.worker.wheel_set import NO_SETS, WheelSets
+from pyoco_server.worker.wheel_syncer import current_wheels
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +80,7 @@ class SlotSettings:
     max_backoff: float
 
 
-SlotMessage = Assign | CancelAttempt | Refresh | Report | Said | TimeUp | Recorded
+SlotMessage = Assign | CancelAttempt | NewWheels | Refresh | Report | Said | TimeUp | Recorded
 
 
 class Slot(Actor[SlotMessage]):
@@ -96,6 +100,7 @@ class Slot(Actor[SlotMessage]):
         dispatcher: ActorRef[SlotFree],
         heartbeat: ActorRef[SlotChanged],
         events: AttemptEvents,
+        wheels: ActorRef[CurrentWheels] | None = None,
     ) -> None:
         self._settings = settings
         self._index = settings.claimant.slot
@@ -108,11 +113,20 @@ class Slot(Actor[SlotMessage]):
         self._child = SlotChild(settings.runner, settings.work_dir / name, self._listen)
         self._attempt: Attempt | None = None
         self._refresh = False
+        self._syncer = wheels
+        # None as long as it is not known what to import from; till then it takes no runs.
+        self._wheels: WheelSets | None = None
+        self._tenant: str | None = None
 
     async def on_start(self) -> None:
-        """Start the child and ask for a job."""
-        await self._child.start()
-        await self._become_free()
+        """Start the child, with what the worker's runs import from, and ask for a job."""
+        if self._syncer is None:
+            await self._take_wheels(NO_SETS)
+        else:
+            self.spawn(self._learn_wheels, self._syncer)
+
+    async def _learn_wheels(self, syncer: ActorRef[CurrentWheels]) -> None:
+        await self.me.tell(NewWheels(await current_wheels(syncer)))
 
     async def on_stop(self) -> None:
         """Stop the child, and give an unfinished run back, so that its next attempt can start at once."""
@@ -152,10 +166,12 @@ class Slot(Actor[SlotMessage]):
                 await self._ask_to_stop(run_id)
             case Recorded(attempt, decision):
                 await self._finish(attempt, decision)
+            case NewWheels(sets):
+                await self._take_wheels(sets)
             case Refresh():
                 await self._take_fresh_child()
             case Report():
-                if self._attempt is None:
+                if self._attempt is None and self._wheels is not None:
                     await self._dispatcher.tell(SlotFree(self._index))
             case _:
                 assert_never(message)
@@ -176,7 +192,27 @@ class Slot(Actor[SlotMessage]):
         with suppress(ActorDown):
             await self.me.tell(message)
 
+    async def _take_wheels(self, sets: WheelSets) -> None:
+        """A run goes on with what it began with; the next one, whosever it is, gets the new ones."""
+        first = self._wheels is None
+        if self._wheels is not None and sets.generation <= self._wheels.generation:
+            return
+        self._wheels = sets
+        if self._attempt is None:
+            await self._use_wheels()
+            if first:
+                await self._become_free()
+            else:
+                await self._tell_heartbeat()
+
+    async def _use_wheels(self) -> None:
+        """Have the child import from what is current for the tenant of the last run."""
+        if self._wheels is not None:
+            await self._child.use(self._wheels.of(self._tenant))
+
     async def _take_fresh_child(self) -> None:
+        if self._wheels is None:
+            return  # it has no child yet
         if self._attempt is not None:
             self._refresh = True
             return
@@ -219,10 +255,14 @@ class Slot(Actor[SlotMessage]):
 
     async def _begin(self, assign: Assign) -> None:
         job, delivery = assign.job, assign.delivery
+        assert self._wheels is not None
+        wheels = self._wheels.of(job.tenant_id)
         try:
             await delivery.in_progress()
             first = delivery.num_delivered == 1
-            claimed = await claim_run(self._runs, job, self._settings.claimant, first=first)
+            claimed = await claim_run(
+                self._runs, job, self._settings.claimant, first=first, wheels=wheels.wheels
+            )
         except (BridgeError, UnreadableSnapshot, SnapshotTooLarge) as error:
             log.warning("run not claimed, giving it back", run_id=job.run_id, reason=str(error))
             await self._settler.give_back(job, delivery, _NAK_DELAY_SECONDS, 0)
@@ -255,11 +295,13 @@ class Slot(Actor[SlotMessage]):
 
     async def _execute(self, attempt: Attempt) -> None:
         self._attempt = attempt
+        self._tenant = attempt.job.tenant_id
         snapshot = attempt.claim
         self.spawn(keep_lease, attempt, self._settings.ack_progress_interval)
         self.spawn(record, attempt, self._settings.heartbeat_interval, self._post)
         if snapshot.timeout_sec is not None:
             self._wait(attempt, Stopping.NO, snapshot.timeout_sec)
+        await self._use_wheels()
         await self._tell_heartbeat()
         self._events.begin(attempt.run_id, snapshot.attempt, self._child.life)
         await self._child.send(
@@ -287,6 +329,7 @@ class Slot(Actor[SlotMessage]):
         await self._child.remove_folder()
         if self._refresh:
             await self._take_fresh_child()
+        await self._use_wheels()
         ended = isinstance(decision, life.Finished)
         await self._become_free(
             LastRun(

@@ -22,6 +22,7 @@ from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.journal import Journal
 from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunStore
+from pyoco_server.store.wheels import WheelStore
 from pyoco_server.worker.claiming import Claimant
 from pyoco_server.worker.control import ControlListener
 from pyoco_server.worker.dispatcher import Dispatcher, DispatcherMessage, Queue
@@ -31,6 +32,7 @@ from pyoco_server.worker.runner.handle import RunnerOptions
 from pyoco_server.worker.runner.protocol import Limits
 from pyoco_server.worker.settling import Settler
 from pyoco_server.worker.slot import Slot, SlotMessage, SlotSettings
+from pyoco_server.worker.wheel_syncer import WheelSyncer, WheelSyncerMessage, wheel_folder
 
 log = structlog.get_logger(__name__)
 
@@ -99,6 +101,7 @@ def worker_tree(
             tags=tags,
             slots=count,
             interval=settings.worker_heartbeat_interval_sec,
+            wheel_sync=settings.wheel_sync_enabled,
         ),
         mailbox_capacity=1024,
     )
@@ -133,6 +136,22 @@ def worker_tree(
         max_deliver=settings.consumer_max_deliver,
     )
 
+    syncer: ChildSpec[WheelSyncerMessage] = ChildSpec(
+        "wheel-syncer",
+        lambda: WheelSyncer(
+            WheelStore(
+                connection, settings.wheel_object_store_bucket, settings.wheel_history_kv_bucket
+            ),
+            wheel_folder(settings.wheel_sync_dir),
+            tags=tags,
+            interval=settings.wheel_sync_interval_sec,
+            install_timeout=settings.wheel_install_timeout_sec,
+            slots=[slot.ref for slot in slots],
+            heartbeat=heartbeat.ref,
+        ),
+    )
+    syncing = settings.wheel_sync_enabled
+
     def slot(index: int) -> Slot:
         return Slot(
             SlotSettings(
@@ -151,6 +170,7 @@ def worker_tree(
             events=AttemptEvents(
                 journal, index, settings.events_run_max_bytes, output=options.output
             ),
+            wheels=syncer.ref if syncing else None,
         )
 
     slots += [
@@ -169,6 +189,8 @@ def worker_tree(
             ),
             control,
             dispatcher,
+            # Last: nothing depends on its state, so that its restart costs no run.
+            *([syncer] if syncing else []),
         ],
         strategy=Strategy.REST_FOR_ONE,
     )

@@ -1,0 +1,361 @@
+"""Keeps the worker's wheels as the registry has them, and tells slots what to import from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+import structlog
+import trio
+from msgspec.structs import replace
+from packaging.tags import sys_tags
+
+from pyoco_server.jetstream.errors import BridgeError, ObjectDamaged
+from pyoco_server.kernel import Actor, ActorDown, ActorRef, Reply
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.wheel import Selection, StoredWheel, select
+from pyoco_server.model.wheel_archive import BadWheel
+from pyoco_server.model.worker import InstalledWheel, SkippedWheel, WheelSync
+from pyoco_server.store.wheels import RegistryState, WheelObject, WheelStore
+from pyoco_server.worker.held_folder import HeldFolder
+from pyoco_server.worker.messages import CurrentWheels, NewWheels, WheelsReported
+from pyoco_server.worker.wheel_set import Clash, WheelFolder, WheelSet, WheelSets
+
+log = structlog.get_logger(__name__)
+
+# Uploads that follow each other closely make one new set.
+_GATHER_SECONDS = 0.05
+_LONGEST_RETRY_SECONDS = 600.0
+_ASK_AGAIN_SECONDS = 0.1
+
+
+class Unfit(Exception):
+    """A wheel that this worker cannot have; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Synced:
+    sets: WheelSets | None
+    report: WheelSync
+
+
+WheelSyncerMessage = CurrentWheels | _Synced
+
+
+@dataclass(frozen=True, slots=True)
+class _Have:
+    """A wheel that is unpacked."""
+
+    wheel: StoredWheel
+    folder: HeldFolder
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A wheel that could not be had, and when that is tried again (trio's clock)."""
+
+    reason: str
+    times: int
+    again_at: float
+
+
+class WheelSyncer(Actor[WheelSyncerMessage]):
+    """Follows the registry; the interval is for what the watch might miss, and for tries to repeat.
+
+    Nothing that runs is touched: a set, once made, never changes. One wheel that cannot be had is left
+    out, or an older version taken in its place, and tried again later.
+
+    Args:
+        store: The registry.
+        folder: Where wheels and sets lie.
+        tags: What the worker takes runs of.
+        interval: Seconds between two looks in any case.
+        install_timeout: Seconds that unpacking one wheel may take.
+        slots: Who executes.
+        heartbeat: Who writes the worker's record.
+    """
+
+    def __init__(
+        self,
+        store: WheelStore,
+        folder: WheelFolder,
+        *,
+        tags: Sequence[str],
+        interval: float,
+        install_timeout: float,
+        slots: Sequence[ActorRef[NewWheels]],
+        heartbeat: ActorRef[WheelsReported],
+    ) -> None:
+        self._store = store
+        self._folder = folder
+        self._tags = tuple(tags)
+        self._interval = interval
+        self._install_timeout = install_timeout
+        self._slots = slots
+        self._heartbeat = heartbeat
+        self._supported = {tag: place for place, tag in reversed(list(enumerate(sys_tags())))}
+        self._changed = trio.Event()
+        self._waiting: list[Reply[WheelSets]] = []
+        self._sets: WheelSets | None = None
+        # Touched by the syncing task alone.
+        self._have: dict[str, _Have] = {}
+        self._failures: dict[str, _Failure] = {}
+        self._report = WheelSync(enabled=True, last_result="idle")
+        self._made: WheelSets | None = None
+
+    async def on_start(self) -> None:
+        """Begin to follow the registry."""
+        self.spawn(self._watch)
+        self.spawn(self._keep_in_step)
+
+    async def handle(self, message: WheelSyncerMessage) -> None:
+        """Hand out what is current."""
+        match message:
+            case CurrentWheels():
+                reply = self.reply_to(message)
+                if self._sets is None:
+                    self._waiting.append(reply)
+                else:
+                    reply.send(self._sets)
+            case _Synced(sets, report):
+                await self._heartbeat.tell(WheelsReported(report))
+                if sets is not None:
+                    await self._hand_out(sets)
+            case _:
+                assert_never(message)
+
+    async def _hand_out(self, sets: WheelSets) -> None:
+        self._sets = sets
+        for reply in self._waiting:
+            reply.send(sets)
+        self._waiting.clear()
+        for slot in self._slots:
+            try:
+                await slot.tell(NewWheels(sets))
+            except ActorDown:
+                continue  # it asks when it is back
+
+    # Keeping in step -----------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        async with self._store.watch() as changes:
+            async for _ in changes:
+                self._changed.set()
+
+    async def _keep_in_step(self) -> None:
+        while True:
+            self._changed = trio.Event()
+            report, sets = await self._sync()
+            self._report = report
+            await self.me.tell(_Synced(sets, report))
+            await trio.to_thread.run_sync(
+                self._folder.clean_up, [have.wheel for have in self._have.values()]
+            )
+            with trio.move_on_after(self._interval):
+                await self._changed.wait()
+                await trio.sleep(_GATHER_SECONDS)
+
+    async def _sync(self) -> tuple[WheelSync, WheelSets | None]:
+        """Look at the registry once; the sets are None where they stay as they are."""
+        began = time.time()
+        before = set(self._have)
+        try:
+            state = await self._store.state()
+            selection = select((found.wheel for found in state.wheels), self._tags, self._supported)
+            have, skipped = await self._obtain(selection, state)
+            sets = await self._make_sets(have, skipped)
+        except (BridgeError, OSError) as error:
+            log.warning("wheels not synced", err_id=ErrorId.WHEEL_SYNC_FAILED, reason=str(error))
+            failed = replace(
+                self._report, last_result="error", last_attempt_at=began, last_error=str(error)
+            )
+            return failed, None
+        self._have = have
+        self._failures = {
+            found.wheel.nuid: self._failures[found.wheel.nuid]
+            for found in state.wheels
+            if found.wheel.nuid in self._failures
+        }
+        report = self._told(began, before, [*skipped, *_strange(state), *selection.skipped])
+        new = self._made is None or sets.generation != self._made.generation
+        self._made = sets
+        return report, (sets if new else None)
+
+    def _told(self, began: float, before: set[str], skipped: Sequence[SkippedWheel]) -> WheelSync:
+        now = time.time()
+        errors = sorted(
+            f"{skip.wheel_name}: {skip.reason}"
+            for skip in skipped
+            if skip.reason != "unsupported_wheel_tags"
+        )
+        names = {key: have.wheel.name.text for key, have in self._have.items()}
+        updated = sorted(names[key] for key in names.keys() - before)
+        removed = sorted(set(self._report.selected_wheels) - set(names.values()))
+        if not updated and not removed and not errors and self._report.last_result == "ok":
+            # What the last change was stays to be seen.
+            updated, removed = self._report.updated_wheels, self._report.removed_wheels
+        return WheelSync(
+            enabled=True,
+            last_result="error" if errors else "ok",
+            last_attempt_at=began,
+            last_success_at=self._report.last_success_at if errors else now,
+            last_synced_at=now,
+            last_error="; ".join(errors) or None,
+            selected_count=len(names),
+            updated_count=len(updated),
+            removed_count=len(removed),
+            skipped_incompatible_count=len(skipped),
+            selected_wheels=sorted(names.values()),
+            updated_wheels=updated,
+            removed_wheels=removed,
+            skipped_incompatible=list(skipped),
+            installed_wheels=[
+                InstalledWheel(
+                    wheel_name=have.wheel.name.text,
+                    package_name=have.wheel.name.package,
+                    package_version=str(have.wheel.name.version),
+                    installed_at=have.since,
+                    nuid=have.wheel.nuid,
+                )
+                for have in sorted(self._have.values(), key=lambda have: have.wheel.name.text)
+            ],
+        )
+
+    # Obtaining wheels ----------------------------------------------------------------------------
+
+    async def _obtain(
+        self, selection: Selection, state: RegistryState
+    ) -> tuple[dict[str, _Have], list[SkippedWheel]]:
+        """Of each package the newest that can be had, and which of those that fit cannot."""
+        objects = {found.wheel.nuid: found for found in state.wheels}
+        have: dict[str, _Have] = {}
+        skipped = []
+        for candidates in selection.candidates.values():
+            for wheel in candidates:
+                try:
+                    have[wheel.nuid] = await self._unpacked(objects[wheel.nuid])
+                except Unfit as error:
+                    skipped.append(wheel.skipped(str(error)))
+                else:
+                    break
+        return have, skipped
+
+    async def _unpacked(self, found: WheelObject) -> _Have:
+        wheel = found.wheel
+        if wheel.nuid in self._have:
+            return self._have[wheel.nuid]
+        failure = self._failures.get(wheel.nuid)
+        if failure is not None and trio.current_time() < failure.again_at:
+            raise Unfit(failure.reason)
+        folder = await trio.to_thread.run_sync(self._folder.find, wheel)
+        if folder is None:
+            try:
+                folder = await self._download(found)
+            except (BadWheel, ObjectDamaged) as error:
+                self._failed(wheel, str(error))
+                raise Unfit(str(error)) from None
+        self._failures.pop(wheel.nuid, None)
+        return _Have(wheel, folder, time.time())
+
+    async def _download(self, found: WheelObject) -> HeldFolder:
+        scratch = await trio.to_thread.run_sync(self._folder.scratch)
+        try:
+            archive = scratch.path / found.wheel.name.text
+            async with (
+                self._store.read(found) as pieces,
+                await trio.open_file(archive, "wb") as out,
+            ):
+                async for piece in pieces:
+                    await out.write(piece)
+            with trio.move_on_after(self._install_timeout):
+                # Given up, the thread works on in a folder that is removed, and fails.
+                return await trio.to_thread.run_sync(
+                    self._folder.unpack, archive, found.wheel, abandon_on_cancel=True
+                )
+            raise BadWheel(
+                f"unpacking took more than {self._install_timeout:g} s "
+                "(PYOCO_WHEEL_INSTALL_TIMEOUT_SEC)"
+            )
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(_drop, self._folder, scratch)
+
+    def _failed(self, wheel: StoredWheel, reason: str) -> None:
+        earlier = self._failures.get(wheel.nuid)
+        times = 1 if earlier is None else earlier.times + 1
+        pause = min(self._interval * 2.0 ** min(times, 20), _LONGEST_RETRY_SECONDS)
+        self._failures[wheel.nuid] = _Failure(reason, times, trio.current_time() + pause)
+        log.warning(
+            "wheel left out",
+            err_id=ErrorId.WHEEL_SYNC_FAILED,
+            wheel_name=wheel.name.text,
+            reason=reason,
+            retry_in_sec=pause,
+        )
+
+    # Making sets ---------------------------------------------------------------------------------
+
+    async def _make_sets(self, have: dict[str, _Have], skipped: list[SkippedWheel]) -> WheelSets:
+        """The sets of these wheels. One that clashes with another is taken out of ``have``."""
+        while True:
+            shared = [each for each in have.values() if each.wheel.tenant_id is None]
+            tenants = sorted(
+                {each.wheel.tenant_id for each in have.values() if each.wheel.tenant_id is not None}
+            )
+            try:
+                shared_set = await self._assemble(shared)
+                of_tenants = {
+                    tenant: await self._assemble(
+                        [*shared, *(h for h in have.values() if h.wheel.tenant_id == tenant)]
+                    )
+                    for tenant in tenants
+                }
+            except Clash as clash:
+                del have[clash.loser.nuid]
+                skipped.append(clash.loser.skipped(str(clash)))
+                self._failed(clash.loser, str(clash))
+                continue
+            made = self._made
+            if made is not None and _digests(made) == _digests(
+                WheelSets(0, shared_set, of_tenants)
+            ):
+                return made
+            generation = 1 if made is None else made.generation + 1
+            return WheelSets(generation, shared_set, of_tenants)
+
+    async def _assemble(self, members: Sequence[_Have]) -> WheelSet:
+        pairs = [(each.wheel, each.folder) for each in members]
+        return await trio.to_thread.run_sync(self._folder.assemble, pairs)
+
+
+async def current_wheels(syncer: ActorRef[CurrentWheels]) -> WheelSets:
+    """What runs import from; waits until the registry was looked at once, whatever it takes."""
+    while True:
+        try:
+            return await syncer.ask(CurrentWheels(), within=float("inf"))
+        except ActorDown:
+            await trio.sleep(_ASK_AGAIN_SECONDS)  # it is being restarted
+
+
+def _drop(folder: WheelFolder, scratch: HeldFolder) -> None:
+    folder.drop(scratch)
+
+
+def _strange(state: RegistryState) -> list[SkippedWheel]:
+    return [
+        SkippedWheel(wheel_name=name, reason="its name is none that a wheel can have")
+        for name in state.strange
+    ]
+
+
+def _digests(sets: WheelSets) -> tuple[str, dict[str, str]]:
+    return sets.shared.digest, {tenant: wheels.digest for tenant, wheels in sets.of_tenants.items()}
+
+
+def wheel_folder(directory: str) -> WheelFolder:
+    """The wheel folder of a setting such as ``.pyoco/wheels``."""
+    return WheelFolder(Path(directory).absolute())

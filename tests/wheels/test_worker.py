@@ -1,0 +1,257 @@
+"""What a worker makes of the registry: which wheels, which set each run sees, and what stays behind."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from backend.stage import ended, eventually, started
+from pyoco_server.model.run import RunStatus
+from wheels.hostile import hostile
+from wheels.making import file_name, wheel_bytes
+from wheels.stage import (
+    PACKAGE,
+    delete_version,
+    flow,
+    folders,
+    new_run,
+    plant,
+    report,
+    synced,
+    syncing,
+    told,
+    upload,
+    upload_version,
+)
+
+pytestmark = pytest.mark.nats
+V1, V2 = file_name(PACKAGE, "1.0"), file_name(PACKAGE, "2.0")
+
+
+async def test_a_run_executes_with_the_newest_wheel_and_says_so(tmp_path: Path) -> None:
+    async with syncing(tmp_path) as backend:
+        await upload_version(backend, "1.0")
+        status = await synced(backend, V1)
+        assert (status.enabled, status.last_result, status.last_error) == (True, "ok", None)
+        assert status.installed_wheels[0].package_name == PACKAGE
+        assert status.updated_wheels == [V1]
+        run = await ended(backend, (await backend.submit(new_run())).run_id)
+        assert told(run) == ["1.0"] * 3
+        item = (await backend.wheels.get(V1)).wheel
+        assert [(w.name, w.version, w.sha256) for w in run.wheels] == [
+            (PACKAGE, "1.0", item.sha256)
+        ]
+        await upload_version(backend, "2.0")
+        await synced(backend, V2)
+        again = await ended(backend, (await backend.submit(new_run())).run_id)
+        assert told(again) == ["2.0"] * 3
+        assert again.wheels[0].version == "2.0"
+        await delete_version(backend, "2.0")
+        status = await synced(backend, V1)
+        assert status.removed_wheels == [V2]
+        assert told(await ended(backend, (await backend.submit(new_run())).run_id)) == ["1.0"] * 3
+        await delete_version(backend, "1.0")
+        await synced(backend)
+        gone = await ended(backend, (await backend.submit(new_run())).run_id)
+        assert gone.status is RunStatus.FAILED
+        assert gone.wheels == []
+
+        async def nothing_left() -> bool:
+            return not any(folders(tmp_path, kind) for kind in ("wheels", "sets", "tmp"))
+
+        await eventually(nothing_left, what="no folders")
+
+
+async def test_a_run_keeps_the_wheels_it_began_with(tmp_path: Path) -> None:
+    async with syncing(tmp_path) as backend:
+        await upload_version(backend, "1.0")
+        await synced(backend, V1)
+        long = await backend.submit(new_run(2.0))
+        await started(backend, long.run_id)
+        await upload_version(backend, "2.0")
+        await synced(backend, V2)
+        assert len(folders(tmp_path, "sets")) == 2  # the one in use is still there
+        after = await backend.submit(new_run())
+        first = await ended(backend, long.run_id)
+        assert told(first) == ["1.0"] * 3
+        assert first.wheels[0].version == "1.0"
+        assert told(await ended(backend, after.run_id)) == ["2.0"] * 3
+
+        async def one_left() -> bool:
+            return len(folders(tmp_path, "sets")) == 1
+
+        await eventually(one_left, what="the old set removed")
+
+
+async def test_a_worker_waits_for_its_wheels_before_it_takes_runs(tmp_path: Path) -> None:
+    from backend.stage import running
+
+    async with running(tmp_path, worker=False) as backend:
+        await upload_version(backend, "1.0")
+        submitted = await backend.submit(new_run())
+    async with syncing(tmp_path) as backend:
+        assert told(await ended(backend, submitted.run_id)) == ["1.0"] * 3
+
+
+async def test_tags_and_platforms_decide(tmp_path: Path) -> None:
+    async with syncing(tmp_path, tags=("hello", "cpu")) as backend:
+        await upload_version(backend, "1.0", "untagged")
+        await upload_version(backend, "1.0", "forcpu", tags=("cpu",))
+        await upload_version(backend, "1.0", "forgpu", tags=("gpu",))
+        await upload_version(backend, "1.0", "windows", "cp311-cp311-win_amd64")
+        await upload_version(backend, "1.0", "both")
+        await upload_version(backend, "2.0", "both", "cp27-cp27m-win32")
+        status = await synced(
+            backend, *(file_name(p, "1.0") for p in ("untagged", "forcpu", "both"))
+        )
+        assert {skip.wheel_name: skip.reason for skip in status.skipped_incompatible} == {
+            file_name("windows", "1.0", "cp311-cp311-win_amd64"): "unsupported_wheel_tags",
+            file_name("both", "2.0", "cp27-cp27m-win32"): "unsupported_wheel_tags",
+        }
+        assert (status.last_result, status.skipped_incompatible_count) == ("ok", 2)
+
+
+async def test_planted_wheels_that_are_bad_are_skipped_and_the_others_work(tmp_path: Path) -> None:
+    import re
+
+    wrong = {kind: value for kind, value in hostile().items() if kind != "zip bomb"}
+    async with syncing(tmp_path) as backend:
+        await upload_version(backend, "1.0")
+        await synced(backend, V1)
+        names = {}
+        for number, (kind, (data, _)) in enumerate(wrong.items()):
+            names[kind] = f"tasks-1.0-{number}-py3-none-any.whl"
+            await plant(backend, names[kind], data)
+        await plant(backend, "../evil-1.0-py3-none-any.whl", wheel_bytes("evil"))
+        await plant(backend, file_name("naughty", "7.0"), os.urandom(100))
+
+        async def all_told() -> bool:
+            return len((await report(backend)).skipped_incompatible) >= len(wrong) + 2
+
+        await eventually(all_told, within=30, what="all bad wheels told")
+        status = await report(backend)
+        reasons = {skip.wheel_name: skip.reason or "" for skip in status.skipped_incompatible}
+        for kind, (_, reason) in wrong.items():
+            assert re.search(reason, reasons[names[kind]]), (kind, reasons[names[kind]])
+        assert "none that a wheel can have" in reasons["../evil-1.0-py3-none-any.whl"]
+        assert "not a sound zip" in reasons[file_name("naughty", "7.0")]
+        assert status.selected_wheels == [V1]
+        assert status.last_result == "error"
+        assert "naughty" in (status.last_error or "")
+        assert told(await ended(backend, (await backend.submit(new_run())).run_id)) == ["1.0"] * 3
+        assert not (tmp_path / "evil-1.0-py3-none-any.whl").exists()
+
+
+async def test_an_older_version_stands_in_for_a_bad_newer_one(tmp_path: Path) -> None:
+    async with syncing(tmp_path) as backend:
+        await upload_version(backend, "1.0")
+        await synced(backend, V1)
+        await plant(backend, V2, wheel_bytes(PACKAGE, "2.0")[:-40])
+
+        async def noticed() -> bool:
+            return (await report(backend)).last_result == "error"
+
+        await eventually(noticed, what="the bad wheel told")
+        assert (await report(backend)).selected_wheels == [V1]
+        assert told(await ended(backend, (await backend.submit(new_run())).run_id)) == ["1.0"] * 3
+        # The registry accepts what is sound and newer, and the worker goes on.
+        await upload_version(backend, "3.0")
+        await synced(backend, file_name(PACKAGE, "3.0"))
+        assert told(await ended(backend, (await backend.submit(new_run())).run_id)) == ["3.0"] * 3
+
+
+async def test_wheels_that_bring_the_same_file_do_not_mix(tmp_path: Path) -> None:
+    async with syncing(tmp_path) as backend:
+        same, other = {"shared/__init__.py": ""}, {"shared/__init__.py": "x = 1\n"}
+        for package, files in (("one", same), ("three", other), ("two", same)):
+            await upload(backend, wheel_bytes(package, "1", files), file_name(package, "1"))
+        status = await synced(backend, file_name("one", "1"), file_name("two", "1"))
+        (skip,) = status.skipped_incompatible
+        assert skip.wheel_name == file_name("three", "1")
+        assert "shared/__init__.py" in (skip.reason or "")
+
+
+async def test_a_wheel_for_another_python_is_skipped(tmp_path: Path) -> None:
+    async with syncing(tmp_path) as backend:
+        metadata = f"Name: {PACKAGE}\nVersion: 2.0\nRequires-Python: >=3.99\n"
+        await upload_version(backend, "1.0")
+        await upload(backend, wheel_bytes(PACKAGE, "2.0", metadata=metadata), V2)
+        status = await synced(backend, V1)
+        assert "3.99" in (status.skipped_incompatible[0].reason or "")
+
+
+async def test_plugins_of_a_wheel_are_found(tmp_path: Path) -> None:
+    files = {
+        "plug.py": (
+            "def register(registry):\n"
+            "    registry.register_callable(greet, name='greet')\n\n\n"
+            "def greet():\n    return 'from a plug-in'\n"
+        )
+    }
+    yaml = "flow:\n  graph: hello\ntasks:\n  hello:\n    use: greet\n"
+    async with syncing(tmp_path) as backend:
+        data = wheel_bytes(
+            "plug", "1.0", files, entry_points="[pyoco.tasks]\nplug = plug:register\n"
+        )
+        await upload(backend, data, file_name("plug", "1.0"))
+        await synced(backend, file_name("plug", "1.0"))
+        from pyoco_server.gateway.submitter import NewRun
+
+        run = await backend.submit(NewRun("main", "hello", workflow_yaml=yaml))
+        assert (await ended(backend, run.run_id)).task_records["hello"].output == "from a plug-in"
+
+
+async def test_a_tenants_wheels_are_seen_by_its_runs_only(tmp_path: Path) -> None:
+    async with syncing(tmp_path) as backend:
+        await upload_version(backend, "1.0", "common")
+        await upload_version(backend, "1.0", "ofa", tenant_id="a", api_key_id="keykeykey")
+        await synced(backend, file_name("common", "1.0"), file_name("ofa", "1.0"))
+
+        async def outcome(package: str, tenant: str | None) -> RunStatus:
+            run = await backend.submit(new_run(package=package, tenant_id=tenant))
+            snapshot = await ended(backend, run.run_id)
+            expected = ["common", "ofa"] if tenant == "a" else ["common"]
+            assert [wheel.name for wheel in snapshot.wheels] == expected
+            return snapshot.status
+
+        assert await outcome("ofa", "a") is RunStatus.COMPLETED
+        assert await outcome("common", "a") is RunStatus.COMPLETED
+        assert await outcome("ofa", "b") is RunStatus.FAILED
+        assert await outcome("common", "b") is RunStatus.COMPLETED
+        assert await outcome("ofa", None) is RunStatus.FAILED
+        assert await outcome("ofa", "a") is RunStatus.COMPLETED
+
+
+async def test_a_new_wheel_is_there_in_moments(tmp_path: Path) -> None:
+    async with syncing(tmp_path, wheel_sync_interval_sec=60.0) as backend:
+        await upload_version(backend, "1.0")
+        await synced(backend, V1)
+        began = time.monotonic()
+        await upload_version(backend, "2.0")
+        while True:
+            run = await ended(backend, (await backend.submit(new_run())).run_id)
+            if told(run) == ["2.0"] * 3:
+                break
+            assert told(run) == ["1.0"] * 3
+        assert time.monotonic() - began < 5  # the watch, not the interval
+
+
+async def test_left_overs_of_a_worker_that_died_are_removed(tmp_path: Path) -> None:
+    for kind in ("tmp", "sets", "wheels"):
+        (tmp_path / "synced" / kind / "dead").mkdir(parents=True)
+    async with syncing(tmp_path) as backend:
+        await upload_version(backend, "1.0")
+        await synced(backend, V1)
+        assert flow()
+
+        async def clean() -> bool:
+            return not folders(tmp_path, "tmp") and not any(
+                path.name == "dead"
+                for kind in ("sets", "wheels")
+                for path in folders(tmp_path, kind)
+            )
+
+        await eventually(clean, what="left-overs removed")
