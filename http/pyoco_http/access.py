@@ -29,11 +29,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from quart import g, request
 from quart_trio import QuartTrio
 
+from pyoco_http.bodies import BodyLimit, GatewayRequest, limit_of
 from pyoco_http.problems import Problem
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.key_ring import InvalidApiKey, Standing
@@ -102,6 +103,7 @@ def see(snapshot: RunSnapshot) -> RunSnapshot:
 
 def register_access(app: QuartTrio, backend: Backend) -> None:
     """Check every call before its handler and its body."""
+    default = BodyLimit(backend.settings.http_max_body_bytes)
     keyed = backend.settings.http_auth_mode == "api_key"
     header = backend.settings.http_api_key_header
     everybody = Standing(Principal())
@@ -111,23 +113,27 @@ def register_access(app: QuartTrio, backend: Backend) -> None:
             return  # no route: the answer is 404 or 405 whoever asks
         if request.method == "OPTIONS" and request.url_rule.provide_automatic_options:
             return
-        level = access_of(app.view_functions[request.url_rule.endpoint])
+        view = app.view_functions[request.url_rule.endpoint]
+        level = access_of(view)
         if level is None:
             raise Problem(403, "not allowed", ErrorId.NOT_ALLOWED)
-        if level is Access.PUBLIC or not keyed:
-            g.standing = everybody
-            return
-        g.standing = await _let_in(backend, header)
-        role = level.role
-        if role is not None and role not in g.standing.principal.roles:
-            raise Problem(
-                403,
-                f"api key lacks the role {role.value}",
-                ErrorId.NOT_ALLOWED,
-                role=role.value,
-            )
+        g.standing = everybody
+        if keyed and level is not Access.PUBLIC:
+            g.standing = await _let_in(backend, header)
+            _check_role(level)
+        received = cast(GatewayRequest, request)
+        received.caller = principal()
+        received.body.admit(limit_of(view, default))
 
     app.before_request(check)
+
+
+def _check_role(level: Access) -> None:
+    role = level.role
+    if role is not None and role not in principal().roles:
+        raise Problem(
+            403, f"api key lacks the role {role.value}", ErrorId.NOT_ALLOWED, role=role.value
+        )
 
 
 async def _let_in(backend: Backend, header: str) -> Standing:

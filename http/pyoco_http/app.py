@@ -5,36 +5,64 @@ from __future__ import annotations
 from quart_trio import QuartTrio
 
 from pyoco_http.access import register_access
-from pyoco_http.bodies import register_bodies
+from pyoco_http.bodies import GatewayRequest
+from pyoco_http.browsers import register_browser_rules
 from pyoco_http.dashboard import dashboard_blueprint
 from pyoco_http.events import events_blueprint
+from pyoco_http.exchange import Exchange
 from pyoco_http.flows import flows_blueprint
 from pyoco_http.health import health_blueprint
 from pyoco_http.lists import lists_blueprint
 from pyoco_http.logs import logs_blueprint
 from pyoco_http.metrics import metrics_blueprint, register_latency
+from pyoco_http.open_streams import EventStreams, register_event_streams
 from pyoco_http.problems import register_problems
 from pyoco_http.runs import runs_blueprint
 from pyoco_http.streams import streams_blueprint
 from pyoco_http.submissions import submissions_blueprint
 from pyoco_http.system import system_blueprint
+from pyoco_http.tracing import register_tracing
 from pyoco_http.wheels import wheels_blueprint
 from pyoco_http.workers import workers_blueprint
 from pyoco_server.backend import Backend
 
-# A job has to fit into one NATS message (1 MiB by default), a flow.yaml into less.
-_MAX_BODY_BYTES = 4 * 1024 * 1024
+
+class GatewayApp(QuartTrio):
+    """The application, with bodies and answers under the limits of the settings.
+
+    Attributes:
+        event_streams: Its open event streams.
+    """
+
+    request_class = GatewayRequest
+    asgi_http_class = Exchange  # type: ignore[assignment]
+    event_streams: EventStreams
 
 
-def create_app(backend: Backend) -> QuartTrio:
-    """Make the application; it asks the actors of ``backend`` and keeps no state of its own."""
-    app = QuartTrio("pyoco_http", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
+def create_app(backend: Backend, *, loopback: bool = True) -> GatewayApp:
+    """Make the application; it asks the actors of ``backend`` and keeps no state of its own.
+
+    Args:
+        backend: What it asks.
+        loopback: Whether only this machine can reach it.
+    """
+    app = GatewayApp("pyoco_http", static_folder=None)
+    # Bodies, event streams and the time that a client takes are limited by modules of ours.
+    app.config |= {
+        "MAX_CONTENT_LENGTH": None,
+        "BODY_TIMEOUT": None,
+        "RESPONSE_TIMEOUT": None,
+        "BODY_SECONDS": backend.settings.http_body_timeout_sec,
+        "LOOPBACK": loopback,
+    }
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    register_bodies(app)
     register_latency(app, backend)
+    # What is registered first is asked first, and sees an answer last.
     register_problems(app)
+    register_tracing(app)
+    register_browser_rules(app, backend)
     register_access(app, backend)
+    app.event_streams = register_event_streams(app, backend)
     app.register_blueprint(dashboard_blueprint(backend))
     app.register_blueprint(events_blueprint(backend))
     app.register_blueprint(flows_blueprint(backend))

@@ -77,9 +77,9 @@ def register_latency(app: QuartTrio, backend: Backend) -> None:
     async def end(response: Any) -> Any:
         rule = request.url_rule
         took = time.perf_counter() - g.began
-        # What is no route has one name: foreign paths must not become labels.
-        route = "(none)" if rule is None else rule.rule
-        answers.labels(request.method, route, response.status_code).observe(took)
+        # What is no route has one name: foreign paths and methods must not become labels.
+        route, method = ("(none)", "(none)") if rule is None else (rule.rule, request.method)
+        answers.labels(method, route, response.status_code).observe(took)
         if request.method == "POST" and route in {"/runs", "/runs/yaml"}:
             submits.observe(took)
         return response

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from quart import Response
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from pyoco_server.gateway.canceller import CancelNotStored
 from pyoco_server.gateway.key_ring import KeysUnavailable, TooManyChecks
@@ -131,15 +131,6 @@ def register_problems(app: QuartTrio) -> None:
             {"Retry-After": "1"},
         )
 
-    async def on_http(error: HTTPException) -> Response:
-        error_id = ErrorId.INVALID_INPUT if (error.code or 500) < 500 else None
-        return problem_response(
-            error.code or 500,
-            (error.name or "error").lower(),
-            error_id,
-            {"reason": error.description},
-        )
-
     app.register_error_handler(Problem, on_problem)
     app.register_error_handler(RunNotFound, on_not_found)
     app.register_error_handler(WorkerNotFound, on_no_worker)
@@ -150,7 +141,7 @@ def register_problems(app: QuartTrio) -> None:
     app.register_error_handler(UnreadableSnapshot, on_unreadable)
     for unavailable in _UNAVAILABLE:
         app.register_error_handler(unavailable, on_unavailable)
-    app.register_error_handler(HTTPException, on_http)
+    app.register_error_handler(HTTPException, _on_http)
 
 
 def _orphan(error: Exception) -> dict[str, str]:
@@ -159,3 +150,18 @@ def _orphan(error: Exception) -> dict[str, str]:
     if run_id is None:
         return {}
     return {"run_id": run_id, "err_id": ErrorId.ORPHAN_RUN, "msg_id": ErrorId.ORPHAN_RUN.msg_id}
+
+
+async def _on_http(error: HTTPException) -> Response:
+    """What Quart itself refuses, such as a path or a method that no route has."""
+    status = error.code or 500
+    headers: dict[str, str] = {}
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    return problem_response(
+        status,
+        (error.name or "error").lower(),
+        ErrorId.INVALID_INPUT if status < 500 else None,
+        {"reason": error.description},
+        headers,
+    )

@@ -1,24 +1,41 @@
-"""Serves the application on hypercorn, inside the caller's nursery."""
+"""Serves the application on a socket, inside the caller's nursery."""
 
 from __future__ import annotations
 
 import logging
+import resource
 import socket
-from typing import Any, cast
+from functools import partial
 
+import structlog
 import trio
 from hypercorn.config import Config
-from hypercorn.trio import serve
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.utils import wrap_app
 
-from pyoco_http.app import create_app
+from pyoco_http.app import GatewayApp, create_app
+from pyoco_http.browsers import is_loopback
+from pyoco_http.connection import Connection, refuse
 from pyoco_server.backend import Backend
+from pyoco_server.settings import Settings
 
-# Answers to what was asked before the stop; open event streams are cut after it.
+log = structlog.get_logger(__name__)
+
+# Answers to what was asked before the stop.
 _GRACE_SECONDS = 3.0
+_BACKLOG = 1024
+# Connections that are told why they are refused at the same time; more are just closed.
+_REFUSED_AT_ONCE = 32
+# Descriptors that are needed beside those of connections: NATS, files, slots.
+_OTHER_DESCRIPTORS = 256
 
 
 class PortBusy(OSError):
     """Another program listens on the port already."""
+
+
+class OpenToAll(ValueError):
+    """Others could reach the gateway and no key is asked for."""
 
 
 async def serve_http(
@@ -30,7 +47,8 @@ async def serve_http(
 ) -> None:
     """Serve until cancelled; started with the base URL, such as ``http://127.0.0.1:8000``.
 
-    Cancelled, it stops accepting, lets answers end for up to 3 seconds and returns.
+    Cancelled, it stops accepting, ends event streams, lets other answers end for up to 3 seconds and
+    returns.
 
     Args:
         backend: What the application asks.
@@ -40,33 +58,42 @@ async def serve_http(
 
     Raises:
         PortBusy: The address is taken.
+        OpenToAll: Others could reach it, no key is asked for, and the settings do not insist.
     """
-    config = Config()
+    check_exposure(host, backend.settings)
     listener = _bind(host, port)
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{listener.getsockname()[1]}"
-    # hypercorn makes a socket of its own from the descriptor, and closes it.
-    config.bind = [f"fd://{listener.detach()}"]
-    config.accesslog = None
-    config.errorlog = logging.getLogger("pyoco_http.hypercorn")
-    config.graceful_timeout = _GRACE_SECONDS
-    config.keep_alive_max_requests = 1_000_000_000
-    config.include_server_header = False
+    app = create_app(backend, loopback=is_loopback(host))
+    server = _Server(app, backend)
     stopping = trio.Event()
     async with trio.open_nursery() as nursery:
+        app.nursery = nursery
+        await app.startup()
         with trio.CancelScope(shield=True) as shield:
             async with trio.open_nursery() as serving:
-                await serving.start(_serve, create_app(backend), config, stopping)
+                nursery.start_soon(_set_on_cancel, stopping, shield)
+                serving.start_soon(server.serve, trio.SocketListener(listener), stopping)
                 task_status.started(url)
-                nursery.start_soon(_stop_on_cancel, stopping, shield)
-                await stopping.wait()
+            await app.shutdown()
 
 
-async def _serve(app: Any, config: Config, stopping: trio.Event, *, task_status: Any) -> None:
-    await serve(cast(Any, app), config, shutdown_trigger=stopping.wait, task_status=task_status)
+def check_exposure(host: str, settings: Settings) -> None:
+    """Make sure that nobody else can reach a gateway that asks for no keys, unless that is wanted.
+
+    Raises:
+        OpenToAll: They can.
+    """
+    keyed = settings.http_auth_mode == "api_key"
+    if keyed or settings.http_insecure_bind or is_loopback(host):
+        return
+    raise OpenToAll(
+        f"refusing to listen on {host}, where others can reach it, without API keys: whoever can submit a "
+        "run, runs code here"
+    )
 
 
-async def _stop_on_cancel(stopping: trio.Event, shield: trio.CancelScope) -> None:
+async def _set_on_cancel(stopping: trio.Event, shield: trio.CancelScope) -> None:
     try:
         await trio.sleep_forever()
     finally:
@@ -74,15 +101,99 @@ async def _stop_on_cancel(stopping: trio.Event, shield: trio.CancelScope) -> Non
         shield.deadline = trio.current_time() + 2 * _GRACE_SECONDS
 
 
-def _bind(host: str, port: int) -> socket.socket:
+class _Server:
+    """Accepts connections, as many as there may be, and knows them until they are closed."""
+
+    def __init__(self, app: GatewayApp, backend: Backend) -> None:
+        self._app = app
+        self._settings = backend.settings
+        self._context = WorkerContext(None)
+        self._open: set[Connection] = set()
+        self._refusing = 0
+        self._most = _room_for(self._settings.http_max_connections)
+        self._config = config = Config()
+        config.accesslog = None
+        config.errorlog = logging.getLogger("pyoco_http.hypercorn")
+        config.keep_alive_max_requests = 1_000_000_000
+        config.include_server_header = False
+        self._wrapped = wrap_app(app, config.wsgi_max_body_size, "asgi")
+
+    async def serve(self, listener: trio.SocketListener, stopping: trio.Event) -> None:
+        """Serve until ``stopping``, then as long as answers under way take."""
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as accepting:
+                accepting.start_soon(
+                    partial(
+                        trio.serve_listeners,
+                        self._serve_one,
+                        [listener],
+                        handler_nursery=connections,
+                    )
+                )
+                await stopping.wait()
+                accepting.cancel_scope.cancel()
+            await self._context.terminated.set()
+            self._app.event_streams.stop()
+            for connection in self._open:
+                connection.stop()
+            connections.start_soon(self._abort_late, connections)
+
+    async def _abort_late(self, connections: trio.Nursery) -> None:
+        deadline = trio.current_time() + _GRACE_SECONDS
+        # Nothing announces the end of the last of them.
+        while self._open and trio.current_time() < deadline:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+        for connection in self._open:
+            connection.abort()
+        connections.cancel_scope.cancel()
+
+    async def _serve_one(self, stream: trio.SocketStream) -> None:
+        if len(self._open) >= self._most:
+            await self._refuse(stream)
+            return
+        connection = Connection(self._wrapped, self._config, self._context, self._settings, stream)
+        self._open.add(connection)
+        try:
+            await connection.run()
+        except Exception:
+            log.exception("connection failed")
+        finally:
+            self._open.discard(connection)
+
+    async def _refuse(self, stream: trio.SocketStream) -> None:
+        if self._refusing >= _REFUSED_AT_ONCE:
+            await trio.aclose_forcefully(stream)
+            return
+        self._refusing += 1
+        try:
+            await refuse(stream, 503)
+        finally:
+            self._refusing -= 1
+
+
+def _room_for(wanted: int) -> int:
+    """How many connections the process has descriptors for; its soft limit is raised for them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OTHER_DESCRIPTORS
+    if soft < needed and soft != resource.RLIM_INFINITY:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    most = min(wanted, max(soft - _OTHER_DESCRIPTORS, soft // 2))
+    if most < wanted:
+        log.warning("fewer connections than set", most=most, set=wanted, descriptors=soft)
+    return most
+
+
+def _bind(host: str, port: int) -> trio.socket.SocketType:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        listener.listen(1024)
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         raise PortBusy(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
-    listener.setblocking(False)
-    return listener
+    return trio.socket.from_stdlib_socket(listener)

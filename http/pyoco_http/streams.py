@@ -11,6 +11,7 @@ import trio
 from quart import Blueprint, Response, request
 
 from pyoco_http.access import Access, access, see
+from pyoco_http.open_streams import event_stream
 from pyoco_http.problems import Problem
 from pyoco_http.runs import known_id
 from pyoco_http.views import run_view, wants_records
@@ -21,7 +22,6 @@ from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.run import RunSnapshot
 
 _HEARTBEAT_SECONDS = 5.0
-_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 def streams_blueprint(backend: Backend) -> Blueprint:
@@ -36,13 +36,9 @@ def streams_blueprint(backend: Backend) -> Blueprint:
         records = wants_records(request.args.getlist("include"))
         # A run that does not exist is answered before the stream begins.
         see(await backend.get(known_id(run_id)))
-        response = Response(
-            _events(backend, run_id, since, 60.0 if seconds is None else seconds, records=records),
-            content_type="text/event-stream",
-            headers=_HEADERS,
+        return event_stream(
+            _events(backend, run_id, since, 60.0 if seconds is None else seconds, records=records)
         )
-        response.timeout = None  # a stream lasts as long as it was asked to
-        return response
 
     return blueprint
 

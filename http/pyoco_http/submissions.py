@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,6 +13,7 @@ from quart import Blueprint, Response, current_app, request
 from pyoco_http.access import Access, access, principal
 from pyoco_http.flows import read_flow_file
 from pyoco_http.problems import Problem
+from pyoco_http.tracing import request_id, traceparent
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.submitter import Accepted, NewRun
 from pyoco_server.model.errors import ErrorId
@@ -101,7 +103,7 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
         read = await trio.to_thread.run_sync(
             _read_batch, settings, raws, caller.tenant_id, caller.key_id
         )
-        wanted = [run for run in read if isinstance(run, NewRun)]
+        wanted = [_traced(run) for run in read if isinstance(run, NewRun)]
         outcomes = iter(await backend.submit_all(wanted))
         items = [await _item(next(outcomes) if isinstance(run, NewRun) else run) for run in read]
         rejected = sum("error" in item for item in items)
@@ -159,7 +161,11 @@ def _new_run(
     settings: Settings, body: SubmitBody, flow_file: FlowFile | None, key: str | None
 ) -> NewRun:
     caller = principal()
-    return _new_run_of(settings, body, flow_file, key, caller.tenant_id, caller.key_id)
+    return _traced(_new_run_of(settings, body, flow_file, key, caller.tenant_id, caller.key_id))
+
+
+def _traced(run: NewRun) -> NewRun:
+    return replace(run, request_id=request_id(), traceparent=traceparent())
 
 
 def _new_run_of(

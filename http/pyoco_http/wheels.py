@@ -10,6 +10,7 @@ import msgspec
 from quart import Blueprint, Response, request
 
 from pyoco_http.access import Access, access, principal
+from pyoco_http.bodies import FORM_BYTES, body_limit
 from pyoco_http.downloads import download
 from pyoco_http.problems import Problem, problem_response
 from pyoco_http.uploads import FileTooLarge, Upload, spooled_upload
@@ -63,6 +64,7 @@ def wheels_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.post("")
     @access(Access.OPERATE)
+    @body_limit(settings.wheel_max_bytes + FORM_BYTES, detail="wheel too large")
     async def upload() -> dict[str, Any]:
         folder = Path(settings.state_dir) / "uploads"
         async with spooled_upload("wheel", folder, settings.wheel_max_bytes) as spooled:

@@ -10,6 +10,7 @@ import msgspec
 
 from pyoco_server.model.job import TAG
 from pyoco_server.settings.environment import Env, read_variables, variables_of, without_user
+from pyoco_server.settings.http_limits import HttpLimits
 from pyoco_server.settings.readers import (
     BUCKET,
     FLAG,
@@ -30,7 +31,7 @@ from pyoco_server.settings.readers import (
 )
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(HttpLimits, frozen=True, kw_only=True):
     """What can be set. Durations are seconds, sizes are bytes."""
 
     nats_url: Annotated[str, Env("PYOCO_NATS_URL", URL, "Where NATS is.")] = "nats://127.0.0.1:4222"

@@ -14,6 +14,7 @@ from watchfiles import Change, DefaultFilter, awatch
 
 from pyoco_cli.configuration import load_settings, start_failure
 from pyoco_cli.server.embedded import NatsStore, NatsSync, node_in_state_dir
+from pyoco_cli.server.exposure import InsecureBind, exposed
 from pyoco_cli.server.ports import usual_or_free
 from pyoco_cli.server.progress import RunProgress
 from pyoco_cli.server.results import print_output, print_result
@@ -40,6 +41,7 @@ def dev(
     nats_store: NatsStore = None,
     nats_sync: NatsSync = True,
     log_level: Annotated[str, typer.Option(help="Least level of the log.")] = "error",
+    insecure_bind: InsecureBind = False,
 ) -> None:
     """Run NATS, gateway and worker here, with data under .pyoco/, until Ctrl-C.
 
@@ -47,6 +49,7 @@ def dev(
     their next run. A flow.yaml that is given runs at once, and again each time it is saved.
     """
     settings = load_settings({"PYOCO_LOG_LEVEL": log_level, "PYOCO_LOG_FORMAT": "text"})
+    settings = exposed(settings, host, insecure=insecure_bind)
     configure_logging(service="pyoco-server:http", settings=settings)
     console = Console()
     chosen = tuple(tag.strip() for tag in (tags or "").split(",") if tag.strip())

@@ -15,6 +15,7 @@ from pyoco_cli.configuration import load_settings, start_failure
 from pyoco_cli.server.detach import detach as start_detached
 from pyoco_cli.server.detach import this_background
 from pyoco_cli.server.embedded import NatsStore, NatsSync, node_in_state_dir
+from pyoco_cli.server.exposure import InsecureBind, exposed
 from pyoco_cli.signals import stop_signals
 from pyoco_http.server import PortBusy, serve_http
 from pyoco_server.backend import open_backend
@@ -46,9 +47,10 @@ def up(
         bool, typer.Option("--detach", help="Run in the background; pyoco-server down ends it.")
     ] = False,
     run_file: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    insecure_bind: InsecureBind = False,
 ) -> None:
     """Start the HTTP gateway."""
-    settings = _settings(log_level, nats_url, dashboard_lang)
+    settings = exposed(_settings(log_level, nats_url, dashboard_lang), host, insecure=insecure_bind)
     node_url = f"nats://{nats_listen_host}:{nats_client_port}"
     if with_nats_bootstrap:
         if nats_url is not None and nats_url.rstrip("/") != node_url:

@@ -1,0 +1,71 @@
+"""What one client may take of the HTTP gateway, each limit declared once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from pyoco_server.settings.environment import Env
+from pyoco_server.settings.readers import FLAG, POSITIVE, count
+
+
+class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of the gateway. Durations are seconds, sizes are bytes."""
+
+    http_insecure_bind: Annotated[
+        bool,
+        Env(
+            "PYOCO_HTTP_INSECURE_BIND",
+            FLAG,
+            "Whether others may reach a gateway that asks for no API keys.",
+        ),
+    ] = False
+    http_max_connections: Annotated[
+        int,
+        Env("PYOCO_HTTP_MAX_CONNECTIONS", count(1), "Connections at the same time at most."),
+    ] = 4096
+    http_max_streams: Annotated[
+        int,
+        Env("PYOCO_HTTP_MAX_STREAMS", count(1), "Event streams at the same time at most."),
+    ] = 2000
+    http_max_streams_per_client: Annotated[
+        int,
+        Env(
+            "PYOCO_HTTP_MAX_STREAMS_PER_CLIENT",
+            count(1),
+            "Event streams of one API key, or one address where no keys are asked for, at most.",
+        ),
+    ] = 1000
+    http_max_body_bytes: Annotated[
+        int,
+        Env(
+            "PYOCO_HTTP_MAX_BODY_BYTES",
+            count(1024),
+            "Size of a request's body at most, but for wheels.",
+        ),
+    ] = 4 * 1024 * 1024
+    http_head_timeout_sec: Annotated[
+        float,
+        Env(
+            "PYOCO_HTTP_HEAD_TIMEOUT_SEC",
+            POSITIVE,
+            "How long the head of a request may take, and a connection be idle before one.",
+        ),
+    ] = 10.0
+    http_body_timeout_sec: Annotated[
+        float,
+        Env(
+            "PYOCO_HTTP_BODY_TIMEOUT_SEC",
+            POSITIVE,
+            "How long a body may take, and a second more for each 10 kB of it.",
+        ),
+    ] = 30.0
+    http_send_timeout_sec: Annotated[
+        float,
+        Env(
+            "PYOCO_HTTP_SEND_TIMEOUT_SEC",
+            POSITIVE,
+            "How long a client may take nothing of what it is sent.",
+        ),
+    ] = 60.0

@@ -1,0 +1,260 @@
+"""What one client can take of the gateway, and what happens beyond that."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trio
+from msgspec.structs import replace
+
+from http_api.keyed import KEYED, as_key, key_for, store, submitted
+from http_api.raw import answer_on, ask, closes, connected
+from http_api.test_skeleton import gateway
+from pyoco_http.server import OpenToAll, check_exposure
+from pyoco_server.backend import Backend
+from pyoco_server.settings import Settings
+
+BOTH_LENGTHS = (
+    b"POST /runs HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+)
+Gateway = tuple[httpx.AsyncClient, Backend]
+
+
+@pytest.fixture
+async def plain(tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with gateway(tmp_path, worker=False) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", 431),
+        (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
+        (b"GET /health HTTP/1.1\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nBad Name: y\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n", 400),
+        (b"GET /h\xc3\xa9 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"nonsense\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+        (BOTH_LENGTHS, 400),
+        (b"POST /runs HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", 400),
+        (b"POST /runs HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST /runs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    ],
+)
+async def test_what_is_no_request_is_refused_with_a_problem(
+    plain: Gateway, raw: bytes, status: int
+) -> None:
+    client, _ = plain
+    answer = await ask(client, raw)
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert json.loads(answer.body)["status"] == status
+    assert (await client.get("/health")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "upgrade", [b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA", b"Upgrade: websocket"]
+)
+async def test_no_other_protocol_is_changed_to(plain: Gateway, upgrade: bytes) -> None:
+    client, _ = plain
+    head = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n" + upgrade + b"\r\n\r\n"
+    answer = await ask(client, head)
+    assert (answer.status, json.loads(answer.body)) == (200, {"status": "ok"})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/no-such-route", 404),
+        ("DELETE", "/health", 405),
+        ("PUT", "/runs", 405),
+        ("TRACE", "/health", 405),
+        ("BREW", "/health", 405),
+    ],
+)
+async def test_what_there_is_no_route_for_is_a_problem(
+    plain: Gateway, method: str, path: str, status: int
+) -> None:
+    client, _ = plain
+    answer = await client.request(method, path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+    assert (status == 405) == ("allow" in answer.headers)
+
+
+async def test_head_and_options_need_no_handler_of_their_own(plain: Gateway) -> None:
+    client, _ = plain
+    head = await client.head("/health")
+    assert (head.status_code, head.content) == (200, b"")
+    options = await client.options("/runs")
+    assert options.status_code == 200
+    assert "POST" in options.headers["allow"]
+
+
+async def test_a_body_is_counted_however_it_is_sent(plain: Gateway) -> None:
+    client, _ = plain
+
+    async def pieces(count: int) -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield b" " * 65_536
+
+    for content in (b" " * 5_000_000, pieces(80)):
+        answer = await client.post("/runs", content=content)
+        assert answer.status_code == 413
+        assert answer.json()["max_bytes"] == 4 * 1024 * 1024
+        assert str(4 * 1024 * 1024) in answer.json()["reason"]
+    small = await client.post("/runs", content=pieces(1))
+    assert small.status_code == 422
+
+
+async def test_connections_beyond_the_limit_are_told_so(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False, http_max_connections=3) as (client, _):
+        async with connected(client) as one, connected(client) as two, connected(client) as three:
+            for stream in (one, two, three):
+                await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert (await answer_on(stream)).status == 200
+            async with connected(client) as fourth:
+                answer = await answer_on(fourth)
+            assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+            assert json.loads(answer.body)["detail"] == "too many connections"
+        with trio.fail_after(5):
+            while True:
+                try:
+                    assert (await client.get("/health")).status_code in {200, 503}
+                    break
+                except httpx.HTTPError:
+                    await trio.sleep(0.01)
+
+
+class Watcher:
+    """An open event stream."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+
+    @staticmethod
+    async def open(
+        client: httpx.AsyncClient, run_id: str, nursery: Any = None, key: str | None = None
+    ) -> Watcher:
+        stream = await trio.open_tcp_stream(client.base_url.host, client.base_url.port or 80)
+        header = "" if key is None else f"X-API-Key: {key}\r\n"
+        request = f"GET /runs/{run_id}/watch?timeout_sec=600 HTTP/1.1\r\nHost: x\r\n{header}\r\n"
+        await stream.send_all(request.encode())
+        said = b""
+        with trio.fail_after(10):
+            while b"event: snapshot" not in said:
+                data = await stream.receive_some()
+                assert data, said
+                said += data
+        return Watcher(stream)
+
+
+async def test_event_streams_of_one_client_have_a_limit(tmp_path: Path) -> None:
+    limits = {"http_max_streams_per_client": 2, "http_max_streams": 3}
+    async with gateway(tmp_path, worker=False, **KEYED, **limits) as (client, backend):
+        (a, _), (b, _) = await key_for(backend, "t"), await key_for(backend, "t")
+        run_id = await submitted(client, a)
+        path = f"/runs/{run_id}/watch?timeout_sec=1"
+        first = await Watcher.open(client, run_id, key=a)
+        second = await Watcher.open(client, run_id, key=a)
+        answer = await client.get(path, headers=as_key(a))
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
+        assert answer.json()["reason"] == "2 event streams of one client are open"
+        third = await Watcher.open(client, run_id, key=b)
+        answer = await client.get(path, headers=as_key(b))
+        assert answer.json()["reason"] == "3 event streams are open"
+        await first.stream.aclose()
+        with trio.fail_after(5):
+            while (await client.get(path, headers=as_key(a))).status_code == 429:
+                await trio.sleep(0.01)
+        for watcher in (second, third):
+            await watcher.stream.aclose()
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+async def test_a_stream_ends_with_its_key(tmp_path: Path, how: str) -> None:
+    async with gateway(tmp_path, worker=False, **KEYED) as (client, backend):
+        expires_at = time.time() + 2 if how == "expired" else None
+        key, record = await key_for(backend, expires_at=expires_at)
+        other, _ = await key_for(backend)
+        run_id = await submitted(client, key)
+        ends = await Watcher.open(client, run_id, key=key)
+        stays = await Watcher.open(client, run_id, key=other)
+        if how == "revoked":
+            await store(backend, replace(record, revoked_at=time.time()))
+        assert b"0\r\n\r\n" in await answer_end(ends)
+        with trio.move_on_after(0.3) as scope:
+            await closes(stays.stream, 5)
+        assert scope.cancelled_caught
+        for watcher in (ends, stays):
+            await watcher.stream.aclose()
+
+
+async def answer_end(watcher: Watcher) -> bytes:
+    """What comes until the last chunk of a stream."""
+    said = b""
+    with trio.fail_after(8):
+        while b"0\r\n\r\n" not in said:
+            data = await watcher.stream.receive_some()
+            if not data:
+                break
+            said += data
+    return said
+
+
+async def test_a_stop_ends_streams_in_order_and_waits_for_nobody(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False, http_send_timeout_sec=60) as (client, backend):
+        body = {"flow_name": "x", "params": {"a": "y" * 200_000}}
+        run_id = (await client.post("/runs", json=body)).json()["run_id"]
+        watcher = await Watcher.open(client, await submitted(client))
+        idle = await trio.open_tcp_stream(client.base_url.host, client.base_url.port or 80)
+        # Asks for far more than fits into the buffers in between, and reads nothing.
+        deaf = await trio.open_tcp_stream(client.base_url.host, client.base_url.port or 80)
+        asks = f"GET /runs/{run_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 200
+        await deaf.send_all(asks)
+        assert backend is not None
+        began = trio.current_time()
+    assert trio.current_time() - began < 9
+    said = await answer_end(watcher)
+    assert said.endswith(b"0\r\n\r\n")
+    for stream in (watcher.stream, idle, deaf):
+        await stream.aclose()
+
+
+async def test_a_client_that_takes_nothing_is_let_go(tmp_path: Path) -> None:
+    limits: dict[str, Any] = {"http_send_timeout_sec": 0.5, "http_max_connections": 2}
+    async with gateway(tmp_path, worker=False, **limits) as (client, _):
+        body = {"flow_name": "x", "params": {"a": "y" * 200_000}}
+        run_id = (await client.post("/runs", json=body)).json()["run_id"]
+        async with connected(client) as deaf:
+            asks = f"GET /runs/{run_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 200
+            await deaf.send_all(asks)
+            with trio.fail_after(15):
+                while True:  # until its place is free for another
+                    async with connected(client) as other:
+                        await other.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                        if (await answer_on(other)).status == 200:
+                            break
+                    await trio.sleep(0.05)
+
+
+def test_others_are_not_let_in_without_keys_unless_told_so() -> None:
+    for host in ("127.0.0.1", "localhost", "::1", "127.8.8.8"):
+        check_exposure(host, Settings())
+    for host in ("0.0.0.0", "::", "192.0.2.7", "example.org", ""):
+        with pytest.raises(OpenToAll):
+            check_exposure(host, Settings())
+        check_exposure(host, Settings(http_auth_mode="api_key"))
+        check_exposure(host, Settings(http_insecure_bind=True))
