@@ -56,9 +56,11 @@ class Server:
 
 
 @asynccontextmanager
-async def server_with(folder: Path, config: str, port: int | None = None) -> AsyncIterator[Server]:
+async def server_with(
+    folder: Path, config: str, port: int | None = None, host: str = "127.0.0.1"
+) -> AsyncIterator[Server]:
     """A server that runs with the given configuration, but for its port and host."""
-    server = start_server(folder, config, port or free_port())
+    server = start_server(folder, config, port or free_port(), host)
     try:
         await eventually(server.answers, what=f"an answer of {server.config}")
         yield server
@@ -66,10 +68,10 @@ async def server_with(folder: Path, config: str, port: int | None = None) -> Asy
         await server.process.stop(5.0)
 
 
-def start_server(folder: Path, config: str, port: int) -> Server:
+def start_server(folder: Path, config: str, port: int, host: str = "127.0.0.1") -> Server:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "server.conf"
-    path.write_text(f"host: 127.0.0.1\nport: {port}\n{config}\n")
+    path.write_text(f"host: {host}\nport: {port}\n{config}\n")
     with (folder / "server.log").open("ab") as log:
         process = spawn_owned(
             [NATS_SERVER, "-c", str(path)],

@@ -5,6 +5,7 @@ Field names are those of JetStream's own API (nats-server, server/stream.go and 
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -50,6 +51,8 @@ class StreamInfo(msgspec.Struct, kw_only=True):
     config: dict[str, Any]
     state: StreamState = msgspec.field(default_factory=StreamState)
     cluster: Cluster | None = None
+    ts: datetime | None = None
+    """The server's time of the answer."""
 
     @property
     def name(self) -> str:
@@ -174,6 +177,38 @@ async def consumer_info(connection: Connection, stream: str, name: str) -> Consu
         BridgeError: Not connected, refused or not answered.
     """
     return await call(connection, f"CONSUMER.INFO.{stream}.{name}", answer=ConsumerInfo)
+
+
+class _SubjectsState(msgspec.Struct):
+    subjects: dict[str, int] | None = None
+
+
+class _SubjectsPage(msgspec.Struct):
+    state: _SubjectsState
+    total: int = 0
+
+
+async def subjects_of(connection: Connection, name: str) -> dict[str, int]:
+    """How many messages a stream holds under each of its subjects; nothing when it does not exist.
+
+    Raises:
+        BridgeError: Not connected, refused or not answered.
+    """
+    found: dict[str, int] = {}
+    while True:
+        try:
+            page = await call(
+                connection,
+                f"STREAM.INFO.{name}",
+                {"subjects_filter": ">", "offset": len(found)},
+                answer=_SubjectsPage,
+                within=_PAGE_SECONDS,
+            )
+        except NotFound:
+            return {}
+        found |= page.state.subjects or {}
+        if not page.state.subjects or len(found) >= page.total:
+            return found
 
 
 async def list_consumers(connection: Connection, stream: str) -> list[ConsumerInfo]:

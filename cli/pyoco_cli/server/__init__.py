@@ -2,29 +2,55 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from importlib import import_module
 
 import typer
 
 from pyoco_cli.common.errors import run
-from pyoco_cli.server.backup import backup, restore
-from pyoco_cli.server.demo import demo
-from pyoco_cli.server.detach import down
-from pyoco_cli.server.dev import dev
-from pyoco_cli.server.up import up
 
-app = typer.Typer(name="pyoco-server", no_args_is_help=False, rich_markup_mode=None)
-app.command()(up)
-app.command()(down)
-app.command()(dev)
-app.command()(demo)
-app.command()(backup)
-app.command()(restore)
+_COMMANDS = {
+    "up": "pyoco_cli.server.up:up",
+    "down": "pyoco_cli.server.detach:down",
+    "dev": "pyoco_cli.server.dev:dev",
+    "demo": "pyoco_cli.server.demo:demo",
+    "status": "pyoco_cli.server.doctor:status",
+    "doctor": "pyoco_cli.server.doctor:doctor",
+    "backup": "pyoco_cli.server.backup:backup",
+    "restore": "pyoco_cli.server.backup:restore",
+    "admin": "pyoco_cli.server.migrate:admin",
+}
+"""Where each command, or group of commands, is; the help lists them in this order."""
+
+_OWN_FLAGS = frozenset({"--help", "-h", "--install-completion", "--show-completion"})
 
 
-@app.callback()
-def _commands() -> None:
-    """Run Pyoco workflows on many machines."""
+def make_app(wanted: str | None = None) -> typer.Typer:
+    """The commands; with ``wanted`` only that one.
+
+    A web server takes a second to import, which whoever asks for the doctor need not wait for.
+    """
+    app = typer.Typer(
+        name="pyoco-server",
+        no_args_is_help=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def commands() -> None:
+        """Run Pyoco workflows on many machines."""
+
+    for name in [wanted] if wanted in _COMMANDS else _COMMANDS:
+        module, _, attribute = _COMMANDS[name].partition(":")
+        command = getattr(import_module(module), attribute)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
 
 
 def main() -> None:
@@ -32,7 +58,5 @@ def main() -> None:
     arguments = sys.argv[1:]
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in _OWN_FLAGS):
         arguments = ["up", *arguments]
-    sys.exit(run(app, arguments))
-
-
-_OWN_FLAGS = frozenset({"--help", "-h", "--install-completion", "--show-completion"})
+    completing = "_PYOCO_SERVER_COMPLETE" in os.environ
+    sys.exit(run(make_app(None if completing else arguments[0]), arguments))

@@ -1,0 +1,116 @@
+"""Checks of the gateway, over HTTP as a client sees it, and of what is open without a key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import trio
+from prometheus_client.parser import text_string_to_metric_families
+
+from pyoco_server.jetstream.greeting import read_greeting
+from pyoco_server.operations.doctor.finding import Finding, Severity
+from pyoco_server.operations.doctor.machine import is_remote, listens_for_everybody
+from pyoco_server.settings import Settings
+from pyoco_server.settings.environment import without_user
+
+_ANSWER_SECONDS = 5.0
+_LAG_SECONDS = 10.0
+
+
+async def check_gateway(server: str, key_header: dict[str, str]) -> list[Finding]:
+    """Ask the gateway whether it is ready, how far its read model is, and whether it asks for keys."""
+    async with httpx.AsyncClient(base_url=server, timeout=_ANSWER_SECONDS) as client:
+        try:
+            answer = await client.get("/health/ready")
+            metrics = await client.get("/metrics", headers=key_header)
+            unkeyed = await client.get("/runs/doctor")
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return [
+                Finding(
+                    check="gateway.unreachable",
+                    severity=Severity.ERROR,
+                    what=f"no gateway answers: {str(error) or type(error).__name__}",
+                    where=server,
+                    advice="start one (pyoco-server up), or name it with --server",
+                )
+            ]
+    findings = _readiness(server, answer) + _lag(server, metrics)
+    reached = listens_for_everybody(server) or is_remote(server)
+    if reached and unkeyed.status_code not in {401, 403}:
+        findings.append(
+            Finding(
+                check="gateway.open",
+                severity=Severity.ERROR,
+                what="other machines reach it, and it asks nobody for a key",
+                where=server,
+                advice="set PYOCO_HTTP_AUTH_MODE=api_key, or let it listen on 127.0.0.1 only",
+            )
+        )
+    return findings
+
+
+def _readiness(server: str, answer: httpx.Response) -> list[Finding]:
+    if answer.status_code == 404:  # 0.5.1 has no such route
+        return []
+    try:
+        body: Any = answer.json()
+    except ValueError:
+        body = None
+    if answer.status_code == 200 and isinstance(body, dict):
+        return []
+    reasons = body.get("reasons") if isinstance(body, dict) else None
+    return [
+        Finding(
+            check="gateway.not_ready",
+            severity=Severity.ERROR,
+            what="it is not ready: " + ("; ".join(map(str, reasons or [])) or answer.text[:200]),
+            where=server,
+            advice="mend what it names; it goes on by itself then",
+        )
+    ]
+
+
+def _lag(server: str, answer: httpx.Response) -> list[Finding]:
+    if answer.status_code != 200:
+        return []
+    lags = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+        if "projector" in sample.name and sample.name.endswith("lag_seconds")
+    }
+    return [
+        Finding(
+            check="gateway.lag",
+            severity=Severity.WARNING,
+            what=f"its lists are {lag:.0f} s behind what is stored",
+            where=server,
+            advice="look at its log; a restart makes it read on from where it was",
+        )
+        for lag in lags.values()
+        if lag > _LAG_SECONDS
+    ]
+
+
+async def check_nats_open(settings: Settings) -> list[Finding]:
+    """Look whether other machines reach NATS without a password."""
+    findings = []
+    for url in settings.nats_url.split(","):
+        plain = url if "://" in url else f"nats://{url}"
+        if not (is_remote(plain) or listens_for_everybody(plain)):
+            continue
+        with trio.move_on_after(_ANSWER_SECONDS):
+            greeting = await read_greeting(plain)
+            if greeting is not None and not greeting.auth_required and not greeting.tls_verify:
+                findings.append(
+                    Finding(
+                        check="nats.open",
+                        severity=Severity.ERROR,
+                        what="other machines reach NATS, and it asks nobody for a password",
+                        where=without_user(url),
+                        advice="give it users (PYOCO_NATS_USER, PYOCO_NATS_PASSWORD), or let it listen on "
+                        "127.0.0.1 only: whoever reaches it can make workers execute code",
+                    )
+                )
+    return findings

@@ -1,0 +1,120 @@
+"""What the checks look at, read once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import trio
+
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.errors import Unanswered
+from pyoco_server.jetstream.inventory import (
+    AccountInfo,
+    ConsumerInfo,
+    StreamInfo,
+    account_info,
+    list_consumers,
+    list_streams,
+    subjects_of,
+)
+from pyoco_server.jetstream.keyvalue import Entry, KeyValue
+from pyoco_server.model.errors import ModelError
+from pyoco_server.model.run import RunSnapshot, decode_snapshot
+from pyoco_server.model.worker import WorkerRecord, decode_worker
+from pyoco_server.operations.ours import is_ours, runs_stream
+from pyoco_server.settings import Settings
+
+T = TypeVar("T")
+
+_READ_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """An installation at one moment.
+
+    Attributes:
+        connection: The way to NATS.
+        settings: What is expected.
+        now: Unix seconds.
+        account: Use and limits of JetStream.
+        streams: Ours, by name.
+        consumers: Those of the work queue.
+        queued: Jobs by tag, those being executed included.
+        workers: Records with what stored them.
+        runs: Snapshots; None when they could not be read in time.
+    """
+
+    connection: Connection
+    settings: Settings
+    now: float
+    account: AccountInfo
+    streams: dict[str, StreamInfo]
+    consumers: list[ConsumerInfo]
+    queued: dict[str, int]
+    workers: list[tuple[WorkerRecord, Entry]]
+    runs: list[RunSnapshot] | None = field(default_factory=list)
+
+    def consumer_of(self, tag: str) -> ConsumerInfo | None:
+        """The consumer of a tag's jobs."""
+        name = f"{self.settings.consumer_prefix}_{tag}"
+        return next((found for found in self.consumers if found.name == name), None)
+
+
+async def look_at(connection: Connection, settings: Settings) -> Look:
+    """Read everything that the checks need.
+
+    Raises:
+        BridgeError: NATS refused or could not be asked.
+    """
+    account = await account_info(connection)
+    streams = {s.name: s for s in await list_streams(connection) if is_ours(s.name, settings)}
+    work = settings.work_stream
+    consumers = await list_consumers(connection, work) if work in streams else []
+    subjects = await subjects_of(connection, work) if work in streams else {}
+    workers = await _values(connection, streams, settings.workers_kv_bucket, _worker)
+    runs = await _values(connection, streams, settings.runs_kv_bucket, _run)
+    return Look(
+        connection=connection,
+        settings=settings,
+        now=time.time(),
+        account=account,
+        streams=streams,
+        consumers=consumers,
+        queued={subject.rpartition(".")[2]: count for subject, count in subjects.items()},
+        workers=workers or [],
+        runs=runs if runs_stream(settings) in streams else [],
+    )
+
+
+async def _values(
+    connection: Connection,
+    streams: dict[str, StreamInfo],
+    bucket: str,
+    read: Callable[[Entry], T],
+) -> list[T] | None:
+    if f"KV_{bucket}" not in streams:
+        return []
+    values: list[T] = []
+    try:
+        with trio.fail_after(_READ_SECONDS):
+            entries = await KeyValue(connection, bucket).all()
+    except (trio.TooSlowError, Unanswered):
+        return None
+    for entry in entries:
+        try:
+            values.append(read(entry))
+        except ModelError:
+            continue  # not one of ours: the gateway logs it
+    return values
+
+
+def _worker(entry: Entry) -> tuple[WorkerRecord, Entry]:
+    return decode_worker(entry.value, worker_id=entry.key), entry
+
+
+def _run(entry: Entry) -> RunSnapshot:
+    return decode_snapshot(entry.value)

@@ -1,0 +1,134 @@
+"""Checks of streams and buckets: whether they are there, with which settings and on how many servers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any, Final
+
+from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.jetstream.inventory import StreamInfo, stream_info
+from pyoco_server.jetstream.resources import expected_streams
+from pyoco_server.operations.doctor.finding import Finding, Severity
+from pyoco_server.operations.doctor.look import Look
+
+# Without these what the stream is for does not work; with other values of the next ones it works
+# otherwise than the settings say; the last ones an operator may well have changed.
+_VITAL: Final = ("subjects", "retention")
+_TELLING: Final = ("max_age", "storage", "max_msgs_per_subject", "allow_msg_ttl")
+_CHOSEN: Final = ("max_msgs", "max_bytes", "discard")
+
+
+async def check_resources(look: Look) -> list[Finding]:
+    """Compare what is there with what the settings make."""
+    findings: list[Finding] = []
+    for config in expected_streams(look.settings):
+        name = str(config["name"])
+        found = look.streams.get(name)
+        if found is None:
+            findings.append(await _absent(look, name))
+        else:
+            findings += _differences(found, config)
+            findings += _few_replicas(found, config)
+    return [*findings, *_lost_nodes(look)]
+
+
+async def _absent(look: Look, name: str) -> Finding:
+    try:
+        missing = await stream_info(look.connection, name) is None
+    except BridgeError:
+        missing = False
+    if missing:
+        return Finding(
+            check="resources.missing",
+            severity=Severity.ERROR,
+            what=f"{name} does not exist",
+            where=name,
+            advice="start a gateway, which makes it: pyoco-server up",
+        )
+    return Finding(
+        check="resources.leader",
+        severity=Severity.ERROR,
+        what=f"{name} does not answer: fewer than half of its replicas are there",
+        where=name,
+        advice="bring the lost NATS nodes back",
+    )
+
+
+def _differences(found: StreamInfo, config: dict[str, Any]) -> list[Finding]:
+    return [
+        Finding(
+            check="resources.settings",
+            severity=severity,
+            what=f"{key} is {_shown(key, found.config.get(key))}, "
+            f"not {_shown(key, config[key])} as the settings say",
+            where=found.name,
+            advice=(
+                "JetStream cannot change it any more: use another name for it"
+                if key in {"retention", "storage"}
+                else "pyoco-server admin migrate --settings brings it up to date"
+            ),
+        )
+        for keys, severity in (
+            (_VITAL, Severity.ERROR),
+            (_TELLING, Severity.WARNING),
+            (_CHOSEN, Severity.INFO),
+        )
+        for key in keys
+        if key in config and _plain(found.config.get(key)) != _plain(config[key])
+    ]
+
+
+def _plain(value: Any) -> Any:
+    # Absent, off and none are the same to JetStream.
+    return value or None
+
+
+def _shown(key: str, value: Any) -> str:
+    if key == "max_age":
+        return f"{(value or 0) / 1e9:g} s"
+    return repr(value)
+
+
+def _few_replicas(found: StreamInfo, config: dict[str, Any]) -> list[Finding]:
+    wanted = int(config["num_replicas"])
+    if found.replicas >= wanted:
+        return []
+    return [
+        Finding(
+            check="resources.replicas",
+            severity=Severity.WARNING,
+            what=f"{found.replicas} copies, not {wanted} as PYOCO_JETSTREAM_REPLICAS says",
+            where=found.name,
+            advice=f"pyoco-server admin migrate --replicas {wanted}",
+        )
+    ]
+
+
+def _lost_nodes(look: Look) -> list[Finding]:
+    lost: defaultdict[str, list[str]] = defaultdict(list)
+    behind: defaultdict[str, list[str]] = defaultdict(list)
+    for stream in look.streams.values():
+        for peer in stream.cluster.replicas if stream.cluster else ():
+            if peer.offline:
+                lost[peer.name].append(stream.name)
+            elif not peer.current:
+                behind[peer.name].append(stream.name)
+    return [
+        Finding(
+            check="resources.lost_node",
+            severity=Severity.ERROR,
+            what=f"NATS node {name} is lost; it holds copies of {len(streams)} streams",
+            where=name,
+            advice="bring it back; one more lost node of three, and nothing can be stored",
+        )
+        for name, streams in lost.items()
+    ] + [
+        Finding(
+            check="resources.behind",
+            severity=Severity.WARNING,
+            what=f"NATS node {name} has not caught up with {', '.join(sorted(streams))}",
+            where=name,
+            advice="wait; when it stays so, look at that node's log",
+        )
+        for name, streams in behind.items()
+    ]

@@ -1,0 +1,108 @@
+"""`pyoco-server doctor` and `status`: what is wrong, and what there is."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, TypeAlias
+
+import msgspec
+import trio
+import typer
+
+from pyoco_cli.common.output import make_console, on_terminal, print_line, printable
+from pyoco_cli.server.nats import NatsUrl, nats, operator_settings
+from pyoco_server.operations.doctor import Report, Severity, examine
+from pyoco_server.operations.status import Status, status_of
+from pyoco_server.settings import Settings
+
+
+class Output(StrEnum):
+    """How the result is printed."""
+
+    JSON = "json"
+    TEXT = "text"
+
+
+OutputOption: TypeAlias = Annotated[
+    Output | None,
+    typer.Option(help="json: a line; text: for people, the default on a terminal."),
+]
+Server: TypeAlias = Annotated[
+    str, typer.Option(envvar="PYOCO_SERVER_URL", help="URL of the gateway.")
+]
+_DEFAULT_SERVER = "http://127.0.0.1:8000"
+
+
+def doctor(
+    server: Server = _DEFAULT_SERVER,
+    gateway: Annotated[
+        bool, typer.Option("--gateway/--no-gateway", help="Whether to look at the gateway.")
+    ] = True,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="PYOCO_API_KEY", help="A key, to read its metrics.")
+    ] = None,
+    output: OutputOption = None,
+    nats_url: NatsUrl = None,
+) -> int:
+    """Look the installation over; changes nothing.
+
+    Exits with 0 when nothing has to be done, 1 with warnings, 2 with errors.
+    """
+    settings = operator_settings(nats_url)
+    header = {} if api_key is None else {settings.http_api_key_header: api_key}
+
+    async def look() -> Report:
+        return await examine(settings, server=server if gateway else None, key_header=header)
+
+    report = trio.run(look)
+    if _as_json(output):
+        document = {**msgspec.to_builtins(report), "worst": str(report.worst)}
+        print_line(msgspec.json.encode(document).decode())
+    else:
+        _draw(report)
+    return report.worst.exit_code
+
+
+_STYLES = {Severity.INFO: "dim", Severity.WARNING: "yellow", Severity.ERROR: "bold red"}
+
+
+def _draw(report: Report) -> None:
+    from rich.text import Text  # noqa: PLC0415 - JSON needs no rich
+
+    console = make_console()
+    for found in report.findings:
+        console.print(
+            Text.assemble(
+                (found.severity.upper(), _STYLES[found.severity]),
+                f"  {printable(found.where)}: {printable(found.what)}",
+            )
+        )
+        console.print(Text.assemble(("  → ", "dim"), printable(found.advice)))
+    looked = ", ".join(report.checked)
+    if report.findings:
+        console.print(f"{len(report.findings)} findings; looked at: {looked}", style="dim")
+    else:
+        console.print(Text.assemble(("all well", "green"), (f"; looked at: {looked}", "dim")))
+
+
+def status(
+    server: Server = _DEFAULT_SERVER, output: OutputOption = None, nats_url: NatsUrl = None
+) -> None:
+    """Show gateway, NATS, queues, workers and runs on one screen."""
+    settings = operator_settings(nats_url)
+    found = trio.run(_status, settings, server)
+    if _as_json(output):
+        print_line(msgspec.json.encode(found).decode())
+        return
+    from pyoco_cli.server.screen import status_screen  # noqa: PLC0415 - JSON needs no rich
+
+    make_console().print(status_screen(found))
+
+
+async def _status(settings: Settings, server: str) -> Status:
+    async with nats(settings) as connection:
+        return await status_of(connection, settings, server)
+
+
+def _as_json(output: Output | None) -> bool:
+    return output is Output.JSON or (output is None and not on_terminal())

@@ -1,0 +1,81 @@
+"""`pyoco-server admin migrate`: existing streams and buckets become what the settings say."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import trio
+import typer
+
+from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.output import on_terminal, print_line, printable
+from pyoco_cli.server.nats import NatsUrl, nats, operator_settings
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.operations.migrate import Change
+from pyoco_server.operations.migrate import migrate as change
+from pyoco_server.settings import Settings
+
+admin = typer.Typer(help="What is done to an installation once in a while.", rich_markup_mode=None)
+
+
+@admin.callback()
+def _commands() -> None:
+    """Keep the command below the group, also while it is the only one."""
+
+
+@admin.command()
+def migrate(
+    replicas: Annotated[
+        int | None, typer.Option(min=1, max=5, help="Copies of each stream and bucket.")
+    ] = None,
+    settings: Annotated[
+        bool, typer.Option("--settings", help="Ages and limits become those of the settings.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+    nats_url: NatsUrl = None,
+) -> int:
+    """Change streams and buckets that exist; gateways and workers may go on meanwhile.
+
+    New ones are made as the settings say: set PYOCO_JETSTREAM_REPLICAS as well.
+    """
+    if replicas is None and not settings:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE,
+            "nothing to change was named",
+            hint="pyoco-server admin migrate --replicas 3, or --settings, or both",
+        )
+    changes = trio.run(_migrate, operator_settings(nats_url), replicas, settings, dry_run)
+    for each in changes:
+        print_line(_line(each, dry_run) if on_terminal() else _json(each))
+    refused = [each for each in changes if each.error]
+    if refused:
+        raise CliError(
+            ErrorId.NATS_UNAVAILABLE,
+            "; ".join(f"{each.stream}: {each.error}" for each in refused),
+            hint="three copies need three NATS servers that know each other: docs/guides/cluster.md",
+        )
+    if not changes and on_terminal():
+        print_line("nothing differs")
+    return 0
+
+
+async def _migrate(
+    settings: Settings, replicas: int | None, to_settings: bool, dry_run: bool
+) -> list[Change]:
+    async with nats(settings) as connection:
+        return await change(
+            connection, settings, replicas=replicas, to_settings=to_settings, dry_run=dry_run
+        )
+
+
+def _json(each: Change) -> str:
+    return msgspec.json.encode(each).decode()
+
+
+def _line(each: Change, dry_run: bool) -> str:
+    what = ", ".join(f"{name} {old} → {new}" for name, (old, new) in each.changes.items())
+    verdict = "refused" if each.error else "would be" if dry_run else "done"
+    return printable(f"{each.stream}: {what} ({verdict})")
