@@ -118,7 +118,7 @@ class Node:
     async def _start(self) -> None:
         with self._log_file.open("ab") as log_file:
             self._process = spawn_owned(
-                [_executable(), "-c", str(self._config)],
+                [server_executable(), "-c", str(self._config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log_file.fileno(),
                 stderr=log_file.fileno(),
@@ -245,7 +245,7 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _executable() -> str:
+def server_executable() -> str:
     """The nats-server of this environment, else the one in PATH."""
     beside = Path(sys.executable).parent / "nats-server"
     found = str(beside) if beside.exists() else shutil.which("nats-server")

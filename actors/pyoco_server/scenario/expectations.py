@@ -1,0 +1,131 @@
+"""Whether what a scenario expects is so, and what is missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import trio
+
+from pyoco_server.scenario.document import Expect
+from pyoco_server.scenario.figures import figures
+from pyoco_server.scenario.history import History
+from pyoco_server.scenario.judge import judge
+from pyoco_server.scenario.observer import Observer
+from pyoco_server.scenario.stage import Stage
+
+_LOOK_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Unmet:
+    """An expectation that was not met, and what was so instead."""
+
+    text: str
+
+
+async def check(
+    expect: Expect, history: History, stage: Stage, observer: Observer, began: float
+) -> list[Unmet]:
+    """Wait until everything is as expected; return what is not in the end."""
+    unmet: list[Unmet] = []
+    deadline = trio.current_time() + expect.within
+    while True:
+        unmet = [
+            *_of_runs(expect, history),
+            *_of_invariants(expect, history),
+            *_of_figures(expect, history, trio.current_time() - began),
+            *await _of_others(expect, stage),
+        ]
+        if not unmet or trio.current_time() >= deadline:
+            return unmet
+        with trio.move_on_after(_LOOK_SECONDS):
+            await observer.changed()
+
+
+def _of_runs(expect: Expect, history: History) -> list[Unmet]:
+    unmet = []
+    runs = history.group(expect.group)
+    who = expect.group or "all runs"
+    snapshots = {run.run_id: history.last(run.run_id) for run in runs}
+    statuses = Counter(s.status.value if s else "not seen" for s in snapshots.values())
+    shown = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())) or "none"
+    if expect.runs is not None and len(runs) != expect.runs:
+        unmet.append(Unmet(f"{who}: {expect.runs} runs expected, there are {len(runs)}"))
+    if expect.all is not None and statuses != {expect.all: len(runs)}:
+        unmet.append(Unmet(f"{who}: all {expect.all} expected, there are {shown}"))
+    for status, count in expect.counts.items():
+        if statuses[status] != count:
+            unmet.append(Unmet(f"{who}: {count} {status} expected, there are {shown}"))
+    if expect.outputs is not None:
+        for run_id, snapshot in snapshots.items():
+            records = snapshot.task_records.values() if snapshot else ()
+            last = max(records, key=lambda record: record.ended_at or 0.0, default=None)
+            output = None if last is None else last.output
+            if output not in expect.outputs:
+                unmet.append(
+                    Unmet(f"{who}: result {output!r} of {run_id}, not one of {expect.outputs}")
+                )
+    return unmet
+
+
+def _of_invariants(expect: Expect, history: History) -> list[Unmet]:
+    violations = judge(history, list(expect.invariants))
+    return [
+        Unmet(f"{v.invariant}: {v.text}" + (f" (run {v.run_id})" if v.run_id else ""))
+        for v in violations[:20]
+    ]
+
+
+def _of_figures(expect: Expect, history: History, seconds: float) -> list[Unmet]:
+    unmet = []
+    found = figures(history, seconds) if expect.figures else {}
+    for bound in expect.figures:
+        value = found.get(bound.figure)
+        if value is None:
+            unmet.append(Unmet(f"no figure {bound.figure}; there are {', '.join(found)}"))
+        elif bound.most is not None and value > bound.most:
+            unmet.append(Unmet(f"{bound.figure} is {value:g}, at most {bound.most:g} expected"))
+        elif bound.least is not None and value < bound.least:
+            unmet.append(Unmet(f"{bound.figure} is {value:g}, at least {bound.least:g} expected"))
+    return unmet
+
+
+async def _of_others(expect: Expect, stage: Stage) -> list[Unmet]:
+    unmet = []
+    if expect.ready is not None:
+        for gateway in stage.gateways:
+            if stage.programs[gateway.name].running:
+                ready = await stage.ready(gateway)
+                if ready is not expect.ready:
+                    unmet.append(Unmet(f"gateway {gateway.name} is {'' if ready else 'not '}ready"))
+    if expect.workers:
+        listed = await _ask(stage, "/workers", {"scope": "all", "include_hidden": "true"})
+        states = {worker["worker_id"]: worker["state"] for worker in listed or []}
+        for name, state in expect.workers.items():
+            if states.get(name) != state:
+                unmet.append(Unmet(f"worker {name}: {state} expected, it is {states.get(name)}"))
+    if expect.letters:
+        page = await _ask(stage, "/dlq", {"limit": "500"})
+        reasons = Counter(letter["reason"] for letter in (page or {}).get("items", []))
+        for reason, count in expect.letters.items():
+            if reasons[reason] != count:
+                unmet.append(
+                    Unmet(f"{count} dead letters {reason} expected, there are {dict(reasons)}")
+                )
+    return unmet
+
+
+async def _ask(stage: Stage, path: str, query: dict[str, str]) -> Any:
+    for gateway in stage.gateways:
+        if stage.programs[gateway.name].running:
+            try:
+                async with httpx.AsyncClient(timeout=5.0) as client:
+                    answer = await client.get(gateway.url + path, params=query)
+            except httpx.HTTPError:
+                continue
+            if answer.status_code == 200:
+                return answer.json()
+    return None

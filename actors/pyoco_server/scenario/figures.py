@@ -1,0 +1,55 @@
+"""Figures of a history, for reports and for expectations."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from pyoco_server.scenario.history import History
+
+
+def figures(history: History, seconds: float) -> dict[str, float]:
+    """What can be counted or measured.
+
+    Args:
+        history: What happened.
+        seconds: How long it took.
+    """
+    ended = [
+        (run, snapshot)
+        for run in history.accepted.values()
+        if (snapshot := history.last(run.run_id)) is not None and snapshot.status.terminal
+    ]
+    statuses = Counter(snapshot.status.lower() for _, snapshot in ended)
+    waits = [
+        snapshot.start_time - snapshot.submitted_at
+        for _, snapshot in ended
+        if snapshot.start_time is not None and snapshot.submitted_at is not None
+    ]
+    submits = [each.seconds for each in history.answers if each.call.startswith("POST /runs")]
+    troubles = Counter(trouble.what for trouble in history.troubles)
+    found = {
+        "seconds": seconds,
+        "runs": float(len(history.accepted)),
+        "runs_per_second": len(ended) / seconds if seconds else 0.0,
+        "attempts": float(sum(snapshot.attempt for _, snapshot in ended)),
+        "executions": float(len(history.executions)),
+        "executions_cut_off": float(sum(each.ended is None for each in history.executions)),
+        **{name: float(count) for name, count in statuses.items()},
+        **{f"{name}s": float(count) for name, count in troubles.items()},
+    }
+    for name, values in (
+        ("recovery", history.recoveries),
+        ("queue", waits),
+        ("submit", submits),
+    ):
+        if values:
+            found[f"{name}_p50"] = quantile(values, 0.5)
+            found[f"{name}_p99"] = quantile(values, 0.99)
+    return found
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    """The value that ``part`` of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]

@@ -1,0 +1,118 @@
+"""One performance of a scenario, from the rising of the curtain to the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+from msgspec.structs import replace
+
+from pyoco_server.scenario.document import Scenario, ScenarioError, Twin
+from pyoco_server.scenario.expectations import Unmet
+from pyoco_server.scenario.figures import figures
+from pyoco_server.scenario.history import History
+from pyoco_server.scenario.judge import judge
+from pyoco_server.scenario.observer import Observer
+from pyoco_server.scenario.player import Line, Player
+from pyoco_server.scenario.stage import open_stage
+
+
+@dataclass
+class Verdict:
+    """How a scenario went.
+
+    Attributes:
+        scenario: Its name.
+        seed: What chance was drawn from.
+        transcript: What happened, line by line.
+        unmet: What was not as expected; empty when all was.
+        figures: What was counted and measured.
+        history: Everything that was seen.
+    """
+
+    scenario: str
+    seed: int
+    transcript: list[Line] = field(default_factory=list)
+    unmet: list[str] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
+    history: History = field(default_factory=History)
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything was as expected."""
+        return not self.unmet
+
+
+async def perform(
+    scenario: Scenario,
+    folder: Path,
+    *,
+    cache: Path,
+    seed: int | None = None,
+    speed: float = 1.0,
+    twin: Twin | None = None,
+    say: Callable[[Line], None] = lambda _: None,
+) -> Verdict:
+    """Play a scenario once.
+
+    Cancelled, everything that it started is ended first, within a minute.
+
+    Args:
+        scenario: What to play.
+        folder: An empty folder for all that the cast writes.
+        cache: Where other versions of pyoco-server are installed.
+        seed: Instead of the scenario's own.
+        speed: How many times faster waits and rates pass.
+        twin: What to break; the scenario's own flaw, to see that it fails.
+        say: Told each line of the transcript.
+
+    Raises:
+        ScenarioError: It could not be played at all.
+    """
+    seed = scenario.seed if seed is None else seed
+    verdict = Verdict(scenario.name, seed)
+
+    def note(line: Line) -> None:
+        verdict.transcript.append(line)
+        say(line)
+
+    began = trio.current_time()
+    try:
+        async with (
+            open_stage(scenario, folder, cache, twin) as stage,
+            trio.open_nursery() as nursery,
+        ):
+            observer = Observer(stage.observer, verdict.history, trio.current_time(), stage.journal)
+            await nursery.start(observer.run)
+            player = Player(
+                scenario, stage, observer, verdict.history, seed=seed, speed=speed, say=note
+            )
+            began = trio.current_time()
+            await player.play()
+            observer.read_journal()
+            verdict.figures = figures(verdict.history, trio.current_time() - began)
+            verdict.history.left_processes = await stage.leave()
+            nursery.cancel_scope.cancel()
+    except* ScenarioError as group:
+        raise _first(group) from None
+    unmet = [*player.unmet, *(Unmet(v.text) for v in judge(verdict.history, ["I4"]))]
+    verdict.unmet = [each.text for each in unmet]
+    return verdict
+
+
+def _first(group: BaseExceptionGroup[ScenarioError]) -> ScenarioError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, ScenarioError)
+    return error
+
+
+def twin_of(scenario: Scenario, folder: Path) -> Twin | None:
+    """What breaks the scenario, with the path of its patch found from the scenario's folder."""
+    twin = scenario.twin
+    if twin is None or twin.patch is None:
+        return twin
+    return replace(twin, patch=str(folder / twin.patch))

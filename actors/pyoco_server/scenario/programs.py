@@ -1,0 +1,156 @@
+"""The processes of the cast: NATS servers, gateways and workers, and the folder that they share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import venv
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+import trio
+
+from pyoco_server.process import OwnedProcess, spawn_owned
+from pyoco_server.scenario.document import ScenarioError
+
+_STOP_SECONDS = 45.0
+_GONE_SECONDS = 5.0
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Program:
+    """A process of the cast, over its lives.
+
+    Attributes:
+        name: Its name in the scenario.
+        argv: How it is started.
+        env: Its environment.
+        folder: Its working directory.
+        log: What it says goes there.
+    """
+
+    name: str
+    argv: list[str]
+    env: Mapping[str, str]
+    folder: Path
+    log: Path
+    process: OwnedProcess | None = None
+    family: set[int] = field(default_factory=set)
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs now, stopped by a signal or not."""
+        return self.process is not None and self.process.returncode is None
+
+    def start(self) -> None:
+        """Start it, unless it runs."""
+        if self.running:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self.process = spawn_owned(
+                self.argv,
+                env=self.env,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log.fileno(),
+                stderr=subprocess.STDOUT,
+            )
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        if self.process is not None:
+            self.look_at_family()
+            self.process.send_signal(number)
+
+    async def kill(self) -> None:
+        """Kill it, and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+        if self.process is not None:
+            with trio.move_on_after(_GONE_SECONDS):
+                await self.process.wait()
+
+    async def stop(self) -> None:
+        """End it in good order, or else for good."""
+        if self.process is not None:
+            self.signal(signal.SIGCONT)
+            await self.process.stop(_STOP_SECONDS)
+
+    def look_at_family(self) -> set[int]:
+        """Its children and theirs as of now; remembered, so that none is overlooked later."""
+        if self.running and self.process is not None:
+            self.family |= descendants(self.process.pid)
+        return self.family
+
+
+def descendants(pid: int) -> set[int]:
+    """The process ids of the children of a process, and theirs."""
+    found: set[int] = set()
+    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, tasks.read_text().split()):
+                found |= {child} | descendants(child)
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has collected yet does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}
+
+
+def prepare_folder(folder: Path, tasks: str) -> None:
+    """Put the tasks where the processes of the cast find them."""
+    code = folder / "code"
+    code.mkdir(parents=True, exist_ok=True)
+    source = files("pyoco_server.scenario").joinpath("scene_tasks.py").read_text()
+    (code / "scene_tasks.py").write_text(source)
+    (code / "scene.py").write_text(tasks)
+
+
+async def commands_of(version: str | None, cache: Path) -> Path:
+    """The folder with the commands of a version; another than this one is installed into ``cache``.
+
+    Raises:
+        ScenarioError: It cannot be installed.
+    """
+    if version is None:
+        return Path(sys.executable).parent
+    ready = os.environ.get(f"PYOCO_TEST_{version.replace('.', '')}_BIN")
+    if ready:
+        return Path(ready)
+    home = cache / f"pyoco-server-{version}"
+    if not (home / "bin" / "pyoco-worker").exists():
+        await trio.to_thread.run_sync(_install, home, version)
+    return home / "bin"
+
+
+def _install(home: Path, version: str) -> None:
+    shutil.rmtree(home, ignore_errors=True)
+    venv.create(home, with_pip=True)
+    done = subprocess.run(  # noqa: S603 - our own package, by name and version
+        [str(home / "bin" / "pip"), "install", "--quiet", f"pyoco-server=={version}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        shutil.rmtree(home, ignore_errors=True)
+        raise ScenarioError(f"pyoco-server {version} cannot be installed: {done.stderr[-500:]}")

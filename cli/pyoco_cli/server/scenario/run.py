@@ -1,0 +1,127 @@
+"""`pyoco-server scenario run`: play scenarios and tell how they went."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import trio
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from pyoco_cli.common.errors import CliError
+from pyoco_cli.configuration import load_settings
+from pyoco_cli.server.scenario.look import read
+from pyoco_cli.signals import stop_signals
+from pyoco_server.logs import configure_logging
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.scenario.document import Scenario, ScenarioError, Twin
+from pyoco_server.scenario.performance import Verdict, perform, twin_of
+from pyoco_server.scenario.player import Line
+from pyoco_server.scenario.report import as_html, as_json
+
+
+def run(
+    files: Annotated[list[Path], typer.Argument(help="Scenario files.")],
+    seed: Annotated[int | None, typer.Option(help="What chance is drawn from.")] = None,
+    speed: Annotated[float, typer.Option(min=0.01, help="How many times faster waits pass.")] = 1.0,
+    twin: Annotated[
+        bool, typer.Option("--twin", help="Break it as its twin says; it then has to fail.")
+    ] = False,
+    long: Annotated[bool, typer.Option("--long", help="Play those that take minutes too.")] = False,
+    keep: Annotated[Path | None, typer.Option(help="Keep what the cast wrote there.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a report: a .html or a .json file.")
+    ] = None,
+) -> None:
+    """Play scenarios with real processes; exit code 0 only if every expectation held.
+
+    With --twin a scenario passes if it fails as its twin says.
+    """
+    if report is not None and report.suffix not in {".html", ".json"}:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE, f"--report {report}: a .html or a .json file", hint=None
+        )
+    settings = load_settings({"PYOCO_LOG_LEVEL": "error", "PYOCO_LOG_FORMAT": "text"})
+    configure_logging(service="pyoco-server:scenario", settings=settings)
+    console = Console(highlight=False)
+    failed = 0
+    for path in files:
+        scenario = read(path)
+        if scenario.long and not long:
+            console.print(f"{scenario.name}: takes minutes, played with --long only")
+            continue
+        broken = twin_of(scenario, path.parent) if twin else None
+        if twin and broken is None:
+            console.print(f"{scenario.name}: has no twin")
+            continue
+        code, verdict = trio.run(_perform, scenario, broken, keep, seed, speed, console)
+        if verdict is None:
+            raise typer.Exit(code)
+        right = _tell(console, verdict, broken)
+        failed += not right
+        if report is not None:
+            text = as_html(verdict) if report.suffix == ".html" else as_json(verdict).decode()
+            report.write_text(text, encoding="utf-8")
+    raise typer.Exit(1 if failed else 0)
+
+
+async def _perform(
+    scenario: Scenario,
+    twin: Twin | None,
+    keep: Path | None,
+    seed: int | None,
+    speed: float,
+    console: Console,
+) -> tuple[int, Verdict | None]:
+    """Play one; (exit code, None) when it was interrupted."""
+    folder = Path(tempfile.mkdtemp(prefix="pyoco-scenario-")) if keep is None else keep
+    folder.mkdir(parents=True, exist_ok=True)
+    verdict: Verdict | None = None
+    console.print(Text(f"{scenario.name}: {scenario.about}", "bold"))
+
+    def say(line: Line) -> None:
+        console.print(Text(f"{line.at:8.2f}  {line.text}", "red" if line.failed else ""))
+
+    try:
+        async with stop_signals() as stop, trio.open_nursery() as nursery:
+
+            async def play() -> None:
+                nonlocal verdict
+                cache = Path.home() / ".cache" / "pyoco-server-tests"
+                verdict = await perform(
+                    scenario, folder, cache=cache, seed=seed, speed=speed, twin=twin, say=say
+                )
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(play)
+            await stop.asked.wait()
+            nursery.cancel_scope.cancel()
+    except* ScenarioError as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise CliError(ErrorId.INVALID_INPUT, str(error), hint=f"its files: {folder}") from None
+    finally:
+        if keep is None and (verdict is None or verdict.passed or twin is not None):
+            shutil.rmtree(folder, ignore_errors=True)
+    if verdict is not None and not verdict.passed and twin is None:
+        console.print(f"what the cast wrote is in {folder}")
+    return stop.exit_code, verdict
+
+
+def _tell(console: Console, verdict: Verdict, twin: Twin | None) -> bool:
+    """Print the verdict; return whether it is the right one."""
+    shown = {name: round(value, 3) for name, value in verdict.figures.items()}
+    console.print("  ".join(f"{name} {value:g}" for name, value in shown.items()))
+    if twin is None:
+        right = verdict.passed
+        text = "passed" if right else f"FAILED, seed {verdict.seed}"
+    else:
+        right = any(twin.fails in text for text in verdict.unmet)
+        text = "broken, and failed as it must" if right else "BROKEN, AND NOBODY NOTICED"
+    console.print(Text(f"{verdict.scenario}: {text}\n", "bold green" if right else "bold red"))
+    return right
