@@ -8,7 +8,6 @@ from typing import Final
 
 from pyoco_server.model.run import RunSnapshot
 
-
 PROBE: Final = "probe"
 """The group of runs that only measure how fast work goes on; they count as no scenario's runs."""
 

@@ -22,9 +22,10 @@ _COLOURS: Final = {
     "CANCELLED": "#a16207",
 }
 _STYLE: Final = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 66rem; padding: 0 1rem; color: #1b2127; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 66rem; padding: 0 1rem; }
 table { border-collapse: collapse; } td, th { padding: .15rem .9rem .15rem 0; text-align: left; }
-pre { background: #f1f3f5; padding: .8rem; overflow: auto; } .bad { color: #b3261e; } .good { color: #15693a; }
+pre { background: #f1f3f5; padding: .8rem; overflow: auto; }
+.bad { color: #b3261e; } .good { color: #15693a; }
 svg { width: 100%; background: #f8f9fa; }
 """
 

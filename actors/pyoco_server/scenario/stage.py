@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -242,7 +243,9 @@ def _environment(
         # Python imports `sitecustomize` at every start, so that each process gets the patch.
         broken = folder / "broken"
         broken.mkdir(exist_ok=True)
-        (broken / "sitecustomize.py").write_text(Path(twin.patch).read_text(encoding="utf-8"))
+        loader = files("pyoco_server.scenario").joinpath("break_loader.py").read_text()
+        (broken / "sitecustomize.py").write_text(loader)
+        (broken / "broken.py").write_text(Path(twin.patch).read_text(encoding="utf-8"))
         paths.insert(0, str(broken))
     env |= {"PYOCO_LOAD_DOTENV": "0", "PYTHONPATH": os.pathsep.join(paths), "TERM": "dumb"}
     env |= {JOURNAL_VARIABLE: str(journal)}

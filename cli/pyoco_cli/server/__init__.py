@@ -20,6 +20,7 @@ _COMMANDS = {
     "backup": "pyoco_cli.server.backup:backup",
     "restore": "pyoco_cli.server.backup:restore",
     "admin": "pyoco_cli.server.migrate:admin",
+    "scenario": "pyoco_cli.server.scenario:app",
 }
 """Where each command, or group of commands, is; the help lists them in this order."""
 

@@ -25,7 +25,9 @@ def list_scenarios(folder: Folder = Path("scenarios")) -> None:
         )
     for path in found:
         scenario = read(path)
-        marks = [mark for mark, there in (("long", scenario.long), ("twin", scenario.twin)) if there]
+        marks = [
+            mark for mark, there in (("long", scenario.long), ("twin", scenario.twin)) if there
+        ]
         suffix = f" [{', '.join(marks)}]" if marks else ""
         typer.echo(f"{scenario.name:24} {scenario.about}{suffix}")
 

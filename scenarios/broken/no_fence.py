@@ -1,0 +1,12 @@
+"""Writes of snapshots that look at no revision: the last one wins, whoever it is."""
+
+
+def break_update(keyvalue):
+    async def update(self, key, value, revision, *, ttl_seconds=None, within=5.0):
+        del revision, ttl_seconds
+        return await self.put(key, value, within=within)
+
+    keyvalue.KeyValue.update = update
+
+
+BREAK = {"pyoco_server.jetstream.keyvalue": break_update}
