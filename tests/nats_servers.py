@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trio
 
-from pyoco_server.node import _executable
+from pyoco_server.node import server_executable
 from pyoco_server.process import OwnedProcess, spawn_owned
 
 _INFO = b'INFO {"server_id":"X","version":"2.12.0","max_payload":1048576,"headers":true}\r\n'
@@ -71,7 +71,7 @@ def _start(folder: Path, port: int, config: str) -> OwnedProcess:
     )
     with (folder / "nats.log").open("ab") as log:
         return spawn_owned(
-            [_executable(), "-c", str(file)],
+            [server_executable(), "-c", str(file)],
             stdin=subprocess.DEVNULL,
             stdout=log.fileno(),
             stderr=log.fileno(),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import structlog
 import trio
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.keyvalue import CaughtUp, Deleted, Entry, KeyValue
+from pyoco_server.jetstream.keyvalue import CaughtUp, Deleted, Entry, KeyValue, Reset
 from pyoco_server.model.run import UnreadableSnapshot, decode_snapshot
 from pyoco_server.scenario.history import Execution, History, Revision
 
@@ -59,6 +59,10 @@ class Observer:
                         self._note(key, value, revision)
                     case Deleted(key, revision):
                         self._add(Revision(key, revision, None, self._now()))
+                    case Reset():
+                        log.warning("the runs bucket is not the one it was")
+                    case _:
+                        assert_never(event)
 
     def _note(self, run_id: str, value: bytes, revision: int) -> None:
         try:

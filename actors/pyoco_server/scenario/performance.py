@@ -90,7 +90,11 @@ async def perform(
                 scenario, stage, observer, verdict.history, seed=seed, speed=speed, say=note
             )
             began = trio.current_time()
-            await player.play()
+            try:
+                await player.play()
+            except ScenarioError as error:  # a step that could not be done is one that failed
+                player.say(str(error), failed=True)
+                player.unmet.append(Unmet(str(error)))
             observer.read_journal()
             verdict.figures = figures(verdict.history, trio.current_time() - began)
             verdict.history.left_processes = await stage.leave()

@@ -104,12 +104,10 @@ class Player:
             ScenarioError: A step cannot be done.
         """
         async with self.client:
-            with suppress(_Stop):
-                try:
-                    await self._play(self._scenario.steps, self._random)
-                except* _Stop as group:
-                    if group.split(_Stop)[1] is None:
-                        raise _Stop from None
+            try:
+                await self._play(self._scenario.steps, self._random)
+            except* _Stop:
+                self.say("stopped: what comes next would show nothing")
 
     async def _play(self, steps: list[Step], random: Random) -> None:
         for step in steps:
