@@ -12,6 +12,7 @@ from pyoco_http.events import events_blueprint
 from pyoco_http.exchange import Exchange
 from pyoco_http.flows import flows_blueprint
 from pyoco_http.health import health_blueprint
+from pyoco_http.list_streams import list_streams_blueprint
 from pyoco_http.lists import lists_blueprint
 from pyoco_http.logs import logs_blueprint
 from pyoco_http.metrics import metrics_blueprint, register_latency
@@ -67,6 +68,7 @@ def create_app(backend: Backend, *, loopback: bool = True) -> GatewayApp:
     app.register_blueprint(events_blueprint(backend))
     app.register_blueprint(flows_blueprint(backend))
     app.register_blueprint(health_blueprint(backend))
+    app.register_blueprint(list_streams_blueprint(backend))
     app.register_blueprint(lists_blueprint(backend))
     app.register_blueprint(logs_blueprint(backend))
     app.register_blueprint(metrics_blueprint(backend))

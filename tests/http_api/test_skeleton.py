@@ -67,8 +67,8 @@ async def events(
             buffer += text
             while "\n\n" in buffer:
                 block, _, buffer = buffer.partition("\n\n")
-                name, data = block.splitlines()
-                yield name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+                fields = dict(line.split(": ", 1) for line in block.splitlines())
+                yield fields["event"], json.loads(fields["data"])
 
     stream = await trio.open_tcp_stream(host, port)
     async with stream, aclosing(pieces(stream)) as texts, aclosing(parse(texts)) as parsed:

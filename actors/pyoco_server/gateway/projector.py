@@ -125,7 +125,7 @@ class Projector(Actor[ProjectorMessage]):
                 self._feeds[run_id].add(run_feed)
                 self.reply_to(message).send(run_feed)
             case FollowList(run_filter):
-                list_feed = ListFeed(run_filter)
+                list_feed = ListFeed(run_filter, self._progress.seq)
                 self._lists.add(list_feed)
                 self.reply_to(message).send(list_feed)
             case Unfollow(feed):

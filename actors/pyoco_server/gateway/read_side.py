@@ -72,6 +72,7 @@ _QUICK_SECONDS: Final = 2.0
 _QUERY_SECONDS: Final = 5.0
 _WRITE_SECONDS: Final = 15.0
 _MAILBOX: Final = 1024
+_LOOK_SECONDS: Final = 0.005
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,12 +132,30 @@ class ReadSide:
 
     @asynccontextmanager
     async def follow_list(self, run_filter: RunFilter) -> AsyncIterator[ListFeed]:
-        """The changes of a list for the length of the block; the feed ends when the projector does."""
+        """The changes of a list for the length of the block; the feed ends when the projector does.
+
+        What was before them is in lists when the block is entered.
+
+        Raises:
+            Unavailable: NATS is away.
+            NotReadable: The read model is being built, or does not get on.
+        """
+        self._require_nats()
         feed = await self.projector.ask(FollowList(run_filter), within=_QUICK_SECONDS)
         try:
+            await self._indexed(feed.since)
             yield feed
         finally:
             await self.unfollow(feed)
+
+    async def _indexed(self, seq: int) -> None:
+        with trio.move_on_after(_QUICK_SECONDS):
+            while True:
+                position = await self.indexer.ask(GetPosition(), within=_QUICK_SECONDS)
+                if position.built and position.seq >= seq:
+                    return
+                await trio.sleep(_LOOK_SECONDS)  # it commits some ten milliseconds later
+        raise NotReadable(NOT_BUILT)
 
     async def unfollow(self, feed: RunFeed | ListFeed) -> None:
         """Close a feed, also when cancelled."""

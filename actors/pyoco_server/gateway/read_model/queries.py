@@ -119,13 +119,16 @@ def page(
 
 def changed_since(
     db: sqlite3.Connection, run_filter: RunFilter, seq: int, limit: int
-) -> list[RunRow]:
-    """The runs that changed behind revision ``seq`` and could match the filter, oldest change first."""
-    rows = db.execute(
-        f"SELECT {_NAMES} FROM runs WHERE seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
-        (seq, limit),
-    )
-    return [row for row in map(to_row, rows) if run_filter.concerns(row)]
+) -> list[RunRow] | None:
+    """The runs that changed behind revision ``seq`` and could match the filter, oldest change first.
+
+    None when more than ``limit`` runs changed, of the filter or not.
+    """
+    sql = f"SELECT {_NAMES} FROM runs WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
+    rows = list(map(to_row, db.execute(sql, (seq, limit + 1))))
+    if len(rows) > limit:
+        return None
+    return [row for row in rows if run_filter.concerns(row)]
 
 
 def counts(db: sqlite3.Connection, run_filter: RunFilter) -> Counts:

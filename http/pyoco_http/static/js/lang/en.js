@@ -67,5 +67,5 @@ export default {
   "system.queues.none": "No queues yet", "system.pending": "Waiting", "system.ack_pending": "Running", "system.redelivered": "Delivered again", "system.waiting_pulls": "Free pulls",
   "system.rate": "Runs ended a minute, last hour", "system.rate.sum": "{count} in the last hour", "system.wait": "Time in the queue, last hour", "system.wait.now": "Now {duration}",
   "system.actors": "Supervision tree", "system.restarts": "{count} restarts", "system.mailbox": "mailbox {depth} of {capacity}", "system.messages": "{count} messages",
-  "actor.running": "running", "actor.starting": "starting", "actor.stopping": "stopping", "actor.stopped": "stopped", "actor.backoff": "waits to start again", "actor.crashed": "crashed",
+  "actor.idle": "idle", "actor.busy": "busy", "actor.supervising": "supervises", "actor.starting": "starting", "actor.stopping": "stopping", "actor.stopped": "stopped", "actor.backing_off": "waits to start again",
 };

@@ -67,5 +67,5 @@ export default {
   "system.queues.none": "キューはまだありません", "system.pending": "待ち", "system.ack_pending": "実行中", "system.redelivered": "再配信", "system.waiting_pulls": "空き",
   "system.rate": "毎分の終了数(直近 1 時間)", "system.rate.sum": "直近 1 時間で {count} 件", "system.wait": "キュー待ち時間(直近 1 時間)", "system.wait.now": "現在 {duration}",
   "system.actors": "監視ツリー", "system.restarts": "再起動 {count} 回", "system.mailbox": "メールボックス {depth}/{capacity}", "system.messages": "{count} メッセージ",
-  "actor.running": "稼働中", "actor.starting": "起動中", "actor.stopping": "停止中", "actor.stopped": "停止", "actor.backoff": "再起動待ち", "actor.crashed": "異常終了",
+  "actor.idle": "待機中", "actor.busy": "処理中", "actor.supervising": "監視中", "actor.starting": "起動中", "actor.stopping": "停止中", "actor.stopped": "停止", "actor.backing_off": "再起動待ち",
 };

@@ -106,8 +106,6 @@ export function runsView(main, { query, signal, setLive }) {
       on: {
         state: (state) => {
           setLive(state);
-          // What changed while the stream was away is in the first page.
-          if (state === "live" && list.items.length) list.reload();
           drawCounts();
         },
         event: onEvent,
@@ -117,7 +115,9 @@ export function runsView(main, { query, signal, setLive }) {
   }
 
   function onEvent(name, data) {
-    if (name === "run") list.put(data.run, !table.atTop());
+    // From "hello" on nothing is missed; "reset": too much was.
+    if (name === "hello" || name === "reset") list.reload();
+    else if (name === "run") list.put(data.run, !table.atTop());
     else if (name === "gone") list.drop(data.run_id);
     else if (name === "counts") showCounts(data.counts);
     else return;

@@ -96,7 +96,7 @@ function node(actor) {
   return h("li", {},
     h("div", { class: "tree-node", dataset: { path: actor.path } },
       h("strong", {}, actor.path === "/" ? "/" : actor.path.split("/").at(-1)),
-      h("span", { class: `status tone-${{ running: "good", starting: "running", stopping: "warn" }[actor.state] ?? "bad"}` }, word("actor", actor.state)),
+      h("span", { class: `status tone-${{ idle: "good", busy: "good", supervising: "good", starting: "running", stopping: "warn" }[actor.state] ?? "bad"}` }, word("actor", actor.state)),
       actor.strategy ? h("span", { class: "chip" }, actor.strategy) : null,
       actor.restarts ? h("span", { class: "status tone-warn" }, t("system.restarts", { count: actor.restarts })) : null,
       actor.mailbox_capacity ? h("span", { class: "muted" }, t("system.mailbox", { depth: actor.mailbox_depth ?? 0, capacity: actor.mailbox_capacity })) : null,

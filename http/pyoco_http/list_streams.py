@@ -1,0 +1,138 @@
+"""`GET /runs/stream`: the changes of a list of runs, pushed, for those that show one."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+import trio
+from quart import Blueprint, Response, request
+
+from pyoco_http.access import Access, access
+from pyoco_http.list_query import RUNS, run_filter
+from pyoco_http.sse import event_stream, pack, within_heartbeat
+from pyoco_server.backend import Backend
+from pyoco_server.gateway.feeds import ListEvent, ListFeed, Missed, RunChanged, RunRemoved
+from pyoco_server.gateway.read_model.filters import RunFilter
+from pyoco_server.gateway.read_model.model import NotReadable
+from pyoco_server.gateway.read_side import ReadSide
+from pyoco_server.gateway.reader import SearchTooWide
+from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.kernel import ActorDown, AskExpired
+
+_COUNTS_SECONDS = 1.0
+_LONGEST_SECONDS = 86_400
+
+
+def list_streams_blueprint(backend: Backend) -> Blueprint:
+    """`GET /runs/stream`."""
+    blueprint = Blueprint("list_streams", __name__, url_prefix="/runs")
+    reads = backend.reads
+
+    @blueprint.get("/stream")
+    @access(Access.READ)
+    async def stream() -> Response:
+        wanted = run_filter()
+        seconds = RUNS.whole("timeout_sec", 1, _LONGEST_SECONDS, default=0)
+        with_counts = RUNS.flag("counts")
+        # A browser sends the header when it comes back; the parameter is for those that cannot set one.
+        last_id = request.headers.get("Last-Event-ID") or request.args.get("last_event_id")
+        # What stands in the way is told before the stream begins.
+        await reads.count_runs(RunFilter(tenant=wanted.tenant))
+        deadline = trio.current_time() + seconds if seconds else math.inf
+        streaming = _ListStream(reads, wanted, last_id, deadline, with_counts=with_counts)
+        return event_stream(streaming.events())
+
+    return blueprint
+
+
+@dataclass
+class _ListStream:
+    """One client's stream.
+
+    Its events are ``hello`` (from now on nothing is missed, so load the list now), ``run`` (a run as it
+    is now), ``gone`` (a run is not in the list, or not any more), ``reset`` (load the list again),
+    ``counts`` and ``heartbeat``.
+    """
+
+    reads: ReadSide
+    run_filter: RunFilter
+    last_id: str | None
+    deadline: float
+    with_counts: bool
+    bucket: str = ""
+    counted_at: float = -math.inf
+
+    async def events(self) -> AsyncGenerator[bytes, None]:
+        """The events; where something breaks they end, and the client comes back and is told why."""
+        try:
+            async with self.reads.follow_list(self.run_filter) as feed:
+                identity = (await self.reads.progress()).identity
+                self.bucket = hashlib.blake2s(identity.encode(), digest_size=4).hexdigest()
+                yield pack("hello", {}, self._id(feed.since))
+                replayed: dict[str, int] = {}
+                for event in await self._missed(feed):
+                    if isinstance(event, RunChanged):
+                        replayed[event.row.run_id] = event.seq
+                    yield self._packed(event)
+                changed = True
+                while trio.current_time() < self.deadline and not feed.closed:
+                    if self.with_counts and changed and self._counts_due():
+                        changed = False
+                        yield await self._counts()
+                    came, taken = await within_heartbeat(feed.next, self._wake_at(changed=changed))
+                    for event in taken or ():
+                        changed = True
+                        if not (isinstance(event, RunChanged) and _known(event, replayed)):
+                            yield self._packed(event)
+                    beating = not (came or (changed and self.with_counts))
+                    if beating and trio.current_time() < self.deadline:
+                        yield pack("heartbeat", {})
+        except (BridgeError, ActorDown, AskExpired, NotReadable, SearchTooWide):
+            return
+
+    async def _missed(self, feed: ListFeed) -> list[ListEvent]:
+        """What the client missed since the event that it had last."""
+        if not self.last_id:
+            return []
+        bucket, _, seq = self.last_id.partition("-")
+        if bucket != self.bucket or not (seq.isascii() and seq.isdigit()) or len(seq) > 18:
+            return [Missed(feed.since)]
+        rows = await self.reads.changed_since(self.run_filter, int(seq))
+        if rows is None:
+            return [Missed(feed.since)]
+        return [RunChanged(row, self.run_filter.matches(row)) for row in rows]
+
+    def _packed(self, event: ListEvent) -> bytes:
+        match event:
+            case RunChanged(row, True):
+                return pack("run", {"run": row.item()}, self._id(row.seq))
+            case RunChanged(row, _):
+                return pack("gone", {"run_id": row.run_id}, self._id(row.seq))
+            case RunRemoved(run_id):
+                return pack("gone", {"run_id": run_id})
+            case Missed(seq):
+                return pack("reset", {}, self._id(seq))
+
+    def _id(self, seq: int) -> str:
+        return f"{self.bucket}-{seq}"
+
+    def _counts_due(self) -> bool:
+        return trio.current_time() >= self.counted_at + _COUNTS_SECONDS
+
+    def _wake_at(self, *, changed: bool) -> float:
+        if changed and self.with_counts:
+            return min(self.deadline, self.counted_at + _COUNTS_SECONDS)
+        return self.deadline
+
+    async def _counts(self) -> bytes:
+        counts = await self.reads.count_runs(self.run_filter)
+        self.counted_at = trio.current_time()
+        return pack("counts", {"counts": counts.by_status, "exact": counts.exact})
+
+
+def _known(event: RunChanged, replayed: dict[str, int]) -> bool:
+    """Whether the client has been sent this state or a newer one."""
+    return bool(replayed) and event.seq <= replayed.get(event.row.run_id, 0)
