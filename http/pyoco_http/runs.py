@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from quart import Blueprint, request
 
 from pyoco_http.access import Access, access, principal, see
@@ -11,6 +12,14 @@ from pyoco_http.views import run_view, tasks_view, wants_records, worker_livenes
 from pyoco_server.backend import Backend
 from pyoco_server.model.job import is_run_id
 from pyoco_server.store.runs import RunNotFound
+
+# They are kept in the snapshot, which has a limit of its own.
+_MAX_WISH_CHARACTERS = 500
+
+
+class _CancelWish(msgspec.Struct):
+    reason: str | None = None
+    requested_by: str | None = None
 
 
 def runs_blueprint(backend: Backend) -> Blueprint:
@@ -37,10 +46,26 @@ def runs_blueprint(backend: Backend) -> Blueprint:
     @access(Access.SUBMIT)
     async def cancel(run_id: str) -> dict[str, Any]:
         see(await backend.get(known_id(run_id)))
-        snapshot = await backend.cancel(run_id, by=principal().actor)
+        wish = _cancel_wish(await request.body)
+        snapshot = await backend.cancel(
+            run_id, by=principal().actor or wish.requested_by, reason=wish.reason
+        )
         return run_view(snapshot, records=False)
 
     return blueprint
+
+
+def _cancel_wish(raw: bytes) -> _CancelWish:
+    """What a cancel's body says; one of another kind is ignored, as 0.5.1 ignores every body."""
+    try:
+        wish = msgspec.json.decode(raw, type=_CancelWish)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _CancelWish()
+    return _CancelWish(_short(wish.reason), _short(wish.requested_by))
+
+
+def _short(text: str | None) -> str | None:
+    return (text or "").strip()[:_MAX_WISH_CHARACTERS] or None
 
 
 def known_id(run_id: str) -> str:

@@ -20,6 +20,7 @@ from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.flow_yaml import FlowFile
 from pyoco_server.model.idempotency import InvalidIdempotencyKey
 from pyoco_server.model.job import InvalidTag, check_tag
+from pyoco_server.model.limits import LIMIT_FIELDS, InvalidLimit, RunLimits, check_limits
 from pyoco_server.settings import Settings
 
 MAX_BATCH_RUNS = 1000
@@ -39,6 +40,9 @@ class SubmitBody(msgspec.Struct, kw_only=True):
     params: dict[str, Any] = msgspec.field(default_factory=dict)
     tag: str | None = None
     tags: list[str] | None = None
+    timeout_sec: Any = None
+    max_attempts: Any = None
+    retry_backoff_sec: Any = None
 
 
 class BatchItem(SubmitBody, kw_only=True):
@@ -80,7 +84,8 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
                 field="workflow",
                 reason="send the flow.yaml as the multipart file field 'workflow'",
             )
-        body = SubmitBody(flow_name=form.get("flow_name") or "", tag=form.get("tag"))
+        limits: dict[str, Any] = {name: form.get(name) for name in LIMIT_FIELDS}
+        body = SubmitBody(flow_name=form.get("flow_name") or "", tag=form.get("tag"), **limits)
         _routing_tag(body.tag, settings.default_tag)
         flow_file = read_flow_file(
             upload.read(settings.workflow_yaml_max_bytes + 1), settings.workflow_yaml_max_bytes
@@ -186,6 +191,7 @@ def _new_run_of(
         raise Problem(422, "missing flow_name", ErrorId.INVALID_INPUT, field="flow_name")
     tag = _routing_tag(body.tag, settings.default_tag)
     defaults = {} if flow_file is None else dict(flow_file.defaults)
+    limits = _limits(body, flow_file)
     try:
         return NewRun(
             flow_name,
@@ -197,6 +203,9 @@ def _new_run_of(
             workflow_yaml_bytes=None if flow_file is None else flow_file.size_bytes,
             tenant_id=tenant_id,
             api_key_id=api_key_id,
+            timeout_sec=limits.timeout_sec,
+            max_attempts=limits.max_attempts,
+            retry_backoff_sec=limits.retry_backoff_sec,
             idempotency_key=key,
         )
     except InvalidIdempotencyKey as error:
@@ -207,6 +216,25 @@ def _new_run_of(
             field=KEY_HEADER,
             reason=str(error),
         ) from None
+
+
+def _limits(body: SubmitBody, flow_file: FlowFile | None) -> RunLimits:
+    """The limits of a submission; they go over those of its flow.yaml.
+
+    Raises:
+        Problem: One of them cannot be one.
+    """
+    try:
+        limits = check_limits(**{name: getattr(body, name) for name in LIMIT_FIELDS})
+    except InvalidLimit as error:
+        raise Problem(
+            422,
+            f"invalid {error.field}",
+            ErrorId.INVALID_INPUT,
+            field=error.field,
+            reason=error.reason,
+        ) from None
+    return limits if flow_file is None else limits.over(flow_file.limits)
 
 
 def _decode(raw: bytes, kind: type[T]) -> T:

@@ -21,6 +21,8 @@ from pyoco_server.worker.tree import WorkerOptions
 
 TAG = "hello"
 FLOWS = """\
+import os
+import signal
 import time
 
 from pyoco.core.models import Flow
@@ -51,10 +53,39 @@ def broken():
     raise ValueError("it broke")
 
 
-TASKS = {"quick": quick, "slow": slow, "steps": steps, "broken": broken}
+@task
+def flaky(good=2):
+    if int(os.environ["PYOCO_RUN_ATTEMPT"]) < good:
+        raise ValueError("not yet")
+    return "at last"
+
+
+@task
+def crash(good=0):
+    if int(os.environ["PYOCO_RUN_ATTEMPT"]) != good:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return "survived"
+
+
+@task
+def stubborn(seconds=60):
+    time.sleep(seconds)
+
+
+@task
+def large(size=1200000):
+    return "x" * size
+
+
+TASKS = {
+    task.task.name: task
+    for task in (quick, slow, steps, broken, flaky, crash, stubborn, large)
+}
 
 
 def resolve(name):
+    if name == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return Flow(name=name) >> TASKS[name]
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, Unpack
 
 import httpx
 import trio
@@ -79,6 +79,7 @@ class AsyncPyocoHttpClient(AsyncHistoryCalls):
         tag: str | None = None,
         tags: list[str] | None = None,
         idempotency_key: str | None = None,
+        **limits: Unpack[requests.RunLimits],
     ) -> Document:
         """Submit a run of a flow that the workers know; return ``{run_id, status}``.
 
@@ -93,6 +94,7 @@ class AsyncPyocoHttpClient(AsyncHistoryCalls):
                 tag=tag,
                 tags=tags,
                 idempotency_key=self._retry.key(idempotency_key),
+                **limits,
             )
         )
 
@@ -103,6 +105,7 @@ class AsyncPyocoHttpClient(AsyncHistoryCalls):
         flow_name: str = "main",
         tag: str | None = None,
         idempotency_key: str | None = None,
+        **limits: Unpack[requests.RunLimits],
     ) -> Document:
         """Submit a run of the flow.yaml whose text is given; return ``{run_id, status}``."""
         return await self._run(
@@ -111,6 +114,7 @@ class AsyncPyocoHttpClient(AsyncHistoryCalls):
                 flow_name=flow_name,
                 tag=tag,
                 idempotency_key=self._retry.key(idempotency_key),
+                **limits,
             )
         )
 
@@ -135,14 +139,22 @@ class AsyncPyocoHttpClient(AsyncHistoryCalls):
         return await self._run(requests.get_run(run_id, include_records=True))
 
     async def cancel_run(
-        self, run_id: str, *, wait: bool = False, timeout_sec: int | None = None
+        self,
+        run_id: str,
+        *,
+        wait: bool = False,
+        timeout_sec: int | None = None,
+        reason: str | None = None,
+        requested_by: str | None = None,
     ) -> Document:
         """Ask for the end of a run; return its snapshot, with ``wait`` that of its end.
 
         Raises:
             TimeoutError: The run has not ended after ``timeout_sec`` seconds (default 30).
         """
-        snapshot = await self._run(requests.cancel_run(run_id))
+        snapshot = await self._run(
+            requests.cancel_run(run_id, reason=reason, requested_by=requested_by)
+        )
         deadline = trio.current_time() + cancel_wait_seconds(timeout_sec)
         while wait and not is_terminal(snapshot):
             if trio.current_time() >= deadline:

@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO, Generic, TypeAlias, TypeVar
+from typing import Any, BinaryIO, Generic, TypeAlias, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
 T = TypeVar("T")
@@ -90,6 +90,21 @@ def new_idempotency_key() -> str:
     return uuid.uuid4().hex
 
 
+class RunLimits(TypedDict, total=False):
+    """Limits of a run; those of its flow.yaml hold where they are not given."""
+
+    timeout_sec: float | None
+    """How long one attempt may take, in seconds."""
+    max_attempts: int | None
+    """How often the run may be started."""
+    retry_backoff_sec: float | None
+    """The wait before the second attempt, in seconds; doubled before each further one."""
+
+
+def _given(limits: RunLimits) -> Document:
+    return {name: value for name, value in limits.items() if value is not None}
+
+
 def submit_run(
     flow_name: str,
     params: Mapping[str, Any] | None = None,
@@ -97,9 +112,10 @@ def submit_run(
     tag: str | None = None,
     tags: list[str] | None = None,
     idempotency_key: str | None = None,
+    **limits: Unpack[RunLimits],
 ) -> Call[Document]:
     """``POST /runs``."""
-    body: Document = {"flow_name": flow_name, "params": dict(params or {})}
+    body: Document = {"flow_name": flow_name, "params": dict(params or {}), **_given(limits)}
     if tag is not None:
         body["tag"] = tag
     if tags is not None:
@@ -120,14 +136,16 @@ def submit_run_yaml(
     flow_name: str = "main",
     tag: str | None = None,
     idempotency_key: str | None = None,
+    **limits: Unpack[RunLimits],
 ) -> Call[Document]:
     """``POST /runs/yaml``."""
     data = workflow_yaml.encode()
+    form = {"flow_name": flow_name} if tag is None else {"flow_name": flow_name, "tag": tag}
     return Call(
         "POST",
         "/runs/yaml",
         parse_object,
-        form={"flow_name": flow_name} if tag is None else {"flow_name": flow_name, "tag": tag},
+        form=form | {name: str(value) for name, value in _given(limits).items()},
         upload=Upload("workflow", "flow.yaml", data, "application/x-yaml"),
         headers=_idempotency(idempotency_key),
         repeatable=idempotency_key is not None,
@@ -151,9 +169,14 @@ def get_run(run_id: str, *, include_records: bool = False) -> Call[Document]:
     return get(f"/runs/{segment(run_id)}", parse_object, **params)
 
 
-def cancel_run(run_id: str) -> Call[Document]:
+def cancel_run(
+    run_id: str, *, reason: str | None = None, requested_by: str | None = None
+) -> Call[Document]:
     """``POST /runs/{run_id}/cancel``; a second one finds the run cancelling or ended."""
-    return Call("POST", f"/runs/{segment(run_id)}/cancel", parse_object, repeatable=True)
+    wish = {"reason": reason, "requested_by": requested_by}
+    given = {name: value for name, value in wish.items() if value is not None}
+    path = f"/runs/{segment(run_id)}/cancel"
+    return Call("POST", path, parse_object, json=given or None, repeatable=True)
 
 
 def get_tasks(run_id: str) -> Call[Document]:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, Unpack
 
 import httpx
 
@@ -78,6 +78,7 @@ class PyocoHttpClient(HistoryCalls):
         tag: str | None = None,
         tags: list[str] | None = None,
         idempotency_key: str | None = None,
+        **limits: Unpack[requests.RunLimits],
     ) -> Document:
         """Submit a run of a flow that the workers know; return ``{run_id, status}``.
 
@@ -92,6 +93,7 @@ class PyocoHttpClient(HistoryCalls):
                 tag=tag,
                 tags=tags,
                 idempotency_key=self._retry.key(idempotency_key),
+                **limits,
             )
         )
 
@@ -102,6 +104,7 @@ class PyocoHttpClient(HistoryCalls):
         flow_name: str = "main",
         tag: str | None = None,
         idempotency_key: str | None = None,
+        **limits: Unpack[requests.RunLimits],
     ) -> Document:
         """Submit a run of the flow.yaml whose text is given; return ``{run_id, status}``."""
         return self._run(
@@ -110,6 +113,7 @@ class PyocoHttpClient(HistoryCalls):
                 flow_name=flow_name,
                 tag=tag,
                 idempotency_key=self._retry.key(idempotency_key),
+                **limits,
             )
         )
 
@@ -134,14 +138,20 @@ class PyocoHttpClient(HistoryCalls):
         return self._run(requests.get_run(run_id, include_records=True))
 
     def cancel_run(
-        self, run_id: str, *, wait: bool = False, timeout_sec: int | None = None
+        self,
+        run_id: str,
+        *,
+        wait: bool = False,
+        timeout_sec: int | None = None,
+        reason: str | None = None,
+        requested_by: str | None = None,
     ) -> Document:
         """Ask for the end of a run; return its snapshot, with ``wait`` that of its end.
 
         Raises:
             TimeoutError: The run has not ended after ``timeout_sec`` seconds (default 30).
         """
-        snapshot = self._run(requests.cancel_run(run_id))
+        snapshot = self._run(requests.cancel_run(run_id, reason=reason, requested_by=requested_by))
         deadline = time.monotonic() + cancel_wait_seconds(timeout_sec)
         while wait and not is_terminal(snapshot):
             if time.monotonic() >= deadline:

@@ -54,6 +54,7 @@ class NewRun:
         api_key_id: Which key submitted it, under auth.
         timeout_sec: How long one attempt may take, in seconds.
         max_attempts: How often it may be tried.
+        retry_backoff_sec: The wait before the second attempt, in seconds; doubled before each further one.
         request_id: Id of the submitting request, for the logs.
         traceparent: W3C trace context of the submitting request.
         idempotency_key: All submissions of a tenant with the same key are one, for a day.
@@ -73,6 +74,7 @@ class NewRun:
     api_key_id: str | None = None
     timeout_sec: float | None = None
     max_attempts: int | None = None
+    retry_backoff_sec: float | None = None
     request_id: str | None = None
     traceparent: str | None = None
     idempotency_key: str | None = None
@@ -98,6 +100,7 @@ class NewRun:
             workflow_yaml_bytes=self.workflow_yaml_bytes,
             timeout_sec=self.timeout_sec,
             max_attempts=self.max_attempts,
+            retry_backoff_sec=self.retry_backoff_sec,
             request_id=self.request_id,
             traceparent=self.traceparent,
         )

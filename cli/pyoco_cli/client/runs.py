@@ -125,12 +125,22 @@ def cancel(
     run_id: Annotated[str, typer.Option("--run-id", help="Id of the run.")],
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the run has ended.")] = False,
     timeout_sec: Annotated[int, typer.Option(help="With --wait: seconds at most.")] = 30,
+    reason: Annotated[str | None, typer.Option(help="Why, for people; kept with the run.")] = None,
+    requested_by: Annotated[
+        str | None, typer.Option(help="Who asks; under authentication that is the API key.")
+    ] = None,
     output: OutputOption = None,
 ) -> None:
     """Cancel a run."""
     with gateway(context) as client:
         try:
-            run = client.cancel_run(run_id, wait=wait, timeout_sec=timeout_sec)
+            run = client.cancel_run(
+                run_id,
+                wait=wait,
+                timeout_sec=timeout_sec,
+                reason=reason,
+                requested_by=requested_by,
+            )
         except TimeoutError as error:
             raise CliError(
                 "ERR-PYOCO-CANCEL",

@@ -28,9 +28,21 @@ Wait: TypeAlias = Annotated[
 Follow: TypeAlias = Annotated[
     bool, typer.Option("--follow", help="Show task states until the end; exits as --wait does.")
 ]
-Limit: TypeAlias = Annotated[
+Patience: TypeAlias = Annotated[
     float | None,
-    typer.Option("--timeout-sec", min=0.0, help="With --wait or --follow: seconds at most."),
+    typer.Option("--wait-timeout-sec", min=0.0, help="With --wait or --follow: seconds at most."),
+]
+Timeout: TypeAlias = Annotated[
+    float | None, typer.Option("--timeout-sec", help="Seconds that an attempt may take.")
+]
+Attempts: TypeAlias = Annotated[
+    int | None, typer.Option("--max-attempts", help="How often the run may be started.")
+]
+Backoff: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--retry-backoff-sec", help="Seconds before the second attempt; doubled each time."
+    ),
 ]
 Key: TypeAlias = Annotated[
     str | None,
@@ -64,7 +76,10 @@ def submit(
     idempotency_key: Key = None,
     wait: Wait = False,
     follow: Follow = False,
-    timeout_sec: Limit = None,
+    wait_timeout_sec: Patience = None,
+    timeout_sec: Timeout = None,
+    max_attempts: Attempts = None,
+    retry_backoff_sec: Backoff = None,
     output: OutputOption = None,
 ) -> int:
     """Submit a run of a flow, or the runs of a file."""
@@ -72,19 +87,33 @@ def submit(
         if wait or follow or params or params_file or param or idempotency_key:
             raise CliError(
                 ErrorId.INVALID_COMMAND_LINE,
-                "--batch-file goes with --flow-name, --tag and --tags only",
+                "--batch-file goes with --flow-name, --tag, --tags and limits only",
                 hint='params and keys stand in the file: {"params": {"x": 1}, "idempotency_key": "k"}',
             )
-        common = {"flow_name": flow_name, "tag": tag, "tags": split_tags(tags)}
+        common = {
+            "flow_name": flow_name,
+            "tag": tag,
+            "tags": split_tags(tags),
+            "timeout_sec": timeout_sec,
+            "max_attempts": max_attempts,
+            "retry_backoff_sec": retry_backoff_sec,
+        }
         runs = read_batch(batch_file, {k: v for k, v in common.items() if v is not None})
         with gateway(context) as client:
             return submit_batch(client, runs)
     values = collect_params(params_file, params, param)
     with gateway(context) as client:
         answer = client.submit_run(
-            flow_name, values, tag=tag, tags=split_tags(tags), idempotency_key=idempotency_key
+            flow_name,
+            values,
+            tag=tag,
+            tags=split_tags(tags),
+            idempotency_key=idempotency_key,
+            timeout_sec=timeout_sec,
+            max_attempts=max_attempts,
+            retry_backoff_sec=retry_backoff_sec,
         )
-        return _stay(client, answer, output, wait=wait, follow=follow, seconds=timeout_sec)
+        return _stay(client, answer, output, wait=wait, follow=follow, seconds=wait_timeout_sec)
 
 
 def submit_yaml(
@@ -98,16 +127,25 @@ def submit_yaml(
     idempotency_key: Key = None,
     wait: Wait = False,
     follow: Follow = False,
-    timeout_sec: Limit = None,
+    wait_timeout_sec: Patience = None,
+    timeout_sec: Timeout = None,
+    max_attempts: Attempts = None,
+    retry_backoff_sec: Backoff = None,
     output: OutputOption = None,
 ) -> int:
     """Submit a run of a flow.yaml."""
     text = read_text(workflow_file, "--workflow-file")
     with gateway(context) as client:
         answer = client.submit_run_yaml(
-            text, flow_name=flow_name, tag=tag, idempotency_key=idempotency_key
+            text,
+            flow_name=flow_name,
+            tag=tag,
+            idempotency_key=idempotency_key,
+            timeout_sec=timeout_sec,
+            max_attempts=max_attempts,
+            retry_backoff_sec=retry_backoff_sec,
         )
-        return _stay(client, answer, output, wait=wait, follow=follow, seconds=timeout_sec)
+        return _stay(client, answer, output, wait=wait, follow=follow, seconds=wait_timeout_sec)
 
 
 def _stay(

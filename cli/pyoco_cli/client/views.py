@@ -46,6 +46,10 @@ def run_panel(snapshot: dict[str, Any]) -> RenderableType:
         ("started", moment(snapshot.get("start_time"))),
         ("took", _span(snapshot.get("start_time"), snapshot.get("end_time"))),
         ("changed", moment(snapshot.get("updated_at"))),
+        ("attempt", _attempt(snapshot)),
+        ("next attempt", moment(snapshot.get("next_attempt_at"))),
+        ("cancel reason", snapshot.get("cancel_reason")),
+        ("reason", snapshot.get("reason")),
         ("error", snapshot.get("error")),
     )
     parts: list[RenderableType] = [facts]
@@ -53,8 +57,30 @@ def run_panel(snapshot: dict[str, Any]) -> RenderableType:
         parts += [Text("params", "dim"), JSON.from_data(snapshot["params"], ensure_ascii=False)]
     if snapshot.get("tasks"):
         parts.append(tasks_table(snapshot))
+    if snapshot.get("attempts"):
+        parts.append(_attempts_table(snapshot["attempts"]))
     title = Text.assemble(_text(snapshot.get("run_id")), "  ", _state(snapshot))
     return Panel(Group(*parts), title=title, title_align="left")
+
+
+def _attempt(snapshot: dict[str, Any]) -> str:
+    most = snapshot.get("max_attempts")
+    number = snapshot.get("attempt") or 0
+    return f"{number} of {most}" if most is not None else str(number) if number > 1 else ""
+
+
+def _attempts_table(attempts: Sequence[dict[str, Any]]) -> RenderableType:
+    """The attempts before the present one."""
+    table = _table("attempt", "worker", "took", "reason", "error")
+    for attempt in attempts:
+        table.add_row(
+            _text(attempt.get("attempt")),
+            _text(attempt.get("worker_id")),
+            _text(_span(attempt.get("started_at"), attempt.get("ended_at")) or ""),
+            _text(attempt.get("reason") or ""),
+            _text(attempt.get("error") or "", longest=60),
+        )
+    return table
 
 
 def tasks_table(run: dict[str, Any]) -> RenderableType:

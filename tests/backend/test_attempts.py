@@ -1,0 +1,198 @@
+"""Attempts of a run: they fail and are repeated, time out, crash, or are given back by their worker."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from backend.stage import (
+    TAG,
+    dead_letters,
+    ended,
+    eventually,
+    new_run,
+    queued,
+    running,
+    started,
+    until,
+    worker_options,
+)
+from pyoco_server.backend import open_backend
+from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.model.run import RunStatus
+
+
+def limited(
+    flow_name: str,
+    *,
+    timeout_sec: float | None = None,
+    max_attempts: int | None = None,
+    retry_backoff_sec: float | None = 0.05,
+    **params: Any,
+) -> NewRun:
+    return replace(
+        new_run(flow_name, **params),
+        timeout_sec=timeout_sec,
+        max_attempts=max_attempts,
+        retry_backoff_sec=retry_backoff_sec,
+    )
+
+
+async def test_a_failed_attempt_is_repeated_after_a_wait(tmp_path: Path) -> None:
+    async with running(tmp_path) as backend:
+        accepted = await backend.submit(limited("flaky", good=3, max_attempts=5))
+        waiting = await until(
+            backend, accepted.run_id, lambda s: s.status is RunStatus.PENDING and s.attempt == 2
+        )
+        assert waiting.next_attempt_at is not None
+        assert (waiting.reason, waiting.worker_id) == ("execution_error", None)
+        state = await ended(backend, accepted.run_id)
+        assert (state.status, state.attempt, state.error) == (RunStatus.COMPLETED, 3, None)
+        first, second = state.attempts
+        assert (first.attempt, first.worker_id, first.error) == (1, "w1", "not yet")
+        assert second.started_at is not None
+        assert first.ended_at is not None
+        assert second.started_at - first.ended_at >= 0.04
+        assert await dead_letters(backend) == []
+
+        async def empty() -> bool:
+            return await queued(backend) == 0
+
+        await eventually(empty)
+
+
+async def test_the_last_attempt_that_fails_ends_the_run_with_one_dead_letter(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as backend:
+        accepted = await backend.submit(limited("broken", max_attempts=3))
+        state = await ended(backend, accepted.run_id)
+        assert (state.status, state.attempt, state.reason) == ("FAILED", 3, "execution_error")
+        assert [attempt.attempt for attempt in state.attempts] == [1, 2]
+
+        async def told() -> bool:
+            return len(await dead_letters(backend)) == 1
+
+        await eventually(told)
+
+
+async def test_more_attempts_than_deliveries_are_made(tmp_path: Path) -> None:
+    async with running(tmp_path, consumer_max_deliver=2, run_orphan_after_sec=0.5) as backend:
+        accepted = await backend.submit(limited("flaky", good=6, max_attempts=6))
+        state = await ended(backend, accepted.run_id)
+        assert (state.status, state.attempt) == (RunStatus.COMPLETED, 6)
+
+
+async def test_a_run_that_waits_for_its_next_attempt_can_be_cancelled(tmp_path: Path) -> None:
+    async with running(tmp_path) as backend:
+        run = limited("broken", max_attempts=5, retry_backoff_sec=600.0)
+        accepted = await backend.submit(run)
+        await until(backend, accepted.run_id, lambda s: s.next_attempt_at is not None)
+        await backend.cancel(accepted.run_id)
+        state = await ended(backend, accepted.run_id)
+        assert (state.status, state.next_attempt_at) == (RunStatus.CANCELLED, None)
+
+        async def empty() -> bool:
+            return await queued(backend) == 0
+
+        await eventually(empty, what="the job's withdrawal")
+
+
+async def test_an_attempt_that_takes_too_long_ends_failed(tmp_path: Path) -> None:
+    async with running(tmp_path) as backend:
+        accepted = await backend.submit(limited("slow", seconds=60, timeout_sec=0.3))
+        state = await ended(backend, accepted.run_id)
+        assert (state.status, state.reason) == (RunStatus.FAILED, "timeout")
+        assert "within 0.3 s and was terminated (SIGTERM)" in (state.error or "")
+        assert state.tasks == {"slow": "FAILED"}
+
+        async def told() -> bool:
+            return [letter["reason"] for letter in await dead_letters(backend)] == ["timeout"]
+
+        await eventually(told)
+        after = await ended(backend, (await backend.submit(new_run("quick"))).run_id)
+        assert after.status is RunStatus.COMPLETED
+
+
+async def test_an_attempt_that_timed_out_is_repeated(tmp_path: Path) -> None:
+    async with running(tmp_path) as backend:
+        run = limited("slow", seconds=60, timeout_sec=0.2, max_attempts=2)
+        state = await ended(backend, (await backend.submit(run)).run_id)
+        assert (state.attempt, state.reason) == (2, "timeout")
+        assert [attempt.reason for attempt in state.attempts] == ["timeout"]
+
+
+async def test_a_flow_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+    async with running(tmp_path) as backend:
+        run = limited("stubborn", timeout_sec=0.2)
+        state = await ended(backend, (await backend.submit(run)).run_id)
+        assert "killed (SIGKILL)" in (state.error or "")
+        cancelled = await backend.submit(new_run("stubborn"))
+        await started(backend, cancelled.run_id)
+    # A worker that stops waits for nobody either; nothing is left running.
+
+
+async def test_a_crashed_child_is_another_attempt_away_from_success(tmp_path: Path) -> None:
+    async with running(tmp_path) as backend:
+        accepted = await backend.submit(limited("crash", good=2, max_attempts=2))
+        state = await ended(backend, accepted.run_id)
+        assert (state.status, state.attempt) == (RunStatus.COMPLETED, 2)
+        (crashed,) = state.attempts
+        assert crashed.reason == "worker_crashed"
+        assert "SIGSEGV" in (crashed.error or "")
+
+
+async def test_a_worker_that_stops_gives_its_run_back(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=False, consumer_ack_wait_sec=60.0) as backend:
+        settings = backend.settings_with_node()
+        accepted = await backend.submit(new_run("slow", seconds=3))
+        first = worker_options(tmp_path, worker_id="first")
+        async with open_backend(settings, gateway=False, worker=first):
+            await started(backend, accepted.run_id)
+        released = await backend.get(accepted.run_id)
+        assert (released.status, released.worker_id) == (RunStatus.PENDING, None)
+        assert [attempt.reason for attempt in released.attempts] == ["worker_stopped"]
+        second = worker_options(tmp_path, worker_id="second")
+        began = trio.current_time()
+        async with open_backend(settings, gateway=False, worker=second):
+            again = await started(backend, accepted.run_id)
+            assert (again.worker_id, again.attempt) == ("second", 2)
+            # Not after the ack wait of a minute.
+            assert trio.current_time() - began < 30
+            assert (await ended(backend, accepted.run_id)).status is RunStatus.COMPLETED
+
+
+async def test_a_run_with_one_attempt_ends_when_its_worker_stops(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        accepted = await backend.submit(limited("slow", seconds=60, max_attempts=1))
+        options = worker_options(tmp_path)
+        async with open_backend(backend.settings_with_node(), gateway=False, worker=options):
+            await started(backend, accepted.run_id)
+        state = await backend.get(accepted.run_id)
+        assert (state.status, state.reason) == (RunStatus.FAILED, "max_deliveries")
+
+        async def settled() -> bool:
+            return await queued(backend) == 0 and len(await dead_letters(backend)) == 1
+
+        await eventually(settled)
+
+
+async def test_a_worker_may_finish_what_it_began(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=False, worker_drain_timeout_sec=math.inf) as backend:
+        accepted = await backend.submit(new_run("slow", seconds=1))
+        later = await backend.submit(new_run("quick"))
+        settings = backend.settings_with_node()
+        async with open_backend(settings, gateway=False, worker=worker_options(tmp_path)):
+            await started(backend, accepted.run_id)
+        state = await backend.get(accepted.run_id)
+        assert (state.status, state.attempt) == (RunStatus.COMPLETED, 1)
+        assert (await backend.get(later.run_id)).status is RunStatus.PENDING
+        assert await queued(backend) == 1
+        record = await backend.worker("w1")
+        assert record is not None
+        assert (record.state, record.stop_reason) == ("STOPPED_GRACEFUL", "graceful_shutdown")
+        assert record.tags == [TAG]
