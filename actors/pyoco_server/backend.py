@@ -12,6 +12,7 @@ import trio
 
 from pyoco_server.gateway.bulk import submit_all
 from pyoco_server.gateway.canceller import Cancel
+from pyoco_server.gateway.dead_letter_desk import DeskMessage
 from pyoco_server.gateway.event_reader import EventReader
 from pyoco_server.gateway.feeds import RunFeed
 from pyoco_server.gateway.key_ring import Authenticate, KeysRead, Standing
@@ -214,6 +215,11 @@ class Backend:
     def events(self) -> EventReader:
         """The events of runs, stored and coming."""
         return self._require_gateway().events
+
+    @property
+    def dead_letters(self) -> ActorRef[DeskMessage]:
+        """Who sees to dead letters and repeats runs."""
+        return self._require_gateway().dead_letters
 
     @property
     def workflows(self) -> WorkflowStore:

@@ -8,6 +8,7 @@ from pyoco_http.access import register_access
 from pyoco_http.bodies import GatewayRequest
 from pyoco_http.browsers import register_browser_rules
 from pyoco_http.dashboard import dashboard_blueprint
+from pyoco_http.dead_letters import dead_letters_blueprint
 from pyoco_http.events import events_blueprint
 from pyoco_http.exchange import Exchange
 from pyoco_http.flows import flows_blueprint
@@ -65,6 +66,7 @@ def create_app(backend: Backend, *, loopback: bool = True) -> GatewayApp:
     register_access(app, backend)
     app.event_streams = register_event_streams(app, backend)
     app.register_blueprint(dashboard_blueprint(backend))
+    app.register_blueprint(dead_letters_blueprint(backend))
     app.register_blueprint(events_blueprint(backend))
     app.register_blueprint(flows_blueprint(backend))
     app.register_blueprint(health_blueprint(backend))

@@ -12,6 +12,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from pyoco_server.gateway.canceller import CancelNotStored
+from pyoco_server.gateway.dead_letter_desk import LettersUnavailable
 from pyoco_server.gateway.key_ring import KeysUnavailable, TooManyChecks
 from pyoco_server.gateway.monitor import NotSeen
 from pyoco_server.gateway.read_model.model import NotReadable
@@ -31,6 +32,7 @@ _UNAVAILABLE = (
     NotAccepted,
     CancelNotStored,
     KeysUnavailable,
+    LettersUnavailable,
     WheelsUnavailable,
     NotReadable,
     NotSeen,

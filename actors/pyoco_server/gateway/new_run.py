@@ -55,6 +55,7 @@ class NewRun:
         timeout_sec: How long one attempt may take, in seconds.
         max_attempts: How often it may be tried.
         retry_backoff_sec: The wait before the second attempt, in seconds; doubled before each further one.
+        retry_of: The run that this one repeats.
         request_id: Id of the submitting request, for the logs.
         traceparent: W3C trace context of the submitting request.
         idempotency_key: All submissions of a tenant with the same key are one, for a day.
@@ -75,6 +76,7 @@ class NewRun:
     timeout_sec: float | None = None
     max_attempts: int | None = None
     retry_backoff_sec: float | None = None
+    retry_of: str | None = None
     request_id: str | None = None
     traceparent: str | None = None
     idempotency_key: str | None = None
@@ -101,6 +103,7 @@ class NewRun:
             timeout_sec=self.timeout_sec,
             max_attempts=self.max_attempts,
             retry_backoff_sec=self.retry_backoff_sec,
+            retry_of=self.retry_of,
             request_id=self.request_id,
             traceparent=self.traceparent,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pyoco_server.gateway.canceller import Cancel, Canceller
+from pyoco_server.gateway.dead_letter_desk import DeadLetterDesk, DeskMessage
 from pyoco_server.gateway.event_reader import EventFeeds, EventReader, FeedMessage
 from pyoco_server.gateway.key_ring import KeyRing, KeyRingMessage
 from pyoco_server.gateway.read_side import ReadSide, read_side
@@ -18,6 +19,7 @@ from pyoco_server.kernel import ActorRef, ChildSpec, SupervisorSpec
 from pyoco_server.settings import Settings
 from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.idempotency import IdempotencyStore
+from pyoco_server.store.letters import LetterBox
 from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunStore
 from pyoco_server.store.wheels import WheelStore
@@ -37,6 +39,7 @@ class GatewayTree:
     events: EventReader
     workflows: WorkflowStore
     reads: ReadSide
+    dead_letters: ActorRef[DeskMessage]
     key_ring: ActorRef[KeyRingMessage] | None
     wheel_registry: ActorRef[WheelRegistryMessage]
 
@@ -93,6 +96,10 @@ def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> 
             quota_bytes=settings.wheel_quota_bytes,
         ),
     )
+    letters = LetterBox(connection, settings.dlq_stream, settings.dlq_subject_prefix)
+    desk: ChildSpec[DeskMessage] = ChildSpec(
+        "dead-letters", lambda: DeadLetterDesk(letters, runs, workflows, submitter.ref)
+    )
     keyed = settings.http_auth_mode == "api_key"
     return GatewayTree(
         SupervisorSpec(
@@ -104,6 +111,7 @@ def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> 
                 submitter,
                 canceller,
                 reaper,
+                desk,
                 wheel_registry,
             ],
         ),
@@ -112,6 +120,7 @@ def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> 
         EventReader(connection, *events_from, event_feeds.ref),
         workflows,
         reads,
+        desk.ref,
         key_ring.ref if keyed else None,
         wheel_registry.ref,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -53,6 +53,13 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The subject of the message that could not be handled."""
     payload: str | None = None
     """The beginning of that message, made by :func:`payload_text`."""
+    params: dict[str, Any] | None = None
+    """The run's params, and what else it takes to submit it again; not known to pyoco-server 0.5.1."""
+    workflow_yaml_sha256: str | None = None
+    workflow_yaml_bytes: int | None = None
+    timeout_sec: float | None = None
+    max_attempts: int | None = None
+    retry_backoff_sec: float | None = None
 
 
 def payload_text(raw: bytes) -> str:

@@ -48,6 +48,8 @@ class ErrorId(StrEnum):
     WHEEL_SYNC_FAILED = "ERR-PYOCO-0024", "wheel sync failed"
     NOT_ALLOWED = "ERR-PYOCO-0025", "not allowed"
     TOO_MANY_REQUESTS = "ERR-PYOCO-0026", "too many requests"
+    DEAD_LETTER_NOT_FOUND = "ERR-PYOCO-0027", "dead letter not found"
+    NOT_REPEATABLE = "ERR-PYOCO-0028", "run cannot be submitted again"
 
     @property
     def msg_id(self) -> str:

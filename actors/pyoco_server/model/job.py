@@ -64,6 +64,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """How often the run may be claimed."""
     retry_backoff_sec: float | None = None
     """The wait before the second attempt, in seconds; doubled before each further one."""
+    retry_of: str | None = None
+    """The run that this one repeats."""
     traceparent: str | None = None
     """The W3C trace context of the submitting request."""
     request_id: str | None = None

@@ -124,6 +124,7 @@ def pending(job: Job) -> RunSnapshot:
         max_attempts=job.max_attempts,
         timeout_sec=job.timeout_sec,
         retry_backoff_sec=job.retry_backoff_sec,
+        retry_of=job.retry_of,
     )
 
 

@@ -175,6 +175,8 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     submitted_at: float | None = None
     reason: str | None = None
     """Why the run ended as it did, for programs, e.g. ``execution_error``."""
+    retry_of: str | None = None
+    """The run that this one repeats."""
     cancel_reason: str | None = None
     """What the one who asked for the cancel gave as the reason."""
     wheels: list[RunWheel] = msgspec.field(default_factory=list)

@@ -6,9 +6,10 @@ import time
 from typing import Any
 
 import structlog
+from msgspec.structs import replace
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.jetstream.errors import BridgeError, PayloadTooLarge
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.model.dead_letter import DeadLetter, DeadLetterReason, encode_dead_letter
 from pyoco_server.model.errors import ErrorId
@@ -49,13 +50,11 @@ class DeadLetterOffice:
         """
         letter = DeadLetter(timestamp=time.time(), reason=reason, error=error, tag=tag, **details)
         try:
-            await publish_acked(
-                self._connection,
-                f"{self._prefix}.{tag}",
-                encode_dead_letter(letter),
-                msg_id=msg_id,
-                within=2.0,
-            )
+            try:
+                await self._publish(tag, letter, msg_id)
+            except PayloadTooLarge:
+                # The run's own snapshot has the params as well, for as long as it is kept.
+                await self._publish(tag, replace(letter, params=None), msg_id)
         except BridgeError as failure:
             log.error(  # noqa: TRY400 - what failed is told in full by its text
                 "dead letter not written",
@@ -66,6 +65,15 @@ class DeadLetterOffice:
             )
             return False
         return True
+
+    async def _publish(self, tag: str, letter: DeadLetter, msg_id: str | None) -> None:
+        await publish_acked(
+            self._connection,
+            f"{self._prefix}.{tag}",
+            encode_dead_letter(letter),
+            msg_id=msg_id,
+            within=2.0,
+        )
 
     async def write_for(
         self,
@@ -88,4 +96,10 @@ class DeadLetterOffice:
             api_key_id=job.api_key_id,
             worker_id=worker_id,
             msg_id=msg_id,
+            params=job.params,
+            workflow_yaml_sha256=job.workflow_yaml_sha256,
+            workflow_yaml_bytes=job.workflow_yaml_bytes,
+            timeout_sec=job.timeout_sec,
+            max_attempts=job.max_attempts,
+            retry_backoff_sec=job.retry_backoff_sec,
         )

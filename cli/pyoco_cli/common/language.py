@@ -116,6 +116,8 @@ _JAPANESE_TITLES = {
     ErrorId.CANCEL_NOT_CONVERGED: "猶予時間内にキャンセルが完了しませんでした",
     ErrorId.WHEEL_VERSION_CONFLICT: "wheel のバージョンが競合しています",
     ErrorId.WHEEL_NOT_FOUND: "wheel が見つかりません",
+    ErrorId.DEAD_LETTER_NOT_FOUND: "DLQ のメッセージが見つかりません",
+    ErrorId.NOT_REPEATABLE: "run を再投入できません",
     ErrorId.WHEEL_SYNC_FAILED: "wheel の同期に失敗しました",
     ErrorId.NOT_ALLOWED: "許可されていません",
     ErrorId.TOO_MANY_REQUESTS: "リクエストが多すぎます",

@@ -1,0 +1,122 @@
+"""Dead letters over HTTP: list, look, send again, drop; and running a run again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from quart import Blueprint, Response, request
+
+from pyoco_http.access import Access, access, principal, see
+from pyoco_http.problems import problem_response
+from pyoco_http.query import refuse, whole
+from pyoco_http.runs import known_id
+from pyoco_http.submissions import KEY_HEADER
+from pyoco_server.backend import Backend
+from pyoco_server.gateway.dead_letter_desk import (
+    DropLetter,
+    GetLetter,
+    LetterNotFound,
+    ListLetters,
+    NotRepeatable,
+    Repeated,
+    RequeueLetter,
+    RetryRun,
+)
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.idempotency import InvalidIdempotencyKey, check_idempotency_key
+from pyoco_server.store.letters import StoredLetter
+
+_DEFAULT_LIMIT = 50
+_MOST_ITEMS = 200
+# Longer than what the desk itself waits for, so that its refusal comes first.
+_ASK_SECONDS = 20.0
+
+
+def dead_letters_blueprint(backend: Backend) -> Blueprint:
+    """`/dlq` and `POST /runs/{run_id}/retry`."""
+    blueprint = Blueprint("dead_letters", __name__)
+    blueprint.register_error_handler(LetterNotFound, _on_no_letter)
+    blueprint.register_error_handler(NotRepeatable, _on_not_repeatable)
+
+    @blueprint.get("/dlq")
+    @access(Access.READ)
+    async def letters() -> dict[str, Any]:
+        query = ListLetters(
+            tenant_id=principal().tenant_id,
+            reason=request.args.get("reason") or None,
+            tag=request.args.get("tag") or None,
+            run_id=request.args.get("run_id") or None,
+            before=whole("cursor", 1),
+            limit=whole("limit", 1, _MOST_ITEMS) or _DEFAULT_LIMIT,
+        )
+        page = await backend.dead_letters.ask(query, within=_ASK_SECONDS)
+        cursor = None if page.next_cursor is None else str(page.next_cursor)
+        return {"items": [_view(item) for item in page.items], "next_cursor": cursor}
+
+    @blueprint.get("/dlq/<seq>")
+    @access(Access.READ)
+    async def letter(seq: str) -> dict[str, Any]:
+        asked = GetLetter(_number(seq), principal().tenant_id)
+        return _view(await backend.dead_letters.ask(asked, within=_ASK_SECONDS))
+
+    @blueprint.post("/dlq/<seq>/requeue")
+    @access(Access.OPERATE)
+    async def requeue(seq: str) -> dict[str, Any]:
+        asked = RequeueLetter(_number(seq), principal().tenant_id, principal().key_id)
+        repeated = await backend.dead_letters.ask(asked, within=_ASK_SECONDS)
+        return {**_run(repeated), "retried_from": repeated.retry_of}
+
+    @blueprint.delete("/dlq/<seq>")
+    @access(Access.OPERATE)
+    async def drop(seq: str) -> dict[str, Any]:
+        asked = DropLetter(_number(seq), principal().tenant_id)
+        await backend.dead_letters.ask(asked, within=_ASK_SECONDS)
+        return {"seq": asked.seq, "deleted": True}
+
+    @blueprint.post("/runs/<run_id>/retry")
+    @access(Access.SUBMIT)
+    async def retry(run_id: str) -> dict[str, Any]:
+        see(await backend.get(known_id(run_id)))
+        asked = RetryRun(run_id, principal().key_id, _key())
+        repeated = await backend.dead_letters.ask(asked, within=_ASK_SECONDS)
+        return {**_run(repeated), "retry_of": repeated.retry_of}
+
+    return blueprint
+
+
+async def _on_no_letter(error: LetterNotFound) -> Response:
+    return problem_response(
+        404, "dead letter not found", ErrorId.DEAD_LETTER_NOT_FOUND, {"seq": error.seq}
+    )
+
+
+async def _on_not_repeatable(error: NotRepeatable) -> Response:
+    return problem_response(
+        409, "run cannot be submitted again", ErrorId.NOT_REPEATABLE, {"reason": str(error)}
+    )
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 18) or int(text) == 0:
+        raise LetterNotFound(0)
+    return int(text)
+
+
+def _key() -> str | None:
+    key = request.headers.get(KEY_HEADER)
+    if key is None:
+        return None
+    try:
+        return check_idempotency_key(key)
+    except InvalidIdempotencyKey as error:
+        raise refuse(KEY_HEADER, str(error)) from None
+
+
+def _view(stored: StoredLetter) -> dict[str, Any]:
+    document: dict[str, Any] = msgspec.to_builtins(stored.letter)
+    return {"seq": stored.seq, **document}
+
+
+def _run(repeated: Repeated) -> dict[str, Any]:
+    return {"run_id": repeated.accepted.run_id, "status": repeated.accepted.status}

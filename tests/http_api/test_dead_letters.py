@@ -1,0 +1,228 @@
+"""Dead letters over HTTP, and running a run again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+from msgspec.structs import replace
+
+from backend.stage import TAG, ended, eventually, new_run, queued, started
+from http_api.keyed import KEYED, as_key, key_for, submitted
+from http_api.test_skeleton import YAML, gateway, yaml_form
+from pyoco_server.backend import Backend
+from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.model.api_key import Role
+from pyoco_server.model.dead_letter import DeadLetter, encode_dead_letter
+
+
+async def listed(client: httpx.AsyncClient, **query: Any) -> dict[str, Any]:
+    answer = await client.get("/dlq", params=query)
+    assert answer.status_code == 200, answer.text
+    page: dict[str, Any] = answer.json()
+    return page
+
+
+async def write(backend: Backend, number: int, **fields: Any) -> int:
+    letter = DeadLetter(timestamp=float(number), reason="execution_error", error=f"error {number}")
+    letter = replace(letter, **{"tag": TAG, **fields})
+    ack = await publish_acked(
+        backend.connection, f"pyoco.dlq.{letter.tag}", encode_dead_letter(letter)
+    )
+    return ack.seq
+
+
+async def failed(backend: Backend, run: NewRun) -> str:
+    accepted = await backend.submit(run)
+    assert (await ended(backend, accepted.run_id)).status == "FAILED"
+    return accepted.run_id
+
+
+async def test_a_failed_run_is_requeued_from_its_letter_which_goes(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as (client, backend):
+        run_id = await failed(backend, new_run("broken", some="param"))
+        await eventually(lambda: queued(backend, "PYOCO_DLQ"), what="a dead letter")
+        page = await listed(client)
+        assert page["next_cursor"] is None
+        [letter] = page["items"]
+        assert letter["run_id"] == run_id
+        assert letter["reason"] == "execution_error"
+        assert "params" not in letter
+        whole = (await client.get(f"/dlq/{letter['seq']}")).json()
+        assert whole["params"] == {"some": "param"}
+
+        answer = await client.post(f"/dlq/{letter['seq']}/requeue")
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["retried_from"] == run_id
+        assert answer.json()["status"] == "PENDING"
+        again = await ended(backend, answer.json()["run_id"])
+        assert again.retry_of == run_id
+        assert again.params == {"some": "param"}
+        gone = await client.post(f"/dlq/{letter['seq']}/requeue")
+        assert gone.status_code == 404
+        assert gone.json()["detail"] == "dead letter not found"
+
+
+async def test_a_letter_is_enough_when_the_run_is_gone_and_its_flow_yaml_comes_from_the_store(
+    tmp_path: Path,
+) -> None:
+    async with gateway(tmp_path) as (client, backend):
+        text = YAML.replace(b"add_one >> to_text", b"to_text")
+        answer = await client.post("/runs/yaml", **yaml_form(text, flow_name="main", tag=TAG))
+        run_id = answer.json()["run_id"]
+        snapshot = await ended(backend, run_id)
+        seq = await write(
+            backend,
+            1,
+            run_id=run_id,
+            flow_name="main",
+            params={"x": 41},
+            workflow_yaml_sha256=snapshot.workflow_yaml_sha256,
+            workflow_yaml_bytes=snapshot.workflow_yaml_bytes,
+        )
+        await KeyValue(backend.connection, "pyoco_runs").delete(run_id)
+        again = await client.post(f"/dlq/{seq}/requeue")
+        assert again.status_code == 200, again.text
+        repeated = await ended(backend, again.json()["run_id"])
+        assert repeated.params == {"x": 41}
+        assert repeated.workflow_yaml_sha256 == snapshot.workflow_yaml_sha256
+        assert repeated.retry_of == run_id
+
+
+async def test_letters_that_do_not_tell_enough_are_not_requeued(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as (client, backend):
+        await publish_acked(backend.connection, f"pyoco.work.{TAG}", b"no job at all")
+        await eventually(lambda: queued(backend, "PYOCO_DLQ"), what="a dead letter")
+        [invalid] = (await listed(client, reason="invalid_job"))["items"]
+        gone = {"run_id": "gone", "flow_name": "f"}
+        cases = {
+            invalid["seq"]: "no job that can be read",
+            await write(backend, 1, **gone): "params",
+            await write(backend, 2, **gone, params={}, workflow_yaml_sha256="0" * 64): "flow.yaml",
+            await write(backend, 3): "names no run",
+        }
+        for seq, reason in cases.items():
+            answer = await client.post(f"/dlq/{seq}/requeue")
+            assert answer.status_code == 409, answer.text
+            assert reason in answer.json()["reason"]
+            assert (await client.get(f"/dlq/{seq}")).status_code == 200
+
+
+async def test_letters_are_listed_newest_first_by_page_and_filter(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        seqs = [
+            await write(backend, n, run_id=f"run-{n}", tag="even" if n % 2 == 0 else "odd")
+            for n in range(700)
+        ]
+        await publish_acked(backend.connection, "pyoco.dlq.odd", b"not a letter")
+        newest = await listed(client, limit=1)
+        assert newest["items"][0]["reason"] == "unreadable"
+        assert newest["items"][0]["payload"] == "not a letter"
+
+        seen: list[int] = []
+        query: dict[str, Any] = {"limit": 200, "tag": "even"}
+        while True:
+            page = await listed(client, **query)
+            assert len(page["items"]) <= 200
+            seen += [item["seq"] for item in page["items"]]
+            if page["next_cursor"] is None:
+                break
+            query["cursor"] = page["next_cursor"]
+        assert seen == list(reversed(seqs[::2]))
+        old = await listed(client, run_id="run-0")
+        assert [item["seq"] for item in old["items"]] == [seqs[0]]
+        assert (await listed(client, reason="timeout"))["items"] == []
+
+        dropped = await client.delete(f"/dlq/{seqs[3]}")
+        assert dropped.json() == {"seq": seqs[3], "deleted": True}
+        assert (await listed(client, run_id="run-3"))["items"] == []
+        for call in (client.delete, client.get):
+            assert (await call(f"/dlq/{seqs[3]}")).status_code == 404
+        for wrong in ("limit=0", "limit=201", "cursor=x"):
+            assert (await client.get(f"/dlq?{wrong}")).status_code == 422
+        assert (await client.get("/dlq/abc")).status_code == 404
+
+
+async def test_an_empty_box_is_an_empty_page(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, _):
+        assert await listed(client) == {"items": [], "next_cursor": None}
+
+
+async def test_a_run_that_has_ended_is_run_again_and_no_other(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as (client, backend):
+        accepted = await backend.submit(new_run("quick", x=5))
+        await ended(backend, accepted.run_id)
+        key = {"Idempotency-Key": "once"}
+        first = await client.post(f"/runs/{accepted.run_id}/retry", headers=key)
+        assert first.status_code == 200, first.text
+        assert first.json()["retry_of"] == accepted.run_id
+        second = await client.post(f"/runs/{accepted.run_id}/retry", headers=key)
+        assert second.json()["run_id"] == first.json()["run_id"]
+        other = await client.post(f"/runs/{accepted.run_id}/retry")
+        assert other.json()["run_id"] != first.json()["run_id"]
+        again = await ended(backend, first.json()["run_id"])
+        assert (again.status, again.params, again.retry_of) == (
+            "COMPLETED",
+            {"x": 5},
+            accepted.run_id,
+        )
+        view = (await client.get(f"/runs/{again.run_id}")).json()
+        assert view["retry_of"] == accepted.run_id
+
+        going_on = await backend.submit(new_run("slow"))
+        await started(backend, going_on.run_id)
+        refused = await client.post(f"/runs/{going_on.run_id}/retry")
+        assert refused.status_code == 409
+        assert "RUNNING" in refused.json()["reason"]
+        missing = await client.post("/runs/nothing/retry")
+        assert (missing.status_code, missing.json()["detail"]) == (404, "run not found")
+        wrong = await client.post(
+            f"/runs/{accepted.run_id}/retry", headers={"Idempotency-Key": "a b"}
+        )
+        assert wrong.status_code == 422
+
+
+async def test_a_run_whose_flow_yaml_is_lost_is_not_run_again(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as (client, backend):
+        answer = await client.post("/runs/yaml", **yaml_form(YAML, flow_name="main", tag=TAG))
+        snapshot = await ended(backend, answer.json()["run_id"])
+        assert snapshot.workflow_yaml_sha256 is not None
+        store = KeyValue(backend.connection, "pyoco_workflows")
+        await store.delete(snapshot.workflow_yaml_sha256)
+        refused = await client.post(f"/runs/{snapshot.run_id}/retry")
+        assert refused.status_code == 409, json.dumps(refused.json())
+        assert "flow.yaml" in refused.json()["reason"]
+
+
+async def test_another_tenants_letters_and_history_do_not_exist(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False, **KEYED) as (client, backend):
+        key, record = await key_for(backend, "a")
+        stranger = as_key((await key_for(backend, "b"))[0])
+        reader = as_key((await key_for(backend, "a", roles=[Role.SUBMIT]))[0])
+        run_id = await submitted(client, key)
+        await backend.cancel(run_id)
+        await ended(backend, run_id)
+        seq = await write(backend, 1, tenant_id="a", run_id=run_id, flow_name="x", params={})
+        own = await client.get("/dlq", headers=as_key(key))
+        assert [item["seq"] for item in own.json()["items"]] == [seq]
+        assert (await client.get("/dlq", headers=stranger)).json()["items"] == []
+        for method, path in (
+            ("GET", f"/dlq/{seq}"),
+            ("POST", f"/dlq/{seq}/requeue"),
+            ("DELETE", f"/dlq/{seq}"),
+            ("GET", f"/runs/{run_id}/events"),
+            ("GET", f"/runs/{run_id}/logs"),
+            ("GET", f"/runs/{run_id}/graph"),
+            ("POST", f"/runs/{run_id}/retry"),
+        ):
+            answer = await client.request(method, path, headers=stranger)
+            assert answer.status_code == 404, path
+        assert (await client.post(f"/dlq/{seq}/requeue", headers=reader)).status_code == 403
+        again = await client.post(f"/dlq/{seq}/requeue", headers=as_key(key))
+        assert again.status_code == 200, again.text
+        repeated = await backend.get(again.json()["run_id"])
+        assert (repeated.tenant_id, repeated.api_key_id) == ("a", record.key_id)
