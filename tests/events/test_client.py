@@ -6,62 +6,39 @@ from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 
-import httpx
 import pytest
 import trio
 
 from backend.stage import ended, new_run
 from http_api.test_events import talking
-from pyoco_http.server import serve_http
 from pyoco_server.client import AsyncPyocoHttpClient, HttpProblem, PyocoHttpClient
+from tcp_proxy import open_proxy
 
 
-async def test_the_trio_client_follows_over_a_gateway_that_goes_and_comes_back(
-    tmp_path: Path,
-) -> None:
-    async with talking(tmp_path) as (_, backend), trio.open_nursery() as nursery:
-        serving = trio.CancelScope()
-
-        async def serve(port: int, task_status: trio.TaskStatus[str]) -> None:
-            with serving:
-                await serve_http(backend, host="127.0.0.1", port=port, task_status=task_status)
-
-        url = await nursery.start(serve, 0)
-        async with AsyncPyocoHttpClient(url) as client:
-            flag = tmp_path / "go on"
-            run = await backend.submit(new_run("wait_for", path=str(flag)))
-            seen = []
-            with trio.fail_after(60):
-                async with aclosing(client.events(run.run_id, follow=True)) as events:
-                    async for event in events:
-                        seen.append(event)
-                        if event["type"] == "log" and event["text"] == "waiting\n":
-                            serving.cancel()
-                            serving = trio.CancelScope()
-                            port = httpx.URL(url).port
-                            assert port is not None
-                            await _port_free(port)
-                            await nursery.start(serve, port)
-                            flag.touch()
-            ids = [event["id"] for event in seen]
-            assert len(set(ids)) == len(ids)
-            states = [event["status"] for event in seen if event["type"] == "state"]
-            assert states == ["PENDING", "RUNNING", "COMPLETED"]
-            text = "".join(event["text"] for event in seen if event["type"] == "log")
-            assert text == "waiting\nseen\n"
-            assert [event["id"] async for event in client.events(run.run_id)] == ids
-        serving.cancel()
-
-
-async def _port_free(port: int) -> None:
-    with trio.fail_after(20):
-        while True:
-            try:
-                stream = await trio.open_tcp_stream("127.0.0.1", port)
-            except OSError:
-                return
-            await stream.aclose()
-            await trio.sleep(0.02)
+async def test_the_trio_client_follows_over_connections_that_are_cut(tmp_path: Path) -> None:
+    async with (
+        talking(tmp_path) as (http, backend),
+        open_proxy(http.base_url.port or 80) as proxy,
+        AsyncPyocoHttpClient(f"http://127.0.0.1:{proxy.port}") as client,
+    ):
+        flag = tmp_path / "go on"
+        run = await backend.submit(new_run("wait_for", path=str(flag)))
+        seen = []
+        with trio.fail_after(60):
+            async with aclosing(client.events(run.run_id, follow=True)) as events:
+                async for event in events:
+                    seen.append(event)
+                    proxy.cut()
+                    if event["type"] == "log":
+                        flag.touch()
+        assert proxy.accepted > 3
+        ids = [event["id"] for event in seen]
+        assert len(set(ids)) == len(ids)
+        states = [event["status"] for event in seen if event["type"] == "state"]
+        assert states == ["PENDING", "RUNNING", "COMPLETED"]
+        text = "".join(event["text"] for event in seen if event["type"] == "log")
+        assert text == "waiting\nseen\n"
+        assert [event["id"] async for event in client.events(run.run_id)] == ids
 
 
 async def test_the_blocking_client_reads_logs_page_by_page_and_follows_behind_a_tail(
