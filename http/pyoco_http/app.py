@@ -18,6 +18,7 @@ from pyoco_http.lists import lists_blueprint
 from pyoco_http.logs import logs_blueprint
 from pyoco_http.metrics import metrics_blueprint, register_latency
 from pyoco_http.open_streams import EventStreams, register_event_streams
+from pyoco_http.openapi.routes import register_openapi
 from pyoco_http.problems import register_problems
 from pyoco_http.runs import runs_blueprint
 from pyoco_http.streams import streams_blueprint
@@ -80,4 +81,5 @@ def create_app(backend: Backend, *, loopback: bool = True) -> GatewayApp:
     app.register_blueprint(wheels_blueprint(backend))
     app.register_blueprint(system_blueprint(backend))
     app.register_blueprint(workers_blueprint(backend))
+    register_openapi(app, backend)
     return app

@@ -1,0 +1,153 @@
+"""The other routes, described."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pyoco_http.openapi.operation import (
+    FLAG,
+    NUMBER,
+    OBJECT,
+    TEXT,
+    Operation,
+    Operations,
+    Param,
+    fields,
+    json_of,
+    listed,
+    nullable,
+    whole,
+)
+from pyoco_http.workers import HiddenBody, Scope
+from pyoco_server.model.wheel_history import WheelEvent
+from pyoco_server.model.worker import WorkerRecord, WorkerState
+
+_WHEEL: Final = fields(
+    {
+        "name": TEXT,
+        "size_bytes": {"type": "integer"},
+        "digest": TEXT,
+        "sha256_b64": TEXT,
+        "sha256_hex": TEXT,
+        "mtime": nullable("number"),
+        "nuid": nullable("string"),
+        "bucket": TEXT,
+        "tags": listed(TEXT),
+    }
+)
+_HTML: Final = {"text/html": TEXT}
+_READY: Final = fields({"status": TEXT, "reasons": listed(TEXT), "nats": OBJECT})
+
+SYSTEM: Final[Operations] = {
+    ("GET", "/health"): Operation(
+        "Whether the process is alive",
+        json_of(fields({"status": {"type": "string", "const": "ok"}})),
+    ),
+    ("GET", "/health/ready"): Operation(
+        "Whether it can do its work, and what stands in the way",
+        json_of(_READY),
+        refusals={503: "not ready"},
+        bodies={503: json_of(_READY)},
+    ),
+    ("GET", "/metrics"): Operation("Metrics for Prometheus", {"text/plain": TEXT}),
+    ("GET", "/actors"): Operation("The supervision tree", json_of(fields({"tree": OBJECT}))),
+    ("GET", "/queues"): Operation(
+        "The queues of all tags",
+        json_of(fields({"queues": listed(OBJECT), "dead_letters": nullable("integer")})),
+    ),
+    ("GET", "/stats"): Operation(
+        "What happened in each of the last minutes",
+        json_of(fields({"minutes": listed(fields({"start": NUMBER}))})),
+        (Param("minutes", whole(1, 1440, 60), "How many."),),
+        refusals={422: "invalid stats request"},
+    ),
+    ("POST", "/flows/check"): Operation(
+        "Look at a flow.yaml without running it",
+        json_of(
+            fields(
+                {
+                    "graph": OBJECT,
+                    "defaults": OBJECT,
+                    "tasks": OBJECT,
+                    "unlisted": listed(TEXT),
+                    "sha256": TEXT,
+                    "bytes": {"type": "integer"},
+                }
+            )
+        ),
+        body={"application/x-yaml": {"type": "string", "format": "flow-yaml"}},
+        refusals={422: "invalid workflow yaml"},
+    ),
+    ("GET", "/workers"): Operation(
+        "List workers, last seen first",
+        json_of(listed(WorkerRecord)),
+        (
+            Param(
+                "scope",
+                {
+                    "type": "string",
+                    "enum": [*(scope.value for scope in Scope), "active", "all", ""],
+                },
+                "active: RUNNING and IDLE ones; all.",
+            ),
+            Param(
+                "state",
+                {"type": "string", "enum": [*(state.value for state in WorkerState), ""]},
+                "Only workers of this state; repeatable, or with commas.",
+            ),
+            Param("include_hidden", FLAG, "Whether hidden ones too."),
+            Param("limit", whole(1, 500, 100), "How many at most."),
+        ),
+        refusals={422: "invalid workers request"},
+    ),
+    ("PATCH", "/workers/{worker_id}"): Operation(
+        "Hide a worker from lists, or show it again",
+        json_of(fields({"worker_id": TEXT, "hidden": {"type": "boolean"}, "updated_at": NUMBER})),
+        body=json_of(HiddenBody),
+        refusals={404: "worker not found", 422: "invalid workers request"},
+    ),
+    ("GET", "/wheels"): Operation("List wheels, by name", json_of(listed(_WHEEL))),
+    ("POST", "/wheels"): Operation(
+        "Upload a wheel",
+        json_of(_WHEEL),
+        body={
+            "multipart/form-data": fields(
+                {"wheel": {"type": "string", "format": "wheel"}},
+                replace=FLAG,
+                shared=FLAG,
+                tags={"type": "string", "format": "worker-tags"},
+            )
+        },
+        refusals={
+            409: "wheel version already exists; bump version, or wheel version must be greater than "
+            "existing latest version",
+            422: "invalid wheel name, invalid wheel filename, or invalid wheel tags",
+        },
+    ),
+    ("GET", "/wheels/{name}"): Operation(
+        "Download a wheel",
+        {"application/octet-stream": {"type": "string", "format": "binary"}},
+        refusals={404: "wheel not found", 422: "invalid wheel name"},
+    ),
+    ("DELETE", "/wheels/{name}"): Operation(
+        "Delete a wheel",
+        json_of(fields({"name": TEXT, "deleted": {"type": "boolean"}})),
+        refusals={404: "wheel not found", 422: "invalid wheel name"},
+    ),
+    ("GET", "/wheels/history"): Operation(
+        "What was done to wheels, the newest first",
+        json_of(listed(WheelEvent)),
+        (
+            Param("limit", whole(1, 500, 100), "How many at most."),
+            Param("wheel_name", {"type": "string", "format": "wheel-name"}, "Only of this wheel."),
+            Param("action", {"type": "string", "enum": ["upload", "delete", ""]}, "Only these."),
+        ),
+        refusals={422: "invalid action, invalid limit, or invalid wheel name"},
+    ),
+    ("GET", "/"): Operation("The dashboard", _HTML),
+    ("GET", "/static/{name}"): Operation(
+        "A file of the dashboard", {"*/*": TEXT}, refusals={404: "not found"}
+    ),
+    ("GET", "/openapi.json"): Operation("This document", json_of(OBJECT)),
+    ("GET", "/docs"): Operation("This document, for people", _HTML),
+}
