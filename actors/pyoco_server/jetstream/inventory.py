@@ -15,6 +15,8 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import NotFound
 
 _PAGE_SECONDS = 10.0
+# Without a quorum for that long a leader steps down (nats-server, server/raft.go).
+_SILENT_NANOSECONDS = 10_000_000_000
 
 
 class StreamState(msgspec.Struct, kw_only=True):
@@ -34,8 +36,16 @@ class Peer(msgspec.Struct, kw_only=True):
     current: bool = False
     """Whether it has all that the leader has."""
     offline: bool = False
+    """Whether its connections are gone; one that hangs keeps them for minutes."""
+    active: int = 0
+    """Nanoseconds since the leader heard of it, which is about a second as a rule."""
     lag: int = 0
     """How many operations it is behind."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is gone, or hangs."""
+        return self.offline or (not self.current and self.active > _SILENT_NANOSECONDS)
 
 
 class Cluster(msgspec.Struct, kw_only=True):

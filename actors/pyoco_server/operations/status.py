@@ -109,7 +109,7 @@ def _nats(look: Look) -> NatsStatus:
         peer.name
         for stream in look.streams.values()
         for peer in (stream.cluster.replicas if stream.cluster else ())
-        if peer.offline
+        if peer.lost
     }
     return NatsStatus(
         server=status.server or "",

@@ -109,7 +109,7 @@ def _lost_nodes(look: Look) -> list[Finding]:
     behind: defaultdict[str, list[str]] = defaultdict(list)
     for stream in look.streams.values():
         for peer in stream.cluster.replicas if stream.cluster else ():
-            if peer.offline:
+            if peer.lost:
                 lost[peer.name].append(stream.name)
             elif not peer.current:
                 behind[peer.name].append(stream.name)
