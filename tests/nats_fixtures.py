@@ -11,6 +11,7 @@ from typing import Any
 
 import trio
 
+from ports import free_port
 from pyoco_server.jetstream.connection import Connection, ConnectionOptions, open_connection
 from pyoco_server.node import Node, open_node
 
@@ -29,7 +30,9 @@ __all__ = [
 @asynccontextmanager
 async def node_in(folder: Path, **options: Any) -> AsyncIterator[Node]:
     """A node of this test's own. It does not wait for the disk, which nothing here could notice."""
-    async with open_node(store_dir=folder, **{"sync_always": False, **options}) as node:
+    async with open_node(
+        store_dir=folder, **{"sync_always": False, "port": free_port(), **options}
+    ) as node:
         yield node
 
 

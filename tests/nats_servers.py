@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import trio
 
+from ports import free_port
 from pyoco_server.node import server_executable
 from pyoco_server.process import OwnedProcess, spawn_owned
 
@@ -35,22 +35,10 @@ class Server:
         return f"nats://127.0.0.1:{self.port}"
 
 
-def free_ports(number: int) -> list[int]:
-    """Ports that are free now, all different."""
-    probes = [socket.socket() for _ in range(number)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
-
 @asynccontextmanager
 async def server_in(folder: Path, config: str = "", port: int = 0) -> AsyncIterator[Server]:
     """A nats-server with these lines in its configuration; it greets when the block is entered."""
-    port = port or free_ports(1)[0]
+    port = port or free_port()
     process = _start(folder, port, config)
     try:
         with trio.fail_after(20):
@@ -71,7 +59,7 @@ def _start(folder: Path, port: int, config: str) -> OwnedProcess:
     )
     with (folder / "nats.log").open("ab") as log:
         return spawn_owned(
-            [server_executable(), "-c", str(file)],
+            [serverserver_executable(), "-c", str(file)],
             stdin=subprocess.DEVNULL,
             stdout=log.fileno(),
             stderr=log.fileno(),
@@ -89,7 +77,7 @@ async def _greets(port: int) -> bool:
 @asynccontextmanager
 async def cluster_in(folder: Path, size: int = 3) -> AsyncIterator[list[Server]]:
     """Servers in one cluster; JetStream may still be looking for its leader."""
-    clients, routes = free_ports(2 * size)[:size], free_ports(2 * size)[size:]
+    clients, routes = ([free_port() for _ in range(size)] for _ in range(2))
     urls = ", ".join(f"'nats://127.0.0.1:{port}'" for port in routes)
     async with AsyncExitStack() as stack:
         yield [

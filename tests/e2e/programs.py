@@ -19,6 +19,8 @@ from typing import Any
 
 import httpx
 
+from ports import free_port
+
 BIN = Path(sys.executable).parent
 TERMINAL = {"COMPLETED", "FAILED", "CANCELLED"}
 
@@ -35,12 +37,6 @@ tasks:
   to_text:
     callable: pyoco_server._workflow_test_tasks:to_text
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(

@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from e2e.programs import BIN, Stage, free_port, last_json, wait_for
+from e2e.programs import BIN, Stage, last_json, wait_for
+from ports import free_port
 from pyoco_cli.admin import app
 from pyoco_cli.common.errors import run
 

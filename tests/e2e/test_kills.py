@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import time
 from pathlib import Path
 
-import httpx
 import pytest
 
 from e2e.programs import KILL, Program, Stage, alive, descendants, wait_for
@@ -110,32 +107,6 @@ def test_ctrl_c_ends_dev_with_130_and_no_process(stage: Stage) -> None:
     assert dev.wait(20) == 130
     wait_for(lambda: not any(map(alive, family)), within=10)
     assert "Traceback" not in dev.text()
-
-
-@pytest.mark.timeout(180)
-def test_a_nats_that_was_away_for_ten_seconds_is_a_delay(stage: Stage) -> None:
-    nats = stage.nats()
-    gateway = stage.gateway()
-    worker = stage.worker("--slots", "2")
-    assert stage.ended(stage.submit())["status"] == "COMPLETED"
-    during = stage.submit(stage.slow_flow(3))
-    running(stage, during)
-    nats.send(KILL)
-    nats.wait()
-    away_since = time.monotonic()
-    refused = httpx.post(f"{stage.url}/runs", json={"flow_name": "x"}, timeout=10)
-    assert refused.status_code == 503
-    assert re.match("nats unavailable: ", refused.json()["detail"])
-    unready = httpx.get(f"{stage.url}/health/ready", timeout=10)
-    assert unready.status_code == 503
-    assert any("NATS" in reason for reason in unready.json()["reasons"])
-    wait_for(lambda: time.monotonic() - away_since > 10, within=20)
-    stage.nats()
-    wait_for(stage.ready, within=30)
-    assert stage.ended(stage.submit())["status"] == "COMPLETED"
-    assert stage.ended(during)["status"] == "COMPLETED"
-    assert gateway.process.poll() is None
-    assert worker.process.poll() is None
 
 
 def test_sigterm_ends_a_worker_in_good_order(stage: Stage) -> None:

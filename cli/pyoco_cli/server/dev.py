@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+import math
+import os
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -114,17 +116,35 @@ def _greet(console: Console, session: Session, worker: WorkerOptions, settings: 
 async def _follow_code(
     session: Session, flow: Path | None, tag: str, settings: Settings, console: Console
 ) -> None:
-    """Run the flow; then on every change take fresh children, and run a changed flow again."""
-    if flow is not None:
-        await _run(session, flow, tag, settings, console)
-    root = Path.cwd()
-    watch_filter = _SourceFilter(flow, Path(settings.state_dir))
-    async for changes in awatch(root, watch_filter=watch_filter, step=100):
-        names = sorted({str(Path(path).relative_to(root)) for _, path in changes})
-        console.print(f"[dim]changed: {escape(', '.join(names))}[/dim]")
-        await session.backend.refresh_slots()
+    """Run the flow; then on every change take fresh children, and run the flow again."""
+    send, changed = trio.open_memory_channel[set[str]](math.inf)
+    async with trio.open_nursery() as nursery:
+        # From before the first run on: who saves while it is going on wants the next one.
+        nursery.start_soon(_watch_code, flow, Path(settings.state_dir), send)
         if flow is not None:
             await _run(session, flow, tag, settings, console)
+        async for first in changed:
+            names = set(first)
+            with suppress(trio.WouldBlock):
+                while True:  # one run for all that was saved meanwhile
+                    names |= changed.receive_nowait()
+            console.print(f"\n[dim]changed: {escape(', '.join(sorted(names)))}[/dim]")
+            await session.backend.refresh_slots()
+            if flow is not None:
+                await _run(session, flow, tag, settings, console)
+
+
+async def _watch_code(
+    flow: Path | None, state_dir: Path, changed: trio.MemorySendChannel[set[str]]
+) -> None:
+    root = Path.cwd()
+    async for changes in awatch(root, watch_filter=_SourceFilter(flow, state_dir), step=100):
+        await changed.send({_shown(path, root) for _, path in changes})
+
+
+def _shown(path: str, root: Path) -> str:
+    """A path as the user knows it: relative, where it is below or beside the folder."""
+    return os.path.relpath(path, root)
 
 
 async def _run(

@@ -1,0 +1,69 @@
+"""Pages say what the code does, and lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs.pages import PAGES, ROOT
+from pyoco_cli.admin import app as admin
+from pyoco_cli.client import app as client
+from pyoco_cli.server import app as server
+
+_LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
+_FENCE = re.compile(r"^(```+).*?^\1`*$", re.DOTALL | re.MULTILINE)
+_SKIPPED = {".venv", "node_modules", ".git", ".pyoco", "artifacts"}
+MARKDOWN = sorted(
+    path
+    for path in ROOT.rglob("*.md")
+    if not _SKIPPED & set(path.relative_to(ROOT).parts) and ".dist-info" not in str(path)
+)
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", _FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_a_page_that_is_made_of_the_code_is_up_to_date(path: Path) -> None:
+    again = "write it anew: uv run python tests/docs/pages.py"
+    assert path.read_text() == PAGES[path](), again
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(path: Path) -> None:
+    dead = []
+    for match in _LINK.finditer(_FENCE.sub("", path.read_text())):
+        target = match.group(1) or match.group(2)
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        page = (path.parent / name).resolve() if name else path
+        if not page.exists() or (
+            anchor and page.suffix == ".md" and anchor not in anchors(page.read_text())
+        ):
+            dead.append(target)
+    assert not dead
+
+
+def test_every_command_is_in_the_reference() -> None:
+    page = (ROOT / "docs/reference/commands.md").read_text()
+    for app in (server, client, admin):
+        for command in app.registered_commands:
+            name = command.name or getattr(command.callback, "__name__", "?").replace("_", "-")
+            assert re.search(rf"`[^`]*\b{re.escape(name)}\b[^`]*`", page), name
+
+
+def test_every_translation_has_the_sections_and_commands_of_its_original() -> None:
+    for path in MARKDOWN:
+        if not path.stem.endswith("_ja"):
+            continue
+        original = path.with_name(path.name.replace("_ja.md", ".md")).read_text()
+        translated = path.read_text()
+        for pattern in (r"^(#+) ", r"^```console\n(.*?)^```", r"^```python\n(.*?)^```"):
+            flags = re.MULTILINE | re.DOTALL
+            assert re.findall(pattern, translated, flags) == re.findall(pattern, original, flags)
