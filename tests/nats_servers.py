@@ -59,7 +59,7 @@ def _start(folder: Path, port: int, config: str) -> OwnedProcess:
     )
     with (folder / "nats.log").open("ab") as log:
         return spawn_owned(
-            [serverserver_executable(), "-c", str(file)],
+            [server_executable(), "-c", str(file)],
             stdin=subprocess.DEVNULL,
             stdout=log.fileno(),
             stderr=log.fileno(),

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
+import typer
 
 from docs.pages import PAGES, ROOT
 from pyoco_cli.admin import app as admin
 from pyoco_cli.client import app as client
-from pyoco_cli.server import app as server
+from pyoco_cli.server import make_app
+from pyoco_http.app import create_app
+from pyoco_server.settings import Settings
 
 _LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^(```+).*?^\1`*$", re.DOTALL | re.MULTILINE)
@@ -50,12 +55,37 @@ def test_every_relative_link_leads_somewhere(path: Path) -> None:
     assert not dead
 
 
+def commands_of(app: typer.Typer) -> Iterator[str]:
+    """The commands of a program, those of groups behind the group's name."""
+    for command in app.registered_commands:
+        yield command.name or getattr(command.callback, "__name__", "?").replace("_", "-")
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        for name in commands_of(group.typer_instance):
+            yield f"{group.name} {name}"
+
+
 def test_every_command_is_in_the_reference() -> None:
     page = (ROOT / "docs/reference/commands.md").read_text()
-    for app in (server, client, admin):
-        for command in app.registered_commands:
-            name = command.name or getattr(command.callback, "__name__", "?").replace("_", "-")
-            assert re.search(rf"`[^`]*\b{re.escape(name)}\b[^`]*`", page), name
+    programs = {"pyoco-server": make_app(), "pyoco-client": client, "pyoco-server-admin": admin}
+    missing = [
+        f"{program} {name}"
+        for program, app in programs.items()
+        for name in commands_of(app)
+        if not re.search(rf"`({program} )?{re.escape(name)}\b[^`]*`", page)
+    ]
+    assert not missing, "\n".join(missing)
+
+
+def test_every_route_is_in_the_reference() -> None:
+    page = (ROOT / "docs/reference/http_api.md").read_text()
+    app = create_app(MagicMock(settings=Settings()))
+    missing = []
+    for rule in app.url_map.iter_rules():
+        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        missing += [f"{each} {path}" for each in methods if f"`{each} {path}`" not in page]
+    assert not missing, "\n".join(missing)
 
 
 def test_every_translation_has_the_sections_and_commands_of_its_original() -> None:
