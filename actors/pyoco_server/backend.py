@@ -36,6 +36,7 @@ from pyoco_server.model.run import RunSnapshot
 from pyoco_server.model.worker import WorkerRecord
 from pyoco_server.node import Node, open_node
 from pyoco_server.settings import Settings
+from pyoco_server.store.artifacts import ArtifactStore
 from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.journal import EventWriter, Journal, Written
 from pyoco_server.store.provisioner import Provisioned, Provisioner, ProvisionerMessage
@@ -72,6 +73,7 @@ class Backend:
         system: The supervision tree.
         node: The embedded NATS node, if it has one.
         wheels: The wheel registry, to read from; `wheel_registry` changes it.
+        artifacts: What runs saved.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Backend:
         self.wheels = WheelStore(
             connection, settings.wheel_object_store_bucket, settings.wheel_history_kv_bucket
         )
+        self.artifacts = ArtifactStore(connection, settings.artifacts_bucket)
         self._runs = runs
         self._provisioner = provisioner.ref
         self._gateway = gateway

@@ -5,6 +5,7 @@ from __future__ import annotations
 from quart_trio import QuartTrio
 
 from pyoco_http.access import register_access
+from pyoco_http.artifacts import artifacts_blueprint
 from pyoco_http.bodies import GatewayRequest
 from pyoco_http.browsers import register_browser_rules
 from pyoco_http.dashboard import dashboard_blueprint
@@ -66,6 +67,7 @@ def create_app(backend: Backend, *, loopback: bool = True) -> GatewayApp:
     register_browser_rules(app, backend)
     register_access(app, backend)
     app.event_streams = register_event_streams(app, backend)
+    app.register_blueprint(artifacts_blueprint(backend))
     app.register_blueprint(dashboard_blueprint(backend))
     app.register_blueprint(dead_letters_blueprint(backend))
     app.register_blueprint(events_blueprint(backend))

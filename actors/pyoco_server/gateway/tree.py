@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pyoco_server.gateway.artifact_keeper import ArtifactKeeper, ArtifactKeeperMessage
 from pyoco_server.gateway.canceller import Cancel, Canceller
 from pyoco_server.gateway.dead_letter_desk import DeadLetterDesk, DeskMessage
 from pyoco_server.gateway.event_reader import EventFeeds, EventReader, FeedMessage
@@ -17,6 +18,7 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import ActorRef, ChildSpec, SupervisorSpec
 from pyoco_server.settings import Settings
+from pyoco_server.store.artifacts import ArtifactStore
 from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.idempotency import IdempotencyStore
 from pyoco_server.store.letters import LetterBox
@@ -100,6 +102,14 @@ def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> 
     desk: ChildSpec[DeskMessage] = ChildSpec(
         "dead-letters", lambda: DeadLetterDesk(letters, runs, workflows, submitter.ref)
     )
+    artifact_keeper: ChildSpec[ArtifactKeeperMessage] = ChildSpec(
+        "artifact-keeper",
+        lambda: ArtifactKeeper(
+            ArtifactStore(connection, settings.artifacts_bucket),
+            runs,
+            max_age=settings.artifact_max_age_sec,
+        ),
+    )
     keyed = settings.http_auth_mode == "api_key"
     return GatewayTree(
         SupervisorSpec(
@@ -113,6 +123,7 @@ def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> 
                 reaper,
                 desk,
                 wheel_registry,
+                artifact_keeper,
             ],
         ),
         submitter.ref,

@@ -76,6 +76,7 @@ def expected_streams(settings: Settings) -> list[dict[str, Any]]:
         _bucket(settings.auth_kv_bucket, replicas),
         _bucket(settings.wheel_history_kv_bucket, replicas, settings.wheel_history_ttl_sec),
         _object_store(settings.wheel_object_store_bucket, replicas),
+        _object_store(settings.artifacts_bucket, replicas),
     ]
 
 

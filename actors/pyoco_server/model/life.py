@@ -20,6 +20,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from pyoco_server.model.artifact import Artifact, RefusedArtifact
 from pyoco_server.model.decisions import (
     Abandonment,
     AlreadyTerminal,
@@ -239,6 +240,8 @@ def finish(
     reason: str | None = None,
     tasks: Mapping[str, TaskState] | None = None,
     task_records: Mapping[str, TaskRecord] | None = None,
+    artifacts: Sequence[Artifact] = (),
+    artifacts_refused: Sequence[RefusedArtifact] = (),
     max_backoff_sec: float = MAX_BACKOFF_SECONDS,
 ) -> Finish:
     """End the run, or only the attempt, with what the attempt reports.
@@ -257,6 +260,8 @@ def finish(
         reason: Why it ended so, for programs.
         tasks: The last state of every task; those stored when ``None``.
         task_records: What is known of each of them; those stored when ``None``.
+        artifacts: What was kept of what the tasks saved; an attempt that another follows has none.
+        artifacts_refused: What of it was not kept.
         max_backoff_sec: The longest wait before the next attempt.
 
     Raises:
@@ -272,10 +277,13 @@ def finish(
         snapshot = replace(snapshot, tasks=dict(tasks))
     if task_records is not None:
         snapshot = replace(snapshot, task_records=dict(task_records), task_records_truncated=False)
+    with_artifacts = replace(
+        snapshot, artifacts=list(artifacts), artifacts_refused=list(artifacts_refused)
+    )
     if status is RunStatus.CANCELLED:
-        return Finished(_end(snapshot, status, error, CANCELLED, now))
+        return Finished(_end(with_artifacts, status, error, CANCELLED, now))
     if snapshot.status is RunStatus.CANCELLING:
-        return Finished(_end(snapshot, RunStatus.CANCELLED, None, CANCELLED, now))
+        return Finished(_end(with_artifacts, RunStatus.CANCELLED, None, CANCELLED, now))
     if (
         status is RunStatus.FAILED
         and reason in RETRIED_REASONS
@@ -284,7 +292,7 @@ def finish(
     ):
         wait = backoff(snapshot.retry_backoff_sec, snapshot.attempt, max_backoff_sec)
         return RetryLater(_again(snapshot, reason, error, now, now + wait), wait)
-    return Finished(_end(snapshot, status, error, reason, now))
+    return Finished(_end(with_artifacts, status, error, reason, now))
 
 
 def release(snapshot: RunSnapshot, *, instance_id: str, attempt: int, now: float) -> Finish:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from pyoco_server.model.artifact import Artifact, RefusedArtifact
 from pyoco_server.model.errors import ErrorId, ModelError
 from pyoco_server.model.json_text import decode_json, encode_json
 
@@ -181,6 +182,10 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What the one who asked for the cancel gave as the reason."""
     wheels: list[RunWheel] = msgspec.field(default_factory=list)
     """What the latest attempt could import from, by name."""
+    artifacts: list[Artifact] = msgspec.field(default_factory=list)
+    """What its tasks saved, by name."""
+    artifacts_refused: list[RefusedArtifact] = msgspec.field(default_factory=list)
+    """What of it was not kept; the first of many."""
 
 
 _DECODER: Final = msgspec.json.Decoder(RunSnapshot)
@@ -193,6 +198,8 @@ _EMPTY: Final[Mapping[str, Any]] = {
     "attempt": 0,
     "attempts": [],
     "wheels": [],
+    "artifacts": [],
+    "artifacts_refused": [],
 }
 _SUMMARY_FIELDS: Final = (
     "run_id",

@@ -328,6 +328,28 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
         Env("PYOCO_WHEEL_HISTORY_TTL_SEC", seconds(zero="no limit"), "How long that is kept."),
     ] = 7_776_000.0
 
+    artifacts_bucket: Annotated[
+        str, Env("PYOCO_ARTIFACTS_BUCKET", BUCKET, "Object store of what runs saved.")
+    ] = "pyoco_artifacts"
+    artifact_max_bytes: Annotated[
+        int, Env("PYOCO_ARTIFACT_MAX_BYTES", count(1), "Size of an artifact at most.")
+    ] = 512 * 1024**2
+    artifact_run_max_bytes: Annotated[
+        int,
+        Env("PYOCO_ARTIFACT_RUN_MAX_BYTES", count(1), "Size of all artifacts of a run at most."),
+    ] = 2 * 1024**3
+    artifact_max_count: Annotated[
+        int, Env("PYOCO_ARTIFACT_MAX_COUNT", count(0), "Artifacts of a run that are kept at most.")
+    ] = 100
+    artifact_max_age_sec: Annotated[
+        float,
+        Env(
+            "PYOCO_ARTIFACT_MAX_AGE_SEC",
+            seconds(zero="as long as its run"),
+            "How long an artifact is kept.",
+        ),
+    ] = 0.0
+
     dashboard_lang: Annotated[
         str,
         Env(

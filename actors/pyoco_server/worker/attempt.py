@@ -12,6 +12,7 @@ import trio
 
 from pyoco_server.jetstream.consumer import Message
 from pyoco_server.model import life
+from pyoco_server.model.artifact import Artifact, RefusedArtifact
 from pyoco_server.model.job import Job
 from pyoco_server.model.run import RunSnapshot, RunStatus, TaskRecord, TaskState
 from pyoco_server.store.runs import RunNotFound, RunStore, StoredRun
@@ -75,6 +76,10 @@ class Attempt:
         self.stopping = Stopping.NO
         self.timed_out = False
         self.ending: Ending | None = None
+        # Set while what its flow saved is kept; cancelling it ends that.
+        self.saving: trio.CancelScope | None = None
+        self.artifacts: list[Artifact] = []
+        self.artifacts_refused: list[RefusedArtifact] = []
         # Set when there is something to write, and when the end is known.
         self.changed = trio.Event()
         self.ended = trio.Event()
@@ -85,6 +90,11 @@ class Attempt:
     def run_id(self) -> str:
         """The run."""
         return self.job.run_id
+
+    @property
+    def concluded(self) -> bool:
+        """Whether its flow has ended; what it saved may still be kept."""
+        return self.ending is not None or self.saving is not None
 
     @property
     def cancelling(self) -> bool:
@@ -144,6 +154,8 @@ class Attempt:
                 reason=ending.reason,
                 tasks=self.tasks,
                 task_records=self.records,
+                artifacts=self.artifacts,
+                artifacts_refused=self.artifacts_refused,
                 max_backoff_sec=self._max_backoff,
             )
         )

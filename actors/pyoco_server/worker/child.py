@@ -52,6 +52,11 @@ class SlotChild:
         self.life = 0
 
     @property
+    def folder(self) -> Path:
+        """Where its runs have their current directory."""
+        return self._folder
+
+    @property
     def pid(self) -> int | None:
         """Its process id; None before the first start."""
         return None if self._runner is None else self._runner.pid

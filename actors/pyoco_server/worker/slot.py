@@ -18,6 +18,7 @@ from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.run import RunStatus, SnapshotTooLarge, UnreadableSnapshot
 from pyoco_server.store.runs import RunStore
 from pyoco_server.worker import stopping
+from pyoco_server.worker.artifacts import ArtifactSaver
 from pyoco_server.worker.attempt import Attempt, Ending, Stopping
 from pyoco_server.worker.child import Said, SlotChild
 from pyoco_server.worker.claiming import Claimant, Withdrawn, claim_run
@@ -100,6 +101,7 @@ class Slot(Actor[SlotMessage]):
         dispatcher: ActorRef[SlotFree],
         heartbeat: ActorRef[SlotChanged],
         events: AttemptEvents,
+        artifacts: ArtifactSaver,
         wheels: ActorRef[CurrentWheels] | None = None,
     ) -> None:
         self._settings = settings
@@ -109,10 +111,11 @@ class Slot(Actor[SlotMessage]):
         self._dispatcher = dispatcher
         self._heartbeat = heartbeat
         self._events = events
-        name = f"{settings.claimant.instance_id}-{self._index}"
-        self._child = SlotChild(settings.runner, settings.work_dir / name, self._listen)
+        folder = settings.work_dir / settings.claimant.instance_id / str(self._index)
+        self._child = SlotChild(settings.runner, folder, self._listen)
         self._attempt: Attempt | None = None
         self._refresh = False
+        self._artifacts = artifacts
         self._syncer = wheels
         # None as long as it is not known what to import from; till then it takes no runs.
         self._wheels: WheelSets | None = None
@@ -227,7 +230,7 @@ class Slot(Actor[SlotMessage]):
             return
         if attempt is None or isinstance(event, (Ready, Output)):
             return
-        if event.run_id != attempt.run_id or attempt.ending is not None:
+        if event.run_id != attempt.run_id or attempt.concluded:
             return
         match event:
             case FlowStarted(tasks=tasks):
@@ -237,7 +240,7 @@ class Slot(Actor[SlotMessage]):
             case Finished():
                 attempt.note(event.tasks, event.task_records)
                 ending = Ending(event.status, time.time(), event.error, event.reason)
-                attempt.end(stopping.ending_of_finished(attempt, ending, self._grace))
+                self._conclude(attempt, stopping.ending_of_finished(attempt, ending, self._grace))
             case _:
                 assert_never(event)
 
@@ -249,7 +252,12 @@ class Slot(Actor[SlotMessage]):
             )
         await self._child.start()
         self._refresh = False
-        attempt.end(stopping.ending_of_exit(attempt, exited, self._grace))
+        self._conclude(attempt, stopping.ending_of_exit(attempt, exited, self._grace))
+
+    def _conclude(self, attempt: Attempt, ending: Ending) -> None:
+        """The flow has ended: keep what it saved, then have the end stored."""
+        if not attempt.concluded:
+            self._artifacts.conclude(attempt, ending, self._child.folder, self.spawn)
 
     # An attempt ----------------------------------------------------------------------------------
 
@@ -326,6 +334,8 @@ class Slot(Actor[SlotMessage]):
         await self._settle(attempt, decision)
         attempt.over.set()
         self._attempt = None
+        if not isinstance(decision, life.Finished):
+            self._artifacts.give_up(attempt, self.spawn)
         await self._child.remove_folder()
         if self._refresh:
             await self._take_fresh_child()
@@ -378,6 +388,9 @@ class Slot(Actor[SlotMessage]):
         attempt = self._attempt
         if attempt is None or attempt.run_id != run_id or attempt.ending is not None:
             return
+        if attempt.saving is not None:
+            attempt.saving.cancel()
+            return
         if attempt.stopping is not Stopping.NO:
             return
         attempt.stopping = Stopping.ASKED
@@ -385,7 +398,7 @@ class Slot(Actor[SlotMessage]):
         await self._child.send(CancelRun(run_id=attempt.run_id))
 
     def _on_time_up(self, attempt: Attempt, after: Stopping) -> None:
-        if attempt is not self._attempt or attempt.ending is not None:
+        if attempt is not self._attempt or attempt.concluded:
             return
         if attempt.stopping is not after:
             return

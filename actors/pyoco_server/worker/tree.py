@@ -18,16 +18,19 @@ from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.resources import ensure_consumer
 from pyoco_server.kernel import ActorRef, ChildSpec, Intensity, Strategy, SupervisorSpec
 from pyoco_server.settings import Settings
+from pyoco_server.store.artifacts import ArtifactStore
 from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.journal import Journal
 from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunStore
 from pyoco_server.store.wheels import WheelStore
+from pyoco_server.worker.artifacts import ArtifactLimits, ArtifactSaver
 from pyoco_server.worker.claiming import Claimant
 from pyoco_server.worker.control import ControlListener
 from pyoco_server.worker.dispatcher import Dispatcher, DispatcherMessage, Queue
 from pyoco_server.worker.events import AttemptEvents, OutputSink
 from pyoco_server.worker.heartbeat import Heartbeat, HeartbeatMessage
+from pyoco_server.worker.housekeeper import Housekeeper
 from pyoco_server.worker.runner.handle import RunnerOptions
 from pyoco_server.worker.runner.protocol import Limits
 from pyoco_server.worker.settling import Settler
@@ -152,6 +155,14 @@ def worker_tree(
     )
     syncing = settings.wheel_sync_enabled
 
+    artifact_limits = ArtifactLimits(
+        file_bytes=settings.artifact_max_bytes,
+        run_bytes=settings.artifact_run_max_bytes,
+        count=settings.artifact_max_count,
+        snapshot_bytes=settings.max_run_snapshot_bytes,
+    )
+    artifacts = ArtifactStore(connection, settings.artifacts_bucket)
+
     def slot(index: int) -> Slot:
         return Slot(
             SlotSettings(
@@ -170,6 +181,7 @@ def worker_tree(
             events=AttemptEvents(
                 journal, index, settings.events_run_max_bytes, output=options.output
             ),
+            artifacts=ArtifactSaver(artifacts, artifact_limits),
             wheels=syncer.ref if syncing else None,
         )
 
@@ -183,6 +195,7 @@ def worker_tree(
     spec = SupervisorSpec(
         "worker",
         [
+            ChildSpec("housekeeper", lambda: Housekeeper(work_dir, instance_id)),
             heartbeat,
             SupervisorSpec(
                 "slots", slots, intensity=Intensity(restarts=10 * count), stop_together=True

@@ -10,6 +10,7 @@ would leave a task RUNNING.
 from __future__ import annotations
 
 import functools
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -53,6 +54,8 @@ class ObservedEngine(Engine):
     def __init__(self, observer: Observer) -> None:
         super().__init__(trace_backend=_FlowTrace(observer))
         self._observer = observer
+        # Which task a thread executes, for what is saved from there; a task's own threads have none.
+        self._executing = threading.local()
 
     def _execute_task(
         self,
@@ -60,6 +63,7 @@ class ObservedEngine(Engine):
         ctx: Context,
         log_capture: RunLogCapture | None = None,  # noqa: ARG002 - left out, see above
     ) -> None:
+        self._tell_artifacts_apart(ctx)
         with self._observer.executing(task.name):
             # The flow may be one that its resolver keeps, so its task is left as it is.
             watched = copy(task)
@@ -74,6 +78,26 @@ class ObservedEngine(Engine):
                 raise
             self._observer.task_ended(task.name)
 
+    def _tell_artifacts_apart(self, ctx: Context) -> None:
+        """Have ``save_artifact`` note in the record of the task that calls it what it saved.
+
+        The engine itself puts what all tasks save into one dictionary of the run.
+        """
+        if "save_artifact" in vars(ctx):
+            return
+        save = ctx.save_artifact
+
+        @functools.wraps(save)
+        def save_artifact(name: str, data: Any) -> str:
+            path = save(name, data)
+            task = getattr(self._executing, "task", None)
+            if task is not None and ctx.run_context is not None:
+                record = ctx.run_context.ensure_task_record(task)
+                record.artifacts[str(name)] = {"type": ctx.artifacts[name]["type"]}
+            return path
+
+        ctx.save_artifact = save_artifact  # type: ignore[method-assign]
+
     def _watched(self, task: Task) -> Callable[..., Any]:
         function = task.func
 
@@ -81,6 +105,7 @@ class ObservedEngine(Engine):
         @functools.wraps(function)
         def try_once(*args: Any, **kwargs: Any) -> Any:
             self._observer.task_running(task.name)
+            self._executing.task = task.name
             try:
                 return function(*args, **kwargs)
             except Exception:
@@ -88,6 +113,8 @@ class ObservedEngine(Engine):
             except BaseException as error:  # user code must not end the child
                 text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
                 raise TaskInterrupted(f"the task raised {text}") from error
+            finally:
+                self._executing.task = None
 
         return try_once
 

@@ -1,0 +1,136 @@
+"""The files that runs saved, in an object store of their own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+import trio
+
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.errors import BridgeError, ObjectNotFound, Unanswered
+from pyoco_server.jetstream.objectstore import ObjectInfo, ObjectStore
+from pyoco_server.kernel import Refusal
+from pyoco_server.model.artifact import Artifact, object_name, parse_object_name
+from pyoco_server.model.run import RunSnapshot
+
+log = structlog.get_logger(__name__)
+
+_LIST_SECONDS = 30.0
+
+
+class ArtifactNotFound(Refusal):
+    """The run has no artifact of this name, or not any more."""
+
+    def __init__(self, run_id: str, name: str) -> None:
+        super().__init__(f"run {run_id} has no artifact {name!r}")
+        self.run_id = run_id
+        self.name = name
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """An object of the store and what it belongs to."""
+
+    run_id: str
+    attempt: int
+    name: str
+    info: ObjectInfo
+
+
+class ArtifactStore:
+    """Keeps, reads and removes artifacts.
+
+    Args:
+        connection: The way to JetStream.
+        bucket: The object store.
+    """
+
+    def __init__(self, connection: Connection, bucket: str) -> None:
+        self._objects = ObjectStore(connection, bucket)
+
+    async def keep(
+        self,
+        run_id: str,
+        attempt: int,
+        name: str,
+        pieces: AsyncIterable[bytes],
+        task: str | None = None,
+    ) -> Artifact:
+        """Store a file; cancelled or failed, nothing of it stays.
+
+        Raises:
+            BridgeError: NATS refused, or is not known to have stored it.
+        """
+        info = await self._objects.put(object_name(run_id, attempt, name), pieces)
+        return Artifact(
+            name=name, size_bytes=info.size, sha256_hex=info.sha256_hex or "", task=task
+        )
+
+    async def find(self, run: RunSnapshot, name: str) -> tuple[Artifact, ObjectInfo]:
+        """Look an artifact up.
+
+        Raises:
+            ArtifactNotFound: The run has none of this name (any more).
+            BridgeError: NATS could not be asked.
+        """
+        for artifact in run.artifacts:
+            if artifact.name == name:
+                try:
+                    info = await self._objects.info(object_name(run.run_id, run.attempt, name))
+                except ObjectNotFound:
+                    break
+                return artifact, info
+        raise ArtifactNotFound(run.run_id, name)
+
+    @asynccontextmanager
+    async def read(
+        self, info: ObjectInfo, start: int = 0, stop: int | None = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Read the bytes from ``start`` to before ``stop``; see `ObjectStore.read`.
+
+        What is not read to the end has no digest to be compared with.
+        """
+        async with self._objects.read(info) as pieces:
+            cut = _cut(pieces, start, info.size if stop is None else stop)
+            try:
+                yield cut
+            finally:
+                await cut.aclose()
+
+    async def drop(self, run_id: str, attempt: int, names: Iterable[str]) -> None:
+        """Remove artifacts; what cannot be removed now is found by a sweep."""
+        for name in names:
+            try:
+                await self._objects.forget(object_name(run_id, attempt, name))
+            except BridgeError as error:
+                log.info("artifact not removed yet", run_id=run_id, reason=str(error))
+
+    async def all(self) -> list[KeptFile]:
+        """Every artifact.
+
+        Raises:
+            BridgeError: NATS could not be asked within 30 seconds.
+        """
+        with trio.move_on_after(_LIST_SECONDS):
+            infos, _ = await self._objects.all()
+            parsed = ((parse_object_name(info.name), info) for info in infos if not info.deleted)
+            return [KeptFile(*names, info) for names, info in parsed if names is not None]
+        raise Unanswered(f"the artifacts could not be listed within {_LIST_SECONDS:g} s")
+
+    async def purge_orphans(self, *, older_than_seconds: float) -> int:
+        """Remove what broken-off puts left; see `ObjectStore.purge_orphans`."""
+        return await self._objects.purge_orphans(older_than_seconds=older_than_seconds)
+
+
+async def _cut(pieces: AsyncIterator[bytes], start: int, stop: int) -> AsyncGenerator[bytes, None]:
+    place = 0
+    async for piece in pieces:
+        cut = piece[max(start - place, 0) : max(stop - place, 0)]
+        place += len(piece)
+        if cut:
+            yield cut
+        if place >= stop:
+            return

@@ -1,0 +1,218 @@
+"""Keeps what a run saved, after its flow has ended and before its end is stored."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import structlog
+import trio
+
+from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.model.artifact import Artifact, InvalidArtifactName, RefusedArtifact, check_name
+from pyoco_server.model.json_text import encode_json
+from pyoco_server.model.run import RunStatus, TaskRecord, without_records
+from pyoco_server.store.artifacts import ArtifactStore
+from pyoco_server.store.pieces import FilePieces
+from pyoco_server.worker.attempt import Attempt, Ending, Stopping
+from pyoco_server.worker.saved_files import anything_saved, find_saved, open_saved, refusal
+
+log = structlog.get_logger(__name__)
+
+_MOST_REFUSED = 20
+# The list must leave room in the snapshot for what is written with it, and not crowd it.
+_SNAPSHOT_ROOM_BYTES = 8 * 1024
+_LIST_BYTES = 64 * 1024
+_REFUSED_BYTES = 4 * 1024
+_TRIES = 3
+
+Spawn: TypeAlias = Callable[..., Any]
+_RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactLimits:
+    """How much is kept.
+
+    Attributes:
+        file_bytes: Of one file.
+        run_bytes: Of all files of a run.
+        count: Files of a run.
+        snapshot_bytes: What the snapshot may have, the list of artifacts included; 0 for no limit.
+    """
+
+    file_bytes: int
+    run_bytes: int
+    count: int
+    snapshot_bytes: int
+
+
+class ArtifactSaver:
+    """Keeps the artifacts of one attempt after the other.
+
+    Args:
+        store: Where they go.
+        limits: How much is kept; what is beyond them is refused, and the run ends as it would have.
+    """
+
+    def __init__(self, store: ArtifactStore, limits: ArtifactLimits) -> None:
+        self._store = store
+        self._limits = limits
+
+    def conclude(self, attempt: Attempt, ending: Ending, workdir: Path, spawn: Spawn) -> None:
+        """End an attempt, at once when there is nothing to keep, else after it was kept.
+
+        Of a run that is cancelled nothing is kept.
+
+        Args:
+            attempt: Whose flow has ended.
+            ending: How.
+            workdir: Its working folder, which stays until the attempt is over.
+            spawn: Runs a task beside the slot.
+        """
+        stopped = attempt.stopping is not Stopping.NO and not attempt.timed_out
+        if stopped or ending.status is RunStatus.CANCELLED or not anything_saved(workdir):
+            attempt.end(ending)
+            return
+        attempt.saving = trio.CancelScope()
+        spawn(self._save_and_end, attempt, ending, workdir, attempt.saving)
+
+    def give_up(self, attempt: Attempt, spawn: Spawn) -> None:
+        """Remove what was kept of an attempt that is not the run's last."""
+        if attempt.saving is not None:
+            attempt.saving.cancel()
+        if attempt.artifacts:
+            spawn(self.drop, attempt)
+
+    async def _save_and_end(
+        self, attempt: Attempt, ending: Ending, workdir: Path, scope: trio.CancelScope
+    ) -> None:
+        with scope:
+            await self.save(attempt, workdir)
+        attempt.end(ending)
+
+    async def save(self, attempt: Attempt, workdir: Path) -> None:
+        """Keep what is in the folder; the attempt is told what was kept and what was refused.
+
+        Cancelled, it is told of what was kept till then.
+        """
+        found = await trio.to_thread.run_sync(
+            find_saved, workdir, self._limits.count, abandon_on_cancel=True
+        )
+        work = _Work(
+            attempt, self._limits.run_bytes, _list_room(attempt, self._limits.snapshot_bytes)
+        )
+        for refused in (*found.refused, *_named_outside(attempt.records)):
+            work.refuse(refused)
+        tasks = {name: task for task, rec in attempt.records.items() for name in rec.artifacts}
+        for name in found.names:
+            try:
+                kept = await self._keep(work, workdir, name, tasks.get(name))
+            except Refused as error:
+                work.refuse(refusal(name, str(error)))
+            else:
+                work.take(kept)
+
+    async def drop(self, attempt: Attempt) -> None:
+        """Remove what was kept of an attempt that is not the one that counts."""
+        names = [artifact.name for artifact in attempt.artifacts]
+        await self._store.drop(attempt.run_id, attempt.claim.attempt, names)
+
+    async def _keep(self, work: _Work, workdir: Path, name: str, task: str | None) -> Artifact:
+        work.check_room(name, task)
+        for last in (False,) * (_TRIES - 1) + (True,):
+            try:
+                file = await trio.to_thread.run_sync(partial(open_saved, workdir, name))
+                with file:
+                    size = os.fstat(file.fileno()).st_size
+                    self._check_size(size, work.bytes_left)
+                    return await self._store.keep(
+                        work.attempt.run_id,
+                        work.attempt.claim.attempt,
+                        name,
+                        # No more than was looked at: what still writes it must not pass the limits.
+                        FilePieces(file, size),
+                        task,
+                    )
+            except OSError as error:
+                raise Refused(f"it cannot be read: {error}") from None
+            except BridgeError as error:
+                if last:
+                    raise Refused(f"it could not be stored: {error}") from None
+            await trio.sleep(_RETRY_SECONDS)
+        raise AssertionError("the last try returns or raises")
+
+    def _check_size(self, size: int, left: int) -> None:
+        if size > self._limits.file_bytes:
+            raise Refused(
+                f"it has {size} bytes; one artifact may have {self._limits.file_bytes} "
+                "(PYOCO_ARTIFACT_MAX_BYTES)"
+            )
+        if size > left:
+            raise Refused(
+                f"it has {size} bytes and {left} are left of the {self._limits.run_bytes} "
+                "that a run may have (PYOCO_ARTIFACT_RUN_MAX_BYTES)"
+            )
+
+
+class Refused(Exception):
+    """A file that is not kept; the text says why."""
+
+
+@dataclass
+class _Work:
+    """How far the saving is."""
+
+    attempt: Attempt
+    bytes_left: int
+    list_left: int
+    refused_left: int = _REFUSED_BYTES
+
+    def check_room(self, name: str, task: str | None) -> None:
+        entry = Artifact(name=name, size_bytes=2**53, sha256_hex="0" * 64, task=task)
+        if len(encode_json(entry)) > self.list_left:
+            raise Refused(
+                "the run's snapshot has no room to list it (PYOCO_MAX_RUN_SNAPSHOT_BYTES)"
+            )
+
+    def take(self, artifact: Artifact) -> None:
+        self.attempt.artifacts.append(artifact)
+        self.bytes_left -= artifact.size_bytes
+        self.list_left -= len(encode_json(artifact)) + 1
+
+    def refuse(self, refused: RefusedArtifact) -> None:
+        log.warning(
+            "artifact not kept",
+            run_id=self.attempt.run_id,
+            artifact=refused.name,
+            reason=refused.reason,
+        )
+        room = len(encode_json(refused)) + 1
+        if len(self.attempt.artifacts_refused) < _MOST_REFUSED and room <= self.refused_left:
+            self.attempt.artifacts_refused.append(refused)
+            self.refused_left -= room
+
+
+def _list_room(attempt: Attempt, snapshot_bytes: int) -> int:
+    """How many bytes of JSON the list may have."""
+    if snapshot_bytes <= 0:
+        return _LIST_BYTES
+    taken = len(encode_json(without_records(attempt.stored.snapshot)))
+    states = len(encode_json(attempt.tasks))
+    return max(0, min(_LIST_BYTES, snapshot_bytes - taken - states - _SNAPSHOT_ROOM_BYTES))
+
+
+def _named_outside(records: dict[str, TaskRecord]) -> list[RefusedArtifact]:
+    """What tasks saved under names that the engine took for paths to elsewhere."""
+    refused = []
+    for record in records.values():
+        for name in record.artifacts:
+            try:
+                check_name(name)
+            except InvalidArtifactName as error:
+                refused.append(refusal(name, str(error)))
+    return refused

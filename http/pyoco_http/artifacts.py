@@ -1,0 +1,72 @@
+"""What runs saved, over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from quart import Blueprint, Response, request
+
+from pyoco_http.access import Access, access, see
+from pyoco_http.downloads import download
+from pyoco_http.problems import problem_response
+from pyoco_http.ranges import NotSatisfiable, parse_range
+from pyoco_http.runs import known_id
+from pyoco_server.backend import Backend
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.store.artifacts import ArtifactNotFound
+
+
+def artifacts_blueprint(backend: Backend) -> Blueprint:
+    """The routes below ``/runs/{run_id}/artifacts``."""
+    blueprint = Blueprint("artifacts", __name__, url_prefix="/runs")
+
+    @blueprint.get("/<run_id>/artifacts")
+    @access(Access.READ)
+    async def list_artifacts(run_id: str) -> dict[str, Any]:
+        run = see(await backend.get(known_id(run_id)))
+        return {
+            "run_id": run.run_id,
+            "artifacts": msgspec.to_builtins(run.artifacts),
+            "artifacts_refused": msgspec.to_builtins(run.artifacts_refused),
+        }
+
+    @blueprint.get("/<run_id>/artifacts/<path:name>")
+    @access(Access.READ)
+    async def get(run_id: str, name: str) -> Response:
+        run = see(await backend.get(known_id(run_id)))
+        artifact, info = await backend.artifacts.find(run, name)
+        size = artifact.size_bytes
+        try:
+            part = parse_range(request.headers.get("Range"), size)
+        except NotSatisfiable:
+            return problem_response(
+                416,
+                "range not satisfiable",
+                ErrorId.INVALID_INPUT,
+                {"reason": f"the artifact has {size} bytes"},
+                {"Content-Range": f"bytes */{size}"},
+            )
+        start, stop = part or (0, size)
+        response = await download(
+            backend.artifacts.read(info, start, stop),
+            filename=name.rpartition("/")[2],
+            length=stop - start,
+            status=200 if part is None else 206,
+        )
+        response.headers["Accept-Ranges"] = "bytes"
+        response.headers["ETag"] = f'"{artifact.sha256_hex}"'
+        if part is not None:
+            response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+        return response
+
+    @blueprint.errorhandler(ArtifactNotFound)
+    async def on_missing(error: ArtifactNotFound) -> Response:
+        return problem_response(
+            404,
+            "artifact not found",
+            ErrorId.RUN_NOT_FOUND,
+            {"run_id": error.run_id, "name": error.name},
+        )
+
+    return blueprint
