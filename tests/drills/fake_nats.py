@@ -265,7 +265,7 @@ class Server:
         """A moment of trio's clock as unix time."""
         return self._epoch + moment
 
-    def later(self, seconds: float, call: Callable[[], None]) -> None:
+    def later(self, seconds: float, call: Callable[[], object]) -> None:
         """Call something after a while."""
 
         async def wait() -> None:
@@ -305,7 +305,8 @@ class Server:
         body: dict[str, Any] = json.loads(payload or b"{}")
         verb = ".".join(what.split(".")[:2])
         if what.startswith("CONSUMER.MSG.NEXT."):
-            return self._pull(what.split(".")[3:], reply, body)
+            self._pull(what.split(".")[3:], reply, body)
+            return None
         rest = what.split(".")[2:]
         name = rest[1] if what.startswith(("STREAM.MSG", "CONSUMER.MSG")) else rest[0]
         stream = self.streams.get(name)

@@ -25,6 +25,7 @@ from pyoco_server.model.idempotency import (
 )
 from pyoco_server.model.job import new_run_id
 from pyoco_server.store.idempotency import HeldKey, IdempotencyStore
+from pyoco_server.store.runs import StoredRun
 
 log = structlog.get_logger(__name__)
 
@@ -123,15 +124,25 @@ class OnceOnly:
             await self._release(held)
             raise
         try:
-            if await self._keys.settle(held):
-                return Accepted(job.run_id)
-        except BridgeError:
-            # A later try could take over what was accepted here, and fail: so it is not accepted, unless
-            # a worker has it, which nobody takes back.
-            if stored is not None and await self._intake.take_back(stored):
-                raise
-            return Accepted(job.run_id)
-        return None
+            return Accepted(job.run_id) if await self._keys.settle(held) else None
+        except BridgeError as error:
+            await self._give_up(held, stored, error)
+            return None
+
+    async def _give_up(self, held: HeldKey, stored: StoredRun | None, failure: BridgeError) -> None:
+        """Undo a try that is not known to be settled; returns where it may be, or the run goes on.
+
+        Raises:
+            NotAccepted: The key could not be released either, so that the run may go on, and is named.
+            BridgeError: What made it fail; everything is taken back.
+        """
+        try:
+            # From here on a settling that is still under way is refused when it arrives.
+            released = await self._keys.release(held)
+        except BridgeError as error:
+            raise NotAccepted(f"noting the run as accepted: {error}", held.record.run_id) from None
+        if released and stored is not None and await self._intake.take_back(stored):
+            raise failure
 
     async def _release(self, held: HeldKey) -> None:
         try:

@@ -90,13 +90,14 @@ class IdempotencyStore:
             is not None
         )
 
-    async def release(self, held: HeldKey) -> None:
-        """Let the next try begin at once; nothing happens where the key was taken over meanwhile.
+    async def release(self, held: HeldKey) -> bool:
+        """Let the next try begin at once; False where the key was settled or taken over meanwhile.
 
         Raises:
             BridgeError: NATS refused or could not be asked.
         """
-        await self._write(held.key, replace(held.record, released=True), held.revision)
+        released = replace(held.record, released=True)
+        return await self._write(held.key, released, held.revision) is not None
 
     async def _write(self, key: str, record: IdempotencyRecord, before: int) -> HeldKey | None:
         try:

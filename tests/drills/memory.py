@@ -1,0 +1,422 @@
+"""One drill in memory: gateways and workers of real actors over a NATS server in memory, under a seed.
+
+``python -m drills.memory --seed N`` (in the folder ``tests``) replays one; ``--seeds N`` tries many.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+from unittest import mock
+
+import structlog
+import trio
+from trio.testing import MockClock
+
+from drills.fake_child import Began, FakeRunner, runner_factory
+from drills.fake_connection import FakeConnection, Trouble
+from drills.fake_nats import Server, Stored, Stream
+from drills.judge import (
+    CancelAnswer,
+    Execution,
+    History,
+    Revision,
+    Submission,
+    Violation,
+    judge,
+)
+from pyoco_server.gateway.canceller import Cancel, Canceller
+from pyoco_server.gateway.new_run import NewRun, NotAccepted
+from pyoco_server.gateway.reaper import Reaper, ReaperSettings
+from pyoco_server.gateway.submitter import Submit, Submitter
+from pyoco_server.gateway.undertaker import Undertaker
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.kernel import (
+    ActorDown,
+    ActorRef,
+    AskExpired,
+    ChildSpec,
+    Refusal,
+    Strategy,
+    SupervisorSpec,
+    open_system,
+)
+from pyoco_server.model.run import decode_snapshot
+from pyoco_server.settings import Settings
+from pyoco_server.store.dead_letters import DeadLetterOffice
+from pyoco_server.store.idempotency import IdempotencyStore
+from pyoco_server.store.journal import Journal
+from pyoco_server.store.queue import JobQueue
+from pyoco_server.store.runs import RunNotFound, RunStore
+from pyoco_server.store.workflows import WorkflowStore
+from pyoco_server.worker.tree import WorkerOptions, worker_tree
+
+EPOCH = 1_800_000_000.0
+TAG = "hello"
+_CHILD = "pyoco_server.worker.child"
+_KV = "$KV.pyoco_runs."
+_TROUBLE_SECONDS = 25.0
+_PATIENCE_SECONDS = 240.0
+
+SETTINGS = Settings(
+    default_tag=TAG,
+    consumer_ack_wait_sec=6.0,
+    ack_progress_interval_sec=2.0,
+    consumer_max_deliver=8,
+    run_heartbeat_interval_sec=2.0,
+    worker_heartbeat_interval_sec=20.0,
+    cancel_grace_period_sec=3.0,
+    reaper_interval_sec=5.0,
+    run_orphan_after_sec=20.0,
+    state_dir="/nonexistent",
+)
+
+
+@dataclass
+class Gateway:
+    """A gateway process of the drill."""
+
+    connection: FakeConnection
+    scope: trio.CancelScope
+    submitter: ActorRef[Submit]
+    canceller: ActorRef[Cancel]
+
+
+@dataclass
+class Worker:
+    """A worker process of the drill."""
+
+    connection: FakeConnection
+    scope: trio.CancelScope
+    children: list[FakeRunner] = field(default_factory=list)
+
+
+class Drill:
+    """One drill.
+
+    Args:
+        seed: Decides everything.
+        nursery: Where all of it runs.
+    """
+
+    def __init__(self, seed: int, nursery: trio.Nursery) -> None:
+        self.rng = random.Random(seed)
+        self.nursery = nursery
+        self.server = Server(nursery, EPOCH)
+        self.trouble = Trouble(
+            request_lost=self.rng.choice([0, 0.02, 0.1]),
+            answer_lost=self.rng.choice([0, 0.02, 0.1]),
+            late=self.rng.choice([0, 0.02, 0.05]),
+            dropped=self.rng.choice([0, 0.02, 0.1]),
+        )
+        self.history = History()
+        self.began: list[Began] = []
+        self.made: list[FakeRunner] = []
+        self.gateways: list[Gateway | None] = [None, None]
+        self.workers: list[Worker | None] = [None, None]
+        self.open_clients = 0
+        self.kills = 0
+        for stream in (
+            Stream("PYOCO_WORK", "pyoco.work.>"),
+            Stream("PYOCO_DLQ", "pyoco.dlq.>"),
+            Stream("PYOCO_ADVISORIES", "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.PYOCO_WORK.>"),
+            *(
+                Stream(f"KV_{bucket}", f"$KV.{bucket}.>", latest_only=True)
+                for bucket in (
+                    SETTINGS.runs_kv_bucket,
+                    SETTINGS.workers_kv_bucket,
+                    SETTINGS.workflows_kv_bucket,
+                    SETTINGS.idempotency_kv_bucket,
+                )
+            ),
+        ):
+            self.server.streams[stream.name] = stream
+        self.server.on_store = self._note
+
+    def now(self) -> float:
+        """The drill's clock, in unix seconds."""
+        return EPOCH + trio.current_time()
+
+    def _note(self, stored: Stored) -> None:
+        if stored.subject.startswith(_KV):
+            gone = "KV-Operation" in stored.headers
+            snapshot = None if gone else decode_snapshot(stored.payload)
+            run_id = stored.subject.removeprefix(_KV)
+            at = self.server.unix(stored.at)
+            self.history.revisions.append(Revision(run_id, stored.seq, at, snapshot))
+
+    def _connect(self) -> FakeConnection:
+        return FakeConnection(self.server, self.trouble, random.Random(self.rng.random()))
+
+    # Processes -----------------------------------------------------------------------------------
+
+    async def run_gateway(self, index: int) -> None:
+        """A gateway until it is killed."""
+        fake = self._connect()
+        connection = cast(Connection, fake)
+        bucket = KeyValue(connection, SETTINGS.runs_kv_bucket)
+        runs = RunStore(bucket, max_bytes=SETTINGS.max_run_snapshot_bytes)
+        queue = JobQueue.of(connection, SETTINGS)
+        letters = DeadLetterOffice(connection, SETTINGS.dlq_subject_prefix)
+        submitter: ChildSpec[Submit] = ChildSpec(
+            "submitter",
+            lambda: Submitter(
+                connection,
+                runs,
+                WorkflowStore(connection, SETTINGS.workflows_kv_bucket),
+                IdempotencyStore(KeyValue(connection, SETTINGS.idempotency_kv_bucket)),
+                subject_prefix=SETTINGS.work_subject_prefix,
+            ),
+        )
+        canceller: ChildSpec[Cancel] = ChildSpec(
+            "canceller", lambda: Canceller(connection, runs, queue)
+        )
+        reaper: ChildSpec[Any] = ChildSpec(
+            "reaper",
+            lambda: Reaper(
+                connection,
+                bucket,
+                runs,
+                queue,
+                Undertaker(runs, queue, letters),
+                ReaperSettings.of(SETTINGS),
+            ),
+        )
+        root = SupervisorSpec("root", [submitter, canceller, reaper], strategy=Strategy.ONE_FOR_ONE)
+        with trio.CancelScope() as scope:
+            async with open_system(root):
+                self.gateways[index] = Gateway(fake, scope, submitter.ref, canceller.ref)
+                await trio.sleep_forever()
+
+    async def run_worker(self, index: int) -> None:
+        """A worker until it is killed."""
+        fake = self._connect()
+        connection = cast(Connection, fake)
+        runs = RunStore(
+            KeyValue(connection, SETTINGS.runs_kv_bucket),
+            max_bytes=SETTINGS.max_run_snapshot_bytes,
+        )
+        tree = worker_tree(
+            connection,
+            SETTINGS,
+            WorkerOptions(
+                tags=(TAG,), worker_id=f"w{index}", slots=2, output=lambda output, slot: None
+            ),
+            runs,
+            DeadLetterOffice(connection, SETTINGS.dlq_subject_prefix),
+            Journal(max_message_bytes=SETTINGS.events_max_message_bytes),
+        )
+        with trio.CancelScope() as scope:
+            async with open_system(SupervisorSpec("root", [tree.spec])):
+                self.workers[index] = Worker(fake, scope)
+                await trio.sleep_forever()
+
+    def _kill(self, process: Gateway | Worker) -> None:
+        process.connection.kill()
+        process.scope.cancel()
+        self.kills += 1
+
+    # Load ----------------------------------------------------------------------------------------
+
+    async def client(self, ticket: str) -> None:
+        """Submit a run, with a key until there is a definite answer, and maybe cancel it."""
+        self.open_clients += 1
+        await trio.sleep(self.rng.uniform(0, _TROUBLE_SECONDS * 0.6))
+        params = {
+            "ticket": ticket,
+            "seconds": self.rng.choice([0.01, 0.3, 2.0, 9.0]),
+            "end": self.rng.choice(["ok", "ok", "ok", "raise", "crash"]),
+            "stubborn": self.rng.random() < 0.3,
+        }
+        run = NewRun(
+            "flow",
+            TAG,
+            params=params,
+            idempotency_key=ticket if self.rng.random() < 0.7 else None,
+            max_attempts=self.rng.choice([None, None, 2, 3]),
+            workflow_yaml="flow: x" if self.rng.random() < 0.2 else None,
+        )
+        run_id = await self._submit(run, ticket)
+        if run_id is not None and self.rng.random() < 0.4:
+            await trio.sleep(self.rng.choice([0.0, 0.02, 0.5, 3.0, 12.0]))
+            await self._cancel(run_id)
+        self.open_clients -= 1
+
+    async def _submit(self, run: NewRun, ticket: str) -> str | None:
+        named = None
+        while True:
+            gateway = self.rng.choice(self.gateways)
+            outcome = "refused"
+            if gateway is not None:
+                try:
+                    accepted = await gateway.submitter.ask(Submit(run), within=15.0)
+                except NotAccepted as error:
+                    named = error.run_id or named
+                except (ActorDown, AskExpired):
+                    outcome = "unknown"
+                else:
+                    self.history.submissions.append(Submission(ticket, "accepted", accepted.run_id))
+                    return accepted.run_id
+            if run.idempotency_key is None:
+                self.history.submissions.append(Submission(ticket, outcome, named))
+                return None
+            await trio.sleep(self.rng.uniform(0.05, 1.0))
+
+    async def _cancel(self, run_id: str) -> None:
+        while True:
+            gateway = self.rng.choice(self.gateways)
+            if gateway is not None:
+                try:
+                    snapshot = await gateway.canceller.ask(Cancel(run_id), within=15.0)
+                except RunNotFound:
+                    return
+                except (Refusal, ActorDown, AskExpired):
+                    pass
+                else:
+                    self.history.cancels.append(CancelAnswer(run_id, snapshot.status))
+                    return
+            await trio.sleep(self.rng.uniform(0.05, 1.0))
+
+    # Trouble -------------------------------------------------------------------------------------
+
+    async def saboteur(self) -> None:
+        """Kill and cut off processes until the time of trouble is over."""
+        while trio.current_time() < _TROUBLE_SECONDS:
+            await trio.sleep(self.rng.expovariate(1 / 6))
+            kind = self.rng.choice(["worker", "gateway", "cut", "child"])
+            index = self.rng.randrange(2)
+            if kind == "child":
+                running = [child for child in self.made if child.alive]
+                self.rng.choice(running).kill() if running else None
+            elif kind == "cut":
+                process = self.rng.choice([*self.gateways, *self.workers])
+                if process is not None:
+                    self.nursery.start_soon(self._cut, process.connection)
+            elif kind == "worker":
+                worker, self.workers[index] = self.workers[index], None
+                if worker is not None:
+                    self._kill(worker)
+                    self.nursery.start_soon(self._again, self.run_worker, index)
+            else:
+                gateway, self.gateways[index] = self.gateways[index], None
+                if gateway is not None:
+                    self._kill(gateway)
+                    self.nursery.start_soon(self._again, self.run_gateway, index)
+        self.trouble.heal()
+
+    async def _again(self, start: Any, index: int) -> None:
+        await trio.sleep(self.rng.choice([0.1, 2.0, 8.0]))
+        await start(index)
+
+    async def _cut(self, connection: FakeConnection) -> None:
+        if connection.status.connected:
+            connection.set_connected(connected=False)
+            await trio.sleep(self.rng.choice([0.1, 1.0, 10.0]))
+            if connection.alive:
+                connection.set_connected(connected=True)
+
+    # The whole -----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Do it all, until every accepted run has ended or patience is out."""
+        for index in range(2):
+            self.nursery.start_soon(self.run_gateway, index)
+            self.nursery.start_soon(self.run_worker, index)
+        for number in range(6):
+            self.nursery.start_soon(self.client, f"t{number}")
+        await self.saboteur()
+        with trio.move_on_after(_PATIENCE_SECONDS):
+            while self.open_clients or not self._all_ended():
+                await trio.sleep(1.0)
+            # What comes late may still spoil it.
+            await trio.sleep(10.0)
+
+    def _all_ended(self) -> bool:
+        last = {each.run_id: each.snapshot for each in self.history.revisions}
+        return all(snapshot is None or snapshot.status.terminal for snapshot in last.values())
+
+
+@contextmanager
+def _determined(seed: int) -> Iterator[None]:
+    """Have the clock, chance and trio's own scheduling follow from the seed."""
+    real = time.time
+
+    def now() -> float:
+        try:
+            return EPOCH + trio.current_time()
+        except RuntimeError:
+            return real()
+
+    ids = random.Random(seed)
+
+    def new_id() -> uuid.UUID:
+        return uuid.UUID(int=ids.getrandbits(128), version=4)
+
+    core = trio._core._run
+    random.seed(seed)
+    core._r.seed(seed)
+    with (
+        mock.patch.object(core, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
+        mock.patch.object(time, "time", now),
+        mock.patch.object(uuid, "uuid4", new_id),
+    ):
+        yield
+
+
+def drill(seed: int) -> tuple[History, list[Violation]]:
+    """Run one seed; return what happened and what must not have."""
+
+    async def main() -> History:
+        async with trio.open_nursery() as nursery:
+            it = Drill(seed, nursery)
+            factory = runner_factory(nursery, it.now, it.began, it.made)
+            with (
+                mock.patch(f"{_CHILD}.open_runner", factory),
+                mock.patch(f"{_CHILD}.SlotChild.make_folder", return_value="/nonexistent"),
+            ):
+                await it.run()
+                it.history.executions = [
+                    Execution(each.run_id, each.attempt, each.pid, each.at, each.ended)
+                    for each in it.began
+                ]
+                nursery.cancel_scope.cancel()
+        return it.history
+
+    with _determined(seed):
+        history = trio.run(main, clock=MockClock(autojump_threshold=0))
+    return history, judge(history)
+
+
+def main() -> None:
+    """Run seeds from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, help="replay this one, and tell its history")
+    parser.add_argument("--seeds", type=int, default=1000, help="how many to try")
+    parser.add_argument("--from", dest="first", type=int, default=0, help="the first of them")
+    arguments = parser.parse_args()
+    if arguments.seed is None:
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+        for seed in range(arguments.first, arguments.first + arguments.seeds):
+            _, violations = drill(seed)
+            if violations:
+                print(f"seed {seed}:", *violations, sep="\n  ")
+        return
+    history, violations = drill(arguments.seed)
+    for each in sorted(history.revisions, key=lambda x: x.number):
+        what = each.snapshot
+        text = "deleted" if what is None else f"{what.status} attempt {what.attempt} {what.reason}"
+        print(f"{each.at - EPOCH:8.3f} {each.number:4} {each.run_id[:8]} {text}")
+    for line in (*history.submissions, *history.cancels, *history.executions, *violations):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
