@@ -275,3 +275,32 @@ async def test_a_keyed_run_that_was_refused_is_executed_once_when_it_is_tried_ag
             await eventually(empty, what="an empty queue")
         assert executed(tmp_path) == [accepted.run_id]
         assert (await backend.submit(run)).replayed
+
+
+async def test_a_key_whose_settling_is_unsure_keeps_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settled, and no answer came: the run must not be taken back, since the next try is told that it is."""
+    run = NewRun("keep", TAG, params={"text": "a"}, idempotency_key="k")
+    async with running(tmp_path, worker=worker(tmp_path)) as backend:
+        real = Connection.request
+        deaf = False
+
+        async def request(
+            self: Connection, subject: str, payload: bytes = b"", **options: Any
+        ) -> Reply:
+            nonlocal deaf
+            reply = await real(self, subject, payload, **options)
+            deaf |= subject == WORK
+            if deaf and "pyoco_idempotency" in subject:
+                raise Unanswered("the answer was lost")
+            return reply
+
+        monkeypatch.setattr(Connection, "request", request)
+        with pytest.raises(NotAccepted, match="noting the run as accepted") as refused:
+            await backend.submit(run)
+        monkeypatch.undo()
+        accepted = await backend.submit(run)
+        assert (accepted.run_id, accepted.replayed) == (refused.value.run_id, True)
+        assert (await ended(backend, accepted.run_id)).status is RunStatus.COMPLETED
+        assert executed(tmp_path) == [accepted.run_id]
