@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -61,6 +62,9 @@ def paused(node: Node) -> Iterator[None]:
     pid = node.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
+    # A busy machine takes a moment to stop all of its threads.
+    while "\nState:\tT" not in Path(f"/proc/{pid}/status").read_text():
+        time.sleep(0.001)
     try:
         yield
     finally:

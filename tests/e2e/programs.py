@@ -273,9 +273,18 @@ def old_version(cache: Path) -> Path:
     scripts = cache / "pyoco-server-0.5.1" / "bin"
     if not (scripts / "pyoco-worker").exists():
         shutil.rmtree(scripts.parent, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(scripts.parent)], check=True)
+        # Not `python -m venv`: Debian's python3 has it only with another package.
+        uv = os.environ.get("UV") or shutil.which("uv")
+        assert uv is not None, "run the tests with `uv run pytest`"
         subprocess.run(
-            [str(scripts / "pip"), "install", "--quiet", "pyoco-server==0.5.1"], check=True
+            [uv, "venv", "--quiet", "--python", sys.executable, str(scripts.parent)], check=True
+        )
+        subprocess.run(
+            [
+                *(uv, "pip", "install", "--quiet", "--python", str(scripts / "python")),
+                "pyoco-server==0.5.1",
+            ],
+            check=True,
         )
     return scripts
 

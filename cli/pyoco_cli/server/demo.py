@@ -55,7 +55,7 @@ async def _demo(settings: Settings, console: Console) -> int:
             trio.open_nursery() as nursery,
         ):
             console.print(
-                f"NATS {session.node.url}, gateway {session.url}, worker 'demo': all up\n",
+                f"NATS {session.node.url} · gateway {session.url} · all up\n",
                 highlight=False,
             )
 
