@@ -63,7 +63,9 @@ class RunProgress:
         for name, state in snapshot.tasks.items():
             if self._told.get(name, TaskState.PENDING) != state:
                 self._told[name] = state
-                detail = _duration(snapshot.task_records.get(name))
+                record = snapshot.task_records.get(name)
+                ended = record is not None and record.ended_at is not None
+                detail = _duration(record) if ended else ""
                 self._console.print(f"{stamp}   {name} {state} {detail}".rstrip(), highlight=False)
 
     def _render(self) -> RenderableType:
