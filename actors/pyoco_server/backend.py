@@ -43,7 +43,7 @@ from pyoco_server.store.provisioner import Provisioned, Provisioner, Provisioner
 from pyoco_server.store.runs import RunNotFound, RunStore
 from pyoco_server.store.wheels import WheelStore
 from pyoco_server.store.workflows import WorkflowStore
-from pyoco_server.worker.messages import Drain, FirstJob, Refresh
+from pyoco_server.worker.messages import Drain, DrainOrdered, FirstJob, Refresh
 from pyoco_server.worker.tree import WorkerOptions, WorkerTree, worker_tree
 
 # Longer than the actors' own limits for NATS, so that their refusal comes before the asker gives up.
@@ -244,6 +244,10 @@ class Backend:
     async def first_job(self) -> None:
         """Wait until the worker of this backend has taken a job."""
         await self._require_worker().dispatcher.ask(FirstJob(), within=float("inf"))
+
+    async def drain_ordered(self) -> None:
+        """Wait until an operator has told the worker of this backend to drain."""
+        await self._require_worker().dispatcher.ask(DrainOrdered(), within=float("inf"))
 
     async def drain(self, *, within: float) -> bool:
         """Let the worker take no more jobs; return whether its slots got free within so many seconds."""

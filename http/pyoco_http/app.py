@@ -27,6 +27,7 @@ from pyoco_http.submissions import submissions_blueprint
 from pyoco_http.system import system_blueprint
 from pyoco_http.tracing import register_tracing
 from pyoco_http.wheels import wheels_blueprint
+from pyoco_http.worker_control import worker_control_blueprint
 from pyoco_http.workers import workers_blueprint
 from pyoco_server.backend import Backend
 
@@ -82,6 +83,7 @@ def create_app(backend: Backend, *, loopback: bool = True) -> GatewayApp:
     app.register_blueprint(submissions_blueprint(backend))
     app.register_blueprint(wheels_blueprint(backend))
     app.register_blueprint(system_blueprint(backend))
+    app.register_blueprint(worker_control_blueprint(backend))
     app.register_blueprint(workers_blueprint(backend))
     register_openapi(app, backend)
     return app

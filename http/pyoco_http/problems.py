@@ -19,7 +19,11 @@ from pyoco_server.gateway.read_model.model import NotReadable
 from pyoco_server.gateway.reader import SearchTooWide
 from pyoco_server.gateway.submitter import KeyReused, NotAccepted, RunTooLarge
 from pyoco_server.gateway.wheel_registry import WheelsUnavailable
-from pyoco_server.gateway.worker_registry import WorkerNotChanged, WorkerNotFound
+from pyoco_server.gateway.worker_registry import (
+    WorkerNotChanged,
+    WorkerNotFound,
+    WorkerNotSteerable,
+)
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
 from pyoco_server.model.errors import ErrorId
@@ -96,6 +100,11 @@ def register_problems(app: QuartTrio) -> None:
             404, "worker not found", ErrorId.WORKER_NOT_FOUND, {"worker_id": error.worker_id}
         )
 
+    async def on_not_steerable(error: WorkerNotSteerable) -> Response:
+        return problem_response(
+            409, "worker takes no orders", ErrorId.INVALID_WORKERS_REQUEST, {"reason": str(error)}
+        )
+
     async def on_too_wide(error: SearchTooWide) -> Response:
         reason = f"{error}: narrow the list by status, flow, tag or time"
         return problem_response(
@@ -136,6 +145,7 @@ def register_problems(app: QuartTrio) -> None:
     app.register_error_handler(Problem, on_problem)
     app.register_error_handler(RunNotFound, on_not_found)
     app.register_error_handler(WorkerNotFound, on_no_worker)
+    app.register_error_handler(WorkerNotSteerable, on_not_steerable)
     app.register_error_handler(SearchTooWide, on_too_wide)
     app.register_error_handler(RunTooLarge, on_too_large)
     app.register_error_handler(KeyReused, on_key_reused)

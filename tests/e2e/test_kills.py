@@ -120,3 +120,34 @@ def test_sigterm_ends_a_worker_in_good_order(stage: Stage) -> None:
     ended = stage.ended(run_id, within=5)
     assert ended["status"] == "COMPLETED"
     assert ended["worker_state"] == "STOPPED_GRACEFUL"
+
+
+def test_a_worker_drained_by_its_operator_ends_in_good_order(stage: Stage) -> None:
+    stage.nats()
+    stage.gateway()
+    worker = stage.worker("--slots", "1")
+    run_id = stage.submit(stage.slow_flow(2))
+    running(stage, run_id)
+    stage.run("pyoco-client", "--server", stage.url, "worker-drain", "w1")
+    assert worker.wait(30) == 0
+    ended = stage.ended(run_id, within=5)
+    assert (ended["status"], ended["worker_state"]) == ("COMPLETED", "STOPPED_GRACEFUL")
+
+
+def test_a_second_signal_hurries_a_worker_that_gives_its_run_back(stage: Stage) -> None:
+    stage.nats()
+    stage.gateway()
+    worker = stage.worker("--slots", "1")
+    run_id = stage.submit(stage.slow_flow(60))
+    running(stage, run_id)
+    began = time.monotonic()
+    worker.send(signal.SIGTERM)
+    wait_for(lambda: httpx.get(f"{stage.url}/workers").json()[0]["draining"])
+    worker.send(signal.SIGTERM)
+    assert worker.wait(20) == 0
+    assert time.monotonic() - began < 25, "far from the drain's 30 s and the run's 60"
+    given_back = stage.get(run_id)
+    assert (given_back["status"], given_back["attempts"][0]["reason"]) == (
+        "PENDING",
+        "worker_stopped",
+    )

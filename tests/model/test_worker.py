@@ -9,12 +9,14 @@ from pyoco_server.model.worker import (
     SlotRecord,
     UnreadableWorker,
     WheelSync,
+    WorkerOrder,
     WorkerRecord,
     WorkerState,
     decode_worker,
     effective_state,
     encode_worker,
-    keep_hidden,
+    keep_orders,
+    ordered,
     seen,
 )
 
@@ -87,9 +89,9 @@ def test_silence_means_disconnected_unless_the_worker_stopped(
 
 def test_a_worker_keeps_what_the_operator_set() -> None:
     own = WorkerRecord(worker_id="w", instance_id="new")
-    assert keep_hidden(own, None) == own
+    assert keep_orders(own, None) == own
     stored = WorkerRecord(worker_id="w", instance_id="old", hidden=True)
-    assert keep_hidden(own, stored) == WorkerRecord(worker_id="w", instance_id="new", hidden=True)
+    assert keep_orders(own, stored) == WorkerRecord(worker_id="w", instance_id="new", hidden=True)
 
 
 def test_a_heartbeat_is_one_time_in_every_field() -> None:
@@ -106,3 +108,13 @@ def test_lists_of_wheels_and_the_last_error_are_bounded_when_written() -> None:
     assert len(written["selected_wheels"]) == 50
     assert written["selected_count"] == 70
     assert len(written["last_error"]) == 2000
+
+
+def test_an_order_stays_until_it_is_taken_back_and_a_drain_ends_with_its_process() -> None:
+    record = WorkerRecord(worker_id="w", instance_id="one")
+    told = ordered(ordered(record, WorkerOrder.PAUSE), WorkerOrder.DRAIN)
+    assert (told.paused, told.draining) == (True, True)
+    assert keep_orders(record, told) == told
+    restarted = keep_orders(WorkerRecord(worker_id="w", instance_id="two"), told)
+    assert (restarted.paused, restarted.draining) == (True, False)
+    assert ordered(told, WorkerOrder.RESUME) == record

@@ -296,6 +296,10 @@ class AsyncPyocoHttpClient(AsyncHistoryCalls):
         """Hide a worker from lists, or show it again."""
         return await self._run(requests.patch_worker_hidden(worker_id, hidden=hidden))
 
+    async def order_worker(self, worker_id: str, order: requests.WorkerOrder) -> Document:
+        """Tell a worker to pause, resume or drain; return what is stored of that."""
+        return await self._run(requests.order_worker(worker_id, order))
+
     async def list_wheels(self) -> list[Document]:
         """Return the wheels of the registry, by name."""
         return await self._run(requests.list_wheels())

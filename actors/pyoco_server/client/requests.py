@@ -6,13 +6,15 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO, Generic, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import Any, BinaryIO, Generic, Literal, TypeAlias, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
 T = TypeVar("T")
 
 Document: TypeAlias = dict[str, Any]
 """A JSON object."""
+
+WorkerOrder: TypeAlias = Literal["pause", "resume", "drain"]
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 
@@ -249,6 +251,11 @@ def patch_worker_hidden(worker_id: str, *, hidden: bool) -> Call[Document]:
         json={"hidden": bool(hidden)},
         repeatable=True,
     )
+
+
+def order_worker(worker_id: str, order: WorkerOrder) -> Call[Document]:
+    """``POST /workers/{worker_id}/pause``, ``resume`` or ``drain``."""
+    return Call("POST", f"/workers/{segment(worker_id)}/{order}", parse_object, repeatable=True)
 
 
 def list_wheels() -> Call[list[Document]]:

@@ -289,6 +289,10 @@ class PyocoHttpClient(HistoryCalls):
         """Hide a worker from lists, or show it again."""
         return self._run(requests.patch_worker_hidden(worker_id, hidden=hidden))
 
+    def order_worker(self, worker_id: str, order: requests.WorkerOrder) -> Document:
+        """Tell a worker to pause, resume or drain; return what is stored of that."""
+        return self._run(requests.order_worker(worker_id, order))
+
     def list_wheels(self) -> list[Document]:
         """Return the wheels of the registry, by name."""
         return self._run(requests.list_wheels())

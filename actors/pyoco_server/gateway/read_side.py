@@ -48,6 +48,7 @@ from pyoco_server.gateway.worker_registry import (
     GetWorker,
     HideWorker,
     ListWorkers,
+    OrderWorker,
     RegistryMessage,
     WorkerRegistry,
     WorkersSeen,
@@ -63,7 +64,7 @@ from pyoco_server.kernel import (
     Strategy,
     SupervisorSpec,
 )
-from pyoco_server.model.worker import WorkerRecord, WorkerState, effective_state
+from pyoco_server.model.worker import WorkerOrder, WorkerRecord, WorkerState, effective_state
 from pyoco_server.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -198,6 +199,16 @@ class ReadSide:
         """
         return await self.registry.ask(HideWorker(worker_id, hidden), within=_WRITE_SECONDS)
 
+    async def order_worker(self, worker_id: str, order: WorkerOrder) -> WorkerRecord:
+        """Tell a worker to pause, resume or drain; return the stored record.
+
+        Raises:
+            WorkerNotFound: There is none with this id.
+            WorkerNotSteerable: It is of version 0.5.1.
+            WorkerNotChanged: NATS refused or could not be asked.
+        """
+        return await self.registry.ask(OrderWorker(worker_id, order), within=_WRITE_SECONDS)
+
     # State ---------------------------------------------------------------------------------------
 
     async def overview(self) -> Overview:
@@ -271,7 +282,7 @@ def read_side(connection: Connection, settings: Settings) -> ReadSide:
     )
     registry: ChildSpec[RegistryMessage] = ChildSpec(
         "workers",
-        lambda: WorkerRegistry(KeyValue(connection, settings.workers_kv_bucket)),
+        lambda: WorkerRegistry(connection, KeyValue(connection, settings.workers_kv_bucket)),
         mailbox_capacity=_MAILBOX,
     )
     reader: ChildSpec[Query] = ChildSpec("reader", lambda: Reader(model), mailbox_capacity=_MAILBOX)

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, assert_never
 
 import structlog
 from msgspec.structs import replace
 
+from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, InvalidKey, KeyNotFound, WrongRevision
 from pyoco_server.jetstream.keyvalue import CaughtUp, Deleted, Entry, KeyValue, Reset, WatchEvent
 from pyoco_server.kernel import Actor, Refusal, Reply, Request
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.worker import (
     UnreadableWorker,
+    WorkerOrder,
     WorkerRecord,
     decode_worker,
     encode_worker,
+    ordered,
 )
+from pyoco_server.store.control import LookAtRecord, control_subject, encode_control
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +44,15 @@ class WorkerNotFound(Refusal):
 
 class WorkerNotChanged(Refusal):
     """The worker's record could not be written; the text says why."""
+
+
+class WorkerNotSteerable(Refusal):
+    """The worker is of a version that takes no orders."""
+
+    def __init__(self, worker_id: str) -> None:
+        super().__init__(
+            f"worker {worker_id!r} is of a version that takes no orders: stop it by SIGTERM"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +76,14 @@ class HideWorker(Request[WorkerRecord]):
 
 
 @dataclass(frozen=True, slots=True)
+class OrderWorker(Request[WorkerRecord]):
+    """Tell a worker to pause, resume or drain; answered with the stored record."""
+
+    worker_id: str
+    order: WorkerOrder
+
+
+@dataclass(frozen=True, slots=True)
 class WorkersSeen(Request[bool]):
     """Whether all records were read once."""
 
@@ -70,7 +93,9 @@ class _Changed:
     event: WatchEvent
 
 
-RegistryMessage = GetWorker | ListWorkers | HideWorker | WorkersSeen | _Changed
+RegistryMessage = GetWorker | ListWorkers | HideWorker | OrderWorker | WorkersSeen | _Changed
+
+Change = Callable[[WorkerRecord], WorkerRecord]
 
 
 class WorkerRegistry(Actor[RegistryMessage]):
@@ -80,7 +105,8 @@ class WorkerRegistry(Actor[RegistryMessage]):
     that it is shown as DISCONNECTED instead of vanishing: an expiry is nothing that a watch tells.
     """
 
-    def __init__(self, bucket: KeyValue) -> None:
+    def __init__(self, connection: Connection, bucket: KeyValue) -> None:
+        self._connection = connection
         self._bucket = bucket
         self._records: dict[str, WorkerRecord] = {}
         self._caught_up = False
@@ -110,8 +136,10 @@ class WorkerRegistry(Actor[RegistryMessage]):
                 )
                 self.reply_to(message).send(tuple(newest_first))
             case HideWorker(worker_id, hidden):
-                known = self._records.get(worker_id)
-                self.spawn(self._hide, worker_id, hidden, known, self.reply_to(message))
+                hide = partial(_with_hidden, hidden=hidden)
+                self.spawn(self._change, worker_id, hide, self.reply_to(message))
+            case OrderWorker(worker_id, order):
+                self.spawn(self._change, worker_id, partial(_order, order), self.reply_to(message))
             case WorkersSeen():
                 self.reply_to(message).send(self._caught_up)
             case _Changed(event):
@@ -136,32 +164,29 @@ class WorkerRegistry(Actor[RegistryMessage]):
             case _:
                 assert_never(event)
 
-    async def _hide(
-        self,
-        worker_id: str,
-        hidden: bool,
-        known: WorkerRecord | None,
-        reply: Reply[WorkerRecord],
-    ) -> None:
+    async def _change(self, worker_id: str, change: Change, reply: Reply[WorkerRecord]) -> None:
         try:
             for _ in range(_MOST_RACES):
                 try:
-                    reply.send(await self._set_hidden(worker_id, hidden, known))
+                    changed = await self._try_change(worker_id, change)
                 except WrongRevision:
                     continue
+                reply.send(changed)
+                # A courtesy: the worker's next heartbeat meets the change in any case.
+                self._connection.publish_soon(
+                    control_subject(changed.instance_id), encode_control(LookAtRecord())
+                )
                 return
             reply.fail(WorkerNotChanged(f"worker {worker_id} is written without a pause"))
         except (KeyNotFound, InvalidKey):
             reply.fail(WorkerNotFound(worker_id))
+        except Refusal as refusal:
+            reply.fail(refusal)
         except BridgeError as error:
             reply.fail(WorkerNotChanged(str(error)))
 
-    async def _set_hidden(
-        self,
-        worker_id: str,
-        hidden: bool,
-        known: WorkerRecord | None,
-    ) -> WorkerRecord:
+    async def _try_change(self, worker_id: str, change: Change) -> WorkerRecord:
+        known = self._records.get(worker_id)
         revision = 0
         try:
             entry = await self._bucket.get(worker_id)
@@ -173,9 +198,21 @@ class WorkerRegistry(Actor[RegistryMessage]):
         except UnreadableWorker:
             known = WorkerRecord(worker_id=worker_id, instance_id=worker_id)
         assert known is not None
-        changed = replace(known, hidden=hidden, updated_at=time.time())
+        changed = replace(change(known), updated_at=time.time())
         if revision:
             await self._bucket.update(worker_id, encode_worker(changed), revision)
         else:
             await self._bucket.create(worker_id, encode_worker(changed))
         return changed
+
+
+def _with_hidden(record: WorkerRecord, *, hidden: bool) -> WorkerRecord:
+    return replace(record, hidden=hidden)
+
+
+def _order(order: WorkerOrder, record: WorkerRecord) -> WorkerRecord:
+    if (
+        not record.slots
+    ):  # as workers of version 0.5.1 have none; they overwrite what they do not know
+        raise WorkerNotSteerable(record.worker_id)
+    return ordered(record, order)

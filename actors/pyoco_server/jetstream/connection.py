@@ -344,26 +344,41 @@ class Connection:
 async def open_connection(options: ConnectionOptions) -> AsyncIterator[Connection]:
     """Keep a connection to NATS for the length of the block.
 
-    The block is entered at once, whether NATS is there or not. Leaving it, also by cancellation, takes
-    at most a second or two. What the block raises comes out as it is.
+    The block is entered at once, whether NATS is there or not. A block that is cancelled still has its
+    connection while it cleans up. Leaving takes at most a second or two. What the block raises comes out as
+    it is.
 
     Args:
         options: Where NATS is.
     """
     failed: Exception | None = None
-    async with open_asyncio_loop() as loop:
-        # The default handler ends the whole loop for one future nobody looked at.
-        loop.set_exception_handler(_log_asyncio_error)
-        connection = Connection(loop, options)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(connection._stay_connected, name="NATS connection")
-            try:
-                yield connection
-            except Exception as error:  # noqa: BLE001 - raised again below: nurseries would wrap it
-                failed = error
-            nursery.cancel_scope.cancel()
+    leaving = trio.Event()
+    async with trio.open_nursery() as nursery:
+        connection: Connection = await nursery.start(_keep_connection, options, leaving)
+        try:
+            yield connection
+        except Exception as error:  # noqa: BLE001 - raised again below: nurseries would wrap it
+            failed = error
+        finally:
+            leaving.set()
     if failed is not None:
         raise failed
+
+
+async def _keep_connection(
+    options: ConnectionOptions, leaving: trio.Event, *, task_status: trio.TaskStatus[Connection]
+) -> None:
+    # Shielded, since the block sets `leaving` however it ends.
+    with trio.CancelScope(shield=True):
+        async with open_asyncio_loop() as loop:
+            # The default handler ends the whole loop for one future nobody looked at.
+            loop.set_exception_handler(_log_asyncio_error)
+            connection = Connection(loop, options)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(connection._stay_connected, name="NATS connection")
+                task_status.started(connection)
+                await leaving.wait()
+                nursery.cancel_scope.cancel()
 
 
 def _is_any(_: Reply) -> bool:

@@ -31,6 +31,14 @@ class WorkerState(StrEnum):
         return self in {WorkerState.RUNNING, WorkerState.IDLE}
 
 
+class WorkerOrder(StrEnum):
+    """What an operator tells a worker."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    DRAIN = "drain"
+
+
 class UnreadableWorker(ModelError):
     """Bytes that are no worker record."""
 
@@ -98,6 +106,10 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     state: WorkerState = WorkerState.IDLE
     hidden: bool = False
     """Belongs to the operator: a worker's own writes keep what is stored."""
+    paused: bool = False
+    """The same: the worker is to take no jobs, also after a restart, until it is resumed."""
+    draining: bool = False
+    """The process is to take no more jobs, to end those that it has, and to stop."""
     tags: list[str] = msgspec.field(default_factory=list)
     last_seen_at: float = 0.0
     last_heartbeat_at: float = 0.0
@@ -137,9 +149,31 @@ def seen(record: WorkerRecord, now: float) -> WorkerRecord:
     )
 
 
-def keep_hidden(own: WorkerRecord, stored: WorkerRecord | None) -> WorkerRecord:
-    """Return a worker's ``own`` record with what the operator set in the ``stored`` one."""
-    return own if stored is None else replace(own, hidden=stored.hidden)
+def keep_orders(own: WorkerRecord, stored: WorkerRecord | None) -> WorkerRecord:
+    """Return a worker's ``own`` record with what the operator set in the ``stored`` one.
+
+    A process that was told to drain is gone with its restart; a pause stays.
+    """
+    if stored is None:
+        return own
+    same = stored.instance_id == own.instance_id
+    return replace(
+        own,
+        hidden=stored.hidden,
+        paused=stored.paused,
+        draining=same and stored.draining,
+    )
+
+
+def ordered(record: WorkerRecord, order: WorkerOrder) -> WorkerRecord:
+    """Return the record with an operator's order in it."""
+    match order:
+        case WorkerOrder.PAUSE:
+            return replace(record, paused=True)
+        case WorkerOrder.RESUME:
+            return replace(record, paused=False, draining=False)
+        case WorkerOrder.DRAIN:
+            return replace(record, draining=True)
 
 
 def decode_worker(raw: bytes, *, worker_id: str | None = None) -> WorkerRecord:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.kernel import Actor, ActorRef
-from pyoco_server.store.control import CancelRun, control_subject, decode_control
-from pyoco_server.worker.messages import CancelAttempt
+from pyoco_server.store.control import CancelRun, LookAtRecord, control_subject, decode_control
+from pyoco_server.worker.messages import CancelAttempt, LookAgain
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,16 @@ class ControlListener(Actor[_Heard]):
     """Subscribes to the worker's control subject. What is lost here, the buckets tell later."""
 
     def __init__(
-        self, connection: Connection, instance_id: str, slots: Sequence[ActorRef[CancelAttempt]]
+        self,
+        connection: Connection,
+        instance_id: str,
+        slots: Sequence[ActorRef[CancelAttempt]],
+        heartbeat: ActorRef[LookAgain],
     ) -> None:
         self._connection = connection
         self._instance_id = instance_id
         self._slots = slots
+        self._heartbeat = heartbeat
 
     async def on_start(self) -> None:
         """Begin to listen."""
@@ -36,8 +41,12 @@ class ControlListener(Actor[_Heard]):
                 await self.me.tell(_Heard(payload))
 
     async def handle(self, message: _Heard) -> None:
-        """Pass a message on to the slots; the one that it concerns acts."""
-        control = decode_control(message.payload)
-        if isinstance(control, CancelRun):
-            for slot in self._slots:
-                await slot.tell(CancelAttempt(control.run_id))
+        """Pass a message on to those whom it concerns."""
+        match decode_control(message.payload):
+            case CancelRun(run_id=run_id):
+                for slot in self._slots:
+                    await slot.tell(CancelAttempt(run_id))
+            case LookAtRecord():
+                await self._heartbeat.tell(LookAgain())
+            case None:
+                return

@@ -22,7 +22,17 @@ from pyoco_server.model.job import InvalidJob, decode_job
 from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot
 from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.runs import RunNotFound, RunStore
-from pyoco_server.worker.messages import Assign, Drain, FirstJob, Report, SlotFree
+from pyoco_server.worker.messages import (
+    Assign,
+    Drain,
+    DrainOrdered,
+    FirstJob,
+    Ordered,
+    Report,
+    SlotFree,
+    Stopping,
+    TellOrders,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +63,7 @@ class _Pulled:
     messages: tuple[Message, ...]
 
 
-DispatcherMessage = SlotFree | Drain | FirstJob | Down | _Pulled
+DispatcherMessage = SlotFree | Drain | DrainOrdered | FirstJob | Down | Ordered | _Pulled
 
 
 class Dispatcher(Actor[DispatcherMessage]):
@@ -64,6 +74,7 @@ class Dispatcher(Actor[DispatcherMessage]):
         slots: The slots, by index.
         runs: The stored runs, to end those whose job is not readable.
         dead_letters: Where unreadable jobs go.
+        heartbeat: Knows the operator's orders; nothing is pulled before it has told them.
         worker_id: For dead letters and logs.
         limit: How many jobs to take in all.
     """
@@ -75,6 +86,7 @@ class Dispatcher(Actor[DispatcherMessage]):
         runs: RunStore,
         dead_letters: DeadLetterOffice,
         *,
+        heartbeat: ActorRef[TellOrders | Stopping],
         worker_id: str,
         limit: int | None = None,
     ) -> None:
@@ -86,7 +98,10 @@ class Dispatcher(Actor[DispatcherMessage]):
         self._left = math.inf if limit is None else limit
         self._free: set[int] = set()
         self._pull_scope: trio.CancelScope | None = None
+        self._heartbeat = heartbeat
+        self._orders: Ordered | None = None
         self._draining: list[Reply[None]] = []
+        self._waiting_for_drain: list[Reply[None]] = []
         self._waiting_for_first: list[Reply[None]] = []
         self._taken = 0
 
@@ -95,6 +110,7 @@ class Dispatcher(Actor[DispatcherMessage]):
         for slot in self._slots:
             self.monitor(slot)
             await slot.tell(Report())
+        await self._heartbeat.tell(TellOrders())
 
     async def handle(self, message: DispatcherMessage) -> None:
         """Keep count of free slots, hand out what was pulled, pull again."""
@@ -109,14 +125,26 @@ class Dispatcher(Actor[DispatcherMessage]):
                     await self._hand_out(each)
             case Drain():
                 self._draining.append(self.reply_to(message))
-                if self._pull_scope is not None:
-                    self._pull_scope.cancel()
+                await self._heartbeat.tell(Stopping())
+            case DrainOrdered():
+                self._waiting_for_drain.append(self.reply_to(message))
+            case Ordered(paused, draining):
+                log.info("orders of the operator", paused=paused, draining=draining)
+                self._orders = message
             case FirstJob():
                 self._waiting_for_first.append(self.reply_to(message))
             case _:
                 assert_never(message)
         self._answer_waiting()
-        self._pull_more()
+        if self._may_pull:
+            self._pull_more()
+        elif self._pull_scope is not None:
+            self._pull_scope.cancel()
+
+    @property
+    def _may_pull(self) -> bool:
+        ordered_not_to = self._orders is None or self._orders.paused or self._orders.draining
+        return not (ordered_not_to or self._draining)
 
     def _answer_waiting(self) -> None:
         if self._taken:
@@ -126,10 +154,14 @@ class Dispatcher(Actor[DispatcherMessage]):
         if self._draining and self._pull_scope is None and len(self._free) == len(self._slots):
             for reply in self._draining:
                 reply.send(None)
+        if self._orders is not None and self._orders.draining:
+            for reply in self._waiting_for_drain:
+                reply.send(None)
+            self._waiting_for_drain.clear()
 
     def _pull_more(self) -> None:
         room = min(len(self._free), self._left)
-        if room > 0 and self._pull_scope is None and not self._draining:
+        if room > 0 and self._pull_scope is None:
             self._pull_scope = trio.CancelScope()
             self.spawn(self._pull, int(room), self._pull_scope)
 
@@ -184,7 +216,7 @@ class Dispatcher(Actor[DispatcherMessage]):
     # Handing out ---------------------------------------------------------------------------------
 
     async def _hand_out(self, delivery: Message) -> None:
-        if self._draining or not self._free:
+        if not self._may_pull or not self._free:
             await self._give_back(delivery)
             return
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 
 from pyoco_server.jetstream.errors import BridgeError, KeyNotFound, WrongRevision
 from pyoco_server.jetstream.keyvalue import KeyValue
-from pyoco_server.kernel import Actor
+from pyoco_server.kernel import Actor, ActorDown, ActorRef
 from pyoco_server.model.worker import (
     SlotRecord,
     UnreadableWorker,
@@ -22,15 +23,23 @@ from pyoco_server.model.worker import (
     WorkerState,
     decode_worker,
     encode_worker,
-    keep_hidden,
+    keep_orders,
     seen,
 )
-from pyoco_server.worker.messages import SlotChanged, WheelsReported
+from pyoco_server.worker.messages import (
+    LookAgain,
+    Ordered,
+    SlotChanged,
+    Stopping,
+    TellOrders,
+    WheelsReported,
+)
 
 log = structlog.get_logger(__name__)
 
 # Changes of slots are written together: under load a worker starts and ends hundreds of runs a second.
 _GATHER_SECONDS = 0.2
+_RETRY_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,7 @@ class _Beat:
     """Time to write the record."""
 
 
-HeartbeatMessage = SlotChanged | WheelsReported | _Beat
+HeartbeatMessage = LookAgain | Stopping | TellOrders | SlotChanged | WheelsReported | _Beat
 
 
 class Heartbeat(Actor[HeartbeatMessage]):
@@ -52,6 +61,7 @@ class Heartbeat(Actor[HeartbeatMessage]):
         slots: How many slots it has.
         interval: Seconds between two heartbeats.
         wheel_sync: Whether the worker takes wheels.
+        dispatcher: Told the operator's orders.
     """
 
     def __init__(
@@ -64,7 +74,11 @@ class Heartbeat(Actor[HeartbeatMessage]):
         slots: int,
         interval: float,
         wheel_sync: bool = False,
+        dispatcher: ActorRef[Ordered],
     ) -> None:
+        self._dispatcher = dispatcher
+        self._orders: Ordered | None = None
+        self._stopping = False
         self._bucket = bucket
         self._interval = interval
         self._record = WorkerRecord(
@@ -100,7 +114,8 @@ class Heartbeat(Actor[HeartbeatMessage]):
 
     async def _beat(self) -> None:
         while True:
-            with trio.move_on_after(self._interval):
+            wait = self._interval if self._revision is not None else _RETRY_SECONDS
+            with trio.move_on_after(min(wait, self._interval)):
                 await self._due.wait()
                 await trio.sleep(_GATHER_SECONDS if self._revision is not None else 0)
             self._due = trio.Event()
@@ -115,14 +130,28 @@ class Heartbeat(Actor[HeartbeatMessage]):
             case WheelsReported(report):
                 self._record = replace(self._record, wheel_sync=report)
                 self._due.set()
+            case TellOrders():
+                self._orders = None
+                self._look_again()
+            case LookAgain():
+                self._look_again()
+            case Stopping():
+                self._stopping = True
+                self._due.set()
             case _Beat():
                 await self._write()
             case _:
                 assert_never(message)
 
+    def _look_again(self) -> None:
+        self._revision = None
+        self._due.set()
+
     async def _write(self) -> None:
-        """Store the record, keeping what the operator set in the stored one (``hidden``)."""
+        """Store the record, keeping what the operator set in the stored one; pass orders on."""
         record = seen(self._record, time.time())
+        if self._stopping:
+            record = replace(record, draining=True)
         try:
             for _ in range(5):
                 if self._revision is None:
@@ -135,10 +164,18 @@ class Heartbeat(Actor[HeartbeatMessage]):
                     self._revision = None
                 else:
                     self._record = record
+                    await self._pass_orders_on()
                     return
         except BridgeError as error:
             self._revision = None  # whether this write was stored is open: look before the next one
             log.info("heartbeat not written", worker_id=record.worker_id, reason=str(error))
+
+    async def _pass_orders_on(self) -> None:
+        orders = Ordered(self._record.paused, self._record.draining)
+        if orders != self._orders and self._record.state.active:
+            self._orders = orders
+            with suppress(ActorDown):
+                await self._dispatcher.tell(orders)
 
     async def _adopt(self, record: WorkerRecord) -> WorkerRecord:
         """Look at the stored record: its revision, and what belongs to the operator."""
@@ -148,7 +185,8 @@ class Heartbeat(Actor[HeartbeatMessage]):
             return record
         self._revision = entry.revision
         try:
-            return keep_hidden(record, decode_worker(entry.value, worker_id=record.worker_id))
+            record = keep_orders(record, decode_worker(entry.value, worker_id=record.worker_id))
+            return replace(record, draining=record.draining or self._stopping)
         except UnreadableWorker:
             return record
 

@@ -50,6 +50,34 @@ class Drain(Request[None]):
 
 
 @dataclass(frozen=True, slots=True)
+class Ordered:
+    """Heartbeat to dispatcher: what the operator wants of this worker, at first and when it changed."""
+
+    paused: bool
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TellOrders:
+    """Dispatcher to heartbeat, as it starts: tell me the operator's orders."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookAgain:
+    """To the heartbeat: the stored record has an order of the operator's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """Dispatcher to heartbeat: the worker takes no more jobs, for it is to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainOrdered(Request[None]):
+    """To the dispatcher: answered as soon as the operator has told this worker to drain."""
+
+
+@dataclass(frozen=True, slots=True)
 class FirstJob(Request[None]):
     """To the dispatcher: answered as soon as a job was taken, at once if one was already."""
 

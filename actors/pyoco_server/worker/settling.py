@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import structlog
 import trio
 
 from pyoco_server.jetstream.consumer import Message
 from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.model import life
 from pyoco_server.model.dead_letter import DeadLetterReason
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import Job
-from pyoco_server.model.run import RunSnapshot
+from pyoco_server.model.run import RunSnapshot, RunStatus
 from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.queue import JobQueue
+from pyoco_server.worker.attempt import Attempt
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +48,35 @@ class Settler:
         self._worker_id = worker_id
         self._bury_errors = bury_errors
         self._max_deliver = max_deliver
+
+    async def settle(self, attempt: Attempt, decision: life.Finish) -> None:
+        """Do with the job of an attempt what its stored end asks for."""
+        job, delivery = attempt.job, attempt.delivery
+        match decision:
+            case life.Finished(snapshot):
+                if snapshot.status is RunStatus.FAILED:
+                    await self.bury(job, snapshot)
+                await self.acknowledge(delivery)
+            case life.RetryLater(snapshot, wait):
+                log.info(
+                    "attempt over, another follows",
+                    run_id=job.run_id,
+                    attempt=snapshot.attempt,
+                    reason=snapshot.reason,
+                    wait_sec=wait,
+                )
+                await self.give_back(job, delivery, wait, snapshot.attempt)
+            case life.AlreadyTerminal():
+                await self.acknowledge(delivery)
+            case life.Superseded(snapshot):
+                log.warning(
+                    "run lost to another attempt",
+                    run_id=job.run_id,
+                    attempt=attempt.claim.attempt,
+                    latest=snapshot.attempt,
+                )
+            case _:
+                assert_never(decision)
 
     async def acknowledge(self, delivery: Message) -> None:
         """Take the job off the queue; unanswered, it comes again and meets a terminal run."""

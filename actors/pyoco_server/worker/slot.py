@@ -15,7 +15,7 @@ from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Actor, ActorDown, ActorRef
 from pyoco_server.model import life
 from pyoco_server.model.errors import ErrorId
-from pyoco_server.model.run import RunStatus, SnapshotTooLarge, UnreadableSnapshot
+from pyoco_server.model.run import SnapshotTooLarge, UnreadableSnapshot
 from pyoco_server.store.runs import RunStore
 from pyoco_server.worker import stopping
 from pyoco_server.worker.artifacts import ArtifactSaver
@@ -153,7 +153,7 @@ class Slot(Actor[SlotMessage]):
         if decision is None:
             await self._settler.give_back(attempt.job, attempt.delivery, 0.0, attempt.claim.attempt)
         else:
-            await self._settle(attempt, decision)
+            await self._settler.settle(attempt, decision)
 
     async def handle(self, message: SlotMessage) -> None:
         """Move the attempt in hand on."""
@@ -331,7 +331,7 @@ class Slot(Actor[SlotMessage]):
             # It executes still, or has to do with a signal that was not meant for the next run.
             await self._child.replace()
             self._refresh = False
-        await self._settle(attempt, decision)
+        await self._settler.settle(attempt, decision)
         attempt.over.set()
         self._attempt = None
         if not isinstance(decision, life.Finished):
@@ -349,33 +349,6 @@ class Slot(Actor[SlotMessage]):
                 time.time(),
             )
         )
-
-    async def _settle(self, attempt: Attempt, decision: life.Finish) -> None:
-        match decision:
-            case life.Finished(snapshot):
-                if snapshot.status is RunStatus.FAILED:
-                    await self._settler.bury(attempt.job, snapshot)
-                await self._settler.acknowledge(attempt.delivery)
-            case life.RetryLater(snapshot, wait):
-                log.info(
-                    "attempt over, another follows",
-                    run_id=attempt.run_id,
-                    attempt=snapshot.attempt,
-                    reason=snapshot.reason,
-                    wait_sec=wait,
-                )
-                await self._settler.give_back(attempt.job, attempt.delivery, wait, snapshot.attempt)
-            case life.AlreadyTerminal():
-                await self._settler.acknowledge(attempt.delivery)
-            case life.Superseded(snapshot):
-                log.warning(
-                    "run lost to another attempt",
-                    run_id=attempt.run_id,
-                    attempt=attempt.claim.attempt,
-                    latest=snapshot.attempt,
-                )
-            case _:
-                assert_never(decision)
 
     # Stopping an attempt -------------------------------------------------------------------------
 

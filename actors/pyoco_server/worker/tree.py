@@ -105,6 +105,7 @@ def worker_tree(
             slots=count,
             interval=settings.worker_heartbeat_interval_sec,
             wheel_sync=settings.wheel_sync_enabled,
+            dispatcher=dispatcher.ref,
         ),
         mailbox_capacity=1024,
     )
@@ -116,6 +117,7 @@ def worker_tree(
             [slot.ref for slot in slots],
             runs,
             dead_letters,
+            heartbeat=heartbeat.ref,
             worker_id=worker_id,
             limit=options.limit,
         ),
@@ -190,7 +192,10 @@ def worker_tree(
         for index in range(count)
     ]
     control: ChildSpec[Any] = ChildSpec(
-        "control", lambda: ControlListener(connection, instance_id, [each.ref for each in slots])
+        "control",
+        lambda: ControlListener(
+            connection, instance_id, [each.ref for each in slots], heartbeat.ref
+        ),
     )
     spec = SupervisorSpec(
         "worker",

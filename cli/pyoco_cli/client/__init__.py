@@ -12,6 +12,7 @@ from pyoco_cli.client.runs import cancel, get, list_runs, list_vnext, tasks
 from pyoco_cli.client.submit import submit, submit_yaml
 from pyoco_cli.client.watch import watch
 from pyoco_cli.client.wheels import wheel_delete, wheel_history, wheel_upload, wheels
+from pyoco_cli.client.worker_control import worker_drain, worker_pause, worker_resume
 from pyoco_cli.client.workers import workers
 from pyoco_cli.common.errors import run
 
@@ -31,6 +32,9 @@ app.command("cancel")(cancel)
 app.command("retry")(retry)
 app.add_typer(dlq, name="dlq")
 app.command("workers")(workers)
+app.command("worker-pause")(worker_pause)
+app.command("worker-resume")(worker_resume)
+app.command("worker-drain")(worker_drain)
 app.command("wheels")(wheels)
 app.command("wheel-history")(wheel_history)
 app.command("wheel-upload")(wheel_upload)

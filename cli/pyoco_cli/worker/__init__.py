@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -87,6 +88,12 @@ async def _work(settings: Settings, options: WorkerOptions, wait_for_job: float 
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(one)
+
+        async def drain() -> None:
+            await backend.drain_ordered()
+            stop.by(signal.SIGTERM)
+
+        nursery.start_soon(drain)
         await stop.asked.wait()
         nursery.cancel_scope.cancel()
     return stop.exit_code

@@ -1,0 +1,132 @@
+"""An operator pauses, resumes and drains a worker; a lost message only delays it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from backend.stage import (
+    ended,
+    eventually,
+    new_run,
+    running,
+    started,
+    worker_options,
+)
+from pyoco_http.app import create_app
+from pyoco_server.backend import Backend, open_backend
+from pyoco_server.gateway.worker_registry import WorkerNotFound, WorkerNotSteerable
+from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.model.run import RunStatus
+from pyoco_server.model.worker import WorkerOrder, WorkerRecord, decode_worker, encode_worker
+
+
+async def stored(backend: Backend) -> WorkerRecord:
+    return decode_worker((await KeyValue(backend.connection, "pyoco_workers").get("w1")).value)
+
+
+async def known(backend: Backend) -> None:
+    async def seen() -> bool:
+        return await backend.worker("w1") is not None
+
+    await eventually(seen, what="the worker's record")
+
+
+async def test_a_paused_worker_ends_its_run_and_takes_no_other(tmp_path: Path) -> None:
+    async with running(tmp_path) as backend:
+        await known(backend)
+        first = await backend.submit(new_run("slow", seconds=1))
+        await started(backend, first.run_id)
+        record = await backend.reads.order_worker("w1", WorkerOrder.PAUSE)
+        assert record.paused
+        waiting = await backend.submit(new_run("quick"))
+        assert (await ended(backend, first.run_id)).status is RunStatus.COMPLETED
+
+        async def idle() -> bool:
+            return (await stored(backend)).last_run_id == first.run_id
+
+        await eventually(idle)
+        assert (await backend.get(waiting.run_id)).status is RunStatus.PENDING
+        assert (await stored(backend)).paused
+        await backend.reads.order_worker("w1", WorkerOrder.RESUME)
+        assert (await ended(backend, waiting.run_id)).status is RunStatus.COMPLETED
+
+
+async def test_a_pause_outlives_a_restart(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        settings = backend.settings_with_node()
+        async with open_backend(settings, gateway=False, worker=worker_options(tmp_path)):
+            await known(backend)
+            await backend.reads.order_worker("w1", WorkerOrder.PAUSE)
+        before = await stored(backend)
+        waiting = await backend.submit(new_run("quick"))
+        async with open_backend(settings, gateway=False, worker=worker_options(tmp_path)) as worker:
+
+            async def back() -> bool:
+                return (await stored(backend)).instance_id != before.instance_id
+
+            await eventually(back)
+            with trio.move_on_after(0.5):
+                await worker.first_job()
+            assert (await backend.get(waiting.run_id)).status is RunStatus.PENDING
+            await backend.reads.order_worker("w1", WorkerOrder.RESUME)
+            assert (await ended(backend, waiting.run_id)).status is RunStatus.COMPLETED
+
+
+async def test_an_order_whose_message_is_lost_comes_with_the_next_heartbeat(tmp_path: Path) -> None:
+    async with running(tmp_path, worker_heartbeat_interval_sec=0.2) as backend:
+        await known(backend)
+        bucket = KeyValue(backend.connection, "pyoco_workers")
+
+        async def written() -> bool:
+            entry = await bucket.get("w1")
+            record = decode_worker(entry.value)
+            from msgspec.structs import replace
+
+            from pyoco_server.jetstream.errors import WrongRevision
+
+            try:
+                await bucket.update(
+                    "w1", encode_worker(replace(record, draining=True)), entry.revision
+                )
+            except WrongRevision:
+                return False
+            return True
+
+        await eventually(written)
+        with trio.fail_after(10):
+            await backend.drain_ordered()
+        assert (await stored(backend)).draining
+
+
+async def test_a_worker_that_is_there_no_more_or_too_old_is_said_so(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        with pytest.raises(WorkerNotFound):
+            await backend.reads.order_worker("nobody", WorkerOrder.PAUSE)
+        old = WorkerRecord(worker_id="old", instance_id="x")
+        await KeyValue(backend.connection, "pyoco_workers").put("old", encode_worker(old))
+        with pytest.raises(WorkerNotSteerable):
+            await backend.reads.order_worker("old", WorkerOrder.PAUSE)
+
+
+async def test_orders_over_http(tmp_path: Path) -> None:
+    async with running(tmp_path) as backend:
+        await known(backend)
+        client = create_app(backend).test_client()
+        answer = await client.post("/workers/w1/pause")
+        assert answer.status_code == 200
+        body = await answer.get_json()
+        assert (body["worker_id"], body["paused"], body["draining"]) == ("w1", True, False)
+        shown = await (await client.get("/workers")).get_json()
+        assert shown[0]["worker_id"] == "w1"
+        answer = await client.post("/workers/nobody/drain")
+        assert (answer.status_code, (await answer.get_json())["detail"]) == (
+            404,
+            "worker not found",
+        )
+        await client.post("/workers/w1/resume")
+        await client.post("/workers/w1/drain")
+        with trio.fail_after(10):
+            await backend.drain_ordered()
