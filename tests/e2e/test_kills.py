@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from e2e.programs import KILL, Program, Stage, alive, descendants, wait_for
