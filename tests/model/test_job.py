@@ -79,7 +79,9 @@ def test_what_is_no_job_is_refused_with_the_reason_and_the_run(
     assert caught.value.error_id is ErrorId.INVALID_JOB
 
 
-@pytest.mark.parametrize("text", [new_run_id(), "a", "a.b", "A/b_c=d-e", "x" * 200])
+@pytest.mark.parametrize(
+    "text", ["0b9e1cd4-4b9e-4d6b-9a58-5f1c1d1c4a7e", "a", "a.b", "A/b_c=d-e", "x" * 200]
+)
 def test_any_key_that_nats_takes_is_a_run_id(text: str) -> None:
     assert is_run_id(text)
 
@@ -87,6 +89,10 @@ def test_any_key_that_nats_takes_is_a_run_id(text: str) -> None:
 @pytest.mark.parametrize("text", ["", ".a", "a.", "a..b", "a b", "a>", "*", "é", "a\n", "x" * 201])
 def test_what_nats_refuses_is_no_run_id(text: str) -> None:
     assert not is_run_id(text)
+
+
+def test_a_new_run_has_a_run_id() -> None:
+    assert is_run_id(new_run_id())
 
 
 def test_a_tag_is_one_token() -> None:
