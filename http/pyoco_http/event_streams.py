@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -12,9 +10,10 @@ import msgspec
 import trio
 from quart import Response
 
+from pyoco_http.open_streams import event_stream
+from pyoco_http.sse import HEARTBEAT_SECONDS, pack
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.event_reader import Cursor, StoredEvent
-from pyoco_server.gateway.key_ring import Standing
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.jetstream.follow import CaughtUp
 from pyoco_server.kernel import ActorDown, AskExpired
@@ -22,11 +21,8 @@ from pyoco_server.model.event import Event, LogChunk, OutputTruncated, StateChan
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.store.runs import RunNotFound
 
-HEARTBEAT_SECONDS = 5.0
-
 # How long an ended run's last event may be on its way when all that is stored was read.
 _GRACE_SECONDS = 1.0
-_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 def view(item: StoredEvent) -> dict[str, Any]:
@@ -52,12 +48,11 @@ class EventStream:
     """Follows the events of one run for one client.
 
     It ends behind the event of the run's end, or as soon as a run has ended whose events do not tell so
-    (an older worker's). The client's key is looked at with every event and heartbeat.
+    (an older worker's).
 
     Args:
         backend: Where events are.
         run: The run as the client was let see it.
-        standing: Of the client's key.
         after: Where to begin.
         takes: Which events are wanted.
     """
@@ -66,36 +61,35 @@ class EventStream:
         self,
         backend: Backend,
         run: RunSnapshot,
-        standing: Standing,
         after: Cursor | None,
         takes: Callable[[Event], bool],
     ) -> None:
         self._backend = backend
         self._run = run
-        self._standing = standing
         self._after = after
         self._takes = takes
 
     def sse(self) -> Response:
         """The answer as server-sent events: each with its cursor as id, heartbeats, and ``end``."""
-        return _response(self._sse(), "text/event-stream")
+        return event_stream(self._sse())
 
     def text(self) -> Response:
         """The answer as the printed text."""
-        return _response(self._text(), "text/plain; charset=utf-8")
+        response = Response(self._text(), content_type="text/plain; charset=utf-8")
+        response.timeout = None  # it lasts as long as its run
+        return response
 
     async def _sse(self) -> AsyncGenerator[bytes, None]:
         run_id = self._run.run_id
         async with aclosing(self._events()) as items:
             async for item in items:
                 if item is None:
-                    yield _pack("heartbeat", {"run_id": run_id, "ts": time.time()})
+                    yield pack("heartbeat", {"run_id": run_id})
                 elif isinstance(item, RunSnapshot):
-                    end = {"run_id": run_id, "status": item.status, "ts": time.time()}
-                    yield _pack("end", end)
+                    yield pack("end", {"run_id": run_id, "status": item.status})
                 else:
                     document = view(item)
-                    yield _pack(document["type"], {"run_id": run_id, **document}, str(item.cursor))
+                    yield pack(document["type"], {"run_id": run_id, **document}, str(item.cursor))
 
     async def _text(self) -> AsyncGenerator[bytes, None]:
         async with aclosing(self._events()) as items:
@@ -108,7 +102,7 @@ class EventStream:
         try:
             async with self._backend.events.follow(self._run.run_id, self._after) as feed:
                 caught_up = False
-                while self._let_in():
+                while True:
                     ended = self._run.status.terminal
                     silent = True
                     item = None
@@ -135,19 +129,3 @@ class EventStream:
                             return
         except (BridgeError, ActorDown, AskExpired, RunNotFound):
             return  # the client reconnects, and is told then what is wrong
-
-    def _let_in(self) -> bool:
-        expires_at = self._standing.expires_at
-        expired = expires_at is not None and time.time() >= expires_at
-        return not expired and not self._standing.ended.is_set()
-
-
-def _response(body: AsyncGenerator[bytes, None], content_type: str) -> Response:
-    response = Response(body, content_type=content_type, headers=_HEADERS)
-    response.timeout = None  # a stream lasts as long as its run
-    return response
-
-
-def _pack(event: str, data: dict[str, Any], cursor: str | None = None) -> bytes:
-    head = "" if cursor is None else f"id: {cursor}\n"
-    return f"{head}event: {event}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from quart import Blueprint, Response, request
 
-from pyoco_http.access import Access, access, see, standing
+from pyoco_http.access import Access, access, see
 from pyoco_http.event_pages import cursor, follows, page
 from pyoco_http.event_streams import EventStream
 from pyoco_http.problems import Problem
@@ -34,7 +34,7 @@ def events_blueprint(backend: Backend) -> Blueprint:
             return kinds is None or event.__struct_config__.tag in kinds
 
         if follows():
-            return EventStream(backend, run, standing(), after, takes).sse()
+            return EventStream(backend, run, after, takes).sse()
         return await page(backend, run_id, after, takes)
 
     @blueprint.get("/<run_id>/graph")

@@ -8,7 +8,7 @@ from typing import Any
 
 from quart import Blueprint, Response, request
 
-from pyoco_http.access import Access, access, see, standing
+from pyoco_http.access import Access, access, see
 from pyoco_http.event_pages import cursor, follows, page
 from pyoco_http.event_streams import EventStream, text_of, view
 from pyoco_http.query import number, refuse, whole, word
@@ -36,7 +36,7 @@ def logs_blueprint(backend: Backend) -> Blueprint:
         if follows():
             if tail is not None:
                 raise refuse("tail", "no part in follow: read the tail, then follow its position")
-            stream = EventStream(backend, run, standing(), after, wanted.takes)
+            stream = EventStream(backend, run, after, wanted.takes)
             return stream.text() if as_text else stream.sse()
         if tail is not None:
             return await _tail(backend, run_id, after, wanted, tail, as_text=as_text)
