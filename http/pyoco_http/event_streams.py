@@ -10,8 +10,7 @@ import msgspec
 import trio
 from quart import Response
 
-from pyoco_http.open_streams import event_stream
-from pyoco_http.sse import HEARTBEAT_SECONDS, pack
+from pyoco_http.sse import HEARTBEAT_SECONDS, event_stream, pack
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.event_reader import Cursor, StoredEvent
 from pyoco_server.jetstream.errors import BridgeError

@@ -1,6 +1,6 @@
 """Server-sent event streams: how many a client may have open, and what ends them.
 
-A route gives its events with `event_stream`, and everything else is seen to here: a stream counts against
+A route gives its events with `sse.event_stream`, and everything else is seen to here: a stream counts against
 the limits for as long as it is open, and ends when its key is revoked or expires, or the server stops.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVarTuple, Unpack
 
 import trio
@@ -24,15 +24,7 @@ from pyoco_server.model.errors import ErrorId
 
 Ts = TypeVarTuple("Ts")
 
-_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 _RETRY_SECONDS = 5
-
-
-def event_stream(events: AsyncIterator[bytes]) -> Response:
-    """Answer with a stream of server-sent events, for as long as ``events`` goes on."""
-    response = Response(events, content_type="text/event-stream", headers=_HEADERS)
-    response.timeout = None
-    return response
 
 
 class EventStreams:

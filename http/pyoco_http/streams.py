@@ -11,9 +11,9 @@ import trio
 from quart import Blueprint, Response, request
 
 from pyoco_http.access import Access, access, see
-from pyoco_http.open_streams import event_stream
 from pyoco_http.problems import Problem
 from pyoco_http.runs import known_id
+from pyoco_http.sse import event_stream
 from pyoco_http.views import run_view, wants_records
 from pyoco_server.backend import Backend
 from pyoco_server.jetstream.errors import BridgeError
