@@ -171,4 +171,4 @@ class ReadModelMachine(RuleBasedStateMachine):
 
 
 TestReadModel: Any = ReadModelMachine.TestCase
-TestReadModel.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestReadModel.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
