@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,9 @@ from pyoco_server.gateway.bulk import submit_all
 from pyoco_server.gateway.canceller import Cancel
 from pyoco_server.gateway.dead_letter_desk import DeskMessage
 from pyoco_server.gateway.event_reader import EventReader
-from pyoco_server.gateway.feeds import RunFeed
 from pyoco_server.gateway.key_ring import Authenticate, KeysRead, Standing
 from pyoco_server.gateway.read_side import ReadSide
+from pyoco_server.gateway.run_states import run_states
 from pyoco_server.gateway.submitter import Accepted, NewRun, Submit
 from pyoco_server.gateway.tree import GatewayTree, gateway_tree
 from pyoco_server.gateway.wheel_registry import DeleteWheel, UploadWheel
@@ -40,7 +40,7 @@ from pyoco_server.store.artifacts import ArtifactStore
 from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.journal import EventWriter, Journal, Written
 from pyoco_server.store.provisioner import Provisioned, Provisioner, ProvisionerMessage
-from pyoco_server.store.runs import RunNotFound, RunStore
+from pyoco_server.store.runs import RunStore
 from pyoco_server.store.wheels import WheelStore
 from pyoco_server.store.workflows import WorkflowStore
 from pyoco_server.worker.messages import Drain, DrainOrdered, FirstJob, Refresh
@@ -148,54 +148,14 @@ class Backend:
         """Follow a run: its state now and each one after, newest only for a slow reader.
 
         The iterator ends when the run was deleted. It goes on after the terminal state, which the
-        caller knows by `RunStatus.terminal`.
+        caller knows by `RunStatus.terminal`. Whoever cancels a wait for the next state loses none.
 
         Raises:
             RunNotFound: There is none with this id.
             BridgeError: NATS could not be asked.
         """
-        opened: list[RunFeed] = []
-
-        async def follow() -> RunFeed:
-            feed = await self.reads.follow_run(run_id)
-            opened[:] = [feed]
-            return feed
-
-        feed = await follow()
-        try:
-            stored = await self._runs.get(run_id)
-            states = self._states(run_id, stored.snapshot, stored.revision, feed, follow)
-            try:
-                yield states
-            finally:
-                await states.aclose()
-        finally:
-            await self.reads.unfollow(opened[0])
-
-    async def _states(
-        self,
-        run_id: str,
-        snapshot: RunSnapshot,
-        revision: int,
-        feed: RunFeed,
-        follow: Callable[[], Awaitable[RunFeed]],
-    ) -> AsyncGenerator[RunSnapshot, None]:
-        yield snapshot
-        while True:
-            newest, revision = await feed.next(revision)
-            if newest is not None:
-                yield newest
-            elif feed.closed:  # the projector was restarted: read what was missed meanwhile
-                feed = await follow()
-                try:
-                    stored = await self._runs.get(run_id)
-                except RunNotFound:
-                    return
-                if stored.revision > revision:
-                    revision = stored.revision
-                    yield stored.snapshot
-            else:
-                return
+        async with run_states(self.reads, self._runs, run_id) as states:
+            yield states
 
     async def worker(self, worker_id: str) -> WorkerRecord | None:
         """The last known record of a worker, None where there is none."""

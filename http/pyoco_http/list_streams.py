@@ -14,7 +14,7 @@ from pyoco_http.access import Access, access
 from pyoco_http.list_query import RUNS, run_filter
 from pyoco_http.sse import event_stream, pack, within_heartbeat
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.feeds import ListEvent, ListFeed, Missed, RunChanged, RunRemoved
+from pyoco_server.gateway.feeds import ListEvent, Missed, RunChanged, RunRemoved
 from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.read_model.model import NotReadable
 from pyoco_server.gateway.read_side import ReadSide
@@ -68,12 +68,12 @@ class _ListStream:
     async def events(self) -> AsyncGenerator[bytes, None]:
         """The events; where something breaks they end, and the client comes back and is told why."""
         try:
-            async with self.reads.follow_list(self.run_filter) as feed:
+            async with self.reads.follow_list(self.run_filter) as (feed, since):
                 identity = (await self.reads.progress()).identity
                 self.bucket = hashlib.blake2s(identity.encode(), digest_size=4).hexdigest()
-                yield pack("hello", {}, self._id(feed.since))
+                yield pack("hello", {}, self._id(since))
                 replayed: dict[str, int] = {}
-                for event in await self._missed(feed):
+                for event in await self._missed(since):
                     if isinstance(event, RunChanged):
                         replayed[event.row.run_id] = event.seq
                     yield self._packed(event)
@@ -93,16 +93,16 @@ class _ListStream:
         except (BridgeError, ActorDown, AskExpired, NotReadable, SearchTooWide):
             return
 
-    async def _missed(self, feed: ListFeed) -> list[ListEvent]:
+    async def _missed(self, since: int) -> list[ListEvent]:
         """What the client missed since the event that it had last."""
         if not self.last_id:
             return []
         bucket, _, seq = self.last_id.partition("-")
         if bucket != self.bucket or not (seq.isascii() and seq.isdigit()) or len(seq) > 18:
-            return [Missed(feed.since)]
+            return [Missed(since)]
         rows = await self.reads.changed_since(self.run_filter, int(seq))
         if rows is None:
-            return [Missed(feed.since)]
+            return [Missed(since)]
         return [RunChanged(row, self.run_filter.matches(row)) for row in rows]
 
     def _packed(self, event: ListEvent) -> bytes:

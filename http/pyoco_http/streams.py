@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
+from collections.abc import AsyncGenerator
+from functools import partial
 
 import trio
 from quart import Blueprint, Response, request
@@ -13,15 +11,12 @@ from quart import Blueprint, Response, request
 from pyoco_http.access import Access, access, see
 from pyoco_http.problems import Problem
 from pyoco_http.runs import known_id
-from pyoco_http.sse import event_stream
+from pyoco_http.sse import event_stream, pack, within_heartbeat
 from pyoco_http.views import run_view, wants_records
 from pyoco_server.backend import Backend
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
 from pyoco_server.model.errors import ErrorId
-from pyoco_server.model.run import RunSnapshot
-
-_HEARTBEAT_SECONDS = 5.0
 
 
 def streams_blueprint(backend: Backend) -> Blueprint:
@@ -50,8 +45,8 @@ async def _events(
     try:
         async with backend.watch(run_id) as states:
             first = True
-            while (left := deadline - trio.current_time()) > 0:
-                waited, snapshot = await _next(states, min(left, _HEARTBEAT_SECONDS))
+            while trio.current_time() < deadline:
+                waited, snapshot = await within_heartbeat(partial(anext, states, None), deadline)
                 if waited and snapshot is None:
                     return
                 if snapshot is not None:
@@ -59,25 +54,11 @@ async def _events(
                     first = False
                     if not stale:
                         view = run_view(snapshot, records=records)
-                        yield _pack("snapshot", run_id, snapshot=view)
-                elif deadline - trio.current_time() > 0:
-                    yield _pack("heartbeat", run_id)
+                        yield pack("snapshot", {"run_id": run_id, "snapshot": view})
+                elif trio.current_time() < deadline:
+                    yield pack("heartbeat", {"run_id": run_id})
     except (BridgeError, ActorDown, AskExpired):
         return  # the client reconnects, and is told then what is wrong
-
-
-async def _next(
-    states: AsyncIterator[RunSnapshot], within: float
-) -> tuple[bool, RunSnapshot | None]:
-    """The next state; (True, None) at the end of the states, (False, None) when none came in time."""
-    with trio.move_on_after(within):
-        return True, await anext(states, None)
-    return False, None
-
-
-def _pack(event: str, run_id: str, **fields: Any) -> bytes:
-    data = json.dumps({"run_id": run_id, **fields, "ts": time.time()}, separators=(",", ":"))
-    return f"event: {event}\ndata: {data}\n\n".encode()
 
 
 def _number(

@@ -91,9 +91,9 @@ async def test_what_is_no_route_has_one_label(tmp_path: Path) -> None:
     async with gateway(tmp_path, worker=False) as (client, _):
         for path in ("/a", "/b", "/c?d"):
             await client.get(path)
+        await client.request("FOREIGN", "/d")
         found = await samples(client)
-        print([k for k in found if 'http' in k[0]])
-        assert found["pyoco_http_request_seconds_count", ("GET", "(none)", "404")] == 3
+        assert found["pyoco_http_request_seconds_count", ("(none)", "(none)", "404")] == 4
 
 
 async def test_the_tree_of_actors_is_told_whole(tmp_path: Path) -> None:

@@ -95,10 +95,8 @@ class ListFeed:
     It holds at most 1,000 runs. When more wait, it drops them and says `Missed`.
     """
 
-    def __init__(self, run_filter: RunFilter, since: int = 0) -> None:
+    def __init__(self, run_filter: RunFilter) -> None:
         self.filter = run_filter
-        # It has every change behind this revision.
-        self.since = since
         self._waiting: dict[str, RunChanged | RunRemoved] = {}
         self._missed: Missed | None = None
         self._changed = trio.Event()

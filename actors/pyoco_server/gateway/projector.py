@@ -10,7 +10,6 @@ import structlog
 
 from pyoco_server.gateway.feeds import ListFeed, RunFeed
 from pyoco_server.gateway.indexer import GetPosition, IndexerMessage, Write
-from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.read_model.rows import RunRow, row_of
 from pyoco_server.gateway.read_model.writer import Changes
 from pyoco_server.jetstream.keyvalue import Batch, Deleted, Entry, KeyValue
@@ -21,17 +20,17 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Follow(Request[RunFeed]):
-    """Open a feed of one run; it starts with the next change, so read the run after opening it."""
+class Follow(Request[None]):
+    """Feed a reader of one run; it starts with the next change, so read the run after this."""
 
-    run_id: str
+    feed: RunFeed
 
 
 @dataclass(frozen=True, slots=True)
-class FollowList(Request[ListFeed]):
-    """Open a feed of all runs of a filter; it starts with the next change."""
+class FollowList(Request[int]):
+    """Feed a reader of a list; answered with the revision behind which it gets every change."""
 
-    run_filter: RunFilter
+    feed: ListFeed
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +119,12 @@ class Projector(Actor[ProjectorMessage]):
     async def handle(self, message: ProjectorMessage) -> None:
         """Apply a batch or see to a feed."""
         match message:
-            case Follow(run_id):
-                run_feed = RunFeed(run_id)
-                self._feeds[run_id].add(run_feed)
-                self.reply_to(message).send(run_feed)
-            case FollowList(run_filter):
-                list_feed = ListFeed(run_filter, self._progress.seq)
+            case Follow(run_feed):
+                self._feeds[run_feed.run_id].add(run_feed)
+                self.reply_to(message).send(None)
+            case FollowList(list_feed):
                 self._lists.add(list_feed)
-                self.reply_to(message).send(list_feed)
+                self.reply_to(message).send(self._progress.seq)
             case Unfollow(feed):
                 self._drop(feed)
             case RunsRemoved(rows):

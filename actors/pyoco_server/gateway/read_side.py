@@ -128,24 +128,31 @@ class ReadSide:
         return await self.reader.ask(ChangedSince(run_filter, seq), within=_QUERY_SECONDS)
 
     async def follow_run(self, run_id: str) -> RunFeed:
-        """Open a feed of one run; `unfollow` it."""
-        return await self.projector.ask(Follow(run_id), within=_QUICK_SECONDS)
+        """Open a feed of one run, of what changes from now on; `unfollow` it."""
+        feed = RunFeed(run_id)
+        try:
+            await self.projector.ask(Follow(feed), within=_QUICK_SECONDS)
+        except BaseException:
+            await self.unfollow(feed)  # the projector may have it, or get it later
+            raise
+        return feed
 
     @asynccontextmanager
-    async def follow_list(self, run_filter: RunFilter) -> AsyncIterator[ListFeed]:
-        """The changes of a list for the length of the block; the feed ends when the projector does.
+    async def follow_list(self, run_filter: RunFilter) -> AsyncIterator[tuple[ListFeed, int]]:
+        """The changes of a list for the length of the block, and the revision behind which they begin.
 
-        What was before them is in lists when the block is entered.
+        What was before them is in lists when the block is entered. The feed ends when the projector does.
 
         Raises:
             Unavailable: NATS is away.
             NotReadable: The read model is being built, or does not get on.
         """
         self._require_nats()
-        feed = await self.projector.ask(FollowList(run_filter), within=_QUICK_SECONDS)
+        feed = ListFeed(run_filter)
         try:
-            await self._indexed(feed.since)
-            yield feed
+            since = await self.projector.ask(FollowList(feed), within=_QUICK_SECONDS)
+            await self._indexed(since)
+            yield feed, since
         finally:
             await self.unfollow(feed)
 

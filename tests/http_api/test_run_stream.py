@@ -1,0 +1,63 @@
+"""`GET /runs/{run_id}/watch`: what a stream tells that is open for long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+
+from http_api.seeding import put_runs, snapshot
+from http_api.test_skeleton import events, gateway
+from pyoco_http import sse
+from pyoco_server.backend import Backend
+from pyoco_server.jetstream.keyvalue import KeyValue
+
+
+async def write(backend: Backend, run_id: str, error: str) -> None:
+    bucket = KeyValue(backend.connection, backend.settings.runs_kv_bucket)
+    await bucket.put(run_id, msgspec.json.encode(snapshot(run_id, error=error)))
+
+
+async def test_a_state_is_told_after_any_number_of_heartbeats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "HEARTBEAT_SECONDS", 0.05)
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        await put_runs(backend, [snapshot("r1")])
+        with trio.fail_after(20):
+            async with events(client, "/runs/r1/watch") as stream:
+                assert (await anext(stream))[0] == "snapshot"
+                for number in range(3):
+                    assert (await anext(stream))[0] == "heartbeat"
+                    await write(backend, "r1", str(number))
+                    name, data = await anext(stream)
+                    while name == "heartbeat":
+                        name, data = await anext(stream)
+                    assert data["snapshot"]["error"] == str(number)
+
+
+async def test_a_stream_goes_on_when_the_projector_is_restarted(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        await put_runs(backend, [snapshot("r1")])
+        with trio.fail_after(20):
+            async with events(client, "/runs/r1/watch") as stream:
+                await anext(stream)
+                await backend.system.restart("/gateway/reading/runs/projector")
+                await write(backend, "r1", "afterwards")
+                name, data = await anext(stream)
+                assert (name, data["snapshot"]["error"]) == ("snapshot", "afterwards")
+                await write(backend, "r1", "and on")
+                name, data = await anext(stream)
+                assert (name, data["snapshot"]["error"]) == ("snapshot", "and on")
+
+
+async def test_a_stream_ends_when_its_run_is_deleted(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        await put_runs(backend, [snapshot("r1")])
+        with trio.fail_after(20):
+            async with events(client, "/runs/r1/watch") as stream:
+                await anext(stream)
+                await KeyValue(backend.connection, backend.settings.runs_kv_bucket).delete("r1")
+                assert await anext(stream, None) is None
