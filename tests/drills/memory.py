@@ -8,16 +8,18 @@ from __future__ import annotations
 import argparse
 import logging
 import random
+import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from unittest import mock
 
 import structlog
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from drills.fake_child import Began, FakeRunner, runner_factory
@@ -59,6 +61,8 @@ from pyoco_server.store.runs import RunNotFound, RunStore
 from pyoco_server.store.workflows import WorkflowStore
 from pyoco_server.worker.tree import WorkerOptions, worker_tree
 
+T = TypeVar("T")
+
 EPOCH = 1_800_000_000.0
 TAG = "hello"
 _CHILD = "pyoco_server.worker.child"
@@ -76,7 +80,6 @@ SETTINGS = Settings(
     cancel_grace_period_sec=3.0,
     reaper_interval_sec=5.0,
     run_orphan_after_sec=20.0,
-    state_dir="/nonexistent",
 )
 
 
@@ -105,11 +108,13 @@ class Drill:
     Args:
         seed: Decides everything.
         nursery: Where all of it runs.
+        folder: Where workers have their folders.
     """
 
-    def __init__(self, seed: int, nursery: trio.Nursery) -> None:
+    def __init__(self, seed: int, nursery: trio.Nursery, folder: str) -> None:
         self.rng = random.Random(seed)
         self.nursery = nursery
+        self.settings = replace(SETTINGS, state_dir=folder)
         self.server = Server(nursery, EPOCH)
         self.trouble = Trouble(
             request_lost=self.rng.choice([0, 0.02, 0.1]),
@@ -206,7 +211,7 @@ class Drill:
         )
         tree = worker_tree(
             connection,
-            SETTINGS,
+            self.settings,
             WorkerOptions(
                 tags=(TAG,), worker_id=f"w{index}", slots=2, output=lambda output, slot: None
             ),
@@ -360,6 +365,11 @@ def _determined(seed: int) -> Iterator[None]:
     def new_id() -> uuid.UUID:
         return uuid.UUID(int=ids.getrandbits(128), version=4)
 
+    async def at_once(work: Callable[..., T], *args: Any, **_: object) -> T:
+        # The virtual clock does not wait for a thread.
+        await trio.lowlevel.checkpoint()
+        return work(*args)
+
     core = trio._core._run
     random.seed(seed)
     core._r.seed(seed)
@@ -367,6 +377,7 @@ def _determined(seed: int) -> Iterator[None]:
         mock.patch.object(core, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
         mock.patch.object(time, "time", now),
         mock.patch.object(uuid, "uuid4", new_id),
+        mock.patch.object(trio.to_thread, "run_sync", at_once),
     ):
         yield
 
@@ -376,12 +387,9 @@ def drill(seed: int) -> tuple[History, list[Violation]]:
 
     async def main() -> History:
         async with trio.open_nursery() as nursery:
-            it = Drill(seed, nursery)
+            it = Drill(seed, nursery, folder)
             factory = runner_factory(nursery, it.now, it.began, it.made)
-            with (
-                mock.patch(f"{_CHILD}.open_runner", factory),
-                mock.patch(f"{_CHILD}.SlotChild.make_folder", return_value="/nonexistent"),
-            ):
+            with mock.patch(f"{_CHILD}.open_runner", factory):
                 await it.run()
                 it.history.executions = [
                     Execution(each.run_id, each.attempt, each.pid, each.at, each.ended)
@@ -390,7 +398,7 @@ def drill(seed: int) -> tuple[History, list[Violation]]:
                 nursery.cancel_scope.cancel()
         return it.history
 
-    with _determined(seed):
+    with _determined(seed), tempfile.TemporaryDirectory() as folder:
         history = trio.run(main, clock=MockClock(autojump_threshold=0))
     return history, judge(history)
 
