@@ -255,6 +255,7 @@ def open_stage(folder: Path) -> Iterator[Stage]:
     """A stage; every program is stopped in the end and none may leave a process behind."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYOCO_")}
     env |= {"PYOCO_LOAD_DOTENV": "0", "PYTHONPATH": str(folder), "COLUMNS": "100", "TERM": "dumb"}
+    env["XDG_CONFIG_HOME"] = str(folder)  # whoever runs the tests may have profiles
     stage = Stage(folder, env)
     try:
         yield stage

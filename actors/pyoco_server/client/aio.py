@@ -12,6 +12,7 @@ import trio
 
 from pyoco_server.client import requests
 from pyoco_server.client.aio_history import AsyncHistoryCalls
+from pyoco_server.client.aio_overview import AsyncOverviewCalls
 from pyoco_server.client.problem import HttpProblem
 from pyoco_server.client.requests import Call, Document
 from pyoco_server.client.retry import RetryPolicy
@@ -28,7 +29,7 @@ from pyoco_server.client.wire import (
 T = TypeVar("T")
 
 
-class AsyncPyocoHttpClient(AsyncHistoryCalls):
+class AsyncPyocoHttpClient(AsyncHistoryCalls, AsyncOverviewCalls):
     """Talks to a gateway; one connection pool, to be closed (it is an async context manager).
 
     Its methods are those of :class:`PyocoHttpClient`, asynchronous. Each of them may be cancelled

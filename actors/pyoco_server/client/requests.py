@@ -200,7 +200,7 @@ def list_runs(
     """``GET /runs``, always as ``{items, next_cursor}``."""
     return get(
         "/runs",
-        _page,
+        parse_page,
         status=status,
         flow=flow,
         tag=tag,
@@ -346,7 +346,8 @@ def _objects(body: bytes) -> list[Document]:
             raise ValueError("JSON list")
 
 
-def _page(body: bytes) -> Document:
+def parse_page(body: bytes) -> Document:
+    """Read ``{items, next_cursor}``, or a bare list of runs as such a page."""
     match _json(body):
         case list() as items:
             return {"items": items, "next_cursor": None}

@@ -16,6 +16,7 @@ from pyoco_server.client.requests import Call, Document
 from pyoco_server.client.retry import RetryPolicy
 from pyoco_server.client.sse import SseParser
 from pyoco_server.client.sync_history import HistoryCalls
+from pyoco_server.client.sync_overview import OverviewCalls
 from pyoco_server.client.watch import SILENCE_SECONDS, Watch, decode_event, is_terminal, snapshot_of
 from pyoco_server.client.wire import (
     CANCEL_POLL_SECONDS,
@@ -28,7 +29,7 @@ from pyoco_server.client.wire import (
 T = TypeVar("T")
 
 
-class PyocoHttpClient(HistoryCalls):
+class PyocoHttpClient(HistoryCalls, OverviewCalls):
     """Talks to a gateway; one connection pool, to be closed (it is a context manager).
 
     Names, arguments and results of its methods are those of pyoco-server 0.5.1. Each of them raises

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from pyoco_cli.client.app import app
 from pyoco_cli.client.dlq import dlq, retry
+from pyoco_cli.client.listing import list_runs
 from pyoco_cli.client.logs import events, logs
 from pyoco_cli.client.metrics import metrics
-from pyoco_cli.client.runs import cancel, get, list_runs, list_vnext, tasks
+from pyoco_cli.client.runs import cancel, get, list_vnext, tasks
 from pyoco_cli.client.submit import submit, submit_yaml
+from pyoco_cli.client.top import top
 from pyoco_cli.client.watch import watch
 from pyoco_cli.client.wheels import wheel_delete, wheel_history, wheel_upload, wheels
 from pyoco_cli.client.worker_control import worker_drain, worker_pause, worker_resume
@@ -40,6 +42,7 @@ app.command("wheel-history")(wheel_history)
 app.command("wheel-upload")(wheel_upload)
 app.command("wheel-delete")(wheel_delete)
 app.command("metrics")(metrics)
+app.command("top")(top)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

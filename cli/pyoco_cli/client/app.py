@@ -8,7 +8,8 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from pyoco_cli.client.connection import DEFAULT_SERVER, Connection
+from pyoco_cli.client.connection import DEFAULT_HEADER, DEFAULT_SERVER, Connection
+from pyoco_cli.client.profile import Sources, with_profile
 from pyoco_cli.common.output import make_console, on_terminal, print_json
 
 
@@ -46,10 +47,21 @@ def options(
     ] = None,
     api_key_header: Annotated[
         str, typer.Option(help="Name of the authentication header.")
-    ] = "X-API-Key",
+    ] = DEFAULT_HEADER,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PYOCO_PROFILE", help="Gateway and key of ~/.config/pyoco/client.toml."
+        ),
+    ] = None,
 ) -> None:
     """Submit, follow and manage runs through a pyoco-server gateway."""
-    context.obj = Connection(server.strip(), api_key, api_key_header)
+    told = {
+        name: context.get_parameter_source(name)
+        for name in ("server", "api_key", "api_key_header", "profile")
+    }
+    given = Connection(server.strip(), api_key, api_key_header)
+    context.obj = with_profile(given, profile, Sources.of(told))
 
 
 def show(value: Any, output: Output | None, view: str = "document") -> None:

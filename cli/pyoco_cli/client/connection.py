@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pyoco_server.client import HttpProblem, PyocoHttpClient
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
+DEFAULT_HEADER = "X-API-Key"
 _UNNAMED_PROBLEM = "ERR-PYOCO-HTTP"
 
 # 0.5.1 answers without an error id; its details are part of the contract.

@@ -1,14 +1,25 @@
-"""Following a run: live task states for people, status lines for programs."""
+"""Following a run: live task states and output for people, status lines for programs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pyoco_cli.client.logs import left_out
+from pyoco_cli.client.merged import Came, Ended, merged
 from pyoco_cli.common.output import make_console, print_line, printable
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+
+    from pyoco_server.client import PyocoHttpClient
+
+_STATES = "states"
+_LOGS = "logs"
+_LOGS_GRACE_SECONDS = 5.0
+_NOT_FOUND = 404
 
 
 def status_line(event: dict[str, Any]) -> str:
@@ -33,18 +44,88 @@ def print_status_lines(events: Iterable[dict[str, Any]]) -> None:
 
 def show_live(events: Iterable[dict[str, Any]]) -> None:
     """Draw the latest snapshot of a run until its events end; the last one stays on the screen."""
+    with _drawn() as drawn:
+        for event in events:
+            drawn.take(event)
+
+
+def show_live_with_logs(client: PyocoHttpClient, run_id: str, within_seconds: float | None) -> None:
+    """Draw a run until it ends, and above it what its tasks print, as they do."""
+    streams = {
+        _STATES: client.watch(run_id, within_seconds=within_seconds),
+        _LOGS: client.logs(run_id, follow=True, within_seconds=within_seconds),
+    }
+    with _drawn() as drawn:
+        for came in merged(streams, last=_STATES, grace_seconds=_LOGS_GRACE_SECONDS):
+            match came:
+                case Came(source=source, item=event) if source == _STATES:
+                    drawn.take(event)
+                case Came(item=chunk):
+                    drawn.take_log(chunk)
+                case Ended(source=source, error=Exception() as error) if source == _STATES:
+                    raise error
+                case Ended(error=error):
+                    drawn.logs_ended(error)
+
+
+@contextmanager
+def _drawn() -> Iterator[_Drawn]:
     # Here, because rich would cost commands that print lines a noticeable time.
     from rich.live import Live  # noqa: PLC0415
 
-    snapshot: dict[str, Any] = {}
+    console = make_console()
+    drawn = _Drawn(console)
+    with Live(get_renderable=drawn.draw, console=console, refresh_per_second=8) as live:
+        drawn.live = live
+        yield drawn
+        drawn.flush()
 
-    def draw() -> RenderableType:
-        return _run(snapshot)
 
-    with Live(get_renderable=draw, console=make_console(), refresh_per_second=8) as live:
-        for event in events:
-            snapshot = (event.get("data") or {}).get("snapshot") or snapshot
-            live.refresh()
+class _Drawn:
+    """A run on the screen, and the lines above it."""
+
+    live: Live
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._snapshot: dict[str, Any] = {}
+        # What a task has printed of a line that it has not ended yet.
+        self._begun: dict[tuple[str, str], str] = {}
+
+    def draw(self) -> RenderableType:
+        return _run(self._snapshot)
+
+    def take(self, event: dict[str, Any]) -> None:
+        self._snapshot = (event.get("data") or {}).get("snapshot") or self._snapshot
+        self.live.refresh()
+
+    def take_log(self, chunk: dict[str, Any]) -> None:
+        if chunk.get("type") == "truncated":
+            self._print(chunk, left_out(chunk))
+            return
+        key = (str(chunk.get("task") or ""), str(chunk.get("stream")))
+        *lines, begun = (self._begun.pop(key, "") + str(chunk.get("text", ""))).split("\n")
+        for line in lines:
+            self._print(chunk, line)
+        if begun:
+            self._begun[key] = begun
+
+    def logs_ended(self, error: Exception | None) -> None:
+        # A gateway of 0.5.1 has no logs (404); the states are what was asked for.
+        if error is not None and getattr(error, "status", None) != _NOT_FOUND:
+            self._print({}, f"the output of its tasks cannot be read: {error}")
+
+    def flush(self) -> None:
+        """Print lines that were never ended."""
+        for (task, stream), text in self._begun.items():
+            self._print({"task": task, "stream": stream}, text)
+
+    def _print(self, chunk: dict[str, Any], line: str) -> None:
+        from rich.text import Text  # noqa: PLC0415
+
+        style = "red" if chunk.get("stream") == "stderr" else ""
+        task = printable(chunk.get("task") or "run")
+        self._console.print(Text.assemble((f"{task}  ", "dim"), (printable(line), style)))
 
 
 def _run(snapshot: dict[str, Any]) -> RenderableType:

@@ -87,7 +87,7 @@ def events(
             _print_documents(told)
         else:
             for event in told:
-                for line in _lines_of(event):
+                for line in lines_of(event):
                     print_line(line)
 
 
@@ -102,11 +102,12 @@ def _print_documents(documents: Iterable[dict[str, Any]]) -> None:
 
 def _text_of(chunk: dict[str, Any]) -> str:
     if chunk.get("type") == "truncated":
-        return f"\n[{_cut(chunk)}]\n"
+        return f"\n[{left_out(chunk)}]\n"
     return str(chunk.get("text", ""))
 
 
-def _lines_of(event: dict[str, Any]) -> list[str]:
+def lines_of(event: dict[str, Any]) -> list[str]:
+    """Say what happened, a line each; of printed text, each of its lines."""
     from pyoco_cli.client.views import moment  # noqa: PLC0415 - it imports rich
 
     head = moment(event.get("at"))
@@ -126,7 +127,7 @@ def _lines_of(event: dict[str, Any]) -> list[str]:
                 _line(head, name, f"{stream}:", line) for line in str(event["text"]).splitlines()
             ]
         case "truncated":
-            return [_line(head, "run", _cut(event))]
+            return [_line(head, "run", left_out(event))]
         case "flow":
             nodes = (event.get("structure") or {}).get("nodes") or []
             return [_line(head, "run", f"flow of {len(nodes)} nodes")]
@@ -138,7 +139,8 @@ def _line(*parts: object) -> str:
     return "  ".join(printable(part).replace("\n", " ") for part in parts if part is not None)
 
 
-def _cut(event: dict[str, Any]) -> str:
+def left_out(event: dict[str, Any]) -> str:
+    """Say that output is missing, and how much."""
     size, limit = event.get("left_out_bytes"), event.get("limit_bytes")
     if size is None:
         return f"output is left out from here on: at most {limit} bytes are kept"

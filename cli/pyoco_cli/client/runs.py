@@ -1,4 +1,4 @@
-"""`get`, `tasks`, `list`, `list-vnext` and `cancel`."""
+"""`get`, `tasks`, `list-vnext` and `cancel`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,20 @@ class ListOutput(StrEnum):
     TABLE = "table"
 
 
-_COLUMNS = ("run_id", "status", "flow_name", "tag", "updated_at")
+COLUMNS = ("run_id", "status", "flow_name", "tag", "updated_at")
 
 Status: TypeAlias = Annotated[str | None, typer.Option(help="Only runs of that status.")]
 FlowName: TypeAlias = Annotated[str | None, typer.Option(help="Only runs of that flow.")]
 Tag: TypeAlias = Annotated[str | None, typer.Option(help="Only runs of that tag.")]
 Full: TypeAlias = Annotated[bool, typer.Option("--full", help="Whole snapshots.")]
 Limit: TypeAlias = Annotated[int | None, typer.Option(help="How many, 1 to 200.")]
+Sha256: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--workflow-yaml-sha256", help="Only runs of that flow.yaml, in hex."),
+]
+UpdatedAfter: TypeAlias = Annotated[
+    float | None, typer.Option(help="Only runs that changed after it, in unix seconds.")
+]
 ListOutputOption: TypeAlias = Annotated[
     ListOutput | None,
     typer.Option("--output", help="json: a line; table: columns, the default on a terminal."),
@@ -54,28 +61,6 @@ def tasks(context: typer.Context, run_id: RunId, output: OutputOption = None) ->
     show(run, output, "tasks_table")
 
 
-def list_runs(
-    context: typer.Context,
-    *,
-    status: Status = None,
-    flow: FlowName = None,
-    tag: Tag = None,
-    full: Full = False,
-    limit: Limit = None,
-    output: ListOutputOption = None,
-) -> None:
-    """List runs, the newest change first."""
-    with gateway(context) as client:
-        runs = client.list_runs(status=status, flow=flow, tag=tag, full=full, limit=limit)
-    match output:
-        case ListOutput.TABLE if not on_terminal():
-            print_table(_COLUMNS, [_row(run) for run in runs])
-        case None | ListOutput.TABLE if on_terminal():
-            draw("runs_table", runs)
-        case _:
-            print_json(runs)
-
-
 def list_vnext(
     context: typer.Context,
     *,
@@ -84,16 +69,11 @@ def list_vnext(
     tag: Tag = None,
     full: Full = False,
     limit: Limit = None,
-    updated_after: Annotated[
-        float | None, typer.Option(help="Only runs that changed after it, in unix seconds.")
-    ] = None,
+    updated_after: UpdatedAfter = None,
     cursor: Annotated[
         str | None, typer.Option(help="Where to go on: next_cursor of the page before.")
     ] = None,
-    workflow_yaml_sha256: Annotated[
-        str | None,
-        typer.Option("--workflow-yaml-sha256", help="Only runs of that flow.yaml, in hex."),
-    ] = None,
+    workflow_yaml_sha256: Sha256 = None,
     output: ListOutputOption = None,
 ) -> None:
     """List runs page by page, as {items, next_cursor}."""
@@ -110,7 +90,7 @@ def list_vnext(
         )
     match output:
         case ListOutput.TABLE if not on_terminal():
-            print_table(_COLUMNS, [_row(run) for run in page["items"]])
+            print_table(COLUMNS, [columns_of(run) for run in page["items"]])
             if page.get("next_cursor"):
                 print_line(f"next_cursor: {page['next_cursor']}")
         case None | ListOutput.TABLE if on_terminal():
@@ -151,5 +131,6 @@ def cancel(
     show(run, output, "run_panel")
 
 
-def _row(run: dict[str, Any]) -> list[str]:
-    return [str(run.get(column, "-")) for column in _COLUMNS]
+def columns_of(run: dict[str, Any]) -> list[str]:
+    """The cells of a run in a plain table."""
+    return [str(run.get(column, "-")) for column in COLUMNS]

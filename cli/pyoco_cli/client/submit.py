@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -12,11 +11,12 @@ import typer
 from pyoco_cli.client.app import Output, OutputOption, show
 from pyoco_cli.client.batch import read_batch, submit_batch
 from pyoco_cli.client.connection import gateway
-from pyoco_cli.client.follow import print_status_lines, show_live
+from pyoco_cli.client.follow import print_status_lines, show_live_with_logs
+from pyoco_cli.client.logs import lines_of
 from pyoco_cli.client.parameters import collect_params, read_text, split_tags
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.language import Phrase
-from pyoco_cli.common.output import on_terminal, print_json
+from pyoco_cli.common.output import on_terminal, print_json, print_line
 from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
@@ -26,7 +26,10 @@ Wait: TypeAlias = Annotated[
     bool, typer.Option("--wait", help="Wait for the end; exit 0 only if it COMPLETED.")
 ]
 Follow: TypeAlias = Annotated[
-    bool, typer.Option("--follow", help="Show task states until the end; exits as --wait does.")
+    bool,
+    typer.Option(
+        "--follow", help="Show task states and output until the end; exits as --wait does."
+    ),
 ]
 Patience: TypeAlias = Annotated[
     float | None,
@@ -164,11 +167,10 @@ def _stay(
     if not (wait or follow):
         return 0
     try:
-        events = client.watch(run_id, within_seconds=seconds)
         if follow:
-            _follow(events, output)
+            _follow(client, run_id, output, seconds)
         else:
-            for _ in events:
+            for _ in client.watch(run_id, within_seconds=seconds):
                 pass
         final = client.get_run_with_records(run_id)
     except KeyboardInterrupt:
@@ -182,14 +184,20 @@ def _stay(
 _ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
 
-def _follow(events: Iterator[dict[str, Any]], output: Output | None) -> None:
-    if output is Output.JSON:
-        for event in events:
+def _follow(
+    client: PyocoHttpClient, run_id: str, output: Output | None, seconds: float | None
+) -> None:
+    if on_terminal() and output is not Output.JSON:
+        show_live_with_logs(client, run_id, seconds)
+    elif output is Output.TEXT:
+        for event in client.events(run_id, follow=True, within_seconds=seconds):
+            for line in lines_of(event):
+                print_line(line)
+    elif output is Output.JSON:
+        for event in client.watch(run_id, within_seconds=seconds):
             print_json(event)
-    elif on_terminal():
-        show_live(events)
     else:
-        print_status_lines(events)
+        print_status_lines(client.watch(run_id, within_seconds=seconds))
 
 
 def _exit_code(run_id: str, final: dict[str, Any], seconds: float | None) -> int:

@@ -15,7 +15,8 @@ from pyoco_server.settings import Settings
 from pyoco_server.settings.environment import without_user
 
 _ANSWER_SECONDS = 5.0
-_LAG_SECONDS = 10.0
+_LAG = "pyoco_projector_lag"
+_MUCH_LAG = 1000
 
 
 async def check_gateway(server: str, key_header: dict[str, str]) -> list[Finding]:
@@ -74,22 +75,22 @@ def _readiness(server: str, answer: httpx.Response) -> list[Finding]:
 def _lag(server: str, answer: httpx.Response) -> list[Finding]:
     if answer.status_code != 200:
         return []
-    lags = {
-        sample.name: sample.value
+    lags = [
+        sample.value
         for family in text_string_to_metric_families(answer.text)
         for sample in family.samples
-        if "projector" in sample.name and sample.name.endswith("lag_seconds")
-    }
+        if sample.name == _LAG
+    ]
     return [
         Finding(
             check="gateway.lag",
             severity=Severity.WARNING,
-            what=f"its lists are {lag:.0f} s behind what is stored",
+            what=f"its lists are {lag:.0f} changes behind what is stored",
             where=server,
-            advice="look at its log; a restart makes it read on from where it was",
+            advice="wait; when it stays so, look at its log: its disk may be full or slow",
         )
-        for lag in lags.values()
-        if lag > _LAG_SECONDS
+        for lag in lags
+        if lag > _MUCH_LAG
     ]
 
 

@@ -1,0 +1,76 @@
+"""An installation as a whole: the part of the trio client that looks at it.
+
+It stands apart only for its length; `AsyncPyocoHttpClient` is what programs use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TypeVar, Unpack
+
+import trio
+
+from pyoco_server.client import overview
+from pyoco_server.client.overview import RunQuery, list_watch
+from pyoco_server.client.requests import Call, Document
+from pyoco_server.client.retry import RetryPolicy
+from pyoco_server.client.watch import Watch
+
+T = TypeVar("T")
+
+
+class AsyncOverviewCalls:
+    """Methods of `AsyncPyocoHttpClient`, which has the ways to the gateway that they use."""
+
+    _retry: RetryPolicy
+
+    async def _run(self, call: Call[T]) -> T:
+        raise NotImplementedError
+
+    def _follow(self, watch: Watch) -> AsyncGenerator[Document, None]:
+        raise NotImplementedError
+
+    async def find_runs(
+        self,
+        *,
+        full: bool = False,
+        limit: int | None = None,
+        cursor: str | None = None,
+        **query: Unpack[RunQuery],
+    ) -> Document:
+        """Return a page of runs by any filter, the newest change first, as ``{items, next_cursor}``."""
+        return await self._run(overview.find_runs(query, full=full, limit=limit, cursor=cursor))
+
+    async def follow_runs(
+        self, *, within_seconds: float | None = None, **query: Unpack[RunQuery]
+    ) -> AsyncGenerator[Document, None]:
+        """Give the changes of a list of runs as they come, over lost connections without a gap.
+
+        Each is ``{event, data}``. The first is ``hello``: what is listed now and the changes that
+        follow miss nothing. Then ``run`` (``data["run"]`` as it is now), ``gone`` (``run_id`` is not in
+        the list, or not any more), and ``reset`` (list again; too much was missed). Leave it before its
+        end only through ``contextlib.aclosing``.
+
+        Args:
+            within_seconds: When to end; ``None`` for never.
+            query: Which runs.
+        """
+        watch = list_watch(
+            query, now=trio.current_time(), within_seconds=within_seconds, retry=self._retry
+        )
+        async with aclosing(self._follow(watch)) as events:
+            async for event in events:
+                yield event
+
+    async def count_runs(self, **query: Unpack[RunQuery]) -> Document:
+        """Return how many runs there are: ``{counts: {status: count}, total, …}``."""
+        return await self._run(overview.count_runs(query))
+
+    async def get_queues(self) -> Document:
+        """Return ``{queues, dead_letters}``: the jobs of each tag."""
+        return await self._run(overview.get_queues())
+
+    async def get_actors(self) -> Document:
+        """Return ``{tree}``: the gateway's supervision tree."""
+        return await self._run(overview.get_actors())

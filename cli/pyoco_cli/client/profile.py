@@ -1,0 +1,121 @@
+"""Gateways and their keys by name, in ``~/.config/pyoco/client.toml``.
+
+For example::
+
+    [default]
+    server = "http://127.0.0.1:8000"
+
+    [prod]
+    server = "https://pyoco.example.org"
+    api_key = "pyoco_….…"
+
+What ranks first: an option, a profile named by ``--profile``, the environment, the profile of
+``PYOCO_PROFILE``, the profile ``default``. A profile's key goes to that profile's server only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from pyoco_cli.client.connection import DEFAULT_HEADER, DEFAULT_SERVER, Connection
+from pyoco_cli.common.errors import CliError
+from pyoco_server.model.errors import ErrorId
+
+_DEFAULT = "default"
+_KEYS = ("server", "api_key", "api_key_header")
+_OTHERS_MAY_READ = 0o077
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Which values were given as options, and which by the environment."""
+
+    options: frozenset[str]
+    environment: frozenset[str]
+
+    @classmethod
+    def of(cls, sources: Mapping[str, Enum | None]) -> Sources:
+        """From what Typer says of each parameter."""
+
+        def those(source: str) -> frozenset[str]:
+            return frozenset(
+                name
+                for name, found in sources.items()
+                if found is not None and found.name == source
+            )
+
+        return cls(those("COMMANDLINE"), those("ENVIRONMENT"))
+
+
+def with_profile(given: Connection, name: str | None, sources: Sources) -> Connection:
+    """Fill what was not given from a profile.
+
+    Args:
+        given: What options and environment say, with defaults for the rest.
+        name: The profile, if one was named.
+        sources: Which of it was given, and how.
+
+    Raises:
+        CliError: The file cannot be understood, or has no such profile.
+    """
+    path = profile_file()
+    profiles = _read(path)
+    if name is not None and name not in profiles:
+        known = ", ".join(sorted(profiles)) or "none"
+        raise _wrong(
+            f"there is no profile {name!r} in {path}; there are: {known}",
+            "name one of those, or add it",
+        )
+    profile = profiles.get(name or _DEFAULT, {})
+    # Who names a profile on the command line means that gateway, whatever the environment says.
+    fixed = (
+        sources.options if "profile" in sources.options else sources.options | sources.environment
+    )
+    if "server" in fixed or "server" not in profile:
+        return given
+    if "api_key" in profile and path.stat().st_mode & _OTHERS_MAY_READ:
+        sys.stderr.write(f"{path} holds a key and others may read it: chmod 600 {path}\n")
+    key = given.api_key if "api_key" in fixed else profile.get("api_key")
+    header = given.api_key_header
+    if "api_key_header" not in fixed:
+        header = profile.get("api_key_header", DEFAULT_HEADER)
+    return Connection(profile.get("server", DEFAULT_SERVER), key, header)
+
+
+def profile_file() -> Path:
+    """Where the profiles are, whether the file exists or not."""
+    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(base) / "pyoco" / "client.toml"
+
+
+def _read(path: Path) -> dict[str, dict[str, str]]:
+    try:
+        document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise _wrong(f"{path} cannot be read: {error}", _EXAMPLE) from None
+    for name, profile in document.items():
+        if not isinstance(profile, dict):
+            raise _wrong(f"{path}: {name} is no profile", _EXAMPLE)
+        for key, value in profile.items():
+            if key not in _KEYS or not isinstance(value, str):
+                raise _wrong(
+                    f"{path}: profile {name} has {key}; a profile takes the texts {', '.join(_KEYS)}",
+                    _EXAMPLE,
+                )
+    return document
+
+
+_EXAMPLE = 'example: [default] in one line, server = "http://127.0.0.1:8000" in the next'
+
+
+def _wrong(reason: str, hint: str) -> CliError:
+    return CliError(ErrorId.INVALID_COMMAND_LINE, reason, hint=hint)

@@ -1,0 +1,91 @@
+"""`top`: runs, workers, queues and actors on a full screen, as they change."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pyoco_cli.client.connection import Connection, gateway
+from pyoco_cli.common.output import make_console, on_terminal, print_json
+
+if TYPE_CHECKING:
+    from pyoco_server.client import PyocoHttpClient
+
+_HIDDEN = (403, 404)
+_KEY_REFUSED = (401, 403)
+
+
+def top(
+    context: typer.Context,
+    *,
+    interval_sec: Annotated[
+        float, typer.Option(min=0.2, help="Seconds between two looks at the gateway.")
+    ] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once, and print it.")] = False,
+) -> None:
+    """Show runs, workers, queues and actors until Ctrl-C.
+
+    Where standard output is no terminal: one look, as a JSON line.
+    """
+    connection: Connection = context.obj
+    with gateway(context) as client:
+        seen = look(client)
+        if not on_terminal():
+            print_json(seen)
+            return
+        from pyoco_cli.client.top_view import screen  # noqa: PLC0415 - rich, which JSON needs not
+
+        console = make_console()
+        if once:
+            console.print(screen(seen, connection.server, console.width, console.height, None))
+            return
+        _follow(client, seen, connection.server, interval_sec)
+
+
+def look(client: PyocoHttpClient) -> dict[str, Any]:
+    """One look at everything; ``actors`` is null where the key may not see them."""
+    from pyoco_server.client import HttpProblem  # noqa: PLC0415 - httpx, which --help needs not
+
+    try:
+        actors = client.get_actors().get("tree")
+    except HttpProblem as problem:
+        if problem.status not in _HIDDEN:
+            raise
+        actors = None
+    queues = client.get_queues()
+    return {
+        "at": time.time(),
+        "counts": client.count_runs(),
+        "runs": client.list_runs(limit=100),
+        "workers": client.get_workers(scope="all"),
+        "queues": queues.get("queues"),
+        "dead_letters": queues.get("dead_letters"),
+        "actors": actors,
+    }
+
+
+def _follow(
+    client: PyocoHttpClient, seen: dict[str, Any], server: str, interval_sec: float
+) -> None:
+    import httpx  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415
+
+    from pyoco_cli.client.top_view import screen  # noqa: PLC0415
+    from pyoco_server.client import HttpProblem, UnexpectedAnswer  # noqa: PLC0415
+
+    console = make_console()
+    trouble: str | None = None
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            drawn = screen(seen, server, console.width, console.height, trouble)
+            live.update(drawn, refresh=True)
+            time.sleep(interval_sec)
+            try:
+                seen, trouble = look(client), None
+            except (httpx.HTTPError, UnexpectedAnswer) as error:
+                if isinstance(error, HttpProblem) and error.status in _KEY_REFUSED:
+                    raise
+                # What was seen stays on the screen until the gateway is back.
+                trouble = str(error) or type(error).__name__

@@ -1,0 +1,186 @@
+"""How `top` looks: a head line, then queues, workers, actors and as many runs as there is room for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pyoco_cli.client.views import STYLES
+from pyoco_cli.common.output import printable
+
+_QUEUES = 5
+_WORKERS = 6
+_ACTORS = 5
+_FIGURES = frozenset(
+    {"waiting", "executing", "asking", "busy", "mailbox", "messages", "each", "restarts"}
+    | {"seen", "changed"}
+)
+# Titles of the four tables, blank lines between them, and the head.
+_FIXED_LINES = 10
+
+
+def screen(
+    seen: dict[str, Any], server: str, width: int, height: int, trouble: str | None
+) -> RenderableType:
+    """Draw one look.
+
+    Args:
+        seen: What `look` of ``top`` returned.
+        server: URL of the gateway.
+        width: Columns of the terminal.
+        height: Its lines; the drawing has fewer.
+        trouble: Why the last look failed, if it did.
+    """
+    queues = list(seen.get("queues") or [])
+    workers = list(seen.get("workers") or [])
+    actors = list(_actors(seen.get("actors")))
+    shown = [min(len(rows), most) for rows, most in _shares(queues, workers, actors)]
+    room = max(height - _FIXED_LINES - sum(max(count, 1) for count in shown), 3)
+    return Group(
+        _head(seen, server, width, trouble),
+        _queue_table(queues[: shown[0]], len(queues)),
+        Text(),
+        _worker_table(workers[: shown[1]], len(workers)),
+        Text(),
+        _actor_table(actors[: shown[2]], visible=seen.get("actors") is not None),
+        Text(),
+        run_table(list(seen.get("runs") or [])[:room], width),
+    )
+
+
+def _shares(*rows: Sequence[Any]) -> Iterator[tuple[Sequence[Any], int]]:
+    return zip(rows, (_QUEUES, _WORKERS, _ACTORS), strict=True)
+
+
+def _head(seen: dict[str, Any], server: str, width: int, trouble: str | None) -> RenderableType:
+    counts = seen.get("counts") or {}
+    by_status = counts.get("counts", counts)
+    parts: list[Any] = [("pyoco ", "bold"), f"{printable(server)}  "]
+    parts += [
+        (f"{by_status[name]} {name.lower()}  ", STYLES[name])
+        for name in ("PENDING", "RUNNING", "CANCELLING", "COMPLETED", "FAILED", "CANCELLED")
+        if by_status.get(name)
+    ]
+    if letters := seen.get("dead_letters"):
+        parts.append((f"{letters} dead letter{'s' * (letters != 1)}", "yellow"))
+    if trouble is not None:
+        parts = [(f"no answer, showing {_age(seen['at'])} ago: {printable(trouble)}", "bold red")]
+    line = Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
+    line.truncate(width, overflow="ellipsis")
+    return line
+
+
+def _queue_table(rows: Sequence[dict[str, Any]], count: int) -> RenderableType:
+    table = _table(_more("queue", len(rows), count), "waiting", "executing", "asking")
+    for queue in rows:
+        waiting = int(queue.get("pending") or 0)
+        nobody = waiting and not queue.get("waiting_pulls") and not queue.get("ack_pending")
+        table.add_row(
+            printable(queue.get("tag")),
+            Text(str(waiting), "red" if nobody else ""),
+            str(queue.get("ack_pending")),
+            str(queue.get("waiting_pulls")),
+        )
+    return table
+
+
+def _worker_table(rows: Sequence[dict[str, Any]], count: int) -> RenderableType:
+    table = _table(_more("worker", len(rows), count), "state", "busy", "tags", "seen")
+    for worker in rows:
+        slots = worker.get("slots") or []
+        busy = sum(slot.get("run_id") is not None for slot in slots)
+        state = str(worker.get("state"))
+        table.add_row(
+            printable(worker.get("worker_id")),
+            Text(printable(state), STYLES.get(state, "")),
+            f"{busy}/{len(slots) or 1}",
+            printable(",".join(map(str, worker.get("tags") or []))),
+            f"{_age(worker.get('last_seen_at'))} ago",
+        )
+    return table
+
+
+def _actors(tree: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """Actors with something to tell first: those that crashed, whose mailbox fills, that work most."""
+    found: list[dict[str, Any]] = []
+    waiting = [tree] if tree else []
+    while waiting:
+        node = waiting.pop()
+        waiting += node.get("children") or []
+        if not node.get("children"):
+            found.append(node)
+    found.sort(
+        key=lambda node: (
+            -(node.get("restarts") or 0),
+            -(node.get("mailbox_depth") or 0),
+            -(node.get("busy_seconds") or 0.0),
+        )
+    )
+    yield from found
+
+
+def _actor_table(rows: Sequence[dict[str, Any]], *, visible: bool) -> RenderableType:
+    if not visible:
+        return Text("actors: this key may not see them", "dim")
+    table = _table("actor", "state", "mailbox", "messages", "each", "restarts")
+    for node in rows:
+        each = node.get("seconds_per_message")
+        restarts = int(node.get("restarts") or 0)
+        table.add_row(
+            printable(node.get("path")),
+            printable(node.get("state")),
+            str(node.get("mailbox_depth", "-")),
+            str(node.get("messages", "-")),
+            "-" if each is None else f"{each * 1000:.1f} ms",
+            Text(str(restarts), "red" if restarts else ""),
+        )
+    return table
+
+
+def run_table(rows: Sequence[dict[str, Any]], width: int) -> RenderableType:
+    """Draw runs, one a line, with what there is room for in ``width`` columns."""
+    # The id has to be whole, to be copied; what else there is depends on the room.
+    wide = width >= 110
+    table = _table("run", "status", "flow", *(("tag", "worker") if wide else ()), "changed")
+    table.columns[0].min_width = 36
+    for run in rows:
+        status = str(run.get("status"))
+        table.add_row(
+            printable(run.get("run_id")),
+            Text(printable(status), STYLES.get(status, "")),
+            printable(run.get("flow_name")),
+            *((printable(run.get("tag")), printable(run.get("worker_id") or "-")) if wide else ()),
+            f"{_age(run.get('updated_at'))} ago",
+        )
+    return table
+
+
+def _more(title: str, shown: int, count: int) -> str:
+    return title if shown == count else f"{title} ({shown} of {count})"
+
+
+def _age(moment: object) -> str:
+    if not isinstance(moment, (int, float)):
+        return "-"
+    seconds = max(time.time() - moment, 0.0)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _table(*headers: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+    for header in headers:
+        right = header in _FIGURES
+        table.add_column(
+            header, no_wrap=True, overflow="ellipsis", justify="right" if right else "left"
+        )
+    # What a row is about takes the room that there is, so that the rest stands in columns at the edge.
+    table.columns[0].ratio = 1
+    return table

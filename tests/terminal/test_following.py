@@ -1,0 +1,140 @@
+"""`submit --follow`, `--wait` and `list --follow`, as a person and as a script see them."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from e2e.programs import Stage, wait_for
+from terminal.commands import cancel, client, submit
+from terminal.screens import CTRL_C, on_terminal
+
+pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(120)]
+SUBMIT = ("pyoco-client", "submit-yaml", "--tag", "hello", "--workflow-file")
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_person_sees_states_and_output_until_the_end(stage: Stage, columns: int) -> None:
+    command = (*SUBMIT, "count.yaml", "--follow")
+    with on_terminal(*command, folder=stage.folder, env=stage.env, columns=columns) as terminal:
+        terminal.see(lambda: "RUNNING" in terminal.text, what="a state while it runs")
+        assert terminal.end() == 0
+        lines = terminal.text.splitlines()
+        assert [line for line in lines if line.startswith("first  line")] == [
+            f"first  line {number}" for number in range(4)
+        ]
+        assert "second  line 3" in lines
+        assert sum(line.startswith("COMPLETED  main  ") for line in lines) == 1
+        assert {"  first   SUCCEEDED", "  second  SUCCEEDED"} <= set(lines)
+        assert not terminal.screen.cursor.hidden
+
+
+def test_a_failed_run_shows_why_and_is_the_exit_code(stage: Stage) -> None:
+    with on_terminal(
+        *SUBMIT, "fail.yaml", "--follow", folder=stage.folder, env=stage.env
+    ) as terminal:
+        assert terminal.end() == 1
+        assert "second  about to fail" in terminal.lines
+        assert "  second  FAILED" in terminal.lines
+        assert "ERR-PYOCO-0007: execution failed" in terminal.lines
+
+
+def test_ctrl_c_leaves_the_run_and_a_sane_terminal(stage: Stage) -> None:
+    with on_terminal(
+        *SUBMIT, "wait.yaml", "--follow", folder=stage.folder, env=stage.env
+    ) as terminal:
+        before = terminal.attributes()
+        terminal.see(lambda: "second  waiting" in terminal.lines, what="its output")
+        terminal.press(CTRL_C)
+        assert terminal.end() == 130
+        assert "the run goes on: pyoco-client watch" in terminal.text
+        assert terminal.attributes() == before
+        assert not terminal.screen.cursor.hidden
+    [running] = client(stage, "list", "--status", "RUNNING").last
+    cancel(stage, running["run_id"])
+
+
+def test_a_script_gets_status_lines_or_text_or_json(stage: Stage) -> None:
+    said = submit(stage, "count", "--follow")
+    assert said.code == 0
+    assert said.lines[-1].split("\t")[2] == "COMPLETED"
+
+    said = submit(stage, "fail", "--follow", "--output", "text")
+    assert said.code == 1
+    assert any(line.endswith("task first  stdout:  line 0") for line in said.lines)
+    assert any(line.endswith("task second  stderr:  about to fail") for line in said.lines)
+    assert any("  run  FAILED" in line for line in said.lines)
+
+    said = submit(stage, "count", "--follow", "--output", "json")
+    assert said.code == 0
+    assert said.last["data"]["snapshot"]["status"] == "COMPLETED"
+
+
+def test_waiting_tells_the_outcome_only(stage: Stage) -> None:
+    said = submit(stage, "count", "--wait")
+    assert (said.code, said.last["status"]) == (0, "COMPLETED")
+    said = submit(stage, "fail", "--wait")
+    assert (said.code, said.last["status"]) == (1, "FAILED")
+    assert "bad luck" in said.err
+    said = submit(stage, "wait", "--wait", "--wait-timeout-sec", "1")
+    assert said.code == 1
+    assert "wait timeout" in said.err
+    run_id = json.loads(said.lines[0])["run_id"]
+    cancel(stage, run_id)
+
+
+def test_list_filters_by_everything_that_the_gateway_knows(stage: Stage) -> None:
+    began = time.time()
+    run_id = submit(stage, "fail").last["run_id"]
+    stage.ended(run_id)
+    snapshot = stage.get(run_id)
+
+    def found(*options: str) -> bool:
+        runs = client(stage, "list", "--limit", "200", *options).last
+        return run_id in {run["run_id"] for run in runs}
+
+    sha256 = snapshot["workflow_yaml_sha256"]
+    for options, misses in (
+        (("--status", "FAILED,CANCELLED"), ("--status", "COMPLETED")),
+        (("--worker-id", "w1"), ("--worker-id", "w2")),
+        (("--text", "BAD LUCK"), ("--text", "good luck")),
+        (("--workflow-yaml-sha256", sha256), ("--workflow-yaml-sha256", "0" * 64)),
+        (("--updated-after", str(began)), ("--updated-before", str(began))),
+        (("--submitted-after", str(began)), ("--submitted-before", str(began))),
+    ):
+        assert found(*options), options
+        assert not found(*misses), misses
+
+
+def test_list_follow_gives_each_change_once(stage: Stage) -> None:
+    options = ("pyoco-client", "list", "--follow", "--limit", "1", "--flow", "main")
+    follower = stage.start(*options)
+    wait_for(lambda: follower.text().count("\n") == 1, what="what there is")
+    run_id = submit(stage, "count", "--wait").last["run_id"]
+
+    def told() -> list[str]:
+        runs = [json.loads(line) for line in follower.text().splitlines()]
+        return [run["status"] for run in runs if run["run_id"] == run_id]
+
+    wait_for(lambda: told()[-1:] == ["COMPLETED"], what="its end")
+    assert set(told()) <= {"PENDING", "RUNNING", "COMPLETED"}
+    assert told().count("COMPLETED") == 1
+    follower.send(2)
+    assert follower.wait() == 130
+
+
+def test_list_follow_on_a_terminal_is_a_list_that_changes(stage: Stage) -> None:
+    command = ("pyoco-client", "list", "--follow", "--status", "RUNNING")
+    with on_terminal(*command, folder=stage.folder, env=stage.env) as terminal:
+        before = terminal.attributes()
+        terminal.see(lambda: any(line.startswith("run ") for line in terminal.lines))
+        run_id = submit(stage, "wait").last["run_id"]
+        terminal.see(lambda: any(line.startswith(run_id) for line in terminal.lines))
+        cancel(stage, run_id)
+        terminal.see(lambda: not any(line.startswith(run_id) for line in terminal.lines))
+        terminal.press(CTRL_C)
+        assert terminal.end() == 130
+        assert terminal.attributes() == before
+        assert not terminal.screen.cursor.hidden
