@@ -10,17 +10,20 @@ from pyoco_server.model.errors import ErrorId
 from pyoco_server.settings import Settings, SettingsError
 
 
-def load_settings(overrides: Mapping[str, str] | None = None) -> Settings:
+def load_settings(
+    overrides: Mapping[str, str] | None = None, defaults: Mapping[str, str] | None = None
+) -> Settings:
     """The settings of the environment, with options of the command line over them.
 
     Args:
         overrides: Variable names and texts, as if they were set in the environment.
+        defaults: The same for what is set nowhere.
 
     Raises:
         CliError: A variable cannot be understood; the text names each.
     """
     try:
-        return Settings.from_env({**os.environ, **(overrides or {})})
+        return Settings.from_env({**os.environ, **(overrides or {})}, defaults=defaults)
     except SettingsError as error:
         raise CliError(
             ErrorId.INVALID_COMMAND_LINE,

@@ -12,6 +12,7 @@ from pyoco_http.problems import problem_response
 from pyoco_http.query import refuse, whole
 from pyoco_http.runs import known_id
 from pyoco_http.submissions import KEY_HEADER
+from pyoco_http.tracing import request_id, traceparent
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.dead_letter_desk import (
     DropLetter,
@@ -63,7 +64,9 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
     @blueprint.post("/dlq/<seq>/requeue")
     @access(Access.OPERATE)
     async def requeue(seq: str) -> dict[str, Any]:
-        asked = RequeueLetter(_number(seq), principal().tenant_id, principal().key_id)
+        asked = RequeueLetter(
+            _number(seq), principal().tenant_id, principal().key_id, request_id(), traceparent()
+        )
         repeated = await backend.dead_letters.ask(asked, within=_ASK_SECONDS)
         return {**_run(repeated), "retried_from": repeated.retry_of}
 
@@ -78,7 +81,7 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
     @access(Access.SUBMIT)
     async def retry(run_id: str) -> dict[str, Any]:
         see(await backend.get(known_id(run_id)))
-        asked = RetryRun(run_id, principal().key_id, _key())
+        asked = RetryRun(run_id, principal().key_id, _key(), request_id(), traceparent())
         repeated = await backend.dead_letters.ask(asked, within=_ASK_SECONDS)
         return {**_run(repeated), "retry_of": repeated.retry_of}
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
+import structlog
 import trio
 from quart import Blueprint, Response, current_app, request
 
@@ -118,6 +119,7 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
 
 
 def _answer(accepted: Accepted) -> Answer:
+    structlog.contextvars.bind_contextvars(run_id=accepted.run_id)  # for the access log
     headers = {REPLAY_HEADER: "true"} if accepted.replayed else {}
     return {"run_id": accepted.run_id, "status": accepted.status}, 200, headers
 

@@ -1,23 +1,20 @@
 """The id of a request and its W3C trace context: taken from the client or made, and passed on.
 
-The id is in the answer, in the access log and every log line of the handler, in the job message of a
-submitted run, and from there in the worker's and the task's lines.
+The id is in the answer, in the access log and every log line that the request causes in the gateway, in the
+job message of a submitted run, and from there in the worker's lines and the environment of the flow.
 """
 
 from __future__ import annotations
 
-import re
 import uuid
 
 import structlog
 from quart import Response, request
 from quart_trio import QuartTrio
 
-HEADER = "X-Request-ID"
+from pyoco_server.model.trace import REQUEST_ID, log_fields, trace_id
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-# https://www.w3.org/TR/trace-context/#traceparent-header, of version 00.
-_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+HEADER = "X-Request-ID"
 
 
 def request_id() -> str:
@@ -29,7 +26,7 @@ def request_id() -> str:
 def traceparent() -> str | None:
     """The trace context that the client sent; None for none, or one that cannot be read."""
     text = request.headers.get("traceparent", "").strip()
-    return text if _TRACEPARENT.fullmatch(text) else None
+    return None if trace_id(text) is None else text
 
 
 def register_tracing(app: QuartTrio) -> None:
@@ -37,9 +34,9 @@ def register_tracing(app: QuartTrio) -> None:
 
     async def begin() -> None:
         sent = request.headers.get(HEADER, "").strip()
-        chosen = sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+        chosen = sent if REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
         request.request_id = chosen  # type: ignore[attr-defined]
-        structlog.contextvars.bind_contextvars(request_id=chosen)
+        structlog.contextvars.bind_contextvars(**log_fields(chosen, traceparent()))
 
     async def end(response: Response) -> Response:
         response.headers[HEADER] = request_id()

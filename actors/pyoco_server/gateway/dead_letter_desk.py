@@ -126,6 +126,8 @@ class RequeueLetter(Request[Repeated]):
     seq: int
     tenant_id: str | None = None
     api_key_id: str | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,8 @@ class RetryRun(Request[Repeated]):
     run_id: str
     api_key_id: str | None = None
     idempotency_key: str | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
 
 
 DeskMessage: TypeAlias = ListLetters | GetLetter | DropLetter | RequeueLetter | RetryRun
@@ -193,7 +197,7 @@ class DeadLetterDesk(Actor[DeskMessage]):
         stored = await self._seen(request.seq, request.tenant_id)
         earlier = await self._earlier(stored.letter)
         key = f"dead-letter:{request.seq}:{earlier.run_id}"
-        repeated = await self._submit(earlier, request.api_key_id, key)
+        repeated = await self._submit(earlier, request, key)
         try:
             await self._letters.delete(request.seq)
         except BridgeError as error:
@@ -203,7 +207,7 @@ class DeadLetterDesk(Actor[DeskMessage]):
 
     async def _retry(self, request: RetryRun) -> Repeated:
         run = (await self._runs.get(request.run_id)).snapshot
-        return await self._submit(of_snapshot(run), request.api_key_id, request.idempotency_key)
+        return await self._submit(of_snapshot(run), request, request.idempotency_key)
 
     async def _seen(self, seq: int, tenant_id: str | None) -> StoredLetter:
         stored = await self._letters.get(seq)
@@ -221,13 +225,15 @@ class DeadLetterDesk(Actor[DeskMessage]):
         return of_snapshot(run)
 
     async def _submit(
-        self, earlier: Earlier, api_key_id: str | None, idempotency_key: str | None
+        self, earlier: Earlier, request: RequeueLetter | RetryRun, idempotency_key: str | None
     ) -> Repeated:
         run = await again(
             earlier,
             self._workflows,
-            api_key_id=api_key_id,
+            api_key_id=request.api_key_id,
             idempotency_key=idempotency_key,
+            request_id=request.request_id,
+            traceparent=request.traceparent,
         )
         try:
             accepted = await self._submitter.ask(Submit(run), within=_SUBMIT_SECONDS)

@@ -92,6 +92,8 @@ async def again(
     *,
     api_key_id: str | None,
     idempotency_key: str | None,
+    request_id: str | None,
+    traceparent: str | None,
 ) -> NewRun:
     """Make the new run: of the same tenant, by whoever asks for it now.
 
@@ -121,4 +123,6 @@ async def again(
         retry_backoff_sec=earlier.retry_backoff_sec,
         retry_of=earlier.run_id,
         idempotency_key=idempotency_key,
+        request_id=request_id,
+        traceparent=traceparent,
     )

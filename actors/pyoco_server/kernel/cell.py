@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Never, TypeVar, TypeVarTuple, Unpack
 
 import structlog
 import trio
+from structlog.contextvars import bound_contextvars
 
 from .errors import ActorDown, KernelError, NotAnswered, Refusal
 from .messages import A, Envelope, Reply, Request
@@ -79,7 +80,11 @@ class Cell:
             self._record.state = State.BUSY
             began = trio.current_time()
             try:
-                await actor.handle(envelope.message)
+                if envelope.log_fields:
+                    with bound_contextvars(**envelope.log_fields):
+                        await actor.handle(envelope.message)
+                else:
+                    await actor.handle(envelope.message)
             except Refusal as refusal:
                 self._refused(envelope, refusal)
             except Exception as error:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 import trio
 
@@ -67,12 +67,23 @@ class Reply(Generic[A]):
 
 
 class Envelope:
-    """A message on its way: what is sent, who waits for the answer, and who sent it."""
+    """A message on its way: what is sent, who waits for the answer, and who sent it.
 
-    __slots__ = ("message", "reply", "reply_taken", "sender")
+    ``log_fields`` are the asker's (structlog's context variables): what is done to answer it is part of
+    what the asker does. A told message is the actor's own business.
+    """
 
-    def __init__(self, message: object, reply: Reply[object] | None, sender: str | None) -> None:
+    __slots__ = ("log_fields", "message", "reply", "reply_taken", "sender")
+
+    def __init__(
+        self,
+        message: object,
+        reply: Reply[object] | None,
+        sender: str | None,
+        log_fields: Mapping[str, Any] | None = None,
+    ) -> None:
         self.message = message
         self.reply = reply
         self.reply_taken = False
         self.sender = sender
+        self.log_fields = log_fields

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
+from structlog.contextvars import get_contextvars
 
 from .errors import AskExpired, InvalidSpec, KernelError, MailboxFull
 from .messages import A, Envelope, Reply, Request
@@ -65,7 +66,9 @@ class ActorRef(Generic[M_contra]):
     async def ask(self, request: Request[A], *, within: float) -> A:
         """Send a request and wait for its answer, together at most ``within`` seconds.
 
-        Cancelled while waiting, the request may be handled all the same; its answer is dropped.
+        Cancelled while waiting, the request may be handled all the same; its answer is dropped. What the
+        actor logs while it handles the request, in tasks too that it spawns for it, has the fields of the
+        asker's log context.
 
         Raises:
             Refusal: The actor's expected "no", as its own subclass.
@@ -80,7 +83,8 @@ class ActorRef(Generic[M_contra]):
             )
         reply: Reply[A] = Reply()
         with trio.move_on_after(within):
-            await self._put(Envelope(request, reply, current_path.get()))  # type: ignore[arg-type]
+            fields = get_contextvars()
+            await self._put(Envelope(request, reply, current_path.get(), fields))  # type: ignore[arg-type]
             return await reply.outcome()
         raise AskExpired(f"{self.path} did not answer {type(request).__name__} within {within:g} s")
 

@@ -126,6 +126,7 @@ def pending(job: Job) -> RunSnapshot:
         timeout_sec=job.timeout_sec,
         retry_backoff_sec=job.retry_backoff_sec,
         retry_of=job.retry_of,
+        request_id=job.request_id,
     )
 
 

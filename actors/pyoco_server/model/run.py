@@ -186,6 +186,8 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What its tasks saved, by name."""
     artifacts_refused: list[RefusedArtifact] = msgspec.field(default_factory=list)
     """What of it was not kept; the first of many."""
+    request_id: str | None = None
+    """The id of the submitting request, as in the log lines."""
 
 
 _DECODER: Final = msgspec.json.Decoder(RunSnapshot)

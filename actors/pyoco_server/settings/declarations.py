@@ -390,7 +390,10 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
 
     @classmethod
     def from_env(
-        cls, environ: Mapping[str, str] | None = None, cwd: Path | None = None
+        cls,
+        environ: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        defaults: Mapping[str, str] | None = None,
     ) -> Settings:
         """Read the settings.
 
@@ -401,11 +404,12 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
         Args:
             environ: The variables of the process; those of this process when ``None``.
             cwd: Where relative paths of files start; the working directory when ``None``.
+            defaults: Variables that count where neither sets them, before the declared defaults.
 
         Raises:
             SettingsError: Variables, or the file, cannot be understood.
         """
-        return cls(**read_variables(cls, environ, cwd))
+        return cls(**read_variables(cls, environ, cwd, defaults or {}))
 
     def for_node(self, url: str) -> Settings:
         """The same, for a NATS node of this machine: its URL, and nothing of how to log in elsewhere."""

@@ -65,7 +65,10 @@ def variables_of(settings: type[msgspec.Struct]) -> Mapping[str, Env]:
 
 
 def read_variables(
-    settings: type[msgspec.Struct], environ: Mapping[str, str] | None, cwd: Path | None
+    settings: type[msgspec.Struct],
+    environ: Mapping[str, str] | None,
+    cwd: Path | None,
+    defaults: Mapping[str, str],
 ) -> dict[str, Any]:
     """Read what is set, by field; see `Settings.from_env`.
 
@@ -77,7 +80,7 @@ def read_variables(
     of_file = _read_file(environ, cwd or Path.cwd(), problems)
     values: dict[str, Any] = {}
     for field, env in variables_of(settings).items():
-        text = environ.get(env.name) or of_file.get(env.name) or ""
+        text = environ.get(env.name) or of_file.get(env.name) or defaults.get(env.name) or ""
         if not text.strip():
             continue
         try:

@@ -17,7 +17,7 @@ from pyoco_server.model import life
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.run import SnapshotTooLarge, UnreadableSnapshot
 from pyoco_server.store.runs import RunStore
-from pyoco_server.worker import stopping
+from pyoco_server.worker import run_log, stopping
 from pyoco_server.worker.artifacts import ArtifactSaver
 from pyoco_server.worker.attempt import Attempt, Ending, Stopping
 from pyoco_server.worker.child import Said, SlotChild
@@ -185,6 +185,7 @@ class Slot(Actor[SlotMessage]):
         self.spawn(self._read, runner, life)
 
     async def _read(self, runner: RunnerProcess, life: int) -> None:
+        run_log.close_log()  # it outlives the run at whose end the child was started
         async for event in runner.events:
             await self._events.take(event, life)
             if not isinstance(event, Output):
@@ -264,6 +265,7 @@ class Slot(Actor[SlotMessage]):
     async def _begin(self, assign: Assign) -> None:
         job, delivery = assign.job, assign.delivery
         assert self._wheels is not None
+        run_log.open_log(job, self._settings.claimant)
         wheels = self._wheels.of(job.tenant_id)
         try:
             await delivery.in_progress()
@@ -309,6 +311,7 @@ class Slot(Actor[SlotMessage]):
         self.spawn(record, attempt, self._settings.heartbeat_interval, self._post)
         if snapshot.timeout_sec is not None:
             self._wait(attempt, Stopping.NO, snapshot.timeout_sec)
+        run_log.tell_start(snapshot)
         await self._use_wheels()
         await self._tell_heartbeat()
         self._events.begin(attempt.run_id, snapshot.attempt, self._child.life)
@@ -319,6 +322,7 @@ class Slot(Actor[SlotMessage]):
                 flow_name=attempt.job.flow_name,
                 params=attempt.job.params,
                 workflow_yaml=attempt.job.workflow_yaml,
+                env=run_log.variables(attempt.job),
                 workdir=self._child.make_folder(),
             )
         )
@@ -332,6 +336,7 @@ class Slot(Actor[SlotMessage]):
             await self._child.replace()
             self._refresh = False
         await self._settler.settle(attempt, decision)
+        run_log.tell_end(attempt.claim, decision)
         attempt.over.set()
         self._attempt = None
         if not isinstance(decision, life.Finished):
@@ -398,6 +403,7 @@ class Slot(Actor[SlotMessage]):
     # Being free ----------------------------------------------------------------------------------
 
     async def _become_free(self, last: LastRun | None = None) -> None:
+        run_log.close_log()
         await self._tell_heartbeat(last)
         await self._dispatcher.tell(SlotFree(self._index))
 

@@ -42,7 +42,9 @@ def dev(
     nats_port: Annotated[int, typer.Option(help="Wanted NATS port.")] = 4222,
     nats_store: NatsStore = None,
     nats_sync: NatsSync = True,
-    log_level: Annotated[str, typer.Option(help="Least level of the log.")] = "error",
+    log_level: Annotated[
+        str | None, typer.Option(help="Overrides PYOCO_LOG_LEVEL.", show_default="error")
+    ] = None,
     insecure_bind: InsecureBind = False,
 ) -> None:
     """Run NATS, gateway and worker here, with data under .pyoco/, until Ctrl-C.
@@ -50,7 +52,10 @@ def dev(
     Task code of this folder can be imported; when it changes, slots take a fresh process before
     their next run. A flow.yaml that is given runs at once, and again each time it is saved.
     """
-    settings = load_settings({"PYOCO_LOG_LEVEL": log_level, "PYOCO_LOG_FORMAT": "text"})
+    settings = load_settings(
+        {"PYOCO_LOG_FORMAT": "text"} | ({"PYOCO_LOG_LEVEL": log_level} if log_level else {}),
+        defaults={"PYOCO_LOG_LEVEL": "ERROR"},
+    )
     settings = exposed(settings, host, insecure=insecure_bind)
     configure_logging(service="pyoco-server:http", settings=settings)
     console = Console()

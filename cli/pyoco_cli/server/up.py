@@ -30,7 +30,10 @@ from pyoco_server.settings.environment import without_user
 def up(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
-    log_level: Annotated[str, typer.Option(help="Least level of the log.")] = "warning",
+    log_level: Annotated[
+        str | None,
+        typer.Option(help="Overrides PYOCO_LOG_LEVEL.", show_default="warning"),
+    ] = None,
     nats_url: Annotated[str | None, typer.Option(help="Overrides PYOCO_NATS_URL.")] = None,
     dashboard_lang: Annotated[
         str | None, typer.Option(help="auto, ja or en; overrides PYOCO_DASHBOARD_LANG.")
@@ -76,13 +79,15 @@ def up(
     raise typer.Exit(trio.run(_serve, settings, host, port, node, run_file))
 
 
-def _settings(log_level: str, nats_url: str | None, dashboard_lang: str | None) -> Settings:
-    overrides = {"PYOCO_LOG_LEVEL": log_level}
-    if nats_url is not None:
-        overrides["PYOCO_NATS_URL"] = nats_url
-    if dashboard_lang is not None:
-        overrides["PYOCO_DASHBOARD_LANG"] = dashboard_lang
-    return load_settings(overrides)
+def _settings(log_level: str | None, nats_url: str | None, dashboard_lang: str | None) -> Settings:
+    overrides = {
+        "PYOCO_LOG_LEVEL": log_level,
+        "PYOCO_NATS_URL": nats_url,
+        "PYOCO_DASHBOARD_LANG": dashboard_lang,
+    }
+    given = {name: value for name, value in overrides.items() if value is not None}
+    # As in 0.5.1, what is said of each request is for those who ask for it.
+    return load_settings(given, defaults={"PYOCO_LOG_LEVEL": "WARNING"})
 
 
 async def _serve(
