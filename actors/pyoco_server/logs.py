@@ -74,6 +74,18 @@ def configure_logging(
     )
 
 
+def stay_quiet() -> None:
+    """Where a program has not said what becomes of log lines, send warnings to stderr and drop the rest.
+
+    Any later configuration of structlog, such as `configure_logging`, takes its place.
+    """
+    if not structlog.is_configured():
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        )
+
+
 class _Fields:
     """Names the fields as 0.5.1 does: message, func, thread, msg_id, exc_*."""
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from pyoco_server.kernel import Refusal
+from pyoco_server.model.flow_yaml import parse_flow_yaml
 from pyoco_server.model.idempotency import check_idempotency_key, content_digest
 from pyoco_server.model.job import Job
 from pyoco_server.model.run import RunStatus
+from pyoco_server.settings import Settings
 
 # Who asks and how it is traced may differ from one try of a submission to the next.
 _NOT_CONTENT = ("tenant_id", "api_key_id", "request_id", "traceparent", "idempotency_key")
@@ -85,6 +88,40 @@ class NewRun:
         """Refuse a key that is none."""
         if self.idempotency_key is not None:
             check_idempotency_key(self.idempotency_key)
+
+    @classmethod
+    def of_flow_file(
+        cls,
+        raw: bytes,
+        *,
+        tag: str,
+        flow_name: str = "main",
+        params: Mapping[str, Any] | None = None,
+    ) -> NewRun:
+        """A run that brings its flow.
+
+        Args:
+            raw: The bytes of a flow.yaml.
+            tag: Where it is routed.
+            flow_name: What it is called.
+            params: JSON values, over the defaults of the file.
+
+        Raises:
+            FlowFileError: The file is not what it should be; the error tells what and where.
+            WorkflowTooLarge: It is larger than PYOCO_WORKFLOW_YAML_MAX_BYTES allows where nothing is set.
+        """
+        file = parse_flow_yaml(raw, max_bytes=Settings().workflow_yaml_max_bytes)
+        return cls(
+            flow_name,
+            tag,
+            params={**file.defaults, **(params or {})},
+            workflow_yaml=file.text,
+            workflow_yaml_sha256=file.sha256,
+            workflow_yaml_bytes=file.size_bytes,
+            timeout_sec=file.limits.timeout_sec,
+            max_attempts=file.limits.max_attempts,
+            retry_backoff_sec=file.limits.retry_backoff_sec,
+        )
 
     def job(self, run_id: str, submitted_at: float) -> Job:
         """The job of this run."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
 from pyoco_server.gateway.artifact_keeper import ArtifactKeeper, ArtifactKeeperMessage
 from pyoco_server.gateway.canceller import Cancel, Canceller
@@ -27,12 +28,14 @@ from pyoco_server.store.runs import RunStore
 from pyoco_server.store.wheels import WheelStore
 from pyoco_server.store.workflows import WorkflowStore
 
+GatewayKind: TypeAlias = Literal["whole", "client"]
+
 
 @dataclass(frozen=True, eq=False)
 class GatewayTree:
     """The spec of a gateway and the references that the backend uses.
 
-    The key ring is None where calls need no API key.
+    The key ring is None where calls need no API key. What only a whole gateway has is None in a client's.
     """
 
     spec: SupervisorSpec
@@ -40,18 +43,23 @@ class GatewayTree:
     canceller: ActorRef[Cancel]
     events: EventReader
     workflows: WorkflowStore
-    reads: ReadSide
-    dead_letters: ActorRef[DeskMessage]
-    key_ring: ActorRef[KeyRingMessage] | None
-    wheel_registry: ActorRef[WheelRegistryMessage]
+    reads: ReadSide | None = None
+    dead_letters: ActorRef[DeskMessage] | None = None
+    key_ring: ActorRef[KeyRingMessage] | None = None
+    wheel_registry: ActorRef[WheelRegistryMessage] | None = None
 
 
-def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> GatewayTree:
-    """Put a gateway together; its actors do not depend on each other."""
+def gateway_tree(
+    connection: Connection, settings: Settings, runs: RunStore, kind: GatewayKind = "whole"
+) -> GatewayTree:
+    """Put a gateway together; its actors do not depend on each other.
+
+    A client submits, cancels and reads events. The rest of a whole gateway is what a system needs once at
+    least, wherever it runs: lists and their read model, keys, dead letters, wheels, reaping and cleaning up.
+    """
     keys = IdempotencyStore(KeyValue(connection, settings.idempotency_kv_bucket))
     queue = JobQueue.of(connection, settings)
     workflows = WorkflowStore(connection, settings.workflows_kv_bucket)
-    reads = read_side(connection, settings)
     submitter: ChildSpec[Submit] = ChildSpec(
         "submitter",
         lambda: Submitter(
@@ -66,6 +74,21 @@ def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> 
     canceller: ChildSpec[Cancel] = ChildSpec(
         "canceller", lambda: Canceller(connection, runs, queue), mailbox_capacity=1024
     )
+    events_from = (settings.events_stream, settings.events_subject_prefix)
+    event_feeds: ChildSpec[FeedMessage] = ChildSpec(
+        "event-feeds", lambda: EventFeeds(connection, *events_from), mailbox_capacity=1024
+    )
+    client = GatewayTree(
+        SupervisorSpec("gateway", [event_feeds, submitter, canceller]),
+        submitter.ref,
+        canceller.ref,
+        EventReader(connection, *events_from, event_feeds.ref),
+        workflows,
+    )
+    if kind == "client":
+        return client
+
+    reads = read_side(connection, settings)
     reaper: ChildSpec[Sweep] = ChildSpec(
         "reaper",
         lambda: Reaper(
@@ -76,10 +99,6 @@ def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> 
             Undertaker(runs, queue, DeadLetterOffice(connection, settings.dlq_subject_prefix)),
             ReaperSettings.of(settings),
         ),
-    )
-    events_from = (settings.events_stream, settings.events_subject_prefix)
-    event_feeds: ChildSpec[FeedMessage] = ChildSpec(
-        "event-feeds", lambda: EventFeeds(connection, *events_from), mailbox_capacity=1024
     )
     key_ring: ChildSpec[KeyRingMessage] = ChildSpec(
         "key-ring",
@@ -111,27 +130,20 @@ def gateway_tree(connection: Connection, settings: Settings, runs: RunStore) -> 
         ),
     )
     keyed = settings.http_auth_mode == "api_key"
-    return GatewayTree(
-        SupervisorSpec(
-            "gateway",
-            [
-                *([key_ring] if keyed else []),
-                reads.supervisor,
-                event_feeds,
-                submitter,
-                canceller,
-                reaper,
-                desk,
-                wheel_registry,
-                artifact_keeper,
-            ],
-        ),
-        submitter.ref,
-        canceller.ref,
-        EventReader(connection, *events_from, event_feeds.ref),
-        workflows,
-        reads,
-        desk.ref,
-        key_ring.ref if keyed else None,
-        wheel_registry.ref,
+    children = [
+        *([key_ring] if keyed else []),
+        reads.supervisor,
+        *client.spec.children,
+        reaper,
+        desk,
+        wheel_registry,
+        artifact_keeper,
+    ]
+    return replace(
+        client,
+        spec=SupervisorSpec("gateway", children),
+        reads=reads,
+        dead_letters=desk.ref,
+        key_ring=key_ring.ref if keyed else None,
+        wheel_registry=wheel_registry.ref,
     )

@@ -12,9 +12,9 @@ from typing import Any
 
 import structlog
 import trio
-from trio_asyncio import TrioEventLoop
-from trio_asyncio import open_loop as open_asyncio_loop
 
+from pyoco_server.jetstream.asyncio_loop import TrioEventLoop
+from pyoco_server.jetstream.asyncio_loop import open_loop as open_asyncio_loop
 from pyoco_server.jetstream.errors import PayloadTooLarge, Unanswered, Unavailable
 from pyoco_server.jetstream.outbox import Feed, Outbox, Outgoing
 from pyoco_server.jetstream.requests import Headers, Reply, Switchboard, new_inbox

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 import structlog
 
 from pyoco_server.jetstream.errors import KeyNotFound, Unanswered, WrongRevision
-from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.jetstream.follow import CaughtUp, Reset
+from pyoco_server.jetstream.keyvalue import Deleted, Entry, KeyValue
+from pyoco_server.jetstream.watch import WatchEvent
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.event import state_changed
 from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot, decode_snapshot, encode_snapshot
@@ -175,6 +178,20 @@ class RunStore:
                 known = None  # a rule that leaves things as they are must have seen what is stored
         raise Unanswered(f"run {run_id} is written by others faster than it can be read")
 
+    @asynccontextmanager
+    async def watch(self, stored: StoredRun) -> AsyncIterator[AsyncIterator[RunSnapshot]]:
+        """Follow what becomes of a run behind ``stored``; the iterator ends when the run is deleted.
+
+        It goes on over lost connections. States in between may be skipped.
+        """
+        run_id = stored.snapshot.run_id
+        async with self._bucket.watch(run_id, since=stored.revision) as events:
+            snapshots = _snapshots(events)
+            try:
+                yield snapshots
+            finally:
+                await snapshots.aclose()
+
     async def has_ended(self, run_id: str) -> bool:
         """Whether the run is there and terminal.
 
@@ -239,3 +256,16 @@ def _is_news(stored: StoredRun, snapshot: RunSnapshot) -> bool:
         or before.status is not snapshot.status
         or before.attempt != snapshot.attempt
     )
+
+
+async def _snapshots(events: AsyncIterator[WatchEvent]) -> AsyncGenerator[RunSnapshot, None]:
+    async for event in events:
+        match event:
+            case Entry():
+                yield decode_snapshot(event.value)
+            case Deleted():
+                return
+            case CaughtUp() | Reset():
+                continue
+            case _:
+                assert_never(event)

@@ -1,15 +1,15 @@
-"""The whole backend inside any trio program: which actors stand in which tree, and typed calls to them."""
+"""A running backend: typed calls to its actors."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import TypeVar
 
 import trio
 
+from pyoco_server.backend.following import printed, watch_bucket
 from pyoco_server.gateway.bulk import submit_all
 from pyoco_server.gateway.canceller import Cancel
 from pyoco_server.gateway.dead_letter_desk import DeskMessage
@@ -18,33 +18,24 @@ from pyoco_server.gateway.key_ring import Authenticate, KeysRead, Standing
 from pyoco_server.gateway.read_side import ReadSide
 from pyoco_server.gateway.run_states import run_states
 from pyoco_server.gateway.submitter import Accepted, NewRun, Submit
-from pyoco_server.gateway.tree import GatewayTree, gateway_tree
+from pyoco_server.gateway.tree import GatewayTree
 from pyoco_server.gateway.wheel_registry import DeleteWheel, UploadWheel
-from pyoco_server.jetstream.connection import Connection, ConnectionOptions, open_connection
-from pyoco_server.jetstream.keyvalue import KeyValue
-from pyoco_server.kernel import (
-    ActorDown,
-    ActorRef,
-    ActorSystem,
-    AskExpired,
-    ChildSpec,
-    Strategy,
-    SupervisorSpec,
-    open_system,
-)
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.kernel import ActorDown, ActorRef, ActorSystem, AskExpired, ChildSpec
+from pyoco_server.model.event import LogChunk
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.model.worker import WorkerRecord
-from pyoco_server.node import Node, open_node
+from pyoco_server.node import Node
 from pyoco_server.settings import Settings
 from pyoco_server.store.artifacts import ArtifactStore
-from pyoco_server.store.dead_letters import DeadLetterOffice
-from pyoco_server.store.journal import EventWriter, Journal, Written
-from pyoco_server.store.provisioner import Provisioned, Provisioner, ProvisionerMessage
-from pyoco_server.store.runs import RunStore
+from pyoco_server.store.provisioner import Provisioned, ProvisionerMessage
+from pyoco_server.store.runs import RunNotFound, RunStore
 from pyoco_server.store.wheels import WheelStore
 from pyoco_server.store.workflows import WorkflowStore
 from pyoco_server.worker.messages import Drain, DrainOrdered, FirstJob, Refresh
-from pyoco_server.worker.tree import WorkerOptions, WorkerTree, worker_tree
+from pyoco_server.worker.tree import WorkerTree
+
+T = TypeVar("T")
 
 # Longer than the actors' own limits for NATS, so that their refusal comes before the asker gives up.
 _ASK_SECONDS = 15.0
@@ -103,7 +94,7 @@ class Backend:
     @property
     def reads(self) -> ReadSide:
         """Lists, counts, workers, queues, and feeds of changes."""
-        return self._require_gateway().reads
+        return _whole(self._require_gateway().reads)
 
     # Runs ----------------------------------------------------------------------------------------
 
@@ -143,19 +134,57 @@ class Backend:
             Cancel(run_id, by=by, reason=reason), within=_ASK_SECONDS
         )
 
-    @asynccontextmanager
-    async def watch(self, run_id: str) -> AsyncIterator[AsyncIterator[RunSnapshot]]:
+    async def run(self, run: NewRun) -> RunSnapshot:
+        """Submit a run and wait for its end; raises as `submit`.
+
+        Cancelled while waiting, the run goes on.
+        """
+        return await self.ended((await self.submit(run)).run_id)
+
+    async def ended(self, run_id: str) -> RunSnapshot:
+        """Wait until a run is COMPLETED, FAILED or CANCELLED, and return it.
+
+        Raises:
+            RunNotFound: There is none with this id, or it was deleted meanwhile.
+            BridgeError: NATS could not be asked.
+        """
+        async with self.watch(run_id) as states:
+            async for state in states:
+                if state.status.terminal:
+                    return state
+        raise RunNotFound(run_id)
+
+    def watch(self, run_id: str) -> AbstractAsyncContextManager[AsyncIterator[RunSnapshot]]:
         """Follow a run: its state now and each one after, newest only for a slow reader.
 
         The iterator ends when the run was deleted. It goes on after the terminal state, which the
-        caller knows by `RunStatus.terminal`. Whoever cancels a wait for the next state loses none.
+        caller knows by `RunStatus.terminal`. Whoever cancels a wait for the next state loses none;
+        but in a backend with a client only, the iterator is at its end then.
 
         Raises:
             RunNotFound: There is none with this id.
             BridgeError: NATS could not be asked.
         """
-        async with run_states(self.reads, self._runs, run_id) as states:
-            yield states
+        reads = self._require_gateway().reads
+        return (
+            watch_bucket(self._runs, run_id)
+            if reads is None
+            else run_states(reads, self._runs, run_id)
+        )
+
+    def logs(
+        self, run_id: str, *, follow: bool = True
+    ) -> AbstractAsyncContextManager[AsyncIterator[LogChunk]]:
+        """What the tasks of a run print: what there is, and then each piece as it comes, to the run's end.
+
+        Args:
+            run_id: The run; one that does not exist prints nothing, for ever.
+            follow: False ends with what there is.
+
+        Raises:
+            BridgeError: NATS could not be asked, while not following.
+        """
+        return printed(self.events, run_id, follow=follow)
 
     async def worker(self, worker_id: str) -> WorkerRecord | None:
         """The last known record of a worker, None where there is none."""
@@ -182,7 +211,7 @@ class Backend:
     @property
     def dead_letters(self) -> ActorRef[DeskMessage]:
         """Who sees to dead letters and repeats runs."""
-        return self._require_gateway().dead_letters
+        return _whole(self._require_gateway().dead_letters)
 
     @property
     def workflows(self) -> WorkflowStore:
@@ -192,7 +221,7 @@ class Backend:
     @property
     def wheel_registry(self) -> ActorRef[UploadWheel | DeleteWheel]:
         """Takes wheels in and out."""
-        return self._require_gateway().wheel_registry
+        return _whole(self._require_gateway().wheel_registry)
 
     # This process's own worker ---------------------------------------------------------------------
 
@@ -234,8 +263,8 @@ class Backend:
             missing = await self._provisioner.ask(Provisioned(), within=_QUICK_ASK_SECONDS)
             if missing is not None:
                 reasons.append(missing)
-            if self._gateway is not None:
-                reasons += await self.reads.obstacles()
+            if self._gateway is not None and self._gateway.reads is not None:
+                reasons += await self._gateway.reads.obstacles()
             key_ring = None if self._gateway is None else self._gateway.key_ring
             if key_ring is not None and not await key_ring.ask(
                 KeysRead(), within=_QUICK_ASK_SECONDS
@@ -265,81 +294,21 @@ class Backend:
 
     def _require_gateway(self) -> GatewayTree:
         if self._gateway is None:
-            raise RuntimeError(
-                "this backend was opened without a gateway: open_backend(gateway=True)"
-            )
+            raise _not_there("a gateway", "gateway=True")
         return self._gateway
 
     def _require_worker(self) -> WorkerTree:
         if self._worker is None:
-            raise RuntimeError(
-                "this backend was opened without a worker: open_backend(worker=WorkerOptions(…))"
-            )
+            raise _not_there("a worker", "worker=WorkerOptions(…)")
         return self._worker
 
 
-@asynccontextmanager
-async def open_backend(
-    settings: Settings,
-    *,
-    nats: Literal["embedded"] | None = None,
-    gateway: bool = True,
-    worker: WorkerOptions | None = None,
-    name: str = "pyoco-server",
-) -> AsyncIterator[Backend]:
-    """Run the backend for the length of the block, in one supervision tree.
+def _not_there(what: str, argument: str) -> RuntimeError:
+    return RuntimeError(f"this backend was opened without {what}: open_backend({argument})")
 
-    It comes up whether NATS is there or not; `Backend.wait_ready` waits for it. When the block is
-    left, the worker stops taking jobs, lets running ones end for ``worker_drain_timeout_sec`` seconds,
-    and gives back the rest. Cancelled, it does not wait for running jobs.
 
-    Args:
-        settings: What to run with.
-        nats: "embedded" starts a NATS node of its own under ``settings.state_dir``, on a free port;
-            None connects to ``settings.nats_url``.
-        gateway: Whether runs can be submitted, watched and cancelled here.
-        worker: The worker to run here, if any.
-        name: How the connection calls itself towards NATS.
-
-    Raises:
-        ExceptionGroup: Something inside failed for good; the block is cancelled then.
-    """
-    async with AsyncExitStack() as stack:
-        node = None
-        reached = settings
-        if nats == "embedded":
-            store = Path(settings.state_dir) / "nats"
-            node = await stack.enter_async_context(open_node(store_dir=store, port=0))
-            reached = settings.for_node(node.url)
-        options = ConnectionOptions.of(reached, name=name)
-        connection = await stack.enter_async_context(open_connection(options))
-        journal = Journal(max_message_bytes=settings.events_max_message_bytes)
-        runs = RunStore(
-            KeyValue(connection, settings.runs_kv_bucket),
-            max_bytes=settings.max_run_snapshot_bytes,
-            ttl_seconds=settings.runs_ttl_sec,
-            journal=journal,
-        )
-        dead_letters = DeadLetterOffice(connection, settings.dlq_subject_prefix)
-        provisioner: ChildSpec[ProvisionerMessage] = ChildSpec(
-            "provisioner", lambda: Provisioner(connection, settings)
-        )
-        events: ChildSpec[Written] = ChildSpec(
-            "events",
-            lambda: EventWriter(connection, journal, settings.events_subject_prefix),
-        )
-        gateway_part = gateway_tree(connection, settings, runs) if gateway else None
-        worker_part = (
-            worker_tree(connection, settings, worker, runs, dead_letters, journal)
-            if worker
-            else None
-        )
-        parts = [part.spec for part in (gateway_part, worker_part) if part is not None]
-        root = SupervisorSpec("root", [provisioner, events, *parts], strategy=Strategy.ONE_FOR_ONE)
-        system = await stack.enter_async_context(open_system(root))
-        backend = Backend(
-            settings, connection, system, runs, provisioner, gateway_part, worker_part, node
-        )
-        yield backend
-        if worker_part is not None:
-            await backend.drain(within=settings.worker_drain_timeout_sec)
+def _whole(part: T | None) -> T:
+    """Return a part that only a whole gateway has."""
+    if part is None:
+        raise _not_there("a whole gateway", 'gateway="whole"')
+    return part

@@ -1,0 +1,69 @@
+"""Following one run: its states, and what its tasks print."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+from pyoco_server.gateway.event_reader import EventFeed, EventReader, StoredEvent
+from pyoco_server.model.event import LogChunk, StateChanged
+from pyoco_server.model.run import RunSnapshot
+from pyoco_server.store.runs import RunStore
+
+
+@asynccontextmanager
+async def watch_bucket(runs: RunStore, run_id: str) -> AsyncIterator[AsyncIterator[RunSnapshot]]:
+    """Follow a run where there is no projector (`Backend.watch`)."""
+    stored = await runs.get(run_id)
+    async with runs.watch(stored) as changes:
+        states = _changed(stored.snapshot, changes)
+        try:
+            yield states
+        finally:
+            await states.aclose()
+
+
+async def _changed(
+    snapshot: RunSnapshot, changes: AsyncIterator[RunSnapshot]
+) -> AsyncGenerator[RunSnapshot, None]:
+    yield snapshot
+    async for change in changes:
+        yield change
+
+
+@asynccontextmanager
+async def printed(
+    events: EventReader, run_id: str, *, follow: bool
+) -> AsyncIterator[AsyncIterator[LogChunk]]:
+    """What the tasks of a run print (`Backend.logs`)."""
+    if follow:
+        async with events.follow(run_id) as feed:
+            chunks = _to_the_end(feed)
+            try:
+                yield chunks
+            finally:
+                await chunks.aclose()
+        return
+    async with aclosing(events.stored(run_id)) as stored:
+        chunks = _there(stored)
+        try:
+            yield chunks
+        finally:
+            await chunks.aclose()
+
+
+async def _there(stored: AsyncIterator[StoredEvent]) -> AsyncGenerator[LogChunk, None]:
+    async for item in stored:
+        if isinstance(item.event, LogChunk):
+            yield item.event
+
+
+async def _to_the_end(feed: EventFeed) -> AsyncGenerator[LogChunk, None]:
+    while (item := await feed.next()) is not None:
+        match item:
+            case StoredEvent(event=LogChunk() as chunk):
+                yield chunk
+            case StoredEvent(event=StateChanged(status=status)) if status.terminal:
+                return
+            case _:
+                continue

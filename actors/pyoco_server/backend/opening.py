@@ -1,0 +1,105 @@
+"""Opens a backend: which actors stand in which tree."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+import msgspec.structs
+
+from pyoco_server.backend.backend import Backend
+from pyoco_server.gateway.tree import GatewayKind, gateway_tree
+from pyoco_server.jetstream.connection import ConnectionOptions, open_connection
+from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.kernel import ChildSpec, Strategy, SupervisorSpec, open_system
+from pyoco_server.logs import stay_quiet
+from pyoco_server.node import open_node
+from pyoco_server.settings import Settings
+from pyoco_server.store.dead_letters import DeadLetterOffice
+from pyoco_server.store.journal import EventWriter, Journal, Written
+from pyoco_server.store.provisioner import Provisioner, ProvisionerMessage
+from pyoco_server.store.runs import RunStore
+from pyoco_server.worker.tree import WorkerOptions, worker_tree
+
+_READY_SECONDS = 60.0
+
+
+@asynccontextmanager
+async def open_backend(
+    settings: Settings,
+    *,
+    nats: Literal["embedded"] | str | None = None,
+    gateway: GatewayKind | bool = True,
+    worker: WorkerOptions | None = None,
+    name: str = "pyoco-server",
+) -> AsyncIterator[Backend]:
+    """Run the backend for the length of the block, in one supervision tree.
+
+    With a NATS node of its own it is ready when the block is entered. Otherwise it comes up whether NATS
+    is there or not, and `Backend.wait_ready` waits for it. When the block is
+    left, the worker stops taking jobs, lets running ones end for ``worker_drain_timeout_sec`` seconds,
+    and gives back the rest. Cancelled, it does not wait for running jobs.
+
+    Args:
+        settings: What to run with.
+        nats: "embedded" starts a NATS node of its own under ``settings.state_dir``, on a free port;
+            a URL connects to it, and None to ``settings.nats_url``.
+        gateway: True, or "whole", for all that a gateway does; "client" to submit, watch and cancel runs
+            and to read what they printed, while a gateway elsewhere does the rest; False for none.
+        worker: The worker to run here, if any.
+        name: How the connection calls itself towards NATS.
+
+    Raises:
+        NodeFailed: The embedded node does not start; the text says why.
+        NotReady: It started, and the backend is not ready a minute later; in an exception group.
+        ExceptionGroup: Something inside failed for good; the block is cancelled then.
+    """
+    stay_quiet()
+    async with AsyncExitStack() as stack:
+        node = None
+        reached = settings
+        if nats == "embedded":
+            store = Path(settings.state_dir) / "nats"
+            node = await stack.enter_async_context(open_node(store_dir=store, port=0))
+            reached = settings.for_node(node.url)
+        elif nats is not None:
+            settings = reached = msgspec.structs.replace(settings, nats_url=nats)
+        options = ConnectionOptions.of(reached, name=name)
+        connection = await stack.enter_async_context(open_connection(options))
+        journal = Journal(max_message_bytes=settings.events_max_message_bytes)
+        runs = RunStore(
+            KeyValue(connection, settings.runs_kv_bucket),
+            max_bytes=settings.max_run_snapshot_bytes,
+            ttl_seconds=settings.runs_ttl_sec,
+            journal=journal,
+        )
+        dead_letters = DeadLetterOffice(connection, settings.dlq_subject_prefix)
+        provisioner: ChildSpec[ProvisionerMessage] = ChildSpec(
+            "provisioner", lambda: Provisioner(connection, settings)
+        )
+        events: ChildSpec[Written] = ChildSpec(
+            "events",
+            lambda: EventWriter(connection, journal, settings.events_subject_prefix),
+        )
+        kind: GatewayKind | None = (
+            ("whole" if gateway else None) if isinstance(gateway, bool) else gateway
+        )
+        gateway_part = None if kind is None else gateway_tree(connection, settings, runs, kind)
+        worker_part = (
+            worker_tree(connection, settings, worker, runs, dead_letters, journal)
+            if worker
+            else None
+        )
+        parts = [part.spec for part in (gateway_part, worker_part) if part is not None]
+        root = SupervisorSpec("root", [provisioner, events, *parts], strategy=Strategy.ONE_FOR_ONE)
+        system = await stack.enter_async_context(open_system(root))
+        backend = Backend(
+            settings, connection, system, runs, provisioner, gateway_part, worker_part, node
+        )
+        if node is not None:
+            await backend.wait_ready(within=_READY_SECONDS)
+        yield backend
+        if worker_part is not None:
+            await backend.drain(within=settings.worker_drain_timeout_sec)

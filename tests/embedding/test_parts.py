@@ -1,0 +1,149 @@
+"""The backend in a program of the user's own: the parts that it wants, clean ends, nothing shared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from backend.stage import TAG, new_run, running, settings_for, worker_options
+from pyoco_server import NewRun, open_backend
+from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.store.runs import RunNotFound
+
+FLOW = b"""\
+version: 1
+flow:
+  graph: |
+    add_one >> to_text
+  defaults:
+    x: 1
+tasks:
+  add_one:
+    callable: pyoco_server._workflow_test_tasks:add_one
+  to_text:
+    callable: pyoco_server._workflow_test_tasks:to_text
+"""
+
+pytestmark = pytest.mark.nats
+
+
+async def test_a_run_that_brings_its_flow_in_one_call(tmp_path: Path) -> None:
+    async with running(tmp_path) as backend:
+        with trio.fail_after(30):
+            run = await backend.run(NewRun.of_flow_file(FLOW, tag=TAG, params={"x": 41}))
+        assert run.status == "COMPLETED"
+        assert run.task_records["to_text"].output == "v=42"
+
+
+async def test_a_client_submits_watches_cancels_and_reads_without_a_gateway_of_its_own(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as whole:
+        client_settings = settings_for(tmp_path / "client")
+        assert whole.node is not None
+        async with open_backend(client_settings, nats=whole.node.url, gateway="client") as client:
+            await client.wait_ready(within=20)
+            with trio.fail_after(60):
+                assert (await client.run(new_run("quick", x=2))).status == "COMPLETED"
+
+                accepted = await client.submit(new_run("steps"))
+                async with client.watch(accepted.run_id) as states:
+                    async for state in states:
+                        if state.status == "RUNNING":
+                            await client.cancel(accepted.run_id, reason="enough")
+                        if state.status.terminal:
+                            break
+                assert state.status == "CANCELLED"
+
+                with pytest.raises(RunNotFound):
+                    await client.ended("no-such-run")
+            with pytest.raises(RuntimeError, match="without a whole gateway"):
+                _ = client.reads
+
+
+async def test_the_watch_of_a_client_ends_when_the_run_is_deleted(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=False) as whole:
+        assert whole.node is not None
+        async with open_backend(
+            settings_for(tmp_path / "client"), nats=whole.node.url, gateway="client"
+        ) as client:
+            await client.wait_ready(within=20)
+            run_id = (await client.submit(new_run("quick"))).run_id
+            with trio.fail_after(20):
+                await client.cancel(run_id)
+                await client.ended(run_id)
+                async with client.watch(run_id) as states:
+                    assert (await anext(states)).status == "CANCELLED"
+                    await KeyValue(client.connection, "pyoco_runs").delete(run_id)
+                    assert [state.status async for state in states] == []
+
+
+async def test_logs_come_as_they_are_printed_and_end_with_the_run(tmp_path: Path) -> None:
+    options = worker_options(tmp_path)
+    printing = tmp_path / "printing.py"
+    printing.write_text("def hello(ctx):\n    print('hello')\n    print('world')\n    return 1\n")
+    flow = b"version: 1\nflow:\n  graph: say\ntasks:\n  say:\n    callable: printing:hello\n"
+    async with running(
+        tmp_path, worker=type(options)(tags=(TAG,), slots=1, import_paths=(str(tmp_path),))
+    ) as backend:
+        with trio.fail_after(30):
+            run_id = (await backend.submit(NewRun.of_flow_file(flow, tag=TAG))).run_id
+            async with backend.logs(run_id) as chunks:
+                assert "".join([each.text async for each in chunks]) == "hello\nworld\n"
+            async with backend.logs(run_id, follow=False) as chunks:
+                assert "".join([each.text async for each in chunks]) == "hello\nworld\n"
+
+
+async def test_two_backends_in_one_process_stay_apart(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    async with running(tmp_path / "one") as one, running(tmp_path / "two") as two:
+        assert one.node is not None
+        assert two.node is not None
+        assert one.node.url != two.node.url
+        with trio.fail_after(60):
+            first = await one.run(new_run("quick", x=1))
+            second = await two.run(new_run("quick", x=10))
+        assert first.task_records["quick"].output == 2
+        assert second.task_records["quick"].output == 11
+        with pytest.raises(RunNotFound):
+            await two.get(first.run_id)
+        with pytest.raises(RunNotFound):
+            await one.get(second.run_id)
+
+
+def _children() -> set[str]:
+    return set(Path("/proc/self/task").joinpath(str(_main()), "children").read_text().split())
+
+
+def _main() -> int:
+    import os
+
+    return os.getpid()
+
+
+async def test_cancelling_the_nursery_around_it_leaves_nothing(tmp_path: Path) -> None:
+    before = _children()
+    async with trio.open_nursery() as nursery:
+
+        async def embed() -> None:
+            async with running(tmp_path) as backend:
+                accepted = await backend.submit(new_run("slow"))
+                async with backend.watch(accepted.run_id) as states:
+                    async for state in states:
+                        if state.status == "RUNNING":
+                            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(embed)
+    assert nursery.cancel_scope.cancelled_caught
+    assert _children() == before
+
+
+async def test_a_failure_in_the_block_comes_out_as_one_group(tmp_path: Path) -> None:
+    before = _children()
+    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+        async with running(tmp_path):
+            raise ZeroDivisionError
+    assert _children() == before
