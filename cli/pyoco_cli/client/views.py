@@ -221,7 +221,8 @@ def _facts(*facts: tuple[str, object]) -> Table:
 def _table(*headers: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for header in headers:
-        table.add_column(Text(header), overflow="fold")
+        # An id of a run stays in one piece, so that it can be copied.
+        table.add_column(Text(header), overflow="fold", no_wrap=header == "run")
     return table
 
 

@@ -1,0 +1,114 @@
+"""The commands of the guides do what the guides say."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from docs.guide import console_lines, type_into_shell
+from docs.pages import ROOT
+from e2e.programs import FLOW_YAML, Stage, open_stage, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+GUIDES = ROOT / "docs/guides"
+FAILING = 'flow: {graph: work}\ntasks: {work: {callable: "failing:work"}}\n'
+MODULE = """\
+import sys
+
+
+def work():
+    print("to stdout")
+    print("to stderr", file=sys.stderr)
+    raise ValueError("it broke")
+"""
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with open_stage(tmp_path_factory.mktemp("guides")) as stage:
+        stage.nats()
+        stage.gateway()
+        stage.worker("--slots", "1")
+        yield stage
+
+
+def letter_of(stage: Stage, run_id: str) -> str | None:
+    found = httpx.get(f"{stage.url}/dlq", params={"run_id": run_id}, timeout=15).json()["items"]
+    return str(found[0]["seq"]) if found else None
+
+
+def run_that_failed(stage: Stage) -> dict[str, str]:
+    """The placeholders of the page: a run, and its dead letter."""
+    run_id = stage.submit(FAILING)
+    stage.ended(run_id)
+    return {"run_id": run_id, "seq": wait_for(lambda: letter_of(stage, run_id), what="a letter")}
+
+
+def test_logs_and_history(stage: Stage) -> None:
+    (stage.folder / "failing.py").write_text(MODULE)
+    words = run_that_failed(stage)
+    run_id = words["run_id"]
+    for command in console_lines(GUIDES / "logs-and-history.md"):
+        if command.startswith("pyoco-client dlq drop"):
+            assert letter_of(stage, run_id) is None  # it went when its run was submitted again
+            words = run_that_failed(stage)
+        said = type_into_shell(stage, command, words)
+        match command.split()[1:]:
+            case ["logs", _]:
+                streams = {json.loads(line)["stream"] for line in said.splitlines()}
+                assert streams == {"stdout", "stderr"}
+            case ["logs", _, "-f", *_]:
+                assert sorted(said.splitlines()) == ["to stderr", "to stdout"]
+            case ["logs", _, "--task", *_]:
+                assert said == "to stderr\n"
+            case ["events", _, "--output", "text"]:
+                found = re.findall("PENDING|RUNNING|FAILED", said)
+                assert (found[0], found[-1]) == ("PENDING", "FAILED")
+            case ["events", *_]:
+                kinds = {json.loads(line)["type"] for line in said.splitlines()}
+                assert kinds == {"state", "task"}
+            case ["-sS", "-N", *_]:
+                assert "event: end" in said
+            case ["-sS", *_]:
+                assert "to stdout\n" in said
+            case ["dlq", "list", *_]:
+                assert run_id in said
+            case ["dlq", "show", *_]:
+                assert json.loads(said)["reason"] == "execution_error"
+            case ["dlq", "drop", *_]:
+                assert letter_of(stage, words["run_id"]) is None
+            case ["dlq" | "retry", *_]:
+                assert stage.get(json.loads(said)["run_id"])["retry_of"] == words["run_id"]
+            case other:
+                raise AssertionError(f"not known how to look at {other}")
+
+
+def test_submitting(stage: Stage) -> None:
+    said = [type_into_shell(stage, c, {}) for c in console_lines(GUIDES / "submitting.md")]
+    one, batch = map(json.loads, said)
+    assert one["status"] == "PENDING"
+    assert (batch["accepted"], batch["rejected"]) == (1, 1)
+    assert batch["items"][1]["error"]["detail"] == "invalid tag"
+
+
+def test_every_page_with_commands_is_run() -> None:
+    run = {
+        *("docs/guides/logs-and-history.md", "docs/guides/submitting.md"),
+        *("docs/reference/http_api.md", "docs/reference/flow_yaml.md"),
+        *("docs/tutorial/quickstart.md", "docs/tutorial/quickstart_ja.md"),  # test_commands.py
+    }
+    pages = (ROOT / "docs").rglob("*.md")
+    assert {str(page.relative_to(ROOT)) for page in pages if any(console_lines(page))} == run
+
+
+def test_the_reference(stage: Stage) -> None:
+    (stage.folder / "flow.yaml").write_text(FLOW_YAML)
+    for command in console_lines(ROOT / "docs/reference/http_api.md"):
+        assert json.loads(type_into_shell(stage, command, {}))["status"] == "PENDING"
+    for command in console_lines(ROOT / "docs/reference/flow_yaml.md"):
+        assert "add_one" in json.loads(type_into_shell(stage, command, {}))["tasks"]
