@@ -1,17 +1,23 @@
 // Calls of the HTTP API: JSON in and out, problems as errors, the key asked for when it is wanted.
 
-import { askKey, hasKey, keyHeaders } from "./session.js";
+import { t } from "./i18n.js";
 import { keyDialog } from "./parts/key.js";
+import { askKey, hasKey, keyHeaders } from "./session.js";
 
-/** A call that did not succeed; `problem` is the gateway's answer. */
+/** A call that did not succeed; `status` is 0 where no answer came, `problem` is the gateway's answer. */
 export class ApiError extends Error {
   constructor(status, problem) {
-    super(problem?.reason && problem.reason !== problem.detail
-      ? `${problem.detail}: ${problem.reason}`
-      : (problem?.detail ?? `HTTP ${status}`));
+    super(words(status, problem ?? {}));
     this.status = status;
     this.problem = problem ?? {};
   }
+}
+
+function words(status, problem) {
+  if (status === 0) return t("api.unreachable");
+  if (status === 403 && problem.role && !problem.reason) return t("api.role", { role: problem.role });
+  if (!problem.detail) return `HTTP ${status}`;
+  return problem.reason && problem.reason !== problem.detail ? `${problem.detail}: ${problem.reason}` : problem.detail;
 }
 
 /** Make a call and return the response; asks for a key and tries again where one is needed. */
@@ -29,15 +35,21 @@ export async function call(path, { method = "GET", query, json, body, headers, s
       });
     } catch (error) {
       if (error.name === "AbortError") throw error;
-      throw new ApiError(0, { detail: String(error.message || error) });
+      throw new ApiError(0, null);
     }
     if (response.ok) return response;
     const problem = await response.json().catch(() => null);
-    const refused = response.status === 401 || (response.status === 403 && problem?.err_id === "ERR-PYOCO-0015");
-    if (!refused) throw new ApiError(response.status, problem);
-    // Another view may have got a key meanwhile.
-    if (JSON.stringify(used) === JSON.stringify(keyHeaders())) await askKey(() => keyDialog(hasKey()));
+    if (!keyRefused(response.status, problem)) throw new ApiError(response.status, problem);
+    await betterKey(used);
+    signal?.throwIfAborted();
   }
+}
+
+const keyRefused = (status, problem) => status === 401 || (status === 403 && problem?.err_id === "ERR-PYOCO-0015");
+
+// Another call may have asked for a key meanwhile.
+async function betterKey(used) {
+  if (JSON.stringify(used) === JSON.stringify(keyHeaders())) await askKey(() => keyDialog(hasKey()));
 }
 
 /** GET JSON. */
@@ -70,25 +82,33 @@ export function url(base, query = {}) {
 }
 
 /** Upload a form with progress in 0…1; resolves to JSON. fetch tells nothing of an upload's progress. */
-export function upload(base, form, onProgress) {
-  return new Promise((resolve, reject) => {
+export async function upload(base, form, onProgress) {
+  for (;;) {
+    const used = keyHeaders();
+    const { status, answer } = await post(base, form, used, onProgress);
+    if (status >= 200 && status < 300) return answer;
+    if (!keyRefused(status, answer)) throw new ApiError(status, answer);
+    await betterKey(used);
+  }
+}
+
+function post(base, form, headers, onProgress) {
+  return new Promise((resolve) => {
     const request = new XMLHttpRequest();
     request.open("POST", base);
-    for (const [name, value] of Object.entries(keyHeaders())) request.setRequestHeader(name, value);
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
     request.upload.addEventListener("progress", (event) => {
       if (event.lengthComputable) onProgress(event.loaded / event.total);
     });
-    request.addEventListener("load", () => {
+    request.addEventListener("loadend", () => {
       let answer = null;
       try {
         answer = JSON.parse(request.responseText);
       } catch {
-        answer = null;
+        // No JSON: the status says it all.
       }
-      if (request.status >= 200 && request.status < 300) resolve(answer);
-      else reject(new ApiError(request.status, answer));
+      resolve({ status: request.status, answer });
     });
-    request.addEventListener("error", () => reject(new ApiError(0, { detail: "the connection was lost" })));
     request.send(form);
   });
 }

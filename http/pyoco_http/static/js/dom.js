@@ -18,8 +18,10 @@ export function s(tag, props = {}, ...children) {
 function fill(element, props, children) {
   for (const [name, value] of Object.entries(props ?? {})) {
     if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "dataset") Object.assign(element.dataset, value);
+    if (name.startsWith("on")) {
+      element[name] = value;
+      (element.listening ??= []).push(name);
+    } else if (name === "dataset") Object.assign(element.dataset, value);
     else if (name === "value" || name === "checked" || name === "disabled") element[name] = value;
     else element.setAttribute(name, value === true ? "" : String(value));
   }
@@ -27,18 +29,22 @@ function fill(element, props, children) {
   return element;
 }
 
-/** Append children; strings and numbers become text nodes, null and false nothing. */
+/** Children as nodes: strings and numbers become text nodes, null and false nothing. */
+export function nodes(children) {
+  return children
+    .flat(Infinity)
+    .filter((child) => child !== null && child !== undefined && child !== false)
+    .map((child) => (child instanceof Node ? child : document.createTextNode(String(child))));
+}
+
+/** Append children. */
 export function append(element, children) {
-  for (const child of children.flat(Infinity)) {
-    if (child === null || child === undefined || child === false) continue;
-    element.append(child instanceof Node ? child : document.createTextNode(String(child)));
-  }
+  element.append(...nodes(children));
 }
 
 /** Put children in the place of what an element holds. */
 export function replace(element, ...children) {
-  element.replaceChildren();
-  append(element, children);
+  element.replaceChildren(...nodes(children));
   return element;
 }
 

@@ -77,8 +77,11 @@ function show(main, live) {
   shown = new AbortController();
   const { path, query } = place();
   const view = (VIEWS[path[0]] ?? VIEWS.runs)(path);
-  const setLive = (state) => {
+  const { signal } = shown;
+  const setLive = (state, reason = "") => {
+    if (signal.aborted || (live.dataset.state === state && live.title === reason)) return;
     live.dataset.state = state;
+    live.title = reason;
     live.querySelector(".live-text").textContent = state === "" ? "" : t(`live.${state}`);
   };
   setLive("");
@@ -88,7 +91,7 @@ function show(main, live) {
   }
   replace(main);
   document.title = `${t(`nav.${path[0] in VIEWS ? path[0] : "runs"}`)} · pyoco-server`;
-  view(main, { path, query, signal: shown.signal, setLive });
+  view(main, { path, query, signal, setLive });
 }
 
 startTheme();

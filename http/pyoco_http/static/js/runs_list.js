@@ -5,96 +5,131 @@ import { get } from "./api.js";
 const PAGE = 100;
 
 export class RunsList {
+  #rows = null; // the sorted runs; null when they have to be sorted again
+  #byId = new Map();
+  #held = new Map(); // newer ones that wait while the reader is further down
+  #missed = null; // what came while the list was being loaded anew
+  #fetching = null;
+  #cursor = "";
+
   /** `filters`: the query of GET /runs; `changed`: called after every change. */
   constructor(filters, changed, signal) {
     this.filters = filters;
     this.changed = changed;
-    this.signal = signal;
-    this.items = [];
-    this.held = new Map(); // newer ones that wait while the reader is further down
-    this.cursor = "";
-    this.loading = false;
     this.error = null;
-    this.byId = new Map();
+    signal.addEventListener("abort", () => this.#fetching?.abort());
+    this.signal = signal;
+  }
+
+  /** The runs, the newest change first. */
+  get items() {
+    this.#rows ??= [...this.#byId.values()].sort(
+      (one, two) => two.place - one.place || (one.run_id < two.run_id ? 1 : -1),
+    );
+    return this.#rows;
   }
 
   get complete() {
-    return this.cursor === null;
+    return this.#cursor === null;
+  }
+
+  /** How many wait to be let in. */
+  get waiting() {
+    return this.#held.size;
+  }
+
+  run(runId) {
+    return this.#byId.get(runId);
   }
 
   /** Load the next page; does nothing while one is under way or at the end. */
   async more() {
-    if (this.loading || this.complete) return;
-    this.loading = true;
-    try {
-      // An empty cursor asks for the paged form of the answer.
-      const page = await get("/runs", { ...this.filters, limit: PAGE, cursor: this.cursor, updated_after: this.cursor ? null : 0 }, this.signal);
-      for (const item of page.items) this.#put(item);
-      this.cursor = page.next_cursor ?? null;
-      this.error = null;
-    } catch (error) {
-      if (error.name === "AbortError") return;
-      this.error = error;
-    } finally {
-      this.loading = false;
-    }
-    this.#sort();
+    if (this.#fetching || this.complete || this.signal.aborted) return;
+    const page = await this.#load(this.#cursor);
+    if (page === null) return;
+    this.#take(page);
+    this.#rows = null;
     this.changed();
   }
 
-  /** Start over, keeping what is on the screen until the first page is there. */
+  /** Start over; what is on the screen stays until the first page is there. */
   async reload() {
-    this.cursor = "";
-    this.byId.clear();
-    this.held.clear();
-    const before = this.items;
-    this.items = [];
-    await this.more();
-    if (this.error) this.items = before;
+    if (this.signal.aborted) return;
+    this.#fetching?.abort();
+    this.#missed = [];
+    const page = await this.#load("");
+    if (page === null) return;
+    const missed = this.#missed;
+    this.#missed = null;
+    this.#byId.clear();
+    this.#held.clear();
+    this.#take(page);
+    for (const again of missed) again();
+    this.#rows = null;
+    this.changed();
+  }
+
+  // A page; null when it could not be had or is not wanted any more.
+  async #load(cursor) {
+    const fetching = new AbortController();
+    this.#fetching = fetching;
+    try {
+      // An empty cursor would ask for the list of older clients, without a cursor of its own.
+      const query = { ...this.filters, limit: PAGE, ...(cursor ? { cursor } : { updated_after: 0 }) };
+      const page = await get("/runs", query, fetching.signal);
+      this.error = null;
+      return this.#fetching === fetching ? page : null;
+    } catch (error) {
+      if (error.name === "AbortError") return null;
+      this.error = error;
+      this.changed();
+      return null;
+    } finally {
+      if (this.#fetching === fetching) this.#fetching = null;
+    }
+  }
+
+  #take(page) {
+    for (const item of page.items) this.#put(item, false);
+    this.#cursor = page.next_cursor ?? null;
   }
 
   /** A run changed. `hold`: the reader is further down, so nothing may move. */
   put(item, hold) {
-    if (this.byId.has(item.run_id)) {
-      const known = this.byId.get(item.run_id);
-      if ((item.updated_at ?? 0) < (known.updated_at ?? 0)) return;
-      if (hold) Object.assign(known, item, { updated_at: known.updated_at });
-      else this.#put(item);
-    } else if (hold) {
-      this.held.set(item.run_id, item);
-    } else {
-      this.#put(item);
-    }
-    if (!hold) this.#sort();
+    this.#missed?.push(() => this.#put(item, hold));
+    this.#put(item, hold);
     this.changed();
   }
 
   /** A run left the list: deleted, expired, or not what the filters want any more. */
   drop(runId) {
-    this.held.delete(runId);
-    if (!this.byId.delete(runId)) return;
-    this.items = this.items.filter((item) => item.run_id !== runId);
+    this.#missed?.push(() => this.#drop(runId));
+    this.#drop(runId);
     this.changed();
   }
 
   /** Let in what waited. */
   release() {
-    for (const item of this.held.values()) this.#put(item);
-    this.held.clear();
-    this.#sort();
+    for (const item of this.#held.values()) this.#put(item, false);
+    this.#held.clear();
+    for (const item of this.#byId.values()) item.place = item.updated_at ?? 0;
+    this.#rows = null;
     this.changed();
   }
 
-  #put(item) {
-    const known = this.byId.get(item.run_id);
-    if (known) Object.assign(known, item);
-    else {
-      this.byId.set(item.run_id, item);
-      this.items.push(item);
-    }
+  #drop(runId) {
+    this.#held.delete(runId);
+    if (this.#byId.delete(runId)) this.#rows = null;
   }
 
-  #sort() {
-    this.items.sort((one, two) => (two.updated_at ?? 0) - (one.updated_at ?? 0) || (one.run_id < two.run_id ? 1 : -1));
+  #put(item, hold) {
+    const known = this.#byId.get(item.run_id);
+    if (known && (item.updated_at ?? 0) < (known.updated_at ?? 0)) return;
+    if (!known && hold) {
+      this.#held.set(item.run_id, item);
+      return;
+    }
+    this.#byId.set(item.run_id, { ...item, place: known && hold ? known.place : item.updated_at ?? 0 });
+    this.#rows = null;
   }
 }

@@ -1,39 +1,50 @@
 // Server-sent events over fetch, because EventSource cannot send the key. Comes back by itself.
 
 import { call } from "./api.js";
+import { pause, shown, whenHidden } from "./page.js";
 
-const SILENCE_MS = 15000;
+const SILENCE_MS = 15_000;
+const HIDDEN_MS = 10_000;
 const FIRST_DELAY_MS = 250;
 const LONGEST_DELAY_MS = 5000;
+const SOUND_MS = 5000; // a stream that lasted this long was a good one
 
 /**
- * Follow a stream until `signal` is aborted.
- * on.event(name, data, id); on.state("live" | "lost"); on.end() when the server says that nothing will follow
- * (`until` tells by a look at an event); on.fail(error) for a refusal that another try would not mend.
+ * Follow a stream until `signal` is aborted. While nobody looks at the page it is let go of: a browser has only
+ * six connections to a server for all its tabs.
+ *
+ * `query`: an object, or a function of the last event's id. `until(name, data)` tells from an event that nothing
+ * will follow. on.event(name, data); on.state("live" | "lost", reason); on.end() behind the event of `until`;
+ * on.fail(error) for a refusal that another try would not mend.
  */
 export async function follow(path, { query, on, signal, until = () => false }) {
   let lastId = null;
   let delay = FIRST_DELAY_MS;
   while (!signal.aborted) {
+    await shown(signal);
     const attempt = new AbortController();
     const stop = () => attempt.abort();
+    const watched = whenHidden(HIDDEN_MS, stop);
     signal.addEventListener("abort", stop, { once: true });
     let silence;
     const heard = () => {
       clearTimeout(silence);
       silence = setTimeout(stop, SILENCE_MS);
     };
+    let since = Infinity;
+    let reason = "";
     try {
       heard();
       const headers = { Accept: "text/event-stream", ...(lastId === null ? {} : { "Last-Event-ID": lastId }) };
-      const response = await call(path, { query, headers, signal: attempt.signal });
+      const wanted = typeof query === "function" ? query(lastId) : query;
+      const response = await call(path, { query: wanted, headers, signal: attempt.signal });
+      since = Date.now();
       on.state?.("live");
-      delay = FIRST_DELAY_MS;
       for await (const message of messages(response.body, heard)) {
         if (message.id !== undefined) lastId = message.id;
         if (message.data === undefined) continue;
         const data = JSON.parse(message.data);
-        on.event(message.event, data, message.id);
+        on.event(message.event, data);
         if (until(message.event, data)) {
           on.end?.();
           return;
@@ -41,17 +52,23 @@ export async function follow(path, { query, on, signal, until = () => false }) {
       }
     } catch (error) {
       if (signal.aborted) return;
+      reason = error.message;
       if (error.status >= 400 && error.status < 500 && error.status !== 429) {
         on.fail?.(error);
         return;
       }
+      since = Infinity;
     } finally {
       clearTimeout(silence);
+      watched.stop();
       signal.removeEventListener("abort", stop);
       attempt.abort();
     }
     if (signal.aborted) return;
-    on.state?.("lost");
+    const sound = Date.now() - since > SOUND_MS;
+    // A stream that ended in order, as each does some time, is no trouble yet.
+    if (!sound && !watched.hidden) on.state?.("lost", reason);
+    if (sound || watched.hidden) delay = FIRST_DELAY_MS;
     await pause(delay * (0.5 + Math.random() / 2), signal);
     delay = Math.min(delay * 2, LONGEST_DELAY_MS);
   }
@@ -82,14 +99,4 @@ function parse(block) {
     else if (name === "id") message.id = value;
   }
   return message;
-}
-
-function pause(milliseconds, signal) {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, milliseconds);
-    signal.addEventListener("abort", () => {
-      clearTimeout(timer);
-      resolve();
-    }, { once: true });
-  });
 }

@@ -8,7 +8,7 @@ export function when(seconds) {
   if (seconds === null || seconds === undefined) return h("span", { class: "muted" }, "–");
   const date = new Date(seconds * 1000);
   const today = date.toDateString() === new Date().toDateString();
-  const options = { hour: "2-digit", minute: "2-digit", second: "2-digit" };
+  const options = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
   if (!today) Object.assign(options, { year: "numeric", month: "2-digit", day: "2-digit" });
   return h(
     "time",

@@ -1,27 +1,20 @@
 // Looks at something again and again while its view is shown, never twice at the same time.
 
-/** Run `look` now, every `milliseconds` after it ended, and when the returned function is called. */
+import { pause, shown } from "../page.js";
+
+/** Run `look` now, every `milliseconds` after it ended while the page is looked at, and when the returned function is called. */
 export function every(milliseconds, signal, look) {
-  let timer = null;
-  let running = false;
-  let again = false;
+  let hurry = new AbortController();
 
   async function run() {
-    if (signal.aborted) return;
-    if (running) {
-      again = true;
-      return;
+    while (!signal.aborted) {
+      hurry = new AbortController();
+      await look();
+      await pause(milliseconds, AbortSignal.any([signal, hurry.signal]));
+      await shown(signal);
     }
-    running = true;
-    clearTimeout(timer);
-    await look();
-    running = false;
-    if (signal.aborted) return;
-    timer = setTimeout(run, again ? 0 : milliseconds);
-    again = false;
   }
 
-  signal.addEventListener("abort", () => clearTimeout(timer));
   run();
-  return run;
+  return () => hurry.abort();
 }

@@ -1,6 +1,6 @@
 // What tells the user that something happened, or asks before it does.
 
-import { h } from "../dom.js";
+import { h, replace } from "../dom.js";
 import { t } from "../i18n.js";
 
 const SHOWN_MS = 6000;
@@ -8,7 +8,7 @@ const SHOWN_MS = 6000;
 function place() {
   let toasts = document.querySelector(".toasts");
   if (toasts === null) {
-    toasts = h("div", { class: "toasts", role: "status", "aria-live": "polite" });
+    toasts = h("div", { class: "toasts", role: "status", "aria-live": "polite", popover: "manual" });
     document.body.append(toasts);
   }
   return toasts;
@@ -16,9 +16,16 @@ function place() {
 
 /** Say something for some seconds. */
 export function tell(text, { bad = false } = {}) {
+  const toasts = place();
   const toast = h("div", { class: bad ? "toast bad" : "toast" }, text);
-  place().append(toast);
-  setTimeout(() => toast.remove(), SHOWN_MS);
+  toasts.append(toast);
+  // Shown anew, it is above a dialog that was opened meanwhile.
+  if (toasts.matches(":popover-open")) toasts.hidePopover();
+  toasts.showPopover();
+  setTimeout(() => {
+    toast.remove();
+    if (toasts.isConnected && toasts.childElementCount === 0) toasts.hidePopover();
+  }, SHOWN_MS);
 }
 
 /** Say that a call failed. */
@@ -26,27 +33,33 @@ export function tellError(error) {
   if (error.name !== "AbortError") tell(error.message, { bad: true });
 }
 
-/** Ask before something is done; resolves to whether it shall be. */
-export function confirm({ title, text, action, danger = false }) {
+/** Show a dialog; resolves to the value of the button that closed it, "" for none. */
+export function dialog({ title, body, buttons }) {
   return new Promise((resolve) => {
-    const dialog = h(
+    const element = h(
       "dialog",
-      { "aria-labelledby": "confirm-title" },
-      h("div", { class: "dialog-body" }, h("h2", { id: "confirm-title" }, title), h("div", {}, text)),
-      h(
-        "form",
-        { method: "dialog", class: "dialog-foot" },
-        h("button", { value: "no" }, t("do.back")),
-        h("button", { value: "yes", class: danger ? "danger" : "primary" }, action),
-      ),
+      { "aria-labelledby": "dialog-title" },
+      h("form", { method: "dialog" },
+        h("div", { class: "dialog-body" }, h("h2", { id: "dialog-title" }, title), h("div", {}, body)),
+        h("div", { class: "dialog-foot" }, buttons.map(({ label, value = "", class: look = null, focus = false }) => h("button", { value, class: look, autofocus: focus }, label)))),
     );
-    dialog.addEventListener("close", () => {
-      dialog.remove();
-      resolve(dialog.returnValue === "yes");
+    element.addEventListener("close", () => {
+      element.remove();
+      resolve(element.returnValue);
     });
-    document.body.append(dialog);
-    dialog.showModal();
+    document.body.append(element);
+    element.showModal();
   });
+}
+
+/** Ask before something is done; resolves to whether it shall be. Enter in a field of `text` is no yes. */
+export async function confirm({ title, text, action, danger = false }) {
+  const answer = await dialog({
+    title,
+    body: text,
+    buttons: [{ label: t("do.back"), value: "no", focus: true }, { label: action, value: "yes", class: danger ? "danger" : "primary" }],
+  });
+  return answer === "yes";
 }
 
 /** Copy a text and say so. */
@@ -55,12 +68,17 @@ export async function copy(text) {
     await navigator.clipboard.writeText(text);
     tell(t("do.copied"));
   } catch {
-    // No clipboard without HTTPS on another host: show it, to be copied by hand.
-    await confirm({ title: t("do.copy"), text: h("pre", { class: "code" }, text), action: t("do.done") });
+    // No clipboard without HTTPS on another host: it can still be marked and copied by hand.
+    tell(t("do.copy.by_hand"), { bad: true });
   }
 }
 
 /** What a view shows when it has nothing to show: what it is, and what to do next. */
 export function empty(title, text, command) {
   return h("div", { class: "empty" }, h("strong", {}, title), text, command ? h("div", {}, h("code", {}, command)) : null);
+}
+
+/** Put a failure at the place of what could not be had. */
+export function showProblem(element, error) {
+  replace(element, h("div", { class: "card-body" }, h("div", { class: "problem", role: "alert" }, error.message)));
 }

@@ -2,13 +2,14 @@
 
 import { s } from "../dom.js";
 import { t, word } from "../i18n.js";
-import { layout } from "./layout.js";
 import { duration } from "../time.js";
+import { layout } from "./layout.js";
+import { taskState } from "./status.js";
 
 const MARGIN = 12;
 
-/** Draw a graph once; `update(snapshot)` colours it. `onTask(name)` is told of a click on a task. */
-export function drawGraph(graph, onTask) {
+/** Draw a graph once; `update(snapshot)` colours it. `onTask(name)` is told of a click on a task, if it is given. */
+export function drawGraph(graph, onTask = null) {
   const picture = layout(graph);
   const width = picture.width + 2 * MARGIN;
   const height = picture.height + 2 * MARGIN;
@@ -27,6 +28,7 @@ export function drawGraph(graph, onTask) {
     picture.edges.map(edge),
     picture.nodes.filter((node) => node.kind === "task").map((node) => task(node, tasks, onTask)),
   );
+  for (const [name, places] of tasks) for (const { element } of places) element.setAttribute("aria-label", name);
   return { element: root, update: (snapshot) => colour(tasks, snapshot) };
 }
 
@@ -55,21 +57,19 @@ function task(node, tasks, onTask) {
   const sub = s("text", { class: "sub", x: node.x + 28, y: node.y + 36 });
   const title = s("title");
   const pick = () => onTask(node.name);
+  const button = {
+    tabindex: 0,
+    role: "button",
+    onclick: pick,
+    onkeydown: (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      pick();
+    },
+  };
   const element = s(
     "g",
-    {
-      class: "node",
-      tabindex: 0,
-      role: "button",
-      dataset: { task: node.name },
-      onclick: pick,
-      onkeydown: (event) => {
-        if (event.key === "Enter" || event.key === " ") {
-          event.preventDefault();
-          pick();
-        }
-      },
-    },
+    { class: "node", dataset: { task: node.name }, ...(onTask === null ? { role: "img" } : button) },
     title,
     s("rect", { x: node.x, y: node.y, width: node.width, height: node.height, rx: 8 }),
     s("circle", { class: "dot", cx: node.x + 15, cy: node.y + 23, r: 5 }),
@@ -84,7 +84,7 @@ function task(node, tasks, onTask) {
 
 function colour(tasks, snapshot) {
   for (const [name, places] of tasks) {
-    const state = snapshot.tasks?.[name] ?? "PENDING";
+    const state = taskState(snapshot, name);
     const record = snapshot.task_records?.[name];
     const took = record?.duration_ms === null || record?.duration_ms === undefined ? "" : ` · ${duration(record.duration_ms / 1000)}`;
     for (const { element, sub, title } of places) {

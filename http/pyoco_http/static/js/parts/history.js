@@ -1,36 +1,49 @@
 // The history of a run's states and tasks, live.
 
 import { h, replace } from "../dom.js";
-import { t } from "../i18n.js";
+import { t, word } from "../i18n.js";
 import { follow } from "../sse.js";
-import { when } from "../time.js";
+import { duration, when } from "../time.js";
 import { badge } from "./status.js";
+
+const COLUMNS = ["history.when", "history.what", "runs.status", "run.attempt", "runs.worker", "history.why"];
 
 /** A table that follows the events of a run until `signal` is aborted. */
 export function history(path, signal) {
   const body = h("tbody");
-  const note = h("p", { class: "muted" });
+  const note = h("p", { class: "muted", hidden: true });
   follow(path, {
-    query: { follow: 1 },
+    query: { follow: 1, type: "state,task" },
     signal,
     until: (name) => name === "end",
     on: {
       event: (name, event) => {
         if (name === "state" || name === "task") body.append(row(name, event));
       },
-      fail: (error) => replace(note, error.message),
+      end: () => {
+        if (body.childElementCount > 0) return;
+        note.hidden = false;
+        replace(note, t("history.none"));
+      },
+      fail: (error) => {
+        note.hidden = false;
+        replace(note, error.message);
+      },
     },
   });
-  return h("div", { class: "table-wrap" }, note, h("table", { class: "table" },
-    h("thead", {}, h("tr", {}, ["history.when", "history.what", "runs.status", "run.attempt", "runs.worker", "history.why"].map((key) => h("th", { scope: "col" }, t(key))))), body));
+  return h("div", { class: "card-body table-wrap" }, note, h("table", { class: "table" },
+    h("caption", { class: "visually-hidden" }, t("run.history")),
+    h("thead", {}, h("tr", {}, COLUMNS.map((key) => h("th", { scope: "col" }, t(key))))), body));
 }
 
 function row(name, event) {
+  const took = event.duration_ms === null || event.duration_ms === undefined ? null : duration(event.duration_ms / 1000);
+  const why = [event.reason ? word("reason", event.reason) : null, event.by, event.error, took].filter(Boolean).join(" · ");
   return h("tr", {},
-    h("td", {}, when(event.ts ?? event.at)),
+    h("td", {}, when(event.at)),
     h("td", {}, name === "task" ? event.task : t("runs.run")),
     h("td", {}, badge(event.status ?? event.state)),
-    h("td", {}, event.attempt ?? ""),
+    h("td", {}, event.attempt || ""),
     h("td", {}, event.worker_id ?? ""),
-    h("td", {}, [event.reason, event.error].filter(Boolean).join(": ")));
+    h("td", {}, why));
 }

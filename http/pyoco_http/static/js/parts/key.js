@@ -7,7 +7,7 @@ import { keepKey } from "../session.js";
 /** Show the question; resolves when a key was given. `wrong`: the one given before was refused. */
 export function keyDialog(wrong) {
   return new Promise((resolve) => {
-    const input = h("input", { type: "password", name: "key", autocomplete: "off", required: true, id: "api-key" });
+    const input = h("input", { type: "password", name: "key", autocomplete: "off", required: true, pattern: "[!-~]+", id: "api-key" });
     const dialog = h(
       "dialog",
       { "aria-labelledby": "key-title" },

@@ -5,7 +5,7 @@ import { word } from "../i18n.js";
 
 const TONES = {
   PENDING: "pending", RUNNING: "running", COMPLETED: "good", SUCCEEDED: "good", FAILED: "bad", CANCELLING: "warn",
-  CANCELLED: "warn", IDLE: "good", STOPPED_GRACEFUL: "pending", DISCONNECTED: "bad",
+  CANCELLED: "warn", SKIPPED: "pending", IDLE: "good", STOPPED_GRACEFUL: "pending", DISCONNECTED: "bad",
 };
 
 export const RUN_STATUSES = ["PENDING", "RUNNING", "CANCELLING", "COMPLETED", "FAILED", "CANCELLED"];
@@ -16,6 +16,12 @@ export const ended = (status) => TERMINAL.has(status);
 
 /** The colour of a state: pending, running, good, bad or warn. */
 export const tone = (state) => TONES[state] ?? "pending";
+
+/** The state of a task; "SKIPPED" when its run is over and it never began. */
+export function taskState(snapshot, name) {
+  const state = snapshot.tasks?.[name] ?? "PENDING";
+  return state === "PENDING" && ended(snapshot.status) ? "SKIPPED" : state;
+}
 
 /** A state as a badge. */
 export function badge(state) {

@@ -3,7 +3,7 @@
 import { h } from "../dom.js";
 import { t, word } from "../i18n.js";
 import { duration, when } from "../time.js";
-import { badge } from "./status.js";
+import { badge, taskState } from "./status.js";
 
 /** A list of tasks with the chosen one's record beside it. */
 export function taskPanel(snapshot, chosen, choose) {
@@ -11,20 +11,20 @@ export function taskPanel(snapshot, chosen, choose) {
   if (names.length === 0) return h("p", { class: "muted" }, t("run.not_started"));
   const name = names.includes(chosen) ? chosen : names.find((each) => snapshot.tasks[each] === "FAILED") ?? names[0];
   return [
-    h("div", { class: "chips", role: "group", "aria-label": t("run.task") }, names.map((each) =>
-      h("button", { type: "button", class: "small", "aria-pressed": String(each === name), onclick: () => choose(each) }, each, badge(snapshot.tasks[each])))),
-    record(name, snapshot.tasks[name], snapshot.task_records?.[name]),
+    h("div", { class: "chips task-chips", role: "group", "aria-label": t("run.task") }, names.map((each) =>
+      h("button", { type: "button", class: "small", "aria-pressed": String(each === name), onclick: () => choose(each) }, each, badge(taskState(snapshot, each))))),
+    record(name, taskState(snapshot, name), snapshot.task_records?.[name]),
   ];
 }
 
 function record(name, state, known) {
-  if (!known) return h("p", { class: "muted" }, t("run.no_record", { task: name, state: word("state", state) }));
+  if (!known || state === "SKIPPED") return h("p", { class: "muted" }, t("run.no_record", { task: name, state: word("state", state) }));
   const values = [
     [t("run.started"), when(known.started_at)],
     [t("run.ended"), when(known.ended_at)],
     [t("run.took"), known.duration_ms === null ? "–" : duration(known.duration_ms / 1000)],
     [t("run.inputs"), h("pre", { class: "code" }, json(known.inputs))],
-    [t("run.output"), h("pre", { class: "code" }, json(known.output))],
+    known.state === "SUCCEEDED" ? [t("run.output"), h("pre", { class: "code" }, json(known.output))] : null,
     known.error ? [t("run.error"), h("pre", { class: "code error-text" }, known.error)] : null,
     known.traceback ? [t("run.traceback", { task: name }), h("pre", { class: "code" }, known.traceback)] : null,
   ];

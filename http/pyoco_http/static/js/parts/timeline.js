@@ -1,34 +1,57 @@
-// When each task ran, one lane a task, over the time of the attempt.
+// When each attempt and each task ran, one lane each, over the time of the run.
 
 import { h } from "../dom.js";
-import { t } from "../i18n.js";
+import { t, word } from "../i18n.js";
 import { duration } from "../time.js";
-import { tone } from "./status.js";
+import { taskState, tone } from "./status.js";
 
 /** Lanes of a snapshot with its task records; null when nothing has started. */
 export function timeline(snapshot) {
-  const records = Object.entries(snapshot.task_records ?? {}).filter(([, record]) => record.started_at);
-  if (records.length === 0) return null;
   const now = Date.now() / 1000;
-  const start = Math.min(snapshot.start_time ?? Infinity, ...records.map(([, record]) => record.started_at));
-  const end = Math.max(snapshot.end_time ?? now, ...records.map(([, record]) => record.ended_at ?? 0));
+  const lanes = [...attempts(snapshot), ...tasks(snapshot)];
+  if (lanes.length === 0) return null;
+  const start = Math.min(...lanes.map((lane) => lane.from));
+  const end = Math.max(...lanes.map((lane) => lane.to ?? snapshot.end_time ?? now));
   const span = Math.max(end - start, 0.001);
-  records.sort(([, one], [, two]) => one.started_at - two.started_at);
   return h(
     "div",
     { class: "timeline", role: "list", "aria-label": t("run.timeline") },
-    records.map(([name, record]) => lane(name, record, start, span, snapshot.end_time ?? now)),
+    lanes.map((lane) => draw(lane, start, span, snapshot.end_time ?? now)),
   );
 }
 
-function lane(name, record, start, span, now) {
-  const ended = record.ended_at ?? now;
-  const bar = h("div", { class: `timeline-bar tone-${tone(record.state)}` });
-  bar.style.insetInlineStart = `${(100 * (record.started_at - start)) / span}%`;
-  bar.style.width = `${(100 * Math.max(ended - record.started_at, 0)) / span}%`;
-  return [
-    h("div", { role: "listitem", class: "mono" }, name),
-    h("div", { class: "timeline-lane" }, bar),
-    h("div", { class: "muted nowrap" }, duration(ended - record.started_at)),
-  ];
+// One attempt is the run itself and needs no lane of its own.
+function attempts(snapshot) {
+  const before = snapshot.attempts ?? [];
+  if (before.length === 0) return [];
+  const lanes = before
+    .filter((attempt) => attempt.started_at)
+    .map((attempt) => ({ name: t("run.attempt_no", { number: attempt.attempt }), state: "FAILED", from: attempt.started_at, to: attempt.ended_at, attempt: true }));
+  const last = before.at(-1).attempt;
+  if (snapshot.attempt > last && snapshot.start_time && snapshot.status !== "PENDING") {
+    lanes.push({ name: t("run.attempt_no", { number: snapshot.attempt }), state: snapshot.status, from: snapshot.start_time, to: snapshot.end_time, attempt: true });
+  }
+  return lanes;
+}
+
+function tasks(snapshot) {
+  return Object.entries(snapshot.task_records ?? {})
+    .filter(([, record]) => record.started_at)
+    .sort(([, one], [, two]) => one.started_at - two.started_at)
+    .map(([name, record]) => ({ name, state: taskState(snapshot, name) ?? record.state, from: record.started_at, to: record.ended_at }));
+}
+
+function draw({ name, state, from, to, attempt }, start, span, now) {
+  const until = to ?? now;
+  const bar = h("div", { class: `timeline-bar tone-${tone(state)}` });
+  bar.style.insetInlineStart = `${(100 * (from - start)) / span}%`;
+  bar.style.width = `${(100 * Math.max(until - from, 0)) / span}%`;
+  const took = duration(until - from);
+  return h(
+    "div",
+    { class: attempt ? "timeline-row attempt" : "timeline-row", role: "listitem", title: `${name}: ${word("state", state)}, ${took}` },
+    h("span", { class: "timeline-name", title: name }, name),
+    h("span", { class: "timeline-lane" }, bar),
+    h("span", { class: "muted nowrap right" }, took),
+  );
 }

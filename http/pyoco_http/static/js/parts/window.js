@@ -1,11 +1,12 @@
 // A table that draws only the rows on the screen, so that thousands cost nothing.
 
-import { h, replace } from "../dom.js";
+import { h } from "../dom.js";
+import { render } from "../render.js";
 
 const ROW = 41; // px; rows have this height whatever is in them (css/views.css)
 const BEYOND = 12;
 
-/** `columns`: [{label, class}], `row(item, index)`: a <tr>, `onEnd`: called when the end comes near. */
+/** `columns`: [{label, class}], `row(item, index)`: a <tr> with a data-key, `onEnd`: called when the end comes near. */
 export function windowTable({ columns, row, onEnd, label }) {
   const top = h("tr", { class: "space", "aria-hidden": "true" }, h("td", { colspan: columns.length }));
   const bottom = h("tr", { class: "space", "aria-hidden": "true" }, h("td", { colspan: columns.length }));
@@ -27,9 +28,7 @@ export function windowTable({ columns, row, onEnd, label }) {
       drawn = key;
       top.firstChild.style.height = `${first * ROW}px`;
       bottom.firstChild.style.height = `${(items.length - last) * ROW}px`;
-      const focused = document.activeElement?.closest?.("tr[data-key]")?.dataset.key;
-      replace(body, top, items.slice(first, last).map((item, index) => row(item, first + index)), bottom);
-      if (focused) body.querySelector(`tr[data-key="${CSS.escape(focused)}"] a`)?.focus({ preventScroll: true });
+      render(body, top, items.slice(first, last).map((item, index) => row(item, first + index)), bottom);
     }
     if (last >= items.length - BEYOND) onEnd();
   }

@@ -3,13 +3,15 @@
 import { get, path as apiPath, send } from "../api.js";
 import { h, replace } from "../dom.js";
 import { t, word } from "../i18n.js";
-import { confirm, empty, tell, tellError } from "../parts/feedback.js";
 import { every } from "../parts/every.js";
+import { confirm, empty, showProblem, tell, tellError } from "../parts/feedback.js";
+import { render } from "../render.js";
 import { href, setQuery } from "../router.js";
 import { when } from "../time.js";
 
 const LOOK_MS = 5000;
-const REASONS = ["invalid_job", "flow_not_found", "execution_error", "max_deliveries", "worker_crashed", "timeout"];
+const REASONS = ["invalid_job", "flow_not_found", "execution_error", "max_deliveries", "worker_crashed", "timeout", "job_lost"];
+const COLUMNS = ["history.when", "dlq.reason", "runs.run", "runs.flow", "runs.tag", "runs.error", "do.actions"];
 
 export function dlqView(main, { query, signal, setLive }) {
   const filters = { reason: query.get("reason") ?? "" };
@@ -56,27 +58,26 @@ export function dlqView(main, { query, signal, setLive }) {
 
   function failed(error) {
     if (signal.aborted) return;
-    setLive("lost");
-    if (error.status) replace(list, h("div", { class: "problem" }, error.message));
+    setLive("lost", error.message);
+    if (error.status) showProblem(list, error);
   }
 
   function draw() {
     more.hidden = cursor === null;
-    if (letters.length === 0) return replace(list, empty(t("dlq.none"), t("dlq.none.next")));
-    const open = new Set([...list.querySelectorAll("details[open]")].map((each) => each.dataset.seq));
-    return replace(list, h("table", { class: "table" },
-      h("thead", {}, h("tr", {}, ["history.when", "dlq.reason", "runs.run", "runs.flow", "runs.tag", "runs.error", ""].map((key) => h("th", { scope: "col" }, key ? t(key) : h("span", { class: "visually-hidden" }, t("do.actions")))))),
-      h("tbody", {}, letters.map((letter) => row(letter, open.has(String(letter.seq)))))));
+    render(list, letters.length === 0 ? empty(t("dlq.none"), t("dlq.none.next")) : h("table", { class: "table" },
+      h("thead", {}, h("tr", {}, COLUMNS.map((key) => h("th", { scope: "col" }, key === "do.actions" ? h("span", { class: "visually-hidden" }, t(key)) : t(key))))),
+      h("tbody", {}, letters.map(row))));
   }
 
-  function row(letter, isOpen) {
-    return h("tr", { dataset: { seq: letter.seq } },
+  function row(letter) {
+    const first = (letter.error ?? "").split("\n")[0].slice(0, 200);
+    return h("tr", { dataset: { key: letter.seq, seq: letter.seq } },
       h("td", {}, when(letter.timestamp)),
       h("td", {}, word("reason", letter.reason)),
-      h("td", {}, letter.run_id ? h("a", { class: "mono", href: href(["runs", letter.run_id]) }, letter.run_id.slice(0, 8)) : "–"),
+      h("td", {}, letter.run_id ? h("a", { class: "mono", href: href(["runs", letter.run_id]), title: letter.run_id }, letter.run_id.slice(0, 8)) : "–"),
       h("td", {}, letter.flow_name ?? ""),
       h("td", {}, letter.tag ?? ""),
-      h("td", {}, h("details", { open: isOpen, dataset: { seq: letter.seq } }, h("summary", { class: "error-text" }, (letter.error ?? "").split("\n")[0].slice(0, 200)), h("pre", { class: "code" }, JSON.stringify(letter, null, 2)))),
+      h("td", { class: "wide" }, h("details", {}, h("summary", { class: "error-text" }, first || t("dlq.look")), h("pre", { class: "code" }, JSON.stringify(letter, null, 2)))),
       h("td", { class: "right nowrap" },
         h("button", { type: "button", class: "small", disabled: letter.reason === "invalid_job", onclick: () => requeue(letter) }, t("dlq.requeue")), " ",
         h("button", { type: "button", class: "danger small", onclick: () => drop(letter) }, t("dlq.drop"))));

@@ -1,9 +1,12 @@
 // One run: its graph, time line, logs, history and data, live.
 
-import { call, get, path as apiPath, send } from "../api.js";
+import { get, path as apiPath, send } from "../api.js";
 import { gathered, h, replace } from "../dom.js";
 import { t, word } from "../i18n.js";
-import { confirm, copy, tell, tellError } from "../parts/feedback.js";
+import { showCommands } from "../parts/commands.js";
+import { facts, trouble } from "../parts/facts.js";
+import { confirm, tell, tellError } from "../parts/feedback.js";
+import { files } from "../parts/files.js";
 import { drawGraph } from "../parts/graph.js";
 import { history } from "../parts/history.js";
 import { logPanel } from "../parts/logs.js";
@@ -11,146 +14,99 @@ import { badge, ended } from "../parts/status.js";
 import { tabs } from "../parts/tabs.js";
 import { attempts, taskPanel } from "../parts/tasks.js";
 import { timeline } from "../parts/timeline.js";
-import { go, href } from "../router.js";
+import { render } from "../render.js";
+import { go } from "../router.js";
 import { follow } from "../sse.js";
-import { bytes, duration, when } from "../time.js";
 
 const WATCH_SECONDS = 600;
+const CLOCK_MS = 1000;
 
 export function runView(main, { path, signal, setLive }) {
   const runId = path[1];
   const base = apiPath`/runs/${runId}`;
   let snapshot = null;
+  let worker = null; // {id, state} of the worker that has it
   let graph = null;
-  let task = null;
+  let task = null; // the chosen one
+  let logs = null;
 
   const head = h("div", { class: "view-head" });
-  const facts = h("dl", { class: "facts" });
-  const trouble = h("div");
-  const picture = h("div", { class: "graph" });
+  const problem = h("div");
+  const picture = h("div", { class: "graph", tabindex: 0, role: "region", "aria-label": t("run.graph") });
+  const terms = h("dl", { class: "facts" });
   const lanes = h("div", { class: "card-body" });
   const detail = h("div", { class: "card-body" });
+  const data = h("div", { class: "card-body" });
+  const kept = h("div", { class: "card-body table-wrap" });
   const panels = tabs({
     label: t("run.more"),
     items: {
       task: { label: t("run.task"), make: () => detail },
-      logs: { label: t("run.logs"), make: () => logPanel(`${base}/logs`, signal) },
+      logs: { label: t("run.logs"), make: openLogs },
       history: { label: t("run.history"), make: () => history(`${base}/events`, signal) },
       data: { label: t("run.data"), make: () => data },
-      files: { label: t("run.files"), make: () => files },
+      files: { label: t("run.files"), make: () => kept },
     },
   });
-  const data = h("div", { class: "card-body" });
-  const files = h("div", { class: "card-body" });
-
+  const card = (key, body) => h("section", { class: "card", "aria-label": t(key) }, h("div", { class: "card-head" }, h("h2", {}, t(key))), body);
   replace(
     main,
     head,
-    trouble,
-    h("div", { class: "columns" },
-      h("section", { class: "card", "aria-label": t("run.graph") }, h("div", { class: "card-head" }, h("h2", {}, t("run.graph"))), picture),
-      h("section", { class: "card", "aria-label": t("run.facts") }, h("div", { class: "card-head" }, h("h2", {}, t("run.facts"))), h("div", { class: "card-body" }, facts))),
-    h("section", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, t("run.timeline"))), lanes),
-    h("section", { class: "card" }, panels.element),
+    problem,
+    h("div", { class: "columns" }, card("run.graph", picture), card("run.facts", h("div", { class: "card-body" }, terms))),
+    card("run.timeline", lanes),
+    h("section", { class: "card", "aria-label": t("run.more") }, panels.element),
   );
 
   const draw = gathered(() => {
     if (signal.aborted || snapshot === null) return;
-    drawHead();
-    drawFacts();
-    drawTrouble();
-    graph?.update(snapshot);
-    replace(lanes, timeline(snapshot) ?? h("p", { class: "muted" }, t("run.not_started")), attempts(snapshot));
-    replace(detail, taskPanel(snapshot, task, (name) => { task = name; draw(); }));
-    drawData();
-    drawFiles();
+    const run = { ...snapshot, worker_state: worker?.id === snapshot.worker_id ? worker?.state : null };
+    document.title = `${run.flow_name} ${word("state", run.status)} · pyoco-server`;
+    drawHead(run);
+    render(problem, trouble(run));
+    graph?.update(run);
+    render(terms, facts(run));
+    render(lanes, timeline(run) ?? h("p", { class: "muted" }, t("run.not_started")), attempts(run));
+    render(detail, taskPanel(run, task, choose));
+    drawData(run);
+    render(kept, files(run, base));
   });
 
-  function drawHead() {
-    document.title = `${snapshot.flow_name} ${snapshot.status} · pyoco-server`;
-    const over = ended(snapshot.status);
-    replace(
+  function drawHead(run) {
+    const over = ended(run.status);
+    render(
       head,
       h("a", { href: "#/runs" }, t("nav.runs")),
-      h("h1", {}, snapshot.flow_name),
-      badge(snapshot.status),
+      h("h1", { dir: "auto" }, run.flow_name),
+      badge(run.status),
       h("code", { class: "muted" }, runId),
       h("span", { class: "spacer" }),
-      h("button", { type: "button", class: "quiet", onclick: () => copy(command()) }, t("run.copy_cli")),
-      h("button", { type: "button", class: "danger", disabled: over || snapshot.status === "CANCELLING", onclick: cancel }, t("run.cancel")),
+      h("button", { type: "button", class: "quiet", onclick: () => showCommands(snapshot) }, t("run.copy_cli")),
+      h("button", { type: "button", class: "danger", disabled: over || run.status === "CANCELLING", onclick: cancel }, t("run.cancel")),
       h("button", { type: "button", disabled: !over, onclick: retry }, t("run.retry")),
     );
   }
 
-  function drawFacts() {
-    const queued = snapshot.start_time && snapshot.submitted_at ? snapshot.start_time - snapshot.submitted_at : null;
-    const took = snapshot.start_time ? (snapshot.end_time ?? Date.now() / 1000) - snapshot.start_time : null;
-    const rows = [
-      [t("run.submitted"), when(snapshot.submitted_at)],
-      [t("run.started"), [when(snapshot.start_time), queued === null ? null : h("span", { class: "muted" }, ` ${t("run.waited", { duration: duration(queued) })}`)]],
-      [t("run.ended"), when(snapshot.end_time)],
-      [t("run.took"), duration(took)],
-      [t("runs.tag"), h("a", { href: href(["runs"], { tag: snapshot.tag ?? "" }) }, snapshot.tag ?? "")],
-      [t("runs.worker"), snapshot.worker_id ? [h("a", { href: "#/workers" }, snapshot.worker_id), " ", snapshot.worker_state ? badge(snapshot.worker_state) : null] : "–"],
-      [t("run.attempt"), snapshot.attempt ? `${snapshot.attempt}${snapshot.max_attempts ? ` / ${snapshot.max_attempts}` : ""}` : "–"],
-      snapshot.timeout_sec ? [t("run.timeout"), duration(snapshot.timeout_sec)] : null,
-      snapshot.retry_of ? [t("run.retry_of"), h("a", { class: "mono", href: href(["runs", snapshot.retry_of]) }, snapshot.retry_of)] : null,
-      snapshot.tenant_id ? [t("run.tenant"), snapshot.tenant_id] : null,
-      snapshot.wheels?.length ? [t("nav.wheels"), h("span", { class: "chips" }, snapshot.wheels.map((wheel) => h("span", { class: "chip", title: wheel.sha256 ?? wheel.sha256_hex ?? "" }, `${wheel.name} ${wheel.version}`)))] : null,
-      snapshot.cancel_requested_at ? [t("run.cancel_asked"), [when(snapshot.cancel_requested_at), ` ${[snapshot.cancel_requested_by, snapshot.cancel_reason].filter(Boolean).join(" · ")}`]] : null,
-    ];
-    replace(facts, rows.filter(Boolean).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
-  }
-
-  function drawTrouble() {
-    if (!snapshot.error) return replace(trouble);
-    const failing = Object.entries(snapshot.task_records ?? {}).find(([, record]) => record.traceback);
-    return replace(
-      trouble,
-      h("section", { class: "problem", role: "alert" },
-        h("strong", {}, snapshot.reason ? word("reason", snapshot.reason) : t("run.error")), h("pre", {}, snapshot.error),
-        failing ? h("details", {}, h("summary", {}, t("run.traceback", { task: failing[0] })), h("pre", {}, failing[1].traceback)) : null),
-    );
-  }
-
-  function drawData() {
-    const outputs = Object.fromEntries(Object.entries(snapshot.task_records ?? {}).map(([name, record]) => [name, record.output]));
-    replace(
+  function drawData(run) {
+    const outputs = Object.fromEntries(Object.entries(run.task_records ?? {}).filter(([, record]) => record.state === "SUCCEEDED").map(([name, record]) => [name, record.output]));
+    render(
       data,
-      h("h3", {}, t("run.params")), h("pre", { class: "code" }, json(snapshot.params)),
-      h("h3", {}, t("run.outputs")),
-      snapshot.task_records_truncated ? h("p", { class: "muted" }, t("run.truncated")) : h("pre", { class: "code" }, json(outputs)),
+      h("h3", {}, t("run.params")), h("pre", { class: "code" }, json(run.params)),
+      h("h3", {}, t("run.outputs")), run.task_records_truncated ? h("p", { class: "muted" }, t("run.truncated")) : h("pre", { class: "code" }, json(outputs)),
     );
   }
 
-  function drawFiles() {
-    const artifacts = Array.isArray(snapshot.artifacts) ? snapshot.artifacts : [];
-    if (artifacts.length === 0) return replace(files, h("p", { class: "muted" }, t("run.files.none")));
-    return replace(
-      files,
-      h("table", { class: "table" }, h("tbody", {}, artifacts.map((item) => h(
-        "tr", {},
-        h("td", {}, h("button", { type: "button", class: "quiet small", onclick: () => download(item.name) }, item.name)),
-        h("td", { class: "right" }, bytes(item.size_bytes)),
-        h("td", {}, h("code", { class: "muted", title: item.sha256_hex }, (item.sha256_hex ?? "").slice(0, 16))),
-      )))),
-    );
+  function choose(name) {
+    task = name;
+    logs?.only(name);
+    panels.show("task");
+    draw();
   }
 
-  // A link could not send the key.
-  async function download(name) {
-    try {
-      const blob = await (await call(`${base}/artifacts/${encodeURIComponent(name)}`)).blob();
-      const link = h("a", { href: URL.createObjectURL(blob), download: name.split("/").pop() });
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-    } catch (error) {
-      tellError(error);
-    }
-  }
-
-  function command() {
-    return `pyoco-client --server ${location.origin} get ${runId} --records`;
+  function openLogs() {
+    logs = logPanel(`${base}/logs`, signal);
+    if (task !== null) logs.only(task);
+    return logs.element;
   }
 
   async function cancel() {
@@ -180,48 +136,56 @@ export function runView(main, { path, signal, setLive }) {
     }
   }
 
+  // A run of a worker's own flow has a picture only when it has begun: it is asked for again then.
+  let asked = "";
   async function loadGraph() {
+    const begun = Object.keys(snapshot.tasks ?? {}).length > 0;
+    const now = `${snapshot.attempt} ${begun} ${ended(snapshot.status)}`;
+    if (graph !== null || asked === now) return;
+    asked = now;
+    if (!begun && !snapshot.workflow_yaml_sha256) {
+      replace(picture, h("p", { class: "muted" }, t("run.graph.none")));
+      return;
+    }
     try {
       const shape = await get(`${base}/graph`, {}, signal);
-      graph = drawGraph(shape, (name) => { task = name; panels.show("task"); draw(); });
+      if (graph !== null) return;
+      graph = drawGraph(shape, choose);
       replace(picture, graph.element);
     } catch (error) {
-      if (signal.aborted) return;
-      // A run of a worker's own flow has no picture before it has begun.
-      replace(picture, h("p", { class: "muted" }, error.status === 404 && snapshot !== null ? t("run.graph.none") : error.message));
+      if (!signal.aborted && graph === null) replace(picture, h("p", { class: "muted" }, error.status === 404 ? t("run.graph.unknown") : error.message));
     }
     draw();
   }
 
-  follow(`${base}/watch`, {
-    query: { include: "records", timeout_sec: WATCH_SECONDS },
-    signal,
-    on: {
-      state: setLive,
-      event: (name, event) => {
-        if (name !== "snapshot") return;
-        const begun = snapshot !== null && Object.keys(snapshot.tasks ?? {}).length === 0 && Object.keys(event.snapshot.tasks ?? {}).length > 0;
-        const worker = event.snapshot.worker_id !== snapshot?.worker_id;
-        snapshot = { worker_state: worker ? undefined : snapshot?.worker_state, ...event.snapshot };
-        draw();
-        if (worker && snapshot.worker_id) lookAtWorker();
-        if (begun && graph === null) loadGraph();
-      },
-      fail: (error) => replace(main, h("div", { class: "problem" }, error.message), h("p", {}, h("a", { href: "#/runs" }, t("nav.runs")))),
-    },
-  });
-  loadGraph();
-
-  async function lookAtWorker() {
+  async function lookAtWorker(id) {
     try {
-      snapshot = { ...snapshot, worker_state: (await get(base, {}, signal)).worker_state };
+      worker = { id, state: (await get(base, {}, signal)).worker_state };
       draw();
     } catch {
       // The badge beside the worker is all that is missing then.
     }
   }
 
-  const clock = setInterval(() => { if (snapshot && !ended(snapshot.status)) draw(); }, 1000);
+  follow(`${base}/watch`, {
+    query: { include: "records", timeout_sec: WATCH_SECONDS },
+    signal,
+    until: (name, event) => name === "snapshot" && ended(event.snapshot.status),
+    on: {
+      state: setLive,
+      event: (name, event) => {
+        if (name !== "snapshot") return;
+        snapshot = event.snapshot;
+        draw();
+        loadGraph();
+        if (snapshot.worker_id && snapshot.worker_id !== worker?.id) lookAtWorker(snapshot.worker_id);
+      },
+      end: () => setLive(""), // what has ended never changes again
+      fail: (error) => replace(main, h("div", { class: "problem", role: "alert" }, error.message), h("p", {}, h("a", { href: "#/runs" }, t("nav.runs")))),
+    },
+  });
+
+  const clock = setInterval(() => { if (snapshot && !ended(snapshot.status)) draw(); }, CLOCK_MS);
   signal.addEventListener("abort", () => clearInterval(clock));
 }
 

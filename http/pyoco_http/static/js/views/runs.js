@@ -1,42 +1,44 @@
 // The list of runs: live, filtered by the URL, made for the keyboard.
 
-import { get, path as apiPath, send } from "../api.js";
+import { get } from "../api.js";
 import { gathered, h, replace } from "../dom.js";
 import { t, word } from "../i18n.js";
-import { confirm, empty, tell, tellError } from "../parts/feedback.js";
-import { badge, ended, RUN_STATUSES } from "../parts/status.js";
+import { bulk } from "../parts/bulk.js";
+import { empty, tellError } from "../parts/feedback.js";
+import { badge, RUN_STATUSES } from "../parts/status.js";
 import { windowTable } from "../parts/window.js";
+import { render } from "../render.js";
 import { go, href, setQuery } from "../router.js";
 import { RunsList } from "../runs_list.js";
 import { follow } from "../sse.js";
-import { when } from "../time.js";
+import { duration, when } from "../time.js";
 
 const FIELDS = ["q", "flow", "tag", "worker_id"];
 const TYPING_MS = 250;
-const AT_ONCE = 8;
+const COUNTS_MS = 1000;
 
 export function runsView(main, { query, signal, setLive }) {
   const filters = Object.fromEntries(query);
-  const chosen = new Set();
-  let cursor = -1; // the row of the keyboard
+  let cursor = null; // the run that the keyboard is at
   let following = new AbortController();
   let list = new RunsList(filters, () => draw(), signal);
 
   const counts = h("div", { class: "counts", role: "group", "aria-label": t("runs.by_status") });
-  const fields = FIELDS.map(field);
   const newer = h("button", { class: "primary small", type: "button", hidden: true, onclick: () => { table.toTop(); list.release(); } });
-  const bulk = h("div", { class: "card-head", hidden: true });
   const note = h("div");
+  const chosen = bulk({ find: (runId) => list.run(runId), changed: () => draw() });
+  const all = h("input", { type: "checkbox", "aria-label": t("runs.select_all"), onchange: () => chosen.choose(all.checked ? list.items.map((item) => item.run_id) : []) });
   const table = windowTable({
     label: t("nav.runs"),
     columns: [
-      { label: h("input", { type: "checkbox", "aria-label": t("runs.select_all"), onchange: (event) => selectAll(event.target.checked) }), class: "col-check" },
+      { label: all, class: "col-check" },
       { label: t("runs.status"), class: "col-status" },
       { label: t("runs.run"), class: "col-id" },
       { label: t("runs.flow") },
       { label: t("runs.tag"), class: "col-short hide-narrow" },
-      { label: t("runs.worker"), class: "col-id hide-narrow" },
+      { label: t("runs.worker"), class: "col-short hide-narrow" },
       { label: t("runs.updated"), class: "col-time" },
+      { label: t("run.took"), class: "col-took hide-narrow" },
       { label: t("runs.error"), class: "hide-narrow" },
     ],
     row,
@@ -48,20 +50,23 @@ export function runsView(main, { query, signal, setLive }) {
     h("div", { class: "view-head" }, h("h1", {}, t("nav.runs")), newer, h("span", { class: "spacer" }),
       h("a", { class: "button primary", href: "#/submit" }, t("nav.submit"))),
     counts,
-    h("form", { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() }, fields,
+    h("form", { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() }, FIELDS.map(field),
       h("button", { type: "button", class: "quiet", onclick: clear }, t("runs.clear"))),
-    h("section", { class: "card" }, bulk, table.element, note),
+    h("section", { class: "card" }, chosen.element, table.element, note),
     h("p", { class: "muted hide-narrow" }, t("runs.keys")),
   );
 
   const draw = gathered(() => {
     if (signal.aborted) return;
     table.show(list.items);
-    newer.hidden = list.held.size === 0;
-    replace(newer, t("runs.newer", { count: list.held.size }));
+    newer.hidden = list.waiting === 0;
+    replace(newer, t("runs.newer", { count: list.waiting }));
+    all.checked = chosen.size > 0 && chosen.size >= list.items.length;
+    chosen.draw();
     drawNote();
-    drawBulk();
   });
+
+  // Filters -----------------------------------------------------------------------------------------
 
   function field(name) {
     let timer;
@@ -73,6 +78,7 @@ export function runsView(main, { query, signal, setLive }) {
         clearTimeout(timer);
         timer = setTimeout(() => change({ [name]: input.value.trim() }), TYPING_MS);
       },
+      onkeydown: (event) => { if (event.key === "Escape") input.blur(); },
     });
     return h("label", { class: name === "q" ? "field grow" : "field", for: `filter-${name}` }, t(`runs.filter.${name}`), input);
   }
@@ -83,13 +89,15 @@ export function runsView(main, { query, signal, setLive }) {
   }
 
   function change(changes) {
+    if (signal.aborted) return;
     for (const [name, value] of Object.entries(changes)) {
       if (value) filters[name] = value;
       else delete filters[name];
     }
     setQuery(filters);
-    chosen.clear();
-    cursor = -1;
+    cursor = null;
+    chosen.choose([]);
+    table.toTop();
     start();
   }
 
@@ -97,157 +105,109 @@ export function runsView(main, { query, signal, setLive }) {
     following.abort();
     following = new AbortController();
     const { signal: until } = following;
-    list = new RunsList({ ...filters }, draw, until);
-    drawCounts();
-    list.reload();
+    const wanted = { ...filters };
+    list = new RunsList(wanted, () => { if (!until.aborted) draw(); }, until);
+    let told = false;
     follow("/runs/stream", {
-      query: filters,
+      query: wanted,
       signal: until,
       on: {
-        state: (state) => {
-          setLive(state);
+        state: (state, reason) => {
+          setLive(state, reason);
           drawCounts();
+          // Without a stream the list is still worth to be seen.
+          if (state === "lost" && !told && list.items.length === 0) list.reload();
         },
-        event: onEvent,
-        fail: tellError,
+        event: (name, data) => {
+          // From "hello" on nothing is missed. One who comes back is told what was missed, or "reset";
+          // but not what was deleted, so whoever has not scrolled down gets the list as it is now.
+          if (name === "hello" ? !told || table.atTop() : name === "reset") list.reload();
+          if (name === "hello") told = true;
+          else if (name === "run") list.put(data.run, !table.atTop());
+          else if (name === "gone") list.drop(data.run_id);
+          if (name !== "heartbeat") drawCounts();
+        },
+        fail: (error) => {
+          list.error = error;
+          draw();
+        },
       },
     });
   }
 
-  function onEvent(name, data) {
-    // From "hello" on nothing is missed; "reset": too much was.
-    if (name === "hello" || name === "reset") list.reload();
-    else if (name === "run") list.put(data.run, !table.atTop());
-    else if (name === "gone") list.drop(data.run_id);
-    else if (name === "counts") showCounts(data.counts);
-    else return;
-    if (name !== "counts") drawCounts();
-  }
+  // Counts ------------------------------------------------------------------------------------------
 
-  const drawCounts = debounced(async () => {
+  const drawCounts = atMostEach(COUNTS_MS, async () => {
     const { status: _, ...others } = filters;
     try {
-      showCounts((await get("/runs/counts", others, signal)).counts);
+      const { counts: byStatus, exact } = await get("/runs/counts", others, signal);
+      const total = RUN_STATUSES.reduce((sum, status) => sum + (byStatus[status] ?? 0), 0);
+      const shown = (count) => (exact ? String(count) : `${count}+`);
+      render(counts, chip("", shown(total)), RUN_STATUSES.map((status) => chip(status, shown(byStatus[status] ?? 0))));
     } catch (error) {
-      tellError(error);
+      if (error.status) tellError(error);
     }
   });
-
-  function showCounts(byStatus) {
-    const total = RUN_STATUSES.reduce((sum, status) => sum + (byStatus[status] ?? 0), 0);
-    replace(counts, chip("", total), RUN_STATUSES.map((status) => chip(status, byStatus[status] ?? 0)));
-  }
 
   function chip(status, count) {
     return h(
       "button",
-      {
-        class: "count",
-        type: "button",
-        "aria-pressed": String((filters.status ?? "") === status),
-        dataset: { status },
-        onclick: () => change({ status }),
-      },
+      { class: "count", type: "button", "aria-pressed": String((filters.status ?? "") === status), dataset: { status }, onclick: () => change({ status }) },
       status ? word("state", status) : t("runs.all"),
       h("b", {}, count),
     );
   }
 
-  function row(item, index) {
-    const picked = chosen.has(item.run_id);
+  // Rows --------------------------------------------------------------------------------------------
+
+  function row(item) {
+    const { run_id: runId, start_time: started } = item;
+    const picked = chosen.has(runId);
     return h(
       "tr",
-      { dataset: { key: item.run_id }, "aria-selected": String(picked || index === cursor) },
-      h("td", {}, h("input", { type: "checkbox", checked: picked, "aria-label": t("runs.select", { run: item.run_id }), onchange: () => pick(item.run_id) })),
+      { dataset: { key: runId }, class: runId === cursor ? "at" : null, "aria-selected": String(picked), onclick: (event) => { if (!event.target.closest("a, input")) go(["runs", runId]); } },
+      h("td", { class: "col-check" }, h("input", { type: "checkbox", checked: picked, "aria-label": t("runs.select", { run: runId }), onchange: () => chosen.pick(runId) })),
       h("td", {}, badge(item.status)),
-      h("td", {}, h("a", { class: "mono", href: href(["runs", item.run_id]), title: item.run_id }, item.run_id.slice(0, 8))),
+      h("td", {}, h("a", { class: "mono", href: href(["runs", runId]), title: runId }, runId.slice(0, 8))),
       h("td", { title: item.flow_name }, item.flow_name),
-      h("td", { class: "hide-narrow" }, item.tag ?? ""),
+      h("td", { class: "hide-narrow", title: item.tag ?? "" }, item.tag ?? ""),
       h("td", { class: "hide-narrow", title: item.worker_id ?? "" }, item.worker_id ?? ""),
       h("td", {}, when(item.updated_at)),
+      h("td", { class: "hide-narrow" }, started && item.end_time ? duration(item.end_time - started) : ""),
       h("td", { class: "hide-narrow error-text", title: item.error ?? "" }, item.error ?? ""),
     );
   }
 
   function drawNote() {
-    if (list.error) replace(note, h("div", { class: "card-body" }, h("div", { class: "problem" }, list.error.message)));
+    if (list.error) render(note, h("div", { class: "card-body" }, h("div", { class: "problem" }, list.error.message)));
     else if (list.items.length === 0 && list.complete) {
       const filtered = Object.keys(filters).length > 0;
-      replace(note, filtered ? empty(t("runs.none"), t("runs.none.filtered"))
+      render(note, filtered ? empty(t("runs.none"), t("runs.none.filtered"))
         : empty(t("runs.none"), t("runs.none.next"), "pyoco-client submit-yaml --workflow-file flow.yaml --flow-name main"));
-    } else replace(note);
+    } else render(note);
   }
 
-  // Choosing and acting ---------------------------------------------------------------------------
-
-  function pick(runId) {
-    if (!chosen.delete(runId)) chosen.add(runId);
-    draw();
-  }
-
-  function selectAll(on) {
-    chosen.clear();
-    if (on) for (const item of list.items) chosen.add(item.run_id);
-    draw();
-  }
-
-  function drawBulk() {
-    bulk.hidden = chosen.size === 0;
-    if (chosen.size === 0) return;
-    const items = [...chosen].map((id) => list.byId.get(id)).filter(Boolean);
-    const open = items.filter((item) => !ended(item.status));
-    const done = items.filter((item) => ended(item.status));
-    replace(
-      bulk,
-      h("strong", {}, t("runs.chosen", { count: chosen.size })),
-      h("span", { class: "spacer" }),
-      h("button", { class: "danger small", type: "button", disabled: open.length === 0, onclick: () => act("cancel", open) }, t("runs.cancel", { count: open.length })),
-      h("button", { class: "small", type: "button", disabled: done.length === 0, onclick: () => act("retry", done) }, t("runs.retry", { count: done.length })),
-      h("button", { class: "quiet small", type: "button", onclick: () => selectAll(false) }, t("runs.unselect")),
-    );
-  }
-
-  async function act(what, items) {
-    const agreed = await confirm({
-      title: t(`runs.${what}`, { count: items.length }),
-      text: t(`runs.${what}.sure`, { count: items.length }),
-      action: t(`run.${what}`),
-      danger: what === "cancel",
-    });
-    if (!agreed) return;
-    let failed = 0;
-    const queue = [...items];
-    const one = async () => {
-      for (let item = queue.pop(); item; item = queue.pop()) {
-        try {
-          await send("POST", `${apiPath`/runs/${item.run_id}`}/${what}`);
-        } catch {
-          failed += 1;
-        }
-      }
-    };
-    await Promise.all(Array.from({ length: AT_ONCE }, one));
-    tell(t("runs.acted", { done: items.length - failed, failed }), { bad: failed > 0 });
-    selectAll(false);
-  }
-
-  // Keyboard --------------------------------------------------------------------------------------
+  // Keyboard ----------------------------------------------------------------------------------------
 
   function onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, textarea, select, dialog")) return;
-    const item = list.items[cursor];
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input:not([type=checkbox]), textarea, select, dialog")) return;
+    const item = cursor === null ? null : list.run(cursor);
     if (event.key === "/") document.getElementById("filter-q").focus();
     else if (event.key === "j" || event.key === "ArrowDown") move(1);
     else if (event.key === "k" || event.key === "ArrowUp") move(-1);
-    else if (event.key === "x" && item) pick(item.run_id);
-    else if (event.key === "Enter" && item && !event.target.closest?.("a, button")) go(["runs", item.run_id]);
+    else if (event.key === "x" && item) chosen.pick(cursor);
+    else if (event.key === "Enter" && item && !event.target.closest?.("a, button")) go(["runs", cursor]);
+    else if (event.key === "Escape" && chosen.size) chosen.choose([]);
     else return;
     event.preventDefault();
   }
 
   function move(by) {
-    cursor = Math.min(list.items.length - 1, Math.max(0, cursor + by));
-    table.reveal(cursor);
+    const { items } = list;
+    const now = items.findIndex((item) => item.run_id === cursor);
+    const next = Math.min(items.length - 1, Math.max(0, now + by));
+    cursor = items[next]?.run_id ?? null;
+    table.reveal(next);
     draw();
   }
 
@@ -257,8 +217,8 @@ export function runsView(main, { query, signal, setLive }) {
   start();
 }
 
-/** At most one call a second, and one after the last wish. */
-function debounced(run) {
+/** Run at most so often, and once more after the last wish. */
+function atMostEach(milliseconds, run) {
   let timer = null;
   let last = 0;
   return () => {
@@ -267,6 +227,6 @@ function debounced(run) {
       timer = null;
       last = Date.now();
       run();
-    }, Math.max(0, last + 1000 - Date.now()));
+    }, Math.max(0, last + milliseconds - Date.now()));
   };
 }

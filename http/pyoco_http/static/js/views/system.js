@@ -3,44 +3,44 @@
 import { get } from "../api.js";
 import { h, replace } from "../dom.js";
 import { t, word } from "../i18n.js";
+import { bars, line } from "../parts/chart.js";
 import { every } from "../parts/every.js";
-import { empty } from "../parts/feedback.js";
-import { spark } from "../parts/spark.js";
+import { empty, showProblem } from "../parts/feedback.js";
+import { tree } from "../parts/tree.js";
+import { render } from "../render.js";
 import { href } from "../router.js";
 import { duration } from "../time.js";
 
 const LOOK_MS = 2000;
+const QUEUE_COLUMNS = ["pending", "ack_pending", "redelivered", "waiting_pulls"];
 
 export function systemView(main, { signal, setLive }) {
-  const ready = h("div", { class: "card-body" });
-  const queues = h("div", { class: "table-wrap" });
-  const rates = h("div", { class: "card-body" });
-  const waits = h("div", { class: "card-body" });
-  const tree = h("div", { class: "card-body" });
-  const card = (key, body) => h("section", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, t(key))), body);
+  const body = () => h("div", { class: "card-body" });
+  const places = { ready: body(), queues: h("div", { class: "table-wrap" }), rate: body(), wait: body(), actors: body() };
+  const card = (key) => h("section", { class: "card", "aria-label": t(`system.${key}`) }, h("div", { class: "card-head" }, h("h2", {}, t(`system.${key}`))), places[key]);
   replace(main, h("div", { class: "view-head" }, h("h1", {}, t("nav.system"))),
-    h("div", { class: "cards" }, card("system.ready", ready), card("system.queues", queues)),
-    h("div", { class: "cards" }, card("system.rate", rates), card("system.wait", waits)),
-    card("system.actors", tree));
+    h("div", { class: "halves" }, card("ready"), card("queues"), card("rate"), card("wait")),
+    card("actors"));
 
   every(LOOK_MS, signal, async () => {
     // Each by itself: what an operator's key may not see leaves the others as they are.
-    const results = await Promise.all([
-      part(ready, () => readiness(signal), drawReady),
-      part(queues, () => get("/queues", {}, signal), drawQueues),
-      part(rates, () => get("/stats", {}, signal), (stats) => [drawRates(stats), replace(waits, drawWaits(stats))][0]),
-      part(tree, () => get("/actors", {}, signal), drawTree),
+    const reached = await Promise.all([
+      part(["ready"], () => readiness(signal), (state) => [ready(state)]),
+      part(["queues"], () => get("/queues", {}, signal), (answer) => [queues(answer)]),
+      part(["rate", "wait"], () => get("/stats", {}, signal), ({ minutes }) => [rate(minutes), wait(minutes)]),
+      part(["actors"], () => get("/actors", {}, signal), (answer) => [tree(answer.tree)]),
     ]);
-    if (!signal.aborted) setLive(results.some(Boolean) ? "live" : "lost");
+    if (!signal.aborted) setLive(reached.some(Boolean) ? "live" : "lost");
   });
 
-  async function part(place, load, draw) {
+  // Whether the gateway answered. What was there stays while it does not.
+  async function part(names, load, draw) {
     try {
-      replace(place, draw(await load()));
+      const drawn = draw(await load());
+      names.forEach((name, index) => render(places[name], drawn[index]));
       return true;
     } catch (error) {
-      if (signal.aborted) return false;
-      if (error.status) replace(place, h("div", { class: "problem" }, error.message));
+      if (error.status) for (const name of names) showProblem(places[name], error);
       return error.status > 0;
     }
   }
@@ -51,56 +51,43 @@ async function readiness(signal) {
   return (await fetch("/health/ready", { cache: "no-store", signal })).json();
 }
 
-function drawReady(state) {
-  const ok = state.status === "ready";
+function ready({ status, reasons, nats }) {
+  const ok = status === "ready";
   return [
     h("p", {}, h("span", { class: `status tone-${ok ? "good" : "bad"}` }, t(ok ? "system.is_ready" : "system.not_ready"))),
-    (state.reasons ?? []).map((reason) => h("p", { class: "error-text" }, reason)),
+    reasons.map((reason) => h("p", { class: "error-text" }, reason)),
     h("dl", { class: "facts" },
-      h("dt", {}, "NATS"), h("dd", {}, state.nats?.server ?? "–"),
-      h("dt", {}, t("system.reconnects")), h("dd", {}, state.nats?.reconnects ?? 0)),
+      h("dt", {}, "NATS"), h("dd", {}, nats.server ?? "–"),
+      h("dt", {}, t("system.reconnects")), h("dd", {}, nats.reconnects),
+      nats.last_error ? [h("dt", {}, t("system.last_error")), h("dd", {}, nats.last_error)] : null),
   ];
 }
 
-function drawQueues(answer) {
-  const queues = Array.isArray(answer) ? answer : answer.queues ?? answer.items ?? [];
-  if (queues.length === 0) return empty(t("system.queues.none"), t("workers.none.next"));
-  const columns = ["pending", "ack_pending", "redelivered", "waiting_pulls"];
-  return h("table", { class: "table" },
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, t("runs.tag")), columns.map((key) => h("th", { scope: "col", class: "right" }, t(`system.${key}`))))),
-    h("tbody", {}, queues.map((queue) => h("tr", {}, h("td", {}, h("a", { href: href(["runs"], { tag: queue.tag }) }, queue.tag)), columns.map((key) => h("td", { class: "right" }, queue[key] ?? "–"))))));
-}
-
-function drawRates(stats) {
-  const minutes = stats.minutes ?? [];
-  const total = minutes.reduce((sum, minute) => sum + (minute.ended ?? 0), 0);
-  return [spark(minutes.map((minute) => minute.ended ?? 0), { label: t("system.rate") }), h("p", { class: "muted" }, t("system.rate.sum", { count: total }))];
-}
-
-function drawWaits(stats) {
-  const minutes = stats.minutes ?? [];
+function queues({ queues: found, dead_letters: letters }) {
+  const dead = h("p", { class: "card-body" }, h("a", { href: "#/dlq" }, t("system.dead_letters", { count: letters ?? "–" })));
+  if (found.length === 0) return [empty(t("system.queues.none"), t("workers.none.next"), "pyoco-worker --tags default --worker-id w1"), dead];
   return [
-    spark(minutes.map((minute) => minute.wait_p50 ?? minute.wait_avg ?? 0), { label: t("system.wait"), unit: duration }),
-    h("p", { class: "muted" }, t("system.wait.now", { duration: duration(minutes.at(-1)?.wait_p50 ?? minutes.at(-1)?.wait_avg) })),
+    h("table", { class: "table" },
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, t("runs.tag")), QUEUE_COLUMNS.map((key) => h("th", { scope: "col", class: "right", title: t(`system.${key}.what`) }, t(`system.${key}`))))),
+      h("tbody", {}, found.map((queue) => h("tr", { dataset: { key: queue.tag } },
+        h("td", { class: "nowrap" }, h("a", { href: href(["runs"], { tag: queue.tag }) }, queue.tag)),
+        QUEUE_COLUMNS.map((key) => h("td", { class: "right" }, queue[key] ?? "–")))))),
+    dead,
   ];
 }
 
-function drawTree(answer) {
-  const root = answer.tree ?? answer.root ?? answer;
-  return h("ul", { class: "tree" }, node(root));
+function rate(minutes) {
+  const count = minutes.reduce((sum, minute) => sum + minute.ended, 0);
+  const parts = [["COMPLETED", "good"], ["FAILED", "bad"], ["CANCELLED", "warn"]]
+    .map(([status, tone]) => ({ name: word("state", status), tone, of: (minute) => minute[status.toLowerCase()] ?? 0 }));
+  return [bars(minutes, { label: t("system.rate"), parts }), h("p", { class: "muted" }, t("system.rate.sum", { count }))];
 }
 
-function node(actor) {
-  const children = actor.children ?? [];
-  const failed = actor.last_error ?? null;
-  return h("li", {},
-    h("div", { class: "tree-node", dataset: { path: actor.path } },
-      h("strong", {}, actor.path === "/" ? "/" : actor.path.split("/").at(-1)),
-      h("span", { class: `status tone-${{ idle: "good", busy: "good", supervising: "good", starting: "running", stopping: "warn" }[actor.state] ?? "bad"}` }, word("actor", actor.state)),
-      actor.strategy ? h("span", { class: "chip" }, actor.strategy) : null,
-      actor.restarts ? h("span", { class: "status tone-warn" }, t("system.restarts", { count: actor.restarts })) : null,
-      actor.mailbox_capacity ? h("span", { class: "muted" }, t("system.mailbox", { depth: actor.mailbox_depth ?? 0, capacity: actor.mailbox_capacity })) : null,
-      actor.messages ? h("span", { class: "muted" }, t("system.messages", { count: actor.messages })) : null,
-      failed ? h("span", { class: "error-text" }, failed) : null),
-    children.length ? h("ul", {}, children.map(node)) : null);
+function wait(minutes) {
+  const known = minutes.filter((minute) => minute.wait_avg !== null);
+  const last = known.at(-1)?.wait_avg;
+  return [
+    line(minutes, { label: t("system.wait"), of: (minute) => minute.wait_avg, unit: duration }),
+    h("p", { class: "muted" }, known.length === 0 ? t("system.wait.none") : t("system.wait.last", { duration: duration(last) })),
+  ];
 }

@@ -3,8 +3,10 @@
 import { get, path as apiPath, send, upload } from "../api.js";
 import { h, replace } from "../dom.js";
 import { t, word } from "../i18n.js";
-import { confirm, empty, tell, tellError } from "../parts/feedback.js";
+import { download } from "../parts/download.js";
 import { every } from "../parts/every.js";
+import { confirm, empty, showProblem, tell, tellError } from "../parts/feedback.js";
+import { render } from "../render.js";
 import { bytes, when } from "../time.js";
 
 const LOOK_MS = 5000;
@@ -13,7 +15,7 @@ export function wheelsView(main, { signal, setLive }) {
   const list = h("div", { class: "table-wrap" });
   const past = h("div", { class: "table-wrap" });
   const tags = h("input", { type: "text", id: "wheel-tags" });
-  const file = h("input", { type: "file", accept: ".whl", multiple: true, class: "visually-hidden", id: "wheel-file", onchange: () => { take(file.files); file.value = ""; } });
+  const file = h("input", { type: "file", accept: ".whl", multiple: true, class: "visually-hidden", id: "wheel-file", onchange: () => { take([...file.files]); file.value = ""; } });
   const jobs = h("div", {});
   const drop = h(
     "div",
@@ -21,7 +23,7 @@ export function wheelsView(main, { signal, setLive }) {
       class: "drop",
       ondragover: (event) => { event.preventDefault(); drop.classList.add("over"); },
       ondragleave: () => drop.classList.remove("over"),
-      ondrop: (event) => { event.preventDefault(); drop.classList.remove("over"); take(event.dataTransfer.files); },
+      ondrop: (event) => { event.preventDefault(); drop.classList.remove("over"); take([...event.dataTransfer.files]); },
     },
     h("p", {}, t("wheels.drop")),
     h("button", { type: "button", onclick: () => file.click() }, t("wheels.choose")), h("label", { class: "visually-hidden", for: "wheel-file" }, t("wheels.choose")), file,
@@ -42,54 +44,65 @@ export function wheelsView(main, { signal, setLive }) {
         get("/wheels/history", { limit: 50 }, signal),
       ]);
       setLive("live");
-      replace(list, wheels.length ? registry(wheels, workers) : empty(t("wheels.none"), t("wheels.none.next"), "pyoco-client wheel-upload --wheel-file dist/my_tasks-0.1.0-py3-none-any.whl"));
-      replace(past, events.length ? log(events) : h("p", { class: "card-body muted" }, t("wheels.history.none")));
+      render(list, wheels.length ? registry(wheels, workers) : empty(t("wheels.none"), t("wheels.none.next"), "pyoco-client wheel-upload --wheel-file dist/my_tasks-0.1.0-py3-none-any.whl"));
+      render(past, events.length ? log(events) : h("p", { class: "card-body muted" }, t("wheels.history.none")));
     } catch (error) {
       if (signal.aborted) return;
-      setLive("lost");
-      if (error.status) replace(list, h("div", { class: "problem" }, error.message));
+      setLive("lost", error.message);
+      if (error.status) showProblem(list, error);
     }
   });
 
+  const headers = (keys) => h("thead", {}, h("tr", {}, keys.map((key) => h("th", { scope: "col" }, key === "do.actions" ? h("span", { class: "visually-hidden" }, t(key)) : t(key)))));
+
   function registry(wheels, workers) {
     const having = (name) => workers.filter((worker) => (worker.wheel_sync?.installed_wheels ?? []).some((each) => each.wheel_name === name));
-    return h("table", { class: "table" }, headers(["wheels.name", "wheels.size", "workers.tags", "wheels.uploaded", "wheels.on", ""]),
-      h("tbody", {}, wheels.map((wheel) => h("tr", { dataset: { key: wheel.name } },
-        h("td", { class: "mono", title: wheel.sha256_hex ?? "" }, wheel.name),
-        h("td", { class: "nowrap" }, bytes(wheel.size_bytes)),
-        h("td", {}, h("span", { class: "chips" }, (wheel.tags ?? []).length ? wheel.tags.map((tag) => h("span", { class: "chip" }, tag)) : h("span", { class: "muted" }, t("wheels.everyone")))),
-        h("td", {}, when(typeof wheel.mtime === "string" ? Date.parse(wheel.mtime) / 1000 : wheel.mtime)),
-        h("td", {}, having(wheel.name).map((worker) => worker.worker_id).join(", ") || h("span", { class: "muted" }, "–")),
-        h("td", { class: "right" }, h("button", { type: "button", class: "danger small", onclick: () => remove(wheel.name) }, t("wheels.delete")))))));
+    const chips = (names) => h("span", { class: "chips" }, names.map((name) => h("span", { class: "chip" }, name)));
+    return h("table", { class: "table" }, headers(["wheels.name", "wheels.size", "workers.tags", "wheels.uploaded", "wheels.on", "do.actions"]),
+      h("tbody", {}, wheels.map((wheel) => {
+        const workersWith = having(wheel.name).map((worker) => worker.worker_id);
+        return h("tr", { dataset: { key: wheel.name } },
+          h("td", { class: "mono", title: `SHA-256 ${wheel.sha256_hex}` }, wheel.name),
+          h("td", { class: "nowrap" }, bytes(wheel.size_bytes)),
+          h("td", {}, wheel.tags.length ? chips(wheel.tags) : h("span", { class: "muted" }, t("wheels.everyone"))),
+          h("td", {}, when(seconds(wheel.mtime))),
+          h("td", {}, workersWith.length ? chips(workersWith) : h("span", { class: "muted" }, t("wheels.nobody"))),
+          h("td", { class: "right nowrap" },
+            h("button", { type: "button", class: "small", onclick: () => download(apiPath`/wheels/${wheel.name}`, wheel.name) }, t("do.download")), " ",
+            h("button", { type: "button", class: "danger small", onclick: () => remove(wheel.name) }, t("wheels.delete"))));
+      })));
   }
 
   function log(events) {
-    return h("table", { class: "table" }, headers(["history.when", "history.what", "wheels.name", "wheels.by", "wheels.from"]),
-      h("tbody", {}, events.map((event) => h("tr", {},
-        h("td", {}, when(typeof event.occurred_at === "string" ? Date.parse(event.occurred_at) / 1000 : event.occurred_at)),
+    return h("table", { class: "table" }, headers(["history.when", "history.what", "wheels.name", "wheels.size", "wheels.by", "wheels.from"]),
+      h("tbody", {}, events.map((event) => h("tr", { dataset: { key: event.event_id } },
+        h("td", {}, when(seconds(event.occurred_at))),
         h("td", {}, word("wheels.action", event.action)),
         h("td", { class: "mono" }, event.wheel_name),
+        h("td", { class: "nowrap" }, bytes(event.size_bytes)),
         h("td", {}, [event.actor?.tenant_id, event.actor?.api_key_id].filter(Boolean).join(" / ") || "–"),
-        h("td", {}, event.source?.remote_addr ?? "")))));
+        h("td", { title: event.source?.user_agent ?? "" }, event.source?.remote_addr ?? "")))));
   }
 
-  const headers = (keys) => h("thead", {}, h("tr", {}, keys.map((key) => h("th", { scope: "col" }, key ? t(key) : h("span", { class: "visually-hidden" }, t("do.actions"))))));
-
+  // One after the other, so that versions of one package come in the order of their files.
   async function take(files) {
-    for (const each of files) await send1(each);
+    for (const each of files.sort((one, two) => one.name.localeCompare(two.name, "en", { numeric: true }))) await uploadOne(each);
     look();
   }
 
-  async function send1(each) {
-    const bar = h("span");
-    const row = h("div", {}, each.name, h("div", { class: "bar", role: "progressbar", "aria-label": each.name }, bar));
+  async function uploadOne(each) {
+    const level = h("span");
+    const bar = h("div", { class: "bar", role: "progressbar", "aria-label": each.name, "aria-valuemin": 0, "aria-valuemax": 100 }, level);
+    const row = h("div", {}, `${each.name} (${bytes(each.size)})`, bar);
     jobs.append(row);
     const form = new FormData();
     form.append("wheel", each, each.name);
     form.append("tags", tags.value.trim());
-    form.append("replace", "true");
     try {
-      await upload("/wheels", form, (done) => { bar.style.width = `${100 * done}%`; });
+      await upload("/wheels", form, (done) => {
+        level.style.width = `${100 * done}%`;
+        bar.setAttribute("aria-valuenow", String(Math.round(100 * done)));
+      });
       tell(t("wheels.done", { name: each.name }));
     } catch (error) {
       tell(`${each.name}: ${error.message}`, { bad: true });
@@ -109,3 +122,6 @@ export function wheelsView(main, { signal, setLive }) {
     look();
   }
 }
+
+// Times of the registry are texts of ISO 8601 or unix seconds.
+const seconds = (time) => (typeof time === "string" ? Date.parse(time) / 1000 : time);

@@ -3,13 +3,15 @@
 import { get, path as apiPath, send } from "../api.js";
 import { h, replace } from "../dom.js";
 import { t } from "../i18n.js";
-import { confirm, empty, tellError } from "../parts/feedback.js";
-import { badge } from "../parts/status.js";
 import { every } from "../parts/every.js";
+import { confirm, empty, showProblem, tellError } from "../parts/feedback.js";
+import { badge } from "../parts/status.js";
+import { render } from "../render.js";
 import { href, setQuery } from "../router.js";
 import { ago, duration, when } from "../time.js";
 
 const LOOK_MS = 2000;
+const RUN_SHOWN = 8; // characters of a run's id
 
 export function workersView(main, { query, signal, setLive }) {
   const options = { all: query.get("all") === "1" };
@@ -21,11 +23,13 @@ export function workersView(main, { query, signal, setLive }) {
     try {
       const workers = await get("/workers", { scope: options.all ? "all" : "active", include_hidden: options.all, limit: 500 }, signal);
       setLive("live");
-      replace(list, workers.length ? workers.map(card) : empty(t("workers.none"), t("workers.none.next"), "pyoco-worker --tags default --worker-id w1"));
+      // By name, so that a card stays where it is.
+      workers.sort((one, two) => (one.worker_id < two.worker_id ? -1 : 1));
+      render(list, workers.length ? workers.map(card) : empty(t("workers.none"), t("workers.none.next"), "pyoco-worker --tags default --worker-id w1"));
     } catch (error) {
       if (signal.aborted) return;
-      setLive("lost");
-      if (error.status) replace(list, h("div", { class: "problem" }, error.message));
+      setLive("lost", error.message);
+      if (error.status) showProblem(list, error);
     }
   });
 
@@ -34,63 +38,69 @@ export function workersView(main, { query, signal, setLive }) {
     const busy = slots.filter((slot) => slot.run_id).length;
     return h(
       "section",
-      { class: "card", dataset: { worker: worker.worker_id } },
-      h("div", { class: "card-head" }, h("h2", {}, worker.worker_id), badge(worker.state),
+      { class: "card", dataset: { key: worker.worker_id, worker: worker.worker_id }, "aria-label": worker.worker_id },
+      h("div", { class: "card-head" }, h("h2", { dir: "auto" }, worker.worker_id), badge(worker.state),
         worker.paused ? h("span", { class: "status tone-warn" }, t("workers.paused")) : null,
         worker.draining ? h("span", { class: "status tone-warn" }, t("workers.draining")) : null,
         worker.hidden ? h("span", { class: "chip" }, t("workers.hidden")) : null),
       h("div", { class: "card-body" },
-        h("dl", { class: "facts" },
-          h("dt", {}, t("workers.tags")), h("dd", { class: "chips" }, (worker.tags ?? []).map((tag) => h("span", { class: "chip" }, tag))),
-          h("dt", {}, t("workers.heartbeat")), h("dd", { title: worker.last_seen_at ? new Date(worker.last_seen_at * 1000).toISOString() : "" }, ago(worker.last_seen_at)),
-          worker.last_run_id ? [h("dt", {}, t("workers.last")), h("dd", {}, h("a", { class: "mono", href: href(["runs", worker.last_run_id]) }, worker.last_run_id.slice(0, 8)), " ", worker.last_run_status ? badge(worker.last_run_status) : null)] : null,
-          worker.stop_reason ? [h("dt", {}, t("workers.stopped")), h("dd", {}, when(worker.stopped_at), ` ${worker.stop_reason}`)] : null,
-          wheels(worker.wheel_sync)),
+        h("dl", { class: "facts" }, facts(worker), wheels(worker.wheel_sync)),
         h("h3", {}, t("workers.slots", { busy, count: slots.length })),
-        h("ul", { class: "slots" }, slots.map((slot) => h("li", { class: "slot" }, h("span", { class: "muted" }, `#${slot.index}`), slot.run_id
-          ? [h("a", { class: "mono", href: href(["runs", slot.run_id]) }, slot.run_id.slice(0, 8)), h("span", { class: "muted" }, duration(Date.now() / 1000 - slot.busy_since))]
-          : h("span", { class: "muted" }, t("workers.free")))))),
+        h("ul", { class: "slots" }, slots.map(slot))),
       actions(worker),
     );
   }
 
+  function facts(worker) {
+    const seen = worker.last_seen_at;
+    return [
+      h("dt", {}, t("workers.tags")), h("dd", { class: "chips" }, (worker.tags ?? []).map((tag) => h("span", { class: "chip" }, tag))),
+      h("dt", {}, t("workers.heartbeat")), h("dd", {}, h("span", { title: seen ? new Date(seen * 1000).toISOString() : "" }, ago(seen))),
+      worker.last_run_id ? [h("dt", {}, t("workers.last")), h("dd", {}, runLink(worker.last_run_id), " ", worker.last_run_status ? badge(worker.last_run_status) : null)] : null,
+      worker.stop_reason ? [h("dt", {}, t("workers.stopped")), h("dd", {}, when(worker.stopped_at), ` ${worker.stop_reason}`)] : null,
+    ];
+  }
+
+  function slot({ index, run_id: runId, busy_since: since }) {
+    const state = runId ? [runLink(runId), h("span", { class: "muted" }, duration(since ? Date.now() / 1000 - since : null))] : h("span", { class: "muted" }, t("workers.free"));
+    return h("li", { class: runId ? "slot busy" : "slot" }, h("span", { class: "muted" }, `#${index}`), state);
+  }
+
+  const runLink = (runId) => h("a", { class: "mono", href: href(["runs", runId]), title: runId }, runId.slice(0, RUN_SHOWN));
+
   function wheels(sync) {
     if (!sync?.enabled) return null;
-    const skipped = sync.skipped_incompatible ?? [];
+    const installed = sync.installed_wheels ?? [];
     return [
       h("dt", {}, t("nav.wheels")),
       h("dd", {},
-        h("div", { class: "chips" }, (sync.installed_wheels ?? []).map((wheel) => h("span", { class: "chip", title: wheel.wheel_name }, `${wheel.package_name ?? wheel.wheel_name} ${wheel.package_version ?? ""}`))),
+        installed.length === 0 ? h("span", { class: "muted" }, t("workers.no_wheels"))
+          : h("div", { class: "chips" }, installed.map((wheel) => h("span", { class: "chip", title: wheel.wheel_name }, `${wheel.package_name ?? wheel.wheel_name} ${wheel.package_version ?? ""}`))),
         sync.last_error ? h("div", { class: "error-text" }, sync.last_error) : null,
-        skipped.map((wheel) => h("div", { class: "muted" }, `${wheel.wheel_name}: ${wheel.reason ?? ""}`))),
+        (sync.skipped_incompatible ?? []).map((wheel) => h("div", { class: "muted" }, `${wheel.wheel_name}: ${wheel.reason ?? ""}`))),
     ];
   }
 
   function actions(worker) {
     const base = apiPath`/workers/${worker.worker_id}`;
     const there = worker.state === "RUNNING" || worker.state === "IDLE";
-    const button = (key, run, props = {}) => h("button", { type: "button", class: "small", onclick: run, ...props }, t(key));
-    const tellWorker = (what) => async () => {
+    const button = (key, run, disabled = false) => h("button", { type: "button", class: "small", onclick: run, disabled }, t(key));
+    const tellWorker = async (method, where, body) => {
       try {
-        await send("POST", `${base}/${what}`);
+        await send(method, where, body);
       } catch (error) {
         tellError(error);
       }
       look();
     };
-    return h("div", { class: "card-head" },
-      worker.paused ? button("workers.resume", tellWorker("resume"), { disabled: !there }) : button("workers.pause", tellWorker("pause"), { disabled: !there }),
-      button("workers.drain", async () => {
-        const agreed = await confirm({ title: t("workers.drain.title", { worker: worker.worker_id }), text: t("workers.drain.sure"), action: t("workers.drain"), danger: true });
-        if (agreed) await tellWorker("drain")();
-      }, { disabled: !there }),
-      button(worker.hidden ? "workers.show" : "workers.hide", async () => {
-        try {
-          await send("PATCH", base, { hidden: !worker.hidden });
-        } catch (error) {
-          tellError(error);
-        }
-        look();
-      }));
+    const order = (what) => () => tellWorker("POST", `${base}/${what}`);
+    const drain = async () => {
+      const agreed = await confirm({ title: t("workers.drain.title", { worker: worker.worker_id }), text: t("workers.drain.sure"), action: t("workers.drain"), danger: true });
+      if (agreed) await order("drain")();
+    };
+    return h("div", { class: "card-foot" },
+      worker.paused ? button("workers.resume", order("resume"), !there) : button("workers.pause", order("pause"), !there),
+      button("workers.drain", drain, !there || worker.draining),
+      button(worker.hidden ? "workers.show" : "workers.hide", () => tellWorker("PATCH", base, { hidden: !worker.hidden })));
   }
 }

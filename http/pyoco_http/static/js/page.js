@@ -1,0 +1,52 @@
+// Whether somebody looks at the page, and waits that end with a view.
+
+/** Wait until the page is shown, or the signal is aborted. */
+export function shown(signal) {
+  if (!document.hidden || signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => {
+    const look = () => {
+      if (document.hidden && !signal.aborted) return;
+      document.removeEventListener("visibilitychange", look);
+      signal.removeEventListener("abort", look);
+      resolve();
+    };
+    document.addEventListener("visibilitychange", look);
+    signal.addEventListener("abort", look);
+  });
+}
+
+/** Call `then` when the page has been hidden for so long; {hidden, stop()}. */
+export function whenHidden(milliseconds, then) {
+  const watched = { hidden: false, stop };
+  let timer;
+  function look() {
+    clearTimeout(timer);
+    if (!document.hidden) return;
+    timer = setTimeout(() => {
+      watched.hidden = true;
+      then();
+    }, milliseconds);
+  }
+  function stop() {
+    clearTimeout(timer);
+    document.removeEventListener("visibilitychange", look);
+  }
+  document.addEventListener("visibilitychange", look);
+  look();
+  return watched;
+}
+
+/** Wait for a time, or until the network is back or the signal is aborted. */
+export function pause(milliseconds, signal) {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      removeEventListener("online", end);
+      signal.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, milliseconds);
+    addEventListener("online", end);
+    signal.addEventListener("abort", end);
+  });
+}

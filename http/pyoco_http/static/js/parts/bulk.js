@@ -1,0 +1,74 @@
+// Runs that were chosen in the list, and what can be done to all of them at once.
+
+import { path as apiPath, send } from "../api.js";
+import { h } from "../dom.js";
+import { t } from "../i18n.js";
+import { render } from "../render.js";
+import { confirm, tell } from "./feedback.js";
+import { ended } from "./status.js";
+
+const AT_ONCE = 8;
+
+/**
+ * `find(runId)`: the run as it is now; `changed`: called when other runs are chosen.
+ * Returns {element, has, size, pick, choose, draw}.
+ */
+export function bulk({ find, changed }) {
+  const chosen = new Set();
+  const element = h("div", { class: "card-head", hidden: true, role: "group", "aria-label": t("do.actions") });
+
+  function pick(runId) {
+    if (!chosen.delete(runId)) chosen.add(runId);
+    changed();
+  }
+
+  function choose(runIds) {
+    chosen.clear();
+    for (const runId of runIds) chosen.add(runId);
+    changed();
+  }
+
+  function draw() {
+    element.hidden = chosen.size === 0;
+    if (chosen.size === 0) return;
+    const items = [...chosen].map(find).filter(Boolean);
+    const open = items.filter((item) => !ended(item.status));
+    const over = items.filter((item) => ended(item.status));
+    const button = (what, those) => h("button", {
+      type: "button", class: what === "cancel" ? "danger small" : "small", disabled: those.length === 0, onclick: () => act(what, those),
+    }, t(`runs.${what}`, { count: those.length }));
+    render(
+      element,
+      h("strong", {}, t("runs.chosen", { count: chosen.size })),
+      h("span", { class: "spacer" }),
+      button("cancel", open),
+      button("retry", over),
+      h("button", { type: "button", class: "quiet small", onclick: () => choose([]) }, t("runs.unselect")),
+    );
+  }
+
+  async function act(what, items) {
+    const count = items.length;
+    const agreed = await confirm({
+      title: t(`runs.${what}`, { count }), text: t(`runs.${what}.sure`, { count }), action: t(`run.${what}`), danger: what === "cancel",
+    });
+    if (!agreed) return;
+    const failures = [];
+    const queue = [...items];
+    const one = async () => {
+      for (let item = queue.shift(); item; item = queue.shift()) {
+        try {
+          await send("POST", `${apiPath`/runs/${item.run_id}`}/${what}`);
+        } catch (error) {
+          failures.push(error);
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, one));
+    const text = t("runs.acted", { done: count - failures.length, failed: failures.length });
+    tell(failures.length ? `${text} (${failures[0].message})` : text, { bad: failures.length > 0 });
+    choose([]);
+  }
+
+  return { element, has: (runId) => chosen.has(runId), get size() { return chosen.size; }, pick, choose, draw };
+}

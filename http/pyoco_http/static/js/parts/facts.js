@@ -1,0 +1,42 @@
+// What is known of a run: when, where, how often, by whom; and what went wrong.
+
+import { h } from "../dom.js";
+import { t, word } from "../i18n.js";
+import { href } from "../router.js";
+import { duration, when } from "../time.js";
+import { badge } from "./status.js";
+
+/** The facts of a snapshot as the rows of a list of terms. */
+export function facts(snapshot) {
+  const { start_time: started, submitted_at: submitted, end_time: end } = snapshot;
+  const first = snapshot.attempts?.[0]?.started_at ?? started;
+  const queued = first && submitted ? first - submitted : null;
+  const rows = {
+    "run.submitted": when(submitted),
+    "run.started": [when(started), queued === null ? null : h("span", { class: "muted" }, ` ${t("run.waited", { duration: duration(queued) })}`)],
+    "run.ended": when(end),
+    "run.took": duration(started ? (end ?? Date.now() / 1000) - started : null),
+    "runs.tag": snapshot.tag ? h("a", { href: href(["runs"], { tag: snapshot.tag }) }, snapshot.tag) : "–",
+    "runs.worker": snapshot.worker_id ? [h("a", { href: href(["runs"], { worker_id: snapshot.worker_id }) }, snapshot.worker_id), " ", snapshot.worker_state ? badge(snapshot.worker_state) : null] : "–",
+    "run.attempt": snapshot.attempt ? [snapshot.attempt, snapshot.max_attempts ? ` / ${snapshot.max_attempts}` : null] : "–",
+    "run.next_attempt": snapshot.next_attempt_at && snapshot.status === "PENDING" ? when(snapshot.next_attempt_at) : null,
+    "run.timeout": snapshot.timeout_sec ? duration(snapshot.timeout_sec) : null,
+    "run.retry_of": snapshot.retry_of ? h("a", { class: "mono", href: href(["runs", snapshot.retry_of]) }, snapshot.retry_of.slice(0, 8)) : null,
+    "run.tenant": snapshot.tenant_id ? [snapshot.tenant_id, snapshot.api_key_id].filter(Boolean).join(" / ") : null,
+    "nav.wheels": snapshot.wheels?.length ? h("span", { class: "chips" }, snapshot.wheels.map((wheel) => h("span", { class: "chip", title: wheel.sha256 }, `${wheel.name} ${wheel.version}`))) : null,
+    "run.cancel_asked": snapshot.cancel_requested_at ? [when(snapshot.cancel_requested_at), " ", [snapshot.cancel_requested_by, snapshot.cancel_reason].filter(Boolean).join(" · ")] : null,
+  };
+  return Object.entries(rows)
+    .filter(([, value]) => value !== null)
+    .map(([key, value]) => [h("dt", {}, t(key)), h("dd", {}, value)]);
+}
+
+/** Why a run failed, with the traceback of the task that did; null when nothing went wrong. */
+export function trouble(snapshot) {
+  if (!snapshot.error) return null;
+  const failing = Object.entries(snapshot.task_records ?? {}).find(([, record]) => record.traceback);
+  return h("section", { class: "problem", role: "alert" },
+    h("strong", {}, snapshot.reason ? word("reason", snapshot.reason) : t("run.error")),
+    h("pre", { dir: "auto" }, snapshot.error),
+    failing ? h("details", {}, h("summary", {}, t("run.traceback", { task: failing[0] })), h("pre", {}, failing[1].traceback)) : null);
+}

@@ -1,0 +1,45 @@
+// Fields for the params of a flow, one for each of its defaults.
+
+import { h, replace } from "../dom.js";
+import { t } from "../i18n.js";
+
+/** {element, show(defaults), values()}: what was typed stays when other defaults are shown. */
+export function paramFields() {
+  const element = h("div", { class: "params" });
+  const typed = new Map();
+  let defaults = {};
+
+  function field(name, index) {
+    const id = `param-${index}`;
+    const standard = written(defaults[name]);
+    const input = h("input", {
+      type: "text", id, dataset: { param: name }, value: typed.get(name) ?? standard,
+      oninput: () => (input.value === standard ? typed.delete(name) : typed.set(name, input.value)),
+    });
+    return h("label", { class: "field", for: id }, h("span", {}, name, " ", h("span", { class: "kind" }, kind(defaults[name]))), input);
+  }
+
+  return {
+    element,
+    show(next) {
+      defaults = next;
+      const names = Object.keys(defaults);
+      replace(element, names.length === 0 ? h("p", { class: "muted" }, t("submit.no_params")) : names.map(field));
+    },
+    values: () => Object.fromEntries([...typed].filter(([name]) => name in defaults).map(([name, text]) => [name, read(text, defaults[name])])),
+  };
+}
+
+const written = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+
+const kind = (value) => (value === null ? "null" : Array.isArray(value) ? "list" : typeof value);
+
+// What stands for a text stays one, even when it looks like a number; anything else is JSON, or else a text.
+function read(text, standard) {
+  if (typeof standard === "string") return text;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}

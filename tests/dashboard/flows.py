@@ -1,0 +1,113 @@
+"""Flows whose runs are looked at in the browser, and the code of their tasks."""
+
+from __future__ import annotations
+
+CODE = '''\
+"""Tasks that end when a file says so, so that a test sees each state for as long as it wants."""
+
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def read(source):
+    print(f"reading {source}")
+    return {"rows": 1200, "source": source}
+
+
+def clean(rows=0):
+    time.sleep(0.25)
+    print("dropped 3 rows that were no numbers", file=sys.stderr)
+    return rows
+
+
+def count():
+    time.sleep(0.4)
+    print("1197 rows counted")
+    return 1197
+
+
+def report(title):
+    folder = Path("artifacts")
+    folder.mkdir(exist_ok=True)
+    (folder / "report.txt").write_text(f"{title}: 1197 rows\\n")
+    return f"{title}: 1197 rows"
+
+
+def wait(gate):
+    print("waiting for the gate")
+    while not (HERE / gate).exists():
+        time.sleep(0.02)
+    return gate
+
+
+def fail(text):
+    print("about to fail", file=sys.stderr)
+    raise ValueError(text)
+
+
+def say(text):
+    print(text)
+    return text
+'''
+
+REPORT = """\
+version: 1
+flow:
+  graph: |
+    read >> (clean & count) >> report
+  defaults:
+    source: https://example.org/visits.csv
+    title: Visits
+tasks:
+  read:
+    callable: dash_tasks:read
+  clean:
+    callable: dash_tasks:clean
+  count:
+    callable: dash_tasks:count
+  report:
+    callable: dash_tasks:report
+"""
+
+LOOPS = """\
+version: 1
+flow:
+  graph: |
+    say >> repeat(count=2) { again } >> switch(on=text) { plain: left; bold: right }
+  defaults:
+    text: plain
+tasks:
+  say: {callable: "dash_tasks:say"}
+  again: {callable: "dash_tasks:say"}
+  left: {callable: "dash_tasks:say"}
+  right: {callable: "dash_tasks:say"}
+"""
+
+
+def waiting(gate: str) -> str:
+    """A run that goes on until the file ``gate`` is there."""
+    return (
+        "flow:\n  graph: prepare >> wait >> finish\n"
+        f"  defaults: {{gate: {gate}, text: ready}}\n"
+        "tasks:\n"
+        "  prepare: {callable: 'dash_tasks:say'}\n"
+        "  wait: {callable: 'dash_tasks:wait'}\n"
+        "  finish: {callable: 'dash_tasks:say'}\n"
+    )
+
+
+def failing(text: str, attempts: int = 1) -> str:
+    """A run that fails with this text."""
+    import json
+
+    return (
+        "flow:\n  graph: prepare >> fail\n"
+        f"  defaults: {{text: {json.dumps(text)}}}\n"
+        "tasks:\n"
+        "  prepare: {callable: 'dash_tasks:say'}\n"
+        "  fail: {callable: 'dash_tasks:fail'}\n"
+        f"runtime: {{max_attempts: {attempts}, retry_backoff_sec: 0.2}}\n"
+    )

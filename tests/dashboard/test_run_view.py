@@ -1,0 +1,167 @@
+"""One run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import uuid
+
+import pytest
+from playwright.sync_api import expect
+
+from dashboard import flows
+from dashboard.browsing import Dashboard
+from dashboard.world import World
+
+
+def test_the_graph_and_the_tasks_are_live(dashboard: Dashboard, world: World) -> None:
+    run_id = world.submit(flows.waiting("graph"))
+    page = dashboard.open(f"runs/{run_id}")
+    graph = dashboard.card("Flow").first
+    expect(graph.locator('[data-task="prepare"]')).to_have_attribute("data-state", "SUCCEEDED")
+    expect(graph.locator('[data-task="wait"]')).to_have_attribute("data-state", "RUNNING")
+    expect(graph.locator('[data-task="finish"]')).to_have_attribute("data-state", "PENDING")
+    assert graph.locator("path.edge").count() == 2
+    lanes = page.locator(".timeline-row")
+    expect(lanes).to_have_count(2)
+    # With the keyboard as well.
+    graph.get_by_role("button", name=re.compile("^wait")).focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name=re.compile("^wait"), pressed=True)).to_be_visible()
+
+    world.open_gate("graph")
+    expect(graph.locator('[data-task="finish"]')).to_have_attribute("data-state", "SUCCEEDED")
+    expect(page.locator(".view-head .status")).to_have_text("completed")
+    expect(lanes).to_have_count(3)
+    expect(page.locator(".facts").first).to_contain_text("in the queue")
+    assert "completed" in page.title()
+
+
+def test_branches_loops_and_parallel_parts_are_drawn(dashboard: Dashboard, world: World) -> None:
+    loops = world.submit(flows.LOOPS)
+    world.reaches(loops, "COMPLETED")
+    page = dashboard.open(f"runs/{loops}")
+    graph = dashboard.card("Flow").first
+    expect(graph.locator(".group")).to_have_count(2)
+    expect(graph).to_contain_text("repeat · count=2")
+    expect(graph).to_contain_text("switch")
+    expect(graph.locator('[data-task="left"]')).to_have_attribute("data-state", "SUCCEEDED")
+    expect(graph.locator('[data-task="right"]')).to_contain_text("did not run")
+
+    report = world.submit(flows.REPORT)
+    world.reaches(report, "COMPLETED")
+    page.goto(f"{world.url}/#/runs/{report}")
+    expect(graph.locator(".node")).to_have_count(4)
+    clean, count = (
+        graph.locator(f'[data-task="{name}"] rect').bounding_box() for name in ("clean", "count")
+    )
+    assert clean is not None
+    assert count is not None
+    assert clean["x"] == count["x"]
+    assert clean["y"] < count["y"]
+
+
+def test_logs_history_data_and_files(dashboard: Dashboard, world: World) -> None:
+    run_id = world.submit(flows.REPORT)
+    page = dashboard.open(f"runs/{run_id}")
+    page.get_by_role("tab", name="Logs").click()
+    log = page.get_by_role("log")
+    expect(log).to_contain_text("reading https://example.org/visits.csv")
+    expect(log).to_contain_text("1197 rows counted")
+    expect(log.locator(".stderr")).to_contain_text("dropped 3 rows")
+    page.locator("#log-task").select_option("count")
+    expect(log.locator(".log-line:visible")).to_have_count(1)
+
+    page.keyboard.press("Tab")
+    page.get_by_role("tab", name="Logs").focus()
+    page.keyboard.press("ArrowRight")
+    history = page.get_by_role("tabpanel")
+    expect(history.locator('tr:has(td:nth-child(2):text-is("Run")) .status')).to_have_text(
+        ["pending", "running", "completed"]
+    )
+    expect(history.locator('tr:has(td:nth-child(2):text-is("report")) .status')).to_have_text(
+        ["running", "succeeded"]
+    )
+
+    page.get_by_role("tab", name="Params and results").click()
+    expect(page.get_by_role("tabpanel")).to_contain_text('"report": "Visits: 1197 rows"')
+    page.get_by_role("tab", name="Files").click()
+    with page.expect_download() as download:
+        dashboard.button("Download report.txt").click()
+    assert download.value.path().read_text() == "Visits: 1197 rows\n"
+    assert download.value.suggested_filename == "report.txt"
+
+
+def test_an_error_comes_with_its_traceback_and_the_attempts_before(
+    dashboard: Dashboard, world: World
+) -> None:
+    run_id = world.submit(flows.failing("no rows for today", attempts=2))
+    world.reaches(run_id, "FAILED")
+    page = dashboard.open(f"runs/{run_id}")
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("the flow failed")
+    expect(alert).to_contain_text("no rows for today")
+    alert.get_by_text("Traceback of fail").click()
+    expect(alert).to_contain_text("raise ValueError(text)")
+    expect(page.locator(".timeline-row.attempt")).to_have_count(2)
+    expect(page.get_by_role("row", name=re.compile("^1 w1"))).to_contain_text("no rows for today")
+    expect(page.locator(".facts").first).to_contain_text("2 / 2")
+
+
+def test_cancel_and_retry(dashboard: Dashboard, world: World) -> None:
+    gate = f"cancel-{uuid.uuid4().hex[:8]}"
+    run_id = world.submit(flows.waiting(gate))
+    world.reaches(run_id, "RUNNING")
+    page = dashboard.open(f"runs/{run_id}")
+    dashboard.button("Cancel").click()
+    page.get_by_label("Reason (optional)").fill("wrong day")
+    dashboard.dialog_button("Cancel").click()
+    expect(page.locator(".view-head .status")).to_have_text("cancelled")
+    expect(page.locator(".facts").first).to_contain_text("wrong day")
+    expect(dashboard.button("Cancel")).to_be_disabled()
+    assert world.status(run_id) == "CANCELLED"
+
+    world.open_gate(gate)
+    dashboard.button("Retry").click()
+    page.wait_for_url(re.compile(rf"#/runs/(?!{run_id})"))
+    expect(page.locator(".view-head .status")).to_have_text("completed")
+    page.get_by_role("link", name=run_id[:8]).click()
+    expect(page.locator(".view-head")).to_contain_text(run_id)
+
+
+def test_the_commands_of_a_run_work_in_a_shell(dashboard: Dashboard, world: World) -> None:
+    run_id = world.submit(flows.failing("x"))
+    world.reaches(run_id, "FAILED")
+    page = dashboard.open(f"runs/{run_id}")
+    dashboard.button("Copy as command").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Copy: See it with its records").click()
+    expect(dashboard.toast).to_have_text("Copied")
+    command = page.evaluate("navigator.clipboard.readText()")
+    assert command == f"pyoco-client --server {world.url} get {run_id} --records"
+    answer = world.stage.run(*command.split())
+    assert run_id in answer
+    dialog.get_by_role("button", name="Done").click()
+    expect(dialog).to_have_count(0)
+
+
+def test_a_name_with_quotes_stays_one_word_of_the_command(
+    dashboard: Dashboard, world: World
+) -> None:
+    params = {"text": "it's $(touch /tmp/x) `id`"}
+    run_id = world.put_run(flow_name="o'brien; rm -rf $HOME", params=params)
+    page = dashboard.open(f"runs/{run_id}")
+    dashboard.button("Copy as command").click()
+    page.get_by_role("button", name="Copy: Submit another one like it").click()
+    expect(dashboard.toast).to_have_text("Copied")
+    words = shlex.split(page.evaluate("navigator.clipboard.readText()"))
+    assert words[words.index("--flow-name") + 1] == "o'brien; rm -rf $HOME"
+    assert '"it\'s $(touch /tmp/x) `id`"' in words[words.index("--params") + 1]
+
+
+@pytest.mark.refusals
+def test_a_run_that_does_not_exist_says_so(dashboard: Dashboard) -> None:
+    page = dashboard.open(f"runs/{uuid.uuid4()}")
+    expect(page.get_by_role("alert")).to_contain_text("run not found")
+    page.get_by_role("main").get_by_role("link", name="Runs").click()
+    expect(dashboard.live).to_have_text("live")

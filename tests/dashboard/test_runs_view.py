@@ -1,0 +1,123 @@
+"""The list of runs."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from playwright.sync_api import expect
+
+from dashboard import flows
+from dashboard.browsing import Dashboard
+from dashboard.world import World
+
+
+def test_a_run_appears_and_changes_by_itself(dashboard: Dashboard, world: World) -> None:
+    dashboard.open("runs")
+    expect(dashboard.live).to_have_text("live")
+    run_id = world.submit(flows.waiting("appears"))
+    row = dashboard.row(run_id)
+    expect(row.locator(".status")).to_have_text("running")
+    expect(row).to_contain_text("w1")
+    world.open_gate("appears")
+    expect(row.locator(".status")).to_have_text("completed")
+    time = row.locator("time")
+    expect(time).to_have_attribute(
+        "title", re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ UTC$")
+    )
+
+
+def test_filters_and_text_are_in_the_url(dashboard: Dashboard, world: World) -> None:
+    flow = f"flow-{uuid.uuid4().hex[:8]}"
+    good = world.put_run(flow_name=flow, tag="north")
+    bad = world.put_run(flow_name=flow, status="FAILED", error="disk full at /var", tag="south")
+    page = dashboard.open(f"runs?flow={flow}")
+    expect(dashboard.row(good)).to_be_visible()
+    expect(dashboard.row(bad)).to_be_visible()
+    expect(page.locator('.count[data-status="FAILED"]')).to_contain_text("1")
+
+    page.locator('.count[data-status="FAILED"]').click()
+    expect(dashboard.row(good)).to_have_count(0)
+    assert "status=FAILED" in page.url
+    page.reload()
+    expect(dashboard.row(bad)).to_be_visible()
+    expect(dashboard.row(good)).to_have_count(0)
+    # The counts are those of the other filters, so that one sees what the next click gives.
+    expect(page.locator('.count[data-status="COMPLETED"]')).to_contain_text("1")
+
+    page.locator('.count[data-status=""]').click()
+    expect(dashboard.row(good)).to_be_visible()
+    page.get_by_label("Search id, flow, error").fill("disk full")
+    expect(dashboard.row(good)).to_have_count(0)
+    expect(dashboard.row(bad)).to_be_visible()
+    assert "q=disk+full" in page.url
+    page.get_by_label("Search id, flow, error").fill("")
+    page.get_by_label("Tag", exact=True).fill("north")
+    expect(dashboard.row(bad)).to_have_count(0)
+    expect(dashboard.row(good)).to_be_visible()
+
+    dashboard.button("Clear filters").click()
+    expect(dashboard.row(bad)).to_be_visible()
+    assert page.url.endswith("#/runs")
+
+
+def test_a_run_that_stops_fitting_the_filters_leaves(dashboard: Dashboard, world: World) -> None:
+    run_id = world.submit(flows.waiting("leaves"))
+    dashboard.open("runs?status=RUNNING")
+    expect(dashboard.row(run_id)).to_be_visible()
+    world.open_gate("leaves")
+    expect(dashboard.row(run_id)).to_have_count(0)
+
+
+def test_no_runs_says_what_to_do_next(dashboard: Dashboard) -> None:
+    page = dashboard.open("runs?flow=there-is-none-of-this-name")
+    expect(page.locator(".empty")).to_contain_text("Nothing fits these filters.")
+
+
+def test_everything_is_done_with_the_keyboard(dashboard: Dashboard, world: World) -> None:
+    flow = f"keys-{uuid.uuid4().hex[:8]}"
+    older = world.put_run(flow_name=flow, updated_at=1_700_000_000.0)
+    newer = world.put_run(flow_name=flow, updated_at=1_700_000_001.0)
+    page = dashboard.open("runs")
+    expect(dashboard.live).to_have_text("live")
+    page.keyboard.press("/")
+    page.keyboard.type(flow)
+    expect(page.locator("tr[data-key]")).to_have_count(2)
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    expect(dashboard.row(newer)).to_have_class(re.compile("at"))
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    expect(dashboard.row(older)).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("Escape")
+    expect(dashboard.row(older)).to_have_attribute("aria-selected", "false")
+    page.keyboard.press("k")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name=flow)).to_be_visible()
+    assert newer in page.url
+
+
+def test_many_are_cancelled_and_retried_at_once(dashboard: Dashboard, world: World) -> None:
+    gate = f"bulk-{uuid.uuid4().hex[:8]}"
+    runs = [world.submit(flows.waiting(gate), flow_name=gate) for _ in range(3)]
+    for run_id in runs:
+        world.reaches(run_id, "RUNNING")
+    page = dashboard.open(f"runs?flow={gate}")
+    expect(page.locator("tr[data-key]")).to_have_count(3)
+    page.get_by_label("Select all that are loaded").check()
+    dashboard.button("Cancel 3").click()
+    dashboard.dialog_button("Back").click()
+    assert {world.status(run_id) for run_id in runs} == {"RUNNING"}
+    dashboard.button("Cancel 3").click()
+    dashboard.dialog_button("Cancel").click()
+    expect(dashboard.toast).to_have_text("3 done, 0 failed")
+    for run_id in runs:
+        expect(dashboard.row(run_id).locator(".status")).to_have_text("cancelled")
+
+    world.open_gate(gate)
+    dashboard.row(runs[0]).get_by_role("checkbox").check()
+    dashboard.row(runs[1]).get_by_role("checkbox").check()
+    dashboard.button("Retry 2").click()
+    dashboard.dialog_button("Retry").click()
+    expect(page.locator("tr[data-key]")).to_have_count(5)
+    expect(page.locator('tr[data-key] .status[data-state="COMPLETED"]')).to_have_count(2)

@@ -1,0 +1,82 @@
+"""Submitting a flow.yaml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from dashboard import flows
+from dashboard.browsing import Dashboard
+from dashboard.world import World
+
+TYPES = """\
+flow:
+  graph: say
+  defaults: {text: "2024", count: 3, options: {deep: [1]}}
+tasks:
+  say: {callable: "dash_tasks:say"}
+"""
+
+
+def test_paste_fill_and_run(dashboard: Dashboard, world: World) -> None:
+    page = dashboard.open("submit")
+    page.get_by_label("flow.yaml").fill(TYPES)
+    expect(page.locator("#flow-verdict")).to_have_text("Understood: 1 tasks.")
+    expect(page.locator(".graph .node")).to_have_count(1)
+    page.locator("#flow-name").fill("typed")
+    page.locator("#flow-tag").fill("hello")
+    page.locator('[data-param="text"]').fill("2025")
+    page.locator('[data-param="count"]').fill("4")
+    dashboard.button("Run").click()
+    expect(page.locator(".view-head .status")).to_have_text("completed")
+    run = world.stage.get(page.url.rpartition("/")[2])
+    assert run["flow_name"] == "typed"
+    assert run["tag"] == "hello"
+    # A text stays a text, whatever it looks like.
+    assert run["params"] == {"text": "2025", "count": 4, "options": {"deep": [1]}}
+
+
+@pytest.mark.refusals
+def test_errors_are_told_by_line(dashboard: Dashboard) -> None:
+    page = dashboard.open("submit")
+    editor = page.get_by_label("flow.yaml")
+    editor.fill("flow:\n  graph: a >> b\ntasks:\n  a: {callable: 'x:y'}\n  b: {calable: 'x:y'}\n")
+    verdict = page.locator("#flow-verdict")
+    expect(verdict).to_contain_text("calable")
+    expect(page.locator(".bad-line")).to_have_text("5\n")
+    expect(dashboard.button("Run")).to_be_disabled()
+    dashboard.button("Line 5").click()
+    before = page.evaluate(
+        "text => text.value.slice(0, text.selectionStart)", editor.element_handle()
+    )
+    assert before.count("\n") == 4
+    assert before.endswith("calable: ")
+    editor.fill(TYPES)
+    expect(dashboard.button("Run")).to_be_enabled()
+    expect(page.locator(".bad-line")).to_have_count(0)
+
+
+def test_a_file_is_opened_or_dropped_and_the_draft_is_kept(
+    dashboard: Dashboard, tmp_path: Path
+) -> None:
+    page = dashboard.open("submit")
+    path = tmp_path / "flow.yaml"
+    path.write_text(flows.REPORT)
+    page.locator("#flow-file").set_input_files(path)
+    expect(page.locator(".graph .node")).to_have_count(4)
+    data = page.evaluate_handle(
+        """text => {
+          const data = new DataTransfer();
+          data.items.add(new File([text], 'flow.yaml'));
+          return data;
+        }""",
+        flows.LOOPS,
+    )
+    page.locator(".editor").dispatch_event("drop", {"dataTransfer": data})
+    expect(page.locator(".graph .group")).to_have_count(2)
+    page.get_by_role("link", name="Runs").first.click()
+    expect(dashboard.live).to_have_text("live")
+    page.go_back()
+    expect(page.get_by_label("flow.yaml")).to_have_value(flows.LOOPS)

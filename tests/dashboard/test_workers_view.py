@@ -1,0 +1,50 @@
+"""Workers and what an operator tells them."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import expect
+
+from dashboard import flows
+from dashboard.browsing import Dashboard
+from dashboard.world import World
+
+
+def test_slots_show_what_they_run(dashboard: Dashboard, world: World) -> None:
+    run_id = world.submit(flows.waiting("slots"))
+    page = dashboard.open("workers")
+    card = page.locator('[data-worker="w1"]')
+    expect(card).to_contain_text(re.compile(r"Slots: \d of 4 busy"))
+    expect(card.get_by_role("link", name=run_id[:8])).to_be_visible()
+    expect(card).to_contain_text(re.compile(r"Heartbeat\d+ s ago"))
+    expect(card.locator(".chip").first).to_have_text("hello")
+    world.open_gate("slots")
+    expect(card.locator(f'.slot a[title="{run_id}"]')).to_have_count(0)
+    card.locator(".facts").get_by_role("link").click()
+    expect(page.locator(".view-head .status")).to_have_text("completed")
+
+
+def test_hide_pause_and_drain(dashboard: Dashboard, world: World) -> None:
+    world.stage.worker("--slots", "1", tags="spare", worker_id="w2")
+    page = dashboard.open("workers")
+    card = page.locator('[data-worker="w2"]')
+    card.get_by_role("button", name="Pause").click()
+    expect(card.locator(".tone-warn")).to_have_text("paused")
+    waiting = world.submit(flows.REPORT, tag="spare")
+    card.get_by_role("button", name="Resume").click()
+    expect(card.locator(".tone-warn")).to_have_count(0)
+    world.reaches(waiting, "COMPLETED")
+
+    card.get_by_role("button", name="Hide").click()
+    expect(card).to_have_count(0)
+    page.get_by_label("stopped and hidden ones too").check()
+    assert "all=1" in page.url
+    expect(card.get_by_text("hidden", exact=True)).to_be_visible()
+    card.get_by_role("button", name="Show").click()
+    expect(card.get_by_text("hidden", exact=True)).to_have_count(0)
+
+    card.get_by_role("button", name="Drain").click()
+    dashboard.dialog_button("Drain").click()
+    expect(card.locator('.status[data-state="STOPPED_GRACEFUL"]')).to_be_visible()
+    expect(card.get_by_role("button", name="Pause")).to_be_disabled()
