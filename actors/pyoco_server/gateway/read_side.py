@@ -13,7 +13,13 @@ import structlog
 import trio
 
 from pyoco_server.gateway.feeds import ListFeed, RunFeed
-from pyoco_server.gateway.indexer import GetPosition, GetTrouble, Indexer, IndexerMessage
+from pyoco_server.gateway.indexer import (
+    GetPosition,
+    GetTrouble,
+    Indexer,
+    IndexerMessage,
+    OnRemoved,
+)
 from pyoco_server.gateway.measures import Measures
 from pyoco_server.gateway.monitor import GetOverview, Monitor, MonitorMessage, NotSeen, Overview
 from pyoco_server.gateway.projector import (
@@ -264,8 +270,15 @@ class ReadSide:
             raise Unavailable(f"NATS is not connected: {status.last_error or 'connecting'}")
 
 
-def read_side(connection: Connection, settings: Settings) -> ReadSide:
+def read_side(
+    connection: Connection, settings: Settings, also_removed: OnRemoved | None = None
+) -> ReadSide:
     """Put the read side together.
+
+    Args:
+        connection: The way to NATS.
+        settings: The settings.
+        also_removed: Told the runs that left the read model, besides the followers of lists; must not block.
 
     When the indexer crashes, what it had not written is lost: the projector begins again behind what was.
     """
@@ -277,6 +290,8 @@ def read_side(connection: Connection, settings: Settings) -> ReadSide:
             projector.ref.try_tell(RunsRemoved(rows))
         except (MailboxFull, ActorDown) as error:
             log.warning("followers of lists not told of removed runs", reason=str(error))
+        if also_removed is not None:
+            also_removed(rows)
 
     indexer: ChildSpec[IndexerMessage] = ChildSpec(
         "indexer", lambda: Indexer(model, measures, on_removed), mailbox_capacity=_MAILBOX

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, TypeAlias
+
+import structlog
 
 from pyoco_server.gateway.artifact_keeper import ArtifactKeeper, ArtifactKeeperMessage
 from pyoco_server.gateway.canceller import Cancel, Canceller
 from pyoco_server.gateway.dead_letter_desk import DeadLetterDesk, DeskMessage
+from pyoco_server.gateway.event_keeper import EventKeeper, RunsGone
 from pyoco_server.gateway.event_reader import EventFeeds, EventReader, FeedMessage
 from pyoco_server.gateway.key_ring import KeyRing, KeyRingMessage
+from pyoco_server.gateway.read_model.rows import RunRow
 from pyoco_server.gateway.read_side import ReadSide, read_side
 from pyoco_server.gateway.reaper import Reaper, ReaperSettings, Sweep
 from pyoco_server.gateway.submitter import Submit, Submitter
 from pyoco_server.gateway.undertaker import Undertaker
 from pyoco_server.gateway.wheel_registry import WheelRegistry, WheelRegistryMessage
+from pyoco_server.gateway.worker_keeper import LookAtWorkers, WorkerKeeper
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
-from pyoco_server.kernel import ActorRef, ChildSpec, SupervisorSpec
+from pyoco_server.kernel import ActorDown, ActorRef, ChildSpec, MailboxFull, SupervisorSpec
 from pyoco_server.settings import Settings
 from pyoco_server.store.artifacts import ArtifactStore
 from pyoco_server.store.dead_letters import DeadLetterOffice
@@ -27,6 +34,10 @@ from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunStore
 from pyoco_server.store.wheels import WheelStore
 from pyoco_server.store.workflows import WorkflowStore
+
+log = structlog.get_logger(__name__)
+
+_WORKERS_LOOK_SECONDS = 600.0
 
 GatewayKind: TypeAlias = Literal["whole", "client"]
 
@@ -88,7 +99,11 @@ def gateway_tree(
     if kind == "client":
         return client
 
-    reads = read_side(connection, settings)
+    event_keeper: ChildSpec[RunsGone] = ChildSpec(
+        "event-keeper", lambda: EventKeeper(connection, runs, *events_from)
+    )
+    outlived = 0 < settings.runs_ttl_sec < (settings.events_max_age_sec or math.inf)
+    reads = read_side(connection, settings, partial(_tell, event_keeper.ref) if outlived else None)
     reaper: ChildSpec[Sweep] = ChildSpec(
         "reaper",
         lambda: Reaper(
@@ -129,6 +144,14 @@ def gateway_tree(
             max_age=settings.artifact_max_age_sec,
         ),
     )
+    worker_keeper: ChildSpec[LookAtWorkers] = ChildSpec(
+        "worker-keeper",
+        lambda: WorkerKeeper(
+            KeyValue(connection, settings.workers_kv_bucket),
+            max_silence=settings.worker_record_ttl_sec,
+            interval=_WORKERS_LOOK_SECONDS,
+        ),
+    )
     keyed = settings.http_auth_mode == "api_key"
     children = [
         *([key_ring] if keyed else []),
@@ -138,6 +161,8 @@ def gateway_tree(
         desk,
         wheel_registry,
         artifact_keeper,
+        *([event_keeper] if outlived else []),
+        *([worker_keeper] if settings.worker_record_ttl_sec else []),
     ]
     return replace(
         client,
@@ -147,3 +172,11 @@ def gateway_tree(
         key_ring=key_ring.ref if keyed else None,
         wheel_registry=wheel_registry.ref,
     )
+
+
+def _tell(keeper: ActorRef[RunsGone], removed: tuple[RunRow, ...]) -> None:
+    gone = tuple(row.run_id for row in removed if row.status.terminal)
+    try:
+        keeper.try_tell(RunsGone(gone))
+    except (MailboxFull, ActorDown) as error:
+        log.info("events of removed runs are left to their age", reason=str(error))

@@ -16,7 +16,14 @@ import msgspec
 
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import InvalidKey, KeyNotFound, NotFound, WrongRevision
+from pyoco_server.jetstream.errors import (
+    NO_TTL,
+    ApiError,
+    InvalidKey,
+    KeyNotFound,
+    NotFound,
+    WrongRevision,
+)
 from pyoco_server.jetstream.follow import CaughtUp, Reset
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.watch import Batch, Deleted, Entry, Watcher, WatchEvent
@@ -131,7 +138,7 @@ class KeyValue:
             WrongRevision: It has another.
             BridgeError: It was refused, or is not known to be stored.
         """
-        headers = {} if ttl_seconds is None else {"Nats-TTL": f"{ttl_seconds}s"}
+        headers = {} if ttl_seconds is None else _ttl(ttl_seconds)
         ack = await publish_acked(
             self._connection,
             self._subject(key),
@@ -142,21 +149,41 @@ class KeyValue:
         )
         return ack.seq
 
-    async def delete(self, key: str, revision: int | None = None, *, within: float = 5.0) -> None:
+    async def delete(
+        self,
+        key: str,
+        revision: int | None = None,
+        *,
+        marker_seconds: int | None = None,
+        within: float = 5.0,
+    ) -> None:
         """Delete a key, where given only if it still has ``revision``.
+
+        Args:
+            key: The key.
+            revision: What it must have.
+            marker_seconds: The marker that is left in its place goes away so long after; it stays where
+                the bucket, one of 0.5.1's, cannot do that.
+            within: Seconds for each step.
 
         Raises:
             WrongRevision: It has another.
             BridgeError: It was refused, or is not known to be done.
         """
-        await publish_acked(
-            self._connection,
-            self._subject(key),
-            b"",
-            headers=_DELETED,
-            expected_last_subject_sequence=revision,
-            within=within,
-        )
+        headers = _DELETED if marker_seconds is None else _DELETED | _ttl(marker_seconds)
+        try:
+            await publish_acked(
+                self._connection,
+                self._subject(key),
+                b"",
+                headers=headers,
+                expected_last_subject_sequence=revision,
+                within=within,
+            )
+        except ApiError as error:
+            if error.err_code != NO_TTL or marker_seconds is None:
+                raise
+            await self.delete(key, revision, within=within)
 
     async def purge(self, key: str, *, within: float = 5.0) -> None:
         """Delete a key with all its history.
@@ -273,6 +300,10 @@ class KeyValue:
                 f"{key[:80]!r} cannot be a key: it takes A-Z a-z 0-9 - / _ = and single dots between"
             )
         return f"$KV.{self.bucket}.{key}"
+
+
+def _ttl(seconds: int) -> dict[str, str]:
+    return {"Nats-TTL": f"{seconds}s"}
 
 
 def _is_marker(headers_b64: str) -> bool:

@@ -38,6 +38,10 @@ class _Info(msgspec.Struct):
     state: _State
 
 
+class _Purged(msgspec.Struct):
+    purged: int = 0
+
+
 class _Anything(msgspec.Struct):
     pass
 
@@ -107,6 +111,19 @@ async def get_message(
     return StoredMessage(
         message.subject, message.seq, unix_time(message.time), base64.b64decode(message.data)
     )
+
+
+async def purge_subject(connection: Connection, stream: str, subject: str) -> int:
+    """Remove all messages of a subject from a stream; return how many there were.
+
+    Raises:
+        NotFound: There is no such stream.
+        BridgeError: It was refused, or is not known to be done.
+    """
+    answer = await call(
+        connection, f"STREAM.PURGE.{stream}", {"filter": subject}, answer=_Purged, within=10.0
+    )
+    return answer.purged
 
 
 async def delete_message(connection: Connection, stream: str, sequence: int) -> None:

@@ -175,9 +175,17 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
         Env(
             "PYOCO_WORKERS_KV_TTL_SEC",
             seconds(zero="none"),
-            "Read for 0.5.1's sake and not used: a bucket that we create forgets no worker.",
+            "Read for 0.5.1's sake and not used: see PYOCO_WORKER_RECORD_TTL_SEC.",
         ),
     ] = 15.0
+    worker_record_ttl_sec: Annotated[
+        float,
+        Env(
+            "PYOCO_WORKER_RECORD_TTL_SEC",
+            seconds(zero="no limit"),
+            "How long a worker that is not seen any more is remembered.",
+        ),
+    ] = 2_592_000.0
     worker_heartbeat_interval_sec: Annotated[
         float,
         Env("PYOCO_WORKER_HEARTBEAT_INTERVAL_SEC", POSITIVE, "How often a worker says it lives."),

@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 # A reader who lost a race reads again; more than this many lost races in a row means that something
 # writes the key in a tight loop, which nothing of ours does.
 _MAX_RACES = 100
+# What is left of a submission that was taken back: far longer than any of its writes is under way.
+_MARKER_SECONDS = 3600
 
 
 class RunNotFound(Refusal):
@@ -222,7 +224,9 @@ class RunStore:
             BridgeError: NATS refused or could not be asked.
         """
         try:
-            await self._bucket.delete(missing.run_id, missing.revision)
+            await self._bucket.delete(
+                missing.run_id, missing.revision, marker_seconds=_MARKER_SECONDS
+            )
         except WrongRevision:
             return False
         return True
@@ -236,7 +240,9 @@ class RunStore:
             BridgeError: NATS refused or could not be asked.
         """
         try:
-            await self._bucket.delete(stored.snapshot.run_id, stored.revision)
+            await self._bucket.delete(
+                stored.snapshot.run_id, stored.revision, marker_seconds=_MARKER_SECONDS
+            )
         except WrongRevision:
             try:
                 await self.get(stored.snapshot.run_id)
