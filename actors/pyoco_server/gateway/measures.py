@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics
 
 from pyoco_server.gateway.read_model.writer import Applied
 
@@ -19,6 +19,8 @@ class Measures:
     """
 
     def __init__(self) -> None:
+        # When each of them began would be a tenth of the text, and nobody asks.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._waits = Histogram(
             "pyoco_run_queue_wait_seconds",
