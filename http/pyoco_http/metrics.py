@@ -25,7 +25,7 @@ from pyoco_server.kernel import Node
 from pyoco_server.model.run import RunStatus
 from pyoco_server.model.worker import WorkerRecord, WorkerState
 
-_LATENCIES: Final = (0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 5)
+_LATENCIES: Final = (0.0025, 0.01, 0.05, 0.25, 1, 5)
 
 
 def metrics_blueprint(backend: Backend) -> Blueprint:

@@ -56,8 +56,11 @@ def test_pages_and_metrics_cost_the_same_however_many_runs_there_are(
     searches = {name: path.format(some_id=run_id_of(77)) for name, path in SEARCHES.items()}
     searched = medians(urls, searches, repeats=50)
     memory = memory_mib(gateway.pid)
-    gateway.stop()
-    warm, _ = started(stages["many"])
+    warm = 60.0
+    for _ in range(3):
+        gateway.stop()
+        seconds, gateway = started(stages["many"])
+        warm = min(warm, seconds)
 
     print(f"\nready after {cold:.2f} s cold, {warm:.2f} s warm; {memory:.0f} MiB")
     for query, of in {**found, **searched}.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -33,7 +33,9 @@ from pyoco_server.store.runs import RunNotFound, RunStore
 from pyoco_server.store.wheels import WheelStore
 from pyoco_server.store.workflows import WorkflowStore
 from pyoco_server.worker.messages import Drain, DrainOrdered, FirstJob, Refresh
-from pyoco_server.worker.tree import WorkerTree
+
+if TYPE_CHECKING:
+    from pyoco_server.worker.tree import WorkerTree
 
 T = TypeVar("T")
 

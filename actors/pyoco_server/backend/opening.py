@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec.structs
 
@@ -21,7 +21,9 @@ from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.journal import EventWriter, Journal, Written
 from pyoco_server.store.provisioner import Provisioner, ProvisionerMessage
 from pyoco_server.store.runs import RunStore
-from pyoco_server.worker.tree import WorkerOptions, worker_tree
+
+if TYPE_CHECKING:
+    from pyoco_server.worker.tree import WorkerOptions, WorkerTree
 
 _READY_SECONDS = 60.0
 
@@ -87,11 +89,12 @@ async def open_backend(
             ("whole" if gateway else None) if isinstance(gateway, bool) else gateway
         )
         gateway_part = None if kind is None else gateway_tree(connection, settings, runs, kind)
-        worker_part = (
-            worker_tree(connection, settings, worker, runs, dead_letters, journal)
-            if worker
-            else None
-        )
+        worker_part: WorkerTree | None = None
+        if worker:
+            # A gateway need not wait for a worker's modules.
+            from pyoco_server.worker.tree import worker_tree  # noqa: PLC0415
+
+            worker_part = worker_tree(connection, settings, worker, runs, dead_letters, journal)
         parts = [part.spec for part in (gateway_part, worker_part) if part is not None]
         root = SupervisorSpec("root", [provisioner, events, *parts], strategy=Strategy.ONE_FOR_ONE)
         system = await stack.enter_async_context(open_system(root))
