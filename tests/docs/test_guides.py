@@ -96,9 +96,36 @@ def test_submitting(stage: Stage) -> None:
     assert batch["items"][1]["error"]["detail"] == "invalid tag"
 
 
+def test_run_life(stage: Stage) -> None:
+    (stage.folder / "flow.yaml").write_text(FLOW_YAML)
+    run_id = stage.submit(stage.slow_flow(60))
+    other = stage.worker("--slots", "1", tags="other", worker_id="w2")
+
+    def seen() -> bool:
+        workers = httpx.get(f"{stage.url}/workers", timeout=15).json()
+        return any(worker["worker_id"] == "w2" for worker in workers)
+
+    wait_for(seen, what="the other worker's record")
+    words = {"run_id": run_id, "worker_id": "w2"}
+    for command in console_lines(GUIDES / "run-life.md"):
+        said = json.loads(type_into_shell(stage, command, words))
+        match command.split()[1]:
+            case "cancel":
+                assert (said["status"], said["cancel_reason"]) == ("CANCELLED", "wrong input")
+            case "submit-yaml":
+                end = stage.ended(said["run_id"])
+                assert (end["timeout_sec"], end["max_attempts"]) == (60, 3)
+            case "worker-pause" | "worker-resume" | "worker-drain" as order:
+                assert said["paused"] == (order == "worker-pause")
+            case unknown:
+                raise AssertionError(f"not known how to look at {unknown}")
+    assert other.wait(20) == 0
+
+
 def test_every_page_with_commands_is_run() -> None:
     run = {
         *("docs/guides/logs-and-history.md", "docs/guides/submitting.md"),
+        "docs/guides/run-life.md",
         *("docs/reference/http_api.md", "docs/reference/flow_yaml.md"),
         *("docs/tutorial/quickstart.md", "docs/tutorial/quickstart_ja.md"),  # test_commands.py
     }
