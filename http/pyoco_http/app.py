@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from quart_trio import QuartTrio
+from werkzeug.routing import BaseConverter
 
 from pyoco_http.access import register_access
 from pyoco_http.artifacts import artifacts_blueprint
@@ -30,6 +31,13 @@ from pyoco_http.wheels import wheels_blueprint
 from pyoco_http.worker_control import worker_control_blueprint
 from pyoco_http.workers import workers_blueprint
 from pyoco_server.backend import Backend
+
+
+class Name(BaseConverter):
+    """A part of a path that is an id, so that no other route's own word is taken for one."""
+
+    regex = r"(?!(?:batch|counts|history|stream|yaml)\Z)[^/]+"
+    part_isolating = True
 
 
 class GatewayApp(QuartTrio):
@@ -60,6 +68,7 @@ def create_app(backend: Backend, *, loopback: bool = True) -> GatewayApp:
         "BODY_SECONDS": backend.settings.http_body_timeout_sec,
         "LOOPBACK": loopback,
     }
+    app.url_map.converters["default"] = Name
     app.json.sort_keys = False  # type: ignore[attr-defined]
     register_latency(app, backend)
     # What is registered first is asked first, and sees an answer last.

@@ -14,11 +14,12 @@ from werkzeug.routing import Rule
 from pyoco_http.access import Access, access_of
 from pyoco_http.bodies import BodyLimit, limit_of
 from pyoco_http.openapi.operation import Operation, Operations, Schema
+from pyoco_http.openapi.run_events import RUN_EVENTS
 from pyoco_http.openapi.runs import RUNS
 from pyoco_http.openapi.system import SYSTEM
 from pyoco_server.backend import Backend
 
-OPERATIONS: Final[Operations] = {**RUNS, **SYSTEM}
+OPERATIONS: Final[Operations] = {**RUNS, **RUN_EVENTS, **SYSTEM}
 
 _PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _PROBLEM_SCHEMA: Final[dict[str, Any]] = {
@@ -100,7 +101,10 @@ def _describe(
     if operation.doc:
         described["description"] = operation.doc
     if operation.body:
-        described["requestBody"] = {"required": True, "content": _content(operation.body)}
+        content = _content(operation.body)
+        if operation.files:
+            content["multipart/form-data"]["encoding"] = _encodings(operation.files)
+        described["requestBody"] = {"required": operation.body_required, "content": content}
     if keyed and level is not Access.PUBLIC:
         role = f"role {level.role}" if level.role else "any valid key"
         described["security"] = [{"api_key": []}]
@@ -158,6 +162,21 @@ def _responses(
 
 def _content(schemas: Mapping[str, Schema]) -> dict[str, Any]:
     return {kind: {"schema": _schema(schema)} for kind, schema in schemas.items()}
+
+
+def _encodings(files: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        name: {
+            "contentType": "application/octet-stream",
+            "headers": {
+                "Content-Disposition": {
+                    "schema": {"type": "string"},
+                    "example": f'form-data; name="{name}"; filename="{filename}"',
+                }
+            },
+        }
+        for name, filename in files.items()
+    }
 
 
 def _schema(schema: Any) -> Any:

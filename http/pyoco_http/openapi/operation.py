@@ -17,6 +17,16 @@ FLAG: Final[Schema] = {
     "type": "string",
     "enum": ["true", "false", "1", "0", "yes", "no", ""],
 }
+# A server-sent event; the data is JSON.
+EVENT: Final[Schema] = {
+    "type": "object",
+    "properties": {
+        "event": {"type": "string"},
+        "data": {"type": "string"},
+        "id": {"type": "string"},
+    },
+    "required": ["event", "data"],
+}
 PRINTABLE: Final[Schema] = {"type": "string", "format": "printable"}
 
 
@@ -36,6 +46,11 @@ def nullable(kind: str) -> Schema:
 def listed(items: Schema) -> Schema:
     """A list."""
     return {"type": "array", "items": items}
+
+
+def file_of(kind: str) -> Schema:
+    """A file part of a form; ``kind`` says of what."""
+    return {"type": "string", "contentMediaType": "application/octet-stream", "format": kind}
 
 
 def fields(required: Mapping[str, Schema], **optional: Schema) -> Schema:
@@ -75,6 +90,8 @@ class Operation:
         body: Schemas by media type; empty for a route that reads no body.
         refusals: The details of further answers, by status.
         bodies: What those give that are no problems.
+        files: Names for the files of a multipart body, as examples, by field.
+        body_required: Whether a call without a body is refused.
         doc: More about it.
     """
 
@@ -84,6 +101,8 @@ class Operation:
     body: Mapping[str, Schema] = field(default_factory=dict)
     refusals: Mapping[int, str] = field(default_factory=dict)
     bodies: Mapping[int, Mapping[str, Schema]] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    body_required: bool = True
     doc: str = ""
 
 

@@ -15,31 +15,50 @@ from pyoco_http.openapi.operation import (
     Param,
     Schema,
     fields,
+    file_of,
     json_of,
     listed,
     nullable,
     whole,
 )
-from pyoco_http.submissions import MAX_BATCH_RUNS, SubmitBody
-from pyoco_server.model.graph_structure import GraphEdge, GraphNode
+from pyoco_http.submissions import MAX_BATCH_RUNS
+from pyoco_server.model.limits import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, MAX_TIMEOUT_SECONDS
 from pyoco_server.model.run import RunStatus, TaskRecord
 
 _STATUS: Final[Schema] = {"type": "string", "enum": [status.value for status in RunStatus]}
 _FEW_STATUSES: Final[Schema] = {"type": "string", "enum": [*RunStatus, ""]}
 _TIME: Final[Schema] = nullable("number")
-_NAME: Final[Schema] = nullable("string")
-_TAG: Final[Schema] = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
+NULLABLE_TEXT: Final[Schema] = nullable("string")
+_TAG: Final[Schema] = {"type": "string", "pattern": r"^\s*[A-Za-z0-9_-]*\s*$"}
+_FLOW: Final[Schema] = {"type": "string", "pattern": "[A-Za-z0-9]"}
+# Null and the empty text stand for what is not set.
+_UNSET: Final[list[Schema]] = [{"type": "null"}, {"type": "string", "maxLength": 0}]
+_LIMITS: Final[dict[str, Schema]] = {
+    "timeout_sec": {
+        "anyOf": [
+            {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_SECONDS},
+            *_UNSET,
+        ]
+    },
+    "max_attempts": {"anyOf": [whole(1, MAX_ATTEMPTS), *_UNSET]},
+    "retry_backoff_sec": {
+        "anyOf": [{"type": "number", "minimum": 0, "maximum": MAX_BACKOFF_SECONDS}, *_UNSET]
+    },
+}
+_SUBMISSION: Final = fields(
+    {"flow_name": _FLOW}, params=OBJECT, tag=_TAG, tags=listed(TEXT), **_LIMITS
+)
 
 _ACCEPTED: Final = fields({"run_id": TEXT, "status": _STATUS})
 _SNAPSHOT_FIELDS: Final[dict[str, Schema]] = {
     "run_id": TEXT,
     "flow_name": TEXT,
     "status": _STATUS,
-    "tag": _NAME,
+    "tag": NULLABLE_TEXT,
     "tags": listed(TEXT),
-    "tenant_id": _NAME,
-    "api_key_id": _NAME,
-    "workflow_yaml_sha256": _NAME,
+    "tenant_id": NULLABLE_TEXT,
+    "api_key_id": NULLABLE_TEXT,
+    "workflow_yaml_sha256": NULLABLE_TEXT,
     "workflow_yaml_bytes": nullable("integer"),
     "params": OBJECT,
     "tasks": OBJECT,
@@ -47,10 +66,10 @@ _SNAPSHOT_FIELDS: Final[dict[str, Schema]] = {
     "end_time": _TIME,
     "heartbeat_at": _TIME,
     "updated_at": _TIME,
-    "error": _NAME,
-    "worker_id": _NAME,
+    "error": NULLABLE_TEXT,
+    "worker_id": NULLABLE_TEXT,
     "cancel_requested_at": _TIME,
-    "cancel_requested_by": _NAME,
+    "cancel_requested_by": NULLABLE_TEXT,
 }
 _RECORDS: Final[Schema] = {"type": "object", "additionalProperties": TaskRecord}
 _SNAPSHOT: Final = fields(
@@ -77,15 +96,15 @@ _ITEM: Final = fields(
     {
         "run_id": TEXT,
         "flow_name": TEXT,
-        "tag": _NAME,
+        "tag": NULLABLE_TEXT,
         "tags": listed(TEXT),
-        "tenant_id": _NAME,
-        "api_key_id": _NAME,
+        "tenant_id": NULLABLE_TEXT,
+        "api_key_id": NULLABLE_TEXT,
         "status": _STATUS,
         "updated_at": _TIME,
         "heartbeat_at": _TIME,
-        "worker_id": _NAME,
-        "error": _NAME,
+        "worker_id": NULLABLE_TEXT,
+        "error": NULLABLE_TEXT,
     }
 )
 _COUNTS: Final = fields(
@@ -98,28 +117,10 @@ _COUNTS: Final = fields(
 _PAGE: Final[Schema] = {
     "oneOf": [
         listed(_ITEM),
-        fields({"items": listed(_ITEM), "next_cursor": _NAME}),
+        fields({"items": listed(_ITEM), "next_cursor": NULLABLE_TEXT}),
     ]
 }
-_EVENTS: Final = fields(
-    {
-        "run_id": TEXT,
-        "items": listed(fields({"id": TEXT, "type": TEXT, "at": NUMBER})),
-        "next_cursor": _NAME,
-        "position": _NAME,
-    }
-)
-_GRAPH: Final = fields(
-    {
-        "run_id": TEXT,
-        "flow_name": TEXT,
-        "source": TEXT,
-        "nodes": listed(GraphNode),
-        "edges": listed(GraphEdge),
-    }
-)
-
-_INCLUDE: Final = Param(
+INCLUDE: Final = Param(
     "include", TEXT, "records, task_records, full or all: with task records; repeatable."
 )
 _KEY: Final = Param(
@@ -128,7 +129,7 @@ _KEY: Final = Param(
     "All submissions with one key are one run, for a day.",
     "header",
 )
-_FILTER: Final = (
+FILTER: Final = (
     Param("status", _FEW_STATUSES, "Only runs of this status; repeatable, or with commas."),
     Param("flow", PRINTABLE, "Only runs of this flow."),
     Param("tag", PRINTABLE, "Only runs of this tag."),
@@ -144,26 +145,12 @@ _FILTER: Final = (
     Param("submitted_after", NUMBER, "Only runs submitted after it."),
     Param("submitted_before", NUMBER, "Only runs submitted before it."),
 )
-_FOLLOW: Final = (
-    Param("cursor", {"type": "string", "format": "event-cursor"}, "Go on behind this event."),
-    Param(
-        "Last-Event-ID", {"type": "string", "format": "event-cursor"}, "The same.", place="header"
-    ),
-    Param(
-        "follow",
-        FLAG,
-        "Whether to stream what comes as server-sent events, which `Accept: text/event-stream` asks for too.",
-    ),
-    Param("limit", whole(1, 1000, 200), "How many at most."),
-)
-_STREAM: Final[Schema] = TEXT
-
 RUNS: Final[Operations] = {
     ("GET", "/runs"): Operation(
         "List runs, the newest change first",
         json_of(_PAGE),
         (
-            *_FILTER,
+            *FILTER,
             Param("cursor", {"type": "string", "format": "list-cursor"}, "A next_cursor."),
             Param("limit", whole(1, 200, 50), "How many at most."),
             Param("counts", FLAG, "Whether to count as well."),
@@ -174,13 +161,13 @@ RUNS: Final[Operations] = {
         "version is given, such as `updated_after`, `cursor` or `workflow_yaml_sha256`.",
     ),
     ("GET", "/runs/counts"): Operation(
-        "Count runs", json_of(_COUNTS), _FILTER, refusals={422: "invalid list query"}
+        "Count runs", json_of(_COUNTS), FILTER, refusals={422: "invalid list query"}
     ),
     ("POST", "/runs"): Operation(
         "Submit a run of a flow that the workers know",
         json_of(_ACCEPTED),
         (_KEY,),
-        json_of(SubmitBody),
+        json_of(_SUBMISSION),
         {409: "idempotency key already used", 422: "invalid request body, or invalid tag"},
         doc="200 only after the snapshot is stored and the job is queued.",
     ),
@@ -191,16 +178,18 @@ RUNS: Final[Operations] = {
         {
             "multipart/form-data": fields(
                 {
-                    "workflow": {"type": "string", "format": "flow-yaml"},
+                    "workflow": file_of("flow-yaml"),
                     "flow_name": {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
                 },
                 tag=_TAG,
+                **_LIMITS,
             )
         },
         {
             409: "idempotency key already used",
             422: "invalid workflow yaml, invalid tag, or missing flow_name",
         },
+        files={"workflow": "flow.yaml"},
         doc="Params come from the file's `flow.defaults`.",
     ),
     ("POST", "/runs/batch"): Operation(
@@ -219,14 +208,10 @@ RUNS: Final[Operations] = {
                 {
                     "runs": {
                         "type": "array",
-                        "items": fields(
-                            {"flow_name": TEXT},
-                            params=OBJECT,
-                            tag=_TAG,
-                            tags=listed(TEXT),
-                            workflow_yaml=TEXT,
-                            idempotency_key=TEXT,
-                        ),
+                        "items": {
+                            "description": "As the body of POST /runs, with workflow_yaml (text) and "
+                            "idempotency_key; a wrong one is refused by itself."
+                        },
                         "minItems": 1,
                         "maxItems": MAX_BATCH_RUNS,
                     }
@@ -237,58 +222,27 @@ RUNS: Final[Operations] = {
         doc="Each run is accepted or refused by itself; the answer has an item for each, in order.",
     ),
     ("GET", "/runs/{run_id}"): Operation(
-        "Read a run", json_of(_SNAPSHOT), (_INCLUDE,), refusals={404: "run not found"}
+        "Read a run", json_of(_SNAPSHOT), (INCLUDE,), refusals={404: "run not found"}
     ),
     ("GET", "/runs/{run_id}/tasks"): Operation(
         "Read the tasks of a run", json_of(_TASKS), refusals={404: "run not found"}
     ),
-    ("GET", "/runs/{run_id}/watch"): Operation(
-        "Follow a run by server-sent events",
-        {"text/event-stream": _STREAM},
-        (
-            _INCLUDE,
-            Param("since", NUMBER, "Skip a first state that changed before, in unix seconds."),
-            Param("timeout_sec", {"type": "number", "minimum": 1, "maximum": 600}, "How long."),
-        ),
-        refusals={404: "run not found", 422: "invalid since, or invalid timeout_sec"},
-        doc="`snapshot` at once and on every change, `heartbeat` when 5 seconds pass without one.",
-    ),
     ("POST", "/runs/{run_id}/cancel"): Operation(
         "Cancel a run",
         json_of(_SNAPSHOT),
+        body=json_of({"description": "An object with reason and requested_by, both texts."}),
+        body_required=False,
         refusals={404: "run not found"},
-        doc="A run that has ended is returned as it is.",
+        doc="A run that has ended is returned as it is. A body that is not understood is ignored.",
     ),
-    ("GET", "/runs/{run_id}/events"): Operation(
-        "Read or follow what happened in a run",
-        {"application/json": _EVENTS, "text/event-stream": _STREAM},
-        (
-            *_FOLLOW,
-            Param(
-                "type",
-                {"type": "string", "enum": ["state", "task", "log", "flow", "truncated", ""]},
-                "Only events of this type; repeatable, or with commas.",
-            ),
-        ),
-        refusals={404: "run not found", 422: "invalid cursor, or another parameter"},
-    ),
-    ("GET", "/runs/{run_id}/logs"): Operation(
-        "Read or follow what the tasks of a run printed",
-        {"application/json": _EVENTS, "text/plain": TEXT, "text/event-stream": _STREAM},
-        (
-            *_FOLLOW,
-            Param("task", TEXT, "Only of this task."),
-            Param("stream", {"type": "string", "enum": ["stdout", "stderr"]}, "Only this stream."),
-            Param("attempt", whole(0), "Only of this attempt."),
-            Param("since", NUMBER, "Only what was printed since, in unix seconds."),
-            Param("tail", whole(1, 10_000), "The last so many lines; not with follow."),
-            Param("format", {"type": "string", "enum": ["json", "text"]}, "text: as printed."),
-        ),
-        refusals={404: "run not found", 422: "invalid cursor, or another parameter"},
-    ),
-    ("GET", "/runs/{run_id}/graph"): Operation(
-        "Read what the flow of a run looks like",
-        json_of(_GRAPH),
-        refusals={404: "run not found, or graph not known"},
+    ("POST", "/runs/{run_id}/retry"): Operation(
+        "Submit a run that has ended again, as a new run",
+        json_of(fields({"run_id": TEXT, "status": _STATUS, "retry_of": TEXT})),
+        (_KEY,),
+        refusals={
+            404: "run not found",
+            409: "run cannot be submitted again, or idempotency key already used",
+            422: "invalid Idempotency-Key",
+        },
     ),
 }

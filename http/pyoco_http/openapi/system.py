@@ -13,6 +13,7 @@ from pyoco_http.openapi.operation import (
     Operations,
     Param,
     fields,
+    file_of,
     json_of,
     listed,
     nullable,
@@ -29,10 +30,18 @@ _WHEEL: Final = fields(
         "digest": TEXT,
         "sha256_b64": TEXT,
         "sha256_hex": TEXT,
-        "mtime": nullable("number"),
+        "mtime": nullable("string"),
         "nuid": nullable("string"),
         "bucket": TEXT,
         "tags": listed(TEXT),
+    }
+)
+_LETTER: Final = fields(
+    {
+        "seq": {"type": "integer"},
+        "timestamp": NUMBER,
+        "reason": TEXT,
+        "error": nullable("string"),
     }
 )
 _HTML: Final = {"text/html": TEXT}
@@ -75,7 +84,7 @@ SYSTEM: Final[Operations] = {
                 }
             )
         ),
-        body={"application/x-yaml": {"type": "string", "format": "flow-yaml"}},
+        body={"text/plain": {"type": "string", "format": "flow-yaml"}},
         refusals={422: "invalid workflow yaml"},
     ),
     ("GET", "/workers"): Operation(
@@ -112,12 +121,13 @@ SYSTEM: Final[Operations] = {
         json_of(_WHEEL),
         body={
             "multipart/form-data": fields(
-                {"wheel": {"type": "string", "format": "wheel"}},
+                {"wheel": file_of("wheel")},
                 replace=FLAG,
                 shared=FLAG,
                 tags={"type": "string", "format": "worker-tags"},
             )
         },
+        files={"wheel": "demo-1.0-py3-none-any.whl"},
         refusals={
             409: "wheel version already exists; bump version, or wheel version must be greater than "
             "existing latest version",
@@ -143,6 +153,31 @@ SYSTEM: Final[Operations] = {
             Param("action", {"type": "string", "enum": ["upload", "delete", ""]}, "Only these."),
         ),
         refusals={422: "invalid action, invalid limit, or invalid wheel name"},
+    ),
+    ("GET", "/dlq"): Operation(
+        "List dead letters, the newest first",
+        json_of(fields({"items": listed(_LETTER), "next_cursor": nullable("string")})),
+        (
+            Param("reason", TEXT, "Only those for this reason."),
+            Param("tag", TEXT, "Only those of this tag."),
+            Param("run_id", TEXT, "Only those about this run."),
+            Param("cursor", whole(1), "A next_cursor."),
+            Param("limit", whole(1, 200, 50), "How many at most."),
+        ),
+        refusals={422: "invalid cursor, or invalid limit"},
+    ),
+    ("GET", "/dlq/{seq}"): Operation(
+        "Read a dead letter", json_of(_LETTER), refusals={404: "dead letter not found"}
+    ),
+    ("DELETE", "/dlq/{seq}"): Operation(
+        "Drop a dead letter",
+        json_of(fields({"seq": {"type": "integer"}, "deleted": {"type": "boolean"}})),
+        refusals={404: "dead letter not found"},
+    ),
+    ("POST", "/dlq/{seq}/requeue"): Operation(
+        "Submit the run of a dead letter again, as a new run",
+        json_of(fields({"run_id": TEXT, "status": TEXT})),
+        refusals={404: "dead letter not found", 409: "run cannot be submitted again"},
     ),
     ("GET", "/"): Operation("The dashboard", _HTML),
     ("GET", "/static/{name}"): Operation(
