@@ -34,7 +34,10 @@ from pyoco_server.backend import Backend
 
 
 class Name(BaseConverter):
-    """A part of a path that is an id, so that no other route's own word is taken for one."""
+    """A part of a path that is a run's id or a wheel's name: no other route's own word is taken for one.
+
+    Workers have names that people gave them, so their routes say ``<string:worker_id>``.
+    """
 
     regex = r"(?!(?:batch|counts|history|stream|yaml)\Z)[^/]+"
     part_isolating = True

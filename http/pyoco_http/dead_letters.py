@@ -26,6 +26,7 @@ from pyoco_server.gateway.dead_letter_desk import (
 )
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.idempotency import InvalidIdempotencyKey, check_idempotency_key
+from pyoco_server.model.job import InvalidTag, check_tag
 from pyoco_server.store.letters import StoredLetter
 
 _DEFAULT_LIMIT = 50
@@ -46,7 +47,7 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
         query = ListLetters(
             tenant_id=principal().tenant_id,
             reason=request.args.get("reason") or None,
-            tag=request.args.get("tag") or None,
+            tag=_tag(),
             run_id=request.args.get("run_id") or None,
             before=whole("cursor", 1),
             limit=whole("limit", 1, _MOST_ITEMS) or _DEFAULT_LIMIT,
@@ -98,6 +99,16 @@ async def _on_not_repeatable(error: NotRepeatable) -> Response:
     return problem_response(
         409, "run cannot be submitted again", ErrorId.NOT_REPEATABLE, {"reason": str(error)}
     )
+
+
+def _tag() -> str | None:
+    tag = request.args.get("tag")
+    if not tag:
+        return None
+    try:
+        return check_tag(tag)
+    except InvalidTag as error:
+        raise refuse("tag", str(error)) from None
 
 
 def _number(text: str) -> int:

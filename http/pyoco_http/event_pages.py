@@ -45,26 +45,34 @@ def cursor() -> Cursor | None:
         raise refuse(name, str(error)) from None
 
 
+def limit() -> int:
+    """How many events a page has at most.
+
+    Raises:
+        Problem: It is no such number.
+    """
+    return whole("limit", 1, _MOST_ITEMS) or _DEFAULT_LIMIT
+
+
 async def page(
     backend: Backend,
     run_id: str,
     after: Cursor | None,
     takes: Callable[[Event], bool],
+    most: int,
 ) -> dict[str, Any]:
     """Return stored events, where to go on for more at once, and where for what comes later.
 
     Raises:
-        Problem: The query's ``limit`` cannot be used.
         BridgeError: NATS could not be asked.
     """
-    limit = whole("limit", 1, _MOST_ITEMS) or _DEFAULT_LIMIT
     items: list[dict[str, Any]] = []
     size = 0
     more = False
     position = after
     async with aclosing(backend.events.stored(run_id, after)) as stored:
         async for item in stored:
-            if len(items) >= limit or size >= _PAGE_BYTES:
+            if len(items) >= most or size >= _PAGE_BYTES:
                 more = True
                 break
             position = item.cursor

@@ -8,7 +8,7 @@ import msgspec
 from quart import Blueprint, Response, request
 
 from pyoco_http.access import Access, access, see
-from pyoco_http.event_pages import cursor, follows, page
+from pyoco_http.event_pages import cursor, follows, limit, page
 from pyoco_http.event_streams import EventStream
 from pyoco_http.problems import Problem
 from pyoco_http.query import refuse
@@ -29,13 +29,14 @@ def events_blueprint(backend: Backend) -> Blueprint:
         run = see(await backend.get(known_id(run_id)))
         kinds = _kinds()
         after = cursor()
+        most = limit()
 
         def takes(event: Event) -> bool:
             return kinds is None or event.__struct_config__.tag in kinds
 
         if follows():
-            return EventStream(backend, run, after, takes).sse()
-        return await page(backend, run_id, after, takes)
+            return EventStream(backend, run(), after, takes).sse()
+        return await page(backend, run_id, after, takes, most)
 
     @blueprint.get("/<run_id>/graph")
     @access(Access.READ)

@@ -9,7 +9,7 @@ from typing import Any
 from quart import Blueprint, Response, request
 
 from pyoco_http.access import Access, access, see
-from pyoco_http.event_pages import cursor, follows, page
+from pyoco_http.event_pages import cursor, follows, limit, page
 from pyoco_http.event_streams import EventStream, text_of, view
 from pyoco_http.query import number, refuse, whole, word
 from pyoco_http.runs import known_id
@@ -31,6 +31,7 @@ def logs_blueprint(backend: Backend) -> Blueprint:
         run = see(await backend.get(known_id(run_id)))
         wanted = _wanted()
         after = cursor()
+        most = limit()
         tail = whole("tail", 1, _MOST_LINES)
         as_text = word("format", "json", "text") == "text"
         if follows():
@@ -42,7 +43,7 @@ def logs_blueprint(backend: Backend) -> Blueprint:
             return await _tail(backend, run_id, after, wanted, tail, as_text=as_text)
         if as_text:
             return Response(_text(backend, run_id, after, wanted), content_type=_TEXT)
-        return await page(backend, run_id, after, wanted.takes)
+        return await page(backend, run_id, after, wanted.takes, most)
 
     return blueprint
 

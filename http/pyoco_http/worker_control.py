@@ -12,7 +12,7 @@ from pyoco_server.model.worker import WorkerOrder
 
 def worker_control_blueprint(backend: Backend) -> Blueprint:
     """`POST /workers/{worker_id}/pause`, `/resume` and `/drain`."""
-    blueprint = Blueprint("worker_control", __name__, url_prefix="/workers/<worker_id>")
+    blueprint = Blueprint("worker_control", __name__, url_prefix="/workers/<string:worker_id>")
 
     @blueprint.post("/pause")
     @access(Access.OPERATE)

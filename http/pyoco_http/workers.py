@@ -54,7 +54,7 @@ def workers_blueprint(backend: Backend) -> Blueprint:
         ]
         return json_answer(found[:limit])
 
-    @blueprint.patch("/<worker_id>")
+    @blueprint.patch("/<string:worker_id>")
     @access(Access.OPERATE)
     async def hide(worker_id: str) -> Response:
         try:

@@ -169,3 +169,34 @@ async def test_fault_26_an_id_that_cannot_be_is_a_run_that_is_not(
         for method, suffix in [("GET", ""), ("GET", "/tasks"), ("POST", "/cancel")]:
             answer = await client.request(method, f"/runs/{run_id}{suffix}")
             assert (answer.status_code, answer.json()["detail"]) == (404, "run not found")
+
+
+# A name in a path or a query becomes part of a NATS subject, and nats-server ends a connection over a line
+# of more than 4,096 bytes: the one connection that all requests share.
+@pytest.mark.parametrize("length", [300, 5000])
+async def test_a_long_name_does_not_cost_the_connection(tmp_path: Path, length: int) -> None:
+    name = "a" * length
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        for method, path, body, status in [
+            ("POST", "/runs", {"flow_name": "x", "tag": name}, 422),
+            ("POST", "/runs", {"flow_name": name, "tags": [name]}, 200),
+            ("GET", f"/runs/{name}", None, 404),
+            ("GET", f"/runs?tag={name}&worker_id={name}&flow={name}", None, 200),
+            ("PATCH", f"/workers/{name}", {"hidden": True}, 404),
+            ("POST", f"/workers/{name}/pause", None, 404),
+            ("GET", f"/dlq?tag={name}", None, 422),
+            ("GET", f"/dlq?run_id={name}&reason={name}", None, 200),
+            ("GET", f"/wheels/{name}-1.0-py3-none-any.whl", None, 404),
+            ("DELETE", f"/wheels/{name}-1.0-py3-none-any.whl", None, 404),
+        ]:
+            answer = await client.request(method, path, json=body)
+            assert answer.status_code == status, (method, path[:20], answer.text)
+        assert backend.connection.epoch == 1
+
+
+# A tag that can be none was part of a subject all the same, and waited ten seconds for what could not come.
+@pytest.mark.parametrize("tag", ["a b", "*", ">", "a.b", "é"])
+async def test_what_is_no_tag_has_no_letters(tmp_path: Path, tag: str) -> None:
+    async with gateway(tmp_path, worker=False) as (client, _):
+        answer = await client.get("/dlq", params={"tag": tag})
+        assert (answer.status_code, answer.json()["detail"]) == (422, "invalid tag")

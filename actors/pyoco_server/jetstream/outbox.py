@@ -17,6 +17,9 @@ _LIMIT_BYTES = 16 * 1024 * 1024
 # What an item takes besides its text, roughly.
 _ITEM_BYTES = 200
 
+# In characters, of four bytes at most. nats-server's max_control_line is 4,096 bytes by default, for the line
+# with subject, reply and sizes; it ends the connection over a longer one.
+_LONGEST_SUBJECT = 900
 _BAD_IN_SUBJECT = re.compile(r"[\x00-\x20\x7f]")
 # RFC 9110's token: nats-py and nats-server take these.
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -42,6 +45,8 @@ class Outgoing:
             Malformed: It would break the protocol for everybody on the connection.
         """
         for text in (subject, reply):
+            if len(text) > _LONGEST_SUBJECT:
+                raise Malformed(f"subject {text[:100]!r}…: over {_LONGEST_SUBJECT} characters")
             if _BAD_IN_SUBJECT.search(text):
                 raise Malformed(
                     f"subject {text[:100]!r}: no spaces or control characters in subjects"
@@ -78,6 +83,8 @@ class Feed:
 
     def __post_init__(self) -> None:
         tokens = self.subject.split(".")
+        if len(self.subject) > _LONGEST_SUBJECT:
+            raise Malformed(f"pattern {self.subject[:100]!r}…: over {_LONGEST_SUBJECT} characters")
         if _BAD_IN_SUBJECT.search(self.subject) or not all(tokens) or ">" in tokens[:-1]:
             raise Malformed(f"{self.subject[:100]!r} is not a subject or pattern of subjects")
 

@@ -14,6 +14,8 @@ from pyoco_server.model.json_text import decode_json, encode_json, safe_repr
 TAG: Final = re.compile(r"[A-Za-z0-9_-]+")
 """A tag is one token of a NATS subject, so it has no dot."""
 
+MAX_TAG_CHARACTERS: Final = 200
+"""The line of a NATS message with its subject has 4,096 bytes at most; a longer one ends the connection."""
 MAX_RUN_ID_CHARACTERS: Final = 200
 
 # What NATS takes as a key of a key-value bucket (nats.py, nats/js/kv.py, VALID_KEY_RE), without
@@ -94,11 +96,12 @@ def check_tag(tag: str) -> str:
     """Return ``tag``.
 
     Raises:
-        InvalidTag: It is not one or more of the characters ``A-Z a-z 0-9 _ -``.
+        InvalidTag: It is not 1 to 200 of the characters ``A-Z a-z 0-9 _ -``.
     """
-    if TAG.fullmatch(tag) is None:
+    if len(tag) > MAX_TAG_CHARACTERS or TAG.fullmatch(tag) is None:
         raise InvalidTag(
-            f"a tag has one or more of the characters A-Z a-z 0-9 _ - only, not {tag[:80]!r}"
+            f"a tag has 1 to {MAX_TAG_CHARACTERS} of the characters A-Z a-z 0-9 _ - only, "
+            f"not {tag[:80]!r}"
         )
     return tag
 

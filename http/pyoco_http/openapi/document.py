@@ -114,7 +114,7 @@ def _describe(
 
 def _path_params(path: str) -> Iterator[dict[str, Any]]:
     for name in re.findall(r"\{([a-z_]+)\}", path):
-        schema = {"type": "string", "minLength": 1}
+        schema = {"type": "string", "minLength": 1, "format": name.replace("_", "-")}
         yield {"name": name, "in": "path", "required": True, "schema": schema}
 
 

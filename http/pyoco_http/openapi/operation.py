@@ -10,12 +10,16 @@ Schema: TypeAlias = "dict[str, Any] | type"
 """A JSON schema, or the struct that msgspec makes one of."""
 
 TEXT: Final[Schema] = {"type": "string"}
+EMPTY: Final[Schema] = {"type": "string", "maxLength": 0}
 NUMBER: Final[Schema] = {"type": "number"}
 OBJECT: Final[Schema] = {"type": "object"}
 # Query flags are taken in these spellings, and in capitals.
 FLAG: Final[Schema] = {
     "type": "string",
     "enum": ["true", "false", "1", "0", "yes", "no", ""],
+}
+BYTES: Final[Mapping[str, Schema]] = {
+    "application/octet-stream": {"type": "string", "format": "binary"}
 }
 # A server-sent event; the data is JSON.
 EVENT: Final[Schema] = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from pyoco_http.openapi.operation import (
+    BYTES,
+    EMPTY,
     FLAG,
     NUMBER,
     OBJECT,
@@ -22,6 +24,7 @@ from pyoco_http.openapi.operation import (
     whole,
 )
 from pyoco_http.submissions import MAX_BATCH_RUNS
+from pyoco_server.model.artifact import Artifact, RefusedArtifact
 from pyoco_server.model.limits import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, MAX_TIMEOUT_SECONDS
 from pyoco_server.model.run import RunStatus, TaskRecord
 
@@ -29,24 +32,22 @@ _STATUS: Final[Schema] = {"type": "string", "enum": [status.value for status in 
 _FEW_STATUSES: Final[Schema] = {"type": "string", "enum": [*RunStatus, ""]}
 _TIME: Final[Schema] = nullable("number")
 NULLABLE_TEXT: Final[Schema] = nullable("string")
-_TAG: Final[Schema] = {"type": "string", "pattern": r"^\s*[A-Za-z0-9_-]*\s*$"}
+_TAG: Final[Schema] = {"type": "string", "pattern": r"^\s*[A-Za-z0-9_-]{0,200}\s*$"}
 _FLOW: Final[Schema] = {"type": "string", "pattern": "[A-Za-z0-9]"}
-# Null and the empty text stand for what is not set.
-_UNSET: Final[list[Schema]] = [{"type": "null"}, {"type": "string", "maxLength": 0}]
 _LIMITS: Final[dict[str, Schema]] = {
-    "timeout_sec": {
-        "anyOf": [
-            {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_SECONDS},
-            *_UNSET,
-        ]
-    },
-    "max_attempts": {"anyOf": [whole(1, MAX_ATTEMPTS), *_UNSET]},
-    "retry_backoff_sec": {
-        "anyOf": [{"type": "number", "minimum": 0, "maximum": MAX_BACKOFF_SECONDS}, *_UNSET]
-    },
+    "timeout_sec": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_SECONDS},
+    "max_attempts": whole(1, MAX_ATTEMPTS),
+    "retry_backoff_sec": {"type": "number", "minimum": 0, "maximum": MAX_BACKOFF_SECONDS},
 }
+
+
+def _limits(*unset: Schema) -> dict[str, Schema]:
+    """The limits of a run, or what says that one is not set: the empty text, and others."""
+    return {name: {"anyOf": [limit, EMPTY, *unset]} for name, limit in _LIMITS.items()}
+
+
 _SUBMISSION: Final = fields(
-    {"flow_name": _FLOW}, params=OBJECT, tag=_TAG, tags=listed(TEXT), **_LIMITS
+    {"flow_name": _FLOW}, params=OBJECT, tag=_TAG, tags=listed(TEXT), **_limits({"type": "null"})
 )
 
 _ACCEPTED: Final = fields({"run_id": TEXT, "status": _STATUS})
@@ -168,7 +169,7 @@ RUNS: Final[Operations] = {
         json_of(_ACCEPTED),
         (_KEY,),
         json_of(_SUBMISSION),
-        {409: "idempotency key already used", 422: "invalid request body, or invalid tag"},
+        {422: "invalid request body, invalid tag, or idempotency key reused"},
         doc="200 only after the snapshot is stored and the job is queued.",
     ),
     ("POST", "/runs/yaml"): Operation(
@@ -179,16 +180,13 @@ RUNS: Final[Operations] = {
             "multipart/form-data": fields(
                 {
                     "workflow": file_of("flow-yaml"),
-                    "flow_name": {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
+                    "flow_name": _FLOW,
                 },
                 tag=_TAG,
-                **_LIMITS,
+                **_limits(),
             )
         },
-        {
-            409: "idempotency key already used",
-            422: "invalid workflow yaml, invalid tag, or missing flow_name",
-        },
+        {422: "invalid workflow yaml, invalid tag, missing flow_name, or idempotency key reused"},
         files={"workflow": "flow.yaml"},
         doc="Params come from the file's `flow.defaults`.",
     ),
@@ -241,8 +239,40 @@ RUNS: Final[Operations] = {
         (_KEY,),
         refusals={
             404: "run not found",
-            409: "run cannot be submitted again, or idempotency key already used",
-            422: "invalid Idempotency-Key",
+            409: "run cannot be submitted again",
+            422: "idempotency key reused, or invalid idempotency key",
         },
+    ),
+    ("GET", "/runs/{run_id}/artifacts"): Operation(
+        "List the files that a run saved",
+        json_of(
+            fields(
+                {
+                    "run_id": TEXT,
+                    "artifacts": listed(Artifact),
+                    "artifacts_refused": listed(RefusedArtifact),
+                }
+            )
+        ),
+        refusals={404: "run not found"},
+    ),
+    ("GET", "/runs/{run_id}/artifacts/{name}"): Operation(
+        "Download a file that a run saved, or a part of it",
+        BYTES,
+        (
+            Param(
+                "Range",
+                {"type": "string", "format": "byte-range"},
+                "One range of bytes; another is ignored.",
+                "header",
+            ),
+        ),
+        refusals={
+            206: "The part that was asked for",
+            404: "run not found, or artifact not found",
+            416: "range not satisfiable",
+        },
+        bodies={206: BYTES},
+        doc="The name may hold slashes.",
     ),
 }

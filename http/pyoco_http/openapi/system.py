@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from pyoco_http.openapi.operation import (
+    BYTES,
+    EMPTY,
     FLAG,
     NUMBER,
     OBJECT,
@@ -44,6 +46,16 @@ _LETTER: Final = fields(
         "error": nullable("string"),
     }
 )
+_ORDERED: Final = fields(
+    {
+        "worker_id": TEXT,
+        "instance_id": TEXT,
+        "paused": {"type": "boolean"},
+        "draining": {"type": "boolean"},
+        "updated_at": NUMBER,
+    }
+)
+_NO_ORDER: Final = {404: "worker not found", 409: "worker takes no orders"}
 _HTML: Final = {"text/html": TEXT}
 _READY: Final = fields({"status": TEXT, "reasons": listed(TEXT), "nats": OBJECT})
 
@@ -115,6 +127,15 @@ SYSTEM: Final[Operations] = {
         body=json_of(HiddenBody),
         refusals={404: "worker not found", 422: "invalid workers request"},
     ),
+    ("POST", "/workers/{worker_id}/pause"): Operation(
+        "Let a worker take no further job", json_of(_ORDERED), refusals=_NO_ORDER
+    ),
+    ("POST", "/workers/{worker_id}/resume"): Operation(
+        "Let a paused worker take jobs again", json_of(_ORDERED), refusals=_NO_ORDER
+    ),
+    ("POST", "/workers/{worker_id}/drain"): Operation(
+        "Let a worker finish what it runs, and end", json_of(_ORDERED), refusals=_NO_ORDER
+    ),
     ("GET", "/wheels"): Operation("List wheels, by name", json_of(listed(_WHEEL))),
     ("POST", "/wheels"): Operation(
         "Upload a wheel",
@@ -136,7 +157,7 @@ SYSTEM: Final[Operations] = {
     ),
     ("GET", "/wheels/{name}"): Operation(
         "Download a wheel",
-        {"application/octet-stream": {"type": "string", "format": "binary"}},
+        BYTES,
         refusals={404: "wheel not found", 422: "invalid wheel name"},
     ),
     ("DELETE", "/wheels/{name}"): Operation(
@@ -148,7 +169,7 @@ SYSTEM: Final[Operations] = {
         "What was done to wheels, the newest first",
         json_of(listed(WheelEvent)),
         (
-            Param("limit", whole(1, 500, 100), "How many at most."),
+            Param("limit", {"anyOf": [whole(1, 500, 100), EMPTY]}, "How many at most."),
             Param("wheel_name", {"type": "string", "format": "wheel-name"}, "Only of this wheel."),
             Param("action", {"type": "string", "enum": ["upload", "delete", ""]}, "Only these."),
         ),
@@ -159,12 +180,16 @@ SYSTEM: Final[Operations] = {
         json_of(fields({"items": listed(_LETTER), "next_cursor": nullable("string")})),
         (
             Param("reason", TEXT, "Only those for this reason."),
-            Param("tag", TEXT, "Only those of this tag."),
+            Param(
+                "tag",
+                {"type": "string", "pattern": r"^[A-Za-z0-9_-]{0,200}$"},
+                "Only those of this tag.",
+            ),
             Param("run_id", TEXT, "Only those about this run."),
-            Param("cursor", whole(1), "A next_cursor."),
+            Param("cursor", whole(1, 10**18 - 1), "A next_cursor."),
             Param("limit", whole(1, 200, 50), "How many at most."),
         ),
-        refusals={422: "invalid cursor, or invalid limit"},
+        refusals={422: "invalid tag, invalid cursor, or invalid limit"},
     ),
     ("GET", "/dlq/{seq}"): Operation(
         "Read a dead letter", json_of(_LETTER), refusals={404: "dead letter not found"}
