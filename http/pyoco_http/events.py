@@ -35,7 +35,7 @@ def events_blueprint(backend: Backend) -> Blueprint:
             return kinds is None or event.__struct_config__.tag in kinds
 
         if follows():
-            return EventStream(backend, run(), after, takes).sse()
+            return EventStream(backend, run, after, takes).sse()
         return await page(backend, run_id, after, takes, most)
 
     @blueprint.get("/<run_id>/graph")
