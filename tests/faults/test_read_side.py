@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import httpx
 import msgspec
 import pytest
 import trio
+from msgspec.structs import replace
 
 from http_api.seeding import indexed, put_runs, put_worker, snapshot
 from http_api.test_skeleton import events, gateway
-from pyoco_server.backend import Backend
+from pyoco_http.server import serve_http
+from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.indexer import GetPosition
 from pyoco_server.gateway.reconciler import Reconcile
 from pyoco_server.jetstream.api import call
@@ -178,5 +181,29 @@ async def test_nats_gone_is_a_503_that_passes_by_itself(tmp_path: Path) -> None:
                 assert answer.status_code == 503, path
                 assert answer.json()["detail"].startswith("nats unavailable: ")
                 assert answer.headers["retry-after"] == "1"
+            submitted = await client.post("/runs", json={"flow_name": "x"})
+            assert submitted.status_code == 503
+            assert submitted.json()["detail"].startswith("nats unavailable: ")
+            unready = await client.get("/health/ready")
+            assert unready.status_code == 503
+            assert "NATS is not connected" in " ".join(unready.json()["reasons"])
         await backend.wait_ready(within=30)
         assert [item["run_id"] for item in (await client.get("/runs")).json()] == ["r1"]
+
+
+async def test_a_run_is_found_at_once_by_every_gateway(tmp_path: Path) -> None:
+    async with (
+        gateway(tmp_path, worker=False) as (client, one),
+        open_backend(replace(one.settings_with_node(), state_dir=str(tmp_path / "other"))) as other,
+        trio.open_nursery() as nursery,
+    ):
+        await other.wait_ready(within=30)
+        url = await nursery.start(partial(serve_http, other, host="127.0.0.1", port=0))
+        async with httpx.AsyncClient(base_url=url, timeout=20) as second:
+            for number in range(50):
+                takes, reads = (client, second) if number % 2 else (second, client)
+                answer = await takes.post("/runs", json={"flow_name": "x"})
+                run_id = answer.json()["run_id"]
+                for reader in (reads, takes):
+                    assert (await reader.get(f"/runs/{run_id}")).status_code == 200
+        nursery.cancel_scope.cancel()
