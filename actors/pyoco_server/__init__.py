@@ -10,21 +10,37 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyoco_server.backend import Backend, open_backend
+    from pyoco_server.client.sync import PyocoHttpClient
     from pyoco_server.gateway.submitter import NewRun
     from pyoco_server.logs import configure_logging
     from pyoco_server.settings import Settings
+    from pyoco_server.settings import Settings as NatsBackendConfig
     from pyoco_server.worker.tree import WorkerOptions
 
 _HOMES = {
     "Backend": "pyoco_server.backend",
+    "NatsBackendConfig": "pyoco_server.settings",
     "NewRun": "pyoco_server.gateway.submitter",
+    "PyocoHttpClient": "pyoco_server.client.sync",
     "Settings": "pyoco_server.settings",
     "WorkerOptions": "pyoco_server.worker.tree",
     "configure_logging": "pyoco_server.logs",
     "open_backend": "pyoco_server.backend",
 }
 
-__all__ = ["Backend", "NewRun", "Settings", "WorkerOptions", "configure_logging", "open_backend"]
+# What 0.5.1 called it.
+_OLD_NAMES = {"NatsBackendConfig": "Settings"}
+
+__all__ = [
+    "Backend",
+    "NatsBackendConfig",
+    "NewRun",
+    "PyocoHttpClient",
+    "Settings",
+    "WorkerOptions",
+    "configure_logging",
+    "open_backend",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -32,4 +48,4 @@ def __getattr__(name: str) -> Any:
         home = _HOMES[name]
     except KeyError:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    return getattr(import_module(home), name)
+    return getattr(import_module(home), _OLD_NAMES.get(name, name))

@@ -12,7 +12,6 @@ from http_api.test_skeleton import gateway
 from pyoco_http.openapi.document import OPERATIONS
 
 
-
 def names(there: Population, path: str) -> dict[str, str]:
     file = there.wheel if path.startswith("/wheels") else there.artifact
     file = "docs.css" if path.startswith("/static") else file
@@ -39,9 +38,7 @@ async def ask(
             body = {"hidden": False}
         case _:
             body = {}
-    return await client.request(
-        method, url, params=query, json=body if body else None, headers=as_key(key)
-    )
+    return await client.request(method, url, params=query, json=body or None, headers=as_key(key))
 
 
 async def test_what_one_tenant_has_does_not_exist_for_another(tmp_path: Path) -> None:
