@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,14 @@ async def test_what_is_no_route_has_one_label(tmp_path: Path) -> None:
         await client.request("FOREIGN", "/d")
         found = await samples(client)
         assert found["pyoco_http_request_seconds_count", ("(none)", "(none)", "404")] == 4
+
+
+async def test_the_guide_names_every_metric_and_no_other(tmp_path: Path) -> None:
+    guide = Path(__file__).parents[2] / "docs/guides/monitoring.md"
+    named = set(re.findall(r"^\| `(pyoco_\w+)`", guide.read_text(), re.MULTILINE))
+    async with gateway(tmp_path, worker=False) as (client, _):
+        text = (await client.get("/metrics")).text
+        assert set(re.findall(r"^# TYPE (pyoco_\w+)", text, re.MULTILINE)) == named
 
 
 async def test_the_tree_of_actors_is_told_whole(tmp_path: Path) -> None:
