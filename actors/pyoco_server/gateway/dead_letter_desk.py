@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar, assert_never
 import structlog
 
 from pyoco_server.gateway.new_run import Accepted, NotAccepted
-from pyoco_server.gateway.repeating import Earlier, NotRepeatable, again, of_letter, of_snapshot
+from pyoco_server.gateway.resubmission import Earlier, NotRepeatable, again, of_letter, of_snapshot
 from pyoco_server.gateway.submitter import Submit
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Actor, ActorDown, ActorRef, AskExpired, Refusal, Reply, Request

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import structlog
 import trio
 
-from pyoco_server.gateway.exhausted import ExhaustedJobs, used_up
+from pyoco_server.gateway.exhausted_jobs import ExhaustedJobs, used_up
 from pyoco_server.gateway.live_runs import LiveRun, LiveRuns
 from pyoco_server.gateway.undertaker import Undertaker, Verdict
 from pyoco_server.jetstream.connection import Connection

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import structlog
 import trio
 
+from pyoco_server.gateway.idempotency import OnceOnly
 from pyoco_server.gateway.intake import Intake
 from pyoco_server.gateway.new_run import Accepted, KeyReused, NewRun, NotAccepted, RunTooLarge
-from pyoco_server.gateway.once import OnceOnly
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Actor, Refusal, Reply, Request

@@ -1,4 +1,4 @@
-"""Knows every worker that was ever seen, and what the operator wants of them."""
+"""Knows the workers that were seen, and what the operator wants of them."""
 
 from __future__ import annotations
 
