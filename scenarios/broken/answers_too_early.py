@@ -3,17 +3,18 @@
 import trio
 
 
-def break_submitter(submitter):
-    original = submitter.Submitter._enqueue
+def break_intake(intake):
+    original = intake.Intake.enqueue
 
-    async def enqueue(self, *args, **options):
+    async def enqueue(self, job, stored):
         async def later():
-            await trio.sleep(0.5)
-            await original(self, *args, **options)
+            await trio.sleep(1)
+            await original(self, job, stored)
 
-        self.spawn(later)
+        trio.lowlevel.spawn_system_task(later)
+        return True
 
-    submitter.Submitter._enqueue = enqueue
+    intake.Intake.enqueue = enqueue
 
 
-BREAK = {"pyoco_server.gateway.submitter": break_submitter}
+BREAK = {"pyoco_server.gateway.intake": break_intake}

@@ -92,7 +92,8 @@ async def perform(
             began = trio.current_time()
             try:
                 await player.play()
-            except ScenarioError as error:  # a step that could not be done is one that failed
+            except* ScenarioError as group:  # a step that could not be done is one that failed
+                error = _first(group)
                 player.say(str(error), failed=True)
                 player.unmet.append(Unmet(str(error)))
             observer.read_journal()
