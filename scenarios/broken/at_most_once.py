@@ -1,11 +1,13 @@
 """A worker that takes a job off the queue before it has executed it."""
 
 
-def break_lease(consumer):
+def ack_at_once(original):
+    del original
+
     async def in_progress(message):
         await message.ack()
 
-    consumer.Message.in_progress = in_progress
+    return in_progress
 
 
-BREAK = {"pyoco_server.jetstream.consumer": break_lease}
+BREAK = {"pyoco_server.jetstream.consumer:Message.in_progress": ack_at_once}

@@ -3,15 +3,13 @@
 from dataclasses import replace
 
 
-def break_tags(tree):
-    original = tree.worker_tree
-
+def greedy(original):
     def worker_tree(connection, settings, options, *rest, **more):
         return original(
             connection, settings, replace(options, tags=(*options.tags, "tpu")), *rest, **more
         )
 
-    tree.worker_tree = worker_tree
+    return worker_tree
 
 
-BREAK = {"pyoco_server.worker.tree": break_tags}
+BREAK = {"pyoco_server.worker.tree:worker_tree": greedy}

@@ -3,15 +3,13 @@
 import trio
 
 
-def break_connection(connection):
-    original = connection.Connection._run_session
-
+def once(original):
     async def run_session(self, url):
         if self.epoch > 0:
             await trio.sleep_forever()
         return await original(self, url)
 
-    connection.Connection._run_session = run_session
+    return run_session
 
 
-BREAK = {"pyoco_server.jetstream.connection": break_connection}
+BREAK = {"pyoco_server.jetstream.connection:Connection._run_session": once}

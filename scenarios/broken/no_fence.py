@@ -1,12 +1,14 @@
 """Writes of snapshots that look at no revision: the last one wins, whoever it is."""
 
 
-def break_update(keyvalue):
+def blind(original):
+    del original
+
     async def update(self, key, value, revision, *, ttl_seconds=None, within=5.0):
         del revision, ttl_seconds
         return await self.put(key, value, within=within)
 
-    keyvalue.KeyValue.update = update
+    return update
 
 
-BREAK = {"pyoco_server.jetstream.keyvalue": break_update}
+BREAK = {"pyoco_server.jetstream.keyvalue:KeyValue.update": blind}

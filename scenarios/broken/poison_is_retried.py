@@ -1,12 +1,14 @@
 """A worker that gives unreadable jobs back to the queue."""
 
 
-def break_term(consumer):
+def give_back(original):
+    del original
+
     async def term(message, reason):
         del reason
         await message.nak(0.0)
 
-    consumer.Message.term = term
+    return term
 
 
-BREAK = {"pyoco_server.jetstream.consumer": break_term}
+BREAK = {"pyoco_server.jetstream.consumer:Message.term": give_back}

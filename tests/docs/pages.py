@@ -1,10 +1,11 @@
-"""Pages that are made of the code. ``python tests/docs/pages.py`` writes them."""
+"""Pages that are made of the code. ``PYTHONPATH=tests python -m docs.pages`` writes them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+from docs.scenario_page import scenario_page
 from pyoco_server.settings import Settings, describe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +34,10 @@ def settings_page() -> str:
     return _SETTINGS_HEAD + "".join(rows)
 
 
-PAGES: dict[Path, Callable[[], str]] = {ROOT / "docs/reference/settings.md": settings_page}
+PAGES: dict[Path, Callable[[], str]] = {
+    ROOT / "docs/reference/settings.md": settings_page,
+    ROOT / "docs/reference/scenario.md": scenario_page,
+}
 
 
 def _cell(text: str) -> str:

@@ -35,7 +35,7 @@ def anchors(text: str) -> set[str]:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_a_page_that_is_made_of_the_code_is_up_to_date(path: Path) -> None:
-    again = "write it anew: uv run python tests/docs/pages.py"
+    again = "write it anew: PYTHONPATH=tests uv run python -m docs.pages"
     assert path.read_text() == PAGES[path](), again
 
 

@@ -65,8 +65,8 @@ def path_text(path: Path) -> str:
     return text
 
 
-def parse_yaml(text: str) -> YamlDocument:
-    """Read one YAML document.
+def parse_yaml(text: str, *, max_nodes: int = MAX_NODES) -> YamlDocument:
+    """Read one YAML document, of at most ``max_nodes`` keys and values.
 
     Raises:
         FlowFileError: It is not YAML, holds more than one document or none, or goes beyond what
@@ -75,7 +75,7 @@ def parse_yaml(text: str) -> YamlDocument:
     try:
         loader = _Loader(text)
         try:
-            return _Builder(loader).document()
+            return _Builder(loader, max_nodes).document()
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -92,8 +92,9 @@ def parse_yaml(text: str) -> YamlDocument:
 class _Builder:
     """Builds one document of a loader's events."""
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: Any, max_nodes: int) -> None:
         self._loader = loader
+        self._max_nodes = max_nodes
         self._places: dict[Path, Place] = {}
         self._nodes = 0
 
@@ -124,8 +125,8 @@ class _Builder:
 
     def _admit(self, event: Any, path: Path) -> None:
         self._nodes += 1
-        if self._nodes > MAX_NODES:
-            raise _error(f"more than {MAX_NODES} keys and values", event, path)
+        if self._nodes > self._max_nodes:
+            raise _error(f"more than {self._max_nodes} keys and values", event, path)
         if isinstance(event, yaml.AliasEvent):
             raise _error(
                 f"aliases are not taken; write out what *{event.anchor} means", event, path

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from pyoco_server.model.errors import FlowFileError
 from pyoco_server.model.yaml_document import parse_yaml
+from pyoco_server.scenario.recording import Recording
 
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+$")]
 Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
@@ -212,6 +213,7 @@ class Step(_Part, frozen=True, kw_only=True):
         submit: Submit runs.
         cancel: Cancel runs.
         publish: Put a message into a queue, past every gateway.
+        replay: Play what was recorded on a live system.
         upload: Build and upload a wheel.
         delete: Delete a wheel.
         start: Start processes that do not run.
@@ -236,6 +238,7 @@ class Step(_Part, frozen=True, kw_only=True):
     submit: Submit | None = None
     cancel: Cancel | None = None
     publish: Publish | None = None
+    replay: Recording | None = None
     upload: Wheel | None = None
     delete: Wheel | None = None
     start: Names | None = None
@@ -269,13 +272,20 @@ class Twin(_Part, frozen=True, kw_only=True):
         version: Another version of pyoco-server, for gateways and workers.
         patch: A Python file beside the scenario that is loaded into every process of the cast.
         settings: Other settings.
-        fails: A part of the text of the expectation that must fail.
+        fails: A part of the text of the expectation that must fail; of several, one must.
+        within: How long any expectation waits for it at most, since it waits in vain.
     """
 
     version: str | None = None
     patch: str | None = None
     settings: dict[str, str] = msgspec.field(default_factory=dict)
-    fails: str = ""
+    fails: list[str] | str = ""
+    within: Seconds = 8.0
+
+    def noticed(self, unmet: list[str]) -> bool:
+        """Whether what must fail is among what was not met."""
+        parts = [self.fails] if isinstance(self.fails, str) else self.fails
+        return any(part in text for part in parts for text in unmet)
 
 
 class Scenario(_Part, frozen=True, kw_only=True):
@@ -312,6 +322,8 @@ class ScenarioError(Exception):
     """A scenario file that cannot be understood; the text says what and where."""
 
 
+# A recording of some ten thousand runs.
+_MOST_NODES: Final = 1_000_000
 _AT: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _STEP: Final = re.compile(r"\.([A-Za-z_]\w*)|\[(\d+)\]|\[\.\.\.\]")
 
@@ -339,7 +351,7 @@ def parse_scenario(text: str) -> Scenario:
         ScenarioError: It cannot be understood.
     """
     try:
-        document = parse_yaml(text)
+        document = parse_yaml(text, max_nodes=_MOST_NODES)
     except FlowFileError as error:
         raise ScenarioError(str(error)) from None
     try:

@@ -108,7 +108,7 @@ async def _of_others(expect: Expect, stage: Stage) -> list[Unmet]:
             if states.get(name) != state:
                 unmet.append(Unmet(f"worker {name}: {state} expected, it is {states.get(name)}"))
     if expect.letters:
-        page = await _ask(stage, "/dlq", {"limit": "500"})
+        page = await _ask(stage, "/dlq", {"limit": "200"})
         reasons = Counter(letter["reason"] for letter in (page or {}).get("items", []))
         for reason, count in expect.letters.items():
             if reasons[reason] != count:

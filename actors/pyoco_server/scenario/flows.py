@@ -17,6 +17,7 @@ _KNOWN: Final[dict[str, dict[str, Any]]] = {
     "failing": {},
     "crashing": {},
     "printing": {"lines": 100},
+    "replayed": {},
 }
 JOURNAL_VARIABLE: Final = "PYOCO_SCENE_JOURNAL"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from pyoco_server.scenario.figures import figures
 from pyoco_server.scenario.history import History
 from pyoco_server.scenario.judge import judge
 from pyoco_server.scenario.observer import Observer
+from pyoco_server.scenario.patches import check_patch
 from pyoco_server.scenario.player import Line, Player
-from pyoco_server.scenario.stage import open_stage
+from pyoco_server.scenario.stage import Stage, open_stage
 
 
 @dataclass
@@ -54,6 +56,7 @@ async def perform(
     speed: float = 1.0,
     twin: Twin | None = None,
     say: Callable[[Line], None] = lambda _: None,
+    at_end: Callable[[Stage], Awaitable[None]] | None = None,
 ) -> Verdict:
     """Play a scenario once.
 
@@ -67,6 +70,7 @@ async def perform(
         speed: How many times faster waits and rates pass.
         twin: What to break; the scenario's own flaw, to see that it fails.
         say: Told each line of the transcript.
+        at_end: Called when everything is played, with everybody still on the stage.
 
     Raises:
         ScenarioError: It could not be played at all.
@@ -87,7 +91,14 @@ async def perform(
             observer = Observer(stage.observer, verdict.history, trio.current_time(), stage.journal)
             await nursery.start(observer.run)
             player = Player(
-                scenario, stage, observer, verdict.history, seed=seed, speed=speed, say=note
+                scenario,
+                stage,
+                observer,
+                verdict.history,
+                seed=seed,
+                speed=speed,
+                patience=math.inf if twin is None else twin.within,
+                say=note,
             )
             began = trio.current_time()
             try:
@@ -96,12 +107,15 @@ async def perform(
                 error = _first(group)
                 player.say(str(error), failed=True)
                 player.unmet.append(Unmet(str(error)))
+            if at_end is not None:
+                await at_end(stage)
             observer.read_journal()
             verdict.figures = figures(verdict.history, trio.current_time() - began)
             verdict.history.left_processes = await stage.leave()
             nursery.cancel_scope.cancel()
     except* ScenarioError as group:
         raise _first(group) from None
+    check_patch(folder)
     unmet = [*player.unmet, *(Unmet(v.text) for v in judge(verdict.history, ["I4"]))]
     verdict.unmet = [each.text for each in unmet]
     return verdict

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import httpx
 import trio
+from msgspec.structs import replace
 
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.model.run import RunStatus
@@ -34,6 +35,8 @@ from pyoco_server.scenario.history import PROBE, Accepted, Answer, CancelAnswer,
 from pyoco_server.scenario.links import Link
 from pyoco_server.scenario.observer import Observer
 from pyoco_server.scenario.programs import Program
+from pyoco_server.scenario.recording import Recording
+from pyoco_server.scenario.replay import replay
 from pyoco_server.scenario.stage import Gateway, Stage
 
 _CALL_SECONDS: Final = 20.0
@@ -62,6 +65,7 @@ class Player:
         history: What happened so far.
         seed: What chance is drawn from.
         speed: How many times faster waits pass.
+        patience: The longest that an expectation is waited for, in seconds.
         say: Told each line of the transcript.
     """
 
@@ -74,14 +78,16 @@ class Player:
         *,
         seed: int,
         speed: float,
+        patience: float,
         say: Callable[[Line], None],
     ) -> None:
-        self._scenario = scenario
+        self.scenario = scenario
         self._stage = stage
         self._observer = observer
-        self._history = history
+        self.history = history
         self._random = Random(seed)  # noqa: S311 - repeatable on purpose
-        self._speed = speed
+        self.speed = speed
+        self._patience = patience
         self._say = say
         self._began = trio.current_time()
         self._turn = 0
@@ -97,6 +103,27 @@ class Player:
         """Write a line of the transcript."""
         self._say(Line(self.now, text, failed))
 
+    def miss(self, text: str) -> None:
+        """Note an expectation that was not met, and go on."""
+        self.say(f"NOT MET: {text}", failed=True)
+        self.unmet.append(Unmet(text))
+
+    async def until(self, at: float) -> None:
+        """Wait for a moment of a recording, in its seconds since the beginning."""
+        await trio.sleep_until(self._began + at / self.speed)
+
+    async def changed(self) -> None:
+        """Wait for the next revision of any run."""
+        await self._observer.changed()
+
+    async def begin(self, name: str) -> None:
+        """Start a process."""
+        await self._start(name, self._random)
+
+    async def leave(self, name: str, *, kill: bool) -> None:
+        """End a process, in good order or not."""
+        await (self._kill if kill else self._stop)(name, self._random)
+
     async def play(self) -> None:
         """Play every step; an expectation that is not met ends it (see `unmet`).
 
@@ -105,7 +132,7 @@ class Player:
         """
         async with self.client:
             try:
-                await self._play(self._scenario.steps, self._random)
+                await self._play(self.scenario.steps, self._random)
             except* _Stop:
                 self.say("stopped: what comes next would show nothing")
 
@@ -119,7 +146,7 @@ class Player:
     # Time and chance -----------------------------------------------------------------------------
 
     async def _wait(self, seconds: float, _: Random) -> None:
-        await trio.sleep(seconds / self._speed)
+        await trio.sleep(seconds / self.speed)
 
     async def _repeat(self, repeat: Repeat, random: Random) -> None:
         for _ in range(repeat.times):
@@ -142,12 +169,12 @@ class Player:
     async def _submit(self, step: Submit, _: Random) -> None:
         group = step.group or step.flow
         self.say(f"submit {step.count} x {step.flow} to {step.tag} as {group}")
-        text = flow_text(self._scenario, step.flow, step.params)
+        text = flow_text(self.scenario, step.flow, step.params)
         room = trio.CapacityLimiter(_IN_FLIGHT)
         async with trio.open_nursery() as nursery:
             for index in range(step.count):
                 if index and step.rate is not None:
-                    await trio.sleep(1 / step.rate / self._speed)
+                    await trio.sleep(1 / step.rate / self.speed)
                 await room.acquire_on_behalf_of(permit := object())
                 nursery.start_soon(self._submit_one, step, group, text, room, permit)
 
@@ -155,20 +182,21 @@ class Player:
         self, step: Submit, group: str, text: str, room: trio.CapacityLimiter, permit: object
     ) -> None:
         try:
-            run_id = await self._accepted(step, text)
+            run_id = await self.accepted(step, text)
         finally:
             room.release_on_behalf_of(permit)
         if run_id is not None:
-            self._history.accepted.setdefault(run_id, Accepted(run_id, group, self.now))
+            self.history.accepted.setdefault(run_id, Accepted(run_id, group, self.now))
 
-    async def _accepted(self, step: Submit, text: str) -> str | None:
+    async def accepted(self, step: Submit, text: str) -> str | None:
         """Submit until it is accepted; None where it was refused and that may be."""
         fields = {"flow_name": step.flow, "tag": step.tag}
         for name in ("timeout_sec", "max_attempts"):
             if getattr(step, name) is not None:
                 fields[name] = str(getattr(step, name))
         headers = {"Idempotency-Key": step.key} if step.key else {}
-        with trio.move_on_after(_KEEP_TRYING_SECONDS):
+        patience = min(_KEEP_TRYING_SECONDS, self._patience)
+        with trio.move_on_after(patience):
             while True:
                 gateway = self._gateway(step.by)
                 answer = await self._call(
@@ -186,39 +214,43 @@ class Player:
                 if step.may_fail:
                     return None
                 await trio.sleep(_TRY_AGAIN_SECONDS)
-        raise ScenarioError(f"submit: not accepted within {_KEEP_TRYING_SECONDS:g} s")
+        raise ScenarioError(f"submit: not accepted within {patience:g} s")
 
     async def _cancel(self, step: Cancel, random: Random) -> None:
-        runs = self._history.group(step.group)
+        runs = self.history.group(step.group)
         chosen = [run for run in runs if random.random() < step.share]
         self.say(f"cancel {len(chosen)} of {len(runs)} runs of {step.group}")
         moments = sorted((random.random() * step.spread_sec, run.run_id) for run in chosen)
         async with trio.open_nursery() as nursery:
             for moment, run_id in moments:
-                nursery.start_soon(self._cancel_one, run_id, moment / self._speed)
+                nursery.start_soon(self.cancel_one, run_id, moment / self.speed)
 
-    async def _cancel_one(self, run_id: str, after: float) -> None:
+    async def cancel_one(self, run_id: str, after: float) -> None:
+        """Cancel a run after a while, and note the answer."""
         await trio.sleep(after)
         answer = await self._call("POST", self._gateway(None), f"/runs/{run_id}/cancel")
         if answer is not None and answer.status_code == 200:
             status = str(answer.json()["status"])
-            self._history.cancels.append(CancelAnswer(run_id, status, self.now))
+            self.history.cancels.append(CancelAnswer(run_id, status, self.now))
 
     async def _publish(self, step: Publish, _: Random) -> None:
         subject = f"pyoco.work.{step.tag}"
         messages = [(subject, (step.text or "").encode())]
         if step.again is not None:
-            runs = self._history.group(step.again)
+            runs = self.history.group(step.again)
             messages = [self._observer.jobs[run.run_id] for run in runs]
         self.say(f"publish {len(messages)} messages {step.times} times")
         for where, payload in messages * step.times:
             await publish_acked(self._stage.observer, where, payload)
 
+    async def _replay(self, recording: Recording, _: Random) -> None:
+        await replay(self, recording)
+
     async def _wait_for(self, group: str, _: Random) -> None:
         with trio.move_on_after(_START_SECONDS):
             while True:
-                for run in self._history.group(group):
-                    snapshot = self._history.last(run.run_id)
+                for run in self.history.group(group):
+                    snapshot = self.history.last(run.run_id)
                     if snapshot is not None and snapshot.status is not RunStatus.PENDING:
                         return
                 await self._observer.changed()
@@ -296,7 +328,7 @@ class Player:
             self._trouble(what, name)
 
     def _trouble(self, what: str, target: str) -> None:
-        self._history.troubles.append(Trouble(what, target, self.now))
+        self.history.troubles.append(Trouble(what, target, self.now))
 
     async def _upload(self, wheel: Wheel, _: Random) -> None:
         self.say(f"upload {wheel.package} {wheel.version}")
@@ -312,7 +344,8 @@ class Player:
         if "I6" in expect.invariants:
             await self.probe()
         self._observer.read_journal()
-        unmet = await check(expect, self._history, self._stage, self._observer, self._began)
+        patient = replace(expect, within=min(expect.within, self._patience))
+        unmet = await check(patient, self.history, self._stage, self._observer, self._began)
         for each in unmet:
             self.say(f"NOT MET: {each.text}", failed=True)
         if unmet:
@@ -322,21 +355,21 @@ class Player:
 
     async def probe(self) -> None:
         """Measure how long a new run takes from now to its end, on the first worker's tag."""
-        parts = [part for part in self._scenario.cast.workers if not part.later]
+        parts = [part for part in self.scenario.cast.workers if not part.later]
         if not parts:
             return
         began = trio.current_time()
         step = Submit(flow="quick", tag=parts[0].tags[0], group=PROBE)
-        run_id = await self._accepted(step, flow_text(self._scenario, "quick", {}))
+        run_id = await self.accepted(step, flow_text(self.scenario, "quick", {}))
         assert run_id is not None
-        self._history.accepted[run_id] = Accepted(run_id, PROBE, self.now)
-        with trio.move_on_after(_KEEP_TRYING_SECONDS):
+        self.history.accepted[run_id] = Accepted(run_id, PROBE, self.now)
+        with trio.move_on_after(min(_KEEP_TRYING_SECONDS, self._patience)):
             while True:
-                snapshot = self._history.last(run_id)
+                snapshot = self.history.last(run_id)
                 if snapshot is not None and snapshot.status.terminal:
                     break
                 await self._observer.changed()
-        self._history.recoveries.append(trio.current_time() - began)
+        self.history.recoveries.append(trio.current_time() - began)
 
     async def _call(
         self, method: str, gateway: Gateway, path: str, **options: Any
@@ -344,13 +377,15 @@ class Player:
         began = trio.current_time()
         answer = None
         with suppress(httpx.HTTPError):
-            answer = await self.client.request(method, gateway.url + path, **options)
+            request = self.client.build_request(method, gateway.url + path, **options)
+            request.read()  # a form that is sent piece by piece would be left half read by a cut
+            answer = await self.client.send(request)
         seconds = trio.current_time() - began
         program = self._stage.programs[gateway.name]
         if answer is not None or program.running:
             status = None if answer is None else answer.status_code
             where = path.partition("?")[0]
-            self._history.answers.append(Answer(f"{method} {where}", status, seconds, self.now))
+            self.history.answers.append(Answer(f"{method} {where}", status, seconds, self.now))
         return answer
 
     def _gateway(self, name: str | None) -> Gateway:
@@ -369,6 +404,7 @@ _ACTIONS: Final[dict[str, Callable[[Player, Any, Random], Awaitable[None]]]] = {
     "submit": Player._submit,
     "cancel": Player._cancel,
     "publish": Player._publish,
+    "replay": Player._replay,
     "upload": Player._upload,
     "delete": Player._delete,
     "start": Player._start,

@@ -78,3 +78,18 @@ def printing(lines: int = 100) -> int:
         for number in range(lines):
             print(f"line {number}")  # noqa: T201 - what this task is for
         return lines
+
+
+def replayed(ctx: Any, replayed_plan: list[list[Any]]) -> str:
+    """Do in each attempt what a recorded run did: so many seconds, and then its end."""
+    with _noted("replayed"):
+        attempt = int(os.environ.get("PYOCO_RUN_ATTEMPT", "1"))
+        seconds, ends = replayed_plan[min(max(attempt, 1), len(replayed_plan)) - 1]
+        end = time.monotonic() + (120.0 if ends == "wait" else seconds)
+        while time.monotonic() < end and not getattr(ctx, "is_cancelled", False):
+            time.sleep(0.01)
+        if ends == "raise":
+            raise ValueError("as recorded, this run fails")
+        if ends == "crash":
+            os.abort()
+        return "replayed"

@@ -7,7 +7,6 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -22,6 +21,7 @@ from pyoco_server.node import server_executable
 from pyoco_server.scenario.document import Cast, Scenario, ScenarioError, Twin, WorkerPart
 from pyoco_server.scenario.flows import JOURNAL_VARIABLE
 from pyoco_server.scenario.links import Link
+from pyoco_server.scenario.patches import place_patch
 from pyoco_server.scenario.programs import (
     Program,
     alive,
@@ -240,13 +240,7 @@ def _environment(
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYOCO_")}
     paths = [str(folder / "code")]
     if twin is not None and twin.patch is not None:
-        # Python imports `sitecustomize` at every start, so that each process gets the patch.
-        broken = folder / "broken"
-        broken.mkdir(exist_ok=True)
-        loader = files("pyoco_server.scenario").joinpath("break_loader.py").read_text()
-        (broken / "sitecustomize.py").write_text(loader)
-        (broken / "broken.py").write_text(Path(twin.patch).read_text(encoding="utf-8"))
-        paths.insert(0, str(broken))
+        paths.insert(0, str(place_patch(Path(twin.patch), folder)))
     env |= {"PYOCO_LOAD_DOTENV": "0", "PYTHONPATH": os.pathsep.join(paths), "TERM": "dumb"}
     env |= {JOURNAL_VARIABLE: str(journal)}
     if scenario.cast.nodes == 3:

@@ -121,7 +121,7 @@ def _tell(console: Console, verdict: Verdict, twin: Twin | None) -> bool:
         right = verdict.passed
         text = "passed" if right else f"FAILED, seed {verdict.seed}"
     else:
-        right = any(twin.fails in text for text in verdict.unmet)
+        right = twin.noticed(verdict.unmet)
         text = "broken, and failed as it must" if right else "BROKEN, AND NOBODY NOTICED"
     console.print(Text(f"{verdict.scenario}: {text}\n", "bold green" if right else "bold red"))
     return right

@@ -1,0 +1,133 @@
+"""Plays what was recorded: each run takes as long as it took, and ends as it ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+import trio
+
+from pyoco_server.model.run import RunStatus
+from pyoco_server.scenario.document import Submit
+from pyoco_server.scenario.flows import flow_text
+from pyoco_server.scenario.history import Accepted
+from pyoco_server.scenario.judge import judge
+from pyoco_server.scenario.recording import RecordedRun, RecordedWorker, Recording, as_history
+
+if TYPE_CHECKING:
+    from pyoco_server.scenario.player import Player
+
+GROUP: Final = "recorded"
+_PATIENCE_SECONDS: Final = 60.0
+# An attempt that was repeated needs room for one more, where this machine loses one of its own.
+_SPARE_ATTEMPTS: Final = 3
+# Reasons of attempts that flows' own code ended.
+_RAISED: Final = {"execution_error", "timeout", "flow_not_found", "invalid_job"}
+
+_End: TypeAlias = Literal["return", "raise", "crash", "wait"]
+
+
+async def replay(player: Player, recording: Recording) -> None:
+    """Play a recording; runs that end otherwise than they did are unmet expectations.
+
+    What broke an invariant at the time is unmet too: a history that was wrong stays wrong.
+    """
+    player.say(f"replay {len(recording.runs)} runs, {len(recording.workers)} moves of workers")
+    for violation in judge(as_history(recording), _judged(recording)):
+        player.miss(f"recorded {violation.invariant}: {violation.text} (run {violation.run_id})")
+    ids: dict[str, str] = {}
+    async with trio.open_nursery() as nursery:
+        for move in recording.workers:
+            nursery.start_soon(_move, player, move, recording, ids)
+        for run in recording.runs:
+            nursery.start_soon(_run, player, run, ids)
+    for run in recording.runs:
+        last = player.history.last(ids[run.run]) if run.run in ids else None
+        status = None if last is None else last.status
+        if run.final.terminal and status is not run.final:
+            player.miss(f"run {run.run} ended {run.final}, replayed it is {status}")
+
+
+def _judged(recording: Recording) -> list[str]:
+    ended = all(run.final.terminal for run in recording.runs)
+    return ["I1", "I2", "I3", "I7"] if ended else ["I2", "I3"]
+
+
+async def _run(player: Player, run: RecordedRun, ids: dict[str, str]) -> None:
+    await player.until(run.states[0].at)
+    attempts = run.attempts
+    step = Submit(flow=run.flow, tag=run.tag, group=GROUP, max_attempts=_most_attempts(run))
+    plan = _plan(run, player.speed)
+    params = {key: value for key, value in run.params.items() if key != "replayed_plan"}
+    text = flow_text(player.scenario, "replayed", {**params, "replayed_plan": plan})
+    run_id = await player.accepted(step, text)
+    if run_id is None:
+        return
+    ids[run.run] = run_id
+    player.history.accepted[run_id] = Accepted(run_id, GROUP, player.now)
+    cancel = next((s for s in run.states if s.status is RunStatus.CANCELLING), None)
+    if run.final is RunStatus.CANCELLED:
+        # Not before the attempt in which it came, or it would be another history.
+        await player.until(cancel.at if cancel is not None else run.states[-1].at)
+        await _reached(player, run_id, len(attempts))
+        await player.cancel_one(run_id, 0.0)
+    if run.final.terminal:
+        with trio.move_on_after(_PATIENCE_SECONDS + run.states[-1].at / player.speed):
+            await _ended(player, run_id)
+
+
+async def _move(
+    player: Player, move: RecordedWorker, recording: Recording, ids: dict[str, str]
+) -> None:
+    """Let a worker go when it did, and not before it has ended what it ended then."""
+    await player.until(move.at)
+    with trio.move_on_after(_PATIENCE_SECONDS):
+        for run in recording.runs:
+            if run.states[-1].worker == move.id and run.final.terminal:
+                while run.run not in ids:
+                    await player.changed()
+                await _ended(player, ids[run.run])
+    if move.what == "came":
+        await player.begin(move.id)
+    else:
+        await player.leave(move.id, kill=move.what == "lost")
+
+
+async def _ended(player: Player, run_id: str) -> None:
+    while (last := player.history.last(run_id)) is None or not last.status.terminal:
+        await player.changed()
+
+
+async def _reached(player: Player, run_id: str, attempt: int) -> None:
+    with trio.move_on_after(_PATIENCE_SECONDS):
+        while attempt and (
+            (last := player.history.last(run_id)) is None
+            or (last.status is RunStatus.PENDING or last.attempt < attempt)
+        ):
+            await player.changed()
+
+
+def _most_attempts(run: RecordedRun) -> int | None:
+    count = len(run.attempts)
+    if count <= 1:
+        return None
+    return count if run.final is RunStatus.FAILED else count + _SPARE_ATTEMPTS
+
+
+def _plan(run: RecordedRun, speed: float) -> list[list[Any]]:
+    """For each attempt: seconds, and how it ends."""
+    plan = [
+        [round(seconds / speed, 4), _end(status, reason)]
+        for seconds, status, reason in run.attempts
+    ]
+    if not plan or run.final is RunStatus.CANCELLED:
+        # None began, yet one may now; the last one of a cancelled run waits for its cancel.
+        plan[-1:] = [[0.0, "raise" if run.final is RunStatus.FAILED else "wait"]]
+    return plan
+
+
+def _end(status: RunStatus, reason: str | None) -> _End:
+    if status is RunStatus.COMPLETED:
+        return "return"
+    if status is RunStatus.RUNNING or status is RunStatus.CANCELLED:
+        return "wait"
+    return "raise" if reason is None or reason in _RAISED else "crash"

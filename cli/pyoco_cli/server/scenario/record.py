@@ -1,0 +1,55 @@
+"""`pyoco-server scenario record`: make a scenario of what happened on a live system."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Annotated, Final
+
+import trio
+import typer
+
+from pyoco_cli.common.errors import CliError
+from pyoco_cli.server.nats import NatsUrl, nats, operator_settings
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.scenario.document import Scenario, ScenarioError, write_scenario
+from pyoco_server.scenario.recorder import record as make_record
+from pyoco_server.settings import Settings
+
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
+
+
+def record(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The scenario to write.")],
+    last: Annotated[
+        str, typer.Option(metavar="SPAN", help="How far back: 90s, 10m, 2h or 1d.")
+    ] = "10m",
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Leave of params their names only.")
+    ] = False,
+    nats_url: NatsUrl = None,
+) -> None:
+    """Write what happened lately as a scenario: runs with all their states, workers, dead letters.
+
+    Nothing is changed on the system. Play it with: pyoco-server scenario run FILE --speed 10
+    """
+    found = _SPAN.fullmatch(last)
+    if found is None:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE, f"--last {last}: a span such as 90s, 10m or 2h", hint=None
+        )
+    seconds = float(found[1]) * _UNITS[found[2]]
+    try:
+        scenario = trio.run(_record, operator_settings(nats_url), seconds, redact)
+    except ScenarioError as error:
+        raise CliError(ErrorId.INVALID_INPUT, str(error), hint=None) from None
+    out.write_text(write_scenario(scenario), encoding="utf-8")
+    typer.echo(f"{out}: {scenario.about}")
+
+
+async def _record(settings: Settings, seconds: float, redact: bool) -> Scenario:
+    now = time.time()
+    async with nats(settings) as connection:
+        return await make_record(connection, settings, since=now - seconds, now=now, redact=redact)

@@ -1,0 +1,77 @@
+"""The page about the scenario file, made of the docstrings of its parts."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+from pyoco_server.scenario import document, recording
+
+_HEAD = """\
+# The scenario file
+
+A YAML file that `pyoco-server scenario run` plays; how to work with them is in the
+[guide](../guides/scenarios.md). `pyoco-server scenario schema` prints the JSON schema, which is also in
+`scenarios/scenario.schema.json`. Editors use it after a first line such as
+
+```yaml
+# yaml-language-server: $schema=scenario.schema.json
+```
+
+An unknown key is an error. Times are seconds.
+"""
+_STEPS = """\
+Processes are named `n1`… (NATS), `g1`… (gateways) and by the ids of the workers; `nats`, `gateways` and
+`workers` are all of a kind, `leader` is the node that leads the queue. Steps follow each other; a step that
+cannot be done, and an expectation that is not met, end the scenario as failed.
+"""
+_EXPECT = """\
+| Invariant | Holds when |
+|---|---|
+| `I1` | every accepted run ends |
+| `I2` | a terminal state never changes |
+| `I3` | no older attempt writes, and one holds the run |
+| `I4` | no process outlives its owner; judged at the end of every scenario |
+| `I5` | calls are answered within 15 s, and never with 500 |
+| `I6` | after a trouble a new run ends within 30 s; expecting it submits one |
+| `I7` | an acknowledged cancel ends CANCELLED |
+
+Figures: `seconds`, `runs`, `runs_per_second`, `attempts`, `executions`, `executions_cut_off`, `completed`,
+`failed`, `cancelled`, `kills` and the like for each step that troubles something, `recovery_p50`,
+`recovery_p99`, `queue_p50`, `queue_p99`, `submit_p50`, `submit_p99`.
+"""
+_PARTS: tuple[tuple[str, type, str], ...] = (
+    ("The file", document.Scenario, ""),
+    ("`cast`", document.Cast, ""),
+    ("`cast.workers`", document.WorkerPart, ""),
+    ("Steps", document.Step, _STEPS),
+    ("`submit`", document.Submit, ""),
+    ("`cancel`", document.Cancel, ""),
+    ("`publish`", document.Publish, ""),
+    ("`upload`, `delete`", document.Wheel, ""),
+    ("`delay`", document.Delay, ""),
+    ("`expect`", document.Expect, _EXPECT),
+    ("`expect.figures`", document.Bound, ""),
+    ("`repeat`", document.Repeat, ""),
+    ("`replay`", recording.Recording, ""),
+    ("`replay.runs`", recording.RecordedRun, ""),
+    ("`replay.runs.states`", recording.RecordedState, ""),
+    ("`replay.workers`", recording.RecordedWorker, ""),
+    ("`twin`", document.Twin, ""),
+)
+
+
+def scenario_page() -> str:
+    """The text of the page."""
+    sections = [_HEAD]
+    for title, part, more in _PARTS:
+        about, _, attributes = (inspect.getdoc(part) or "").partition("Attributes:")
+        rows = re.sub(r"\n\s{8,}", " ", attributes).strip().splitlines()
+        table = ["| Key | Meaning |", "|---|---|"]
+        for row in rows:
+            key, _, meaning = row.strip().partition(": ")
+            table.append(f"| `{key}` | {meaning.replace('``', '`')} |")
+        sections.append(f"## {title}\n\n{about.strip()}\n\n" + "\n".join(table) + "\n")
+        if more:
+            sections.append(more)
+    return "\n".join(sections)

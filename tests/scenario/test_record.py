@@ -1,0 +1,130 @@
+"""A live cancel storm, recorded and replayed ten times as fast: the same ends, the same counts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import trio
+
+from pyoco_server.scenario.document import (
+    Scenario,
+    ScenarioError,
+    parse_scenario,
+    read_scenario,
+    write_scenario,
+)
+from pyoco_server.scenario.history import PROBE
+from pyoco_server.scenario.performance import Verdict, perform
+from pyoco_server.scenario.stage import Stage
+
+HISTORIES = Path(__file__).parents[2] / "scenarios" / "histories"
+STORM = """
+name: live
+about: A cancel storm to record.
+cast:
+  workers: [{id: w1, slots: 2}, {id: w2, slots: 1}]
+steps:
+  - parallel:
+      - - submit: {flow: slow, count: 20, rate: 20, params: {seconds: 0.3}}
+      - - submit: {flow: failing, count: 2}
+      - - publish: {text: "not a job"}
+      - - wait: 0.3
+        - cancel: {group: slow, share: 0.5, spread_sec: 0.5}
+        - cancel: {group: slow, share: 0.5, spread_sec: 0.5}
+  - expect: {invariants: [I1, I2, I3, I5, I7]}
+"""
+
+
+async def performed(scenario: Scenario, folder: Path, *, speed: float = 1.0) -> Verdict:
+    return await perform(scenario, folder, cache=folder / "cache", speed=speed)
+
+
+def ends(verdict: Verdict) -> Counter[str]:
+    history = verdict.history
+    lasts = [history.last(run.run_id) for run in history.accepted.values() if run.group != PROBE]
+    return Counter(last.status.value for last in lasts if last is not None)
+
+
+async def recorded_live(folder: Path, out: Path, *options: str) -> Verdict:
+    """Play the storm; record it with the command as soon as it is over, and everybody still there."""
+
+    async def record(stage: Stage) -> None:
+        config = (folder / "n1" / "nats-server.conf").read_text().split()
+        url = f"nats://127.0.0.1:{config[config.index('port:') + 1]}"
+        command = [str(Path(sys.executable).with_name("pyoco-server")), "scenario", "record"]
+        done = await trio.run_process(
+            [*command, "--out", str(out), "--nats-url", url, *options],
+            check=False,
+            capture_stdout=True,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYOCO_LOAD_DOTENV": "0"},
+        )
+        assert done.returncode == 0, done.stdout.decode()
+        assert all(program.running for program in stage.programs.values())
+
+    cache = folder / "cache"
+    return await perform(parse_scenario(STORM), folder, cache=cache, at_end=record)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_a_recorded_cancel_storm_replays_ten_times_as_fast(tmp_path: Path) -> None:
+    out = tmp_path / "incident.yaml"
+    live = await recorded_live(tmp_path / "live", out)
+    assert live.passed, live.unmet
+    scenario = read_scenario(out)
+    assert [part.id for part in scenario.cast.workers] == ["w1", "w2"]
+    replayed = await performed(scenario, tmp_path / "replayed", speed=10)
+    assert replayed.passed, replayed.unmet
+    assert ends(replayed) == ends(live)
+    assert ends(live)["CANCELLED"] > 0
+    assert ends(live).total() == 22
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_a_redacted_recording_has_no_params(tmp_path: Path) -> None:
+    out = tmp_path / "incident.yaml"
+    await recorded_live(tmp_path / "live", out, "--redact", "--last", "1h")
+    replay = read_scenario(out).steps[0].replay
+    assert replay is not None
+    seen = {value for run in replay.runs for value in run.params.values()}
+    assert seen == {"redacted"}
+    assert "not a job" not in out.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("path", sorted(HISTORIES.glob("*.yaml")), ids=lambda path: path.stem)
+async def test_a_kept_history_replays(path: Path, tmp_path: Path) -> None:
+    verdict = await performed(read_scenario(path), tmp_path / "stage", speed=10)
+    assert verdict.passed, verdict.unmet
+
+
+@pytest.mark.parametrize(
+    "path", sorted((HISTORIES / "broken").glob("*.yaml")), ids=lambda path: path.stem
+)
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_a_history_that_broke_an_invariant_fails(path: Path, tmp_path: Path) -> None:
+    scenario = read_scenario(path)
+    assert scenario.twin is None
+    verdict = await performed(scenario, tmp_path / "stage", speed=10)
+    assert any("recorded I" in text for text in verdict.unmet), verdict.unmet
+
+
+def test_a_recording_survives_being_written_and_read() -> None:
+    scenario = parse_scenario(STORM)
+    assert parse_scenario(write_scenario(scenario)) == scenario
+
+
+def test_a_run_without_states_is_refused() -> None:
+    with pytest.raises(ScenarioError, match="states"):
+        parse_scenario(
+            "name: x\nabout: y\nsteps: [{replay: {runs: [{run: a, flow: f, tag: t, states: []}]}}]"
+        )
