@@ -22,6 +22,7 @@ from pyoco_server.kernel import (
     Work,
     render,
 )
+from pyoco_server.kernel.record import describe_error
 
 from .faults import Boom, Script, Step, crash, delay
 from .probe import Do, Echo, Journal, Probe, boom, crash_now, failing, find, probe, running, tree
@@ -217,13 +218,16 @@ async def test_a_tap_sees_every_message(autojump_clock: MockClock) -> None:
         ("/b", 1, None, TapKind.REFUSED, refusing),
         ("/b", 1, None, TapKind.TOLD, crashing),
         ("/b", 1, None, TapKind.CRASHED, crashing),
+        ("/b", 1, None, TapKind.DIED, None),
+        ("/b", 2, None, TapKind.STARTED, None),
         ("/b", 2, None, TapKind.TOLD, "after"),
         ("/b", 2, None, TapKind.HANDLED, "after"),
     ]
-    assert [event.sequence for event in events] == list(range(1, 13))
+    assert [event.sequence for event in events] == list(range(1, 15))
     assert events[0].at == began
     assert events[-1].at == pytest.approx(began + 3)
-    assert [str(event.error) for event in events if event.error is not None] == ["no", "boom"]
+    errors = [describe_error(event.error) for event in events if event.error is not None]
+    assert errors == ["Refusal: no", "Boom: boom", "Boom: boom"]
 
 
 async def test_a_tap_sees_the_kernels_own_messages(autojump_clock: MockClock) -> None:

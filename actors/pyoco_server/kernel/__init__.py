@@ -14,6 +14,8 @@ from .errors import (
     StartExpired,
     UnknownActor,
 )
+from .exchange import Exchange, Received, Recorder, replay
+from .message_text import NotReplayable
 from .messages import Reply, Request
 from .plan import Plan, Strategy, plan
 from .ref import ActorRef
@@ -33,6 +35,7 @@ __all__ = [
     "Backoff",
     "ChildSpec",
     "Down",
+    "Exchange",
     "Intensity",
     "InvalidSpec",
     "KernelError",
@@ -40,7 +43,10 @@ __all__ = [
     "MailboxPicture",
     "Node",
     "NotAnswered",
+    "NotReplayable",
     "Plan",
+    "Received",
+    "Recorder",
     "Refusal",
     "Reply",
     "Request",
@@ -58,4 +64,5 @@ __all__ = [
     "open_system",
     "plan",
     "render",
+    "replay",
 ]

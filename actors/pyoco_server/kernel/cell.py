@@ -52,6 +52,7 @@ class Cell:
         actor = self._spec.start()
         actor._cell = self
         self._record.kind = type(actor).__name__
+        self._switchboard.observe(TapKind.STARTED, self._record)
         crash: BaseException | None = None
         try:
             await self._live(actor, ready)
@@ -61,6 +62,8 @@ class Cell:
         finally:
             self._let_go(crash)
             await self._clean_up(actor, crash)
+            if isinstance(crash, Exception):
+                self._switchboard.observe(TapKind.DIED, self._record, error=crash)
 
     async def _live(self, actor: Actor[Any], ready: Callable[[], None]) -> None:
         with self._scope:

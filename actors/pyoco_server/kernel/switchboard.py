@@ -106,9 +106,13 @@ class Switchboard:
             self._listeners.remove(listener)
 
     def observe(
-        self, kind: TapKind, record: Record, envelope: Envelope, error: Exception | None = None
+        self,
+        kind: TapKind,
+        record: Record,
+        envelope: Envelope | None = None,
+        error: BaseException | None = None,
     ) -> None:
-        """Report to the taps what happened to a message."""
+        """Report to the taps what happened to a message, or without one to an incarnation."""
         if not self._listeners:
             return
         event = TapEvent(
@@ -116,9 +120,9 @@ class Switchboard:
             at=trio.current_time(),
             path=record.path,
             incarnation=record.incarnation,
-            sender=envelope.sender,
+            sender=None if envelope is None else envelope.sender,
             kind=kind,
-            message=envelope.message,
+            message=None if envelope is None else envelope.message,
             error=error,
         )
         for listener in tuple(self._listeners):

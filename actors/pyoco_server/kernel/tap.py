@@ -1,4 +1,4 @@
-"""A look at every message as it is sent and handled: for recording and for tests."""
+"""A look at every message as it is sent and handled, and at who lives: for recording and for tests."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from enum import Enum
 
 
 class TapKind(Enum):
-    """What happened to a message."""
+    """What happened: to a message, or to an incarnation of an actor."""
 
+    STARTED = "started"
+    """An incarnation begins; there is no message."""
+    DIED = "died"
+    """An incarnation ended by an error, from a message or from a task of its own; there is no message."""
     TOLD = "told"
     ASKED = "asked"
     HANDLED = "handled"
@@ -19,7 +23,7 @@ class TapKind(Enum):
 
 @dataclass(frozen=True)
 class TapEvent:
-    """One thing that happened to one message.
+    """One thing that happened to one message, or to an incarnation.
 
     Attributes:
         sequence: Rises by one with each event of the system.
@@ -28,7 +32,7 @@ class TapEvent:
         incarnation: Which life of that actor, counting from 1; 0 before its first start.
         sender: Path of the sending actor, None for code outside of the tree.
         kind: What happened.
-        message: The message itself, frozen.
+        message: The message itself, frozen; None where the kind knows none.
         error: The refusal or crash, where the kind says so.
     """
 
@@ -39,7 +43,7 @@ class TapEvent:
     sender: str | None
     kind: TapKind
     message: object
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 TapListener = Callable[[TapEvent], None]

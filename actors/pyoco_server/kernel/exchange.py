@@ -1,0 +1,212 @@
+"""What one incarnation of an actor was sent: recorded, written down, and replayed into a fresh actor.
+
+A replay under a mock clock is the same each time, to the byte: that is how a crash becomes a test. What the
+actor itself asks of the world (a server, a disk) is not recorded; the test gives it something to ask.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from .actor import Actor
+from .errors import ActorDown
+from .message_text import from_value, to_value
+from .messages import Envelope, Reply
+from .record import describe_error
+from .spec import ChildSpec, Restart, SupervisorSpec
+from .system import open_system
+from .tap import TapEvent, TapKind
+
+# Of a second: what remains of a clock's reading, so that a replay comes to the same figure.
+_DIGITS: Final = 6
+
+
+class Received(msgspec.Struct, frozen=True, kw_only=True):
+    """One message of an exchange."""
+
+    at: float
+    """When it was sent, in seconds since the incarnation began; 0 for one that waited for it."""
+    sender: str | None
+    """Path of the sending actor, None for code outside of the tree."""
+    asked: bool
+    """Whether its sender waited for an answer."""
+    message: Any
+    """The message as JSON values that name its type."""
+    outcome: str
+    """handled, refused or crashed."""
+    error: str | None = None
+    """The refusal or crash."""
+
+
+class Exchange(msgspec.Struct, frozen=True, kw_only=True):
+    """All messages that one incarnation took up, in the order in which they were sent."""
+
+    path: str
+    received: tuple[Received, ...]
+    complete: bool = True
+    """False where messages at the beginning were forgotten: a replay may then come to another end."""
+    ended: str | None = None
+    """The error by which the incarnation ended; None for one that lived on."""
+
+    def encode(self) -> bytes:
+        """Write it down, as JSON for people."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Exchange:
+        """Read what `encode` wrote.
+
+        Raises:
+            msgspec.DecodeError: It is no exchange.
+        """
+        return msgspec.json.decode(raw, type=cls)
+
+
+@dataclass(eq=False, slots=True)
+class _Delivery:
+    """A message on its way; without an outcome while it waits or is in hand."""
+
+    at: float
+    sender: str | None
+    asked: bool
+    message: object
+    outcome: str | None = None
+    error: BaseException | None = None
+
+
+@dataclass(eq=False, slots=True)
+class _Life:
+    """What is known of the present incarnation of one actor."""
+
+    began: float
+    received: deque[_Delivery]
+    forgotten: bool = False
+
+
+@dataclass(eq=False)
+class Recorder:
+    """A tap that keeps what each actor was sent in its present incarnation (`ActorSystem.tap`).
+
+    Args:
+        on_death: Called with the exchange of each incarnation that ends by an error; must not block.
+        most: How many messages are kept of an incarnation, the latest.
+        only: The paths to record; all when empty.
+    """
+
+    on_death: Callable[[Exchange], None] | None = None
+    most: int = 1000
+    only: frozenset[str] = frozenset()
+    _lives: dict[str, _Life] = field(default_factory=dict)
+
+    def __call__(self, event: TapEvent) -> None:
+        """Take an event."""
+        if self.only and event.path not in self.only:
+            return
+        match event.kind:
+            case TapKind.STARTED:
+                self.begin(event.path, event.at)
+            case TapKind.DIED:
+                if self.on_death is not None:
+                    self.on_death(self._exchange(event.path, event.error))
+            case TapKind.TOLD | TapKind.ASKED:
+                life = self._life(event)
+                life.forgotten = life.forgotten or len(life.received) == self.most
+                asked = event.kind is TapKind.ASKED
+                life.received.append(_Delivery(event.at, event.sender, asked, event.message))
+            case TapKind.HANDLED | TapKind.REFUSED | TapKind.CRASHED:
+                for each in self._life(event).received:
+                    if each.outcome is None and each.message is event.message:
+                        each.outcome, each.error = event.kind.value, event.error
+                        break
+
+    def begin(self, path: str, at: float) -> None:
+        """Forget the incarnation before; what was told to it and not taken up goes to the next one."""
+        before = self._lives.get(path)
+        waiting = () if before is None else before.received
+        left = [each for each in waiting if each.outcome is None and not each.asked]
+        self._lives[path] = _Life(at, deque(left, maxlen=self.most))
+
+    def exchange(self, path: str) -> Exchange:
+        """What the present incarnation of the actor at ``path`` took up so far.
+
+        Raises:
+            KeyError: Nothing of it was recorded.
+        """
+        return self._exchange(path, None)
+
+    def _life(self, event: TapEvent) -> _Life:
+        if event.path not in self._lives:  # it lived before the recording began
+            self._lives[event.path] = _Life(event.at, deque(maxlen=self.most), forgotten=True)
+        return self._lives[event.path]
+
+    def _exchange(self, path: str, error: BaseException | None) -> Exchange:
+        life = self._lives[path]
+        return Exchange(
+            path=path,
+            received=tuple(
+                Received(
+                    at=round(max(each.at - life.began, 0.0), _DIGITS),
+                    sender=each.sender,
+                    asked=each.asked,
+                    message=to_value(each.message),
+                    outcome=each.outcome,
+                    error=None if each.error is None else describe_error(each.error),
+                )
+                for each in life.received
+                if each.outcome is not None
+            ),
+            complete=not life.forgotten,
+            ended=None if error is None else describe_error(error),
+        )
+
+
+async def replay(
+    exchange: Exchange, start: Callable[[], Actor[Any]], *, settle: float = 60.0
+) -> Exchange:
+    """Send a fresh actor the messages of an exchange, each at its time, and return what came of it.
+
+    Meant for a mock clock: on a real one it takes as long as what was recorded.
+
+    Args:
+        exchange: What was recorded.
+        start: Makes the actor.
+        settle: How many seconds it may live on behind the last message, for what its own tasks still do.
+
+    Raises:
+        NotReplayable: A message cannot be made again.
+        ExceptionGroup: The actor did not start.
+    """
+    messages = [(each, from_value(each.message)) for each in exchange.received]
+    room = max(len(messages), 1)
+    *above, name = exchange.path.strip("/").split("/")
+    spec: ChildSpec[Any] = ChildSpec(
+        name, start, restart=Restart.TEMPORARY, mailbox_capacity=room, start_within=float("inf")
+    )
+    tree: ChildSpec[Any] | SupervisorSpec = spec
+    for supervisor in reversed(above):
+        tree = SupervisorSpec(supervisor, [tree])
+    deaths: list[Exchange] = []
+    scope = trio.CancelScope()
+
+    def on_death(death: Exchange) -> None:
+        deaths.append(death)
+        scope.cancel()
+
+    recorder = Recorder(on_death, most=room)
+    async with open_system(SupervisorSpec("replay", [tree])) as system:
+        began = trio.current_time()
+        recorder.begin(exchange.path, began)
+        with system.tap(recorder), scope, suppress(ActorDown):
+            for received, message in messages:
+                await trio.sleep_until(began + received.at)
+                reply: Reply[object] | None = Reply() if received.asked else None
+                await spec.ref._put(Envelope(message, reply, received.sender))
+            await trio.sleep(settle)
+    return deaths[0] if deaths else recorder.exchange(exchange.path)
