@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec.structs
 
 from pyoco_server.backend.backend import Backend
+from pyoco_server.backend.black_box import black_box
 from pyoco_server.gateway.tree import GatewayKind, gateway_tree
 from pyoco_server.jetstream.connection import ConnectionOptions, open_connection
 from pyoco_server.jetstream.keyvalue import KeyValue
@@ -97,7 +98,9 @@ async def open_backend(
             worker_part = worker_tree(connection, settings, worker, runs, dead_letters, journal)
         parts = [part.spec for part in (gateway_part, worker_part) if part is not None]
         root = SupervisorSpec("root", [provisioner, events, *parts], strategy=Strategy.ONE_FOR_ONE)
-        system = await stack.enter_async_context(open_system(root))
+        reports = settings.crash_reports_dir
+        tap = await stack.enter_async_context(black_box(Path(reports))) if reports else None
+        system = await stack.enter_async_context(open_system(root, tap=tap))
         backend = Backend(
             settings, connection, system, runs, provisioner, gateway_part, worker_part, node
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from random import Random
 from typing import Any
 
@@ -121,7 +121,7 @@ class ActorSystem:
 
 @asynccontextmanager
 async def open_system(
-    root: SupervisorSpec, *, random: Random | None = None
+    root: SupervisorSpec, *, random: Random | None = None, tap: TapListener | None = None
 ) -> AsyncIterator[ActorSystem]:
     """Run the tree of ``root`` for the length of the block.
 
@@ -132,6 +132,7 @@ async def open_system(
     Args:
         root: The tree.
         random: Source of the backoff's jitter; a seeded one makes restarts repeatable.
+        tap: Called with every event from the first start to the last stop; see `ActorSystem.tap`.
 
     Raises:
         ExceptionGroup: A first start failed, or crashes went above the root's intensity; the block is
@@ -140,10 +141,12 @@ async def open_system(
         BaseExceptionGroup: The same where an actor or the block ended by KeyboardInterrupt or SystemExit.
     """
     system = ActorSystem(root, random or Random())  # noqa: S311 - jitter, no secret
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(system._run, name="actor system")
-        try:
-            await system._ready.wait()
-            yield system
-        finally:
-            await system._stop()
+    tapped = nullcontext() if tap is None else system.tap(tap)
+    with tapped:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(system._run, name="actor system")
+            try:
+                await system._ready.wait()
+                yield system
+            finally:
+                await system._stop()

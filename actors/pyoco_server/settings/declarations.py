@@ -213,6 +213,15 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     state_dir: Annotated[
         str, Env("PYOCO_STATE_DIR", TEXT, "Folder of what outlives a process on this machine.")
     ] = ".pyoco"
+    crash_reports_dir: Annotated[
+        str,
+        Env(
+            "PYOCO_CRASH_REPORTS_DIR",
+            TEXT,
+            "Folder into which the messages of a crashed actor are written, to be replayed; empty: nowhere. "
+            "They hold params of runs.",
+        ),
+    ] = ""
 
     http_auth_mode: Annotated[
         str,
