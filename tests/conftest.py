@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from e2e.programs import old_version
 from nats_fixtures import Node, node_in
 
 
@@ -15,3 +16,9 @@ async def nats_node(tmp_path: Path) -> AsyncIterator[Node]:
     """A NATS node of the test's own, on a free port."""
     async with node_in(tmp_path / "nats") as node:
         yield node
+
+
+@pytest.fixture(scope="session")
+def old_bin() -> Path:
+    """The commands of pyoco-server 0.5.1."""
+    return old_version(Path.home() / ".cache" / "pyoco-server-tests")

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from commands.calling import client
 from e2e.programs import Stage, open_stage, wait_for
-from terminal.commands import client
 
 TASKS = """\
 import sys

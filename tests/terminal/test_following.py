@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from commands.calling import cancel, client, submit
 from e2e.programs import Stage, wait_for
-from terminal.commands import cancel, client, submit
 from terminal.screens import CTRL_C, on_terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(120)]

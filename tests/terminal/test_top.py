@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from commands.calling import cancel, client, submit
 from e2e.programs import Stage
-from terminal.commands import cancel, client, submit
 from terminal.screens import CTRL_C, Terminal, on_terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(120)]

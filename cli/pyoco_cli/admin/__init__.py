@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -33,6 +32,6 @@ def options(
     context.obj = nats_url
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point; exit code 0 done, 1 the user can mend it, 2 an unknown key."""
-    sys.exit(run(app, sys.argv[1:] if argv is None else argv))
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `pyoco-server-admin` and return its exit code: 0 done, 1 the user can mend it, 2 an unknown key."""
+    return run(app, argv)

@@ -77,7 +77,7 @@ def _of_yaml(text: str, path: Path, json_error: Exception) -> object:
         raise CliError(
             ErrorId.INVALID_COMMAND_LINE,
             f"--params-file must be JSON/YAML object ({path})",
-            detail=f"json={json_error}; yaml={error}",
+            detail=" ".join(f"json={json_error}; yaml={error}".split()),
             hint=_FILE_EXAMPLE,
         ) from None
 

@@ -78,7 +78,7 @@ def run(app: typer.Typer, argv: Sequence[str] | None = None) -> int:
     except CliError as error:
         code = _tell(error)
     except typer.TyperException as error:
-        code = _tell(_of_usage(error))
+        code = _tell(_of_usage(error, app))
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:
@@ -108,12 +108,14 @@ def _tell(error: CliError) -> int:
     return 1
 
 
-def _of_usage(error: typer.TyperException) -> CliError:
+def _of_usage(error: typer.TyperException, app: typer.Typer) -> CliError:
     # Typer may spread a message over several indented lines.
     reason = " ".join(error.format_message().split())
     context: typer.Context | None = getattr(error, "ctx", None)
     if context is None:
-        return CliError(ErrorId.INVALID_COMMAND_LINE, reason)
+        # The parser does not say at which command it was.
+        hint = Phrase.SEE_HELP.fill(command=str(app.info.name))
+        return CliError(ErrorId.INVALID_COMMAND_LINE, reason, hint=hint)
     usage = " ".join(context.get_usage().removeprefix("Usage:").split())
     option = getattr(error, "option_name", None)
     parent = context.parent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 
 import typer
@@ -54,10 +55,13 @@ def make_app(wanted: str | None = None) -> typer.Typer:
     return app
 
 
-def main() -> None:
-    """Entry point; `pyoco-server` alone or with flags only is `pyoco-server up`."""
-    arguments = sys.argv[1:]
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `pyoco-server` and return its exit code: 0 done, 1 the user can mend it, 130 Ctrl-C.
+
+    Alone or with flags only it is `pyoco-server up`.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in _OWN_FLAGS):
         arguments = ["up", *arguments]
     completing = "_PYOCO_SERVER_COMPLETE" in os.environ
-    sys.exit(run(make_app(None if completing else arguments[0]), arguments))
+    return run(make_app(None if completing else arguments[0]), arguments)

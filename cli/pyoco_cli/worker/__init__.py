@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import trio
@@ -17,9 +17,16 @@ from pyoco_server.logs import configure_logging
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import InvalidTag, check_tag
 from pyoco_server.settings import Settings
+from pyoco_server.worker.runner.resolver import FlowResolverError
+from pyoco_server.worker.runner.resolver_check import check_flow_resolver
 from pyoco_server.worker.tree import WorkerOptions
 
-app = typer.Typer(name="pyoco-worker", rich_markup_mode=None)
+app = typer.Typer(
+    name="pyoco-worker",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 @app.command()
@@ -54,6 +61,9 @@ def worker(
     }
     settings = load_settings({name: str(v) for name, v in overrides.items() if v is not None})
     configure_logging(service="pyoco-server:worker", settings=settings)
+    # A module that comes in a wheel may not be there yet.
+    if flow_resolver is not None and not settings.wheel_sync_enabled:
+        _check_resolver(flow_resolver)
     options = WorkerOptions(
         tags=_tags(tags) or (settings.default_tag,),
         worker_id=worker_id,
@@ -70,6 +80,17 @@ def _tags(text: str) -> tuple[str, ...]:
     except InvalidTag as error:
         raise CliError(
             ErrorId.INVALID_COMMAND_LINE, f"--tags: {error}", hint="pyoco-worker --tags cpu,gpu"
+        ) from None
+
+
+def _check_resolver(spec: str) -> None:
+    try:
+        check_flow_resolver(spec)
+    except FlowResolverError as error:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE,
+            f"--flow-resolver: {error}",
+            hint="pyoco-worker --flow-resolver mypkg.flows:resolve_flow, or a file: flows.py:resolve_flow",
         ) from None
 
 
@@ -99,6 +120,6 @@ async def _work(settings: Settings, options: WorkerOptions, wait_for_job: float 
     return stop.exit_code
 
 
-def main() -> None:
-    """Entry point."""
-    sys.exit(run(app, sys.argv[1:]))
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `pyoco-worker` and return its exit code: 0 done, 1 the user can mend it, 130 Ctrl-C."""
+    return run(app, argv)

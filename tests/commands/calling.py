@@ -1,9 +1,10 @@
-"""`pyoco-client` without a process of its own, which would cost each call a second on a busy machine."""
+"""Programs without a process of their own, which would cost each call a second on a busy machine."""
 
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any, NamedTuple
 
@@ -28,12 +29,17 @@ class Said(NamedTuple):
         return json.loads(self.lines[-1])
 
 
-def client(stage: Stage, *argv: str) -> Said:
-    """What a script gets of `pyoco-client`."""
+def caught(program: Callable[[], int]) -> Said:
+    """What a script gets of a program."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        code = main(["--server", stage.url, *argv])
+        code = program()
     return Said(code, out.getvalue(), err.getvalue())
+
+
+def client(stage: Stage, *argv: str) -> Said:
+    """What a script gets of `pyoco-client`."""
+    return caught(lambda: main(["--server", stage.url, *argv]))
 
 
 def submit(stage: Stage, name: str, *options: str) -> Said:
