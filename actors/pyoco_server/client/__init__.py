@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyoco_server.client.aio import AsyncPyocoHttpClient
+    from pyoco_server.client.artifacts import DamagedDownload
     from pyoco_server.client.problem import HttpProblem
     from pyoco_server.client.requests import UnexpectedAnswer, new_idempotency_key
     from pyoco_server.client.retry import RetryPolicy
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AsyncPyocoHttpClient": "aio",
+    "DamagedDownload": "artifacts",
     "HttpProblem": "problem",
     "PyocoHttpClient": "sync",
     "RetryPolicy": "retry",
@@ -26,6 +28,7 @@ _HOMES = {
 
 __all__ = [
     "AsyncPyocoHttpClient",
+    "DamagedDownload",
     "HttpProblem",
     "PyocoHttpClient",
     "RetryPolicy",

@@ -11,6 +11,7 @@ import httpx
 import trio
 
 from pyoco_server.client import requests
+from pyoco_server.client.aio_artifacts import AsyncArtifactCalls
 from pyoco_server.client.aio_history import AsyncHistoryCalls
 from pyoco_server.client.aio_overview import AsyncOverviewCalls
 from pyoco_server.client.problem import HttpProblem
@@ -29,7 +30,7 @@ from pyoco_server.client.wire import (
 T = TypeVar("T")
 
 
-class AsyncPyocoHttpClient(AsyncHistoryCalls, AsyncOverviewCalls):
+class AsyncPyocoHttpClient(AsyncHistoryCalls, AsyncArtifactCalls, AsyncOverviewCalls):
     """Talks to a gateway; one connection pool, to be closed (it is an async context manager).
 
     Its methods are those of :class:`PyocoHttpClient`, asynchronous. Each of them may be cancelled
@@ -324,10 +325,16 @@ class AsyncPyocoHttpClient(AsyncHistoryCalls, AsyncOverviewCalls):
         data: bytes | BinaryIO,
         replace: bool = True,
         tags: list[str] | None = None,
+        shared: bool = False,
     ) -> Document:
-        """Upload a wheel, as bytes or from an open file; without tags it is for every worker."""
+        """Upload a wheel, as bytes or from an open file; without tags it is for every worker.
+
+        Under authentication it belongs to the key's tenant, unless it is ``shared`` with all.
+        """
         return await self._run(
-            requests.upload_wheel(filename=filename, data=data, replace=replace, tags=tags)
+            requests.upload_wheel(
+                filename=filename, data=data, replace=replace, tags=tags, shared=shared
+            )
         )
 
     async def delete_wheel(self, wheel_name: str) -> Document:

@@ -276,11 +276,14 @@ def upload_wheel(
     data: bytes | BinaryIO,
     replace: bool = True,
     tags: list[str] | None = None,
+    shared: bool = False,
 ) -> Call[Document]:
     """``POST /wheels``; ``data`` may be an open binary file, which is then sent in pieces."""
     form = {"replace": "true" if replace else "false"}
     if tags:
         form["tags"] = ",".join(tag.strip() for tag in tags if tag.strip())
+    if shared:
+        form["shared"] = "true"
     return Call(
         "POST",
         "/wheels",

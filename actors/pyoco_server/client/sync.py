@@ -15,6 +15,7 @@ from pyoco_server.client.problem import HttpProblem
 from pyoco_server.client.requests import Call, Document
 from pyoco_server.client.retry import RetryPolicy
 from pyoco_server.client.sse import SseParser
+from pyoco_server.client.sync_artifacts import ArtifactCalls
 from pyoco_server.client.sync_history import HistoryCalls
 from pyoco_server.client.sync_overview import OverviewCalls
 from pyoco_server.client.watch import SILENCE_SECONDS, Watch, decode_event, is_terminal, snapshot_of
@@ -29,7 +30,7 @@ from pyoco_server.client.wire import (
 T = TypeVar("T")
 
 
-class PyocoHttpClient(HistoryCalls, OverviewCalls):
+class PyocoHttpClient(HistoryCalls, ArtifactCalls, OverviewCalls):
     """Talks to a gateway; one connection pool, to be closed (it is a context manager).
 
     Names, arguments and results of its methods are those of pyoco-server 0.5.1. Each of them raises
@@ -317,10 +318,16 @@ class PyocoHttpClient(HistoryCalls, OverviewCalls):
         data: bytes | BinaryIO,
         replace: bool = True,
         tags: list[str] | None = None,
+        shared: bool = False,
     ) -> Document:
-        """Upload a wheel, as bytes or from an open file; without tags it is for every worker."""
+        """Upload a wheel, as bytes or from an open file; without tags it is for every worker.
+
+        Under authentication it belongs to the key's tenant, unless it is ``shared`` with all.
+        """
         return self._run(
-            requests.upload_wheel(filename=filename, data=data, replace=replace, tags=tags)
+            requests.upload_wheel(
+                filename=filename, data=data, replace=replace, tags=tags, shared=shared
+            )
         )
 
     def delete_wheel(self, wheel_name: str) -> Document:

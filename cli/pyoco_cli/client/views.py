@@ -49,6 +49,8 @@ def run_panel(snapshot: dict[str, Any]) -> RenderableType:
         ("attempt", _attempt(snapshot)),
         ("next attempt", moment(snapshot.get("next_attempt_at"))),
         ("cancel reason", snapshot.get("cancel_reason")),
+        ("wheels", _wheels(snapshot)),
+        ("artifacts", len(snapshot.get("artifacts") or []) or None),
         ("reason", snapshot.get("reason")),
         ("error", snapshot.get("error")),
     )
@@ -61,6 +63,11 @@ def run_panel(snapshot: dict[str, Any]) -> RenderableType:
         parts.append(_attempts_table(snapshot["attempts"]))
     title = Text.assemble(_text(snapshot.get("run_id")), "  ", _state(snapshot))
     return Panel(Group(*parts), title=title, title_align="left")
+
+
+def _wheels(snapshot: dict[str, Any]) -> str | None:
+    wheels = snapshot.get("wheels") or []
+    return ", ".join(f"{wheel.get('name')} {wheel.get('version')}" for wheel in wheels) or None
 
 
 def _attempt(snapshot: dict[str, Any]) -> str:
@@ -154,6 +161,23 @@ def wheels_table(wheels: Sequence[dict[str, Any]]) -> RenderableType:
             moment(wheel.get("mtime")),
         )
     return _or_none(table, "no wheels")
+
+
+def artifacts_table(listing: dict[str, Any]) -> RenderableType:
+    """What a run saved, one a line; then what was not kept."""
+    table = _table("artifact", "bytes", "task", "sha256")
+    for artifact in listing.get("artifacts") or []:
+        table.add_row(
+            _text(artifact.get("name")),
+            _text(artifact.get("size_bytes")),
+            _text(artifact.get("task") or ""),
+            _text(artifact.get("sha256_hex")),
+        )
+    parts: list[RenderableType] = [_or_none(table, "no artifacts")]
+    for refused in listing.get("artifacts_refused") or []:
+        said = f"not kept: {refused.get('name')}: {refused.get('reason')}"
+        parts.append(Text(printable(said), "yellow"))
+    return Group(*parts)
 
 
 def history_table(events: Sequence[dict[str, Any]]) -> RenderableType:

@@ -12,8 +12,8 @@ import typer
 from pyoco_cli.client.app import OutputOption, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.parameters import split_tags
+from pyoco_cli.client.uploading import unreadable, upload
 from pyoco_cli.common.errors import CliError
-from pyoco_cli.common.language import Phrase
 from pyoco_server.model.errors import ErrorId
 
 
@@ -66,6 +66,9 @@ def wheel_upload(
     replace: Annotated[
         bool, typer.Option("--replace/--no-replace", help="Whether it may replace its like.")
     ] = True,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="For all tenants; takes an admin's key.")
+    ] = False,
     preflight: Annotated[
         Preflight, typer.Option(help="strict: refuse a poor wheel; warn: say so; off: don't look.")
     ] = Preflight.STRICT,
@@ -86,17 +89,10 @@ def wheel_upload(
                 need_entry_points=not allow_no_entry_points,
                 need_usage=not allow_missing_usage_doc,
             )
-        file = wheel_file.open("rb")
     except OSError as error:
-        raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
-            f"failed to read --wheel-file: {wheel_file} ({error})",
-            hint=Phrase.CHECK_FILE,
-        ) from None
-    with file, gateway(context) as client:
-        wheel = client.upload_wheel(
-            filename=wheel_file.name, data=file, replace=replace, tags=split_tags(tags)
-        )
+        raise unreadable(wheel_file, error) from None
+    with gateway(context) as client:
+        wheel = upload(client, wheel_file, replace=replace, tags=split_tags(tags), shared=shared)
     show(wheel, output)
 
 

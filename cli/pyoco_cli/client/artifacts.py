@@ -1,0 +1,109 @@
+"""`artifacts`: what a run saved, listed or fetched."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pyoco_cli.client.app import OutputOption, RunId, show
+from pyoco_cli.client.connection import gateway
+from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.language import Phrase
+from pyoco_server.model.errors import ErrorId
+
+if TYPE_CHECKING:
+    from pyoco_server.client import PyocoHttpClient
+
+
+def artifacts(
+    context: typer.Context,
+    run_id: RunId,
+    *,
+    name: Annotated[
+        str | None, typer.Option("--get", metavar="NAME", help="Fetch this artifact.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Fetch all of them.")] = False,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder to fetch into.")
+    ] = Path(),
+    output: OutputOption = None,
+) -> None:
+    """List what a run saved, or fetch it and compare its digest."""
+    with gateway(context) as client:
+        listing = client.list_artifacts(run_id)
+        if name is None and not every:
+            show(listing, output, "artifacts_table")
+            return
+        wanted = [
+            artifact for artifact in listing["artifacts"] if every or artifact["name"] == name
+        ]
+        if not wanted and not every:
+            raise CliError(
+                ErrorId.INVALID_COMMAND_LINE,
+                f"run {run_id} has no artifact {name!r}",
+                hint=f"pyoco-client artifacts {run_id}",
+            )
+        fetched = [_fetch(client, run_id, artifact, out) for artifact in wanted]
+    show(fetched, output)
+
+
+def _fetch(
+    client: PyocoHttpClient, run_id: str, artifact: dict[str, Any], out: Path
+) -> dict[str, Any]:
+    from pyoco_server.client import DamagedDownload  # noqa: PLC0415 - with httpx, see app.py
+
+    name = str(artifact["name"])
+    try:
+        path = _place(out, name)
+        # Under another name until it is complete and right.
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+            try:
+                client.download_artifact(run_id, name, file)  # type: ignore[arg-type]
+                file.close()
+                Path(file.name).rename(path)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+    except DamagedDownload as error:
+        raise CliError(ErrorId.INVALID_INPUT, str(error), hint=Phrase.CHECK_REQUEST) from None
+    except OSError as error:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE,
+            f"cannot write {name!r} into {out}: {error}",
+            hint=Phrase.CHECK_FILE,
+        ) from None
+    return {**artifact, "path": str(path)}
+
+
+def _place(out: Path, name: str) -> Path:
+    """Where to write an artifact, whatever name the gateway tells.
+
+    Raises:
+        CliError: The name leads out of the folder.
+        OSError: Its folder cannot be made.
+    """
+    from pyoco_server.model.artifact import InvalidArtifactName, check_name  # noqa: PLC0415
+
+    root = out.resolve()
+    path = root / name
+    why = None
+    try:
+        check_name(name)
+    except InvalidArtifactName as error:
+        why = str(error)
+    else:
+        # Also not by a link that lies in the folder.
+        if not Path(os.path.realpath(path.parent)).is_relative_to(root):
+            why = "a link in the folder leads out of it"
+    if why is not None:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE,
+            f"artifact {name!r} cannot be written into {out}: {why}",
+            hint=Phrase.CHECK_FILE,
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

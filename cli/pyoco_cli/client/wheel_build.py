@@ -1,0 +1,107 @@
+"""`wheel-build`: a wheel of a folder of tasks, built and uploaded in one step."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pyoco_cli.client.app import OutputOption, show
+from pyoco_cli.client.connection import gateway, refusal
+from pyoco_cli.client.parameters import split_tags
+from pyoco_cli.client.uploading import upload
+from pyoco_cli.common.errors import CliError
+from pyoco_server.model.errors import ErrorId
+
+if TYPE_CHECKING:
+    from pyoco_cli.client.wheel_project import Project
+    from pyoco_server.client import PyocoHttpClient
+
+
+def wheel_build(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the tasks.")],
+    *,
+    name: Annotated[
+        str | None, typer.Option(help="Package name; the folder's name if absent.")
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="Version to give it.")] = None,
+    bump: Annotated[
+        bool, typer.Option("--bump/--no-bump", help="Raise the version above the registry's.")
+    ] = True,
+    tags: Annotated[
+        str | None, typer.Option(help="Workers that it is for, with commas; all if absent.")
+    ] = None,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="For all tenants; takes an admin's key.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Keep the wheel here too.")
+    ] = None,
+    no_upload: Annotated[
+        bool, typer.Option("--no-upload", help="Build only; takes --out.")
+    ] = False,
+    output: OutputOption = None,
+) -> None:
+    """Build a wheel of a folder and upload it."""
+    # Here, because only this command builds.
+    from pyoco_cli.client.wheel_project import BadFolder, read_project  # noqa: PLC0415
+
+    if no_upload and out is None:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE, "--no-upload keeps nothing without --out", hint="--out ."
+        )
+    try:
+        project = read_project(folder, name)
+        with tempfile.TemporaryDirectory(prefix="pyoco-wheel-") as scratch:
+            place = out or Path(scratch)
+            if no_upload:
+                built = _build(project, version or project.version, place)
+                show({"name": built.name, "path": str(built)}, output)
+                return
+            options = {"tags": split_tags(tags), "shared": shared}
+            with gateway(context) as client:
+                if version is None and bump:
+                    show(_upload_bumped(client, project, place, options), output)
+                else:
+                    built = _build(project, version or project.version, place)
+                    show(upload(client, built, **options), output)
+    except BadFolder as error:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE, str(error), hint="pyoco-client wheel-build my_tasks"
+        ) from None
+
+
+def _build(project: Project, version: str | None, out: Path) -> Path:
+    from pyoco_cli.client.wheel_project import build_wheel  # noqa: PLC0415
+
+    out.mkdir(parents=True, exist_ok=True)
+    return build_wheel(project, version, out)
+
+
+def _upload_bumped(
+    client: PyocoHttpClient, project: Project, out: Path, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Upload with a version above what is in the registry, and above what once was, if need be."""
+    from packaging.version import Version  # noqa: PLC0415
+
+    from pyoco_cli.client.wheel_project import next_version  # noqa: PLC0415
+    from pyoco_server.client import HttpProblem  # noqa: PLC0415
+
+    present = [
+        str(wheel.get("version"))
+        for wheel in client.list_wheels()
+        if wheel.get("package") == project.package
+    ]
+    version = project.version
+    if version is None or any(Version(other) >= Version(version) for other in present):
+        version = next_version(present)
+    try:
+        return upload(client, _build(project, version, out), **options)
+    except HttpProblem as problem:
+        latest = problem.extra.get("latest_version")
+        if problem.status != 409 or not isinstance(latest, str):
+            raise refusal(problem) from None
+    return upload(client, _build(project, next_version([latest]), out), **options)

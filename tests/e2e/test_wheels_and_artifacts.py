@@ -1,0 +1,235 @@
+"""Task code as wheels and files back, by the commands, with processes of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from e2e.programs import Stage, last_json, wait_for
+from wheels.making import file_name, wheel_bytes
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+LONG = os.environ.get("PYOCO_DRILL_LONG") == "1"
+
+TASKS = """\
+import os
+
+from pyoco.dsl.syntax import task
+
+
+@task
+def save(ctx, size=1000):
+    ctx.save_artifact("note.txt", "grüße")
+    ctx.save_artifact("data/raw.bin", bytes(range(256)))
+    with open("artifacts/big.bin", "wb") as file:
+        for _ in range(size // 1000):
+            file.write(os.urandom(1000))
+"""
+USE = "flow:\n  graph: keep\n  defaults: {{size: {size}}}\ntasks:\n  keep: {{use: save}}\n"
+
+
+def client(stage: Stage, *words: str) -> Any:
+    said = stage.run("pyoco-client", "--server", stage.url, *words, within=120)
+    return json.loads(said.strip().splitlines()[-1])
+
+
+def worker(stage: Stage, folder: str, tags: str = "hello", worker_id: str = "w1") -> Path:
+    """A worker in a folder of its own, without this folder's code on its path."""
+    place = stage.folder / folder
+    place.mkdir()
+    stage.start(
+        *f"pyoco-worker --nats-url {stage.nats_url} --tags {tags} --worker-id {worker_id}".split(),
+        *f"--slots 1 --wheel-sync --wheel-sync-interval-sec 1 --wheel-sync-dir {place}/w".split(),
+        env={"PYTHONPATH": "", "PYOCO_STATE_DIR": str(place / "state")},
+    )
+    return place
+
+
+def peak_rss_mib(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError("no VmHWM")
+
+
+def reset_peak(pid: int) -> None:
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def sync_of(stage: Stage, worker_id: str) -> dict[str, Any]:
+    answer = httpx.get(f"{stage.url}/workers", params={"scope": "all"}, timeout=10)
+    if answer.status_code != 200:
+        return {}
+    found = [w["wheel_sync"] for w in answer.json() if w["worker_id"] == worker_id]
+    return found[0] if found else {}
+
+
+def test_a_folder_of_tasks_becomes_a_wheel_and_its_files_come_back(stage: Stage) -> None:
+    stage.nats()
+    gateway = stage.gateway()
+    place = worker(stage, "remote")
+    tasks = stage.folder / "my_tasks"
+    tasks.mkdir()
+    (tasks / "saving.py").write_text(TASKS)
+    first = client(stage, "wheel-build", str(tasks))
+    assert (first["package"], first["version"]) == ("my-tasks", "0.1.0")
+    second = client(stage, "wheel-build", str(tasks), "--tags", "hello")
+    assert second["version"] == "0.1.1"
+    client(stage, "wheel-delete", "--name", second["name"])
+    third = client(stage, "wheel-build", str(tasks), "--tags", "hello")
+    assert (third["version"], third["tags"]) == ("0.1.2", ["hello"])
+    history = client(stage, "wheel-history", "--limit", "10")
+    assert [event["action"] for event in history] == ["upload", "delete", "upload", "upload"]
+    assert [w["version"] for w in client(stage, "wheels")] == ["0.1.0", "0.1.2"]
+    wait_for(
+        lambda: sync_of(stage, "w1").get("selected_wheels") == [third["name"]], what="the wheel"
+    )
+
+    size = 100_000_000
+    for pid in (gateway.pid, stage.programs[-1].pid):
+        reset_peak(pid)
+    before = peak_rss_mib(gateway.pid), peak_rss_mib(stage.programs[-1].pid)
+    run = stage.ended(stage.submit(USE.format(size=size)), within=120)
+    assert run["status"] == "COMPLETED", run
+    assert [(w["name"], w["version"]) for w in run["wheels"]] == [("my-tasks", "0.1.2")]
+    listing = client(stage, "artifacts", run["run_id"])
+    assert [(a["name"], a["task"]) for a in listing["artifacts"]] == [
+        ("big.bin", None),
+        ("data/raw.bin", "keep"),
+        ("note.txt", "keep"),
+    ]
+    out = stage.folder / "out"
+    fetched = client(stage, "artifacts", run["run_id"], "--all", "--out", str(out))
+    assert len(fetched) == 3
+    for artifact in listing["artifacts"]:
+        data = (out / artifact["name"]).read_bytes()
+        assert len(data) == artifact["size_bytes"]
+        assert hashlib.sha256(data).hexdigest() == artifact["sha256_hex"]
+    assert (out / "note.txt").read_text() == "grüße"
+    (one,) = client(stage, "artifacts", run["run_id"], "--get", "note.txt", "--out", str(out / "x"))
+    assert Path(one["path"]).read_text() == "grüße"
+    after = peak_rss_mib(gateway.pid), peak_rss_mib(stage.programs[-1].pid)
+    print(
+        f"100 MB artifact, RSS MiB: gateway {before[0]:.0f} → {after[0]:.0f} at most, "
+        f"worker {before[1]:.0f} → {after[1]:.0f} at most"
+    )
+    assert after[0] - before[0] < 50
+    assert after[1] - before[1] < 50
+    wait_for(lambda: not list((place / "state" / "work").glob("*/*")), what="no run folder")
+
+
+def test_a_large_wheel_costs_little_memory_on_its_way(stage: Stage) -> None:
+    stage.nats()
+    gateway = stage.gateway()
+    worker(stage, "remote")
+    program = stage.programs[-1]
+    megabytes = 200 if LONG else 60
+    wheel = stage.folder / file_name("large")
+    wheel.write_bytes(
+        wheel_bytes("large", files={"large.bin": os.urandom(megabytes * 1_000_000)}, compress=False)
+    )
+    wait_for(lambda: sync_of(stage, "w1").get("last_result") == "ok", what="the first look")
+    for pid in (gateway.pid, program.pid):
+        reset_peak(pid)
+    before = peak_rss_mib(gateway.pid), peak_rss_mib(program.pid)
+    client(stage, "wheel-upload", "--wheel-file", str(wheel), "--preflight", "off")
+    wait_for(
+        lambda: sync_of(stage, "w1").get("selected_wheels") == [wheel.name],
+        within=120,
+        what="the large wheel",
+    )
+    with httpx.stream("GET", f"{stage.url}/wheels/{wheel.name}", timeout=60) as answer:
+        digest = hashlib.sha256()
+        for piece in answer.iter_bytes():
+            digest.update(piece)
+    assert digest.hexdigest() == hashlib.sha256(wheel.read_bytes()).hexdigest()
+    after = peak_rss_mib(gateway.pid), peak_rss_mib(program.pid)
+    print(
+        f"{megabytes} MB wheel, RSS MiB: gateway {before[0]:.0f} → {after[0]:.0f} at most, "
+        f"worker {before[1]:.0f} → {after[1]:.0f} at most"
+    )
+    assert after[0] - before[0] < 45
+    assert after[1] - before[1] < 45
+
+
+def test_tags_route_wheels_to_workers(stage: Stage) -> None:
+    stage.nats()
+    stage.gateway()
+    worker(stage, "one", "cpu", "cpu-worker")
+    worker(stage, "two", "gpu", "gpu-worker")
+    for package, tags in (("forall", ""), ("forcpu", "cpu"), ("forgpu", "gpu")):
+        path = stage.folder / file_name(package)
+        path.write_bytes(wheel_bytes(package))
+        words = ["--tags", tags] if tags else []
+        client(stage, "wheel-upload", "--wheel-file", str(path), *words, "--allow-no-entry-points")
+    for who, mine in (("cpu-worker", "forcpu"), ("gpu-worker", "forgpu")):
+        wanted = sorted([file_name("forall"), file_name(mine)])
+        wait_for(
+            lambda who=who, wanted=wanted: sync_of(stage, who).get("selected_wheels") == wanted,
+            what=f"wheels of {who}",
+        )
+
+
+def test_the_old_worker_syncs_from_our_registry(stage: Stage, old_bin: Path) -> None:
+    stage.nats()
+    stage.gateway()
+    path = stage.folder / file_name("oldtasks")
+    path.write_bytes(wheel_bytes("oldtasks"))
+    client(stage, "wheel-upload", "--wheel-file", str(path), "--allow-no-entry-points")
+    synced = stage.folder / "old-wheels"
+    stage.start(
+        *f"pyoco-worker --nats-url {stage.nats_url} --tags hello --worker-id old".split(),
+        *f"--wheel-sync --wheel-sync-dir {synced} --wheel-sync-interval-sec 1".split(),
+        executable=old_bin,
+        env={"PYTHONPATH": "", "PIP_NO_INDEX": "1"},
+    )
+
+    def ok() -> bool:
+        status = sync_of(stage, "old")
+        return status.get("last_result") == "ok" and status.get("selected_count") == 1
+
+    wait_for(ok, within=60, what="the old worker's sync")
+    assert (synced / path.name).read_bytes() == path.read_bytes()
+    # 0.5.1 installs into its own environment, which other tests share.
+    pip = old_bin / "python"
+    import subprocess
+
+    subprocess.run([str(pip), "-m", "pip", "uninstall", "-qy", "oldtasks"], check=True)
+
+
+def test_our_worker_syncs_from_a_registry_that_the_old_gateway_filled(
+    stage: Stage, old_bin: Path
+) -> None:
+    stage.nats()
+    stage.start(
+        *f"pyoco-server up --port {stage.http_port} --nats-url {stage.nats_url}".split(),
+        executable=old_bin,
+        env={"PYTHONPATH": ""},
+    )
+
+    def healthy() -> bool:
+        try:
+            return httpx.get(f"{stage.url}/health").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    wait_for(healthy)
+    path = stage.folder / file_name("vtasks")
+    path.write_bytes(wheel_bytes("vtasks"))
+    with path.open("rb") as file:
+        answer = httpx.post(
+            f"{stage.url}/wheels", files={"wheel": (path.name, file)}, data={"tags": "hello"}
+        )
+    assert answer.status_code == 200, answer.text
+    worker(stage, "remote")
+    flow = "flow:\n  graph: tell\ntasks:\n  tell: {callable: 'vtasks:tell'}\n"
+    ended = stage.ended(stage.submit(flow))
+    assert ended["status"] == "COMPLETED", ended
+    assert ended["task_records"]["tell"]["output"] == ["1.0"] * 3
+    assert last_json(stage.run("pyoco-client", "--server", stage.url, "wheels", executable=old_bin))
