@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from e2e.programs import Stage, last_json, wait_for
+from e2e.programs import Stage, wait_for
 from wheels.making import file_name, wheel_bytes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -68,6 +69,10 @@ def sync_of(stage: Stage, worker_id: str) -> dict[str, Any]:
         return {}
     found = [w["wheel_sync"] for w in answer.json() if w["worker_id"] == worker_id]
     return found[0] if found else {}
+
+
+def selects(stage: Stage, worker_id: str, wanted: list[str]) -> bool:
+    return bool(sync_of(stage, worker_id).get("selected_wheels") == wanted)
 
 
 def test_a_folder_of_tasks_becomes_a_wheel_and_its_files_come_back(stage: Stage) -> None:
@@ -170,66 +175,4 @@ def test_tags_route_wheels_to_workers(stage: Stage) -> None:
         client(stage, "wheel-upload", "--wheel-file", str(path), *words, "--allow-no-entry-points")
     for who, mine in (("cpu-worker", "forcpu"), ("gpu-worker", "forgpu")):
         wanted = sorted([file_name("forall"), file_name(mine)])
-        wait_for(
-            lambda who=who, wanted=wanted: sync_of(stage, who).get("selected_wheels") == wanted,
-            what=f"wheels of {who}",
-        )
-
-
-def test_the_old_worker_syncs_from_our_registry(stage: Stage, old_bin: Path) -> None:
-    stage.nats()
-    stage.gateway()
-    path = stage.folder / file_name("oldtasks")
-    path.write_bytes(wheel_bytes("oldtasks"))
-    client(stage, "wheel-upload", "--wheel-file", str(path), "--allow-no-entry-points")
-    synced = stage.folder / "old-wheels"
-    stage.start(
-        *f"pyoco-worker --nats-url {stage.nats_url} --tags hello --worker-id old".split(),
-        *f"--wheel-sync --wheel-sync-dir {synced} --wheel-sync-interval-sec 1".split(),
-        executable=old_bin,
-        env={"PYTHONPATH": "", "PIP_NO_INDEX": "1"},
-    )
-
-    def ok() -> bool:
-        status = sync_of(stage, "old")
-        return status.get("last_result") == "ok" and status.get("selected_count") == 1
-
-    wait_for(ok, within=60, what="the old worker's sync")
-    assert (synced / path.name).read_bytes() == path.read_bytes()
-    # 0.5.1 installs into its own environment, which other tests share.
-    pip = old_bin / "python"
-    import subprocess
-
-    subprocess.run([str(pip), "-m", "pip", "uninstall", "-qy", "oldtasks"], check=True)
-
-
-def test_our_worker_syncs_from_a_registry_that_the_old_gateway_filled(
-    stage: Stage, old_bin: Path
-) -> None:
-    stage.nats()
-    stage.start(
-        *f"pyoco-server up --port {stage.http_port} --nats-url {stage.nats_url}".split(),
-        executable=old_bin,
-        env={"PYTHONPATH": ""},
-    )
-
-    def healthy() -> bool:
-        try:
-            return httpx.get(f"{stage.url}/health").status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    wait_for(healthy)
-    path = stage.folder / file_name("vtasks")
-    path.write_bytes(wheel_bytes("vtasks"))
-    with path.open("rb") as file:
-        answer = httpx.post(
-            f"{stage.url}/wheels", files={"wheel": (path.name, file)}, data={"tags": "hello"}
-        )
-    assert answer.status_code == 200, answer.text
-    worker(stage, "remote")
-    flow = "flow:\n  graph: tell\ntasks:\n  tell: {callable: 'vtasks:tell'}\n"
-    ended = stage.ended(stage.submit(flow))
-    assert ended["status"] == "COMPLETED", ended
-    assert ended["task_records"]["tell"]["output"] == ["1.0"] * 3
-    assert last_json(stage.run("pyoco-client", "--server", stage.url, "wheels", executable=old_bin))
+        wait_for(partial(selects, stage, who, wanted), what=f"wheels of {who}")
