@@ -22,3 +22,11 @@ async def nats_node(tmp_path: Path) -> AsyncIterator[Node]:
 def old_bin() -> Path:
     """The commands of pyoco-server 0.5.1."""
     return old_version(Path.home() / ".cache" / "pyoco-server-tests")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-screenshots",
+        action="store_true",
+        help="write the dashboard's pictures to docs/images instead of a temporary folder",
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 CODE = '''\
 """Tasks that end when a file says so, so that a test sees each state for as long as it wants."""
 
@@ -101,11 +103,9 @@ def waiting(gate: str) -> str:
 
 def failing(text: str, attempts: int = 1) -> str:
     """A run that fails with this text."""
-    import json
-
     return (
         "flow:\n  graph: prepare >> fail\n"
-        f"  defaults: {{text: {json.dumps(text)}}}\n"
+        f"  defaults: {{text: {json.dumps(text, ensure_ascii=False)}}}\n"
         "tasks:\n"
         "  prepare: {callable: 'dash_tasks:say'}\n"
         "  fail: {callable: 'dash_tasks:fail'}\n"

@@ -2,7 +2,8 @@
 
 import { get } from "./api.js";
 
-const PAGE = 100;
+const PAGE = 200;
+const PAUSE_MS = 2000;
 
 export class RunsList {
   #rows = null; // the sorted runs; null when they have to be sorted again
@@ -11,6 +12,7 @@ export class RunsList {
   #missed = null; // what came while the list was being loaded anew
   #fetching = null;
   #cursor = "";
+  #notBefore = 0; // when a page may be asked for after one that could not be had
 
   /** `filters`: the query of GET /runs; `changed`: called after every change. */
   constructor(filters, changed, signal) {
@@ -44,7 +46,7 @@ export class RunsList {
 
   /** Load the next page; does nothing while one is under way or at the end. */
   async more() {
-    if (this.#fetching || this.complete || this.signal.aborted) return;
+    if (this.#fetching || this.complete || this.signal.aborted || Date.now() < this.#notBefore) return;
     const page = await this.#load(this.#cursor);
     if (page === null) return;
     this.#take(page);
@@ -74,14 +76,15 @@ export class RunsList {
     const fetching = new AbortController();
     this.#fetching = fetching;
     try {
-      // An empty cursor would ask for the list of older clients, without a cursor of its own.
-      const query = { ...this.filters, limit: PAGE, ...(cursor ? { cursor } : { updated_after: 0 }) };
+      // With "updated_after" the first page brings a cursor, which is good for the same query only.
+      const query = { ...this.filters, limit: PAGE, updated_after: 0, cursor };
       const page = await get("/runs", query, fetching.signal);
       this.error = null;
       return this.#fetching === fetching ? page : null;
     } catch (error) {
       if (error.name === "AbortError") return null;
       this.error = error;
+      this.#notBefore = Date.now() + PAUSE_MS;
       this.changed();
       return null;
     } finally {

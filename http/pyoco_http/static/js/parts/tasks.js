@@ -35,7 +35,7 @@ function record(name, state, known) {
 export function attempts(snapshot) {
   const before = snapshot.attempts ?? [];
   if (before.length === 0) return null;
-  return h(
+  return h("div", { class: "table-wrap" }, h(
     "table",
     { class: "table" },
     h("caption", { class: "visually-hidden" }, t("run.attempts")),
@@ -43,7 +43,7 @@ export function attempts(snapshot) {
     h("tbody", {}, before.map((attempt) => h("tr", {},
       h("td", {}, attempt.attempt), h("td", {}, attempt.worker_id ?? ""), h("td", {}, when(attempt.started_at)), h("td", {}, when(attempt.ended_at)),
       h("td", { class: "error-text" }, [attempt.reason ? word("reason", attempt.reason) : null, attempt.error].filter(Boolean).join(": "))))),
-  );
+  ));
 }
 
 const json = (value) => JSON.stringify(value ?? null, null, 2);
