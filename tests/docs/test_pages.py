@@ -97,3 +97,38 @@ def test_every_translation_has_the_sections_and_commands_of_its_original() -> No
         for pattern in (r"^(#+) ", r"^```console\n(.*?)^```", r"^```python\n(.*?)^```"):
             flags = re.MULTILINE | re.DOTALL
             assert re.findall(pattern, translated, flags) == re.findall(pattern, original, flags)
+
+
+def linked(page: Path) -> set[Path]:
+    """The files of ours that a page leads to."""
+    targets = [match.group(1) or match.group(2) for match in _LINK.finditer(page.read_text())]
+    return {(page.parent / target.partition("#")[0]).resolve() for target in targets}
+
+
+def test_the_index_names_every_page_under_its_kind() -> None:
+    index = ROOT / "docs/README.md"
+    pages = {page for page in MARKDOWN if page.is_relative_to(index.parent)} - {index}
+    assert pages == {target for target in linked(index) if target.suffix == ".md"}
+    for section in re.split(r"^## ", index.read_text(), flags=re.MULTILINE)[1:]:
+        folders = set(re.findall(r"\]\((\w+)/", section)) - {"deploy"}
+        assert folders == {section.splitlines()[0].lower()}
+
+
+def test_the_readmes_lead_to_the_index() -> None:
+    for name in ("README.md", "README_ja.md"):
+        assert ROOT / "docs/README.md" in linked(ROOT / name)
+
+
+def test_the_architecture_names_every_folder() -> None:
+    page = (ROOT / "docs/explanation/architecture.md").read_text()
+    code = ROOT / "actors/pyoco_server"
+    floors = {folder.name for folder in code.iterdir() if (folder / "__init__.py").exists()}
+    named = set(re.findall(r"`(?:…|actors/pyoco_server)/(\w+)/?`", page))
+    assert floors - {"demo_flow"} <= named
+    assert all((code / name).exists() or (code / f"{name}.py").exists() for name in named)
+
+
+def test_the_changelog_says_nothing_twice() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    entries = [" ".join(each.split()) for each in re.split(r"^- ", text, flags=re.MULTILINE)[1:]]
+    assert len(entries) == len(set(entries))
