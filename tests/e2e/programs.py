@@ -272,13 +272,15 @@ def old_version(cache: Path) -> Path:
     if ready:
         return Path(ready)
     scripts = cache / "pyoco-server-0.5.1" / "bin"
-    if not (scripts / "pyoco-worker").exists():
+    if not all((scripts / name).exists() for name in ("pyoco-worker", "pip")):
         shutil.rmtree(scripts.parent, ignore_errors=True)
         # Not `python -m venv`: Debian's python3 has it only with another package.
         uv = os.environ.get("UV") or shutil.which("uv")
         assert uv is not None, "run the tests with `uv run pytest`"
         subprocess.run(
-            [uv, "venv", "--quiet", "--python", sys.executable, str(scripts.parent)], check=True
+            # With pip (--seed): 0.5.1 installs wheels by it.
+            [uv, "venv", "--quiet", "--seed", "--python", sys.executable, str(scripts.parent)],
+            check=True,
         )
         subprocess.run(
             [

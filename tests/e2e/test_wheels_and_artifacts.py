@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from e2e.programs import Stage, wait_for
+from e2e.wheel_programs import client, selects, sync_of, worker
 from wheels.making import file_name, wheel_bytes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -35,23 +34,6 @@ def save(ctx, size=1000):
 USE = "flow:\n  graph: keep\n  defaults: {{size: {size}}}\ntasks:\n  keep: {{use: save}}\n"
 
 
-def client(stage: Stage, *words: str) -> Any:
-    said = stage.run("pyoco-client", "--server", stage.url, *words, within=120)
-    return json.loads(said.strip().splitlines()[-1])
-
-
-def worker(stage: Stage, folder: str, tags: str = "hello", worker_id: str = "w1") -> Path:
-    """A worker in a folder of its own, without this folder's code on its path."""
-    place = stage.folder / folder
-    place.mkdir()
-    stage.start(
-        *f"pyoco-worker --nats-url {stage.nats_url} --tags {tags} --worker-id {worker_id}".split(),
-        *f"--slots 1 --wheel-sync --wheel-sync-interval-sec 1 --wheel-sync-dir {place}/w".split(),
-        env={"PYTHONPATH": "", "PYOCO_STATE_DIR": str(place / "state")},
-    )
-    return place
-
-
 def peak_rss_mib(pid: int) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM"):
@@ -61,18 +43,6 @@ def peak_rss_mib(pid: int) -> float:
 
 def reset_peak(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5")
-
-
-def sync_of(stage: Stage, worker_id: str) -> dict[str, Any]:
-    answer = httpx.get(f"{stage.url}/workers", params={"scope": "all"}, timeout=10)
-    if answer.status_code != 200:
-        return {}
-    found = [w["wheel_sync"] for w in answer.json() if w["worker_id"] == worker_id]
-    return found[0] if found else {}
-
-
-def selects(stage: Stage, worker_id: str, wanted: list[str]) -> bool:
-    return bool(sync_of(stage, worker_id).get("selected_wheels") == wanted)
 
 
 def test_a_folder_of_tasks_becomes_a_wheel_and_its_files_come_back(stage: Stage) -> None:

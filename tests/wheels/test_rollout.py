@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from backend.stage import ended, eventually, started
+from backend.stage import ended, eventually, until
 from pyoco_server.model.run import RunSnapshot, RunStatus
 from wheels.making import file_name
 from wheels.stage import (
@@ -41,7 +41,8 @@ async def test_an_upload_under_many_runs_mixes_nothing(tmp_path: Path) -> None:
         await upload_version(backend, "1.0")
         await synced(backend, file_name(PACKAGE, "1.0"))
         ids = [(await backend.submit(new_run(0.2))).run_id for _ in range(count)]
-        await started(backend, ids[0])
+        # Begun, or even ended by now: submitting them all may take longer than the first one.
+        await until(backend, ids[0], lambda run: run.start_time is not None)
         begun = time.time()
         await upload_version(backend, "2.0")
         await synced(backend, file_name(PACKAGE, "2.0"))
