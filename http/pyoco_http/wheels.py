@@ -104,11 +104,13 @@ def wheels_blueprint(backend: Backend) -> Blueprint:
         found = await backend.wheels.get(name)
         if not _requester().sees(found.wheel):
             raise WheelNotFound(name)
-        return await download(
+        response = await download(
             backend.wheels.read(found),
             filename=found.wheel.name.text,
             length=found.wheel.size_bytes,
         )
+        response.headers["ETag"] = f'"{found.wheel.sha256}"'
+        return response
 
     @blueprint.delete("/<name>")
     @access(Access.OPERATE)

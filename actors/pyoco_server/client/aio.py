@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, BinaryIO, TypeVar, Unpack
 
@@ -14,6 +14,8 @@ from pyoco_server.client import requests
 from pyoco_server.client.aio_artifacts import AsyncArtifactCalls
 from pyoco_server.client.aio_history import AsyncHistoryCalls
 from pyoco_server.client.aio_overview import AsyncOverviewCalls
+from pyoco_server.client.aio_wheels import AsyncWheelCalls
+from pyoco_server.client.artifacts import Download
 from pyoco_server.client.problem import HttpProblem
 from pyoco_server.client.requests import Call, Document
 from pyoco_server.client.retry import RetryPolicy
@@ -30,7 +32,9 @@ from pyoco_server.client.wire import (
 T = TypeVar("T")
 
 
-class AsyncPyocoHttpClient(AsyncHistoryCalls, AsyncArtifactCalls, AsyncOverviewCalls):
+class AsyncPyocoHttpClient(
+    AsyncHistoryCalls, AsyncArtifactCalls, AsyncWheelCalls, AsyncOverviewCalls
+):
     """Talks to a gateway; one connection pool, to be closed (it is an async context manager).
 
     Its methods are those of :class:`PyocoHttpClient`, asynchronous. Each of them may be cancelled
@@ -131,6 +135,14 @@ class AsyncPyocoHttpClient(AsyncHistoryCalls, AsyncArtifactCalls, AsyncOverviewC
             {**run, "idempotency_key": self._retry.key(run.get("idempotency_key"))} for run in runs
         ]
         return await self._run(requests.submit_batch(keyed))
+
+    async def check_flow(self, workflow_yaml: str) -> Document:
+        """Look at the text of a flow.yaml without running it; return its graph, tasks and digest.
+
+        Raises:
+            HttpProblem: 422 when it cannot be understood; its ``extra`` says where.
+        """
+        return await self._run(requests.check_flow(workflow_yaml))
 
     async def get_run(self, run_id: str) -> Document:
         """Return the snapshot of a run, without its task records."""
@@ -279,72 +291,6 @@ class AsyncPyocoHttpClient(AsyncHistoryCalls, AsyncArtifactCalls, AsyncOverviewC
                     return await self.get_run_with_records(run_id)
         raise TimeoutError(f"run {run_id} has not ended after {within_seconds} s")
 
-    async def get_workers(
-        self,
-        *,
-        scope: str | None = None,
-        state: str | None = None,
-        include_hidden: bool | None = None,
-        limit: int | None = None,
-    ) -> list[Document]:
-        """Return worker records, last seen first."""
-        return await self._run(
-            requests.get_workers(
-                scope=scope, state=state, include_hidden=include_hidden, limit=limit
-            )
-        )
-
-    async def patch_worker_hidden(self, worker_id: str, *, hidden: bool) -> Document:
-        """Hide a worker from lists, or show it again."""
-        return await self._run(requests.patch_worker_hidden(worker_id, hidden=hidden))
-
-    async def order_worker(self, worker_id: str, order: requests.WorkerOrder) -> Document:
-        """Tell a worker to pause, resume or drain; return what is stored of that."""
-        return await self._run(requests.order_worker(worker_id, order))
-
-    async def list_wheels(self) -> list[Document]:
-        """Return the wheels of the registry, by name."""
-        return await self._run(requests.list_wheels())
-
-    async def list_wheel_history(
-        self,
-        *,
-        limit: int | None = None,
-        wheel_name: str | None = None,
-        action: str | None = None,
-    ) -> list[Document]:
-        """Return uploads and deletions of wheels, the newest first."""
-        return await self._run(
-            requests.list_wheel_history(limit=limit, wheel_name=wheel_name, action=action)
-        )
-
-    async def upload_wheel(
-        self,
-        *,
-        filename: str,
-        data: bytes | BinaryIO,
-        replace: bool = True,
-        tags: list[str] | None = None,
-        shared: bool = False,
-    ) -> Document:
-        """Upload a wheel, as bytes or from an open file; without tags it is for every worker.
-
-        Under authentication it belongs to the key's tenant, unless it is ``shared`` with all.
-        """
-        return await self._run(
-            requests.upload_wheel(
-                filename=filename, data=data, replace=replace, tags=tags, shared=shared
-            )
-        )
-
-    async def delete_wheel(self, wheel_name: str) -> Document:
-        """Delete a wheel."""
-        return await self._run(requests.delete_wheel(wheel_name))
-
-    async def get_metrics(self) -> str:
-        """Return the metrics in Prometheus' text format."""
-        return await self._run(requests.get_metrics())
-
     async def _follow(self, watch: Watch) -> AsyncGenerator[Document, None]:
         while (call := watch.next_call(trio.current_time())) is not None:
             parser = SseParser()
@@ -379,9 +325,40 @@ class AsyncPyocoHttpClient(AsyncHistoryCalls, AsyncArtifactCalls, AsyncOverviewC
     async def _send(self, call: Call[Any]) -> bytes:
         request = self._client.build_request(**request_arguments(call, self._timeout_seconds))
         response = await self._client.send(request)
-        if not response.is_success:
+        if not call.answered_by(response.status_code):
             raise HttpProblem.of(response)
         return response.content
+
+    async def _download(
+        self, name: str, call_from: Callable[[int], Call[bytes]], to: BinaryIO
+    ) -> str:
+        download = Download(name, to)
+        failures = 0
+        while True:
+            call = call_from(download.size)
+            try:
+                await self._fetch(call, download)
+            except httpx.HTTPError as error:
+                failures += 1
+                pause = self._retry.pause(call, error, failures)
+                if pause is None:
+                    raise
+            else:
+                return download.end()
+            await trio.sleep(pause)
+
+    async def _fetch(self, call: Call[bytes], download: Download) -> None:
+        request = self._client.build_request(**request_arguments(call, self._timeout_seconds))
+        response = await self._client.send(request, stream=True)
+        try:
+            if not call.answered_by(response.status_code):
+                await response.aread()
+                raise HttpProblem.of(response)
+            download.begin(response.status_code, response.headers.get("etag"))
+            async for piece in response.aiter_raw():
+                await trio.to_thread.run_sync(download.take, piece)
+        finally:
+            await response.aclose()
 
     @asynccontextmanager
     async def _stream(
@@ -390,7 +367,7 @@ class AsyncPyocoHttpClient(AsyncHistoryCalls, AsyncArtifactCalls, AsyncOverviewC
         request = self._client.build_request(**request_arguments(call, silence_seconds))
         response = await self._client.send(request, stream=True)
         try:
-            if not response.is_success:
+            if not call.answered_by(response.status_code):
                 await response.aread()
                 raise HttpProblem.of(response)
             call.check_stream(response.headers.get("content-type", ""))

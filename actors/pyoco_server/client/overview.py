@@ -1,16 +1,28 @@
-"""The calls about an installation as a whole: all runs, queues, actors. Does no I/O."""
+"""The calls about an installation as a whole: all runs, workers, queues, health. Does no I/O."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypedDict, cast
+from typing import Any, Literal, TypeAlias, TypedDict, cast
 
-from pyoco_server.client.requests import Call, Document, get, parse_object, parse_page, with_params
+from pyoco_server.client.requests import (
+    Call,
+    Document,
+    get,
+    parse_object,
+    parse_objects,
+    parse_page,
+    parse_text,
+    segment,
+    with_params,
+)
 from pyoco_server.client.retry import RetryPolicy
 from pyoco_server.client.sse import SseEvent
 from pyoco_server.client.watch import Watch, decode_event
+
+WorkerOrder: TypeAlias = Literal["pause", "resume", "drain"]
 
 
 class RunQuery(TypedDict, total=False):
@@ -53,6 +65,73 @@ def get_queues() -> Call[Document]:
 def get_actors() -> Call[Document]:
     """``GET /actors``."""
     return get("/actors", parse_object)
+
+
+def get_workers(
+    *,
+    scope: str | None = None,
+    state: str | None = None,
+    include_hidden: bool | None = None,
+    limit: int | None = None,
+) -> Call[list[Document]]:
+    """``GET /workers``."""
+    return get(
+        "/workers",
+        parse_objects,
+        scope=scope,
+        state=state,
+        include_hidden=include_hidden,
+        limit=limit,
+    )
+
+
+def patch_worker_hidden(worker_id: str, *, hidden: bool) -> Call[Document]:
+    """``PATCH /workers/{worker_id}``."""
+    return Call(
+        "PATCH",
+        f"/workers/{segment(worker_id)}",
+        parse_object,
+        json={"hidden": bool(hidden)},
+        repeatable=True,
+    )
+
+
+def order_worker(worker_id: str, order: WorkerOrder) -> Call[Document]:
+    """``POST /workers/{worker_id}/pause``, ``resume`` or ``drain``."""
+    return Call("POST", f"/workers/{segment(worker_id)}/{order}", parse_object, repeatable=True)
+
+
+def get_metrics() -> Call[str]:
+    """``GET /metrics``."""
+    return get("/metrics", parse_text)
+
+
+def get_stats(*, minutes: int | None = None) -> Call[Document]:
+    """``GET /stats``."""
+    return get("/stats", parse_object, minutes=minutes)
+
+
+def get_health() -> Call[Document]:
+    """``GET /health``."""
+    return get("/health", parse_object)
+
+
+def get_ready() -> Call[Document]:
+    """``GET /health/ready``; that it is not ready is an answer too."""
+    return replace(get("/health/ready", _readiness), also=503)
+
+
+def get_api_description() -> Call[Document]:
+    """``GET /openapi.json``."""
+    return get("/openapi.json", parse_object)
+
+
+def _readiness(body: bytes) -> Document:
+    match parse_object(body):
+        case {"reasons": list()} as document:
+            return dict(document)
+        case _:
+            raise ValueError("account of what is ready")
 
 
 @dataclass(slots=True)

@@ -6,15 +6,13 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO, Generic, Literal, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import Any, BinaryIO, Generic, TypeAlias, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
 T = TypeVar("T")
 
 Document: TypeAlias = dict[str, Any]
 """A JSON object."""
-
-WorkerOrder: TypeAlias = Literal["pause", "resume", "drain"]
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 
@@ -43,10 +41,12 @@ class Call(Generic[T]):
         parse: Makes the result of the answer's body; raises ``ValueError`` for a wrong one.
         params: The query.
         json: The body, for calls that take JSON.
+        content: The body, for calls that take a text as it is.
         form: Text fields of a multipart body.
         upload: The file of a multipart body.
         headers: Headers of this call.
         repeatable: Whether sending it twice has the effect of sending it once.
+        also: A status that is an answer of this call although it is no success.
     """
 
     method: str
@@ -54,10 +54,16 @@ class Call(Generic[T]):
     parse: Callable[[bytes], T]
     params: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     json: Document | None = None
+    content: bytes | None = None
     form: Mapping[str, str] | None = None
     upload: Upload | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = False
+    also: int | None = None
+
+    def answered_by(self, status: int) -> bool:
+        """Whether an answer with this status holds the result."""
+        return 200 <= status < 300 or status == self.also
 
     def check_stream(self, content_type: str) -> None:
         """Make sure that the answer is a stream of server-sent events.
@@ -165,6 +171,18 @@ def submit_batch(runs: Sequence[Mapping[str, Any]]) -> Call[Document]:
     )
 
 
+def check_flow(workflow_yaml: str) -> Call[Document]:
+    """``POST /flows/check``."""
+    return Call(
+        "POST",
+        "/flows/check",
+        parse_object,
+        content=workflow_yaml.encode(),
+        headers={"Content-Type": "text/plain; charset=utf-8"},
+        repeatable=True,
+    )
+
+
 def get_run(run_id: str, *, include_records: bool = False) -> Call[Document]:
     """``GET /runs/{run_id}``."""
     params = {"include": "records"} if include_records else {}
@@ -229,80 +247,6 @@ def watch_run(
     )
 
 
-def get_workers(
-    *,
-    scope: str | None = None,
-    state: str | None = None,
-    include_hidden: bool | None = None,
-    limit: int | None = None,
-) -> Call[list[Document]]:
-    """``GET /workers``."""
-    return get(
-        "/workers", _objects, scope=scope, state=state, include_hidden=include_hidden, limit=limit
-    )
-
-
-def patch_worker_hidden(worker_id: str, *, hidden: bool) -> Call[Document]:
-    """``PATCH /workers/{worker_id}``."""
-    return Call(
-        "PATCH",
-        f"/workers/{segment(worker_id)}",
-        parse_object,
-        json={"hidden": bool(hidden)},
-        repeatable=True,
-    )
-
-
-def order_worker(worker_id: str, order: WorkerOrder) -> Call[Document]:
-    """``POST /workers/{worker_id}/pause``, ``resume`` or ``drain``."""
-    return Call("POST", f"/workers/{segment(worker_id)}/{order}", parse_object, repeatable=True)
-
-
-def list_wheels() -> Call[list[Document]]:
-    """``GET /wheels``."""
-    return get("/wheels", _objects)
-
-
-def list_wheel_history(
-    *, limit: int | None = None, wheel_name: str | None = None, action: str | None = None
-) -> Call[list[Document]]:
-    """``GET /wheels/history``."""
-    return get("/wheels/history", _objects, limit=limit, wheel_name=wheel_name, action=action)
-
-
-def upload_wheel(
-    *,
-    filename: str,
-    data: bytes | BinaryIO,
-    replace: bool = True,
-    tags: list[str] | None = None,
-    shared: bool = False,
-) -> Call[Document]:
-    """``POST /wheels``; ``data`` may be an open binary file, which is then sent in pieces."""
-    form = {"replace": "true" if replace else "false"}
-    if tags:
-        form["tags"] = ",".join(tag.strip() for tag in tags if tag.strip())
-    if shared:
-        form["shared"] = "true"
-    return Call(
-        "POST",
-        "/wheels",
-        parse_object,
-        form=form,
-        upload=Upload("wheel", filename, data, "application/octet-stream"),
-    )
-
-
-def delete_wheel(wheel_name: str) -> Call[Document]:
-    """``DELETE /wheels/{name}``; not repeatable, because a second one does not find it."""
-    return Call("DELETE", f"/wheels/{segment(wheel_name)}", parse_object)
-
-
-def get_metrics() -> Call[str]:
-    """``GET /metrics``."""
-    return get("/metrics", _text)
-
-
 def get(
     path: str,
     parse: Callable[[bytes], T],
@@ -341,7 +285,12 @@ def parse_object(body: bytes) -> Document:
             raise ValueError("JSON object")
 
 
-def _objects(body: bytes) -> list[Document]:
+def parse_objects(body: bytes) -> list[Document]:
+    """Read a JSON list of objects.
+
+    Raises:
+        ValueError: It is something else.
+    """
     match _json(body):
         case list() as documents:
             return documents
@@ -360,7 +309,8 @@ def parse_page(body: bytes) -> Document:
             raise ValueError("JSON list of runs")
 
 
-def _text(body: bytes) -> str:
+def parse_text(body: bytes) -> str:
+    """Read any text; bytes that are no UTF-8 are replaced."""
     return body.decode("utf-8", "replace")
 
 

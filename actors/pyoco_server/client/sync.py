@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, TypeVar, Unpack
 
 import httpx
 
 from pyoco_server.client import requests
+from pyoco_server.client.artifacts import Download
 from pyoco_server.client.problem import HttpProblem
 from pyoco_server.client.requests import Call, Document
 from pyoco_server.client.retry import RetryPolicy
@@ -18,6 +19,7 @@ from pyoco_server.client.sse import SseParser
 from pyoco_server.client.sync_artifacts import ArtifactCalls
 from pyoco_server.client.sync_history import HistoryCalls
 from pyoco_server.client.sync_overview import OverviewCalls
+from pyoco_server.client.sync_wheels import WheelCalls
 from pyoco_server.client.watch import SILENCE_SECONDS, Watch, decode_event, is_terminal, snapshot_of
 from pyoco_server.client.wire import (
     CANCEL_POLL_SECONDS,
@@ -30,7 +32,7 @@ from pyoco_server.client.wire import (
 T = TypeVar("T")
 
 
-class PyocoHttpClient(HistoryCalls, ArtifactCalls, OverviewCalls):
+class PyocoHttpClient(HistoryCalls, ArtifactCalls, WheelCalls, OverviewCalls):
     """Talks to a gateway; one connection pool, to be closed (it is a context manager).
 
     Names, arguments and results of its methods are those of pyoco-server 0.5.1. Each of them raises
@@ -130,6 +132,14 @@ class PyocoHttpClient(HistoryCalls, ArtifactCalls, OverviewCalls):
             {**run, "idempotency_key": self._retry.key(run.get("idempotency_key"))} for run in runs
         ]
         return self._run(requests.submit_batch(keyed))
+
+    def check_flow(self, workflow_yaml: str) -> Document:
+        """Look at the text of a flow.yaml without running it; return its graph, tasks and digest.
+
+        Raises:
+            HttpProblem: 422 when it cannot be understood; its ``extra`` says where.
+        """
+        return self._run(requests.check_flow(workflow_yaml))
 
     def get_run(self, run_id: str) -> Document:
         """Return the snapshot of a run, without its task records."""
@@ -272,72 +282,6 @@ class PyocoHttpClient(HistoryCalls, ArtifactCalls, OverviewCalls):
                 return self.get_run_with_records(run_id)
         raise TimeoutError(f"run {run_id} has not ended after {within_seconds} s")
 
-    def get_workers(
-        self,
-        *,
-        scope: str | None = None,
-        state: str | None = None,
-        include_hidden: bool | None = None,
-        limit: int | None = None,
-    ) -> list[Document]:
-        """Return worker records, last seen first."""
-        return self._run(
-            requests.get_workers(
-                scope=scope, state=state, include_hidden=include_hidden, limit=limit
-            )
-        )
-
-    def patch_worker_hidden(self, worker_id: str, *, hidden: bool) -> Document:
-        """Hide a worker from lists, or show it again."""
-        return self._run(requests.patch_worker_hidden(worker_id, hidden=hidden))
-
-    def order_worker(self, worker_id: str, order: requests.WorkerOrder) -> Document:
-        """Tell a worker to pause, resume or drain; return what is stored of that."""
-        return self._run(requests.order_worker(worker_id, order))
-
-    def list_wheels(self) -> list[Document]:
-        """Return the wheels of the registry, by name."""
-        return self._run(requests.list_wheels())
-
-    def list_wheel_history(
-        self,
-        *,
-        limit: int | None = None,
-        wheel_name: str | None = None,
-        action: str | None = None,
-    ) -> list[Document]:
-        """Return uploads and deletions of wheels, the newest first."""
-        return self._run(
-            requests.list_wheel_history(limit=limit, wheel_name=wheel_name, action=action)
-        )
-
-    def upload_wheel(
-        self,
-        *,
-        filename: str,
-        data: bytes | BinaryIO,
-        replace: bool = True,
-        tags: list[str] | None = None,
-        shared: bool = False,
-    ) -> Document:
-        """Upload a wheel, as bytes or from an open file; without tags it is for every worker.
-
-        Under authentication it belongs to the key's tenant, unless it is ``shared`` with all.
-        """
-        return self._run(
-            requests.upload_wheel(
-                filename=filename, data=data, replace=replace, tags=tags, shared=shared
-            )
-        )
-
-    def delete_wheel(self, wheel_name: str) -> Document:
-        """Delete a wheel."""
-        return self._run(requests.delete_wheel(wheel_name))
-
-    def get_metrics(self) -> str:
-        """Return the metrics in Prometheus' text format."""
-        return self._run(requests.get_metrics())
-
     def _follow(self, watch: Watch) -> Iterator[Document]:
         while (call := watch.next_call(time.monotonic())) is not None:
             parser = SseParser()
@@ -372,16 +316,45 @@ class PyocoHttpClient(HistoryCalls, ArtifactCalls, OverviewCalls):
     def _send(self, call: Call[Any]) -> bytes:
         request = self._client.build_request(**request_arguments(call, self._timeout_seconds))
         response = self._client.send(request)
-        if not response.is_success:
+        if not call.answered_by(response.status_code):
             raise HttpProblem.of(response)
         return response.content
+
+    def _download(self, name: str, call_from: Callable[[int], Call[bytes]], to: BinaryIO) -> str:
+        download = Download(name, to)
+        failures = 0
+        while True:
+            call = call_from(download.size)
+            try:
+                self._fetch(call, download)
+            except httpx.HTTPError as error:
+                failures += 1
+                pause = self._retry.pause(call, error, failures)
+                if pause is None:
+                    raise
+            else:
+                return download.end()
+            time.sleep(pause)
+
+    def _fetch(self, call: Call[bytes], download: Download) -> None:
+        request = self._client.build_request(**request_arguments(call, self._timeout_seconds))
+        response = self._client.send(request, stream=True)
+        try:
+            if not call.answered_by(response.status_code):
+                response.read()
+                raise HttpProblem.of(response)
+            download.begin(response.status_code, response.headers.get("etag"))
+            for piece in response.iter_raw():
+                download.take(piece)
+        finally:
+            response.close()
 
     @contextmanager
     def _stream(self, call: Call[Any], silence_seconds: float) -> Iterator[httpx.Response]:
         request = self._client.build_request(**request_arguments(call, silence_seconds))
         response = self._client.send(request, stream=True)
         try:
-            if not response.is_success:
+            if not call.answered_by(response.status_code):
                 response.read()
                 raise HttpProblem.of(response)
             call.check_stream(response.headers.get("content-type", ""))

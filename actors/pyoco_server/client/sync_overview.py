@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TypeVar, Unpack
 
 from pyoco_server.client import overview
-from pyoco_server.client.overview import RunQuery, list_watch
+from pyoco_server.client.overview import RunQuery, WorkerOrder, list_watch
 from pyoco_server.client.requests import Call, Document
 from pyoco_server.client.retry import RetryPolicy
 from pyoco_server.client.watch import Watch
@@ -70,3 +70,46 @@ class OverviewCalls:
     def get_actors(self) -> Document:
         """Return ``{tree}``: the gateway's supervision tree."""
         return self._run(overview.get_actors())
+
+    def get_workers(
+        self,
+        *,
+        scope: str | None = None,
+        state: str | None = None,
+        include_hidden: bool | None = None,
+        limit: int | None = None,
+    ) -> list[Document]:
+        """Return worker records, last seen first."""
+        return self._run(
+            overview.get_workers(
+                scope=scope, state=state, include_hidden=include_hidden, limit=limit
+            )
+        )
+
+    def patch_worker_hidden(self, worker_id: str, *, hidden: bool) -> Document:
+        """Hide a worker from lists, or show it again."""
+        return self._run(overview.patch_worker_hidden(worker_id, hidden=hidden))
+
+    def order_worker(self, worker_id: str, order: WorkerOrder) -> Document:
+        """Tell a worker to pause, resume or drain; return what is stored of that."""
+        return self._run(overview.order_worker(worker_id, order))
+
+    def get_metrics(self) -> str:
+        """Return the metrics in Prometheus' text format."""
+        return self._run(overview.get_metrics())
+
+    def get_stats(self, *, minutes: int | None = None) -> Document:
+        """Return ``{minutes: [...]}``: what happened in each of the last minutes (60 unless told)."""
+        return self._run(overview.get_stats(minutes=minutes))
+
+    def get_health(self) -> Document:
+        """Return ``{status}`` of the gateway's process."""
+        return self._run(overview.get_health())
+
+    def get_ready(self) -> Document:
+        """Return ``{status, reasons, nats}``; that the gateway is not ready is no error here."""
+        return self._run(overview.get_ready())
+
+    def get_api_description(self) -> Document:
+        """Return the gateway's OpenAPI document."""
+        return self._run(overview.get_api_description())

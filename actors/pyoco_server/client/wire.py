@@ -34,6 +34,8 @@ def request_arguments(call: Call[Any], timeout_seconds: float) -> dict[str, Any]
     }
     if call.json is not None:
         arguments["json"] = call.json
+    if call.content is not None:
+        arguments["content"] = call.content
     if call.form is not None:
         arguments["data"] = dict(call.form)
     if call.upload is not None:

@@ -1,0 +1,89 @@
+"""The Python client has a method for every route, blocking and for trio alike."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from contract.client_calls import EXAMPLES, LEFT_OUT, Example, Route
+from pyoco_http.openapi.document import OPERATIONS
+from pyoco_server.client import AsyncPyocoHttpClient, PyocoHttpClient
+
+URL = "http://gateway.invalid"
+
+
+class Asked(Exception):
+    """A request was about to be sent."""
+
+    def __init__(self, request: httpx.Request) -> None:
+        self.method = request.method
+        self.path = request.url.path
+
+
+def stop(request: httpx.Request) -> httpx.Response:
+    raise Asked(request)
+
+
+async def stop_async(request: httpx.Request) -> httpx.Response:
+    raise Asked(request)
+
+
+def methods(client: type) -> dict[str, Callable[..., Any]]:
+    found = inspect.getmembers(client, inspect.isfunction)
+    return {name: method for name, method in found if name[0] != "_" and name != "close"}
+
+
+def route_of(asked: Asked) -> Route:
+    """The route of the description that a request asks; one without parameters goes first."""
+    for method, path in sorted(OPERATIONS, key=lambda route: route[1].count("{")):
+        pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(path))
+        if method == asked.method and re.fullmatch(pattern, asked.path):
+            return method, path
+    raise AssertionError(f"{asked.method} {asked.path} is no route")
+
+
+def test_every_route_has_a_method_or_a_reason() -> None:
+    called = {example.route for example in EXAMPLES}
+    assert called | set(LEFT_OUT) == set(OPERATIONS)
+    assert not called & set(LEFT_OUT)
+
+
+@pytest.mark.parametrize("client", [PyocoHttpClient, AsyncPyocoHttpClient])
+def test_every_method_has_an_example(client: type) -> None:
+    assert {example.method for example in EXAMPLES} == set(methods(client))
+
+
+def test_both_clients_take_the_same() -> None:
+    trio_methods = methods(AsyncPyocoHttpClient)
+    for name, method in methods(PyocoHttpClient).items():
+        ours, theirs = inspect.signature(method), inspect.signature(trio_methods[name])
+        assert list(ours.parameters.values()) == list(theirs.parameters.values()), name
+
+
+def begin(method: Callable[..., Any], example: Example) -> None:
+    answer = method(*example.args, **example.kwargs)
+    next(answer)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: f"{e.method}-{e.route[1]}")
+def test_a_method_asks_its_route(example: Example) -> None:
+    with PyocoHttpClient(URL, transport=httpx.MockTransport(stop)) as client:
+        method = getattr(client, example.method)
+        with pytest.raises(Asked) as found:
+            begin(method, example)
+    assert route_of(found.value) == example.route
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: f"{e.method}-{e.route[1]}")
+async def test_a_trio_method_asks_its_route(example: Example) -> None:
+    transport = httpx.MockTransport(stop_async)
+    async with AsyncPyocoHttpClient(URL, transport=transport) as client:
+        answer = getattr(client, example.method)(*example.args, **example.kwargs)
+        with pytest.raises(Asked) as found:
+            await (anext(answer) if inspect.isasyncgen(answer) else answer)
+    assert route_of(found.value) == example.route

@@ -1,0 +1,78 @@
+"""What the Python client gives of a running gateway, where no other test asks for it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from http_api.test_skeleton import YAML, gateway
+from pyoco_server.client import (
+    AsyncPyocoHttpClient,
+    DamagedDownload,
+    HttpProblem,
+    RetryPolicy,
+    UnexpectedAnswer,
+)
+from wheels.making import file_name, wheel_bytes
+
+
+async def test_a_look_at_a_gateway(tmp_path: Path) -> None:
+    async with (
+        gateway(tmp_path, worker=False) as (http, _),
+        AsyncPyocoHttpClient(str(http.base_url)) as client,
+    ):
+        assert await client.get_health() == {"status": "ok"}
+        assert (await client.get_ready())["reasons"] == []
+        assert len((await client.get_stats(minutes=3))["minutes"]) == 3
+        assert (await client.get_api_description())["openapi"] == "3.1.0"
+        checked = await client.check_flow(YAML.decode())
+        assert sorted(checked["tasks"]) == ["add_one", "to_text"]
+        with pytest.raises(HttpProblem) as found:
+            await client.check_flow("tasks: {}\nflow: *x\n")
+        assert (found.value.status, found.value.extra["line"]) == (422, 2)
+
+
+async def test_a_wheel_comes_back_as_it_was_uploaded(tmp_path: Path) -> None:
+    name, data = file_name("mine", "1.0"), wheel_bytes("mine", "1.0")
+    async with (
+        gateway(tmp_path, worker=False) as (http, _),
+        AsyncPyocoHttpClient(str(http.base_url)) as client,
+    ):
+        await client.upload_wheel(filename=name, data=data)
+        to = io.BytesIO()
+        digest = await client.download_wheel(name, to)
+        assert to.getvalue() == data
+        assert digest == hashlib.sha256(data).hexdigest()
+        with pytest.raises(HttpProblem, match="wheel not found"):
+            await client.download_wheel(file_name("other", "1.0"), io.BytesIO())
+
+
+class Tampered(httpx.AsyncByteStream):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"tampered"
+
+
+async def test_a_damaged_wheel_is_told() -> None:
+    etag = '"' + hashlib.sha256(b"uploaded").hexdigest() + '"'
+    answer = httpx.Response(200, stream=Tampered(), headers={"ETag": etag})
+    transport = httpx.MockTransport(lambda _: answer)
+    async with AsyncPyocoHttpClient("http://gateway.invalid", transport=transport) as client:
+        with pytest.raises(DamagedDownload):
+            await client.download_wheel("a-1.0-py3-none-any.whl", io.BytesIO())
+
+
+async def test_not_ready_is_an_answer() -> None:
+    body = {"status": "not ready", "reasons": ["NATS is away"], "nats": {"connected": False}}
+    answers = [httpx.Response(503, json=body), httpx.Response(503, text="a proxy says so")]
+    transport = httpx.MockTransport(lambda _: answers.pop(0))
+    async with AsyncPyocoHttpClient(
+        "http://gateway.invalid", transport=transport, retry=RetryPolicy(attempts=1)
+    ) as client:
+        assert await client.get_ready() == body
+        with pytest.raises(UnexpectedAnswer, match="a proxy says so"):
+            await client.get_ready()
