@@ -8,23 +8,12 @@ import pytest
 import trio
 
 from backend.stage import TAG, new_run, running, settings_for, worker_options
+from e2e.programs import FLOW_YAML
 from pyoco_server import NewRun, open_backend
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.store.runs import RunNotFound
 
-FLOW = b"""\
-version: 1
-flow:
-  graph: |
-    add_one >> to_text
-  defaults:
-    x: 1
-tasks:
-  add_one:
-    callable: pyoco_server._workflow_test_tasks:add_one
-  to_text:
-    callable: pyoco_server._workflow_test_tasks:to_text
-"""
+FLOW = FLOW_YAML.encode()
 
 pytestmark = pytest.mark.nats
 

@@ -6,28 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from e2e.programs import FLOW_YAML
 from pyoco_server.pytest_plugin import RunFlow
 
 pytestmark = [pytest.mark.nats]
 
-FLOW = """\
-version: 1
-flow:
-  graph: |
-    add_one >> to_text
-  defaults:
-    x: 1
-tasks:
-  add_one:
-    callable: pyoco_server._workflow_test_tasks:add_one
-  to_text:
-    callable: pyoco_server._workflow_test_tasks:to_text
-"""
-
 
 async def test_a_flow_file_runs_to_its_end(tmp_path: Path, run_flow: RunFlow) -> None:
     flow = tmp_path / "flow.yaml"
-    flow.write_text(FLOW)
+    flow.write_text(FLOW_YAML)
     run = await run_flow(flow, {"x": 4})
     assert run.status == "COMPLETED", run.error
     assert run.task_records["to_text"].output == "v=5"
