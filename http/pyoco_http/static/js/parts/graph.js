@@ -7,6 +7,8 @@ import { layout } from "./layout.js";
 import { taskState } from "./status.js";
 
 const MARGIN = 12;
+// A graph that is somewhat too wide is drawn smaller; one that is much too wide is scrolled, or it could not be read.
+const SMALLEST = 0.75;
 
 /** Draw a graph once; `update(snapshot)` colours it. `onTask(name)` is told of a click on a task, if it is given. */
 export function drawGraph(graph, onTask = null) {
@@ -28,6 +30,7 @@ export function drawGraph(graph, onTask = null) {
     picture.edges.map(edge),
     picture.nodes.filter((node) => node.kind === "task").map((node) => task(node, tasks, onTask)),
   );
+  root.style.minWidth = `${width * SMALLEST}px`;
   for (const [name, places] of tasks) for (const { element } of places) element.setAttribute("aria-label", name);
   return { element: root, update: (snapshot) => colour(tasks, snapshot) };
 }
