@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ PROGRAMS = {
     "pyoco-server-admin": admin,
 }
 _BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+CODE = ("actors", "http", "cli", "tests")
+ALL = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]
 PAGES = sorted(page for page in (ROOT / "docs").rglob("*.md") if _BLOCK.search(page.read_text()))
 
 
@@ -54,3 +57,30 @@ def test_what_a_page_shows_can_be_typed(page: Path, tmp_path: Path, monkeypatch:
 def test_what_cannot_be_typed_is_found(line: str) -> None:
     with pytest.raises(Exception, match="No such"):
         parse(line)
+
+
+def options_of(command: Any) -> set[str]:
+    """All options of a program, its commands' included."""
+    own = {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
+    return own.union(*map(options_of, getattr(command, "commands", {}).values()))
+
+
+@pytest.mark.parametrize("page", ALL, ids=lambda page: str(page.relative_to(ROOT)))
+def test_options_and_variables_in_the_text_exist(page: Path) -> None:
+    known = set[str]().union(*(options_of(typer.main.get_command(a)) for a in PROGRAMS.values()))
+    spans = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", page.read_text())
+    ours = [
+        span for span in spans if not re.match(r"(nats|systemctl|docker|uv run pytest)\b", span)
+    ]
+    options = {option for span in ours for option in re.findall(r"(?<![\w-])--[a-z][\w-]+", span)}
+    assert options - {"--cluster", "--help"} <= known  # nats-server has the former
+    variables = set(re.findall(r"\bPYOCO_[A-Z_]*[A-Z]\b(?!_)", page.read_text()))
+    assert variables <= words_of_the_code()
+
+
+@cache
+def words_of_the_code() -> frozenset[str]:
+    files = [file for name in CODE for file in (ROOT / name).rglob("*.py")]
+    return frozenset(
+        word for file in files for word in re.findall(r"\bPYOCO_\w+", file.read_text())
+    )

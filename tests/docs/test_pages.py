@@ -128,7 +128,8 @@ def test_the_architecture_names_every_folder() -> None:
     assert all((code / name).exists() or (code / f"{name}.py").exists() for name in named)
 
 
-def test_the_changelog_says_nothing_twice() -> None:
+def test_the_changelog_begins_with_its_title_and_says_nothing_twice() -> None:
     text = (ROOT / "CHANGELOG.md").read_text()
+    assert text.startswith("# Changelog\n")
     entries = [" ".join(each.split()) for each in re.split(r"^- ", text, flags=re.MULTILINE)[1:]]
     assert len(entries) == len(set(entries))

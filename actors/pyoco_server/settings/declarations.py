@@ -372,7 +372,7 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
         Env(
             "PYOCO_DASHBOARD_LANG",
             Reader("auto, ja or en", language),
-            "Language of the dashboard; auto is the machine's.",
+            "Language of the dashboard; auto is the browser's.",
         ),
     ] = "auto"
     log_level: Annotated[
