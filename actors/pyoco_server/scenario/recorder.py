@@ -42,9 +42,9 @@ from pyoco_server.scenario.recording import (
     RecordedWorker,
     Recording,
 )
+from pyoco_server.scenario.redaction import redact_run
 from pyoco_server.settings import Settings
 
-_REDACTED = "redacted"
 _MOST_SLOTS = 64
 
 
@@ -58,7 +58,8 @@ async def record(
         settings: Names of its buckets and streams.
         since: Runs that changed after this are taken, whole; unix seconds.
         now: Unix seconds.
-        redact: Leave only the names of params, and of poisonous messages nothing.
+        redact: Leave out what people wrote: values of params, reasons that senders of cancels gave, and
+            messages that were no jobs. Who cancelled and texts of errors are never recorded.
 
     Raises:
         ScenarioError: There is nothing to record.
@@ -78,11 +79,13 @@ async def record(
             run=snapshot.run_id,
             flow=snapshot.flow_name,
             tag=_name(snapshot.tag or next(iter(snapshot.tags), "hello")),
-            params=dict.fromkeys(snapshot.params, _REDACTED) if redact else snapshot.params,
+            params=snapshot.params,
             states=_told(snapshot, states.get(snapshot.run_id, []), began),
         )
         for snapshot in sorted(snapshots, key=_submitted)
     ]
+    if redact:
+        runs = [redact_run(run) for run in runs]
     workers = await _workers(connection, settings)
     parts, moves = _cast(workers, runs, began, now, settings.worker_disconnect_timeout_sec)
     poison = await _poison(connection, settings, began, redact=redact)

@@ -27,7 +27,10 @@ def record(
         str, typer.Option(metavar="SPAN", help="How far back: 90s, 10m, 2h or 1d.")
     ] = "10m",
     redact: Annotated[
-        bool, typer.Option("--redact", help="Leave of params their names only.")
+        bool,
+        typer.Option(
+            "--redact", help="Leave out values of params, reasons of cancels, unreadable messages."
+        ),
     ] = False,
     nats_url: NatsUrl = None,
 ) -> None:
