@@ -26,7 +26,7 @@ def started(folder: Path, name: str, code: str) -> subprocess.CompletedProcess[s
     broken = place_patch(patch, folder)
     (folder / "house.py").write_text(CODE)
     path = os.pathsep.join([str(broken), str(folder)])
-    return subprocess.run(  # noqa: S603 - this Python, and code of this test's own
+    return subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
