@@ -239,7 +239,7 @@ def test_a_disk_that_is_almost_full_is_found() -> None:
 @asynccontextmanager
 async def gateway(folder: Path, node_url: str, host: str = "127.0.0.1") -> AsyncIterator[str]:
     """A gateway with a worker; gives the port's URL as a client on this machine has it."""
-    settings = settings_for(folder).for_node(node_url)
+    settings = settings_for(folder, http_insecure_bind=True).for_node(node_url)
     async with (
         open_backend(settings, worker=worker_options(folder)) as backend,
         trio.open_nursery() as nursery,
