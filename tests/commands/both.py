@@ -24,7 +24,17 @@ ERROR = re.compile(r"ERR-PYOCO-\w+: .+\n- reason: .+\n(?:- .+\n)*- (?:usage|hint
 
 _UUID = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b")
 _FRESH_WHEEL = re.compile(r"\bfresh\d+\b")
-_CHANGES = {"mtime", "digest", "sha256_b64", "sha256_hex", "nuid", "event_id", "api_key", "key_id"}
+_CHANGES = {
+    "mtime",
+    "digest",
+    "request_id",
+    "sha256_b64",
+    "sha256_hex",
+    "nuid",
+    "event_id",
+    "api_key",
+    "key_id",
+}
 _ANY_NUMBER = re.compile(r"(?:^|(?<=[ \t]))[0-9.e+-]+(?=\t|$)")
 
 
