@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from docs.options_page import options_page
 from docs.scenario_page import scenario_page
 from pyoco_server.settings import Settings, describe
 
@@ -36,6 +37,7 @@ def settings_page() -> str:
 
 PAGES: dict[Path, Callable[[], str]] = {
     ROOT / "docs/reference/settings.md": settings_page,
+    ROOT / "docs/reference/options.md": options_page,
     ROOT / "docs/reference/scenario.md": scenario_page,
 }
 
