@@ -55,7 +55,7 @@ def test_every_variable_is_described_with_the_default_of_the_contract(tmp_path: 
     expected = dict(zip(words[::2], words[1::2], strict=True))
     rows = {row.env: row for row in describe(Settings)}
     assert {name: row.default for name, row in rows.items()} == (
-        expected | {"PYOCO_WORKER_SLOTS": "number of cores"}
+        expected | {"PYOCO_WORKER_SLOTS": "number of cores", "PYOCO_CRASH_REPORTS_DIR": ""}
     )
     assert all(row.doc.endswith(".") and row.takes for row in rows.values())
     assert read(tmp_path) == Settings()
