@@ -139,10 +139,9 @@ def test_tags_route_wheels_to_workers(stage: Stage) -> None:
     worker(stage, "one", "cpu", "cpu-worker")
     worker(stage, "two", "gpu", "gpu-worker")
     for package, tags in (("forall", ""), ("forcpu", "cpu"), ("forgpu", "gpu")):
-        path = stage.folder / file_name(package)
-        path.write_bytes(wheel_bytes(package))
-        words = ["--tags", tags] if tags else []
-        client(stage, "wheel-upload", "--wheel-file", str(path), *words, "--allow-no-entry-points")
+        wheel = (file_name(package), wheel_bytes(package))
+        answer = httpx.post(f"{stage.url}/wheels", files={"wheel": wheel}, data={"tags": tags})
+        assert answer.status_code == 200, answer.text
     for who, mine in (("cpu-worker", "forcpu"), ("gpu-worker", "forgpu")):
         wanted = sorted([file_name("forall"), file_name(mine)])
         wait_for(partial(selects, stage, who, wanted), what=f"wheels of {who}")
