@@ -28,8 +28,10 @@ from pyoco_server.worker.messages import (
     DrainOrdered,
     FirstJob,
     Ordered,
+    Redelivered,
     Report,
     SlotFree,
+    SlotHolds,
     Stopping,
     TellOrders,
 )
@@ -63,7 +65,9 @@ class _Pulled:
     messages: tuple[Message, ...]
 
 
-DispatcherMessage = SlotFree | Drain | DrainOrdered | FirstJob | Down | Ordered | _Pulled
+DispatcherMessage = (
+    SlotFree | SlotHolds | Redelivered | Drain | DrainOrdered | FirstJob | Down | Ordered | _Pulled
+)
 
 
 class Dispatcher(Actor[DispatcherMessage]):
@@ -82,7 +86,7 @@ class Dispatcher(Actor[DispatcherMessage]):
     def __init__(
         self,
         queues: Sequence[Queue],
-        slots: Sequence[ActorRef[Assign | Report]],
+        slots: Sequence[ActorRef[Assign | Redelivered | Report]],
         runs: RunStore,
         dead_letters: DeadLetterOffice,
         *,
@@ -97,6 +101,8 @@ class Dispatcher(Actor[DispatcherMessage]):
         self._worker_id = worker_id
         self._left = math.inf if limit is None else limit
         self._free: set[int] = set()
+        # Which slot has a run, from its being handed out until the slot is free again.
+        self._holders: dict[str, int] = {}
         self._pull_scope: trio.CancelScope | None = None
         self._heartbeat = heartbeat
         self._orders: Ordered | None = None
@@ -115,10 +121,10 @@ class Dispatcher(Actor[DispatcherMessage]):
     async def handle(self, message: DispatcherMessage) -> None:
         """Keep count of free slots, hand out what was pulled, pull again."""
         match message:
-            case SlotFree(index):
-                self._free.add(index)
-            case Down(path):
-                self._free -= {i for i, slot in enumerate(self._slots) if slot.path == path}
+            case SlotFree() | SlotHolds() | Down():
+                self._keep_count(message)
+            case Redelivered(_, delivery):
+                await self._hand_out(delivery)
             case _Pulled(messages):
                 self._pull_scope = None
                 for each in messages:
@@ -140,6 +146,24 @@ class Dispatcher(Actor[DispatcherMessage]):
             self._pull_more()
         elif self._pull_scope is not None:
             self._pull_scope.cancel()
+
+    def _keep_count(self, message: SlotFree | SlotHolds | Down) -> None:
+        match message:
+            case SlotFree(index):
+                self._let_go(index)
+                self._free.add(index)
+            case SlotHolds(index, run_id):
+                self._holders[run_id] = index
+            case Down(path):
+                for index, slot in enumerate(self._slots):
+                    if slot.path == path:
+                        self._let_go(index)
+                        self._free.discard(index)
+            case _:
+                assert_never(message)
+
+    def _let_go(self, index: int) -> None:
+        self._holders = {run: holder for run, holder in self._holders.items() if holder != index}
 
     @property
     def _may_pull(self) -> bool:
@@ -216,17 +240,23 @@ class Dispatcher(Actor[DispatcherMessage]):
     # Handing out ---------------------------------------------------------------------------------
 
     async def _hand_out(self, delivery: Message) -> None:
-        if not self._may_pull or not self._free:
-            await self._give_back(delivery)
-            return
         try:
             job = decode_job(delivery.data)
         except InvalidJob as error:
             await self._refuse(delivery, error)
             return
+        holder = self._holders.get(job.run_id)
+        if holder is not None:
+            # Another slot would take the run over and execute it again.
+            await self._slots[holder].tell(Redelivered(job, delivery))
+            return
+        if not self._may_pull or not self._free:
+            await self._give_back(delivery)
+            return
         self._left -= 1
         self._taken += 1
         index = self._free.pop()
+        self._holders[job.run_id] = index
         await self._slots[index].tell(Assign(job, delivery))
 
     async def _give_back(self, delivery: Message) -> None:

@@ -21,6 +21,17 @@ class Assign:
 
 
 @dataclass(frozen=True, slots=True)
+class Redelivered:
+    """Dispatcher to slot: a job of the run that you hold came again, since its lease had run out.
+
+    Slot to dispatcher, in answer: I am done with that run, this job is to be handed out.
+    """
+
+    job: Job
+    delivery: Message
+
+
+@dataclass(frozen=True, slots=True)
 class CancelAttempt:
     """To every slot: a cancel of this run was recorded; whoever executes it asks its child."""
 
@@ -34,7 +45,10 @@ class Refresh:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Dispatcher to slot, after a restart of the dispatcher: say again whether you are free."""
+    """Dispatcher to slot, after a restart of the dispatcher: say again whether you are free.
+
+    Answered with `SlotFree` or `SlotHolds`; with neither by a slot that is not ready for a run.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +56,14 @@ class SlotFree:
     """Slot to dispatcher: give me a job."""
 
     index: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlotHolds:
+    """Slot to dispatcher: I have this run, and am free when I say so."""
+
+    index: int
+    run_id: str
 
 
 @dataclass(frozen=True, slots=True)

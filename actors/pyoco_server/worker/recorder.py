@@ -9,6 +9,7 @@ from typing import TypeAlias
 import structlog
 import trio
 
+from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.model import life
 from pyoco_server.model.errors import ErrorId
@@ -20,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 # Changes of tasks are written together: a flow of many short tasks would else write more than it works.
 _GATHER_SECONDS = 0.05
+# How long a write waits that failed: short at first and after each reconnect, longer each time.
+_FIRST_RETRY_SECONDS = 0.05
 _RETRY_SECONDS = 1.0
 
 
@@ -35,17 +38,25 @@ Observation: TypeAlias = CancelAttempt | Recorded
 """What the slot is told."""
 
 
-async def keep_lease(attempt: Attempt, interval: float) -> None:
+async def keep_lease(attempt: Attempt, interval: float, connection: Connection) -> None:
     """Keep the job ours until the attempt is over.
 
     Args:
         attempt: Whose job.
-        interval: Seconds between two signs of life.
+        interval: Seconds between two signs of life; there is one at each reconnect as well.
+        connection: The way to NATS.
     """
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_show_life, attempt, interval, connection)
+        await attempt.over.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def _show_life(attempt: Attempt, interval: float, connection: Connection) -> None:
+    epoch = connection.epoch
     while True:
-        with trio.move_on_after(interval):
-            await attempt.over.wait()
-            return
+        await _reconnected(connection, epoch, within=interval)
+        epoch = connection.epoch
         try:
             await attempt.delivery.in_progress()
         except BridgeError as error:
@@ -58,11 +69,14 @@ async def keep_lease(attempt: Attempt, interval: float) -> None:
 
 
 async def record(
-    attempt: Attempt, interval: float, tell: Callable[[Observation], Awaitable[None]]
+    attempt: Attempt,
+    interval: float,
+    tell: Callable[[Observation], Awaitable[None]],
+    connection: Connection,
 ) -> None:
     """Write the attempt's progress as it comes, a heartbeat each ``interval`` seconds, and its end.
 
-    Where NATS is away, it goes on trying.
+    Where NATS is away, it goes on trying, and writes the end as soon as NATS is back.
     """
     cancel_told = False
     while attempt.ending is None:
@@ -79,7 +93,7 @@ async def record(
             cancel_told = True
             await tell(CancelAttempt(attempt.run_id))
     assert attempt.ending is not None
-    await tell(Recorded(attempt, await _end(attempt, attempt.ending)))
+    await tell(Recorded(attempt, await _end(attempt, attempt.ending, connection)))
 
 
 async def _progress(attempt: Attempt) -> bool:
@@ -96,8 +110,10 @@ async def _progress(attempt: Attempt) -> bool:
     return True
 
 
-async def _end(attempt: Attempt, ending: Ending) -> life.Finish:
+async def _end(attempt: Attempt, ending: Ending, connection: Connection) -> life.Finish:
+    delay = _FIRST_RETRY_SECONDS
     while True:
+        epoch = connection.epoch
         try:
             return await attempt.write_end(ending)
         except BridgeError as error:
@@ -107,13 +123,22 @@ async def _end(attempt: Attempt, ending: Ending) -> life.Finish:
                 run_id=attempt.run_id,
                 reason=str(error),
             )
-            await trio.sleep(_RETRY_SECONDS)
+            back = await _reconnected(connection, epoch, within=delay)
+            delay = _FIRST_RETRY_SECONDS if back else min(delay * 2, _RETRY_SECONDS)
         except SnapshotTooLarge as error:
             _too_large(attempt, error)
             ending = Ending(RunStatus.FAILED, ending.at, str(error), "snapshot_too_large")
         except UnreadableSnapshot as error:
             log.warning("snapshot overwritten by others", run_id=attempt.run_id, reason=str(error))
             return life.Superseded(attempt.stored.snapshot)
+
+
+async def _reconnected(connection: Connection, epoch: int, *, within: float) -> bool:
+    """Wait for a later connection than that of ``epoch``; return whether it came within so many seconds."""
+    with trio.move_on_after(within):
+        while connection.epoch == epoch:
+            await connection.changed()
+    return connection.epoch != epoch
 
 
 def _too_large(attempt: Attempt, error: SnapshotTooLarge) -> None:

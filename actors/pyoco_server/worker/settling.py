@@ -85,6 +85,13 @@ class Settler:
         except BridgeError as error:
             log.info("ack not confirmed, the job may come again", reason=str(error))
 
+    async def put_off(self, delivery: Message, wait_sec: float) -> None:
+        """Have a job come again after a wait, one that is not needed as long as its run is executed."""
+        try:
+            await delivery.nak(wait_sec)
+        except BridgeError as error:
+            log.debug("job not put off, it comes again", reason=str(error))
+
     async def give_back(self, job: Job, delivery: Message, wait_sec: float, attempt: int) -> None:
         """Let the queue deliver the job again after a wait; unheard, it does so after the ack wait.
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import assert_never
 
 import structlog
 import trio
 
+from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Actor, ActorDown, ActorRef
 from pyoco_server.model import life
@@ -21,7 +20,7 @@ from pyoco_server.worker import run_log, stopping
 from pyoco_server.worker.artifacts import ArtifactSaver
 from pyoco_server.worker.attempt import Attempt, Ending, Stopping
 from pyoco_server.worker.child import Said, SlotChild
-from pyoco_server.worker.claiming import Claimant, Withdrawn, claim_run
+from pyoco_server.worker.claiming import Withdrawn, claim_run
 from pyoco_server.worker.events import AttemptEvents
 from pyoco_server.worker.messages import (
     Assign,
@@ -29,13 +28,15 @@ from pyoco_server.worker.messages import (
     CurrentWheels,
     LastRun,
     NewWheels,
+    Redelivered,
     Refresh,
     Report,
     SlotChanged,
     SlotFree,
+    SlotHolds,
 )
 from pyoco_server.worker.recorder import Recorded, keep_lease, record
-from pyoco_server.worker.runner.handle import Exited, RunnerOptions, RunnerProcess
+from pyoco_server.worker.runner.handle import Exited, RunnerProcess
 from pyoco_server.worker.runner.protocol import (
     CancelRun,
     ChildMessage,
@@ -47,6 +48,7 @@ from pyoco_server.worker.runner.protocol import (
     TaskChanged,
 )
 from pyoco_server.worker.settling import Settler
+from pyoco_server.worker.slot_settings import SlotSettings
 from pyoco_server.worker.stopping import TimeUp
 from pyoco_server.worker.wheel_set import NO_SETS, WheelSets
 from pyoco_server.worker.wheel_syncer import current_wheels
@@ -58,30 +60,9 @@ _NAK_DELAY_SECONDS = 2.0
 _LAST_WRITE_SECONDS = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class SlotSettings:
-    """What a slot needs to know.
-
-    Attributes:
-        claimant: Who claims.
-        runner: How its child is started.
-        work_dir: Where each run gets a folder of its own.
-        ack_progress_interval: Seconds between two "in progress" acks of a job.
-        heartbeat_interval: Seconds between two heartbeats of a run.
-        cancel_grace_period: Seconds that a cancelled flow has to end by itself.
-        max_backoff: Seconds that a failed run waits at most before its next attempt.
-    """
-
-    claimant: Claimant
-    runner: RunnerOptions
-    work_dir: Path
-    ack_progress_interval: float
-    heartbeat_interval: float
-    cancel_grace_period: float
-    max_backoff: float
-
-
-SlotMessage = Assign | CancelAttempt | NewWheels | Refresh | Report | Said | TimeUp | Recorded
+SlotMessage = (
+    Assign | CancelAttempt | NewWheels | Recorded | Redelivered | Refresh | Report | Said | TimeUp
+)
 
 
 class Slot(Actor[SlotMessage]):
@@ -98,7 +79,8 @@ class Slot(Actor[SlotMessage]):
         runs: RunStore,
         settler: Settler,
         *,
-        dispatcher: ActorRef[SlotFree],
+        connection: Connection,
+        dispatcher: ActorRef[SlotFree | SlotHolds | Redelivered],
         heartbeat: ActorRef[SlotChanged],
         events: AttemptEvents,
         artifacts: ArtifactSaver,
@@ -108,6 +90,7 @@ class Slot(Actor[SlotMessage]):
         self._index = settings.claimant.slot
         self._runs = runs
         self._settler = settler
+        self._connection = connection
         self._dispatcher = dispatcher
         self._heartbeat = heartbeat
         self._events = events
@@ -160,6 +143,8 @@ class Slot(Actor[SlotMessage]):
         match message:
             case Assign():
                 await self._begin(message)
+            case Redelivered():
+                await self._on_redelivered(message)
             case Said(life, event):
                 if life == self._child.life:
                     await self._on_child(event)
@@ -174,8 +159,7 @@ class Slot(Actor[SlotMessage]):
             case Refresh():
                 await self._take_fresh_child()
             case Report():
-                if self._attempt is None and self._wheels is not None:
-                    await self._dispatcher.tell(SlotFree(self._index))
+                await self._report()
             case _:
                 assert_never(message)
 
@@ -298,6 +282,16 @@ class Slot(Actor[SlotMessage]):
             case _:
                 assert_never(claim)
 
+    async def _on_redelivered(self, again: Redelivered) -> None:
+        """The lease ran out while NATS was away: settle the later delivery in the end."""
+        attempt = self._attempt
+        if attempt is None or attempt.run_id != again.job.run_id:
+            await self._dispatcher.tell(again)
+        elif attempt.delivery.stream_sequence == again.delivery.stream_sequence:
+            attempt.delivery = again.delivery
+        else:
+            await self._settler.put_off(again.delivery, _NAK_DELAY_SECONDS)
+
     async def _drop(self, assign: Assign, why: str) -> None:
         log.info("job not executed", run_id=assign.job.run_id, reason=why)
         await self._settler.acknowledge(assign.delivery)
@@ -307,8 +301,8 @@ class Slot(Actor[SlotMessage]):
         self._attempt = attempt
         self._tenant = attempt.job.tenant_id
         snapshot = attempt.claim
-        self.spawn(keep_lease, attempt, self._settings.ack_progress_interval)
-        self.spawn(record, attempt, self._settings.heartbeat_interval, self._post)
+        self.spawn(keep_lease, attempt, self._settings.ack_progress_interval, self._connection)
+        self.spawn(record, attempt, self._settings.heartbeat_interval, self._post, self._connection)
         if snapshot.timeout_sec is not None:
             self._wait(attempt, Stopping.NO, snapshot.timeout_sec)
         run_log.tell_start(snapshot)
@@ -401,6 +395,12 @@ class Slot(Actor[SlotMessage]):
         self.spawn(stopping.wait, TimeUp(attempt, after), seconds, self._post)
 
     # Being free ----------------------------------------------------------------------------------
+
+    async def _report(self) -> None:
+        if self._attempt is not None:
+            await self._dispatcher.tell(SlotHolds(self._index, self._attempt.run_id))
+        elif self._wheels is not None:
+            await self._dispatcher.tell(SlotFree(self._index))
 
     async def _become_free(self, last: LastRun | None = None) -> None:
         run_log.close_log()

@@ -34,7 +34,8 @@ from pyoco_server.worker.housekeeper import Housekeeper
 from pyoco_server.worker.runner.handle import RunnerOptions
 from pyoco_server.worker.runner.protocol import Limits
 from pyoco_server.worker.settling import Settler
-from pyoco_server.worker.slot import Slot, SlotMessage, SlotSettings
+from pyoco_server.worker.slot import Slot, SlotMessage
+from pyoco_server.worker.slot_settings import SlotSettings
 from pyoco_server.worker.wheel_syncer import WheelSyncer, WheelSyncerMessage, wheel_folder
 
 log = structlog.get_logger(__name__)
@@ -178,6 +179,7 @@ def worker_tree(
             ),
             runs,
             settler,
+            connection=connection,
             dispatcher=dispatcher.ref,
             heartbeat=heartbeat.ref,
             events=AttemptEvents(

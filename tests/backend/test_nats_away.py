@@ -1,0 +1,220 @@
+"""NATS goes away under a worker and comes back: what it holds is written, and not executed again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from backend.stage import TAG, ended, eventually, queued, settings_for, started, worker_options
+from nats_fixtures import node_in
+from pyoco_server.backend import Backend, open_backend
+from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.consumer import Message, PullConsumer
+from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.jetstream.stored import get_message
+from pyoco_server.model import life
+from pyoco_server.model.run import RunStatus
+from pyoco_server.worker import recorder
+from pyoco_server.worker.attempt import Attempt, Ending
+from tcp_proxy import TcpProxy, open_proxy
+
+ACK_WAIT = 1.0
+TASKS = """\
+import os
+import time
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+
+def once(flag):
+    with (FOLDER / "executed").open("a") as file:
+        file.write(os.environ["PYOCO_RUN_ID"] + "\\n")
+    while not (FOLDER / flag).exists():
+        time.sleep(0.01)
+"""
+
+
+@asynccontextmanager
+async def behind_proxy(folder: Path) -> AsyncIterator[tuple[Backend, TcpProxy]]:
+    """A backend with two slots, whose NATS can go away."""
+    (folder / "awaytasks.py").write_text(TASKS)
+    options = worker_options(folder, slots=2, import_paths=(str(folder),))
+    settings = settings_for(folder, consumer_ack_wait_sec=ACK_WAIT)
+    async with (
+        node_in(folder / "nats") as node,
+        open_proxy(node.port) as proxy,
+        open_backend(settings, nats=proxy.nats_url, worker=options) as backend,
+    ):
+        await backend.wait_ready(within=30)
+        yield backend, proxy
+
+
+def one_task() -> NewRun:
+    text = "flow:\n  graph: once\ntasks:\n  once:\n    callable: awaytasks:once\n"
+    return NewRun("flow", TAG, params={"flag": "go on"}, workflow_yaml=text)
+
+
+def executions(folder: Path) -> list[str]:
+    file = folder / "executed"
+    return file.read_text().split() if file.exists() else []
+
+
+class HeldEnd:
+    """Lets an end be written when it may, and tells when a write failed because NATS is away."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.failed = trio.Event()
+        self.may = trio.Event()
+        real = Attempt.write_end
+
+        async def write_end(attempt: Attempt, ending: Ending) -> life.Finish:
+            try:
+                # The first try meets no NATS; any later one waits for what the test wants first.
+                if self.failed.is_set():
+                    await self.may.wait()
+                return await real(attempt, ending)
+            except BridgeError:
+                self.failed.set()
+                raise
+
+        monkeypatch.setattr(Attempt, "write_end", write_end)
+
+
+@pytest.fixture
+def held_end(monkeypatch: pytest.MonkeyPatch) -> HeldEnd:
+    return HeldEnd(monkeypatch)
+
+
+@pytest.fixture
+def redelivered(monkeypatch: pytest.MonkeyPatch) -> trio.Event:
+    """Set as soon as the worker has pulled a job for the second time."""
+    event = trio.Event()
+    real = PullConsumer.fetch
+
+    async def fetch(
+        self: PullConsumer, batch: int, *, expires: float, max_bytes: int | None = None
+    ) -> list[Message]:
+        messages = await real(self, batch, expires=expires, max_bytes=max_bytes)
+        if any(message.num_delivered > 1 for message in messages):
+            event.set()
+        return messages
+
+    monkeypatch.setattr(PullConsumer, "fetch", fetch)
+    return event
+
+
+async def until_executed_again(folder: Path, within: float) -> None:
+    with trio.move_on_after(within):
+        while len(executions(folder)) < 2:
+            await trio.sleep(0.01)
+
+
+async def empty_queue(backend: Backend) -> None:
+    async def empty() -> bool:
+        return await queued(backend) == 0
+
+    await eventually(empty, what="an empty queue")
+
+
+async def away_beyond_the_lease(
+    folder: Path,
+    backend: Backend,
+    proxy: TcpProxy,
+    held_end: HeldEnd,
+    *,
+    restart: str | None = None,
+) -> str:
+    """Have a run end while NATS is away, and NATS come back when its job's lease is over.
+
+    Args:
+        folder: Where the task is.
+        backend: Executes it.
+        proxy: What it reaches NATS through.
+        held_end: Tells when the end could not be written.
+        restart: An actor to start anew meanwhile.
+    """
+    run_id = (await backend.submit(one_task())).run_id
+    await started(backend, run_id)
+    if restart is not None:
+        await backend.system.restart(restart)
+    with proxy.down():
+        (folder / "go on").touch()
+        with trio.fail_after(20):
+            await held_end.failed.wait()
+        # The server knows nothing of the worker; its clock alone says that the lease is over.
+        await trio.sleep(ACK_WAIT)
+    return run_id
+
+
+async def test_a_job_that_comes_again_is_not_executed_beside_the_slot_that_has_its_run(
+    tmp_path: Path, held_end: HeldEnd, redelivered: trio.Event
+) -> None:
+    async with behind_proxy(tmp_path) as (backend, proxy):
+        run_id = await away_beyond_the_lease(tmp_path, backend, proxy, held_end)
+        with trio.fail_after(20):
+            await redelivered.wait()
+        # The free slot gets all the time that it wants to take the run over.
+        await until_executed_again(tmp_path, within=1.0)
+        held_end.may.set()
+        end = await ended(backend, run_id)
+        assert executions(tmp_path) == [run_id]
+        assert (end.status, end.attempt) == (RunStatus.COMPLETED, 1)
+        await empty_queue(backend)
+
+
+async def test_a_dispatcher_that_started_anew_knows_who_has_a_run(
+    tmp_path: Path, held_end: HeldEnd, redelivered: trio.Event
+) -> None:
+    async with behind_proxy(tmp_path) as (backend, proxy):
+        run_id = await away_beyond_the_lease(
+            tmp_path, backend, proxy, held_end, restart="/worker/dispatcher"
+        )
+        with trio.fail_after(20):
+            await redelivered.wait()
+        await until_executed_again(tmp_path, within=1.0)
+        held_end.may.set()
+        end = await ended(backend, run_id)
+        assert executions(tmp_path) == [run_id]
+        assert (end.status, end.attempt) == (RunStatus.COMPLETED, 1)
+
+
+async def test_another_job_of_a_run_that_is_executed_waits_for_its_end(tmp_path: Path) -> None:
+    async with behind_proxy(tmp_path) as (backend, _):
+        run_id = (await backend.submit(one_task())).run_id
+        await started(backend, run_id)
+        job = await get_message(backend.connection, "PYOCO_WORK", 1)
+        assert job is not None
+        await publish_acked(backend.connection, job.subject, job.data)
+        await until_executed_again(tmp_path, within=1.0)
+        (tmp_path / "go on").touch()
+        end = await ended(backend, run_id)
+        assert executions(tmp_path) == [run_id]
+        assert (end.status, end.attempt) == (RunStatus.COMPLETED, 1)
+        await empty_queue(backend)
+
+
+async def test_a_held_end_is_written_with_the_reconnect_and_not_some_time_later(
+    tmp_path: Path, held_end: HeldEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Were it for the time between two tries, it would not be written within this test.
+    monkeypatch.setattr(recorder, "_FIRST_RETRY_SECONDS", 3600.0, raising=False)
+    monkeypatch.setattr(recorder, "_RETRY_SECONDS", 3600.0)
+    held_end.may.set()
+    async with behind_proxy(tmp_path) as (backend, proxy):
+        run_id = (await backend.submit(one_task())).run_id
+        await started(backend, run_id)
+        connection: Connection = backend.connection
+        with proxy.down():
+            (tmp_path / "go on").touch()
+            with trio.fail_after(20):
+                await held_end.failed.wait()
+        await connection.wait_connected(within=20)
+        end = await ended(backend, run_id, within=10)
+        assert (end.status, end.attempt) == (RunStatus.COMPLETED, 1)
