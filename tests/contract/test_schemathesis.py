@@ -1,7 +1,8 @@
 """schemathesis over the API description of a running gateway, with every check it has.
 
 The cases are the same each time; ``PYOCO_TEST_API_SEED`` names others, and ``PYOCO_TEST_API_EXAMPLES`` how
-many each route may have beyond those of the coverage phase.
+many each route may have beyond those of the coverage phase: 140 make more than 5,000 cases in all, and take
+minutes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from http_api.keyed import KEYED, key_for
 from http_api.test_skeleton import gateway
 from pyoco_http.openapi.document import OPERATIONS
 
-EXAMPLES = os.environ.get("PYOCO_TEST_API_EXAMPLES", "140")
+EXAMPLES = os.environ.get("PYOCO_TEST_API_EXAMPLES", "20")
 SEED = os.environ.get("PYOCO_TEST_API_SEED", "1")
 LETTERS = 40
 

@@ -19,7 +19,6 @@ from docs.pages import ROOT
 from drills.fake_connection import FakeConnection, Trouble
 from drills.fake_nats import Server
 from e2e.programs import Stage, open_stage, wait_for
-from pyoco_server.gateway import canceller
 from pyoco_server.gateway.canceller import Canceller
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
@@ -68,8 +67,8 @@ def exchange(stage: Stage) -> Exchange:
 @pytest.fixture
 def fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same fault in this process."""
-    monkeypatch.setattr(Canceller, "handle", Canceller.handle)
-    runpy.run_path(str(BROKEN))["BREAK"][canceller.__name__](canceller)
+    patch = runpy.run_path(str(BROKEN))["BREAK"]["pyoco_server.gateway.canceller:Canceller.handle"]
+    monkeypatch.setattr(Canceller, "handle", patch(Canceller.handle))
 
 
 def new_canceller(nursery: trio.Nursery) -> Canceller:
