@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
 import pytest
 
 from benchmarks.read_side import (
@@ -23,7 +22,7 @@ from benchmarks.read_side import (
     run_id_of,
     started,
 )
-from e2e.programs import Stage, old_version, open_stage, wait_for
+from e2e.programs import Stage, old_version, open_stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -93,17 +92,5 @@ def stage_with_both(tmp_path: Path) -> Iterator[dict[str, str]]:
         new = stage.url
         started(stage)
         old = Stage(stage.folder, stage.env, stage.programs, stage.nats_port)
-        old.start(
-            *f"pyoco-server up --port {old.http_port} --nats-url {old.nats_url}".split(),
-            executable=old_bin,
-            env={"PYTHONPATH": ""},
-        )
-        wait_for(lambda: answers(old.url), what="the gateway of 0.5.1")
+        old.old_gateway(old_bin)
         yield {"old": old.url, "new": new}
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health").status_code == 200
-    except httpx.HTTPError:
-        return False

@@ -13,24 +13,12 @@ from hypothesis import strategies as st
 
 from contract.populated import Population, populate
 from http_api.keyed import KEYED, as_key, key_for
+from http_api.test_lists import ITEM
 from http_api.test_skeleton import YAML, events, gateway
 from pyoco_http.flows import read_flow_file
 from pyoco_http.problems import Problem
 from wheels.making import file_name, wheel_bytes
 
-ITEM = {
-    "run_id",
-    "flow_name",
-    "tag",
-    "tags",
-    "tenant_id",
-    "api_key_id",
-    "status",
-    "updated_at",
-    "heartbeat_at",
-    "worker_id",
-    "error",
-}
 SNAPSHOT = ITEM | {
     "workflow_yaml_sha256",
     "workflow_yaml_bytes",

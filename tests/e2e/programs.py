@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,17 @@ class Stage:
         wait_for(self.ready, what="a ready gateway")
         return program
 
+    def old_gateway(self, scripts: Path) -> Program:
+        """The gateway of 0.5.1, whose scripts are in that folder."""
+        program = self.start(
+            *f"pyoco-server up --port {self.http_port} --nats-url {self.nats_url}".split(),
+            executable=scripts,
+            env={"PYTHONPATH": ""},
+        )
+        # It does not tell whether it is ready.
+        wait_for(partial(self.answers, "/health"), what="the gateway of 0.5.1")
+        return program
+
     def worker(self, *options: str, tags: str = "hello", worker_id: str = "w1") -> Program:
         return self.start(
             "pyoco-worker",
@@ -200,8 +212,12 @@ class Stage:
         )
 
     def ready(self) -> bool:
+        return self.answers("/health/ready")
+
+    def answers(self, path: str) -> bool:
+        """Whether a page of the gateway is there."""
         try:
-            return httpx.get(f"{self.url}/health/ready", timeout=5).status_code == 200
+            return httpx.get(f"{self.url}{path}", timeout=5).status_code == 200
         except httpx.HTTPError:
             return False
 

@@ -53,19 +53,7 @@ def test_the_old_worker_executes_a_run_of_our_gateway(stage: Stage, old_bin: Pat
 
 def test_our_worker_executes_a_run_of_the_old_gateway(stage: Stage, old_bin: Path) -> None:
     stage.nats()
-    stage.start(
-        *f"pyoco-server up --port {stage.http_port} --nats-url {stage.nats_url}".split(),
-        executable=old_bin,
-        env={"PYTHONPATH": ""},
-    )
-
-    def healthy() -> bool:
-        try:
-            return httpx.get(f"{stage.url}/health").status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    wait_for(healthy)
+    stage.old_gateway(old_bin)
     stage.worker()
     ended = stage.ended(stage.submit())
     assert ended["status"] == "COMPLETED"

@@ -44,19 +44,7 @@ def test_our_worker_syncs_from_a_registry_that_the_old_gateway_filled(
     stage: Stage, old_bin: Path
 ) -> None:
     stage.nats()
-    stage.start(
-        *f"pyoco-server up --port {stage.http_port} --nats-url {stage.nats_url}".split(),
-        executable=old_bin,
-        env={"PYTHONPATH": ""},
-    )
-
-    def healthy() -> bool:
-        try:
-            return httpx.get(f"{stage.url}/health").status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    wait_for(healthy)
+    stage.old_gateway(old_bin)
     path = stage.folder / file_name("vtasks")
     path.write_bytes(wheel_bytes("vtasks"))
     with path.open("rb") as file:

@@ -147,6 +147,17 @@ async def test_what_was_forgotten_is_said(autojump_clock: MockClock) -> None:
             assert recorder.exchange("/counter").complete
 
 
+async def test_what_was_sent_before_the_recording_is_not_in_it(autojump_clock: MockClock) -> None:
+    spec: ChildSpec[Any] = ChildSpec("counter", Counter)
+    recorder = Recorder()
+    async with open_system(SupervisorSpec("root", [spec])) as system:
+        spec.ref.try_tell(Add(1))
+        with system.tap(recorder):
+            await spec.ref.ask(Add(2), within=1)
+            [received] = recorder.exchange("/counter").received
+    assert received.message["fields"]["amount"] == 2
+
+
 async def test_secrets_are_left_out() -> None:
     assert "s3cret" not in str(to_value(LogIn("s3cret")))
 

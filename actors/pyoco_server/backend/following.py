@@ -15,15 +15,11 @@ from pyoco_server.store.runs import RunStore
 async def watch_bucket(runs: RunStore, run_id: str) -> AsyncIterator[AsyncIterator[RunSnapshot]]:
     """Follow a run where there is no projector (`Backend.watch`)."""
     stored = await runs.get(run_id)
-    async with runs.watch(stored) as changes:
-        states = _changed(stored.snapshot, changes)
-        try:
-            yield states
-        finally:
-            await states.aclose()
+    async with runs.watch(stored) as changes, aclosing(_from(stored.snapshot, changes)) as states:
+        yield states
 
 
-async def _changed(
+async def _from(
     snapshot: RunSnapshot, changes: AsyncIterator[RunSnapshot]
 ) -> AsyncGenerator[RunSnapshot, None]:
     yield snapshot
@@ -37,19 +33,11 @@ async def printed(
 ) -> AsyncIterator[AsyncIterator[LogChunk]]:
     """What the tasks of a run print (`Backend.logs`)."""
     if follow:
-        async with events.follow(run_id) as feed:
-            chunks = _to_the_end(feed)
-            try:
-                yield chunks
-            finally:
-                await chunks.aclose()
-        return
-    async with aclosing(events.stored(run_id)) as stored:
-        chunks = _there(stored)
-        try:
+        async with events.follow(run_id) as feed, aclosing(_to_the_end(feed)) as chunks:
             yield chunks
-        finally:
-            await chunks.aclose()
+    else:
+        async with aclosing(events.stored(run_id)) as stored, aclosing(_there(stored)) as chunks:
+            yield chunks
 
 
 async def _there(stored: AsyncIterator[StoredEvent]) -> AsyncGenerator[LogChunk, None]:

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import TypeAlias, assert_never
 
 import structlog
-import trio
 
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Actor, Reply, Request
@@ -53,12 +52,7 @@ class ArtifactKeeper(Actor[ArtifactKeeperMessage]):
 
     async def on_start(self) -> None:
         """Begin to look."""
-        self.spawn(self._look_now_and_then)
-
-    async def _look_now_and_then(self) -> None:
-        while True:
-            await trio.sleep(_INTERVAL_SECONDS)
-            await self.me.tell(SweepArtifacts())
+        self.tell_every(_INTERVAL_SECONDS, SweepArtifacts())
 
     async def handle(self, message: ArtifactKeeperMessage) -> None:
         """Look, in a task of its own."""

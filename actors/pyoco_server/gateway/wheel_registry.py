@@ -129,12 +129,7 @@ class WheelRegistry(Actor[WheelRegistryMessage]):
 
     async def on_start(self) -> None:
         """Look for left-overs from time to time."""
-        self.spawn(self._look_now_and_then)
-
-    async def _look_now_and_then(self) -> None:
-        while True:
-            await trio.sleep(_ORPHAN_SECONDS)
-            await self.me.tell(_CleanUp())
+        self.tell_every(_ORPHAN_SECONDS, _CleanUp())
 
     async def handle(self, message: WheelRegistryMessage) -> None:
         """Start the request and be free for the next one."""

@@ -41,12 +41,7 @@ class WorkerKeeper(Actor[LookAtWorkers]):
 
     async def on_start(self) -> None:
         """Begin to look."""
-        self.spawn(self._look_now_and_then)
-
-    async def _look_now_and_then(self) -> None:
-        while True:
-            await trio.sleep(self._interval)
-            await self.me.tell(LookAtWorkers())
+        self.tell_every(self._interval, LookAtWorkers())
 
     async def handle(self, message: LookAtWorkers) -> None:  # noqa: ARG002 - there is one kind of message
         """Remove what is too old; a worker that comes back meanwhile wins."""

@@ -71,13 +71,13 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(eq=False, slots=True)
 class _Delivery:
-    """A message on its way; without an outcome while it waits or is in hand."""
+    """A message, and what came of it once it was taken up."""
 
     at: float
     sender: str | None
     asked: bool
     message: object
-    outcome: str | None = None
+    outcome: str = ""
     error: BaseException | None = None
 
 
@@ -86,7 +86,9 @@ class _Life:
     """What is known of the present incarnation of one actor."""
 
     began: float
-    received: deque[_Delivery]
+    taken: deque[_Delivery]
+    # In the order of the mailbox; what is in hand is the first.
+    waiting: deque[_Delivery] = field(default_factory=deque)
     forgotten: bool = False
 
 
@@ -116,22 +118,18 @@ class Recorder:
                 if self.on_death is not None:
                     self.on_death(self._exchange(event.path, event.error))
             case TapKind.TOLD | TapKind.ASKED:
-                life = self._life(event)
-                life.forgotten = life.forgotten or len(life.received) == self.most
                 asked = event.kind is TapKind.ASKED
-                life.received.append(_Delivery(event.at, event.sender, asked, event.message))
+                delivery = _Delivery(event.at, event.sender, asked, event.message)
+                self._life(event).waiting.append(delivery)
             case TapKind.HANDLED | TapKind.REFUSED | TapKind.CRASHED:
-                for each in self._life(event).received:
-                    if each.outcome is None and each.message is event.message:
-                        each.outcome, each.error = event.kind.value, event.error
-                        break
+                self._take(self._life(event), event)
 
     def begin(self, path: str, at: float) -> None:
         """Forget the incarnation before; what was told to it and not taken up goes to the next one."""
         before = self._lives.get(path)
-        waiting = () if before is None else before.received
-        left = [each for each in waiting if each.outcome is None and not each.asked]
-        self._lives[path] = _Life(at, deque(left, maxlen=self.most))
+        waiting = () if before is None else before.waiting
+        left = deque(each for each in waiting if not each.asked)
+        self._lives[path] = _Life(at, deque(maxlen=self.most), left)
 
     def exchange(self, path: str) -> Exchange:
         """What the present incarnation of the actor at ``path`` took up so far.
@@ -140,6 +138,14 @@ class Recorder:
             KeyError: Nothing of it was recorded.
         """
         return self._exchange(path, None)
+
+    def _take(self, life: _Life, event: TapEvent) -> None:
+        if not life.waiting or life.waiting[0].message is not event.message:
+            return  # it was sent before the recording began
+        delivery = life.waiting.popleft()
+        delivery.outcome, delivery.error = event.kind.value, event.error
+        life.forgotten = life.forgotten or len(life.taken) == self.most
+        life.taken.append(delivery)
 
     def _life(self, event: TapEvent) -> _Life:
         if event.path not in self._lives:  # it lived before the recording began
@@ -159,8 +165,7 @@ class Recorder:
                     outcome=each.outcome,
                     error=None if each.error is None else describe_error(each.error),
                 )
-                for each in life.received
-                if each.outcome is not None
+                for each in life.taken
             ),
             complete=not life.forgotten,
             ended=None if error is None else describe_error(error),

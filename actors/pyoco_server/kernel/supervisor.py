@@ -318,7 +318,7 @@ class Supervisor:
         child.record.failures_in_row = 0
         try:
             await self._start(child)
-        except Exception:
+        except Exception:  # whatever a start raises
             child.stopping = False  # a crash like any other: the event of its end is in the inbox
             raise
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar, assert_never
 
@@ -187,12 +187,11 @@ class RunStore:
         It goes on over lost connections. States in between may be skipped.
         """
         run_id = stored.snapshot.run_id
-        async with self._bucket.watch(run_id, since=stored.revision) as events:
-            snapshots = _snapshots(events)
-            try:
-                yield snapshots
-            finally:
-                await snapshots.aclose()
+        async with (
+            self._bucket.watch(run_id, since=stored.revision) as events,
+            aclosing(_snapshots(events)) as snapshots,
+        ):
+            yield snapshots
 
     async def has_ended(self, run_id: str) -> bool:
         """Whether the run is there and terminal.

@@ -51,7 +51,7 @@ def _claim(folder: Path) -> tuple[int, Path]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-        except BaseException:
+        except BaseException:  # whatever it was: the descriptor must not stay open
             os.close(descriptor)
             raise
         else:

@@ -100,7 +100,7 @@ def open_file(path: Path) -> sqlite3.Connection:
         if not db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
             _create_tables(db)
         outdated = get_meta(db, "fingerprint") != _fingerprint()
-    except BaseException:
+    except BaseException:  # whatever it was: the file must not stay open
         db.close()
         raise
     if outdated:

@@ -260,7 +260,7 @@ class Writer:
         try:
             yield
             self._db.execute("COMMIT")
-        except BaseException:
+        except BaseException:  # whatever it was: half a transaction must not stay
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
