@@ -10,10 +10,14 @@ from e2e.programs import BIN, FLOW_YAML, Stage, alive, descendants, last_json, w
 
 
 def test_the_demo_ends_with_a_completed_run_and_leaves_nothing(stage: Stage) -> None:
+    stage.env["COLUMNS"] = "80"
     demo = stage.start("pyoco-server", "demo")
     family = wait_for(lambda: len(descendants(demo.pid)) > 1 and descendants(demo.pid))
     assert demo.wait(60) == 0, demo.text()
     assert "COMPLETED" in demo.text()
+    # Whatever its length, a result is one line for who greps it.
+    result = "warmest in Naha (24.6 °C), coldest in Sapporo (8.3 °C), 14.3 °C on average."
+    assert f"bulletin → 2024-04-01: {result}" in demo.text()
     wait_for(lambda: not any(map(alive, family)), within=10)
     assert not (stage.folder / ".pyoco").exists()
 

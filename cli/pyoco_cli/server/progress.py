@@ -59,14 +59,18 @@ class RunProgress:
         stamp = time.strftime("%H:%M:%S")
         if self._told.get("") != snapshot.status:
             self._told[""] = snapshot.status
-            self._console.print(f"{stamp} run {snapshot.run_id} {snapshot.status}", highlight=False)
+            self._tell(f"{stamp} run {snapshot.run_id} {snapshot.status}")
         for name, state in snapshot.tasks.items():
             if self._told.get(name, TaskState.PENDING) != state:
                 self._told[name] = state
                 record = snapshot.task_records.get(name)
                 ended = record is not None and record.ended_at is not None
                 detail = _duration(record) if ended else ""
-                self._console.print(f"{stamp}   {name} {state} {detail}".rstrip(), highlight=False)
+                self._tell(f"{stamp}   {name} {state} {detail}".rstrip())
+
+    def _tell(self, line: str) -> None:
+        # Names are from outside: never markup. The terminal breaks what is too long for it.
+        self._console.print(Text(line), soft_wrap=True)
 
     def _render(self) -> RenderableType:
         snapshot = self._snapshot

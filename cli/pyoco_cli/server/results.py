@@ -1,4 +1,4 @@
-"""How a run that ended is told on the terminal."""
+"""How a run that ended is told on the terminal, which breaks lines that are too long for it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def print_output(console: Console, output: Output) -> None:
     name = output.task or output.stream
     for line in output.text.splitlines():
         if line.strip():
-            console.print(Text.assemble((f"{name:>12} │ ", "dim"), line.rstrip()))
+            console.print(Text.assemble((f"{name:>12} │ ", "dim"), line.rstrip()), soft_wrap=True)
 
 
 def print_result(console: Console, snapshot: RunSnapshot) -> None:
     """Print what the last tasks gave, or what went wrong."""
     took = (snapshot.end_time or 0) - (snapshot.start_time or 0)
     if snapshot.status is RunStatus.COMPLETED:
-        console.print(Text(f"COMPLETED in {took:.1f} s", "bold green"))
+        console.print(Text(f"COMPLETED in {took:.1f} s", "bold green"), soft_wrap=True)
         ended = {
             name: record.ended_at or 0.0
             for name, record in snapshot.task_records.items()
@@ -34,14 +34,14 @@ def print_result(console: Console, snapshot: RunSnapshot) -> None:
             last = max(ended, key=lambda name: ended[name])
             output = snapshot.task_records[last].output
             text = output if isinstance(output, str) else _json(output)
-            console.print(Text(f"{last} → {text}"))
+            console.print(Text(f"{last} → {text}"), soft_wrap=True)
         return
-    console.print(Text(f"{snapshot.status} after {took:.1f} s", "bold red"))
+    console.print(Text(f"{snapshot.status} after {took:.1f} s", "bold red"), soft_wrap=True)
     if snapshot.error:
-        console.print(Text(snapshot.error, "red"))
+        console.print(Text(snapshot.error, "red"), soft_wrap=True)
     for name, record in snapshot.task_records.items():
         if record.traceback:
-            console.print(Text(f"\n{name}\n{record.traceback}", "dim"))
+            console.print(Text(f"\n{name}\n{record.traceback}", "dim"), soft_wrap=True)
 
 
 def _json(value: object) -> str:
