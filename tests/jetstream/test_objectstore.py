@@ -191,14 +191,15 @@ async def test_two_drafts_of_one_look_at_the_store_exclude_each_other(nats_node:
         assert await fetched(store, "pkg-2") == b"2"
 
 
+class Endless:
+    def __aiter__(self) -> Endless:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return BIG[:CHUNK_BYTES]
+
+
 async def test_a_cancelled_put_leaves_nothing(nats_node: Node) -> None:
-    class Endless:
-        def __aiter__(self) -> Endless:
-            return self
-
-        async def __anext__(self) -> bytes:
-            return BIG[:CHUNK_BYTES]
-
     async with connected(nats_node) as connection:
         store = await opened(connection)
         with trio.move_on_after(0.3):
@@ -209,6 +210,29 @@ async def test_a_cancelled_put_leaves_nothing(nats_node: Node) -> None:
 
         await eventually(empty, what="no chunks")
         assert (await store.all())[0] == []
+
+
+async def test_chunks_that_the_server_has_not_stored_yet_do_not_outlive_their_put(
+    nats_node: Node,
+) -> None:
+    """A purge has a quicker way through the server than the chunks that were sent before it."""
+    async with connected(nats_node) as connection:
+        store = await opened(connection)
+        for _ in range(30):
+            with trio.CancelScope() as scope:
+
+                async def seven(scope: trio.CancelScope = scope) -> AsyncIterator[bytes]:
+                    for _ in range(7):
+                        yield BIG[:CHUNK_BYTES]
+                    scope.cancel()
+                    await trio.lowlevel.checkpoint()
+
+                await store.put("a", seven())
+
+        async def empty() -> bool:
+            return await chunk_subjects(connection) == {}
+
+        await eventually(empty, within=5, what="no chunks")
 
 
 async def test_orphans_are_purged_and_others_kept(nats_node: Node) -> None:

@@ -8,26 +8,23 @@ without a time limit and waits for ever for chunks that vanished; ours ends in a
 from __future__ import annotations
 
 import base64
-import hashlib
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import msgspec
 import structlog
-import trio
 from msgspec.structs import replace
 
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import BridgeError, NotFound, ObjectNotFound, Unanswered
+from pyoco_server.jetstream.errors import BridgeError, NotFound, ObjectNotFound
 from pyoco_server.jetstream.follow import CaughtUp, Reset
 from pyoco_server.jetstream.keyvalue import unix_time
 from pyoco_server.jetstream.objectinfo import (
     CHUNK_BYTES,
-    DIGEST_PREFIX,
     ObjectInfo,
     UnreadableObject,
     decode_info,
@@ -35,18 +32,15 @@ from pyoco_server.jetstream.objectinfo import (
     encode_name,
     iso_time,
 )
+from pyoco_server.jetstream.objectput import put_chunks
 from pyoco_server.jetstream.objectread import read_chunks
-from pyoco_server.jetstream.publish import publish_acked, read_ack
-from pyoco_server.jetstream.requests import Waiter, new_inbox
+from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.watch import Deleted, Entry, Watcher
 
 __all__ = ["ObjectChanged", "ObjectInfo", "ObjectStore"]
 
 log = structlog.get_logger(__name__)
 
-# Chunks whose acknowledgement is awaited at the same time: what a put holds in memory, 128 KiB each.
-_WINDOW = 8
-_ACK_SECONDS = 15.0
 _ROLLUP = {"Nats-Rollup": "sub"}
 
 
@@ -204,8 +198,8 @@ class ObjectStore:
     ) -> ObjectInfo:
         """Store the bytes of an object that nobody sees before `publish`; else `discard` it.
 
-        Failed or cancelled, it discards what is stored already; where NATS is away just then,
-        `purge_orphans` does that later.
+        Failed or cancelled, it discards what is stored already, once NATS has answered for what was
+        under way (`put_chunks`); where NATS is away just then, `purge_orphans` does that later.
 
         Raises:
             BridgeError: NATS refused, or is not known to have stored it all.
@@ -214,7 +208,8 @@ class ObjectStore:
         info = ObjectInfo(name=name, bucket=self.bucket, nuid=uuid.uuid4().hex, options=options)
         complete = False
         try:
-            info = await self._put_chunks(info, pieces)
+            subject = self._chunks + info.nuid
+            info = await put_chunks(self._connection, subject, info, pieces)
             complete = True
         finally:
             if not complete:
@@ -305,32 +300,6 @@ class ObjectStore:
 
     # ---------------------------------------------------------------------------------------------
 
-    async def _put_chunks(self, info: ObjectInfo, pieces: AsyncIterable[bytes]) -> ObjectInfo:
-        """Store the bytes; one task, so that they are stored in order."""
-        subject = self._chunks + info.nuid
-        digest = hashlib.sha256()
-        size = sent = confirmed = 0
-        acks = Waiter()
-        inbox = new_inbox()
-        feed = self._connection.open_feed(inbox, acks.tell, acks.lose)
-        try:
-            async with aclosing(_chunked(pieces)) as chunks:
-                async for chunk in chunks:
-                    digest.update(chunk)
-                    size += len(chunk)
-                    await self._connection.publish(subject, chunk, reply=inbox)
-                    sent += 1
-                    while sent - confirmed >= _WINDOW:
-                        await _confirm(acks, subject)
-                        confirmed += 1
-            while confirmed < sent:
-                await _confirm(acks, subject)
-                confirmed += 1
-        finally:
-            self._connection.close_feed(feed)
-        text = DIGEST_PREFIX + base64.urlsafe_b64encode(digest.digest()).decode()
-        return replace(info, size=size, chunks=sent, digest=text)
-
     async def _put_info(self, info: ObjectInfo, expected_last_change: int | None) -> ObjectInfo:
         headers = dict(_ROLLUP)
         if expected_last_change is not None:
@@ -389,25 +358,3 @@ class ObjectStore:
             await self._purge(self._chunks + nuid)
         except BridgeError as error:
             log.info("chunks not removed yet", bucket=self.bucket, nuid=nuid, reason=str(error))
-
-
-async def _confirm(acks: Waiter, subject: str) -> None:
-    with trio.move_on_after(_ACK_SECONDS):
-        reply = await acks.next()
-        if reply is None:
-            raise Unanswered(f"put to {subject}: the connection broke")
-        read_ack(subject, reply)
-        return
-    raise Unanswered(f"put to {subject}: no acknowledgement within {_ACK_SECONDS:g} s")
-
-
-async def _chunked(pieces: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
-    """The same bytes in pieces of `CHUNK_BYTES`, the last one apart."""
-    buffer = bytearray()
-    async for piece in pieces:
-        buffer += piece
-        while len(buffer) >= CHUNK_BYTES:
-            yield bytes(buffer[:CHUNK_BYTES])
-            del buffer[:CHUNK_BYTES]
-    if buffer:
-        yield bytes(buffer)
