@@ -6,17 +6,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from prometheus_client import (
-    CONTENT_TYPE_PLAIN_0_0_4,
-    CollectorRegistry,
-    Histogram,
-    generate_latest,
-)
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from quart import Blueprint, Response, g, request
 from quart_trio import QuartTrio
 
 from pyoco_http.access import Access, access, principal
+from pyoco_http.exposition import exposition
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.monitor import Overview
 from pyoco_server.gateway.reader import Totals
@@ -39,16 +35,14 @@ def metrics_blueprint(backend: Backend) -> Blueprint:
         totals = await reads.totals(principal().tenant_id)
         workers = await reads.workers()
         overview = await reads.overview()
-        present = _Present(
-            [
-                *_runs(totals),
-                *_workers(workers),
-                *_streams(overview),
-                *_connection(backend.connection.status),
-                *_actors(backend.system.tree()),
-            ]
-        )
-        text = generate_latest(present.registry) + generate_latest(reads.measures.registry)
+        present = [
+            *_runs(totals),
+            *_workers(workers),
+            *_streams(overview),
+            *_connection(backend.connection.status),
+            *_actors(backend.system.tree()),
+        ]
+        text = exposition([*present, *reads.measures.registry.collect()])
         return Response(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     return blueprint
@@ -86,23 +80,6 @@ def register_latency(app: QuartTrio, backend: Backend) -> None:
 
     app.before_request(begin)
     app.after_request(end)
-
-
-class _Present:
-    """The registry of metrics that are looked at rather than counted along."""
-
-    def __init__(self, found: list[Metric]) -> None:
-        self._found = found
-        self.registry = CollectorRegistry(auto_describe=False)
-        self.registry.register(self)
-
-    def collect(self) -> Iterable[Metric]:
-        """For the registry."""
-        return self._found
-
-    def describe(self) -> Iterable[Metric]:
-        """For the registry."""
-        return ()
 
 
 def _runs(totals: Totals) -> Iterator[Metric]:

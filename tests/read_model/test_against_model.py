@@ -151,6 +151,8 @@ class ReadModelMachine(RuleBasedStateMachine):
         mine = [one for one in self.runs.values() if tenant in (None, one.tenant)]
         of_day = Counter(one.status for one in mine if one.day == day)
         assert queries.of_day(self.writer._db, tenant, day) == of_day
+        by_status = Counter(one.status for one in mine)
+        assert queries.by_status(self.writer._db, tenant) == by_status
         found = queries.minutes(self.writer._db, tenant, 0, 2)
         expected: Counter[tuple[int, str]] = Counter()
         for one in mine:

@@ -80,6 +80,7 @@ _QUERY_SECONDS: Final = 5.0
 _WRITE_SECONDS: Final = 15.0
 _MAILBOX: Final = 1024
 _LOOK_SECONDS: Final = 0.005
+_WORKERS_NOT_READ: Final = "the workers bucket is being read"
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,9 +198,9 @@ class ReadSide:
             NotReadable: They were not read yet.
         """
         self._require_nats()
-        if not await self.registry.ask(WorkersSeen(), within=_QUICK_SECONDS):
-            raise NotReadable("the workers bucket is being read")
         records = await self.registry.ask(ListWorkers(), within=_QUICK_SECONDS)
+        if records is None:
+            raise NotReadable(_WORKERS_NOT_READ)
         now, timeout = time.time(), self.settings.worker_disconnect_timeout_sec
         return tuple((record, effective_state(record, now, timeout)) for record in records)
 
@@ -244,7 +245,7 @@ class ReadSide:
         if not (await self.progress()).caught_up:
             found.append("the status projector has not caught up")
         if not await self.registry.ask(WorkersSeen(), within=_QUICK_SECONDS):
-            found.append("the workers bucket is being read")
+            found.append(_WORKERS_NOT_READ)
         trouble = await self.indexer.ask(GetTrouble(), within=_QUICK_SECONDS)
         if trouble is not None:
             found.append(f"the read model cannot be written: {trouble}")

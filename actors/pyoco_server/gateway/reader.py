@@ -103,8 +103,8 @@ class GetTotals(Request[Totals]):
 
     def query(self, db: sqlite3.Connection) -> Totals:
         """Ask the file."""
-        everything = queries.counts(db, RunFilter(tenant=self.tenant)).by_status
-        return Totals(everything, queries.of_day(db, self.tenant, local_day(time.time())))
+        today = local_day(time.time())
+        return Totals(queries.by_status(db, self.tenant), queries.of_day(db, self.tenant, today))
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,8 +63,8 @@ class GetWorker(Request[WorkerRecord | None]):
 
 
 @dataclass(frozen=True, slots=True)
-class ListWorkers(Request[tuple[WorkerRecord, ...]]):
-    """The last known records of all workers, last seen first."""
+class ListWorkers(Request[tuple[WorkerRecord, ...] | None]):
+    """The last known records of all workers, last seen first; None while they were not read once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +131,7 @@ class WorkerRegistry(Actor[RegistryMessage]):
             case GetWorker(worker_id):
                 self.reply_to(message).send(self._records.get(worker_id))
             case ListWorkers():
-                newest_first = sorted(
-                    self._records.values(), key=lambda record: record.last_seen_at, reverse=True
-                )
-                self.reply_to(message).send(tuple(newest_first))
+                self.reply_to(message).send(self._newest_first() if self._caught_up else None)
             case HideWorker(worker_id, hidden):
                 hide = partial(_with_hidden, hidden=hidden)
                 self.spawn(self._change, worker_id, hide, self.reply_to(message))
@@ -146,6 +143,10 @@ class WorkerRegistry(Actor[RegistryMessage]):
                 self._note(event)
             case _:
                 assert_never(message)
+
+    def _newest_first(self) -> tuple[WorkerRecord, ...]:
+        records = self._records.values()
+        return tuple(sorted(records, key=lambda record: record.last_seen_at, reverse=True))
 
     def _note(self, event: WatchEvent) -> None:
         match event:

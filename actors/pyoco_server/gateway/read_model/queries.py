@@ -159,6 +159,12 @@ def counts(db: sqlite3.Connection, run_filter: RunFilter) -> Counts:
     return Counts(by("status"), by("flow"), by("tag"))
 
 
+def by_status(db: sqlite3.Connection, tenant: str | None) -> dict[str, int]:
+    """How many runs there are, by status."""
+    sql = "SELECT status, sum(n) FROM counts WHERE ? IS NULL OR tenant = ? GROUP BY 1"
+    return dict(db.execute(sql, (tenant, tenant)).fetchall())
+
+
 def of_day(db: sqlite3.Connection, tenant: str | None, day: int) -> dict[str, int]:
     """How many runs changed last on a local day, by status."""
     sql = "SELECT status, sum(n) FROM days WHERE day = ? AND (? IS NULL OR tenant = ?) GROUP BY 1"
