@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import httpx
 import trio
 
 from backend.stage import TAG, ended, new_run, until, worker_options
+from http_api.seeding import put_runs, snapshot
 from http_api.test_skeleton import YAML, gateway, yaml_form
 from pyoco_server.client.sse import SseEvent, SseParser
 from pyoco_server.gateway.submitter import NewRun
@@ -262,6 +264,20 @@ async def test_the_graph_of_a_run_that_has_not_begun_is_not_known(tmp_path: Path
         answer = await client.get(f"/runs/{run.run_id}/graph")
         assert answer.status_code == 404
         assert answer.json()["detail"] == "graph not known"
+
+
+async def test_the_graph_of_a_run_of_which_only_the_tasks_are_known_has_no_edges(
+    tmp_path: Path,
+) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        # A worker of 0.5.1 tells no structure.
+        run_id = str(uuid.uuid4())
+        states = {"first": "SUCCEEDED", "second": "RUNNING"}
+        await put_runs(backend, [snapshot(run_id, status="RUNNING", end_time=None, tasks=states)])
+        graph = (await client.get(f"/runs/{run_id}/graph")).json()
+        assert graph["source"] == "tasks"
+        assert [node["name"] for node in graph["nodes"]] == ["first", "second"]
+        assert graph["edges"] == []
 
 
 async def test_a_run_whose_events_do_not_tell_its_end_ends_its_stream_all_the_same(

@@ -9,11 +9,12 @@ from pyoco_server.gateway.event_reader import EventReader
 from pyoco_server.model.errors import FlowFileError
 from pyoco_server.model.event import FlowShape
 from pyoco_server.model.flow_yaml import parse_flow_yaml
-from pyoco_server.model.graph import GraphStructure, structure
+from pyoco_server.model.graph import GraphNode, GraphStructure, structure
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.store.workflows import WorkflowStore
 
-GraphSource: TypeAlias = Literal["workflow", "run"]
+GraphSource: TypeAlias = Literal["workflow", "run", "tasks"]
+"""``tasks``: a worker that tells no structure (0.5.1) executes it; there are nodes, and no edges."""
 
 
 async def run_graph(
@@ -36,4 +37,11 @@ async def run_graph(
         async for item in stored:
             if isinstance(item.event, FlowShape):
                 return "run", item.event.structure
+    if run.tasks:
+        return "tasks", GraphStructure(
+            nodes=tuple(
+                GraphNode(id=name, kind="task", name=name, task=name) for name in run.tasks
+            ),
+            edges=(),
+        )
     return None

@@ -27,6 +27,7 @@ export function runView(main, { path, signal, setLive }) {
   let snapshot = null;
   let worker = null; // {id, state} of the worker that has it
   let graph = null;
+  let whole = false; // whether the graph has its edges, and not the tasks alone
   let task = null; // the chosen one
   let logs = null;
 
@@ -141,7 +142,7 @@ export function runView(main, { path, signal, setLive }) {
   async function loadGraph() {
     const begun = Object.keys(snapshot.tasks ?? {}).length > 0;
     const now = `${snapshot.attempt} ${begun} ${ended(snapshot.status)}`;
-    if (graph !== null || asked === now) return;
+    if (whole || asked === now) return;
     asked = now;
     if (!begun && !snapshot.workflow_yaml_sha256) {
       replace(picture, h("p", { class: "muted" }, t("run.graph.none")));
@@ -149,7 +150,8 @@ export function runView(main, { path, signal, setLive }) {
     }
     try {
       const shape = await get(`${base}/graph`, {}, signal);
-      if (graph !== null) return;
+      if (whole) return;
+      whole = shape.source !== "tasks";
       graph = drawGraph(shape, choose);
       replace(picture, graph.element);
     } catch (error) {
