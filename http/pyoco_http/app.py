@@ -72,6 +72,8 @@ def create_app(backend: Backend, *, loopback: bool = True) -> GatewayApp:
         "LOOPBACK": loopback,
     }
     app.url_map.converters["default"] = Name
+    # A path with "//" is none of ours, and no detour to one either.
+    app.url_map.merge_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
     register_latency(app, backend)
     # What is registered first is asked first, and sees an answer last.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response
 
 from pyoco_http.access import Access, access, see
 from pyoco_http.downloads import download
 from pyoco_http.problems import problem_response
-from pyoco_http.ranges import NotSatisfiable, parse_range
 from pyoco_http.runs import known_id
 from pyoco_server.backend import Backend
 from pyoco_server.model.errors import ErrorId
@@ -36,29 +36,12 @@ def artifacts_blueprint(backend: Backend) -> Blueprint:
     async def get(run_id: str, name: str) -> Response:
         run = see(await backend.get(known_id(run_id)))
         artifact, info = await backend.artifacts.find(run, name)
-        size = artifact.size_bytes
-        try:
-            part = parse_range(request.headers.get("Range"), size)
-        except NotSatisfiable:
-            return problem_response(
-                416,
-                "range not satisfiable",
-                ErrorId.INVALID_INPUT,
-                {"reason": f"the artifact has {size} bytes"},
-                {"Content-Range": f"bytes */{size}"},
-            )
-        start, stop = part or (0, size)
-        response = await download(
-            backend.artifacts.read(info, start, stop),
+        return await download(
+            partial(backend.artifacts.read, info),
             filename=name.rpartition("/")[2],
-            length=stop - start,
-            status=200 if part is None else 206,
+            size=artifact.size_bytes,
+            sha256=artifact.sha256_hex,
         )
-        response.headers["Accept-Ranges"] = "bytes"
-        response.headers["ETag"] = f'"{artifact.sha256_hex}"'
-        if part is not None:
-            response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-        return response
 
     @blueprint.errorhandler(ArtifactNotFound)
     async def on_missing(error: ArtifactNotFound) -> Response:

@@ -2,41 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Final, TypeAlias
 from urllib.parse import quote
 
-from quart import Response
+from quart import Response, request
 
-_ATTACHMENT = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+from pyoco_http.problems import problem_response
+from pyoco_http.ranges import NotSatisfiable, parse_range
+from pyoco_server.model.errors import ErrorId
+
+Reading: TypeAlias = AbstractAsyncContextManager[AsyncIterator[bytes]]
+
+_ATTACHMENT: Final = {
+    "Accept-Ranges": "bytes",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 async def download(
-    reading: AbstractAsyncContextManager[AsyncIterator[bytes]],
-    *,
-    filename: str,
-    length: int,
-    status: int = 200,
+    read: Callable[[int, int], Reading], *, filename: str, size: int, sha256: str
 ) -> Response:
-    """Answer with bytes that are read while they are sent; the first are read before the answer begins.
+    """Answer with a stored object, or with the part of it that the request's ``Range`` asks for.
 
-    An object that turns out to be damaged ends the connection before the announced length.
+    Its bytes are read while they are sent, the first ones before the answer begins. An object that turns
+    out to be damaged ends the connection before the announced length.
 
     Args:
-        reading: Opens the bytes.
+        read: Opens the bytes from one to before another.
         filename: What to call them.
-        length: How many they are.
-        status: 200, or 206 for a part.
+        size: How many the object has.
+        sha256: Its digest in hex.
 
     Raises:
         BridgeError: They cannot be read.
     """
-    pieces = _pieces(reading)
-    first = await anext(pieces, b"")
-    response = Response(_all(first, pieces), status=status, content_type="application/octet-stream")
-    response.content_length = length
+    looking = request.method == "HEAD"
+    try:
+        part = None if looking else parse_range(request.headers.get("Range"), size)
+    except NotSatisfiable:
+        return problem_response(
+            416,
+            "range not satisfiable",
+            ErrorId.INVALID_INPUT,
+            {"reason": f"there are {size} bytes"},
+            {"Content-Range": f"bytes */{size}"},
+        )
+    start, stop = part or (0, size)
+    response = Response(
+        b"" if looking else await _begun(read(start, stop)),
+        status=200 if part is None else 206,
+        content_type="application/octet-stream",
+    )
+    response.content_length = stop - start
     response.headers.update(_ATTACHMENT)
     response.headers["Content-Disposition"] = _disposition(filename)
+    response.headers["ETag"] = f'"{sha256}"'
+    if part is not None:
+        response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     response.timeout = None  # as long as it takes
     return response
 
@@ -47,9 +72,12 @@ def _disposition(filename: str) -> str:
     return f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
 
 
-async def _pieces(
-    reading: AbstractAsyncContextManager[AsyncIterator[bytes]],
-) -> AsyncGenerator[bytes, None]:
+async def _begun(reading: Reading) -> AsyncGenerator[bytes, None]:
+    pieces = _pieces(reading)
+    return _all(await anext(pieces, b""), pieces)
+
+
+async def _pieces(reading: Reading) -> AsyncGenerator[bytes, None]:
     async with reading as pieces:
         async for piece in pieces:
             yield piece

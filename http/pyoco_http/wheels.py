@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,13 +105,12 @@ def wheels_blueprint(backend: Backend) -> Blueprint:
         found = await backend.wheels.get(name)
         if not _requester().sees(found.wheel):
             raise WheelNotFound(name)
-        response = await download(
-            backend.wheels.read(found),
+        return await download(
+            partial(backend.wheels.read, found),
             filename=found.wheel.name.text,
-            length=found.wheel.size_bytes,
+            size=found.wheel.size_bytes,
+            sha256=found.wheel.sha256,
         )
-        response.headers["ETag"] = f'"{found.wheel.sha256}"'
-        return response
 
     @blueprint.delete("/<name>")
     @access(Access.OPERATE)

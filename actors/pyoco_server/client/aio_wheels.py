@@ -63,12 +63,14 @@ class AsyncWheelCalls:
     async def download_wheel(self, wheel_name: str, to: BinaryIO) -> str:
         """Write a wheel into an open file, piece by piece; return its SHA-256 in hex.
 
-        After a broken connection it starts over. Writing is done in a thread.
+        A broken connection is taken up again where it broke. Writing is done in a thread.
 
         Raises:
             DamagedDownload: What came is not what was uploaded.
         """
-        return await self._download(wheel_name, lambda _: wheels.get_wheel(wheel_name), to)
+        return await self._download(
+            wheel_name, lambda start: wheels.get_wheel(wheel_name, start), to
+        )
 
     async def delete_wheel(self, wheel_name: str) -> Document:
         """Delete a wheel."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import BinaryIO
 
-from pyoco_server.client.requests import Call, Document, get, parse_object, segment
+from pyoco_server.client.requests import Call, Document, get, get_bytes, parse_object, segment
 
 
 class DamagedDownload(ValueError):
@@ -20,13 +20,7 @@ def list_artifacts(run_id: str) -> Call[Document]:
 def get_artifact(run_id: str, name: str, start: int = 0) -> Call[bytes]:
     """``GET /runs/{run_id}/artifacts/{name}``, from a byte on."""
     path = "/".join(segment(part) for part in name.split("/"))
-    return Call(
-        "GET",
-        f"/runs/{segment(run_id)}/artifacts/{path}",
-        bytes,
-        headers={"Range": f"bytes={start}-"} if start else {},
-        repeatable=True,
-    )
+    return get_bytes(f"/runs/{segment(run_id)}/artifacts/{path}", start)
 
 
 class Download:

@@ -257,6 +257,12 @@ def get(
     return Call("GET", path, parse, params=present, repeatable=True)
 
 
+def get_bytes(path: str, start: int) -> Call[bytes]:
+    """Describe a download, from a byte on."""
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    return Call("GET", path, bytes, headers=headers, repeatable=True)
+
+
 def with_params(call: Call[T], **params: str | float | None) -> Call[T]:
     """Return the call with further parameters; those that are ``None`` are left out."""
     present = {name: value for name, value in params.items() if value is not None}

@@ -61,12 +61,12 @@ class WheelCalls:
     def download_wheel(self, wheel_name: str, to: BinaryIO) -> str:
         """Write a wheel into an open file, piece by piece; return its SHA-256 in hex.
 
-        After a broken connection it starts over.
+        A broken connection is taken up again where it broke.
 
         Raises:
             DamagedDownload: What came is not what was uploaded.
         """
-        return self._download(wheel_name, lambda _: wheels.get_wheel(wheel_name), to)
+        return self._download(wheel_name, lambda start: wheels.get_wheel(wheel_name, start), to)
 
     def delete_wheel(self, wheel_name: str) -> Document:
         """Delete a wheel."""

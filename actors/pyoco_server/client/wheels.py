@@ -9,6 +9,7 @@ from pyoco_server.client.requests import (
     Document,
     Upload,
     get,
+    get_bytes,
     parse_object,
     parse_objects,
     segment,
@@ -50,9 +51,9 @@ def upload_wheel(
     )
 
 
-def get_wheel(wheel_name: str) -> Call[bytes]:
-    """``GET /wheels/{name}``."""
-    return get(f"/wheels/{segment(wheel_name)}", bytes)
+def get_wheel(wheel_name: str, start: int = 0) -> Call[bytes]:
+    """``GET /wheels/{name}``, from a byte on."""
+    return get_bytes(f"/wheels/{segment(wheel_name)}", start)
 
 
 def delete_wheel(wheel_name: str) -> Call[Document]:

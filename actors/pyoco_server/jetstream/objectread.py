@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 import trio
@@ -61,6 +61,21 @@ async def read_chunks(
             )
     if info.chunks == 0:
         _check_whole(info, size, digest.hexdigest())
+
+
+async def cut(
+    pieces: AsyncIterator[bytes], start: int, stop: int | None
+) -> AsyncGenerator[bytes, None]:
+    """The bytes from ``start`` to before ``stop``, or to the end; what is behind is not asked for."""
+    place = 0
+    async for piece in pieces:
+        end = len(piece) if stop is None else max(stop - place, 0)
+        part = piece[max(start - place, 0) : end]
+        place += len(piece)
+        if part:
+            yield part
+        if stop is not None and place >= stop:
+            return
 
 
 def _check_whole(info: ObjectInfo, size: int, sha256: str) -> None:

@@ -33,7 +33,7 @@ from pyoco_server.jetstream.objectinfo import (
     iso_time,
 )
 from pyoco_server.jetstream.objectput import put_chunks
-from pyoco_server.jetstream.objectread import read_chunks
+from pyoco_server.jetstream.objectread import cut, read_chunks
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.watch import Deleted, Entry, Watcher
 
@@ -99,14 +99,22 @@ class ObjectStore:
 
     @asynccontextmanager
     async def read(
-        self, info: ObjectInfo, *, silence_seconds: float = 10.0
+        self,
+        info: ObjectInfo,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        silence_seconds: float = 10.0,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Read an object piece by piece, with about 1 MiB in memory, over lost connections.
 
-        The last piece is given only when the digest of all of them is right.
+        The last piece of the object is given only when the digest of all of them is right. A part that
+        ends before it has no digest to be compared with.
 
         Args:
             info: Which; a put of the same name meanwhile makes it vanish.
+            start: The first byte.
+            stop: The one behind the last; None for all.
             silence_seconds: How long to wait for the next piece.
 
         Raises (while iterating):
@@ -117,9 +125,12 @@ class ObjectStore:
         pieces = read_chunks(
             self._connection, self.stream, self._chunks + info.nuid, info, silence_seconds
         )
+        # To the end without a stop: there it shows that chunks are too many.
+        part = cut(pieces, start, None if stop is None or stop >= info.size else stop)
         try:
-            yield pieces
+            yield part
         finally:
+            await part.aclose()
             await pieces.aclose()
 
     async def all(self) -> tuple[list[ObjectInfo], int]:

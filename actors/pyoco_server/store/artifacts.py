@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import structlog
@@ -85,20 +85,11 @@ class ArtifactStore:
                 return artifact, info
         raise ArtifactNotFound(run.run_id, name)
 
-    @asynccontextmanager
-    async def read(
+    def read(
         self, info: ObjectInfo, start: int = 0, stop: int | None = None
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Read the bytes from ``start`` to before ``stop``; see `ObjectStore.read`.
-
-        What is not read to the end has no digest to be compared with.
-        """
-        async with self._objects.read(info) as pieces:
-            cut = _cut(pieces, start, info.size if stop is None else stop)
-            try:
-                yield cut
-            finally:
-                await cut.aclose()
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Read the bytes from ``start`` to before ``stop``; see `ObjectStore.read`."""
+        return self._objects.read(info, start, stop)
 
     async def drop(self, run_id: str, attempt: int, names: Iterable[str]) -> None:
         """Remove artifacts; what cannot be removed now is found by a sweep."""
@@ -123,14 +114,3 @@ class ArtifactStore:
     async def purge_orphans(self, *, older_than_seconds: float) -> int:
         """Remove what broken-off puts left; see `ObjectStore.purge_orphans`."""
         return await self._objects.purge_orphans(older_than_seconds=older_than_seconds)
-
-
-async def _cut(pieces: AsyncIterator[bytes], start: int, stop: int) -> AsyncGenerator[bytes, None]:
-    place = 0
-    async for piece in pieces:
-        cut = piece[max(start - place, 0) : max(stop - place, 0)]
-        place += len(piece)
-        if cut:
-            yield cut
-        if place >= stop:
-            return

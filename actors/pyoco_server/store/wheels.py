@@ -108,9 +108,11 @@ class WheelStore:
             raise WheelNotFound(name) from None
         return WheelObject(_wheel(parsed, info), info)
 
-    def read(self, found: WheelObject) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    def read(
+        self, found: WheelObject, start: int = 0, stop: int | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Read a wheel's bytes, the last ones only when all have the right digest; see `ObjectStore.read`."""
-        return self._objects.read(found.info)
+        return self._objects.read(found.info, start, stop)
 
     def watch(self) -> AbstractAsyncContextManager[AsyncIterator[ObjectChanged | CaughtUp | Reset]]:
         """Follow the registry; see `ObjectStore.watch`."""

@@ -83,6 +83,14 @@ class Param:
     place: str = "query"
 
 
+RANGE: Final = Param(
+    "Range",
+    {"type": "string", "format": "byte-range"},
+    "One range of bytes; another is ignored.",
+    "header",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """What a route takes and gives.

@@ -11,6 +11,7 @@ from pyoco_http.openapi.operation import (
     NUMBER,
     OBJECT,
     PRINTABLE,
+    RANGE,
     TEXT,
     Operation,
     Operations,
@@ -259,16 +260,9 @@ RUNS: Final[Operations] = {
     ("GET", "/runs/{run_id}/artifacts/{name}"): Operation(
         "Download a file that a run saved, or a part of it",
         BYTES,
-        (
-            Param(
-                "Range",
-                {"type": "string", "format": "byte-range"},
-                "One range of bytes; another is ignored.",
-                "header",
-            ),
-        ),
+        (RANGE,),
         refusals={
-            206: "The part that was asked for",
+            206: "the part that was asked for",
             404: "run not found, or artifact not found",
             416: "range not satisfiable",
         },

@@ -10,6 +10,7 @@ from pyoco_http.openapi.operation import (
     FLAG,
     NUMBER,
     OBJECT,
+    RANGE,
     TEXT,
     Operation,
     Operations,
@@ -156,9 +157,16 @@ SYSTEM: Final[Operations] = {
         },
     ),
     ("GET", "/wheels/{name}"): Operation(
-        "Download a wheel",
+        "Download a wheel, or a part of it",
         BYTES,
-        refusals={404: "wheel not found", 422: "invalid wheel name"},
+        (RANGE,),
+        refusals={
+            206: "the part that was asked for",
+            404: "wheel not found",
+            416: "range not satisfiable",
+            422: "invalid wheel name",
+        },
+        bodies={206: BYTES},
     ),
     ("DELETE", "/wheels/{name}"): Operation(
         "Delete a wheel",
