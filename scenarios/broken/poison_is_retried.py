@@ -1,14 +1,14 @@
-"""A worker that gives unreadable jobs back to the queue."""
+"""A worker that gives unreadable jobs back to the queue, and buries none."""
 
 
 def give_back(original):
     del original
 
-    async def term(message, reason):
-        del reason
-        await message.nak(0.0)
+    async def refuse(self, delivery, error):
+        del self, error
+        await delivery.nak(0.0)
 
-    return term
+    return refuse
 
 
-BREAK = {"pyoco_server.jetstream.consumer:Message.term": give_back}
+BREAK = {"pyoco_server.worker.dispatcher:Dispatcher._refuse": give_back}

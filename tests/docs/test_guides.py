@@ -33,6 +33,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with open_stage(tmp_path_factory.mktemp("guides")) as stage:
         stage.nats()
         stage.gateway()
+        stage.env["PYOCO_CANCEL_GRACE_PERIOD_SEC"] = "1"
         stage.worker("--slots", "1")
         yield stage
 

@@ -18,6 +18,9 @@ from pyoco_server.client import (
     RetryPolicy,
     UnexpectedAnswer,
 )
+from pyoco_server.client.wire import cancel_wait_seconds
+from pyoco_server.settings import Settings
+from pyoco_server.worker.stopping import TERMINATE_SECONDS
 from wheels.making import file_name, wheel_bytes
 
 
@@ -35,6 +38,12 @@ async def test_a_look_at_a_gateway(tmp_path: Path) -> None:
         with pytest.raises(HttpProblem) as found:
             await client.check_flow("tasks: {}\nflow: *x\n")
         assert (found.value.status, found.value.extra["line"]) == (422, 2)
+
+
+def test_a_cancel_is_waited_for_longer_than_a_flow_that_ignores_it_lives() -> None:
+    grace = Settings().cancel_grace_period_sec
+    assert cancel_wait_seconds(None) >= grace + TERMINATE_SECONDS + 10
+    assert cancel_wait_seconds(7) == 7
 
 
 async def test_a_wheel_comes_back_as_it_was_uploaded(tmp_path: Path) -> None:

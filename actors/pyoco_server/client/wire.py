@@ -10,7 +10,8 @@ from pyoco_server.client.requests import Call
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
-CANCEL_WAIT_SECONDS = 30
+CANCEL_WAIT_SECONDS = 45
+"""Longer than a flow that ignores its cancel lives by default: 30 s of grace, and 2 s more to be killed."""
 CANCEL_POLL_SECONDS = 0.25
 _UPLOAD_SECONDS = 300.0
 

@@ -12,6 +12,7 @@ from pyoco_cli.client.connection import gateway
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.language import Phrase
 from pyoco_cli.common.output import on_terminal, print_json, print_line, print_table
+from pyoco_server.client.wire import CANCEL_WAIT_SECONDS
 
 
 class ListOutput(StrEnum):
@@ -104,7 +105,9 @@ def cancel(
     *,
     run_id: Annotated[str, typer.Option("--run-id", help="Id of the run.")],
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the run has ended.")] = False,
-    timeout_sec: Annotated[int, typer.Option(help="With --wait: seconds at most.")] = 30,
+    timeout_sec: Annotated[
+        int, typer.Option(help="With --wait: seconds at most.")
+    ] = CANCEL_WAIT_SECONDS,
     reason: Annotated[str | None, typer.Option(help="Why, for people; kept with the run.")] = None,
     requested_by: Annotated[
         str | None, typer.Option(help="Who asks; under authentication that is the API key.")
