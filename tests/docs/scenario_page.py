@@ -28,13 +28,14 @@ cannot be done, and an expectation that is not met, end the scenario as failed.
 _EXPECT = """\
 | Invariant | Holds when |
 |---|---|
-| `I1` | every accepted run ends |
-| `I2` | a terminal state never changes |
-| `I3` | no older attempt writes, and one holds the run |
+| `I1` | every accepted run ends, and none goes away before |
+| `I2` | a terminal state never changes, and nothing of the run is executed after it |
+| `I3` | no older attempt writes, one worker holds an attempt, and it is executed once |
 | `I4` | no process outlives its owner; judged at the end of every scenario |
 | `I5` | calls are answered within 15 s, and never with 500 |
 | `I6` | after a trouble a new run ends within 30 s; expecting it submits one |
-| `I7` | an acknowledged cancel ends CANCELLED |
+| `I7` | an acknowledged cancel ends CANCELLED, or its answer says how the run had ended |
+| `once` | a submission is one run at most, and a refused one is none |
 
 Figures: `seconds`, `runs`, `runs_per_second`, `attempts`, `executions`, `executions_cut_off`, `completed`,
 `failed`, `cancelled`, `kills` and the like for each step that troubles something, `recovery_p50`,

@@ -19,13 +19,21 @@ from typing import Any
 import httpx
 import trio
 
-from drills.judge import CancelAnswer, Execution, History, Revision, Submission, Violation, judge
 from e2e.programs import Program, Stage, alive, descendants, wait_for
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import ConnectionOptions, open_connection
 from pyoco_server.jetstream.consumer import Message
 from pyoco_server.jetstream.follow import Follower
 from pyoco_server.model.run import RunStatus, decode_snapshot
+from pyoco_server.scenario.history import (
+    CancelAnswer,
+    Execution,
+    History,
+    Outcome,
+    Revision,
+    Submission,
+)
+from pyoco_server.scenario.judge import Violation, judge
 
 TAG = "hello"
 _CLIENTS = 3
@@ -172,7 +180,7 @@ class Chaos:
         self._read_executions()
         with contextlib.suppress(AssertionError):
             wait_for(lambda: not any(map(alive, family)), within=10)
-        self.history.left_over += [pid for pid in family if alive(pid)]
+        self.history.left_processes += [str(pid) for pid in family if alive(pid)]
         return self._report()
 
     # Processes -----------------------------------------------------------------------------------
@@ -204,7 +212,7 @@ class Chaos:
         program.wait(15)
         with contextlib.suppress(AssertionError):
             wait_for(lambda: not any(map(alive, family)), within=10)
-        self.history.left_over += [pid for pid in family if alive(pid)]
+        self.history.left_processes += [str(pid) for pid in family if alive(pid)]
 
     def _kill_worker(self) -> None:
         index = self.rng.randrange(2)
@@ -293,9 +301,9 @@ class Chaos:
             self._number += 1
             return f"t{self._number}"
 
-    def _note(self, ticket: str, outcome: str, run_id: str | None) -> None:
+    def _note(self, ticket: str, outcome: Outcome, run_id: str | None) -> None:
         with self._lock:
-            self.history.submissions.append(Submission(ticket, outcome, run_id))
+            self.history.submitted(Submission(ticket, outcome, run_id), "drill", time.time())
 
     def _submit(
         self,
@@ -310,10 +318,12 @@ class Chaos:
         """Submit a run; with a key until there is an answer."""
         ticket = self._ticket()
         params = {"ticket": ticket, "seconds": seconds, "end": end}
-        headers = {"Idempotency-Key": f"{self.seed}-{ticket}"} if keyed else {}
+        headers = {"X-Request-ID": ticket}
+        if keyed:
+            headers["Idempotency-Key"] = f"{self.seed}-{ticket}"
         named = None
         until = time.monotonic() + _PATIENCE_SECONDS
-        outcome = "unknown"
+        outcome: Outcome = "unknown"
         while time.monotonic() < until:
             try:
                 if kind == "yaml":
@@ -346,7 +356,8 @@ class Chaos:
         return None
 
     def _batch(self, client: httpx.Client, rng: random.Random) -> None:
-        tickets = {self._ticket(): None for _ in range(rng.choice([2, 5]))}
+        batch = self._ticket()
+        tickets = {f"{batch}-{number}": None for number in range(rng.choice([2, 5]))}
         until = time.monotonic() + _PATIENCE_SECONDS
         while tickets and time.monotonic() < until:
             runs = [
@@ -359,17 +370,19 @@ class Chaos:
                 for ticket in tickets
             ]
             with contextlib.suppress(httpx.HTTPError):
-                answer = client.post("/runs/batch", json={"runs": runs})
+                answer = client.post(
+                    "/runs/batch", json={"runs": runs}, headers={"X-Request-ID": batch}
+                )
                 assert answer.status_code in (200, 503), answer.text
                 items = answer.json().get("items", [])
                 for ticket, item in zip(tuple(tickets), items, strict=False):
                     if "run_id" in item:
-                        self._note(ticket, "accepted", item["run_id"])
+                        self._note(batch, "accepted", item["run_id"])
                         del tickets[ticket]
             if tickets:
                 time.sleep(rng.uniform(0.05, 0.5))
-        for ticket in tickets:
-            self._note(ticket, "unknown", None)
+        for _ in tickets:
+            self._note(batch, "unknown", None)
 
     def _cancel(self, client: httpx.Client, run_id: str) -> None:
         until = time.monotonic() + _PATIENCE_SECONDS
@@ -379,7 +392,7 @@ class Chaos:
                 if answer.status_code == 200:
                     status = RunStatus(answer.json()["status"])
                     with self._lock:
-                        self.history.cancels.append(CancelAnswer(run_id, status))
+                        self.history.cancels.append(CancelAnswer(run_id, status, time.time()))
                     return
             time.sleep(0.2)
 
@@ -392,12 +405,12 @@ class Chaos:
 
     def _wait_for_ends(self) -> None:
         """Wait for the end of every accepted run; the judge says which have none."""
-        waiting = {each.run_id for each in self.history.submissions if each.outcome == "accepted"}
+        waiting = set(self.history.accepted)
         with httpx.Client(base_url=self.stage.url, timeout=10) as client:
 
             def all_ended() -> bool:
                 for run_id in tuple(waiting):
-                    if run_id is not None and self._status(client, run_id) not in _TERMINAL:
+                    if self._status(client, run_id) not in _TERMINAL:
                         return False
                     waiting.discard(run_id)
                 return True
@@ -434,12 +447,12 @@ class Chaos:
                         return
                     run_id = message.subject.removeprefix("$KV.pyoco_runs.")
                     gone = "KV-Operation" in message.headers
-                    self.history.revisions.append(
+                    self.history.revisions[run_id].append(
                         Revision(
                             run_id,
                             message.stream_sequence,
-                            message.delivery.timestamp,
                             None if gone else decode_snapshot(message.data),
+                            message.delivery.timestamp,
                         )
                     )
 
@@ -450,15 +463,15 @@ class Chaos:
             told: dict[str, Any] = json.loads(line)
             key = (told["run_id"], told["attempt"], told["pid"])
             if told["what"] == "began":
-                began[key] = Execution(*key, began=told["at"])
+                began[key] = Execution(*key, "work", told["at"], None)
             elif key in began:
                 first = began[key]
-                began[key] = Execution(*key, began=first.began, ended=told["at"])
+                began[key] = Execution(*key, "work", first.started, told["at"])
         self.history.executions = list(began.values())
 
     def _report(self) -> Report:
-        last = {each.run_id: each.snapshot for each in self.history.revisions}
-        ended = Counter(snapshot.status.value for snapshot in last.values() if snapshot)
+        lasts = map(self.history.last, self.history.revisions)
+        ended = Counter(last.status.value for last in lasts if last is not None)
         return Report(
             self.seed,
             self.seconds,

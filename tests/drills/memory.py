@@ -25,15 +25,6 @@ from trio.testing import MockClock
 from drills.fake_child import Began, FakeRunner, runner_factory
 from drills.fake_connection import FakeConnection, Trouble
 from drills.fake_nats import Server, Stored, Stream
-from drills.judge import (
-    CancelAnswer,
-    Execution,
-    History,
-    Revision,
-    Submission,
-    Violation,
-    judge,
-)
 from pyoco_server.gateway.canceller import Cancel, Canceller
 from pyoco_server.gateway.new_run import NewRun, NotAccepted
 from pyoco_server.gateway.reaper import Reaper, ReaperSettings
@@ -52,6 +43,15 @@ from pyoco_server.kernel import (
     open_system,
 )
 from pyoco_server.model.run import decode_snapshot
+from pyoco_server.scenario.history import (
+    CancelAnswer,
+    Execution,
+    History,
+    Outcome,
+    Revision,
+    Submission,
+)
+from pyoco_server.scenario.judge import Violation, judge
 from pyoco_server.settings import Settings
 from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.idempotency import IdempotencyStore
@@ -156,7 +156,7 @@ class Drill:
             snapshot = None if gone else decode_snapshot(stored.payload)
             run_id = stored.subject.removeprefix(_KV)
             at = self.server.unix(stored.at)
-            self.history.revisions.append(Revision(run_id, stored.seq, at, snapshot))
+            self.history.revisions[run_id].append(Revision(run_id, stored.seq, snapshot, at))
 
     def _connect(self) -> FakeConnection:
         return FakeConnection(self.server, self.trouble, random.Random(self.rng.random()))
@@ -236,7 +236,6 @@ class Drill:
         self.open_clients += 1
         await trio.sleep(self.rng.uniform(0, _TROUBLE_SECONDS * 0.6))
         params = {
-            "ticket": ticket,
             "seconds": self.rng.choice([0.01, 0.3, 2.0, 9.0]),
             "end": self.rng.choice(["ok", "ok", "ok", "raise", "crash"]),
             "stubborn": self.rng.random() < 0.3,
@@ -245,6 +244,7 @@ class Drill:
             "flow",
             TAG,
             params=params,
+            request_id=ticket,
             idempotency_key=ticket if self.rng.random() < 0.7 else None,
             max_attempts=self.rng.choice([None, None, 2, 3]),
             workflow_yaml="flow: x" if self.rng.random() < 0.2 else None,
@@ -259,7 +259,7 @@ class Drill:
         named = None
         while True:
             gateway = self.rng.choice(self.gateways)
-            outcome = "refused"
+            outcome: Outcome = "refused"
             if gateway is not None:
                 try:
                     accepted = await gateway.submitter.ask(Submit(run), within=15.0)
@@ -268,12 +268,15 @@ class Drill:
                 except (ActorDown, AskExpired):
                     outcome = "unknown"
                 else:
-                    self.history.submissions.append(Submission(ticket, "accepted", accepted.run_id))
+                    self._note_submission(Submission(ticket, "accepted", accepted.run_id))
                     return accepted.run_id
             if run.idempotency_key is None:
-                self.history.submissions.append(Submission(ticket, outcome, named))
+                self._note_submission(Submission(ticket, outcome, named))
                 return None
             await trio.sleep(self.rng.uniform(0.05, 1.0))
+
+    def _note_submission(self, submission: Submission) -> None:
+        self.history.submitted(submission, "drill", self.now())
 
     async def _cancel(self, run_id: str) -> None:
         while True:
@@ -286,7 +289,7 @@ class Drill:
                 except (Refusal, ActorDown, AskExpired):
                     pass
                 else:
-                    self.history.cancels.append(CancelAnswer(run_id, snapshot.status))
+                    self.history.cancels.append(CancelAnswer(run_id, snapshot.status, self.now()))
                     return
             await trio.sleep(self.rng.uniform(0.05, 1.0))
 
@@ -345,8 +348,8 @@ class Drill:
             await trio.sleep(10.0)
 
     def _all_ended(self) -> bool:
-        last = {each.run_id: each.snapshot for each in self.history.revisions}
-        return all(snapshot is None or snapshot.status.terminal for snapshot in last.values())
+        lasts = map(self.history.last, self.history.revisions)
+        return all(last is None or last.status.terminal for last in lasts)
 
 
 @contextmanager
@@ -392,7 +395,7 @@ def drill(seed: int) -> tuple[History, list[Violation]]:
             with mock.patch(f"{_CHILD}.open_runner", factory):
                 await it.run()
                 it.history.executions = [
-                    Execution(each.run_id, each.attempt, each.pid, each.at, each.ended)
+                    Execution(each.run_id, each.attempt, each.pid, "t", each.at, each.ended)
                     for each in it.began
                 ]
                 nursery.cancel_scope.cancel()
@@ -401,6 +404,12 @@ def drill(seed: int) -> tuple[History, list[Violation]]:
     with _determined(seed), tempfile.TemporaryDirectory() as folder:
         history = trio.run(main, clock=MockClock(autojump_threshold=0))
     return history, judge(history)
+
+
+def in_order(history: History) -> list[Revision]:
+    """What was stored, in the order of the revisions."""
+    stored = [each for revisions in history.revisions.values() for each in revisions]
+    return sorted(stored, key=lambda each: each.revision)
 
 
 def main() -> None:
@@ -418,10 +427,10 @@ def main() -> None:
                 print(f"seed {seed}:", *violations, sep="\n  ")
         return
     history, violations = drill(arguments.seed)
-    for each in sorted(history.revisions, key=lambda x: x.number):
+    for each in in_order(history):
         what = each.snapshot
         text = "deleted" if what is None else f"{what.status} attempt {what.attempt} {what.reason}"
-        print(f"{each.at - EPOCH:8.3f} {each.number:4} {each.run_id[:8]} {text}")
+        print(f"{each.at - EPOCH:8.3f} {each.revision:4} {each.run_id[:8]} {text}")
     for line in (*history.submissions, *history.cancels, *history.executions, *violations):
         print(line)
 

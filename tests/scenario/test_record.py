@@ -33,7 +33,7 @@ steps:
       - - submit: {flow: slow, count: 20, rate: 20, params: {seconds: 0.3}}
       - - submit: {flow: failing, count: 2}
       - - publish: {text: "not a job"}
-      - - wait: 0.3
+      - - wait_for: slow
         - cancel: {group: slow, share: 0.5, spread_sec: 0.5}
         - cancel: {group: slow, share: 0.5, spread_sec: 0.5}
   - submit: {flow: slow, count: 2, group: long, params: {seconds: 60}}

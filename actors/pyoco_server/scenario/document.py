@@ -16,7 +16,7 @@ from pyoco_server.scenario.recording import Recording
 Name: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+$")]
 Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
 Share: TypeAlias = Annotated[float, Meta(gt=0, le=1)]
-Invariant: TypeAlias = Literal["I1", "I2", "I3", "I4", "I5", "I6", "I7"]
+Invariant: TypeAlias = Literal["I1", "I2", "I3", "I4", "I5", "I6", "I7", "once"]
 Names: TypeAlias = Name | list[Name]
 
 

@@ -72,11 +72,7 @@ def _of_runs(expect: Expect, history: History) -> list[Unmet]:
 
 
 def _of_invariants(expect: Expect, history: History) -> list[Unmet]:
-    violations = judge(history, list(expect.invariants))
-    return [
-        Unmet(f"{v.invariant}: {v.text}" + (f" (run {v.run_id})" if v.run_id else ""))
-        for v in violations[:20]
-    ]
+    return [Unmet(str(violation)) for violation in judge(history, expect.invariants)[:20]]
 
 
 def _of_figures(expect: Expect, history: History, seconds: float) -> list[Unmet]:

@@ -1,20 +1,25 @@
-"""Everything that happened in a scenario, as far as it can be seen from outside."""
+"""Everything that happened in a scenario or a drill, as far as it can be seen from outside.
+
+All times are seconds of one clock; in a scenario since it began.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
-from pyoco_server.model.run import RunSnapshot
+from pyoco_server.model.run import RunSnapshot, RunStatus
 
 PROBE: Final = "probe"
 """The group of runs that only measure how fast work goes on; they count as no scenario's runs."""
 
+Outcome: TypeAlias = Literal["accepted", "refused", "unknown"]
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A submission was answered with 200. Times are seconds since the scenario began."""
+    """A run whose submission was answered with 200."""
 
     run_id: str
     group: str
@@ -22,8 +27,23 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
+class Submission:
+    """A submission of one run, as its client knows it when it tries no longer.
+
+    Attributes:
+        ticket: The request id of each of its tries, and so of its run. The runs of a batch have one ticket.
+        outcome: "unknown" where no answer came and it was not tried again.
+        run_id: The run, if it was accepted, or if a refusal names it as one that may show up.
+    """
+
+    ticket: str
+    outcome: Outcome
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Revision:
-    """A snapshot that the runs bucket held; None where the key was deleted."""
+    """A snapshot that the runs bucket held; None where the key was deleted. ``at`` is when it was stored."""
 
     run_id: str
     revision: int
@@ -36,7 +56,7 @@ class CancelAnswer:
     """What a cancel was answered with."""
 
     run_id: str
-    status: str
+    status: RunStatus
     at: float
 
 
@@ -52,9 +72,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One execution of a task, as the task itself told it; ``ended`` is None when it was cut off.
+    """One execution of a task, as the task itself told it.
 
-    Times are unix seconds.
+    Attributes:
+        run_id: Of which run.
+        attempt: Of which attempt; 0 where the worker does not tell its code, as that of 0.5.1.
+        pid: In which process.
+        task: Which task.
+        started: When it began.
+        ended: When it ended; None when it was cut off.
     """
 
     run_id: str
@@ -76,17 +102,38 @@ class Trouble:
 
 @dataclass
 class History:
-    """What is known so far."""
+    """What is known so far.
+
+    Attributes:
+        accepted: The accepted runs, by their ids.
+        submissions: What became of each submission.
+        revisions: What the bucket held of each run, in the order of the revisions.
+        whole: Whether every revision is there; a recording tells of changes of the state only.
+        cancels: Cancels that were answered.
+        answers: Every call of the gateways.
+        executions: What task code did.
+        troubles: What was done to processes and connections.
+        recoveries: Seconds from the end of a trouble to the end of a run submitted after it.
+        left_processes: What outlived its owner.
+    """
 
     accepted: dict[str, Accepted] = field(default_factory=dict)
+    submissions: list[Submission] = field(default_factory=list)
     revisions: defaultdict[str, list[Revision]] = field(default_factory=lambda: defaultdict(list))
+    whole: bool = True
     cancels: list[CancelAnswer] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     executions: list[Execution] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
     recoveries: list[float] = field(default_factory=list)
-    """Seconds from the end of a trouble to the end of a run submitted after it."""
     left_processes: list[str] = field(default_factory=list)
+
+    def submitted(self, submission: Submission, group: str, at: float) -> None:
+        """Write down what became of a submission."""
+        self.submissions.append(submission)
+        if submission.outcome == "accepted" and submission.run_id is not None:
+            run = Accepted(submission.run_id, group, at)
+            self.accepted.setdefault(submission.run_id, run)
 
     def group(self, name: str | None) -> list[Accepted]:
         """The accepted runs of a group, or all but probes, in their order."""

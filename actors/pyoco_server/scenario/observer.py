@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import json
+import time
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 import structlog
 import trio
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.keyvalue import CaughtUp, Deleted, Entry, KeyValue, Reset
+from pyoco_server.jetstream.consumer import Message
+from pyoco_server.jetstream.follow import CaughtUp, Follower, Reset
+from pyoco_server.jetstream.inventory import stream_info, update_stream
 from pyoco_server.model.run import UnreadableSnapshot, decode_snapshot
+from pyoco_server.scenario.document import ScenarioError
 from pyoco_server.scenario.history import Execution, History, Revision
 
 log = structlog.get_logger(__name__)
+
+_STREAM: Final = "KV_pyoco_runs"
+_KEYS: Final = "$KV.pyoco_runs."
+# For clients of NATS a bucket without a limit is none.
+_MOST_REVISIONS: Final = 1_000_000
+_BUCKET_SECONDS: Final = 60.0
+_LOOK_SECONDS: Final = 0.05
 
 
 class Observer:
@@ -22,17 +34,15 @@ class Observer:
 
     Args:
         connection: A connection that nothing of the scenario touches.
-        history: Where it is written down.
-        began: `trio.current_time` at the beginning of the scenario.
+        history: Where it is written down; its time begins now.
         journal: The file of the tasks.
     """
 
-    def __init__(
-        self, connection: Connection, history: History, began: float, journal: Path
-    ) -> None:
+    def __init__(self, connection: Connection, history: History, journal: Path) -> None:
         self._connection = connection
         self._history = history
-        self._began = began
+        # What others write has unix seconds.
+        self._began = time.time()
         self._journal = journal
         self._changed = trio.Event()
         self.jobs: dict[str, tuple[str, bytes]] = {}
@@ -49,28 +59,41 @@ class Observer:
         await self._changed.wait()
 
     async def _watch_runs(self, *, task_status: trio.TaskStatus[None]) -> None:
-        bucket = KeyValue(self._connection, "pyoco_runs")
-        async with bucket.watch() as events:
-            async for event in events:
-                match event:
+        await self._keep_every_revision()
+        follower = Follower(self._connection, _STREAM, f"{_KEYS}>", start="all")
+        async with aclosing(follower.messages()) as messages:
+            async for message in messages:
+                match message:
                     case CaughtUp():
                         task_status.started()
-                    case Entry(key, value, revision):
-                        self._note(key, value, revision)
-                    case Deleted(key, revision):
-                        self._add(Revision(key, revision, None, self._now()))
+                    case Message():
+                        self._note(message)
                     case Reset():
                         log.warning("the runs bucket is not the one it was")
                     case _:
-                        assert_never(event)
+                        assert_never(message)
 
-    def _note(self, run_id: str, value: bytes, revision: int) -> None:
-        try:
-            snapshot = decode_snapshot(value)
-        except UnreadableSnapshot as error:
-            log.warning("unreadable snapshot", run_id=run_id, reason=str(error))
+    async def _keep_every_revision(self) -> None:
+        """Have the bucket keep what NATS would drop before it is read: it is away now and then."""
+        with trio.move_on_after(_BUCKET_SECONDS):
+            while (info := await stream_info(self._connection, _STREAM)) is None:  # noqa: ASYNC110
+                await trio.sleep(_LOOK_SECONDS)
+            config = info.config | {"max_msgs_per_subject": _MOST_REVISIONS}
+            await update_stream(self._connection, config)
             return
-        self._add(Revision(run_id, revision, snapshot, self._now()))
+        raise ScenarioError(f"no gateway made the runs bucket within {_BUCKET_SECONDS:g} s")
+
+    def _note(self, message: Message) -> None:
+        run_id = message.subject.removeprefix(_KEYS)
+        snapshot = None
+        if "KV-Operation" not in message.headers and "Nats-Marker-Reason" not in message.headers:
+            try:
+                snapshot = decode_snapshot(message.data)
+            except UnreadableSnapshot as error:
+                log.warning("unreadable snapshot", run_id=run_id, reason=str(error))
+                return
+        at = message.delivery.timestamp - self._began
+        self._add(Revision(run_id, message.stream_sequence, snapshot, at))
 
     def _add(self, revision: Revision) -> None:
         self._history.revisions[revision.run_id].append(revision)
@@ -88,9 +111,6 @@ class Observer:
                 if isinstance(run_id, str):
                     self.jobs.setdefault(run_id, (subject, payload))
 
-    def _now(self) -> float:
-        return trio.current_time() - self._began
-
     def read_journal(self) -> None:
         """Take what the tasks wrote so far into the history."""
         starts: dict[tuple[str, int, int, str], dict[str, Any]] = {}
@@ -100,9 +120,10 @@ class Observer:
             note = json.loads(line)
             key = (note["run_id"], note["attempt"], note["pid"], note["task"])
             if "ended" in note:
-                ends[key] = note["ended"]
+                ends[key] = note["ended"] - self._began
             else:
                 starts[key] = note
         self._history.executions[:] = [
-            Execution(*key, note["started"], ends.get(key)) for key, note in starts.items()
+            Execution(*key, note["started"] - self._began, ends.get(key))
+            for key, note in starts.items()
         ]

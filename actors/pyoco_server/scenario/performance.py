@@ -88,7 +88,7 @@ async def perform(
             open_stage(scenario, folder, cache, twin) as stage,
             trio.open_nursery() as nursery,
         ):
-            observer = Observer(stage.observer, verdict.history, trio.current_time(), stage.journal)
+            observer = Observer(stage.observer, verdict.history, stage.journal)
             await nursery.start(observer.run)
             player = Player(
                 scenario,
@@ -116,7 +116,7 @@ async def perform(
     except* ScenarioError as group:
         raise _first(group) from None
     check_patch(folder)
-    unmet = [*player.unmet, *(Unmet(v.text) for v in judge(verdict.history, ["I4"]))]
+    unmet = [*player.unmet, *(Unmet(str(v)) for v in judge(verdict.history, ["I4"]))]
     verdict.unmet = [each.text for each in unmet]
     return verdict
 

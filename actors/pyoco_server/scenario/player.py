@@ -6,6 +6,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 from random import Random
 from typing import Any, Final
 
@@ -31,7 +32,14 @@ from pyoco_server.scenario.document import (
 )
 from pyoco_server.scenario.expectations import Unmet, check
 from pyoco_server.scenario.flows import flow_text
-from pyoco_server.scenario.history import PROBE, Accepted, Answer, CancelAnswer, History, Trouble
+from pyoco_server.scenario.history import (
+    PROBE,
+    Answer,
+    CancelAnswer,
+    History,
+    Submission,
+    Trouble,
+)
 from pyoco_server.scenario.links import Link
 from pyoco_server.scenario.observer import Observer
 from pyoco_server.scenario.programs import Program
@@ -91,6 +99,7 @@ class Player:
         self._say = say
         self._began = trio.current_time()
         self._turn = 0
+        self._tickets = 0
         self.unmet: list[Unmet] = []
         self.client = httpx.AsyncClient(timeout=_CALL_SECONDS)
 
@@ -182,39 +191,53 @@ class Player:
         self, step: Submit, group: str, text: str, room: trio.CapacityLimiter, permit: object
     ) -> None:
         try:
-            run_id = await self.accepted(step, text)
+            await self.accepted(step, group, text)
         finally:
             room.release_on_behalf_of(permit)
-        if run_id is not None:
-            self.history.accepted.setdefault(run_id, Accepted(run_id, group, self.now))
 
-    async def accepted(self, step: Submit, text: str) -> str | None:
-        """Submit until it is accepted; None where it was refused and that may be."""
+    async def accepted(self, step: Submit, group: str, text: str) -> str | None:
+        """Submit until it is accepted; None where it was refused and that may be.
+
+        What becomes of it is in the history; each try without a key is a submission of its own.
+        """
         fields = {"flow_name": step.flow, "tag": step.tag}
         for name in ("timeout_sec", "max_attempts"):
             if getattr(step, name) is not None:
                 fields[name] = str(getattr(step, name))
-        headers = {"Idempotency-Key": step.key} if step.key else {}
         patience = min(_KEEP_TRYING_SECONDS, self._patience)
-        with trio.move_on_after(patience):
-            while True:
-                gateway = self._gateway(step.by)
-                answer = await self._call(
-                    "POST",
-                    gateway,
-                    "/runs/yaml",
-                    files={"workflow": ("flow.yaml", text.encode())},
-                    data=fields,
-                    headers=headers,
-                )
-                if answer is not None and answer.status_code == 200:
-                    return str(answer.json()["run_id"])
-                if answer is not None and answer.status_code < 500:
-                    raise ScenarioError(f"submit: {answer.status_code} {answer.text[:500]}")
-                if step.may_fail:
-                    return None
-                await trio.sleep(_TRY_AGAIN_SECONDS)
+        told = self._submission()
+        try:
+            with trio.move_on_after(patience):
+                while True:
+                    headers = {"X-Request-ID": told.ticket}
+                    if step.key:
+                        headers["Idempotency-Key"] = step.key
+                    before, told = told, replaced(told, outcome="unknown")
+                    answer = await self._call(
+                        "POST",
+                        self._gateway(step.by),
+                        "/runs/yaml",
+                        files={"workflow": ("flow.yaml", text.encode())},
+                        data=fields,
+                        headers=headers,
+                    )
+                    if answer is not None:
+                        told = _told(before, answer)
+                    if told.outcome == "accepted":
+                        return told.run_id
+                    if step.may_fail:
+                        return None
+                    await trio.sleep(_TRY_AGAIN_SECONDS)
+                    if not step.key:
+                        self.history.submitted(told, group, self.now)
+                        told = self._submission()
+        finally:
+            self.history.submitted(told, group, self.now)
         raise ScenarioError(f"submit: not accepted within {patience:g} s")
+
+    def _submission(self) -> Submission:
+        self._tickets += 1
+        return Submission(f"ticket-{self._tickets}", "refused")
 
     async def _cancel(self, step: Cancel, random: Random) -> None:
         runs = self.history.group(step.group)
@@ -230,7 +253,7 @@ class Player:
         await trio.sleep(after)
         answer = await self._call("POST", self._gateway(None), f"/runs/{run_id}/cancel")
         if answer is not None and answer.status_code == 200:
-            status = str(answer.json()["status"])
+            status = RunStatus(answer.json()["status"])
             self.history.cancels.append(CancelAnswer(run_id, status, self.now))
 
     async def _publish(self, step: Publish, _: Random) -> None:
@@ -360,9 +383,8 @@ class Player:
             return
         began = trio.current_time()
         step = Submit(flow="quick", tag=parts[0].tags[0], group=PROBE)
-        run_id = await self.accepted(step, flow_text(self.scenario, "quick", {}))
+        run_id = await self.accepted(step, PROBE, flow_text(self.scenario, "quick", {}))
         assert run_id is not None
-        self.history.accepted[run_id] = Accepted(run_id, PROBE, self.now)
         with trio.move_on_after(min(_KEEP_TRYING_SECONDS, self._patience)):
             while True:
                 snapshot = self.history.last(run_id)
@@ -394,6 +416,21 @@ class Player:
         running = [each for each in self._stage.gateways if self._stage.programs[each.name].running]
         self._turn += 1
         return (running or self._stage.gateways)[self._turn % len(running or self._stage.gateways)]
+
+
+def _told(before: Submission, answer: httpx.Response) -> Submission:
+    """What a submission is after an answer; with an earlier try unanswered a refusal settles nothing.
+
+    Raises:
+        ScenarioError: It can never be accepted.
+    """
+    if answer.status_code == 200:
+        return replaced(before, outcome="accepted", run_id=str(answer.json()["run_id"]))
+    if answer.status_code < 500:
+        raise ScenarioError(f"submit: {answer.status_code} {answer.text[:500]}")
+    if answer.status_code != 503:
+        return replaced(before, outcome="unknown")
+    return replaced(before, run_id=answer.json().get("run_id") or before.run_id)
 
 
 class _Stop(Exception):

@@ -106,7 +106,7 @@ class Recording(_Part, frozen=True, kw_only=True):
 
 def as_history(recording: Recording) -> History:
     """The recorded states as the judge takes them: was it right what happened then?"""
-    history = History()
+    history = History(whole=False)
     number = 0
     for run in recording.runs:
         history.accepted[run.run] = Accepted(run.run, "recorded", run.states[0].at)
@@ -122,5 +122,5 @@ def as_history(recording: Recording) -> History:
             )
             history.revisions[run.run].append(Revision(run.run, number, snapshot, state.at))
             if state.status is RunStatus.CANCELLING:
-                history.cancels.append(CancelAnswer(run.run, state.status.value, state.at))
+                history.cancels.append(CancelAnswer(run.run, state.status, state.at))
     return history

@@ -9,7 +9,6 @@ import trio
 from pyoco_server.model.run import RunStatus
 from pyoco_server.scenario.document import Submit
 from pyoco_server.scenario.flows import flow_text
-from pyoco_server.scenario.history import Accepted
 from pyoco_server.scenario.judge import judge
 from pyoco_server.scenario.recording import RecordedRun, RecordedWorker, Recording, as_history
 
@@ -59,11 +58,10 @@ async def _run(player: Player, run: RecordedRun, ids: dict[str, str]) -> None:
     plan = _plan(run, player.speed)
     params = {key: value for key, value in run.params.items() if key != "replayed_plan"}
     text = flow_text(player.scenario, "replayed", {**params, "replayed_plan": plan})
-    run_id = await player.accepted(step, text)
+    run_id = await player.accepted(step, GROUP, text)
     if run_id is None:
         return
     ids[run.run] = run_id
-    player.history.accepted[run_id] = Accepted(run_id, GROUP, player.now)
     cancel = next((s for s in run.states if s.status is RunStatus.CANCELLING), None)
     if run.final is RunStatus.CANCELLED:
         # Not before the attempt in which it came, or it would be another history.
