@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import statistics
 import time
 import uuid
 from collections.abc import Mapping
@@ -31,13 +30,13 @@ PAGES = {
     "page of 50": "/runs?cursor=",
     "bare list": "/runs",
     "by status": "/runs?cursor=&status=FAILED",
-    "by status and flow": "/runs?cursor=&status=FAILED&flow=flow3",
+    "ten by status and flow": "/runs?cursor=&status=FAILED&flow=flow3&limit=10",
     "by tag": "/runs?cursor=&tag=tag2",
     "by worker": "/runs?cursor=&worker_id=w3",
     "counts": "/runs/counts",
     "metrics": "/metrics",
 }
-"""What has to cost the same however many runs there are."""
+"""What has to cost the same however many runs there are; each has a full page of them among a thousand."""
 SEARCHES = {"by text": "/runs?cursor=&q=broke%20at%2010", "by id": "/runs?cursor=&q={some_id}"}
 
 
@@ -88,6 +87,18 @@ def fill(stage: Stage, count: int) -> None:
     trio.run(write_all)
 
 
+def compiled(stage: Stage) -> None:
+    """Let the programs of a stage keep their bytecode, as installed ones do, and have it made.
+
+    Where the environment forbids it, to compile everything again would be more than half of each start.
+    """
+    stage.env |= {
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": str(stage.folder / "bytecode"),
+    }
+    stage.run("pyoco-server", "up", "--help")
+
+
 def started(stage: Stage) -> tuple[float, Program]:
     """Start a gateway; return how many seconds it took to be ready, and the program."""
     began = time.monotonic()
@@ -105,10 +116,10 @@ def started(stage: Stage) -> tuple[float, Program]:
     raise AssertionError(f"not ready within a minute:\n{program.text()}")
 
 
-def medians(
+def answer_times(
     urls: Mapping[str, str], queries: Mapping[str, str], repeats: int
-) -> dict[str, dict[str, float]]:
-    """The median answer time of each query at each gateway, in milliseconds.
+) -> dict[str, dict[str, list[float]]]:
+    """How long each gateway took for each answer to each query, in milliseconds.
 
     The gateways are asked in turn, so that whatever else the machine does slows all of them.
     """
@@ -118,6 +129,8 @@ def medians(
         name: HTTPConnection(url.removeprefix("http://"), timeout=60) for name, url in urls.items()
     }
     try:
+        for client in clients.values():
+            client.connect()
         for _ in range(repeats):
             for query, path in queries.items():
                 for name, client in clients.items():
@@ -130,10 +143,16 @@ def medians(
     finally:
         for client in clients.values():
             client.close()
-    return {
-        query: {name: statistics.median(found) for name, found in of.items()}
-        for query, of in times.items()
-    }
+    return times
+
+
+def processor_ms(*programs: Program) -> float:
+    """How much processor time programs have taken since they were started, in milliseconds."""
+    ticks = 0
+    for program in programs:
+        stat = Path(f"/proc/{program.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(stat[11]) + int(stat[12])
+    return ticks / os.sysconf("SC_CLK_TCK") * 1000
 
 
 def memory_mib(pid: int) -> float:
