@@ -122,9 +122,10 @@ class WheelSyncer(Actor[WheelSyncerMessage]):
                 else:
                     reply.send(self._sets)
             case _Synced(sets, report):
-                await self._heartbeat.tell(WheelsReported(report))
                 if sets is not None:
                     await self._hand_out(sets)
+                # Last: what is reported is what the next run gets.
+                await self._heartbeat.tell(WheelsReported(report))
             case _:
                 assert_never(message)
 

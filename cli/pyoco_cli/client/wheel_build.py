@@ -16,7 +16,7 @@ from pyoco_cli.common.errors import CliError
 from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
-    from pyoco_cli.client.wheel_project import Project
+    from pyoco_cli.common.wheel_project import Project
     from pyoco_server.client import PyocoHttpClient
 
 
@@ -47,7 +47,7 @@ def wheel_build(
 ) -> None:
     """Build a wheel of a folder and upload it."""
     # Here, because only this command builds.
-    from pyoco_cli.client.wheel_project import BadFolder, read_project  # noqa: PLC0415
+    from pyoco_cli.common.wheel_project import BadFolder, read_project  # noqa: PLC0415
 
     if no_upload and out is None:
         raise CliError(
@@ -75,7 +75,7 @@ def wheel_build(
 
 
 def _build(project: Project, version: str | None, out: Path) -> Path:
-    from pyoco_cli.client.wheel_project import build_wheel  # noqa: PLC0415
+    from pyoco_cli.common.wheel_project import build_wheel  # noqa: PLC0415
 
     out.mkdir(parents=True, exist_ok=True)
     return build_wheel(project, version, out)
@@ -85,9 +85,7 @@ def _upload_bumped(
     client: PyocoHttpClient, project: Project, out: Path, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Upload with a version above what is in the registry, and above what once was, if need be."""
-    from packaging.version import Version  # noqa: PLC0415
-
-    from pyoco_cli.client.wheel_project import next_version  # noqa: PLC0415
+    from pyoco_cli.common.wheel_project import next_version, rising_version  # noqa: PLC0415
     from pyoco_server.client import HttpProblem  # noqa: PLC0415
 
     present = [
@@ -95,11 +93,8 @@ def _upload_bumped(
         for wheel in client.list_wheels()
         if wheel.get("package") == project.package
     ]
-    version = project.version
-    if version is None or any(Version(other) >= Version(version) for other in present):
-        version = next_version(present)
     try:
-        return upload(client, _build(project, version, out), **options)
+        return upload(client, _build(project, rising_version(project, present), out), **options)
     except HttpProblem as problem:
         latest = problem.extra.get("latest_version")
         if problem.status != 409 or not isinstance(latest, str):

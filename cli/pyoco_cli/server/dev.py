@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import os
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import trio
 import typer
+from msgspec.structs import replace
 from rich.console import Console
 from rich.markup import escape
 from watchfiles import Change, DefaultFilter, awatch
 
 from pyoco_cli.configuration import load_settings, start_failure
+from pyoco_cli.server.dev_wheel import FolderWheel, check_options, python_path_without
 from pyoco_cli.server.embedded import NatsStore, NatsSync, node_in_state_dir
 from pyoco_cli.server.exposure import InsecureBind, exposed
 from pyoco_cli.server.ports import usual_or_free
@@ -27,6 +30,7 @@ from pyoco_server.logs import configure_logging
 from pyoco_server.model.errors import FlowFileError
 from pyoco_server.node import Node, NodeFailed
 from pyoco_server.settings import Settings
+from pyoco_server.worker.runner.protocol import Output
 from pyoco_server.worker.tree import WorkerOptions
 
 
@@ -45,12 +49,19 @@ def dev(
     log_level: Annotated[
         str | None, typer.Option(help="Overrides PYOCO_LOG_LEVEL.", show_default="error")
     ] = None,
+    wheel: Annotated[
+        bool,
+        typer.Option("--wheel", help="Run from a wheel of this folder, built anew on each change."),
+    ] = False,
     insecure_bind: InsecureBind = False,
 ) -> None:
     """Run NATS, gateway and worker here, with data under .pyoco/, until Ctrl-C.
 
     Task code of this folder can be imported; when it changes, slots take a fresh process before
     their next run. A flow.yaml that is given runs at once, and again each time it is saved.
+
+    With --wheel, runs see what workers elsewhere would: a wheel of the folder that is built and
+    uploaded to the registry here at the start and on each change, and nothing else of the folder.
     """
     settings = load_settings(
         {"PYOCO_LOG_FORMAT": "text"} | ({"PYOCO_LOG_LEVEL": log_level} if log_level else {}),
@@ -59,6 +70,13 @@ def dev(
     settings = exposed(settings, host, insecure=insecure_bind)
     configure_logging(service="pyoco-server:http", settings=settings)
     console = Console()
+    folder = Path.cwd()
+    built = None
+    if wheel:
+        check_options(folder, Path(settings.state_dir).resolve(), flow_resolver)
+        built = FolderWheel.that_can_be_built(folder, console)
+    if built is not None:
+        settings = replace(settings, wheel_sync_enabled=True)
     chosen = tuple(tag.strip() for tag in (tags or "").split(",") if tag.strip())
 
     worker = WorkerOptions(
@@ -66,8 +84,9 @@ def dev(
         worker_id="dev",
         slots=slots,
         flow_resolver=flow_resolver,
-        import_paths=(str(Path.cwd()),),
-        output=lambda output, _: print_output(console, output),
+        import_paths=() if built else (str(folder),),
+        env=python_path_without(folder) if built else {},
+        output=partial(_print, console, built),
     )
     node = node_in_state_dir(
         settings,
@@ -76,7 +95,13 @@ def dev(
         store=nats_store,
         sync_always=nats_sync,
     )
-    raise typer.Exit(trio.run(_dev, settings, worker, node, flow, host, port, console))
+    raise typer.Exit(trio.run(_dev, settings, worker, node, flow, built, host, port, console))
+
+
+def _print(console: Console, wheel: FolderWheel | None, output: Output, _slot: int) -> None:
+    # A process that was started before there was a wheel has nothing to import, and complains of it.
+    if wheel is None or output.run_id is not None:
+        print_output(console, output)
 
 
 async def _dev(
@@ -84,6 +109,7 @@ async def _dev(
     worker: WorkerOptions,
     node: AbstractAsyncContextManager[Node],
     flow: Path | None,
+    wheel: FolderWheel | None,
     host: str,
     port: int,
     console: Console,
@@ -95,7 +121,9 @@ async def _dev(
             trio.open_nursery() as nursery,
         ):
             _greet(console, session, worker, settings)
-            nursery.start_soon(_follow_code, session, flow, worker.tags[0], settings, console)
+            nursery.start_soon(
+                _follow_code, session, flow, wheel, worker.tags[0], settings, console
+            )
             await stop.asked.wait()
             nursery.cancel_scope.cancel()
             console.print("[dim]stopping …[/dim]")
@@ -119,13 +147,20 @@ def _greet(console: Console, session: Session, worker: WorkerOptions, settings: 
 
 
 async def _follow_code(
-    session: Session, flow: Path | None, tag: str, settings: Settings, console: Console
+    session: Session,
+    flow: Path | None,
+    wheel: FolderWheel | None,
+    tag: str,
+    settings: Settings,
+    console: Console,
 ) -> None:
     """Run the flow; then on every change take fresh children, and run the flow again."""
     send, changed = trio.open_memory_channel[set[str]](math.inf)
     async with trio.open_nursery() as nursery:
         # From before the first run on: who saves while it is going on wants the next one.
-        nursery.start_soon(_watch_code, flow, Path(settings.state_dir), send)
+        nursery.start_soon(_watch_code, flow, wheel, Path(settings.state_dir), send)
+        if wheel is not None:
+            await wheel.renew(session.backend)
         if flow is not None:
             await _run(session, flow, tag, settings, console)
         async for first in changed:
@@ -134,20 +169,26 @@ async def _follow_code(
                 while True:  # one run for all that was saved meanwhile
                     names |= changed.receive_nowait()
             console.print(f"\n[dim]changed: {escape(', '.join(sorted(names)))}[/dim]")
-            await session.backend.refresh_slots()
+            if wheel is None:
+                await session.backend.refresh_slots()
+            elif flow is None or names != {_shown(flow, Path.cwd())}:
+                await wheel.renew(session.backend)
             if flow is not None:
                 await _run(session, flow, tag, settings, console)
 
 
 async def _watch_code(
-    flow: Path | None, state_dir: Path, changed: trio.MemorySendChannel[set[str]]
+    flow: Path | None,
+    wheel: FolderWheel | None,
+    state_dir: Path,
+    changed: trio.MemorySendChannel[set[str]],
 ) -> None:
     root = Path.cwd()
-    async for changes in awatch(root, watch_filter=_SourceFilter(flow, state_dir), step=100):
+    async for changes in awatch(root, watch_filter=_SourceFilter(flow, wheel, state_dir), step=100):
         await changed.send({_shown(path, root) for _, path in changes})
 
 
-def _shown(path: str, root: Path) -> str:
+def _shown(path: str | Path, root: Path) -> str:
     """A path as the user knows it: relative, where it is below or beside the folder."""
     return os.path.relpath(path, root)
 
@@ -165,12 +206,16 @@ async def _run(
 
 
 class _SourceFilter(DefaultFilter):
-    """Python files of the project and the flow.yaml; not what runs write."""
+    """Python files of the project and the flow.yaml, and what goes into its wheel; not what runs write."""
 
-    def __init__(self, flow: Path | None, state_dir: Path) -> None:
+    def __init__(self, flow: Path | None, wheel: FolderWheel | None, state_dir: Path) -> None:
         super().__init__(ignore_paths=[str(state_dir.resolve())])
         self._flow = None if flow is None else str(flow.resolve())
+        self._wheel = wheel
 
     def __call__(self, change: Change, path: str) -> bool:
-        wanted = path.endswith(".py") or path == self._flow
-        return wanted and super().__call__(change, path)
+        if not super().__call__(change, path):
+            return False
+        if path == self._flow or path.endswith(".py"):
+            return True
+        return self._wheel is not None and self._wheel.holds(Path(path))

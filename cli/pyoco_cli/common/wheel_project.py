@@ -119,6 +119,14 @@ def next_version(present: Sequence[str]) -> str:
     return ".".join(str(number) for number in (*head, last + 1))
 
 
+def rising_version(project: Project, present: Sequence[str]) -> str:
+    """The project's own version where it is above all of these, else the one above them."""
+    own = project.version
+    if own is None or any(Version(other) >= Version(own) for other in present):
+        return next_version(present)
+    return own
+
+
 def build_wheel(project: Project, version: str | None, out: Path) -> Path:
     """Build a wheel; nothing is written into the folder itself.
 
@@ -143,6 +151,19 @@ def build_wheel(project: Project, version: str | None, out: Path) -> Path:
                 + "\nA build backend has to be installed beside pyoco-client (hatchling is); or build "
                 "the wheel by other means and upload it with wheel-upload."
             ) from None
+
+
+def task_modules(folder: Path) -> list[Path]:
+    """The modules and packages of a folder that go into its wheel; tests and the like do not."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith((".", "_pyoco_tasks_")) or path.name in _LEFT_OUT:
+            continue
+        module = path.suffix == ".py" and path.stem.isidentifier() and path.is_file()
+        package = path.is_dir() and path.name.isidentifier() and any(path.rglob("*.py"))
+        if (module and path.name != "setup.py") or (package and path.name != "__pycache__"):
+            found.append(path)
+    return found
 
 
 def _quietly(lines: list[str]) -> Any:
@@ -194,7 +215,7 @@ def _rewrite_version(described: Path, version: str) -> None:
 
 
 def _make_project(project: Project, version: str, copy: Path) -> None:
-    modules = _modules(project.folder)
+    modules = task_modules(project.folder)
     if not modules:
         raise BadFolder(f"{project.folder} holds no Python module and no package")
     for path in modules:
@@ -225,15 +246,3 @@ def _make_project(project: Project, version: str, copy: Path) -> None:
         "[tool.hatch.build.targets.wheel.force-include]\n"
         + "".join(f"{json.dumps(name)} = {json.dumps(name)}\n" for name in included)
     )
-
-
-def _modules(folder: Path) -> list[Path]:
-    found = []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith((".", "_pyoco_tasks_")) or path.name in _LEFT_OUT:
-            continue
-        module = path.suffix == ".py" and path.stem.isidentifier() and path.is_file()
-        package = path.is_dir() and path.name.isidentifier() and any(path.rglob("*.py"))
-        if (module and path.name != "setup.py") or (package and path.name != "__pycache__"):
-            found.append(path)
-    return found
