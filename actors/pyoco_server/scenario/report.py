@@ -1,7 +1,8 @@
-"""The report of a performance: JSON for programs, one page of HTML for people."""
+"""The report of performances: JSON for programs, one page of HTML for people."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any, Final
 
@@ -30,41 +31,60 @@ svg { width: 100%; background: #f8f9fa; }
 """
 
 
-def as_json(verdict: Verdict) -> bytes:
-    """The report for programs."""
-    return msgspec.json.format(
-        msgspec.json.encode(
-            {
-                "scenario": verdict.scenario,
-                "seed": verdict.seed,
-                "passed": verdict.passed,
-                "unmet": verdict.unmet,
-                "figures": verdict.figures,
-                "transcript": verdict.transcript,
-                "troubles": verdict.history.troubles,
-                "runs": [_run(verdict.history, run_id) for run_id in verdict.history.accepted],
-            }
-        )
+def as_json(verdicts: Sequence[Verdict]) -> bytes:
+    """The report for programs: an object for each scenario."""
+    return msgspec.json.format(msgspec.json.encode([_object(verdict) for verdict in verdicts]))
+
+
+def as_html(verdicts: Sequence[Verdict]) -> str:
+    """The report for people: what came of each scenario, and then each in full."""
+    names = escape(", ".join(verdict.scenario for verdict in verdicts))
+    links = "".join(
+        f"<li><a href='#{escape(verdict.scenario)}'>{escape(verdict.scenario)}</a>: "
+        f"{_word(verdict)}</li>"
+        for verdict in verdicts
+    )
+    contents = f"<ul>{links}</ul>" if len(verdicts) > 1 else ""
+    sections = "".join(map(_section, verdicts))
+    return (
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{names}</title>"
+        f"<style>{_STYLE}</style>{contents}{sections}</html>\n"
     )
 
 
-def as_html(verdict: Verdict) -> str:
-    """The report for people: verdict, figures, a picture of the time line, the transcript."""
-    word = "passed" if verdict.passed else "failed"
-    kind = "good" if verdict.passed else "bad"
+def _object(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "scenario": verdict.scenario,
+        "seed": verdict.seed,
+        "passed": verdict.passed,
+        "unmet": verdict.unmet,
+        "figures": verdict.figures,
+        "transcript": verdict.transcript,
+        "troubles": verdict.history.troubles,
+        "runs": [_run(verdict.history, run_id) for run_id in verdict.history.accepted],
+    }
+
+
+def _section(verdict: Verdict) -> str:
+    """Verdict, figures, a picture of the time line, the transcript."""
+    name = escape(verdict.scenario)
     unmet = "".join(f"<li>{escape(text)}</li>" for text in verdict.unmet)
     rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{value:g}</td></tr>"
-        for name, value in verdict.figures.items()
+        f"<tr><td>{escape(figure)}</td><td>{value:g}</td></tr>"
+        for figure, value in verdict.figures.items()
     )
     lines = "\n".join(escape(f"{line.at:8.2f}  {line.text}") for line in verdict.transcript)
     return (
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escape(verdict.scenario)}"
-        f"</title><style>{_STYLE}</style><h1>{escape(verdict.scenario)}: "
-        f"<span class='{kind}'>{word}</span></h1><p>seed {verdict.seed}</p><ul class='bad'>{unmet}</ul>"
+        f"<section id='{name}'><h1>{name}: {_word(verdict)}</h1>"
+        f"<p>seed {verdict.seed}</p><ul class='bad'>{unmet}</ul>"
         f"<h2>Figures</h2><table>{rows}</table><h2>Time line</h2>{_picture(verdict.history)}"
-        f"<h2>Transcript</h2><pre>{lines}</pre></html>\n"
+        f"<h2>Transcript</h2><pre>{lines}</pre></section>"
     )
+
+
+def _word(verdict: Verdict) -> str:
+    kind, word = ("good", "passed") if verdict.passed else ("bad", "failed")
+    return f"<span class='{kind}'>{word}</span>"
 
 
 def _run(history: History, run_id: str) -> dict[str, Any]:

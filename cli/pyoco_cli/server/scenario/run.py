@@ -34,7 +34,7 @@ def run(
     long: Annotated[bool, typer.Option("--long", help="Play those that take minutes too.")] = False,
     keep: Annotated[Path | None, typer.Option(help="Keep what the cast wrote there.")] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write a report: a .html or a .json file.")
+        Path | None, typer.Option(help="Write a report of all of them: a .html or a .json file.")
     ] = None,
 ) -> None:
     """Play scenarios with real processes; exit code 0 only if every expectation held.
@@ -49,6 +49,7 @@ def run(
     configure_logging(service="pyoco-server:scenario", settings=settings)
     console = Console(highlight=False)
     failed = 0
+    verdicts: list[Verdict] = []
     for path in files:
         scenario = read(path)
         if scenario.long and not long:
@@ -64,7 +65,9 @@ def run(
         right = _tell(console, verdict, broken)
         failed += not right
         if report is not None:
-            text = as_html(verdict) if report.suffix == ".html" else as_json(verdict).decode()
+            # After each, so that an interrupt leaves what there is.
+            verdicts.append(verdict)
+            text = as_html(verdicts) if report.suffix == ".html" else as_json(verdicts).decode()
             report.write_text(text, encoding="utf-8")
     raise typer.Exit(1 if failed else 0)
 
