@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 
 from commands.both import ERROR, Old, documents, metrics_of, old_programs, our_program, split
@@ -227,16 +226,9 @@ def theirs(old_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         up = f"pyoco-server up --port {stage.http_port} --nats-url {stage.nats_url}"
         for command in (up, worker):
             stage.start(*command.split(), executable=old_bin, env={"PYTHONPATH": ""})
-        wait_for(lambda: healthy(stage), what="0.5.1's gateway")
+        wait_for(lambda: stage.answers("/health"), what="0.5.1's gateway")
         with old_programs(old_bin, stage.folder, stage.env) as old:
             yield Scene(stage, old, Places(stage))
-
-
-def healthy(stage: Stage) -> bool:
-    try:
-        return httpx.get(f"{stage.url}/health").status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def same(old: Said, ours: Said) -> None:

@@ -19,7 +19,7 @@ import msgspec
 import trio
 
 from dashboard.flows import CODE
-from e2e.programs import Program, Stage, open_stage, wait_for
+from e2e.programs import HTTP, Program, Stage, open_stage, wait_for
 from ports import free_port
 from pyoco_server.jetstream.connection import Connection, ConnectionOptions, open_connection
 from pyoco_server.jetstream.keyvalue import KeyValue
@@ -50,7 +50,7 @@ class World:
     def submit(self, flow_yaml: str, tag: str = TAG, **fields: Any) -> str:
         """Submit a run; its id."""
         item = {"flow_name": "main", "tag": tag, "workflow_yaml": flow_yaml, **fields}
-        answer = httpx.post(f"{self.url}/runs/batch", json={"runs": [item]}, timeout=15).json()
+        answer = HTTP.post(f"{self.url}/runs/batch", json={"runs": [item]}).json()
         run_id = answer["items"][0].get("run_id")
         assert isinstance(run_id, str), answer
         return run_id
@@ -195,7 +195,7 @@ def open_world(folder: Path, *, slots: int = 4, keyed: bool = False) -> Iterator
             )
             wait_for(lambda: _answers(world.keyed_url), what="a gateway with keys")
         if slots:
-            wait_for(lambda: httpx.get(f"{world.url}/workers").json(), what="a worker")
+            wait_for(lambda: HTTP.get(f"{world.url}/workers").json(), what="a worker")
         try:
             yield world
         finally:
@@ -209,6 +209,6 @@ def open_world(folder: Path, *, slots: int = 4, keyed: bool = False) -> Iterator
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/health/ready", timeout=5).status_code == 200
+        return HTTP.get(f"{url}/health/ready", timeout=5).status_code == 200
     except httpx.HTTPError:
         return False

@@ -6,12 +6,11 @@ import json
 import re
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from docs.guide import console_lines, type_into_shell
 from docs.pages import ROOT
-from e2e.programs import FLOW_YAML, Stage, open_stage, wait_for
+from e2e.programs import FLOW_YAML, HTTP, Stage, open_stage, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -39,7 +38,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 def letter_of(stage: Stage, run_id: str) -> str | None:
-    found = httpx.get(f"{stage.url}/dlq", params={"run_id": run_id}, timeout=15).json()["items"]
+    found = HTTP.get(f"{stage.url}/dlq", params={"run_id": run_id}).json()["items"]
     return str(found[0]["seq"]) if found else None
 
 
@@ -103,7 +102,7 @@ def test_run_life(stage: Stage) -> None:
     other = stage.worker("--slots", "1", tags="other", worker_id="w2")
 
     def seen() -> bool:
-        workers = httpx.get(f"{stage.url}/workers", timeout=15).json()
+        workers = HTTP.get(f"{stage.url}/workers").json()
         return any(worker["worker_id"] == "w2" for worker in workers)
 
     wait_for(seen, what="the other worker's record")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
 import pytest
 
-from e2e.programs import FLOW_YAML, Stage, last_json, wait_for
+from e2e.programs import FLOW_YAML, HTTP, Stage, last_json, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -61,7 +60,7 @@ def test_our_worker_executes_a_run_of_the_old_gateway(stage: Stage, old_bin: Pat
 
     def listed() -> bool:
         # 0.5.1 answers 503 while a record is being written and until there is one.
-        answer = httpx.get(f"{stage.url}/workers")
+        answer = HTTP.get(f"{stage.url}/workers")
         return answer.status_code == 200 and [w["worker_id"] for w in answer.json()] == ["w1"]
 
     wait_for(listed, what="the old gateway's list of workers")

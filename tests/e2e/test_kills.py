@@ -7,10 +7,9 @@ import signal
 import time
 from pathlib import Path
 
-import httpx
 import pytest
 
-from e2e.programs import KILL, Program, Stage, alive, descendants, wait_for
+from e2e.programs import HTTP, KILL, Program, Stage, alive, descendants, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -144,7 +143,7 @@ def test_a_second_signal_hurries_a_worker_that_gives_its_run_back(stage: Stage) 
     running(stage, run_id)
     began = time.monotonic()
     worker.send(signal.SIGTERM)
-    wait_for(lambda: httpx.get(f"{stage.url}/workers").json()[0]["draining"])
+    wait_for(lambda: HTTP.get(f"{stage.url}/workers").json()[0]["draining"])
     worker.send(signal.SIGTERM)
     assert worker.wait(20) == 0
     assert time.monotonic() - began < 25, "far from the drain's 30 s and the run's 60"

@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
-
-from e2e.programs import Stage
+from e2e.programs import HTTP, Stage
 
 
 def client(stage: Stage, *words: str) -> Any:
@@ -29,7 +27,7 @@ def worker(stage: Stage, folder: str, tags: str = "hello", worker_id: str = "w1"
 
 
 def sync_of(stage: Stage, worker_id: str) -> dict[str, Any]:
-    answer = httpx.get(f"{stage.url}/workers", params={"scope": "all"}, timeout=10)
+    answer = HTTP.get(f"{stage.url}/workers", params={"scope": "all"})
     if answer.status_code != 200:
         return {}
     found = [w["wheel_sync"] for w in answer.json() if w["worker_id"] == worker_id]
