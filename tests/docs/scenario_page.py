@@ -37,9 +37,9 @@ _EXPECT = """\
 | `I7` | an acknowledged cancel ends CANCELLED, or its answer says how the run had ended |
 | `once` | a submission is one run at most, and a refused one is none |
 
-Figures: `seconds`, `runs`, `runs_per_second`, `attempts`, `executions`, `executions_cut_off`, `completed`,
-`failed`, `cancelled`, `kills` and the like for each step that troubles something, `recovery_p50`,
-`recovery_p99`, `queue_p50`, `queue_p99`, `submit_p50`, `submit_p99`.
+Figures: `seconds`, `runs`, `runs_per_second`, `attempts`, `executions`, `executions_cut_off`,
+`submits_refused` (with 503), `completed`, `failed`, `cancelled`, `kills` and the like for each step that
+troubles something, `recovery_p50`, `recovery_p99`, `queue_p50`, `queue_p99`, `submit_p50`, `submit_p99`.
 """
 _PARTS: tuple[tuple[str, type, str], ...] = (
     ("The file", document.Scenario, ""),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 from pyoco_server.scenario.history import History
+
+_SUBMITS: Final = {"POST /runs", "POST /runs/yaml", "POST /runs/batch"}
 
 
 def figures(history: History, seconds: float) -> dict[str, float]:
@@ -26,7 +29,7 @@ def figures(history: History, seconds: float) -> dict[str, float]:
         for _, snapshot in ended
         if snapshot.start_time is not None and snapshot.submitted_at is not None
     ]
-    submits = [each.seconds for each in history.answers if each.call.startswith("POST /runs")]
+    answers = [each for each in history.answers if each.call in _SUBMITS]
     troubles = Counter(trouble.what for trouble in history.troubles)
     found = {
         "seconds": seconds,
@@ -35,13 +38,14 @@ def figures(history: History, seconds: float) -> dict[str, float]:
         "attempts": float(sum(snapshot.attempt for _, snapshot in ended)),
         "executions": float(len(history.executions)),
         "executions_cut_off": float(sum(each.ended is None for each in history.executions)),
+        "submits_refused": float(sum(each.status == 503 for each in answers)),
         **{name: float(count) for name, count in statuses.items()},
         **{f"{name}s": float(count) for name, count in troubles.items()},
     }
     for name, values in (
         ("recovery", history.recoveries),
         ("queue", waits),
-        ("submit", submits),
+        ("submit", [each.seconds for each in answers]),
     ):
         if values:
             found[f"{name}_p50"] = quantile(values, 0.5)
