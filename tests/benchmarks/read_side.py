@@ -87,18 +87,6 @@ def fill(stage: Stage, count: int) -> None:
     trio.run(write_all)
 
 
-def compiled(stage: Stage) -> None:
-    """Let the programs of a stage keep their bytecode, as installed ones do, and have it made.
-
-    Where the environment forbids it, to compile everything again would be more than half of each start.
-    """
-    stage.env |= {
-        "PYTHONDONTWRITEBYTECODE": "",
-        "PYTHONPYCACHEPREFIX": str(stage.folder / "bytecode"),
-    }
-    stage.run("pyoco-server", "up", "--help")
-
-
 def started(stage: Stage) -> tuple[float, Program]:
     """Start a gateway; return how many seconds it took to be ready, and the program."""
     began = time.monotonic()

@@ -20,7 +20,6 @@ from benchmarks.read_side import (
     SEARCHES,
     WHOLE,
     answer_times,
-    compiled,
     fill,
     memory_mib,
     processor_ms,
@@ -47,7 +46,6 @@ def stages(tmp_path: Path) -> Iterator[dict[str, Stage]]:
             folder = tmp_path / name
             folder.mkdir()
             found[name] = stage = stack.enter_context(open_stage(folder))
-            compiled(stage)
             stage.nats()
             fill(stage, count)
         yield found
