@@ -28,6 +28,16 @@ from pyoco_server.model.job import Job, encode_job, new_run_id
 from pyoco_server.model.run import RunSnapshot, RunStatus, decode_snapshot
 from pyoco_server.model.worker import WorkerState, decode_worker
 from pyoco_server.store.runs import RunNotFound, RunStore
+from pyoco_server.worker import dispatcher
+
+
+async def test_the_first_job_of_a_tag_finds_its_queue_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "_RETRY_SECONDS", 3600.0)
+    async with running(tmp_path) as backend:
+        run = await backend.submit(new_run("quick"))
+        assert (await ended(backend, run.run_id)).status is RunStatus.COMPLETED
 
 
 async def test_a_run_completes_and_its_job_leaves_the_queue(tmp_path: Path) -> None:

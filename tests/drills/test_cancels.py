@@ -34,6 +34,7 @@ def test_no_cancel_is_lost(stage: Stage, flow: str, patience: float) -> None:
     print(f"\n{report}")
     assert not report.lost, report
     assert report.answers.total() == TRIALS
-    # Cancels came in all phases.
-    assert {"waiting", "in task  1"} <= set(report.found), report
+    # Cancels came in all phases: before the start, at once after it, and within a task, whichever of them.
+    assert report.found["waiting"], report
+    assert sum(phase.startswith("in task") for phase in report.found) >= 2, report
     assert report.p99 < patience + _BUSY_SECONDS, report

@@ -225,17 +225,20 @@ class Dispatcher(Actor[DispatcherMessage]):
 
     async def _fetch(self, queue: Queue, batch: int, expires: float) -> list[Message]:
         try:
-            return await queue.consumer.fetch(batch, expires=expires)
-        except NotFound:
-            log.info("consumer missing, creating it", tag=queue.tag)
+            return await self._fetch_or_create(queue, batch, expires)
         except BridgeError as error:
             log.debug("pull failed", tag=queue.tag, reason=str(error))
         await trio.sleep(_RETRY_SECONDS)
-        try:
-            await queue.ensure()
-        except BridgeError as error:
-            log.debug("consumer not there", tag=queue.tag, reason=str(error))
         return []
+
+    async def _fetch_or_create(self, queue: Queue, batch: int, expires: float) -> list[Message]:
+        try:
+            return await queue.consumer.fetch(batch, expires=expires)
+        except NotFound:
+            log.info("consumer missing, creating it", tag=queue.tag)
+        # At once: whoever starts the first worker of a tag waits for its first run.
+        await queue.ensure()
+        return await queue.consumer.fetch(batch, expires=expires)
 
     # Handing out ---------------------------------------------------------------------------------
 
