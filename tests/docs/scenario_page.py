@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 
-from pyoco_server.scenario import document, recording
+from pyoco_server.scenario import document, recording, steps
 
 _HEAD = """\
 # The scenario file
@@ -38,22 +38,24 @@ _EXPECT = """\
 | `once` | a submission is one run at most, and a refused one is none |
 
 Figures: `seconds`, `runs`, `runs_per_second`, `attempts`, `executions`, `executions_cut_off`,
-`submits_refused` (with 503), `completed`, `failed`, `cancelled`, `kills` and the like for each step that
-troubles something, `recovery_p50`, `recovery_p99`, `queue_p50`, `queue_p99`, `submit_p50`, `submit_p99`.
+`submits_refused` (with 503), `completed`, `failed`, `cancelled`, `cancels` (that were answered), `violations`
+(of any invariant), `kills`, `kills_worker` and the like for each step that troubles something and each
+`worker`, `child`, `gateway` and `nats`, `recovery_p50`, `recovery_p99`, `queue_p50`, `queue_p99`,
+`submit_p50`, `submit_p99`.
 """
 _PARTS: tuple[tuple[str, type, str], ...] = (
     ("The file", document.Scenario, ""),
     ("`cast`", document.Cast, ""),
     ("`cast.workers`", document.WorkerPart, ""),
-    ("Steps", document.Step, _STEPS),
-    ("`submit`", document.Submit, ""),
-    ("`cancel`", document.Cancel, ""),
-    ("`publish`", document.Publish, ""),
-    ("`upload`, `delete`", document.Wheel, ""),
-    ("`delay`", document.Delay, ""),
-    ("`expect`", document.Expect, _EXPECT),
-    ("`expect.figures`", document.Bound, ""),
-    ("`repeat`", document.Repeat, ""),
+    ("Steps", steps.Step, _STEPS),
+    ("`submit`", steps.Submit, ""),
+    ("`cancel`", steps.Cancel, ""),
+    ("`publish`", steps.Publish, ""),
+    ("`upload`, `delete`", steps.Wheel, ""),
+    ("`delay`", steps.Delay, ""),
+    ("`expect`", steps.Expect, _EXPECT),
+    ("`expect.figures`", steps.Bound, ""),
+    ("`repeat`", steps.Repeat, ""),
     ("`replay`", recording.Recording, ""),
     ("`replay.runs`", recording.RecordedRun, ""),
     ("`replay.runs.states`", recording.RecordedState, ""),

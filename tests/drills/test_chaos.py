@@ -6,31 +6,26 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from drills.chaos import Chaos
-from e2e.programs import Stage, open_stage
+from pyoco_server.scenario.document import read_scenario
+from pyoco_server.scenario.performance import perform
 
+SCENARIO = Path(__file__).parents[2] / "scenarios" / "chaos.yaml"
 LONG = os.environ.get("PYOCO_DRILL_LONG") == "1"
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    with open_stage(tmp_path) as stage:
-        yield stage
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_invariants_hold_while_everything_is_killed(stage: Stage) -> None:
+async def test_the_invariants_hold_while_everything_is_killed(tmp_path: Path) -> None:
     seed = int(os.environ.get("PYOCO_DRILL_SEED", "1"))
-    began = time.monotonic()
-    report = Chaos(stage, seed, 300.0 if LONG else 20.0).run()
-    print(f"\n{report}\n  in all {time.monotonic() - began:.0f} s")
-    assert not report.violations, report
-    assert report.kills.total() > 0
-    assert report.ended["COMPLETED"] > 0
+    verdict = await perform(
+        read_scenario(SCENARIO), tmp_path, cache=tmp_path / "cache", seed=seed, long=LONG
+    )
+    print(f"\nchaos, seed {seed}")
+    for name, value in verdict.figures.items():
+        print(f"  {name:24} {value:g}")
+    assert verdict.passed, verdict.unmet
+    assert verdict.figures["violations"] == 0

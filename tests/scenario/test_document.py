@@ -35,6 +35,10 @@ def test_every_file_is_understood(path: Path) -> None:
         ("[{submit: {flow: quick, count: 0}}]", "count"),
         ("[{submitt: {flow: quick}}]", "submitt"),
         ("[{parallel: [[{wait: 1}], [{wait: 1, say: a}]]}]", r"parallel\[1\]\[0\]: one step"),
+        ("[{choose: [{wait: 1}, [{wait: 1}, {}]]}]", r"choose\[1\]\[1\]: one step"),
+        ("[{repeat: {steps: []}}]", r"steps\[0\].repeat: one of times and for_sec"),
+        ("[{repeat: {times: 1, for_sec: 1, steps: []}}]", "one of times and for_sec"),
+        ("[{repeat: {times: 1, long_for_sec: 1, steps: []}}]", "long_for_sec goes with for_sec"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(steps: str, text: str) -> None:

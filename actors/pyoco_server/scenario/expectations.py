@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import trio
 
-from pyoco_server.scenario.document import Expect
 from pyoco_server.scenario.figures import figures
 from pyoco_server.scenario.history import History
 from pyoco_server.scenario.judge import judge
-from pyoco_server.scenario.observer import Observer
+from pyoco_server.scenario.play import Play
 from pyoco_server.scenario.stage import Stage
+from pyoco_server.scenario.steps import Expect
 
 _LOOK_SECONDS = 0.2
 
@@ -26,23 +26,21 @@ class Unmet:
     text: str
 
 
-async def check(
-    expect: Expect, history: History, stage: Stage, observer: Observer, began: float
-) -> list[Unmet]:
+async def check(expect: Expect, play: Play) -> list[Unmet]:
     """Wait until everything is as expected; return what is not in the end."""
     unmet: list[Unmet] = []
     deadline = trio.current_time() + expect.within
     while True:
         unmet = [
-            *_of_runs(expect, history),
-            *_of_invariants(expect, history),
-            *_of_figures(expect, history, trio.current_time() - began),
-            *await _of_others(expect, stage),
+            *_of_runs(expect, play.history),
+            *_of_invariants(expect, play.history),
+            *_of_figures(expect, play.history, play.now),
+            *await _of_others(expect, play.stage),
         ]
         if not unmet or trio.current_time() >= deadline:
             return unmet
         with trio.move_on_after(_LOOK_SECONDS):
-            await observer.changed()
+            await play.changed()
 
 
 def _of_runs(expect: Expect, history: History) -> list[Unmet]:

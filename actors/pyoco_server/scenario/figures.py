@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pyoco_server.scenario.history import History
+from pyoco_server.scenario.judge import judge
 
 _SUBMITS: Final = {"POST /runs", "POST /runs/yaml", "POST /runs/batch"}
 
@@ -30,7 +31,11 @@ def figures(history: History, seconds: float) -> dict[str, float]:
         if snapshot.start_time is not None and snapshot.submitted_at is not None
     ]
     answers = [each for each in history.answers if each.call in _SUBMITS]
-    troubles = Counter(trouble.what for trouble in history.troubles)
+    troubles = Counter(
+        name
+        for trouble in history.troubles
+        for name in (f"{trouble.what}s", f"{trouble.what}s_{trouble.kind}")
+    )
     found = {
         "seconds": seconds,
         "runs": float(len(history.accepted)),
@@ -40,7 +45,9 @@ def figures(history: History, seconds: float) -> dict[str, float]:
         "executions_cut_off": float(sum(each.ended is None for each in history.executions)),
         "submits_refused": float(sum(each.status == 503 for each in answers)),
         **{name: float(count) for name, count in statuses.items()},
-        **{f"{name}s": float(count) for name, count in troubles.items()},
+        **{name: float(count) for name, count in sorted(troubles.items())},
+        "cancels": float(len(history.cancels)),
+        "violations": float(len(judge(history))),
     }
     for name, values in (
         ("recovery", history.recoveries),

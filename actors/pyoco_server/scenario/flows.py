@@ -19,7 +19,6 @@ _KNOWN: Final[dict[str, dict[str, Any]]] = {
     "printing": {"lines": 100},
     "replayed": {},
 }
-JOURNAL_VARIABLE: Final = "PYOCO_SCENE_JOURNAL"
 
 
 def flow_text(scenario: Scenario, name: str, params: Mapping[str, Any]) -> str:
@@ -40,7 +39,4 @@ def flow_text(scenario: Scenario, name: str, params: Mapping[str, Any]) -> str:
         raise ScenarioError(f"there is no flow {name!r}; there are {known}")
     flow = document["flow"]
     flow["defaults"] = {**(flow.get("defaults") or {}), **params}
-    runtime = document.setdefault("runtime", {})
-    exposed = runtime.get("expose_env", [])
-    runtime["expose_env"] = [*exposed, *({JOURNAL_VARIABLE} - set(exposed))]
     return msgspec.yaml.encode(document).decode()

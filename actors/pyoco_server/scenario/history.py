@@ -93,10 +93,18 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something was done to a process or a connection: kill, freeze, cut, …; or undone."""
+    """Something was done to a process or a connection: kill, freeze, cut, …; or undone.
+
+    Attributes:
+        what: The name of the step.
+        target: As the step names it.
+        kind: What that is: worker, child, gateway, or nats.
+        at: When.
+    """
 
     what: str
     target: str
+    kind: str
     at: float
 
 

@@ -17,7 +17,8 @@ from pyoco_server.scenario.history import History
 from pyoco_server.scenario.judge import judge
 from pyoco_server.scenario.observer import Observer
 from pyoco_server.scenario.patches import check_patch
-from pyoco_server.scenario.player import Line, Player
+from pyoco_server.scenario.play import Line, Play
+from pyoco_server.scenario.player import Player
 from pyoco_server.scenario.stage import Stage, open_stage
 
 
@@ -54,6 +55,7 @@ async def perform(
     cache: Path,
     seed: int | None = None,
     speed: float = 1.0,
+    long: bool = False,
     twin: Twin | None = None,
     say: Callable[[Line], None] = lambda _: None,
     at_end: Callable[[Stage], Awaitable[None]] | None = None,
@@ -68,6 +70,7 @@ async def perform(
         cache: Where other versions of pyoco-server are installed.
         seed: Instead of the scenario's own.
         speed: How many times faster waits and rates pass.
+        long: Whether what can be short takes its minutes.
         twin: What to break; the scenario's own flaw, to see that it fails.
         say: Told each line of the transcript.
         at_end: Called when everything is played, with everybody still on the stage.
@@ -82,7 +85,6 @@ async def perform(
         verdict.transcript.append(line)
         say(line)
 
-    began = trio.current_time()
     try:
         async with (
             open_stage(scenario, folder, cache, twin) as stage,
@@ -90,28 +92,29 @@ async def perform(
         ):
             observer = Observer(stage.observer, verdict.history, stage.journal)
             await nursery.start(observer.run)
-            player = Player(
+            play = Play(
                 scenario,
                 stage,
                 observer,
                 verdict.history,
-                seed=seed,
                 speed=speed,
                 patience=math.inf if twin is None else twin.within,
-                say=note,
+                long=long,
+                tell=note,
             )
-            began = trio.current_time()
+            player = Player(play, seed)
             try:
                 await player.play()
             except* ScenarioError as group:  # a step that could not be done is one that failed
                 error = _first(group)
-                player.say(str(error), failed=True)
+                play.say(str(error), failed=True)
                 player.unmet.append(Unmet(str(error)))
             if at_end is not None:
                 await at_end(stage)
             observer.read_journal()
-            verdict.figures = figures(verdict.history, trio.current_time() - began)
-            verdict.history.left_processes = await stage.leave()
+            seconds = play.now
+            verdict.history.left_processes += await stage.leave()
+            verdict.figures = figures(verdict.history, seconds)
             nursery.cancel_scope.cancel()
     except* ScenarioError as group:
         raise _first(group) from None

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 import trio
 
@@ -22,6 +23,8 @@ from pyoco_server.scenario.document import ScenarioError
 
 _STOP_SECONDS = 45.0
 _GONE_SECONDS = 5.0
+_LEAVE_SECONDS = 10.0
+_LOOK_SECONDS = 0.05
 
 
 def free_port() -> int:
@@ -29,6 +32,18 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class Relative(NamedTuple):
+    """A process by its id and by when it began, since ids are used again."""
+
+    pid: int
+    began: int
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs still."""
+        return _began(self.pid) == self.began
 
 
 @dataclass
@@ -49,7 +64,7 @@ class Program:
     folder: Path
     log: Path
     process: OwnedProcess | None = None
-    family: set[int] = field(default_factory=set)
+    family: set[Relative] = field(default_factory=set)
 
     @property
     def running(self) -> bool:
@@ -90,11 +105,25 @@ class Program:
             self.signal(signal.SIGCONT)
             await self.process.stop(_STOP_SECONDS)
 
-    def look_at_family(self) -> set[int]:
+    def look_at_family(self) -> set[Relative]:
         """Its children and theirs as of now; remembered, so that none is overlooked later."""
         if self.running and self.process is not None:
-            self.family |= descendants(self.process.pid)
+            for pid in descendants(self.process.pid):
+                if (began := _began(pid)) is not None:
+                    self.family.add(Relative(pid, began))
         return self.family
+
+    async def outlived_by(self) -> list[str]:
+        """What of its family is there still, a while after its end; that is killed."""
+        with trio.move_on_after(_LEAVE_SECONDS):
+            while any(each.alive for each in self.family):  # noqa: ASYNC110 - other processes
+                await trio.sleep(_LOOK_SECONDS)
+        left = [each for each in self.family if each.alive]
+        for each in left:
+            with suppress(ProcessLookupError):
+                os.kill(each.pid, signal.SIGKILL)
+        self.family.clear()
+        return [f"{each.pid} of {self.name}" for each in sorted(left)]
 
 
 def descendants(pid: int) -> set[int]:
@@ -107,13 +136,14 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that nobody has collected yet does not."""
+def _began(pid: int) -> int | None:
+    """When a process began, in ticks of the kernel; None for one that has ended, collected or not."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}
+        return None
+    fields = stat.rpartition(")")[2].split()  # from the third on, see proc(5)
+    return None if fields[0] in {"Z", "X"} else int(fields[19])
 
 
 def prepare_folder(folder: Path, tasks: str) -> None:

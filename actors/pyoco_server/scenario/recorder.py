@@ -27,15 +27,7 @@ from pyoco_server.model.worker import (
     decode_worker,
     effective_state,
 )
-from pyoco_server.scenario.document import (
-    Cast,
-    Expect,
-    Publish,
-    Scenario,
-    ScenarioError,
-    Step,
-    WorkerPart,
-)
+from pyoco_server.scenario.document import Cast, Scenario, ScenarioError, WorkerPart
 from pyoco_server.scenario.recording import (
     RecordedRun,
     RecordedState,
@@ -43,6 +35,7 @@ from pyoco_server.scenario.recording import (
     Recording,
 )
 from pyoco_server.scenario.redaction import redact_run
+from pyoco_server.scenario.steps import Expect, Publish, Step
 from pyoco_server.settings import Settings
 
 _MOST_SLOTS = 64

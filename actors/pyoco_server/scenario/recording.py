@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
 from pyoco_server.model.run import RunSnapshot, RunStatus
 from pyoco_server.scenario.history import Accepted, CancelAnswer, History, Revision
-
-Moment: TypeAlias = Annotated[float, Meta(ge=0)]
-
-
-class _Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    pass
+from pyoco_server.scenario.parts import Part, Seconds
 
 
-class RecordedState(_Part, frozen=True, kw_only=True):
+class RecordedState(Part, frozen=True, kw_only=True):
     """A state of a run.
 
     Attributes:
@@ -27,14 +22,14 @@ class RecordedState(_Part, frozen=True, kw_only=True):
         reason: Why the run, or the attempt before, ended as it did.
     """
 
-    at: Moment
+    at: Seconds
     status: RunStatus
     attempt: Annotated[int, Meta(ge=0)] = 0
     worker: str | None = None
     reason: str | None = None
 
 
-class RecordedRun(_Part, frozen=True, kw_only=True):
+class RecordedRun(Part, frozen=True, kw_only=True):
     """A run.
 
     Attributes:
@@ -76,7 +71,7 @@ class RecordedRun(_Part, frozen=True, kw_only=True):
         return found
 
 
-class RecordedWorker(_Part, frozen=True, kw_only=True):
+class RecordedWorker(Part, frozen=True, kw_only=True):
     """A coming or going of a worker.
 
     Attributes:
@@ -85,12 +80,12 @@ class RecordedWorker(_Part, frozen=True, kw_only=True):
         what: What it did; lost: it was not heard of any more.
     """
 
-    at: Moment
+    at: Seconds
     id: str
     what: Literal["came", "stopped", "lost"]
 
 
-class Recording(_Part, frozen=True, kw_only=True):
+class Recording(Part, frozen=True, kw_only=True):
     """Play what was recorded: the same runs, workers and ends, without the code of the flows.
 
     Each attempt takes as long as it took, and ends as it ended; a cancel comes in the state in which it came.

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from random import Random
+from typing import Any, Final, Literal, TypeAlias
 
 import trio
 
 from pyoco_server.model.run import RunStatus
-from pyoco_server.scenario.document import Submit
+from pyoco_server.scenario.clients import Clients
 from pyoco_server.scenario.flows import flow_text
 from pyoco_server.scenario.judge import judge
+from pyoco_server.scenario.play import Play
 from pyoco_server.scenario.recording import RecordedRun, RecordedWorker, Recording, as_history
-
-if TYPE_CHECKING:
-    from pyoco_server.scenario.player import Player
+from pyoco_server.scenario.steps import Submit
+from pyoco_server.scenario.troubles import Troubles
 
 GROUP: Final = "recorded"
 _PATIENCE_SECONDS: Final = 60.0
@@ -25,25 +26,28 @@ _RAISED: Final = {"execution_error", "timeout", "flow_not_found", "invalid_job"}
 _End: TypeAlias = Literal["return", "raise", "crash", "wait"]
 
 
-async def replay(player: Player, recording: Recording) -> None:
-    """Play a recording; runs that end otherwise than they did are unmet expectations.
+async def replay(
+    play: Play, clients: Clients, troubles: Troubles, recording: Recording, random: Random
+) -> list[str]:
+    """Play a recording; return which runs ended otherwise than they did.
 
-    What broke an invariant at the time is unmet too: a history that was wrong stays wrong.
+    What broke an invariant at the time is returned too: a history that was wrong stays wrong.
     """
-    player.say(f"replay {len(recording.runs)} runs, {len(recording.workers)} moves of workers")
-    for violation in judge(as_history(recording), _judged(recording)):
-        player.miss(f"recorded {violation.invariant}: {violation.text} (run {violation.run_id})")
+    play.say(f"replay {len(recording.runs)} runs, {len(recording.workers)} moves of workers")
+    wrong = judge(as_history(recording), _judged(recording))
+    missed = [f"recorded {violation}" for violation in wrong]
     ids: dict[str, str] = {}
     async with trio.open_nursery() as nursery:
         for move in recording.workers:
-            nursery.start_soon(_move, player, move, recording, ids)
+            nursery.start_soon(_move, play, troubles, move, recording, random, ids)
         for run in recording.runs:
-            nursery.start_soon(_run, player, run, ids)
+            nursery.start_soon(_run, play, clients, run, ids)
     for run in recording.runs:
-        last = player.history.last(ids[run.run]) if run.run in ids else None
+        last = play.history.last(ids[run.run]) if run.run in ids else None
         status = None if last is None else last.status
         if run.final.terminal and status is not run.final:
-            player.miss(f"run {run.run} ended {run.final}, replayed it is {status}")
+            missed.append(f"run {run.run} ended {run.final}, replayed it is {status}")
+    return missed
 
 
 def _judged(recording: Recording) -> list[str]:
@@ -51,57 +55,60 @@ def _judged(recording: Recording) -> list[str]:
     return ["I1", "I2", "I3", "I7"] if ended else ["I2", "I3"]
 
 
-async def _run(player: Player, run: RecordedRun, ids: dict[str, str]) -> None:
-    await player.until(run.states[0].at)
+async def _run(play: Play, clients: Clients, run: RecordedRun, ids: dict[str, str]) -> None:
+    await play.until(run.states[0].at)
     attempts = run.attempts
     step = Submit(flow=run.flow, tag=run.tag, group=GROUP, max_attempts=_most_attempts(run))
-    plan = _plan(run, player.speed)
+    plan = _plan(run, play.speed)
     params = {key: value for key, value in run.params.items() if key != "replayed_plan"}
-    text = flow_text(player.scenario, "replayed", {**params, "replayed_plan": plan})
-    run_id = await player.accepted(step, GROUP, text)
+    text = flow_text(play.scenario, "replayed", {**params, "replayed_plan": plan})
+    run_id = await clients.accepted(step, GROUP, text)
     if run_id is None:
         return
     ids[run.run] = run_id
     cancel = next((s for s in run.states if s.status is RunStatus.CANCELLING), None)
     if run.final is RunStatus.CANCELLED:
         # Not before the attempt in which it came, or it would be another history.
-        await player.until(cancel.at if cancel is not None else run.states[-1].at)
-        await _reached(player, run_id, len(attempts))
-        await player.cancel_one(run_id, 0.0)
+        await play.until(cancel.at if cancel is not None else run.states[-1].at)
+        await _reached(play, run_id, len(attempts))
+        await clients.cancel_one(run_id, 0.0)
     if run.final.terminal:
-        with trio.move_on_after(_PATIENCE_SECONDS + run.states[-1].at / player.speed):
-            await _ended(player, run_id)
+        with trio.move_on_after(_PATIENCE_SECONDS + run.states[-1].at / play.speed):
+            await _ended(play, run_id)
 
 
 async def _move(
-    player: Player, move: RecordedWorker, recording: Recording, ids: dict[str, str]
+    play: Play,
+    troubles: Troubles,
+    move: RecordedWorker,
+    recording: Recording,
+    random: Random,
+    ids: dict[str, str],
 ) -> None:
     """Let a worker go when it did, and not before it has ended what it ended then."""
-    await player.until(move.at)
+    await play.until(move.at)
     with trio.move_on_after(_PATIENCE_SECONDS):
         for run in recording.runs:
             if run.states[-1].worker == move.id and run.final.terminal:
                 while run.run not in ids:
-                    await player.changed()
-                await _ended(player, ids[run.run])
-    if move.what == "came":
-        await player.begin(move.id)
-    else:
-        await player.leave(move.id, kill=move.what == "lost")
+                    await play.changed()
+                await _ended(play, ids[run.run])
+    act = {"came": troubles.start, "stopped": troubles.stop, "lost": troubles.kill}[move.what]
+    await act(move.id, random)
 
 
-async def _ended(player: Player, run_id: str) -> None:
-    while (last := player.history.last(run_id)) is None or not last.status.terminal:
-        await player.changed()
+async def _ended(play: Play, run_id: str) -> None:
+    while (last := play.history.last(run_id)) is None or not last.status.terminal:
+        await play.changed()
 
 
-async def _reached(player: Player, run_id: str, attempt: int) -> None:
+async def _reached(play: Play, run_id: str, attempt: int) -> None:
     with trio.move_on_after(_PATIENCE_SECONDS):
         while attempt and (
-            (last := player.history.last(run_id)) is None
+            (last := play.history.last(run_id)) is None
             or (last.status is RunStatus.PENDING or last.attempt < attempt)
         ):
-            await player.changed()
+            await play.changed()
 
 
 def _most_attempts(run: RecordedRun) -> int | None:

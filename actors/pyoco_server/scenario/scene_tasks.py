@@ -1,7 +1,8 @@
 """The tasks of the flows that every scenario knows; copied beside it as the module ``scene_tasks``.
 
 Each execution writes a line at its start and at its end, so that the history shows what really ran.
-It imports nothing of pyoco-server, because other versions of it play too.
+It imports nothing of pyoco-server, because other versions of it play too. Workers of this version find
+flows of one such task by its name here (`resolve`).
 """
 
 from __future__ import annotations
@@ -14,14 +15,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pyoco.core.models import Flow
+from pyoco.dsl.syntax import task
+
+_JOURNAL = Path(__file__).parents[1] / "journal.jsonl"
+
 
 @contextmanager
-def _noted(task: str) -> Iterator[None]:
+def _noted(name: str) -> Iterator[None]:
     note = {
         "run_id": os.environ.get("PYOCO_RUN_ID", ""),
         "attempt": int(os.environ.get("PYOCO_RUN_ATTEMPT", "0")),
         "pid": os.getpid(),
-        "task": task,
+        "task": name,
     }
     _write(note | {"started": time.time()})
     try:
@@ -31,11 +37,15 @@ def _noted(task: str) -> Iterator[None]:
 
 
 def _write(note: dict[str, Any]) -> None:
-    path = os.environ.get("PYOCO_SCENE_JOURNAL")
-    if path:
-        # One write of a short line: appends of several processes do not mix.
-        with Path(path).open("ab", buffering=0) as journal:
-            journal.write(json.dumps(note).encode() + b"\n")
+    # One write of a short line: appends of several processes do not mix.
+    with _JOURNAL.open("ab", buffering=0) as journal:
+        journal.write(json.dumps(note).encode() + b"\n")
+
+
+def resolve(name: str) -> Flow:
+    """The flow of one task that has the flow's name."""
+    flow: Flow = Flow(name=name) >> _TASKS[name]
+    return flow
 
 
 def quick(x: int = 1) -> int:
@@ -93,3 +103,8 @@ def replayed(ctx: Any, replayed_plan: list[list[Any]]) -> str:
         if ends == "crash":
             os.abort()
         return "replayed"
+
+
+_TASKS = {
+    each.__name__: task(each) for each in (quick, slow, stubborn, failing, crashing, printing)
+}

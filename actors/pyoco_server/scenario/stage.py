@@ -19,12 +19,10 @@ from pyoco_server.jetstream.connection import Connection, ConnectionOptions, ope
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.node import server_executable
 from pyoco_server.scenario.document import Cast, Scenario, ScenarioError, Twin, WorkerPart
-from pyoco_server.scenario.flows import JOURNAL_VARIABLE
 from pyoco_server.scenario.links import Link
 from pyoco_server.scenario.patches import place_patch
 from pyoco_server.scenario.programs import (
     Program,
-    alive,
     commands_of,
     descendants,
     free_port,
@@ -33,7 +31,6 @@ from pyoco_server.scenario.programs import (
 
 _READY_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.05
-_LEAVE_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -119,6 +116,15 @@ class Stage:
             said = self.programs[gateway.name].log.read_text(errors="replace")[-2000:]
             raise ScenarioError(f"gateway {gateway.name} did not become ready; it said:\n{said}")
 
+    def kind(self, target: str) -> str:
+        """What a target of a step is: child, gateway, nats, or worker."""
+        name, _, part = target.partition(".")
+        if part == "child":
+            return part
+        if _is_node(name) or name == "leader":
+            return "nats"
+        return "gateway" if any(each.name == name for each in self.gateways) else "worker"
+
     def children(self, name: str) -> list[int]:
         """The slot children of a worker."""
         program = self.programs[name]
@@ -135,21 +141,15 @@ class Stage:
     async def leave(self) -> list[str]:
         """End everybody, and return what is still there a while later."""
         everybody = list(self.programs.values())
-        families = {program.name: program.look_at_family() for program in everybody}
+        for program in everybody:
+            program.look_at_family()
         # Who uses NATS ends before NATS does, or it would wait for it.
         nodes = [program for program in everybody if _is_node(program.name)]
         for kind in ([p for p in everybody if p not in nodes], nodes):
             async with trio.open_nursery() as nursery:
                 for program in kind:
                     nursery.start_soon(program.stop)
-        left = {f"{pid} of {name}" for name, pids in families.items() for pid in pids if alive(pid)}
-        with trio.move_on_after(_LEAVE_SECONDS):
-            while left:
-                await trio.sleep(_LOOK_SECONDS)
-                left = {each for each in left if alive(int(each.partition(" ")[0]))}
-        for each in left:
-            os.kill(int(each.partition(" ")[0]), signal.SIGKILL)
-        return sorted(left)
+        return [each for program in everybody for each in await program.outlived_by()]
 
 
 def _command_line(pid: int) -> bytes:
@@ -187,7 +187,7 @@ async def open_stage(
         trio.open_nursery() as nursery,
     ):
         stage = Stage(folder, connection)
-        env = _environment(scenario, folder, stage.journal, twin)
+        env = _environment(scenario, folder, twin)
         for program, _ in nodes:
             stage.programs[program.name] = program
             program.start()
@@ -220,7 +220,7 @@ async def open_stage(
                     part,
                     await commands_of(own, cache),
                     await link(part.id, index),
-                    ours=own is None,
+                    folder / "code" / "scene_tasks.py" if own is None else None,
                 )
                 stage.programs[part.id] = Program(
                     part.id, argv, env, folder / part.id, folder / f"{part.id}.log"
@@ -234,15 +234,12 @@ async def open_stage(
         nursery.cancel_scope.cancel()
 
 
-def _environment(
-    scenario: Scenario, folder: Path, journal: Path, twin: Twin | None
-) -> Mapping[str, str]:
+def _environment(scenario: Scenario, folder: Path, twin: Twin | None) -> Mapping[str, str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYOCO_")}
     paths = [str(folder / "code")]
     if twin is not None and twin.patch is not None:
         paths.insert(0, str(place_patch(Path(twin.patch), folder)))
     env |= {"PYOCO_LOAD_DOTENV": "0", "PYTHONPATH": os.pathsep.join(paths), "TERM": "dumb"}
-    env |= {JOURNAL_VARIABLE: str(journal)}
     if scenario.cast.nodes == 3:
         env["PYOCO_JETSTREAM_REPLICAS"] = "3"
     return env | scenario.settings | (twin.settings if twin is not None else {})
@@ -295,11 +292,12 @@ def _command(folder: Path, name: str) -> list[str]:
     return [str(path)]
 
 
-def _worker_argv(part: WorkerPart, folder: Path, url: str, *, ours: bool) -> list[str]:
-    argv = [*_command(folder, "pyoco-worker"), "--nats-url", url, "--tags", ",".join(part.tags)]
+def _worker_argv(part: WorkerPart, commands: Path, url: str, tasks: Path | None) -> list[str]:
+    """How a worker is started; with ``tasks`` one of ours, which finds flows by their names there."""
+    argv = [*_command(commands, "pyoco-worker"), "--nats-url", url, "--tags", ",".join(part.tags)]
     argv += ["--worker-id", part.id]
-    if ours:
-        argv += ["--slots", str(part.slots)]
+    if tasks is not None:
+        argv += ["--slots", str(part.slots), "--flow-resolver", f"{tasks}:resolve"]
     if part.wheels:
         argv += ["--wheel-sync", "--wheel-sync-dir", f"wheels-{part.id}"]
     return argv

@@ -9,7 +9,8 @@ import zipfile
 
 import httpx
 
-from pyoco_server.scenario.document import ScenarioError, Wheel
+from pyoco_server.scenario.document import ScenarioError
+from pyoco_server.scenario.steps import Wheel
 
 
 def build(wheel: Wheel) -> tuple[str, bytes]:

@@ -20,7 +20,7 @@ from pyoco_server.logs import configure_logging
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.scenario.document import Scenario, ScenarioError, Twin
 from pyoco_server.scenario.performance import Verdict, perform, twin_of
-from pyoco_server.scenario.player import Line
+from pyoco_server.scenario.play import Line
 from pyoco_server.scenario.report import as_html, as_json
 
 
@@ -31,7 +31,10 @@ def run(
     twin: Annotated[
         bool, typer.Option("--twin", help="Break it as its twin says; it then has to fail.")
     ] = False,
-    long: Annotated[bool, typer.Option("--long", help="Play those that take minutes too.")] = False,
+    long: Annotated[
+        bool,
+        typer.Option("--long", help="Play what takes minutes: all scenarios, and in full length."),
+    ] = False,
     keep: Annotated[Path | None, typer.Option(help="Keep what the cast wrote there.")] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write a report of all of them: a .html or a .json file.")
@@ -59,7 +62,7 @@ def run(
         if twin and broken is None:
             console.print(f"{scenario.name}: has no twin")
             continue
-        code, verdict = trio.run(_perform, scenario, broken, keep, seed, speed, console)
+        code, verdict = trio.run(_perform, scenario, broken, keep, seed, speed, long, console)
         if verdict is None:
             raise typer.Exit(code)
         right = _tell(console, verdict, broken)
@@ -78,6 +81,7 @@ async def _perform(
     keep: Path | None,
     seed: int | None,
     speed: float,
+    long: bool,
     console: Console,
 ) -> tuple[int, Verdict | None]:
     """Play one; (exit code, None) when it was interrupted."""
@@ -96,7 +100,14 @@ async def _perform(
                 nonlocal verdict
                 cache = Path.home() / ".cache" / "pyoco-server-tests"
                 verdict = await perform(
-                    scenario, folder, cache=cache, seed=seed, speed=speed, twin=twin, say=say
+                    scenario,
+                    folder,
+                    cache=cache,
+                    seed=seed,
+                    speed=speed,
+                    long=long,
+                    twin=twin,
+                    say=say,
                 )
                 nursery.cancel_scope.cancel()
 

@@ -1,0 +1,303 @@
+"""The clients of the gateways: they submit, batch and cancel, and write down what they are answered."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from random import Random
+from typing import Any, Final
+
+import httpx
+import trio
+
+from pyoco_server.model.run import RunStatus
+from pyoco_server.scenario.document import ScenarioError
+from pyoco_server.scenario.flows import flow_text
+from pyoco_server.scenario.history import PROBE, Answer, CancelAnswer, Submission
+from pyoco_server.scenario.play import Play
+from pyoco_server.scenario.stage import Gateway
+from pyoco_server.scenario.steps import Cancel, Submit
+
+_CALL_SECONDS: Final = 20.0
+_TRY_AGAIN_SECONDS: Final = 0.1
+_IN_FLIGHT: Final = 32
+
+
+class Clients:
+    """Everybody who calls the gateways.
+
+    Args:
+        play: The performance.
+
+    Attributes:
+        http: What they call with; open while this is entered.
+    """
+
+    def __init__(self, play: Play) -> None:
+        self._play = play
+        self._turn = 0
+        self._tickets = 0
+        self.http = httpx.AsyncClient(timeout=_CALL_SECONDS)
+
+    # Submitting ----------------------------------------------------------------------------------
+
+    async def submit(self, step: Submit, random: Random) -> None:
+        """Submit runs, until each is accepted or may be refused, and cancel those that are to be.
+
+        Raises:
+            ScenarioError: One was not accepted in time, or can never be.
+        """
+        group = step.group or step.flow
+        self._play.say(f"submit {step.count} x {step.flow} to {step.tag} as {group}")
+        text = flow_text(self._play.scenario, step.flow, step.params)
+        # Drawn here, so that it does not depend on who is answered first.
+        moments = [
+            None if step.cancel_within_sec is None else random.random() * step.cancel_within_sec
+            for _ in range(step.count)
+        ]
+        if step.batch:
+            run_ids = await self._batch(step, group, text)
+            async with trio.open_nursery() as nursery:
+                for run_id, moment in zip(run_ids, moments, strict=True):
+                    if moment is not None:
+                        nursery.start_soon(self.cancel_one, run_id, moment)
+            return
+        room = trio.CapacityLimiter(_IN_FLIGHT)
+        async with trio.open_nursery() as nursery:
+            for index, moment in enumerate(moments):
+                if index and step.rate is not None:
+                    await trio.sleep(1 / step.rate / self._play.speed)
+                await room.acquire_on_behalf_of(permit := object())
+                nursery.start_soon(self._submit_one, step, group, text, moment, room, permit)
+
+    async def _submit_one(
+        self,
+        step: Submit,
+        group: str,
+        text: str,
+        moment: float | None,
+        room: trio.CapacityLimiter,
+        permit: object,
+    ) -> None:
+        try:
+            run_id = await self.accepted(step, group, text)
+        finally:
+            room.release_on_behalf_of(permit)
+        if run_id is not None and moment is not None:
+            await self.cancel_one(run_id, moment)
+
+    async def accepted(self, step: Submit, group: str, text: str) -> str | None:
+        """Submit until it is accepted; None where it was refused and that may be.
+
+        What becomes of it is in the history; each try without a key is a submission of its own.
+
+        Raises:
+            ScenarioError: It was not accepted in time, or can never be.
+        """
+        told = self._submission()
+        has_key = step.keyed or step.key is not None
+        try:
+            with trio.move_on_after(self._play.persistence):
+                while True:
+                    before, told = told, replace(told, outcome="unknown")
+                    answer = await self._send(step, text, told.ticket)
+                    if answer is not None:
+                        told = _told(before, answer)
+                    if told.outcome == "accepted":
+                        return told.run_id
+                    if step.may_fail:
+                        return None
+                    await trio.sleep(_TRY_AGAIN_SECONDS)
+                    if not has_key:
+                        self._play.history.submitted(told, group, self._play.now)
+                        told = self._submission()
+        finally:
+            self._play.history.submitted(told, group, self._play.now)
+        raise ScenarioError(f"submit: not accepted within {self._play.persistence:g} s")
+
+    async def _send(self, step: Submit, text: str, ticket: str) -> httpx.Response | None:
+        headers = {"X-Request-ID": ticket}
+        key = ticket if step.keyed else step.key
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        gateway = self.gateway(step.by)
+        fields = _fields(step)
+        if step.by_name:
+            body = fields | {"params": step.params}
+            return await self._call("POST", gateway, "/runs", json=body, headers=headers)
+        return await self._call(
+            "POST",
+            gateway,
+            "/runs/yaml",
+            files={"workflow": ("flow.yaml", text.encode())},
+            data={name: str(value) for name, value in fields.items()},
+            headers=headers,
+        )
+
+    async def _batch(self, step: Submit, group: str, text: str) -> list[str]:
+        """Submit runs in one request, and what is not accepted again, until all are.
+
+        Raises:
+            ScenarioError: They were not in time, or can never be.
+        """
+        first = self._submission()
+        waiting = {f"{first.ticket}-{number}": first for number in range(step.count)}
+        flow = {"params": step.params} if step.by_name else {"workflow_yaml": text}
+        run_ids: list[str] = []
+        try:
+            with trio.move_on_after(self._play.persistence):
+                while waiting:
+                    keys, befores = list(waiting), list(waiting.values())
+                    waiting = {
+                        key: replace(before, outcome="unknown") for key, before in waiting.items()
+                    }
+                    runs = [_fields(step) | flow | {"idempotency_key": key} for key in keys]
+                    answer = await self._call(
+                        "POST",
+                        self.gateway(step.by),
+                        "/runs/batch",
+                        json={"runs": runs},
+                        headers={"X-Request-ID": first.ticket},
+                    )
+                    if answer is not None:
+                        outcomes = zip(befores, _answers(answer, len(keys)), strict=True)
+                        waiting = {
+                            key: _told_of(before, status, body)
+                            for key, (before, (status, body)) in zip(keys, outcomes, strict=True)
+                        }
+                    for key, told in list(waiting.items()):
+                        if told.outcome == "accepted" and told.run_id is not None:
+                            self._play.history.submitted(told, group, self._play.now)
+                            run_ids.append(told.run_id)
+                            del waiting[key]
+                    if waiting:
+                        await trio.sleep(_TRY_AGAIN_SECONDS)
+        finally:
+            for told in waiting.values():
+                self._play.history.submitted(told, group, self._play.now)
+        if waiting:
+            text = f"{len(waiting)} of a batch not accepted within {self._play.persistence:g} s"
+            raise ScenarioError(f"submit: {text}")
+        return run_ids
+
+    def _submission(self) -> Submission:
+        self._tickets += 1
+        return Submission(f"ticket-{self._tickets}", "refused")
+
+    async def probe(self) -> None:
+        """Measure how long a new run takes from now to its end, on the first worker's tag."""
+        scenario, history = self._play.scenario, self._play.history
+        parts = [part for part in scenario.cast.workers if not part.later]
+        if not parts:
+            return
+        began = self._play.now
+        step = Submit(flow="quick", tag=parts[0].tags[0], keyed=True)
+        run_id = await self.accepted(step, PROBE, flow_text(scenario, "quick", {}))
+        assert run_id is not None
+        with trio.move_on_after(self._play.persistence):
+            while (last := history.last(run_id)) is None or not last.status.terminal:
+                await self._play.changed()
+        history.recoveries.append(self._play.now - began)
+
+    # Cancelling ----------------------------------------------------------------------------------
+
+    async def cancel(self, step: Cancel, random: Random) -> None:
+        """Cancel runs of a group, each at its moment."""
+        runs = self._play.history.group(step.group)
+        chosen = [run for run in runs if random.random() < step.share]
+        self._play.say(f"cancel {len(chosen)} of {len(runs)} runs of {step.group}")
+        moments = sorted((random.random() * step.spread_sec, run.run_id) for run in chosen)
+        async with trio.open_nursery() as nursery:
+            for moment, run_id in moments:
+                nursery.start_soon(self.cancel_one, run_id, moment)
+
+    async def cancel_one(self, run_id: str, after: float) -> None:
+        """Cancel a run after a while, until that is answered, and note the answer.
+
+        Raises:
+            ScenarioError: It was not answered in time.
+        """
+        await trio.sleep(after / self._play.speed)
+        with trio.move_on_after(self._play.persistence):
+            while True:
+                answer = await self._call("POST", self.gateway(None), f"/runs/{run_id}/cancel")
+                if answer is not None and answer.status_code == 200:
+                    status = RunStatus(answer.json()["status"])
+                    cancel = CancelAnswer(run_id, status, self._play.now)
+                    self._play.history.cancels.append(cancel)
+                if answer is not None and answer.status_code < 500:
+                    return
+                await trio.sleep(_TRY_AGAIN_SECONDS)
+        raise ScenarioError(f"cancel: not answered within {self._play.persistence:g} s")
+
+    # Calling -------------------------------------------------------------------------------------
+
+    async def _call(
+        self, method: str, gateway: Gateway, path: str, **options: Any
+    ) -> httpx.Response | None:
+        began = self._play.now
+        answer = None
+        with suppress(httpx.HTTPError):
+            request = self.http.build_request(method, gateway.url + path, **options)
+            request.read()  # a form that is sent piece by piece would be left half read by a cut
+            answer = await self.http.send(request)
+        now = self._play.now
+        if answer is not None or self._play.stage.programs[gateway.name].running:
+            status = None if answer is None else answer.status_code
+            where = path.partition("?")[0]
+            self._play.history.answers.append(Answer(f"{method} {where}", status, now - began, now))
+        return answer
+
+    def gateway(self, name: str | None) -> Gateway:
+        """The gateway of a name, or else the next one in turn that runs."""
+        stage = self._play.stage
+        if name is not None:
+            return next(each for each in stage.gateways if each.name == name)
+        running = [each for each in stage.gateways if stage.programs[each.name].running]
+        self._turn += 1
+        return (running or stage.gateways)[self._turn % len(running or stage.gateways)]
+
+
+def _fields(step: Submit) -> dict[str, Any]:
+    fields: dict[str, Any] = {"flow_name": step.flow, "tag": step.tag}
+    for name in ("timeout_sec", "max_attempts"):
+        if getattr(step, name) is not None:
+            fields[name] = getattr(step, name)
+    return fields
+
+
+def _answers(answer: httpx.Response, count: int) -> list[tuple[int, dict[str, Any]]]:
+    """Status and body of each run of a batch; those of the whole, where it was answered as one."""
+    if answer.status_code != 200:
+        return [(answer.status_code, _body(answer))] * count
+    return [
+        (item["error"]["status"], item["error"]) if "error" in item else (200, item)
+        for item in answer.json()["items"]
+    ]
+
+
+def _told(before: Submission, answer: httpx.Response) -> Submission:
+    return _told_of(before, answer.status_code, _body(answer))
+
+
+def _told_of(before: Submission, status: int, body: dict[str, Any]) -> Submission:
+    """What a submission is after an answer; with an earlier try unanswered a refusal settles nothing.
+
+    Raises:
+        ScenarioError: It can never be accepted.
+    """
+    if status == 200:
+        return replace(before, outcome="accepted", run_id=str(body["run_id"]))
+    if status < 500:
+        raise ScenarioError(f"submit: {status} {str(body)[:500]}")
+    if status != 503:
+        return replace(before, outcome="unknown")
+    return replace(before, run_id=body.get("run_id") or before.run_id)
+
+
+def _body(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        body = answer.json()
+    except ValueError:
+        body = answer.text
+    return body if isinstance(body, dict) else {"text": body}

@@ -1,0 +1,73 @@
+"""What all who act in one performance share: the stage, the clock, the history and the transcript."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from pyoco_server.scenario.document import Scenario
+from pyoco_server.scenario.history import History
+from pyoco_server.scenario.observer import Observer
+from pyoco_server.scenario.stage import Stage
+
+_KEEP_TRYING_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the transcript; ``at`` is seconds since the beginning."""
+
+    at: float
+    text: str
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Play:
+    """One performance, which begins when this is made.
+
+    Attributes:
+        scenario: What is played.
+        stage: The running cast.
+        observer: Who writes down what the buckets say.
+        history: What happened so far.
+        speed: How many times faster waits pass.
+        patience: The longest that an expectation is waited for, in seconds.
+        long: Whether what takes minutes takes them.
+        tell: Told each line of the transcript.
+        began: `trio.current_time` at the beginning.
+    """
+
+    scenario: Scenario
+    stage: Stage
+    observer: Observer
+    history: History
+    speed: float
+    patience: float
+    long: bool
+    tell: Callable[[Line], None]
+    began: float = field(default_factory=trio.current_time)
+
+    @property
+    def now(self) -> float:
+        """Seconds since the beginning."""
+        return trio.current_time() - self.began
+
+    @property
+    def persistence(self) -> float:
+        """How long something is tried again before it is given up, in seconds."""
+        return min(_KEEP_TRYING_SECONDS, self.patience)
+
+    def say(self, text: str, *, failed: bool = False) -> None:
+        """Write a line of the transcript."""
+        self.tell(Line(self.now, text, failed))
+
+    async def until(self, at: float) -> None:
+        """Wait for a moment of a recording, in its seconds since the beginning."""
+        await trio.sleep_until(self.began + at / self.speed)
+
+    async def changed(self) -> None:
+        """Wait for the next revision of any run."""
+        await self.observer.changed()

@@ -1,0 +1,124 @@
+"""What is done to the cast: processes are ended, frozen and started, connections cut, storage filled."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable
+from random import Random
+
+from pyoco_server.scenario import storage
+from pyoco_server.scenario.history import Trouble
+from pyoco_server.scenario.links import Link
+from pyoco_server.scenario.parts import Names
+from pyoco_server.scenario.play import Play
+from pyoco_server.scenario.programs import Program
+from pyoco_server.scenario.steps import Delay
+
+
+class Troubles:
+    """Makes and undoes trouble, and writes it down.
+
+    Args:
+        play: The performance.
+    """
+
+    def __init__(self, play: Play) -> None:
+        self._play = play
+
+    async def start(self, names: Names, random: Random) -> None:
+        """Start processes that do not run, and wait until they can do their work."""
+
+        async def start(program: Program) -> None:
+            program.start()
+
+        await self._play.stage.wait_ready(await self._act("start", names, random, start))
+
+    async def stop(self, names: Names, random: Random) -> None:
+        """End processes in good order."""
+
+        async def stop(program: Program) -> None:
+            await program.stop()
+            self._play.history.left_processes += await program.outlived_by()
+
+        await self._act("stop", names, random, stop)
+
+    async def kill(self, names: Names, random: Random) -> None:
+        """Kill processes."""
+
+        async def kill(program: Program) -> None:
+            await program.kill()
+            self._play.history.left_processes += await program.outlived_by()
+
+        await self._act("kill", names, random, kill)
+
+    async def freeze(self, names: Names, random: Random) -> None:
+        """Stop processes where they are."""
+
+        async def freeze(program: Program) -> None:
+            program.signal(signal.SIGSTOP)
+
+        await self._act("freeze", names, random, freeze)
+
+    async def resume(self, names: Names, random: Random) -> None:
+        """Let them go on."""
+
+        async def resume(program: Program) -> None:
+            program.signal(signal.SIGCONT)
+
+        await self._act("resume", names, random, resume)
+
+    async def cut(self, names: Names, _: Random) -> None:
+        """Break connections to NATS, and every further attempt."""
+        self._link("cut", names, Link.cut)
+
+    async def mute(self, names: Names, _: Random) -> None:
+        """Keep connections, but let nothing through."""
+        self._link("mute", names, Link.mute)
+
+    async def delay(self, delay: Delay, _: Random) -> None:
+        """Let what goes through connections arrive later."""
+        self._link("delay", delay.of, lambda link: link.delay(delay.seconds))
+
+    async def heal(self, names: Names, _: Random) -> None:
+        """Undo what was done to connections, or to the storage of NATS."""
+        if names == "nats":
+            self._play.say("give the storage of NATS back")
+            self._note("heal", "nats")
+            await storage.free(self._play.stage.observer)
+        else:
+            self._link("heal", names, Link.heal)
+
+    async def fill(self, target: str, _: Random) -> None:
+        """Use up the storage of NATS."""
+        self._play.say(f"use up the storage of {target}")
+        self._note("fill", target)
+        await storage.fill(self._play.stage.observer)
+
+    async def _act(
+        self, what: str, names: Names, random: Random, act: Callable[[Program], Awaitable[None]]
+    ) -> list[str]:
+        stage = self._play.stage
+        targets = stage.named(names)
+        self._play.say(f"{what} {', '.join(targets)}")
+        for target in targets:
+            name, _, part = target.partition(".")
+            if name == "leader":
+                name, part = await stage.leader(part or "PYOCO_WORK"), ""
+            self._note(what, target)
+            if part == "child":
+                stage.kill_child(name, random)
+            else:
+                await act(stage.programs[name])
+        return targets
+
+    def _link(self, what: str, names: Names, act: Callable[[Link], None]) -> None:
+        stage = self._play.stage
+        targets = stage.named(names)
+        self._play.say(f"{what} {', '.join(targets)}")
+        for name in targets:
+            act(stage.links[name])
+            self._note(what, name)
+
+    def _note(self, what: str, target: str) -> None:
+        kind = self._play.stage.kind(target)
+        self._play.history.troubles.append(Trouble(what, target, kind, self._play.now))
