@@ -100,13 +100,16 @@ class Program:
             raise AssertionError(f"{self.name} did not end; it said:\n{self.text()}") from None
 
     def stop(self) -> None:
-        if self.process.poll() is None:
+        """End it. Asked twice, a worker gives back what it executes, which no test waits for any more."""
+        for patience in (0.5, 15):
+            if self.process.poll() is not None:
+                return
             self.process.terminate()
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait(5)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(patience)
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(5)
 
 
 @dataclass
