@@ -19,6 +19,7 @@ from pyoco_http.app import create_app
 from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.worker_registry import WorkerNotFound, WorkerNotSteerable
 from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.kernel import TapEvent, TapKind
 from pyoco_server.model.run import RunStatus
 from pyoco_server.model.worker import WorkerOrder, WorkerRecord, decode_worker, encode_worker
 
@@ -130,3 +131,24 @@ async def test_orders_over_http(tmp_path: Path) -> None:
         await client.post("/workers/w1/drain")
         with trio.fail_after(10):
             await backend.drain_ordered()
+
+
+async def test_a_slot_that_gets_free_when_its_dispatcher_has_gone_does_not_crash(
+    tmp_path: Path,
+) -> None:
+    """So it is at each stop of a worker: the dispatcher goes first."""
+    crashed: list[str] = []
+
+    def listen(event: TapEvent) -> None:
+        if event.kind is TapKind.CRASHED:
+            crashed.append(event.path)
+
+    async with running(tmp_path) as backend:
+        run = await backend.submit(new_run("slow", seconds=0.5))
+        await started(backend, run.run_id)
+        with backend.system.tap(listen):
+            await backend.system.stop_child("/worker/dispatcher")
+            assert (await ended(backend, run.run_id)).status is RunStatus.COMPLETED
+            # Handles what it was told first.
+            await backend.system.stop_child("/worker/slots/0")
+        assert not crashed

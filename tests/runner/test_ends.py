@@ -266,12 +266,26 @@ async def test_a_large_request_is_taken(flows: Flows) -> None:
     assert (await flows.hear()).finished.status is RunStatus.COMPLETED
 
 
-async def test_a_child_leaves_no_descriptors_behind() -> None:
-    def descriptors() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
+
+def children() -> str:
+    return "".join(task.read_text() for task in Path("/proc/self/task").glob("*/children"))
+
+
+async def test_a_child_leaves_no_descriptors_behind() -> None:
     before = descriptors()
     for _ in range(3):
         async with await open_runner(RunnerOptions()) as runner:
             await Flows(runner).hear(Ready)
         assert descriptors() == before
+
+
+async def test_a_start_that_is_cancelled_leaves_no_child_and_no_descriptors() -> None:
+    before = descriptors(), children()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await open_runner(RunnerOptions())
+    assert scope.cancelled_caught
+    assert (descriptors(), children()) == before

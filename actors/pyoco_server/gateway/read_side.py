@@ -139,8 +139,10 @@ class ReadSide:
         feed = RunFeed(run_id)
         try:
             await self.projector.ask(Follow(feed), within=_QUICK_SECONDS)
-        except BaseException:
-            await self.unfollow(feed)  # the projector may have it, or get it later
+        except (
+            BaseException
+        ):  # cancelled, or not in time: the projector may have it, or get it later
+            await self.unfollow(feed)
             raise
         return feed
 

@@ -56,7 +56,7 @@ class Cell:
         crash: BaseException | None = None
         try:
             await self._live(actor, ready)
-        except BaseException as error:
+        except BaseException as error:  # whatever it was: the clean-up is told, and it goes on
             crash = error
             raise
         finally:

@@ -334,7 +334,7 @@ class Supervisor:
             raise
         try:
             await self._start(child)
-        except Exception:
+        except Exception:  # whatever a start raises
             self._leave(child)
             raise
 

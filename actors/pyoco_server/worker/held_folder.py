@@ -91,7 +91,7 @@ def _locked(path: Path, kind: int) -> int | None:
             return descriptor
     except (BlockingIOError, FileNotFoundError):
         pass
-    except BaseException:
+    except BaseException:  # whatever it was: the descriptor must not stay open
         os.close(descriptor)
         raise
     os.close(descriptor)

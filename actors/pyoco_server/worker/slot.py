@@ -286,7 +286,7 @@ class Slot(Actor[SlotMessage]):
         """The lease ran out while NATS was away: settle the later delivery in the end."""
         attempt = self._attempt
         if attempt is None or attempt.run_id != again.job.run_id:
-            await self._dispatcher.tell(again)
+            await self._tell_dispatcher(again)
         elif attempt.delivery.stream_sequence == again.delivery.stream_sequence:
             attempt.delivery = again.delivery
         else:
@@ -398,14 +398,19 @@ class Slot(Actor[SlotMessage]):
 
     async def _report(self) -> None:
         if self._attempt is not None:
-            await self._dispatcher.tell(SlotHolds(self._index, self._attempt.run_id))
+            await self._tell_dispatcher(SlotHolds(self._index, self._attempt.run_id))
         elif self._wheels is not None:
-            await self._dispatcher.tell(SlotFree(self._index))
+            await self._tell_dispatcher(SlotFree(self._index))
 
     async def _become_free(self, last: LastRun | None = None) -> None:
         run_log.close_log()
         await self._tell_heartbeat(last)
-        await self._dispatcher.tell(SlotFree(self._index))
+        await self._tell_dispatcher(SlotFree(self._index))
+
+    async def _tell_dispatcher(self, message: SlotFree | SlotHolds | Redelivered) -> None:
+        """When the worker stops, the dispatcher goes first and the slots handle what they were told."""
+        with suppress(ActorDown):
+            await self._dispatcher.tell(message)
 
     async def _tell_heartbeat(self, last: LastRun | None = None) -> None:
         claim = self._attempt.claim if self._attempt is not None else None

@@ -107,6 +107,8 @@ async def open_runner(options: RunnerOptions) -> RunnerProcess:
     Raises:
         OSError: No process can be made.
     """
+    # Here and not at the end: cancelled, it leaves no child that nobody knows of.
+    await trio.lowlevel.checkpoint()
     cwd = Path.cwd()
     child_options = ChildOptions(
         flow_resolver=options.flow_resolver,
@@ -129,14 +131,13 @@ async def open_runner(options: RunnerOptions) -> RunnerProcess:
             stdout=events,
             stderr=errors,
         )
-    except BaseException:
+    except BaseException:  # whatever it was: no descriptor must stay open
         for descriptor in ours:
             os.close(descriptor)
         raise
     finally:
         for descriptor in theirs:
             os.close(descriptor)
-    await trio.lowlevel.checkpoint()
     return RunnerProcess(options, process, our_requests, our_events, our_errors)
 
 
