@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import platform
 import sys
 import warnings
@@ -49,7 +50,6 @@ def install_wheel(archive: Path, name: WheelName, target: Path) -> None:
         scheme_dict={scheme: str(target / folder) for scheme, folder in _SCHEMES.items()},
         interpreter=sys.executable,
         script_kind=get_launcher_kind(),
-        bytecode_optimization_levels=(0,),
     )
     try:
         with warnings.catch_warnings():
@@ -59,3 +59,5 @@ def install_wheel(archive: Path, name: WheelName, target: Path) -> None:
                 install(source, destination, {"INSTALLER": b"pyoco-server\n"})
     except (InstallerError, ValueError, FileExistsError, KeyError) as error:
         raise BadWheel(f"it cannot be installed: {error}") from None
+    # Not by installer, which prints what a template or a file for another Python has wrong.
+    compileall.compile_dir(target, quiet=2)
