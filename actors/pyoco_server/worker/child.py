@@ -111,10 +111,13 @@ class SlotChild:
         if self._runner is not None:
             await self._runner.send(message)
 
-    def make_folder(self) -> str:
-        """A folder for the next run; what an earlier one left is gone."""
+    def make_folder(self) -> None:
+        """Make the folder for the next run; what an earlier one left is gone.
+
+        Raises:
+            OSError: There is no room for it.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
-        return str(self._folder)
 
     async def remove_folder(self) -> None:
         """Remove the folder with all that a run left in it."""

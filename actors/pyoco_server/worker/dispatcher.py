@@ -32,6 +32,7 @@ from pyoco_server.worker.messages import (
     Report,
     SlotFree,
     SlotHolds,
+    SlotUnfit,
     Stopping,
     TellOrders,
 )
@@ -66,7 +67,16 @@ class _Pulled:
 
 
 DispatcherMessage = (
-    SlotFree | SlotHolds | Redelivered | Drain | DrainOrdered | FirstJob | Down | Ordered | _Pulled
+    SlotFree
+    | SlotUnfit
+    | SlotHolds
+    | Redelivered
+    | Drain
+    | DrainOrdered
+    | FirstJob
+    | Down
+    | Ordered
+    | _Pulled
 )
 
 
@@ -101,6 +111,7 @@ class Dispatcher(Actor[DispatcherMessage]):
         self._worker_id = worker_id
         self._left = math.inf if limit is None else limit
         self._free: set[int] = set()
+        self._unfit: set[int] = set()
         # Which slot has a run, from its being handed out until the slot is free again.
         self._holders: dict[str, int] = {}
         self._pull_scope: trio.CancelScope | None = None
@@ -121,7 +132,7 @@ class Dispatcher(Actor[DispatcherMessage]):
     async def handle(self, message: DispatcherMessage) -> None:
         """Keep count of free slots, hand out what was pulled, pull again."""
         match message:
-            case SlotFree() | SlotHolds() | Down():
+            case SlotFree() | SlotUnfit() | SlotHolds() | Down():
                 self._keep_count(message)
             case Redelivered(_, delivery):
                 await self._hand_out(delivery)
@@ -147,22 +158,26 @@ class Dispatcher(Actor[DispatcherMessage]):
         elif self._pull_scope is not None:
             self._pull_scope.cancel()
 
-    def _keep_count(self, message: SlotFree | SlotHolds | Down) -> None:
+    def _keep_count(self, message: SlotFree | SlotUnfit | SlotHolds | Down) -> None:
         match message:
             case SlotFree(index):
                 self._let_go(index)
                 self._free.add(index)
+            case SlotUnfit(index):
+                self._let_go(index)
+                self._unfit.add(index)
             case SlotHolds(index, run_id):
                 self._holders[run_id] = index
             case Down(path):
                 for index, slot in enumerate(self._slots):
                     if slot.path == path:
                         self._let_go(index)
-                        self._free.discard(index)
             case _:
                 assert_never(message)
 
     def _let_go(self, index: int) -> None:
+        self._free.discard(index)
+        self._unfit.discard(index)
         self._holders = {run: holder for run, holder in self._holders.items() if holder != index}
 
     @property
@@ -175,7 +190,8 @@ class Dispatcher(Actor[DispatcherMessage]):
             for reply in self._waiting_for_first:
                 reply.send(None)
             self._waiting_for_first.clear()
-        if self._draining and self._pull_scope is None and len(self._free) == len(self._slots):
+        idle = len(self._free) + len(self._unfit)
+        if self._draining and self._pull_scope is None and idle == len(self._slots):
             for reply in self._draining:
                 reply.send(None)
         if self._orders is not None and self._orders.draining:

@@ -59,6 +59,13 @@ class SlotFree:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotUnfit:
+    """Slot to dispatcher: I have no run and can take none until I say that I am free."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class SlotHolds:
     """Slot to dispatcher: I have this run, and am free when I say so."""
 

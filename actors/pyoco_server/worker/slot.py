@@ -13,10 +13,9 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Actor, ActorDown, ActorRef
 from pyoco_server.model import life
-from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.run import SnapshotTooLarge, UnreadableSnapshot
 from pyoco_server.store.runs import RunStore
-from pyoco_server.worker import run_log, stopping
+from pyoco_server.worker import run_log
 from pyoco_server.worker.artifacts import ArtifactSaver
 from pyoco_server.worker.attempt import Attempt, Ending, Stopping
 from pyoco_server.worker.child import Said, SlotChild
@@ -34,11 +33,11 @@ from pyoco_server.worker.messages import (
     SlotChanged,
     SlotFree,
     SlotHolds,
+    SlotUnfit,
 )
 from pyoco_server.worker.recorder import Recorded, keep_lease, record
 from pyoco_server.worker.runner.handle import Exited, RunnerProcess
 from pyoco_server.worker.runner.protocol import (
-    CancelRun,
     ChildMessage,
     Execute,
     Finished,
@@ -49,13 +48,14 @@ from pyoco_server.worker.runner.protocol import (
 )
 from pyoco_server.worker.settling import Settler
 from pyoco_server.worker.slot_settings import SlotSettings
-from pyoco_server.worker.stopping import TimeUp
+from pyoco_server.worker.stopping import Stopper, TimeUp, wait
 from pyoco_server.worker.wheel_set import NO_SETS, WheelSets
 from pyoco_server.worker.wheel_syncer import current_wheels
 
 log = structlog.get_logger(__name__)
 
 _NAK_DELAY_SECONDS = 2.0
+_LOOK_FOR_ROOM_SECONDS = 2.0
 # What a stopping slot may take to store what became of its run.
 _LAST_WRITE_SECONDS = 3.0
 
@@ -80,7 +80,7 @@ class Slot(Actor[SlotMessage]):
         settler: Settler,
         *,
         connection: Connection,
-        dispatcher: ActorRef[SlotFree | SlotHolds | Redelivered],
+        dispatcher: ActorRef[SlotFree | SlotUnfit | SlotHolds | Redelivered],
         heartbeat: ActorRef[SlotChanged],
         events: AttemptEvents,
         artifacts: ArtifactSaver,
@@ -96,6 +96,7 @@ class Slot(Actor[SlotMessage]):
         self._events = events
         folder = settings.work_dir / settings.claimant.instance_id / str(self._index)
         self._child = SlotChild(settings.runner, folder, self._listen)
+        self._stopper = Stopper(self._child, settings.cancel_grace_period, self._wait)
         self._attempt: Attempt | None = None
         self._refresh = False
         self._artifacts = artifacts
@@ -149,9 +150,10 @@ class Slot(Actor[SlotMessage]):
                 if life == self._child.life:
                     await self._on_child(event)
             case TimeUp():
-                self._on_time_up(message.attempt, message.after)
+                self._stopper.on_time_up(message)
             case CancelAttempt(run_id):
-                await self._ask_to_stop(run_id)
+                if self._attempt is not None and self._attempt.run_id == run_id:
+                    await self._stopper.ask(self._attempt)
             case Recorded(attempt, decision):
                 await self._finish(attempt, decision)
             case NewWheels(sets):
@@ -179,6 +181,9 @@ class Slot(Actor[SlotMessage]):
         """For the slot's own tasks; what they say while the slot stops is looked after by `on_stop`."""
         with suppress(ActorDown):
             await self.me.tell(message)
+
+    def _wait(self, time_up: TimeUp, seconds: float) -> None:
+        self.spawn(wait, time_up, seconds, self._post)
 
     async def _take_wheels(self, sets: WheelSets) -> None:
         """A run goes on with what it began with; the next one, whosever it is, gets the new ones."""
@@ -225,7 +230,7 @@ class Slot(Actor[SlotMessage]):
             case Finished():
                 attempt.note(event.tasks, event.task_records)
                 ending = Ending(event.status, time.time(), event.error, event.reason)
-                self._conclude(attempt, stopping.ending_of_finished(attempt, ending, self._grace))
+                self._conclude(attempt, self._stopper.ending_of_finished(attempt, ending))
             case _:
                 assert_never(event)
 
@@ -237,7 +242,7 @@ class Slot(Actor[SlotMessage]):
             )
         await self._child.start()
         self._refresh = False
-        self._conclude(attempt, stopping.ending_of_exit(attempt, exited, self._grace))
+        self._conclude(attempt, self._stopper.ending_of_exit(attempt, exited))
 
     def _conclude(self, attempt: Attempt, ending: Ending) -> None:
         """The flow has ended: keep what it saved, then have the end stored."""
@@ -251,6 +256,11 @@ class Slot(Actor[SlotMessage]):
         assert self._wheels is not None
         run_log.open_log(job, self._settings.claimant)
         wheels = self._wheels.of(job.tenant_id)
+        try:
+            self._child.make_folder()
+        except OSError as error:
+            await self._begin_later(assign, error)
+            return
         try:
             await delivery.in_progress()
             first = delivery.num_delivered == 1
@@ -282,6 +292,24 @@ class Slot(Actor[SlotMessage]):
             case _:
                 assert_never(claim)
 
+    async def _begin_later(self, assign: Assign, why: OSError) -> None:
+        """Leave a run that has no room here to other workers, and take no other before there is."""
+        log.error("no folder for the run, giving it back", reason=str(why))
+        await self._settler.give_back(assign.job, assign.delivery, _NAK_DELAY_SECONDS, 0)
+        run_log.close_log()
+        await self._tell_dispatcher(SlotUnfit(self._index))
+        self.spawn(self._look_for_room)
+
+    async def _look_for_room(self) -> None:
+        run_log.close_log()
+        while True:
+            await trio.sleep(_LOOK_FOR_ROOM_SECONDS)
+            with suppress(OSError):
+                self._child.make_folder()
+                break
+        log.info("there is room for runs again")
+        await self._post(Report())
+
     async def _on_redelivered(self, again: Redelivered) -> None:
         """The lease ran out while NATS was away: settle the later delivery in the end."""
         attempt = self._attempt
@@ -303,8 +331,7 @@ class Slot(Actor[SlotMessage]):
         snapshot = attempt.claim
         self.spawn(keep_lease, attempt, self._settings.ack_progress_interval, self._connection)
         self.spawn(record, attempt, self._settings.heartbeat_interval, self._post, self._connection)
-        if snapshot.timeout_sec is not None:
-            self._wait(attempt, Stopping.NO, snapshot.timeout_sec)
+        self._stopper.limit(attempt)
         run_log.tell_start(snapshot)
         await self._use_wheels()
         await self._tell_heartbeat()
@@ -317,7 +344,7 @@ class Slot(Actor[SlotMessage]):
                 params=attempt.job.params,
                 workflow_yaml=attempt.job.workflow_yaml,
                 env=run_log.variables(attempt.job),
-                workdir=self._child.make_folder(),
+                workdir=str(self._child.folder),
             )
         )
 
@@ -349,51 +376,6 @@ class Slot(Actor[SlotMessage]):
             )
         )
 
-    # Stopping an attempt -------------------------------------------------------------------------
-
-    @property
-    def _grace(self) -> float:
-        return self._settings.cancel_grace_period
-
-    async def _ask_to_stop(self, run_id: str) -> None:
-        """A cancel is stored: ask the flow at once, and be patient for the grace period."""
-        attempt = self._attempt
-        if attempt is None or attempt.run_id != run_id or attempt.ending is not None:
-            return
-        if attempt.saving is not None:
-            attempt.saving.cancel()
-            return
-        if attempt.stopping is not Stopping.NO:
-            return
-        attempt.stopping = Stopping.ASKED
-        self._wait(attempt, Stopping.ASKED, self._grace)
-        await self._child.send(CancelRun(run_id=attempt.run_id))
-
-    def _on_time_up(self, attempt: Attempt, after: Stopping) -> None:
-        if attempt is not self._attempt or attempt.concluded:
-            return
-        if attempt.stopping is not after:
-            return
-        if after is Stopping.TERMINATED:
-            attempt.stopping = Stopping.KILLED
-            self._child.kill()
-            return
-        if after is Stopping.ASKED:
-            log.warning(
-                "cancel did not converge within the grace period, terminating the child",
-                err_id=ErrorId.CANCEL_NOT_CONVERGED,
-                run_id=attempt.run_id,
-            )
-        else:
-            attempt.timed_out = True
-            log.warning("attempt timed out, terminating the child", run_id=attempt.run_id)
-        attempt.stopping = Stopping.TERMINATED
-        self._wait(attempt, Stopping.TERMINATED, stopping.TERMINATE_SECONDS)
-        self._child.terminate()
-
-    def _wait(self, attempt: Attempt, after: Stopping, seconds: float) -> None:
-        self.spawn(stopping.wait, TimeUp(attempt, after), seconds, self._post)
-
     # Being free ----------------------------------------------------------------------------------
 
     async def _report(self) -> None:
@@ -407,7 +389,9 @@ class Slot(Actor[SlotMessage]):
         await self._tell_heartbeat(last)
         await self._tell_dispatcher(SlotFree(self._index))
 
-    async def _tell_dispatcher(self, message: SlotFree | SlotHolds | Redelivered) -> None:
+    async def _tell_dispatcher(
+        self, message: SlotFree | SlotUnfit | SlotHolds | Redelivered
+    ) -> None:
         """When the worker stops, the dispatcher goes first and the slots handle what they were told."""
         with suppress(ActorDown):
             await self._dispatcher.tell(message)

@@ -7,12 +7,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
 import trio
 
 from pyoco_server.model.dead_letter import DeadLetterReason
+from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.run import RunStatus
 from pyoco_server.worker.attempt import Attempt, Ending, Stopping
+from pyoco_server.worker.child import SlotChild
 from pyoco_server.worker.runner.handle import Exited
+from pyoco_server.worker.runner.protocol import CancelRun
+
+log = structlog.get_logger(__name__)
 
 TERMINATE_SECONDS: Final = 2.0
 """What code that handles SIGTERM has for that before it is killed."""
@@ -39,36 +45,80 @@ async def wait(time_up: TimeUp, seconds: float, tell: Callable[[TimeUp], Awaitab
     await tell(time_up)
 
 
-def ending_of_finished(attempt: Attempt, reported: Ending, grace: float) -> Ending:
-    """The end of an attempt whose flow said how it ended, after a signal perhaps.
+class Stopper:
+    """Takes an attempt from step to step until it ends; each step has its time.
 
     Args:
-        attempt: The attempt.
-        reported: What the flow said.
-        grace: Seconds that a cancelled flow has.
+        child: What executes it.
+        grace: Seconds that a flow has after it was asked.
+        wait: Has `on_time_up` called when so many seconds have passed, unless the attempt is over before.
     """
-    if attempt.stopping < Stopping.TERMINATED or reported.status is RunStatus.COMPLETED:
-        return reported
-    return _stopped(attempt, grace, reported.at)
 
+    def __init__(
+        self, child: SlotChild, grace: float, wait: Callable[[TimeUp, float], None]
+    ) -> None:
+        self._child = child
+        self._grace = grace
+        self._wait = wait
 
-def ending_of_exit(attempt: Attempt, exited: Exited, grace: float) -> Ending:
-    """The end of an attempt whose child process ended.
+    def limit(self, attempt: Attempt) -> None:
+        """Stop an attempt that begins now when its ``timeout_sec`` is over, if it has one."""
+        if attempt.claim.timeout_sec is not None:
+            self._wait(TimeUp(attempt, Stopping.NO), attempt.claim.timeout_sec)
 
-    Args:
-        attempt: The attempt.
-        exited: How the process ended.
-        grace: Seconds that a cancelled flow has.
-    """
-    now = time.time()
-    match attempt.stopping:
-        case Stopping.NO:
-            reason = DeadLetterReason.WORKER_CRASHED
-            return Ending(RunStatus.FAILED, now, f"{reason}: {exited.text}", reason)
-        case Stopping.ASKED:
-            return Ending(RunStatus.CANCELLED, now, exited.text)
-        case Stopping.TERMINATED | Stopping.KILLED:
-            return _stopped(attempt, grace, now)
+    async def ask(self, attempt: Attempt) -> None:
+        """A cancel is stored: ask the flow at once, and be patient for the grace period."""
+        if attempt.ending is not None:
+            return
+        if attempt.saving is not None:
+            attempt.saving.cancel()
+            return
+        if attempt.stopping is not Stopping.NO:
+            return
+        attempt.stopping = Stopping.ASKED
+        self._wait(TimeUp(attempt, Stopping.ASKED), self._grace)
+        await self._child.send(CancelRun(run_id=attempt.run_id))
+
+    def on_time_up(self, time_up: TimeUp) -> None:
+        """Go one step further, unless the flow has ended or a step was taken meanwhile."""
+        attempt = time_up.attempt
+        ended = attempt.concluded or attempt.over.is_set()
+        if ended or attempt.stopping is not time_up.after:
+            return
+        if time_up.after is Stopping.TERMINATED:
+            attempt.stopping = Stopping.KILLED
+            self._child.kill()
+            return
+        if time_up.after is Stopping.ASKED:
+            log.warning(
+                "cancel did not converge within the grace period, terminating the child",
+                err_id=ErrorId.CANCEL_NOT_CONVERGED,
+                run_id=attempt.run_id,
+            )
+        else:
+            attempt.timed_out = True
+            log.warning("attempt timed out, terminating the child", run_id=attempt.run_id)
+        attempt.stopping = Stopping.TERMINATED
+        self._wait(TimeUp(attempt, Stopping.TERMINATED), TERMINATE_SECONDS)
+        self._child.terminate()
+
+    def ending_of_finished(self, attempt: Attempt, reported: Ending) -> Ending:
+        """The end of an attempt whose flow said how it ended, after a signal perhaps."""
+        if attempt.stopping < Stopping.TERMINATED or reported.status is RunStatus.COMPLETED:
+            return reported
+        return _stopped(attempt, self._grace, reported.at)
+
+    def ending_of_exit(self, attempt: Attempt, exited: Exited) -> Ending:
+        """The end of an attempt whose child process ended."""
+        now = time.time()
+        match attempt.stopping:
+            case Stopping.NO:
+                reason = DeadLetterReason.WORKER_CRASHED
+                return Ending(RunStatus.FAILED, now, f"{reason}: {exited.text}", reason)
+            case Stopping.ASKED:
+                return Ending(RunStatus.CANCELLED, now, exited.text)
+            case Stopping.TERMINATED | Stopping.KILLED:
+                return _stopped(attempt, self._grace, now)
 
 
 def _stopped(attempt: Attempt, grace: float, now: float) -> Ending:
