@@ -92,6 +92,21 @@ def test_logs_history_data_and_files(dashboard: Dashboard, world: World) -> None
     assert download.value.suggested_filename == "report.txt"
 
 
+def test_states_are_in_the_order_in_which_they_came_about(
+    dashboard: Dashboard, world: World
+) -> None:
+    """Whatever the order is in which gateway and worker told of them."""
+    run_id = world.submit(flows.REPORT, tag="nobody")
+    page = dashboard.open(f"runs/{run_id}")
+    page.get_by_role("tab", name="History").click()
+    states = page.get_by_role("tabpanel").locator(".status")
+    expect(states).to_have_text(["pending"])
+    world.put_event(run_id, type="state", status="CANCELLING", revision=10**9)
+    world.put_event(run_id, type="task", task="count", state="RUNNING")
+    world.put_event(run_id, type="state", status="RUNNING", revision=10**8)
+    expect(states).to_have_text(["pending", "running", "cancelling", "running"])
+
+
 def test_an_error_comes_with_its_traceback_and_the_attempts_before(
     dashboard: Dashboard, world: World
 ) -> None:

@@ -147,6 +147,16 @@ class World:
         self.in_nats(write)
 
 
+    def put_event(self, run_id: str, **fields: Any) -> None:
+        """Write an event of a run."""
+        message = json.dumps([{"at": time.time(), "attempt": 1, **fields}]).encode()
+
+        async def write(connection: Connection) -> None:
+            await publish_acked(connection, f"pyoco.events.{run_id}", message)
+
+        self.in_nats(write)
+
+
 def snapshot(**fields: Any) -> dict[str, Any]:
     """A run as a worker would have written it."""
     now = time.time()

@@ -18,7 +18,7 @@ export function history(path, signal) {
     until: (name) => name === "end",
     on: {
       event: (name, event) => {
-        if (name === "state" || name === "task") body.append(row(name, event));
+        if (name === "state" || name === "task") add(body, name, event);
       },
       end: () => {
         if (body.childElementCount > 0) return;
@@ -36,10 +36,16 @@ export function history(path, signal) {
     h("thead", {}, h("tr", {}, COLUMNS.map((key) => h("th", { scope: "col" }, t(key))))), body));
 }
 
+// Gateways and workers each tell what they did: what happened before may be stored after. Revisions know better.
+function add(body, name, event) {
+  const after = ({ dataset }) => Number(dataset.revision) > event.revision;
+  body.insertBefore(row(name, event), name === "state" ? ([...body.children].find(after) ?? null) : null);
+}
+
 function row(name, event) {
   const took = event.duration_ms === null || event.duration_ms === undefined ? null : duration(event.duration_ms / 1000);
   const why = [event.reason ? word("reason", event.reason) : null, event.by, event.error, took].filter(Boolean).join(" · ");
-  return h("tr", {},
+  return h("tr", { dataset: name === "state" ? { revision: event.revision } : {} },
     h("td", {}, when(event.at)),
     h("td", {}, name === "task" ? event.task : t("runs.run")),
     h("td", {}, badge(event.status ?? event.state)),
