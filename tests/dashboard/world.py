@@ -146,7 +146,6 @@ class World:
 
         self.in_nats(write)
 
-
     def put_event(self, run_id: str, **fields: Any) -> None:
         """Write an event of a run."""
         message = json.dumps([{"at": time.time(), "attempt": 1, **fields}]).encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import zipfile
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from backend.stage import TAG, ended, new_run, queued, settings_for, worker_opti
 from nats_fixtures import Connection, Node, connected, node_in
 from pyoco_server.backend import Backend, open_backend
 from pyoco_server.jetstream import snapshots
-from pyoco_server.jetstream.errors import ApiError, RestoreUnfinished
+from pyoco_server.jetstream.errors import ApiError, RestoreUnfinished, Unavailable
 from pyoco_server.jetstream.inventory import list_consumers, list_streams, stream_info
 from pyoco_server.jetstream.keyvalue import Entry, KeyValue
 from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.jetstream.requests import Reply
 from pyoco_server.jetstream.resources import ensure_consumer, ensure_resources
 from pyoco_server.jetstream.snapshots import SnapshotBroken
 from pyoco_server.model.run import RunStatus
@@ -298,6 +300,26 @@ async def test_more_replicas_than_servers_are_refused_before_anything_is_touched
     with pytest.raises(ApiError, match="replicas"):
         await restored(two.new, two.path, replicas=3)
     assert await state(two.new) == before
+
+
+async def test_a_node_that_learns_late_who_takes_the_chunks_is_asked_again(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a cluster another node may lead the new stream; this one says "nobody listens" at first."""
+    real = Connection.request
+    asked: Counter[str] = Counter()
+
+    async def late(
+        self: Connection, subject: str, payload: bytes = b"", *, within: float, **more: Any
+    ) -> Reply:
+        asked[subject] += 1
+        if subject.startswith("$JS.SNAPSHOT.RESTORE.") and asked[subject] <= 2:
+            raise Unavailable(f"nobody answers at {subject}")
+        return await real(self, subject, payload, within=within, **more)
+
+    monkeypatch.setattr(Connection, "request", late)
+    await restored(two.new, two.path)
+    assert await state(two.new) == await state(two.old)
 
 
 @pytest.mark.parametrize("used", [False, True])

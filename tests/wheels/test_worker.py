@@ -104,13 +104,19 @@ async def test_tags_and_platforms_decide(tmp_path: Path) -> None:
         await upload_version(backend, "1.0", "windows", "cp311-cp311-win_amd64")
         await upload_version(backend, "1.0", "both")
         await upload_version(backend, "2.0", "both", "cp27-cp27m-win32")
-        status = await synced(
-            backend, *(file_name(p, "1.0") for p in ("untagged", "forcpu", "both"))
-        )
-        assert {skip.wheel_name: skip.reason for skip in status.skipped_incompatible} == {
+        skipped = {
             file_name("windows", "1.0", "cp311-cp311-win_amd64"): "unsupported_wheel_tags",
             file_name("both", "2.0", "cp27-cp27m-win32"): "unsupported_wheel_tags",
         }
+
+        async def seen() -> bool:
+            told = (await report(backend)).skipped_incompatible
+            return {skip.wheel_name: skip.reason for skip in told} == skipped
+
+        await eventually(seen, what="the wheels that are not for this worker")
+        status = await synced(
+            backend, *(file_name(p, "1.0") for p in ("untagged", "forcpu", "both"))
+        )
         assert (status.last_result, status.skipped_incompatible_count) == ("ok", 2)
 
 

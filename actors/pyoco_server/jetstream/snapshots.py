@@ -18,14 +18,18 @@ import trio
 
 from pyoco_server.jetstream.api import Refused, call, check
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import ApiError, BridgeError, Unanswered
+from pyoco_server.jetstream.errors import ApiError, BridgeError, Unanswered, Unavailable
 from pyoco_server.jetstream.inventory import StreamInfo, StreamState
-from pyoco_server.jetstream.requests import Waiter, new_inbox
+from pyoco_server.jetstream.requests import Reply, Waiter, new_inbox
 
 _CHUNK_BYTES = 128 * 1024
 # A chunk after the other comes within milliseconds; checking a large store comes before the first.
 _FIRST_SECONDS = 60.0
 _SILENCE_SECONDS = 15.0
+# In a cluster, what takes the chunks of a restore may listen on another node; till this one has heard
+# of that, it says that nobody does.
+_HEARSAY_SECONDS = 10.0
+_LOOK_SECONDS = 0.05
 # The last word of a restore comes after the server has read the stream back.
 _RESTORED_SECONDS = 300.0
 _GOOD_STATUSES = (None, 204)
@@ -156,8 +160,10 @@ async def restore_stream(
         answer=_RestoreAnswer,
         within=_SILENCE_SECONDS,
     )
+    patience = _HEARSAY_SECONDS
     for chunk in chunks:
-        reply = await connection.request(begun.deliver_subject, chunk, within=_SILENCE_SECONDS)
+        reply = await _send(connection, begun.deliver_subject, chunk, patience)
+        patience = 0.0
         if reply.payload:  # the server's last word before the end is that it failed
             _check(name, reply.payload)
     reply = await connection.request(begun.deliver_subject, b"", within=_RESTORED_SECONDS)
@@ -166,6 +172,17 @@ async def restore_stream(
         return msgspec.json.decode(reply.payload, type=StreamInfo)
     except msgspec.MsgspecError as error:
         raise Unanswered(f"restore of {name}: an answer that cannot be read: {error}") from None
+
+
+async def _send(connection: Connection, subject: str, chunk: bytes, patience: float) -> Reply:
+    until = trio.current_time() + patience
+    while True:
+        try:
+            return await connection.request(subject, chunk, within=_SILENCE_SECONDS)
+        except Unavailable:
+            if not connection.status.connected or trio.current_time() >= until:
+                raise
+        await trio.sleep(_LOOK_SECONDS)
 
 
 def _check(name: str, payload: bytes) -> None:
