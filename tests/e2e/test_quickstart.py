@@ -24,7 +24,7 @@ def test_the_demo_ends_with_a_completed_run_and_leaves_nothing(stage: Stage) -> 
 
 def test_the_quickstart_of_the_public_page_works_word_for_word(stage: Stage) -> None:
     (stage.folder / "flow.yaml").write_text(FLOW_YAML)
-    stage.start(
+    up = stage.start(
         *[
             "pyoco-server",
             "up",
@@ -54,6 +54,8 @@ def test_the_quickstart_of_the_public_page_works_word_for_word(stage: Stage) -> 
     assert answer["task_records"]["to_text"]["output"] == "v=2"
     assert answer["worker_id"] == "w1"
     assert answer["worker_alive"] is True
+    # Nothing there yet is no reason for a warning.
+    assert "WARN" not in up.text().upper()
 
 
 def test_a_busy_port_is_named(stage: Stage) -> None:

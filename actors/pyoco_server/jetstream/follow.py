@@ -6,7 +6,6 @@ the last seen sequence whenever it is lost, so nothing that the stream still hol
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -28,6 +27,7 @@ log = structlog.get_logger(__name__)
 _BATCH_BYTES = 16 * 1024 * 1024
 _LINGER_SECONDS = 5.0
 _RETRY_SECONDS = 0.2
+_REFUSALS = 10
 # The server forgets a consumer that nobody pulls from for this long.
 _INACTIVE_NANOSECONDS = 30 * 1_000_000_000
 
@@ -123,7 +123,9 @@ class Follower:
         # was seen: in a cluster the consumer's server may lag behind, and take what it has not got yet for
         # all there is.
         self._present = 0
-        self._reason = ""  # of the last interruption; the same one is told once
+        # Of the last interruption, and how often in a row it was the same: it is told once.
+        self._reason = ""
+        self._times = 0
         self._consumer: PullConsumer | None = None
 
     async def messages(self) -> AsyncGenerator[Message | CaughtUp | Reset, None]:
@@ -256,10 +258,14 @@ class Follower:
                 yield messages
 
     async def _pause(self, error: BridgeError) -> None:
-        if (reason := str(error)) != self._reason:
-            self._reason = reason
-            level = logging.WARNING if isinstance(error, ApiError) else logging.DEBUG
-            log.log(level, "reading interrupted", stream=self._stream, reason=reason)
+        reason = str(error)
+        self._times = self._times + 1 if reason == self._reason else 1
+        self._reason = reason
+        # Refused once is no news: a stream of a new installation is just being made, or a server stops.
+        if isinstance(error, ApiError) and self._times == _REFUSALS:
+            log.warning("reading interrupted", stream=self._stream, reason=reason)
+        elif self._times == 1:
+            log.debug("reading interrupted", stream=self._stream, reason=reason)
         if isinstance(error, Unavailable) and not self._connection.status.connected:
             await self._connection.changed()
         else:

@@ -86,7 +86,7 @@ def events(
         if _as_json(output):
             _print_documents(told)
         else:
-            for event in told:
+            for event in told if follow else _states_in_order(told):
                 for line in lines_of(event):
                     print_line(line)
 
@@ -104,6 +104,16 @@ def _text_of(chunk: dict[str, Any]) -> str:
     if chunk.get("type") == "truncated":
         return f"\n[{left_out(chunk)}]\n"
     return str(chunk.get("text", ""))
+
+
+def _states_in_order(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Gateways and workers each tell what they did; which state was first is told by its revision."""
+    told = list(events)
+    places = [place for place, event in enumerate(told) if event.get("type") == "state"]
+    states = sorted((told[place] for place in places), key=lambda state: state.get("revision", 0))
+    for place, state in zip(places, states, strict=True):
+        told[place] = state
+    return told
 
 
 def lines_of(event: dict[str, Any]) -> list[str]:
@@ -129,8 +139,8 @@ def lines_of(event: dict[str, Any]) -> list[str]:
         case "truncated":
             return [_line(head, "run", left_out(event))]
         case "flow":
-            nodes = (event.get("structure") or {}).get("nodes") or []
-            return [_line(head, "run", f"flow of {len(nodes)} nodes")]
+            count = len((event.get("structure") or {}).get("nodes") or [])
+            return [_line(head, "run", f"flow of {count} task{'s' * (count != 1)}")]
         case kind:
             return [_line(head, kind)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pyoco_cli.client.views import STYLES
+from pyoco_cli.client.views import STYLES, age
 from pyoco_cli.common.output import printable
 
 _QUEUES = 5
@@ -69,7 +68,7 @@ def _head(seen: dict[str, Any], server: str, width: int, trouble: str | None) ->
     if letters := seen.get("dead_letters"):
         parts.append((f"{letters} dead letter{'s' * (letters != 1)}", "yellow"))
     if trouble is not None:
-        parts = [(f"no answer, showing {_age(seen['at'])} ago: {printable(trouble)}", "bold red")]
+        parts = [(f"no answer, showing {age(seen['at'])} ago: {printable(trouble)}", "bold red")]
     line = Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
     line.truncate(width, overflow="ellipsis")
     return line
@@ -100,7 +99,7 @@ def _worker_table(rows: Sequence[dict[str, Any]], count: int) -> RenderableType:
             Text(printable(state), STYLES.get(state, "")),
             f"{busy}/{len(slots) or 1}",
             printable(",".join(map(str, worker.get("tags") or []))),
-            f"{_age(worker.get('last_seen_at'))} ago",
+            f"{age(worker.get('last_seen_at'))} ago",
         )
     return table
 
@@ -155,23 +154,13 @@ def run_table(rows: Sequence[dict[str, Any]], width: int) -> RenderableType:
             Text(printable(status), STYLES.get(status, "")),
             printable(run.get("flow_name")),
             *((printable(run.get("tag")), printable(run.get("worker_id") or "-")) if wide else ()),
-            f"{_age(run.get('updated_at'))} ago",
+            f"{age(run.get('updated_at'))} ago",
         )
     return table
 
 
 def _more(title: str, shown: int, count: int) -> str:
     return title if shown == count else f"{title} ({shown} of {count})"
-
-
-def _age(moment: object) -> str:
-    if not isinstance(moment, (int, float)):
-        return "-"
-    seconds = max(time.time() - moment, 0.0)
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _table(*headers: str) -> Table:

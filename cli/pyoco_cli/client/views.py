@@ -16,7 +16,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from pyoco_cli.common.output import printable
+from pyoco_cli.common.output import on_terminal, printable
 
 STYLES = {
     "PENDING": "dim",
@@ -62,7 +62,7 @@ def run_panel(snapshot: dict[str, Any]) -> RenderableType:
     if snapshot.get("attempts"):
         parts.append(_attempts_table(snapshot["attempts"]))
     title = Text.assemble(_text(snapshot.get("run_id")), "  ", _state(snapshot))
-    return Panel(Group(*parts), title=title, title_align="left")
+    return Panel(Group(*parts), title=title, title_align="left", expand=on_terminal())
 
 
 def _wheels(snapshot: dict[str, Any]) -> str | None:
@@ -93,31 +93,30 @@ def _attempts_table(attempts: Sequence[dict[str, Any]]) -> RenderableType:
 def tasks_table(run: dict[str, Any]) -> RenderableType:
     """The tasks of a run."""
     records = run.get("task_records") or {}
-    table = _table("task", "state", "took", "result")
+    table = _table("task", "state", *(("took", "result") if records else ()))
     for name, state in (run.get("tasks") or {}).items():
         record = records.get(name) or {}
         took = record.get("duration_ms")
         result = record.get("error") or record.get("output")
-        table.add_row(
-            _text(name),
-            _styled(state),
+        more = (
             "" if took is None else f"{took / 1000:.2f} s",
             _text("" if result is None else result, longest=200),
         )
+        table.add_row(_text(name), _styled(state), *(more if records else ()))
     return table
 
 
 def runs_table(runs: Sequence[dict[str, Any]]) -> RenderableType:
     """Runs, one a line."""
-    table = _table("run", "status", "flow", "tag", "changed", "error")
+    table = _listing("run", "status", "changed", "flow", "tag", "error")
     for run in runs:
         table.add_row(
             _text(run.get("run_id")),
             _state(run),
-            _text(run.get("flow_name")),
-            _text(run.get("tag")),
-            moment(run.get("updated_at")),
-            _text(run.get("error") or "", longest=60),
+            f"{age(run.get('updated_at'))} ago",
+            _line(run.get("flow_name")),
+            _line(run.get("tag")),
+            _line(run.get("error") or ""),
         )
     return _or_none(table, "no runs")
 
@@ -137,41 +136,41 @@ def cells_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> Render
 
 def workers_table(workers: Sequence[dict[str, Any]]) -> RenderableType:
     """Workers, one a line."""
-    table = _table("worker", "state", "tags", "run", "last run", "seen")
+    table = _listing("worker", "state", "seen", "run", "last run", "tags")
     for worker in workers:
         table.add_row(
             _text(worker.get("worker_id")),
             _styled(worker.get("state")),
-            _text(",".join(map(str, worker.get("tags") or []))),
+            f"{age(worker.get('last_seen_at'))} ago",
             _text(worker.get("current_run_id") or ""),
             _styled(worker.get("last_run_status") or ""),
-            moment(worker.get("last_seen_at")),
+            _line(",".join(map(str, worker.get("tags") or []))),
         )
     return _or_none(table, "no workers")
 
 
 def wheels_table(wheels: Sequence[dict[str, Any]]) -> RenderableType:
     """Wheels, one a line."""
-    table = _table("wheel", "bytes", "tags", "changed")
+    table = _listing("wheel", "bytes", "changed", "tags")
     for wheel in wheels:
         table.add_row(
             _text(wheel.get("name")),
             _text(wheel.get("size_bytes")),
-            _text(",".join(map(str, wheel.get("tags") or [])) or "(all workers)"),
-            moment(wheel.get("mtime")),
+            f"{age(wheel.get('mtime'))} ago",
+            _line(",".join(map(str, wheel.get("tags") or [])) or "(all workers)"),
         )
     return _or_none(table, "no wheels")
 
 
 def artifacts_table(listing: dict[str, Any]) -> RenderableType:
     """What a run saved, one a line; then what was not kept."""
-    table = _table("artifact", "bytes", "task", "sha256")
+    table = _listing("artifact", "bytes", "task", "sha256")
     for artifact in listing.get("artifacts") or []:
         table.add_row(
             _text(artifact.get("name")),
             _text(artifact.get("size_bytes")),
-            _text(artifact.get("task") or ""),
-            _text(artifact.get("sha256_hex")),
+            _line(artifact.get("task") or ""),
+            _line(artifact.get("sha256_hex")),
         )
     parts: list[RenderableType] = [_or_none(table, "no artifacts")]
     for refused in listing.get("artifacts_refused") or []:
@@ -182,7 +181,7 @@ def artifacts_table(listing: dict[str, Any]) -> RenderableType:
 
 def history_table(events: Sequence[dict[str, Any]]) -> RenderableType:
     """What was done to wheels, one a line."""
-    table = _table("when", "action", "wheel", "tags", "by")
+    table = _listing("when", "action", "wheel", "tags", "by")
     for event in events:
         actor = event.get("actor") or {}
         source = event.get("source") or {}
@@ -190,24 +189,23 @@ def history_table(events: Sequence[dict[str, Any]]) -> RenderableType:
             moment(event.get("occurred_at")),
             _text(event.get("action")),
             _text(event.get("wheel_name")),
-            _text(",".join(map(str, event.get("tags") or []))),
-            _text(actor.get("api_key_id") or source.get("remote_addr") or ""),
+            _line(",".join(map(str, event.get("tags") or []))),
+            _line(actor.get("api_key_id") or source.get("remote_addr") or ""),
         )
     return _or_none(table, "no events")
 
 
 def letters_page(page: dict[str, Any]) -> RenderableType:
     """Dead letters, one a line, and where the next page starts."""
-    table = _table("seq", "when", "reason", "run", "flow", "tag", "error")
+    table = _listing("seq", "reason", "age", "run", "flow", "error")
     for letter in page["items"]:
         table.add_row(
             _text(letter.get("seq")),
-            moment(letter.get("timestamp")),
             _text(letter.get("reason")),
+            age(letter.get("timestamp")),
             _text(letter.get("run_id")),
-            _text(letter.get("flow_name")),
-            _text(letter.get("tag")),
-            _text(str(letter.get("error") or "").partition("\n")[0], longest=80),
+            _line(letter.get("flow_name")),
+            _line(letter.get("error") or ""),
         )
     return _with_cursor(_or_none(table, "no dead letters"), page)
 
@@ -225,6 +223,17 @@ def moment(value: object) -> str:
         return datetime.fromtimestamp(value).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):
         return printable(value)
+
+
+def age(value: object) -> str:
+    """How long ago a point in time (unix seconds) is, in one unit."""
+    if not isinstance(value, (int, float)):
+        return "-"
+    seconds = max(time.time() - value, 0.0)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _span(start: object, end: object) -> str | None:
@@ -245,9 +254,31 @@ def _facts(*facts: tuple[str, object]) -> Table:
 def _table(*headers: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for header in headers:
-        # An id of a run stays in one piece, so that it can be copied.
-        table.add_column(Text(header), overflow="fold", no_wrap=header == "run")
+        table.add_column(Text(header), overflow="fold")
     return table
+
+
+# What gives way where a line is short: the rest can be copied.
+_SHORTENED = frozenset({"flow", "tag", "tags", "error", "task", "sha256", "by"})
+
+
+def _listing(*headers: str) -> Table:
+    """A table with one line a row, whose `_line` cells are cut where there is no room."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in headers:
+        table.add_column(
+            Text(header, no_wrap=True, overflow="ellipsis"),
+            no_wrap=header not in _SHORTENED,
+            overflow="ellipsis",
+        )
+    return table
+
+
+def _line(value: object) -> Text:
+    """The first line of a text."""
+    text = _text(value)
+    line = text.plain.partition("\n")[0]
+    return Text(line, no_wrap=True, overflow="ellipsis")
 
 
 def _with_cursor(table: RenderableType, page: dict[str, Any]) -> RenderableType:

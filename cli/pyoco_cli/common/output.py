@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+_WIDE: Final = 160
 
 
 def on_terminal() -> bool:
@@ -49,11 +53,15 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def make_console() -> Console:
-    """Return a rich console on standard output, which takes texts as they are."""
+    """Return a rich console on standard output, which takes texts as they are.
+
+    A file or a pipe has the width of ``COLUMNS``, or else that of a wide screen.
+    """
     # Here, because rich would cost every command that prints JSON a noticeable time.
     from rich.console import Console  # noqa: PLC0415
 
-    return Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
+    width = None if on_terminal() or "COLUMNS" in os.environ else _WIDE
+    return Console(file=sys.stdout, width=width, markup=False, highlight=False, emoji=False)
 
 
 def printable(value: object) -> str:
