@@ -36,6 +36,7 @@ def test_a_line_has_the_fields_of_the_contract(stream: io.StringIO) -> None:
         "run not found", err_id=ErrorId.RUN_NOT_FOUND, run_id="r"
     )
     (line,) = lines(stream)
+    assert list(line)[:4] == ["ts", "level", "service", "message"]  # for who reads along
     assert line["message"] == "run not found"
     assert (line["service"], line["level"], line["logger"]) == (
         "pyoco-server:http",

@@ -15,6 +15,9 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.settings import Settings
 
+# What a person looks for in a line that is longer than the screen.
+_FIRST = ("ts", "level", "service", "message")
+
 
 def configure_logging(
     *, service: str, settings: Settings | None = None, stream: TextIO | None = None
@@ -87,7 +90,7 @@ def stay_quiet() -> None:
 
 
 class _Fields:
-    """Names the fields as 0.5.1 does: message, func, thread, msg_id, exc_*."""
+    """Names the fields as 0.5.1 does: message, func, thread, msg_id, exc_*; `_FIRST` come first."""
 
     def __init__(self, service: str, *, with_traceback: bool) -> None:
         self._service = service
@@ -103,7 +106,8 @@ class _Fields:
         if isinstance(err_id, ErrorId):
             event["err_id"], event["msg_id"] = err_id.value, err_id.msg_id
         self._add_error(event)
-        return event
+        first = {name: event.pop(name) for name in _FIRST if name in event}
+        return {**first, **event}
 
     def _add_error(self, event: MutableMapping[str, Any]) -> None:
         info = event.pop("exc_info", None)
