@@ -108,6 +108,11 @@ class Body(TrioBody):
         """Whether nothing more is to come."""
         return self._complete.is_set()
 
+    @property
+    def awaited(self) -> bool:
+        """Whether more is to come, and somebody wants it."""
+        return not (self.complete or self._dropped)
+
     def admit(self, limit: BodyLimit) -> None:
         """Let it flow in.
 

@@ -62,7 +62,7 @@ class Exchange(TrioASGIHTTPConnection):
 
     async def _next(self, body: Body, receive: Receive) -> Any:
         """What comes in next; None when a body is too slow."""
-        if body.complete:
+        if not body.awaited:
             return await receive()
         seconds: float = self.app.config["BODY_SECONDS"]
         deadline = self._began + seconds + body.received / _BYTES_A_SECOND

@@ -71,7 +71,8 @@ class _ListStream:
             async with self.reads.follow_list(self.run_filter) as (feed, since):
                 identity = (await self.reads.progress()).identity
                 self.bucket = hashlib.blake2s(identity.encode(), digest_size=4).hexdigest()
-                yield pack("hello", {}, self._id(since))
+                # Who comes back is behind what was missed only when all of that was sent.
+                yield pack("hello", {}, None if self.last_id else self._id(since))
                 replayed: dict[str, int] = {}
                 for event in await self._missed(since):
                     if isinstance(event, RunChanged):

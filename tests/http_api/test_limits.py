@@ -16,6 +16,8 @@ from msgspec.structs import replace
 from http_api.keyed import KEYED, as_key, key_for, store, submitted
 from http_api.raw import answer_on, ask, closes, connected
 from http_api.test_skeleton import gateway
+from pyoco_http.bodies import Body
+from pyoco_http.exchange import Exchange, Receive
 from pyoco_http.server import OpenToAll, check_exposure
 from pyoco_server.backend import Backend
 from pyoco_server.settings import Settings
@@ -258,3 +260,25 @@ def test_others_are_not_let_in_without_keys_unless_told_so() -> None:
             check_exposure(host, Settings())
         check_exposure(host, Settings(http_auth_mode="api_key"))
         check_exposure(host, Settings(http_insecure_bind=True))
+
+
+async def test_a_body_that_never_comes_costs_nothing_while_its_request_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    real = Exchange._next
+
+    async def counted(exchange: Exchange, body: Body, receive: Receive) -> Any:
+        nonlocal looks
+        looks += 1
+        return await real(exchange, body, receive)
+
+    monkeypatch.setattr(Exchange, "_next", counted)
+    async with (
+        gateway(tmp_path, worker=False, http_body_timeout_sec=0.2) as (client, _),
+        connected(client) as stream,
+    ):
+        head = b"GET /runs/stream?timeout_sec=2 HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
+        await stream.send_all(head)
+        assert b"event: hello" in await closes(stream, within=20)
+    assert looks < 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import trio
 
 from http_api.keyed import KEYED, as_key, key_for
+from http_api.raw import connected
 from http_api.seeding import put_runs, snapshot
 from http_api.test_skeleton import events, gateway
 from pyoco_server.gateway.feeds import ListFeed, Missed, RunChanged
@@ -77,6 +79,35 @@ async def test_who_comes_back_gets_what_was_missed(tmp_path: Path) -> None:
         for strange in ("00000000-1", "nonsense"):
             async with events(client, f"/runs/stream?last_event_id={strange}") as stream:
                 assert (await until(stream, "reset"))[-1][0] == "reset"
+
+
+async def test_who_comes_back_and_is_cut_off_before_it_got_what_was_missed_gets_it_then(
+    tmp_path: Path,
+) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        await put_runs(backend, [snapshot("r1"), snapshot("r2")])
+
+        async def greeted(last_id: str) -> str:
+            """Read no more than the greeting; the last id that was seen then."""
+            line = f"Last-Event-ID: {last_id}\r\n" if last_id else ""
+            said = b""
+            with trio.fail_after(20):
+                async with connected(client) as stream:
+                    await stream.send_all(
+                        f"GET /runs/stream HTTP/1.1\r\nHost: x\r\n{line}\r\n".encode()
+                    )
+                    while not (
+                        found := re.search(rb"((?:id: (\S+)\n)?)event: hello\n.*\n\n", said)
+                    ):
+                        said += await stream.receive_some()
+            return (found[2] or last_id.encode()).decode()
+
+        last_id = await greeted("")
+        await put_runs(backend, [snapshot("r2", status="FAILED")])
+        last_id = await greeted(last_id)
+        async with events(client, f"/runs/stream?last_event_id={last_id}") as stream:
+            name, data = (await until(stream, "run"))[-1]
+        assert (name, data["run"]["run_id"]) == ("run", "r2")
 
 
 async def test_a_stream_beats_and_ends_at_its_time(tmp_path: Path) -> None:

@@ -83,13 +83,14 @@ Read: TypeAlias = StoredEvent | CaughtUp
 
 @dataclass(eq=False)
 class EventFeed:
-    """What a follower reads: the events in order, and once `CaughtUp`. Made by `EventFeeds`."""
+    """What a follower reads: the events in order, and once `CaughtUp`. Filled by `EventFeeds`."""
 
     run_id: str
     after: Cursor | None
-    send: trio.MemorySendChannel[Read]
-    receive: trio.MemoryReceiveChannel[Read]
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    def __post_init__(self) -> None:
+        self.send, self.receive = trio.open_memory_channel[Read](_FEED_EVENTS)
 
     async def next(self) -> Read | None:
         """Wait for the next one; None when the feed was ended by the gateway. Cancelling loses nothing."""
@@ -100,11 +101,10 @@ class EventFeed:
 
 
 @dataclass(frozen=True, slots=True)
-class FollowEvents(Request[EventFeed]):
-    """Open a feed of a run's events, behind a cursor or from the first one on."""
+class FollowEvents(Request[None]):
+    """Fill a feed with a run's events, behind a cursor or from the first one on."""
 
-    run_id: str
-    after: Cursor | None
+    feed: EventFeed
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +128,9 @@ class EventFeeds(Actor[FeedMessage]):
     async def handle(self, message: FeedMessage) -> None:
         """Open or close a feed."""
         match message:
-            case FollowEvents(run_id, after):
-                send, receive = trio.open_memory_channel[Read](_FEED_EVENTS)
-                feed = EventFeed(run_id, after, send, receive)
+            case FollowEvents(feed):
                 self.spawn(self._fill, feed)
-                self.reply_to(message).send(feed)
+                self.reply_to(message).send(None)
             case UnfollowEvents(feed):
                 feed.scope.cancel()
             case _:
@@ -197,8 +195,9 @@ class EventReader:
             ActorDown: The gateway is stopping.
             AskExpired: It is too busy.
         """
-        feed = await self._feeds.ask(FollowEvents(run_id, after), within=_ASK_SECONDS)
+        feed = EventFeed(run_id, after)
         try:
+            await self._feeds.ask(FollowEvents(feed), within=_ASK_SECONDS)
             yield feed
         finally:
             feed.receive.close()
