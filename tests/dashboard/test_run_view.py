@@ -96,7 +96,7 @@ def test_states_are_in_the_order_in_which_they_came_about(
     dashboard: Dashboard, world: World
 ) -> None:
     """Whatever the order is in which gateway and worker told of them."""
-    run_id = world.submit(flows.REPORT, tag="nobody")
+    run_id = world.submit(flows.REPORT, tag="absent")
     page = dashboard.open(f"runs/{run_id}")
     page.get_by_role("tab", name="History").click()
     states = page.get_by_role("tabpanel").locator(".status")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from pyoco_server.kernel import (
@@ -134,14 +135,15 @@ async def test_a_deaf_handler_is_waited_for(autojump_clock: MockClock) -> None:
 
 
 async def test_messages_left_behind_are_dropped_in_the_open(
-    autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
+    autojump_clock: MockClock,
 ) -> None:
     spec = probe("a", Journal(), Script({Step.HANDLE: hang}), shutdown_seconds=1)
-    async with running(spec):
-        for number in range(4):
-            spec.ref.try_tell(number)
-        await wait_all_tasks_blocked()
-    assert "messages left unhandled" in capsys.readouterr().out
+    with capture_logs() as told:
+        async with running(spec):
+            for number in range(4):
+                spec.ref.try_tell(number)
+            await wait_all_tasks_blocked()
+    assert ("messages left unhandled", 3) in [(line["event"], line.get("count")) for line in told]
 
 
 # Cancellation from outside
