@@ -14,10 +14,11 @@ import trio
 
 from backend.stage import TAG, ended, eventually, queued, running, worker_options
 from pyoco_server.backend import open_backend
-from pyoco_server.gateway.intake import SNAPSHOT_ROOM_BYTES
+from pyoco_server.gateway.intake import SNAPSHOT_ROOM_BYTES, Intake
 from pyoco_server.gateway.submitter import NewRun, NotAccepted, RunTooLarge
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import Unanswered
+from pyoco_server.jetstream.inventory import stream_info
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.requests import Reply
 from pyoco_server.model import life
@@ -134,6 +135,48 @@ class LostAnswers:
                 self.lose[prefix] = left - 1
                 return True
         return False
+
+
+@pytest.mark.parametrize("step", ["store", "enqueue"])
+@pytest.mark.parametrize("done", [False, True])
+async def test_a_submission_that_nobody_waits_for_any_more_is_not_executed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, done: bool
+) -> None:
+    """It was answered with 503 when its time was over, so it must not come to be later."""
+    reached, gate = trio.Event(), trio.Event()
+    real = getattr(Intake, step)
+
+    async def slow(*arguments: Any) -> Any:
+        if done:
+            outcome = await real(*arguments)
+        reached.set()
+        await gate.wait()
+        return outcome if done else await real(*arguments)
+
+    monkeypatch.setattr(Intake, step, slow)
+    async with running(tmp_path, worker=False) as backend:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(backend.submit, NewRun("keep", TAG))
+            with trio.fail_after(20):
+                await reached.wait()
+            nursery.cancel_scope.cancel()
+        gate.set()
+        runs = KeyValue(backend.connection, "pyoco_runs")
+
+        async def withdrawn() -> bool:
+            stream = await stream_info(backend.connection, "KV_pyoco_runs")
+            assert stream is not None
+            return stream.state.last_seq == 2 and await runs.all() == []
+
+        await eventually(withdrawn, what="a snapshot, and that it is taken back")
+        settings = backend.settings_with_node()
+        async with open_backend(settings, gateway=False, worker=worker(tmp_path)):
+
+            async def empty() -> bool:
+                return await queued(backend) == 0
+
+            await eventually(empty)
+        assert executed(tmp_path) == []
 
 
 @pytest.fixture

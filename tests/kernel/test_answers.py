@@ -11,6 +11,7 @@ from pyoco_server.kernel import (
     KernelError,
     NotAnswered,
     Refusal,
+    Reply,
 )
 
 from .faults import Boom, Script, Step, delay
@@ -215,3 +216,20 @@ async def test_a_cancelled_ask_leaves_the_actor_alone(autojump_clock: MockClock)
             await spec.ref.ask(Echo(), within=60)
         assert scope.cancelled_caught
         assert await spec.ref.ask(Echo("alive"), within=60) == "alive"
+
+
+async def test_an_actor_can_see_that_nobody_waits_any_more(autojump_clock: MockClock) -> None:
+    spec = probe("a", Journal())
+
+    async def keep(me: Probe) -> None:
+        me.kept.append(me.reply_to(expiring if not me.kept else cancelled))
+        seen.extend(me.kept[len(seen) :])
+
+    seen: list[Reply[str]] = []
+    expiring, cancelled = Do(keep, answer=None), Do(keep, answer=None)
+    async with running(spec):
+        with pytest.raises(AskExpired):
+            await spec.ref.ask(expiring, within=1)
+        with trio.move_on_after(1):
+            await spec.ref.ask(cancelled, within=60)
+        assert [reply.settled for reply in seen] == [True, True]

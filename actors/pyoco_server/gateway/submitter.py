@@ -88,7 +88,9 @@ class Submitter(Actor[Submit]):
 
     async def _submit(self, run: NewRun, reply: Reply[Accepted], permit: object) -> None:
         try:
-            reply.send(await self._accept(run))
+            # Whoever waits no more was told that nothing was accepted.
+            if not reply.settled:
+                reply.send(await self._accept(run, reply))
         except Refusal as refusal:
             reply.fail(refusal)
         except BridgeError as error:
@@ -97,10 +99,14 @@ class Submitter(Actor[Submit]):
         finally:
             self._room.release_on_behalf_of(permit)
 
-    async def _accept(self, run: NewRun) -> Accepted:
+    async def _accept(self, run: NewRun, reply: Reply[Accepted]) -> Accepted:
         if run.idempotency_key is not None:
             return await self._once.accept(run, run.idempotency_key)
         job = run.job(new_run_id(), time.time())
         self._intake.check(job)
-        await self._intake.enqueue(job, await self._intake.store(job))
+        stored = await self._intake.store(job)
+        if not reply.settled:
+            await self._intake.enqueue(job, stored)
+        if reply.settled:
+            await self._intake.take_back(stored)
         return Accepted(job.run_id)

@@ -38,7 +38,7 @@ class Reply(Generic[A]):
 
     @property
     def settled(self) -> bool:
-        """Whether an outcome was given already."""
+        """Whether an outcome was given, or nobody waits for one any more."""
         return self._event.is_set()
 
     def send(self, value: A) -> None:

@@ -82,11 +82,17 @@ class ActorRef(Generic[M_contra]):
                 f"{self.path} asks itself {type(request).__name__}, and would never answer"
             )
         reply: Reply[A] = Reply()
-        with trio.move_on_after(within):
-            fields = get_contextvars()
-            await self._put(Envelope(request, reply, current_path.get(), fields))  # type: ignore[arg-type]
-            return await reply.outcome()
-        raise AskExpired(f"{self.path} did not answer {type(request).__name__} within {within:g} s")
+        expired = AskExpired(
+            f"{self.path} did not answer {type(request).__name__} within {within:g} s"
+        )
+        try:
+            with trio.move_on_after(within):
+                fields = get_contextvars()
+                await self._put(Envelope(request, reply, current_path.get(), fields))  # type: ignore[arg-type]
+                return await reply.outcome()
+        finally:
+            reply.fail(expired)  # so that the actor can see that nobody waits any more
+        raise expired
 
     async def _put(self, envelope: Envelope) -> None:
         mailbox = self._mailbox
