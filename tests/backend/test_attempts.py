@@ -196,3 +196,18 @@ async def test_a_worker_may_finish_what_it_began(tmp_path: Path) -> None:
         assert record is not None
         assert (record.state, record.stop_reason) == ("STOPPED_GRACEFUL", "graceful_shutdown")
         assert record.tags == [TAG]
+
+
+async def test_the_next_attempt_comes_although_each_delivery_is_the_last(tmp_path: Path) -> None:
+    """Each copy of the job that comes too early is replaced by another one, and none gets lost."""
+    async with running(tmp_path, consumer_max_deliver=1) as backend:
+        accepted = await backend.submit(
+            limited("flaky", good=2, max_attempts=2, retry_backoff_sec=1.5)
+        )
+        state = await ended(backend, accepted.run_id)
+        assert (state.status, state.attempt) == (RunStatus.COMPLETED, 2)
+
+        async def empty() -> bool:
+            return await queued(backend) == 0
+
+        await eventually(empty)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import trio
+from msgspec.structs import replace
 
 from backend.stage import TAG, ended, eventually, new_run, queued, running, started, worker_options
 from pyoco_server.backend import open_backend
+from pyoco_server.gateway.dead_letter_desk import RetryRun
+from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
-from pyoco_server.model.job import Job, encode_job
-from pyoco_server.model.run import RunStatus, TaskState
+from pyoco_server.kernel import TapEvent, TapKind
+from pyoco_server.model import life
+from pyoco_server.model.job import Job, encode_job, new_run_id
+from pyoco_server.model.run import RunStatus, TaskState, UnreadableSnapshot, encode_snapshot
 
 
 async def test_a_pending_run_ends_cancelled_without_a_worker(tmp_path: Path) -> None:
@@ -110,3 +116,39 @@ async def test_a_second_cancel_keeps_the_first_request(tmp_path: Path) -> None:
         assert second.cancel_requested_at == first.cancel_requested_at
         assert second.cancel_requested_by == "a"
         assert (await ended(backend, accepted.run_id)).status is RunStatus.CANCELLED
+
+
+@pytest.mark.parametrize("room", [20, 2000])
+async def test_a_run_is_cancelled_for_which_a_message_has_hardly_room(
+    tmp_path: Path, room: int
+) -> None:
+    """Version 0.5.1 accepts params that fill a message; ours may have been allowed more, once."""
+    crashed: list[str] = []
+
+    def listen(event: TapEvent) -> None:
+        if event.kind is TapKind.DIED:
+            crashed.append(event.path)
+
+    async with running(tmp_path, worker=False, max_run_snapshot_bytes=65536) as backend:
+        runs = KeyValue(backend.connection, "pyoco_runs")
+        run = life.pending(Job(run_id=new_run_id(), flow_name="quick", tag=TAG))
+        free = (runs.max_value_bytes or 0) - len(encode_snapshot(run, max_bytes=0))
+        run = replace(run, params={"x": "x" * (free - room)})
+        await runs.put(run.run_id, encode_snapshot(run, max_bytes=0))
+        with backend.system.tap(listen):
+            answer = await backend.cancel(run.run_id, reason="r" * 500)
+            assert answer.status is RunStatus.CANCELLING
+            state = await ended(backend, run.run_id)
+        assert (state.status, state.cancel_reason) == (RunStatus.CANCELLED, "r" * 500)
+        # What does not fit gives way.
+        assert state.params == ({} if room == 20 else run.params)
+        assert not crashed
+
+
+async def test_a_run_that_cannot_be_read_is_no_crash(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        await KeyValue(backend.connection, "pyoco_runs").put("r1", b"garbage")
+        with pytest.raises(UnreadableSnapshot):
+            await backend.cancel("r1")
+        with pytest.raises(UnreadableSnapshot):
+            await backend.dead_letters.ask(RetryRun("r1"), within=20)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import trio
@@ -23,16 +24,20 @@ from backend.stage import (
     worker_options,
 )
 from pyoco_server.backend import Backend, open_backend
+from pyoco_server.gateway.reaper import Reaper, Sweep
+from pyoco_server.jetstream import advisories
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.consumer import Message, PullConsumer
-from pyoco_server.jetstream.inventory import stream_info, update_stream
+from pyoco_server.jetstream.errors import NotFound
+from pyoco_server.jetstream.inventory import consumer_info, stream_info, update_stream
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.resources import ensure_consumer
+from pyoco_server.kernel import TapEvent, TapKind
 from pyoco_server.model import life
 from pyoco_server.model.job import Job, decode_job, encode_job, new_run_id
 from pyoco_server.model.run import RunSnapshot, RunStatus, encode_snapshot
-from pyoco_server.store.queue import JobQueue
+from pyoco_server.store.queue import JobQueue, QueuedJob
 from pyoco_server.store.runs import RunNotFound, RunStore
 
 FAST: dict[str, Any] = {
@@ -194,7 +199,7 @@ async def test_a_fresh_copy_of_a_used_up_job_keeps_its_run_alive(tmp_path: Path)
         accepted = await backend.submit(new_run("quick"))
         for _ in range(2):
             old = await deliver(backend)
-        await queue_of(backend).put_again(decode_job(old.data), 1)
+        await queue_of(backend).put_again(decode_job(old.data), old.stream_sequence)
 
         consumer = PullConsumer(backend.connection, "PYOCO_WORK", f"pyoco_workers_{TAG}")
         fresh: list[Message] = []
@@ -355,3 +360,87 @@ async def test_a_bucket_without_expiry_takes_ends_and_learns_it(
         else:
             await runs.forget("r")
             assert not await runs.has_ended("r")
+
+
+async def test_a_gateway_that_has_just_started_ends_no_run_whose_worker_lives(
+    tmp_path: Path,
+) -> None:
+    """It is told of used-up deliveries before it knows which runs show signs of life."""
+
+    async def follow(_: Reaper) -> None:
+        await trio.sleep_forever()
+
+    with mock.patch.object(Reaper, "_follow", follow):
+        async with reaping(tmp_path) as backend:
+            accepted = await backend.submit(new_run("quick"))
+            for _ in range(2):
+                await deliver(backend)
+            await claim(backend, accepted.run_id)
+
+            async def put_off() -> bool:
+                consumer = PullConsumer(backend.connection, "PYOCO_WORK", f"pyoco_workers_{TAG}")
+                await consumer.fetch(1, expires=0.2)  # JetStream notices as it looks for more
+                consumer.close()
+                try:
+                    info = await consumer_info(
+                        backend.connection, advisories.STREAM, advisories.DURABLE
+                    )
+                except NotFound:
+                    return False
+                return info.num_redelivered > 0
+
+            await eventually(put_off, what="an advisory that is looked at again")
+            assert (await backend.get(accepted.run_id)).status is RunStatus.RUNNING
+
+
+async def test_a_long_queue_is_not_read_all_the_time(tmp_path: Path) -> None:
+    looks = 0
+    real = JobQueue.contents
+
+    async def slow(queue: JobQueue) -> list[QueuedJob]:
+        nonlocal looks
+        looks += 1
+        await trio.sleep(0.5)
+        return await real(queue)
+
+    sweeps = 0
+    enough = trio.Event()
+
+    def listen(event: TapEvent) -> None:
+        nonlocal sweeps
+        if event.kind is TapKind.HANDLED and isinstance(event.message, Sweep):
+            sweeps += looks > 0
+            if sweeps > 30:
+                enough.set()
+
+    with mock.patch.object(JobQueue, "contents", slow):
+        async with reaping(tmp_path, run_orphan_after_sec=0.1) as backend:
+            await backend.submit_all([new_run("quick") for _ in range(20)])
+            with backend.system.tap(listen), trio.fail_after(30):
+                await enough.wait()
+            assert looks == 1
+
+
+async def test_a_run_that_no_message_has_room_for_any_more_ends_and_holds_up_no_other(
+    tmp_path: Path,
+) -> None:
+    """Version 0.5.1 accepts params that fill a message to its last byte."""
+    async with reaping(tmp_path) as backend:
+        runs = KeyValue(backend.connection, "pyoco_runs")
+        large = RunSnapshot(
+            run_id=new_run_id(),
+            flow_name="quick",
+            status=RunStatus.PENDING,
+            tag=TAG,
+            tags=[TAG],
+            heartbeat_at=time.time(),
+            updated_at=time.time(),
+        )
+        room = (runs.max_value_bytes or 0) - len(encode_snapshot(large, max_bytes=0))
+        large = replace(large, params={"x": "x" * (room - 20)})
+        await runs.put(large.run_id, encode_snapshot(large, max_bytes=0))
+        accepted = await backend.submit(new_run("quick"))
+        await remove_all(backend)
+        for run_id in (accepted.run_id, large.run_id):
+            state = await ended(backend, run_id)
+            assert (state.status, state.reason) == (RunStatus.FAILED, "job_lost")

@@ -11,7 +11,7 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, WrongRevision
 from pyoco_server.kernel import Actor, Refusal, Reply, Request
 from pyoco_server.model import life
-from pyoco_server.model.run import RunSnapshot, RunStatus
+from pyoco_server.model.run import RunSnapshot, RunStatus, SnapshotTooLarge, UnreadableSnapshot
 from pyoco_server.store.control import CancelRun, control_subject, encode_control
 from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunStore, StoredRun
@@ -27,7 +27,7 @@ class CancelNotStored(Refusal):
 class Cancel(Request[RunSnapshot]):
     """Cancel a run; answered with the snapshot as it then is, CANCELLING or terminal.
 
-    Refused with `RunNotFound` or `CancelNotStored`.
+    Refused with `RunNotFound`, `CancelNotStored` or `UnreadableSnapshot`.
 
     Attributes:
         run_id: The run.
@@ -57,8 +57,10 @@ class Canceller(Actor[Cancel]):
             reply.send(await self._record(request))
         except Refusal as refusal:
             reply.fail(refusal)
-        except BridgeError as error:
+        except (BridgeError, SnapshotTooLarge) as error:
             reply.fail(CancelNotStored(str(error)))
+        except UnreadableSnapshot as error:
+            reply.fail(error)
 
     async def _record(self, request: Cancel) -> RunSnapshot:
         before = await self._runs.get(request.run_id)
@@ -108,7 +110,7 @@ class Canceller(Actor[Cancel]):
                 await self._queue.remove(job.sequence)
         except WrongRevision:
             return  # a worker, or the canceller of another gateway, was faster and ended it
-        except (BridgeError, Refusal) as error:
+        except (BridgeError, Refusal, SnapshotTooLarge) as error:
             # The worker that meets the job, or the reaper, does what is left.
             log.info("cancelled run not withdrawn yet", run_id=run.run_id, reason=str(error))
 

@@ -14,6 +14,7 @@ from pyoco_server.gateway.submitter import Submit
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Actor, ActorDown, ActorRef, AskExpired, Refusal, Reply, Request
 from pyoco_server.model.dead_letter import DeadLetter, DeadLetterReason
+from pyoco_server.model.run import UnreadableSnapshot
 from pyoco_server.store.letters import LetterBox, LetterPage, StoredLetter
 from pyoco_server.store.runs import RunNotFound, RunStore
 from pyoco_server.store.workflows import WorkflowStore
@@ -247,7 +248,7 @@ async def _answer(
 ) -> None:
     try:
         reply.send(await work(request))
-    except Refusal as refusal:
+    except (Refusal, UnreadableSnapshot) as refusal:
         reply.fail(refusal)
     except BridgeError as error:
         reply.fail(LettersUnavailable(str(error)))

@@ -86,6 +86,8 @@ class ExhaustedJobs:
 
     async def _settled(self, advisory: MaxDeliveries) -> bool:
         """End the run of the message; False when it has to be looked at again."""
+        if not self._live.caught_up:
+            return False  # it is not known yet who is alive
         job = await self._queue.get(advisory.stream_seq)
         if job is None:
             return True
@@ -101,4 +103,5 @@ class ExhaustedJobs:
             # A fresh copy was queued in its place, and the ack of this one was lost.
             await self._queue.remove(job.sequence)
             return True
-        return await self._undertaker.end(job.run_id, verdict, job=job)
+        revision = None if run is None else run.revision
+        return await self._undertaker.end(job.run_id, verdict, revision=revision, job=job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import defaultdict
@@ -28,6 +29,9 @@ log = structlog.get_logger(__name__)
 
 # The whole queue is looked through at least so often, for jobs of runs that have ended.
 _FULL_LOOK_SECONDS = 900.0
+# Where many runs wait, some of them are silent at all times, and looking through a long queue is costly: it
+# takes one part in so many of the time.
+_REST = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,7 @@ class Reaper(Actor[Sweep]):
         )
         self._epoch = -1
         self._looked_through_at = trio.current_time()
+        self._rest_until = -math.inf
         self._stranded: dict[str, int] = {}
 
     async def on_start(self) -> None:
@@ -140,8 +145,12 @@ class Reaper(Actor[Sweep]):
                 orphans.append(run)
         if not orphans and now - self._looked_through_at < _FULL_LOOK_SECONDS:
             return
+        if now < self._rest_until:
+            return
         self._looked_through_at = now
         jobs = await self._queue.contents()
+        ended = trio.current_time()
+        self._rest_until = ended + _REST * (ended - now)
         await self._remove_finished(jobs)
         of_run = defaultdict(list)
         for job in jobs:

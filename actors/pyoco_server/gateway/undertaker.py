@@ -12,7 +12,12 @@ from pyoco_server.model import life
 from pyoco_server.model.dead_letter import PAYLOAD_BYTES, DeadLetterReason, payload_text
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import InvalidJob, decode_job
-from pyoco_server.model.run import RunSnapshot, RunStatus, UnreadableSnapshot
+from pyoco_server.model.run import (
+    RunSnapshot,
+    RunStatus,
+    SnapshotTooLarge,
+    UnreadableSnapshot,
+)
 from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.queue import JobQueue, QueuedJob
 from pyoco_server.store.runs import RunNotFound, RunStore
@@ -46,6 +51,8 @@ class Undertaker:
     ) -> bool:
         """End a run and remove its job; return False when somebody has moved the run on.
 
+        A run whose end does not fit into any message is left alone.
+
         Args:
             run_id: The run.
             verdict: Why it ends, should no cancel have been asked for.
@@ -72,6 +79,9 @@ class Undertaker:
                 await self._runs.replace(stored, ended)
             except WrongRevision:
                 return False
+            except SnapshotTooLarge as error:
+                log.warning("a run cannot be ended", run_id=run_id, reason=str(error))
+                return True
             self._log(stored.snapshot, ended)
         # Also for a run that another gateway ended so, which may have died before it told of it; the
         # letter's message id makes one of several.

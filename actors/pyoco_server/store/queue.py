@@ -94,8 +94,12 @@ class JobQueue:
             settings.consumer_prefix,
         )
 
-    async def put_again(self, job: Job, attempt: int) -> None:
+    async def put_again(self, job: Job, sequence: int) -> None:
         """Queue a fresh copy of a job, whose deliveries are counted from one again.
+
+        Args:
+            job: The job.
+            sequence: Of the copy that it replaces; trying that again makes no second one.
 
         Raises:
             BridgeError: It is not known to be stored.
@@ -104,7 +108,7 @@ class JobQueue:
             self._connection,
             f"{self._prefix}.{job.tag}",
             encode_job(job),
-            msg_id=f"{job.run_id}:{attempt}",
+            msg_id=f"{job.run_id}:{sequence}",
         )
 
     async def get(self, sequence: int) -> QueuedJob | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar, assert_never
 
 import structlog
+from msgspec import structs
 
 from pyoco_server.jetstream.errors import KeyNotFound, Unanswered, WrongRevision
 from pyoco_server.jetstream.follow import CaughtUp, Reset
@@ -21,7 +22,15 @@ from pyoco_server.jetstream.keyvalue import Deleted, Entry, KeyValue
 from pyoco_server.jetstream.watch import WatchEvent
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.event import state_changed
-from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot, decode_snapshot, encode_snapshot
+from pyoco_server.model.run import (
+    RunSnapshot,
+    RunStatus,
+    SnapshotTooLarge,
+    UnreadableSnapshot,
+    decode_snapshot,
+    encode_snapshot,
+    without_records,
+)
 from pyoco_server.store.fenced import write_fenced
 from pyoco_server.store.journal import Journal
 
@@ -133,7 +142,7 @@ class RunStore:
             Unanswered: Even looking it up got no answer within the time limit.
             BridgeError: NATS refused, or is not there.
         """
-        value = encode_snapshot(snapshot, max_bytes=self.max_snapshot_bytes or 0)
+        value = self._encode(stored, snapshot)
         run_id, before = snapshot.run_id, stored.revision
         ttl = self._ttl if snapshot.status.terminal else None
         revision = await write_fenced(
@@ -143,6 +152,26 @@ class RunStore:
             event = state_changed(snapshot, revision, at=time.time())
             self._journal.add(snapshot.run_id, event)
         return StoredRun(snapshot, revision)
+
+    def _encode(self, stored: StoredRun, snapshot: RunSnapshot) -> bytes:
+        """Write a snapshot within the limit; what moves a run on may go beyond, up to what NATS takes.
+
+        It was accepted when the limit was another one, or by a version without one, and has to end. In the
+        worst case its params give way; its job has them.
+        """
+        try:
+            return encode_snapshot(snapshot, max_bytes=self.max_snapshot_bytes or 0)
+        except SnapshotTooLarge:
+            if stored.revision == 0 or not _is_news(stored, snapshot):
+                raise
+        most = self._bucket.max_value_bytes or 0
+        bare = without_records(snapshot)
+        try:
+            return encode_snapshot(bare, max_bytes=most)
+        except SnapshotTooLarge:
+            if not (bare.status.terminal or bare.status is RunStatus.CANCELLING):
+                raise
+        return encode_snapshot(structs.replace(bare, params={}), max_bytes=most)
 
     async def change(
         self,

@@ -20,6 +20,7 @@ from pyoco_server.worker.attempt import Attempt
 
 log = structlog.get_logger(__name__)
 
+_HOLD_SECONDS = 1.0
 _REASONS = {reason.value: reason for reason in DeadLetterReason}
 
 
@@ -65,7 +66,7 @@ class Settler:
                     reason=snapshot.reason,
                     wait_sec=wait,
                 )
-                await self.give_back(job, delivery, wait, snapshot.attempt)
+                await self.give_back(job, delivery, wait)
             case life.AlreadyTerminal():
                 await self.acknowledge(delivery)
             case life.Superseded(snapshot):
@@ -92,16 +93,18 @@ class Settler:
         except BridgeError as error:
             log.debug("job not put off, it comes again", reason=str(error))
 
-    async def give_back(self, job: Job, delivery: Message, wait_sec: float, attempt: int) -> None:
+    async def give_back(self, job: Job, delivery: Message, wait_sec: float) -> None:
         """Let the queue deliver the job again after a wait; unheard, it does so after the ack wait.
 
         A job that JetStream would not deliver again is replaced by a fresh copy; that one comes at once,
-        and whoever gets it meets the wait in the snapshot.
+        and whoever gets it meets the wait in the snapshot. It is held for a moment, or where each delivery
+        is the last one, copies would follow each other all the while.
         """
         with trio.move_on_after(5.0):
             try:
                 if 0 < self._max_deliver <= delivery.num_delivered:
-                    await self._queue.put_again(job, attempt)
+                    await trio.sleep(min(wait_sec, _HOLD_SECONDS))
+                    await self._queue.put_again(job, delivery.stream_sequence)
                     await delivery.ack()
                 else:
                     await delivery.nak(wait_sec)

@@ -135,7 +135,7 @@ class Slot(Actor[SlotMessage]):
             except (BridgeError, SnapshotTooLarge, UnreadableSnapshot) as error:
                 log.warning("run not given back", run_id=attempt.run_id, reason=str(error))
         if decision is None:
-            await self._settler.give_back(attempt.job, attempt.delivery, 0.0, attempt.claim.attempt)
+            await self._settler.give_back(attempt.job, attempt.delivery, 0.0)
         else:
             await self._settler.settle(attempt, decision)
 
@@ -269,7 +269,7 @@ class Slot(Actor[SlotMessage]):
             )
         except (BridgeError, UnreadableSnapshot, SnapshotTooLarge) as error:
             log.warning("run not claimed, giving it back", run_id=job.run_id, reason=str(error))
-            await self._settler.give_back(job, delivery, _NAK_DELAY_SECONDS, 0)
+            await self._settler.give_back(job, delivery, _NAK_DELAY_SECONDS)
             await self._become_free()
             return
         if isinstance(claimed, Withdrawn):
@@ -281,8 +281,8 @@ class Slot(Actor[SlotMessage]):
                 await self._execute(
                     Attempt(self._runs, job, delivery, stored, self._settings.max_backoff)
                 )
-            case life.NotYet(snapshot, wait):
-                await self._settler.give_back(job, delivery, wait, snapshot.attempt)
+            case life.NotYet(_, wait):
+                await self._settler.give_back(job, delivery, wait)
                 await self._become_free()
             case life.AlreadyTerminal() | life.CancelInstead():
                 await self._drop(assign, f"the run is {stored.snapshot.status} already")
@@ -295,7 +295,7 @@ class Slot(Actor[SlotMessage]):
     async def _begin_later(self, assign: Assign, why: OSError) -> None:
         """Leave a run that has no room here to other workers, and take no other before there is."""
         log.error("no folder for the run, giving it back", reason=str(why))
-        await self._settler.give_back(assign.job, assign.delivery, _NAK_DELAY_SECONDS, 0)
+        await self._settler.give_back(assign.job, assign.delivery, _NAK_DELAY_SECONDS)
         run_log.close_log()
         await self._tell_dispatcher(SlotUnfit(self._index))
         self.spawn(self._look_for_room)
