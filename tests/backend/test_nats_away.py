@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
+from artifacts.saving import content
 from backend.stage import TAG, ended, eventually, queued, settings_for, started, worker_options
 from nats_fixtures import node_in
 from pyoco_server.backend import Backend, open_backend
@@ -19,8 +21,10 @@ from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.stored import get_message
 from pyoco_server.model import life
+from pyoco_server.model.artifact import Artifact
 from pyoco_server.model.run import RunStatus
-from pyoco_server.worker import recorder
+from pyoco_server.store.artifacts import ArtifactStore
+from pyoco_server.worker import artifacts, recorder
 from pyoco_server.worker.attempt import Attempt, Ending
 from tcp_proxy import TcpProxy, open_proxy
 
@@ -38,6 +42,11 @@ def once(flag):
         file.write(os.environ["PYOCO_RUN_ID"] + "\\n")
     while not (FOLDER / flag).exists():
         time.sleep(0.01)
+
+
+def save(ctx, flag):
+    once(flag)
+    ctx.save_artifact("a.txt", "kept")
 """
 
 
@@ -218,3 +227,34 @@ async def test_a_held_end_is_written_with_the_reconnect_and_not_some_time_later(
         await connection.wait_connected(within=20)
         end = await ended(backend, run_id, within=10)
         assert (end.status, end.attempt) == (RunStatus.COMPLETED, 1)
+
+
+async def test_what_a_run_saved_is_kept_although_nats_is_away_as_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = trio.Event()
+    real = ArtifactStore.keep
+
+    async def keep(*arguments: Any) -> Artifact:
+        try:
+            return await real(*arguments)
+        except BridgeError:
+            tried.set()
+            raise
+
+    monkeypatch.setattr(ArtifactStore, "keep", keep)
+    # Any number of tries that are counted would be over before NATS is back.
+    monkeypatch.setattr(artifacts, "_RETRY_SECONDS", 0.0)
+    async with behind_proxy(tmp_path) as (backend, proxy):
+        text = "flow:\n  graph: save\ntasks:\n  save:\n    callable: awaytasks:save\n"
+        run = NewRun("flow", TAG, params={"flag": "go on"}, workflow_yaml=text)
+        run_id = (await backend.submit(run)).run_id
+        await started(backend, run_id)
+        with proxy.down():
+            (tmp_path / "go on").touch()
+            with trio.fail_after(20):
+                await tried.wait()
+        await backend.connection.wait_connected(within=20)
+        end = await ended(backend, run_id)
+        assert (end.status, end.artifacts_refused) == (RunStatus.COMPLETED, [])
+        assert await content(backend, end, "a.txt") == b"kept"

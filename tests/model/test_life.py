@@ -326,3 +326,24 @@ def test_a_run_tells_of_its_last_attempts_only() -> None:
     for _ in range(30):
         run = claimed(run)
     assert [record.attempt for record in run.attempts] == list(range(10, 30))
+
+
+@pytest.mark.parametrize("status", TERMINAL)
+def test_an_end_that_is_stored_already_is_told_again(status: RunStatus) -> None:
+    """The answer to the write was lost, and the write is tried again."""
+    running = claimed(life.pending(JOB))
+    first = finish(running, status)
+    assert isinstance(first, life.Finished)
+    assert finish(first.snapshot, status) == first
+    # Somebody else ended it.
+    other = replace(first.snapshot, end_time=41.0)
+    assert finish(other, status) == life.AlreadyTerminal(other)
+
+
+def test_a_next_attempt_that_is_stored_already_is_told_again() -> None:
+    first = retried(reason="timeout")
+    assert isinstance(first, life.RetryLater)
+    assert finish(first.snapshot, RunStatus.FAILED, reason="timeout") == first
+    # That one has begun: nothing is left to do.
+    begun = claimed(replace(first.snapshot, next_attempt_at=None))
+    assert isinstance(finish(begun, RunStatus.FAILED), life.Superseded)

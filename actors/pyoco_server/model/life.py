@@ -251,6 +251,8 @@ def finish(
     is still told by its record. An attempt that FAILED for one of `RETRIED_REASONS` is followed by
     another, after a wait, as long as ``max_attempts`` allows it.
 
+    An end that is stored already, by a write whose answer was lost, is told as if it were stored now.
+
     Args:
         snapshot: The stored snapshot.
         instance_id: The worker instance that reports.
@@ -270,10 +272,8 @@ def finish(
     """
     if not status.terminal:
         raise ValueError(f"a run ends COMPLETED, FAILED or CANCELLED, not {status}")
-    if snapshot.status.terminal:
-        return AlreadyTerminal(snapshot)
-    if not owns(snapshot, instance_id, attempt):
-        return Superseded(snapshot)
+    if (settled := _settled(snapshot, instance_id, attempt, now)) is not None:
+        return settled
     if tasks is not None:
         snapshot = replace(snapshot, tasks=dict(tasks))
     if task_records is not None:
@@ -294,6 +294,25 @@ def finish(
         wait = backoff(snapshot.retry_backoff_sec, snapshot.attempt, max_backoff_sec)
         return RetryLater(_again(snapshot, reason, error, now, now + wait), wait)
     return Finished(_end(with_artifacts, status, error, reason, now))
+
+
+def _settled(
+    snapshot: RunSnapshot, instance_id: str, attempt: int, ended_at: float
+) -> Finish | None:
+    """What there is left to do for an attempt that ended at that time; None where its end is to be stored."""
+    if owns(snapshot, instance_id, attempt):
+        if not snapshot.status.terminal:
+            return None
+        ours = snapshot.end_time == ended_at
+        return Finished(snapshot) if ours else AlreadyTerminal(snapshot)
+    if snapshot.status.terminal:
+        return AlreadyTerminal(snapshot)
+    last = snapshot.attempts[-1] if snapshot.attempts else None
+    ended = last is not None and (last.attempt, last.ended_at) == (attempt, ended_at)
+    if ended and snapshot.status is RunStatus.PENDING:
+        due = snapshot.next_attempt_at
+        return RetryLater(snapshot, 0.0 if due is None else max(0.0, due - ended_at))
+    return Superseded(snapshot)
 
 
 def release(snapshot: RunSnapshot, *, instance_id: str, attempt: int, now: float) -> Finish:

@@ -157,12 +157,14 @@ class RunStore:
         """Write a snapshot within the limit; what moves a run on may go beyond, up to what NATS takes.
 
         It was accepted when the limit was another one, or by a version without one, and has to end. In the
-        worst case its params give way; its job has them.
+        worst case its params and artifacts give way; its job has the params.
         """
+        limit = self.max_snapshot_bytes or 0
         try:
-            return encode_snapshot(snapshot, max_bytes=self.max_snapshot_bytes or 0)
+            return encode_snapshot(snapshot, max_bytes=limit)
         except SnapshotTooLarge:
-            if stored.revision == 0 or not _is_news(stored, snapshot):
+            may_pass = _is_news(stored, snapshot) or not _fits(stored.snapshot, limit)
+            if stored.revision == 0 or not may_pass:
                 raise
         most = self._bucket.max_value_bytes or 0
         bare = without_records(snapshot)
@@ -171,7 +173,8 @@ class RunStore:
         except SnapshotTooLarge:
             if not (bare.status.terminal or bare.status is RunStatus.CANCELLING):
                 raise
-        return encode_snapshot(structs.replace(bare, params={}), max_bytes=most)
+        least = structs.replace(bare, params={}, artifacts=[], artifacts_refused=[], attempts=[])
+        return encode_snapshot(least, max_bytes=most)
 
     async def change(
         self,
@@ -280,6 +283,14 @@ class RunStore:
                 log.warning("unreadable snapshot", run_id=stored.snapshot.run_id)
             return False
         return True
+
+
+def _fits(snapshot: RunSnapshot, limit: int) -> bool:
+    try:
+        encode_snapshot(snapshot, max_bytes=limit)
+    except SnapshotTooLarge:
+        return False
+    return True
 
 
 def _is_news(stored: StoredRun, snapshot: RunSnapshot) -> bool:

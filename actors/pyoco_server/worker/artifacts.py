@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import structlog
 import trio
 
+from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.model.artifact import Artifact, InvalidArtifactName, RefusedArtifact, check_name
 from pyoco_server.model.json_text import encode_json
@@ -19,6 +18,7 @@ from pyoco_server.model.run import RunStatus, TaskRecord, without_records
 from pyoco_server.store.artifacts import ArtifactStore
 from pyoco_server.store.pieces import FilePieces
 from pyoco_server.worker.attempt import Attempt, Ending, Stopping
+from pyoco_server.worker.child import Spawn
 from pyoco_server.worker.saved_files import anything_saved, find_saved, open_saved, refusal
 
 log = structlog.get_logger(__name__)
@@ -30,7 +30,6 @@ _LIST_BYTES = 64 * 1024
 _REFUSED_BYTES = 4 * 1024
 _TRIES = 3
 
-Spawn: TypeAlias = Callable[..., Any]
 _RETRY_SECONDS = 1.0
 
 
@@ -56,11 +55,15 @@ class ArtifactSaver:
 
     Args:
         store: Where they go.
+        connection: The way there.
         limits: How much is kept; what is beyond them is refused, and the run ends as it would have.
     """
 
-    def __init__(self, store: ArtifactStore, limits: ArtifactLimits) -> None:
+    def __init__(
+        self, store: ArtifactStore, connection: Connection, limits: ArtifactLimits
+    ) -> None:
         self._store = store
+        self._connection = connection
         self._limits = limits
 
     def conclude(self, attempt: Attempt, ending: Ending, workdir: Path, spawn: Spawn) -> None:
@@ -124,7 +127,8 @@ class ArtifactSaver:
 
     async def _keep(self, work: _Work, workdir: Path, name: str, task: str | None) -> Artifact:
         work.check_room(name, task)
-        for last in (False,) * (_TRIES - 1) + (True,):
+        tries = 0
+        while True:
             try:
                 file = await trio.to_thread.run_sync(partial(open_saved, workdir, name))
                 with file:
@@ -141,10 +145,14 @@ class ArtifactSaver:
             except OSError as error:
                 raise Refused(f"it cannot be read: {error}") from None
             except BridgeError as error:
-                if last:
+                if not self._connection.status.connected:
+                    # The end of the run waits for NATS as well.
+                    await self._connection.changed()
+                    continue
+                tries += 1
+                if tries == _TRIES:
                     raise Refused(f"it could not be stored: {error}") from None
             await trio.sleep(_RETRY_SECONDS)
-        raise AssertionError("the last try returns or raises")
 
     def _check_size(self, size: int, left: int) -> None:
         if size > self._limits.file_bytes:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import trio
 
@@ -15,6 +16,8 @@ from pyoco_server.worker.runner.protocol import ChildMessage, WorkerMessage
 from pyoco_server.worker.wheel_set import NO_WHEELS, WheelSet
 
 _STOP_GRACE_SECONDS = 1.0
+
+Spawn: TypeAlias = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +109,13 @@ class SlotChild:
         if self._runner is not None:
             self._runner.kill()
 
-    async def send(self, message: WorkerMessage) -> None:
-        """Tell it something; to one that has ended, nothing happens."""
+    def tell(self, message: WorkerMessage, spawn: Spawn) -> None:
+        """Tell its present life something, in a task of its own; to one that has ended, nothing happens.
+
+        A child that does not read, because its code holds it up, holds up nobody else.
+        """
         if self._runner is not None:
-            await self._runner.send(message)
+            spawn(self._runner.send, message)
 
     def make_folder(self) -> None:
         """Make the folder for the next run; what an earlier one left is gone.

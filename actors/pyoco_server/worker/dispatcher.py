@@ -167,6 +167,7 @@ class Dispatcher(Actor[DispatcherMessage]):
                 self._let_go(index)
                 self._unfit.add(index)
             case SlotHolds(index, run_id):
+                self._let_go(index)
                 self._holders[run_id] = index
             case Down(path):
                 for index, slot in enumerate(self._slots):

@@ -112,6 +112,7 @@ async def _progress(attempt: Attempt) -> bool:
 
 async def _end(attempt: Attempt, ending: Ending, connection: Connection) -> life.Finish:
     delay = _FIRST_RETRY_SECONDS
+    tasks_left_out = False
     while True:
         epoch = connection.epoch
         try:
@@ -126,6 +127,10 @@ async def _end(attempt: Attempt, ending: Ending, connection: Connection) -> life
             back = await _reconnected(connection, epoch, within=delay)
             delay = _FIRST_RETRY_SECONDS if back else min(delay * 2, _RETRY_SECONDS)
         except SnapshotTooLarge as error:
+            if tasks_left_out:
+                log.exception("the end of a run cannot be stored", run_id=attempt.run_id)
+                return life.Superseded(attempt.stored.snapshot)
+            tasks_left_out = True
             _too_large(attempt, error)
             ending = Ending(RunStatus.FAILED, ending.at, str(error), "snapshot_too_large")
         except UnreadableSnapshot as error:

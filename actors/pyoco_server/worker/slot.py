@@ -10,12 +10,13 @@ import structlog
 import trio
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.jetstream.errors import ApiError, BridgeError
 from pyoco_server.kernel import Actor, ActorDown, ActorRef
 from pyoco_server.model import life
 from pyoco_server.model.run import SnapshotTooLarge, UnreadableSnapshot
 from pyoco_server.store.runs import RunStore
 from pyoco_server.worker import run_log
+from pyoco_server.worker.announcing import Announcer
 from pyoco_server.worker.artifacts import ArtifactSaver
 from pyoco_server.worker.attempt import Attempt, Ending, Stopping
 from pyoco_server.worker.child import Said, SlotChild
@@ -30,10 +31,6 @@ from pyoco_server.worker.messages import (
     Redelivered,
     Refresh,
     Report,
-    SlotChanged,
-    SlotFree,
-    SlotHolds,
-    SlotUnfit,
 )
 from pyoco_server.worker.recorder import Recorded, keep_lease, record
 from pyoco_server.worker.runner.handle import Exited, RunnerProcess
@@ -80,8 +77,7 @@ class Slot(Actor[SlotMessage]):
         settler: Settler,
         *,
         connection: Connection,
-        dispatcher: ActorRef[SlotFree | SlotUnfit | SlotHolds | Redelivered],
-        heartbeat: ActorRef[SlotChanged],
+        announcer: Announcer,
         events: AttemptEvents,
         artifacts: ArtifactSaver,
         wheels: ActorRef[CurrentWheels] | None = None,
@@ -91,13 +87,14 @@ class Slot(Actor[SlotMessage]):
         self._runs = runs
         self._settler = settler
         self._connection = connection
-        self._dispatcher = dispatcher
-        self._heartbeat = heartbeat
+        self._announcer = announcer
         self._events = events
         folder = settings.work_dir / settings.claimant.instance_id / str(self._index)
         self._child = SlotChild(settings.runner, folder, self._listen)
-        self._stopper = Stopper(self._child, settings.cancel_grace_period, self._wait)
+        self._stopper = Stopper(self._child, settings.cancel_grace_period, self._wait, self.spawn)
         self._attempt: Attempt | None = None
+        # A job whose run cannot be claimed as long as NATS refuses that.
+        self._held: Assign | None = None
         self._refresh = False
         self._artifacts = artifacts
         self._syncer = wheels
@@ -119,10 +116,13 @@ class Slot(Actor[SlotMessage]):
         """Stop the child, and give an unfinished run back, so that its next attempt can start at once."""
         attempt, self._attempt = self._attempt, None
         await self._child.stop()
-        await self._child.remove_folder()
         if attempt is not None:
             attempt.over.set()
             await self._let_go(attempt)
+        if self._held is not None:
+            await self._settler.give_back(self._held.job, self._held.delivery, 0.0)
+        # Last: it may take longer than there is time.
+        await self._child.remove_folder()
 
     async def _let_go(self, attempt: Attempt) -> None:
         decision: life.Finish | None = None
@@ -153,7 +153,7 @@ class Slot(Actor[SlotMessage]):
                 self._stopper.on_time_up(message)
             case CancelAttempt(run_id):
                 if self._attempt is not None and self._attempt.run_id == run_id:
-                    await self._stopper.ask(self._attempt)
+                    self._stopper.ask(self._attempt)
             case Recorded(attempt, decision):
                 await self._finish(attempt, decision)
             case NewWheels(sets):
@@ -253,7 +253,12 @@ class Slot(Actor[SlotMessage]):
 
     async def _begin(self, assign: Assign) -> None:
         job, delivery = assign.job, assign.delivery
-        assert self._wheels is not None
+        if self._wheels is None or self._attempt is not None or self._held not in (None, assign):
+            # It was meant for the incarnation before this one, which was free.
+            await self._settler.put_off(delivery, 0.0)
+            await self._report()
+            return
+        self._held = None
         run_log.open_log(job, self._settings.claimant)
         wheels = self._wheels.of(job.tenant_id)
         try:
@@ -267,6 +272,9 @@ class Slot(Actor[SlotMessage]):
             claimed = await claim_run(
                 self._runs, job, self._settings.claimant, first=first, wheels=wheels.wheels
             )
+        except ApiError as error:
+            self._hold(assign, error)
+            return
         except (BridgeError, UnreadableSnapshot, SnapshotTooLarge) as error:
             log.warning("run not claimed, giving it back", run_id=job.run_id, reason=str(error))
             await self._settler.give_back(job, delivery, _NAK_DELAY_SECONDS)
@@ -292,12 +300,24 @@ class Slot(Actor[SlotMessage]):
             case _:
                 assert_never(claim)
 
+    def _hold(self, assign: Assign, why: ApiError) -> None:
+        """NATS is there and stores nothing: keep the job, since its deliveries are counted."""
+        log.warning("run not claimed, trying again", reason=str(why))
+        run_log.close_log()
+        self._held = assign
+        self.spawn(self._begin_again, assign)
+
+    async def _begin_again(self, assign: Assign) -> None:
+        run_log.close_log()
+        await trio.sleep(_NAK_DELAY_SECONDS)
+        await self._post(assign)
+
     async def _begin_later(self, assign: Assign, why: OSError) -> None:
         """Leave a run that has no room here to other workers, and take no other before there is."""
         log.error("no folder for the run, giving it back", reason=str(why))
         await self._settler.give_back(assign.job, assign.delivery, _NAK_DELAY_SECONDS)
         run_log.close_log()
-        await self._tell_dispatcher(SlotUnfit(self._index))
+        await self._announcer.unfit()
         self.spawn(self._look_for_room)
 
     async def _look_for_room(self) -> None:
@@ -313,8 +333,10 @@ class Slot(Actor[SlotMessage]):
     async def _on_redelivered(self, again: Redelivered) -> None:
         """The lease ran out while NATS was away: settle the later delivery in the end."""
         attempt = self._attempt
-        if attempt is None or attempt.run_id != again.job.run_id:
-            await self._tell_dispatcher(again)
+        if self._held is not None and self._held.job.run_id == again.job.run_id:
+            await self._settler.put_off(again.delivery, _NAK_DELAY_SECONDS)
+        elif attempt is None or attempt.run_id != again.job.run_id:
+            await self._announcer.pass_back(again)
         elif attempt.delivery.stream_sequence == again.delivery.stream_sequence:
             attempt.delivery = again.delivery
         else:
@@ -336,7 +358,7 @@ class Slot(Actor[SlotMessage]):
         await self._use_wheels()
         await self._tell_heartbeat()
         self._events.begin(attempt.run_id, snapshot.attempt, self._child.life)
-        await self._child.send(
+        self._child.tell(
             Execute(
                 run_id=attempt.run_id,
                 attempt=snapshot.attempt,
@@ -345,7 +367,8 @@ class Slot(Actor[SlotMessage]):
                 workflow_yaml=attempt.job.workflow_yaml,
                 env=run_log.variables(attempt.job),
                 workdir=str(self._child.folder),
-            )
+            ),
+            self.spawn,
         )
 
     async def _finish(self, attempt: Attempt, decision: life.Finish) -> None:
@@ -379,32 +402,19 @@ class Slot(Actor[SlotMessage]):
     # Being free ----------------------------------------------------------------------------------
 
     async def _report(self) -> None:
-        if self._attempt is not None:
-            await self._tell_dispatcher(SlotHolds(self._index, self._attempt.run_id))
-        elif self._wheels is not None:
-            await self._tell_dispatcher(SlotFree(self._index))
+        holder = self._attempt or self._held
+        if holder is not None:
+            await self._announcer.holds(holder.job.run_id)
+        elif self._wheels is None:
+            await self._announcer.unfit()
+        else:
+            await self._announcer.free()
 
     async def _become_free(self, last: LastRun | None = None) -> None:
         run_log.close_log()
         await self._tell_heartbeat(last)
-        await self._tell_dispatcher(SlotFree(self._index))
-
-    async def _tell_dispatcher(
-        self, message: SlotFree | SlotUnfit | SlotHolds | Redelivered
-    ) -> None:
-        """When the worker stops, the dispatcher goes first and the slots handle what they were told."""
-        with suppress(ActorDown):
-            await self._dispatcher.tell(message)
+        await self._announcer.free()
 
     async def _tell_heartbeat(self, last: LastRun | None = None) -> None:
         claim = self._attempt.claim if self._attempt is not None else None
-        await self._heartbeat.tell(
-            SlotChanged(
-                self._index,
-                self._child.pid,
-                run_id=None if claim is None else claim.run_id,
-                attempt=None if claim is None else claim.attempt,
-                since=None if claim is None else claim.start_time,
-                last=last,
-            )
-        )
+        await self._announcer.changed(self._child.pid, claim, last)

@@ -14,7 +14,7 @@ from pyoco_server.model.dead_letter import DeadLetterReason
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.run import RunStatus
 from pyoco_server.worker.attempt import Attempt, Ending, Stopping
-from pyoco_server.worker.child import SlotChild
+from pyoco_server.worker.child import SlotChild, Spawn
 from pyoco_server.worker.runner.handle import Exited
 from pyoco_server.worker.runner.protocol import CancelRun
 
@@ -52,21 +52,27 @@ class Stopper:
         child: What executes it.
         grace: Seconds that a flow has after it was asked.
         wait: Has `on_time_up` called when so many seconds have passed, unless the attempt is over before.
+        spawn: Runs a task beside the slot.
     """
 
     def __init__(
-        self, child: SlotChild, grace: float, wait: Callable[[TimeUp, float], None]
+        self,
+        child: SlotChild,
+        grace: float,
+        wait: Callable[[TimeUp, float], None],
+        spawn: Spawn,
     ) -> None:
         self._child = child
         self._grace = grace
         self._wait = wait
+        self._spawn = spawn
 
     def limit(self, attempt: Attempt) -> None:
         """Stop an attempt that begins now when its ``timeout_sec`` is over, if it has one."""
         if attempt.claim.timeout_sec is not None:
             self._wait(TimeUp(attempt, Stopping.NO), attempt.claim.timeout_sec)
 
-    async def ask(self, attempt: Attempt) -> None:
+    def ask(self, attempt: Attempt) -> None:
         """A cancel is stored: ask the flow at once, and be patient for the grace period."""
         if attempt.ending is not None:
             return
@@ -77,7 +83,7 @@ class Stopper:
             return
         attempt.stopping = Stopping.ASKED
         self._wait(TimeUp(attempt, Stopping.ASKED), self._grace)
-        await self._child.send(CancelRun(run_id=attempt.run_id))
+        self._child.tell(CancelRun(run_id=attempt.run_id), self._spawn)
 
     def on_time_up(self, time_up: TimeUp) -> None:
         """Go one step further, unless the flow has ended or a step was taken meanwhile."""

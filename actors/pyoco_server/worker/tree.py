@@ -24,6 +24,7 @@ from pyoco_server.store.journal import Journal
 from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunStore
 from pyoco_server.store.wheels import WheelStore
+from pyoco_server.worker.announcing import Announcer
 from pyoco_server.worker.artifacts import ArtifactLimits, ArtifactSaver
 from pyoco_server.worker.claiming import Claimant
 from pyoco_server.worker.control import ControlListener
@@ -180,12 +181,11 @@ def worker_tree(
             runs,
             settler,
             connection=connection,
-            dispatcher=dispatcher.ref,
-            heartbeat=heartbeat.ref,
+            announcer=Announcer(index, dispatcher.ref, heartbeat.ref),
             events=AttemptEvents(
                 journal, index, settings.events_run_max_bytes, output=options.output
             ),
-            artifacts=ArtifactSaver(artifacts, artifact_limits),
+            artifacts=ArtifactSaver(artifacts, connection, artifact_limits),
             wheels=syncer.ref if syncing else None,
         )
 

@@ -1,0 +1,250 @@
+"""Slots in trouble: a second job, a child that does not listen, NATS that refuses, answers that get lost."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from artifacts.saving import content
+from backend.stage import (
+    TAG,
+    dead_letters,
+    ended,
+    eventually,
+    new_run,
+    queued,
+    running,
+    started,
+    until,
+    worker_options,
+)
+from backend.test_attempts import limited
+from pyoco_server.backend import open_backend
+from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.jetstream.consumer import PullConsumer
+from pyoco_server.jetstream.errors import ApiError, Unavailable
+from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.model import life
+from pyoco_server.model.job import Job, decode_job, encode_job, new_run_id
+from pyoco_server.model.run import RunSnapshot, RunStatus, SnapshotTooLarge, encode_snapshot
+from pyoco_server.store.queue import JobQueue
+from pyoco_server.store.runs import RunStore, StoredRun
+from pyoco_server.worker import slot as slot_module
+from pyoco_server.worker.child import SlotChild
+from pyoco_server.worker.claiming import Withdrawn, claim_run
+from pyoco_server.worker.messages import Assign
+
+pytestmark = pytest.mark.nats
+
+
+# A job that was meant for the incarnation before ---------------------------------------------------
+
+
+async def test_a_slot_that_has_a_run_gives_a_second_job_back(tmp_path: Path) -> None:
+    async with running(tmp_path) as backend:
+        first = await backend.submit(new_run("slow", seconds=1))
+        await started(backend, first.run_id)
+        second = await backend.submit(new_run("quick"))
+        consumer = PullConsumer(backend.connection, "PYOCO_WORK", f"pyoco_workers_{TAG}")
+        [message] = await consumer.fetch(1, expires=10)
+        consumer.close()
+        slot = backend.system.ref("/worker/slots/0")
+        await slot.tell(Assign(decode_job(message.data), message))
+        for run in (first, second):
+            assert (await ended(backend, run.run_id)).status is RunStatus.COMPLETED
+
+
+# NATS refuses, or its answers get lost -------------------------------------------------------------
+
+
+async def test_a_run_that_cannot_be_claimed_for_a_while_uses_up_no_delivery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its storage is full, so that no fresh copy of the job can be queued either."""
+    refusals = 3
+    full = ApiError(503, 10077, "no space left")
+    real = JobQueue.put_again
+
+    async def claim(*arguments: Any, **more: Any) -> tuple[StoredRun, life.Claim] | Withdrawn:
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            raise full
+        return await claim_run(*arguments, **more)
+
+    async def put_again(*arguments: Any) -> None:
+        if refusals:
+            raise full
+        await real(*arguments)
+
+    monkeypatch.setattr(slot_module, "claim_run", claim)
+    monkeypatch.setattr(JobQueue, "put_again", put_again)
+    async with running(tmp_path, consumer_max_deliver=2) as backend:
+        accepted = await backend.submit(new_run("quick"))
+        end = await ended(backend, accepted.run_id)
+        assert (end.status, end.attempt) == (RunStatus.COMPLETED, 1)
+        assert await dead_letters(backend) == []
+
+
+class LostAnswers:
+    """The first write that ends an attempt is stored, and its answer gets lost with the connection."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lost = 0
+        real = RunStore.replace
+
+        async def losing(store: RunStore, stored: StoredRun, snapshot: RunSnapshot) -> StoredRun:
+            written = await real(store, stored, snapshot)
+            over = snapshot.status.terminal or bool(snapshot.attempts)
+            if over and not self.lost:
+                self.lost += 1
+                raise Unavailable("the connection broke")
+            return written
+
+        monkeypatch.setattr(RunStore, "replace", losing)
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> LostAnswers:
+    return LostAnswers(monkeypatch)
+
+
+async def test_artifacts_stay_when_the_answer_to_the_end_is_lost(
+    tmp_path: Path, answers: LostAnswers
+) -> None:
+    (tmp_path / "savingtasks.py").write_text(
+        "def save(ctx):\n    ctx.save_artifact('a.txt', 'kept')\n"
+    )
+    text = "flow:\n  graph: save\ntasks:\n  save:\n    callable: savingtasks:save\n"
+    options = worker_options(tmp_path, import_paths=(str(tmp_path),))
+    async with running(tmp_path, worker=options) as backend:
+        accepted = await backend.submit(NewRun("main", TAG, workflow_yaml=text))
+        end = await ended(backend, accepted.run_id)
+        assert (end.status, answers.lost) == (RunStatus.COMPLETED, 1)
+        # The slot is done with it when the next run has ended.
+        await ended(backend, (await backend.submit(new_run("quick"))).run_id)
+        assert await content(backend, end, "a.txt") == b"kept"
+
+
+async def test_a_failure_leaves_its_letter_when_the_answer_to_the_end_is_lost(
+    tmp_path: Path, answers: LostAnswers
+) -> None:
+    async with running(tmp_path) as backend:
+        accepted = await backend.submit(new_run("broken"))
+        assert (await ended(backend, accepted.run_id)).status is RunStatus.FAILED
+        assert answers.lost == 1
+
+        async def told() -> bool:
+            return [each["run_id"] for each in await dead_letters(backend)] == [accepted.run_id]
+
+        await eventually(told, what="the dead letter")
+
+
+async def test_the_next_attempt_is_queued_when_the_answer_to_the_last_end_is_lost(
+    tmp_path: Path, answers: LostAnswers
+) -> None:
+    async with running(tmp_path, consumer_ack_wait_sec=60.0) as backend:
+        accepted = await backend.submit(limited("flaky", good=2, max_attempts=2))
+        end = await ended(backend, accepted.run_id, within=20)
+        assert (end.status, end.attempt, answers.lost) == (RunStatus.COMPLETED, 2, 1)
+
+
+# A child that does not listen ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["timeout", "cancel"])
+async def test_a_child_that_reads_nothing_is_stopped_all_the_same(tmp_path: Path, how: str) -> None:
+    (tmp_path / "sleepy.py").write_text("import time\n\ntime.sleep(600)\n")
+    options = worker_options(tmp_path, flow_resolver=f"{tmp_path / 'sleepy.py'}:resolve")
+    async with running(tmp_path, worker=options, cancel_grace_period_sec=0.5) as backend:
+        # More than a pipe takes.
+        large = limited("quick", x="x" * 150_000, timeout_sec=0.5 if how == "timeout" else None)
+        accepted = await backend.submit(large)
+        await until(backend, accepted.run_id, lambda state: state.status is RunStatus.RUNNING)
+        if how == "cancel":
+            await backend.cancel(accepted.run_id)
+        end = await ended(backend, accepted.run_id)
+        assert (end.status, end.reason) == (
+            (RunStatus.FAILED, "timeout")
+            if how == "timeout"
+            else (RunStatus.CANCELLED, "cancelled")
+        )
+
+
+# Snapshots that hardly fit -------------------------------------------------------------------------
+
+
+async def test_a_run_beyond_the_limit_hears_of_its_cancel(tmp_path: Path) -> None:
+    """One that version 0.5.1 accepted, and cancels: it tells the worker nothing."""
+    async with running(
+        tmp_path, max_run_snapshot_bytes=65536, run_heartbeat_interval_sec=0.1
+    ) as backend:
+        runs = KeyValue(backend.connection, "pyoco_runs")
+        job = Job(
+            run_id=new_run_id(),
+            flow_name="steps",
+            tag=TAG,
+            params={"seconds": 60, "x": "x" * 10**5},
+        )
+        await runs.put(job.run_id, encode_snapshot(life.pending(job), max_bytes=0))
+        await publish_acked(backend.connection, f"pyoco.work.{TAG}", encode_job(job))
+        await started(backend, job.run_id)
+
+        def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot, None]:
+            cancelling = replace(
+                snapshot, status=RunStatus.CANCELLING, cancel_requested_at=time.time()
+            )
+            return cancelling, None
+
+        await RunStore(runs, max_bytes=0).change(job.run_id, rule)
+        assert (await ended(backend, job.run_id)).status is RunStatus.CANCELLED
+
+
+async def test_an_end_that_can_never_be_stored_holds_up_no_other_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = RunStore.replace
+    never: set[str] = set()
+
+    async def refusing(store: RunStore, stored: StoredRun, snapshot: RunSnapshot) -> StoredRun:
+        if snapshot.status.terminal and snapshot.run_id in never:
+            raise SnapshotTooLarge(2, 1, {})
+        return await real(store, stored, snapshot)
+
+    monkeypatch.setattr(RunStore, "replace", refusing)
+    async with running(tmp_path) as backend:
+        first = await backend.submit(new_run("slow", seconds=0.5))
+        never.add(first.run_id)
+        await started(backend, first.run_id)
+        second = await backend.submit(new_run("quick"))
+        assert (await ended(backend, second.run_id)).status is RunStatus.COMPLETED
+
+
+# A worker that stops -------------------------------------------------------------------------------
+
+
+async def test_a_run_is_given_back_before_its_folder_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large folder may take longer than a stopping slot has."""
+    states: list[RunStatus] = []
+    real = SlotChild.remove_folder
+    async with running(tmp_path, worker=False) as backend:
+
+        async def remove(child: SlotChild) -> None:
+            states.append((await backend.get(accepted.run_id)).status)
+            await real(child)
+
+        accepted = await backend.submit(new_run("slow"))
+        settings = backend.settings_with_node()
+        async with open_backend(settings, gateway=False, worker=worker_options(tmp_path)):
+            await started(backend, accepted.run_id)
+            monkeypatch.setattr(SlotChild, "remove_folder", remove)
+        assert states == [RunStatus.PENDING]
+        assert (await backend.get(accepted.run_id)).attempts[0].reason == "worker_stopped"
+        assert await queued(backend) == 1
