@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import trio
 
 from nats_fixtures import connected, eventually, node_in
+from pyoco_server import node as node_module
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.resources import ensure_resources
 from pyoco_server.node import NodeFailed, PortBusy, open_node
+from pyoco_server.process import OwnedProcess, spawn_owned
 from pyoco_server.settings import Settings
 
 pytestmark = pytest.mark.nats
@@ -119,6 +123,29 @@ async def test_it_is_started_again_with_the_same_port_and_store(tmp_path: Path) 
         again = await publish_acked(connection, "pyoco.work.a", b"2")
     assert len(pids) == 3
     assert again.seq == stored.seq + 1
+
+
+async def test_a_passing_shortage_as_it_is_started_again_costs_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shortages = 2
+
+    def short(*arguments: Any, **more: Any) -> OwnedProcess:
+        nonlocal shortages
+        if shortages:
+            shortages -= 1
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        return spawn_owned(*arguments, **more)
+
+    async with node_in(tmp_path) as node:
+        monkeypatch.setattr(node_module, "spawn_owned", short)
+        node.kill()
+
+        async def back() -> bool:
+            return node.restarts == 1
+
+        await eventually(back, within=30)
+        assert shortages == 0
 
 
 async def test_cancelling_takes_even_a_stopped_server_down(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ class Node:
             delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
             try:
                 await self._start()
-            except NodeFailed as error:
+            except (NodeFailed, OSError) as error:
                 log.error("NATS node not up again yet", reason=str(error))  # noqa: TRY400
             else:
                 self.restarts += 1

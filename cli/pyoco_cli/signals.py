@@ -22,6 +22,15 @@ class Stop:
             self._signal = number
         self.asked.set()
 
+    def by_order(self) -> None:
+        """Note that it was asked in another way; the signal that follows is the first one."""
+        self.asked.set()
+
+    @property
+    def signalled(self) -> bool:
+        """Whether a signal asked."""
+        return self._signal is not None
+
     @property
     def exit_code(self) -> int:
         """130 after Ctrl-C, as shells expect; 0 after SIGTERM, which is how services are stopped."""
@@ -37,7 +46,7 @@ async def stop_signals() -> AsyncIterator[Stop]:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             task_status.started()
             async for number in signals:
-                if stop.asked.is_set():
+                if stop.signalled:
                     nursery.cancel_scope.cancel()
                 stop.by(number)
 

@@ -22,6 +22,7 @@ from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import TapEvent, TapKind
 from pyoco_server.model.run import RunStatus
 from pyoco_server.model.worker import WorkerOrder, WorkerRecord, decode_worker, encode_worker
+from pyoco_server.worker.messages import DrainOrdered, FirstJob
 
 
 async def stored(backend: Backend) -> WorkerRecord:
@@ -152,3 +153,35 @@ async def test_a_slot_that_gets_free_when_its_dispatcher_has_gone_does_not_crash
             # Handles what it was told first.
             await backend.system.stop_child("/worker/slots/0")
         assert not crashed
+
+
+@pytest.mark.parametrize("waiting", ["drain_ordered", "first_job"])
+async def test_who_waits_for_the_dispatcher_waits_over_its_restart(
+    tmp_path: Path, waiting: str
+) -> None:
+    async with running(tmp_path) as backend:
+        await known(backend)
+        told = trio.Event()
+
+        async def wait() -> None:
+            await getattr(backend, waiting)()
+            told.set()
+
+        asked = trio.Event()
+
+        def listen(event: TapEvent) -> None:
+            if event.kind is TapKind.HANDLED and isinstance(event.message, DrainOrdered | FirstJob):
+                asked.set()
+
+        with backend.system.tap(listen):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                with trio.fail_after(20):
+                    await asked.wait()
+                await backend.system.restart("/worker/dispatcher")
+                if waiting == "first_job":
+                    await backend.submit(new_run("quick"))
+                else:
+                    await backend.reads.order_worker("w1", WorkerOrder.DRAIN)
+                with trio.fail_after(20):
+                    await told.wait()

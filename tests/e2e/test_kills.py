@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -133,6 +134,19 @@ def test_a_worker_drained_by_its_operator_ends_in_good_order(stage: Stage) -> No
     assert worker.wait(30) == 0
     ended = stage.ended(run_id, within=5)
     assert (ended["status"], ended["worker_state"]) == ("COMPLETED", "STOPPED_GRACEFUL")
+
+
+def test_the_first_signal_after_an_operators_drain_hurries_nothing(stage: Stage) -> None:
+    stage.nats()
+    stage.gateway()
+    worker = stage.worker("--slots", "1")
+    run_id = stage.submit(stage.slow_flow(4))
+    running(stage, run_id)
+    stage.run("pyoco-client", "--server", stage.url, "worker-drain", "w1")
+    wait_for(lambda: re.search("draining.{0,4}[Tt]rue", worker.text()), what="the order")
+    worker.send(signal.SIGTERM)
+    assert worker.wait(30) == 0
+    assert stage.ended(run_id, within=5)["status"] == "COMPLETED"
 
 
 def test_a_second_signal_hurries_a_worker_that_gives_its_run_back(stage: Stage) -> None:

@@ -75,6 +75,19 @@ async def test_a_damaged_wheel_is_told() -> None:
             await client.download_wheel("a-1.0-py3-none-any.whl", io.BytesIO())
 
 
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+async def test_a_proxy_whose_gateway_is_away_is_asked_again(status: int) -> None:
+    ready = {"status": "ready"}
+    answers = [httpx.Response(status, text="a proxy says so")] * 2
+    answers.append(httpx.Response(200, json=ready | {"run_id": "r", "tasks": {}}))
+    transport = httpx.MockTransport(lambda _: answers.pop(0))
+    async with AsyncPyocoHttpClient(
+        "http://gateway.invalid", transport=transport, retry=RetryPolicy(first_seconds=0.01)
+    ) as client:
+        await client.get_run("r")
+    assert answers == []
+
+
 async def test_not_ready_is_an_answer() -> None:
     body = {"status": "not ready", "reasons": ["NATS is away"], "nats": {"connected": False}}
     answers = [httpx.Response(503, json=body), httpx.Response(503, text="a proxy says so")]

@@ -13,7 +13,8 @@ from pyoco_server.client.requests import Call, new_idempotency_key
 
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
 BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError)
-_COME_BACK_LATER = frozenset({429, 503})
+# 502 and 504 are the answers of a proxy whose gateway is away.
+_COME_BACK_LATER = frozenset({429, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class RetryPolicy:
     """How often and how soon.
 
     What never reached the gateway is sent again whatever it was; what broke on the way, and what
-    was answered with 429 or 503, only where sending it twice does no harm.
+    was answered with 429, 502, 503 or 504, only where sending it twice does no harm.
 
     Attributes:
         attempts: How often a call is sent at most; 1 for no repetition.

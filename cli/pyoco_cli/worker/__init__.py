@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -112,7 +111,7 @@ async def _work(settings: Settings, options: WorkerOptions, wait_for_job: float 
 
         async def drain() -> None:
             await backend.drain_ordered()
-            stop.by(signal.SIGTERM)
+            stop.by_order()
 
         nursery.start_soon(drain)
         await stop.asked.wait()
