@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.submitter import NewRun
 from pyoco_server.jetstream.api import call
+from pyoco_server.jetstream.consumer import Message, PullConsumer
 from pyoco_server.jetstream.errors import NotFound
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.settings import Settings
@@ -125,6 +127,22 @@ def new_run(flow_name: str, **params: Any) -> NewRun:
     return NewRun(flow_name, tag=TAG, params=params)
 
 
+def limited(
+    flow_name: str,
+    *,
+    timeout_sec: float | None = None,
+    max_attempts: int | None = None,
+    retry_backoff_sec: float | None = 0.05,
+    **params: Any,
+) -> NewRun:
+    return dataclasses.replace(
+        new_run(flow_name, **params),
+        timeout_sec=timeout_sec,
+        max_attempts=max_attempts,
+        retry_backoff_sec=retry_backoff_sec,
+    )
+
+
 async def until(
     backend: Backend, run_id: str, condition: Callable[[RunSnapshot], bool], within: float = 30
 ) -> RunSnapshot:
@@ -192,3 +210,22 @@ async def eventually(
             await trio.sleep(0.02)
         return
     raise AssertionError(f"not within {within} s: {what}")
+
+
+async def empty_queue(backend: Backend) -> None:
+    """Wait until no job is queued or waits for its acknowledgement."""
+
+    async def empty() -> bool:
+        return await queued(backend) == 0
+
+    await eventually(empty, what="an empty queue")
+
+
+async def deliver(backend: Backend) -> Message:
+    """Take the next job as a worker would."""
+    consumer = PullConsumer(backend.connection, "PYOCO_WORK", f"pyoco_workers_{TAG}")
+    try:
+        (message,) = await consumer.fetch(1, expires=10)
+        return message
+    finally:
+        consumer.close()

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import trio
 
 from backend.stage import (
     TAG,
     dead_letters,
+    empty_queue,
     ended,
     eventually,
+    limited,
     new_run,
     queued,
     running,
@@ -22,24 +22,7 @@ from backend.stage import (
     worker_options,
 )
 from pyoco_server.backend import open_backend
-from pyoco_server.gateway.submitter import NewRun
 from pyoco_server.model.run import RunStatus
-
-
-def limited(
-    flow_name: str,
-    *,
-    timeout_sec: float | None = None,
-    max_attempts: int | None = None,
-    retry_backoff_sec: float | None = 0.05,
-    **params: Any,
-) -> NewRun:
-    return replace(
-        new_run(flow_name, **params),
-        timeout_sec=timeout_sec,
-        max_attempts=max_attempts,
-        retry_backoff_sec=retry_backoff_sec,
-    )
 
 
 async def test_a_failed_attempt_is_repeated_after_a_wait(tmp_path: Path) -> None:
@@ -59,10 +42,7 @@ async def test_a_failed_attempt_is_repeated_after_a_wait(tmp_path: Path) -> None
         assert second.started_at - first.ended_at >= 0.04
         assert await dead_letters(backend) == []
 
-        async def empty() -> bool:
-            return await queued(backend) == 0
-
-        await eventually(empty)
+        await empty_queue(backend)
 
 
 async def test_the_last_attempt_that_fails_ends_the_run_with_one_dead_letter(
@@ -96,10 +76,7 @@ async def test_a_run_that_waits_for_its_next_attempt_can_be_cancelled(tmp_path: 
         state = await ended(backend, accepted.run_id)
         assert (state.status, state.next_attempt_at) == (RunStatus.CANCELLED, None)
 
-        async def empty() -> bool:
-            return await queued(backend) == 0
-
-        await eventually(empty, what="the job's withdrawal")
+        await empty_queue(backend)
 
 
 async def test_an_attempt_that_takes_too_long_ends_failed(tmp_path: Path) -> None:
@@ -207,7 +184,4 @@ async def test_the_next_attempt_comes_although_each_delivery_is_the_last(tmp_pat
         state = await ended(backend, accepted.run_id)
         assert (state.status, state.attempt) == (RunStatus.COMPLETED, 2)
 
-        async def empty() -> bool:
-            return await queued(backend) == 0
-
-        await eventually(empty)
+        await empty_queue(backend)

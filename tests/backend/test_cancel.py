@@ -8,7 +8,17 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from backend.stage import TAG, ended, eventually, new_run, queued, running, started, worker_options
+from backend.stage import (
+    TAG,
+    empty_queue,
+    ended,
+    eventually,
+    new_run,
+    queued,
+    running,
+    started,
+    worker_options,
+)
 from pyoco_server.backend import open_backend
 from pyoco_server.gateway.dead_letter_desk import RetryRun
 from pyoco_server.jetstream.keyvalue import KeyValue
@@ -29,10 +39,7 @@ async def test_a_pending_run_ends_cancelled_without_a_worker(tmp_path: Path) -> 
         state = await ended(backend, accepted.run_id)
         assert (state.status, state.cancel_reason) == (RunStatus.CANCELLED, "not needed")
 
-        async def withdrawn() -> bool:
-            return await queued(backend) == 0
-
-        await eventually(withdrawn)
+        await empty_queue(backend)
         assert await backend.get(accepted.run_id) == state
 
 
@@ -64,11 +71,7 @@ async def test_a_job_that_was_delivered_already_is_dropped_by_its_worker(tmp_pat
         async with open_backend(
             backend.settings_with_node(), gateway=False, worker=worker_options(tmp_path)
         ):
-
-            async def taken() -> bool:
-                return await queued(backend) == 0
-
-            await eventually(taken)
+            await empty_queue(backend)
         assert await backend.get(accepted.run_id) == state
 
 

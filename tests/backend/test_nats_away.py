@@ -11,7 +11,14 @@ import pytest
 import trio
 
 from artifacts.saving import content
-from backend.stage import TAG, ended, eventually, queued, settings_for, started, worker_options
+from backend.stage import (
+    TAG,
+    empty_queue,
+    ended,
+    settings_for,
+    started,
+    worker_options,
+)
 from nats_fixtures import node_in
 from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.submitter import NewRun
@@ -123,13 +130,6 @@ async def until_executed_again(folder: Path, within: float) -> None:
     with trio.move_on_after(within):
         while len(executions(folder)) < 2:
             await trio.sleep(0.01)
-
-
-async def empty_queue(backend: Backend) -> None:
-    async def empty() -> bool:
-        return await queued(backend) == 0
-
-    await eventually(empty, what="an empty queue")
 
 
 async def away_beyond_the_lease(

@@ -16,6 +16,8 @@ from msgspec.structs import replace
 from backend.stage import (
     TAG,
     dead_letters,
+    deliver,
+    empty_queue,
     ended,
     eventually,
     new_run,
@@ -62,16 +64,6 @@ def runs_of(backend: Backend) -> RunStore:
 
 def queue_of(backend: Backend) -> JobQueue:
     return JobQueue.of(backend.connection, backend.settings)
-
-
-async def deliver(backend: Backend) -> Message:
-    """Take the next job as a worker would."""
-    consumer = PullConsumer(backend.connection, "PYOCO_WORK", f"pyoco_workers_{TAG}")
-    try:
-        (message,) = await consumer.fetch(1, expires=10)
-        return message
-    finally:
-        consumer.close()
 
 
 async def claim(backend: Backend, run_id: str) -> RunSnapshot:
@@ -188,10 +180,7 @@ async def test_used_up_deliveries_whose_word_was_lost_are_found(tmp_path: Path) 
         consumer.close()
         assert (await backend.get(accepted.run_id)).reason == "max_deliveries"
 
-        async def empty() -> bool:
-            return await queued(backend) == 0
-
-        await eventually(empty)
+        await empty_queue(backend)
 
 
 async def test_a_fresh_copy_of_a_used_up_job_keeps_its_run_alive(tmp_path: Path) -> None:
@@ -291,10 +280,7 @@ async def test_the_job_of_an_ended_run_is_removed(tmp_path: Path) -> None:
             if job.run_id == lost.run_id:
                 await queue_of(backend).remove(job.sequence)
 
-        async def empty() -> bool:
-            return await queued(backend) == 0
-
-        await eventually(empty)
+        await empty_queue(backend)
 
 
 async def test_a_run_goes_away_some_time_after_its_end(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import trio
 from backend.stage import (
     TAG,
     dead_letters,
+    empty_queue,
     ended,
     eventually,
     new_run,
@@ -49,10 +50,7 @@ async def test_a_run_completes_and_its_job_leaves_the_queue(tmp_path: Path) -> N
         assert state.task_records["quick"].output == 42
         assert (state.worker_id, state.attempt, state.slot) == ("w1", 1, 0)
 
-        async def empty() -> bool:
-            return await queued(backend) == 0
-
-        await eventually(empty, what="an empty queue")
+        await empty_queue(backend)
 
 
 async def test_runs_share_slots_and_all_complete(tmp_path: Path) -> None:
@@ -116,10 +114,7 @@ async def test_a_message_that_is_no_job_is_buried(
     async with running(tmp_path) as backend:
         await publish_acked(backend.connection, f"pyoco.work.{TAG}", payload)
 
-        async def buried() -> bool:
-            return await queued(backend) == 0
-
-        await eventually(buried)
+        await empty_queue(backend)
         (letter,) = await dead_letters(backend)
         assert letter["reason"] == "invalid_job"
         assert letter["payload"] == payload.decode()
@@ -136,10 +131,7 @@ async def test_a_job_of_a_finished_run_is_not_executed_again(tmp_path: Path) -> 
         again = encode_job(Job(run_id=accepted.run_id, flow_name="quick", tag=TAG))
         await publish_acked(backend.connection, f"pyoco.work.{TAG}", again)
 
-        async def taken() -> bool:
-            return await queued(backend) == 0
-
-        await eventually(taken)
+        await empty_queue(backend)
         assert await backend.get(accepted.run_id) == state
 
 
@@ -168,10 +160,7 @@ async def test_the_job_of_a_withdrawn_submission_is_dropped(tmp_path: Path) -> N
         late = msgspec.structs.replace(job, snapshot_revision=stored.revision)
         await publish_acked(backend.connection, f"pyoco.work.{TAG}", encode_job(late))
 
-        async def taken() -> bool:
-            return await queued(backend) == 0
-
-        await eventually(taken)
+        await empty_queue(backend)
         with pytest.raises(RunNotFound):
             await backend.get(job.run_id)
 

@@ -13,8 +13,10 @@ from artifacts.saving import content
 from backend.stage import (
     TAG,
     dead_letters,
+    deliver,
     ended,
     eventually,
+    limited,
     new_run,
     queued,
     running,
@@ -22,10 +24,8 @@ from backend.stage import (
     until,
     worker_options,
 )
-from backend.test_attempts import limited
 from pyoco_server.backend import open_backend
 from pyoco_server.gateway.submitter import NewRun
-from pyoco_server.jetstream.consumer import PullConsumer
 from pyoco_server.jetstream.errors import ApiError, Unavailable
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
@@ -50,9 +50,7 @@ async def test_a_slot_that_has_a_run_gives_a_second_job_back(tmp_path: Path) -> 
         first = await backend.submit(new_run("slow", seconds=1))
         await started(backend, first.run_id)
         second = await backend.submit(new_run("quick"))
-        consumer = PullConsumer(backend.connection, "PYOCO_WORK", f"pyoco_workers_{TAG}")
-        [message] = await consumer.fetch(1, expires=10)
-        consumer.close()
+        message = await deliver(backend)
         slot = backend.system.ref("/worker/slots/0")
         await slot.tell(Assign(decode_job(message.data), message))
         for run in (first, second):

@@ -33,12 +33,18 @@ def running(stage: Stage, run_id: str) -> dict[str, object]:
     return snapshot
 
 
-def test_a_killed_child_fails_its_run_and_is_replaced(stage: Stage) -> None:
+def executing(stage: Stage, seconds: float) -> tuple[Program, str]:
+    """A worker with one slot, and the run that it executes."""
     stage.nats()
     stage.gateway()
     worker = stage.worker("--slots", "1")
-    run_id = stage.submit(stage.slow_flow(60))
+    run_id = stage.submit(stage.slow_flow(seconds))
     running(stage, run_id)
+    return worker, run_id
+
+
+def test_a_killed_child_fails_its_run_and_is_replaced(stage: Stage) -> None:
+    worker, run_id = executing(stage, 60)
     (child,) = runner_pids(worker)
 
     os.kill(child, KILL)
@@ -112,11 +118,7 @@ def test_ctrl_c_ends_dev_with_130_and_no_process(stage: Stage) -> None:
 
 
 def test_sigterm_ends_a_worker_in_good_order(stage: Stage) -> None:
-    stage.nats()
-    stage.gateway()
-    worker = stage.worker("--slots", "1")
-    run_id = stage.submit(stage.slow_flow(2))
-    running(stage, run_id)
+    worker, run_id = executing(stage, 2)
     worker.send(signal.SIGTERM)
     assert worker.wait(30) == 0
     ended = stage.ended(run_id, within=5)
@@ -125,11 +127,7 @@ def test_sigterm_ends_a_worker_in_good_order(stage: Stage) -> None:
 
 
 def test_a_worker_drained_by_its_operator_ends_in_good_order(stage: Stage) -> None:
-    stage.nats()
-    stage.gateway()
-    worker = stage.worker("--slots", "1")
-    run_id = stage.submit(stage.slow_flow(2))
-    running(stage, run_id)
+    worker, run_id = executing(stage, 2)
     stage.run("pyoco-client", "--server", stage.url, "worker-drain", "w1")
     assert worker.wait(30) == 0
     ended = stage.ended(run_id, within=5)
@@ -137,11 +135,7 @@ def test_a_worker_drained_by_its_operator_ends_in_good_order(stage: Stage) -> No
 
 
 def test_the_first_signal_after_an_operators_drain_hurries_nothing(stage: Stage) -> None:
-    stage.nats()
-    stage.gateway()
-    worker = stage.worker("--slots", "1")
-    run_id = stage.submit(stage.slow_flow(4))
-    running(stage, run_id)
+    worker, run_id = executing(stage, 4)
     stage.run("pyoco-client", "--server", stage.url, "worker-drain", "w1")
     wait_for(lambda: re.search("draining.{0,4}[Tt]rue", worker.text()), what="the order")
     worker.send(signal.SIGTERM)
@@ -150,11 +144,7 @@ def test_the_first_signal_after_an_operators_drain_hurries_nothing(stage: Stage)
 
 
 def test_a_second_signal_hurries_a_worker_that_gives_its_run_back(stage: Stage) -> None:
-    stage.nats()
-    stage.gateway()
-    worker = stage.worker("--slots", "1")
-    run_id = stage.submit(stage.slow_flow(60))
-    running(stage, run_id)
+    worker, run_id = executing(stage, 60)
     began = time.monotonic()
     worker.send(signal.SIGTERM)
     wait_for(lambda: HTTP.get(f"{stage.url}/workers").json()[0]["draining"])

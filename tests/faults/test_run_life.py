@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 import trio
 
-from backend.stage import TAG, ended, eventually, new_run, queued, running, until, worker_options
+from backend.stage import (
+    TAG,
+    empty_queue,
+    ended,
+    new_run,
+    running,
+    until,
+    worker_options,
+)
 from pyoco_server.backend import open_backend
 from pyoco_server.gateway.submitter import NewRun
 from pyoco_server.jetstream.consumer import Message
@@ -213,10 +221,7 @@ async def test_fault_4_a_finished_run_is_not_executed_again(
         accepted = await backend.submit(flow("nap"))
         end = await ended(backend, accepted.run_id)
 
-        async def settled() -> bool:
-            return await queued(backend) == 0
-
-        await eventually(settled, what="the acknowledgement of the second delivery")
+        await empty_queue(backend)
         assert acks == 2
         assert executions(tmp_path) == [accepted.run_id]
         assert written.of(accepted.run_id)[-1] == end

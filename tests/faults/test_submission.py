@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from backend.stage import TAG, ended, eventually, queued, running, worker_options
+from backend.stage import TAG, empty_queue, ended, eventually, queued, running, worker_options
 from pyoco_server.backend import open_backend
 from pyoco_server.gateway.intake import SNAPSHOT_ROOM_BYTES, Intake
 from pyoco_server.gateway.submitter import NewRun, NotAccepted, RunTooLarge
@@ -171,11 +171,7 @@ async def test_a_submission_that_nobody_waits_for_any_more_is_not_executed(
         await eventually(withdrawn, what="a snapshot, and that it is taken back")
         settings = backend.settings_with_node()
         async with open_backend(settings, gateway=False, worker=worker(tmp_path)):
-
-            async def empty() -> bool:
-                return await queued(backend) == 0
-
-            await eventually(empty)
+            await empty_queue(backend)
         assert executed(tmp_path) == []
 
 
@@ -241,10 +237,7 @@ async def test_a_refused_run_is_not_executed_although_its_job_is_queued(
             accepted = await backend.submit(RUN)
             await ended(backend, accepted.run_id)
 
-            async def empty() -> bool:
-                return await queued(backend) == 0
-
-            await eventually(empty, what="an empty queue")
+            await empty_queue(backend)
         assert executed(tmp_path) == [accepted.run_id]
         assert [entry.key for entry in await bucket.all()] == [accepted.run_id]
 
@@ -312,10 +305,7 @@ async def test_a_keyed_run_that_was_refused_is_executed_once_when_it_is_tried_ag
             state = await ended(backend, accepted.run_id)
             assert (state.status, state.attempt) == (RunStatus.COMPLETED, 1)
 
-            async def empty() -> bool:
-                return await queued(backend) == 0
-
-            await eventually(empty, what="an empty queue")
+            await empty_queue(backend)
         assert executed(tmp_path) == [accepted.run_id]
         assert (await backend.submit(run)).replayed
 

@@ -233,3 +233,22 @@ async def test_an_actor_can_see_that_nobody_waits_any_more(autojump_clock: MockC
         with trio.move_on_after(1):
             await spec.ref.ask(cancelled, within=60)
         assert [reply.settled for reply in seen] == [True, True]
+
+
+async def test_an_ask_over_restarts_is_answered_by_the_next_incarnation(
+    autojump_clock: MockClock,
+) -> None:
+    lives = 0
+
+    async def crash_once(me: Probe) -> None:
+        nonlocal lives
+        lives += 1
+        if lives == 1:
+            raise Boom
+        me.reply_to(asked).send("at last")
+
+    asked = Do(crash_once, answer=None)
+    spec = probe("a", Journal())
+    async with running(spec):
+        assert await spec.ref.ask_over_restarts(asked) == "at last"
+    assert lives == 2

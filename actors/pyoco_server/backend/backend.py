@@ -234,19 +234,11 @@ class Backend:
 
     async def first_job(self) -> None:
         """Wait until the worker of this backend has taken a job."""
-        await self._ask_dispatcher(FirstJob())
+        await self._require_worker().dispatcher.ask_over_restarts(FirstJob())
 
     async def drain_ordered(self) -> None:
         """Wait until an operator has told the worker of this backend to drain."""
-        await self._ask_dispatcher(DrainOrdered())
-
-    async def _ask_dispatcher(self, request: FirstJob | DrainOrdered) -> None:
-        """Wait for an answer, over restarts of the dispatcher."""
-        while True:
-            try:
-                return await self._require_worker().dispatcher.ask(request, within=float("inf"))
-            except ActorDown:
-                await trio.sleep(_LOOK_SECONDS)
+        await self._require_worker().dispatcher.ask_over_restarts(DrainOrdered())
 
     async def drain(self, *, within: float) -> bool:
         """Let the worker take no more jobs; return whether its slots got free within so many seconds."""

@@ -139,9 +139,7 @@ class ReadSide:
         feed = RunFeed(run_id)
         try:
             await self.projector.ask(Follow(feed), within=_QUICK_SECONDS)
-        except (
-            BaseException
-        ):  # cancelled, or not in time: the projector may have it, or get it later
+        except BaseException:  # cancelled, or not in time: the projector may get it later
             await self.unfollow(feed)
             raise
         return feed

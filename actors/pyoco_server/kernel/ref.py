@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import trio
 from structlog.contextvars import get_contextvars
 
-from .errors import AskExpired, InvalidSpec, KernelError, MailboxFull
+from .errors import ActorDown, AskExpired, InvalidSpec, KernelError, MailboxFull
 from .messages import A, Envelope, Reply, Request
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ M_contra = TypeVar("M_contra", contravariant=True)
 
 # The path of the actor in whose task the current code runs, for the tap's "who sent it".
 current_path: ContextVar[str | None] = ContextVar("pyoco_server_actor_path", default=None)
+
+# How soon somebody is asked again who is being restarted.
+_RESTART_SECONDS = 0.05
 
 SendObserver = Callable[[str, Envelope], None]
 
@@ -93,6 +97,17 @@ class ActorRef(Generic[M_contra]):
         finally:
             reply.fail(expired)  # so that the actor can see that nobody waits any more
         raise expired
+
+    async def ask_over_restarts(self, request: Request[A]) -> A:
+        """Send a request until it is answered, whatever it takes: again to each new incarnation.
+
+        Only cancelling it ends it where the actor never runs again; raises as `ask` but for `ActorDown`.
+        """
+        while True:
+            try:
+                return await self.ask(request, within=math.inf)
+            except ActorDown:
+                await trio.sleep(_RESTART_SECONDS)
 
     async def _put(self, envelope: Envelope) -> None:
         mailbox = self._mailbox

@@ -45,7 +45,7 @@ from pyoco_server.worker.runner.protocol import (
 )
 from pyoco_server.worker.settling import Settler
 from pyoco_server.worker.slot_settings import SlotSettings
-from pyoco_server.worker.stopping import Stopper, TimeUp, wait
+from pyoco_server.worker.stopping import Stopper, TimeUp
 from pyoco_server.worker.wheel_set import NO_SETS, WheelSets
 from pyoco_server.worker.wheel_syncer import current_wheels
 
@@ -91,7 +91,7 @@ class Slot(Actor[SlotMessage]):
         self._events = events
         folder = settings.work_dir / settings.claimant.instance_id / str(self._index)
         self._child = SlotChild(settings.runner, folder, self._listen)
-        self._stopper = Stopper(self._child, settings.cancel_grace_period, self._wait, self.spawn)
+        self._stopper = Stopper(self._child, settings.cancel_grace_period, self.spawn, self._post)
         self._attempt: Attempt | None = None
         # A job whose run cannot be claimed as long as NATS refuses that.
         self._held: Assign | None = None
@@ -181,9 +181,6 @@ class Slot(Actor[SlotMessage]):
         """For the slot's own tasks; what they say while the slot stops is looked after by `on_stop`."""
         with suppress(ActorDown):
             await self.me.tell(message)
-
-    def _wait(self, time_up: TimeUp, seconds: float) -> None:
-        self.spawn(wait, time_up, seconds, self._post)
 
     async def _take_wheels(self, sets: WheelSets) -> None:
         """A run goes on with what it began with; the next one, whosever it is, gets the new ones."""

@@ -37,7 +37,7 @@ class TimeUp:
     after: Stopping
 
 
-async def wait(time_up: TimeUp, seconds: float, tell: Callable[[TimeUp], Awaitable[None]]) -> None:
+async def _wait(time_up: TimeUp, seconds: float, tell: Callable[[TimeUp], Awaitable[None]]) -> None:
     """Tell when the time is up, unless the attempt is over before."""
     with trio.move_on_after(seconds):
         await time_up.attempt.over.wait()
@@ -51,26 +51,26 @@ class Stopper:
     Args:
         child: What executes it.
         grace: Seconds that a flow has after it was asked.
-        wait: Has `on_time_up` called when so many seconds have passed, unless the attempt is over before.
         spawn: Runs a task beside the slot.
+        tell: Has `on_time_up` called.
     """
 
     def __init__(
         self,
         child: SlotChild,
         grace: float,
-        wait: Callable[[TimeUp, float], None],
         spawn: Spawn,
+        tell: Callable[[TimeUp], Awaitable[None]],
     ) -> None:
         self._child = child
         self._grace = grace
-        self._wait = wait
         self._spawn = spawn
+        self._tell = tell
 
     def limit(self, attempt: Attempt) -> None:
         """Stop an attempt that begins now when its ``timeout_sec`` is over, if it has one."""
         if attempt.claim.timeout_sec is not None:
-            self._wait(TimeUp(attempt, Stopping.NO), attempt.claim.timeout_sec)
+            self._wait(attempt, Stopping.NO, attempt.claim.timeout_sec)
 
     def ask(self, attempt: Attempt) -> None:
         """A cancel is stored: ask the flow at once, and be patient for the grace period."""
@@ -82,7 +82,7 @@ class Stopper:
         if attempt.stopping is not Stopping.NO:
             return
         attempt.stopping = Stopping.ASKED
-        self._wait(TimeUp(attempt, Stopping.ASKED), self._grace)
+        self._wait(attempt, Stopping.ASKED, self._grace)
         self._child.tell(CancelRun(run_id=attempt.run_id), self._spawn)
 
     def on_time_up(self, time_up: TimeUp) -> None:
@@ -105,8 +105,11 @@ class Stopper:
             attempt.timed_out = True
             log.warning("attempt timed out, terminating the child", run_id=attempt.run_id)
         attempt.stopping = Stopping.TERMINATED
-        self._wait(TimeUp(attempt, Stopping.TERMINATED), TERMINATE_SECONDS)
+        self._wait(attempt, Stopping.TERMINATED, TERMINATE_SECONDS)
         self._child.terminate()
+
+    def _wait(self, attempt: Attempt, after: Stopping, seconds: float) -> None:
+        self._spawn(_wait, TimeUp(attempt, after), seconds, self._tell)
 
     def ending_of_finished(self, attempt: Attempt, reported: Ending) -> Ending:
         """The end of an attempt whose flow said how it ended, after a signal perhaps."""

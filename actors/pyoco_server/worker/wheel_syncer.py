@@ -29,7 +29,6 @@ log = structlog.get_logger(__name__)
 # Uploads that follow each other closely make one new set.
 _GATHER_SECONDS = 0.05
 _LONGEST_RETRY_SECONDS = 600.0
-_ASK_AGAIN_SECONDS = 0.1
 
 
 class Unfit(Exception):
@@ -335,11 +334,7 @@ class WheelSyncer(Actor[WheelSyncerMessage]):
 
 async def current_wheels(syncer: ActorRef[CurrentWheels]) -> WheelSets:
     """What runs import from; waits until the registry was looked at once, whatever it takes."""
-    while True:
-        try:
-            return await syncer.ask(CurrentWheels(), within=float("inf"))
-        except ActorDown:
-            await trio.sleep(_ASK_AGAIN_SECONDS)  # it is being restarted
+    return await syncer.ask_over_restarts(CurrentWheels())
 
 
 def _drop(folder: WheelFolder, scratch: HeldFolder) -> None:
