@@ -34,7 +34,7 @@ from pyoco_server.model.job import Job, decode_job, encode_job, new_run_id
 from pyoco_server.model.run import RunSnapshot, RunStatus, SnapshotTooLarge, encode_snapshot
 from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunStore, StoredRun
-from pyoco_server.worker import slot as slot_module
+from pyoco_server.worker import executor
 from pyoco_server.worker.child import SlotChild
 from pyoco_server.worker.claiming import Withdrawn, claim_run
 from pyoco_server.worker.messages import Assign
@@ -80,7 +80,7 @@ async def test_a_run_that_cannot_be_claimed_for_a_while_uses_up_no_delivery(
             raise full
         await real(*arguments)
 
-    monkeypatch.setattr(slot_module, "claim_run", claim)
+    monkeypatch.setattr(executor, "claim_run", claim)
     monkeypatch.setattr(JobQueue, "put_again", put_again)
     async with running(tmp_path, consumer_max_deliver=2) as backend:
         accepted = await backend.submit(new_run("quick"))

@@ -27,10 +27,10 @@ def full_disk(folder: Path) -> Iterator[None]:
     """No working folder can be made below ``folder``."""
     real = SlotChild.make_folder
 
-    def make_folder(child: SlotChild) -> None:
+    async def make_folder(child: SlotChild) -> None:
         if child.folder.is_relative_to(folder):
             raise OSError(errno.ENOSPC, "No space left on device", str(child.folder))
-        real(child)
+        await real(child)
 
     with mock.patch.object(SlotChild, "make_folder", make_folder):
         yield

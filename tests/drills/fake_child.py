@@ -84,8 +84,7 @@ class FakeRunner:
     def kill(self) -> None:
         self._exit(-9, "SIGKILL")
 
-    async def send(self, message: Any) -> None:
-        await trio.lowlevel.checkpoint()
+    def tell(self, message: Any, spawn: Any) -> None:
         if not self.alive:
             return
         if isinstance(message, Execute):

@@ -189,7 +189,7 @@ async def test_fault_3_also_when_a_worker_has_its_job_already(
         await go_on.wait()
         return await claim_run(*args, **facts)
 
-    monkeypatch.setattr("pyoco_server.worker.slot.claim_run", claim)
+    monkeypatch.setattr("pyoco_server.worker.executor.claim_run", claim)
     async with running(tmp_path, worker=worker(tmp_path)) as backend:
         accepted = await backend.submit(flow("nap"))
         with trio.fail_after(20):

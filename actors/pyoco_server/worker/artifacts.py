@@ -17,8 +17,7 @@ from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunStatus, TaskRecord, without_records
 from pyoco_server.store.artifacts import ArtifactStore
 from pyoco_server.store.pieces import FilePieces
-from pyoco_server.worker.attempt import Attempt, Ending, Stopping
-from pyoco_server.worker.child import Spawn
+from pyoco_server.worker.attempt import Attempt, Ending
 from pyoco_server.worker.saved_files import anything_saved, find_saved, open_saved, refusal
 
 log = structlog.get_logger(__name__)
@@ -31,6 +30,8 @@ _REFUSED_BYTES = 4 * 1024
 _TRIES = 3
 
 _RETRY_SECONDS = 1.0
+# What is left behind so is found by the gateway in the end.
+_DROP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,37 +67,18 @@ class ArtifactSaver:
         self._connection = connection
         self._limits = limits
 
-    def conclude(self, attempt: Attempt, ending: Ending, workdir: Path, spawn: Spawn) -> None:
-        """End an attempt, at once when there is nothing to keep, else after it was kept.
-
-        Of a run that is cancelled nothing is kept.
+    async def keep(self, attempt: Attempt, ending: Ending, workdir: Path) -> None:
+        """Keep what the flow saved, now that it has ended; of a run that is cancelled nothing is kept.
 
         Args:
             attempt: Whose flow has ended.
             ending: How.
-            workdir: Its working folder, which stays until the attempt is over.
-            spawn: Runs a task beside the slot.
+            workdir: Its working folder.
         """
-        stopped = attempt.stopping is not Stopping.NO and not attempt.timed_out
-        if stopped or ending.status is RunStatus.CANCELLED or not anything_saved(workdir):
-            attempt.end(ending)
-            return
-        attempt.saving = trio.CancelScope()
-        spawn(self._save_and_end, attempt, ending, workdir, attempt.saving)
-
-    def give_up(self, attempt: Attempt, spawn: Spawn) -> None:
-        """Remove what was kept of an attempt that is not the run's last."""
-        if attempt.saving is not None:
-            attempt.saving.cancel()
-        if attempt.artifacts:
-            spawn(self.drop, attempt)
-
-    async def _save_and_end(
-        self, attempt: Attempt, ending: Ending, workdir: Path, scope: trio.CancelScope
-    ) -> None:
-        with scope:
-            await self.save(attempt, workdir)
-        attempt.end(ending)
+        cancelled = ending.status is RunStatus.CANCELLED or attempt.cancel_asked
+        if not cancelled and anything_saved(workdir):
+            with attempt.interruptible():
+                await self.save(attempt, workdir)
 
     async def save(self, attempt: Attempt, workdir: Path) -> None:
         """Keep what is in the folder; the attempt is told what was kept and what was refused.
@@ -114,18 +96,20 @@ class ArtifactSaver:
         tasks = {name: task for task, rec in attempt.records.items() for name in rec.artifacts}
         for name in found.names:
             try:
-                kept = await self._keep(work, workdir, name, tasks.get(name))
+                kept = await self._keep_file(work, workdir, name, tasks.get(name))
             except Refused as error:
                 work.refuse(refusal(name, str(error)))
             else:
                 work.take(kept)
 
     async def drop(self, attempt: Attempt) -> None:
-        """Remove what was kept of an attempt that is not the one that counts."""
+        """Remove what was kept of an attempt that is not the one that counts; best effort."""
         names = [artifact.name for artifact in attempt.artifacts]
-        await self._store.drop(attempt.run_id, attempt.claim.attempt, names)
+        if names:
+            with trio.move_on_after(_DROP_SECONDS):
+                await self._store.drop(attempt.run_id, attempt.claim.attempt, names)
 
-    async def _keep(self, work: _Work, workdir: Path, name: str, task: str | None) -> Artifact:
+    async def _keep_file(self, work: _Work, workdir: Path, name: str, task: str | None) -> Artifact:
         work.check_room(name, task)
         tries = 0
         while True:

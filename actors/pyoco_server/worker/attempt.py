@@ -1,11 +1,11 @@
-"""One attempt at a run: what its child reported, how far it is stopped, and its fenced writes."""
+"""One attempt at a run: what its child reported, and its fenced writes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import TypeVar
 
 import trio
@@ -37,15 +37,6 @@ class Ending:
     reason: str | None = None
 
 
-class Stopping(IntEnum):
-    """How far an attempt is on its way to be stopped."""
-
-    NO = 0
-    ASKED = 1
-    TERMINATED = 2
-    KILLED = 3
-
-
 class Attempt:
     """Holds the claim and what the child reported; writes it with compare-and-set.
 
@@ -73,28 +64,21 @@ class Attempt:
         self.claim = stored.snapshot
         self.tasks: dict[str, TaskState] = {}
         self.records: dict[str, TaskRecord] = {}
-        self.stopping = Stopping.NO
-        self.timed_out = False
-        self.ending: Ending | None = None
-        # Set while what its flow saved is kept; cancelling it ends that.
-        self.saving: trio.CancelScope | None = None
         self.artifacts: list[Artifact] = []
         self.artifacts_refused: list[RefusedArtifact] = []
-        # Set when there is something to write, and when the end is known.
+        self.ending: Ending | None = None
+        # Set when there is progress to write.
         self.changed = trio.Event()
-        self.ended = trio.Event()
-        # Set when the slot is done with this attempt, however it ended: stops the lease.
-        self.over = trio.Event()
+        # Ends the writing of progress.
+        self.progressing = trio.CancelScope()
+        # Whether somebody asked for it to be cancelled, and what that interrupts at the moment.
+        self.cancel_asked = False
+        self._interruptible: trio.CancelScope | None = None
 
     @property
     def run_id(self) -> str:
         """The run."""
         return self.job.run_id
-
-    @property
-    def concluded(self) -> bool:
-        """Whether its flow has ended; what it saved may still be kept."""
-        return self.ending is not None or self.saving is not None
 
     @property
     def cancelling(self) -> bool:
@@ -107,12 +91,28 @@ class Attempt:
         self.records |= records
         self.changed.set()
 
+    def ask_to_cancel(self) -> None:
+        """A cancel is stored: interrupt what can be interrupted."""
+        self.cancel_asked = True
+        if self._interruptible is not None:
+            self._interruptible.cancel()
+
+    @contextmanager
+    def interruptible(self) -> Iterator[trio.CancelScope]:
+        """What is done inside of the block ends at once when a cancel was or is asked for."""
+        with trio.CancelScope() as scope:
+            self._interruptible = scope
+            if self.cancel_asked:
+                scope.cancel()
+            try:
+                yield scope
+            finally:
+                self._interruptible = None
+
     def end(self, ending: Ending) -> None:
-        """Note how the attempt ended; the first time counts."""
-        if self.ending is None:
-            self.ending = ending
-            self.changed.set()
-            self.ended.set()
+        """Its flow has ended so; no further progress is written."""
+        self.ending = ending
+        self.progressing.cancel()
 
     async def write_progress(self) -> bool:
         """Store the progress; return whether the claim still holds.

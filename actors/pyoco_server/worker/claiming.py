@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pyoco_server.jetstream.errors import WrongRevision
@@ -88,3 +89,26 @@ async def claim_run(
         known = None
     stored, claim = await runs.change(job.run_id, rule, known=known)
     return claim if isinstance(claim, Withdrawn) else (stored, claim)
+
+
+async def release_claim(runs: RunStore, run_id: str, claimant: Claimant) -> None:
+    """Give a run back that the claimant may have claimed without having learned of it.
+
+    Raises:
+        UnreadableSnapshot: What is stored under the run's id is no snapshot.
+        BridgeError: NATS refused or could not be asked.
+    """
+
+    def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, None]:
+        if (snapshot.worker_instance_id, snapshot.slot) != (claimant.instance_id, claimant.slot):
+            return None, None
+        released = life.release(
+            snapshot,
+            instance_id=claimant.instance_id,
+            attempt=snapshot.attempt,
+            now=time.time(),
+        )
+        return (None if isinstance(released, life.AlreadyTerminal) else released.snapshot), None
+
+    with suppress(RunNotFound):
+        await runs.change(run_id, rule)

@@ -56,36 +56,43 @@ class AttemptEvents:
         self._output = output
         self._run_id: str | None = None
         self._attempt = 0
-        self._life = 0
         self._seq = 0
         self._kept = 0
         self._left_out = 0
         self._told_of_cut = False
         self._patient = True
 
-    def begin(self, run_id: str, attempt: int, life: int) -> None:
-        """The next attempt is executed by the child in this life of it."""
-        self._run_id, self._attempt, self._life = run_id, attempt, life
+    def begin(self, run_id: str, attempt: int) -> None:
+        """What the child says of this run from now on belongs to this attempt."""
+        self._run_id, self._attempt = run_id, attempt
         self._seq = self._kept = self._left_out = 0
         self._told_of_cut = False
         self._patient = True
 
-    async def take(self, event: ChildMessage | Exited, life: int) -> None:
-        """Tell what the child said.
+    async def room(self) -> None:
+        """Wait for room among the events that are not stored yet, a second at most; so the child waits too.
 
-        Output waits for room among the events that are not stored yet, for a second at most, and so
-        holds up the child.
+        Once that was in vain, it does not wait again before there was room; output is left out meanwhile.
         """
+        if not self._journal.full:
+            self._patient = True
+        elif self._patient:
+            self._patient = False
+            with trio.move_on_after(_PATIENCE_SECONDS):
+                await self._journal.room()
+
+    def take(self, event: ChildMessage | Exited) -> None:
+        """Tell what the child said."""
         if isinstance(event, Output):
             self._show(event)
         run_id = self._run_id
-        if run_id is None or life != self._life:
+        if run_id is None:
             return
         match event:
             case Exited():
                 self._end(0)
             case Output() if event.run_id == run_id:
-                await self._log(run_id, event)
+                self._log(run_id, event)
             case FlowStarted() if event.run_id == run_id and event.structure is not None:
                 shape = FlowShape(at=time.time(), attempt=self._attempt, structure=event.structure)
                 self._journal.add(run_id, shape)
@@ -113,15 +120,10 @@ class AttemptEvents:
             duration_ms=change.record.duration_ms,
         )
 
-    async def _log(self, run_id: str, output: Output) -> None:
-        if self._journal.full and self._patient:
-            self._patient = False
-            with trio.move_on_after(_PATIENCE_SECONDS):
-                await self._journal.room()
+    def _log(self, run_id: str, output: Output) -> None:
         if self._journal.full:
             self._cut(run_id, len(output.text.encode()))
             return
-        self._patient = True
         for text in _pieces(output.text):
             encoded = text.encode()
             room = self._limit - self._kept

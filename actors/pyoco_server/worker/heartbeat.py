@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from msgspec.structs import replace
 from pyoco_server.jetstream.errors import BridgeError, KeyNotFound, WrongRevision
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import Actor, ActorDown, ActorRef
+from pyoco_server.model.run import RunSnapshot, RunStatus
 from pyoco_server.model.worker import (
     SlotRecord,
     UnreadableWorker,
@@ -29,7 +31,6 @@ from pyoco_server.model.worker import (
 from pyoco_server.worker.messages import (
     LookAgain,
     Ordered,
-    SlotChanged,
     Stopping,
     TellOrders,
     WheelsReported,
@@ -37,9 +38,65 @@ from pyoco_server.worker.messages import (
 
 log = structlog.get_logger(__name__)
 
-# Changes of slots are written together: under load a worker starts and ends hundreds of runs a second.
-_GATHER_SECONDS = 0.2
+# Under load a worker starts and ends hundreds of runs a second: its record is written once in one.
+_SPACING_SECONDS = 1.0
+_GATHER_SECONDS = 0.05
 _RETRY_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """How the run that a slot ended last went. Times are unix seconds."""
+
+    run_id: str
+    status: RunStatus | None
+    started_at: float | None
+    finished_at: float
+
+
+class SlotBoard:
+    """What each slot of a worker does now; a slot writes its own line, the heartbeat reads them all.
+
+    Args:
+        count: How many slots there are.
+
+    Attributes:
+        slots: The lines, by index.
+        last: The run that any of them ended last.
+        changed: Set when a line was written; its reader puts another event in its place.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.slots = [SlotRecord(index=index) for index in range(count)]
+        self.last: LastRun | None = None
+        self.changed = trio.Event()
+
+    def has_child(self, index: int, pid: int | None) -> None:
+        """A slot without a run has this child."""
+        self._write(SlotRecord(index=index, pid=pid))
+
+    def begins(self, claim: RunSnapshot, pid: int | None) -> None:
+        """A run is executed in the slot that claimed it."""
+        index = claim.slot or 0
+        self._write(
+            SlotRecord(
+                index=index,
+                run_id=claim.run_id,
+                attempt=claim.attempt,
+                pid=pid,
+                busy_since=claim.start_time,
+            )
+        )
+
+    def ends(self, index: int, last: LastRun | None) -> None:
+        """A slot has no run any more."""
+        self.last = last or self.last
+        self.has_child(index, self.slots[index].pid)
+
+    def _write(self, line: SlotRecord) -> None:
+        if line != self.slots[line.index]:
+            self.slots[line.index] = line
+            self.changed.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +104,7 @@ class _Beat:
     """Time to write the record."""
 
 
-HeartbeatMessage = LookAgain | Stopping | TellOrders | SlotChanged | WheelsReported | _Beat
+HeartbeatMessage = LookAgain | Stopping | TellOrders | WheelsReported | _Beat
 
 
 class Heartbeat(Actor[HeartbeatMessage]):
@@ -58,7 +115,7 @@ class Heartbeat(Actor[HeartbeatMessage]):
         worker_id: The key of the record.
         instance_id: Which process this is.
         tags: What the worker takes.
-        slots: How many slots it has.
+        board: What its slots do.
         interval: Seconds between two heartbeats.
         wheel_sync: Whether the worker takes wheels.
         dispatcher: Told the operator's orders.
@@ -71,7 +128,7 @@ class Heartbeat(Actor[HeartbeatMessage]):
         worker_id: str,
         instance_id: str,
         tags: Sequence[str],
-        slots: int,
+        board: SlotBoard,
         interval: float,
         wheel_sync: bool = False,
         dispatcher: ActorRef[Ordered],
@@ -85,18 +142,19 @@ class Heartbeat(Actor[HeartbeatMessage]):
             worker_id=worker_id,
             instance_id=instance_id,
             tags=list(tags),
-            slots=[SlotRecord(index=index) for index in range(slots)],
+            slots=list(board.slots),
             wheel_sync=WheelSync(
                 enabled=wheel_sync, last_result="idle" if wheel_sync else "disabled"
             ),
         )
+        self._board = board
         self._revision: int | None = None
-        self._due = trio.Event()
+        self._written_at = -math.inf
 
     async def on_start(self) -> None:
         """Begin to beat; the first write happens at once."""
+        self._board.changed.set()
         self.spawn(self._beat)
-        self._due.set()
 
     async def on_stop(self) -> None:
         """Say that the worker stopped in good order."""
@@ -116,20 +174,19 @@ class Heartbeat(Actor[HeartbeatMessage]):
         while True:
             wait = self._interval if self._revision is not None else _RETRY_SECONDS
             with trio.move_on_after(min(wait, self._interval)):
-                await self._due.wait()
-                await trio.sleep(_GATHER_SECONDS if self._revision is not None else 0)
-            self._due = trio.Event()
+                await self._board.changed.wait()
+                if self._revision is not None:
+                    next_at = self._written_at + _SPACING_SECONDS
+                    await trio.sleep(max(_GATHER_SECONDS, next_at - trio.current_time()))
+            self._board.changed = trio.Event()
             await self.me.tell(_Beat())
 
     async def handle(self, message: HeartbeatMessage) -> None:
-        """Take in what a slot says, or write the record."""
+        """Write the record, or take in what belongs into it."""
         match message:
-            case SlotChanged():
-                self._record = _with_slot(self._record, message)
-                self._due.set()
             case WheelsReported(report):
                 self._record = replace(self._record, wheel_sync=report)
-                self._due.set()
+                self._board.changed.set()
             case TellOrders():
                 self._orders = None
                 self._look_again()
@@ -137,7 +194,7 @@ class Heartbeat(Actor[HeartbeatMessage]):
                 self._look_again()
             case Stopping():
                 self._stopping = True
-                self._due.set()
+                self._board.changed.set()
             case _Beat():
                 await self._write()
             case _:
@@ -145,11 +202,12 @@ class Heartbeat(Actor[HeartbeatMessage]):
 
     def _look_again(self) -> None:
         self._revision = None
-        self._due.set()
+        self._board.changed.set()
 
     async def _write(self) -> None:
         """Store the record, keeping what the operator set in the stored one; pass orders on."""
-        record = seen(self._record, time.time())
+        self._written_at = trio.current_time()
+        record = seen(_with_slots(self._record, self._board), time.time())
         if self._stopping:
             record = replace(record, draining=True)
         try:
@@ -191,30 +249,21 @@ class Heartbeat(Actor[HeartbeatMessage]):
             return record
 
 
-def _with_slot(record: WorkerRecord, change: SlotChanged) -> WorkerRecord:
-    changed = SlotRecord(
-        index=change.index,
-        run_id=change.run_id,
-        attempt=change.attempt,
-        pid=change.pid,
-        busy_since=change.since,
-    )
-    slots = [changed if slot.index == change.index else slot for slot in record.slots]
-    busy = [slot for slot in slots if slot.run_id is not None]
+def _with_slots(record: WorkerRecord, board: SlotBoard) -> WorkerRecord:
+    """The record with what the slots do now; one of a worker that stopped stays as it is."""
+    if not record.state.active:
+        return record
+    busy = [slot for slot in board.slots if slot.run_id is not None]
     newest = max(busy, key=lambda slot: slot.busy_since or 0.0, default=None)
-    record = replace(
+    last = board.last
+    started_at = record.last_run_started_at if last is None else last.started_at
+    return replace(
         record,
-        slots=slots,
+        slots=list(board.slots),
         state=WorkerState.IDLE if newest is None else WorkerState.RUNNING,
         current_run_id=None if newest is None else newest.run_id,
+        last_run_started_at=started_at if newest is None else newest.busy_since,
+        last_run_id=record.last_run_id if last is None else last.run_id,
+        last_run_status=record.last_run_status if last is None else last.status,
+        last_run_finished_at=record.last_run_finished_at if last is None else last.finished_at,
     )
-    if change.since is not None:
-        record = replace(record, last_run_started_at=change.since)
-    if change.last is not None:
-        record = replace(
-            record,
-            last_run_id=change.last.run_id,
-            last_run_status=change.last.status,
-            last_run_finished_at=change.last.finished_at,
-        )
-    return record

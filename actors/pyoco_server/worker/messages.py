@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pyoco_server.jetstream.consumer import Message
 from pyoco_server.kernel import Request
 from pyoco_server.model.job import Job
-from pyoco_server.model.run import RunStatus
 from pyoco_server.model.worker import WheelSync
 from pyoco_server.worker.wheel_set import WheelSets
 
@@ -109,28 +108,6 @@ class DrainOrdered(Request[None]):
 @dataclass(frozen=True, slots=True)
 class FirstJob(Request[None]):
     """To the dispatcher: answered as soon as a job was taken, at once if one was already."""
-
-
-@dataclass(frozen=True, slots=True)
-class LastRun:
-    """How the run that a slot ended last went. Times are unix seconds."""
-
-    run_id: str
-    status: RunStatus | None
-    started_at: float | None
-    finished_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class SlotChanged:
-    """Slot to heartbeat: what the slot does now."""
-
-    index: int
-    pid: int | None
-    run_id: str | None = None
-    attempt: int | None = None
-    since: float | None = None
-    last: LastRun | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,6 @@
-"""Writes what becomes of an attempt, in a task of its own: nothing that the slot waits for delays it."""
+"""What keeps a run with its worker while it is executed, and the write of its end."""
 
 from __future__ import annotations
-
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TypeAlias
 
 import structlog
 import trio
@@ -15,44 +11,43 @@ from pyoco_server.model import life
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.run import RunStatus, SnapshotTooLarge, UnreadableSnapshot
 from pyoco_server.worker.attempt import Attempt, Ending
-from pyoco_server.worker.messages import CancelAttempt
 
 log = structlog.get_logger(__name__)
 
 # Changes of tasks are written together: a flow of many short tasks would else write more than it works.
+# A run that is over sooner needs no keeping at all.
 _GATHER_SECONDS = 0.05
 # How long a write waits that failed: short at first and after each reconnect, longer each time.
 _FIRST_RETRY_SECONDS = 0.05
 _RETRY_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """Recorder to slot: the end is stored, or the claim is lost; nothing more is to be written."""
-
-    attempt: Attempt
-    decision: life.Finish
+class ClaimLost(Exception):
+    """Another attempt holds the run, or it is gone: nothing of this one is to be written any more."""
 
 
-Observation: TypeAlias = CancelAttempt | Recorded
-"""What the slot is told."""
-
-
-async def keep_lease(attempt: Attempt, interval: float, connection: Connection) -> None:
-    """Keep the job ours until the attempt is over.
+async def keep(
+    attempt: Attempt, *, lease_interval: float, heartbeat_interval: float, connection: Connection
+) -> None:
+    """Keep the job and the claim until cancelled, and write the progress until the attempt has its end.
 
     Args:
-        attempt: Whose job.
-        interval: Seconds between two signs of life; there is one at each reconnect as well.
+        attempt: Whose.
+        lease_interval: Seconds between two signs of life for the job.
+        heartbeat_interval: Seconds between two for the run, when nothing else is to be written.
         connection: The way to NATS.
+
+    Raises:
+        ClaimLost: In an exception group.
     """
+    await trio.sleep(_GATHER_SECONDS)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_show_life, attempt, interval, connection)
-        await attempt.over.wait()
-        nursery.cancel_scope.cancel()
+        nursery.start_soon(_keep_lease, attempt, lease_interval, connection)
+        nursery.start_soon(_write_progress, attempt, heartbeat_interval)
 
 
-async def _show_life(attempt: Attempt, interval: float, connection: Connection) -> None:
+async def _keep_lease(attempt: Attempt, interval: float, connection: Connection) -> None:
+    """Show life each ``interval`` seconds and at each reconnect."""
     epoch = connection.epoch
     while True:
         await _reconnected(connection, epoch, within=interval)
@@ -68,32 +63,16 @@ async def _show_life(attempt: Attempt, interval: float, connection: Connection) 
             )
 
 
-async def record(
-    attempt: Attempt,
-    interval: float,
-    tell: Callable[[Observation], Awaitable[None]],
-    connection: Connection,
-) -> None:
-    """Write the attempt's progress as it comes, a heartbeat each ``interval`` seconds, and its end.
-
-    Where NATS is away, it goes on trying, and writes the end as soon as NATS is back.
-    """
-    cancel_told = False
-    while attempt.ending is None:
-        with trio.move_on_after(interval):
-            await attempt.changed.wait()
-            with trio.move_on_after(_GATHER_SECONDS):
-                await attempt.ended.wait()
-        if attempt.ending is not None:
-            break
-        if not await _progress(attempt):
-            await tell(Recorded(attempt, life.Superseded(attempt.stored.snapshot)))
-            return
-        if attempt.cancelling and not cancel_told:
-            cancel_told = True
-            await tell(CancelAttempt(attempt.run_id))
-    assert attempt.ending is not None
-    await tell(Recorded(attempt, await _end(attempt, attempt.ending, connection)))
+async def _write_progress(attempt: Attempt, interval: float) -> None:
+    with attempt.progressing:
+        while True:
+            with trio.move_on_after(interval):
+                await attempt.changed.wait()
+                await trio.sleep(_GATHER_SECONDS)
+            if not await _progress(attempt):
+                raise ClaimLost
+            if attempt.cancelling:
+                attempt.ask_to_cancel()
 
 
 async def _progress(attempt: Attempt) -> bool:
@@ -110,7 +89,8 @@ async def _progress(attempt: Attempt) -> bool:
     return True
 
 
-async def _end(attempt: Attempt, ending: Ending, connection: Connection) -> life.Finish:
+async def store_end(attempt: Attempt, ending: Ending, connection: Connection) -> life.Finish:
+    """Store how the attempt ended, however long NATS is away; return what that makes of the run."""
     delay = _FIRST_RETRY_SECONDS
     tasks_left_out = False
     while True:

@@ -50,14 +50,14 @@ class Settler:
         self._bury_errors = bury_errors
         self._max_deliver = max_deliver
 
-    async def settle(self, attempt: Attempt, decision: life.Finish) -> None:
-        """Do with the job of an attempt what its stored end asks for."""
+    async def settle(self, attempt: Attempt, decision: life.Finish) -> bool:
+        """Do with the job of an attempt what its stored end asks for; return whether to acknowledge it."""
         job, delivery = attempt.job, attempt.delivery
         match decision:
             case life.Finished(snapshot):
                 if snapshot.status is RunStatus.FAILED:
                     await self.bury(job, snapshot)
-                await self.acknowledge(delivery)
+                return True
             case life.RetryLater(snapshot, wait):
                 log.info(
                     "attempt over, another follows",
@@ -67,8 +67,9 @@ class Settler:
                     wait_sec=wait,
                 )
                 await self.give_back(job, delivery, wait)
+                return False
             case life.AlreadyTerminal():
-                await self.acknowledge(delivery)
+                return True
             case life.Superseded(snapshot):
                 log.warning(
                     "run lost to another attempt",
@@ -76,6 +77,7 @@ class Settler:
                     attempt=attempt.claim.attempt,
                     latest=snapshot.attempt,
                 )
+                return False
             case _:
                 assert_never(decision)
 

@@ -24,19 +24,19 @@ from pyoco_server.store.journal import Journal
 from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunStore
 from pyoco_server.store.wheels import WheelStore
-from pyoco_server.worker.announcing import Announcer
 from pyoco_server.worker.artifacts import ArtifactLimits, ArtifactSaver
+from pyoco_server.worker.child import SlotChild
 from pyoco_server.worker.claiming import Claimant
 from pyoco_server.worker.control import ControlListener
 from pyoco_server.worker.dispatcher import Dispatcher, DispatcherMessage, Queue
 from pyoco_server.worker.events import AttemptEvents, OutputSink
-from pyoco_server.worker.heartbeat import Heartbeat, HeartbeatMessage
+from pyoco_server.worker.executor import ExecutionSettings, Executor
+from pyoco_server.worker.heartbeat import Heartbeat, HeartbeatMessage, SlotBoard
 from pyoco_server.worker.housekeeper import Housekeeper
 from pyoco_server.worker.runner.handle import RunnerOptions
 from pyoco_server.worker.runner.protocol import Limits
 from pyoco_server.worker.settling import Settler
 from pyoco_server.worker.slot import Slot, SlotMessage
-from pyoco_server.worker.slot_settings import SlotSettings
 from pyoco_server.worker.wheel_syncer import WheelSyncer, WheelSyncerMessage, wheel_folder
 
 log = structlog.get_logger(__name__)
@@ -97,6 +97,7 @@ def worker_tree(
     count = options.slots or settings.worker_slots
     work_dir = Path(settings.state_dir).absolute() / "work"
 
+    board = SlotBoard(count)
     heartbeat: ChildSpec[HeartbeatMessage] = ChildSpec(
         "heartbeat",
         lambda: Heartbeat(
@@ -104,7 +105,7 @@ def worker_tree(
             worker_id=worker_id,
             instance_id=instance_id,
             tags=tags,
-            slots=count,
+            board=board,
             interval=settings.worker_heartbeat_interval_sec,
             wheel_sync=settings.wheel_sync_enabled,
             dispatcher=dispatcher.ref,
@@ -168,24 +169,34 @@ def worker_tree(
     artifacts = ArtifactStore(connection, settings.artifacts_bucket)
 
     def slot(index: int) -> Slot:
-        return Slot(
-            SlotSettings(
-                claimant=Claimant(worker_id, instance_id, index),
-                runner=runner,
-                work_dir=work_dir,
-                ack_progress_interval=settings.ack_progress_interval,
-                heartbeat_interval=settings.run_heartbeat_interval_sec,
-                cancel_grace_period=settings.cancel_grace_period_sec,
-                max_backoff=settings.retry_backoff_max_sec,
-            ),
-            runs,
-            settler,
-            connection=connection,
-            announcer=Announcer(index, dispatcher.ref, heartbeat.ref),
-            events=AttemptEvents(
-                journal, index, settings.events_run_max_bytes, output=options.output
-            ),
+        execution = ExecutionSettings(
+            claimant=Claimant(worker_id, instance_id, index),
+            work_dir=work_dir,
+            ack_progress_interval=settings.ack_progress_interval,
+            heartbeat_interval=settings.run_heartbeat_interval_sec,
+            cancel_grace_period=settings.cancel_grace_period_sec,
+            max_backoff=settings.retry_backoff_max_sec,
+        )
+        child = SlotChild(runner, execution.folder)
+        events = AttemptEvents(journal, index, settings.events_run_max_bytes, output=options.output)
+        executor = Executor(
+            execution,
+            child,
+            board,
+            runs=runs,
+            settler=settler,
             artifacts=ArtifactSaver(artifacts, connection, artifact_limits),
+            events=events,
+            connection=connection,
+        )
+        return Slot(
+            index,
+            child,
+            executor,
+            settler,
+            events=events,
+            board=board,
+            dispatcher=dispatcher.ref,
             wheels=syncer.ref if syncing else None,
         )
 

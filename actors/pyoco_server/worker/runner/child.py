@@ -51,7 +51,8 @@ def main() -> None:
     try:
         options = msgspec.json.decode(sys.argv[1], type=ChildOptions)
         sys.path[:0] = options.extra_sys_path
-        _Child(options, request_descriptor, pipe.EventPipe(event_descriptor)).serve()
+        events = pipe.EventPipe(event_descriptor, options.bell)
+        _Child(options, request_descriptor, events).serve()
     except BaseException:  # noqa: BLE001 - the last words of this process, on the bare stream
         traceback.print_exc(file=sys.__stderr__)
         code = _EXIT_BROKEN

@@ -6,9 +6,9 @@ import os
 import queue
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Final, TypeAlias
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import Final, Protocol
 
 from msgspec.structs import replace
 from pyoco.core.models import Flow, RunContext
@@ -35,7 +35,13 @@ from pyoco_server.worker.runner.resolver import FlowResolver
 from pyoco_server.worker.runner.shape import in_order, shape
 from pyoco_server.worker.runner.surroundings import surroundings
 
-Send: TypeAlias = Callable[[ChildMessage | EnvironmentNeeded], None]
+
+class Send(Protocol):
+    """Sends a message to the worker; see `EventPipe.send`."""
+
+    def __call__(self, message: ChildMessage | EnvironmentNeeded, *, quietly: bool = False) -> None:
+        """Send it, ``quietly`` if it can wait for the next one."""
+
 
 _CANCELLED: Final = frozenset({EngineStatus.CANCELLING, EngineStatus.CANCELLED})
 
@@ -102,7 +108,7 @@ class Execution(Observer):
 
     def flow_started(self) -> None:
         """Tell the tasks and what the flow looks like."""
-        self._send(
+        self._send_soon(
             FlowStarted(run_id=self.request.run_id, tasks=self._states(), structure=self._structure)
         )
 
@@ -124,8 +130,13 @@ class Execution(Observer):
 
     # ---------------------------------------------------------------------------------------------
 
+    def _send_soon(self, message: ChildMessage) -> None:
+        """A short run wakes the worker at its end only."""
+        self._send(message, quietly=True)
+        self._output.announce_soon()
+
     def _tell(self, name: str, record: TaskRecord) -> None:
-        self._send(
+        self._send_soon(
             TaskChanged(
                 run_id=self.request.run_id,
                 name=name,
@@ -147,7 +158,12 @@ class Execution(Observer):
             self._structure = shape(flow)
             # The engine keeps the order of what it finds; else it is that of a set.
             self._context.tasks = dict.fromkeys(in_order(flow.tasks), EngineTaskState.PENDING)
-            ObservedEngine(self).run(flow, request.params, self._context)
+            saved = Path.cwd() / "artifacts"
+            try:
+                ObservedEngine(self).run(flow, request.params, self._context)
+            finally:
+                with suppress(OSError):  # it is not empty
+                    saved.rmdir()
 
     def _flow(self) -> Flow:
         request = self.request

@@ -10,10 +10,11 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import msgspec
 import structlog
@@ -93,6 +94,8 @@ class Exited:
 
 
 RunnerEvent: TypeAlias = ChildMessage | Exited
+Spawn: TypeAlias = Callable[..., Any]
+"""Runs an async function with its arguments in a task beside the caller."""
 
 
 async def open_runner(options: RunnerOptions) -> RunnerProcess:
@@ -110,17 +113,20 @@ async def open_runner(options: RunnerOptions) -> RunnerProcess:
     # Here and not at the end: cancelled, it leaves no child that nobody knows of.
     await trio.lowlevel.checkpoint()
     cwd = Path.cwd()
-    child_options = ChildOptions(
-        flow_resolver=options.flow_resolver,
-        extra_sys_path=tuple(str(cwd / folder) for folder in options.extra_sys_path),
-        limits=options.limits,
-    )
-    argument = msgspec.json.encode(child_options).decode()
-    # -P: without it, -m would put the current directory on the import path.
-    argv = [options.python, "-P", "-m", "pyoco_server.worker.runner", argument]
     theirs: list[int] = []
     ours: list[int] = []
     try:
+        bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        ours.append(bell)
+        child_options = ChildOptions(
+            bell=bell,
+            flow_resolver=options.flow_resolver,
+            extra_sys_path=tuple(str(cwd / folder) for folder in options.extra_sys_path),
+            limits=options.limits,
+        )
+        argument = msgspec.json.encode(child_options).decode()
+        # -P: without it, -m would put the current directory on the import path.
+        argv = [options.python, "-P", "-m", "pyoco_server.worker.runner", argument]
         requests, our_requests = _pipe(theirs, ours)
         our_events, events = _pipe(ours, theirs)
         our_errors, errors = _pipe(ours, theirs)
@@ -130,6 +136,7 @@ async def open_runner(options: RunnerOptions) -> RunnerProcess:
             stdin=requests,
             stdout=events,
             stderr=errors,
+            pass_fds=(bell,),
         )
     except BaseException:  # whatever it was: no descriptor must stay open
         for descriptor in ours:
@@ -138,7 +145,7 @@ async def open_runner(options: RunnerOptions) -> RunnerProcess:
     finally:
         for descriptor in theirs:
             os.close(descriptor)
-    return RunnerProcess(options, process, our_requests, our_events, our_errors)
+    return RunnerProcess(options, process, our_requests, our_events, our_errors, bell)
 
 
 def _pipe(readers: list[int], writers: list[int]) -> tuple[int, int]:
@@ -152,11 +159,18 @@ class RunnerProcess:
     """A child that executes runs. Made by `open_runner`.
 
     Nothing is read from the child but by iterating `events`, so a worker that does not keep up
-    holds the child up, and gathers nothing.
+    holds the child up, and gathers nothing. It looks at the child's messages when the child rings
+    the bell.
     """
 
     def __init__(
-        self, options: RunnerOptions, process: OwnedProcess, requests: int, events: int, errors: int
+        self,
+        options: RunnerOptions,
+        process: OwnedProcess,
+        requests: int,
+        events: int,
+        errors: int,
+        bell: int,
     ) -> None:
         self._environ = options.environ
         self._limit = options.limits.output_characters
@@ -167,6 +181,7 @@ class RunnerProcess:
         self._sending = trio.Lock()
         self._events = events
         self._errors = errors
+        self._bell = bell
         self._frames = FrameBuffer()
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         self._tail = ""
@@ -177,8 +192,10 @@ class RunnerProcess:
         self._death = os.pidfd_open(process.pid)
         self._poll = select.epoll()
         self._readable = {events, errors}
-        for descriptor in (events, errors, self._death):
+        self._watching_events = True  # till its first message: what is no runner rings no bell
+        for descriptor in (events, bell, errors, self._death):
             self._poll.register(descriptor, select.EPOLLIN)
+        for descriptor in (events, errors):
             os.set_blocking(descriptor, False)
         self.events = RunnerEvents(self)
 
@@ -200,16 +217,28 @@ class RunnerProcess:
         """Stop the child at once."""
         await self.stop(0)
 
+    def tell(self, message: WorkerMessage, spawn: Spawn) -> None:
+        """Send a message without waiting: at once, or in a task of its own where the child is slow to read.
+
+        A child that does not read, because its code holds it up, holds up nobody else.
+        """
+        data = frame(message)
+        # The kernel takes so much whole or not at all (pipe(7)).
+        if len(data) <= select.PIPE_BUF and not self._sending.locked() and self._exited is None:
+            self._expect(message)
+            with suppress(BlockingIOError):
+                with suppress(BrokenPipeError):
+                    os.write(self._requests.fileno(), data)
+                return
+        spawn(self.send, message)
+
     async def send(self, message: WorkerMessage) -> None:
         """Send a message, one at a time.
 
         What is sent to a child that has died is lost; `events` tells of its end. A child that
         got half a message is killed: cancelling this does that.
         """
-        if isinstance(message, Execute):
-            self._run_id = message.run_id
-            self._left = self._limit
-            self._left_out = 0
+        self._expect(message)
         async with self._sending:
             try:
                 await self._requests.send_all(frame(message))
@@ -218,6 +247,12 @@ class RunnerProcess:
             except trio.Cancelled:
                 self.kill()
                 raise
+
+    def _expect(self, message: WorkerMessage) -> None:
+        if isinstance(message, Execute):
+            self._run_id = message.run_id
+            self._left = self._limit
+            self._left_out = 0
 
     def kill(self) -> None:
         """Kill the child and the processes that it started, now."""
@@ -261,8 +296,8 @@ class RunnerProcess:
 
         Cancelling it loses nothing.
         """
+        await trio.lowlevel.checkpoint_if_cancelled()
         while True:
-            await trio.lowlevel.checkpoint()
             if not self._said:
                 if self._exited is not None:
                     return None
@@ -285,7 +320,10 @@ class RunnerProcess:
         ready = {descriptor for descriptor, _ in self._poll.poll(0)}
         if self._errors in ready:
             self._take_errors()
-        if self._events in ready:
+        if self._bell in ready:
+            os.eventfd_read(self._bell)
+            self._take_events()
+        elif self._events in ready:
             self._take_events()
         if self._death in ready:
             self.kill()  # what the child had started, while its group cannot be another's yet
@@ -293,7 +331,10 @@ class RunnerProcess:
             self._wind_up()
 
     def _take_events(self) -> bool:
-        """Take up one piece of what the child said; return whether there was any."""
+        """Take up one piece of what the child said; return whether there was any.
+
+        What a ring announced beyond it is waited for as usual descriptors are.
+        """
         data = self._piece(self._events)
         if not data:
             return False
@@ -307,6 +348,7 @@ class RunnerProcess:
             self._give_up(self._events)
             self.kill()
             return False
+        self._watch_events(more=self._frames.pending or len(data) == _READ_BYTES)
         for message in messages:
             if isinstance(message, Finished):
                 self._take_all(self._take_errors)  # it belongs to the run
@@ -349,9 +391,20 @@ class RunnerProcess:
             self._give_up(descriptor)
         return data
 
+    def _watch_events(self, *, more: bool) -> None:
+        """Wait for the pipe itself while it holds more than the bell has told of."""
+        if more and not self._watching_events and self._events in self._readable:
+            self._poll.register(self._events, select.EPOLLIN)
+        elif not more and self._watching_events:
+            self._poll.unregister(self._events)
+        self._watching_events = more and self._events in self._readable
+
     def _give_up(self, descriptor: int) -> None:
         self._readable.discard(descriptor)
-        self._poll.unregister(descriptor)
+        if descriptor == self._events:
+            self._watch_events(more=False)
+        else:
+            self._poll.unregister(descriptor)
 
     def _take_all(self, take: Callable[[], bool]) -> None:
         # Bounded, for a process that the flow started may write without end.
@@ -373,7 +426,7 @@ class RunnerProcess:
         trio.lowlevel.notify_closing(self._poll.fileno())
         self._poll.close()
         self._requests.close()
-        for descriptor in (self._events, self._errors, self._death):
+        for descriptor in (self._events, self._errors, self._bell, self._death):
             os.close(descriptor)
 
 

@@ -107,6 +107,10 @@ class OutputPump:
                     self.flush()
         self._waiting.set()
 
+    def announce_soon(self) -> None:
+        """Have the worker look in a moment at what was sent to it quietly."""
+        self._waiting.set()
+
     def flush(self) -> None:
         """Send what there is."""
         if self.forked or self._pipe.held_here:
@@ -160,6 +164,7 @@ class OutputPump:
             self._waiting.clear()
             time.sleep(_INTERVAL_SECONDS)
             self.flush()
+            self._pipe.ring()
 
 
 class TaskStream(io.TextIOBase):

@@ -16,6 +16,8 @@ from pyoco_server.worker.runner.protocol import (
 )
 
 _READ_BYTES = 65536
+# So much may lie in the pipe unannounced; a pipe takes 64 KiB (pipe(7)).
+_QUIET_BYTES = 32 * 1024
 
 
 def take_over_standard_streams() -> tuple[int, int]:
@@ -47,12 +49,20 @@ def requests(descriptor: int) -> Iterator[WorkerMessage]:
 class EventPipe:
     """Sends messages to the worker, from any thread.
 
-    Sending blocks while the worker does not read: the pipe is all the memory that there is for
-    messages on their way. A worker that is gone takes the whole process along.
+    The worker looks when the bell rings, so that a short run wakes it once. Sending blocks while the
+    worker does not read: the pipe is all the memory that there is for messages on their way. A worker
+    that is gone takes the whole process along.
+
+    Args:
+        descriptor: The pipe.
+        bell: An eventfd that the worker waits for (eventfd(2)).
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, bell: int) -> None:
         self._descriptor = descriptor
+        self._bell = bell
+        os.set_inheritable(bell, False)
+        self._quiet = 0  # bytes that no ring has announced yet
         self._lock = threading.Lock()
         self._holder: int | None = None
 
@@ -61,19 +71,42 @@ class EventPipe:
         """Whether this very thread is sending: it was interrupted by a signal or a finalizer."""
         return self._holder == threading.get_ident()
 
-    def send(self, message: ChildMessage | EnvironmentNeeded) -> None:
-        """Send a message, whole and in turn."""
+    def send(self, message: ChildMessage | EnvironmentNeeded, *, quietly: bool = False) -> None:
+        """Send a message, whole and in turn.
+
+        Args:
+            message: The message.
+            quietly: It can wait for the next ring, by another message or by `ring`.
+        """
         data = memoryview(frame(message))
         with self._lock:
             self._holder = threading.get_ident()
             try:
+                self._quiet += len(data)
+                if self._quiet > _QUIET_BYTES:
+                    # The rest may have to wait for the reader, which watches what has come in part.
+                    data = data[os.write(self._descriptor, data[:1]) :]
+                    self._ring()
                 while data:
                     data = data[os.write(self._descriptor, data) :]
+                if not quietly:
+                    self._ring()
             except BrokenPipeError:
                 os._exit(1)
             finally:
                 self._holder = None
 
+    def ring(self) -> None:
+        """Have the worker look, if something was sent quietly."""
+        if self._quiet and not self.held_here:
+            with self._lock:
+                self._ring()
+
+    def _ring(self) -> None:
+        self._quiet = 0
+        os.eventfd_write(self._bell, 1)
+
     def abandon(self) -> None:
         """Close the pipe in a forked copy of this process; the original alone may send."""
         os.close(self._descriptor)
+        os.close(self._bell)

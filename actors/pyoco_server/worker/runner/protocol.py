@@ -45,12 +45,14 @@ class ChildOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a child behaves; its only argument, as JSON.
 
     Attributes:
+        bell: The descriptor of the eventfd that tells the worker to look.
         flow_resolver: ``module:function`` or ``path/file.py:function`` that makes a flow of a
             name; ``None`` for a child that takes only runs which bring their flow.yaml.
         extra_sys_path: Folders to import from, before all others.
         limits: How much it sends.
     """
 
+    bell: int
     flow_resolver: str | None = None
     extra_sys_path: tuple[str, ...] = ()
     limits: Limits = Limits()
@@ -230,6 +232,11 @@ class FrameBuffer:
     def __init__(self) -> None:
         self._data = bytearray()
 
+    @property
+    def pending(self) -> bool:
+        """Whether a message has come in part."""
+        return bool(self._data)
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take what was read; return the messages that are complete now.
 
@@ -237,7 +244,7 @@ class FrameBuffer:
             ProtocolError: A frame is longer than any message.
         """
         self._data += data
-        bodies = []
+        bodies: list[bytes] = []
         start = 0
         while len(self._data) - start >= 4:
             end = start + 4 + int.from_bytes(self._data[start : start + 4], "big")

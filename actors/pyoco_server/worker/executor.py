@@ -1,0 +1,355 @@
+"""A job's way through a slot: claim the run, have the child execute it, store the end, settle the job."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, assert_never
+
+import structlog
+import trio
+
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.consumer import Message
+from pyoco_server.jetstream.errors import ApiError, BridgeError
+from pyoco_server.model import life
+from pyoco_server.model.dead_letter import DeadLetterReason
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.run import RunStatus, SnapshotTooLarge, UnreadableSnapshot
+from pyoco_server.store.runs import RunStore, StoredRun
+from pyoco_server.worker import run_log
+from pyoco_server.worker.artifacts import ArtifactSaver
+from pyoco_server.worker.attempt import Attempt, Ending
+from pyoco_server.worker.child import SlotChild
+from pyoco_server.worker.claiming import Claimant, Withdrawn, claim_run, release_claim
+from pyoco_server.worker.events import AttemptEvents
+from pyoco_server.worker.heartbeat import LastRun, SlotBoard
+from pyoco_server.worker.messages import Assign
+from pyoco_server.worker.recorder import ClaimLost, keep, store_end
+from pyoco_server.worker.runner.handle import Exited, Spawn
+from pyoco_server.worker.runner.protocol import (
+    CancelRun,
+    Execute,
+    Finished,
+    FlowStarted,
+    Output,
+    Ready,
+    TaskChanged,
+)
+from pyoco_server.worker.settling import Settler
+from pyoco_server.worker.wheel_set import WheelSet
+
+log = structlog.get_logger(__name__)
+
+TERMINATE_SECONDS: Final = 2.0
+"""What code that handles SIGTERM has for that before it is killed."""
+
+_NAK_DELAY_SECONDS = 2.0
+# What a stopping slot may take to store what became of its run.
+_LAST_WRITE_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionSettings:
+    """How a slot executes runs.
+
+    Attributes:
+        claimant: Who claims.
+        work_dir: Where each slot has a folder for its runs.
+        ack_progress_interval: Seconds between two "in progress" acks of a job.
+        heartbeat_interval: Seconds between two heartbeats of a run.
+        cancel_grace_period: Seconds that a cancelled flow has to end by itself.
+        max_backoff: Seconds that a failed run waits at most before its next attempt.
+    """
+
+    claimant: Claimant
+    work_dir: Path
+    ack_progress_interval: float
+    heartbeat_interval: float
+    cancel_grace_period: float
+    max_backoff: float
+
+    @property
+    def folder(self) -> Path:
+        """Where the slot's runs have their current directory."""
+        return self.work_dir / self.claimant.instance_id / str(self.claimant.slot)
+
+
+class NoRoom(Exception):
+    """The run was left to others, since it can have no folder here; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A job that is done with.
+
+    Attributes:
+        unacknowledged: What is left to do: acknowledge this; None where the job went back to the queue.
+        last: The run that was executed; None where none was.
+    """
+
+    unacknowledged: Message | None
+    last: LastRun | None = None
+
+
+class Executor:
+    """Executes one job after the other in the child of a slot.
+
+    Attributes:
+        job: The one in hand, from its being taken to its being settled.
+        attempt: What executes it, once its run is claimed.
+    """
+
+    def __init__(
+        self,
+        settings: ExecutionSettings,
+        child: SlotChild,
+        board: SlotBoard,
+        *,
+        runs: RunStore,
+        settler: Settler,
+        artifacts: ArtifactSaver,
+        events: AttemptEvents,
+        connection: Connection,
+    ) -> None:
+        self._settings = settings
+        self._child = child
+        self._board = board
+        self._runs = runs
+        self._settler = settler
+        self._artifacts = artifacts
+        self._events = events
+        self._connection = connection
+        # Whether the child has ended, or has to do with what was meant for the run in hand only.
+        self._spent = False
+        self.job: Assign | None = None
+        self.attempt: Attempt | None = None
+
+    async def execute(self, assign: Assign, wheels: WheelSet) -> Settled:
+        """See a job to its end, but for its acknowledgement.
+
+        Cancelled, or when it raises, the job stays in hand for `let_go`.
+
+        Args:
+            assign: The job.
+            wheels: What its run imports from.
+
+        Raises:
+            NoRoom: The run has no room here, and went back to the queue.
+            OSError: No process can be made.
+        """
+        self.job = assign
+        run_log.open_log(assign.job, self._settings.claimant)
+        await self._take_folder(assign)
+        claimed = await self._claim(assign, wheels)
+        if isinstance(claimed, Settled):
+            self.job = None
+            return claimed
+        attempt = self.attempt = Attempt(
+            self._runs, assign.job, assign.delivery, claimed, self._settings.max_backoff
+        )
+        run_log.tell_start(attempt.claim)
+        await self._child.use(wheels)
+        self._board.begins(attempt.claim, self._child.pid)
+        decision: life.Finish = life.Superseded(attempt.claim)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep, attempt)
+                ending = await self._run(attempt, nursery.start_soon)
+                await self._artifacts.keep(attempt, ending, self._child.folder)
+                attempt.end(ending)
+                decision = await store_end(attempt, ending, self._connection)
+                nursery.cancel_scope.cancel()
+        except* ClaimLost:
+            self._spent = True  # it executes still
+        done = await self._settler.settle(attempt, decision)
+        if self._spent:
+            await self._child.replace()
+            self._spent = False
+        if not isinstance(decision, life.Finished):
+            await self._artifacts.drop(attempt)
+        run_log.tell_end(attempt.claim, decision)
+        self.job = self.attempt = None
+        return Settled(attempt.delivery if done else None, _last(attempt, decision))
+
+    async def _keep(self, attempt: Attempt) -> None:
+        await keep(
+            attempt,
+            lease_interval=self._settings.ack_progress_interval,
+            heartbeat_interval=self._settings.heartbeat_interval,
+            connection=self._connection,
+        )
+
+    # Before --------------------------------------------------------------------------------------
+
+    async def _take_folder(self, assign: Assign) -> None:
+        try:
+            await self._child.make_folder()
+        except OSError as error:
+            await self._settler.give_back(assign.job, assign.delivery, _NAK_DELAY_SECONDS)
+            self.job = None
+            raise NoRoom(str(error)) from error
+
+    async def _claim(self, assign: Assign, wheels: WheelSet) -> StoredRun | Settled:
+        """Claim the run; where there is nothing to execute, see to the job."""
+        job, delivery, claimant = assign.job, assign.delivery, self._settings.claimant
+        first = delivery.num_delivered == 1
+        while True:
+            try:
+                claimed = await claim_run(
+                    self._runs, job, claimant, first=first, wheels=wheels.wheels
+                )
+                break
+            except ApiError as error:
+                # NATS is there and stores nothing: keep the job, since its deliveries are counted.
+                log.warning("run not claimed, trying again", reason=str(error))
+                await trio.sleep(_NAK_DELAY_SECONDS)
+                with suppress(BridgeError):
+                    await delivery.in_progress()
+            except (BridgeError, UnreadableSnapshot, SnapshotTooLarge) as error:
+                log.warning("run not claimed, giving it back", run_id=job.run_id, reason=str(error))
+                return await self._give_back(assign, _NAK_DELAY_SECONDS)
+        if isinstance(claimed, Withdrawn):
+            return _dropped(assign, "the submission was taken back")
+        stored, claim = claimed
+        match claim:
+            case life.Claimed():
+                return stored
+            case life.NotYet(_, wait):
+                return await self._give_back(assign, wait)
+            case life.AlreadyTerminal() | life.CancelInstead():
+                return _dropped(assign, f"the run is {stored.snapshot.status} already")
+            case life.AttemptsUsedUp(snapshot):
+                await self._settler.bury(job, snapshot)
+                return _dropped(assign, snapshot.error or "")
+            case _:
+                assert_never(claim)
+
+    async def _give_back(self, assign: Assign, wait: float) -> Settled:
+        await self._settler.give_back(assign.job, assign.delivery, wait)
+        return Settled(None)
+
+    # Executing -----------------------------------------------------------------------------------
+
+    async def _run(self, attempt: Attempt, spawn: Spawn) -> Ending:
+        """Have the child execute the attempt; a cancel or its time limit stop it, step by step."""
+        limit = math.inf if attempt.claim.timeout_sec is None else attempt.claim.timeout_sec
+        grace = self._settings.cancel_grace_period
+        self._events.begin(attempt.run_id, attempt.claim.attempt)
+        self._child.tell(_request(attempt, self._child.folder), spawn)
+        end: Finished | Exited | None = None
+        with attempt.interruptible() as asked, trio.move_on_after(limit):
+            end = await self._end_of(attempt)
+        cancelled = asked.cancelled_caught
+        if cancelled:
+            self._child.tell(CancelRun(run_id=attempt.run_id), spawn)
+            with trio.move_on_after(grace):
+                end = await self._end_of(attempt)
+        if end is not None:
+            return _reported(end, cancelled=cancelled)
+        if cancelled:
+            log.warning(
+                "cancel did not converge within the grace period, terminating the child",
+                err_id=ErrorId.CANCEL_NOT_CONVERGED,
+                run_id=attempt.run_id,
+            )
+        else:
+            log.warning("attempt timed out, terminating the child", run_id=attempt.run_id)
+        end, how = await self._stop(attempt)
+        if isinstance(end, Finished) and end.status is RunStatus.COMPLETED:
+            return _reported(end)
+        if cancelled:
+            error = f"{how}: the flow did not end within {grace:g} s of its cancel"
+            return Ending(RunStatus.CANCELLED, time.time(), error)
+        error = f"timeout: the attempt did not end within {limit:g} s and was {how}"
+        return Ending(RunStatus.FAILED, time.time(), error, DeadLetterReason.TIMEOUT)
+
+    async def _stop(self, attempt: Attempt) -> tuple[Finished | Exited, str]:
+        """Stop the child; return how it ended, and how it was stopped."""
+        self._spent = True  # the signal is not meant for the next run
+        self._child.terminate()
+        with trio.move_on_after(TERMINATE_SECONDS):
+            return await self._end_of(attempt), "terminated (SIGTERM)"
+        self._child.kill()
+        return await self._end_of(attempt), "killed (SIGKILL)"
+
+    async def _end_of(self, attempt: Attempt) -> Finished | Exited:
+        """Take in what the child says of the attempt up to its end. Cancelling it loses nothing."""
+        while True:
+            await self._events.room()
+            event = await self._child.next_event()
+            self._events.take(event)
+            match event:
+                case Exited():
+                    self._spent = True
+                    return event
+                case Ready() | Output():
+                    pass
+                case _ if event.run_id != attempt.run_id:
+                    pass
+                case FlowStarted(tasks=tasks):
+                    attempt.note(tasks, {})
+                case TaskChanged():
+                    attempt.note({event.name: event.state}, {event.name: event.record})
+                case Finished():
+                    attempt.note(event.tasks, event.task_records)
+                    return event
+                case _:
+                    assert_never(event)
+
+    # Stopping ------------------------------------------------------------------------------------
+
+    async def let_go(self) -> None:
+        """Give back what is in hand, so that its next attempt can start at once; its child is stopped."""
+        assign, attempt, self.job, self.attempt = self.job, self.attempt, None, None
+        if assign is None:
+            return
+        decision: life.Finish | None = None
+        with trio.move_on_after(_LAST_WRITE_SECONDS):
+            try:
+                if attempt is None:
+                    await release_claim(self._runs, assign.job.run_id, self._settings.claimant)
+                elif attempt.ending is None:
+                    decision = await attempt.release()
+                else:
+                    decision = await attempt.write_end(attempt.ending)
+            except (BridgeError, SnapshotTooLarge, UnreadableSnapshot) as error:
+                log.warning("run not given back", run_id=assign.job.run_id, reason=str(error))
+        if attempt is None or decision is None:
+            await self._settler.give_back(assign.job, assign.delivery, 0.0)
+        elif await self._settler.settle(attempt, decision):
+            await self._settler.acknowledge(attempt.delivery)
+
+
+def _dropped(assign: Assign, why: str) -> Settled:
+    log.info("job not executed", run_id=assign.job.run_id, reason=why)
+    return Settled(assign.delivery)
+
+
+def _request(attempt: Attempt, folder: Path) -> Execute:
+    return Execute(
+        run_id=attempt.run_id,
+        attempt=attempt.claim.attempt,
+        flow_name=attempt.job.flow_name,
+        params=attempt.job.params,
+        workflow_yaml=attempt.job.workflow_yaml,
+        env=run_log.variables(attempt.job),
+        workdir=str(folder),
+    )
+
+
+def _reported(end: Finished | Exited, *, cancelled: bool = False) -> Ending:
+    if isinstance(end, Finished):
+        return Ending(end.status, time.time(), end.error, end.reason)
+    if cancelled:
+        return Ending(RunStatus.CANCELLED, time.time(), end.text)
+    reason = DeadLetterReason.WORKER_CRASHED
+    return Ending(RunStatus.FAILED, time.time(), f"{reason}: {end.text}", reason)
+
+
+def _last(attempt: Attempt, decision: life.Finish) -> LastRun:
+    status = decision.snapshot.status if isinstance(decision, life.Finished) else None
+    return LastRun(attempt.run_id, status, attempt.claim.start_time, time.time())
