@@ -48,14 +48,14 @@ class Mailbox:
         return len(self._senders)
 
     async def put(self, envelope: Envelope) -> None:
-        """Append, waiting for room.
+        """Append, waiting for room; no schedule point where there is some.
 
         Cancelled while waiting, nothing was appended.
 
         Raises:
             ActorDown: The actor takes no more messages.
         """
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         self._require_intake()
         while len(self._queue) >= self.capacity:
             await self._senders.park()
@@ -76,7 +76,10 @@ class Mailbox:
 
     async def get(self) -> Envelope | None:
         """Wait for the next envelope; None when the actor should end (halted, or drained)."""
-        await trio.lowlevel.checkpoint()
+        if self._queue or self._intake is not _Intake.OPEN:
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()  # it is about to wait
         while True:
             if self._intake in (_Intake.HALTED, _Intake.CLOSED):
                 return None

@@ -54,6 +54,7 @@ class ActorRef(Generic[M_contra]):
             ActorDown: The actor takes no more messages.
             MailboxFull: An actor told itself while its own mailbox was full, which could never end.
         """
+        await trio.lowlevel.checkpoint()
         await self._put(Envelope(message, None, current_path.get()))
 
     def try_tell(self, message: M_contra) -> None:

@@ -6,6 +6,7 @@ its events: what cannot be stored for long is left out.
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
@@ -17,16 +18,18 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import ApiError, BridgeError, Malformed, PayloadTooLarge
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.kernel import Actor, Request
-from pyoco_server.model.event import Event, encode_event, join_events
+from pyoco_server.model.event import Event, StateChanged, encode_event, join_events
+from pyoco_server.model.run import RunStatus
 
 log = structlog.get_logger(__name__)
 
 WAITING_BYTES = 8 * 1024 * 1024
 """How much may wait to be stored before those who can wait have to."""
 
-# The first event after a pause is written at once; what follows gathers for a moment, so that a short run
-# makes few messages.
+# The first event after a pause is written at once, and what follows gathers for a moment. The start of an
+# attempt waits so long too, so that a short run makes one message.
 _GATHER_SECONDS = 0.02
+_STARTS = (RunStatus.PENDING, RunStatus.RUNNING)
 _ANSWER_SECONDS = 5.0
 # With NATS there but the stream not: how often a message is tried, and the pause in between.
 _TRIES = 20
@@ -40,6 +43,8 @@ _ITEM_BYTES = 100
 class _Topic:
     """What waits of one run."""
 
+    held: bool = False
+    ended: bool = False
     events: deque[bytes] = field(default_factory=deque)
     size: int = 0
     # The message that is being written: trying again with its id must mean the same events.
@@ -59,7 +64,9 @@ class Journal:
         self._limit = waiting_bytes
         self._size = 0
         self._topics: dict[str, _Topic] = {}
-        self._fresh: set[str] = set()
+        self._due: set[str] = set()
+        # Runs whose start waits for what follows, and until when; in the order of that.
+        self._held: deque[tuple[float, str]] = deque()
         self._more = trio.Event()
         self._shrunk = trio.Event()
         # Makes message ids: repeating a message within the stream's duplicate window is harmless.
@@ -74,13 +81,22 @@ class Journal:
             self.dropped += 1
             return
         topic = self._topics.get(run_id)
+        starts = isinstance(event, StateChanged) and event.status in _STARTS
         if topic is None:
-            topic = self._topics[run_id] = _Topic()
+            topic = self._topics[run_id] = _Topic(held=starts)
+            if starts:
+                self._held.append((trio.current_time() + _GATHER_SECONDS, run_id))
+                if len(self._held) == 1:
+                    self._more.set()
         topic.events.append(encoded)
         topic.size += len(encoded)
         self._size += len(encoded) + _ITEM_BYTES
-        self._fresh.add(run_id)
-        self._more.set()
+        if isinstance(event, StateChanged) and not starts:
+            topic.held = False
+            topic.ended = event.status.terminal
+        if not topic.held:
+            self._due.add(run_id)
+            self._more.set()
 
     @property
     def full(self) -> bool:
@@ -97,12 +113,23 @@ class Journal:
         """The runs of which something waits."""
         return list(self._topics)
 
-    async def more(self) -> set[str]:
-        """Wait until something was added since the last call; return to which runs. For the writer."""
-        await self._more.wait()
-        self._more = trio.Event()
-        fresh, self._fresh = self._fresh, set()
-        return fresh
+    async def due(self) -> set[str]:
+        """Wait until something is to be written that was not at the last call; return of which runs.
+
+        For the writer.
+        """
+        while not self._due:
+            with trio.move_on_at(self._held[0][0] if self._held else math.inf):
+                await self._more.wait()
+            self._more = trio.Event()
+            while self._held and self._held[0][0] <= trio.current_time():
+                _, run_id = self._held.popleft()
+                topic = self._topics.get(run_id)
+                if topic is not None and topic.held:
+                    topic.held = False
+                    self._due.add(run_id)
+        due, self._due = self._due, set()
+        return due
 
     def message(self, run_id: str) -> tuple[str, list[bytes]] | None:
         """The next message of a run, the same until it is `done`: its id and events; None for none."""
@@ -120,8 +147,8 @@ class Journal:
         topic.message = f"{run_id}:{self._id}:{self._count}", events
         return topic.message
 
-    def done(self, run_id: str, events: list[bytes]) -> bool:
-        """Let go of a message's events; return whether another one is full already."""
+    def done(self, run_id: str, events: list[bytes]) -> float:
+        """Let go of a message's events; return how many seconds the next one's are to gather."""
         topic = self._topics[run_id]
         for event in events:
             topic.events.popleft()
@@ -133,7 +160,8 @@ class Journal:
         if not self.full:
             shrunk, self._shrunk = self._shrunk, trio.Event()
             shrunk.set()
-        return topic.size >= self._max_message_bytes
+        another = topic.events and topic.size >= self._max_message_bytes
+        return 0.0 if another or topic.ended else _GATHER_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +212,7 @@ class EventWriter(Actor[Written]):
         for run_id in self._journal.run_ids:
             self._start(run_id)
         while True:
-            for run_id in await self._journal.more():
+            for run_id in await self._journal.due():
                 self._start(run_id)
 
     def _start(self, run_id: str) -> trio.Event:
@@ -200,8 +228,9 @@ class EventWriter(Actor[Written]):
             while (message := self._journal.message(run_id)) is not None:
                 message_id, events = message
                 await self._publish(run_id, message_id, join_events(events))
-                if not self._journal.done(run_id, events):
-                    await trio.sleep(_GATHER_SECONDS)
+                pause = self._journal.done(run_id, events)
+                if pause:
+                    await trio.sleep(pause)
         finally:
             self._writing.pop(run_id, None)
             ended.set()
