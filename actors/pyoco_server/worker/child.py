@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from pyoco_server.worker.runner.handle import (
     open_runner,
 )
 from pyoco_server.worker.runner.protocol import WorkerMessage
+from pyoco_server.worker.saved_files import FOLDER, anything_saved
 from pyoco_server.worker.wheel_set import NO_WHEELS, WheelSet
 
 _STOP_GRACE_SECONDS = 1.0
@@ -121,16 +121,23 @@ class SlotChild:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
 
     async def clear_folder(self) -> None:
-        """Remove what a run left in the folder; an empty one stays for the next run."""
-        with suppress(OSError):
-            with os.scandir(self.folder) as entries:
-                left = any(True for _ in entries)
-            if left:
-                await self.remove_folder()
+        """Remove what a run left in the folder; an empty one, as the engine leaves it, stays."""
+        if _names(self.folder) - {FOLDER} or anything_saved(self.folder):
+            await self.remove_folder()
 
     async def remove_folder(self) -> None:
         """Remove the folder with all that a run left in it."""
         await trio.to_thread.run_sync(_remove, self.folder)
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries}
+    except FileNotFoundError:
+        return set()
+    except OSError:
+        return {"something else"}  # no folder, or one that cannot be read
 
 
 def _make(folder: Path) -> None:

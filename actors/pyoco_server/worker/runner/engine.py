@@ -1,10 +1,10 @@
 """The pyoco engine, told to report on each task as it goes.
 
 Facts of pyoco 0.8's `Engine` that this rests on: every task goes through ``_execute_task``, in a
-pool thread where the flow has no switch or loop; a record has its final values only when that
-method is over, not yet when the trace is told; without a log capture it buffers nothing of what
-tasks print; between two tries it tells nobody; and it lets what is no `Exception` through, which
-would leave a task RUNNING.
+pool thread where `run` leaves a flow without switch or loop to ``_run_flow``; a record has its final
+values only when that method is over, not yet when the trace is told; without a log capture it
+buffers nothing of what tasks print; between two tries it tells nobody; and it lets what is no
+`Exception` through, which would leave a task RUNNING.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 from pyoco.core.context import Context
 from pyoco.core.engine import Engine
 from pyoco.core.log_capture import RunLogCapture
-from pyoco.core.models import Task, TaskState
+from pyoco.core.models import Flow, RunContext, RunStatus, Task, TaskState
 from pyoco.trace.backend import TraceBackend
 
 
@@ -56,6 +56,45 @@ class ObservedEngine(Engine):
         self._observer = observer
         # Which task a thread executes, for what is saved from there; a task's own threads have none.
         self._executing = threading.local()
+
+    def run(
+        self,
+        flow: Flow,
+        params: dict[str, Any] | None = None,
+        run_context: RunContext | None = None,
+    ) -> Context:
+        """Execute a flow, as the engine's own method does but for the capture of what is printed.
+
+        A flow whose tasks follow each other, each without a time limit, needs no pool of threads.
+        """
+        run_context = run_context or RunContext()
+        run_context.flow_name, run_context.params = flow.name, params or {}
+        for task in flow.tasks:
+            run_context.tasks[task.name] = TaskState.PENDING
+            run_context.ensure_task_record(task.name)
+        context = Context(params=params or {}, run_context=run_context)
+        self.trace.on_flow_start(flow.name, run_id=run_context.run_id)
+        line = _line(flow)
+        if line is None:
+            self._run_flow(flow, context, run_context, RunLogCapture())
+        else:
+            self._run_line(line, context, run_context)
+        return context
+
+    def _run_line(self, line: Sequence[Task], context: Context, run: RunContext) -> None:
+        """Execute tasks one after the other, with the outcome that the engine's own loop has."""
+        for task in line:
+            if run.status is not RunStatus.RUNNING:
+                self._mark_pending_tasks_cancelled(run)
+                run.status = RunStatus.CANCELLED
+                return
+            try:
+                self._execute_task(task, context)
+            except Exception:
+                run.status = RunStatus.FAILED
+                raise
+        if run.status is RunStatus.RUNNING:
+            run.status = RunStatus.COMPLETED
 
     def _execute_task(
         self,
@@ -117,6 +156,23 @@ class ObservedEngine(Engine):
                 self._executing.task = None
 
         return try_once
+
+
+def _line(flow: Flow) -> list[Task] | None:
+    """The tasks of a flow in their order, where there is but one; None where the engine has to decide."""
+    if flow.has_control_flow():
+        return None
+    after: dict[Task | None, Task] = {}
+    for task in flow.tasks:
+        plain = task.timeout_sec is None and task.fail_policy == "stop"
+        before = next(iter(task.dependencies), None)
+        if not plain or len(task.dependencies) > 1 or before in after:
+            return None
+        after[before] = task
+    line: list[Task] = []
+    while (following := after.get(line[-1] if line else None)) is not None:
+        line.append(following)
+    return line if line and len(line) == len(flow.tasks) else None
 
 
 class _FlowTrace(TraceBackend):

@@ -6,8 +6,7 @@ import os
 import queue
 import time
 import traceback
-from contextlib import AbstractContextManager, suppress
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from msgspec.structs import replace
@@ -155,15 +154,11 @@ class Execution(Observer):
         }
         with surroundings(request.workdir, variables):
             flow = self._flow()
-            self._structure = shape(flow)
+            order = in_order(flow.tasks)
+            self._structure = shape(flow, order)
             # The engine keeps the order of what it finds; else it is that of a set.
-            self._context.tasks = dict.fromkeys(in_order(flow.tasks), EngineTaskState.PENDING)
-            saved = Path.cwd() / "artifacts"
-            try:
-                ObservedEngine(self).run(flow, request.params, self._context)
-            finally:
-                with suppress(OSError):  # it is not empty
-                    saved.rmdir()
+            self._context.tasks = dict.fromkeys(order, EngineTaskState.PENDING)
+            ObservedEngine(self).run(flow, request.params, self._context)
 
     def _flow(self) -> Flow:
         request = self.request

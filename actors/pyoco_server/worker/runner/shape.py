@@ -20,14 +20,18 @@ from pyoco.dsl.nodes import (
 from pyoco_server.model.graph_structure import GraphEdge, GraphNode, GraphStructure, NodeKind
 
 
-def shape(flow: Flow) -> GraphStructure:
-    """Return the nodes and edges of a flow, as `pyoco_server.model.graph.structure` does of a text."""
+def shape(flow: Flow, order: list[str]) -> GraphStructure:
+    """Return the nodes and edges of a flow, as `pyoco_server.model.graph.structure` does of a text.
+
+    Args:
+        flow: The flow.
+        order: Its tasks `in_order`.
+    """
     if flow.has_control_flow():
         drawing = _Drawing()
         program: SubFlowNode = flow.build_program()  # type: ignore[no-untyped-call]
         drawing.add(program.steps, None, None)
         return GraphStructure(nodes=tuple(drawing.nodes), edges=tuple(drawing.edges))
-    order = in_order(flow.tasks)
     tasks = {task.name: task for task in flow.tasks}
     return GraphStructure(
         nodes=tuple(GraphNode(id=name, kind="task", name=name, task=name) for name in order),

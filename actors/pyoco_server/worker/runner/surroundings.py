@@ -19,17 +19,23 @@ def surroundings(workdir: str | None, variables: Mapping[str, str]) -> Iterator[
     Raises:
         OSError: The directory cannot be made or entered.
     """
-    directory, environment = Path.cwd(), dict(os.environ)
+    # What `os.environ` stands for, without decoding all of it for each run (CPython's os.py, `_Environ`).
+    stored: dict[bytes, bytes] = vars(os.environ)["_data"]
+    directory, environment = os.getcwd(), stored.copy()  # noqa: PTH109 - nothing to parse
     try:
         os.environ.update(variables)
         if workdir is not None:
-            Path(workdir).mkdir(parents=True, exist_ok=True)
-            os.chdir(workdir)
+            try:
+                os.chdir(workdir)
+            except FileNotFoundError:
+                Path(workdir).mkdir(parents=True)
+                os.chdir(workdir)
         yield
     finally:
         os.chdir(directory)
-        for name in os.environ.keys() - environment.keys():
-            del os.environ[name]
-        for name, value in environment.items():
-            if os.environ.get(name) != value:
-                os.environ[name] = value
+        if stored != environment:
+            for name in stored.keys() - environment.keys():
+                del os.environb[name]
+            for name, value in environment.items():
+                if stored.get(name) != value:
+                    os.environb[name] = value
