@@ -54,7 +54,7 @@ def test_what_is_no_pattern_is_refused(subject: str) -> None:
 def test_an_outbox_gives_what_was_put_in_its_order(payloads: list[bytes]) -> None:
     outbox = Outbox()
     for payload in payloads:
-        outbox.put(Outgoing("a", payload))
+        outbox.put(Outgoing.checked("a", payload, "", None))
     taken = []
     while (item := outbox.take()) is not None:
         assert isinstance(item, Outgoing)
@@ -68,7 +68,7 @@ def test_an_outbox_is_full_by_bytes_and_has_room_again(sizes: list[int]) -> None
     outbox = Outbox()
     buffer = bytes(_LIMIT_BYTES // 2)
     for size in sizes:
-        outbox.put(Outgoing("a", buffer[:size]))
+        outbox.put(Outgoing.checked("a", buffer[:size], "", None))
     assert outbox.full >= (sum(sizes) >= _LIMIT_BYTES)
     outbox.clear()
     assert not outbox.full

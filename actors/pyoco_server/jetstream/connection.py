@@ -1,4 +1,4 @@
-"""The connection to NATS: comes back for ever, and carries requests pipelined through one pump."""
+"""The connection to NATS: comes back for ever, and carries requests without a task for any of them."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ class Connection:
         replies = Feed(f"{switchboard.inbox}.*", switchboard.deliver, switchboard.lose_all)
         self._feeds = {replies}
         self._discovered: tuple[str, ...] = ()
+        self._session: Session | None = None
 
     # Status --------------------------------------------------------------------------------------
 
@@ -124,21 +125,20 @@ class Connection:
             Malformed: The subject or a header is none.
         """
         await trio.lowlevel.checkpoint()
-        outgoing = Outgoing.checked(subject, payload, reply, headers)
-        while True:
-            self._require_sendable(outgoing)
-            if not self._outbox.full:
-                break
-            await self._outbox.room()
-        self._outbox.put(outgoing)
+        await self._send(Outgoing.checked(subject, payload, reply, headers))
 
-    def publish_soon(self, subject: str, payload: bytes = b"") -> None:
-        """Send a message that is only a courtesy: without waiting, and not at all when not connected.
+    def publish_soon(self, subject: str, payload: bytes = b"", *, reply: str = "") -> bool:
+        """Send a small message without waiting for room, and not at all when not connected.
 
-        For cleaning up, where a cancelled task cannot wait.
+        For what cannot wait, as a task that cleans up, and for those who wait for what comes of it.
+
+        Returns:
+            Whether NATS is connected.
         """
-        if self._status.connected:
-            self._outbox.put(Outgoing.checked(subject, payload, "", None))
+        if self._session is None:
+            return False
+        self._session.send(Outgoing.checked(subject, payload, reply, None))
+        return True
 
     async def request(
         self, subject: str, payload: bytes = b"", *, headers: Headers | None = None, within: float
@@ -170,12 +170,14 @@ class Connection:
         Raises:
             BridgeError: As `request`; the replies that came so far are thrown away.
         """
+        # No turn of its own: what follows waits anyway.
+        await trio.lowlevel.checkpoint_if_cancelled()
         inbox, waiter = self._switchboard.open()
         replies: list[Reply] = []
         sent = False
         try:
             with trio.move_on_after(within):
-                await self.publish(subject, payload, headers=headers, reply=inbox)
+                await self._send(Outgoing.checked(subject, payload, inbox, headers))
                 sent = True
                 while (reply := await waiter.next()) is not None:
                     replies.append(reply)
@@ -207,13 +209,15 @@ class Connection:
         """
         feed = Feed(subject, deliver, lose)
         self._feeds.add(feed)
-        self._outbox.put(feed)
+        if self._session is not None:
+            self._session.send(feed)
         return feed
 
     def close_feed(self, feed: Feed) -> None:
         """End a feed. What is under way to it is still delivered, for a moment."""
         self._feeds.discard(feed)
-        self._outbox.put(feed)
+        if self._session is not None:
+            self._session.send(feed)
 
     @asynccontextmanager
     async def subscribe(
@@ -239,14 +243,22 @@ class Connection:
         finally:
             self.close_feed(feed)
 
-    def _require_sendable(self, outgoing: Outgoing) -> None:
-        status = self._status
-        if not status.connected:
-            raise Unavailable(f"NATS is not connected: {status.last_error or 'connecting'}")
-        if status.max_payload is not None and outgoing.size > status.max_payload:
-            raise PayloadTooLarge(
-                f"message of {outgoing.size} bytes: the server takes at most {status.max_payload}"
-            )
+    async def _send(self, outgoing: Outgoing) -> None:
+        """Hand a message to the session as soon as there is room; waits for nothing else."""
+        while True:
+            status, session = self._status, self._session
+            if session is None:
+                # Who tries again at once shall not keep the others from running.
+                await trio.lowlevel.checkpoint()
+                raise Unavailable(f"NATS is not connected: {status.last_error or 'connecting'}")
+            if status.max_payload is not None and outgoing.size > status.max_payload:
+                raise PayloadTooLarge(
+                    f"message of {outgoing.size} bytes: the server takes at most {status.max_payload}"
+                )
+            if not self._outbox.full:
+                session.send(outgoing)
+                return
+            await self._outbox.room()
 
     # Staying connected -----------------------------------------------------------------------------
 
@@ -289,22 +301,17 @@ class Connection:
 
         session = Session(self._options, self._outbox, self._feeds, on_error)
         try:
-            # What was opened meanwhile is among the feeds.
-            self._outbox.clear()
             try:
                 await self._loop.run_aio_coroutine(session.connect(url))
             # nats-py promises nothing narrower; whatever it is, the next attempt may do better.
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
                 self._failed(reason or text_of(error))
                 return False
+            session.begin()
             self._connected(session)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._loop.run_aio_coroutine, session.pump())
-                try:
-                    await session.ended()
-                finally:
-                    # Also when cancelled: nats-py may have swallowed what cancels the pump.
-                    session.stop()
+                nursery.start_soon(session.pump)
+                await session.ended()
                 nursery.cancel_scope.cancel()
             log.warning("NATS connection lost", reason=reason, epoch=self.epoch)
             self._discovered = session.discovered or self._discovered
@@ -321,6 +328,7 @@ class Connection:
 
     def _connected(self, session: Session) -> None:
         epoch = self._status.epoch + 1
+        self._session = session
         self._set_status(
             connected=True,
             epoch=epoch,
@@ -333,6 +341,7 @@ class Connection:
         log.info("connected to NATS", server=self._status.server, epoch=epoch)
 
     def _disconnected(self, reason: str | None) -> None:
+        self._session = None
         if self._status.connected:
             self._set_status(connected=False, last_error=reason or "the connection was lost")
         self._outbox.clear()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
+import msgspec
 import trio
 
 from pyoco_server.jetstream.errors import Malformed
 from pyoco_server.jetstream.requests import Headers, Reply
 
 _LIMIT_BYTES = 16 * 1024 * 1024
-# What an item takes besides its text, roughly.
+# What an item takes besides its payload, roughly.
 _ITEM_BYTES = 200
 
 # In characters, of four bytes at most. nats-server's max_control_line is 4,096 bytes by default, for the line
@@ -24,18 +25,20 @@ _BAD_IN_SUBJECT = re.compile(r"[\x00-\x20\x7f]")
 # RFC 9110's token: nats-py and nats-server take these.
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _BAD_IN_VALUE = re.compile(r"[\r\n\x00]")
-# "NATS/1.0", its end of line, and the empty line behind the headers.
-_HEADER_FRAME_BYTES = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A message to be published."""
+class Outgoing(msgspec.Struct, frozen=True):
+    """A message to be published.
 
-    subject: str
+    Attributes:
+        head: What goes before the payload on the wire: the line with subject and sizes, and the headers.
+        payload: The bytes.
+        size: What counts against the server's ``max_payload``: the encoded headers and the payload.
+    """
+
+    head: bytes
     payload: bytes
-    reply: str = ""
-    headers: dict[str, str] | None = None
+    size: int
 
     @classmethod
     def checked(cls, subject: str, payload: bytes, reply: str, headers: Headers | None) -> Outgoing:
@@ -53,18 +56,28 @@ class Outgoing:
                 )
         if not subject:
             raise Malformed("the subject is empty")
-        for name, value in (headers or {}).items():
-            if not _HEADER_NAME.fullmatch(name) or _BAD_IN_VALUE.search(value):
-                raise Malformed(f"header {name[:100]!r}: its name or value cannot be in a header")
-        return cls(subject, payload, reply, dict(headers) if headers else None)
+        try:
+            if not headers:
+                size = len(payload)
+                return cls(f"PUB {subject} {reply} {size}\r\n".encode(), payload, size)
+            lines = "".join([_header(name, value) for name, value in headers.items()])
+            block = f"NATS/1.0\r\n{lines}\r\n".encode()
+            size = len(block) + len(payload)
+            line = f"HPUB {subject} {reply} {len(block)} {size}\r\n".encode()
+        except UnicodeEncodeError as error:
+            raise Malformed(f"subject {subject[:100]!r}, or a header: {error}") from None
+        return cls(line + block, payload, size)
 
-    @property
-    def size(self) -> int:
-        """What counts against the server's ``max_payload``: the encoded headers and the payload."""
-        if self.headers is None:
-            return len(self.payload)
-        lines = (len(f"{name}: {value}\r\n".encode()) for name, value in self.headers.items())
-        return _HEADER_FRAME_BYTES + sum(lines) + len(self.payload)
+
+def _header(name: str, value: str) -> str:
+    if not _is_name(name) or _BAD_IN_VALUE.search(value):
+        raise Malformed(f"header {name[:100]!r}: its name or value cannot be in a header")
+    return f"{name}: {value}\r\n"
+
+
+@lru_cache(maxsize=256)
+def _is_name(name: str) -> bool:
+    return _HEADER_NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,13 +103,13 @@ class Feed:
 
 
 class Outbox:
-    """A queue from trio tasks to the one asyncio task that writes."""
+    """A queue from those who publish to the session that writes."""
 
     def __init__(self) -> None:
         self._items: deque[Outgoing | Feed] = deque()
         self._bytes = 0
         self._shrunk = trio.Event()
-        self._more = asyncio.Event()
+        self._rung = trio.Event()
 
     @property
     def full(self) -> bool:
@@ -104,14 +117,13 @@ class Outbox:
         return self._bytes >= _LIMIT_BYTES
 
     async def room(self) -> None:
-        """Wait until something was taken, or all was thrown away. For trio tasks."""
+        """Wait until something was taken, or all was thrown away."""
         await self._shrunk.wait()
 
     def put(self, item: Outgoing | Feed) -> None:
         """Append a message, or a feed that was opened or closed."""
         self._items.append(item)
         self._bytes += _weight(item)
-        self._more.set()
 
     def take(self) -> Outgoing | Feed | None:
         """The next one; None when there is none."""
@@ -123,10 +135,14 @@ class Outbox:
             self._tell_shrunk()
         return item
 
-    async def more(self) -> None:
-        """Wait until something was put. For the asyncio task that takes."""
-        await self._more.wait()
-        self._more.clear()
+    def ring(self) -> None:
+        """Tell `rung` that there is something to take."""
+        self._rung.set()
+
+    async def rung(self) -> None:
+        """Wait for the next `ring`, for those who take."""
+        await self._rung.wait()
+        self._rung = trio.Event()
 
     def clear(self) -> None:
         """Throw everything away: what it was meant for is gone."""
@@ -141,4 +157,4 @@ class Outbox:
 
 
 def _weight(item: Outgoing | Feed) -> int:
-    return _ITEM_BYTES + (len(item.payload) if isinstance(item, Outgoing) else 0)
+    return _ITEM_BYTES + (item.size if isinstance(item, Outgoing) else 0)

@@ -6,40 +6,75 @@ import itertools
 import uuid
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import trio
 
 Headers = Mapping[str, str]
 
+_NONE: Headers = {}
+_VERSION = b"NATS/1.0"
 
-@dataclass(frozen=True, slots=True)
+
 class Reply:
-    """A message that came to the inbox.
+    """A message that came to the inbox, or to a feed.
 
-    Attributes:
+    Args:
         subject: Where it was stored or sent to; for a reply, its token's subject.
         payload: The bytes.
-        headers: Its headers.
+        headers: Its headers, or the bytes that hold them, which are read when somebody asks.
         reply: Where it wants an answer, "" for none; a JetStream delivery is acknowledged there.
     """
 
-    subject: str
-    payload: bytes
-    headers: Headers = field(default_factory=dict)
-    reply: str = ""
+    __slots__ = ("_headers", "payload", "reply", "subject")
+
+    def __init__(
+        self, subject: str, payload: bytes, headers: Headers | bytes = _NONE, reply: str = ""
+    ) -> None:
+        self.subject = subject
+        self.payload = payload
+        self.reply = reply
+        self._headers = headers
+
+    @property
+    def headers(self) -> Headers:
+        """Its headers; of a status message, ``Status`` and ``Description`` are among them."""
+        if isinstance(self._headers, bytes):
+            self._headers = _parse(self._headers)
+        return self._headers
 
     @property
     def status(self) -> int | None:
         """The status of a status message (204, 404, 408, 409, 503), None for an ordinary one."""
         # A stored message may have a header of this name as well; but that one wants to be acknowledged.
-        text = "" if self.reply or self.payload else self.headers.get("Status", "")
+        if self.reply or self.payload or not self._headers:
+            return None
+        text = self.headers.get("Status", "")
         return int(text) if text.isdigit() else None
 
     @property
     def description(self) -> str:
         """What a status message says."""
         return self.headers.get("Description", "")
+
+
+def _parse(block: bytes) -> Headers:
+    """Read the headers of a message (ADR-4 of nats-architecture-and-design).
+
+    A status is in the first line: ``NATS/1.0 404 No Messages``. Bytes that are no text are replaced: whoever
+    wrote them, one message must not keep the others from being read.
+    """
+    first, *lines = block.decode("utf-8", "replace").split("\r\n")
+    headers: dict[str, str] = {}
+    status, _, description = first[len(_VERSION) :].strip().partition(" ")
+    if status.isdigit():
+        headers["Status"] = status
+        if description := description.strip():
+            headers["Description"] = description
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if colon:
+            headers[name.strip()] = value.strip()
+    return headers
 
 
 class Waiter:
@@ -50,25 +85,27 @@ class Waiter:
     def __init__(self) -> None:
         self.replies: deque[Reply] = deque()
         self.lost = False
-        self._event = trio.Event()
+        self._event: trio.Event | None = None
 
     def tell(self, reply: Reply) -> None:
         """A reply came."""
         self.replies.append(reply)
-        self._event.set()
+        if self._event is not None:
+            self._event.set()
 
     def lose(self) -> None:
         """The connection is gone; nothing will come any more."""
         self.lost = True
-        self._event.set()
+        if self._event is not None:
+            self._event.set()
 
     async def next(self) -> Reply | None:
         """Wait for the next reply; None when none will come. Cancelling it loses nothing."""
         while not self.replies:
             if self.lost:
                 return None
-            await self._event.wait()
             self._event = trio.Event()
+            await self._event.wait()
         return self.replies.popleft()
 
 

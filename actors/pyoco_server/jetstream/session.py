@@ -1,16 +1,17 @@
 """One connection from its beginning to its end: the asyncio side of the bridge.
 
-nats-py is used for its protocol only. Its own reconnecting is turned off: each connection is a client
-of its own, so that nothing of a broken one (buffered publishes, futures that never end, a read loop that
-died without telling) is left to the next.
+nats-py connects, logs in, and keeps the connection alive; messages go past it (`line`). Its own
+reconnecting is turned off: each connection is a client of its own, so that nothing of a broken one (futures
+that never end, a read loop that died without telling) is left to the next.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import ssl
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import ParseResult
 
@@ -18,11 +19,9 @@ import nats.errors
 import structlog
 import trio
 from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 
+from pyoco_server.jetstream.line import Line
 from pyoco_server.jetstream.outbox import Feed, Outbox, Outgoing
-from pyoco_server.jetstream.requests import Reply
 from pyoco_server.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -34,9 +33,8 @@ _LOOK_SECONDS = 0.25
 _CLOSE_SECONDS = 1.0
 # How long what is under way to a closed feed is still heard.
 _LATE_SECONDS = 2.0
-# More than this much unwritten in nats-py, and the rest waits in the outbox.
-_UNWRITTEN_BYTES = 1024 * 1024
-_UNWRITTEN_LOOK_SECONDS = 0.005
+# Written at once where so much waits.
+_WRITE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +118,13 @@ class Session:
         self._client = Client()
         self._begun = False
         self._ended = trio.Event()
-        self._subscriptions: dict[Feed, Subscription] = {}
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._line: Line | None = None
+        self._ids = itertools.count(1)
+        self._subscriptions: dict[Feed, bytes] = {}
+        # Who is told what comes for a subscription. Those that the server has been told to end are among
+        # them until what was under way has come.
+        self._told: dict[bytes, Feed] = {}
+        self._retired: deque[tuple[float, bytes]] = deque()
 
     # For trio ------------------------------------------------------------------------------------
 
@@ -147,6 +150,33 @@ class Session:
         """The other servers of the cluster, as ``host:port``."""
         return tuple(_address(url) for url in self._client.discovered_servers)
 
+    def begin(self) -> None:
+        """Take the connection over once it is made, and subscribe to all feeds."""
+        stream = _stream(self._client)
+        assert stream is not None, "nats-py is not connected"
+        self._line = Line(stream.transport, self._told)
+        self._line.write(b"".join(self._subscribe(feed) for feed in self._feeds))
+
+    def send(self, item: Outgoing | Feed) -> None:
+        """Have it written: at once, or with what else comes in this turn of tasks.
+
+        What follows on a single message is written at once, since it is likely to be all. Where there is
+        more, one further turn of tasks costs less than a write for each.
+        """
+        self._outbox.put(item)
+        if self._line is not None and self._line.quiet and self._line.has_room:
+            self._flush(self._line)
+        else:
+            self._outbox.ring()
+
+    async def pump(self) -> None:
+        """Write what waits in the outbox, until cancelled."""
+        assert self._line is not None
+        while True:
+            await self._outbox.rung()
+            await self._line.room()
+            self._flush(self._line)
+
     async def ended(self) -> None:
         """Wait for the end of the session; looks for itself too, since a client that hangs tells nobody.
 
@@ -155,18 +185,15 @@ class Session:
         """
         tasks = (self._client._reading_task, self._client._flusher_task)
         while self._client.is_connected and not any(task is None or task.done() for task in tasks):
+            self._forget_retired()
             with trio.move_on_after(_LOOK_SECONDS):
                 await self._ended.wait()
                 return
 
-    def stop(self) -> None:
-        """Have `pump` end at its next step, should it not take its cancellation."""
-        self._ended.set()
-
     # For asyncio ---------------------------------------------------------------------------------
 
     async def connect(self, url: str) -> None:
-        """Connect, and subscribe to all feeds.
+        """Connect and log in.
 
         Raises:
             Exception: It could not be done; nats-py has no narrower promise.
@@ -195,49 +222,22 @@ class Session:
             connect_timeout=_ANSWER_SECONDS,
             ping_interval=_PING_SECONDS,
             max_outstanding_pings=2,
-            # Unlimited, since `pump` limits it: at its limit nats-py waits for the writer and swallows
-            # a cancellation meanwhile.
-            pending_size=0,
             error_cb=on_error,
             disconnected_cb=on_end,
             closed_cb=on_end,
         )
         await asyncio.wait_for(connecting, _CONNECT_SECONDS)
-        while missing := self._feeds - self._subscriptions.keys():
-            for feed in missing:
-                await self._subscribe(feed)
-
-    async def pump(self) -> None:
-        """Write what comes into the outbox until the session ends."""
-        try:
-            while not self._ended.is_set():
-                await self._outbox.more()
-                while not self._ended.is_set() and (item := self._outbox.take()) is not None:
-                    # nats-py does not tell when it has written.
-                    while self._client.pending_data_size > _UNWRITTEN_BYTES:  # noqa: ASYNC110
-                        await asyncio.sleep(_UNWRITTEN_LOOK_SECONDS)
-                    await self._send(item)
-        except (OSError, nats.errors.Error) as error:
-            log.debug("sending on a broken connection", reason=text_of(error))
-        except Exception:  # whatever nats-py came upon: the next session starts afresh
-            log.exception("sending failed, connecting anew")
-        finally:
-            # However it ended: a session that cannot send is none.
-            self._ended.set()
 
     async def close(self) -> None:
         """Close the client within bounds, whatever state its socket is in."""
         self._ended.set()
         if not self._begun:  # nats-py cannot close what it never opened
             return
-        for task in self._retiring:
-            task.cancel()
         # nats-py's close waits for the socket to drain; aborting it first makes it give up on a peer that
         # does not read. Nothing of value is buffered: every request is answered or has failed.
-        transport = getattr(self._client, "_transport", None)
-        writer = getattr(transport, "_io_writer", None)
-        if writer is not None:
-            writer.transport.abort()
+        stream = _stream(self._client)
+        if stream is not None:
+            stream.transport.abort()
         try:
             await asyncio.wait_for(self._client.close(), _CLOSE_SECONDS)
         except (TimeoutError, OSError, nats.errors.Error) as error:
@@ -245,47 +245,60 @@ class Session:
         except Exception:  # whatever nats-py came upon: it must not end those who connect anew
             log.exception("closing failed")
 
-    async def _send(self, item: Outgoing | Feed) -> None:
-        if isinstance(item, Outgoing):
-            await self._client.publish(item.subject, item.payload, item.reply, item.headers)
-        elif item in self._feeds:
-            if item not in self._subscriptions:
-                await self._subscribe(item)
-        elif item in self._subscriptions:
-            retiring = asyncio.create_task(self._retire(self._subscriptions.pop(item)))
-            self._retiring.add(retiring)
-            retiring.add_done_callback(self._retiring.discard)
+    # What is written -----------------------------------------------------------------------------------
 
-    async def _subscribe(self, feed: Feed) -> None:
-        async def on_message(message: Msg) -> None:
-            feed.deliver(_reply(message))
+    def _flush(self, line: Line) -> None:
+        """Write what is in the outbox, as far as the server reads it."""
+        try:
+            while line.has_room:
+                if data := b"".join(self._pieces()):
+                    line.write(data)
+                else:
+                    return
+        except Exception:  # whatever the transport came upon: the next session starts afresh
+            log.exception("writing failed, connecting anew")
+            self._ended.set()
+        else:
+            self._outbox.ring()
 
-        # Feeds ask for what they get, or drop it themselves: a limit here could only lose what was
-        # asked for.
-        self._subscriptions[feed] = await self._client.subscribe(
-            feed.subject, cb=on_message, pending_msgs_limit=1_000_000, pending_bytes_limit=0
-        )
+    def _pieces(self) -> Iterator[bytes]:
+        size = 0
+        while size < _WRITE_BYTES and (item := self._outbox.take()) is not None:
+            if isinstance(item, Outgoing):
+                yield item.head
+                yield item.payload
+                yield b"\r\n"
+                size += item.size
+            elif item in self._feeds:
+                if item not in self._subscriptions:
+                    yield self._subscribe(item)
+            elif item in self._subscriptions:
+                yield self._unsubscribe(item)
 
-    async def _retire(self, subscription: Subscription) -> None:
-        """Tell the server that nobody listens any more, and hear what is under way for a moment.
+    def _subscribe(self, feed: Feed) -> bytes:
+        subscription = self._subscriptions[feed] = b"%d" % next(self._ids)
+        self._told[subscription] = feed
+        return b"SUB %s  %s\r\n" % (feed.subject.encode(), subscription)
 
-        nats-py's own ``unsubscribe`` drops what is under way, and its ``drain`` asks for the server's
-        last word before it has said that it leaves.
-        """
-        with suppress(OSError, nats.errors.Error):
-            await self._client._send_unsubscribe(subscription._id)
-            await asyncio.sleep(_LATE_SECONDS)
-            await subscription.unsubscribe()
+    def _unsubscribe(self, feed: Feed) -> bytes:
+        subscription = self._subscriptions.pop(feed)
+        self._retired.append((trio.current_time() + _LATE_SECONDS, subscription))
+        return b"UNSUB %s\r\n" % subscription
+
+    def _forget_retired(self) -> None:
+        while self._retired and self._retired[0][0] < trio.current_time():
+            del self._told[self._retired.popleft()[1]]
+
+
+def _stream(client: Client) -> asyncio.StreamWriter | None:
+    """What nats-py writes to; None before it has connected. It is private there (its transport.py)."""
+    return getattr(client._transport, "_io_writer", None)
 
 
 def _address(url: ParseResult) -> str:
     """Host and port of a URL, without its user."""
     host = url.hostname or ""
     return f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
-
-
-def _reply(message: Msg) -> Reply:
-    return Reply(message.subject, message.data, message.headers or {}, message.reply)
 
 
 def text_of(error: BaseException) -> str:
