@@ -121,9 +121,9 @@ class FakeConnection:
         if self._rng.random() >= self._trouble.dropped:
             self._server.publish(subject, payload, headers or {}, reply)
 
-    def publish_soon(self, subject: str, payload: bytes = b"") -> None:
+    def publish_soon(self, subject: str, payload: bytes = b"", *, reply: str = "") -> None:
         if self._status.connected and self._rng.random() >= self._trouble.dropped:
-            self._server.publish(subject, payload, {})
+            self._server.publish(subject, payload, {}, reply)
 
     async def request(
         self, subject: str, payload: bytes = b"", *, headers: Headers | None = None, within: float

@@ -98,23 +98,6 @@ async def test_a_cancelled_fetch_gives_back_what_comes_too_late(queue: Queue) ->
     assert job.data == b"a"
 
 
-async def test_what_the_server_does_not_send_again_is_kept_for_the_next_fetch(
-    queue: Queue,
-) -> None:
-    """A watch has no acknowledgements: what it drops is lost, and nothing tells when it was the last."""
-    config = {"durable_name": "w", "name": "w", "ack_policy": "none"}
-    body = {"stream_name": "S", "config": config, "action": "create"}
-    await call(queue.connection, "STREAM.CREATE.S", {"name": "S", "subjects": ["s"]}, answer=dict)
-    await call(queue.connection, "CONSUMER.CREATE.S.w", body, answer=dict)
-    consumer = PullConsumer(queue.connection, "S", "w", acked=False)
-    with trio.move_on_after(0.2):
-        await consumer.fetch(1, expires=30)
-    await publish_acked(queue.connection, "s", b"late")
-    await trio.testing.wait_all_tasks_blocked(0.1)
-    with trio.fail_after(5):
-        assert [each.data for each in await consumer.fetch(1, expires=30)] == [b"late"]
-
-
 async def test_a_fetch_cancelled_with_jobs_in_hand_gives_them_back(queue: Queue) -> None:
     jobs = [str(number) for number in range(50)]
     await queue.add(*jobs)

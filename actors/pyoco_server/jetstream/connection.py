@@ -127,18 +127,13 @@ class Connection:
         await trio.lowlevel.checkpoint()
         await self._send(Outgoing.checked(subject, payload, reply, headers))
 
-    def publish_soon(self, subject: str, payload: bytes = b"", *, reply: str = "") -> bool:
+    def publish_soon(self, subject: str, payload: bytes = b"", *, reply: str = "") -> None:
         """Send a small message without waiting for room, and not at all when not connected.
 
-        For what cannot wait, as a task that cleans up, and for those who wait for what comes of it.
-
-        Returns:
-            Whether NATS is connected.
+        For a courtesy of a cancelled task, which cannot wait, and where whoever asks waits for the answer.
         """
-        if self._session is None:
-            return False
-        self._session.send(Outgoing.checked(subject, payload, reply, None))
-        return True
+        if self._session is not None:
+            self._session.send(Outgoing.checked(subject, payload, reply, None))
 
     async def request(
         self, subject: str, payload: bytes = b"", *, headers: Headers | None = None, within: float

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 
 import msgspec
 import trio
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import ApiError, NotFound
+from pyoco_server.jetstream.errors import ApiError, NotFound, Unavailable
 from pyoco_server.jetstream.outbox import Feed
 from pyoco_server.jetstream.requests import Headers, Reply, Waiter, new_inbox
 
@@ -19,8 +18,7 @@ _NO_WAIT_SECONDS = 2.0
 _NANOSECONDS = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """What the ack subject of a delivered message says (ADR-15 of nats-architecture-and-design)."""
 
     num_delivered: int
@@ -126,16 +124,10 @@ class PullConsumer:
         connection: The way to NATS.
         stream: The stream.
         name: The consumer.
-        acked: Whether its messages are acknowledged. One that comes too late for its fetch is then given
-            back; else, where the server would not send it again, the next fetch returns it.
     """
 
-    def __init__(
-        self, connection: Connection, stream: str, name: str, *, acked: bool = True
-    ) -> None:
+    def __init__(self, connection: Connection, stream: str, name: str) -> None:
         self._connection = connection
-        self._acked = acked
-        self._late: list[Message] = []
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"
         self._inbox = new_inbox()
         self._pulls = itertools.count(1)
@@ -153,15 +145,9 @@ class PullConsumer:
 
     def _deliver(self, reply: Reply) -> None:
         if reply.status is None and self._waiter is None:
-            self._too_late(Message(self._connection, reply))
+            Message(self._connection, reply).give_back()
         elif self._waiter is not None and (reply.status is None or reply.subject == self._pull):
             self._waiter.tell(reply)
-
-    def _too_late(self, message: Message) -> None:
-        if self._acked:
-            message.give_back()
-        else:
-            self._late.append(message)
 
     def _lose(self) -> None:
         if self._waiter is not None:
@@ -189,10 +175,10 @@ class PullConsumer:
             ApiError: JetStream refused: too many pulls wait already, or its leader is about to change.
             Unavailable: NATS is not connected.
         """
-        if self._late:
+        status = self._connection.status
+        if not status.connected:
             await trio.lowlevel.checkpoint()
-            late, self._late = self._late, []
-            return late
+            raise Unavailable(f"NATS is not connected: {status.last_error or 'connecting'}")
         if expires > 0:
             batch = 1
             body: dict[str, object] = {"batch": 1, "expires": int(expires * _NANOSECONDS)}
@@ -209,7 +195,8 @@ class PullConsumer:
         messages: list[Message] = []
         try:
             with trio.move_on_after(limit):
-                await self._connection.publish(
+                await trio.lowlevel.checkpoint_if_cancelled()
+                self._connection.publish_soon(
                     self._subject, msgspec.json.encode(body), reply=self._pull
                 )
                 while len(messages) < batch and (reply := await waiter.next()) is not None:
@@ -217,29 +204,42 @@ class PullConsumer:
                         break
         except BaseException:  # cancelled, as a rule: the caller never sees what came
             for message in messages:
-                self._too_late(message)
+                message.give_back()
             raise
         finally:
             self._waiter = None
             for reply in waiter.replies:  # came with the deadline, or more than was asked for
                 if reply.status is None:
-                    self._too_late(Message(self._connection, reply))
+                    Message(self._connection, reply).give_back()
         return messages
 
     def _take(self, reply: Reply, messages: list[Message]) -> bool:
         """Take a reply of a pull; False when it was the pull's last word."""
-        match reply.status:
-            case None:
-                messages.append(Message(self._connection, reply))
-                return True
-            case 100:  # idle heartbeat
-                return True
-            case 503:
-                raise NotFound(404, 0, f"consumer {self.name} of {self.stream} does not answer")
-            case 409 if "deleted" in reply.description.lower():
-                raise NotFound(404, 0, f"consumer {self.name} of {self.stream} was deleted")
-            case 409 if not messages:
-                # Nothing for now to those who came in vain would have them come again at once.
-                raise ApiError(409, 0, f"{reply.description} (consumer {self.name})")
-            case _:
-                return False
+        if reply.status is None:
+            messages.append(Message(self._connection, reply))
+            return True
+        if error := refusal(reply, self.stream, self.name, in_vain=not messages):
+            raise error
+        return reply.status == 100  # idle heartbeat
+
+
+def refusal(reply: Reply, stream: str, name: str, *, in_vain: bool) -> ApiError | None:
+    """What a status message of a pull says went wrong; None where it only ends the pull, or says it stands.
+
+    Args:
+        reply: The message.
+        stream: The stream.
+        name: The consumer.
+        in_vain: Whether nothing came before it. Whoever was told that there is nothing would come again at
+            once, so that a refusal is one then.
+    """
+    match reply.status:
+        case 503:
+            return NotFound(404, 0, f"consumer {name} of {stream} does not answer")
+        case 409 if "deleted" in reply.description.lower():
+            return NotFound(404, 0, f"consumer {name} of {stream} was deleted")
+        case 100 | 404 | 408:
+            return None
+        case code:
+            text = f"{reply.description} (consumer {name})"
+            return ApiError(code or 0, 0, text) if in_vain else None

@@ -18,14 +18,12 @@ import trio
 
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.consumer import Message, PullConsumer
+from pyoco_server.jetstream.consumer import Message
 from pyoco_server.jetstream.errors import ApiError, BridgeError, NotFound, Unavailable
+from pyoco_server.jetstream.standing import StandingPull
 
 log = structlog.get_logger(__name__)
 
-# What is asked for at once may hold so much, whatever the number of messages; far above the largest one.
-_BATCH_BYTES = 16 * 1024 * 1024
-_LINGER_SECONDS = 5.0
 _RETRY_SECONDS = 0.2
 _REFUSALS = 10
 # The server forgets a consumer that nobody pulls from for this long.
@@ -126,7 +124,7 @@ class Follower:
         # Of the last interruption, and how often in a row it was the same: it is told once.
         self._reason = ""
         self._times = 0
-        self._consumer: PullConsumer | None = None
+        self._consumer: StandingPull | None = None
 
     async def messages(self) -> AsyncGenerator[Message | CaughtUp | Reset, None]:
         """The messages, for ever, and `CaughtUp` once the present was seen; close it to end."""
@@ -225,7 +223,9 @@ class Follower:
             {"stream_name": self._stream, "config": config, "action": "create"},
             answer=_ConsumerInfo,
         )
-        self._consumer = PullConsumer(self._connection, self._stream, config["name"], acked=False)
+        self._consumer = StandingPull(
+            self._connection, self._stream, config["name"], batch=self._batch
+        )
         return made.num_pending, anew
 
     async def _fetched(self) -> AsyncGenerator[Sequence[Message], None]:
@@ -233,29 +233,20 @@ class Follower:
         assert self._consumer is not None
         epoch = self._connection.epoch
         expected = 1
-        linger = False
         while self._connection.epoch == epoch:
             try:
-                if linger:
-                    messages = await self._consumer.fetch(1, expires=_LINGER_SECONDS)
-                else:
-                    messages = await self._consumer.fetch(
-                        self._batch, expires=0.0, max_bytes=_BATCH_BYTES
-                    )
+                messages = await self._consumer.take()
             except BridgeError as error:
-                await self._pause(error)
+                if self._connection.epoch == epoch:
+                    await self._pause(error)
                 return
-            if linger and not messages and self._connection.status.connected:
-                yield ()
-            linger = not messages
             for index, message in enumerate(messages):
                 if message.delivery.consumer_sequence != expected:
                     if index:
                         yield messages[:index]
                     return  # a reply was lost: go on behind the last one that was seen
                 expected += 1
-            if messages:
-                yield messages
+            yield messages
 
     async def _pause(self, error: BridgeError) -> None:
         reason = str(error)

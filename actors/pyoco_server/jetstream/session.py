@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import ssl
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import ParseResult
@@ -29,7 +28,6 @@ log = structlog.get_logger(__name__)
 _CONNECT_SECONDS = 3.0
 _ANSWER_SECONDS = 2
 _PING_SECONDS = 5
-_LOOK_SECONDS = 0.25
 _CLOSE_SECONDS = 1.0
 # How long what is under way to a closed feed is still heard.
 _LATE_SECONDS = 2.0
@@ -124,7 +122,6 @@ class Session:
         # Who is told what comes for a subscription. Those that the server has been told to end are among
         # them until what was under way has come.
         self._told: dict[bytes, Feed] = {}
-        self._retired: deque[tuple[float, bytes]] = deque()
 
     # For trio ------------------------------------------------------------------------------------
 
@@ -154,6 +151,11 @@ class Session:
         """Take the connection over once it is made, and subscribe to all feeds."""
         stream = _stream(self._client)
         assert stream is not None, "nats-py is not connected"
+        # A read loop or flusher that died of a surprise leaves nats-py "connected" (its client.py logs and
+        # breaks), and it waits for a stalled connection to drain before it tells that it closed it.
+        for task in (self._client._reading_task, self._client._flusher_task):
+            assert task is not None, "nats-py is not connected"
+            task.add_done_callback(lambda _: self._ended.set())
         self._line = Line(stream.transport, self._told)
         self._line.write(b"".join(self._subscribe(feed) for feed in self._feeds))
 
@@ -178,17 +180,8 @@ class Session:
             self._flush(self._line)
 
     async def ended(self) -> None:
-        """Wait for the end of the session; looks for itself too, since a client that hangs tells nobody.
-
-        A read loop or flusher that died of a surprise leaves nats-py "connected" (its client.py logs and
-        breaks), and closing a stalled connection waits for a drain that may never come.
-        """
-        tasks = (self._client._reading_task, self._client._flusher_task)
-        while self._client.is_connected and not any(task is None or task.done() for task in tasks):
-            self._forget_retired()
-            with trio.move_on_after(_LOOK_SECONDS):
-                await self._ended.wait()
-                return
+        """Wait for the end of the session."""
+        await self._ended.wait()
 
     # For asyncio ---------------------------------------------------------------------------------
 
@@ -201,6 +194,7 @@ class Session:
         options = self._options
         tls = options.tls_context()
         self._begun = True
+        self._loop = asyncio.get_running_loop()
 
         async def on_error(error: Exception) -> None:
             self._on_error(text_of(error))
@@ -282,12 +276,8 @@ class Session:
 
     def _unsubscribe(self, feed: Feed) -> bytes:
         subscription = self._subscriptions.pop(feed)
-        self._retired.append((trio.current_time() + _LATE_SECONDS, subscription))
+        self._loop.call_later(_LATE_SECONDS, self._told.pop, subscription)
         return b"UNSUB %s\r\n" % subscription
-
-    def _forget_retired(self) -> None:
-        while self._retired and self._retired[0][0] < trio.current_time():
-            del self._told[self._retired.popleft()[1]]
 
 
 def _stream(client: Client) -> asyncio.StreamWriter | None:
