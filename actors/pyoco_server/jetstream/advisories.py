@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
-from pyoco_server.jetstream.api import call
+from pyoco_server.jetstream.api import Anything, call
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import ApiError
+from pyoco_server.jetstream.errors import CONSUMER_EXISTS, ApiError
 
 STREAM: Final = "PYOCO_ADVISORIES"
 DURABLE: Final = "pyoco_reaper"
@@ -26,10 +26,6 @@ class MaxDeliveries(msgspec.Struct, kw_only=True):
     consumer: str
     stream_seq: int
     deliveries: int = 0
-
-
-class _Anything(msgspec.Struct):
-    pass
 
 
 def advisory_subject(work_stream: str) -> str:
@@ -56,9 +52,9 @@ async def ensure_advisory_consumer(connection: Connection) -> None:
     }
     body = {"stream_name": STREAM, "config": config, "action": "create"}
     try:
-        await call(connection, f"CONSUMER.CREATE.{STREAM}.{DURABLE}", body, answer=_Anything)
+        await call(connection, f"CONSUMER.CREATE.{STREAM}.{DURABLE}", body, answer=Anything)
     except ApiError as error:
-        if error.err_code not in (10013, 10148):  # "consumer already exists"
+        if error.err_code not in CONSUMER_EXISTS:
             raise
 
 

@@ -20,6 +20,10 @@ class Refused(msgspec.Struct):
     description: str = ""
 
 
+class Anything(msgspec.Struct):
+    """An answer of which only matters that it is no refusal."""
+
+
 class _MaybeRefused(msgspec.Struct):
     error: Refused | None = None
 

@@ -79,6 +79,12 @@ class ApiError(BridgeError):
         self.description = description
 
 
+CONSUMER_EXISTS = (10013, 10148)
+"""JetStream's numbers for "consumer already exists", with another configuration too (server/errors.json)."""
+
+NO_MESSAGE = 10037
+"""JetStream's number for "no message found" (server/errors.json); another 404 is a missing stream."""
+
 NO_TTL = 10166
 """JetStream's number for "this stream takes no expiry of single messages" (server/errors.json)."""
 

@@ -19,8 +19,9 @@ import trio
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message
-from pyoco_server.jetstream.errors import ApiError, BridgeError, NotFound, Unavailable
+from pyoco_server.jetstream.errors import ApiError, BridgeError, Unavailable
 from pyoco_server.jetstream.standing import StandingPull
+from pyoco_server.jetstream.stored import last_message
 
 log = structlog.get_logger(__name__)
 
@@ -74,14 +75,6 @@ class _StreamInfo(msgspec.Struct):
 
 class _ConsumerInfo(msgspec.Struct):
     num_pending: int = 0
-
-
-class _Stored(msgspec.Struct):
-    seq: int
-
-
-class _LastStored(msgspec.Struct):
-    message: _Stored
 
 
 class Follower:
@@ -173,21 +166,6 @@ class Follower:
             self._present = 0
         return Arrived(messages, self._identity or "", anew, last, caught_up)
 
-    async def _newest(self) -> int:
-        """The last sequence that is stored under the subject; 0 for none."""
-        try:
-            last = await call(
-                self._connection,
-                f"STREAM.MSG.GET.{self._stream}",
-                {"last_by_subj": self._subject},
-                answer=_LastStored,
-            )
-        except NotFound as error:
-            if error.err_code == 10037:  # "no message found"; another 404 is a missing stream
-                return 0
-            raise
-        return last.message.seq
-
     async def _begin(self) -> tuple[int, bool]:
         """Make the consumer; return how many messages wait for it, and whether it begins anew."""
         info = await call(self._connection, f"STREAM.INFO.{self._stream}", answer=_StreamInfo)
@@ -200,7 +178,8 @@ class Follower:
             self._last = None
             self._start = "last" if self._start == "new" else self._start
         anew = self._last is None and self._start != "new"
-        self._present = await self._newest()
+        newest = await last_message(self._connection, self._stream, self._subject)
+        self._present = 0 if newest is None else newest.sequence
         if self._last is None and (self._start == "new" or self._present == 0):
             self._last = last_stored
         config: dict[str, Any] = {

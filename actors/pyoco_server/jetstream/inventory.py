@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from pyoco_server.jetstream.api import call
+from pyoco_server.jetstream.api import Anything, call
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import NotFound
 
@@ -129,10 +129,6 @@ class _StreamPage(msgspec.Struct):
 class _ConsumerPage(msgspec.Struct):
     total: int = 0
     consumers: list[ConsumerInfo] | None = None
-
-
-class _Anything(msgspec.Struct):
-    pass
 
 
 async def account_info(connection: Connection) -> AccountInfo:
@@ -262,7 +258,7 @@ async def create_stream(connection: Connection, config: dict[str, Any]) -> None:
         ApiError: JetStream refused, also for a name that is taken by a stream of other settings.
         BridgeError: Not connected, or not answered.
     """
-    await call(connection, f"STREAM.CREATE.{config['name']}", config, answer=_Anything, within=15.0)
+    await call(connection, f"STREAM.CREATE.{config['name']}", config, answer=Anything, within=15.0)
 
 
 async def delete_stream(connection: Connection, name: str) -> None:
@@ -272,6 +268,6 @@ async def delete_stream(connection: Connection, name: str) -> None:
         BridgeError: Not connected, refused or not answered.
     """
     try:
-        await call(connection, f"STREAM.DELETE.{name}", answer=_Anything, within=30.0)
+        await call(connection, f"STREAM.DELETE.{name}", answer=Anything, within=30.0)
     except NotFound:
         return

@@ -6,26 +6,21 @@ make it (ADR-8 of nats-architecture-and-design); a revision is a sequence of tha
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 
-import msgspec
-
-from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import (
     NO_TTL,
     ApiError,
     InvalidKey,
     KeyNotFound,
-    NotFound,
     WrongRevision,
 )
 from pyoco_server.jetstream.follow import CaughtUp, Reset
 from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.jetstream.stored import StoredMessage, last_message, purge_subject
 from pyoco_server.jetstream.watch import Batch, Deleted, Entry, Watcher, WatchEvent
 
 __all__ = ["Batch", "CaughtUp", "Deleted", "Entry", "KeyValue", "Reset", "WatchEvent"]
@@ -35,21 +30,6 @@ _KEY = re.compile(r"[-/_=A-Za-z0-9]+(\.[-/_=A-Za-z0-9]+)*")
 _HEADER_BYTES = 1024
 _DELETED = {"KV-Operation": "DEL"}
 _PURGED = {"KV-Operation": "PURGE", "Nats-Rollup": "sub"}
-
-
-class _StoredMessage(msgspec.Struct):
-    seq: int
-    time: str
-    data: str = ""
-    hdrs: str = ""
-
-
-class _Anything(msgspec.Struct):
-    pass
-
-
-class _GetAnswer(msgspec.Struct):
-    message: _StoredMessage
 
 
 class KeyValue:
@@ -75,10 +55,10 @@ class KeyValue:
             BridgeError: Not connected, or not answered.
         """
         message = await self._last(key, within)
-        if message is None or _is_marker(message.hdrs):
-            revision = 0 if message is None else message.seq
+        if message is None or _is_marker(message.headers):
+            revision = 0 if message is None else message.sequence
             raise KeyNotFound(f"no key {key!r} in bucket {self.bucket}", revision)
-        return Entry(key, base64.b64decode(message.data), message.seq, unix_time(message.time))
+        return Entry(key, message.data, message.sequence, message.stored_at)
 
     async def newest(self, pattern: str = ">", *, within: float = 5.0) -> int:
         """The highest revision that a key of the pattern has, deleted ones included; 0 for none.
@@ -87,8 +67,9 @@ class KeyValue:
             NotFound: The bucket does not exist.
             BridgeError: Not connected, or not answered.
         """
-        message = await self._last_of(f"$KV.{self.bucket}.{pattern}", within)
-        return 0 if message is None else message.seq
+        subject = f"$KV.{self.bucket}.{pattern}"
+        message = await last_message(self._connection, self.stream, subject, within=within)
+        return 0 if message is None else message.sequence
 
     async def put(self, key: str, value: bytes, *, within: float = 5.0) -> int:
         """Write a value, whatever is there; return its revision.
@@ -117,10 +98,10 @@ class KeyValue:
             return await self.update(key, value, 0, ttl_seconds=ttl_seconds, within=within)
         except WrongRevision:
             message = await self._last(key, within)
-            if message is not None and not _is_marker(message.hdrs):
+            if message is not None and not _is_marker(message.headers):
                 raise
         # The marker of a deleted key has a sequence of its own; what expired meanwhile has none.
-        revision = 0 if message is None else message.seq
+        revision = 0 if message is None else message.sequence
         return await self.update(key, value, revision, ttl_seconds=ttl_seconds, within=within)
 
     async def update(
@@ -201,10 +182,7 @@ class KeyValue:
         Raises:
             BridgeError: It was refused, or is not known to be done.
         """
-        body = {"filter": self._subject(key)}
-        await call(
-            self._connection, f"STREAM.PURGE.{self.stream}", body, answer=_Anything, within=within
-        )
+        await purge_subject(self._connection, self.stream, self._subject(key), within=within)
 
     @asynccontextmanager
     async def watch(
@@ -276,23 +254,8 @@ class KeyValue:
                         break
         return list(entries.values())
 
-    async def _last(self, key: str, within: float) -> _StoredMessage | None:
-        return await self._last_of(self._subject(key), within)
-
-    async def _last_of(self, subject: str, within: float) -> _StoredMessage | None:
-        try:
-            answer = await call(
-                self._connection,
-                f"STREAM.MSG.GET.{self.stream}",
-                {"last_by_subj": subject},
-                answer=_GetAnswer,
-                within=within,
-            )
-        except NotFound as error:
-            if error.err_code == 10037:  # "no message found"; another 404 is a missing bucket
-                return None
-            raise
-        return answer.message
+    async def _last(self, key: str, within: float) -> StoredMessage | None:
+        return await last_message(self._connection, self.stream, self._subject(key), within=within)
 
     def _subject(self, key: str) -> str:
         if not _KEY.fullmatch(key):
@@ -306,16 +269,6 @@ def _ttl(seconds: int) -> dict[str, str]:
     return {"Nats-TTL": f"{seconds}s"}
 
 
-def _is_marker(headers_b64: str) -> bool:
+def _is_marker(headers: bytes) -> bool:
     """Whether a stored message says that its key is gone: deleted, purged or expired."""
-    if not headers_b64:
-        return False
-    headers = base64.b64decode(headers_b64)
     return b"KV-Operation:" in headers or b"Nats-Marker-Reason:" in headers
-
-
-def unix_time(text: str) -> float:
-    """Unix seconds of a time as JetStream writes it."""
-    # Nanoseconds, which datetime does not take: cut to microseconds.
-    head, _, fraction = text.rstrip("Z").partition(".")
-    return datetime.fromisoformat(f"{head}.{(fraction + '000000')[:6]}+00:00").timestamp()

@@ -7,7 +7,6 @@ without a time limit and waits for ever for chunks that vanished; ours ends in a
 
 from __future__ import annotations
 
-import base64
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
@@ -18,11 +17,9 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import BridgeError, NotFound, ObjectNotFound
+from pyoco_server.jetstream.errors import BridgeError, ObjectNotFound
 from pyoco_server.jetstream.follow import CaughtUp, Reset
-from pyoco_server.jetstream.keyvalue import unix_time
 from pyoco_server.jetstream.objectinfo import (
     CHUNK_BYTES,
     ObjectInfo,
@@ -35,6 +32,8 @@ from pyoco_server.jetstream.objectinfo import (
 from pyoco_server.jetstream.objectput import put_chunks
 from pyoco_server.jetstream.objectread import cut, read_chunks
 from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.jetstream.stored import last_message, purge_subject
+from pyoco_server.jetstream.subjects import subject_counts
 from pyoco_server.jetstream.watch import Deleted, Entry, Watcher
 
 __all__ = ["ObjectChanged", "ObjectInfo", "ObjectStore"]
@@ -49,28 +48,6 @@ class ObjectChanged:
     """An object as it is now; `ObjectInfo.deleted` says that it is gone."""
 
     info: ObjectInfo
-
-
-class _StoredMessage(msgspec.Struct):
-    seq: int
-    time: str
-    data: str = ""
-
-
-class _GetAnswer(msgspec.Struct):
-    message: _StoredMessage
-
-
-class _State(msgspec.Struct):
-    subjects: dict[str, int] | None = None
-
-
-class _Info(msgspec.Struct):
-    state: _State
-
-
-class _Anything(msgspec.Struct):
-    pass
 
 
 class ObjectStore:
@@ -297,14 +274,8 @@ class ObjectStore:
         for subject in await self._chunk_subjects():
             if subject.removeprefix(self._chunks) in known:
                 continue
-            body = {"last_by_subj": subject}
-            try:
-                last = await call(
-                    self._connection, f"STREAM.MSG.GET.{self.stream}", body, answer=_GetAnswer
-                )
-            except NotFound:
-                continue
-            if time.time() - unix_time(last.message.time) >= older_than_seconds:
+            last = await last_message(self._connection, self.stream, subject)
+            if last is not None and time.time() - last.stored_at >= older_than_seconds:
                 await self._purge(subject)
                 removed += 1
         return removed
@@ -328,40 +299,21 @@ class ObjectStore:
         return replace(info, sequence=ack.seq)
 
     async def _last_info(self, name: str) -> ObjectInfo | None:
-        body = {"last_by_subj": self._metas + encode_name(name)}
+        last = await last_message(self._connection, self.stream, self._metas + encode_name(name))
+        if last is None:
+            return None
         try:
-            answer = await call(
-                self._connection, f"STREAM.MSG.GET.{self.stream}", body, answer=_GetAnswer
-            )
-        except NotFound as error:
-            if error.err_code == 10037:  # "no message found"; another 404 is a missing store
-                return None
-            raise
-        message = answer.message
-        try:
-            return decode_info(
-                base64.b64decode(message.data),
-                sequence=message.seq,
-                stored_at=unix_time(message.time),
-            )
+            return decode_info(last.data, sequence=last.sequence, stored_at=last.stored_at)
         except UnreadableObject as error:
             raise ObjectNotFound(f"object {name!r} in {self.bucket}: {error}") from None
 
     async def _chunk_subjects(self) -> list[str]:
-        body = {"subjects_filter": self._chunks + ">"}
-        info = await call(
-            self._connection, f"STREAM.INFO.{self.stream}", body, answer=_Info, within=15.0
-        )
-        return list(info.state.subjects or ())
+        pattern = self._chunks + ">"
+        state = await subject_counts(self._connection, self.stream, subjects=pattern, within=15.0)
+        return list(state.subjects or ())
 
     async def _purge(self, subject: str) -> None:
-        await call(
-            self._connection,
-            f"STREAM.PURGE.{self.stream}",
-            {"filter": subject},
-            answer=_Anything,
-            within=15.0,
-        )
+        await purge_subject(self._connection, self.stream, subject, within=15.0)
 
     async def _purge_quietly(self, nuid: str) -> None:
         """Remove the bytes of what is gone already; what fails here is left to `purge_orphans`."""

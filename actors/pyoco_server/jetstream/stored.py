@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from datetime import datetime
 
 import msgspec
 
-from pyoco_server.jetstream.api import call
+from pyoco_server.jetstream.api import Anything, call
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import ApiError, NotFound
-from pyoco_server.jetstream.keyvalue import unix_time
+from pyoco_server.jetstream.errors import NO_MESSAGE, ApiError, NotFound
 
-# JetStream's "no message found" (nats-server, server/errors.json); another 404 is a missing stream.
-_NO_MESSAGE = 10037
-_NOT_DELETED = (10057, 10043)
+_NOT_DELETED = (NO_MESSAGE, 10057, 10043)
 
 
 class _Stored(msgspec.Struct):
@@ -22,6 +20,7 @@ class _Stored(msgspec.Struct):
     seq: int
     time: str
     data: str = ""
+    hdrs: str = ""
 
 
 class _GetAnswer(msgspec.Struct):
@@ -42,10 +41,6 @@ class _Purged(msgspec.Struct):
     purged: int = 0
 
 
-class _Anything(msgspec.Struct):
-    pass
-
-
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
     """A message of a stream.
@@ -55,12 +50,14 @@ class StoredMessage:
         sequence: Its sequence.
         stored_at: When it was stored, in unix seconds of the server's clock.
         data: Its bytes.
+        headers: The bytes that hold its headers.
     """
 
     subject: str
     sequence: int
     stored_at: float
     data: bytes
+    headers: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +98,45 @@ async def get_message(
     body: dict[str, object] = {"seq": sequence}
     if next_of is not None:
         body["next_by_subj"] = next_of
+    return await _get(connection, stream, body, within=5.0)
+
+
+async def last_message(
+    connection: Connection, stream: str, subject: str, *, within: float = 5.0
+) -> StoredMessage | None:
+    """Read the last message of a subject or pattern, from the stream's leader; None where there is none.
+
+    Raises:
+        NotFound: The stream does not exist.
+        BridgeError: Not connected, or not answered.
+    """
+    return await _get(connection, stream, {"last_by_subj": subject}, within=within)
+
+
+async def _get(
+    connection: Connection, stream: str, body: dict[str, object], *, within: float
+) -> StoredMessage | None:
     try:
-        got = await call(connection, f"STREAM.MSG.GET.{stream}", body, answer=_GetAnswer)
+        got = await call(
+            connection, f"STREAM.MSG.GET.{stream}", body, answer=_GetAnswer, within=within
+        )
     except NotFound as error:
-        if error.err_code == _NO_MESSAGE:
+        if error.err_code == NO_MESSAGE:
             return None
         raise
     message = got.message
     return StoredMessage(
-        message.subject, message.seq, unix_time(message.time), base64.b64decode(message.data)
+        message.subject,
+        message.seq,
+        unix_time(message.time),
+        base64.b64decode(message.data),
+        base64.b64decode(message.hdrs),
     )
 
 
-async def purge_subject(connection: Connection, stream: str, subject: str) -> int:
+async def purge_subject(
+    connection: Connection, stream: str, subject: str, *, within: float = 10.0
+) -> int:
     """Remove all messages of a subject from a stream; return how many there were.
 
     Raises:
@@ -121,7 +144,7 @@ async def purge_subject(connection: Connection, stream: str, subject: str) -> in
         BridgeError: It was refused, or is not known to be done.
     """
     answer = await call(
-        connection, f"STREAM.PURGE.{stream}", {"filter": subject}, answer=_Purged, within=10.0
+        connection, f"STREAM.PURGE.{stream}", {"filter": subject}, answer=_Purged, within=within
     )
     return answer.purged
 
@@ -137,8 +160,15 @@ async def delete_message(connection: Connection, stream: str, sequence: int) -> 
             connection,
             f"STREAM.MSG.DELETE.{stream}",
             {"seq": sequence, "no_erase": True},
-            answer=_Anything,
+            answer=Anything,
         )
     except ApiError as error:
-        if error.err_code not in (*_NOT_DELETED, _NO_MESSAGE):
+        if error.err_code not in _NOT_DELETED:
             raise
+
+
+def unix_time(text: str) -> float:
+    """Unix seconds of a time as JetStream writes it."""
+    # Nanoseconds, which datetime does not take: cut to microseconds.
+    head, _, fraction = text.rstrip("Z").partition(".")
+    return datetime.fromisoformat(f"{head}.{(fraction + '000000')[:6]}+00:00").timestamp()
