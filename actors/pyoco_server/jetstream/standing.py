@@ -94,6 +94,7 @@ class StandingPull:
                 if self._lost or not self._connection.status.connected:
                     raise Unavailable("the connection broke")
                 self._ask()
+                continue
             if not await self._wait():
                 self._left = 0
                 if self._brought == 0:
