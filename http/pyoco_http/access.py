@@ -29,19 +29,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from quart import g, request
-from quart_trio import QuartTrio
-
-from pyoco_http.bodies import BodyLimit, GatewayRequest, limit_of
+from pyoco_http.call import Call, current_call
 from pyoco_http.problems import Problem
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.key_ring import InvalidApiKey, Standing
 from pyoco_server.model.api_key import Principal, Role
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.run import RunSnapshot
-from pyoco_server.store.runs import RunNotFound
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -81,13 +77,7 @@ def access_of(view: Callable[..., Any]) -> Access | None:
 
 def principal() -> Principal:
     """Who makes the call that is being handled."""
-    return standing().principal
-
-
-def standing() -> Standing:
-    """The standing of the key that the call came with, for what outlives the check: streams."""
-    found: Standing = g.standing
-    return found
+    return current_call().principal
 
 
 def see(snapshot: RunSnapshot) -> RunSnapshot:
@@ -96,51 +86,45 @@ def see(snapshot: RunSnapshot) -> RunSnapshot:
     Raises:
         RunNotFound: It belongs to another tenant.
     """
-    if not principal().sees(snapshot.tenant_id):
-        raise RunNotFound(snapshot.run_id)
-    return snapshot
+    return current_call().see(snapshot)
 
 
-def register_access(app: QuartTrio, backend: Backend) -> None:
-    """Check every call before its handler and its body."""
-    default = BodyLimit(backend.settings.http_max_body_bytes)
-    keyed = backend.settings.http_auth_mode == "api_key"
-    header = backend.settings.http_api_key_header
-    everybody = Standing(Principal())
+class Doorkeeper:
+    """Checks every call before its handler and its body."""
 
-    async def check() -> None:
-        if request.routing_exception is not None or request.url_rule is None:
-            return  # no route: the answer is 404 or 405 whoever asks
-        if request.method == "OPTIONS" and request.url_rule.provide_automatic_options:
-            return
-        view = app.view_functions[request.url_rule.endpoint]
-        level = access_of(view)
+    def __init__(self, backend: Backend) -> None:
+        settings = backend.settings
+        self._backend = backend
+        self._header = settings.http_api_key_header
+        self._name = self._header.lower().encode()
+        self._everybody = Standing(Principal())
+        self.keyed = settings.http_auth_mode == "api_key"
+
+    async def admit(self, call: Call, level: Access | None) -> None:
+        """Give the call its standing, if it may call a route of this level.
+
+        Raises:
+            Problem: It may not.
+            KeysUnavailable: The keys could not be read.
+            TooManyChecks: Too many keys are being checked.
+        """
         if level is None:
             raise Problem(403, "not allowed", ErrorId.NOT_ALLOWED)
-        g.standing = everybody
-        if keyed and level is not Access.PUBLIC:
-            g.standing = await _let_in(backend, header)
-            _check_role(level)
-        received = cast(GatewayRequest, request)
-        received.caller = principal()
-        received.body.admit(limit_of(view, default))
+        if not self.keyed or level is Access.PUBLIC:
+            call.standing = self._everybody
+            return
+        standing = await self._let_in(call)
+        role = level.role
+        if role is not None and role not in standing.principal.roles:
+            detail = f"api key lacks the role {role.value}"
+            raise Problem(403, detail, ErrorId.NOT_ALLOWED, role=role.value)
+        call.standing = standing
 
-    app.before_request(check)
-
-
-def _check_role(level: Access) -> None:
-    role = level.role
-    if role is not None and role not in principal().roles:
-        raise Problem(
-            403, f"api key lacks the role {role.value}", ErrorId.NOT_ALLOWED, role=role.value
-        )
-
-
-async def _let_in(backend: Backend, header: str) -> Standing:
-    key = request.headers.get(header, "").strip()
-    if not key:
-        raise Problem(401, "api key required", ErrorId.API_KEY_MISSING, header=header)
-    try:
-        return await backend.authenticate(key)
-    except InvalidApiKey:
-        raise Problem(403, "invalid api key", ErrorId.API_KEY_INVALID) from None
+    async def _let_in(self, call: Call) -> Standing:
+        key = (call.header(self._name) or "").strip()
+        if not key:
+            raise Problem(401, "api key required", ErrorId.API_KEY_MISSING, header=self._header)
+        try:
+            return await self._backend.authenticate(key)
+        except InvalidApiKey:
+            raise Problem(403, "invalid api key", ErrorId.API_KEY_INVALID) from None

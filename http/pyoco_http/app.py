@@ -5,10 +5,8 @@ from __future__ import annotations
 from quart_trio import QuartTrio
 from werkzeug.routing import BaseConverter
 
-from pyoco_http.access import register_access
 from pyoco_http.artifacts import artifacts_blueprint
 from pyoco_http.bodies import GatewayRequest
-from pyoco_http.browsers import register_browser_rules
 from pyoco_http.dashboard import dashboard_blueprint
 from pyoco_http.dead_letters import dead_letters_blueprint
 from pyoco_http.events import events_blueprint
@@ -18,15 +16,16 @@ from pyoco_http.health import health_blueprint
 from pyoco_http.list_streams import list_streams_blueprint
 from pyoco_http.lists import lists_blueprint
 from pyoco_http.logs import logs_blueprint
-from pyoco_http.metrics import metrics_blueprint, register_latency
+from pyoco_http.metrics import metrics_blueprint
 from pyoco_http.open_streams import EventStreams, register_event_streams
 from pyoco_http.openapi.routes import register_openapi
 from pyoco_http.problems import register_problems
+from pyoco_http.rules import Rules, register_rules
 from pyoco_http.runs import runs_blueprint
+from pyoco_http.short_routes import ShortRoutes
 from pyoco_http.streams import streams_blueprint
 from pyoco_http.submissions import submissions_blueprint
 from pyoco_http.system import system_blueprint
-from pyoco_http.tracing import register_tracing
 from pyoco_http.wheels import wheels_blueprint
 from pyoco_http.worker_control import worker_control_blueprint
 from pyoco_http.workers import workers_blueprint
@@ -48,11 +47,13 @@ class GatewayApp(QuartTrio):
 
     Attributes:
         event_streams: Its open event streams.
+        short_routes: Those of its routes that need no Quart.
     """
 
     request_class = GatewayRequest
     asgi_http_class = Exchange  # type: ignore[assignment]
     event_streams: EventStreams
+    short_routes: ShortRoutes
 
 
 def create_app(backend: Backend, *, loopback: bool = True) -> GatewayApp:
@@ -69,18 +70,15 @@ def create_app(backend: Backend, *, loopback: bool = True) -> GatewayApp:
         "BODY_TIMEOUT": None,
         "RESPONSE_TIMEOUT": None,
         "BODY_SECONDS": backend.settings.http_body_timeout_sec,
-        "LOOPBACK": loopback,
     }
     app.url_map.converters["default"] = Name
     # A path with "//" is none of ours, and no detour to one either.
     app.url_map.merge_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    register_latency(app, backend)
-    # What is registered first is asked first, and sees an answer last.
     register_problems(app)
-    register_tracing(app)
-    register_browser_rules(app, backend)
-    register_access(app, backend)
+    rules = Rules(backend, loopback=loopback)
+    # What is registered first is asked first, and sees an answer last.
+    register_rules(app, rules)
     app.event_streams = register_event_streams(app, backend)
     app.register_blueprint(artifacts_blueprint(backend))
     app.register_blueprint(dashboard_blueprint(backend))
@@ -100,4 +98,5 @@ def create_app(backend: Backend, *, loopback: bool = True) -> GatewayApp:
     app.register_blueprint(worker_control_blueprint(backend))
     app.register_blueprint(workers_blueprint(backend))
     register_openapi(app, backend)
+    app.short_routes = ShortRoutes(app, rules)
     return app

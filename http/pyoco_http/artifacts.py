@@ -10,7 +10,7 @@ from quart import Blueprint, Response
 
 from pyoco_http.access import Access, access, see
 from pyoco_http.downloads import download
-from pyoco_http.problems import problem_response
+from pyoco_http.problems import Problem
 from pyoco_http.runs import known_id
 from pyoco_server.backend import Backend
 from pyoco_server.model.errors import ErrorId
@@ -45,11 +45,8 @@ def artifacts_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.errorhandler(ArtifactNotFound)
     async def on_missing(error: ArtifactNotFound) -> Response:
-        return problem_response(
-            404,
-            "artifact not found",
-            ErrorId.RUN_NOT_FOUND,
-            {"run_id": error.run_id, "name": error.name},
-        )
+        return Problem(
+            404, "artifact not found", ErrorId.RUN_NOT_FOUND, run_id=error.run_id, name=error.name
+        ).response()
 
     return blueprint

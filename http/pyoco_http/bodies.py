@@ -20,8 +20,8 @@ import trio
 from quart_trio.wrappers import TrioRequest
 from quart_trio.wrappers.request import TrioBody
 
+from pyoco_http.call import Call
 from pyoco_http.problems import Problem
-from pyoco_server.model.api_key import Principal
 from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
@@ -187,13 +187,11 @@ class GatewayRequest(TrioRequest):
     """A request with such a body, and what is learned of it on the way.
 
     Attributes:
-        request_id: Its id, from the client or made.
-        caller: Who makes it, once that is known.
+        call: The same, as every route sees it.
         event_stream: The stream that it is answered with, if it is.
     """
 
     body_class = Body  # type: ignore[assignment]
     body: Body
-    request_id: str | None = None
-    caller: Principal | None = None
+    call: Call
     event_stream: EventStream | None = None

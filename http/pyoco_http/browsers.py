@@ -3,58 +3,56 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Final
 from urllib.parse import urlsplit
 
-from quart import Response, request
-from quart_trio import QuartTrio
-
+from pyoco_http.call import Call, Header
 from pyoco_http.problems import Problem
-from pyoco_server.backend import Backend
 from pyoco_server.model.errors import ErrorId
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-}
+
+HEADERS: Final[tuple[Header, ...]] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
+"""What every answer tells a browser, unless it says something else about the same."""
 
 
-def register_browser_rules(app: QuartTrio, backend: Backend) -> None:
-    """Refuse writes of foreign pages where no key is asked for, and add the security headers."""
-    keyed = backend.settings.http_auth_mode == "api_key"
+def check_origin(call: Call, *, loopback: bool) -> None:
+    """Let no page of another site write where no key is asked for.
 
-    async def check() -> None:
-        # With keys a foreign page fails without one, and cannot send the header without our consent.
-        if not keyed and request.method not in _READS and _foreign(app.config["LOOPBACK"]):
-            raise Problem(
-                403,
-                "cross-origin request refused",
-                ErrorId.NOT_ALLOWED,
-                reason="without API keys (PYOCO_HTTP_AUTH_MODE=none) only the gateway's own pages may write",
-            )
+    With keys a foreign page fails without one, and cannot send the header without our consent.
 
-    async def add_headers(response: Response) -> Response:
-        for name, value in _HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
+    Args:
+        call: The call.
+        loopback: Whether only this machine can reach the gateway.
 
-    app.before_request(check)
-    app.after_request(add_headers)
+    Raises:
+        Problem: Such a page makes it.
+    """
+    if call.method not in _READS and _foreign(call, loopback=loopback):
+        raise Problem(
+            403,
+            "cross-origin request refused",
+            ErrorId.NOT_ALLOWED,
+            reason="without API keys (PYOCO_HTTP_AUTH_MODE=none) only the gateway's own pages may write",
+        )
 
 
-def _foreign(loopback: bool) -> bool:
+def _foreign(call: Call, *, loopback: bool) -> bool:
     """Whether a page of another site makes the request; programs send none of these headers."""
-    if request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
+    if call.header(b"sec-fetch-site") not in {None, "none", "same-origin"}:
         return True
-    origin = request.headers.get("Origin")
+    origin = call.header(b"origin")
     if origin is None:
         return False
     try:
         page = urlsplit(origin)
-        own = page.netloc.lower() == request.headers.get("Host", "").lower()
+        own = page.netloc.lower() == (call.header(b"host") or "").lower()
         # A foreign name that was made to point here (DNS rebinding) is not ours.
         return not own or (loopback and not is_loopback(page.hostname or ""))
     except ValueError:

@@ -1,194 +1,273 @@
-"""One client's connection: hypercorn's HTTP/1.1 over a socket, with a limit to each wait.
+"""One client's connection: HTTP/1.1 by h11 over a socket, with a limit to each wait.
 
-hypercorn's own connection waits for ever for a slow body, and for a client that takes nothing of what it
-is sent (hypercorn 0.18, trio/tcp_server.py), so its protocol is driven from here instead.
+A short route is answered in the connection's own task, with one write. Everything else is the application's,
+which speaks ASGI.
 """
 
 from __future__ import annotations
 
-import json
 import math
+import time
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import unquote
 
 import h11
+import structlog
 import trio
-from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState
-from hypercorn.utils import parse_socket_addr
+from werkzeug.exceptions import InternalServerError
 
+from pyoco_http import browsers, tracing
+from pyoco_http.answers import Answer
+from pyoco_http.app import GatewayApp
+from pyoco_http.call import Call
+from pyoco_http.departures import Departures
+from pyoco_http.problems import Problem, problem_of, retry_after
+from pyoco_http.rules import Rules
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.settings import Settings
 
+log = structlog.get_logger(__name__)
+
 _HEAD_BYTES = 16 * 1024
 _READ_BYTES = 64 * 1024
+# A body that a short route takes in one piece, and how long it may be on its way behind its head.
+_SMALL_BYTES = 64 * 1024
+_SOON_SECONDS = 0.1
 # How long a client is heard, and what it still sends thrown away, after its answer and our end of the
 # connection: to close at once would reset the connection and with it an answer under way (RFC 9112, 9.6).
 _LINGER_SECONDS = 15.0
 
-_REASONS = {
-    400: "bad request",
-    408: "request timeout",
-    431: "request header fields too large",
-    501: "not implemented",
-    503: "too many connections",
-    505: "http version not supported",
-}
-
-
-class _Protocol(H11Protocol):
-    """HTTP/1.1 only: no change to HTTP/2 or WebSockets, nothing ambiguous, and errors with a body."""
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        pass  # `Upgrade` is ignored, as RFC 9110 (7.8) lets a server do
-
-    async def _create_stream(self, request: h11.Request) -> None:
-        status = _refused(request)
-        if status is not None:
-            await self._send_error_response(status)
-            await self.send(Closed())
-            return
-        headers = [(name, value) for name, value in request.headers if name != b"upgrade"]
-        await super()._create_stream(
-            h11.Request(
-                method=request.method,
-                target=request.target,
-                headers=headers,
-                http_version=request.http_version,
-            )
-        )
-
-    async def _send_error_response(self, status_code: int) -> None:
-        await self._send_h11_event(
-            h11.Response(status_code=status_code, headers=error_headers(status_code))
-        )
-        await self._send_h11_event(h11.Data(data=error_body(status_code)))
-        await self._send_h11_event(h11.EndOfMessage())
-
-
-def _refused(request: h11.Request) -> int | None:
-    """The status that refuses the head of a request; None for one that is taken."""
-    names = {name for name, _ in request.headers}
-    if {b"transfer-encoding", b"content-length"} <= names:
-        return 400  # which of the two counts is what request smuggling is about (RFC 9112, 6.1)
-    if request.http_version not in {b"1.0", b"1.1"}:
-        return 505
-    # h11 looks at the size only of a head that has not come in whole.
-    size = len(request.target) + sum(len(name) + len(value) for name, value in request.headers)
-    return 431 if size > _HEAD_BYTES else None
+_COMMON: Final = b"".join(b"%b: %b\r\n" % header for header in browsers.HEADERS)
 
 
 class Connection:
     """Serves one connection to its end.
 
     Args:
-        app: The application, as hypercorn wraps it.
-        config: hypercorn's.
-        context: hypercorn's, common to all connections of a server.
+        app: The application.
         settings: Time limits.
+        departures: Who looks after clients whose calls are answered in this task.
         stream: The socket.
     """
 
     def __init__(
         self,
-        app: AppWrapper,
-        config: Config,
-        context: WorkerContext,
+        app: GatewayApp,
         settings: Settings,
+        departures: Departures,
         stream: trio.SocketStream,
     ) -> None:
         self._app = app
-        self._config = config
-        self._context = context
+        self._departures = departures
         self._head_seconds = settings.http_head_timeout_sec
         self._send_seconds = settings.http_send_timeout_sec
         self._stream = stream
+        self._http = _new_http()
+        # What came of the body of the call in hand before it was the application's to take.
+        self._ahead: list[bytes] = []
         self._sending = trio.Lock()
-        self._reading = trio.CancelScope()
+        self._serving = trio.CancelScope()
         self._idle = True
-        self._closing = False
+        self._stopping = False
+        self._late = False
         self._broken = False
 
     async def run(self) -> None:
         """Serve until either side closes, or a time limit is passed."""
         try:
-            socket = self._stream.socket
-            client = parse_socket_addr(socket.family, socket.getpeername())
-            server = parse_socket_addr(socket.family, socket.getsockname())
+            self._client = self._stream.socket.getpeername()[:2]
+            self._server = self._stream.socket.getsockname()[:2]
         except OSError:
             await trio.aclose_forcefully(self._stream)
             return  # the client was gone before it began
         try:
-            async with TaskGroup() as tasks:
-                protocol = _Protocol(
-                    self._app,
-                    self._config,
-                    self._context,
-                    tasks,
-                    ConnectionState({}),
-                    False,
-                    client,
-                    server,
-                    self._on_event,
-                )
-                await self._read(protocol)
-                await protocol.handle(Closed())
-            if protocol.connection.their_state in {h11.SEND_BODY, h11.ERROR} or self._late:
+            with self._serving:
+                while await self._serve_one():
+                    pass
+            self._late = self._serving.cancelled_caught and not (self._stopping or self._broken)
+            if self._late and self._http.trailing_data[0]:
+                await self._send_error(408)
+            if self._late or self._http.their_state in {h11.SEND_BODY, h11.ERROR}:
                 await self._linger()
         finally:
             await trio.aclose_forcefully(self._stream)
 
     def stop(self) -> None:
         """Take no further request: close now when idle, else after the answer under way."""
+        self._stopping = True
         if self._idle:
-            self._closing = True
-            self._reading.cancel()
+            self._serving.cancel()
 
     def abort(self) -> None:
         """Close now, whatever is under way."""
         self._stream.socket.close()
 
-    async def _read(self, protocol: _Protocol) -> None:
-        with self._reading:
-            self._wait_for_head()
-            while True:
-                try:
-                    data = await self._stream.receive_some(_READ_BYTES)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    return
-                await protocol.handle(RawData(bytes(data)))
-                if not data:
-                    return
-        if self._late and protocol.connection.trailing_data[0]:
-            await protocol._send_error_response(408)
-
-    @property
-    def _late(self) -> bool:
-        """Whether a time limit has ended the connection."""
-        return self._reading.cancelled_caught and not self._closing
-
-    def _wait_for_head(self) -> None:
+    async def _serve_one(self) -> bool:
+        """Answer the next request; return whether another one may follow."""
+        if self._stopping:
+            return False
         self._idle = True
-        self._reading.deadline = trio.current_time() + self._head_seconds
+        self._serving.deadline = trio.current_time() + self._head_seconds
+        request = await self._next_event()
+        if not isinstance(request, h11.Request):
+            return False
+        self._idle = False
+        self._serving.deadline = math.inf
+        status = _refused(request)
+        if status is not None:
+            await self._send_error(status)
+            return False
+        path, _, query = request.target.partition(b"?")
+        call = Call(
+            request.method.decode("ascii").upper(),
+            unquote(path.decode("ascii")),
+            query,
+            list(request.headers),
+            self._client[0],
+        )
+        found = self._app.short_routes.find(call)
+        if found is not None and await self._whole(call):
+            return await self._answer_short(call, *found)
+        await self._pass_on(call, path, request.http_version.decode())
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+            return True
+        return False
 
-    async def _on_event(self, event: Event) -> None:
-        match event:
-            case RawData():
-                await self._send(event.data)
-            case Updated(idle=True):
-                self._wait_for_head()
-                if self._context.terminated.is_set():
-                    self.stop()
-            case Updated():
-                self._idle = False
-                self._reading.deadline = math.inf
-            case _:  # Closed
-                self._closing = True
-                self._reading.cancel()
+    async def _next_event(self) -> Any:
+        """The next of h11's events. A client that is gone, or makes no sense, has closed the connection."""
+        try:
+            while (event := self._http.next_event()) is h11.NEED_DATA:
+                if self._http.they_are_waiting_for_100_continue:
+                    go_on = h11.InformationalResponse(status_code=100, headers=[_date()])
+                    await self._send(self._http.send(go_on))
+                self._http.receive_data(await self._stream.receive_some(_READ_BYTES))
+        except h11.RemoteProtocolError as error:
+            if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+                await self._send_error(error.error_status_hint)
+            return h11.ConnectionClosed()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return h11.ConnectionClosed()
+        return event
+
+    async def _whole(self, call: Call) -> bool:
+        """Take the body in; return whether all of it is there. It is not waited for long, nor if large."""
+        if (
+            call.header(b"transfer-encoding") is not None
+            or call.header(b"expect") is not None
+            or int(call.header(b"content-length") or 0) > _SMALL_BYTES
+        ):
+            return False
+        with trio.move_on_after(_SOON_SECONDS):
+            while isinstance(event := await self._next_event(), h11.Data):
+                self._ahead.append(bytes(event.data))
+            if isinstance(event, h11.EndOfMessage):
+                call.body = b"".join(self._ahead)
+                call.body_bytes = len(call.body)
+                self._ahead.clear()
+                return True
+        return False
+
+    async def _answer_short(self, call: Call, route: Any, names: dict[str, str]) -> bool:
+        status: int | None = None
+        stays = False
+        try:
+            with self._departures.watching(self._stream) as gone:
+                answer = await self._app.short_routes.answer(call, route, names)
+            if not gone.cancelled_caught:
+                status = answer.status
+                stays = self._http.their_state is h11.DONE and not self._stopping
+                common = b"%b%b: %b\r\n" % (_COMMON, tracing.HEADER, call.request_id.encode())
+                await self._send(_written(answer, common, stays=stays))
+        finally:
+            Rules.log(call, status)
+        rest, _ = self._http.trailing_data
+        # A new one costs less than to tell the old one what was sent.
+        self._http = _new_http()
+        if rest:
+            self._http.receive_data(rest)
+        return stays
+
+    async def _pass_on(self, call: Call, raw_path: bytes, version: str) -> None:
+        """Have the application answer."""
+        scope = {
+            "type": "http",
+            "asgi": {"spec_version": "2.1", "version": "3.0"},
+            "http_version": version,
+            "method": call.method,
+            "scheme": "http",
+            "path": call.path,
+            "raw_path": raw_path,
+            "query_string": call.query,
+            "root_path": "",
+            "headers": call.headers,
+            "client": self._client,
+            "server": self._server,
+            "state": {},
+            "extensions": {},
+        }
+        try:
+            await self._app(scope, self._receive, self._sender(call))  # type: ignore[arg-type]
+        except Exception:
+            log.exception("request failed")
+            if self._http.our_state is h11.SEND_RESPONSE:
+                await self._send_error(500)
+        self._ahead.clear()
+
+    async def _receive(self) -> dict[str, Any]:
+        if self._ahead:
+            return {"type": "http.request", "body": self._ahead.pop(0), "more_body": True}
+        event = await self._next_event()
+        if isinstance(event, h11.Data):
+            return {"type": "http.request", "body": bytes(event.data), "more_body": True}
+        if isinstance(event, h11.EndOfMessage):
+            return {"type": "http.request", "body": b"", "more_body": False}
+        if event is h11.PAUSED:
+            await trio.sleep_forever()  # another request came before the answer to this one
+        return {"type": "http.disconnect"}
+
+    def _sender(self, call: Call) -> Callable[[dict[str, Any]], Awaitable[None]]:
+        """How the application sends an answer."""
+        head = b""
+        empty = call.method == "HEAD"
+
+        async def send(message: dict[str, Any]) -> None:
+            nonlocal head, empty
+            if self._http.our_state is h11.ERROR:
+                return  # the client was told that it makes no sense
+            if message["type"] == "http.response.start":
+                status, headers = message["status"], list(message["headers"])
+                empty = empty or status in {204, 304}
+                head = self._http.send(
+                    h11.Response(status_code=status, headers=[*headers, _date()])
+                )
+                # The first piece of a stream may be long in coming, so that its head goes out alone.
+                if all(name != b"content-length" for name, _ in headers):
+                    await self._send(head)
+                    head = b""
+                return
+            body = message.get("body", b"")
+            data, head = head, b""
+            if body and not empty:
+                data += self._http.send(h11.Data(data=body)) or b""
+            if not message.get("more_body"):
+                data += self._http.send(h11.EndOfMessage()) or b""
+            await self._send(data)
+
+        return send
+
+    async def _send_error(self, status: int) -> None:
+        """Answer what is no request that the application could see, and close."""
+        self._http.send_failed()  # nothing else may be sent after this
+        await self._send(_written(_refusal(status), stays=False))
 
     async def _send(self, data: bytes) -> None:
+        if not data:
+            return
         async with self._sending:
             if self._broken:
                 return
@@ -202,8 +281,7 @@ class Connection:
             if scope.cancelled_caught:
                 self._broken = True
         if self._broken:
-            self._closing = True
-            self._reading.cancel()
+            self._serving.cancel()
 
     async def _linger(self) -> None:
         if self._broken:
@@ -219,11 +297,9 @@ class Connection:
 
 async def refuse(stream: trio.SocketStream, status: int) -> None:
     """Tell a client that there is no room for its connection, and close it. Takes a second at most."""
-    head = [f"HTTP/1.1 {status} {_REASONS[status].title()}".encode()]
-    head += [name + b": " + value for name, value in error_headers(status)]
     try:
         with trio.move_on_after(1.0):
-            await stream.send_all(b"\r\n".join([*head, b"", error_body(status)]))
+            await stream.send_all(_written(_refusal(status), stays=False))
             await stream.send_eof()
             while await stream.receive_some(_READ_BYTES):
                 pass
@@ -233,26 +309,54 @@ async def refuse(stream: trio.SocketStream, status: int) -> None:
         await trio.aclose_forcefully(stream)
 
 
-def error_body(status: int) -> bytes:
+def _new_http() -> h11.Connection:
+    return h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES)
+
+
+def _refused(request: h11.Request) -> int | None:
+    """The status that refuses the head of a request; None for one that is taken."""
+    names = {name for name, _ in request.headers}
+    if {b"transfer-encoding", b"content-length"} <= names:
+        return 400  # which of the two counts is what request smuggling is about (RFC 9112, 6.1)
+    if request.http_version not in {b"1.0", b"1.1"}:
+        return 505
+    # h11 looks at the size only of a head that has not come in whole.
+    size = len(request.target) + sum(len(name) + len(value) for name, value in request.headers)
+    return 431 if size > _HEAD_BYTES else None
+
+
+def _refusal(status: int) -> Answer:
     """The problem that answers what is no request that the application could see."""
-    reason = _REASONS.get(status, "bad request")
-    error_id = ErrorId.TOO_MANY_REQUESTS if status == 503 else ErrorId.INVALID_INPUT
-    problem = {
-        "type": "about:blank",
-        "title": error_id.text,
-        "status": status,
-        "detail": reason,
-        "err_id": error_id.value,
-        "msg_id": error_id.msg_id,
-    }
-    return json.dumps(problem).encode()
+    match status:
+        case 503:
+            detail, headers = "too many connections", retry_after(1)
+            return Problem(status, detail, ErrorId.TOO_MANY_REQUESTS, headers=headers).answer()
+        case 500:
+            return problem_of(InternalServerError()).answer()
+        case _:
+            detail = HTTPStatus(status).phrase.lower()
+            return Problem(status, detail, ErrorId.INVALID_INPUT).answer()
 
 
-def error_headers(status: int) -> list[tuple[bytes, bytes]]:
-    """The headers of that answer."""
-    headers = [
-        (b"content-type", b"application/problem+json"),
-        (b"content-length", str(len(error_body(status))).encode()),
-        (b"connection", b"close"),
+def _written(answer: Answer, common: bytes = b"", *, stays: bool) -> bytes:
+    """An answer as it goes out; ``common`` are header lines."""
+    lines = [
+        b"HTTP/1.1 %d \r\ncontent-type: %b\r\ncontent-length: %d\r\n"
+        % (answer.status, answer.content_type.encode(), len(answer.body)),
+        *(b"%b: %b\r\n" % header for header in answer.headers),
+        common,
+        b"date: %b\r\n" % _date()[1],
+        b"" if stays else b"connection: close\r\n",
+        b"\r\n",
+        answer.body,
     ]
-    return [*headers, (b"retry-after", b"1")] if status == 503 else headers
+    return b"".join(lines)
+
+
+def _date() -> tuple[bytes, bytes]:
+    return b"date", _date_of(int(time.time()))
+
+
+@lru_cache(maxsize=1)
+def _date_of(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()

@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 from quart import Blueprint, Response, request
 
-from pyoco_http.access import Access, access, principal, see
-from pyoco_http.problems import problem_response
+from pyoco_http.access import Access, access, principal
+from pyoco_http.call import current_call
+from pyoco_http.problems import Problem
 from pyoco_http.query import refuse, whole
 from pyoco_http.runs import known_id
 from pyoco_http.submissions import KEY_HEADER
-from pyoco_http.tracing import request_id, traceparent
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.dead_letter_desk import (
     DropLetter,
@@ -65,8 +65,13 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
     @blueprint.post("/dlq/<seq>/requeue")
     @access(Access.OPERATE)
     async def requeue(seq: str) -> dict[str, Any]:
+        call = current_call()
         asked = RequeueLetter(
-            _number(seq), principal().tenant_id, principal().key_id, request_id(), traceparent()
+            _number(seq),
+            call.principal.tenant_id,
+            call.principal.key_id,
+            call.request_id,
+            call.traceparent,
         )
         repeated = await backend.dead_letters.ask(asked, within=_ASK_SECONDS)
         return {**_run(repeated), "retried_from": repeated.retry_of}
@@ -81,8 +86,9 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
     @blueprint.post("/runs/<run_id>/retry")
     @access(Access.SUBMIT)
     async def retry(run_id: str) -> dict[str, Any]:
-        see(await backend.get(known_id(run_id)))
-        asked = RetryRun(run_id, principal().key_id, _key(), request_id(), traceparent())
+        call = current_call()
+        call.see(await backend.get(known_id(run_id)))
+        asked = RetryRun(run_id, call.principal.key_id, _key(), call.request_id, call.traceparent)
         repeated = await backend.dead_letters.ask(asked, within=_ASK_SECONDS)
         return {**_run(repeated), "retry_of": repeated.retry_of}
 
@@ -90,15 +96,15 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
 
 
 async def _on_no_letter(error: LetterNotFound) -> Response:
-    return problem_response(
-        404, "dead letter not found", ErrorId.DEAD_LETTER_NOT_FOUND, {"seq": error.seq}
-    )
+    return Problem(
+        404, "dead letter not found", ErrorId.DEAD_LETTER_NOT_FOUND, seq=error.seq
+    ).response()
 
 
 async def _on_not_repeatable(error: NotRepeatable) -> Response:
-    return problem_response(
-        409, "run cannot be submitted again", ErrorId.NOT_REPEATABLE, {"reason": str(error)}
-    )
+    return Problem(
+        409, "run cannot be submitted again", ErrorId.NOT_REPEATABLE, reason=str(error)
+    ).response()
 
 
 def _tag() -> str | None:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from quart import Response, request
 
-from pyoco_http.problems import problem_response
+from pyoco_http.problems import Problem
 from pyoco_http.ranges import NotSatisfiable, parse_range
 from pyoco_server.model.errors import ErrorId
 
@@ -43,13 +43,13 @@ async def download(
     try:
         part = None if looking else parse_range(request.headers.get("Range"), size)
     except NotSatisfiable:
-        return problem_response(
+        return Problem(
             416,
             "range not satisfiable",
             ErrorId.INVALID_INPUT,
-            {"reason": f"there are {size} bytes"},
-            {"Content-Range": f"bytes */{size}"},
-        )
+            headers=((b"content-range", f"bytes */{size}".encode()),),
+            reason=f"there are {size} bytes",
+        ).response()
     start, stop = part or (0, size)
     response = Response(
         b"" if looking else await _begun(read(start, stop)),

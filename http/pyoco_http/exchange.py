@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-import structlog
 import trio
 from hypercorn.typing import HTTPScope
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 
 from pyoco_http.bodies import Body, GatewayRequest
+from pyoco_http.call import Call
 from pyoco_http.problems import Problem
+from pyoco_http.rules import Rules
 from pyoco_server.model.errors import ErrorId
-
-log = structlog.get_logger(__name__)
 
 Send = Callable[[Any], Awaitable[None]]
 Receive = Callable[[], Awaitable[Any]]
@@ -29,11 +28,19 @@ class Exchange(TrioASGIHTTPConnection):
 
     def __init__(self, app: QuartTrio, scope: HTTPScope) -> None:
         super().__init__(app, scope)
-        self._began = trio.current_time()
+        client = scope.get("client")  # which is optional in ASGI
+        self._call = Call(
+            scope["method"],
+            scope["path"],
+            scope["query_string"],
+            list(scope["headers"]),
+            None if client is None else client[0],
+        )
 
     async def __call__(self, receive: Receive, send: Send) -> None:
         """Run until the answer is sent or the client is gone."""
         request = cast(GatewayRequest, self._create_request_from_scope(send))
+        request.call = self._call
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.handle_messages, nursery, request, receive)
@@ -65,7 +72,7 @@ class Exchange(TrioASGIHTTPConnection):
         if not body.awaited:
             return await receive()
         seconds: float = self.app.config["BODY_SECONDS"]
-        deadline = self._began + seconds + body.received / _BYTES_A_SECOND
+        deadline = self._call.began + seconds + body.received / _BYTES_A_SECOND
         with trio.CancelScope(deadline=deadline):
             return await receive()
         return None
@@ -88,23 +95,9 @@ class Exchange(TrioASGIHTTPConnection):
                 await request.event_stream.carry(self._send_response, sent, response)
                 await sent.end()
         finally:
-            self._log(request, status)
+            self._call.body_bytes = request.body.received
+            Rules.log(self._call, status)
         nursery.cancel_scope.cancel()
-
-    def _log(self, request: GatewayRequest, status: int | None) -> None:
-        seen = request.caller
-        log.info(
-            "request",
-            method=request.method,
-            path=request.path[:500],
-            status=status,
-            duration_ms=round((trio.current_time() - self._began) * 1000, 3),
-            remote_addr=request.remote_addr,
-            request_id=request.request_id,
-            key_id=seen.key_id if seen is not None else None,
-            tenant_id=seen.tenant_id if seen is not None else None,
-            body_bytes=request.body.received,
-        )
 
 
 class _Sent:

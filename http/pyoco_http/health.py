@@ -7,6 +7,9 @@ from typing import Any
 from quart import Blueprint
 
 from pyoco_http.access import Access, access
+from pyoco_http.answers import Answer
+from pyoco_http.call import Call
+from pyoco_http.short_routes import short
 from pyoco_server.backend import Backend
 
 
@@ -16,8 +19,9 @@ def health_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.get("/health")
     @access(Access.PUBLIC)
-    async def health() -> dict[str, str]:
-        return {"status": "ok"}
+    @short
+    async def health(_: Call) -> Answer:
+        return Answer(b'{"status":"ok"}')
 
     @blueprint.get("/health/ready")
     @access(Access.PUBLIC)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, Histogram
+import trio
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from quart import Blueprint, Response, g, request
-from quart_trio import QuartTrio
+from quart import Blueprint, Response
 
 from pyoco_http.access import Access, access, principal
+from pyoco_http.call import Call
 from pyoco_http.exposition import exposition
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.monitor import Overview
@@ -48,38 +48,38 @@ def metrics_blueprint(backend: Backend) -> Blueprint:
     return blueprint
 
 
-def register_latency(app: QuartTrio, backend: Backend) -> None:
-    """Measure every answer, from its headers being read to its own headers being ready."""
-    registry = backend.reads.measures.registry
-    answers = Histogram(
-        "pyoco_http_request_seconds",
-        "Time to answer a request; of a stream, to begin it.",
-        ["method", "route", "status"],
-        buckets=_LATENCIES,
-        registry=registry,
-    )
-    submits = Histogram(
-        "pyoco_submit_seconds",
-        "Time to accept a run: both of its writes acknowledged.",
-        buckets=_LATENCIES,
-        registry=registry,
-    )
+class Latencies:
+    """Measures every answer, from its request's head being read to its own headers being ready."""
 
-    async def begin() -> None:
-        g.began = time.perf_counter()
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._answers = Histogram(
+            "pyoco_http_request_seconds",
+            "Time to answer a request; of a stream, to begin it.",
+            ["method", "route", "status"],
+            buckets=_LATENCIES,
+            registry=registry,
+        )
+        self._submits = Histogram(
+            "pyoco_submit_seconds",
+            "Time to accept a run: both of its writes acknowledged.",
+            buckets=_LATENCIES,
+            registry=registry,
+        )
 
-    async def end(response: Any) -> Any:
-        rule = request.url_rule
-        took = time.perf_counter() - g.began
-        # What is no route has one name: foreign paths and methods must not become labels.
-        route, method = ("(none)", "(none)") if rule is None else (rule.rule, request.method)
-        answers.labels(method, route, response.status_code).observe(took)
-        if request.method == "POST" and route in {"/runs", "/runs/yaml"}:
-            submits.observe(took)
-        return response
+    def observe(self, call: Call, route: str | None, status: int) -> None:
+        """Count an answer that is ready.
 
-    app.before_request(begin)
-    app.after_request(end)
+        Args:
+            call: What is answered.
+            route: The rule of its route; None for what is no route. That has one name: foreign paths and
+                methods must not become labels.
+            status: The status of the answer.
+        """
+        took = trio.current_time() - call.began
+        method, rule = ("(none)", "(none)") if route is None else (call.method, route)
+        self._answers.labels(method, rule, status).observe(took)
+        if call.method == "POST" and route in {"/runs", "/runs/yaml"}:
+            self._submits.observe(took)
 
 
 def _runs(totals: Totals) -> Iterator[Metric]:

@@ -16,11 +16,10 @@ import trio
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from pyoco_http.access import standing
-from pyoco_http.problems import problem_response
+from pyoco_http.call import current_call
+from pyoco_http.problems import too_many
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.key_ring import Standing
-from pyoco_server.model.errors import ErrorId
 
 Ts = TypeVarTuple("Ts")
 
@@ -105,17 +104,12 @@ def register_event_streams(app: QuartTrio, backend: Backend) -> EventStreams:
     async def count(response: Response) -> Response:
         if response.mimetype != "text/event-stream" and response.timeout is not None:
             return response
-        holder = standing()
+        holder = current_call().standing
+        assert holder is not None  # nobody else gets as far as a stream
         client = holder.principal.key_id or request.remote_addr or ""
         reason = streams.full(client)
         if reason is not None:
-            return problem_response(
-                429,
-                "too many requests",
-                ErrorId.TOO_MANY_REQUESTS,
-                {"reason": reason},
-                {"Retry-After": str(_RETRY_SECONDS)},
-            )
+            return too_many(reason, _RETRY_SECONDS).response()
         request.event_stream = EventStream(streams, client, holder)  # type: ignore[attr-defined]
         return response
 

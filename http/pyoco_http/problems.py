@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import structlog
 from quart import Response
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed
 
+from pyoco_http.answers import Answer
+from pyoco_http.call import Header
 from pyoco_server.gateway.canceller import CancelNotStored
 from pyoco_server.gateway.dead_letter_desk import LettersUnavailable
 from pyoco_server.gateway.key_ring import KeysUnavailable, TooManyChecks
@@ -27,6 +28,7 @@ from pyoco_server.gateway.worker_registry import (
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
 from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import UnreadableSnapshot
 from pyoco_server.store.runs import RunNotFound
 
@@ -48,132 +50,157 @@ _UNAVAILABLE = (
 
 
 class Problem(Exception):
-    """An answer that is no success.
+    """An answer that is no success (RFC 9457, with the contract's ``detail``, ``err_id`` and ``msg_id``).
 
     Args:
         status: The HTTP status.
         detail: One short English sentence; clients match those of the contract.
         error_id: Its id.
+        headers: Headers of its own; names in small letters.
         extra: Further fields of the answer, such as ``field`` or ``reason``.
     """
 
-    def __init__(self, status: int, detail: str, error_id: ErrorId, **extra: Any) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        error_id: ErrorId | None,
+        *,
+        headers: tuple[Header, ...] = (),
+        **extra: Any,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.error_id = error_id
+        self.headers = headers
         self.extra = extra
 
+    def fields(self) -> dict[str, Any]:
+        """What the answer says, but its type."""
+        fields: dict[str, Any] = {"status": self.status, "detail": self.detail}
+        if self.error_id is not None:
+            title, err_id, msg_id = self.error_id.text, self.error_id.value, self.error_id.msg_id
+            fields |= {"title": title, "err_id": err_id, "msg_id": msg_id}
+        return fields | self.extra
 
-def problem_response(
-    status: int,
-    detail: str,
-    error_id: ErrorId | None,
-    extra: Mapping[str, Any] | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    """Build the answer (RFC 9457, with the contract's ``detail``, ``err_id`` and ``msg_id``)."""
-    body: dict[str, Any] = {"type": "about:blank", "status": status, "detail": detail}
-    if error_id is not None:
-        body |= {"title": error_id.text, "err_id": error_id.value, "msg_id": error_id.msg_id}
-    return Response(
-        json.dumps(body | dict(extra or {}), default=str),
-        status=status,
-        headers=dict(headers or {}),
-        content_type="application/problem+json",
+    def answer(self) -> Answer:
+        """The whole answer."""
+        body = encode_json({"type": "about:blank"} | self.fields())
+        return Answer(body, self.status, "application/problem+json", self.headers)
+
+    def response(self) -> Response:
+        """The same for Quart."""
+        return self.answer().response()
+
+
+def too_many(reason: str, seconds: int = 1) -> Problem:
+    """The refusal of what would be too much, with when to try again."""
+    headers = retry_after(seconds)
+    return Problem(
+        429, "too many requests", ErrorId.TOO_MANY_REQUESTS, headers=headers, reason=reason
     )
+
+
+def retry_after(seconds: int) -> tuple[Header, ...]:
+    """The header that says when to try again."""
+    return ((b"retry-after", str(seconds).encode()),)
+
+
+def _not_found(error: RunNotFound) -> Problem:
+    return Problem(404, "run not found", ErrorId.RUN_NOT_FOUND, run_id=error.run_id)
+
+
+def _no_worker(error: WorkerNotFound) -> Problem:
+    return Problem(404, "worker not found", ErrorId.WORKER_NOT_FOUND, worker_id=error.worker_id)
+
+
+def _not_steerable(error: WorkerNotSteerable) -> Problem:
+    return Problem(
+        409, "worker takes no orders", ErrorId.INVALID_WORKERS_REQUEST, reason=str(error)
+    )
+
+
+def _too_wide(error: SearchTooWide) -> Problem:
+    reason = f"{error}: narrow the list by status, flow, tag or time"
+    return Problem(422, "invalid list query", ErrorId.INVALID_LIST_QUERY, reason=reason)
+
+
+def _too_large(error: RunTooLarge) -> Problem:
+    return Problem(413, str(error), ErrorId.SNAPSHOT_TOO_LARGE)
+
+
+def _key_reused(error: KeyReused) -> Problem:
+    return Problem(422, "idempotency key reused", ErrorId.INVALID_INPUT, reason=str(error))
+
+
+def _too_many_checks(error: TooManyChecks) -> Problem:
+    return too_many(str(error))
+
+
+def _unreadable(error: UnreadableSnapshot) -> Problem:
+    log.error("unreadable snapshot", err_id=error.error_id, reason=str(error))
+    return Problem(503, f"stored data unreadable: {error}", error.error_id)
+
+
+def _unavailable(error: Exception) -> Problem:
+    log.warning("nats unavailable", err_id=ErrorId.NATS_UNAVAILABLE, reason=str(error))
+    # The run that may show up although it was refused is named, for the client to look after.
+    orphan = error.run_id if isinstance(error, NotAccepted) else None
+    return Problem(
+        503,
+        f"nats unavailable: {type(error).__name__}",
+        ErrorId.NATS_UNAVAILABLE if orphan is None else ErrorId.ORPHAN_RUN,
+        headers=retry_after(1),
+        reason=str(error),
+        **({} if orphan is None else {"run_id": orphan}),
+    )
+
+
+def _http(error: HTTPException) -> Problem:
+    """What Quart itself refuses, such as a path or a method that no route has."""
+    status = error.code or 500
+    headers: tuple[Header, ...] = ()
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        headers = ((b"allow", ", ".join(sorted(error.valid_methods)).encode()),)
+    return Problem(
+        status,
+        (error.name or "error").lower(),
+        ErrorId.INVALID_INPUT if status < 500 else None,
+        headers=headers,
+        reason=error.description,
+    )
+
+
+_PROBLEMS: Final[dict[type[Exception], Callable[[Any], Problem]]] = {
+    Problem: lambda problem: problem,
+    RunNotFound: _not_found,
+    WorkerNotFound: _no_worker,
+    WorkerNotSteerable: _not_steerable,
+    SearchTooWide: _too_wide,
+    RunTooLarge: _too_large,
+    KeyReused: _key_reused,
+    TooManyChecks: _too_many_checks,
+    UnreadableSnapshot: _unreadable,
+    HTTPException: _http,
+    **dict.fromkeys(_UNAVAILABLE, _unavailable),
+}
+
+
+def problem_of(error: Exception) -> Problem:
+    """The answer to an error, however it came up; one that nobody foresaw is logged, and a 500."""
+    for kind in type(error).__mro__:
+        if kind in _PROBLEMS:
+            return _PROBLEMS[kind](error)
+    log.error("unexpected error", exc_info=error)
+    return _http(InternalServerError())
 
 
 def register_problems(app: QuartTrio) -> None:
     """Answer every refusal and error of the app with a problem."""
 
-    async def on_problem(error: Problem) -> Response:
-        return problem_response(error.status, error.detail, error.error_id, error.extra)
+    async def answer(error: Exception) -> Response:
+        return problem_of(error).response()
 
-    async def on_not_found(error: RunNotFound) -> Response:
-        return problem_response(
-            404, "run not found", ErrorId.RUN_NOT_FOUND, {"run_id": error.run_id}
-        )
-
-    async def on_no_worker(error: WorkerNotFound) -> Response:
-        return problem_response(
-            404, "worker not found", ErrorId.WORKER_NOT_FOUND, {"worker_id": error.worker_id}
-        )
-
-    async def on_not_steerable(error: WorkerNotSteerable) -> Response:
-        return problem_response(
-            409, "worker takes no orders", ErrorId.INVALID_WORKERS_REQUEST, {"reason": str(error)}
-        )
-
-    async def on_too_wide(error: SearchTooWide) -> Response:
-        reason = f"{error}: narrow the list by status, flow, tag or time"
-        return problem_response(
-            422, "invalid list query", ErrorId.INVALID_LIST_QUERY, {"reason": reason}
-        )
-
-    async def on_too_large(error: RunTooLarge) -> Response:
-        return problem_response(413, str(error), ErrorId.SNAPSHOT_TOO_LARGE)
-
-    async def on_key_reused(error: KeyReused) -> Response:
-        return problem_response(
-            422, "idempotency key reused", ErrorId.INVALID_INPUT, {"reason": str(error)}
-        )
-
-    async def on_too_many(error: TooManyChecks) -> Response:
-        return problem_response(
-            429,
-            "too many requests",
-            ErrorId.TOO_MANY_REQUESTS,
-            {"reason": str(error)},
-            {"Retry-After": "1"},
-        )
-
-    async def on_unreadable(error: UnreadableSnapshot) -> Response:
-        log.error("unreadable snapshot", err_id=error.error_id, reason=str(error))
-        return problem_response(503, f"stored data unreadable: {error}", error.error_id)
-
-    async def on_unavailable(error: Exception) -> Response:
-        log.warning("nats unavailable", err_id=ErrorId.NATS_UNAVAILABLE, reason=str(error))
-        return problem_response(
-            503,
-            f"nats unavailable: {type(error).__name__}",
-            ErrorId.NATS_UNAVAILABLE,
-            {"reason": str(error), **_orphan(error)},
-            {"Retry-After": "1"},
-        )
-
-    app.register_error_handler(Problem, on_problem)
-    app.register_error_handler(RunNotFound, on_not_found)
-    app.register_error_handler(WorkerNotFound, on_no_worker)
-    app.register_error_handler(WorkerNotSteerable, on_not_steerable)
-    app.register_error_handler(SearchTooWide, on_too_wide)
-    app.register_error_handler(RunTooLarge, on_too_large)
-    app.register_error_handler(KeyReused, on_key_reused)
-    app.register_error_handler(TooManyChecks, on_too_many)
-    app.register_error_handler(UnreadableSnapshot, on_unreadable)
-    for unavailable in _UNAVAILABLE:
-        app.register_error_handler(unavailable, on_unavailable)
-    app.register_error_handler(HTTPException, _on_http)
-
-
-def _orphan(error: Exception) -> dict[str, str]:
-    """The run that may show up although it was refused, for the client to look after."""
-    run_id = error.run_id if isinstance(error, NotAccepted) else None
-    if run_id is None:
-        return {}
-    return {"run_id": run_id, "err_id": ErrorId.ORPHAN_RUN, "msg_id": ErrorId.ORPHAN_RUN.msg_id}
-
-
-async def _on_http(error: HTTPException) -> Response:
-    """What Quart itself refuses, such as a path or a method that no route has."""
-    status = error.code or 500
-    headers: dict[str, str] = {}
-    if isinstance(error, MethodNotAllowed) and error.valid_methods:
-        headers["Allow"] = ", ".join(sorted(error.valid_methods))
-    return problem_response(
-        status,
-        (error.name or "error").lower(),
-        ErrorId.INVALID_INPUT if status < 500 else None,
-        {"reason": error.description},
-        headers,
-    )
+    for kind in _PROBLEMS:
+        app.register_error_handler(kind, answer)

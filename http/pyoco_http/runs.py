@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
-from quart import Blueprint, request
+from quart import Blueprint
 
-from pyoco_http.access import Access, access, principal, see
+from pyoco_http.access import Access, access
+from pyoco_http.answers import Answer, json_body
+from pyoco_http.call import Call
+from pyoco_http.short_routes import short
 from pyoco_http.views import run_view, tasks_view, wants_records, worker_liveness
 from pyoco_server.backend import Backend
 from pyoco_server.model.job import is_run_id
@@ -29,28 +30,30 @@ def runs_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.get("/<run_id>")
     @access(Access.READ)
-    async def get(run_id: str) -> dict[str, Any]:
-        snapshot = see(await backend.get(known_id(run_id)))
-        view = run_view(snapshot, records=wants_records(request.args.getlist("include")))
+    @short
+    async def get(call: Call, run_id: str) -> Answer:
+        snapshot = call.see(await backend.get(known_id(run_id)))
+        view = run_view(snapshot, records=wants_records(call.args("include")))
         if snapshot.worker_id is not None:
             record = await backend.worker(snapshot.worker_id)
             view |= worker_liveness(record, settings.worker_disconnect_timeout_sec)
-        return view
+        return json_body(view)
 
     @blueprint.get("/<run_id>/tasks")
     @access(Access.READ)
-    async def tasks(run_id: str) -> dict[str, Any]:
-        return tasks_view(see(await backend.get(known_id(run_id))))
+    @short
+    async def tasks(call: Call, run_id: str) -> Answer:
+        return json_body(tasks_view(call.see(await backend.get(known_id(run_id)))))
 
     @blueprint.post("/<run_id>/cancel")
     @access(Access.SUBMIT)
-    async def cancel(run_id: str) -> dict[str, Any]:
-        see(await backend.get(known_id(run_id)))
-        wish = _cancel_wish(await request.body)
-        snapshot = await backend.cancel(
-            run_id, by=principal().actor or wish.requested_by, reason=wish.reason
-        )
-        return run_view(snapshot, records=False)
+    @short
+    async def cancel(call: Call, run_id: str) -> Answer:
+        call.see(await backend.get(known_id(run_id)))
+        wish = _cancel_wish(call.body)
+        by = call.principal.actor or wish.requested_by
+        snapshot = await backend.cancel(run_id, by=by, reason=wish.reason)
+        return json_body(run_view(snapshot, records=False))
 
     return blueprint
 

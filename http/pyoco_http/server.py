@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import resource
 import socket
 from functools import partial
 
 import structlog
 import trio
-from hypercorn.config import Config
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.utils import wrap_app
 
 from pyoco_http.app import GatewayApp, create_app
 from pyoco_http.browsers import is_loopback
 from pyoco_http.connection import Connection, refuse
+from pyoco_http.departures import Departures
 from pyoco_server.backend import Backend
 from pyoco_server.settings import Settings
 
@@ -107,20 +104,15 @@ class _Server:
     def __init__(self, app: GatewayApp, backend: Backend) -> None:
         self._app = app
         self._settings = backend.settings
-        self._context = WorkerContext(None)
+        self._departures = Departures()
         self._open: set[Connection] = set()
         self._refusing = 0
         self._most = _room_for(self._settings.http_max_connections)
-        self._config = config = Config()
-        config.accesslog = None
-        config.errorlog = logging.getLogger("pyoco_http.hypercorn")
-        config.keep_alive_max_requests = 1_000_000_000
-        config.include_server_header = False
-        self._wrapped = wrap_app(app, config.wsgi_max_body_size, "asgi")
 
     async def serve(self, listener: trio.SocketListener, stopping: trio.Event) -> None:
         """Serve until ``stopping``, then as long as answers under way take."""
         async with trio.open_nursery() as connections:
+            connections.start_soon(self._departures.look)
             async with trio.open_nursery() as accepting:
                 accepting.start_soon(
                     partial(
@@ -132,7 +124,6 @@ class _Server:
                 )
                 await stopping.wait()
                 accepting.cancel_scope.cancel()
-            await self._context.terminated.set()
             self._app.event_streams.stop()
             for connection in self._open:
                 connection.stop()
@@ -151,7 +142,7 @@ class _Server:
         if len(self._open) >= self._most:
             await self._refuse(stream)
             return
-        connection = Connection(self._wrapped, self._config, self._context, self._settings, stream)
+        connection = Connection(self._app, self._settings, self._departures, stream)
         self._open.add(connection)
         try:
             await connection.run()

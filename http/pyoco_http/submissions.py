@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
 import structlog
 import trio
-from quart import Blueprint, Response, current_app, request
+from quart import Blueprint, Response, request
 
-from pyoco_http.access import Access, access, principal
+from pyoco_http.access import Access, access
+from pyoco_http.answers import Answer, json_body
+from pyoco_http.call import Call, current_call
 from pyoco_http.flows import read_flow_file
-from pyoco_http.problems import Problem
-from pyoco_http.tracing import request_id, traceparent
+from pyoco_http.problems import Problem, problem_of
+from pyoco_http.short_routes import short
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.submitter import Accepted, NewRun
 from pyoco_server.model.errors import ErrorId
@@ -27,11 +27,10 @@ from pyoco_server.settings import Settings
 MAX_BATCH_RUNS = 1000
 
 KEY_HEADER = "Idempotency-Key"
-REPLAY_HEADER = "Idempotent-Replay"
+_KEY_NAME = KEY_HEADER.lower().encode()
+_REPLAYED = (b"idempotent-replay", b"true")
 
 T = TypeVar("T")
-
-Answer = tuple[dict[str, Any], int, dict[str, str]]
 
 
 class SubmitBody(msgspec.Struct, kw_only=True):
@@ -67,14 +66,15 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.post("")
     @access(Access.SUBMIT)
-    async def submit() -> Answer:
-        body = _decode(await request.body, SubmitBody)
-        run = _new_run(settings, body, None, request.headers.get(KEY_HEADER))
+    @short
+    async def submit(call: Call) -> Answer:
+        body = _decode(call.body, SubmitBody)
+        run = _new_run(settings, call, body, None, call.header(_KEY_NAME))
         return _answer(await backend.submit(run))
 
     @blueprint.post("/yaml")
     @access(Access.SUBMIT)
-    async def submit_yaml() -> Answer:
+    async def submit_yaml() -> Response:
         form, files = await request.form, await request.files
         upload = files.get("workflow")
         if upload is None:
@@ -91,13 +91,15 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
         flow_file = read_flow_file(
             upload.read(settings.workflow_yaml_max_bytes + 1), settings.workflow_yaml_max_bytes
         )
-        run = _new_run(settings, body, flow_file, request.headers.get(KEY_HEADER))
-        return _answer(await backend.submit(run))
+        call = current_call()
+        run = _new_run(settings, call, body, flow_file, call.header(_KEY_NAME))
+        return _answer(await backend.submit(run)).response()
 
     @blueprint.post("/batch")
     @access(Access.SUBMIT)
-    async def submit_batch() -> dict[str, Any]:
-        raws = _decode(await request.body, BatchBody).runs
+    @short
+    async def submit_batch(call: Call) -> Answer:
+        raws = _decode(call.body, BatchBody).runs
         if not 1 <= len(raws) <= MAX_BATCH_RUNS:
             raise Problem(
                 422,
@@ -105,28 +107,23 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
                 ErrorId.INVALID_INPUT,
                 field="runs",
             )
-        caller = principal()
-        read = await trio.to_thread.run_sync(
-            _read_batch, settings, raws, caller.tenant_id, caller.key_id
-        )
-        wanted = [_traced(run) for run in read if isinstance(run, NewRun)]
+        read = await trio.to_thread.run_sync(_read_batch, settings, call, raws)
+        wanted = [run for run in read if isinstance(run, NewRun)]
         outcomes = iter(await backend.submit_all(wanted))
-        items = [await _item(next(outcomes) if isinstance(run, NewRun) else run) for run in read]
+        items = [_item(next(outcomes) if isinstance(run, NewRun) else run) for run in read]
         rejected = sum("error" in item for item in items)
-        return {"accepted": len(items) - rejected, "rejected": rejected, "items": items}
+        return json_body({"accepted": len(items) - rejected, "rejected": rejected, "items": items})
 
     return blueprint
 
 
 def _answer(accepted: Accepted) -> Answer:
     structlog.contextvars.bind_contextvars(run_id=accepted.run_id)  # for the access log
-    headers = {REPLAY_HEADER: "true"} if accepted.replayed else {}
-    return {"run_id": accepted.run_id, "status": accepted.status}, 200, headers
+    body = {"run_id": accepted.run_id, "status": accepted.status}
+    return json_body(body, *([_REPLAYED] if accepted.replayed else []))
 
 
-def _read_batch(
-    settings: Settings, raws: list[msgspec.Raw], tenant_id: str | None, api_key_id: str | None
-) -> list[NewRun | Problem]:
+def _read_batch(settings: Settings, call: Call, raws: list[msgspec.Raw]) -> list[NewRun | Problem]:
     """Read the runs of a batch, in a thread of its own: a thousand flow.yaml files take their time."""
     texts: dict[str, FlowFile] = {}  # most batches run one flow many times
 
@@ -140,7 +137,7 @@ def _read_batch(
                 text.encode(), settings.workflow_yaml_max_bytes
             )
             texts[text] = flow_file
-        return _new_run_of(settings, item, flow_file, item.idempotency_key, tenant_id, api_key_id)
+        return _new_run(settings, call, item, flow_file, item.idempotency_key)
 
     def read_or_refuse(raw: msgspec.Raw) -> NewRun | Problem:
         try:
@@ -151,37 +148,16 @@ def _read_batch(
     return [read_or_refuse(raw) for raw in raws]
 
 
-async def _item(outcome: Accepted | Exception) -> dict[str, Any]:
+def _item(outcome: Accepted | Exception) -> dict[str, Any]:
     """One answer of a batch; an error is what the run alone would have been answered with."""
     if isinstance(outcome, Accepted):
         item: dict[str, Any] = {"run_id": outcome.run_id, "status": outcome.status}
         return item | ({"replayed": True} if outcome.replayed else {})
-    answered = await current_app.handle_user_exception(outcome)
-    response = await current_app.make_response(answered)
-    assert isinstance(response, Response)  # not one of werkzeug's, which no handler gives
-    error = json.loads(await response.get_data(as_text=True))
-    del error["type"]
-    return {"error": error}
+    return {"error": problem_of(outcome).fields()}
 
 
 def _new_run(
-    settings: Settings, body: SubmitBody, flow_file: FlowFile | None, key: str | None
-) -> NewRun:
-    caller = principal()
-    return _traced(_new_run_of(settings, body, flow_file, key, caller.tenant_id, caller.key_id))
-
-
-def _traced(run: NewRun) -> NewRun:
-    return replace(run, request_id=request_id(), traceparent=traceparent())
-
-
-def _new_run_of(
-    settings: Settings,
-    body: SubmitBody,
-    flow_file: FlowFile | None,
-    key: str | None,
-    tenant_id: str | None,
-    api_key_id: str | None,
+    settings: Settings, call: Call, body: SubmitBody, flow_file: FlowFile | None, key: str | None
 ) -> NewRun:
     """What is asked for, checked.
 
@@ -203,12 +179,14 @@ def _new_run_of(
             workflow_yaml=None if flow_file is None else flow_file.text,
             workflow_yaml_sha256=None if flow_file is None else flow_file.sha256,
             workflow_yaml_bytes=None if flow_file is None else flow_file.size_bytes,
-            tenant_id=tenant_id,
-            api_key_id=api_key_id,
+            tenant_id=call.principal.tenant_id,
+            api_key_id=call.principal.key_id,
             timeout_sec=limits.timeout_sec,
             max_attempts=limits.max_attempts,
             retry_backoff_sec=limits.retry_backoff_sec,
             idempotency_key=key,
+            request_id=call.request_id,
+            traceparent=call.traceparent,
         )
     except InvalidIdempotencyKey as error:
         raise Problem(

@@ -9,38 +9,20 @@ from __future__ import annotations
 import uuid
 
 import structlog
-from quart import Response, request
-from quart_trio import QuartTrio
 
+from pyoco_http.call import Call
 from pyoco_server.model.trace import REQUEST_ID, log_fields, trace_id
 
-HEADER = "X-Request-ID"
+HEADER = b"x-request-id"
 
 
-def request_id() -> str:
-    """The id of the request that is being handled."""
-    found: str = request.request_id  # type: ignore[attr-defined]
-    return found
-
-
-def traceparent() -> str | None:
-    """The trace context that the client sent; None for none, or one that cannot be read."""
-    text = request.headers.get("traceparent", "").strip()
-    return None if trace_id(text) is None else text
-
-
-def register_tracing(app: QuartTrio) -> None:
-    """Give every request its id, and every answer that of its request."""
-
-    async def begin() -> None:
-        sent = request.headers.get(HEADER, "").strip()
-        chosen = sent if REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
-        request.request_id = chosen  # type: ignore[attr-defined]
-        structlog.contextvars.bind_contextvars(**log_fields(chosen, traceparent()))
-
-    async def end(response: Response) -> Response:
-        response.headers[HEADER] = request_id()
-        return response
-
-    app.before_request(begin)
-    app.after_request(end)
+def trace(call: Call) -> None:
+    """Give the call its id and its trace context, and the log lines from here on."""
+    sent = (call.header(HEADER) or "").strip()
+    call.request_id = sent if REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+    context = (call.header(b"traceparent") or "").strip()
+    if context and trace_id(context) is not None:
+        call.traceparent = context
+    # A connection has one context for all of its calls.
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(**log_fields(call.request_id, call.traceparent))

@@ -21,8 +21,8 @@ def wants_records(include: Iterable[str]) -> bool:
 
 
 def run_view(snapshot: RunSnapshot, *, records: bool) -> dict[str, Any]:
-    """The snapshot as JSON values, without task records unless asked for."""
-    view: dict[str, Any] = msgspec.to_builtins(snapshot)
+    """The snapshot as a JSON object, without task records unless asked for."""
+    view: dict[str, Any] = msgspec.structs.asdict(snapshot)
     if not records:
         del view["task_records"], view["task_records_truncated"]
     return view
@@ -53,6 +53,5 @@ def worker_liveness(record: WorkerRecord | None, disconnect_timeout: float) -> d
 
 def tasks_view(snapshot: RunSnapshot) -> dict[str, Any]:
     """The answer of `GET /runs/{id}/tasks`."""
-    view: dict[str, Any] = msgspec.to_builtins(snapshot)
     names = ("run_id", "flow_name", "status", "tasks", "task_records", "task_records_truncated")
-    return {name: view[name] for name in names}
+    return {name: getattr(snapshot, name) for name in names}

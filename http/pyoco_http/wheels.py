@@ -13,7 +13,7 @@ from quart import Blueprint, Response, request
 from pyoco_http.access import Access, access, principal
 from pyoco_http.bodies import FORM_BYTES, body_limit
 from pyoco_http.downloads import download
-from pyoco_http.problems import Problem, problem_response
+from pyoco_http.problems import Problem
 from pyoco_http.uploads import FileTooLarge, Upload, spooled_upload
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.wheel_registry import (
@@ -206,55 +206,44 @@ def _register_refusals(blueprint: Blueprint) -> None:
 
     @blueprint.errorhandler(InvalidWheelName)
     async def on_name(error: InvalidWheelName) -> Response:
-        return problem_response(
-            422, error.detail, ErrorId.INVALID_INPUT, {"reason": str(error), "field": "wheel"}
-        )
+        return Problem(
+            422, error.detail, ErrorId.INVALID_INPUT, reason=str(error), field="wheel"
+        ).response()
 
     @blueprint.errorhandler(InvalidWheelTags)
     async def on_tags(error: InvalidWheelTags) -> Response:
-        return problem_response(
-            422,
-            "invalid wheel tags",
-            ErrorId.INVALID_INPUT,
-            {"reason": str(error), "field": "tags"},
-        )
+        return Problem(
+            422, "invalid wheel tags", ErrorId.INVALID_INPUT, reason=str(error), field="tags"
+        ).response()
 
     @blueprint.errorhandler(BadWheel)
     async def on_bad(error: BadWheel) -> Response:
-        return problem_response(
-            422,
-            "invalid wheel archive",
-            ErrorId.INVALID_INPUT,
-            {"reason": str(error), "field": "wheel"},
-        )
+        return Problem(
+            422, "invalid wheel archive", ErrorId.INVALID_INPUT, reason=str(error), field="wheel"
+        ).response()
 
     @blueprint.errorhandler(FileTooLarge)
     async def on_large(_: FileTooLarge) -> Response:
-        return problem_response(413, "wheel too large", ErrorId.INVALID_INPUT)
+        return Problem(413, "wheel too large", ErrorId.INVALID_INPUT).response()
 
     @blueprint.errorhandler(RegistryFull)
     async def on_full(error: RegistryFull) -> Response:
-        return problem_response(
-            413, "wheel registry full", ErrorId.INVALID_INPUT, {"reason": str(error)}
-        )
+        return Problem(
+            413, "wheel registry full", ErrorId.INVALID_INPUT, reason=str(error)
+        ).response()
 
     @blueprint.errorhandler(WheelVersionConflict)
     async def on_version(error: WheelVersionConflict) -> Response:
-        return problem_response(
-            409, error.detail, error.error_id, {"latest_version": str(error.latest)}
-        )
+        return Problem(
+            409, error.detail, error.error_id, latest_version=str(error.latest)
+        ).response()
 
     @blueprint.errorhandler(PackageTaken)
     async def on_taken(error: PackageTaken) -> Response:
-        return problem_response(
-            409,
-            "wheel package name is taken",
-            ErrorId.WHEEL_VERSION_CONFLICT,
-            {"reason": str(error)},
-        )
+        return Problem(
+            409, "wheel package name is taken", ErrorId.WHEEL_VERSION_CONFLICT, reason=str(error)
+        ).response()
 
     @blueprint.errorhandler(WheelNotFound)
     async def on_missing(error: WheelNotFound) -> Response:
-        return problem_response(
-            404, "wheel not found", ErrorId.WHEEL_NOT_FOUND, {"name": error.name}
-        )
+        return Problem(404, "wheel not found", ErrorId.WHEEL_NOT_FOUND, name=error.name).response()

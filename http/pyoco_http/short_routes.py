@@ -1,0 +1,114 @@
+"""Routes that are answered in their connection's own task, without what Quart does for pages.
+
+Such a route takes the call itself and gives an `Answer`::
+
+    @blueprint.get("/<run_id>")
+    @access(Access.READ)
+    @short
+    async def get(call: Call, run_id: str) -> Answer:
+        ...
+
+It is a route of Quart's as well, for what does not come in one piece: a body that is large or lets wait.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Final, cast
+
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from pyoco_http.access import Access, access_of
+from pyoco_http.answers import Answer
+from pyoco_http.bodies import BodyLimit, limit_of
+from pyoco_http.call import Call, current_call
+from pyoco_http.problems import problem_of
+from pyoco_http.rules import Rules
+
+Handler = Callable[..., Awaitable[Answer]]
+View = Callable[..., Awaitable[Response]]
+
+_ATTRIBUTE = "__pyoco_short__"
+# Narrower than what Quart takes for a name: what needs decoding goes its way.
+_NAME: Final = r"(?!(?:batch|counts|history|stream|yaml)(?:/|\Z))[A-Za-z0-9_-]+"
+
+
+def short(handler: Handler) -> View:
+    """Make a route of Quart's of one that takes the call; see the module's own text."""
+
+    @wraps(handler)
+    async def view(**names: str) -> Response:
+        call = current_call()
+        if call.method not in {"GET", "HEAD"}:
+            call.body = await request.body
+        return (await handler(call, **names)).response()
+
+    setattr(view, _ATTRIBUTE, handler)
+    return cast(View, view)
+
+
+@dataclass(frozen=True, slots=True)
+class ShortRoute:
+    """A route, found in Quart's."""
+
+    method: str
+    rule: str
+    pattern: re.Pattern[str]
+    level: Access | None
+    limit: BodyLimit
+    handler: Handler
+
+
+class ShortRoutes:
+    """The short routes of an application.
+
+    Args:
+        app: Where they are registered.
+        rules: What their calls pass.
+    """
+
+    def __init__(self, app: QuartTrio, rules: Rules) -> None:
+        self._rules = rules
+        self._routes = list(_found(app, rules.body_limit))
+
+    def find(self, call: Call) -> tuple[ShortRoute, dict[str, str]] | None:
+        """The route of a call, and the names in its path; None for one that is Quart's."""
+        for route in self._routes:
+            if route.method == call.method:
+                found = route.pattern.fullmatch(call.path)
+                if found is not None:
+                    return route, found.groupdict()
+        return None
+
+    async def answer(self, call: Call, route: ShortRoute, names: dict[str, str]) -> Answer:
+        """Answer a call whose body is there, as Quart would have answered it."""
+        try:
+            self._rules.begin(call)
+            await self._rules.admit(call, route.level)
+            if call.body_bytes > route.limit.most_bytes:
+                raise route.limit.problem()
+            answer = await route.handler(call, **names)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client is told
+            answer = problem_of(error).answer()
+        self._rules.answered(call, route.rule, answer.status)
+        return answer
+
+
+def _found(app: QuartTrio, limit: BodyLimit) -> Iterator[ShortRoute]:
+    for rule in app.url_map.iter_rules():
+        view: Callable[..., Any] = app.view_functions[rule.endpoint]
+        handler: Handler | None = getattr(view, _ATTRIBUTE, None)
+        if handler is not None:
+            pattern = re.compile(re.sub(r"<(\w+)>", _named, rule.rule))
+            for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+                yield ShortRoute(
+                    method, rule.rule, pattern, access_of(view), limit_of(view, limit), handler
+                )
+
+
+def _named(found: re.Match[str]) -> str:
+    return f"(?P<{found[1]}>{_NAME})"
