@@ -6,15 +6,20 @@ import logging
 import sys
 import traceback
 from collections.abc import MutableMapping
+from contextlib import suppress
+from functools import partial
 from typing import Any, TextIO
 
+import msgspec
 import structlog
 from structlog.processors import CallsiteParameter, CallsiteParameterAdder, TimeStamper
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.json_text import encode_json
 from pyoco_server.settings import Settings
 
+_ENCODER = msgspec.json.Encoder(enc_hook=str)
 # What a person looks for in a line that is longer than the screen.
 _FIRST = ("ts", "level", "service", "message")
 
@@ -50,7 +55,7 @@ def configure_logging(
         _Fields(service, with_traceback=settings.log_include_traceback),
     ]
     if settings.log_format == "json":
-        final: Processor = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+        final: Processor = _to_json
     else:
         chain.append(_plain)
         final = structlog.dev.ConsoleRenderer(
@@ -63,16 +68,11 @@ def configure_logging(
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
-    for name in ("pyoco_server", "pyoco_http", "pyoco_cli"):
-        logging.getLogger(name).setLevel(level)
+    # Lines of ours do without the standard library, which takes twice as long and adds nothing to them.
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *chain,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*chain, final],
+        logger_factory=partial(_Lines, stream),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=False,
     )
 
@@ -87,6 +87,29 @@ def stay_quiet() -> None:
             wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
             logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         )
+
+
+class _Lines:
+    """The logger of a module. Like a handler of the standard library, it is silent where it cannot write."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self._stream = stream
+        self.name = name
+
+    def msg(self, line: str) -> None:
+        """Write a line."""
+        with suppress(OSError, ValueError):
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+
+    debug = info = warning = error = critical = msg
+
+
+def _to_json(_: WrappedLogger, __: str, event: EventDict) -> str:
+    try:
+        return _ENCODER.encode(event).decode()
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return encode_json(event).decode()
 
 
 class _Fields:

@@ -47,12 +47,14 @@ class GatewayApp(QuartTrio):
 
     Attributes:
         event_streams: Its open event streams.
+        rules: What all of its calls pass.
         short_routes: Those of its routes that need no Quart.
     """
 
     request_class = GatewayRequest
     asgi_http_class = Exchange  # type: ignore[assignment]
     event_streams: EventStreams
+    rules: Rules
     short_routes: ShortRoutes
 
 
@@ -76,9 +78,9 @@ def create_app(backend: Backend, *, loopback: bool = True) -> GatewayApp:
     app.url_map.merge_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
     register_problems(app)
-    rules = Rules(backend, loopback=loopback)
+    app.rules = Rules(backend, loopback=loopback)
     # What is registered first is asked first, and sees an answer last.
-    register_rules(app, rules)
+    register_rules(app, app.rules)
     app.event_streams = register_event_streams(app, backend)
     app.register_blueprint(artifacts_blueprint(backend))
     app.register_blueprint(dashboard_blueprint(backend))
@@ -98,5 +100,5 @@ def create_app(backend: Backend, *, loopback: bool = True) -> GatewayApp:
     app.register_blueprint(worker_control_blueprint(backend))
     app.register_blueprint(workers_blueprint(backend))
     register_openapi(app, backend)
-    app.short_routes = ShortRoutes(app, rules)
+    app.short_routes = ShortRoutes(app, app.rules)
     return app

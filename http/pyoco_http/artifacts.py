@@ -10,7 +10,7 @@ from quart import Blueprint, Response
 
 from pyoco_http.access import Access, access, see
 from pyoco_http.downloads import download
-from pyoco_http.problems import Problem
+from pyoco_http.problems import Problem, answer_with
 from pyoco_http.runs import known_id
 from pyoco_server.backend import Backend
 from pyoco_server.model.errors import ErrorId
@@ -20,6 +20,7 @@ from pyoco_server.store.artifacts import ArtifactNotFound
 def artifacts_blueprint(backend: Backend) -> Blueprint:
     """The routes below ``/runs/{run_id}/artifacts``."""
     blueprint = Blueprint("artifacts", __name__, url_prefix="/runs")
+    answer_with(blueprint, {ArtifactNotFound: _missing})
 
     @blueprint.get("/<run_id>/artifacts")
     @access(Access.READ)
@@ -43,10 +44,9 @@ def artifacts_blueprint(backend: Backend) -> Blueprint:
             sha256=artifact.sha256_hex,
         )
 
-    @blueprint.errorhandler(ArtifactNotFound)
-    async def on_missing(error: ArtifactNotFound) -> Response:
-        return Problem(
-            404, "artifact not found", ErrorId.RUN_NOT_FOUND, run_id=error.run_id, name=error.name
-        ).response()
-
     return blueprint
+
+
+def _missing(error: ArtifactNotFound) -> Problem:
+    detail, name = "artifact not found", error.name
+    return Problem(404, detail, ErrorId.RUN_NOT_FOUND, run_id=error.run_id, name=name)

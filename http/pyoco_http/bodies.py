@@ -6,19 +6,18 @@ A route takes up to ``PYOCO_HTTP_MAX_BODY_BYTES``. One that takes more, or less,
     @access(Access.ADMIN)
     @body_limit(settings.wheel_max_bytes, detail="wheel too large")
     async def upload() -> ...:
-        async for chunk in request.body:  # at most a few of them wait here in memory
+        async for chunk in request.body:
             ...
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 from quart_trio.wrappers import TrioRequest
-from quart_trio.wrappers.request import TrioBody
 
 from pyoco_http.call import Call
 from pyoco_http.problems import Problem
@@ -27,11 +26,12 @@ from pyoco_server.model.errors import ErrorId
 if TYPE_CHECKING:
     from pyoco_http.open_streams import EventStream
 
+Receive = Callable[[], Awaitable[Any]]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ATTRIBUTE = "__pyoco_body_limit__"
-# What is read ahead of a handler that takes the body in pieces.
-_AHEAD_BYTES = 1024 * 1024
+# Slower is a trickle that holds a place.
+_BYTES_A_SECOND = 10_000
 # The rest of a body that is worth waiting for, to keep the connection, when the answer is there already.
 _SMALL_BYTES = 64 * 1024
 _SMALL_SECONDS = 0.1
@@ -52,6 +52,15 @@ class BodyLimit:
     most_bytes: int
     detail: str = "body too large"
     error_id: ErrorId = ErrorId.INVALID_INPUT
+
+    def check(self, size: int | None) -> None:
+        """Refuse a body of so many bytes, as far as that is known.
+
+        Raises:
+            Problem: It is too large.
+        """
+        if size is not None and size > self.most_bytes:
+            raise self.problem()
 
     def problem(self) -> Problem:
         """The refusal of a larger one."""
@@ -85,102 +94,87 @@ def limit_of(view: Callable[..., Any], default: BodyLimit) -> BodyLimit:
     return limit if isinstance(limit, BodyLimit) else default
 
 
-class Body(TrioBody):
-    """A body that flows in only once it is admitted, with back-pressure and an exact limit.
+class Body:
+    """A body that comes in as it is read: not before it is admitted, nor faster, nor beyond its limit.
+
+    It is read in pieces, by ``async for``, or whole, by ``await``; both raise a `Problem` where it is too
+    large, or its client too slow.
 
     Attributes:
         received: How many bytes have come in.
-        complete: Whether all of it has, or no more of it is taken.
+        complete: Whether all of it has.
     """
 
-    def __init__(self, expected_bytes: int | None, _: int | None) -> None:
-        super().__init__(expected_bytes, None)
+    def __init__(self, expected_bytes: int | None, _: int | None = None) -> None:
         self._expected = expected_bytes
         self._limit: BodyLimit | None = None
-        self._gate = trio.Event()
-        self._dropped = False
-        self._wanted_whole = False
-        self._taken = trio.Event()
+        self._receive: Receive | None = None
+        self._seconds = 0.0
+        self._waited = 0.0
         self.received = 0
+        self.complete = False
 
-    @property
-    def complete(self) -> bool:
-        """Whether nothing more is to come."""
-        return self._complete.is_set()
-
-    @property
-    def awaited(self) -> bool:
-        """Whether more is to come, and somebody wants it."""
-        return not (self.complete or self._dropped)
+    def come_from(self, receive: Receive, seconds: float) -> None:
+        """Say where it comes from, as messages of ASGI, and how many seconds it may let wait."""
+        self._receive = receive
+        self._seconds = seconds
 
     def admit(self, limit: BodyLimit) -> None:
-        """Let it flow in.
+        """Let it be read.
 
         Raises:
             Problem: Its head says already that it is too large.
         """
-        if self._expected is not None and self._expected > limit.most_bytes:
-            raise limit.problem()
+        limit.check(self._expected)
         self._limit = limit
-        self._gate.set()
 
     async def dropped(self) -> bool:
-        """Take no more of it: what still comes in is thrown away, since the answer was found without it.
+        """Read no more of it, since the answer was found; a small rest is waited for, and thrown away.
 
         Returns:
-            Whether that was all of it, so that another request may follow. A small rest is waited for.
+            Whether that was all of it, so that another request may follow.
         """
-        if not self.complete:
-            self._dropped = True
-            self._data.clear()
-            self._gate.set()
-            self._wake()
-            if (self._expected or 0) <= _SMALL_BYTES:
-                with trio.move_on_after(_SMALL_SECONDS):
-                    await self._complete.wait()
-        return self.complete and self._must_raise is None
+        if not self.complete and (self._expected or 0) <= _SMALL_BYTES:
+            with trio.move_on_after(_SMALL_SECONDS):
+                while not self.complete:
+                    await self._next()
+        return self.complete
 
-    def fail(self, error: Exception) -> None:
-        """End it with an error, which is raised where the handler reads."""
-        if not self.complete and not self._dropped:
-            self._must_raise = error
-            self._data.clear()
-            self.set_complete()
-
-    def append(self, data: bytes) -> None:
-        """Take what came in."""
+    async def _next(self) -> bytes:
+        assert self._receive is not None
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            await trio.sleep_forever()  # who serves the client ends this, too
+        self.complete = not message.get("more_body", False)
+        data: bytes = message.get("body", b"")
         self.received += len(data)
-        if self._dropped or self.complete:
-            return
-        if self._limit is not None and self.received > self._limit.most_bytes:
-            self.fail(self._limit.problem())
-        else:
-            super().append(data)
-
-    async def has_room(self) -> None:
-        """Wait until more may come in."""
-        await self._gate.wait()
-        while len(self._data) > _AHEAD_BYTES and not (self._wanted_whole or self._dropped):
-            await self._taken.wait()
-
-    def _wake(self) -> None:
-        taken, self._taken = self._taken, trio.Event()
-        taken.set()
-
-    async def __anext__(self) -> bytes:
-        try:
-            data = await super().__anext__()
-        except StopAsyncIteration:
-            if self._must_raise is not None:
-                raise self._must_raise from None
-            raise
-        self._wake()
         return data
 
-    def __await__(self) -> Generator[Any, None, Any]:
-        self._wanted_whole = True
-        self._wake()
-        return super().__await__()
+    def __aiter__(self) -> Body:
+        return self
+
+    async def __anext__(self) -> bytes:
+        assert self._limit is not None
+        while not self.complete:
+            began = trio.current_time()
+            # It may be late by the time that it takes at the lowest rate; slower is a trickle.
+            seconds = self._seconds + self.received / _BYTES_A_SECOND - self._waited
+            with trio.move_on_after(max(seconds, 0)) as scope:
+                data = await self._next()
+            if scope.cancelled_caught:
+                reason = f"the body came slower than {_BYTES_A_SECOND} bytes a second"
+                raise Problem(408, "request timeout", ErrorId.INVALID_INPUT, reason=reason)
+            self._waited += trio.current_time() - began
+            self._limit.check(self.received)
+            if data:
+                return data
+        raise StopAsyncIteration
+
+    def __await__(self) -> Generator[Any, None, bytes]:
+        return self._whole().__await__()
+
+    async def _whole(self) -> bytes:
+        return b"".join([piece async for piece in self])
 
 
 class GatewayRequest(TrioRequest):
@@ -192,6 +186,6 @@ class GatewayRequest(TrioRequest):
     """
 
     body_class = Body  # type: ignore[assignment]
-    body: Body
+    body: Body  # type: ignore[assignment]
     call: Call
     event_stream: EventStream | None = None

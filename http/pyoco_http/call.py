@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
 import trio
@@ -16,56 +16,25 @@ from pyoco_server.store.runs import RunNotFound
 Header = tuple[bytes, bytes]
 
 
+@dataclass(eq=False, slots=True)
 class Call:
-    """A request, and what is learned of it on the way.
+    """A request, and what is learned of it on the way."""
 
-    Attributes:
-        method: Its method, in capitals.
-        path: Its path, without the query.
-        query: Its query, as it came.
-        headers: Its headers; their names are in small letters.
-        remote_addr: The client's address.
-        began: When its head had come, by trio's clock.
-        body: Its body, for a route that is answered the short way.
-        body_bytes: How much of its body came in.
-        request_id: Its id, from the client or made.
-        traceparent: The trace context that the client sent; None for none that can be read.
-        standing: That of who makes it, once he is let in.
-    """
-
-    __slots__ = (
-        "began",
-        "body",
-        "body_bytes",
-        "headers",
-        "method",
-        "path",
-        "query",
-        "remote_addr",
-        "request_id",
-        "standing",
-        "traceparent",
-    )
-
-    def __init__(
-        self,
-        method: str,
-        path: str,
-        query: bytes,
-        headers: Iterable[Header],
-        remote_addr: str | None,
-    ) -> None:
-        self.method = method
-        self.path = path
-        self.query = query
-        self.headers = headers
-        self.remote_addr = remote_addr
-        self.began = trio.current_time()
-        self.body = b""
-        self.body_bytes = 0
-        self.request_id = ""
-        self.traceparent: str | None = None
-        self.standing: Standing | None = None
+    method: str
+    path: str
+    query: bytes
+    headers: list[Header]
+    """Their names are in small letters."""
+    remote_addr: str | None
+    began: float = field(default_factory=trio.current_time)
+    """When its head had come."""
+    body: bytes = b""
+    """Only of one that is answered by a short route."""
+    request_id: str = ""
+    traceparent: str | None = None
+    """The trace context that the client sent, if it can be read."""
+    standing: Standing | None = None
+    """That of who makes it, once it is let in."""
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header; None where it is absent."""

@@ -7,8 +7,10 @@ which speaks ASGI.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -23,10 +25,10 @@ from werkzeug.exceptions import InternalServerError
 from pyoco_http import browsers, tracing
 from pyoco_http.answers import Answer
 from pyoco_http.app import GatewayApp
+from pyoco_http.bodies import Body
 from pyoco_http.call import Call
 from pyoco_http.departures import Departures
 from pyoco_http.problems import Problem, problem_of, retry_after
-from pyoco_http.rules import Rules
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.settings import Settings
 
@@ -34,9 +36,6 @@ log = structlog.get_logger(__name__)
 
 _HEAD_BYTES = 16 * 1024
 _READ_BYTES = 64 * 1024
-# A body that a short route takes in one piece, and how long it may be on its way behind its head.
-_SMALL_BYTES = 64 * 1024
-_SOON_SECONDS = 0.1
 # How long a client is heard, and what it still sends thrown away, after its answer and our end of the
 # connection: to close at once would reset the connection and with it an answer under way (RFC 9112, 9.6).
 _LINGER_SECONDS = 15.0
@@ -64,16 +63,13 @@ class Connection:
         self._app = app
         self._departures = departures
         self._head_seconds = settings.http_head_timeout_sec
+        self._body_seconds = settings.http_body_timeout_sec
         self._send_seconds = settings.http_send_timeout_sec
         self._stream = stream
         self._http = _new_http()
-        # What came of the body of the call in hand before it was the application's to take.
-        self._ahead: list[bytes] = []
-        self._sending = trio.Lock()
         self._serving = trio.CancelScope()
         self._idle = True
         self._stopping = False
-        self._late = False
         self._broken = False
 
     async def run(self) -> None:
@@ -88,10 +84,10 @@ class Connection:
             with self._serving:
                 while await self._serve_one():
                     pass
-            self._late = self._serving.cancelled_caught and not (self._stopping or self._broken)
-            if self._late and self._http.trailing_data[0]:
+            late = self._serving.cancelled_caught and self._idle and not self._stopping
+            if late and self._http.trailing_data[0]:
                 await self._send_error(408)
-            if self._late or self._http.their_state in {h11.SEND_BODY, h11.ERROR}:
+            if late or self._http.their_state in {h11.SEND_BODY, h11.ERROR}:
                 await self._linger()
         finally:
             await trio.aclose_forcefully(self._stream)
@@ -101,6 +97,11 @@ class Connection:
         self._stopping = True
         if self._idle:
             self._serving.cancel()
+
+    def leave(self) -> None:
+        """End now, because the client has gone away."""
+        self._broken = True
+        self._serving.cancel()
 
     def abort(self) -> None:
         """Close now, whatever is under way."""
@@ -130,9 +131,10 @@ class Connection:
             self._client[0],
         )
         found = self._app.short_routes.find(call)
-        if found is not None and await self._whole(call):
-            return await self._answer_short(call, *found)
-        await self._pass_on(call, path, request.http_version.decode())
+        with self._departures.watching(self._stream, self.leave):
+            if found is not None:
+                return await self._answer_short(call, *found)
+            await self._pass_on(call, path, request.http_version.decode())
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
             return True
@@ -154,42 +156,27 @@ class Connection:
             return h11.ConnectionClosed()
         return event
 
-    async def _whole(self, call: Call) -> bool:
-        """Take the body in; return whether all of it is there. It is not waited for long, nor if large."""
-        if (
-            call.header(b"transfer-encoding") is not None
-            or call.header(b"expect") is not None
-            or int(call.header(b"content-length") or 0) > _SMALL_BYTES
-        ):
-            return False
-        with trio.move_on_after(_SOON_SECONDS):
-            while isinstance(event := await self._next_event(), h11.Data):
-                self._ahead.append(bytes(event.data))
-            if isinstance(event, h11.EndOfMessage):
-                call.body = b"".join(self._ahead)
-                call.body_bytes = len(call.body)
-                self._ahead.clear()
-                return True
-        return False
-
     async def _answer_short(self, call: Call, route: Any, names: dict[str, str]) -> bool:
+        """Answer it here; return whether another request may follow."""
+        body = Body(int(call.header(b"content-length") or 0))
+        body.come_from(self._receive, self._body_seconds)
         status: int | None = None
-        stays = False
         try:
-            with self._departures.watching(self._stream) as gone:
-                answer = await self._app.short_routes.answer(call, route, names)
-            if not gone.cancelled_caught:
-                status = answer.status
-                stays = self._http.their_state is h11.DONE and not self._stopping
-                common = b"%b%b: %b\r\n" % (_COMMON, tracing.HEADER, call.request_id.encode())
-                await self._send(_written(answer, common, stays=stays))
+            answer = await self._app.short_routes.answer(call, body, route, names)
+            status = answer.status
+            stays = await body.dropped() and not self._stopping
+            stays = stays and self._http.their_state is h11.DONE
+            common = b"%b%b: %b\r\n" % (_COMMON, tracing.HEADER, call.request_id.encode())
+            await self._send(_written(answer, common, stays=stays))
         finally:
-            Rules.log(call, status)
-        rest, _ = self._http.trailing_data
-        # A new one costs less than to tell the old one what was sent.
-        self._http = _new_http()
-        if rest:
-            self._http.receive_data(rest)
+            self._app.rules.log(call, status, body.received)
+        if stays:
+            ahead, _ = self._http.trailing_data
+            # A new one costs less than to tell the old one what was sent.
+            self._http = _new_http()
+            if ahead:
+                self._http.receive_data(ahead)
+                await trio.lowlevel.checkpoint()  # the others' turn, since nothing is waited for
         return stays
 
     async def _pass_on(self, call: Call, raw_path: bytes, version: str) -> None:
@@ -216,18 +203,14 @@ class Connection:
             log.exception("request failed")
             if self._http.our_state is h11.SEND_RESPONSE:
                 await self._send_error(500)
-        self._ahead.clear()
 
     async def _receive(self) -> dict[str, Any]:
-        if self._ahead:
-            return {"type": "http.request", "body": self._ahead.pop(0), "more_body": True}
         event = await self._next_event()
         if isinstance(event, h11.Data):
             return {"type": "http.request", "body": bytes(event.data), "more_body": True}
         if isinstance(event, h11.EndOfMessage):
             return {"type": "http.request", "body": b"", "more_body": False}
-        if event is h11.PAUSED:
-            await trio.sleep_forever()  # another request came before the answer to this one
+        self._serving.cancel()
         return {"type": "http.disconnect"}
 
     def _sender(self, call: Call) -> Callable[[dict[str, Any]], Awaitable[None]]:
@@ -257,6 +240,7 @@ class Connection:
             if not message.get("more_body"):
                 data += self._http.send(h11.EndOfMessage()) or b""
             await self._send(data)
+            await trio.lowlevel.checkpoint()
 
         return send
 
@@ -266,22 +250,20 @@ class Connection:
         await self._send(_written(_refusal(status), stays=False))
 
     async def _send(self, data: bytes) -> None:
+        """Send all of it. No checkpoint where the socket takes it at once, as it nearly always does."""
+        if self._broken or not data:
+            return
+        with suppress(OSError):  # it has to wait, or what is wrong is met again below
+            data = data[os.write(self._stream.socket.fileno(), data) :]
         if not data:
             return
-        async with self._sending:
-            if self._broken:
+        # Shielded, so that what is cancelled in between never leaves half a chunk behind.
+        with trio.CancelScope(shield=True) as scope:
+            scope.deadline = trio.current_time() + self._send_seconds
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._stream.send_all(data)
                 return
-            # Shielded, so that what is cancelled in between never leaves half a chunk behind.
-            deadline = trio.current_time() + self._send_seconds
-            with trio.CancelScope(shield=True, deadline=deadline) as scope:
-                try:
-                    await self._stream.send_all(data)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    self._broken = True
-            if scope.cancelled_caught:
-                self._broken = True
-        if self._broken:
-            self._serving.cancel()
+        self.leave()
 
     async def _linger(self) -> None:
         if self._broken:
@@ -315,13 +297,17 @@ def _new_http() -> h11.Connection:
 
 def _refused(request: h11.Request) -> int | None:
     """The status that refuses the head of a request; None for one that is taken."""
-    names = {name for name, _ in request.headers}
-    if {b"transfer-encoding", b"content-length"} <= names:
+    size = len(request.target)
+    lengths = set()
+    for name, value in request.headers:
+        size += len(name) + len(value)
+        if name in {b"transfer-encoding", b"content-length"}:
+            lengths.add(name)
+    if len(lengths) > 1:
         return 400  # which of the two counts is what request smuggling is about (RFC 9112, 6.1)
     if request.http_version not in {b"1.0", b"1.1"}:
         return 505
     # h11 looks at the size only of a head that has not come in whole.
-    size = len(request.target) + sum(len(name) + len(value) for name, value in request.headers)
     return 431 if size > _HEAD_BYTES else None
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
-from quart import Blueprint, Response, request
+from quart import Blueprint, request
 
 from pyoco_http.access import Access, access, principal
 from pyoco_http.call import current_call
-from pyoco_http.problems import Problem
+from pyoco_http.problems import Problem, Problems, answer_with
 from pyoco_http.query import refuse, whole
 from pyoco_http.runs import known_id
 from pyoco_http.submissions import KEY_HEADER
@@ -38,8 +38,7 @@ _ASK_SECONDS = 20.0
 def dead_letters_blueprint(backend: Backend) -> Blueprint:
     """`/dlq` and `POST /runs/{run_id}/retry`."""
     blueprint = Blueprint("dead_letters", __name__)
-    blueprint.register_error_handler(LetterNotFound, _on_no_letter)
-    blueprint.register_error_handler(NotRepeatable, _on_not_repeatable)
+    answer_with(blueprint, _PROBLEMS)
 
     @blueprint.get("/dlq")
     @access(Access.READ)
@@ -95,16 +94,14 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
     return blueprint
 
 
-async def _on_no_letter(error: LetterNotFound) -> Response:
-    return Problem(
+_PROBLEMS: Final[Problems] = {
+    LetterNotFound: lambda error: Problem(
         404, "dead letter not found", ErrorId.DEAD_LETTER_NOT_FOUND, seq=error.seq
-    ).response()
-
-
-async def _on_not_repeatable(error: NotRepeatable) -> Response:
-    return Problem(
+    ),
+    NotRepeatable: lambda error: Problem(
         409, "run cannot be submitted again", ErrorId.NOT_REPEATABLE, reason=str(error)
-    ).response()
+    ),
+}
 
 
 def _tag() -> str | None:

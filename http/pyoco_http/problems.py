@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import structlog
-from quart import Response
+from quart import Blueprint, Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed
 
@@ -94,6 +94,10 @@ class Problem(Exception):
         return self.answer().response()
 
 
+_Maker = Callable[[Any], Problem]
+Problems = Mapping[type[Exception], _Maker]
+
+
 def too_many(reason: str, seconds: int = 1) -> Problem:
     """The refusal of what would be too much, with when to try again."""
     headers = retry_after(seconds)
@@ -105,37 +109,6 @@ def too_many(reason: str, seconds: int = 1) -> Problem:
 def retry_after(seconds: int) -> tuple[Header, ...]:
     """The header that says when to try again."""
     return ((b"retry-after", str(seconds).encode()),)
-
-
-def _not_found(error: RunNotFound) -> Problem:
-    return Problem(404, "run not found", ErrorId.RUN_NOT_FOUND, run_id=error.run_id)
-
-
-def _no_worker(error: WorkerNotFound) -> Problem:
-    return Problem(404, "worker not found", ErrorId.WORKER_NOT_FOUND, worker_id=error.worker_id)
-
-
-def _not_steerable(error: WorkerNotSteerable) -> Problem:
-    return Problem(
-        409, "worker takes no orders", ErrorId.INVALID_WORKERS_REQUEST, reason=str(error)
-    )
-
-
-def _too_wide(error: SearchTooWide) -> Problem:
-    reason = f"{error}: narrow the list by status, flow, tag or time"
-    return Problem(422, "invalid list query", ErrorId.INVALID_LIST_QUERY, reason=reason)
-
-
-def _too_large(error: RunTooLarge) -> Problem:
-    return Problem(413, str(error), ErrorId.SNAPSHOT_TOO_LARGE)
-
-
-def _key_reused(error: KeyReused) -> Problem:
-    return Problem(422, "idempotency key reused", ErrorId.INVALID_INPUT, reason=str(error))
-
-
-def _too_many_checks(error: TooManyChecks) -> Problem:
-    return too_many(str(error))
 
 
 def _unreadable(error: UnreadableSnapshot) -> Problem:
@@ -172,15 +145,28 @@ def _http(error: HTTPException) -> Problem:
     )
 
 
-_PROBLEMS: Final[dict[type[Exception], Callable[[Any], Problem]]] = {
+_PROBLEMS: Final[Problems] = {
     Problem: lambda problem: problem,
-    RunNotFound: _not_found,
-    WorkerNotFound: _no_worker,
-    WorkerNotSteerable: _not_steerable,
-    SearchTooWide: _too_wide,
-    RunTooLarge: _too_large,
-    KeyReused: _key_reused,
-    TooManyChecks: _too_many_checks,
+    RunNotFound: lambda error: Problem(
+        404, "run not found", ErrorId.RUN_NOT_FOUND, run_id=error.run_id
+    ),
+    WorkerNotFound: lambda error: Problem(
+        404, "worker not found", ErrorId.WORKER_NOT_FOUND, worker_id=error.worker_id
+    ),
+    WorkerNotSteerable: lambda error: Problem(
+        409, "worker takes no orders", ErrorId.INVALID_WORKERS_REQUEST, reason=str(error)
+    ),
+    SearchTooWide: lambda error: Problem(
+        422,
+        "invalid list query",
+        ErrorId.INVALID_LIST_QUERY,
+        reason=f"{error}: narrow the list by status, flow, tag or time",
+    ),
+    RunTooLarge: lambda error: Problem(413, str(error), ErrorId.SNAPSHOT_TOO_LARGE),
+    KeyReused: lambda error: Problem(
+        422, "idempotency key reused", ErrorId.INVALID_INPUT, reason=str(error)
+    ),
+    TooManyChecks: lambda error: too_many(str(error)),
     UnreadableSnapshot: _unreadable,
     HTTPException: _http,
     **dict.fromkeys(_UNAVAILABLE, _unavailable),
@@ -198,9 +184,14 @@ def problem_of(error: Exception) -> Problem:
 
 def register_problems(app: QuartTrio) -> None:
     """Answer every refusal and error of the app with a problem."""
+    answer_with(app, _PROBLEMS)
 
-    async def answer(error: Exception) -> Response:
-        return problem_of(error).response()
 
-    for kind in _PROBLEMS:
-        app.register_error_handler(kind, answer)
+def answer_with(of: QuartTrio | Blueprint, problems: Problems) -> None:
+    """Have these errors of an application's or a blueprint's routes answered with a problem."""
+    for kind, problem in problems.items():
+
+        async def answer(error: Exception, problem: _Maker = problem) -> Response:
+            return problem(error).response()
+
+        of.register_error_handler(kind, answer)

@@ -8,7 +8,7 @@ Such a route takes the call itself and gives an `Answer`::
     async def get(call: Call, run_id: str) -> Answer:
         ...
 
-It is a route of Quart's as well, for what does not come in one piece: a body that is large or lets wait.
+It is a route of Quart's as well, so that what is true of every route is true of it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from quart_trio import QuartTrio
 
 from pyoco_http.access import Access, access_of
 from pyoco_http.answers import Answer
-from pyoco_http.bodies import BodyLimit, limit_of
+from pyoco_http.bodies import Body, BodyLimit, limit_of
 from pyoco_http.call import Call, current_call
 from pyoco_http.problems import problem_of
 from pyoco_http.rules import Rules
@@ -84,17 +84,20 @@ class ShortRoutes:
                     return route, found.groupdict()
         return None
 
-    async def answer(self, call: Call, route: ShortRoute, names: dict[str, str]) -> Answer:
-        """Answer a call whose body is there, as Quart would have answered it."""
+    async def answer(
+        self, call: Call, body: Body, route: ShortRoute, names: dict[str, str]
+    ) -> Answer:
+        """Answer a call as Quart would have answered it."""
         try:
             self._rules.begin(call)
-            await self._rules.admit(call, route.level)
-            if call.body_bytes > route.limit.most_bytes:
-                raise route.limit.problem()
+            await self._rules.door.admit(call, route.level)
+            body.admit(route.limit)
+            if call.method != "GET":
+                call.body = await body
             answer = await route.handler(call, **names)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told
             answer = problem_of(error).answer()
-        self._rules.answered(call, route.rule, answer.status)
+        self._rules.latencies.observe(call, route.rule, answer.status)
         return answer
 
 

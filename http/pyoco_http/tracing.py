@@ -6,7 +6,7 @@ job message of a submitted run, and from there in the worker's lines and the env
 
 from __future__ import annotations
 
-import uuid
+import secrets
 
 import structlog
 
@@ -19,7 +19,7 @@ HEADER = b"x-request-id"
 def trace(call: Call) -> None:
     """Give the call its id and its trace context, and the log lines from here on."""
     sent = (call.header(HEADER) or "").strip()
-    call.request_id = sent if REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+    call.request_id = sent if REQUEST_ID.fullmatch(sent) else secrets.token_hex(16)
     context = (call.header(b"traceparent") or "").strip()
     if context and trace_id(context) is not None:
         call.traceparent = context

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from quart import Blueprint, Response, request
@@ -13,7 +13,7 @@ from quart import Blueprint, Response, request
 from pyoco_http.access import Access, access, principal
 from pyoco_http.bodies import FORM_BYTES, body_limit
 from pyoco_http.downloads import download
-from pyoco_http.problems import Problem
+from pyoco_http.problems import Problem, Problems, answer_with
 from pyoco_http.uploads import FileTooLarge, Upload, spooled_upload
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.wheel_registry import (
@@ -50,7 +50,7 @@ def wheels_blueprint(backend: Backend) -> Blueprint:
     """The routes below ``/wheels``."""
     blueprint = Blueprint("wheels", __name__, url_prefix="/wheels")
     settings = backend.settings
-    _register_refusals(blueprint)
+    answer_with(blueprint, _PROBLEMS)
 
     @blueprint.get("")
     @access(Access.READ)
@@ -201,49 +201,26 @@ def _limit(text: str | None) -> int:
     return number
 
 
-def _register_refusals(blueprint: Blueprint) -> None:
-    """How what the registry refuses is answered."""
+# How what the registry refuses is answered.
+_PROBLEMS: Final[Problems] = {
+    InvalidWheelName: lambda error: _refused(error, error.detail, field="wheel"),
+    InvalidWheelTags: lambda error: _refused(error, "invalid wheel tags", field="tags"),
+    BadWheel: lambda error: _refused(error, "invalid wheel archive", field="wheel"),
+    FileTooLarge: lambda _: Problem(413, "wheel too large", ErrorId.INVALID_INPUT),
+    RegistryFull: lambda error: Problem(
+        413, "wheel registry full", ErrorId.INVALID_INPUT, reason=str(error)
+    ),
+    WheelVersionConflict: lambda error: Problem(
+        409, error.detail, error.error_id, latest_version=str(error.latest)
+    ),
+    PackageTaken: lambda error: Problem(
+        409, "wheel package name is taken", ErrorId.WHEEL_VERSION_CONFLICT, reason=str(error)
+    ),
+    WheelNotFound: lambda error: Problem(
+        404, "wheel not found", ErrorId.WHEEL_NOT_FOUND, name=error.name
+    ),
+}
 
-    @blueprint.errorhandler(InvalidWheelName)
-    async def on_name(error: InvalidWheelName) -> Response:
-        return Problem(
-            422, error.detail, ErrorId.INVALID_INPUT, reason=str(error), field="wheel"
-        ).response()
 
-    @blueprint.errorhandler(InvalidWheelTags)
-    async def on_tags(error: InvalidWheelTags) -> Response:
-        return Problem(
-            422, "invalid wheel tags", ErrorId.INVALID_INPUT, reason=str(error), field="tags"
-        ).response()
-
-    @blueprint.errorhandler(BadWheel)
-    async def on_bad(error: BadWheel) -> Response:
-        return Problem(
-            422, "invalid wheel archive", ErrorId.INVALID_INPUT, reason=str(error), field="wheel"
-        ).response()
-
-    @blueprint.errorhandler(FileTooLarge)
-    async def on_large(_: FileTooLarge) -> Response:
-        return Problem(413, "wheel too large", ErrorId.INVALID_INPUT).response()
-
-    @blueprint.errorhandler(RegistryFull)
-    async def on_full(error: RegistryFull) -> Response:
-        return Problem(
-            413, "wheel registry full", ErrorId.INVALID_INPUT, reason=str(error)
-        ).response()
-
-    @blueprint.errorhandler(WheelVersionConflict)
-    async def on_version(error: WheelVersionConflict) -> Response:
-        return Problem(
-            409, error.detail, error.error_id, latest_version=str(error.latest)
-        ).response()
-
-    @blueprint.errorhandler(PackageTaken)
-    async def on_taken(error: PackageTaken) -> Response:
-        return Problem(
-            409, "wheel package name is taken", ErrorId.WHEEL_VERSION_CONFLICT, reason=str(error)
-        ).response()
-
-    @blueprint.errorhandler(WheelNotFound)
-    async def on_missing(error: WheelNotFound) -> Response:
-        return Problem(404, "wheel not found", ErrorId.WHEEL_NOT_FOUND, name=error.name).response()
+def _refused(error: Exception, detail: str, *, field: str) -> Problem:
+    return Problem(422, detail, ErrorId.INVALID_INPUT, reason=str(error), field=field)

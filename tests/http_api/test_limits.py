@@ -17,7 +17,6 @@ from http_api.keyed import KEYED, as_key, key_for, store, submitted
 from http_api.raw import answer_on, ask, closes, connected
 from http_api.test_skeleton import gateway
 from pyoco_http.bodies import Body
-from pyoco_http.exchange import Exchange, Receive
 from pyoco_http.server import OpenToAll, check_exposure
 from pyoco_server.backend import Backend
 from pyoco_server.settings import Settings
@@ -266,14 +265,14 @@ async def test_a_body_that_never_comes_costs_nothing_while_its_request_is_answer
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = 0
-    real = Exchange._next
+    real = Body._next
 
-    async def counted(exchange: Exchange, body: Body, receive: Receive) -> Any:
+    async def counted(body: Body) -> bytes:
         nonlocal looks
         looks += 1
-        return await real(exchange, body, receive)
+        return await real(body)
 
-    monkeypatch.setattr(Exchange, "_next", counted)
+    monkeypatch.setattr(Body, "_next", counted)
     async with (
         gateway(tmp_path, worker=False, http_body_timeout_sec=0.2) as (client, _),
         connected(client) as stream,
