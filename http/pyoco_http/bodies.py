@@ -158,8 +158,8 @@ class Body:
         while not self.complete:
             began = trio.current_time()
             # It may be late by the time that it takes at the lowest rate; slower is a trickle.
-            seconds = self._seconds + self.received / _BYTES_A_SECOND - self._waited
-            with trio.move_on_after(max(seconds, 0)) as scope:
+            late = self.received / _BYTES_A_SECOND - self._waited
+            with trio.move_on_after(max(self._seconds + min(late, 0), 0)) as scope:
                 data = await self._next()
             if scope.cancelled_caught:
                 reason = f"the body came slower than {_BYTES_A_SECOND} bytes a second"

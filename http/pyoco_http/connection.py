@@ -199,6 +199,9 @@ class Connection:
         }
         try:
             await self._app(scope, self._receive, self._sender(call))  # type: ignore[arg-type]
+            if self._http.our_state is h11.SEND_BODY:
+                # A stream was cut: its client takes what it got for whole.
+                await self._send(self._http.send(h11.EndOfMessage()) or b"")
         except Exception:
             log.exception("request failed")
             if self._http.our_state is h11.SEND_RESPONSE:

@@ -37,7 +37,6 @@ class Exchange(TrioASGIHTTPConnection):
         request.call = self._call
         request.body.come_from(receive, self.app.config["BODY_SECONDS"])
         status: int | None = None
-        sent = _Sent(send)
         try:
             response = await self.app.handle_request(request)
             status = response.status_code
@@ -45,28 +44,10 @@ class Exchange(TrioASGIHTTPConnection):
                 # What is still to come belongs to no request that follows on this connection.
                 response.headers["Connection"] = "close"
             if request.event_stream is None:
-                await self._send_response(sent, response)
+                await self._send_response(send, response)
             else:
-                await request.event_stream.carry(self._send_response, sent, response)
-                await sent.end()
+                await request.event_stream.carry(self._send_response, send, response)
         finally:
             if request.event_stream is not None:
                 request.event_stream.close()
             self._rules.log(self._call, status, request.body.received)
-
-
-class _Sent:
-    """Sends the parts of an answer, and knows whether it has had its end."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._ended = False
-
-    async def __call__(self, message: Any) -> None:
-        self._ended = message["type"] == "http.response.body" and not message.get("more_body")
-        await self._send(message)
-
-    async def end(self) -> None:
-        """End an answer that was cut, so that the client takes what it got for whole."""
-        if not self._ended:
-            await self({"type": "http.response.body", "body": b"", "more_body": False})

@@ -35,11 +35,11 @@ def whole(name: str, least: int, most: int | None = None) -> int | None:
     return number
 
 
-def number(name: str) -> float | None:
+def number(name: str, least: float = -math.inf, most: float = math.inf) -> float | None:
     """Read a number; None where the query has none.
 
     Raises:
-        Problem: It is none, or not finite.
+        Problem: It is none, not finite, or out of its range.
     """
     text = request.args.get(name)
     if text is None:
@@ -48,8 +48,9 @@ def number(name: str) -> float | None:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise refuse(name, "takes a number")
+    if not math.isfinite(value) or not least <= value <= most:
+        limit = f" from {least:g} to {most:g}" if math.isfinite(most) else ""
+        raise refuse(name, f"takes a number{limit}")
     return value
 
 

@@ -9,14 +9,13 @@ import trio
 from quart import Blueprint, Response, request
 
 from pyoco_http.access import Access, access, see
-from pyoco_http.problems import Problem
+from pyoco_http.query import number
 from pyoco_http.runs import known_id
 from pyoco_http.sse import event_stream, pack, within_heartbeat
 from pyoco_http.views import run_view, wants_records
 from pyoco_server.backend import Backend
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
-from pyoco_server.model.errors import ErrorId
 
 
 def streams_blueprint(backend: Backend) -> Blueprint:
@@ -26,8 +25,8 @@ def streams_blueprint(backend: Backend) -> Blueprint:
     @blueprint.get("/<run_id>/watch")
     @access(Access.READ)
     async def watch(run_id: str) -> Response:
-        since = _number("since", request.args.get("since"))
-        seconds = _number("timeout_sec", request.args.get("timeout_sec"), 1, 600)
+        since = number("since")
+        seconds = number("timeout_sec", 1, 600)
         records = wants_records(request.args.getlist("include"))
         # A run that does not exist is answered before the stream begins.
         see(await backend.get(known_id(run_id)))
@@ -59,24 +58,3 @@ async def _events(
                     yield pack("heartbeat", {"run_id": run_id})
     except (BridgeError, ActorDown, AskExpired):
         return  # the client reconnects, and is told then what is wrong
-
-
-def _number(
-    name: str, text: str | None, least: float | None = None, most: float | None = None
-) -> float | None:
-    if text is None:
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        number = float("nan")
-    if (
-        not number > float("-inf")
-        or not (least is None or least <= number)
-        or not (most is None or number <= most)
-    ):
-        takes = "a number" if least is None else f"a number from {least:g} to {most:g}"
-        raise Problem(
-            422, f"invalid {name}", ErrorId.INVALID_INPUT, field=name, reason=f"takes {takes}"
-        )
-    return number

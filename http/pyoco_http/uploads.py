@@ -21,7 +21,6 @@ from pyoco_server.model.errors import ErrorId
 _FIELD_BYTES = 64 * 1024
 _BUFFER_BYTES = 2 * 1024 * 1024
 _MAX_PARTS = 16
-_SILENCE_SECONDS = 60.0
 # A client that is told "too large" while it still sends may never read the answer; so much more is heard.
 _HEAR_OUT_BYTES = 64 * 1024 * 1024
 
@@ -109,11 +108,7 @@ def _missing(part: str) -> Problem:
 async def _receive(decoder: MultipartDecoder, reader: _Reader) -> None:
     body = aiter(request.body)
     while True:
-        data = None
-        with trio.move_on_after(_SILENCE_SECONDS):
-            data = await anext(body, b"")
-        if data is None:
-            raise Problem(408, "request timeout", ErrorId.INVALID_INPUT)
+        data = await anext(body, b"")
         decoder.receive_data(data or None)
         while not isinstance(event := decoder.next_event(), (NeedData, Epilogue)):
             reader.take(event)
