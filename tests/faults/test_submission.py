@@ -6,6 +6,8 @@ publish was stored but its answer lost, it said 503, deleted the snapshot, and t
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,10 @@ import trio
 
 from backend.stage import TAG, empty_queue, ended, eventually, queued, running, worker_options
 from pyoco_server.backend import open_backend
-from pyoco_server.gateway.intake import SNAPSHOT_ROOM_BYTES, Intake
+from pyoco_server.gateway.intake import SNAPSHOT_ROOM_BYTES
 from pyoco_server.gateway.submitter import NewRun, NotAccepted, RunTooLarge
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import Unanswered
+from pyoco_server.jetstream.errors import BridgeError, Unanswered
 from pyoco_server.jetstream.inventory import stream_info
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.requests import Reply
@@ -82,7 +84,7 @@ async def test_the_largest_run_that_is_accepted_ends(
 ) -> None:
     """Just below the limit it ends, whatever it returns or raises; one byte more is refused."""
     # The time is a number of more or fewer digits.
-    monkeypatch.setattr("pyoco_server.gateway.submitter.time.time", lambda: 1_000_000_000.123456)
+    monkeypatch.setattr("pyoco_server.gateway.intake.time.time", lambda: 1_000_000_000.123456)
     options = worker(tmp_path)
     async with running(tmp_path, worker=options, max_run_snapshot_bytes=setting) as backend:
         snapshot_limit = setting or 1024 * 1024 - 1024
@@ -137,38 +139,81 @@ class LostAnswers:
         return False
 
 
+RUN = NewRun("keep", TAG, params={"text": "a"})
+WORK = f"pyoco.work.{TAG}"
+RUNS = "$KV.pyoco_runs."
+
+
+class Held:
+    """Holds back the first request whose subject has a prefix: before it takes effect, or its answer.
+
+    What is held back before its effect takes effect when the gate opens, whether its sender waits or not.
+    """
+
+    def __init__(self, prefix: str, *, done: bool) -> None:
+        self.reached, self.gate, self.over = trio.Event(), trio.Event(), trio.Event()
+        self._prefix = prefix
+        self._done = done
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = Connection.request
+
+        async def request(
+            connection: Connection, subject: str, payload: bytes = b"", **options: Any
+        ) -> Reply:
+            if self.reached.is_set() or not subject.startswith(self._prefix):
+                return await real(connection, subject, payload, **options)
+            if self._done:
+                await real(connection, subject, payload, **options)
+            self.reached.set()
+
+            async def late() -> None:
+                await self.gate.wait()
+                if not self._done:
+                    with suppress(BridgeError):
+                        await real(connection, subject, payload, **options)
+                self.over.set()
+
+            trio.lowlevel.spawn_system_task(late)
+            await trio.sleep_forever()
+            raise AssertionError
+
+        monkeypatch.setattr(Connection, "request", request)
+
+
 @pytest.mark.parametrize("step", ["store", "enqueue"])
 @pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize("kind", ["plain", "keyed", "batch"])
 async def test_a_submission_that_nobody_waits_for_any_more_is_not_executed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, done: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, done: bool, kind: str
 ) -> None:
     """It was answered with 503 when its time was over, so it must not come to be later."""
-    reached, gate = trio.Event(), trio.Event()
-    real = getattr(Intake, step)
-
-    async def slow(*arguments: Any) -> Any:
-        if done:
-            outcome = await real(*arguments)
-        reached.set()
-        await gate.wait()
-        return outcome if done else await real(*arguments)
-
-    monkeypatch.setattr(Intake, step, slow)
+    held = Held(RUNS if step == "store" else WORK, done=done)
     async with running(tmp_path, worker=False) as backend:
+        held.install(monkeypatch)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(backend.submit, NewRun("keep", TAG))
+            if kind == "batch":
+                nursery.start_soon(backend.submit_all, [RUN] * 3)
+            else:
+                key = "k" if kind == "keyed" else None
+                nursery.start_soon(backend.submit, replace(RUN, idempotency_key=key))
             with trio.fail_after(20):
-                await reached.wait()
+                await held.reached.wait()
             nursery.cancel_scope.cancel()
-        gate.set()
         runs = KeyValue(backend.connection, "pyoco_runs")
+        withdrawn = 3 if kind == "batch" else 1
+        stored = 0 if step == "store" and not done else withdrawn
 
-        async def withdrawn() -> bool:
+        async def taken_back() -> bool:
             stream = await stream_info(backend.connection, "KV_pyoco_runs")
             assert stream is not None
-            return stream.state.last_seq == 2 and await runs.all() == []
+            return stream.state.last_seq == stored + withdrawn and await runs.all() == []
 
-        await eventually(withdrawn, what="a snapshot, and that it is taken back")
+        await eventually(taken_back, what="what was stored, and that it is taken back")
+        held.gate.set()
+        with trio.fail_after(20):
+            await held.over.wait()
+        assert await taken_back(), "what comes late is refused"
         settings = backend.settings_with_node()
         async with open_backend(settings, gateway=False, worker=worker(tmp_path)):
             await empty_queue(backend)
@@ -190,11 +235,6 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> LostAnswers:
 
     monkeypatch.setattr(Connection, "request", request)
     return lost
-
-
-RUN = NewRun("keep", TAG, params={"text": "a"})
-WORK = f"pyoco.work.{TAG}"
-RUNS = "$KV.pyoco_runs."
 
 
 async def test_a_publish_whose_answer_is_lost_once_is_one_job(

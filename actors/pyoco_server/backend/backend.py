@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from pyoco_server.backend.following import printed, watch_bucket
-from pyoco_server.gateway.bulk import submit_all
 from pyoco_server.gateway.canceller import Cancel
 from pyoco_server.gateway.dead_letter_desk import DeskMessage
 from pyoco_server.gateway.event_reader import EventReader
 from pyoco_server.gateway.key_ring import Authenticate, KeysRead, Standing
 from pyoco_server.gateway.read_side import ReadSide
 from pyoco_server.gateway.run_states import run_states
-from pyoco_server.gateway.submitter import Accepted, NewRun, Submit
+from pyoco_server.gateway.submitter import Accepted, NewRun
 from pyoco_server.gateway.tree import GatewayTree
 from pyoco_server.gateway.wheel_registry import DeleteWheel, UploadWheel
 from pyoco_server.jetstream.connection import Connection
@@ -108,11 +107,11 @@ class Backend:
             RunTooLarge: The run does not fit.
             KeyReused: Its idempotency key stands for another run.
         """
-        return await self._require_gateway().submitter.ask(Submit(run), within=_ASK_SECONDS)
+        return await self._require_gateway().submitter.submit(run, within=_ASK_SECONDS)
 
     async def submit_all(self, runs: Sequence[NewRun]) -> list[Accepted | Exception]:
-        """Submit many runs, pipelined; return for each what `submit` would have returned or raised."""
-        return await submit_all(self._require_gateway().submitter, runs, within=_ASK_SECONDS)
+        """Submit many runs, in batches; return for each what `submit` would have returned or raised."""
+        return await self._require_gateway().submitter.submit_all(runs, within=_ASK_SECONDS)
 
     async def get(self, run_id: str) -> RunSnapshot:
         """Read a run as it is stored now.

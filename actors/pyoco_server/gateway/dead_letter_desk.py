@@ -8,11 +8,11 @@ from typing import Any, TypeAlias, TypeVar, assert_never
 
 import structlog
 
-from pyoco_server.gateway.new_run import Accepted, NotAccepted
+from pyoco_server.gateway.new_run import Accepted
 from pyoco_server.gateway.resubmission import Earlier, NotRepeatable, again, of_letter, of_snapshot
-from pyoco_server.gateway.submitter import Submit
+from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.jetstream.errors import BridgeError
-from pyoco_server.kernel import Actor, ActorDown, ActorRef, AskExpired, Refusal, Reply, Request
+from pyoco_server.kernel import Actor, Refusal, Reply, Request
 from pyoco_server.model.dead_letter import DeadLetter, DeadLetterReason
 from pyoco_server.model.run import UnreadableSnapshot
 from pyoco_server.store.letters import LetterBox, LetterPage, StoredLetter
@@ -156,7 +156,7 @@ class DeadLetterDesk(Actor[DeskMessage]):
         letters: LetterBox,
         runs: RunStore,
         workflows: WorkflowStore,
-        submitter: ActorRef[Submit],
+        submitter: Submitter,
     ) -> None:
         self._letters = letters
         self._runs = runs
@@ -236,10 +236,7 @@ class DeadLetterDesk(Actor[DeskMessage]):
             request_id=request.request_id,
             traceparent=request.traceparent,
         )
-        try:
-            accepted = await self._submitter.ask(Submit(run), within=_SUBMIT_SECONDS)
-        except (ActorDown, AskExpired) as error:
-            raise NotAccepted(str(error)) from None
+        accepted = await self._submitter.submit(run, within=_SUBMIT_SECONDS)
         return Repeated(accepted, earlier.run_id)
 
 

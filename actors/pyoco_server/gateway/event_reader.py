@@ -1,7 +1,8 @@
 """Reading the events of runs: what is stored, and what comes.
 
 Each event has a cursor, behind which reading goes on: the sequence of its message, and, but for the last
-event of a message, how many events of it were seen.
+event of a message, how many events of it were seen. A run's first state, PENDING, is told by whoever moves
+the run on from it, along with the next one; until then it is read off the run. It has a cursor of its own.
 """
 
 from __future__ import annotations
@@ -17,10 +18,19 @@ import trio
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message
-from pyoco_server.jetstream.errors import Unanswered
+from pyoco_server.jetstream.errors import BridgeError, Unanswered
 from pyoco_server.jetstream.follow import CaughtUp, Follower, Reset
 from pyoco_server.kernel import Actor, ActorDown, ActorRef, Request
-from pyoco_server.model.event import Event, UnreadableEvents, decode_events
+from pyoco_server.model.event import (
+    Event,
+    StateChanged,
+    UnreadableEvents,
+    decode_events,
+    is_first,
+    state_changed,
+)
+from pyoco_server.model.run import RunStatus, UnreadableSnapshot
+from pyoco_server.store.runs import RunNotFound, RunStore
 
 log = structlog.get_logger(__name__)
 
@@ -61,13 +71,17 @@ class Cursor:
         return cls(int(match[1]), None if match[2] is None else int(match[2]))
 
     @property
-    def before(self) -> int:
-        """The last sequence of which nothing is to be read any more."""
-        return self.sequence if self.seen is None else max(self.sequence - 1, 0)
+    def before(self) -> int | None:
+        """The last sequence of which nothing is to be read any more; None for none."""
+        return (self.sequence if self.seen is None else self.sequence - 1) or None
 
     def __str__(self) -> str:
         """Write it as `parse` reads it."""
         return str(self.sequence) if self.seen is None else f"{self.sequence}.{self.seen}"
+
+
+_BEGINNING = Cursor(0)
+_FIRST = Cursor(0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +134,11 @@ FeedMessage: TypeAlias = FollowEvents | UnfollowEvents
 class EventFeeds(Actor[FeedMessage]):
     """Reads for each follower in a task of its own, no further ahead than a few events."""
 
-    def __init__(self, connection: Connection, stream: str, subject_prefix: str) -> None:
+    def __init__(
+        self, connection: Connection, runs: RunStore, stream: str, subject_prefix: str
+    ) -> None:
         self._connection = connection
+        self._runs = runs
         self._stream = stream
         self._prefix = subject_prefix
 
@@ -137,9 +154,11 @@ class EventFeeds(Actor[FeedMessage]):
                 assert_never(message)
 
     async def _fill(self, feed: EventFeed) -> None:
-        subject = f"{self._prefix}.{feed.run_id}"
-        with feed.send, feed.scope, suppress(trio.BrokenResourceError):
-            events = _events(self._connection, self._stream, subject, feed.after)
+        # A feed that ends is opened anew by its follower.
+        with feed.send, feed.scope, suppress(trio.BrokenResourceError, BridgeError):
+            events = _events(
+                self._connection, self._runs, self._stream, self._prefix, feed.run_id, feed.after
+            )
             async with aclosing(events) as reader:
                 async for item in reader:
                     await feed.send.send(item)
@@ -150,6 +169,7 @@ class EventReader:
 
     Args:
         connection: The way to NATS.
+        runs: The runs.
         stream: The event stream.
         subject_prefix: What comes before a run's id.
         feeds: The actor that reads for followers.
@@ -158,11 +178,13 @@ class EventReader:
     def __init__(
         self,
         connection: Connection,
+        runs: RunStore,
         stream: str,
         subject_prefix: str,
         feeds: ActorRef[FeedMessage],
     ) -> None:
         self._connection = connection
+        self._runs = runs
         self._stream = stream
         self._prefix = subject_prefix
         self._feeds = feeds
@@ -174,9 +196,10 @@ class EventReader:
 
         Raises:
             Unanswered: The next events were not there within 10 seconds.
+            BridgeError: NATS could not be asked.
         """
-        subject = f"{self._prefix}.{run_id}"
-        async with aclosing(_events(self._connection, self._stream, subject, after)) as reader:
+        events = _events(self._connection, self._runs, self._stream, self._prefix, run_id, after)
+        async with aclosing(events) as reader:
             while True:
                 item: Read | None = None
                 with trio.move_on_after(_READ_SECONDS):
@@ -208,21 +231,56 @@ class EventReader:
 
 
 async def _events(
-    connection: Connection, stream: str, subject: str, after: Cursor | None
+    connection: Connection,
+    runs: RunStore,
+    stream: str,
+    subject_prefix: str,
+    run_id: str,
+    after: Cursor | None,
 ) -> AsyncGenerator[Read, None]:
+    # Whoever begins at the beginning sees the first state first, and nobody sees it again.
+    first_seen = after not in (None, _BEGINNING)
+    subject = f"{subject_prefix}.{run_id}"
     follower = Follower(
         connection, stream, subject, after=None if after is None else after.before, batch=_BATCH
     )
     async with aclosing(follower.messages()) as messages:
         async for message in messages:
-            if isinstance(message, CaughtUp):
-                yield message
-                continue
             if isinstance(message, Reset):
                 after = None  # of a stream that is gone
                 continue
-            for item in _unpacked(message, after):
-                yield item
+            items = [] if isinstance(message, CaughtUp) else [*_unpacked(message, after)]
+            if not first_seen:
+                first = items[0].event if items else None
+                if not _is_first(first):
+                    first = await _first_state(runs, run_id)
+                if first is not None:
+                    yield StoredEvent(_FIRST, first)
+                first_seen = first is not None or not isinstance(message, CaughtUp)
+            for item in items:
+                if not _is_first(item.event):
+                    yield item
+            if isinstance(message, CaughtUp):
+                yield message
+
+
+def _is_first(event: Event | None) -> bool:
+    return isinstance(event, StateChanged) and is_first(event)
+
+
+async def _first_state(runs: RunStore, run_id: str) -> StateChanged | None:
+    """The first state of a run whose events do not tell of it (yet); None where it is not known."""
+    try:
+        stored = await runs.get(run_id)
+    except (RunNotFound, UnreadableSnapshot):
+        return None
+    run = stored.snapshot
+    if is_first(run):
+        return state_changed(run, stored.revision, at=stored.stored_at or 0.0)
+    if run.submitted_at is None:  # a run of 0.5.1
+        return None
+    # The revision that it had is lower than all that the events tell.
+    return StateChanged(at=run.submitted_at, status=RunStatus.PENDING, revision=0)
 
 
 def _unpacked(message: Message, after: Cursor | None) -> Iterator[StoredEvent]:

@@ -8,14 +8,16 @@ lost the key finds out when it settles it, and then waits as well.
 
 from __future__ import annotations
 
-import time
 import uuid
+from functools import partial
 
 import structlog
 import trio
+from msgspec.structs import replace
 
-from pyoco_server.gateway.intake import Intake
+from pyoco_server.gateway.intake import Draft, Intake
 from pyoco_server.gateway.new_run import Accepted, KeyReused, NewRun, NotAccepted
+from pyoco_server.gateway.withdrawals import Withdrawals
 from pyoco_server.jetstream.errors import BridgeError, WrongRevision
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.idempotency import (
@@ -44,11 +46,13 @@ class OnceOnly:
     Args:
         keys: The stored keys.
         intake: Stores runs.
+        withdrawals: Where to leave a try that is cancelled.
     """
 
-    def __init__(self, keys: IdempotencyStore, intake: Intake) -> None:
+    def __init__(self, keys: IdempotencyStore, intake: Intake, withdrawals: Withdrawals) -> None:
         self._keys = keys
         self._intake = intake
+        self._withdrawals = withdrawals
 
     async def accept(self, run: NewRun, key: str) -> Accepted:
         """Accept a run once for all tries with this key.
@@ -64,20 +68,29 @@ class OnceOnly:
         owner = uuid.uuid4().hex
         where = storage_key(run.tenant_id, key)
         fresh = IdempotencyRecord(run_id=new_run_id(), digest=run.digest(), owner=owner)
-        self._intake.check(run.job(fresh.run_id, time.time()))
+        draft = self._intake.draft(run, fresh.run_id)
+        mine: str | None = None  # the run, while it is this try that works on it
         with trio.move_on_after(_WITHIN_SECONDS):
             held = await self._keys.create(where, fresh)
-            if held is not None and (accepted := await self._complete(run, held, again=False)):
-                return accepted
+            if held is not None:
+                mine = fresh.run_id
+                if accepted := await self._complete(draft, held, again=False):
+                    return accepted
             while True:
+                mine = None
                 held = await self._wait_for_key(where, fresh)
                 if held.record.accepted:
                     return Accepted(held.record.run_id, replayed=True)
                 taken = await self._keys.take_over(held, owner)
-                if taken is not None and (accepted := await self._complete(run, taken, again=True)):
+                if taken is None:
+                    continue
+                # The time of a draft tells the snapshot and the job of this try from those of another one.
+                mine = held.record.run_id
+                draft = self._intake.draft(run, mine)
+                if accepted := await self._complete(draft, taken, again=True):
                     return accepted
         raise NotAccepted(
-            "another submission with the same idempotency key is still being worked on"
+            "another submission with the same idempotency key is still being worked on", mine
         )
 
     async def _wait_for_key(self, where: str, mine: IdempotencyRecord) -> HeldKey:
@@ -107,27 +120,43 @@ class OnceOnly:
             await trio.sleep(pause)
             pause = min(pause * 2, _LONGEST_LOOK_SECONDS)
 
-    async def _complete(self, run: NewRun, held: HeldKey, *, again: bool) -> Accepted | None:
+    async def _complete(self, draft: Draft, held: HeldKey, *, again: bool) -> Accepted | None:
         """Bring the submission to its end; None where the key was lost to another try meanwhile."""
-        # The time tells the snapshot and the job of this try from those of another one.
-        job = run.job(held.record.run_id, time.time())
         try:
-            if again:
-                stored = await self._intake.store_again(job)
-            else:
-                stored = await self._intake.store(job)
-            if stored is not None:
-                await self._intake.enqueue(job, stored)
-        except WrongRevision:
-            return None
-        except (BridgeError, Refusal):
-            await self._release(held)
+            try:
+                store = self._intake.store_again if again else self._intake.store
+                stored = await store(draft)
+                if stored is not None:
+                    await self._intake.enqueue(draft, stored)
+            except WrongRevision:
+                return None
+            except (BridgeError, Refusal):
+                await self._release(held)
+                raise
+            try:
+                return Accepted(draft.job.run_id) if await self._keys.settle(held) else None
+            except BridgeError as error:
+                await self._give_up(held, stored, error)
+                return None
+        except trio.Cancelled:
+            self._withdrawals.add(partial(self._abandon, draft, held))
             raise
-        try:
-            return Accepted(job.run_id) if await self._keys.settle(held) else None
-        except BridgeError as error:
-            await self._give_up(held, stored, error)
-            return None
+
+    async def _abandon(self, draft: Draft, held: HeldKey) -> None:
+        """Undo a try that nobody waits for, unless it is settled or the key is another one's by now.
+
+        Raises:
+            BridgeError: NATS refused or could not be asked.
+        """
+        if not await self._keys.release(held):
+            try:
+                found = await self._keys.get(held.key)
+            except UnreadableIdempotencyRecord:
+                return
+            # An earlier try to release it may have got no answer.
+            if found is None or found.record != replace(held.record, released=True):
+                return
+        await self._intake.undo(draft.snapshot)
 
     async def _give_up(self, held: HeldKey, stored: StoredRun | None, failure: BridgeError) -> None:
         """Undo a try that is not known to be settled; returns where it may be, or the run goes on.

@@ -1,24 +1,27 @@
-"""Storing a run: a PENDING snapshot and a queued job, both acknowledged, or neither."""
+"""Storing runs: a PENDING snapshot and a queued job, both acknowledged, or neither."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import structlog
 import trio
-from msgspec.structs import replace
 
-from pyoco_server.gateway.new_run import NotAccepted, RunTooLarge
+from pyoco_server.gateway.new_run import NewRun, NotAccepted, RunTooLarge
+from pyoco_server.gateway.withdrawals import Withdrawals
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import BridgeError, PayloadTooLarge, Unanswered
-from pyoco_server.jetstream.publish import publish_acked
-from pyoco_server.kernel import Refusal
+from pyoco_server.jetstream.errors import BatchRefused, BridgeError, PayloadTooLarge, Unanswered
+from pyoco_server.jetstream.publish import Publication, publish_acked, publish_batch
 from pyoco_server.model import life
 from pyoco_server.model.errors import ErrorId
-from pyoco_server.model.job import Job, encode_job
+from pyoco_server.model.event import is_first
+from pyoco_server.model.job import Job, encode_job, with_revision
 from pyoco_server.model.json_text import encode_json
-from pyoco_server.model.run import RunSnapshot, RunStatus, SnapshotTooLarge
-from pyoco_server.store.runs import RunNotFound, RunStore, StoredRun
+from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot
+from pyoco_server.store.runs import BATCH_SECONDS, RunNotFound, RunStore, StoredRun
 from pyoco_server.store.workflows import WorkflowStore
 
 log = structlog.get_logger(__name__)
@@ -30,6 +33,21 @@ SNAPSHOT_ROOM_BYTES = 32 * 1024
 _JOB_ROOM_BYTES = 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A run that is ready to be stored: what is written of it, and how it is written."""
+
+    job: Job
+    snapshot: RunSnapshot
+    encoded_job: bytes
+    encoded_snapshot: bytes
+
+    @property
+    def size(self) -> int:
+        """How many bytes are sent."""
+        return len(self.encoded_job) + len(self.encoded_snapshot)
+
+
 class Intake:
     """The two writes of a submission, and taking them back.
 
@@ -37,9 +55,9 @@ class Intake:
         connection: The way to JetStream.
         runs: The stored runs.
         workflows: The kept flow.yaml texts.
+        withdrawals: Where to leave what cannot be taken back now.
         subject_prefix: ``pyoco.work``; a job goes to ``<prefix>.<tag>``.
         within: Seconds for queueing a job.
-        undo_soon: Has `undo` run beside everything else, for as long as the gateway lives.
     """
 
     def __init__(
@@ -47,52 +65,64 @@ class Intake:
         connection: Connection,
         runs: RunStore,
         workflows: WorkflowStore,
+        withdrawals: Withdrawals,
         *,
         subject_prefix: str,
-        within: float,
-        undo_soon: Callable[[RunSnapshot], None],
+        within: float = 2.0,
     ) -> None:
         self._connection = connection
         self._runs = runs
         self._workflows = workflows
+        self._withdrawals = withdrawals
         self._prefix = subject_prefix
         self._within = within
-        self._undo_soon = undo_soon
+        # The connection on which a stream was found to take no batches.
+        self._no_batches_on = -1
 
-    def check(self, job: Job) -> None:
-        """Make sure that a run can be stored, executed and written back.
+    def draft(self, run: NewRun, run_id: str) -> Draft:
+        """Write a run down, and make sure that it can be stored, executed and written back.
 
         Raises:
             RunTooLarge: It can not; the text names the limit.
         """
+        job = run.job(run_id, time.time())
+        snapshot = life.pending(job)
+        draft = Draft(job, snapshot, encode_job(job), encode_json(snapshot))
         limit = self._runs.max_snapshot_bytes
         if limit is not None:
             most = limit - min(SNAPSHOT_ROOM_BYTES, limit // 2)
-            size = len(encode_json(life.pending(job)))
+            size = len(draft.encoded_snapshot)
             if size > most:
                 raise RunTooLarge(
                     f"run of {size} bytes with its params: at most {most} are taken, so that its results "
                     f"find room in a snapshot of {limit} (PYOCO_MAX_RUN_SNAPSHOT_BYTES, max_payload of NATS)"
                 )
         limit = self._connection.status.max_payload
-        size = len(encode_job(job))
+        size = len(draft.encoded_job)
         if limit is not None and size > limit - _JOB_ROOM_BYTES:
             raise RunTooLarge(
                 f"job of {size} bytes with its params and flow.yaml: at most {limit - _JOB_ROOM_BYTES} are "
                 f"taken (max_payload of NATS is {limit})"
             )
+        return draft
 
-    async def store(self, job: Job) -> StoredRun:
-        """Store the snapshot of a run whose id nobody else has.
+    async def store(self, draft: Draft, *, after: int = 0, unsure: bool = False) -> StoredRun:
+        """Store the snapshot of a run that nobody else stores; see `RunStore.create`.
 
         Raises:
-            RunTooLarge: It does not fit.
             BridgeError: NATS refused or could not be asked; nothing stays behind.
         """
-        await self._keep_workflow(job)
-        return await self._create(life.pending(job), 0)
+        await self._keep_workflow(draft)
+        try:
+            return await self._runs.create(
+                draft.snapshot, encoded=draft.encoded_snapshot, after=after, unsure=unsure
+            )
+        except Unanswered:
+            # Perhaps it is stored after all, or will be: no job was queued, so it must not stay.
+            self.undo_soon(draft)
+            raise
 
-    async def store_again(self, job: Job) -> StoredRun | None:
+    async def store_again(self, draft: Draft) -> StoredRun | None:
         """Store the snapshot of a run that an earlier try of its submission may have stored.
 
         It takes the place of one that no worker has touched: what the earlier try has queued, or will
@@ -102,21 +132,33 @@ class Intake:
             What is stored; None where a worker, or a cancel, has moved the run on, so that its job is queued.
 
         Raises:
-            RunTooLarge: It does not fit.
             WrongRevision: Somebody else wrote at the same time.
             BridgeError: NATS refused or could not be asked; nothing stays behind.
         """
-        await self._keep_workflow(job)
-        snapshot = life.pending(job)
         try:
-            found = await self._runs.get(job.run_id)
+            found = await self._runs.get(draft.job.run_id)
         except RunNotFound as missing:
-            return await self._create(snapshot, missing.revision)
-        if found.snapshot.status is not RunStatus.PENDING or found.snapshot.attempt > 0:
-            return None
-        return await self._create(snapshot, found.revision)
+            return await self.store(draft, after=missing.revision)
+        return await self.store(draft, after=found.revision) if is_first(found.snapshot) else None
 
-    async def enqueue(self, job: Job, stored: StoredRun) -> bool:
+    async def store_all(self, drafts: Sequence[Draft]) -> list[StoredRun]:
+        """Store the snapshots of runs that nobody else stores: all of them, or none.
+
+        Raises:
+            Unanswered: They may be stored.
+            BridgeError: None is stored; each may be by itself (`BatchRefused`), or NATS could not be asked.
+        """
+        self._require_batches()
+        for draft in drafts:
+            await self._keep_workflow(draft)
+        snapshots = [(draft.snapshot, draft.encoded_snapshot) for draft in drafts]
+        try:
+            return await self._runs.create_all(snapshots)
+        except BatchRefused as error:
+            self._note(error)
+            raise
+
+    async def enqueue(self, draft: Draft, stored: StoredRun) -> bool:
         """Queue the job of a stored run; when that is not acknowledged, take the snapshot back.
 
         Returns:
@@ -127,19 +169,16 @@ class Intake:
             NotAccepted: It was not acknowledged, and the snapshot is taken back.
             BridgeError: The same.
         """
-        payload = encode_job(replace(job, snapshot_revision=stored.revision))
+        job = self._publication(draft, stored)
         deadline = trio.current_time() + self._within
         try:
             while True:
                 try:
-                    # The message id makes trying again safe: JetStream stores it once within its
-                    # duplicate window. It names the snapshot too, since the job of one that was taken back
-                    # may be gone from the queue and is remembered there all the same.
                     await publish_acked(
                         self._connection,
-                        f"{self._prefix}.{job.tag}",
-                        payload,
-                        msg_id=f"{job.run_id}.{stored.revision}",
+                        job.subject,
+                        job.payload,
+                        msg_id=job.msg_id,
                         within=max(deadline - trio.current_time(), 0.1),
                     )
                 except Unanswered:
@@ -155,6 +194,20 @@ class Intake:
             if await self.take_back(stored):
                 raise
             return False
+
+    async def enqueue_all(self, drafts: Sequence[Draft], stored: Sequence[StoredRun]) -> None:
+        """Queue the jobs of stored runs: all of them, or none.
+
+        Raises:
+            BridgeError: They are not known to be queued; `enqueue` finds those that are.
+        """
+        self._require_batches()
+        jobs = [self._publication(*pair) for pair in zip(drafts, stored, strict=True)]
+        try:
+            await publish_batch(self._connection, jobs, within=BATCH_SECONDS)
+        except BatchRefused as error:
+            self._note(error)
+            raise
 
     async def take_back(self, stored: StoredRun) -> bool:
         """Withdraw a snapshot; False where a worker has the job after all, so that the run goes on.
@@ -174,46 +227,51 @@ class Intake:
                 run_id=run_id,
                 reason=str(error),
             )
-            self._undo_soon(stored.snapshot)
+            self._withdrawals.add(partial(self.undo, stored.snapshot))
             raise NotAccepted(f"taking back what was stored: {error}", run_id) from None
 
-    async def _keep_workflow(self, job: Job) -> None:
-        if job.workflow_yaml is not None:
-            # Before the snapshot, so that a failure leaves nothing to take back; it costs a round trip
-            # for the first run of a text only.
-            await self._workflows.put(job.workflow_yaml)
-
-    async def _create(self, snapshot: RunSnapshot, after: int) -> StoredRun:
-        try:
-            return await self._runs.create(snapshot, after=after)
-        except SnapshotTooLarge as error:
-            raise RunTooLarge(str(error)) from None
-        except Unanswered:
-            # Perhaps it is stored after all, or will be: no job was queued, so it must not stay.
-            self._undo_soon(snapshot)
-            raise
+    def undo_soon(self, draft: Draft) -> None:
+        """Have the snapshot taken back that may be stored, or come to be; for those who cannot wait."""
+        self._withdrawals.add(partial(self.undo, draft.snapshot))
 
     async def undo(self, snapshot: RunSnapshot) -> None:
-        """Withdraw a snapshot as soon as NATS lets us, unless somebody has taken the run on."""
-        delay = 0.1
+        """Take a snapshot back that may be stored, or come to be, unless somebody has taken the run on.
+
+        Raises:
+            BridgeError: NATS refused or could not be asked.
+        """
         while True:
-            await trio.sleep(delay)
-            delay = min(delay * 2, 5.0)
             try:
                 stored = await self._runs.get(snapshot.run_id)
                 if stored.snapshot != snapshot or await self._runs.withdraw(stored):
                     return
             except RunNotFound as missing:
                 # So that a create which is still under way is refused when it arrives.
-                if await self._forbid(missing):
+                if await self._runs.forbid(missing):
                     return
-            except Refusal:
+            except UnreadableSnapshot:
                 return
-            except BridgeError:
-                continue
 
-    async def _forbid(self, missing: RunNotFound) -> bool:
-        try:
-            return await self._runs.forbid(missing)
-        except BridgeError:
-            return False
+    async def _keep_workflow(self, draft: Draft) -> None:
+        if draft.job.workflow_yaml is not None:
+            # Before the snapshot, so that a failure leaves nothing to take back; it costs a round trip
+            # for the first run of a text only.
+            await self._workflows.put(draft.job.workflow_yaml)
+
+    def _publication(self, draft: Draft, stored: StoredRun) -> Publication:
+        # The message id makes trying again safe: JetStream stores it once within its duplicate window. It
+        # names the snapshot too, since the job of one that was taken back may be gone from the queue and
+        # is remembered there all the same.
+        return Publication(
+            f"{self._prefix}.{draft.job.tag}",
+            with_revision(draft.encoded_job, stored.revision),
+            msg_id=f"{draft.job.run_id}.{stored.revision}",
+        )
+
+    def _require_batches(self) -> None:
+        if self._connection.epoch == self._no_batches_on:
+            raise BatchRefused("the streams take no batches")
+
+    def _note(self, refused: BatchRefused) -> None:
+        if refused.lasting:
+            self._no_batches_on = self._connection.epoch

@@ -1,112 +1,188 @@
-"""Takes runs in, pipelined: each submission in a task of its own."""
+"""Takes runs in, in the task of whoever submits: one, or many in batches, each with an outcome of its own."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 import structlog
 import trio
 
 from pyoco_server.gateway.idempotency import OnceOnly
-from pyoco_server.gateway.intake import Intake
+from pyoco_server.gateway.intake import Draft, Intake
 from pyoco_server.gateway.new_run import Accepted, KeyReused, NewRun, NotAccepted, RunTooLarge
-from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import BridgeError
-from pyoco_server.kernel import Actor, Refusal, Reply, Request
+from pyoco_server.jetstream.errors import BridgeError, Unanswered
+from pyoco_server.kernel import Refusal
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import new_run_id
-from pyoco_server.model.run import RunSnapshot
-from pyoco_server.store.idempotency import IdempotencyStore
-from pyoco_server.store.runs import RunStore
-from pyoco_server.store.workflows import WorkflowStore
+from pyoco_server.store.runs import StoredRun
 
-__all__ = [
-    "Accepted",
-    "KeyReused",
-    "NewRun",
-    "NotAccepted",
-    "RunTooLarge",
-    "Submit",
-    "Submitter",
-]
+__all__ = ["Accepted", "KeyReused", "NewRun", "NotAccepted", "RunTooLarge", "Submitter"]
 
 log = structlog.get_logger(__name__)
 
+Outcomes: TypeAlias = dict[int, Accepted | Exception]
+Batch: TypeAlias = list[tuple[int, Draft]]
 
-@dataclass(frozen=True, slots=True)
-class Submit(Request[Accepted]):
-    """Accept a run; refused with `NotAccepted`, `RunTooLarge` or `KeyReused`."""
+# The server takes 50 at a time of a stream, from all gateways together, of 1,000 messages at most. Fewer
+# here, so that others get their turn in between.
+_BATCHES = 12
+_BATCH_RUNS = 250
+_BATCH_BYTES = 2 * 1024 * 1024
 
-    run: NewRun
 
-
-class Submitter(Actor[Submit]):
-    """Pipelines submissions, at most ``in_flight`` at a time.
+class Submitter:
+    """Accepts runs. What may be stored of one that is not accepted is taken back, whoever waits for that.
 
     Args:
-        connection: The way to JetStream.
-        runs: The stored runs.
-        workflows: The kept flow.yaml texts.
-        keys: The stored idempotency keys.
-        subject_prefix: ``pyoco.work``; a job goes to ``<prefix>.<tag>``.
-        within: Seconds for queueing a job.
-        in_flight: How many submissions are worked on at once; more wait in the mailbox.
+        intake: Stores runs.
+        once: Stores those with an idempotency key.
+        in_flight: How many runs are worked on at once by themselves; more wait.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        runs: RunStore,
-        workflows: WorkflowStore,
-        keys: IdempotencyStore,
-        *,
-        subject_prefix: str,
-        within: float = 2.0,
-        in_flight: int = 256,
-    ) -> None:
-        self._intake = Intake(
-            connection,
-            runs,
-            workflows,
-            subject_prefix=subject_prefix,
-            within=within,
-            undo_soon=self._undo_soon,
-        )
-        self._once = OnceOnly(keys, self._intake)
-        self._room = trio.CapacityLimiter(in_flight)
+    def __init__(self, intake: Intake, once: OnceOnly, *, in_flight: int = 256) -> None:
+        self._intake = intake
+        self._once = once
+        self._room = trio.Semaphore(in_flight)
+        self._batch_room = trio.Semaphore(_BATCHES)
 
-    async def handle(self, message: Submit) -> None:
-        """Start the submission and be free for the next one."""
-        reply = self.reply_to(message)
-        permit = object()
-        await self._room.acquire_on_behalf_of(permit)
-        self.spawn(self._submit, message.run, reply, permit)
+    async def submit(self, run: NewRun, *, within: float) -> Accepted:
+        """Accept a run: its snapshot is stored and its job queued when this returns.
 
-    def _undo_soon(self, snapshot: RunSnapshot) -> None:
-        self.spawn(self._intake.undo, snapshot)
+        Cancelled, it is not accepted, unless a worker is faster than the withdrawal.
 
-    async def _submit(self, run: NewRun, reply: Reply[Accepted], permit: object) -> None:
-        try:
-            # Whoever waits no more was told that nothing was accepted.
-            if not reply.settled:
-                reply.send(await self._accept(run, reply))
-        except Refusal as refusal:
-            reply.fail(refusal)
-        except BridgeError as error:
-            log.warning("run not accepted", err_id=ErrorId.NATS_UNAVAILABLE, reason=str(error))
-            reply.fail(NotAccepted(str(error)))
-        finally:
-            self._room.release_on_behalf_of(permit)
-
-    async def _accept(self, run: NewRun, reply: Reply[Accepted]) -> Accepted:
+        Raises:
+            NotAccepted: NATS is not there, or did not answer within so many seconds; nothing was accepted.
+            RunTooLarge: The run does not fit.
+            KeyReused: Its idempotency key stands for another run.
+        """
+        deadline = trio.current_time() + within
         if run.idempotency_key is not None:
-            return await self._once.accept(run, run.idempotency_key)
-        job = run.job(new_run_id(), time.time())
-        self._intake.check(job)
-        stored = await self._intake.store(job)
-        if not reply.settled:
-            await self._intake.enqueue(job, stored)
-        if reply.settled:
-            await self._intake.take_back(stored)
-        return Accepted(job.run_id)
+            return await self._accept_once(run, run.idempotency_key, deadline)
+        return await self._accept(self._intake.draft(run, new_run_id()), deadline)
+
+    async def submit_all(
+        self, runs: Sequence[NewRun], *, within: float
+    ) -> list[Accepted | Exception]:
+        """Submit many runs; return for each what `submit` would have returned or raised.
+
+        Cancelled, some of them may be accepted.
+        """
+        outcomes: Outcomes = {}
+        deadline = trio.current_time() + within
+        async with trio.open_nursery() as nursery:
+            for index, run in enumerate(runs):
+                if (key := run.idempotency_key) is not None:
+                    nursery.start_soon(
+                        _settle, outcomes, index, self._accept_once(run, key, deadline)
+                    )
+            for batch in _batches(self._drafts(runs, outcomes)):
+                nursery.start_soon(self._settle_batch, batch, deadline, outcomes)
+                await trio.lowlevel.checkpoint()
+        return [outcomes[index] for index in range(len(runs))]
+
+    def _drafts(self, runs: Sequence[NewRun], outcomes: Outcomes) -> Iterator[tuple[int, Draft]]:
+        for index, run in enumerate(runs):
+            if run.idempotency_key is None:
+                try:
+                    yield index, self._intake.draft(run, new_run_id())
+                except RunTooLarge as refusal:
+                    outcomes[index] = refusal
+
+    async def _settle_batch(self, batch: Batch, deadline: float, outcomes: Outcomes) -> None:
+        """Accept runs all at once, or else each by itself from where that came to."""
+        drafts = [draft for _, draft in batch]
+        stored: Sequence[StoredRun | None] = [None] * len(drafts)
+        unsure = False
+        with trio.CancelScope(deadline=deadline):
+            async with self._batch_room:
+                unsure = True
+                try:
+                    stored = known = await self._intake.store_all(drafts)
+                    await self._intake.enqueue_all(drafts, known)
+                except BridgeError as error:
+                    unsure = isinstance(error, Unanswered)
+                except trio.Cancelled:
+                    for draft in drafts:
+                        self._intake.undo_soon(draft)
+                    raise
+                else:
+                    outcomes.update((index, Accepted(draft.job.run_id)) for index, draft in batch)
+                    return
+        async with trio.open_nursery() as nursery:
+            for (index, draft), each in zip(batch, stored, strict=True):
+                accepting = self._accept(draft, deadline, each, unsure=unsure)
+                nursery.start_soon(_settle, outcomes, index, accepting)
+
+    async def _accept(
+        self,
+        draft: Draft,
+        deadline: float,
+        stored: StoredRun | None = None,
+        *,
+        unsure: bool = False,
+    ) -> Accepted:
+        """Accept a run, of which the snapshot is stored already, or where it is ``unsure`` may be."""
+        begun = unsure or stored is not None
+        with trio.CancelScope(deadline=deadline):
+            try:
+                await _enter(self._room)
+                begun = True
+                try:
+                    if stored is None:
+                        stored = await self._intake.store(draft, unsure=unsure)
+                    await self._intake.enqueue(draft, stored)
+                    return Accepted(draft.job.run_id)
+                finally:
+                    self._room.release()
+            except BridgeError as error:
+                raise _refused(error) from None
+            except trio.Cancelled:
+                if begun:
+                    self._intake.undo_soon(draft)
+                raise
+        raise NotAccepted("NATS did not answer in time", draft.job.run_id if begun else None)
+
+    async def _accept_once(self, run: NewRun, key: str, deadline: float) -> Accepted:
+        with trio.CancelScope(deadline=deadline):
+            await _enter(self._room)
+            try:
+                return await self._once.accept(run, key)
+            except BridgeError as error:
+                raise _refused(error) from None
+            finally:
+                self._room.release()
+        raise NotAccepted("NATS did not answer in time")
+
+
+async def _enter(room: trio.Semaphore) -> None:
+    """Wait for a place, without a turn of the others where there is one."""
+    try:
+        room.acquire_nowait()
+    except trio.WouldBlock:
+        await room.acquire()
+
+
+async def _settle(outcomes: Outcomes, index: int, accepting: Awaitable[Accepted]) -> None:
+    try:
+        outcomes[index] = await accepting
+    except Refusal as refusal:
+        outcomes[index] = refusal
+
+
+def _batches(drafts: Iterable[tuple[int, Draft]]) -> Iterator[Batch]:
+    batch: Batch = []
+    size = 0
+    for index, draft in drafts:
+        batch.append((index, draft))
+        size += draft.size
+        if len(batch) >= _BATCH_RUNS or size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _refused(error: BridgeError) -> NotAccepted:
+    log.warning("run not accepted", err_id=ErrorId.NATS_UNAVAILABLE, reason=str(error))
+    return NotAccepted(str(error))

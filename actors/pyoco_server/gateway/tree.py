@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Literal, Never, TypeAlias
 
 import structlog
 
@@ -14,13 +14,16 @@ from pyoco_server.gateway.canceller import Cancel, Canceller
 from pyoco_server.gateway.dead_letter_desk import DeadLetterDesk, DeskMessage
 from pyoco_server.gateway.event_keeper import EventKeeper, RunsGone
 from pyoco_server.gateway.event_reader import EventFeeds, EventReader, FeedMessage
+from pyoco_server.gateway.idempotency import OnceOnly
+from pyoco_server.gateway.intake import Intake
 from pyoco_server.gateway.key_ring import KeyRing, KeyRingMessage
 from pyoco_server.gateway.read_model.rows import RunRow
 from pyoco_server.gateway.read_side import ReadSide, read_side
 from pyoco_server.gateway.reaper import Reaper, ReaperSettings, Sweep
-from pyoco_server.gateway.submitter import Submit, Submitter
+from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.gateway.undertaker import Undertaker
 from pyoco_server.gateway.wheel_registry import WheelRegistry, WheelRegistryMessage
+from pyoco_server.gateway.withdrawals import Withdrawals, Withdrawer
 from pyoco_server.gateway.worker_keeper import LookAtWorkers, WorkerKeeper
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
@@ -50,7 +53,7 @@ class GatewayTree:
     """
 
     spec: SupervisorSpec
-    submitter: ActorRef[Submit]
+    submitter: Submitter
     canceller: ActorRef[Cancel]
     events: EventReader
     workflows: WorkflowStore
@@ -71,29 +74,24 @@ def gateway_tree(
     keys = IdempotencyStore(KeyValue(connection, settings.idempotency_kv_bucket))
     queue = JobQueue.of(connection, settings)
     workflows = WorkflowStore(connection, settings.workflows_kv_bucket)
-    submitter: ChildSpec[Submit] = ChildSpec(
-        "submitter",
-        lambda: Submitter(
-            connection,
-            runs,
-            workflows,
-            keys,
-            subject_prefix=settings.work_subject_prefix,
-        ),
-        mailbox_capacity=1024,
+    withdrawals = Withdrawals()
+    intake = Intake(
+        connection, runs, workflows, withdrawals, subject_prefix=settings.work_subject_prefix
     )
+    submitter = Submitter(intake, OnceOnly(keys, intake, withdrawals))
+    withdrawer: ChildSpec[Never] = ChildSpec("withdrawer", lambda: Withdrawer(withdrawals))
     canceller: ChildSpec[Cancel] = ChildSpec(
         "canceller", lambda: Canceller(connection, runs, queue), mailbox_capacity=1024
     )
     events_from = (settings.events_stream, settings.events_subject_prefix)
     event_feeds: ChildSpec[FeedMessage] = ChildSpec(
-        "event-feeds", lambda: EventFeeds(connection, *events_from), mailbox_capacity=1024
+        "event-feeds", lambda: EventFeeds(connection, runs, *events_from), mailbox_capacity=1024
     )
     client = GatewayTree(
-        SupervisorSpec("gateway", [event_feeds, submitter, canceller]),
-        submitter.ref,
+        SupervisorSpec("gateway", [event_feeds, withdrawer, canceller]),
+        submitter,
         canceller.ref,
-        EventReader(connection, *events_from, event_feeds.ref),
+        EventReader(connection, runs, *events_from, event_feeds.ref),
         workflows,
     )
     if kind == "client":
@@ -134,7 +132,7 @@ def gateway_tree(
     )
     letters = LetterBox(connection, settings.dlq_stream, settings.dlq_subject_prefix)
     desk: ChildSpec[DeskMessage] = ChildSpec(
-        "dead-letters", lambda: DeadLetterDesk(letters, runs, workflows, submitter.ref)
+        "dead-letters", lambda: DeadLetterDesk(letters, runs, workflows, submitter)
     )
     artifact_keeper: ChildSpec[ArtifactKeeperMessage] = ChildSpec(
         "artifact-keeper",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -136,9 +136,22 @@ class Connection:
             self._session.send(Outgoing.checked(subject, payload, reply, None))
 
     async def request(
-        self, subject: str, payload: bytes = b"", *, headers: Headers | None = None, within: float
+        self,
+        subject: str,
+        payload: bytes = b"",
+        *,
+        headers: Headers | None = None,
+        ahead: Sequence[Outgoing] = (),
+        within: float,
     ) -> Reply:
         """Send a request and wait for its reply, in all for at most ``within`` seconds.
+
+        Args:
+            subject: Where to.
+            payload: The bytes.
+            headers: Its headers.
+            ahead: Messages that go right before it, or not at all.
+            within: Seconds.
 
         Raises:
             Unavailable: NATS is not connected, or nobody listens there; nothing was done.
@@ -147,7 +160,7 @@ class Connection:
             Malformed: The subject or a header is none.
         """
         replies = await self.request_many(
-            subject, payload, headers=headers, within=within, is_last=_is_any
+            subject, payload, headers=headers, ahead=ahead, within=within, is_last=_is_any
         )
         return replies[0]
 
@@ -157,6 +170,7 @@ class Connection:
         payload: bytes = b"",
         *,
         headers: Headers | None = None,
+        ahead: Sequence[Outgoing] = (),
         within: float,
         is_last: Callable[[Reply], bool],
     ) -> list[Reply]:
@@ -172,7 +186,7 @@ class Connection:
         sent = False
         try:
             with trio.move_on_after(within):
-                await self._send(Outgoing.checked(subject, payload, inbox, headers))
+                await self._send(*ahead, Outgoing.checked(subject, payload, inbox, headers))
                 sent = True
                 while (reply := await waiter.next()) is not None:
                     replies.append(reply)
@@ -238,20 +252,22 @@ class Connection:
         finally:
             self.close_feed(feed)
 
-    async def _send(self, outgoing: Outgoing) -> None:
-        """Hand a message to the session as soon as there is room; waits for nothing else."""
+    async def _send(self, *messages: Outgoing) -> None:
+        """Hand messages to the session as soon as there is room, all or none; waits for nothing else."""
         while True:
             status, session = self._status, self._session
             if session is None:
                 # Who tries again at once shall not keep the others from running.
                 await trio.lowlevel.checkpoint()
                 raise Unavailable(f"NATS is not connected: {status.last_error or 'connecting'}")
-            if status.max_payload is not None and outgoing.size > status.max_payload:
+            largest = max(message.size for message in messages)
+            if status.max_payload is not None and largest > status.max_payload:
                 raise PayloadTooLarge(
-                    f"message of {outgoing.size} bytes: the server takes at most {status.max_payload}"
+                    f"message of {largest} bytes: the server takes at most {status.max_payload}"
                 )
             if not self._outbox.full:
-                session.send(outgoing)
+                for message in messages:
+                    session.send(message)
                 return
             await self._outbox.room()
 

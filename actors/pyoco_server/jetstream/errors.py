@@ -55,6 +55,19 @@ class InvalidKey(KeyNotFound):
     """The text cannot be a key, so that nothing can be stored under it."""
 
 
+class BatchRefused(BridgeError):
+    """The server took none of the messages of a batch, nor will it; each by itself it may take.
+
+    Args:
+        reason: Why.
+        lasting: It takes no batches at all.
+    """
+
+    def __init__(self, reason: str, *, lasting: bool = False) -> None:
+        super().__init__(reason)
+        self.lasting = lasting
+
+
 class ObjectNotFound(BridgeError):
     """The object store has no object under the name, or had one that was deleted."""
 

@@ -7,7 +7,7 @@ make it (ADR-8 of nats-architecture-and-design); a revision is a sequence of tha
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from pyoco_server.jetstream.connection import Connection
@@ -19,7 +19,7 @@ from pyoco_server.jetstream.errors import (
     WrongRevision,
 )
 from pyoco_server.jetstream.follow import CaughtUp, Reset
-from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.jetstream.publish import Publication, publish_acked, publish_batch
 from pyoco_server.jetstream.stored import StoredMessage, last_message, purge_subject
 from pyoco_server.jetstream.watch import Batch, Deleted, Entry, Watcher, WatchEvent
 
@@ -103,6 +103,18 @@ class KeyValue:
         # The marker of a deleted key has a sequence of its own; what expired meanwhile has none.
         revision = 0 if message is None else message.sequence
         return await self.update(key, value, revision, ttl_seconds=ttl_seconds, within=within)
+
+    async def create_all(self, values: Mapping[str, bytes], *, within: float = 5.0) -> range:
+        """Write values where there never were any, all or none; return their revisions.
+
+        Raises:
+            BridgeError: As `publish_batch`.
+        """
+        messages = [
+            Publication(self._subject(key), value, expected_last_subject_sequence=0)
+            for key, value in values.items()
+        ]
+        return await publish_batch(self._connection, messages, within=within)
 
     async def update(
         self,

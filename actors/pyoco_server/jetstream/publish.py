@@ -1,18 +1,40 @@
-"""Publishing into streams, with JetStream's acknowledgement."""
+"""Publishing into streams, with JetStream's acknowledgement: a message, or a batch that is stored as one."""
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from pyoco_server.jetstream.api import Refused, check
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import ApiError, Unanswered, Unavailable, WrongRevision
+from pyoco_server.jetstream.errors import (
+    ApiError,
+    BatchRefused,
+    Unanswered,
+    Unavailable,
+    WrongRevision,
+)
+from pyoco_server.jetstream.outbox import Outgoing
 from pyoco_server.jetstream.requests import Headers, Reply
 
 # JetStream's "wrong last sequence" (nats-server, server/errors.json).
 _WRONG_LAST_SEQUENCE = (10071, 10164)
+# Atomic batches: ADR-50 of nats-architecture-and-design.
+_BATCHES_SINCE = (2, 12)
+_NO_BATCHES = 10174
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A message for a stream; see `publish_acked` for the fields."""
+
+    subject: str
+    payload: bytes
+    msg_id: str | None = None
+    expected_last_subject_sequence: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +45,23 @@ class PubAck:
         stream: Where.
         seq: Under which sequence.
         duplicate: It had it already, under the same message id.
+        batch: Of which batch it was the last message; "" for none.
+        count: How many messages that batch had.
     """
 
     stream: str
     seq: int
     duplicate: bool = False
+    batch: str = ""
+    count: int = 0
 
 
 class _Answer(msgspec.Struct):
     stream: str = ""
     seq: int = 0
     duplicate: bool = False
+    batch: str = ""
+    count: int = 0
     error: Refused | None = None
 
 
@@ -69,13 +97,73 @@ async def publish_acked(
         ApiError: JetStream refused.
         BridgeError: Not connected, not answered, too large.
     """
-    all_headers = dict(headers or {})
-    if msg_id is not None:
-        all_headers["Nats-Msg-Id"] = msg_id
-    if expected_last_subject_sequence is not None:
-        all_headers["Nats-Expected-Last-Subject-Sequence"] = str(expected_last_subject_sequence)
+    all_headers = _headers(headers or {}, msg_id, expected_last_subject_sequence)
     reply = await connection.request(subject, payload, headers=all_headers, within=within)
     return read_ack(subject, reply, expected_last_subject_sequence)
+
+
+async def publish_batch(
+    connection: Connection, messages: Sequence[Publication], *, within: float = 5.0
+) -> range:
+    """Store messages of one stream together, in their order: all of them, or none.
+
+    All are sent at once, so that no batch stays open at the server, unless the connection breaks; then it
+    is forgotten there after 10 seconds.
+
+    Args:
+        connection: The way to NATS.
+        messages: 1 to 1,000 of them.
+        within: Seconds to wait for the acknowledgement.
+
+    Returns:
+        Their sequences.
+
+    Raises:
+        BatchRefused: None of them is stored: the server is older than 2.12, the stream takes no batches,
+            too many are open, a message id was there before, or an expected sequence is another one.
+        Unanswered: They may be stored, or will be, all or none; before a server older than 2.12 that
+            leads the stream in a cluster, each by itself.
+        BridgeError: Not connected, or too large; nothing was sent.
+    """
+    if not takes_batches(connection.status.server_version):
+        raise BatchRefused("the server is older than 2.12", lasting=True)
+    batch = uuid.uuid4().hex
+    outgoing: list[Outgoing] = []
+    for number, message in enumerate(messages, 1):
+        headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+        if number == len(messages):
+            headers["Nats-Batch-Commit"] = "1"
+        expected = message.expected_last_subject_sequence
+        headers = _headers(headers, message.msg_id, expected)
+        outgoing.append(Outgoing.checked(message.subject, message.payload, "", headers))
+    last = outgoing.pop()
+    reply = await connection.request(
+        last.subject, last.payload, headers=last.headers, ahead=outgoing, within=within
+    )
+    try:
+        ack = read_ack(last.subject, reply)
+    except WrongRevision as error:
+        raise BatchRefused(str(error)) from None
+    except ApiError as error:
+        raise BatchRefused(str(error), lasting=error.err_code == _NO_BATCHES) from None
+    if (ack.batch, ack.count) != (batch, len(messages)):
+        raise Unanswered(f"batch to {last.subject}: stored, but not as a batch")
+    return range(ack.seq - ack.count + 1, ack.seq + 1)
+
+
+def takes_batches(server_version: str | None) -> bool:
+    """Whether a server of this version, such as ``2.12.0``, knows of batches."""
+    numbers = (server_version or "0.0").split(".")[:2]
+    return tuple(map(int, numbers)) >= _BATCHES_SINCE
+
+
+def _headers(headers: Headers, msg_id: str | None, expected: int | None) -> dict[str, str]:
+    all_headers = dict(headers)
+    if msg_id is not None:
+        all_headers["Nats-Msg-Id"] = msg_id
+    if expected is not None:
+        all_headers["Nats-Expected-Last-Subject-Sequence"] = str(expected)
+    return all_headers
 
 
 def read_ack(subject: str, reply: Reply, expected: int | None = None) -> PubAck:
@@ -99,4 +187,4 @@ def read_ack(subject: str, reply: Reply, expected: int | None = None) -> PubAck:
         if error.err_code in _WRONG_LAST_SEQUENCE:
             raise WrongRevision(subject, expected or 0) from None
         raise
-    return PubAck(answer.stream, answer.seq, answer.duplicate)
+    return PubAck(answer.stream, answer.seq, answer.duplicate, answer.batch, answer.count)

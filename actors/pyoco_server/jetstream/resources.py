@@ -41,6 +41,7 @@ def expected_streams(settings: Settings) -> list[dict[str, Any]]:
             [f"{settings.work_subject_prefix}.>"],
             replicas,
             retention="workqueue",
+            allow_atomic=True,
         ),
         _stream(
             settings.dlq_stream,
@@ -65,7 +66,7 @@ def expected_streams(settings: Settings) -> list[dict[str, Any]]:
             retention="workqueue",
             max_age=_ADVISORY_AGE,
         ),
-        _bucket(settings.runs_kv_bucket, replicas),
+        _bucket(settings.runs_kv_bucket, replicas) | {"allow_atomic": True},
         _bucket(
             settings.workflows_kv_bucket,
             replicas,

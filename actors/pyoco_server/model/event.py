@@ -111,6 +111,11 @@ def state_changed(snapshot: RunSnapshot, revision: int, *, at: float) -> StateCh
     )
 
 
+def is_first(state: RunSnapshot | StateChanged) -> bool:
+    """Whether it is the state that a run is submitted in, and leaves but once."""
+    return state.status is RunStatus.PENDING and state.attempt == 0
+
+
 def encode_event(event: Event) -> bytes:
     """Write one event; `join_events` makes a message of several."""
     return encode_json(event)

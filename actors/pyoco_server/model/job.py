@@ -74,6 +74,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """The id of the submitting request, for the logs."""
 
 
+_NO_REVISION: Final = b'"snapshot_revision":null'
 _WHERE_NULL: Final[dict[str, Any]] = {
     "tag": "default",
     "tags": [],
@@ -152,3 +153,11 @@ def _run_id(data: dict[str, Any]) -> str:
 def encode_job(job: Job) -> bytes:
     """Write a job message, as workers of this version and of 0.5.1 read it."""
     return encode_json(job)
+
+
+def with_revision(encoded: bytes, revision: int) -> bytes:
+    """Add the snapshot's revision to a job that was written before it was known."""
+    # Behind it come numbers and texts only, which have no bare quotes: the last one is the job's own.
+    head, found, tail = encoded.rpartition(_NO_REVISION)
+    assert found
+    return b"%b%b%d%b" % (head, _NO_REVISION.removesuffix(b"null"), revision, tail)

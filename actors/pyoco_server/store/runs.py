@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar, assert_never
@@ -21,7 +21,7 @@ from pyoco_server.jetstream.follow import CaughtUp, Reset
 from pyoco_server.jetstream.keyvalue import Deleted, Entry, KeyValue
 from pyoco_server.jetstream.watch import WatchEvent
 from pyoco_server.kernel import Refusal
-from pyoco_server.model.event import state_changed
+from pyoco_server.model.event import is_first, state_changed
 from pyoco_server.model.run import (
     RunSnapshot,
     RunStatus,
@@ -43,6 +43,8 @@ log = structlog.get_logger(__name__)
 _MAX_RACES = 100
 # What is left of a submission that was taken back: far longer than any of its writes is under way.
 _MARKER_SECONDS = 3600
+# For a batch to be acknowledged; each of its messages can be tried by itself behind it.
+BATCH_SECONDS = 2.0
 
 
 class RunNotFound(Refusal):
@@ -116,19 +118,48 @@ class RunStore:
         limits = [self._max_bytes or None, self._bucket.max_value_bytes]
         return min((limit for limit in limits if limit is not None), default=None)
 
-    async def create(self, snapshot: RunSnapshot, *, after: int = 0) -> StoredRun:
-        """Store the first snapshot of a run.
+    async def create(
+        self,
+        snapshot: RunSnapshot,
+        *,
+        encoded: bytes | None = None,
+        after: int = 0,
+        unsure: bool = False,
+    ) -> StoredRun:
+        """Store the first snapshot of a run; its event is told by whoever moves the run on.
 
         Args:
             snapshot: The snapshot.
+            encoded: The same, written, where the caller knows that it fits.
             after: `RunNotFound.revision`, where the id was taken once.
+            unsure: This was tried before, and may be stored.
 
         Raises:
             WrongRevision: The id is taken.
             SnapshotTooLarge: It does not fit.
             BridgeError: NATS refused or could not be asked; see `Unanswered` for "perhaps stored".
         """
-        return await self.replace(StoredRun(snapshot, after), snapshot)
+        if encoded is None:
+            encoded = encode_snapshot(snapshot, max_bytes=self.max_snapshot_bytes or 0)
+        revision = await write_fenced(
+            self._bucket, snapshot.run_id, encoded, after, unsure=unsure, within=self._within
+        )
+        return StoredRun(snapshot, revision)
+
+    async def create_all(self, drafts: Sequence[tuple[RunSnapshot, bytes]]) -> list[StoredRun]:
+        """Store the first snapshots of runs, given with their encoding: all of them, or none.
+
+        Raises:
+            BatchRefused: NATS takes them by themselves only; none is stored.
+            Unanswered: They may be stored, or will be.
+            BridgeError: NATS could not be asked; none is stored.
+        """
+        values = {snapshot.run_id: encoded for snapshot, encoded in drafts}
+        revisions = await self._bucket.create_all(values, within=BATCH_SECONDS)
+        return [
+            StoredRun(snapshot, revision)
+            for (snapshot, _), revision in zip(drafts, revisions, strict=True)
+        ]
 
     async def replace(self, stored: StoredRun, snapshot: RunSnapshot) -> StoredRun:
         """Store ``snapshot`` in the place of ``stored``.
@@ -148,9 +179,12 @@ class RunStore:
         revision = await write_fenced(
             self._bucket, run_id, value, before, ttl_seconds=ttl, within=self._within
         )
-        if self._journal is not None and _is_news(stored, snapshot):
-            event = state_changed(snapshot, revision, at=time.time())
-            self._journal.add(snapshot.run_id, event)
+        if self._journal is not None and _is_news(stored.snapshot, snapshot):
+            now = time.time()
+            if is_first(stored.snapshot):
+                first = state_changed(stored.snapshot, stored.revision, at=now)
+                self._journal.add(run_id, first)
+            self._journal.add(run_id, state_changed(snapshot, revision, at=now))
         return StoredRun(snapshot, revision)
 
     def _encode(self, stored: StoredRun, snapshot: RunSnapshot) -> bytes:
@@ -163,8 +197,7 @@ class RunStore:
         try:
             return encode_snapshot(snapshot, max_bytes=limit)
         except SnapshotTooLarge:
-            may_pass = _is_news(stored, snapshot) or not _fits(stored.snapshot, limit)
-            if stored.revision == 0 or not may_pass:
+            if not _is_news(stored.snapshot, snapshot) and _fits(stored.snapshot, limit):
                 raise
         most = self._bucket.max_value_bytes or 0
         bare = without_records(snapshot)
@@ -293,14 +326,9 @@ def _fits(snapshot: RunSnapshot, limit: int) -> bool:
     return True
 
 
-def _is_news(stored: StoredRun, snapshot: RunSnapshot) -> bool:
+def _is_news(before: RunSnapshot, snapshot: RunSnapshot) -> bool:
     """Whether a write changes what the run's events tell of its state."""
-    before = stored.snapshot
-    return (
-        stored.revision == 0
-        or before.status is not snapshot.status
-        or before.attempt != snapshot.attempt
-    )
+    return before.status is not snapshot.status or before.attempt != snapshot.attempt
 
 
 async def _snapshots(events: AsyncIterator[WatchEvent]) -> AsyncGenerator[RunSnapshot, None]:
