@@ -4,7 +4,7 @@ late, or take effect after its sender has given up."""
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ import trio
 from drills.fake_nats import Server, matches
 from pyoco_server.jetstream.connection import ConnectionStatus
 from pyoco_server.jetstream.errors import Unanswered, Unavailable
-from pyoco_server.jetstream.outbox import Feed
+from pyoco_server.jetstream.outbox import Feed, Outgoing
 from pyoco_server.jetstream.requests import Headers, Reply
 
 _LATENCY_SECONDS = 0.02
@@ -54,10 +54,13 @@ class FakeConnection:
         self._server = server
         self._trouble = trouble
         self._rng = rng
-        self._status = ConnectionStatus(connected=True, epoch=1, max_payload=1024 * 1024)
+        # Of an old server or a new one, which takes batches.
+        self._version = rng.choice(["2.11.9", "2.12.0"])
+        self._status = ConnectionStatus()
         self._changed = trio.Event()
         self._lost = trio.Event()
         self._feeds: list[Feed] = []
+        self.set_connected(connected=True)
         self.alive = True
         server.clients.append(self._receive)
 
@@ -78,7 +81,11 @@ class FakeConnection:
             return
         epoch = self.epoch + 1 if connected else self.epoch
         self._status = ConnectionStatus(
-            connected=connected, epoch=epoch, max_payload=1024 * 1024, last_error="broken"
+            connected=connected,
+            epoch=epoch,
+            server_version=self._version,
+            max_payload=1024 * 1024,
+            last_error="broken",
         )
         changed, self._changed = self._changed, trio.Event()
         changed.set()
@@ -126,17 +133,29 @@ class FakeConnection:
             self._server.publish(subject, payload, {}, reply)
 
     async def request(
-        self, subject: str, payload: bytes = b"", *, headers: Headers | None = None, within: float
+        self,
+        subject: str,
+        payload: bytes = b"",
+        *,
+        headers: Headers | None = None,
+        ahead: Sequence[Outgoing] = (),
+        within: float,
     ) -> Reply:
         await trio.lowlevel.checkpoint()
         self._require_connected()
         trouble, roll = self._trouble, self._rng.random()
         epoch = self.epoch
 
+        def send_ahead(messages: Sequence[Outgoing]) -> None:
+            for message in messages:
+                self._server.publish(message.subject, message.payload, message.headers or {})
+
         def act() -> bytes | None:
+            send_ahead(ahead)
             return self._server.publish(subject, payload, headers or {})
 
         if roll < trouble.request_lost:
+            send_ahead(ahead[: int(len(ahead) * roll / trouble.request_lost)])
             return await self._never(subject, within)
         roll -= trouble.request_lost
         if roll < trouble.answer_lost:

@@ -61,18 +61,45 @@ class Stream:
     last_of: dict[str, int] = field(default_factory=dict)
     ids: dict[str, tuple[int, float]] = field(default_factory=dict)
     consumers: dict[str, Consumer] = field(default_factory=dict)
+    batches: dict[str, list[tuple[str, bytes, Headers]]] = field(default_factory=dict)
 
     def publish(self, subject: str, payload: bytes, headers: Headers) -> dict[str, Any]:
         """Store a message; return the acknowledgement."""
-        now = trio.current_time()
+        if "Nats-Batch-Id" in headers:
+            return self._publish_in_batch(subject, payload, headers)
+        refused = self._refused(subject, headers)
+        return refused or self._store(subject, payload, headers)
+
+    def _publish_in_batch(self, subject: str, payload: bytes, headers: Headers) -> dict[str, Any]:
+        batch = headers["Nats-Batch-Id"]
+        messages = self.batches.setdefault(batch, [])
+        messages.append((subject, payload, headers))
+        if "Nats-Batch-Commit" not in headers:
+            return {}
+        del self.batches[batch]
+        if len(messages) != int(headers["Nats-Batch-Sequence"]):
+            return _error(400, 10176, "atomic publish batch is incomplete")
+        for each, _, its_headers in messages:
+            if refused := self._refused(each, its_headers):
+                if "duplicate" in refused:
+                    return _error(400, 10201, "batch contains duplicate message id")
+                return refused
+        last = [self._store(*message) for message in messages][-1]
+        return last | {"batch": batch, "count": len(messages)}
+
+    def _refused(self, subject: str, headers: Headers) -> dict[str, Any] | None:
+        """Why a message is not stored; None where it may be."""
         expected = headers.get("Nats-Expected-Last-Subject-Sequence")
         if expected is not None and int(expected) != self.last_of.get(subject, 0):
             return _error(400, 10071, f"wrong last sequence: {self.last_of.get(subject, 0)}")
+        seq, since = self.ids.get(headers.get("Nats-Msg-Id", ""), (0, -2 * _DUPLICATE_SECONDS))
+        if trio.current_time() - since < _DUPLICATE_SECONDS:
+            return {"stream": self.name, "seq": seq, "duplicate": True}
+        return None
+
+    def _store(self, subject: str, payload: bytes, headers: Headers) -> dict[str, Any]:
+        now = trio.current_time()
         message_id = headers.get("Nats-Msg-Id")
-        if message_id is not None:
-            seq, since = self.ids.get(message_id, (0, now - 2 * _DUPLICATE_SECONDS))
-            if now - since < _DUPLICATE_SECONDS:
-                return {"stream": self.name, "seq": seq, "duplicate": True}
         self.last_seq += 1
         stored = Stored(self.last_seq, subject, payload, dict(headers), now)
         if self.latest_only:
@@ -294,9 +321,10 @@ class Server:
             return b""
         for stream in self.streams.values():
             if matches(stream.subjects, subject):
+                before = stream.last_seq
                 answer = stream.publish(subject, payload, headers)
-                if "error" not in answer and not answer.get("duplicate"):
-                    self.on_store(stream.messages[answer["seq"]])
+                for seq in range(before + 1, stream.last_seq + 1):
+                    self.on_store(stream.messages[seq])
                 return json.dumps(answer).encode()
         self.send(subject, Reply(subject, payload, headers, reply))
         return None

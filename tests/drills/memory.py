@@ -11,7 +11,7 @@ import random
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
@@ -26,10 +26,13 @@ from drills.fake_child import Began, FakeRunner, runner_factory
 from drills.fake_connection import FakeConnection, Trouble
 from drills.fake_nats import Server, Stored, Stream
 from pyoco_server.gateway.canceller import Cancel, Canceller
-from pyoco_server.gateway.new_run import NewRun, NotAccepted
+from pyoco_server.gateway.idempotency import OnceOnly
+from pyoco_server.gateway.intake import Intake
+from pyoco_server.gateway.new_run import Accepted, NewRun, NotAccepted
 from pyoco_server.gateway.reaper import Reaper, ReaperSettings
-from pyoco_server.gateway.submitter import Submit, Submitter
+from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.gateway.undertaker import Undertaker
+from pyoco_server.gateway.withdrawals import Withdrawals, Withdrawer
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import (
@@ -89,7 +92,8 @@ class Gateway:
 
     connection: FakeConnection
     scope: trio.CancelScope
-    submitter: ActorRef[Submit]
+    requests: trio.Nursery
+    submitter: Submitter
     canceller: ActorRef[Cancel]
 
 
@@ -171,16 +175,17 @@ class Drill:
         runs = RunStore(bucket, max_bytes=SETTINGS.max_run_snapshot_bytes)
         queue = JobQueue.of(connection, SETTINGS)
         letters = DeadLetterOffice(connection, SETTINGS.dlq_subject_prefix)
-        submitter: ChildSpec[Submit] = ChildSpec(
-            "submitter",
-            lambda: Submitter(
-                connection,
-                runs,
-                WorkflowStore(connection, SETTINGS.workflows_kv_bucket),
-                IdempotencyStore(KeyValue(connection, SETTINGS.idempotency_kv_bucket)),
-                subject_prefix=SETTINGS.work_subject_prefix,
-            ),
+        withdrawals = Withdrawals()
+        intake = Intake(
+            connection,
+            runs,
+            WorkflowStore(connection, SETTINGS.workflows_kv_bucket),
+            withdrawals,
+            subject_prefix=SETTINGS.work_subject_prefix,
         )
+        keys = IdempotencyStore(KeyValue(connection, SETTINGS.idempotency_kv_bucket))
+        submitter = Submitter(intake, OnceOnly(keys, intake, withdrawals))
+        withdrawer: ChildSpec[Any] = ChildSpec("withdrawer", lambda: Withdrawer(withdrawals))
         canceller: ChildSpec[Cancel] = ChildSpec(
             "canceller", lambda: Canceller(connection, runs, queue)
         )
@@ -195,10 +200,12 @@ class Drill:
                 ReaperSettings.of(SETTINGS),
             ),
         )
-        root = SupervisorSpec("root", [submitter, canceller, reaper], strategy=Strategy.ONE_FOR_ONE)
+        root = SupervisorSpec(
+            "root", [withdrawer, canceller, reaper], strategy=Strategy.ONE_FOR_ONE
+        )
         with trio.CancelScope() as scope:
-            async with open_system(root):
-                self.gateways[index] = Gateway(fake, scope, submitter.ref, canceller.ref)
+            async with open_system(root), trio.open_nursery() as requests:
+                self.gateways[index] = Gateway(fake, scope, requests, submitter, canceller.ref)
                 await trio.sleep_forever()
 
     async def run_worker(self, index: int) -> None:
@@ -231,16 +238,24 @@ class Drill:
 
     # Load ----------------------------------------------------------------------------------------
 
-    async def client(self, ticket: str) -> None:
-        """Submit a run, with a key until there is a definite answer, and maybe cancel it."""
+    async def client(self, *tickets: str) -> None:
+        """Submit a run, or a batch, with keys until there is a definite answer, and maybe cancel."""
         self.open_clients += 1
         await trio.sleep(self.rng.uniform(0, _TROUBLE_SECONDS * 0.6))
+        run_ids = await self._submit({ticket: self._new_run(ticket) for ticket in tickets})
+        for run_id in run_ids:
+            if self.rng.random() < 0.4:
+                await trio.sleep(self.rng.choice([0.0, 0.02, 0.5, 3.0, 12.0]))
+                await self._cancel(run_id)
+        self.open_clients -= 1
+
+    def _new_run(self, ticket: str) -> NewRun:
         params = {
             "seconds": self.rng.choice([0.01, 0.3, 2.0, 9.0]),
             "end": self.rng.choice(["ok", "ok", "ok", "raise", "crash"]),
             "stubborn": self.rng.random() < 0.3,
         }
-        run = NewRun(
+        return NewRun(
             "flow",
             TAG,
             params=params,
@@ -249,31 +264,57 @@ class Drill:
             max_attempts=self.rng.choice([None, None, 2, 3]),
             workflow_yaml="flow: x" if self.rng.random() < 0.2 else None,
         )
-        run_id = await self._submit(run, ticket)
-        if run_id is not None and self.rng.random() < 0.4:
-            await trio.sleep(self.rng.choice([0.0, 0.02, 0.5, 3.0, 12.0]))
-            await self._cancel(run_id)
-        self.open_clients -= 1
 
-    async def _submit(self, run: NewRun, ticket: str) -> str | None:
-        named = None
-        while True:
+    async def _submit(self, runs: dict[str, NewRun]) -> list[str]:
+        run_ids: list[str] = []
+        named: dict[str, str] = {}
+        while runs:
             gateway = self.rng.choice(self.gateways)
-            outcome: Outcome = "refused"
+            refused = NotAccepted("there is no gateway")
+            outcomes: Sequence[Accepted | Exception | None] = [refused] * len(runs)
             if gateway is not None:
-                try:
-                    accepted = await gateway.submitter.ask(Submit(run), within=15.0)
-                except NotAccepted as error:
-                    named = error.run_id or named
-                except (ActorDown, AskExpired):
-                    outcome = "unknown"
-                else:
-                    self._note_submission(Submission(ticket, "accepted", accepted.run_id))
-                    return accepted.run_id
-            if run.idempotency_key is None:
-                self._note_submission(Submission(ticket, outcome, named))
-                return None
+                outcomes = await self._ask(gateway, [*runs.values()])
+            for (ticket, run), outcome in zip([*runs.items()], outcomes, strict=True):
+                if isinstance(outcome, Accepted):
+                    self._note_submission(Submission(ticket, "accepted", outcome.run_id))
+                    run_ids.append(outcome.run_id)
+                    del runs[ticket]
+                    continue
+                if isinstance(outcome, NotAccepted):
+                    named |= {ticket: outcome.run_id} if outcome.run_id else {}
+                elif outcome is not None:
+                    raise outcome
+                if run.idempotency_key is None:
+                    told: Outcome = "unknown" if outcome is None else "refused"
+                    self._note_submission(Submission(ticket, told, named.get(ticket)))
+                    del runs[ticket]
             await trio.sleep(self.rng.uniform(0.05, 1.0))
+        return run_ids
+
+    async def _ask(
+        self, gateway: Gateway, runs: list[NewRun]
+    ) -> Sequence[Accepted | Exception | None]:
+        """Submit at a gateway; None for those without an answer: it died, or the client left."""
+        outcomes: Sequence[Accepted | Exception | None] = [None] * len(runs)
+        patience = self.rng.choice([15.0, 15.0, 15.0, self.rng.uniform(0, 3.0)])
+        done = trio.Event()
+
+        async def serve() -> None:
+            nonlocal outcomes
+            try:
+                with trio.move_on_after(patience):
+                    if len(runs) > 1:
+                        outcomes = await gateway.submitter.submit_all(runs, within=15.0)
+                    else:
+                        outcomes = [await gateway.submitter.submit(runs[0], within=15.0)]
+            except NotAccepted as error:
+                outcomes = [error]
+            finally:
+                done.set()
+
+        gateway.requests.start_soon(serve)
+        await done.wait()
+        return outcomes
 
     def _note_submission(self, submission: Submission) -> None:
         self.history.submitted(submission, "drill", self.now())
@@ -338,8 +379,9 @@ class Drill:
         for index in range(2):
             self.nursery.start_soon(self.run_gateway, index)
             self.nursery.start_soon(self.run_worker, index)
-        for number in range(6):
+        for number in range(5):
             self.nursery.start_soon(self.client, f"t{number}")
+        self.nursery.start_soon(self.client, "b1", "b2", "b3")
         await self.saboteur()
         with trio.move_on_after(_PATIENCE_SECONDS):
             while self.open_clients or not self._all_ended():

@@ -73,7 +73,7 @@ class Cursor:
     @property
     def before(self) -> int | None:
         """The last sequence of which nothing is to be read any more; None for none."""
-        return (self.sequence if self.seen is None else self.sequence - 1) or None
+        return max(self.sequence if self.seen is None else self.sequence - 1, 0) or None
 
     def __str__(self) -> str:
         """Write it as `parse` reads it."""
@@ -253,7 +253,7 @@ async def _events(
             if not first_seen:
                 first = items[0].event if items else None
                 if not _is_first(first):
-                    first = await _first_state(runs, run_id)
+                    first = await _first_state(runs, run_id, alone=not items)
                 if first is not None:
                     yield StoredEvent(_FIRST, first)
                 first_seen = first is not None or not isinstance(message, CaughtUp)
@@ -268,8 +268,11 @@ def _is_first(event: Event | None) -> bool:
     return isinstance(event, StateChanged) and is_first(event)
 
 
-async def _first_state(runs: RunStore, run_id: str) -> StateChanged | None:
-    """The first state of a run whose events do not tell of it (yet); None where it is not known."""
+async def _first_state(runs: RunStore, run_id: str, *, alone: bool) -> StateChanged | None:
+    """The first state of a run whose events do not tell of it (yet); None where it is not known.
+
+    Where it would be ``alone``, it is told only as long as others are to follow.
+    """
     try:
         stored = await runs.get(run_id)
     except (RunNotFound, UnreadableSnapshot):
@@ -277,7 +280,8 @@ async def _first_state(runs: RunStore, run_id: str) -> StateChanged | None:
     run = stored.snapshot
     if is_first(run):
         return state_changed(run, stored.revision, at=stored.stored_at or 0.0)
-    if run.submitted_at is None:  # a run of 0.5.1
+    # A run of 0.5.1 does not say when it was submitted.
+    if run.submitted_at is None or (alone and run.status.terminal):
         return None
     # The revision that it had is lower than all that the events tell.
     return StateChanged(at=run.submitted_at, status=RunStatus.PENDING, revision=0)
