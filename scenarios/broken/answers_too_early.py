@@ -4,10 +4,10 @@ import trio
 
 
 def early(original):
-    async def enqueue(self, job, stored):
+    async def enqueue(self, draft, stored):
         async def later():
             await trio.sleep(1)
-            await original(self, job, stored)
+            await original(self, draft, stored)
 
         trio.lowlevel.spawn_system_task(later)
         return True

@@ -15,12 +15,12 @@ import pytest
 import trio
 
 from backend.stage import TAG, empty_queue, ended, eventually, queued, running, worker_options
-from pyoco_server.backend import open_backend
+from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.intake import SNAPSHOT_ROOM_BYTES
-from pyoco_server.gateway.submitter import NewRun, NotAccepted, RunTooLarge
+from pyoco_server.gateway.submitter import Accepted, NewRun, NotAccepted, RunTooLarge
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, Unanswered
-from pyoco_server.jetstream.inventory import stream_info
+from pyoco_server.jetstream.inventory import stream_info, update_stream
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.requests import Reply
 from pyoco_server.model import life
@@ -377,3 +377,145 @@ async def test_a_key_whose_settling_is_unsure_keeps_its_run(
         assert (accepted.run_id, accepted.replayed) == (refused.value.run_id, True)
         assert (await ended(backend, accepted.run_id)).status is RunStatus.COMPLETED
         assert executed(tmp_path) == [accepted.run_id]
+
+
+async def test_a_submission_that_takes_too_long_is_named_and_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time is over before NATS has answered: what may be stored is not left to chance."""
+    async with running(tmp_path, worker=False) as backend:
+        monkeypatch.setattr("pyoco_server.backend.backend._ASK_SECONDS", 0.5)
+        bucket = KeyValue(backend.connection, "pyoco_runs")
+
+        async def taken_back() -> bool:
+            return await bucket.all() == []
+
+        for count in (1, 2):
+            outcomes: list[Accepted | Exception] = []
+            held = Held(WORK, done=True)
+            with monkeypatch.context() as patch:
+                held.install(patch)
+                try:
+                    if count == 1:
+                        outcomes.append(await backend.submit(RUN))
+                    else:
+                        outcomes += await backend.submit_all([RUN] * count)
+                except NotAccepted as refused:
+                    outcomes.append(refused)
+            for outcome in outcomes:
+                assert isinstance(outcome, NotAccepted)
+                assert outcome.run_id is not None
+                assert "did not answer in time" in str(outcome)
+            await eventually(taken_back, what="the withdrawal")
+            held.gate.set()
+
+
+async def test_a_withdrawal_outlives_the_actor_that_carries_it_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: LostAnswers
+) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        held = Held(WORK, done=True)
+        held.install(monkeypatch)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(backend.submit, RUN)
+            with trio.fail_after(20):
+                await held.reached.wait()
+            answers.lose["$JS.API.STREAM.MSG.GET.KV_pyoco_runs"] = 1_000_000
+            nursery.cancel_scope.cancel()
+        held.gate.set()
+        await backend.system.restart("/gateway/withdrawer")
+        answers.lose.clear()
+        bucket = KeyValue(backend.connection, "pyoco_runs")
+
+        async def taken_back() -> bool:
+            return await bucket.all() == []
+
+        await eventually(taken_back, what="the withdrawal")
+
+
+# Batches -------------------------------------------------------------------------------------------
+
+
+async def without_batches(backend: Backend) -> None:
+    """Make the streams what an older version, or a gateway before an older server, has made."""
+    for name in ("PYOCO_WORK", "KV_pyoco_runs"):
+        stream = await stream_info(backend.connection, name)
+        assert stream is not None
+        assert stream.config["allow_atomic"]
+        await update_stream(backend.connection, stream.config | {"allow_atomic": False})
+
+
+@pytest.mark.parametrize("lost", [(), (RUNS,), (WORK,), (RUNS, WORK)])
+@pytest.mark.parametrize("way", ["batches", "streams without", "server without"])
+async def test_each_run_of_a_batch_is_accepted_and_executed_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: LostAnswers,
+    way: str,
+    lost: tuple[str, ...],
+) -> None:
+    """Whatever answer is lost, and also where NATS takes each message by itself only."""
+    if way == "server without":
+        monkeypatch.setattr("pyoco_server.jetstream.publish.takes_batches", lambda _: False)
+    keyed = replace(RUN, idempotency_key="k")
+    huge = NewRun("keep", TAG, params={"text": "x" * 1_000_000})
+    async with running(tmp_path, worker=worker(tmp_path)) as backend:
+        if way == "streams without":
+            await without_batches(backend)
+        answers.lose |= dict.fromkeys(lost, 1)
+        with trio.fail_after(30):
+            outcomes = await backend.submit_all([RUN, huge, RUN, keyed, keyed, RUN])
+            assert not any(answers.lose.values())
+            run_ids = [each.run_id for each in outcomes if isinstance(each, Accepted)]
+            assert isinstance(outcomes[1], RunTooLarge)
+            assert len(run_ids) == 5
+            assert len(set(run_ids)) == 4
+            for run_id in run_ids:
+                state = await ended(backend, run_id)
+                assert (state.status, state.attempt) == (RunStatus.COMPLETED, 1)
+            await empty_queue(backend)
+        assert sorted(executed(tmp_path)) == sorted(set(run_ids))
+
+
+async def test_a_batch_that_is_not_answered_at_all_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        real = Connection.request
+
+        async def request(
+            self: Connection, subject: str, payload: bytes = b"", **options: Any
+        ) -> Reply:
+            if subject == WORK:
+                raise Unanswered("no answer")
+            return await real(self, subject, payload, **options)
+
+        monkeypatch.setattr(Connection, "request", request)
+        for outcome in await backend.submit_all([RUN] * 5):
+            assert isinstance(outcome, NotAccepted)
+            assert outcome.run_id is None
+        bucket = KeyValue(backend.connection, "pyoco_runs")
+        assert await bucket.all() == []
+        assert await queued(backend) == 0
+
+
+async def test_a_batch_is_one_message_in_flight_to_each_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        requests: list[str] = []
+        real = Connection.request
+
+        async def request(
+            self: Connection, subject: str, payload: bytes = b"", **options: Any
+        ) -> Reply:
+            requests.append(subject)
+            return await real(self, subject, payload, **options)
+
+        monkeypatch.setattr(Connection, "request", request)
+        outcomes = await backend.submit_all([RUN] * 500)
+        asked = [subject for subject in requests if subject.startswith((RUNS, WORK))]
+        assert len(asked) == 4, "two batches of snapshots, two of jobs"
+        assert await queued(backend) == 500
+        states = [await backend.get(each.run_id) for each in outcomes if isinstance(each, Accepted)]
+        assert len(states) == 500

@@ -55,7 +55,7 @@ async def test_the_four_names_of_the_contract_and_their_meaning(tmp_path: Path) 
         assert found["pyoco_projector_lag", ()] == 0
         assert found["pyoco_nats_reconnects", ()] == 0
         assert found["pyoco_actor_restarts", ("/gateway/reading/runs/projector",)] == 0
-        assert ("pyoco_actor_mailbox_depth", ("/gateway/submitter",)) in found
+        assert ("pyoco_actor_mailbox_depth", ("/gateway/canceller",)) in found
 
 
 async def test_a_run_shows_in_histograms_queues_and_stats(tmp_path: Path) -> None:
@@ -107,9 +107,10 @@ async def test_the_guide_names_every_metric_and_no_other(tmp_path: Path) -> None
 
 async def test_the_tree_of_actors_is_told_whole(tmp_path: Path) -> None:
     async with gateway(tmp_path) as (client, backend):
-        await backend.system.restart("/gateway/submitter")
+        await backend.system.restart("/gateway/canceller")
         run = await backend.submit(new_run("quick"))
         await ended(backend, run.run_id)
+        await backend.cancel(run.run_id)
         tree = (await client.get("/actors")).json()["tree"]
 
         def walk(node: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -120,11 +121,11 @@ async def test_the_tree_of_actors_is_told_whole(tmp_path: Path) -> None:
 
         nodes = walk(tree)
         assert nodes.keys() == {node.path for node in backend.system.tree().walk()}
-        submitter = nodes["/gateway/submitter"]
-        assert (submitter["incarnation"], submitter["restarts"]) == (2, 0)
-        assert submitter["messages"] == 1
-        assert submitter["seconds_per_message"] > 0
-        assert submitter["mailbox_capacity"] > 0
+        canceller = nodes["/gateway/canceller"]
+        assert (canceller["incarnation"], canceller["restarts"]) == (2, 0)
+        assert canceller["messages"] == 1
+        assert canceller["seconds_per_message"] > 0
+        assert canceller["mailbox_capacity"] > 0
         assert nodes["/gateway/reading/runs"]["strategy"] == "rest_for_one"
 
 

@@ -5,6 +5,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import (
@@ -16,6 +17,7 @@ from pyoco_server.model.job import (
     encode_job,
     is_run_id,
     new_run_id,
+    with_revision,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -89,6 +91,20 @@ def test_any_key_that_nats_takes_is_a_run_id(text: str) -> None:
 @pytest.mark.parametrize("text", ["", ".a", "a.", "a..b", "a b", "a>", "*", "é", "a\n", "x" * 201])
 def test_what_nats_refuses_is_no_run_id(text: str) -> None:
     assert not is_run_id(text)
+
+
+@pytest.mark.parametrize("text", ['"snapshot_revision":null', "\\", "é\ud800"])
+def test_the_revision_is_added_to_a_job_that_is_written_already(text: str) -> None:
+    job = Job(
+        run_id="r",
+        flow_name=text,
+        params={"snapshot_revision": None, text: text},
+        workflow_yaml=text,
+        retry_of=text,
+        request_id=text,
+    )
+    written = with_revision(encode_job(job), 17)
+    assert written == encode_job(replace(job, snapshot_revision=17))
 
 
 def test_a_new_run_has_a_run_id() -> None:
