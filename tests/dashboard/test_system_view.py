@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 from dashboard import flows
 from dashboard.browsing import Dashboard
 from dashboard.world import World
+from e2e.programs import HTTP
 
 
 def test_readiness_queues_charts_and_tree(dashboard: Dashboard, world: World) -> None:
@@ -28,8 +29,10 @@ def test_readiness_queues_charts_and_tree(dashboard: Dashboard, world: World) ->
     expect(dashboard.card("Time in the queue, last hour")).to_contain_text(re.compile(r"Last \d"))
 
     tree = dashboard.card("Supervision tree")
-    expect(tree.locator('[data-path="/gateway/submitter"]')).to_contain_text("mailbox 0 of")
+    canceller = tree.locator('[data-path="/gateway/canceller"]')
+    expect(canceller).to_contain_text("mailbox 0 of")
     expect(tree.locator('[data-path="/gateway"]')).to_contain_text("supervises")
-    count = tree.locator('[data-path="/gateway/submitter"]').inner_text()
-    world.submit(flows.REPORT, tag="nobody")
-    expect(tree.locator('[data-path="/gateway/submitter"]')).not_to_have_text(count)
+    count = canceller.inner_text()
+    run_id = world.submit(flows.REPORT, tag="nobody")
+    HTTP.post(f"{world.url}/runs/{run_id}/cancel").raise_for_status()
+    expect(canceller).not_to_have_text(count)
