@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from backend.stage import TAG, empty_queue, ended, eventually, queued, running, worker_options
 from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.intake import SNAPSHOT_ROOM_BYTES
 from pyoco_server.gateway.submitter import Accepted, NewRun, NotAccepted, RunTooLarge
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import BridgeError, Unanswered
+from pyoco_server.jetstream.errors import BridgeError, Unanswered, Unavailable
 from pyoco_server.jetstream.inventory import stream_info, update_stream
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.requests import Reply
@@ -519,3 +520,41 @@ async def test_a_batch_is_one_message_in_flight_to_each_stream(
         assert await queued(backend) == 500
         states = [await backend.get(each.run_id) for each in outcomes if isinstance(each, Accepted)]
         assert len(states) == 500
+
+
+async def test_no_more_than_so_many_runs_are_worked_on_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        real = Connection.request
+        gate, full = trio.Event(), trio.Event()
+        begun = refused = 0
+
+        async def request(
+            self: Connection, subject: str, payload: bytes = b"", **options: Any
+        ) -> Reply:
+            nonlocal begun
+            if not subject.startswith(RUNS):
+                return await real(self, subject, payload, **options)
+            begun += 1
+            if begun == 256:
+                full.set()
+            await gate.wait()
+            raise Unavailable("NATS is not connected")
+
+        async def submit() -> None:
+            nonlocal refused
+            with pytest.raises(NotAccepted, match="not connected"):
+                await backend.submit(RUN)
+            refused += 1
+
+        monkeypatch.setattr(Connection, "request", request)
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                for _ in range(300):
+                    nursery.start_soon(submit)
+                await full.wait()
+                await trio.testing.wait_all_tasks_blocked()
+                assert begun == 256
+                gate.set()
+        assert (begun, refused) == (300, 300)
