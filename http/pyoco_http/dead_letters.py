@@ -15,14 +15,11 @@ from pyoco_http.runs import known_id
 from pyoco_http.submissions import KEY_HEADER
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.dead_letter_desk import (
-    DropLetter,
-    GetLetter,
+    Asker,
+    LetterFilter,
     LetterNotFound,
-    ListLetters,
     NotRepeatable,
     Repeated,
-    RequeueLetter,
-    RetryRun,
 )
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.idempotency import InvalidIdempotencyKey, check_idempotency_key
@@ -31,8 +28,6 @@ from pyoco_server.store.letters import StoredLetter
 
 _DEFAULT_LIMIT = 50
 _MOST_ITEMS = 200
-# Longer than what the desk itself waits for, so that its refusal comes first.
-_ASK_SECONDS = 20.0
 
 
 def dead_letters_blueprint(backend: Backend) -> Blueprint:
@@ -43,52 +38,44 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
     @blueprint.get("/dlq")
     @access(Access.READ)
     async def letters() -> dict[str, Any]:
-        query = ListLetters(
+        wanted = LetterFilter(
             tenant_id=principal().tenant_id,
             reason=request.args.get("reason") or None,
             tag=_tag(),
             run_id=request.args.get("run_id") or None,
-            before=whole("cursor", 1),
-            limit=whole("limit", 1, _MOST_ITEMS) or _DEFAULT_LIMIT,
         )
-        page = await backend.dead_letters.ask(query, within=_ASK_SECONDS)
+        before, limit = whole("cursor", 1), whole("limit", 1, _MOST_ITEMS) or _DEFAULT_LIMIT
+        page = await backend.dead_letters.page(wanted, before=before, limit=limit)
         cursor = None if page.next_cursor is None else str(page.next_cursor)
         return {"items": [_view(item) for item in page.items], "next_cursor": cursor}
 
     @blueprint.get("/dlq/<seq>")
     @access(Access.READ)
     async def letter(seq: str) -> dict[str, Any]:
-        asked = GetLetter(_number(seq), principal().tenant_id)
-        return _view(await backend.dead_letters.ask(asked, within=_ASK_SECONDS))
+        return _view(await backend.dead_letters.get(_number(seq), principal().tenant_id))
 
     @blueprint.post("/dlq/<seq>/requeue")
     @access(Access.OPERATE)
     async def requeue(seq: str) -> dict[str, Any]:
         call = current_call()
-        asked = RequeueLetter(
-            _number(seq),
-            call.principal.tenant_id,
-            call.principal.key_id,
-            call.request_id,
-            call.traceparent,
-        )
-        repeated = await backend.dead_letters.ask(asked, within=_ASK_SECONDS)
+        asker = Asker(call.principal.key_id, call.request_id, call.traceparent)
+        repeated = await backend.dead_letters.requeue(_number(seq), call.principal.tenant_id, asker)
         return {**_run(repeated), "retried_from": repeated.retry_of}
 
     @blueprint.delete("/dlq/<seq>")
     @access(Access.OPERATE)
     async def drop(seq: str) -> dict[str, Any]:
-        asked = DropLetter(_number(seq), principal().tenant_id)
-        await backend.dead_letters.ask(asked, within=_ASK_SECONDS)
-        return {"seq": asked.seq, "deleted": True}
+        number = _number(seq)
+        await backend.dead_letters.drop(number, principal().tenant_id)
+        return {"seq": number, "deleted": True}
 
     @blueprint.post("/runs/<run_id>/retry")
     @access(Access.SUBMIT)
     async def retry(run_id: str) -> dict[str, Any]:
         call = current_call()
         call.see(await backend.get(known_id(run_id)))
-        asked = RetryRun(run_id, call.principal.key_id, _key(), call.request_id, call.traceparent)
-        repeated = await backend.dead_letters.ask(asked, within=_ASK_SECONDS)
+        asker = Asker(call.principal.key_id, call.request_id, call.traceparent)
+        repeated = await backend.dead_letters.retry(run_id, asker, idempotency_key=_key())
         return {**_run(repeated), "retry_of": repeated.retry_of}
 
     return blueprint

@@ -11,7 +11,7 @@ import trio
 
 from pyoco_server.backend.following import printed, watch_bucket
 from pyoco_server.gateway.canceller import Cancel
-from pyoco_server.gateway.dead_letter_desk import DeskMessage
+from pyoco_server.gateway.dead_letter_desk import DeadLetterDesk
 from pyoco_server.gateway.event_reader import EventReader
 from pyoco_server.gateway.key_ring import Authenticate, KeysRead, Standing
 from pyoco_server.gateway.read_side import ReadSide
@@ -210,7 +210,7 @@ class Backend:
         return self._require_gateway().events
 
     @property
-    def dead_letters(self) -> ActorRef[DeskMessage]:
+    def dead_letters(self) -> DeadLetterDesk:
         """Who sees to dead letters and repeats runs."""
         return _whole(self._require_gateway().dead_letters)
 

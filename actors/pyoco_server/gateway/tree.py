@@ -11,7 +11,7 @@ import structlog
 
 from pyoco_server.gateway.artifact_keeper import ArtifactKeeper, ArtifactKeeperMessage
 from pyoco_server.gateway.canceller import Cancel, Canceller
-from pyoco_server.gateway.dead_letter_desk import DeadLetterDesk, DeskMessage
+from pyoco_server.gateway.dead_letter_desk import DeadLetterDesk
 from pyoco_server.gateway.event_keeper import EventKeeper, RunsGone
 from pyoco_server.gateway.event_reader import EventFeeds, EventReader, FeedMessage
 from pyoco_server.gateway.idempotency import OnceOnly
@@ -58,7 +58,7 @@ class GatewayTree:
     events: EventReader
     workflows: WorkflowStore
     reads: ReadSide | None = None
-    dead_letters: ActorRef[DeskMessage] | None = None
+    dead_letters: DeadLetterDesk | None = None
     key_ring: ActorRef[KeyRingMessage] | None = None
     wheel_registry: ActorRef[WheelRegistryMessage] | None = None
 
@@ -131,9 +131,6 @@ def gateway_tree(
         ),
     )
     letters = LetterBox(connection, settings.dlq_stream, settings.dlq_subject_prefix)
-    desk: ChildSpec[DeskMessage] = ChildSpec(
-        "dead-letters", lambda: DeadLetterDesk(letters, runs, workflows, submitter)
-    )
     artifact_keeper: ChildSpec[ArtifactKeeperMessage] = ChildSpec(
         "artifact-keeper",
         lambda: ArtifactKeeper(
@@ -156,7 +153,6 @@ def gateway_tree(
         reads.supervisor,
         *client.spec.children,
         reaper,
-        desk,
         wheel_registry,
         artifact_keeper,
         *([event_keeper] if outlived else []),
@@ -166,7 +162,7 @@ def gateway_tree(
         client,
         spec=SupervisorSpec("gateway", children),
         reads=reads,
-        dead_letters=desk.ref,
+        dead_letters=DeadLetterDesk(letters, runs, workflows, submitter),
         key_ring=key_ring.ref if keyed else None,
         wheel_registry=wheel_registry.ref,
     )
