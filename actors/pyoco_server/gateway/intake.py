@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,19 +34,21 @@ SNAPSHOT_ROOM_BYTES = 32 * 1024
 _JOB_ROOM_BYTES = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Draft:
-    """A run that is ready to be stored: what is written of it, and how it is written."""
+    """A run on its way in, written once.
+
+    Attributes:
+        begun: Whether its snapshot may be stored.
+        stored: Its snapshot, once it is known to be.
+    """
 
     job: Job
     snapshot: RunSnapshot
     encoded_job: bytes
     encoded_snapshot: bytes
-
-    @property
-    def size(self) -> int:
-        """How many bytes are sent."""
-        return len(self.encoded_job) + len(self.encoded_snapshot)
+    begun: bool = False
+    stored: StoredRun | None = None
 
 
 class Intake:
@@ -106,21 +109,80 @@ class Intake:
             )
         return draft
 
-    async def store(self, draft: Draft, *, after: int = 0, unsure: bool = False) -> StoredRun:
+    @contextmanager
+    def undone_when_cancelled(self, *drafts: Draft) -> Iterator[None]:
+        """Have what may be stored taken back when the block is cancelled, which cannot wait for it."""
+        try:
+            yield
+        except trio.Cancelled:
+            for draft in drafts:
+                self._undo_soon(draft)
+            raise
+
+    async def accept(self, draft: Draft) -> None:
+        """Take a run in from where it is.
+
+        Raises:
+            Refusal: It is not accepted.
+            BridgeError: NATS refused or could not be asked; nothing stays behind.
+        """
+        await self.enqueue(draft, draft.stored or await self.store(draft))
+
+    async def accept_all(self, drafts: Sequence[Draft]) -> None:
+        """Take runs in that are not begun: all of their snapshots together, then all of their jobs.
+
+        Raises:
+            BridgeError: That did not work; each may be accepted by itself, from where it is.
+        """
+        if self._connection.epoch == self._no_batches_on:
+            raise BatchRefused("the streams take no batches")
+        for draft in drafts:
+            await self._keep_workflow(draft)
+        try:
+            stored = await self._store_all(drafts)
+            jobs = [self._publication(*pair) for pair in zip(drafts, stored, strict=True)]
+            await publish_batch(self._connection, jobs, within=BATCH_SECONDS)
+        except BatchRefused as error:
+            if error.lasting:
+                self._no_batches_on = self._connection.epoch
+            raise
+
+    async def _store_all(self, drafts: Sequence[Draft]) -> Sequence[StoredRun]:
+        for draft in drafts:
+            draft.begun = True
+        try:
+            all_stored = await self._runs.create_all(
+                [(draft.snapshot, draft.encoded_snapshot) for draft in drafts]
+            )
+        except Unanswered:
+            raise
+        except BridgeError:
+            for draft in drafts:
+                draft.begun = False
+            raise
+        for draft, stored in zip(drafts, all_stored, strict=True):
+            draft.stored = stored
+        return all_stored
+
+    async def store(self, draft: Draft, *, after: int = 0) -> StoredRun:
         """Store the snapshot of a run that nobody else stores; see `RunStore.create`.
 
         Raises:
             BridgeError: NATS refused or could not be asked; nothing stays behind.
         """
-        await self._keep_workflow(draft)
+        unsure = draft.begun
+        if not unsure:
+            await self._keep_workflow(draft)
+        draft.begun = True
         try:
-            return await self._runs.create(
+            draft.stored = await self._runs.create(
                 draft.snapshot, encoded=draft.encoded_snapshot, after=after, unsure=unsure
             )
         except Unanswered:
             # Perhaps it is stored after all, or will be: no job was queued, so it must not stay.
-            self.undo_soon(draft)
+            self._undo_soon(draft)
             raise
+        return draft.stored
 
     async def store_again(self, draft: Draft) -> StoredRun | None:
         """Store the snapshot of a run that an earlier try of its submission may have stored.
@@ -140,23 +202,6 @@ class Intake:
         except RunNotFound as missing:
             return await self.store(draft, after=missing.revision)
         return await self.store(draft, after=found.revision) if is_first(found.snapshot) else None
-
-    async def store_all(self, drafts: Sequence[Draft]) -> list[StoredRun]:
-        """Store the snapshots of runs that nobody else stores: all of them, or none.
-
-        Raises:
-            Unanswered: They may be stored.
-            BridgeError: None is stored; each may be by itself (`BatchRefused`), or NATS could not be asked.
-        """
-        self._require_batches()
-        for draft in drafts:
-            await self._keep_workflow(draft)
-        snapshots = [(draft.snapshot, draft.encoded_snapshot) for draft in drafts]
-        try:
-            return await self._runs.create_all(snapshots)
-        except BatchRefused as error:
-            self._note(error)
-            raise
 
     async def enqueue(self, draft: Draft, stored: StoredRun) -> bool:
         """Queue the job of a stored run; when that is not acknowledged, take the snapshot back.
@@ -195,20 +240,6 @@ class Intake:
                 raise
             return False
 
-    async def enqueue_all(self, drafts: Sequence[Draft], stored: Sequence[StoredRun]) -> None:
-        """Queue the jobs of stored runs: all of them, or none.
-
-        Raises:
-            BridgeError: They are not known to be queued; `enqueue` finds those that are.
-        """
-        self._require_batches()
-        jobs = [self._publication(*pair) for pair in zip(drafts, stored, strict=True)]
-        try:
-            await publish_batch(self._connection, jobs, within=BATCH_SECONDS)
-        except BatchRefused as error:
-            self._note(error)
-            raise
-
     async def take_back(self, stored: StoredRun) -> bool:
         """Withdraw a snapshot; False where a worker has the job after all, so that the run goes on.
 
@@ -230,9 +261,9 @@ class Intake:
             self._withdrawals.add(partial(self.undo, stored.snapshot))
             raise NotAccepted(f"taking back what was stored: {error}", run_id) from None
 
-    def undo_soon(self, draft: Draft) -> None:
-        """Have the snapshot taken back that may be stored, or come to be; for those who cannot wait."""
-        self._withdrawals.add(partial(self.undo, draft.snapshot))
+    def _undo_soon(self, draft: Draft) -> None:
+        if draft.begun:
+            self._withdrawals.add(partial(self.undo, draft.snapshot))
 
     async def undo(self, snapshot: RunSnapshot) -> None:
         """Take a snapshot back that may be stored, or come to be, unless somebody has taken the run on.
@@ -267,11 +298,3 @@ class Intake:
             with_revision(draft.encoded_job, stored.revision),
             msg_id=f"{draft.job.run_id}.{stored.revision}",
         )
-
-    def _require_batches(self) -> None:
-        if self._connection.epoch == self._no_batches_on:
-            raise BatchRefused("the streams take no batches")
-
-    def _note(self, refused: BatchRefused) -> None:
-        if refused.lasting:
-            self._no_batches_on = self._connection.epoch

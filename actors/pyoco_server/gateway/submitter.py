@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TypeAlias
 
 import structlog
@@ -11,11 +12,10 @@ import trio
 from pyoco_server.gateway.idempotency import OnceOnly
 from pyoco_server.gateway.intake import Draft, Intake
 from pyoco_server.gateway.new_run import Accepted, KeyReused, NewRun, NotAccepted, RunTooLarge
-from pyoco_server.jetstream.errors import BridgeError, Unanswered
+from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import new_run_id
-from pyoco_server.store.runs import StoredRun
 
 __all__ = ["Accepted", "KeyReused", "NewRun", "NotAccepted", "RunTooLarge", "Submitter"]
 
@@ -92,56 +92,27 @@ class Submitter:
     async def _settle_batch(self, batch: Batch, deadline: float, outcomes: Outcomes) -> None:
         """Accept runs all at once, or else each by itself from where that came to."""
         drafts = [draft for _, draft in batch]
-        stored: Sequence[StoredRun | None] = [None] * len(drafts)
-        unsure = False
-        with trio.CancelScope(deadline=deadline):
+        undone = self._intake.undone_when_cancelled(*drafts)
+        with trio.CancelScope(deadline=deadline), suppress(BridgeError), undone:
             async with self._batch_room:
-                unsure = True
-                try:
-                    stored = known = await self._intake.store_all(drafts)
-                    await self._intake.enqueue_all(drafts, known)
-                except BridgeError as error:
-                    unsure = isinstance(error, Unanswered)
-                except trio.Cancelled:
-                    for draft in drafts:
-                        self._intake.undo_soon(draft)
-                    raise
-                else:
-                    outcomes.update((index, Accepted(draft.job.run_id)) for index, draft in batch)
-                    return
+                await self._intake.accept_all(drafts)
+            outcomes.update((index, Accepted(draft.job.run_id)) for index, draft in batch)
+            return
         async with trio.open_nursery() as nursery:
-            for (index, draft), each in zip(batch, stored, strict=True):
-                accepting = self._accept(draft, deadline, each, unsure=unsure)
-                nursery.start_soon(_settle, outcomes, index, accepting)
+            for index, draft in batch:
+                nursery.start_soon(_settle, outcomes, index, self._accept(draft, deadline))
 
-    async def _accept(
-        self,
-        draft: Draft,
-        deadline: float,
-        stored: StoredRun | None = None,
-        *,
-        unsure: bool = False,
-    ) -> Accepted:
-        """Accept a run, of which the snapshot is stored already, or where it is ``unsure`` may be."""
-        begun = unsure or stored is not None
-        with trio.CancelScope(deadline=deadline):
+    async def _accept(self, draft: Draft, deadline: float) -> Accepted:
+        with trio.CancelScope(deadline=deadline), self._intake.undone_when_cancelled(draft):
+            await _enter(self._room)
             try:
-                await _enter(self._room)
-                begun = True
-                try:
-                    if stored is None:
-                        stored = await self._intake.store(draft, unsure=unsure)
-                    await self._intake.enqueue(draft, stored)
-                    return Accepted(draft.job.run_id)
-                finally:
-                    self._room.release()
+                await self._intake.accept(draft)
+                return Accepted(draft.job.run_id)
             except BridgeError as error:
                 raise _refused(error) from None
-            except trio.Cancelled:
-                if begun:
-                    self._intake.undo_soon(draft)
-                raise
-        raise NotAccepted("NATS did not answer in time", draft.job.run_id if begun else None)
+            finally:
+                self._room.release()
+        raise NotAccepted("NATS did not answer in time", draft.job.run_id if draft.begun else None)
 
     async def _accept_once(self, run: NewRun, key: str, deadline: float) -> Accepted:
         with trio.CancelScope(deadline=deadline):
@@ -175,7 +146,7 @@ def _batches(drafts: Iterable[tuple[int, Draft]]) -> Iterator[Batch]:
     size = 0
     for index, draft in drafts:
         batch.append((index, draft))
-        size += draft.size
+        size += len(draft.encoded_job) + len(draft.encoded_snapshot)
         if len(batch) >= _BATCH_RUNS or size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0
