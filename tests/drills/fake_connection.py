@@ -13,8 +13,8 @@ import trio
 from drills.fake_nats import Server, matches
 from pyoco_server.jetstream.connection import ConnectionStatus
 from pyoco_server.jetstream.errors import Unanswered, Unavailable
-from pyoco_server.jetstream.outbox import Feed, Outgoing
-from pyoco_server.jetstream.requests import Headers, Reply
+from pyoco_server.jetstream.outbox import Feed
+from pyoco_server.jetstream.requests import Ahead, Headers, Reply
 
 _LATENCY_SECONDS = 0.02
 _LATE_SECONDS = 8.0
@@ -138,7 +138,7 @@ class FakeConnection:
         payload: bytes = b"",
         *,
         headers: Headers | None = None,
-        ahead: Sequence[Outgoing] = (),
+        ahead: Sequence[Ahead] = (),
         within: float,
     ) -> Reply:
         await trio.lowlevel.checkpoint()
@@ -146,9 +146,9 @@ class FakeConnection:
         trouble, roll = self._trouble, self._rng.random()
         epoch = self.epoch
 
-        def send_ahead(messages: Sequence[Outgoing]) -> None:
+        def send_ahead(messages: Sequence[Ahead]) -> None:
             for message in messages:
-                self._server.publish(message.subject, message.payload, message.headers or {})
+                self._server.publish(*message)
 
         def act() -> bytes | None:
             send_ahead(ahead)

@@ -17,7 +17,7 @@ from pyoco_server.jetstream.asyncio_loop import TrioEventLoop
 from pyoco_server.jetstream.asyncio_loop import open_loop as open_asyncio_loop
 from pyoco_server.jetstream.errors import PayloadTooLarge, Unanswered, Unavailable
 from pyoco_server.jetstream.outbox import Feed, Outbox, Outgoing
-from pyoco_server.jetstream.requests import Headers, Reply, Switchboard, new_inbox
+from pyoco_server.jetstream.requests import Ahead, Headers, Reply, Switchboard, new_inbox
 from pyoco_server.jetstream.session import ConnectionOptions, Session, text_of
 
 __all__ = ["Connection", "ConnectionOptions", "ConnectionStatus", "open_connection"]
@@ -141,7 +141,7 @@ class Connection:
         payload: bytes = b"",
         *,
         headers: Headers | None = None,
-        ahead: Sequence[Outgoing] = (),
+        ahead: Sequence[Ahead] = (),
         within: float,
     ) -> Reply:
         """Send a request and wait for its reply, in all for at most ``within`` seconds.
@@ -150,7 +150,7 @@ class Connection:
             subject: Where to.
             payload: The bytes.
             headers: Its headers.
-            ahead: Messages that go right before it, or not at all.
+            ahead: Messages that go right before it, or not at all: subject, payload and headers of each.
             within: Seconds.
 
         Raises:
@@ -170,7 +170,7 @@ class Connection:
         payload: bytes = b"",
         *,
         headers: Headers | None = None,
-        ahead: Sequence[Outgoing] = (),
+        ahead: Sequence[Ahead] = (),
         within: float,
         is_last: Callable[[Reply], bool],
     ) -> list[Reply]:
@@ -186,7 +186,8 @@ class Connection:
         sent = False
         try:
             with trio.move_on_after(within):
-                await self._send(*ahead, Outgoing.checked(subject, payload, inbox, headers))
+                first = [Outgoing.checked(to, data, "", fields) for to, data, fields in ahead]
+                await self._send(*first, Outgoing.checked(subject, payload, inbox, headers))
                 sent = True
                 while (reply := await waiter.next()) is not None:
                     replies.append(reply)

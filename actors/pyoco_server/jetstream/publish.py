@@ -17,8 +17,7 @@ from pyoco_server.jetstream.errors import (
     Unavailable,
     WrongRevision,
 )
-from pyoco_server.jetstream.outbox import Outgoing
-from pyoco_server.jetstream.requests import Headers, Reply
+from pyoco_server.jetstream.requests import Ahead, Headers, Reply
 
 # JetStream's "wrong last sequence" (nats-server, server/errors.json).
 _WRONG_LAST_SEQUENCE = (10071, 10164)
@@ -128,26 +127,26 @@ async def publish_batch(
     if not takes_batches(connection.status.server_version):
         raise BatchRefused("the server is older than 2.12", lasting=True)
     batch = uuid.uuid4().hex
-    outgoing: list[Outgoing] = []
+    outgoing: list[Ahead] = []
     for number, message in enumerate(messages, 1):
         headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
         if number == len(messages):
             headers["Nats-Batch-Commit"] = "1"
         expected = message.expected_last_subject_sequence
         headers = _headers(headers, message.msg_id, expected)
-        outgoing.append(Outgoing.checked(message.subject, message.payload, "", headers))
-    last = outgoing.pop()
+        outgoing.append((message.subject, message.payload, headers))
+    *ahead, (subject, payload, last_headers) = outgoing
     reply = await connection.request(
-        last.subject, last.payload, headers=last.headers, ahead=outgoing, within=within
+        subject, payload, headers=last_headers, ahead=ahead, within=within
     )
     try:
-        ack = read_ack(last.subject, reply)
+        ack = read_ack(subject, reply)
     except WrongRevision as error:
         raise BatchRefused(str(error)) from None
     except ApiError as error:
         raise BatchRefused(str(error), lasting=error.err_code == _NO_BATCHES) from None
     if (ack.batch, ack.count) != (batch, len(messages)):
-        raise Unanswered(f"batch to {last.subject}: stored, but not as a batch")
+        raise Unanswered(f"batch to {subject}: stored, but not as a batch")
     return range(ack.seq - ack.count + 1, ack.seq + 1)
 
 

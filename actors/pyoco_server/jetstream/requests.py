@@ -10,6 +10,8 @@ from collections.abc import Mapping
 import trio
 
 Headers = Mapping[str, str]
+Ahead = tuple[str, bytes, Headers]
+"""A message that goes before a request: its subject, payload and headers."""
 
 _NONE: Headers = {}
 _VERSION = b"NATS/1.0"
