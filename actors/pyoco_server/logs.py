@@ -71,7 +71,7 @@ def configure_logging(
     # Lines of ours do without the standard library, which takes twice as long and adds nothing to them.
     structlog.configure(
         processors=[*chain, final],
-        logger_factory=partial(_Lines, stream),
+        logger_factory=partial(_Lines, handler.stream),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=False,
     )

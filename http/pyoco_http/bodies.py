@@ -159,9 +159,10 @@ class Body:
             began = trio.current_time()
             # It may be late by the time that it takes at the lowest rate; slower is a trickle.
             late = self.received / _BYTES_A_SECOND - self._waited
-            with trio.move_on_after(max(self._seconds + min(late, 0), 0)) as scope:
+            data: bytes | None = None
+            with trio.move_on_after(max(self._seconds + min(late, 0), 0)):
                 data = await self._next()
-            if scope.cancelled_caught:
+            if data is None:
                 reason = f"the body came slower than {_BYTES_A_SECOND} bytes a second"
                 raise Problem(408, "request timeout", ErrorId.INVALID_INPUT, reason=reason)
             self._waited += trio.current_time() - began

@@ -76,7 +76,6 @@ class Connection:
         """Serve until either side closes, or a time limit is passed."""
         try:
             self._client = self._stream.socket.getpeername()[:2]
-            self._server = self._stream.socket.getsockname()[:2]
         except OSError:
             await trio.aclose_forcefully(self._stream)
             return  # the client was gone before it began
@@ -134,7 +133,7 @@ class Connection:
         with self._departures.watching(self._stream, self.leave):
             if found is not None:
                 return await self._answer_short(call, *found)
-            await self._pass_on(call, path, request.http_version.decode())
+            await self._pass_on(call, request.http_version.decode())
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
             return True
@@ -179,23 +178,19 @@ class Connection:
                 await trio.lowlevel.checkpoint()  # the others' turn, since nothing is waited for
         return stays
 
-    async def _pass_on(self, call: Call, raw_path: bytes, version: str) -> None:
+    async def _pass_on(self, call: Call, version: str) -> None:
         """Have the application answer."""
         scope = {
             "type": "http",
-            "asgi": {"spec_version": "2.1", "version": "3.0"},
+            "asgi": {"version": "3.0"},
             "http_version": version,
             "method": call.method,
             "scheme": "http",
             "path": call.path,
-            "raw_path": raw_path,
             "query_string": call.query,
             "root_path": "",
             "headers": call.headers,
             "client": self._client,
-            "server": self._server,
-            "state": {},
-            "extensions": {},
         }
         try:
             await self._app(scope, self._receive, self._sender(call))  # type: ignore[arg-type]

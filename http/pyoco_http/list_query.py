@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeVar
 
 from quart import request
 
+from pyoco_http import query
 from pyoco_http.access import principal
 from pyoco_http.problems import Problem
 from pyoco_server.gateway.read_model.filters import RunFilter
@@ -17,14 +17,12 @@ from pyoco_server.model.run import RunStatus
 
 E = TypeVar("E", bound=StrEnum)
 
-_FLAGS: Final = {"1": True, "true": True, "yes": True, "on": True}
-_FLAGS_OFF: Final = {"0": False, "false": False, "no": False, "off": False, "": False}
 _LONGEST_TEXT: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The query of the request in hand.
+    """The query of the request in hand; a parameter that cannot be used raises a `Problem`.
 
     Attributes:
         detail: The contract's text for a query that cannot be used.
@@ -36,7 +34,10 @@ class Query:
 
     def refused(self, name: str, takes: str) -> Problem:
         """The answer to a parameter that cannot be used."""
-        return Problem(422, self.detail, self.error_id, field=name, reason=f"{name} takes {takes}")
+        return self._refusal(name, f"takes {takes}")
+
+    def _refusal(self, name: str, reason: str) -> Problem:
+        return Problem(422, self.detail, self.error_id, field=name, reason=f"{name} {reason}")
 
     def text(self, name: str) -> str | None:
         """A text; None where it is absent or empty.
@@ -50,46 +51,17 @@ class Query:
         return text or None
 
     def number(self, name: str) -> float | None:
-        """A finite number; None where it is absent.
-
-        Raises:
-            Problem: It is none.
-        """
-        text = request.args.get(name)
-        if text is None:
-            return None
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise self.refused(name, "a number")
-        return value
+        """A finite number; None where it is absent."""
+        return query.number(name, refuse=self._refusal)
 
     def whole(self, name: str, least: int, most: int, default: int) -> int:
-        """A whole number.
-
-        Raises:
-            Problem: It is none, or out of its range.
-        """
-        text = request.args.get(name)
-        if text is None:
-            return default
-        if text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most:
-            return int(text)
-        raise self.refused(name, f"a whole number from {least} to {most}")
+        """A whole number."""
+        found = query.whole(name, least, most, refuse=self._refusal)
+        return default if found is None else found
 
     def flag(self, name: str) -> bool:
-        """A flag; absent is no.
-
-        Raises:
-            Problem: It is neither yes nor no.
-        """
-        text = request.args.get(name, "").lower()
-        found = (_FLAGS | _FLAGS_OFF).get(text)
-        if found is None:
-            raise self.refused(name, "true or false")
-        return found
+        """A flag; absent is no."""
+        return query.flag(name, refuse=self._refusal)
 
     def members(self, name: str, kind: type[E]) -> tuple[E, ...]:
         """Members of an enumeration, in either case; the parameter may be repeated or hold commas.

@@ -177,7 +177,8 @@ def problem_of(error: Exception) -> Problem:
     """The answer to an error, however it came up; one that nobody foresaw is logged, and a 500."""
     for kind in type(error).__mro__:
         if kind in _PROBLEMS:
-            return _PROBLEMS[kind](error)
+            problem: _Maker = _PROBLEMS[kind]
+            return problem(error)
     log.error("unexpected error", exc_info=error)
     return _http(InternalServerError())
 

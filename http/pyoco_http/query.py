@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from quart import request
 
 from pyoco_http.problems import Problem
 from pyoco_server.model.errors import ErrorId
 
-_FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": True}
+_FLAGS: dict[str, bool] = dict.fromkeys(("1", "true", "yes", "on"), True)
+_FLAGS |= dict.fromkeys(("0", "false", "no", "off", ""), False)
+
+Refuse = Callable[[str, str], Problem]
 
 
 def refuse(name: str, takes: str) -> Problem:
@@ -17,7 +21,7 @@ def refuse(name: str, takes: str) -> Problem:
     return Problem(422, f"invalid {name}", ErrorId.INVALID_INPUT, field=name, reason=takes)
 
 
-def whole(name: str, least: int, most: int | None = None) -> int | None:
+def whole(name: str, least: int, most: int | None = None, *, refuse: Refuse = refuse) -> int | None:
     """Read a whole number; None where the query has none.
 
     Raises:
@@ -27,15 +31,16 @@ def whole(name: str, least: int, most: int | None = None) -> int | None:
     if text is None:
         return None
     limit = f" to {most}" if most is not None else " or more"
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise refuse(name, f"takes a whole number, {least}{limit}")
-    number = int(text)
-    if number < least or (most is not None and number > most):
-        raise refuse(name, f"takes a whole number, {least}{limit}")
-    return number
+    if text.isascii() and text.isdigit() and len(text) <= 18:
+        number = int(text)
+        if least <= number and (most is None or number <= most):
+            return number
+    raise refuse(name, f"takes a whole number, {least}{limit}")
 
 
-def number(name: str, least: float = -math.inf, most: float = math.inf) -> float | None:
+def number(
+    name: str, least: float = -math.inf, most: float = math.inf, *, refuse: Refuse = refuse
+) -> float | None:
     """Read a number; None where the query has none.
 
     Raises:
@@ -54,19 +59,16 @@ def number(name: str, least: float = -math.inf, most: float = math.inf) -> float
     return value
 
 
-def flag(name: str) -> bool:
+def flag(name: str, *, refuse: Refuse = refuse) -> bool:
     """Read a flag; absent is no.
 
     Raises:
         Problem: It is neither yes nor no.
     """
-    text = request.args.get(name)
-    if text is None:
-        return False
-    try:
-        return _FLAGS[text.lower()]
-    except KeyError:
-        raise refuse(name, "takes 1 or 0") from None
+    found = _FLAGS.get(request.args.get(name, "").lower())
+    if found is None:
+        raise refuse(name, "takes true or false")
+    return found
 
 
 def word(name: str, *words: str) -> str | None:
