@@ -111,7 +111,7 @@ def retry_after(seconds: int) -> tuple[Header, ...]:
     return ((b"retry-after", str(seconds).encode()),)
 
 
-def _unreadable(error: UnreadableSnapshot) -> Problem:
+def _unreadable(error: Any) -> Problem:
     log.error("unreadable snapshot", err_id=error.error_id, reason=str(error))
     return Problem(503, f"stored data unreadable: {error}", error.error_id)
 
@@ -130,7 +130,7 @@ def _unavailable(error: Exception) -> Problem:
     )
 
 
-def _http(error: HTTPException) -> Problem:
+def _http(error: Any) -> Problem:
     """What Quart itself refuses, such as a path or a method that no route has."""
     status = error.code or 500
     headers: tuple[Header, ...] = ()
@@ -177,8 +177,7 @@ def problem_of(error: Exception) -> Problem:
     """The answer to an error, however it came up; one that nobody foresaw is logged, and a 500."""
     for kind in type(error).__mro__:
         if kind in _PROBLEMS:
-            problem: _Maker = _PROBLEMS[kind]
-            return problem(error)
+            return _PROBLEMS[kind](error)
     log.error("unexpected error", exc_info=error)
     return _http(InternalServerError())
 
