@@ -69,7 +69,7 @@ class _ListStream:
         """The events; where something breaks they end, and the client comes back and is told why."""
         try:
             async with self.reads.follow_list(self.run_filter) as (feed, since):
-                identity = (await self.reads.progress()).identity
+                identity = self.reads.projector.identity
                 self.bucket = hashlib.blake2s(identity.encode(), digest_size=4).hexdigest()
                 # Who comes back is behind what was missed only when all of that was sent.
                 yield pack("hello", {}, None if self.last_id else self._id(since))

@@ -26,7 +26,8 @@ from backend.stage import (
     worker_options,
 )
 from pyoco_server.backend import Backend, open_backend
-from pyoco_server.gateway.reaper import Reaper, Sweep
+from pyoco_server.gateway.live_runs import LiveRuns
+from pyoco_server.gateway.reaper import Sweep
 from pyoco_server.jetstream import advisories
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.consumer import Message, PullConsumer
@@ -261,7 +262,7 @@ async def test_a_run_of_an_older_worker_is_judged_by_its_heartbeat(tmp_path: Pat
         while time.time() < stop:
             beat = replace(theirs, heartbeat_at=time.time())
             await bucket.put(accepted.run_id, encode_snapshot(beat, max_bytes=0))
-            assert (await backend.get(accepted.run_id)).status is RunStatus.RUNNING
+            assert (await runs_of(backend).get(accepted.run_id)).snapshot == beat
             await trio.sleep(0.05)
         state = await ended(backend, accepted.run_id)
         assert (state.status, state.reason) == (RunStatus.FAILED, "worker_crashed")
@@ -353,10 +354,8 @@ async def test_a_gateway_that_has_just_started_ends_no_run_whose_worker_lives(
 ) -> None:
     """It is told of used-up deliveries before it knows which runs show signs of life."""
 
-    async def follow(_: Reaper) -> None:
-        await trio.sleep_forever()
-
-    with mock.patch.object(Reaper, "_follow", follow):
+    never = mock.PropertyMock(return_value=False)
+    with mock.patch.object(LiveRuns, "caught_up", never, create=True):
         async with reaping(tmp_path) as backend:
             accepted = await backend.submit(new_run("quick"))
             for _ in range(2):

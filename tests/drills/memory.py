@@ -28,9 +28,12 @@ from drills.fake_nats import Server, Stored, Stream
 from pyoco_server.gateway.canceller import Cancel, Canceller
 from pyoco_server.gateway.idempotency import OnceOnly
 from pyoco_server.gateway.intake import Intake
+from pyoco_server.gateway.live_runs import LiveRuns
 from pyoco_server.gateway.new_run import Accepted, NewRun, NotAccepted
+from pyoco_server.gateway.projector import changes_of
 from pyoco_server.gateway.reaper import Reaper, ReaperSettings
 from pyoco_server.gateway.submitter import Submitter
+from pyoco_server.gateway.task import Task
 from pyoco_server.gateway.undertaker import Undertaker
 from pyoco_server.gateway.withdrawals import Withdrawals, Withdrawer
 from pyoco_server.jetstream.connection import Connection
@@ -189,11 +192,19 @@ class Drill:
         canceller: ChildSpec[Cancel] = ChildSpec(
             "canceller", lambda: Canceller(connection, runs, queue)
         )
+        live = LiveRuns()
+
+        async def follow() -> None:
+            async with bucket.watch_batches() as batches:
+                async for batch in batches:
+                    live.apply(changes_of(batch))
+
+        watch: ChildSpec[Any] = ChildSpec("watch", lambda: Task(follow))
         reaper: ChildSpec[Any] = ChildSpec(
             "reaper",
             lambda: Reaper(
                 connection,
-                bucket,
+                live,
                 runs,
                 queue,
                 Undertaker(runs, queue, letters),
@@ -201,7 +212,7 @@ class Drill:
             ),
         )
         root = SupervisorSpec(
-            "root", [withdrawer, canceller, reaper], strategy=Strategy.ONE_FOR_ONE
+            "root", [withdrawer, canceller, watch, reaper], strategy=Strategy.ONE_FOR_ONE
         )
         with trio.CancelScope() as scope:
             async with open_system(root), trio.open_nursery() as requests:

@@ -53,11 +53,8 @@ async def put_runs(backend: Backend, snapshots: Iterable[dict[str, Any]]) -> Non
 
 async def indexed(backend: Backend, seq: int, within: float = 60) -> None:
     """Wait until the read model has everything up to a revision."""
-    from pyoco_server.gateway.indexer import GetPosition
-
     with trio.fail_after(within):
-        while (await backend.reads.indexer.ask(GetPosition(), within=10)).seq < seq:
-            await trio.sleep(0.005)
+        await backend.reads.indexer.reached(seq)
 
 
 async def put_worker(backend: Backend, worker_id: str, **changes: Any) -> None:

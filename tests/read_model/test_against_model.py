@@ -74,7 +74,7 @@ class ReadModelMachine(RuleBasedStateMachine):
         if merged:
             together = parts[0]
             for part in parts[1:]:
-                together = together.merge(part)
+                together.add(part)
             parts = [together]
         for part in parts:
             position = self.writer.apply(part).position
@@ -164,7 +164,7 @@ class ReadModelMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_left_over(self) -> None:
         db = self.writer._db
-        assert self.writer.position().keys == len(self.runs) + len(self.others)
+        assert self.writer.keys() == len(self.runs) + len(self.others)
         for table in ("counts", "days", "minutes"):
             assert db.execute(f"SELECT count(*) FROM {table} WHERE n <= 0").fetchone() == (0,)
         if self.built:

@@ -114,13 +114,17 @@ class Backend:
         return await self._require_gateway().submitter.submit_all(runs, within=_ASK_SECONDS)
 
     async def get(self, run_id: str) -> RunSnapshot:
-        """Read a run as it is stored now.
+        """Read a run: at least as new as anything that this backend has told of it, and as it has written.
+
+        A whole gateway answers from what it follows, where it can: what others changed some milliseconds ago
+        may not be in it yet.
 
         Raises:
             RunNotFound: There is none with this id.
             BridgeError: NATS could not be asked.
         """
-        return (await self._runs.get(run_id)).snapshot
+        reads = None if self._gateway is None else self._gateway.reads
+        return (await (self._runs if reads is None else reads.seen).get(run_id)).snapshot
 
     async def cancel(
         self, run_id: str, *, by: str | None = None, reason: str | None = None
@@ -170,7 +174,7 @@ class Backend:
         return (
             watch_bucket(self._runs, run_id)
             if reads is None
-            else run_states(reads, self._runs, run_id)
+            else run_states(reads.feeds, reads.seen, run_id)
         )
 
     def logs(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-import trio
+from trio.lowlevel import ParkingLot
 
 from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.read_model.rows import RunRow
-from pyoco_server.model.run import RunSnapshot
+from pyoco_server.gateway.read_model.writer import Changes
+from pyoco_server.jetstream.keyvalue import Batch, Deleted
+from pyoco_server.model.run import RunSnapshot, decode_snapshot
 
 _MOST_WAITING: Final = 1000
 
@@ -21,7 +26,7 @@ class RunFeed:
         self.run_id = run_id
         self._newest: RunSnapshot | None = None
         self._revision = 0
-        self._changed = trio.Event()
+        self._readers = ParkingLot()
         self.closed = False
 
     async def next(self, after: int) -> tuple[RunSnapshot | None, int]:
@@ -32,25 +37,20 @@ class RunFeed:
             has ended (`closed`).
         """
         while self._revision <= after and not self.closed:
-            await self._changed.wait()
+            await self._readers.park()
         return self._newest, self._revision
 
     def push(self, snapshot: RunSnapshot | None, revision: int) -> None:
         """Offer a state; an older one than the feed has is ignored."""
-        if revision <= self._revision:
-            return
-        self._newest, self._revision = snapshot, revision
-        self._wake()
+        if revision > self._revision:
+            self._newest, self._revision = snapshot, revision
+            self._readers.unpark_all()
 
     def close(self) -> None:
         """End the feed: readers are woken and get no more."""
         self.closed = True
         self._newest = None
-        self._wake()
-
-    def _wake(self) -> None:
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
+        self._readers.unpark_all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class ListFeed:
         self.filter = run_filter
         self._waiting: dict[str, RunChanged | RunRemoved] = {}
         self._missed: Missed | None = None
-        self._changed = trio.Event()
+        self._readers = ParkingLot()
         self.closed = False
 
     async def next(self) -> list[ListEvent]:
@@ -108,7 +108,7 @@ class ListFeed:
         Cancelling it takes none.
         """
         while not self._waiting and self._missed is None and not self.closed:
-            await self._changed.wait()
+            await self._readers.park()
         taken: list[ListEvent] = [] if self._missed is None else [self._missed]
         taken += sorted(self._waiting.values(), key=lambda change: change.seq)
         self._waiting, self._missed = {}, None
@@ -128,19 +128,84 @@ class ListFeed:
         """Tell that everything may be different."""
         self._waiting.clear()
         self._missed = Missed(seq)
-        self._wake()
+        self._readers.unpark_all()
 
     def close(self) -> None:
         """End the feed: its reader is woken and gets what waits, and then no more."""
         self.closed = True
-        self._wake()
+        self._readers.unpark_all()
 
     def _put(self, run_id: str, change: RunChanged | RunRemoved) -> None:
         self._waiting[run_id] = change
         if len(self._waiting) > _MOST_WAITING:
             self.restart(change.seq)
-        self._wake()
+        self._readers.unpark_all()
 
-    def _wake(self) -> None:
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
+
+class Feeds:
+    """The feeds that are open."""
+
+    def __init__(self) -> None:
+        self._runs: defaultdict[str, set[RunFeed]] = defaultdict(set)
+        self._lists: set[ListFeed] = set()
+
+    def open_run(self, run_id: str) -> RunFeed:
+        """Open a feed of what changes of a run from now on; `close_run` it."""
+        feed = RunFeed(run_id)
+        self._runs[run_id].add(feed)
+        return feed
+
+    def close_run(self, feed: RunFeed) -> None:
+        """Feed it no longer."""
+        feeds = self._runs.get(feed.run_id)
+        if feeds is not None:
+            feeds.discard(feed)
+            if not feeds:
+                del self._runs[feed.run_id]
+
+    @contextmanager
+    def of_list(self, run_filter: RunFilter) -> Iterator[ListFeed]:
+        """A feed of what changes of a list in the block."""
+        feed = ListFeed(run_filter)
+        self._lists.add(feed)
+        try:
+            yield feed
+        finally:
+            self._lists.discard(feed)
+
+    def push(self, batch: Batch, changes: Changes) -> None:
+        """Tell of changes; what cannot be read tells followers of a run nothing."""
+        for event in batch.events if self._runs else ():
+            for run_feed in self._runs.get(event.key, ()):
+                if isinstance(event, Deleted):
+                    run_feed.push(None, event.revision)
+                elif event.key in changes.rows:
+                    run_feed.push(decode_snapshot(event.value), event.revision)
+        for list_feed in self._lists:
+            for row in changes.rows.values():
+                list_feed.push(row)
+
+    def restart(self, seq: int) -> None:
+        """The bucket is read anew: whoever follows a run has to look what became of it."""
+        self._end_runs()
+        for feed in self._lists:
+            feed.restart(seq)
+
+    def remove(self, rows: tuple[RunRow, ...]) -> None:
+        """Tell lists that runs are gone."""
+        for feed in self._lists:
+            for row in rows:
+                feed.remove(row)
+
+    def close(self) -> None:
+        """End every feed, so that no reader waits for a projector that is gone."""
+        self._end_runs()
+        for feed in self._lists:
+            feed.close()
+
+    def _end_runs(self) -> None:
+        ended = list(self._runs.values())
+        self._runs.clear()
+        for feeds in ended:
+            for feed in feeds:
+                feed.close()

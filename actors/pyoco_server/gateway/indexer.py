@@ -1,253 +1,226 @@
-"""Writes the read model: gathers changes, commits them together, and takes out what has expired."""
+"""Writes the read model: gathers changes, commits them together, and takes out what is gone."""
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, assert_never
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from functools import partial
+from typing import Final, TypeVar
 
 import structlog
 import trio
+from trio.lowlevel import ParkingLot
 
 from pyoco_server.gateway.measures import Measures
 from pyoco_server.gateway.read_model.model import ReadModel
 from pyoco_server.gateway.read_model.rows import RunRow
 from pyoco_server.gateway.read_model.writer import Applied, Changes, Position, Writer
-from pyoco_server.kernel import Actor, Reply, Request
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.jetstream.subjects import bucket_keys, subject_counts
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
 # Changes that come within it share a transaction, and lists are that much behind.
 _GATHER_SECONDS: Final = 0.01
-# With so many rows waiting, whoever brings more has to wait until they are being written.
-_ROOM_ROWS: Final = 4096
-_TICK_SECONDS: Final = 5.0
+# Where much is written, more is gathered, so that the writing takes one part in so many of the time; by
+# then lists are this much behind, and one state of a run is written instead of three.
+_REST: Final = 9.0
+_LONGEST_REST_SECONDS: Final = 0.25
+# So many changes are written at once.
+_MANY: Final = 512
+# With so many waiting, whoever brings more has to wait until they are being written.
+_ROOM: Final = 4096
+_EXPIRE_SECONDS: Final = 5.0
+_COMPARE_SECONDS: Final = 30.0
 _RETRY_SECONDS: Final = 1.0
 
 OnRemoved = Callable[[tuple[RunRow, ...]], None]
 """Told the runs that left the read model; must not block."""
 
 
-@dataclass(frozen=True, slots=True)
-class GetPosition(Request[Position]):
-    """How far the read model is with what it was given; answered when its file is open."""
+class Indexer:
+    """The only one that writes the read model; `write`, `expire` and `compare` run for as long as it is open.
 
-
-@dataclass(frozen=True, slots=True)
-class Write(Request[None]):
-    """Changes to write; answered as soon as there is room for more."""
-
-    changes: Changes
-
-
-@dataclass(frozen=True, slots=True)
-class NotePresent(Request[None]):
-    """Some of the keys that the bucket has, the first or further ones of a comparison."""
-
-    keys: tuple[str, ...]
-    first: bool
-
-
-@dataclass(frozen=True, slots=True)
-class DropAbsent(Request[int]):
-    """Take out what was not noted as present, up to a revision; answered with how many runs that were."""
-
-    seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class GetTrouble(Request[str | None]):
-    """Why the read model cannot be written at the moment; None when it can."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    position: Position
-
-
-@dataclass(frozen=True, slots=True)
-class _Due:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    applied: Applied
-
-
-@dataclass(frozen=True, slots=True)
-class _Removed:
-    applied: Applied
-
-
-@dataclass(frozen=True, slots=True)
-class _Trouble:
-    reason: str
-
-
-_Event = _Opened | _Due | _Written | _Removed | _Trouble
-IndexerMessage = GetPosition | Write | NotePresent | DropAbsent | GetTrouble | _Event
-
-
-class Indexer(Actor[IndexerMessage]):
-    """The only one that writes the read model.
-
-    A full disk makes it wait and try again; a damaged file makes it crash, and the next incarnation builds
+    A full disk makes it wait and try again; a damaged file makes it fail, and `write`, begun again, builds
     another one.
+
+    Args:
+        model: Where to write.
+        connection: The way to NATS.
+        bucket: The name of the runs bucket.
+        measures: What is measured of runs.
+        on_removed: Told the runs that left.
+
+    Attributes:
+        position: How far the read model is; None while its file is not open.
+        trouble: Why it cannot be written at the moment; None when it can.
     """
 
-    def __init__(self, model: ReadModel, measures: Measures, on_removed: OnRemoved) -> None:
+    def __init__(
+        self,
+        model: ReadModel,
+        connection: Connection,
+        bucket: str,
+        measures: Measures,
+        on_removed: OnRemoved,
+    ) -> None:
         self._model = model
+        self._connection = connection
+        self._bucket = bucket
         self._measures = measures
         self._on_removed = on_removed
-        self._position: Position | None = None
-        self._trouble: str | None = None
+        self.position: Position | None = None
+        self.trouble: str | None = None
         self._pending: Changes | None = None
-        self._writing = False
-        self._askers: list[Reply[Position]] = []
-        self._bringers: list[Reply[None]] = []
+        self._rest_until = -math.inf
+        self._moved = ParkingLot()
+        self._came = ParkingLot()
+        self._taken = ParkingLot()
 
-    async def on_start(self) -> None:
-        """Begin to open the file."""
-        self.spawn(self._open)
+    async def opened(self) -> Position:
+        """Wait until the file is open; return how far it is."""
+        while self.position is None:
+            await self._moved.park()
+        return self.position
 
-    async def on_stop(self) -> None:
-        """Close the file."""
+    async def reached(self, seq: int) -> None:
+        """Wait until the read model can be read and has everything up to a revision."""
+        while (now := self.position) is None or not now.built or now.seq < seq:
+            await self._moved.park()
+
+    async def put(self, changes: Changes) -> None:
+        """Have changes written; waits until there is room for more."""
+        if self._pending is None:
+            self._pending = changes
+            self._came.unpark_all()
+        else:
+            self._pending.add(changes)
+        if len(self._pending) >= _MANY:
+            self._came.unpark_all()
+        while self._waiting >= _ROOM:
+            await self._taken.park()
+
+    async def drop(self, run_ids: list[str]) -> None:
+        """Take runs out that are not in the bucket any more.
+
+        Raises:
+            sqlite3.DatabaseError: It cannot be written now.
+        """
+        if run_ids and self.position is not None:
+            self._tell_removed(await self._model.write(lambda writer: writer.drop(run_ids)))
+
+    async def close(self) -> None:
+        """Close the file; what was not written is forgotten."""
+        self.position = self._pending = None
         await self._model.close()
 
-    async def handle(self, message: IndexerMessage) -> None:
-        """Gather, note an outcome, or answer."""
-        match message:
-            case GetPosition():
-                self._askers.append(self.reply_to(message))
-                self._answer()
-            case Write(changes):
-                self._gather(changes, self.reply_to(message))
-            case NotePresent(keys, first):
-                reply = self.reply_to(message)
-                self.spawn(self._note, keys, first, reply)
-            case DropAbsent(seq):
-                self.spawn(self._drop, seq, self.reply_to(message))
-            case GetTrouble():
-                self.reply_to(message).send(self._trouble)
-            case _Opened() | _Due() | _Written() | _Removed() | _Trouble():
-                self._on_event(message)
-            case _:
-                assert_never(message)
+    # Tasks -----------------------------------------------------------------------------------------
 
-    def _on_event(self, event: _Event) -> None:
-        match event:
-            case _Opened(position):
-                self._position, self._trouble = position, None
-                self.spawn(self._tick)
-                self._answer()
-            case _Due():
-                self._commit()
-            case _Written(applied):
-                self._writing = False
-                self._took_effect(applied)
-                if self._pending is not None:
-                    self._begin(self._pending)
-            case _Removed(applied):
-                self._took_effect(applied)
-            case _Trouble(reason):
-                if self._trouble != reason:
-                    log.warning("read model cannot be written", reason=reason)
-                self._trouble = reason
-            case _:
-                assert_never(event)
-
-    def _gather(self, changes: Changes, reply: Reply[None]) -> None:
-        self._pending = changes if self._pending is None else self._pending.merge(changes)
-        self._bringers.append(reply)
-        if len(self._pending.rows) + len(self._pending.others) < _ROOM_ROWS:
-            self._let_in()
-        if not self._writing:
-            self._begin(self._pending)
-
-    def _begin(self, pending: Changes) -> None:
-        self._writing = True
-        self.spawn(self._wait, 0.0 if len(pending.rows) > _ROOM_ROWS // 8 else _GATHER_SECONDS)
-
-    def _commit(self) -> None:
-        assert self._pending is not None
-        changes, self._pending = self._pending, None
-        self.spawn(self._write, changes)
-        self._let_in()
-
-    def _let_in(self) -> None:
-        bringers, self._bringers = self._bringers, []
-        for reply in bringers:
-            reply.send(None)
-
-    def _answer(self) -> None:
-        if self._position is not None:
-            askers, self._askers = self._askers, []
-            for reply in askers:
-                reply.send(self._position)
-
-    def _took_effect(self, applied: Applied) -> None:
-        self._position, self._trouble = applied.position, None
-        self._measures.observe(applied)
-        if applied.removed:
-            self._on_removed(tuple(applied.removed))
-
-    # Tasks that wait -------------------------------------------------------------------------------
-
-    async def _wait(self, seconds: float) -> None:
-        await trio.sleep(seconds)
-        await self.me.tell(_Due())
-
-    async def _open(self) -> None:
+    async def write(self) -> None:
+        """Open the file, and write what comes."""
+        self._moves_to(await self._when_it_can(self._open))
         while True:
-            try:
-                await self._model.open_writer()
-                position = await self._model.write(Writer.position)
-            except sqlite3.OperationalError as error:
-                await self.me.tell(_Trouble(str(error)))
-                await trio.sleep(_RETRY_SECONDS)
-            else:
-                await self.me.tell(_Opened(position))
-                return
+            changes = await self._gathered()
+            applied, seconds = await self._when_it_can(partial(self._apply, changes))
+            self._rest_until = trio.current_time() + min(_REST * seconds, _LONGEST_REST_SECONDS)
+            self._measures.observe(applied)
+            self._tell_removed(applied)
+            self._moves_to(applied.position)
 
-    async def _write(self, changes: Changes) -> None:
-        while True:
-            try:
-                applied = await self._model.write(lambda writer: writer.apply(changes))
-            except sqlite3.OperationalError as error:
-                await self.me.tell(_Trouble(str(error)))
-                await trio.sleep(_RETRY_SECONDS)
-            else:
-                await self.me.tell(_Written(applied))
-                return
-
-    async def _tick(self) -> None:
+    async def expire(self) -> None:
+        """Take out what goes away by itself, every few seconds."""
+        await self.opened()
         while True:
             try:
                 applied = await self._model.write(lambda writer: writer.expire(time.time()))
             except sqlite3.OperationalError as error:
-                await self.me.tell(_Trouble(str(error)))
+                self._note_trouble(error)
             else:
                 if applied.removed:
-                    await self.me.tell(_Removed(applied))
+                    self.trouble = None
+                    self._tell_removed(applied)
                     continue
-            await trio.sleep(_TICK_SECONDS)
+            await trio.sleep(_EXPIRE_SECONDS)
 
-    async def _note(self, keys: tuple[str, ...], first: bool, reply: Reply[None]) -> None:
-        try:
-            await self._model.write(lambda writer: writer.note_present(keys, first=first))
-        except sqlite3.OperationalError as error:
-            reply.fail(error)
-        else:
-            reply.send(None)
+    async def compare(self) -> None:
+        """Compare the read model with its bucket every half minute: no watch tells of keys that expired."""
+        await self.opened()
+        while True:
+            try:
+                await self._compare()
+            except (BridgeError, sqlite3.OperationalError) as error:
+                log.info("read model not compared with its bucket", reason=str(error))
+            await trio.sleep(_COMPARE_SECONDS)
 
-    async def _drop(self, seq: int, reply: Reply[int]) -> None:
-        try:
-            applied = await self._model.write(lambda writer: writer.drop_absent(seq))
-        except sqlite3.OperationalError as error:
-            reply.fail(error)
-        else:
-            await self.me.tell(_Removed(applied))
-            reply.send(len(applied.removed))
+    # -----------------------------------------------------------------------------------------------
+
+    @property
+    def _waiting(self) -> int:
+        return 0 if self._pending is None else len(self._pending)
+
+    async def _open(self) -> Position:
+        await self._model.open_writer()
+        return await self._model.write(Writer.position)
+
+    async def _gathered(self) -> Changes:
+        while self._pending is None:
+            await self._came.park()
+        with trio.move_on_at(max(trio.current_time() + _GATHER_SECONDS, self._rest_until)):
+            while self._waiting < _MANY:
+                await self._came.park()
+        changes, self._pending = self._pending, None
+        self._taken.unpark_all()
+        return changes
+
+    async def _apply(self, changes: Changes) -> tuple[Applied, float]:
+        def work(writer: Writer) -> tuple[Applied, float]:
+            began = time.thread_time()
+            applied = writer.apply(changes)
+            return applied, time.thread_time() - began
+
+        return await self._model.write(work)
+
+    async def _when_it_can(self, work: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await work()
+            except sqlite3.OperationalError as error:
+                self._note_trouble(error)
+                await trio.sleep(_RETRY_SECONDS)
+
+    async def _compare(self) -> None:
+        """Compare the numbers of keys, which is one cheap question, and the keys only where they differ."""
+        # In this order a run that is created meanwhile can only make the bucket look larger.
+        keys = await self._model.write(Writer.keys)
+        state = await subject_counts(self._connection, f"KV_{self._bucket}")
+        if self.position is None or not self.position.built or keys <= state.num_subjects:
+            return
+        first = True
+        async with aclosing(bucket_keys(self._connection, self._bucket)) as pages:
+            async for _, page in pages:
+                note = partial(Writer.note_present, keys=tuple(page), first=first)
+                await self._model.write(note)
+                first = False
+        applied = await self._model.write(lambda writer: writer.drop_absent(state.last_seq))
+        self._tell_removed(applied)
+        if applied.removed:
+            log.info("runs have expired", count=len(applied.removed))
+
+    def _moves_to(self, position: Position) -> None:
+        self.position, self.trouble = position, None
+        self._moved.unpark_all()
+
+    def _tell_removed(self, applied: Applied) -> None:
+        if applied.removed:
+            self._on_removed(tuple(applied.removed))
+
+    def _note_trouble(self, error: sqlite3.OperationalError) -> None:
+        if self.trouble != str(error):
+            log.warning("read model cannot be written", reason=str(error))
+        self.trouble = str(error)

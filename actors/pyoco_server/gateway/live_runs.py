@@ -5,33 +5,16 @@ Silence is measured by this process's own clock, from when it saw a change; cloc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import msgspec
-import structlog
 import trio
 
-from pyoco_server.jetstream.keyvalue import Entry
-from pyoco_server.jetstream.watch import Batch
-from pyoco_server.model.run import TERMINAL_STATUSES, RunStatus
-
-log = structlog.get_logger(__name__)
+from pyoco_server.gateway.read_model.rows import RunRow
+from pyoco_server.gateway.read_model.writer import Changes
+from pyoco_server.model.run import RunStatus
 
 _LONGEST_PAUSE = 64
-
-
-class _Glance(msgspec.Struct):
-    """What matters here of a snapshot; the rest is skipped, not decoded."""
-
-    status: RunStatus
-    tag: str | None = None
-    worker_instance_id: str | None = None
-    next_attempt_at: float | None = None
-    end_time: float | None = None
-
-
-_DECODER = msgspec.json.Decoder(_Glance)
 
 
 @dataclass(slots=True)
@@ -42,7 +25,6 @@ class LiveRun:
         run_id: The run.
         revision: Of its snapshot.
         status: Its status.
-        tag: Where its job is queued.
         claimed: Whether a worker of this version holds it.
         due_at: When it may be claimed again, in unix seconds, where it waits for that.
         changed_at: When this process saw the change, on trio's clock.
@@ -53,7 +35,6 @@ class LiveRun:
     run_id: str
     revision: int
     status: RunStatus
-    tag: str
     claimed: bool
     due_at: float | None
     changed_at: float
@@ -67,11 +48,14 @@ class LiveRun:
 
 
 class LiveRuns:
-    """Kept up to date with `apply`."""
+    """Written by whoever follows the runs bucket, read by the reaper.
+
+    Attributes:
+        caught_up: Whether all of them are known.
+    """
 
     def __init__(self) -> None:
         self._live: dict[str, LiveRun] = {}
-        self._kept: dict[str, float] = {}
         self.caught_up = False
 
     def __len__(self) -> int:
@@ -81,18 +65,25 @@ class LiveRuns:
         """The run, if it has not ended."""
         return self._live.get(run_id)
 
-    def apply(self, batch: Batch) -> None:
-        """Take in changes of the runs bucket."""
-        if batch.anew:
+    def load(self, rows: Iterable[RunRow]) -> None:
+        """Begin with the runs that were live when the read model was written last."""
+        self._live.clear()
+        self._take(rows)
+
+    def apply(self, changes: Changes) -> None:
+        """Take in changes of the runs bucket; those that are known already are no sign of life."""
+        if changes.anew:
             self._live.clear()
-            self._kept.clear()
-        for event in batch.events:
-            if isinstance(event, Entry):
-                self._take(event)
-            else:
-                self._live.pop(event.key, None)
-                self._kept.pop(event.key, None)
-        self.caught_up |= batch.caught_up
+            self.caught_up = False
+        self._take(changes.rows.values())
+        for run_id in changes.others:
+            self._live.pop(run_id, None)
+        self.caught_up |= changes.complete
+
+    def forget(self, rows: Iterable[RunRow]) -> None:
+        """The runs are gone, in a way that watches do not see."""
+        for row in rows:
+            self._live.pop(row.run_id, None)
 
     def start_anew(self) -> None:
         """Nothing was heard for a while, for reasons of our own: give every run its full time again."""
@@ -116,31 +107,12 @@ class LiveRuns:
             if now - run.changed_at > silence and now >= run.look_again_at:
                 yield run
 
-    def expired(self, before: float) -> list[str]:
-        """Runs that ended before that moment, in unix seconds, and do not go away by themselves."""
-        return [run_id for run_id, ended in self._kept.items() if ended < before]
-
-    def forget(self, run_id: str) -> None:
-        """The run was deleted in a way that watches do not see."""
-        self._kept.pop(run_id, None)
-
-    def _take(self, entry: Entry) -> None:
-        try:
-            glance = _DECODER.decode(entry.value)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            log.debug("unreadable snapshot", run_id=entry.key, reason=str(error))
-            return
-        if glance.status in TERMINAL_STATUSES:
-            self._live.pop(entry.key, None)
-            if entry.expires_at is None:
-                self._kept[entry.key] = glance.end_time or entry.created
-            return
-        self._live[entry.key] = LiveRun(
-            entry.key,
-            entry.revision,
-            glance.status,
-            glance.tag or "",
-            glance.worker_instance_id is not None,
-            glance.next_attempt_at,
-            trio.current_time(),
-        )
+    def _take(self, rows: Iterable[RunRow]) -> None:
+        now = trio.current_time()
+        for row in rows:
+            if row.status.terminal:
+                self._live.pop(row.run_id, None)
+            elif (known := self._live.get(row.run_id)) is None or known.revision != row.seq:
+                self._live[row.run_id] = LiveRun(
+                    row.run_id, row.seq, row.status, bool(row.claimed), row.due_at, now
+                )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Final
 
 import trio
 
-from pyoco_server.gateway.indexer import GetPosition, IndexerMessage
+from pyoco_server.gateway.indexer import Indexer
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, NotFound
 from pyoco_server.jetstream.inventory import list_consumers
 from pyoco_server.jetstream.subjects import StreamState, subject_counts
-from pyoco_server.kernel import Actor, ActorDown, ActorRef, AskExpired, Refusal, Reply, Request
+from pyoco_server.kernel import Refusal
 from pyoco_server.settings import Settings
 
 _FRESH_SECONDS: Final = 1.0
@@ -67,91 +67,57 @@ class Overview:
         return self.stalled_seconds > _STALLED_SECONDS
 
 
-@dataclass(frozen=True, slots=True)
-class GetOverview(Request[Overview]):
-    """How things are, not longer than a second ago."""
+class Monitor:
+    """Asks when it is asked, once for all who ask meanwhile, and at most once a second.
 
+    Args:
+        connection: The way to NATS.
+        settings: The settings.
+        indexer: Who knows how far the read model is.
+    """
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    overview: Overview
-    moved: tuple[int, float]
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    error: NotSeen
-
-
-MonitorMessage = GetOverview | _Seen | _Failed
-
-
-class Monitor(Actor[MonitorMessage]):
-    """Asks when it is asked, once for all who ask meanwhile, and at most once a second."""
-
-    def __init__(
-        self, connection: Connection, settings: Settings, indexer: ActorRef[IndexerMessage]
-    ) -> None:
+    def __init__(self, connection: Connection, settings: Settings, indexer: Indexer) -> None:
         self._connection = connection
         self._settings = settings
         self._indexer = indexer
-        self._overview: Overview | None = None
-        self._seen_at = float("-inf")
+        self._asking = trio.Lock()
+        self._found: Overview | NotSeen = NotSeen("not asked yet")
+        self._found_at = float("-inf")
         # The position of the read model, and since when it has had that.
         self._moved = (-1, float("-inf"))
-        self._askers: list[Reply[Overview]] = []
 
-    async def handle(self, message: MonitorMessage) -> None:
-        """Answer, or look first.
+    async def overview(self) -> Overview:
+        """How things are, not longer than a second ago.
 
         Raises:
             NotSeen: NATS could not be asked.
         """
-        match message:
-            case GetOverview():
-                reply = self.reply_to(message)
-                fresh = trio.current_time() - self._seen_at < _FRESH_SECONDS
-                if fresh and self._overview is not None:
-                    reply.send(self._overview)
-                    return
-                self._askers.append(reply)
-                if len(self._askers) == 1:
-                    self.spawn(self._look, self._moved)
-            case _Seen(overview, moved):
-                self._overview, self._moved = overview, moved
-                self._seen_at = trio.current_time()
-                for reply in self._take_askers():
-                    reply.send(overview)
-            case _Failed(error):
-                for reply in self._take_askers():
-                    reply.fail(error)
-            case _:
-                assert_never(message)
+        async with self._asking:
+            if trio.current_time() - self._found_at >= _FRESH_SECONDS:
+                await self._look()
+        if isinstance(self._found, NotSeen):
+            raise NotSeen(str(self._found))
+        return self._found
 
-    def _take_askers(self) -> list[Reply[Overview]]:
-        askers, self._askers = self._askers, []
-        return askers
-
-    async def _look(self, moved: tuple[int, float]) -> None:
-        found: _Seen | _Failed = _Failed(NotSeen(f"not answered within {_ANSWER_SECONDS:g} s"))
+    async def _look(self) -> None:
+        found: Overview | NotSeen = NotSeen(f"not answered within {_ANSWER_SECONDS:g} s")
         try:
             with trio.move_on_after(_ANSWER_SECONDS):
-                found = await self._ask_all(moved)
-        except (BridgeError, AskExpired, ActorDown) as error:
-            found = _Failed(NotSeen(str(error)))
-        await self.me.tell(found)
+                found = await self._ask_all()
+        except BridgeError as error:
+            found = NotSeen(str(error))
+        self._found, self._found_at = found, trio.current_time()
 
-    async def _ask_all(self, moved: tuple[int, float]) -> _Seen:
+    async def _ask_all(self) -> Overview:
         settings = self._settings
         runs = await self._state(f"KV_{settings.runs_kv_bucket}")
         dead_letters = await self._state(settings.dlq_stream)
-        position = await self._indexer.ask(GetPosition(), within=_ANSWER_SECONDS)
-        lag = max(runs.last_seq - position.seq, 0)
+        seq = 0 if self._indexer.position is None else self._indexer.position.seq
+        lag = max(runs.last_seq - seq, 0)
         now = trio.current_time()
-        if lag == 0 or moved[0] != position.seq:
-            moved = (position.seq, now)
-        queues = await self._queues()
-        return _Seen(Overview(queues, dead_letters.messages, lag, now - moved[1]), moved)
+        if lag == 0 or self._moved[0] != seq:
+            self._moved = (seq, now)
+        return Overview(await self._queues(), dead_letters.messages, lag, now - self._moved[1])
 
     async def _queues(self) -> tuple[Queue, ...]:
         prefix = f"{self._settings.work_subject_prefix}."

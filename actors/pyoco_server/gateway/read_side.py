@@ -1,105 +1,119 @@
-"""What a gateway knows: lists, counts, workers, queues, and feeds of changes; typed calls to its actors."""
+"""What a gateway knows: single runs, lists, counts, workers, queues, and feeds of changes."""
 
 from __future__ import annotations
 
+import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
-import structlog
 import trio
 
-from pyoco_server.gateway.feeds import ListFeed, RunFeed
-from pyoco_server.gateway.indexer import (
-    GetPosition,
-    GetTrouble,
-    Indexer,
-    IndexerMessage,
-    OnRemoved,
-)
+from pyoco_server.gateway import reader
+from pyoco_server.gateway.feeds import Feeds, ListFeed
+from pyoco_server.gateway.indexer import Indexer, OnRemoved
+from pyoco_server.gateway.live_runs import LiveRuns
 from pyoco_server.gateway.measures import Measures
-from pyoco_server.gateway.monitor import GetOverview, Monitor, MonitorMessage, NotSeen, Overview
-from pyoco_server.gateway.projector import (
-    Follow,
-    FollowList,
-    GetProgress,
-    Progress,
-    Projector,
-    ProjectorMessage,
-    RunsRemoved,
-    Unfollow,
-)
+from pyoco_server.gateway.monitor import Monitor, NotSeen, Overview
+from pyoco_server.gateway.projector import Projector
+from pyoco_server.gateway.read_model import queries
 from pyoco_server.gateway.read_model.cursor import Place
 from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.read_model.model import NotReadable, ReadModel
 from pyoco_server.gateway.read_model.queries import Counts, Minute
 from pyoco_server.gateway.read_model.rows import RunRow
-from pyoco_server.gateway.reader import (
-    NOT_BUILT,
-    ChangedSince,
-    CountRuns,
-    GetMinutes,
-    GetTotals,
-    ListRuns,
-    Page,
-    Query,
-    Reader,
-    Totals,
-)
-from pyoco_server.gateway.reconciler import Reconciler
-from pyoco_server.gateway.worker_registry import (
-    GetWorker,
-    HideWorker,
-    ListWorkers,
-    OrderWorker,
-    RegistryMessage,
-    WorkerRegistry,
-    WorkersSeen,
-)
+from pyoco_server.gateway.reader import NOT_BUILT, Page, Totals
+from pyoco_server.gateway.seen_runs import SeenRuns
+from pyoco_server.gateway.task import Task
+from pyoco_server.gateway.worker_registry import WorkerRegistry
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import Unavailable
 from pyoco_server.jetstream.keyvalue import KeyValue
-from pyoco_server.kernel import (
-    ActorDown,
-    ActorRef,
-    ChildSpec,
-    MailboxFull,
-    Strategy,
-    SupervisorSpec,
-)
+from pyoco_server.kernel import ChildSpec, Strategy, SupervisorSpec
 from pyoco_server.model.worker import WorkerOrder, WorkerRecord, WorkerState, effective_state
 from pyoco_server.settings import Settings
+from pyoco_server.store.runs import RunStore
 
-log = structlog.get_logger(__name__)
+A = TypeVar("A")
 
-_QUICK_SECONDS: Final = 2.0
-_QUERY_SECONDS: Final = 5.0
-_WRITE_SECONDS: Final = 15.0
-_MAILBOX: Final = 1024
-_LOOK_SECONDS: Final = 0.005
+_INDEXED_SECONDS: Final = 2.0
+_MOST_CHANGED: Final = 1000
 _WORKERS_NOT_READ: Final = "the workers bucket is being read"
 
 
-@dataclass(frozen=True, eq=False)
 class ReadSide:
-    """The actors of the read side; made by `read_side`. Every call may raise `ActorDown` or `AskExpired`.
+    """What the actors of the read side keep, and calls that answer from it.
 
-    What lists and counts tell is behind the bucket by some ten milliseconds. They refuse while NATS is away:
-    what they know may be old by then.
+    What lists and counts tell is behind the bucket by some ten milliseconds, under load by some hundred. They
+    refuse while NATS is away: what they know may be old by then.
+
+    Args:
+        connection: The way to NATS.
+        settings: The settings.
+        runs: Where single runs are read that are not known here.
+        also_removed: Told the runs that left the read model, besides the followers of lists; must not block.
+
+    Attributes:
+        supervisor: Its actors.
+        measures: What is measured of runs.
+        seen: Single runs.
+        live: The runs that have not ended.
+        feeds: Who is told of changes.
+        indexer: Who writes the read model.
+        projector: Who follows the runs bucket.
     """
 
-    connection: Connection
-    settings: Settings
-    measures: Measures
-    supervisor: SupervisorSpec
-    registry: ActorRef[RegistryMessage]
-    indexer: ActorRef[IndexerMessage]
-    projector: ActorRef[ProjectorMessage]
-    reader: ActorRef[Query]
-    monitor: ActorRef[MonitorMessage]
+    def __init__(
+        self,
+        connection: Connection,
+        settings: Settings,
+        runs: RunStore,
+        also_removed: OnRemoved | None = None,
+    ) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._also_removed = also_removed
+        self._model = ReadModel(Path(settings.state_dir))
+        self.measures = Measures()
+        self.feeds = Feeds()
+        self.live = LiveRuns()
+        self.seen = SeenRuns(connection, runs)
+        runs.on_told = self.seen.note
+        bucket = KeyValue(connection, settings.runs_kv_bucket)
+        self.indexer = Indexer(
+            self._model, connection, bucket.bucket, self.measures, self._on_removed
+        )
+        self.projector = Projector(
+            bucket, self.indexer, self._model, self.feeds, self.seen, self.live
+        )
+        self._workers = WorkerRegistry(connection, KeyValue(connection, settings.workers_kv_bucket))
+        self._monitor = Monitor(connection, settings, self.indexer)
+        self.supervisor = self._supervisor()
+
+    def _supervisor(self) -> SupervisorSpec:
+        indexer, projector = self.indexer, self.projector
+        writing = (indexer.write, indexer.expire, indexer.compare)
+        # When the indexer fails, what it had not written is lost: the projector begins again behind what was.
+        runs = SupervisorSpec(
+            "runs",
+            [
+                ChildSpec("indexer", lambda: Task(*writing, close=indexer.close)),
+                ChildSpec("projector", lambda: Task(projector.follow, close=projector.close)),
+            ],
+            strategy=Strategy.REST_FOR_ONE,
+        )
+        workers = ChildSpec("workers", lambda: Task(self._workers.follow))
+        return SupervisorSpec("reading", [runs, workers])
+
+    def _on_removed(self, rows: tuple[RunRow, ...]) -> None:
+        self.live.forget(rows)
+        for row in rows:
+            self.seen.forget(row.run_id)
+        self.feeds.remove(rows)
+        if self._also_removed is not None:
+            self._also_removed(rows)
 
     # Runs ----------------------------------------------------------------------------------------
 
@@ -111,38 +125,38 @@ class ReadSide:
             NotReadable: The read model is being built.
             SearchTooWide: It would take too long.
         """
-        self._require_nats()
-        return await self.reader.ask(ListRuns(run_filter, after, limit), within=_QUERY_SECONDS)
+        return await self._ask(lambda db: reader.page(db, run_filter, after, limit))
 
     async def count_runs(self, run_filter: RunFilter) -> Counts:
         """How many runs a filter has; raises as `list_runs`."""
-        self._require_nats()
-        return await self.reader.ask(CountRuns(run_filter), within=_QUERY_SECONDS)
+        return await self._ask(lambda db: queries.counts(db, run_filter))
 
     async def totals(self, tenant: str | None) -> Totals:
         """How many runs there are, of a tenant or of all; raises as `list_runs`."""
-        self._require_nats()
-        return await self.reader.ask(GetTotals(tenant), within=_QUERY_SECONDS)
+        return await self._ask(lambda db: reader.totals(db, tenant))
 
     async def minutes(self, tenant: str | None, count: int) -> list[Minute]:
         """What happened in each of the last minutes; raises as `list_runs`."""
-        self._require_nats()
-        return await self.reader.ask(GetMinutes(tenant, count), within=_QUERY_SECONDS)
+        return await self._ask(lambda db: reader.last_minutes(db, tenant, count))
 
     async def changed_since(self, run_filter: RunFilter, seq: int) -> list[RunRow] | None:
         """The runs that changed behind a revision, None where they are too many; raises as `list_runs`."""
-        self._require_nats()
-        return await self.reader.ask(ChangedSince(run_filter, seq), within=_QUERY_SECONDS)
+        return await self._ask(lambda db: queries.changed_since(db, run_filter, seq, _MOST_CHANGED))
 
-    async def follow_run(self, run_id: str) -> RunFeed:
-        """Open a feed of one run, of what changes from now on; `unfollow` it."""
-        feed = RunFeed(run_id)
+    async def ended_before(self, moment: float) -> list[str]:
+        """Some that ended before that and do not go away by themselves; raises as `list_runs`."""
+        return await self._ask(lambda db: [row.run_id for row in queries.ended_before(db, moment)])
+
+    async def drop(self, run_ids: list[str]) -> None:
+        """Take runs out of lists that are in the bucket no more.
+
+        Raises:
+            NotReadable: The read model cannot be written now; it finds out by itself later.
+        """
         try:
-            await self.projector.ask(Follow(feed), within=_QUICK_SECONDS)
-        except BaseException:  # cancelled, or not in time: the projector may get it later
-            await self.unfollow(feed)
-            raise
-        return feed
+            await self.indexer.drop(run_ids)
+        except sqlite3.Error as error:
+            raise NotReadable(str(error)) from None
 
     @asynccontextmanager
     async def follow_list(self, run_filter: RunFilter) -> AsyncIterator[tuple[ListFeed, int]]:
@@ -155,42 +169,21 @@ class ReadSide:
             NotReadable: The read model is being built, or does not get on.
         """
         self._require_nats()
-        feed = ListFeed(run_filter)
-        try:
-            since = await self.projector.ask(FollowList(feed), within=_QUICK_SECONDS)
-            await self._indexed(since)
+        with self.feeds.of_list(run_filter) as feed:
+            since = self.projector.seq
+            with trio.move_on_after(_INDEXED_SECONDS) as scope:
+                await self.indexer.reached(since)
+            if scope.cancelled_caught:
+                raise NotReadable(NOT_BUILT)
             yield feed, since
-        finally:
-            await self.unfollow(feed)
-
-    async def _indexed(self, seq: int) -> None:
-        with trio.move_on_after(_QUICK_SECONDS):
-            while True:
-                position = await self.indexer.ask(GetPosition(), within=_QUICK_SECONDS)
-                if position.built and position.seq >= seq:
-                    return
-                await trio.sleep(_LOOK_SECONDS)  # it commits some ten milliseconds later
-        raise NotReadable(NOT_BUILT)
-
-    async def unfollow(self, feed: RunFeed | ListFeed) -> None:
-        """Close a feed, also when cancelled."""
-        with trio.CancelScope(deadline=trio.current_time() + 1.0, shield=True):
-            try:
-                await self.projector.tell(Unfollow(feed))
-            except ActorDown:
-                return  # it closed all its feeds
-
-    async def progress(self) -> Progress:
-        """How far the projector is."""
-        return await self.projector.ask(GetProgress(), within=_QUICK_SECONDS)
 
     # Workers -------------------------------------------------------------------------------------
 
     async def worker(self, worker_id: str) -> WorkerRecord | None:
         """The last known record of a worker, None where there is none."""
-        return await self.registry.ask(GetWorker(worker_id), within=_QUICK_SECONDS)
+        return self._workers.get(worker_id)
 
-    async def workers(self) -> tuple[tuple[WorkerRecord, WorkerState], ...]:
+    async def workers(self) -> list[tuple[WorkerRecord, WorkerState]]:
         """All workers with their states as of now, last seen first.
 
         Raises:
@@ -198,30 +191,19 @@ class ReadSide:
             NotReadable: They were not read yet.
         """
         self._require_nats()
-        records = await self.registry.ask(ListWorkers(), within=_QUICK_SECONDS)
-        if records is None:
+        if not self._workers.caught_up:
             raise NotReadable(_WORKERS_NOT_READ)
-        now, timeout = time.time(), self.settings.worker_disconnect_timeout_sec
-        return tuple((record, effective_state(record, now, timeout)) for record in records)
+        now, timeout = time.time(), self._settings.worker_disconnect_timeout_sec
+        records = self._workers.newest_first()
+        return [(record, effective_state(record, now, timeout)) for record in records]
 
     async def hide_worker(self, worker_id: str, *, hidden: bool) -> WorkerRecord:
-        """Hide a worker, or show it again; return the stored record.
-
-        Raises:
-            WorkerNotFound: There is none with this id.
-            WorkerNotChanged: NATS refused or could not be asked.
-        """
-        return await self.registry.ask(HideWorker(worker_id, hidden), within=_WRITE_SECONDS)
+        """Hide a worker, or show it again; raises as `WorkerRegistry.hide`."""
+        return await self._workers.hide(worker_id, hidden=hidden)
 
     async def order_worker(self, worker_id: str, order: WorkerOrder) -> WorkerRecord:
-        """Tell a worker to pause, resume or drain; return the stored record.
-
-        Raises:
-            WorkerNotFound: There is none with this id.
-            WorkerNotSteerable: It is of version 0.5.1.
-            WorkerNotChanged: NATS refused or could not be asked.
-        """
-        return await self.registry.ask(OrderWorker(worker_id, order), within=_WRITE_SECONDS)
+        """Tell a worker to pause, resume or drain; raises as `WorkerRegistry.order`."""
+        return await self._workers.order(worker_id, order)
 
     # State ---------------------------------------------------------------------------------------
 
@@ -229,29 +211,24 @@ class ReadSide:
         """Queues, dead letters and lag, not older than a second.
 
         Raises:
-            NotSeen: NATS could not be asked.
+            Unavailable: NATS is away.
+            NotSeen: It could not be asked.
         """
         self._require_nats()
-        return await self.monitor.ask(GetOverview(), within=_QUERY_SECONDS)
+        return await self._monitor.overview()
 
     async def obstacles(self) -> list[str]:
-        """What keeps the read side from answering with the present state; empty for nothing.
-
-        Raises:
-            ActorDown: An actor is being restarted.
-            AskExpired: One does not answer.
-        """
+        """What keeps the read side from answering with the present state; empty for nothing."""
         found: list[str] = []
-        if not (await self.progress()).caught_up:
+        if not self.projector.caught_up:
             found.append("the status projector has not caught up")
-        if not await self.registry.ask(WorkersSeen(), within=_QUICK_SECONDS):
+        if not self._workers.caught_up:
             found.append(_WORKERS_NOT_READ)
-        trouble = await self.indexer.ask(GetTrouble(), within=_QUICK_SECONDS)
-        if trouble is not None:
-            found.append(f"the read model cannot be written: {trouble}")
-        elif not (await self.indexer.ask(GetPosition(), within=_QUICK_SECONDS)).built:
+        if self.indexer.trouble is not None:
+            found.append(f"the read model cannot be written: {self.indexer.trouble}")
+        elif self.indexer.position is None or not self.indexer.position.built:
             found.append(NOT_BUILT)
-        elif self.connection.status.connected:
+        elif self._connection.status.connected:
             found += await self._stall()
         return found
 
@@ -265,62 +242,11 @@ class ReadSide:
         behind = f"the read model is {overview.lag} changes behind"
         return [f"{behind} and has not moved for {overview.stalled_seconds:.0f} s"]
 
+    async def _ask(self, query: Callable[[sqlite3.Connection], A]) -> A:
+        self._require_nats()
+        return await reader.ask(self._model, query)
+
     def _require_nats(self) -> None:
-        status = self.connection.status
+        status = self._connection.status
         if not status.connected:
             raise Unavailable(f"NATS is not connected: {status.last_error or 'connecting'}")
-
-
-def read_side(
-    connection: Connection, settings: Settings, also_removed: OnRemoved | None = None
-) -> ReadSide:
-    """Put the read side together.
-
-    Args:
-        connection: The way to NATS.
-        settings: The settings.
-        also_removed: Told the runs that left the read model, besides the followers of lists; must not block.
-
-    When the indexer crashes, what it had not written is lost: the projector begins again behind what was.
-    """
-    model, measures = ReadModel(Path(settings.state_dir)), Measures()
-    runs = KeyValue(connection, settings.runs_kv_bucket)
-
-    def on_removed(rows: tuple[RunRow, ...]) -> None:
-        try:
-            projector.ref.try_tell(RunsRemoved(rows))
-        except (MailboxFull, ActorDown) as error:
-            log.warning("followers of lists not told of removed runs", reason=str(error))
-        if also_removed is not None:
-            also_removed(rows)
-
-    indexer: ChildSpec[IndexerMessage] = ChildSpec(
-        "indexer", lambda: Indexer(model, measures, on_removed), mailbox_capacity=_MAILBOX
-    )
-    projector: ChildSpec[ProjectorMessage] = ChildSpec(
-        "projector", lambda: Projector(runs, indexer.ref), mailbox_capacity=_MAILBOX
-    )
-    reconciler: ChildSpec[Any] = ChildSpec(
-        "reconciler", lambda: Reconciler(connection, settings.runs_kv_bucket, indexer.ref)
-    )
-    registry: ChildSpec[RegistryMessage] = ChildSpec(
-        "workers",
-        lambda: WorkerRegistry(connection, KeyValue(connection, settings.workers_kv_bucket)),
-        mailbox_capacity=_MAILBOX,
-    )
-    reader: ChildSpec[Query] = ChildSpec("reader", lambda: Reader(model), mailbox_capacity=_MAILBOX)
-    monitor: ChildSpec[MonitorMessage] = ChildSpec(
-        "monitor", lambda: Monitor(connection, settings, indexer.ref), mailbox_capacity=_MAILBOX
-    )
-    copy = SupervisorSpec("runs", [indexer, projector, reconciler], strategy=Strategy.REST_FOR_ONE)
-    return ReadSide(
-        connection,
-        settings,
-        measures,
-        SupervisorSpec("reading", [copy, registry, reader, monitor]),
-        registry.ref,
-        indexer.ref,
-        projector.ref,
-        reader.ref,
-        monitor.ref,
-    )

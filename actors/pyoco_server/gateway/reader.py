@@ -6,20 +6,23 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Final, TypeVar
+
+import trio
 
 from pyoco_server.gateway.read_model import queries
 from pyoco_server.gateway.read_model.cursor import Place, encode_cursor
 from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.read_model.model import NotReadable, ReadModel
-from pyoco_server.gateway.read_model.queries import Counts, Minute, QueryTooExpensive
+from pyoco_server.gateway.read_model.queries import QueryTooExpensive
 from pyoco_server.gateway.read_model.rows import RunRow, local_day
 from pyoco_server.gateway.read_model.schema import get_meta
-from pyoco_server.kernel import Actor, Refusal, Reply, Request
+from pyoco_server.kernel import Refusal
 
 A = TypeVar("A")
 
-NOT_BUILT = "the read model is being built from the runs bucket"
+NOT_BUILT: Final = "the read model is being built from the runs bucket"
+_QUERY_SECONDS: Final = 5.0
 
 
 class SearchTooWide(Refusal):
@@ -40,54 +43,6 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class ListRuns(Request[Page]):
-    """A page of a list.
-
-    Attributes:
-        run_filter: Which runs.
-        after: Where it begins, from a cursor; None for the first page.
-        limit: How many runs at most.
-    """
-
-    run_filter: RunFilter
-    after: Place | None
-    limit: int
-
-    def query(self, db: sqlite3.Connection) -> Page:
-        """Ask the file."""
-        rows = queries.page(db, self.run_filter, self.after, self.limit + 1)
-        if len(rows) <= self.limit:
-            return Page(rows, None)
-        last = rows[self.limit - 1]
-        place = (last.updated_at, last.run_id)
-        return Page(rows[: self.limit], encode_cursor(place, self.run_filter))
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedSince(Request[list[RunRow] | None]):
-    """The runs of a list that changed behind a revision, oldest first; None where they are too many."""
-
-    run_filter: RunFilter
-    seq: int
-    limit: int = 1000
-
-    def query(self, db: sqlite3.Connection) -> list[RunRow] | None:
-        """Ask the file."""
-        return queries.changed_since(db, self.run_filter, self.seq, self.limit)
-
-
-@dataclass(frozen=True, slots=True)
-class CountRuns(Request[Counts]):
-    """How many runs a filter has."""
-
-    run_filter: RunFilter
-
-    def query(self, db: sqlite3.Connection) -> Counts:
-        """Ask the file."""
-        return queries.counts(db, self.run_filter)
-
-
-@dataclass(frozen=True, slots=True)
 class Totals:
     """How many runs there are by status, and how many of them changed last today (the local day)."""
 
@@ -95,79 +50,43 @@ class Totals:
     today: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class GetTotals(Request[Totals]):
-    """How many runs there are, of one tenant or of all (None)."""
+async def ask(model: ReadModel, query: Callable[[sqlite3.Connection], A]) -> A:
+    """Ask the read model. Cancelled, a query that has begun is waited for: two seconds at most.
 
-    tenant: str | None
+    Raises:
+        NotReadable: It is not there, or its bucket was not read to the end yet, or too many ask.
+        SearchTooWide: It would take too long.
+    """
 
-    def query(self, db: sqlite3.Connection) -> Totals:
-        """Ask the file."""
-        today = local_day(time.time())
-        return Totals(queries.by_status(db, self.tenant), queries.of_day(db, self.tenant, today))
-
-
-@dataclass(frozen=True, slots=True)
-class GetMinutes(Request[list[Minute]]):
-    """What happened in each of the last ``count`` minutes, the present one included, oldest first."""
-
-    tenant: str | None
-    count: int
-
-    def query(self, db: sqlite3.Connection) -> list[Minute]:
-        """Ask the file."""
-        last = int(time.time() // 60)
-        return queries.minutes(db, self.tenant, last - self.count + 1, last)
-
-
-Query = ListRuns | ChangedSince | CountRuns | GetTotals | GetMinutes
-
-
-class Reader(Actor[Query]):
-    """Each query waits in a task of its own, so that a slow one holds nobody up."""
-
-    def __init__(self, model: ReadModel) -> None:
-        self._model = model
-
-    async def handle(self, message: Query) -> None:
-        """Begin to answer a query.
-
-        Raises:
-            NotReadable: The read model cannot answer yet.
-            SearchTooWide: It would take too long.
-        """
-        match message:
-            case ListRuns():
-                self.spawn(self._answer, _Open(message.query, self.reply_to(message)))
-            case ChangedSince():
-                self.spawn(self._answer, _Open(message.query, self.reply_to(message)))
-            case CountRuns():
-                self.spawn(self._answer, _Open(message.query, self.reply_to(message)))
-            case GetTotals():
-                self.spawn(self._answer, _Open(message.query, self.reply_to(message)))
-            case GetMinutes():
-                self.spawn(self._answer, _Open(message.query, self.reply_to(message)))
-
-    async def _answer(self, open_query: _Open[Any]) -> None:
-        try:
-            open_query.reply.send(await self._model.read(open_query.ask))
-        except QueryTooExpensive as error:
-            open_query.reply.fail(SearchTooWide(str(error)))
-        except NotReadable as error:
-            open_query.reply.fail(error)
-
-
-@dataclass(frozen=True, slots=True)
-class _Open(Generic[A]):
-    query: Callable[[sqlite3.Connection], A]
-    reply: Reply[A]
-
-    def ask(self, db: sqlite3.Connection) -> A:
-        """Ask a file that can be read.
-
-        Raises:
-            NotReadable: Its bucket was not read to the end yet.
-        """
+    def built(db: sqlite3.Connection) -> A:
         if get_meta(db, "built") is None:
             raise NotReadable(NOT_BUILT)
-        return self.query(db)
+        return query(db)
+
+    try:
+        with trio.move_on_after(_QUERY_SECONDS):
+            return await model.read(built)
+    except QueryTooExpensive as error:
+        raise SearchTooWide(str(error)) from None
+    raise NotReadable("too many ask the read model at once")
+
+
+def page(db: sqlite3.Connection, run_filter: RunFilter, after: Place | None, limit: int) -> Page:
+    """A page of at most ``limit`` runs, which begins at a cursor's place."""
+    rows = queries.page(db, run_filter, after, limit + 1)
+    if len(rows) <= limit:
+        return Page(rows, None)
+    last = rows[limit - 1]
+    return Page(rows[:limit], encode_cursor((last.updated_at, last.run_id), run_filter))
+
+
+def totals(db: sqlite3.Connection, tenant: str | None) -> Totals:
+    """How many runs there are, of one tenant or of all (None)."""
+    today = local_day(time.time())
+    return Totals(queries.by_status(db, tenant), queries.of_day(db, tenant, today))
+
+
+def last_minutes(db: sqlite3.Connection, tenant: str | None, count: int) -> list[queries.Minute]:
+    """What happened in each of the last ``count`` minutes, the present one included, oldest first."""
+    last = int(time.time() // 60)
+    return queries.minutes(db, tenant, last - count + 1, last)

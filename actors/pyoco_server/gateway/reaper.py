@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 import trio
@@ -17,8 +18,7 @@ from pyoco_server.gateway.live_runs import LiveRun, LiveRuns
 from pyoco_server.gateway.undertaker import Undertaker, Verdict
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError
-from pyoco_server.jetstream.keyvalue import KeyValue
-from pyoco_server.kernel import Actor
+from pyoco_server.kernel import Actor, Refusal
 from pyoco_server.model.dead_letter import DeadLetterReason
 from pyoco_server.model.run import RunStatus
 from pyoco_server.settings import Settings
@@ -64,6 +64,18 @@ class ReaperSettings:
         )
 
 
+class Retention(Protocol):
+    """Who knows the runs that have ended."""
+
+    async def ended_before(self, moment: float) -> list[str]:
+        """Some of those that ended before that, in unix seconds, and do not go away by themselves."""
+        ...
+
+    async def drop(self, run_ids: list[str]) -> None:
+        """They are not there any more."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Sweep:
     """Look now."""
@@ -72,6 +84,8 @@ class Sweep:
 class Reaper(Actor[Sweep]):
     """Looks every interval; several of them, one in each gateway, do not disturb each other.
 
+    Without a ``retention`` it deletes none.
+
     A run that its worker moves on while it is judged is not touched: the write that ends it names the
     revision that was judged.
     """
@@ -79,22 +93,22 @@ class Reaper(Actor[Sweep]):
     def __init__(
         self,
         connection: Connection,
-        bucket: KeyValue,
+        live: LiveRuns,
         runs: RunStore,
         queue: JobQueue,
         undertaker: Undertaker,
         settings: ReaperSettings,
+        retention: Retention | None = None,
     ) -> None:
         self._connection = connection
-        self._bucket = bucket
+        self._live = live
+        self._retention = retention
         self._runs = runs
         self._queue = queue
         self._undertaker = undertaker
         self._settings = settings
-        # Written by the task that follows the bucket, between two awaits of the others.
-        self._live = LiveRuns()
         self._exhausted = ExhaustedJobs(
-            connection, queue, undertaker, self._live, alive_within=settings.alive_within
+            connection, queue, undertaker, live, alive_within=settings.alive_within
         )
         self._epoch = -1
         self._looked_through_at = trio.current_time()
@@ -102,15 +116,9 @@ class Reaper(Actor[Sweep]):
         self._stranded: dict[str, int] = {}
 
     async def on_start(self) -> None:
-        """Begin to follow the runs and the advisories, and to look."""
-        self.spawn(self._follow)
+        """Begin to follow the advisories, and to look."""
         self.spawn(self._exhausted.follow)
         self.spawn(self._tick)
-
-    async def _follow(self) -> None:
-        async with self._bucket.watch_batches() as batches:
-            async for batch in batches:
-                self._live.apply(batch)
 
     async def _tick(self) -> None:
         while True:
@@ -127,9 +135,9 @@ class Reaper(Actor[Sweep]):
         if not self._live.caught_up or not self._connection.status.connected:
             return
         try:
-            await self._expire()
             await self._sweep()
-        except BridgeError as error:
+            await self._expire()
+        except (BridgeError, Refusal) as error:
             log.info("look for lost runs broken off", reason=str(error))
 
     async def _sweep(self) -> None:
@@ -203,11 +211,12 @@ class Reaper(Actor[Sweep]):
 
     async def _expire(self) -> None:
         """Delete what ended long ago and does not go away by itself."""
-        if self._settings.runs_ttl <= 0:
+        if self._settings.runs_ttl <= 0 or self._retention is None:
             return
-        for run_id in self._live.expired(time.time() - self._settings.runs_ttl):
+        ended = await self._retention.ended_before(time.time() - self._settings.runs_ttl)
+        for run_id in ended:
             await self._runs.forget(run_id)
-            self._live.forget(run_id)
+        await self._retention.drop(ended)
 
 
 def _lost(run: LiveRun) -> Verdict:

@@ -18,7 +18,7 @@ from pyoco_server.gateway.idempotency import OnceOnly
 from pyoco_server.gateway.intake import Intake
 from pyoco_server.gateway.key_ring import KeyRing, KeyRingMessage
 from pyoco_server.gateway.read_model.rows import RunRow
-from pyoco_server.gateway.read_side import ReadSide, read_side
+from pyoco_server.gateway.read_side import ReadSide
 from pyoco_server.gateway.reaper import Reaper, ReaperSettings, Sweep
 from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.gateway.undertaker import Undertaker
@@ -101,16 +101,18 @@ def gateway_tree(
         "event-keeper", lambda: EventKeeper(connection, runs, *events_from)
     )
     outlived = 0 < settings.runs_ttl_sec < (settings.events_max_age_sec or math.inf)
-    reads = read_side(connection, settings, partial(_tell, event_keeper.ref) if outlived else None)
+    also = partial(_tell, event_keeper.ref) if outlived else None
+    reads = ReadSide(connection, settings, runs, also)
     reaper: ChildSpec[Sweep] = ChildSpec(
         "reaper",
         lambda: Reaper(
             connection,
-            KeyValue(connection, settings.runs_kv_bucket),
+            reads.live,
             runs,
             queue,
             Undertaker(runs, queue, DeadLetterOffice(connection, settings.dlq_subject_prefix)),
             ReaperSettings.of(settings),
+            reads,
         ),
     )
     key_ring: ChildSpec[KeyRingMessage] = ChildSpec(

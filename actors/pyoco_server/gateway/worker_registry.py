@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, assert_never
 
@@ -14,7 +13,7 @@ from msgspec.structs import replace
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, InvalidKey, KeyNotFound, WrongRevision
 from pyoco_server.jetstream.keyvalue import CaughtUp, Deleted, Entry, KeyValue, Reset, WatchEvent
-from pyoco_server.kernel import Actor, Refusal, Reply, Request
+from pyoco_server.kernel import Refusal
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.worker import (
     UnreadableWorker,
@@ -55,98 +54,57 @@ class WorkerNotSteerable(Refusal):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class GetWorker(Request[WorkerRecord | None]):
-    """The last known record of a worker."""
-
-    worker_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class ListWorkers(Request[tuple[WorkerRecord, ...] | None]):
-    """The last known records of all workers, last seen first; None while they were not read once."""
-
-
-@dataclass(frozen=True, slots=True)
-class HideWorker(Request[WorkerRecord]):
-    """Set ``hidden`` of a worker; answered with the stored record."""
-
-    worker_id: str
-    hidden: bool
-
-
-@dataclass(frozen=True, slots=True)
-class OrderWorker(Request[WorkerRecord]):
-    """Tell a worker to pause, resume or drain; answered with the stored record."""
-
-    worker_id: str
-    order: WorkerOrder
-
-
-@dataclass(frozen=True, slots=True)
-class WorkersSeen(Request[bool]):
-    """Whether all records were read once."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Changed:
-    event: WatchEvent
-
-
-RegistryMessage = GetWorker | ListWorkers | HideWorker | OrderWorker | WorkersSeen | _Changed
-
 Change = Callable[[WorkerRecord], WorkerRecord]
 
 
-class WorkerRegistry(Actor[RegistryMessage]):
-    """Follows the workers bucket.
+class WorkerRegistry:
+    """The last known records of workers, kept by `follow`.
 
     In a bucket with a time to live, as 0.5.1 makes it, the record of a dead worker expires. Here it stays, so
     that it is shown as DISCONNECTED instead of vanishing: an expiry is nothing that a watch tells.
+
+    Attributes:
+        caught_up: Whether all records were read once.
     """
 
     def __init__(self, connection: Connection, bucket: KeyValue) -> None:
         self._connection = connection
         self._bucket = bucket
         self._records: dict[str, WorkerRecord] = {}
-        self._caught_up = False
+        self.caught_up = False
 
-    async def on_start(self) -> None:
-        """Begin to follow the bucket; catching up goes on in the background."""
-        self.spawn(self._follow)
-
-    async def _follow(self) -> None:
+    async def follow(self) -> None:
+        """Follow the workers bucket, for as long as it is not cancelled."""
         async with self._bucket.watch() as changes:
             async for event in changes:
-                await self.me.tell(_Changed(event))
+                self._note(event)
 
-    async def handle(self, message: RegistryMessage) -> None:
-        """Note a change, or answer.
+    def get(self, worker_id: str) -> WorkerRecord | None:
+        """The last known record of a worker."""
+        return self._records.get(worker_id)
+
+    def newest_first(self) -> list[WorkerRecord]:
+        """All records, last seen first."""
+        return sorted(self._records.values(), key=lambda record: record.last_seen_at, reverse=True)
+
+    async def hide(self, worker_id: str, *, hidden: bool) -> WorkerRecord:
+        """Set ``hidden`` of a worker; return the stored record.
 
         Raises:
             WorkerNotFound: Nobody has the id.
             WorkerNotChanged: NATS refused or could not be asked.
         """
-        match message:
-            case GetWorker(worker_id):
-                self.reply_to(message).send(self._records.get(worker_id))
-            case ListWorkers():
-                self.reply_to(message).send(self._newest_first() if self._caught_up else None)
-            case HideWorker(worker_id, hidden):
-                hide = partial(_with_hidden, hidden=hidden)
-                self.spawn(self._change, worker_id, hide, self.reply_to(message))
-            case OrderWorker(worker_id, order):
-                self.spawn(self._change, worker_id, partial(_order, order), self.reply_to(message))
-            case WorkersSeen():
-                self.reply_to(message).send(self._caught_up)
-            case _Changed(event):
-                self._note(event)
-            case _:
-                assert_never(message)
+        return await self._change(worker_id, lambda record: replace(record, hidden=hidden))
 
-    def _newest_first(self) -> tuple[WorkerRecord, ...]:
-        records = self._records.values()
-        return tuple(sorted(records, key=lambda record: record.last_seen_at, reverse=True))
+    async def order(self, worker_id: str, order: WorkerOrder) -> WorkerRecord:
+        """Tell a worker to pause, resume or drain; return the stored record.
+
+        Raises:
+            WorkerNotFound: Nobody has the id.
+            WorkerNotSteerable: It is of version 0.5.1.
+            WorkerNotChanged: NATS refused or could not be asked.
+        """
+        return await self._change(worker_id, partial(_order, order))
 
     def _note(self, event: WatchEvent) -> None:
         match event:
@@ -158,33 +116,30 @@ class WorkerRegistry(Actor[RegistryMessage]):
             case Deleted():
                 self._records.pop(event.key, None)
             case Reset():
-                self._caught_up = False
+                self.caught_up = False
                 self._records.clear()
             case CaughtUp():
-                self._caught_up = True
+                self.caught_up = True
             case _:
                 assert_never(event)
 
-    async def _change(self, worker_id: str, change: Change, reply: Reply[WorkerRecord]) -> None:
+    async def _change(self, worker_id: str, change: Change) -> WorkerRecord:
         try:
             for _ in range(_MOST_RACES):
                 try:
                     changed = await self._try_change(worker_id, change)
                 except WrongRevision:
                     continue
-                reply.send(changed)
                 # A courtesy: the worker's next heartbeat meets the change in any case.
                 self._connection.publish_soon(
                     control_subject(changed.instance_id), encode_control(LookAtRecord())
                 )
-                return
-            reply.fail(WorkerNotChanged(f"worker {worker_id} is written without a pause"))
+                return changed
         except (KeyNotFound, InvalidKey):
-            reply.fail(WorkerNotFound(worker_id))
-        except Refusal as refusal:
-            reply.fail(refusal)
+            raise WorkerNotFound(worker_id) from None
         except BridgeError as error:
-            reply.fail(WorkerNotChanged(str(error)))
+            raise WorkerNotChanged(str(error)) from error
+        raise WorkerNotChanged(f"worker {worker_id} is written without a pause")
 
     async def _try_change(self, worker_id: str, change: Change) -> WorkerRecord:
         known = self._records.get(worker_id)
@@ -205,10 +160,6 @@ class WorkerRegistry(Actor[RegistryMessage]):
         else:
             await self._bucket.create(worker_id, encode_worker(changed))
         return changed
-
-
-def _with_hidden(record: WorkerRecord, *, hidden: bool) -> WorkerRecord:
-    return replace(record, hidden=hidden)
 
 
 def _order(order: WorkerOrder, record: WorkerRecord) -> WorkerRecord:

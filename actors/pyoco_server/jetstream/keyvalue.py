@@ -149,8 +149,8 @@ class KeyValue:
         *,
         marker_seconds: int | None = None,
         within: float = 5.0,
-    ) -> None:
-        """Delete a key, where given only if it still has ``revision``.
+    ) -> int:
+        """Delete a key, where given only if it still has ``revision``; return that of its marker.
 
         Args:
             key: The key.
@@ -165,7 +165,7 @@ class KeyValue:
         """
         headers = _DELETED if marker_seconds is None else _DELETED | _ttl(marker_seconds)
         try:
-            await publish_acked(
+            ack = await publish_acked(
                 self._connection,
                 self._subject(key),
                 b"",
@@ -176,7 +176,8 @@ class KeyValue:
         except ApiError as error:
             if error.err_code != NO_TTL or marker_seconds is None:
                 raise
-            await self.delete(key, revision, within=within)
+            return await self.delete(key, revision, within=within)
+        return ack.seq
 
     async def purge(self, key: str, *, within: float = 5.0) -> None:
         """Delete a key with all its history.

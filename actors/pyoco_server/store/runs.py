@@ -80,6 +80,9 @@ class RunStore:
         ttl_seconds: How long an ended run is kept; 0 for ever.
         journal: Where each change of a run's state is told by whoever won the write.
         within: How long one read or write may take, in seconds, retries included.
+
+    Attributes:
+        on_told: Called with run id and revision when NATS answers a read or acknowledges a write.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class RunStore:
     ) -> None:
         self._bucket = bucket
         self._journal = journal
+        self.on_told: Callable[[str, int], None] = _tell_nobody
         self._max_bytes = max_bytes
         # Whole seconds, as the server wants them.
         self._ttl = math.ceil(ttl_seconds) or None
@@ -110,6 +114,7 @@ class RunStore:
             entry = await self._bucket.get(run_id)
         except KeyNotFound as missing:
             raise RunNotFound(run_id, missing.revision) from None
+        self.on_told(run_id, entry.revision)
         return StoredRun(decode_snapshot(entry.value), entry.revision, entry.created)
 
     @property
@@ -179,6 +184,7 @@ class RunStore:
         revision = await write_fenced(
             self._bucket, run_id, value, before, ttl_seconds=ttl, within=self._within
         )
+        self.on_told(run_id, revision)
         if self._journal is not None and _is_news(stored.snapshot, snapshot):
             now = time.time()
             if is_first(stored.snapshot):
@@ -288,11 +294,12 @@ class RunStore:
             BridgeError: NATS refused or could not be asked.
         """
         try:
-            await self._bucket.delete(
+            revision = await self._bucket.delete(
                 missing.run_id, missing.revision, marker_seconds=_MARKER_SECONDS
             )
         except WrongRevision:
             return False
+        self.on_told(missing.run_id, revision)
         return True
 
     async def withdraw(self, stored: StoredRun) -> bool:
@@ -303,19 +310,25 @@ class RunStore:
         Raises:
             BridgeError: NATS refused or could not be asked.
         """
+        run_id = stored.snapshot.run_id
         try:
-            await self._bucket.delete(
-                stored.snapshot.run_id, stored.revision, marker_seconds=_MARKER_SECONDS
+            revision = await self._bucket.delete(
+                run_id, stored.revision, marker_seconds=_MARKER_SECONDS
             )
         except WrongRevision:
             try:
-                await self.get(stored.snapshot.run_id)
+                await self.get(run_id)
             except RunNotFound:
                 return True
             except UnreadableSnapshot:
-                log.warning("unreadable snapshot", run_id=stored.snapshot.run_id)
+                log.warning("unreadable snapshot", run_id=run_id)
             return False
+        self.on_told(run_id, revision)
         return True
+
+
+def _tell_nobody(run_id: str, revision: int) -> None:
+    """Where nobody wants to be told."""
 
 
 def _fits(snapshot: RunSnapshot, limit: int) -> bool:

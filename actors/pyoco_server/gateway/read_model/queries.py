@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
@@ -181,6 +181,30 @@ def minutes(db: sqlite3.Connection, tenant: str | None, first: int, last: int) -
     for minute, what, n, total in db.execute(sql, (first, last, tenant, tenant)):
         found.setdefault(minute, {})[what] = (n, total)
     return [_minute(number, found.get(number, {})) for number in range(first, last + 1)]
+
+
+def live(db: sqlite3.Connection) -> list[RunRow]:
+    """The runs that have not ended."""
+    return _of_statuses(db, (status for status in RunStatus if not status.terminal), "1", ())
+
+
+def ended_before(db: sqlite3.Connection, moment: float) -> list[RunRow]:
+    """A thousand runs at most that ended before that (unix seconds) and do not go away by themselves."""
+    ended = (status for status in RunStatus if status.terminal)
+    kept = "expires_at IS NULL AND updated_at < ? LIMIT 1000"
+    return _of_statuses(db, ended, kept, (moment,))
+
+
+def _of_statuses(
+    db: sqlite3.Connection, statuses: Iterable[RunStatus], where: str, values: Sequence[object]
+) -> list[RunRow]:
+    # Along the index by tenant and status, whatever the number of other runs.
+    names = list(statuses)
+    sql = (
+        f"SELECT {_NAMES} FROM runs WHERE tenant IN (SELECT DISTINCT tenant FROM counts)"  # noqa: S608
+        f" AND status IN ({', '.join('?' * len(names))}) AND {where}"
+    )
+    return list(map(to_row, db.execute(sql, (*names, *values))))
 
 
 def _minute(number: int, happened: dict[str, tuple[int, int]]) -> Minute:

@@ -40,6 +40,10 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """The revision that the bucket holds it under."""
     expires_at: float | None
     """When the bucket forgets it by itself."""
+    claimed: int = 0
+    """1 where a worker of this version has, or had, it."""
+    due_at: float | None = None
+    """When it may be claimed again, where it waits for that."""
 
     def item(self) -> dict[str, Any]:
         """What a list shows of it."""
@@ -85,6 +89,8 @@ class _Brief(msgspec.Struct):
     end_time: float | None = None
     heartbeat_at: float | None = None
     updated_at: float | None = None
+    worker_instance_id: str | None = None
+    next_attempt_at: float | None = None
 
 
 _DECODER: Final = msgspec.json.Decoder(_Brief)
@@ -121,6 +127,8 @@ def row_of(entry: Entry) -> RunRow:
         day=local_day(updated_at),
         seq=entry.revision,
         expires_at=entry.expires_at,
+        claimed=int(brief.worker_instance_id is not None),
+        due_at=brief.next_attempt_at,
     )
 
 

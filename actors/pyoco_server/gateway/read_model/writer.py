@@ -45,13 +45,11 @@ class Position:
         identity: Which bucket it is a copy of; None for none yet.
         seq: The revision up to which it has everything.
         built: Whether it can be read: the bucket was read to its end once.
-        keys: How many keys of the bucket it knows of.
     """
 
-    identity: str | None
-    seq: int
-    built: bool
-    keys: int
+    identity: str | None = None
+    seq: int = 0
+    built: bool = False
 
 
 @dataclass(slots=True)
@@ -74,22 +72,22 @@ class Changes:
     others: dict[str, int] = field(default_factory=dict)
     complete: bool = False
 
-    def merge(self, later: Changes) -> Changes:
-        """These changes and then ``later``; of each run the newest state only."""
+    def add(self, later: Changes) -> None:
+        """Write ``later`` behind these; of each run the newest state only."""
         if later.anew:
-            return later
+            self.rows, self.others = {}, {}
+            self.anew, self.complete = True, False
         for key in later.others:
             self.rows.pop(key, None)
         for key in later.rows:
             self.others.pop(key, None)
-        return Changes(
-            later.identity,
-            self.anew,
-            later.seq,
-            self.rows | later.rows,
-            self.others | later.others,
-            self.complete or later.complete,
-        )
+        self.rows.update(later.rows)
+        self.others.update(later.others)
+        self.identity, self.seq = later.identity, later.seq
+        self.complete |= later.complete
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +119,15 @@ class Writer:
         except Outdated:
             remove_file(path)
             self._db = open_file(path)
-        self._built = get_meta(self._db, "built") is not None
-        if not self._built:
-            clear(self._db)  # the first reading was interrupted: begin it again
+        identity, seq = get_meta(self._db, "identity"), get_meta(self._db, "seq")
+        built = get_meta(self._db, "built") is not None
+        self._position = Position(None if identity is None else str(identity), int(seq or 0), built)
+        if not built:
+            self._clear()  # the first reading was interrupted: begin it again
+
+    def _clear(self) -> None:
+        clear(self._db)
+        self._position = Position()
 
     def close(self) -> None:
         """Close the file."""
@@ -131,19 +135,19 @@ class Writer:
 
     def position(self) -> Position:
         """How far the read model is."""
-        identity, seq = get_meta(self._db, "identity"), get_meta(self._db, "seq")
+        return self._position
+
+    def keys(self) -> int:
+        """How many keys of the bucket it knows of."""
         (runs,) = self._db.execute("SELECT coalesce(sum(n), 0) FROM counts").fetchone()
         (others,) = self._db.execute("SELECT count(*) FROM other_keys").fetchone()
-        return Position(
-            None if identity is None else str(identity), int(seq or 0), self._built, runs + others
-        )
+        return int(runs + others)
 
     def apply(self, changes: Changes) -> Applied:
         """Write a batch, all of it or nothing."""
         if changes.anew:
-            self._built = False
-            clear(self._db)
-        was_built = self._built
+            self._clear()
+        was_built = built = self._position.built
         with self._transaction():
             before = self._rows([*changes.rows, *changes.others])
             tally = Tally()
@@ -153,29 +157,30 @@ class Writer:
                 tally.put_in(row)
             self._replace(before, changes)
             tally.store(self._db)
-            set_meta(self._db, "identity", changes.identity)
+            if changes.identity != self._position.identity:
+                set_meta(self._db, "identity", changes.identity)
             set_meta(self._db, "seq", changes.seq)
-        if changes.complete and not self._built:
+        if changes.complete and not built:
             create_indexes(self._db)
-            self._built = True
+            built = True
+        self._position = Position(changes.identity, changes.seq, built)
         if not was_built:
-            return Applied(self.position())
+            return Applied(self._position)
         return Applied(
-            self.position(),
+            self._position,
             [(before.get(key), row) for key, row in changes.rows.items()],
             [before[key] for key in changes.others if key in before],
         )
 
     def expire(self, now: float) -> Applied:
         """Take out runs whose time is over, up to a thousand of them."""
-        if not self._built:
-            return Applied(self.position())
+        if not self._position.built:
+            return Applied(self._position)
         rows = self._db.execute(
             "SELECT run_id FROM runs WHERE expires_at IS NOT NULL AND expires_at <= ? LIMIT ?",
             (now, _EXPIRED_AT_ONCE),
         ).fetchall()
-        removed = self._drop([run_id for (run_id,) in rows])
-        return Applied(self.position(), removed=removed)
+        return self.drop([run_id for (run_id,) in rows])
 
     def note_present(self, keys: Iterable[str], *, first: bool) -> None:
         """Note keys that the bucket has, for `drop_absent`."""
@@ -194,14 +199,15 @@ class Writer:
             f"SELECT run_id FROM runs WHERE {absent.format('run_id')}",  # noqa: S608
             (seq,),
         ).fetchall()
-        removed = self._drop([run_id for (run_id,) in gone])
+        dropped = self.drop([run_id for (run_id,) in gone])
         self._db.execute(f"DELETE FROM other_keys WHERE {absent.format('key')}", (seq,))  # noqa: S608
         self._db.execute("DROP TABLE temp.present")
-        return Applied(self.position(), removed=removed)
+        return dropped
 
-    def _drop(self, keys: list[str]) -> list[RunRow]:
+    def drop(self, keys: list[str]) -> Applied:
+        """Take out runs."""
         if not keys:
-            return []
+            return Applied(self._position)
         with self._transaction():
             before = self._rows(keys)
             tally = Tally()
@@ -210,7 +216,7 @@ class Writer:
             self._forget_words(list(before))
             self._delete(list(before))
             tally.store(self._db)
-        return list(before.values())
+        return Applied(self._position, removed=list(before.values()))
 
     def _replace(self, before: dict[str, RunRow], changes: Changes) -> None:
         reworded = [
@@ -244,14 +250,14 @@ class Writer:
             )
 
     def _add_words(self, keys: list[str]) -> None:
-        if self._built and keys:
+        if self._position.built and keys:
             self._db.execute(
                 f"INSERT INTO words (rowid, run_id, flow, error) {_WORDS}", (_json(keys),)
             )
 
     def _forget_words(self, keys: list[str]) -> None:
         # Such an index is told what it held: it keeps no texts of its own.
-        if self._built and keys:
+        if self._position.built and keys:
             self._db.execute(_FORGET_WORDS, (_json(keys),))
 
     @contextmanager
