@@ -258,6 +258,9 @@ async def _events(
                     yield StoredEvent(_FIRST, first)
                 first_seen = first is not None or not isinstance(message, CaughtUp)
             for item in items:
+                if isinstance(item.event, StateChanged):
+                    # Whoever is told of it and reads the run then must not be told of an older state.
+                    runs.on_told(run_id, item.event.revision)
                 if not _is_first(item.event):
                     yield item
             if isinstance(message, CaughtUp):

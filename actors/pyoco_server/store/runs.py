@@ -149,6 +149,7 @@ class RunStore:
         revision = await write_fenced(
             self._bucket, snapshot.run_id, encoded, after, unsure=unsure, within=self._within
         )
+        self.on_told(snapshot.run_id, revision)
         return StoredRun(snapshot, revision)
 
     async def create_all(self, drafts: Sequence[tuple[RunSnapshot, bytes]]) -> list[StoredRun]:
@@ -161,6 +162,8 @@ class RunStore:
         """
         values = {snapshot.run_id: encoded for snapshot, encoded in drafts}
         revisions = await self._bucket.create_all(values, within=BATCH_SECONDS)
+        for run_id, revision in zip(values, revisions, strict=True):
+            self.on_told(run_id, revision)
         return [
             StoredRun(snapshot, revision)
             for (snapshot, _), revision in zip(drafts, revisions, strict=True)
