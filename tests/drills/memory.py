@@ -31,10 +31,9 @@ from pyoco_server.gateway.intake import Intake
 from pyoco_server.gateway.live_runs import LiveRuns
 from pyoco_server.gateway.new_run import Accepted, NewRun, NotAccepted
 from pyoco_server.gateway.projector import changes_of
-from pyoco_server.gateway.reaper import Reaper, ReaperSettings
+from pyoco_server.gateway.reaper import Reaper
 from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.gateway.task import Task
-from pyoco_server.gateway.undertaker import Undertaker
 from pyoco_server.gateway.withdrawals import Withdrawals, Withdrawer
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
@@ -177,7 +176,6 @@ class Drill:
         bucket = KeyValue(connection, SETTINGS.runs_kv_bucket)
         runs = RunStore(bucket, max_bytes=SETTINGS.max_run_snapshot_bytes)
         queue = JobQueue.of(connection, SETTINGS)
-        letters = DeadLetterOffice(connection, SETTINGS.dlq_subject_prefix)
         withdrawals = Withdrawals()
         intake = Intake(
             connection,
@@ -202,14 +200,7 @@ class Drill:
         watch: ChildSpec[Any] = ChildSpec("watch", lambda: Task(follow))
         reaper: ChildSpec[Any] = ChildSpec(
             "reaper",
-            lambda: Reaper(
-                connection,
-                live,
-                runs,
-                queue,
-                Undertaker(runs, queue, letters),
-                ReaperSettings.of(SETTINGS),
-            ),
+            lambda: Reaper(connection, SETTINGS, live, runs),
         )
         root = SupervisorSpec(
             "root", [withdrawer, canceller, watch, reaper], strategy=Strategy.ONE_FOR_ONE

@@ -8,20 +8,23 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 import trio
 
-from pyoco_server.gateway.exhausted_jobs import ExhaustedJobs, used_up
 from pyoco_server.gateway.live_runs import LiveRun, LiveRuns
+from pyoco_server.gateway.read_side import ReadSide
 from pyoco_server.gateway.undertaker import Undertaker, Verdict
+from pyoco_server.jetstream import advisories
+from pyoco_server.jetstream.advisories import MaxDeliveries
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.jetstream.consumer import Message, PullConsumer
+from pyoco_server.jetstream.errors import BridgeError, NotFound
 from pyoco_server.kernel import Actor, Refusal
 from pyoco_server.model.dead_letter import DeadLetterReason
 from pyoco_server.model.run import RunStatus
 from pyoco_server.settings import Settings
+from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.queue import JobQueue, QueuedJob, TagQueue
 from pyoco_server.store.runs import RunStore
 
@@ -32,48 +35,9 @@ _FULL_LOOK_SECONDS = 900.0
 # Where many runs wait, some of them are silent at all times, and looking through a long queue is costly: it
 # takes one part in so many of the time.
 _REST = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class ReaperSettings:
-    """When the reaper acts. Durations are seconds.
-
-    Attributes:
-        interval: Between two looks.
-        orphan_after: Without a sign of life, a run is looked at.
-        alive_within: With a sign of life so lately, a run is left to its worker in any case.
-        runs_ttl: How long an ended run is kept; 0 for ever.
-        max_deliver: For the text of a dead letter.
-    """
-
-    interval: float
-    orphan_after: float
-    alive_within: float
-    runs_ttl: float
-    max_deliver: int
-
-    @classmethod
-    def of(cls, settings: Settings) -> ReaperSettings:
-        """What the settings say."""
-        return cls(
-            interval=settings.reaper_interval_sec,
-            orphan_after=settings.run_orphan_after_sec,
-            alive_within=3 * settings.run_heartbeat_interval_sec,
-            runs_ttl=settings.runs_ttl_sec,
-            max_deliver=settings.consumer_max_deliver,
-        )
-
-
-class Retention(Protocol):
-    """Who knows the runs that have ended."""
-
-    async def ended_before(self, moment: float) -> list[str]:
-        """Some of those that ended before that, in unix seconds, and do not go away by themselves."""
-        ...
-
-    async def drop(self, run_ids: list[str]) -> None:
-        """They are not there any more."""
-        ...
+_LINGER_SECONDS = 5.0
+_RETRY_SECONDS = 1.0
+_LOOK_AGAIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,32 +48,33 @@ class Sweep:
 class Reaper(Actor[Sweep]):
     """Looks every interval; several of them, one in each gateway, do not disturb each other.
 
-    Without a ``retention`` it deletes none.
-
     A run that its worker moves on while it is judged is not touched: the write that ends it names the
     revision that was judged.
+
+    Args:
+        connection: The way to NATS.
+        settings: When it acts.
+        live: The runs that have not ended.
+        runs: Where runs are stored.
+        reads: Who knows those that have ended; without, none of them is deleted.
     """
 
     def __init__(
         self,
         connection: Connection,
+        settings: Settings,
         live: LiveRuns,
         runs: RunStore,
-        queue: JobQueue,
-        undertaker: Undertaker,
-        settings: ReaperSettings,
-        retention: Retention | None = None,
+        reads: ReadSide | None = None,
     ) -> None:
         self._connection = connection
         self._live = live
-        self._retention = retention
+        self._reads = reads
         self._runs = runs
-        self._queue = queue
-        self._undertaker = undertaker
+        self._queue = JobQueue.of(connection, settings)
+        letters = DeadLetterOffice(connection, settings.dlq_subject_prefix)
+        self._undertaker = Undertaker(runs, self._queue, letters)
         self._settings = settings
-        self._exhausted = ExhaustedJobs(
-            connection, queue, undertaker, live, alive_within=settings.alive_within
-        )
         self._epoch = -1
         self._looked_through_at = trio.current_time()
         self._rest_until = -math.inf
@@ -117,13 +82,13 @@ class Reaper(Actor[Sweep]):
 
     async def on_start(self) -> None:
         """Begin to follow the advisories, and to look."""
-        self.spawn(self._exhausted.follow)
+        self.spawn(self._follow_advisories)
         self.spawn(self._tick)
 
     async def _tick(self) -> None:
         while True:
             # Jitter only: gateways should not all look at the same time.
-            await trio.sleep(self._settings.interval * random.uniform(0.8, 1.2))  # noqa: S311
+            await trio.sleep(self._settings.reaper_interval_sec * random.uniform(0.8, 1.2))  # noqa: S311
             await self.me.tell(Sweep())
 
     async def handle(self, message: Sweep) -> None:  # noqa: ARG002 - there is one kind of message
@@ -143,13 +108,17 @@ class Reaper(Actor[Sweep]):
     async def _sweep(self) -> None:
         now = trio.current_time()
         silent = list(
-            self._live.silent(now, self._settings.orphan_after, 2 * self._settings.interval)
+            self._live.silent(
+                now, self._settings.run_orphan_after_sec, 2 * self._settings.reaper_interval_sec
+            )
         )
         orphans: list[LiveRun] = []
         for run in silent:
             if run.status is RunStatus.CANCELLING:
                 await self._end_cancelled(run)
-            elif run.due_at is None or run.due_at + self._settings.orphan_after < time.time():
+            elif (
+                run.due_at is None or run.due_at + self._settings.run_orphan_after_sec < time.time()
+            ):
                 orphans.append(run)
         if not orphans and now - self._looked_through_at < _FULL_LOOK_SECONDS:
             return
@@ -169,10 +138,10 @@ class Reaper(Actor[Sweep]):
                 await self._undertaker.end(run.run_id, _lost(run), revision=run.revision)
             elif self._stranded.get(run.run_id) == run.revision and run.run_id in stranded:
                 whole = await self._queue.get(stranded[run.run_id].sequence)
-                verdict = used_up(self._settings.max_deliver)
+                verdict = _used_up(self._settings.consumer_max_deliver)
                 await self._undertaker.end(run.run_id, verdict, revision=run.revision, job=whole)
             elif run.run_id not in stranded:
-                run.leave_alone(now, self._settings.orphan_after)
+                run.leave_alone(now, self._settings.run_orphan_after_sec)
         # Two looks have to agree, since the queue and its consumers are not seen at the same moment.
         self._stranded = {run.run_id: run.revision for run in orphans if run.run_id in stranded}
 
@@ -211,12 +180,66 @@ class Reaper(Actor[Sweep]):
 
     async def _expire(self) -> None:
         """Delete what ended long ago and does not go away by itself."""
-        if self._settings.runs_ttl <= 0 or self._retention is None:
+        if self._settings.runs_ttl_sec <= 0 or self._reads is None:
             return
-        ended = await self._retention.ended_before(time.time() - self._settings.runs_ttl)
+        ended = await self._reads.ended_before(time.time() - self._settings.runs_ttl_sec)
         for run_id in ended:
             await self._runs.forget(run_id)
-        await self._retention.drop(ended)
+        await self._reads.drop(ended)
+
+    # Jobs that used up their deliveries -----------------------------------------------------------------
+
+    async def _follow_advisories(self) -> None:
+        """End runs whose job used up its deliveries; all gateways share one durable consumer of them."""
+        consumer = PullConsumer(self._connection, advisories.STREAM, advisories.DURABLE)
+        while True:
+            try:
+                for message in await consumer.fetch(1, expires=_LINGER_SECONDS):
+                    await self._on_advisory(message)
+            except NotFound:
+                await self._ensure_consumer()
+            except BridgeError as error:
+                log.debug("advisories not read", reason=str(error))
+                await trio.sleep(_RETRY_SECONDS)
+
+    async def _ensure_consumer(self) -> None:
+        try:
+            await advisories.ensure_advisory_consumer(self._connection)
+        except BridgeError as error:
+            log.debug("no consumer of advisories yet", reason=str(error))
+            await trio.sleep(_RETRY_SECONDS)
+
+    async def _on_advisory(self, message: Message) -> None:
+        advisory = advisories.decode_advisory(message.data)
+        if advisory is None or await self._settled(advisory):
+            await message.ack()
+        else:
+            await message.nak(_LOOK_AGAIN_SECONDS)
+
+    async def _settled(self, advisory: MaxDeliveries) -> bool:
+        """End the run of the message; False when it has to be looked at again."""
+        if not self._live.caught_up:
+            return False  # it is not known yet who is alive
+        job = await self._queue.get(advisory.stream_seq)
+        if job is None:
+            return True
+        verdict = _used_up(advisory.deliveries)
+        if not job.run_id:
+            await self._undertaker.bury_unreadable(job, verdict)
+            return True
+        run = self._live.get(job.run_id)
+        if (
+            run is not None
+            and trio.current_time() - run.changed_at < 3 * self._settings.run_heartbeat_interval_sec
+        ):
+            return False
+        contents = await self._queue.contents()
+        if any(x.run_id == job.run_id and x.sequence != job.sequence for x in contents):
+            # A fresh copy was queued in its place, and the ack of this one was lost.
+            await self._queue.remove(job.sequence)
+            return True
+        revision = None if run is None else run.revision
+        return await self._undertaker.end(job.run_id, verdict, revision=revision, job=job)
 
 
 def _lost(run: LiveRun) -> Verdict:
@@ -227,4 +250,13 @@ def _lost(run: LiveRun) -> Verdict:
     return Verdict(
         DeadLetterReason.WORKER_CRASHED,
         "its worker gave no sign of life any more, and its job is not in the queue",
+    )
+
+
+def _used_up(deliveries: int) -> Verdict:
+    """The verdict on a run whose job was delivered so often."""
+    return Verdict(
+        DeadLetterReason.MAX_DELIVERIES,
+        f"the job was delivered {deliveries} times without an end, as often as it may be "
+        "(PYOCO_CONSUMER_MAX_DELIVER)",
     )

@@ -19,9 +19,8 @@ from pyoco_server.gateway.intake import Intake
 from pyoco_server.gateway.key_ring import KeyRing, KeyRingMessage
 from pyoco_server.gateway.read_model.rows import RunRow
 from pyoco_server.gateway.read_side import ReadSide
-from pyoco_server.gateway.reaper import Reaper, ReaperSettings, Sweep
+from pyoco_server.gateway.reaper import Reaper, Sweep
 from pyoco_server.gateway.submitter import Submitter
-from pyoco_server.gateway.undertaker import Undertaker
 from pyoco_server.gateway.wheel_registry import WheelRegistry, WheelRegistryMessage
 from pyoco_server.gateway.withdrawals import Withdrawals, Withdrawer
 from pyoco_server.gateway.worker_keeper import LookAtWorkers, WorkerKeeper
@@ -30,7 +29,6 @@ from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import ActorDown, ActorRef, ChildSpec, MailboxFull, SupervisorSpec
 from pyoco_server.settings import Settings
 from pyoco_server.store.artifacts import ArtifactStore
-from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.idempotency import IdempotencyStore
 from pyoco_server.store.letters import LetterBox
 from pyoco_server.store.queue import JobQueue
@@ -104,16 +102,7 @@ def gateway_tree(
     also = partial(_tell, event_keeper.ref) if outlived else None
     reads = ReadSide(connection, settings, runs, also)
     reaper: ChildSpec[Sweep] = ChildSpec(
-        "reaper",
-        lambda: Reaper(
-            connection,
-            reads.live,
-            runs,
-            queue,
-            Undertaker(runs, queue, DeadLetterOffice(connection, settings.dlq_subject_prefix)),
-            ReaperSettings.of(settings),
-            reads,
-        ),
+        "reaper", lambda: Reaper(connection, settings, reads.live, runs, reads)
     )
     key_ring: ChildSpec[KeyRingMessage] = ChildSpec(
         "key-ring",

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
+from collections.abc import Sequence
+from typing import TypeAlias
 
 from pyoco_server.gateway.read_model.rows import RunRow
+
+Sums: TypeAlias = defaultdict[tuple[str | int, ...], list[int]]
+"""What is added to the sums of a table, by key."""
 
 SUBMITTED = "SUBMITTED"
 STARTED = "STARTED"
@@ -15,9 +20,9 @@ class Tally:
     """What a batch of changes does to the counts; each row is taken out as it was and put in as it is."""
 
     def __init__(self) -> None:
-        self._counts: defaultdict[tuple[str, str, str, str], int] = defaultdict(int)
-        self._days: defaultdict[tuple[int, str, str], int] = defaultdict(int)
-        self._minutes: defaultdict[tuple[int, str, str], list[int]] = defaultdict(lambda: [0, 0])
+        self._counts: Sums = defaultdict(lambda: [0])
+        self._days: Sums = defaultdict(lambda: [0])
+        self._minutes: Sums = defaultdict(lambda: [0, 0])
 
     def put_in(self, row: RunRow) -> None:
         """Count a row."""
@@ -28,8 +33,8 @@ class Tally:
         self._add(row, -1)
 
     def _add(self, row: RunRow, sign: int) -> None:
-        self._counts[row.tenant, row.flow, row.tag, row.status] += sign
-        self._days[row.day, row.tenant, row.status] += sign
+        self._counts[row.tenant, row.flow, row.tag, row.status][0] += sign
+        self._days[row.day, row.tenant, row.status][0] += sign
         for moment, what, milliseconds in happenings(row):
             minute = self._minutes[int(moment // 60), row.tenant, what]
             minute[0] += sign
@@ -37,32 +42,25 @@ class Tally:
 
     def store(self, db: sqlite3.Connection) -> None:
         """Bring the tables up to date; what has come to nothing leaves them."""
-        db.executemany(
-            "INSERT INTO counts VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET n = n + excluded.n",
-            [(*key, n) for key, n in self._counts.items() if n],
-        )
-        db.executemany(
-            "DELETE FROM counts WHERE tenant = ? AND flow = ? AND tag = ? AND status = ? AND n = 0",
-            [key for key, n in self._counts.items() if n < 0],
-        )
-        db.executemany(
-            "INSERT INTO days VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
-            [(*key, n) for key, n in self._days.items() if n],
-        )
-        db.executemany(
-            "DELETE FROM days WHERE day = ? AND tenant = ? AND status = ? AND n = 0",
-            [key for key, n in self._days.items() if n < 0],
-        )
-        db.executemany(
-            "INSERT INTO minutes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
-            " SET n = n + excluded.n, total_ms = total_ms + excluded.total_ms",
-            [(*key, *change) for key, change in self._minutes.items() if any(change)],
-        )
-        db.executemany(
-            "DELETE FROM minutes WHERE minute = ? AND tenant = ? AND what = ? AND n = 0",
-            [key for key, change in self._minutes.items() if change[0] < 0],
-        )
+        _store(db, "counts", ("tenant", "flow", "tag", "status"), ("n",), self._counts)
+        _store(db, "days", ("day", "tenant", "status"), ("n",), self._days)
+        _store(db, "minutes", ("minute", "tenant", "what"), ("n", "total_ms"), self._minutes)
+
+
+def _store(
+    db: sqlite3.Connection, table: str, keys: Sequence[str], sums: Sequence[str], changes: Sums
+) -> None:
+    places = ", ".join("?" * (len(keys) + len(sums)))
+    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in sums)
+    db.executemany(
+        f"INSERT INTO {table} VALUES ({places}) ON CONFLICT DO UPDATE SET {added}",
+        [(*key, *change) for key, change in changes.items() if any(change)],
+    )
+    is_it = " AND ".join(f"{name} = ?" for name in keys)
+    db.executemany(
+        f"DELETE FROM {table} WHERE {is_it} AND n = 0",  # noqa: S608 - of constants and `?` only
+        [key for key, change in changes.items() if change[0] < 0],
+    )
 
 
 def happenings(row: RunRow) -> list[tuple[float, str, int]]:
