@@ -429,3 +429,27 @@ async def test_a_run_that_no_message_has_room_for_any_more_ends_and_holds_up_no_
         for run_id in (accepted.run_id, large.run_id):
             state = await ended(backend, run_id)
             assert (state.status, state.reason) == (RunStatus.FAILED, "job_lost")
+
+
+@pytest.mark.parametrize("name", ["indexer", "projector"])
+async def test_runs_are_looked_after_over_a_crash_of_what_follows_them(
+    tmp_path: Path, name: str
+) -> None:
+    async with reaping(tmp_path, run_orphan_after_sec=1.5) as backend:
+        accepted = [await backend.submit(new_run("quick"))]
+        await backend.system.restart(f"/gateway/reading/runs/{name}")
+        accepted.append(await backend.submit(new_run("quick")))
+        await remove_all(backend)
+        for run in accepted:
+            assert (await ended(backend, run.run_id)).reason == "job_lost"
+
+
+async def test_a_gateway_that_starts_again_looks_after_the_runs_of_before(tmp_path: Path) -> None:
+    async with reaping(tmp_path, run_orphan_after_sec=600.0) as backend:
+        accepted = await backend.submit(new_run("quick"))
+        await remove_all(backend)
+        stored = await runs_of(backend).get(accepted.run_id)
+        with trio.fail_after(30):
+            await backend.reads.indexer.reached(stored.revision)
+    async with reaping(tmp_path) as backend:
+        assert (await ended(backend, accepted.run_id)).reason == "job_lost"

@@ -53,7 +53,7 @@ def _store(
     places = ", ".join("?" * (len(keys) + len(sums)))
     added = ", ".join(f"{name} = {name} + excluded.{name}" for name in sums)
     db.executemany(
-        f"INSERT INTO {table} VALUES ({places}) ON CONFLICT DO UPDATE SET {added}",
+        f"INSERT INTO {table} VALUES ({places}) ON CONFLICT DO UPDATE SET {added}",  # noqa: S608
         [(*key, *change) for key, change in changes.items() if any(change)],
     )
     is_it = " AND ".join(f"{name} = ?" for name in keys)
