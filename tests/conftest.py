@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import trio
 
-from e2e.programs import old_version
 from nats_fixtures import Node, node_in
+from pyoco_server.scenario.versions import cache_folder, commands_of
 
 # A shell starts what runs in the background with SIGINT ignored, and so would be each program that a test
 # starts and ends by Ctrl-C.
@@ -34,7 +35,7 @@ async def nats_node(tmp_path: Path) -> AsyncIterator[Node]:
 @pytest.fixture(scope="session")
 def old_bin() -> Path:
     """The commands of pyoco-server 0.5.1."""
-    return old_version(Path.home() / ".cache" / "pyoco-server-tests")
+    return trio.run(commands_of, "0.5.1", cache_folder())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

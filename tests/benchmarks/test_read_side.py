@@ -26,7 +26,7 @@ from benchmarks.read_side import (
     run_id_of,
     started,
 )
-from e2e.programs import Stage, old_version, open_stage
+from e2e.programs import Stage, open_stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -112,9 +112,8 @@ def test_a_list_takes_a_five_hundredth_of_what_it_took(stage_with_both: StageWit
 
 
 @pytest.fixture
-def stage_with_both(tmp_path: Path) -> Iterator[StageWithBoth]:
+def stage_with_both(tmp_path: Path, old_bin: Path) -> Iterator[StageWithBoth]:
     """Our gateway and that of 0.5.1 on the same bucket, with their URLs."""
-    old_bin = old_version(Path.home() / ".cache" / "pyoco-server-tests")
     with open_stage(tmp_path) as stage:
         stage.nats()
         fill(stage, BESIDE_OLD)

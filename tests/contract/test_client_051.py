@@ -12,7 +12,6 @@ import msgspec
 import pytest
 
 import pyoco_server
-from e2e.programs import old_version
 
 LOOK = """
 import dataclasses, inspect, json
@@ -28,10 +27,9 @@ print(json.dumps({"methods": methods, "fields": fields}))
 
 
 @pytest.fixture(scope="module")
-def old() -> dict[str, Any]:
-    scripts = old_version(Path.home() / ".cache" / "pyoco-server-tests")
+def old(old_bin: Path) -> dict[str, Any]:
     said = subprocess.run(
-        [str(scripts / "python"), "-c", LOOK], capture_output=True, text=True, check=True
+        [str(old_bin / "python"), "-c", LOOK], capture_output=True, text=True, check=True
     )
     found: dict[str, Any] = json.loads(said.stdout)
     return found

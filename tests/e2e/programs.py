@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -285,32 +284,6 @@ def open_stage(folder: Path) -> Iterator[Stage]:
         for program in reversed(stage.programs):
             program.stop()
     wait_for(lambda: not any(map(alive, family)), within=10, what=f"the end of processes {family}")
-
-
-def old_version(cache: Path) -> Path:
-    """The scripts folder of pyoco-server 0.5.1 in a virtual environment of its own."""
-    ready = os.environ.get("PYOCO_TEST_051_BIN")
-    if ready:
-        return Path(ready)
-    scripts = cache / "pyoco-server-0.5.1" / "bin"
-    if not all((scripts / name).exists() for name in ("pyoco-worker", "pip")):
-        shutil.rmtree(scripts.parent, ignore_errors=True)
-        # Not `python -m venv`: Debian's python3 has it only with another package.
-        uv = os.environ.get("UV") or shutil.which("uv")
-        assert uv is not None, "run the tests with `uv run pytest`"
-        subprocess.run(
-            # With pip (--seed): 0.5.1 installs wheels by it.
-            [uv, "venv", "--quiet", "--seed", "--python", sys.executable, str(scripts.parent)],
-            check=True,
-        )
-        subprocess.run(
-            [
-                *(uv, "pip", "install", "--quiet", "--python", str(scripts / "python")),
-                "pyoco-server==0.5.1",
-            ],
-            check=True,
-        )
-    return scripts
 
 
 def last_json(text: str) -> dict[str, Any]:

@@ -12,9 +12,9 @@ import pytest
 
 from pyoco_server.scenario.document import Scenario, read_scenario
 from pyoco_server.scenario.performance import Verdict, perform, twin_of
+from pyoco_server.scenario.versions import cache_folder
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
-CACHE = Path.home() / ".cache" / "pyoco-server-tests"
 LONG = os.environ.get("PYOCO_DRILL_LONG") == "1"
 FILES = sorted(FOLDER.glob("*.yaml"))
 # tests/drills/test_chaos.py plays the other one.
@@ -37,7 +37,7 @@ def shown(verdict: Verdict) -> str:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", HELD, ids=lambda path: path.stem)
 async def test_holds(path: Path, tmp_path: Path) -> None:
-    verdict = await perform(played(path), tmp_path, cache=CACHE)
+    verdict = await perform(played(path), tmp_path, cache=cache_folder())
     assert verdict.passed, shown(verdict)
 
 
@@ -48,5 +48,5 @@ async def test_fails_when_it_is_broken(path: Path, tmp_path: Path) -> None:
     scenario = played(path)
     twin = twin_of(scenario, FOLDER)
     assert twin is not None, f"{path.name} has no twin: nothing shows that it can fail"
-    verdict = await perform(scenario, tmp_path, cache=CACHE, twin=twin)
+    verdict = await perform(scenario, tmp_path, cache=cache_folder(), twin=twin)
     assert twin.noticed(verdict.unmet), shown(verdict)

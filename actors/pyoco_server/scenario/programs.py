@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
-import venv
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +16,6 @@ from typing import NamedTuple
 import trio
 
 from pyoco_server.process import OwnedProcess, spawn_owned
-from pyoco_server.scenario.document import ScenarioError
 
 _STOP_SECONDS = 45.0
 _GONE_SECONDS = 5.0
@@ -153,34 +149,3 @@ def prepare_folder(folder: Path, tasks: str) -> None:
     source = files("pyoco_server.scenario").joinpath("scene_tasks.py").read_text()
     (code / "scene_tasks.py").write_text(source)
     (code / "scene.py").write_text(tasks)
-
-
-async def commands_of(version: str | None, cache: Path) -> Path:
-    """The folder with the commands of a version; another than this one is installed into ``cache``.
-
-    Raises:
-        ScenarioError: It cannot be installed.
-    """
-    if version is None:
-        return Path(sys.executable).parent
-    ready = os.environ.get(f"PYOCO_TEST_{version.replace('.', '')}_BIN")
-    if ready:
-        return Path(ready)
-    home = cache / f"pyoco-server-{version}"
-    if not (home / "bin" / "pyoco-worker").exists():
-        await trio.to_thread.run_sync(_install, home, version)
-    return home / "bin"
-
-
-def _install(home: Path, version: str) -> None:
-    shutil.rmtree(home, ignore_errors=True)
-    venv.create(home, with_pip=True)
-    done = subprocess.run(  # noqa: S603 - our own package, by name and version
-        [str(home / "bin" / "pip"), "install", "--quiet", f"pyoco-server=={version}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        shutil.rmtree(home, ignore_errors=True)
-        raise ScenarioError(f"pyoco-server {version} cannot be installed: {done.stderr[-500:]}")

@@ -23,11 +23,11 @@ from pyoco_server.scenario.links import Link
 from pyoco_server.scenario.patches import place_patch
 from pyoco_server.scenario.programs import (
     Program,
-    commands_of,
     descendants,
     free_port,
     prepare_folder,
 )
+from pyoco_server.scenario.versions import commands_of
 
 _READY_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.05

@@ -22,6 +22,7 @@ from pyoco_server.scenario.document import Scenario, ScenarioError, Twin
 from pyoco_server.scenario.performance import Verdict, perform, twin_of
 from pyoco_server.scenario.play import Line
 from pyoco_server.scenario.report import as_html, as_json
+from pyoco_server.scenario.versions import cache_folder
 
 
 def run(
@@ -98,11 +99,10 @@ async def _perform(
 
             async def play() -> None:
                 nonlocal verdict
-                cache = Path.home() / ".cache" / "pyoco-server-tests"
                 verdict = await perform(
                     scenario,
                     folder,
-                    cache=cache,
+                    cache=cache_folder(),
                     seed=seed,
                     speed=speed,
                     long=long,
