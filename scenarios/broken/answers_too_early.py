@@ -6,7 +6,7 @@ import trio
 def early(original):
     async def enqueue(self, draft, stored):
         async def later():
-            await trio.sleep(1)
+            await trio.sleep(3)
             await original(self, draft, stored)
 
         trio.lowlevel.spawn_system_task(later)

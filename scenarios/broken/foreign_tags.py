@@ -6,7 +6,7 @@ from dataclasses import replace
 def greedy(original):
     def worker_tree(connection, settings, options, *rest, **more):
         return original(
-            connection, settings, replace(options, tags=(*options.tags, "tpu")), *rest, **more
+            connection, settings, replace(options, tags=("tpu", *options.tags)), *rest, **more
         )
 
     return worker_tree

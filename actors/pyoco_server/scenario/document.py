@@ -61,7 +61,8 @@ class Twin(Part, frozen=True, kw_only=True):
         patch: A Python file beside the scenario that is loaded into every process of the cast.
         settings: Other settings.
         fails: A part of the text of the expectation that must fail; of several, one must.
-        within: How long any expectation waits for it at most, since it waits in vain.
+        within: How long to wait for what waits in vain: the expectation that must fail, a call that is never
+            answered.
     """
 
     version: str | None = None

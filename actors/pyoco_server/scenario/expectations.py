@@ -29,7 +29,7 @@ class Unmet:
 async def check(expect: Expect, play: Play) -> list[Unmet]:
     """Wait until everything is as expected; return what is not in the end."""
     unmet: list[Unmet] = []
-    deadline = trio.current_time() + expect.within
+    began = trio.current_time()
     while True:
         unmet = [
             *_of_runs(expect, play.history),
@@ -37,7 +37,9 @@ async def check(expect: Expect, play: Play) -> list[Unmet]:
             *_of_figures(expect, play.history, play.now),
             *await _of_others(expect, play.stage),
         ]
-        if not unmet or trio.current_time() >= deadline:
+        waited = trio.current_time() - began
+        in_vain = play.in_vain([each.text for each in unmet], waited)
+        if not unmet or waited >= expect.within or in_vain:
             return unmet
         with trio.move_on_after(_LOOK_SECONDS):
             await play.changed()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,7 +97,7 @@ async def perform(
                 observer,
                 verdict.history,
                 speed=speed,
-                patience=math.inf if twin is None else twin.within,
+                twin=twin,
                 long=long,
                 tell=note,
             )

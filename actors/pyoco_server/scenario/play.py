@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from pyoco_server.scenario.document import Scenario
+from pyoco_server.scenario.document import Scenario, Twin
 from pyoco_server.scenario.history import History
 from pyoco_server.scenario.observer import Observer
 from pyoco_server.scenario.stage import Stage
@@ -34,7 +34,7 @@ class Play:
         observer: Who writes down what the buckets say.
         history: What happened so far.
         speed: How many times faster waits pass.
-        patience: The longest that an expectation is waited for, in seconds.
+        twin: What is broken; None when nothing is.
         long: Whether what takes minutes takes them.
         tell: Told each line of the transcript.
         began: `trio.current_time` at the beginning.
@@ -45,7 +45,7 @@ class Play:
     observer: Observer
     history: History
     speed: float
-    patience: float
+    twin: Twin | None
     long: bool
     tell: Callable[[Line], None]
     began: float = field(default_factory=trio.current_time)
@@ -58,7 +58,11 @@ class Play:
     @property
     def persistence(self) -> float:
         """How long something is tried again before it is given up, in seconds."""
-        return min(_KEEP_TRYING_SECONDS, self.patience)
+        return _KEEP_TRYING_SECONDS if self.twin is None else self.twin.within
+
+    def in_vain(self, unmet: list[str], waited: float) -> bool:
+        """Whether what is not met after so many seconds is what the twin breaks."""
+        return self.twin is not None and waited >= self.twin.within and self.twin.noticed(unmet)
 
     def say(self, text: str, *, failed: bool = False) -> None:
         """Write a line of the transcript."""

@@ -7,7 +7,6 @@ from random import Random
 from typing import Any, Final
 
 import trio
-from msgspec.structs import replace
 
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.model.run import RunStatus
@@ -163,8 +162,7 @@ class Player:
         if "I6" in expect.invariants:
             await self._clients.probe()
         self._play.observer.read_journal()
-        patient = replace(expect, within=min(expect.within, self._play.patience))
-        unmet = await check(patient, self._play)
+        unmet = await check(expect, self._play)
         for each in unmet:
             self.miss(each)
         if unmet:
