@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from hypothesis import settings
 
 from nats_fixtures import Node, node_in
 from pyoco_server.scenario.versions import cache_folder, commands_of
@@ -23,6 +24,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # imports, which takes longer than the rest of its start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("busy machine", settings(), deadline=None)
+settings.load_profile("busy machine")
 
 
 @pytest.fixture

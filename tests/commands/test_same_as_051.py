@@ -7,6 +7,7 @@ and why.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from e2e.programs import Stage, open_stage, wait_for
 from ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(180)]
+
+# Of a run, in 0.5.1.
+_HEARTBEAT_SECONDS = 1.0
 
 CLIENT = """
 submit
@@ -227,8 +231,15 @@ def theirs(old_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         for command in (up, worker):
             stage.start(*command.split(), executable=old_bin, env={"PYTHONPATH": ""})
         wait_for(lambda: stage.answers("/health"), what="0.5.1's gateway")
+        places = Places(stage)
+        # Its heartbeat writes a run once or twice more after the end, which would move it in lists.
+        ended = places("ended")
+        wait_for(
+            lambda: time.time() - stage.get(ended)["updated_at"] > 3 * _HEARTBEAT_SECONDS,
+            what="a run that nobody writes any more",
+        )
         with old_programs(old_bin, stage.folder, stage.env) as old:
-            yield Scene(stage, old, Places(stage))
+            yield Scene(stage, old, places)
 
 
 def same(old: Said, ours: Said) -> None:

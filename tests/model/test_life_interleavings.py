@@ -18,6 +18,7 @@ from pyoco_server.model.run import RunSnapshot, RunStatus
 INTERLEAVINGS = int(os.environ.get("PYOCO_LIFE_INTERLEAVINGS", "10000"))
 
 
+@pytest.mark.timeout(900)  # on a busy machine
 def test_any_interleaving_keeps_the_promises() -> None:
     tally = play(INTERLEAVINGS, Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
     print(f"\n{tally}")
