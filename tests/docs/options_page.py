@@ -9,7 +9,7 @@ import typer
 
 from pyoco_cli.admin import app as admin
 from pyoco_cli.client import app as client
-from pyoco_cli.server import make_app
+from pyoco_cli.server import app as server
 from pyoco_cli.worker import app as worker
 
 _HEAD = """\
@@ -26,7 +26,7 @@ _EVERYWHERE = {"--help", "--install-completion", "--show-completion"}
 def programs() -> dict[str, Any]:
     """The click command of each program, by its name."""
     apps = {
-        "pyoco-server": make_app(),
+        "pyoco-server": server,
         "pyoco-worker": worker,
         "pyoco-client": client,
         "pyoco-server-admin": admin,

@@ -14,11 +14,11 @@ import typer
 from docs.pages import ROOT
 from pyoco_cli.admin import app as admin
 from pyoco_cli.client import app as client
-from pyoco_cli.server import make_app
+from pyoco_cli.server import app as server
 from pyoco_cli.worker import app as worker
 
 PROGRAMS = {
-    "pyoco-server": make_app(),
+    "pyoco-server": server,
     "pyoco-worker": worker,
     "pyoco-client": client,
     "pyoco-server-admin": admin,

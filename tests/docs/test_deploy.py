@@ -16,14 +16,14 @@ import yaml
 
 from docs.pages import ROOT
 from e2e.programs import BIN
-from pyoco_cli.server import make_app
+from pyoco_cli.server import app as server
 from pyoco_cli.worker import app as worker_app
 from pyoco_server.settings import Settings, describe
 
 DEPLOY = ROOT / "docs/deploy"
 KUBERNETES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
-PROGRAMS = {"pyoco-server": make_app(), "pyoco-worker": worker_app}
+PROGRAMS = {"pyoco-server": server, "pyoco-worker": worker_app}
 # What a manager fills in before the command is run.
 FILLED = {"$(POD_NAME)": "pod-1", "%H": "n1", "%i": "default", "/opt/pyoco/bin/": ""}
 

@@ -13,7 +13,7 @@ import typer
 from docs.pages import PAGES, ROOT
 from pyoco_cli.admin import app as admin
 from pyoco_cli.client import app as client
-from pyoco_cli.server import make_app
+from pyoco_cli.server import app as server
 from pyoco_http.app import create_app
 from pyoco_server.settings import Settings
 
@@ -67,7 +67,7 @@ def commands_of(app: typer.Typer) -> Iterator[str]:
 
 def test_every_command_is_in_the_reference() -> None:
     page = (ROOT / "docs/reference/commands.md").read_text()
-    programs = {"pyoco-server": make_app(), "pyoco-client": client, "pyoco-server-admin": admin}
+    programs = {"pyoco-server": server, "pyoco-client": client, "pyoco-server-admin": admin}
     missing = [
         f"{program} {name}"
         for program, app in programs.items()

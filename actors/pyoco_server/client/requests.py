@@ -15,6 +15,8 @@ Document: TypeAlias = dict[str, Any]
 """A JSON object."""
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
+CANCEL_WAIT_SECONDS = 45
+"""Longer than a flow that ignores its cancel lives by default: 30 s of grace, and 2 s more to be killed."""
 
 
 class UnexpectedAnswer(ValueError):

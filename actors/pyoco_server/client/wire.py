@@ -6,12 +6,10 @@ from typing import Any
 
 import httpx
 
-from pyoco_server.client.requests import Call
+from pyoco_server.client.requests import CANCEL_WAIT_SECONDS, Call
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
-CANCEL_WAIT_SECONDS = 45
-"""Longer than a flow that ignores its cancel lives by default: 30 s of grace, and 2 s more to be killed."""
 CANCEL_POLL_SECONDS = 0.25
 _UPLOAD_SECONDS = 300.0
 

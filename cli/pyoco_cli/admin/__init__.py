@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pyoco_cli.admin.api_key import create, list_keys, revoke
+from pyoco_cli.common.commands import on_demand
 from pyoco_cli.common.errors import run
 
 app = typer.Typer(
@@ -16,10 +16,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-api_key = typer.Typer(help="API keys of the HTTP gateway.", rich_markup_mode=None)
-api_key.command("create")(create)
-api_key.command("list")(list_keys)
-api_key.command("revoke")(revoke)
+api_key = typer.Typer(
+    help="API keys of the HTTP gateway.",
+    cls=on_demand(
+        {
+            "create": "pyoco_cli.admin.api_key:create",
+            "list": "pyoco_cli.admin.api_key:list_keys",
+            "revoke": "pyoco_cli.admin.api_key:revoke",
+        }
+    ),
+    rich_markup_mode=None,
+)
 app.add_typer(api_key, name="api-key")
 
 

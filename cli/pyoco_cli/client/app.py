@@ -1,4 +1,4 @@
-"""The options before the command, and what every command says about its output."""
+"""The commands, the options before them, and what each says about its output."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from pyoco_cli.client.connection import DEFAULT_HEADER, DEFAULT_SERVER, Connection
 from pyoco_cli.client.profile import Sources, with_profile
+from pyoco_cli.common.commands import on_demand
 from pyoco_cli.common.output import make_console, on_terminal, print_json
 
 
@@ -26,8 +27,36 @@ OutputOption: TypeAlias = Annotated[
 ]
 RunId: TypeAlias = Annotated[str, typer.Argument(metavar="RUN_ID", help="Id of the run.")]
 
+_COMMANDS = {
+    "submit": "pyoco_cli.client.submit:submit",
+    "submit-yaml": "pyoco_cli.client.submit:submit_yaml",
+    "get": "pyoco_cli.client.runs:get",
+    "tasks": "pyoco_cli.client.runs:tasks",
+    "list": "pyoco_cli.client.listing:list_runs",
+    "list-vnext": "pyoco_cli.client.runs:list_vnext",
+    "watch": "pyoco_cli.client.watch:watch",
+    "logs": "pyoco_cli.client.logs:logs",
+    "events": "pyoco_cli.client.logs:events",
+    "artifacts": "pyoco_cli.client.artifacts:artifacts",
+    "cancel": "pyoco_cli.client.runs:cancel",
+    "retry": "pyoco_cli.client.dlq:retry",
+    "workers": "pyoco_cli.client.workers:workers",
+    "worker-pause": "pyoco_cli.client.worker_control:worker_pause",
+    "worker-resume": "pyoco_cli.client.worker_control:worker_resume",
+    "worker-drain": "pyoco_cli.client.worker_control:worker_drain",
+    "wheels": "pyoco_cli.client.wheels:wheels",
+    "wheel-history": "pyoco_cli.client.wheels:wheel_history",
+    "wheel-upload": "pyoco_cli.client.wheels:wheel_upload",
+    "wheel-build": "pyoco_cli.client.wheel_build:wheel_build",
+    "wheel-delete": "pyoco_cli.client.wheels:wheel_delete",
+    "metrics": "pyoco_cli.client.metrics:metrics",
+    "top": "pyoco_cli.client.top:top",
+    "dlq": "pyoco_cli.client.dlq:dlq",
+}
+
 app = typer.Typer(
     name="pyoco-client",
+    cls=on_demand(_COMMANDS),
     # Rich help would take half a second to import.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from pyoco_cli.common.commands import without
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.language import Phrase
 from pyoco_server.model.errors import ErrorId
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 DEFAULT_HEADER = "X-API-Key"
+# What httpx and httpcore import where it is installed: a command of their own, HTTP/2, other event loops.
+_UNUSED = ("httpx._main", "h2", "trio", "anyio")
 _UNNAMED_PROBLEM = "ERR-PYOCO-HTTP"
 
 # 0.5.1 answers without an error id; its details are part of the contract.
@@ -63,7 +66,9 @@ def gateway(context: typer.Context) -> Iterator[PyocoHttpClient]:
         CliError: Inside of the block something went wrong between client and gateway.
     """
     # Here, because httpx would cost `--help` and every mistyped command half a second.
-    import httpx  # noqa: PLC0415
+    with without(*_UNUSED):
+        import httpcore  # noqa: F401, PLC0415 - httpx imports it later
+        import httpx  # noqa: PLC0415
 
     from pyoco_server.client import HttpProblem, PyocoHttpClient, UnexpectedAnswer  # noqa: PLC0415
 

@@ -12,7 +12,7 @@ from pyoco_cli.client.connection import gateway
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.language import Phrase
 from pyoco_cli.common.output import on_terminal, print_json, print_line, print_table
-from pyoco_server.client.wire import CANCEL_WAIT_SECONDS
+from pyoco_server.client.requests import CANCEL_WAIT_SECONDS
 
 
 class ListOutput(StrEnum):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from pyoco_cli.server.scenario.look import check, list_scenarios, schema
-from pyoco_cli.server.scenario.record import record
-from pyoco_cli.server.scenario.run import run
+from pyoco_cli.common.commands import on_demand
 
-app = typer.Typer(help="Play, check and record scenarios.", rich_markup_mode=None)
-app.command("run")(run)
-app.command("record")(record)
-app.command("list")(list_scenarios)
-app.command("check")(check)
-app.command("schema")(schema)
+app = typer.Typer(
+    help="Play, check and record scenarios.",
+    cls=on_demand(
+        {
+            "run": "pyoco_cli.server.scenario.run:run",
+            "record": "pyoco_cli.server.scenario.record:record",
+            "list": "pyoco_cli.server.scenario.look:list_scenarios",
+            "check": "pyoco_cli.server.scenario.look:check",
+            "schema": "pyoco_cli.server.scenario.look:schema",
+        }
+    ),
+    rich_markup_mode=None,
+)

@@ -1,0 +1,85 @@
+"""Commands that are imported when they are asked for, so that none waits for what another one needs."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+
+def on_demand(places: Mapping[str, str]) -> type[TyperGroup]:
+    """The class of a group (``typer.Typer(cls=…)``) whose commands are elsewhere.
+
+    Args:
+        places: Where each command, or group of commands, is: ``module:attribute`` by its name, in the
+            order of the help.
+    """
+
+    class OnDemand(TyperGroup):
+        def __init__(self, **attributes: Any) -> None:
+            super().__init__(**{**attributes, "commands": _Commands(places)})
+
+    return OnDemand
+
+
+@contextmanager
+def without(*modules: str) -> Iterator[None]:
+    """What is imported inside of the block finds those modules not installed, unless they are loaded.
+
+    For what a library takes along where it is there, and can do without.
+    """
+    hidden = [name for name in modules if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # None: it cannot be imported
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+class _Commands(Mapping[str, Any]):
+    """Typer's commands by name, each made at the first look at it."""
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self._places = places
+        self._made: dict[str, Any] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            module, _, attribute = self._places[name].partition(":")
+            self._made[name] = _made(name, getattr(_imported(module), attribute))
+        return self._made[name]
+
+
+def _made(name: str, command: Any) -> Any:
+    group = typer.Typer(rich_markup_mode=None)
+    if isinstance(command, typer.Typer):
+        group.add_typer(command, name=name)
+    else:
+        group.command(name)(command)
+    return typer.main.get_group(group).commands[name]
+
+
+def _imported(module: str) -> ModuleType:
+    if module in sys.modules:
+        return sys.modules[module]
+    # What imports make stays for good: looking through it again and again would cost a tenth of the start.
+    gc.disable()
+    try:
+        return import_module(module)
+    finally:
+        gc.freeze()
+        gc.enable()
