@@ -5,6 +5,7 @@ Each test sets up what was seen there; 5, 10 and 11 are about whole processes an
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -109,14 +110,17 @@ class Written:
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Written:
     history = Written()
-    real = RunStore.replace
 
-    async def replace(self: RunStore, stored: StoredRun, snapshot: RunSnapshot) -> StoredRun:
-        after = await real(self, stored, snapshot)
-        history.note(after)
-        return after
+    def noting(write: Callable[..., Awaitable[StoredRun]]) -> Callable[..., Awaitable[StoredRun]]:
+        async def noted(*args: Any, **more: Any) -> StoredRun:
+            after = await write(*args, **more)
+            history.note(after)
+            return after
 
-    monkeypatch.setattr(RunStore, "replace", replace)
+        return noted
+
+    for name in ("create", "replace"):
+        monkeypatch.setattr(RunStore, name, noting(getattr(RunStore, name)))
     return history
 
 
