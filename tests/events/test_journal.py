@@ -6,16 +6,20 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
+import pytest
 import trio
 import trio.lowlevel
+from trio.testing import wait_all_tasks_blocked
 
 from nats_fixtures import Connection, Node, connected, killed, paused
 from pyoco_server.jetstream.consumer import Message
 from pyoco_server.jetstream.follow import CaughtUp, Follower
 from pyoco_server.jetstream.resources import ensure_resources
 from pyoco_server.kernel import ActorRef, ChildSpec, SupervisorSpec, open_system
-from pyoco_server.model.event import LogChunk, decode_events
+from pyoco_server.model.event import LogChunk, StateChanged, decode_events
+from pyoco_server.model.run import RunStatus
 from pyoco_server.settings import Settings
+from pyoco_server.store import journal as journal_module
 from pyoco_server.store.journal import EventWriter, Journal, Written
 
 MESSAGE_BYTES = 64 * 1024
@@ -64,6 +68,42 @@ async def test_events_of_a_run_are_stored_in_order_and_gathered(nats_node: Node)
             messages = await stored(connection, run_id)
             assert [number for message in messages for number in message] == list(range(500))
             assert len(messages) <= 3
+
+
+def state(status: RunStatus) -> StateChanged:
+    return StateChanged(at=1.0, attempt=1, status=status, revision=1)
+
+
+async def test_a_short_run_is_one_message(nats_node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "_GATHER_SECONDS", 3600.0)
+    journal = Journal(max_message_bytes=MESSAGE_BYTES)
+    async with writing(nats_node, journal) as (connection, _):
+        journal.add("a", state(RunStatus.RUNNING))
+        await wait_all_tasks_blocked()
+        assert await stored(connection, "a") == []
+        journal.add("a", chunk(0))
+        journal.add("a", state(RunStatus.COMPLETED))
+        with trio.fail_after(20):
+            while not (messages := await stored(connection, "a")):
+                pass
+        assert messages == [[0]]
+
+
+@pytest.mark.parametrize("first", ["follow", "start"])
+async def test_the_start_of_a_run_that_is_followed_is_told_at_once(
+    nats_node: Node, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    monkeypatch.setattr(journal_module, "_GATHER_SECONDS", 3600.0)
+    journal = Journal(max_message_bytes=MESSAGE_BYTES)
+    async with writing(nats_node, journal) as (connection, _):
+        if first == "start":
+            journal.add("a", state(RunStatus.RUNNING))
+        journal.hurry("a")
+        if first == "follow":
+            journal.add("a", state(RunStatus.RUNNING))
+        with trio.fail_after(20):
+            while await stored(connection, "a") != [[]]:
+                pass
 
 
 async def test_a_message_is_no_larger_than_it_may_be(nats_node: Node) -> None:

@@ -30,6 +30,7 @@ from pyoco_server.model.event import (
     state_changed,
 )
 from pyoco_server.model.run import RunStatus, UnreadableSnapshot
+from pyoco_server.store.control import EVERY_WORKER, FollowRun, encode_control
 from pyoco_server.store.runs import RunNotFound, RunStore
 
 log = structlog.get_logger(__name__)
@@ -154,6 +155,7 @@ class EventFeeds(Actor[FeedMessage]):
                 assert_never(message)
 
     async def _fill(self, feed: EventFeed) -> None:
+        self._connection.publish_soon(EVERY_WORKER, encode_control(FollowRun(run_id=feed.run_id)))
         # A feed that ends is opened anew by its follower.
         with feed.send, feed.scope, suppress(trio.BrokenResourceError, BridgeError):
             events = _events(

@@ -5,6 +5,8 @@ Nothing depends on them alone: they only make a worker see sooner what the bucke
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 
@@ -18,7 +20,16 @@ class LookAtRecord(msgspec.Struct, frozen=True, tag="look", tag_field="op"):
     """An operator has written an order into the worker's record."""
 
 
-Control = CancelRun | LookAtRecord
+class FollowRun(msgspec.Struct, frozen=True, tag="follow", tag_field="op"):
+    """Somebody reads the events of this run as they come."""
+
+    run_id: str
+
+
+Control = CancelRun | FollowRun | LookAtRecord
+
+EVERY_WORKER: Final = "pyoco.control.all"
+"""The subject that all workers listen on; no instance has this id."""
 
 # Checkers take the types of decoders from classes only, not from unions.
 _DECODER: msgspec.json.Decoder[Control] = msgspec.json.Decoder(Control)

@@ -27,9 +27,10 @@ WAITING_BYTES = 8 * 1024 * 1024
 """How much may wait to be stored before those who can wait have to."""
 
 # The first event after a pause is written at once, and what follows gathers for a moment. The start of an
-# attempt waits so long too, so that a short run makes one message.
+# attempt waits so long too, so that a short run makes one message, unless somebody follows the run.
 _GATHER_SECONDS = 0.02
 _STARTS = (RunStatus.PENDING, RunStatus.RUNNING)
+_MOST_AWAITED = 10_000
 _ANSWER_SECONDS = 5.0
 # With NATS there but the stream not: how often a message is tried, and the pause in between.
 _TRIES = 20
@@ -67,6 +68,8 @@ class Journal:
         self._due: set[str] = set()
         # Runs whose start waits for what follows, and until when; in the order of that.
         self._held: deque[tuple[float, str]] = deque()
+        # Runs whose start somebody waits for; the oldest first.
+        self._awaited: dict[str, None] = {}
         self._more = trio.Event()
         self._shrunk = trio.Event()
         # Makes message ids: repeating a message within the stream's duplicate window is harmless.
@@ -83,8 +86,9 @@ class Journal:
         topic = self._topics.get(run_id)
         starts = isinstance(event, StateChanged) and event.status in _STARTS
         if topic is None:
-            topic = self._topics[run_id] = _Topic(held=starts)
-            if starts:
+            topic = _Topic(held=starts and run_id not in self._awaited)
+            self._topics[run_id] = topic
+            if topic.held:
                 self._held.append((trio.current_time() + _GATHER_SECONDS, run_id))
                 if len(self._held) == 1:
                     self._more.set()
@@ -94,7 +98,20 @@ class Journal:
         if isinstance(event, StateChanged) and not starts:
             topic.held = False
             topic.ended = event.status.terminal
+            if topic.ended:
+                self._awaited.pop(run_id, None)
         if not topic.held:
+            self._due.add(run_id)
+            self._more.set()
+
+    def hurry(self, run_id: str) -> None:
+        """Somebody waits for the events of a run: hold its start back no longer, also if it is to come."""
+        self._awaited[run_id] = None
+        if len(self._awaited) > _MOST_AWAITED:
+            del self._awaited[next(iter(self._awaited))]
+        topic = self._topics.get(run_id)
+        if topic is not None and topic.held:
+            topic.held = False
             self._due.add(run_id)
             self._more.set()
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.kernel import Actor, ActorRef
-from pyoco_server.store.control import CancelRun, LookAtRecord, control_subject, decode_control
+from pyoco_server.store.control import (
+    EVERY_WORKER,
+    CancelRun,
+    FollowRun,
+    LookAtRecord,
+    control_subject,
+    decode_control,
+)
+from pyoco_server.store.journal import Journal
 from pyoco_server.worker.messages import CancelAttempt, LookAgain
 
 
@@ -17,7 +25,7 @@ class _Heard:
 
 
 class ControlListener(Actor[_Heard]):
-    """Subscribes to the worker's control subject. What is lost here, the buckets tell later."""
+    """Subscribes to the worker's control subjects. What is lost here, the buckets tell later."""
 
     def __init__(
         self,
@@ -25,18 +33,21 @@ class ControlListener(Actor[_Heard]):
         instance_id: str,
         slots: Sequence[ActorRef[CancelAttempt]],
         heartbeat: ActorRef[LookAgain],
+        journal: Journal,
     ) -> None:
         self._connection = connection
         self._instance_id = instance_id
         self._slots = slots
         self._heartbeat = heartbeat
+        self._journal = journal
 
     async def on_start(self) -> None:
         """Begin to listen."""
-        self.spawn(self._listen)
+        for subject in (control_subject(self._instance_id), EVERY_WORKER):
+            self.spawn(self._listen, subject)
 
-    async def _listen(self) -> None:
-        async with self._connection.subscribe(control_subject(self._instance_id)) as messages:
+    async def _listen(self, subject: str) -> None:
+        async with self._connection.subscribe(subject) as messages:
             async for _, payload in messages:
                 await self.me.tell(_Heard(payload))
 
@@ -46,6 +57,8 @@ class ControlListener(Actor[_Heard]):
             case CancelRun(run_id=run_id):
                 for slot in self._slots:
                     await slot.tell(CancelAttempt(run_id))
+            case FollowRun(run_id=run_id):
+                self._journal.hurry(run_id)
             case LookAtRecord():
                 await self._heartbeat.tell(LookAgain())
             case None:

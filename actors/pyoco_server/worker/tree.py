@@ -207,7 +207,7 @@ def worker_tree(
     control: ChildSpec[Any] = ChildSpec(
         "control",
         lambda: ControlListener(
-            connection, instance_id, [each.ref for each in slots], heartbeat.ref
+            connection, instance_id, [each.ref for each in slots], heartbeat.ref, journal
         ),
     )
     spec = SupervisorSpec(
