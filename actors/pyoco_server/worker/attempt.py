@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -69,11 +70,15 @@ class Attempt:
         self.ending: Ending | None = None
         # Set when there is progress to write.
         self.changed = trio.Event()
-        # Ends the writing of progress.
-        self.progressing = trio.CancelScope()
-        # Whether somebody asked for it to be cancelled, and what that interrupts at the moment.
+        # Whether somebody asked for it to be cancelled, and whether another attempt has the run by now; what
+        # either interrupts at the moment.
         self.cancel_asked = False
+        self.lost = False
         self._interruptible: trio.CancelScope | None = None
+        # What keeps it, and what writes its progress; none for one that is over at once.
+        self.closed = False
+        self.keeping: trio.CancelScope | None = None
+        self.progressing: trio.CancelScope | None = None
 
     @property
     def run_id(self) -> str:
@@ -92,27 +97,48 @@ class Attempt:
         self.changed.set()
 
     def ask_to_cancel(self) -> None:
-        """A cancel is stored: interrupt what can be interrupted."""
-        self.cancel_asked = True
+        """A cancel is stored: interrupt what can be interrupted; asked again, nothing happens."""
+        if not self.cancel_asked:
+            self.cancel_asked = True
+            self._interrupt()
+
+    def lose(self) -> None:
+        """The run is another attempt's, or gone: nothing of this one is to be written any more."""
+        self.lost = True
+        self._interrupt()
+
+    def _interrupt(self) -> None:
         if self._interruptible is not None:
             self._interruptible.cancel()
 
     @contextmanager
-    def interruptible(self) -> Iterator[trio.CancelScope]:
-        """What is done inside of the block ends at once when a cancel was or is asked for."""
-        with trio.CancelScope() as scope:
+    def interruptible(self, limit: float = math.inf, *, asked: bool = False) -> Iterator[None]:
+        """The block ends after ``limit`` seconds, or at once when the run is lost or to be cancelled.
+
+        Args:
+            limit: Seconds.
+            asked: The block is about a cancel that was asked for: only the loss of the run interrupts it.
+        """
+        with trio.move_on_after(limit) as scope:
             self._interruptible = scope
-            if self.cancel_asked:
+            if self.lost or (self.cancel_asked and not asked):
                 scope.cancel()
             try:
-                yield scope
+                yield
             finally:
                 self._interruptible = None
 
     def end(self, ending: Ending) -> None:
         """Its flow has ended so; no further progress is written."""
         self.ending = ending
-        self.progressing.cancel()
+        if self.progressing is not None:
+            self.progressing.cancel()
+
+    def close(self) -> None:
+        """The slot is done with it: it is kept no longer."""
+        self.closed = True
+        if self.keeping is not None:
+            self.keeping.cancel()
 
     async def write_progress(self) -> bool:
         """Store the progress; return whether the claim still holds.

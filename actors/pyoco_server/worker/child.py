@@ -19,7 +19,7 @@ from pyoco_server.worker.runner.handle import (
     open_runner,
 )
 from pyoco_server.worker.runner.protocol import WorkerMessage
-from pyoco_server.worker.saved_files import FOLDER, anything_saved
+from pyoco_server.worker.saved_files import FOLDER
 from pyoco_server.worker.wheel_set import NO_WHEELS, WheelSet
 
 _STOP_GRACE_SECONDS = 1.0
@@ -42,6 +42,8 @@ class SlotChild:
         self.folder = folder
         self._runner: RunnerProcess | None = None
         self.wheels = NO_WHEELS
+        # How the folder looks as long as no run has used it; None where there is none.
+        self._untouched: tuple[int, ...] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -108,40 +110,52 @@ class SlotChild:
         Raises:
             OSError: There is no room for a run.
         """
+        if self._untouched is None:
+            self._untouched = await trio.to_thread.run_sync(_make, self.folder)
+            return
+        room = os.statvfs(self.folder)
+        ours = os.geteuid() == 0  # what is set aside for root, too
+        blocks = room.f_bfree if ours else room.f_bavail
+        files = room.f_ffree if ours else room.f_favail
+        # File systems without a limit tell of none.
+        if (room.f_blocks and not blocks) or (room.f_files and not files):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
+
+    def is_touched(self) -> bool:
+        """Whether a run left anything in the folder, or did since it was made."""
         try:
-            room = os.statvfs(self.folder)
-        except FileNotFoundError:
-            await trio.to_thread.run_sync(_make, self.folder)
-        else:
-            ours = os.geteuid() == 0  # what is set aside for root, too
-            blocks = room.f_bfree if ours else room.f_bavail
-            files = room.f_ffree if ours else room.f_favail
-            # File systems without a limit tell of none.
-            if (room.f_blocks and not blocks) or (room.f_files and not files):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
+            return _marks(self.folder) != self._untouched
+        except OSError:
+            return True
 
     async def clear_folder(self) -> None:
-        """Remove what a run left in the folder; an empty one, as the engine leaves it, stays."""
-        if _names(self.folder) - {FOLDER} or anything_saved(self.folder):
+        """Remove what a run left in the folder; one that was not touched stays for the next run."""
+        if self._untouched is not None and self.is_touched():
             await self.remove_folder()
 
     async def remove_folder(self) -> None:
         """Remove the folder with all that a run left in it."""
+        self._untouched = None
         await trio.to_thread.run_sync(_remove, self.folder)
 
 
-def _names(folder: Path) -> set[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries}
-    except FileNotFoundError:
-        return set()
-    except OSError:
-        return {"something else"}  # no folder, or one that cannot be read
+def _make(folder: Path) -> tuple[int, ...]:
+    """Make a folder with what the engine wants to find in it; return how it looks."""
+    _remove(folder)
+    saved = folder / FOLDER
+    saved.mkdir(parents=True)
+    for made in (saved, folder):
+        os.utime(made, (0, 0))  # what is done in it within the same tick of the clock shows as well
+    return _marks(folder)
 
 
-def _make(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _marks(folder: Path) -> tuple[int, ...]:
+    """What changes with all that is done in a folder and its folder of artifacts (inode(7))."""
+    marks: list[int] = []
+    for path in (folder, folder / FOLDER):
+        found = os.lstat(path)
+        marks += (found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
+    return tuple(marks)
 
 
 def _remove(folder: Path) -> None:

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, assert_never
+from typing import Final, Never, assert_never
 
 import structlog
 import trio
@@ -28,7 +28,7 @@ from pyoco_server.worker.claiming import Claimant, Withdrawn, claim_run, release
 from pyoco_server.worker.events import AttemptEvents
 from pyoco_server.worker.heartbeat import LastRun, SlotBoard
 from pyoco_server.worker.messages import Assign
-from pyoco_server.worker.recorder import ClaimLost, keep, store_end
+from pyoco_server.worker.recorder import GATHER_SECONDS, keep, store_end
 from pyoco_server.worker.runner.handle import Exited, Spawn
 from pyoco_server.worker.runner.protocol import (
     CancelRun,
@@ -127,8 +127,9 @@ class Executor:
         self._spent = False
         self.job: Assign | None = None
         self.attempt: Attempt | None = None
+        self._begun = trio.lowlevel.ParkingLot()
 
-    async def execute(self, assign: Assign, wheels: WheelSet) -> Settled:
+    async def execute(self, assign: Assign, wheels: WheelSet, spawn: Spawn) -> Settled:
         """See a job to its end, but for its acknowledgement.
 
         Cancelled, or when it raises, the job stays in hand for `let_go`.
@@ -136,6 +137,7 @@ class Executor:
         Args:
             assign: The job.
             wheels: What its run imports from.
+            spawn: Runs a task beside the slot.
 
         Raises:
             NoRoom: The run has no room here, and went back to the queue.
@@ -151,21 +153,19 @@ class Executor:
         attempt = self.attempt = Attempt(
             self._runs, assign.job, assign.delivery, claimed, self._settings.max_backoff
         )
+        self._begun.unpark_all()
         run_log.tell_start(attempt.claim)
         await self._child.use(wheels)
         self._board.begins(attempt.claim, self._child.pid)
-        decision: life.Finish = life.Superseded(attempt.claim)
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep, attempt)
-                ending = await self._run(attempt, nursery.start_soon)
+        ending = await self._run(attempt, spawn)
+        decision: life.Finish = life.Superseded(attempt.stored.snapshot)
+        if ending is not None:
+            if self._child.is_touched():
                 await self._artifacts.keep(attempt, ending, self._child.folder)
-                attempt.end(ending)
-                decision = await store_end(attempt, ending, self._connection)
-                nursery.cancel_scope.cancel()
-        except* ClaimLost:
-            self._spent = True  # it executes still
+            attempt.end(ending)
+            decision = await store_end(attempt, ending, self._connection)
         done = await self._settler.settle(attempt, decision)
+        attempt.close()
         if self._spent:
             await self._child.replace()
             self._spent = False
@@ -175,13 +175,21 @@ class Executor:
         self.job = self.attempt = None
         return Settled(attempt.delivery if done else None, _last(attempt, decision))
 
-    async def _keep(self, attempt: Attempt) -> None:
-        await keep(
-            attempt,
-            lease_interval=self._settings.ack_progress_interval,
-            heartbeat_interval=self._settings.heartbeat_interval,
-            connection=self._connection,
-        )
+    async def keep(self) -> Never:
+        """Keep each attempt that is not over at once, for as long as it takes; beside `execute`."""
+        while True:
+            attempt = self.attempt
+            if attempt is None:
+                await self._begun.park()
+                continue
+            await trio.sleep(GATHER_SECONDS)
+            if self.attempt is attempt and not (attempt.closed or attempt.lost):
+                await keep(
+                    attempt,
+                    lease_interval=self._settings.ack_progress_interval,
+                    heartbeat_interval=self._settings.heartbeat_interval,
+                    connection=self._connection,
+                )
 
     # Before --------------------------------------------------------------------------------------
 
@@ -234,20 +242,27 @@ class Executor:
 
     # Executing -----------------------------------------------------------------------------------
 
-    async def _run(self, attempt: Attempt, spawn: Spawn) -> Ending:
-        """Have the child execute the attempt; a cancel or its time limit stop it, step by step."""
+    async def _run(self, attempt: Attempt, spawn: Spawn) -> Ending | None:
+        """Have the child execute the attempt; a cancel or its time limit stop it, step by step.
+
+        Returns:
+            How it ended; None where the run is another attempt's by now, and the child executes still.
+        """
         limit = math.inf if attempt.claim.timeout_sec is None else attempt.claim.timeout_sec
         grace = self._settings.cancel_grace_period
         self._events.begin(attempt.run_id, attempt.claim.attempt)
         self._child.tell(_request(attempt, self._child.folder), spawn)
         end: Finished | Exited | None = None
-        with attempt.interruptible() as asked, trio.move_on_after(limit):
+        with attempt.interruptible(limit):
             end = await self._end_of(attempt)
-        cancelled = asked.cancelled_caught
-        if cancelled:
+        cancelled = end is None and attempt.cancel_asked
+        if cancelled and not attempt.lost:
             self._child.tell(CancelRun(run_id=attempt.run_id), spawn)
-            with trio.move_on_after(grace):
+            with attempt.interruptible(grace, asked=True):
                 end = await self._end_of(attempt)
+        if end is None and attempt.lost:
+            self._spent = True
+            return None
         if end is not None:
             return _reported(end, cancelled=cancelled)
         if cancelled:

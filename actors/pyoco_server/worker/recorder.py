@@ -15,35 +15,32 @@ from pyoco_server.worker.attempt import Attempt, Ending
 log = structlog.get_logger(__name__)
 
 # Changes of tasks are written together: a flow of many short tasks would else write more than it works.
-# A run that is over sooner needs no keeping at all.
-_GATHER_SECONDS = 0.05
+# A run that is over sooner needs no keeping.
+GATHER_SECONDS = 0.05
 # How long a write waits that failed: short at first and after each reconnect, longer each time.
 _FIRST_RETRY_SECONDS = 0.05
 _RETRY_SECONDS = 1.0
 
 
-class ClaimLost(Exception):
-    """Another attempt holds the run, or it is gone: nothing of this one is to be written any more."""
-
-
 async def keep(
     attempt: Attempt, *, lease_interval: float, heartbeat_interval: float, connection: Connection
 ) -> None:
-    """Keep the job and the claim until cancelled, and write the progress until the attempt has its end.
+    """Keep the job and the claim until the attempt is closed, and write its progress until it has its end.
+
+    Where it finds that the claim is lost, it says so and ends.
 
     Args:
         attempt: Whose.
         lease_interval: Seconds between two signs of life for the job.
         heartbeat_interval: Seconds between two for the run, when nothing else is to be written.
         connection: The way to NATS.
-
-    Raises:
-        ClaimLost: In an exception group.
     """
-    await trio.sleep(_GATHER_SECONDS)
     async with trio.open_nursery() as nursery:
+        attempt.keeping = nursery.cancel_scope
         nursery.start_soon(_keep_lease, attempt, lease_interval, connection)
-        nursery.start_soon(_write_progress, attempt, heartbeat_interval)
+        await _write_progress(attempt, heartbeat_interval)
+        if attempt.lost:
+            nursery.cancel_scope.cancel()
 
 
 async def _keep_lease(attempt: Attempt, interval: float, connection: Connection) -> None:
@@ -64,13 +61,14 @@ async def _keep_lease(attempt: Attempt, interval: float, connection: Connection)
 
 
 async def _write_progress(attempt: Attempt, interval: float) -> None:
-    with attempt.progressing:
-        while True:
+    with trio.CancelScope() as attempt.progressing:
+        while attempt.ending is None:
             with trio.move_on_after(interval):
                 await attempt.changed.wait()
-                await trio.sleep(_GATHER_SECONDS)
+                await trio.sleep(GATHER_SECONDS)
             if not await _progress(attempt):
-                raise ClaimLost
+                attempt.lose()
+                return
             if attempt.cancelling:
                 attempt.ask_to_cancel()
 

@@ -96,6 +96,7 @@ class Slot(Actor[SlotMessage]):
 
     async def on_start(self) -> None:
         """Begin to execute jobs."""
+        self.spawn(self._executor.keep)
         self.spawn(self._serve)
 
     async def on_stop(self) -> None:
@@ -202,7 +203,7 @@ class Slot(Actor[SlotMessage]):
         self._tenant = assign.job.tenant_id
         self._next = None
         try:
-            settled = await self._executor.execute(assign, wheels.of(self._tenant))
+            settled = await self._executor.execute(assign, wheels.of(self._tenant), self.spawn)
         except NoRoom as error:
             log.error("no folder for the run, given back", reason=str(error))  # noqa: TRY400
             await self._wait_for_room()
