@@ -10,18 +10,22 @@ buffers nothing of what tasks print; between two tries it tells nobody; and it l
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from copy import copy
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from pyoco.core.context import Context
 from pyoco.core.engine import Engine
 from pyoco.core.log_capture import RunLogCapture
 from pyoco.core.models import Flow, RunContext, RunStatus, Task, TaskState
 from pyoco.trace.backend import TraceBackend
+
+_SIGNATURES: WeakKeyDictionary[Callable[..., Any], inspect.Signature] = WeakKeyDictionary()
 
 
 class TaskInterrupted(Exception):
@@ -155,7 +159,22 @@ class ObservedEngine(Engine):
             finally:
                 self._executing.task = None
 
+        with suppress(TypeError, ValueError):  # the engine finds out by itself
+            try_once.__signature__ = _signature(function)  # type: ignore[attr-defined]
         return try_once
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a function; to find it takes as long as the rest of a short task.
+
+    Raises:
+        TypeError: It cannot be kept.
+        ValueError: It has none.
+    """
+    known = _SIGNATURES.get(function)
+    if known is None:
+        known = _SIGNATURES[function] = inspect.signature(function)
+    return known
 
 
 def _line(flow: Flow) -> list[Task] | None:
