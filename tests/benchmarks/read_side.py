@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import statistics
 import time
 import uuid
 from collections.abc import Mapping
-from http.client import HTTPConnection
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,12 @@ import httpx
 import msgspec
 import trio
 
-from e2e.programs import Program, Stage
+from benchmarks.figures import OURS, Measures
+from benchmarks.processes import memory_mib
+from benchmarks.pyoco import Version, open_installation
+from benchmarks.sizes import Sizes
+from benchmarks.wire import Wire, get
+from e2e.programs import HTTP, Program, Stage, wait_for
 from http_api.seeding import snapshot
 from pyoco_server.jetstream.connection import ConnectionOptions, open_connection
 from pyoco_server.jetstream.keyvalue import KeyValue
@@ -65,8 +72,8 @@ def many(first: int, count: int) -> list[dict[str, Any]]:
     ]
 
 
-def fill(stage: Stage, count: int) -> None:
-    """Write runs into the bucket, without a gateway."""
+def fill(stage: Stage, count: int, first: int = 0) -> None:
+    """Write runs into the bucket, those from ``first`` to ``count``, without a gateway."""
 
     async def write_all() -> None:
         settings = Settings(nats_url=stage.nats_url)
@@ -74,7 +81,7 @@ def fill(stage: Stage, count: int) -> None:
             await connection.wait_connected(within=20)
             await ensure_resources(connection, settings)
             bucket = KeyValue(connection, settings.runs_kv_bucket)
-            runs = iter(many(0, count))
+            runs = iter(many(first, count - first))
 
             async def write() -> None:
                 for one in runs:
@@ -105,47 +112,43 @@ def started(stage: Stage) -> tuple[float, Program]:
 
 
 def answer_times(
-    urls: Mapping[str, str], queries: Mapping[str, str], repeats: int
+    ports: Mapping[str, int], queries: Mapping[str, str], repeats: int
 ) -> dict[str, dict[str, list[float]]]:
     """How long each gateway took for each answer to each query, in milliseconds.
 
     The gateways are asked in turn, so that whatever else the machine does slows all of them.
     """
-    times: dict[str, dict[str, list[float]]] = {q: {u: [] for u in urls} for q in queries}
-    # The standard library's client, which takes least of the time that is measured.
-    clients = {
-        name: HTTPConnection(url.removeprefix("http://"), timeout=60) for name, url in urls.items()
-    }
-    try:
-        for client in clients.values():
-            client.connect()
+    times: dict[str, dict[str, list[float]]] = {q: {name: [] for name in ports} for q in queries}
+    with ExitStack() as stack:
+        wires = {name: stack.enter_context(Wire(port)) for name, port in ports.items()}
         for _ in range(repeats):
             for query, path in queries.items():
-                for name, client in clients.items():
+                for name, wire in wires.items():
                     began = time.perf_counter()
-                    client.request("GET", path)
-                    answer = client.getresponse()
-                    body = answer.read()
+                    wire.ask(get(path))
                     times[query][name].append((time.perf_counter() - began) * 1000)
-                    assert answer.status == 200, body
-    finally:
-        for client in clients.values():
-            client.close()
     return times
 
 
-def processor_ms(*programs: Program) -> float:
-    """How much processor time programs have taken since they were started, in milliseconds."""
-    ticks = 0
-    for program in programs:
-        stat = Path(f"/proc/{program.pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(stat[11]) + int(stat[12])
-    return ticks / os.sysconf("SC_CLK_TCK") * 1000
+def reading(version: Version, folder: Path, sizes: Sizes) -> Measures:
+    """Lists and metrics with ever more runs; of 0.5.1, which looks at each of them, up to ten thousand."""
+    queries = {"list": PAGES["page of 50"], "filtered": PAGES["by status"], "metrics": "/metrics"}
+    ours = version.name == OURS
+    found: dict[str, float] = {}
+    with open_installation(version, folder) as installation:
+        filled = 0
+        for count in sizes.runs if ours else [n for n in sizes.runs if n <= 10_000]:
+            fill(installation.stage, count, first=filled)
+            filled = count
+            if ours:
+                wait_for(partial(_knows, installation.stage, count), within=120, what="all runs")
+            installation.wait_calm()
+            repeats = sizes.looks if ours else 3
+            took = answer_times({"": installation.port}, queries, repeats)
+            found |= {f"read.{q}.{count}": statistics.median(of[""]) for q, of in took.items()}
+        found["memory.filled"] = memory_mib(installation.gateway.pid)
+    return found
 
 
-def memory_mib(pid: int) -> float:
-    """The resident memory of a process."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise AssertionError(f"no memory of process {pid}")
+def _knows(stage: Stage, count: int) -> bool:
+    return bool(HTTP.get(f"{stage.url}/runs/counts").json()["total"] == count)

@@ -15,14 +15,13 @@ from typing import TypeAlias
 
 import pytest
 
+from benchmarks.processes import memory_mib, processor_ms
 from benchmarks.read_side import (
     PAGES,
     SEARCHES,
     WHOLE,
     answer_times,
     fill,
-    memory_mib,
-    processor_ms,
     run_id_of,
     started,
 )
@@ -33,7 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 FEW = 1_000
 MANY = 100_000 if WHOLE else 10_000
 BESIDE_OLD = 10_000 if WHOLE else 2_000
-StageWithBoth: TypeAlias = tuple[Stage, dict[str, str]]
+StageWithBoth: TypeAlias = tuple[Stage, dict[str, int]]
 TYPICAL = statistics.median if WHOLE else min
 
 
@@ -57,11 +56,13 @@ def test_pages_and_metrics_cost_the_same_however_many_runs_there_are(
     cold, gateways = {}, {}
     for name, stage in stages.items():
         cold[name], gateways[name] = started(stage)
-    cold_work = {name: processor_ms(gateway) for name, gateway in gateways.items()}
-    urls = {name: stage.url for name, stage in stages.items()}
-    found = answer_times(urls, PAGES, repeats=300 if WHOLE else 100)
+    cold_work = {
+        name: processor_ms(gateway.pid, family=False) for name, gateway in gateways.items()
+    }
+    ports = {name: stage.http_port for name, stage in stages.items()}
+    found = answer_times(ports, PAGES, repeats=300 if WHOLE else 100)
     searches = {name: path.format(some_id=run_id_of(77)) for name, path in SEARCHES.items()}
-    searched = answer_times(urls, searches, repeats=50)
+    searched = answer_times(ports, searches, repeats=50)
     memory = memory_mib(gateways["many"].pid)
     warm, warm_work = dict.fromkeys(stages, 60.0), dict.fromkeys(stages, 60_000.0)
     for _ in range(3):
@@ -69,7 +70,7 @@ def test_pages_and_metrics_cost_the_same_however_many_runs_there_are(
             gateways[name].stop()
             seconds, gateways[name] = started(stage)
             warm[name] = min(warm[name], seconds)
-            warm_work[name] = min(warm_work[name], processor_ms(gateways[name]))
+            warm_work[name] = min(warm_work[name], processor_ms(gateways[name].pid, family=False))
 
     print(f"\n{memory:.0f} MiB")
     for name in stages:
@@ -93,15 +94,15 @@ def test_pages_and_metrics_cost_the_same_however_many_runs_there_are(
 
 
 def test_a_list_takes_a_five_hundredth_of_what_it_took(stage_with_both: StageWithBoth) -> None:
-    stage, urls = stage_with_both
+    stage, ports = stage_with_both
     took: dict[str, list[float]] = {"old": [], "new": []}
     worked: dict[str, list[float]] = {"old": [], "new": []}
     for _ in range(5):
         for name, repeats in (("old", 1), ("new", 40)):
-            before = processor_ms(*stage.programs)
-            url = {name: urls[name]}
-            took[name] += answer_times(url, {"list": "/runs?limit=50"}, repeats)["list"][name]
-            worked[name].append((processor_ms(*stage.programs) - before) / repeats)
+            before = _work(stage)
+            port = {name: ports[name]}
+            took[name] += answer_times(port, {"list": "/runs?limit=50"}, repeats)["list"][name]
+            worked[name].append((_work(stage) - before) / repeats)
     old, new = (statistics.median(took[name]) for name in ("old", "new"))
     old_work, new_work = (sum(worked[name]) / 5 for name in ("old", "new"))
     print(f"\n{BESIDE_OLD} runs: {old:.0f} ms in 0.5.1, {new:.2f} ms here: {old / new:.0f} times")
@@ -111,14 +112,18 @@ def test_a_list_takes_a_five_hundredth_of_what_it_took(stage_with_both: StageWit
     assert times >= 500 * BESIDE_OLD / 10_000
 
 
+def _work(stage: Stage) -> float:
+    return processor_ms(*(program.pid for program in stage.programs), family=False)
+
+
 @pytest.fixture
 def stage_with_both(tmp_path: Path, old_bin: Path) -> Iterator[StageWithBoth]:
-    """Our gateway and that of 0.5.1 on the same bucket, with their URLs."""
+    """Our gateway and that of 0.5.1 on the same bucket, with their ports."""
     with open_stage(tmp_path) as stage:
         stage.nats()
         fill(stage, BESIDE_OLD)
-        new = stage.url
+        new = stage.http_port
         started(stage)
         old = Stage(stage.folder, stage.env, stage.programs, stage.nats_port)
         old.old_gateway(old_bin)
-        yield stage, {"old": old.url, "new": new}
+        yield stage, {"old": old.http_port, "new": new}
