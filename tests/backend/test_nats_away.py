@@ -114,10 +114,8 @@ def redelivered(monkeypatch: pytest.MonkeyPatch) -> trio.Event:
     event = trio.Event()
     real = PullConsumer.fetch
 
-    async def fetch(
-        self: PullConsumer, batch: int, *, expires: float, max_bytes: int | None = None
-    ) -> list[Message]:
-        messages = await real(self, batch, expires=expires, max_bytes=max_bytes)
+    async def fetch(self: PullConsumer, batch: int, *, expires: float) -> list[Message]:
+        messages = await real(self, batch, expires=expires)
         if any(message.num_delivered > 1 for message in messages):
             event.set()
         return messages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import msgspec
@@ -114,6 +115,13 @@ class Message:
         await self._connection.publish(self._reply.reply, f"+TERM {reason}".encode())
 
 
+@functools.cache
+def _pull_request(batch: int, expires: float) -> bytes:
+    """What asks for messages; the same few requests are made again and again."""
+    how = {"expires": int(expires * _NANOSECONDS)} if expires > 0 else {"no_wait": True}
+    return msgspec.json.encode({"batch": batch, **how})
+
+
 class PullConsumer:
     """A durable or ephemeral pull consumer of a stream; it has to exist. One fetch at a time.
 
@@ -153,9 +161,7 @@ class PullConsumer:
         if self._waiter is not None:
             self._waiter.lose()
 
-    async def fetch(
-        self, batch: int, *, expires: float, max_bytes: int | None = None
-    ) -> list[Message]:
+    async def fetch(self, batch: int, *, expires: float) -> list[Message]:
         """Pull messages.
 
         With ``expires`` 0 it takes what waits now, at most ``batch``. Otherwise it waits for *one*
@@ -168,7 +174,6 @@ class PullConsumer:
         Args:
             batch: How many at most.
             expires: How many seconds to wait for one; 0 not to wait.
-            max_bytes: How many bytes at most, with ``expires`` 0; one message always has to fit.
 
         Raises:
             NotFound: The consumer does not exist (any more).
@@ -180,13 +185,8 @@ class PullConsumer:
             await trio.lowlevel.checkpoint()
             raise Unavailable(f"NATS is not connected: {status.last_error or 'connecting'}")
         if expires > 0:
-            batch = 1
-            body: dict[str, object] = {"batch": 1, "expires": int(expires * _NANOSECONDS)}
-            limit = expires + _LATE_SECONDS
+            batch, limit = 1, expires + _LATE_SECONDS
         else:
-            body = {"batch": batch, "no_wait": True}
-            if max_bytes is not None:
-                body["max_bytes"] = max_bytes
             limit = _NO_WAIT_SECONDS
         if self._feed is None:
             self._feed = self._connection.open_feed(f"{self._inbox}.*", self._deliver, self._lose)
@@ -196,9 +196,8 @@ class PullConsumer:
         try:
             with trio.move_on_after(limit):
                 await trio.lowlevel.checkpoint_if_cancelled()
-                self._connection.publish_soon(
-                    self._subject, msgspec.json.encode(body), reply=self._pull
-                )
+                body = _pull_request(batch, expires)
+                self._connection.publish_soon(self._subject, body, reply=self._pull)
                 while len(messages) < batch and (reply := await waiter.next()) is not None:
                     if not self._take(reply, messages):
                         break
