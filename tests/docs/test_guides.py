@@ -128,6 +128,7 @@ def test_every_page_with_commands_is_run() -> None:
         *("docs/guides/run-life.md", "docs/guides/cluster.md"),  # test_cluster_guide.py
         *("docs/reference/http_api.md", "docs/reference/flow_yaml.md"),
         *("docs/tutorial/quickstart.md", "docs/tutorial/quickstart_ja.md"),  # test_commands.py
+        "docs/explanation/performance.md",  # tests/benchmarks/test_benchmarks.py, tests/costs
     }
     pages = (ROOT / "docs").rglob("*.md")
     assert {str(page.relative_to(ROOT)) for page in pages if any(console_lines(page))} == run
