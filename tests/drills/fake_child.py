@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,11 +58,13 @@ class FakeRunner:
         self._cancelled = trio.Event()
         self._scope = trio.CancelScope()
         self.alive = True
-        self._say(Ready(pid=pid, python="3", pyoco="0"))
+        self._last: ChildMessage | Exited = Ready(pid=pid, python="3", pyoco="0")
+        self._say(self._last)
 
-    @property
-    def events(self) -> AsyncIterator[ChildMessage | Exited]:
-        return self._receive.__aiter__()
+    async def next_event(self) -> ChildMessage | Exited:
+        with suppress(trio.EndOfChannel):
+            self._last = await self._receive.receive()
+        return self._last
 
     def _say(self, message: ChildMessage | Exited) -> None:
         if self.alive:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ from pyoco_server.model.run import TaskState
 from pyoco_server.worker.runner.handle import (
     Exited,
     RunnerEvent,
+    RunnerOptions,
     RunnerProcess,
+    open_runner,
 )
 from pyoco_server.worker.runner.protocol import Execute, Finished, Output, TaskChanged
 
@@ -62,6 +66,16 @@ class Told:
         ]
 
 
+@asynccontextmanager
+async def a_child(options: RunnerOptions) -> AsyncIterator[RunnerProcess]:
+    """A child that ends with the block."""
+    runner = await open_runner(options)
+    try:
+        yield runner
+    finally:
+        await runner.stop(0)
+
+
 class Flows:
     """Sends runs to one child."""
 
@@ -87,13 +101,13 @@ class Flows:
         """Gather events up to one of that type, or one that is as wanted."""
         told = Told()
         with trio.fail_after(WITHIN_SECONDS):
-            async for event in self.runner.events:
+            while True:
+                event = await self.runner.next_event()
                 told.events.append(event)
                 if isinstance(event, Exited) or (
                     isinstance(event, until) if isinstance(until, type | tuple) else until(event)
                 ):
                     return told
-        raise AssertionError("no event after the child's end")
 
     async def run(self, graph: str = "", **tasks: Any) -> Told:
         await self.send(graph, **tasks)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pyoco_server.worker.runner.handle import RunnerOptions, open_runner
-from runner.children import CODE, Flows
+from pyoco_server.worker.runner.handle import RunnerOptions
+from runner.children import CODE, Flows, a_child
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def runner_options() -> RunnerOptions:
 @pytest.fixture
 async def flows(runner_options: RunnerOptions) -> AsyncIterator[Flows]:
     """A child that runs the sample tasks."""
-    async with await open_runner(runner_options) as runner:
+    async with a_child(runner_options) as runner:
         yield Flows(runner)
 
 

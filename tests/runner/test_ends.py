@@ -23,7 +23,7 @@ from pyoco_server.worker.runner.protocol import (
     Stop,
     TaskChanged,
 )
-from runner.children import CODE, WITHIN_SECONDS, Flows
+from runner.children import CODE, WITHIN_SECONDS, Flows, a_child
 
 
 def started(name: str) -> Callable[[object], bool]:
@@ -84,8 +84,7 @@ async def test_a_child_that_crashes_leaves_its_last_words(flows: Flows) -> None:
     assert "Segmentation fault" in told.exited.stderr_tail
     assert "in crash" in told.exited.text
     assert told.text("a") == "last words\n"
-    with pytest.raises(StopAsyncIteration):
-        await anext(flows.runner.events)
+    assert await flows.runner.next_event() is told.exited
     await flows.runner.send(CancelRun(run_id="x"))
 
 
@@ -155,10 +154,10 @@ async def test_stopping_while_another_task_listens(flows: Flows) -> None:
     printed = trio.Event()
 
     async def listen() -> None:
-        async for event in flows.runner.events:
-            heard.append(event)
+        while not isinstance(event := await flows.runner.next_event(), Exited):
             if isinstance(event, Output):
                 printed.set()
+        heard.append(event)
 
     with trio.fail_after(WITHIN_SECONDS):
         async with trio.open_nursery() as nursery:
@@ -184,12 +183,11 @@ async def test_cancelling_a_listener_loses_nothing(flows: Flows) -> None:
     with trio.fail_after(WITHIN_SECONDS):
         while not finished:
             with trio.move_on_after(0.002):
-                async for event in flows.runner.events:
+                while not finished:
+                    event = await flows.runner.next_event()
                     if isinstance(event, Output):
                         text += event.text
-                    if isinstance(event, Finished):
-                        finished = True
-                        break
+                    finished = isinstance(event, Finished)
     assert [int(line[:8]) for line in text.splitlines()] == list(range(30_000))
 
 
@@ -197,16 +195,16 @@ async def test_a_child_that_speaks_nonsense_is_killed(tmp_path: Path) -> None:
     fake = tmp_path / "python"
     fake.write_text("#!/bin/sh\nprintf 'no frame at all'\nexec sleep 600\n")
     fake.chmod(0o755)
-    async with await open_runner(RunnerOptions(python=str(fake))) as runner:
+    async with a_child(RunnerOptions(python=str(fake))) as runner:
         with trio.fail_after(WITHIN_SECONDS):
-            exited = await anext(runner.events)
+            exited = await runner.next_event()
     assert isinstance(exited, Exited)
     assert exited.signal == "SIGKILL"
     assert "a frame of" in exited.text
 
 
 async def test_an_interpreter_that_is_not_there() -> None:
-    async with await open_runner(RunnerOptions(python="/nowhere/python")) as runner:
+    async with a_child(RunnerOptions(python="/nowhere/python")) as runner:
         exited = (await Flows(runner).hear()).exited
     assert exited.returncode == 1
     assert "FileNotFoundError" in exited.text
@@ -232,9 +230,8 @@ async def main():
     runner = await open_runner(RunnerOptions(extra_sys_path=(sys.argv[1],)))
     yaml = "flow: {graph: a}\\ntasks: {a: {callable: 'sample_tasks:forever'}}"
     await runner.send(Execute(run_id="r", attempt=1, flow_name="f", workflow_yaml=yaml))
-    async for event in runner.events:
-        if isinstance(event, Output):
-            break
+    while not isinstance(await runner.next_event(), Output):
+        pass
     print(runner.pid, flush=True)
     await trio.sleep_forever()
 trio.run(main)
@@ -277,7 +274,7 @@ def children() -> str:
 async def test_a_child_leaves_no_descriptors_behind() -> None:
     before = descriptors()
     for _ in range(3):
-        async with await open_runner(RunnerOptions()) as runner:
+        async with a_child(RunnerOptions()) as runner:
             await Flows(runner).hear(Ready)
         assert descriptors() == before
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pyoco_server.model.run import RunStatus, TaskState
-from pyoco_server.worker.runner.handle import RunnerOptions, open_runner
+from pyoco_server.worker.runner.handle import RunnerOptions
 from pyoco_server.worker.runner.protocol import FlowStarted, Ready
-from runner.children import CODE, Flows, flow_yaml
+from runner.children import CODE, Flows, a_child, flow_yaml
 
 QUICKSTART = """\
 version: 1
@@ -174,7 +174,7 @@ async def test_a_task_that_nobody_knows_and_a_file_that_is_no_flow(flows: Flows)
 
 async def test_tasks_of_discovery_modules() -> None:
     options = RunnerOptions(extra_sys_path=(CODE,), env={"PYOCO_DISCOVERY_MODULES": "sample_tasks"})
-    async with await open_runner(options) as runner:
+    async with a_child(options) as runner:
         told = await Flows(runner).run("flaky >> again", again={"use": "flaky"})
         assert told.finished.status is RunStatus.COMPLETED
         assert told.finished.task_records["flaky"].output == "try 3 worked"
@@ -188,9 +188,7 @@ async def test_a_flow_that_nobody_knows(flows: Flows) -> None:
 
 @pytest.mark.parametrize("spec", ["sample_tasks:resolve", f"{CODE}/sample_tasks.py:resolve"])
 async def test_flows_of_a_resolver(spec: str) -> None:
-    async with await open_runner(
-        RunnerOptions(flow_resolver=spec, extra_sys_path=(CODE,))
-    ) as runner:
+    async with a_child(RunnerOptions(flow_resolver=spec, extra_sys_path=(CODE,))) as runner:
         flows = Flows(runner)
         for _ in range(2):
             told = await flows.run_yaml(None, flow_name="kept")
@@ -218,9 +216,7 @@ async def test_flows_of_a_resolver(spec: str) -> None:
 async def test_a_resolver_that_is_not_there_is_told_at_once_and_by_its_runs(
     spec: str, why: str
 ) -> None:
-    async with await open_runner(
-        RunnerOptions(flow_resolver=spec, extra_sys_path=(CODE,))
-    ) as runner:
+    async with a_child(RunnerOptions(flow_resolver=spec, extra_sys_path=(CODE,))) as runner:
         flows = Flows(runner)
         ready = (await flows.hear(Ready)).last
         assert isinstance(ready, Ready)

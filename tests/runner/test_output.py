@@ -9,9 +9,9 @@ import pytest
 import trio
 
 from pyoco_server.model.run import RunStatus, TaskState
-from pyoco_server.worker.runner.handle import RunnerOptions, open_runner
+from pyoco_server.worker.runner.handle import Exited, RunnerOptions
 from pyoco_server.worker.runner.protocol import Finished, Limits, Output, TaskChanged
-from runner.children import CODE, Flows
+from runner.children import CODE, Flows, a_child
 
 
 def say(text: str, seconds: float = 0.0) -> dict[str, object]:
@@ -75,7 +75,7 @@ async def test_twenty_megabytes_of_lines_arrive_whole_and_gather_nowhere() -> No
     options = RunnerOptions(
         extra_sys_path=(CODE,), limits=Limits(output_characters=100 * 1024 * 1024)
     )
-    async with await open_runner(options) as runner:
+    async with a_child(options) as runner:
         flows = Flows(runner)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         talk = {"function": "talk", "inputs": {"lines": 100_000, "width": 110}}
@@ -84,9 +84,7 @@ async def test_twenty_megabytes_of_lines_arrive_whole_and_gather_nowhere() -> No
         left = dict.fromkeys("ab", "")
         largest = total = 0
         with trio.fail_after(60):
-            async for event in runner.events:
-                if isinstance(event, Finished):
-                    break
+            while not isinstance(event := await runner.next_event(), Finished | Exited):
                 if isinstance(event, Output) and event.task:
                     *lines, left[event.task] = (left[event.task] + event.text).split("\n")
                     for line in lines:
@@ -105,7 +103,7 @@ async def test_twenty_megabytes_of_lines_arrive_whole_and_gather_nowhere() -> No
 
 async def test_output_beyond_its_limit_is_left_out_and_that_is_told(flows: Flows) -> None:
     options = RunnerOptions(extra_sys_path=(CODE,), limits=Limits(output_characters=10_000))
-    async with await open_runner(options) as runner:
+    async with a_child(options) as runner:
         flows = Flows(runner)
         for _ in range(2):
             told = await flows.run("a", a={"function": "talk", "inputs": {"lines": 50_000}})

@@ -10,10 +10,10 @@ from pyoco.core.models import TaskRecord as EngineRecord
 
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunStatus, TaskState
-from pyoco_server.worker.runner.handle import RunnerOptions, open_runner
+from pyoco_server.worker.runner.handle import RunnerOptions
 from pyoco_server.worker.runner.protocol import Limits
 from pyoco_server.worker.runner.records import RecordBook
-from runner.children import CODE, Flows
+from runner.children import CODE, Flows, a_child
 
 VALUES = st.recursive(
     st.none() | st.integers() | st.floats() | st.text() | st.binary() | st.sets(st.integers()),
@@ -85,7 +85,7 @@ async def test_a_result_of_ten_megabytes_is_replaced_by_its_size(flows: Flows) -
 
 async def test_the_results_of_a_run_have_a_limit_together() -> None:
     limits = Limits(value_bytes=1000, values_bytes=2500)
-    async with await open_runner(RunnerOptions(extra_sys_path=(CODE,), limits=limits)) as runner:
+    async with a_child(RunnerOptions(extra_sys_path=(CODE,), limits=limits)) as runner:
         each = {"function": "large", "inputs": {"size": 900}}
         told = await Flows(runner).run("a >> b >> c", a=each, b=each, c=each)
         outputs = [record.output for record in told.finished.task_records.values()]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import trio
 
 from pyoco_server.model.run import RunStatus
-from pyoco_server.worker.runner.handle import RunnerOptions, open_runner
+from pyoco_server.worker.runner.handle import RunnerOptions
 from pyoco_server.worker.runner.protocol import Ready
-from runner.children import Flows
+from runner.children import Flows, a_child
 
 
 async def test_many_runs_in_one_child(flows: Flows) -> None:
@@ -22,7 +22,7 @@ async def test_many_runs_in_one_child(flows: Flows) -> None:
 
 async def test_a_child_is_ready_soon() -> None:
     begun = trio.current_time()
-    async with await open_runner(RunnerOptions()) as runner:
+    async with a_child(RunnerOptions()) as runner:
         await Flows(runner).hear(Ready)
         taken = trio.current_time() - begun
     print(f"ready after {taken * 1000:.0f} ms")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pyoco_server.worker.runner.handle import RunnerOptions, open_runner
-from runner.children import CODE, Flows, flow_yaml
+from pyoco_server.worker.runner.handle import RunnerOptions
+from runner.children import CODE, Flows, a_child, flow_yaml
 
 WORKERS_OWN = {
     **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
@@ -23,7 +23,7 @@ async def test_a_flow_sees_the_few_variables_that_it_needs_and_those_that_it_nam
     tmp_path: Path,
 ) -> None:
     options = RunnerOptions(extra_sys_path=(CODE,), env={"ADDED": "1"}, environ=WORKERS_OWN)
-    async with await open_runner(options) as runner:
+    async with a_child(options) as runner:
         flows = Flows(runner)
         exposing = flow_yaml(
             "look",
@@ -75,10 +75,10 @@ async def test_what_a_flow_changes_is_put_back(flows: Flows, tmp_path: Path) -> 
 async def test_the_current_directory_is_not_on_the_import_path(tmp_path: Path) -> None:
     (tmp_path / "local_tasks.py").write_text("def f(): return 1\n")
     local = {"callable": "local_tasks:f"}
-    async with await open_runner(RunnerOptions()) as runner:
+    async with a_child(RunnerOptions()) as runner:
         told = await Flows(runner).run("a", a=local)
         assert "No module named 'local_tasks'" in (told.finished.error or "")
-    async with await open_runner(RunnerOptions(extra_sys_path=(".",))) as runner:
+    async with a_child(RunnerOptions(extra_sys_path=(".",))) as runner:
         told = await Flows(runner).run("a", a=local)
         assert told.finished.task_records["a"].output == 1
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import structlog
@@ -15,6 +14,7 @@ from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.model.artifact import Artifact, InvalidArtifactName, RefusedArtifact, check_name
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunStatus, TaskRecord, without_records
+from pyoco_server.settings import Settings
 from pyoco_server.store.artifacts import ArtifactStore
 from pyoco_server.store.pieces import FilePieces
 from pyoco_server.worker.attempt import Attempt, Ending
@@ -34,67 +34,39 @@ _RETRY_SECONDS = 1.0
 _DROP_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class ArtifactLimits:
-    """How much is kept.
-
-    Attributes:
-        file_bytes: Of one file.
-        run_bytes: Of all files of a run.
-        count: Files of a run.
-        snapshot_bytes: What the snapshot may have, the list of artifacts included; 0 for no limit.
-    """
-
-    file_bytes: int
-    run_bytes: int
-    count: int
-    snapshot_bytes: int
-
-
 class ArtifactSaver:
     """Keeps the artifacts of one attempt after the other.
 
     Args:
-        store: Where they go.
-        connection: The way there.
-        limits: How much is kept; what is beyond them is refused, and the run ends as it would have.
+        connection: The way to their bucket.
+        settings: How much is kept; what is beyond it is refused, and the run ends as it would have.
     """
 
-    def __init__(
-        self, store: ArtifactStore, connection: Connection, limits: ArtifactLimits
-    ) -> None:
-        self._store = store
+    def __init__(self, connection: Connection, settings: Settings) -> None:
+        self._store = ArtifactStore(connection, settings.artifacts_bucket)
         self._connection = connection
-        self._limits = limits
+        self._settings = settings
 
     async def keep(self, attempt: Attempt, ending: Ending, workdir: Path) -> None:
-        """Keep what the flow saved, now that it has ended; of a run that is cancelled nothing is kept.
+        """Keep what the flow left in its folder, now that it has ended; nothing of a run that is cancelled.
 
-        Args:
-            attempt: Whose flow has ended.
-            ending: How.
-            workdir: Its working folder.
+        The attempt is told what was kept and what was refused; cancelled, of what was kept till then.
         """
         cancelled = ending.status is RunStatus.CANCELLED or attempt.cancel_asked
         if not cancelled and anything_saved(workdir):
             with attempt.interruptible():
-                await self.save(attempt, workdir)
+                await self._save(attempt, workdir)
 
-    async def save(self, attempt: Attempt, workdir: Path) -> None:
-        """Keep what is in the folder; the attempt is told what was kept and what was refused.
-
-        Cancelled, it is told of what was kept till then.
-        """
-        found = await trio.to_thread.run_sync(
-            find_saved, workdir, self._limits.count, abandon_on_cancel=True
+    async def _save(self, attempt: Attempt, workdir: Path) -> None:
+        names, refusals = await trio.to_thread.run_sync(
+            find_saved, workdir, self._settings.artifact_max_count, abandon_on_cancel=True
         )
-        work = _Work(
-            attempt, self._limits.run_bytes, _list_room(attempt, self._limits.snapshot_bytes)
-        )
-        for refused in (*found.refused, *_named_outside(attempt.records)):
+        list_room = _list_room(attempt, self._settings.max_run_snapshot_bytes)
+        work = _Work(attempt, self._settings.artifact_run_max_bytes, list_room)
+        for refused in (*refusals, *_named_outside(attempt.records)):
             work.refuse(refused)
         tasks = {name: task for task, rec in attempt.records.items() for name in rec.artifacts}
-        for name in found.names:
+        for name in names:
             try:
                 kept = await self._keep_file(work, workdir, name, tasks.get(name))
             except Refused as error:
@@ -114,7 +86,7 @@ class ArtifactSaver:
         tries = 0
         while True:
             try:
-                file = await trio.to_thread.run_sync(partial(open_saved, workdir, name))
+                file = await trio.to_thread.run_sync(open_saved, workdir, name)
                 with file:
                     size = os.fstat(file.fileno()).st_size
                     self._check_size(size, work.bytes_left)
@@ -139,14 +111,14 @@ class ArtifactSaver:
             await trio.sleep(_RETRY_SECONDS)
 
     def _check_size(self, size: int, left: int) -> None:
-        if size > self._limits.file_bytes:
+        if size > self._settings.artifact_max_bytes:
             raise Refused(
-                f"it has {size} bytes; one artifact may have {self._limits.file_bytes} "
+                f"it has {size} bytes; one artifact may have {self._settings.artifact_max_bytes} "
                 "(PYOCO_ARTIFACT_MAX_BYTES)"
             )
         if size > left:
             raise Refused(
-                f"it has {size} bytes and {left} are left of the {self._limits.run_bytes} "
+                f"it has {size} bytes and {left} are left of the {self._settings.artifact_run_max_bytes} "
                 "that a run may have (PYOCO_ARTIFACT_RUN_MAX_BYTES)"
             )
 

@@ -55,7 +55,8 @@ class Attempt:
         job: Job,
         delivery: Message,
         stored: StoredRun,
-        max_backoff: float = life.MAX_BACKOFF_SECONDS,
+        *,
+        max_backoff: float,
     ) -> None:
         self._runs = runs
         self._max_backoff = max_backoff
@@ -204,8 +205,7 @@ class Attempt:
     async def _change(self, decide: Callable[[RunSnapshot], T]) -> T | life.Superseded:
         def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, T]:
             decision = decide(snapshot)
-            refused = isinstance(decision, life.Superseded | life.AlreadyTerminal)
-            return None if refused else decision.snapshot, decision
+            return decision.snapshot, decision
 
         try:
             self.stored, decision = await self._runs.change(self.run_id, rule, known=self.stored)

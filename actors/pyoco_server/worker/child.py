@@ -10,15 +10,7 @@ from pathlib import Path
 
 import trio
 
-from pyoco_server.worker.runner.handle import (
-    Exited,
-    RunnerEvent,
-    RunnerOptions,
-    RunnerProcess,
-    Spawn,
-    open_runner,
-)
-from pyoco_server.worker.runner.protocol import WorkerMessage
+from pyoco_server.worker.runner.handle import RunnerOptions, RunnerProcess, open_runner
 from pyoco_server.worker.saved_files import FOLDER
 from pyoco_server.worker.wheel_set import NO_WHEELS, WheelSet
 
@@ -28,35 +20,26 @@ _STOP_GRACE_SECONDS = 1.0
 class SlotChild:
     """A warm child process; a new one takes the place of each that ended.
 
-    Args:
-        options: How it is started.
-        folder: Where its runs have their current directory, one after the other.
-
     Attributes:
-        folder: The same.
-        wheels: What its present life imports from.
+        folder: Where its runs have their current directory, one after the other.
     """
 
     def __init__(self, options: RunnerOptions, folder: Path) -> None:
         self._options = options
         self.folder = folder
         self._runner: RunnerProcess | None = None
-        self.wheels = NO_WHEELS
+        self._wheels = NO_WHEELS
         # How the folder looks as long as no run has used it; None where there is none.
         self._untouched: tuple[int, ...] | None = None
 
     @property
-    def pid(self) -> int | None:
-        """Its process id; None before the first start."""
-        return None if self._runner is None else self._runner.pid
+    def runner(self) -> RunnerProcess:
+        """Its present life, which may have ended; there is one as soon as it was told what to `use`."""
+        assert self._runner is not None
+        return self._runner
 
-    async def start(self) -> None:
-        """Start the next life.
-
-        Raises:
-            OSError: No process can be made.
-        """
-        paths = (*self._options.extra_sys_path, *self.wheels.import_paths)
+    async def _start(self) -> None:
+        paths = (*self._options.extra_sys_path, *self._wheels.import_paths)
         self._runner = await open_runner(replace(self._options, extra_sys_path=paths))
 
     async def stop(self) -> None:
@@ -70,39 +53,21 @@ class SlotChild:
         Raises:
             OSError: No process can be made.
         """
-        if self._runner is not None and wheels.digest == self.wheels.digest:
+        if self._runner is not None and wheels.digest == self._wheels.digest:
             return
         await self.stop()
         # The set before may go now: nothing imports from it any more.
-        self.wheels = wheels
-        await self.start()
+        self._wheels = wheels
+        await self._start()
 
     async def replace(self) -> None:
-        """End the present life and start the next."""
+        """End the present life and start the next.
+
+        Raises:
+            OSError: No process can be made.
+        """
         await self.stop()
-        await self.start()
-
-    async def next_event(self) -> RunnerEvent:
-        """Wait for what its present life says next, `Exited` at last. Cancelling it loses nothing."""
-        assert self._runner is not None
-        async for event in self._runner.events:
-            return event
-        return Exited(0, None, "")  # its end was told already
-
-    def terminate(self) -> None:
-        """Tell it to end, with a signal that its code may handle; its end is an event like any other."""
-        if self._runner is not None:
-            self._runner.terminate()
-
-    def kill(self) -> None:
-        """Kill it now; its end is an event like any other."""
-        if self._runner is not None:
-            self._runner.kill()
-
-    def tell(self, message: WorkerMessage, spawn: Spawn) -> None:
-        """Tell its present life something without waiting; to one that has ended, nothing happens."""
-        if self._runner is not None:
-            self._runner.tell(message, spawn)
+        await self._start()
 
     async def make_folder(self) -> None:
         """Make the folder for the next run, if it is not there.

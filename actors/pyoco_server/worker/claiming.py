@@ -70,8 +70,7 @@ async def claim_run(
             wheels=wheels,
             now=time.time(),
         )
-        refused = isinstance(claim, life.AlreadyTerminal | life.NotYet)
-        return None if refused else claim.snapshot, claim
+        return claim.snapshot, claim
 
     known = None
     if job.snapshot_revision is not None and first:
@@ -108,7 +107,7 @@ async def release_claim(runs: RunStore, run_id: str, claimant: Claimant) -> None
             attempt=snapshot.attempt,
             now=time.time(),
         )
-        return (None if isinstance(released, life.AlreadyTerminal) else released.snapshot), None
+        return released.snapshot, None
 
     with suppress(RunNotFound):
         await runs.change(run_id, rule)

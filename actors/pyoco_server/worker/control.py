@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Never
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.kernel import Actor, ActorRef
@@ -19,12 +19,7 @@ from pyoco_server.store.journal import Journal
 from pyoco_server.worker.messages import CancelAttempt, LookAgain
 
 
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    payload: bytes
-
-
-class ControlListener(Actor[_Heard]):
+class ControlListener(Actor[Never]):
     """Subscribes to the worker's control subjects. What is lost here, the buckets tell later."""
 
     def __init__(
@@ -49,17 +44,16 @@ class ControlListener(Actor[_Heard]):
     async def _listen(self, subject: str) -> None:
         async with self._connection.subscribe(subject) as messages:
             async for _, payload in messages:
-                await self.me.tell(_Heard(payload))
+                match decode_control(payload):
+                    case CancelRun(run_id=run_id):
+                        for slot in self._slots:
+                            await slot.tell(CancelAttempt(run_id))
+                    case FollowRun(run_id=run_id):
+                        self._journal.hurry(run_id)
+                    case LookAtRecord():
+                        await self._heartbeat.tell(LookAgain())
+                    case None:
+                        pass
 
-    async def handle(self, message: _Heard) -> None:
-        """Pass a message on to those whom it concerns."""
-        match decode_control(message.payload):
-            case CancelRun(run_id=run_id):
-                for slot in self._slots:
-                    await slot.tell(CancelAttempt(run_id))
-            case FollowRun(run_id=run_id):
-                self._journal.hurry(run_id)
-            case LookAtRecord():
-                await self._heartbeat.tell(LookAgain())
-            case None:
-                return
+    async def handle(self, message: Never) -> None:
+        """Nobody tells it anything."""

@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 import structlog
 import trio
 
+from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message, PullConsumer
 from pyoco_server.jetstream.errors import BridgeError, NotFound
+from pyoco_server.jetstream.resources import ensure_consumer
 from pyoco_server.kernel import Actor, ActorRef, Down, Reply
 from pyoco_server.model import life
 from pyoco_server.model.dead_letter import PAYLOAD_BYTES, DeadLetterReason
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import InvalidJob, decode_job
 from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot
+from pyoco_server.settings import Settings
 from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.runs import RunNotFound, RunStore
 from pyoco_server.worker.messages import (
@@ -27,6 +30,7 @@ from pyoco_server.worker.messages import (
     Drain,
     DrainOrdered,
     FirstJob,
+    LookAgain,
     Ordered,
     Redelivered,
     Report,
@@ -34,8 +38,8 @@ from pyoco_server.worker.messages import (
     SlotHolds,
     SlotUnfit,
     Stopping,
-    TellOrders,
 )
+from pyoco_server.worker.settling import put_off
 
 log = structlog.get_logger(__name__)
 
@@ -46,19 +50,7 @@ _TURN_SECONDS = 0.2
 _RETRY_SECONDS = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """The queue of one tag.
-
-    Attributes:
-        tag: The tag.
-        consumer: Its durable consumer, shared by all workers of the tag.
-        ensure: Creates the consumer where it is missing; raises `BridgeError`.
-    """
-
-    tag: str
-    consumer: PullConsumer
-    ensure: Callable[[], Awaitable[None]]
+_Queue: TypeAlias = tuple[str, PullConsumer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +76,9 @@ class Dispatcher(Actor[DispatcherMessage]):
     """Keeps one pull going while slots are free, never for more jobs than they can take at once.
 
     Args:
-        queues: The queue of each tag.
+        connection: The way to the queues.
+        settings: The names of the queues.
+        tags: What the worker takes; all workers of a tag share its durable consumer.
         slots: The slots, by index.
         runs: The stored runs, to end those whose job is not readable.
         dead_letters: Where unreadable jobs go.
@@ -95,25 +89,33 @@ class Dispatcher(Actor[DispatcherMessage]):
 
     def __init__(
         self,
-        queues: Sequence[Queue],
+        connection: Connection,
+        settings: Settings,
+        tags: Sequence[str],
         slots: Sequence[ActorRef[Assign | Redelivered | Report]],
         runs: RunStore,
         dead_letters: DeadLetterOffice,
         *,
-        heartbeat: ActorRef[TellOrders | Stopping],
+        heartbeat: ActorRef[LookAgain | Stopping],
         worker_id: str,
         limit: int | None = None,
     ) -> None:
-        self._queues = deque(queues)
+        self._connection = connection
+        self._settings = settings
+        self._queues = deque(
+            (
+                tag,
+                PullConsumer(connection, settings.work_stream, f"{settings.consumer_prefix}_{tag}"),
+            )
+            for tag in tags
+        )
         self._slots = slots
         self._runs = runs
         self._dead_letters = dead_letters
         self._worker_id = worker_id
         self._left = math.inf if limit is None else limit
-        self._free: set[int] = set()
-        self._unfit: set[int] = set()
-        # Which slot has a run, from its being handed out until the slot is free again.
-        self._holders: dict[str, int] = {}
+        # What each slot said last; one that was handed a job holds its run, until it says that it is free.
+        self._said: dict[int, SlotFree | SlotUnfit | SlotHolds] = {}
         self._pull_scope: trio.CancelScope | None = None
         self._heartbeat = heartbeat
         self._orders: Ordered | None = None
@@ -127,13 +129,16 @@ class Dispatcher(Actor[DispatcherMessage]):
         for slot in self._slots:
             self.monitor(slot)
             await slot.tell(Report())
-        await self._heartbeat.tell(TellOrders())
+        await self._heartbeat.tell(LookAgain())
 
     async def handle(self, message: DispatcherMessage) -> None:
         """Keep count of free slots, hand out what was pulled, pull again."""
         match message:
-            case SlotFree() | SlotUnfit() | SlotHolds() | Down():
-                self._keep_count(message)
+            case SlotFree(index) | SlotUnfit(index) | SlotHolds(index):
+                self._said[index] = message
+            case Down(path):
+                paths = [slot.path for slot in self._slots]
+                self._said = {i: said for i, said in self._said.items() if paths[i] != path}
             case Redelivered(_, delivery):
                 await self._hand_out(delivery)
             case _Pulled(messages):
@@ -158,28 +163,9 @@ class Dispatcher(Actor[DispatcherMessage]):
         elif self._pull_scope is not None:
             self._pull_scope.cancel()
 
-    def _keep_count(self, message: SlotFree | SlotUnfit | SlotHolds | Down) -> None:
-        match message:
-            case SlotFree(index):
-                self._let_go(index)
-                self._free.add(index)
-            case SlotUnfit(index):
-                self._let_go(index)
-                self._unfit.add(index)
-            case SlotHolds(index, run_id):
-                self._let_go(index)
-                self._holders[run_id] = index
-            case Down(path):
-                for index, slot in enumerate(self._slots):
-                    if slot.path == path:
-                        self._let_go(index)
-            case _:
-                assert_never(message)
-
-    def _let_go(self, index: int) -> None:
-        self._free.discard(index)
-        self._unfit.discard(index)
-        self._holders = {run: holder for run, holder in self._holders.items() if holder != index}
+    @property
+    def _free(self) -> list[int]:
+        return [index for index, said in self._said.items() if isinstance(said, SlotFree)]
 
     @property
     def _may_pull(self) -> bool:
@@ -191,8 +177,8 @@ class Dispatcher(Actor[DispatcherMessage]):
             for reply in self._waiting_for_first:
                 reply.send(None)
             self._waiting_for_first.clear()
-        idle = len(self._free) + len(self._unfit)
-        if self._draining and self._pull_scope is None and idle == len(self._slots):
+        idle = [each for each in self._said.values() if not isinstance(each, SlotHolds)]
+        if self._draining and self._pull_scope is None and len(idle) == len(self._slots):
             for reply in self._draining:
                 reply.send(None)
         if self._orders is not None and self._orders.draining:
@@ -232,7 +218,7 @@ class Dispatcher(Actor[DispatcherMessage]):
 
         async with trio.open_nursery() as nursery:
 
-            async def wait(queue: Queue, batch: int) -> None:
+            async def wait(queue: _Queue, batch: int) -> None:
                 pulled.extend(await self._fetch(queue, batch, expires))
                 if pulled:
                     nursery.cancel_scope.cancel()
@@ -240,22 +226,20 @@ class Dispatcher(Actor[DispatcherMessage]):
             for index, queue in enumerate(queues):
                 nursery.start_soon(wait, queue, share + (index < rest))
 
-    async def _fetch(self, queue: Queue, batch: int, expires: float) -> list[Message]:
+    async def _fetch(self, queue: _Queue, batch: int, expires: float) -> list[Message]:
+        tag, consumer = queue
         try:
-            return await self._fetch_or_create(queue, batch, expires)
+            try:
+                return await consumer.fetch(batch, expires=expires)
+            except NotFound:
+                log.info("consumer missing, creating it", tag=tag)
+            # At once: whoever starts the first worker of a tag waits for its first run.
+            await ensure_consumer(self._connection, self._settings, tag)
+            return await consumer.fetch(batch, expires=expires)
         except BridgeError as error:
-            log.debug("pull failed", tag=queue.tag, reason=str(error))
+            log.debug("pull failed", tag=tag, reason=str(error))
         await trio.sleep(_RETRY_SECONDS)
         return []
-
-    async def _fetch_or_create(self, queue: Queue, batch: int, expires: float) -> list[Message]:
-        try:
-            return await queue.consumer.fetch(batch, expires=expires)
-        except NotFound:
-            log.info("consumer missing, creating it", tag=queue.tag)
-        # At once: whoever starts the first worker of a tag waits for its first run.
-        await queue.ensure()
-        return await queue.consumer.fetch(batch, expires=expires)
 
     # Handing out ---------------------------------------------------------------------------------
 
@@ -265,25 +249,19 @@ class Dispatcher(Actor[DispatcherMessage]):
         except InvalidJob as error:
             await self._refuse(delivery, error)
             return
-        holder = self._holders.get(job.run_id)
-        if holder is not None:
-            # Another slot would take the run over and execute it again.
-            await self._slots[holder].tell(Redelivered(job, delivery))
-            return
-        if not self._may_pull or not self._free:
-            await self._give_back(delivery)
+        for said in self._said.values():
+            if isinstance(said, SlotHolds) and said.run_id == job.run_id:
+                # Another slot would take the run over and execute it again.
+                await self._slots[said.index].tell(Redelivered(job, delivery))
+                return
+        free = self._free
+        if not self._may_pull or not free:
+            await put_off(delivery, 0.0)
             return
         self._left -= 1
         self._taken += 1
-        index = self._free.pop()
-        self._holders[job.run_id] = index
-        await self._slots[index].tell(Assign(job, delivery))
-
-    async def _give_back(self, delivery: Message) -> None:
-        try:
-            await delivery.nak(0.0)
-        except BridgeError as error:
-            log.debug("job not given back, it comes again", reason=str(error))
+        self._said[free[0]] = SlotHolds(free[0], job.run_id)
+        await self._slots[free[0]].tell(Assign(job, delivery))
 
     async def _refuse(self, delivery: Message, error: InvalidJob) -> None:
         """Bury a message that is no job: it would be as unreadable the next time."""
@@ -313,11 +291,11 @@ class Dispatcher(Actor[DispatcherMessage]):
             log.info("invalid job not buried yet, it comes again", reason=str(failure))
 
     async def _fail(self, run_id: str, error: str) -> None:
-        def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, None]:
-            ended = life.abandon(
-                snapshot, reason=DeadLetterReason.INVALID_JOB, error=error, now=time.time()
-            )
-            return (ended.snapshot if isinstance(ended, life.Finished) else None), None
+        def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot, None]:
+            reason = DeadLetterReason.INVALID_JOB
+            return life.abandon(
+                snapshot, reason=reason, error=error, now=time.time()
+            ).snapshot, None
 
         try:
             await self._runs.change(run_id, rule)

@@ -59,14 +59,12 @@ class AttemptEvents:
         self._seq = 0
         self._kept = 0
         self._left_out = 0
-        self._told_of_cut = False
         self._patient = True
 
     def begin(self, run_id: str, attempt: int) -> None:
         """What the child says of this run from now on belongs to this attempt."""
         self._run_id, self._attempt = run_id, attempt
         self._seq = self._kept = self._left_out = 0
-        self._told_of_cut = False
         self._patient = True
 
     async def room(self) -> None:
@@ -146,10 +144,9 @@ class AttemptEvents:
                 self._kept += len(encoded)
 
     def _cut(self, run_id: str, size: int) -> None:
-        self._left_out += size
-        if not self._told_of_cut:
-            self._told_of_cut = True
+        if not self._left_out:
             self._tell_cut(run_id, None)
+        self._left_out += size
 
     def _end(self, left_out_by_child: int) -> None:
         """The attempt says nothing more."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Never, assert_never
 
@@ -19,6 +18,7 @@ from pyoco_server.model import life
 from pyoco_server.model.dead_letter import DeadLetterReason
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.run import RunStatus, SnapshotTooLarge, UnreadableSnapshot
+from pyoco_server.settings import Settings
 from pyoco_server.store.runs import RunStore, StoredRun
 from pyoco_server.worker import run_log
 from pyoco_server.worker.artifacts import ArtifactSaver
@@ -26,7 +26,7 @@ from pyoco_server.worker.attempt import Attempt, Ending
 from pyoco_server.worker.child import SlotChild
 from pyoco_server.worker.claiming import Claimant, Withdrawn, claim_run, release_claim
 from pyoco_server.worker.events import AttemptEvents
-from pyoco_server.worker.heartbeat import LastRun, SlotBoard
+from pyoco_server.worker.heartbeat import SlotBoard
 from pyoco_server.worker.messages import Assign
 from pyoco_server.worker.recorder import GATHER_SECONDS, keep, store_end
 from pyoco_server.worker.runner.handle import Exited, Spawn
@@ -52,47 +52,8 @@ _NAK_DELAY_SECONDS = 2.0
 _LAST_WRITE_SECONDS = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionSettings:
-    """How a slot executes runs.
-
-    Attributes:
-        claimant: Who claims.
-        work_dir: Where each slot has a folder for its runs.
-        ack_progress_interval: Seconds between two "in progress" acks of a job.
-        heartbeat_interval: Seconds between two heartbeats of a run.
-        cancel_grace_period: Seconds that a cancelled flow has to end by itself.
-        max_backoff: Seconds that a failed run waits at most before its next attempt.
-    """
-
-    claimant: Claimant
-    work_dir: Path
-    ack_progress_interval: float
-    heartbeat_interval: float
-    cancel_grace_period: float
-    max_backoff: float
-
-    @property
-    def folder(self) -> Path:
-        """Where the slot's runs have their current directory."""
-        return self.work_dir / self.claimant.instance_id / str(self.claimant.slot)
-
-
 class NoRoom(Exception):
     """The run was left to others, since it can have no folder here; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """A job that is done with.
-
-    Attributes:
-        unacknowledged: What is left to do: acknowledge this; None where the job went back to the queue.
-        last: The run that was executed; None where none was.
-    """
-
-    unacknowledged: Message | None
-    last: LastRun | None = None
 
 
 class Executor:
@@ -105,7 +66,8 @@ class Executor:
 
     def __init__(
         self,
-        settings: ExecutionSettings,
+        settings: Settings,
+        claimant: Claimant,
         child: SlotChild,
         board: SlotBoard,
         *,
@@ -116,6 +78,7 @@ class Executor:
         connection: Connection,
     ) -> None:
         self._settings = settings
+        self._claimant = claimant
         self._child = child
         self._board = board
         self._runs = runs
@@ -129,8 +92,8 @@ class Executor:
         self.attempt: Attempt | None = None
         self._begun = trio.lowlevel.ParkingLot()
 
-    async def execute(self, assign: Assign, wheels: WheelSet, spawn: Spawn) -> Settled:
-        """See a job to its end, but for its acknowledgement.
+    async def execute(self, assign: Assign, wheels: WheelSet, spawn: Spawn) -> Message | None:
+        """See a job to its end; return what is left to be acknowledged, unless it went back to the queue.
 
         Cancelled, or when it raises, the job stays in hand for `let_go`.
 
@@ -144,19 +107,23 @@ class Executor:
             OSError: No process can be made.
         """
         self.job = assign
-        run_log.open_log(assign.job, self._settings.claimant)
+        run_log.open_log(assign.job, self._claimant)
         await self._take_folder(assign)
         claimed = await self._claim(assign, wheels)
-        if isinstance(claimed, Settled):
+        if not isinstance(claimed, StoredRun):
             self.job = None
             return claimed
         attempt = self.attempt = Attempt(
-            self._runs, assign.job, assign.delivery, claimed, self._settings.max_backoff
+            self._runs,
+            assign.job,
+            assign.delivery,
+            claimed,
+            max_backoff=self._settings.retry_backoff_max_sec,
         )
         self._begun.unpark_all()
         run_log.tell_start(attempt.claim)
         await self._child.use(wheels)
-        self._board.begins(attempt.claim, self._child.pid)
+        self._board.begins(attempt.claim, self._child.runner.pid)
         ending = await self._run(attempt, spawn)
         decision: life.Finish = life.Superseded(attempt.stored.snapshot)
         if ending is not None:
@@ -172,8 +139,9 @@ class Executor:
         if not isinstance(decision, life.Finished):
             await self._artifacts.drop(attempt)
         run_log.tell_end(attempt.claim, decision)
+        self._board.ends(attempt.claim, decision)
         self.job = self.attempt = None
-        return Settled(attempt.delivery if done else None, _last(attempt, decision))
+        return attempt.delivery if done else None
 
     async def keep(self) -> Never:
         """Keep each attempt that is not over at once, for as long as it takes; beside `execute`."""
@@ -184,12 +152,7 @@ class Executor:
                 continue
             await trio.sleep(GATHER_SECONDS)
             if self.attempt is attempt and not (attempt.closed or attempt.lost):
-                await keep(
-                    attempt,
-                    lease_interval=self._settings.ack_progress_interval,
-                    heartbeat_interval=self._settings.heartbeat_interval,
-                    connection=self._connection,
-                )
+                await keep(attempt, self._settings, self._connection)
 
     # Before --------------------------------------------------------------------------------------
 
@@ -201,14 +164,14 @@ class Executor:
             self.job = None
             raise NoRoom(str(error)) from error
 
-    async def _claim(self, assign: Assign, wheels: WheelSet) -> StoredRun | Settled:
-        """Claim the run; where there is nothing to execute, see to the job."""
-        job, delivery, claimant = assign.job, assign.delivery, self._settings.claimant
+    async def _claim(self, assign: Assign, wheels: WheelSet) -> StoredRun | Message | None:
+        """Claim the run; where there is nothing to execute, see to the job as `execute` does."""
+        job, delivery = assign.job, assign.delivery
         first = delivery.num_delivered == 1
         while True:
             try:
                 claimed = await claim_run(
-                    self._runs, job, claimant, first=first, wheels=wheels.wheels
+                    self._runs, job, self._claimant, first=first, wheels=wheels.wheels
                 )
                 break
             except ApiError as error:
@@ -219,7 +182,8 @@ class Executor:
                     await delivery.in_progress()
             except (BridgeError, UnreadableSnapshot, SnapshotTooLarge) as error:
                 log.warning("run not claimed, giving it back", run_id=job.run_id, reason=str(error))
-                return await self._give_back(assign, _NAK_DELAY_SECONDS)
+                await self._settler.give_back(job, delivery, _NAK_DELAY_SECONDS)
+                return None
         if isinstance(claimed, Withdrawn):
             return _dropped(assign, "the submission was taken back")
         stored, claim = claimed
@@ -227,7 +191,8 @@ class Executor:
             case life.Claimed():
                 return stored
             case life.NotYet(_, wait):
-                return await self._give_back(assign, wait)
+                await self._settler.give_back(job, delivery, wait)
+                return None
             case life.AlreadyTerminal() | life.CancelInstead():
                 return _dropped(assign, f"the run is {stored.snapshot.status} already")
             case life.AttemptsUsedUp(snapshot):
@@ -235,10 +200,6 @@ class Executor:
                 return _dropped(assign, snapshot.error or "")
             case _:
                 assert_never(claim)
-
-    async def _give_back(self, assign: Assign, wait: float) -> Settled:
-        await self._settler.give_back(assign.job, assign.delivery, wait)
-        return Settled(None)
 
     # Executing -----------------------------------------------------------------------------------
 
@@ -249,15 +210,15 @@ class Executor:
             How it ended; None where the run is another attempt's by now, and the child executes still.
         """
         limit = math.inf if attempt.claim.timeout_sec is None else attempt.claim.timeout_sec
-        grace = self._settings.cancel_grace_period
+        grace = self._settings.cancel_grace_period_sec
         self._events.begin(attempt.run_id, attempt.claim.attempt)
-        self._child.tell(_request(attempt, self._child.folder), spawn)
+        self._child.runner.tell(_request(attempt, self._child.folder), spawn)
         end: Finished | Exited | None = None
         with attempt.interruptible(limit):
             end = await self._end_of(attempt)
         cancelled = end is None and attempt.cancel_asked
         if cancelled and not attempt.lost:
-            self._child.tell(CancelRun(run_id=attempt.run_id), spawn)
+            self._child.runner.tell(CancelRun(run_id=attempt.run_id), spawn)
             with attempt.interruptible(grace, asked=True):
                 end = await self._end_of(attempt)
         if end is None and attempt.lost:
@@ -285,17 +246,17 @@ class Executor:
     async def _stop(self, attempt: Attempt) -> tuple[Finished | Exited, str]:
         """Stop the child; return how it ended, and how it was stopped."""
         self._spent = True  # the signal is not meant for the next run
-        self._child.terminate()
+        self._child.runner.terminate()
         with trio.move_on_after(TERMINATE_SECONDS):
             return await self._end_of(attempt), "terminated (SIGTERM)"
-        self._child.kill()
+        self._child.runner.kill()
         return await self._end_of(attempt), "killed (SIGKILL)"
 
     async def _end_of(self, attempt: Attempt) -> Finished | Exited:
         """Take in what the child says of the attempt up to its end. Cancelling it loses nothing."""
         while True:
             await self._events.room()
-            event = await self._child.next_event()
+            event = await self._child.runner.next_event()
             self._events.take(event)
             match event:
                 case Exited():
@@ -326,7 +287,7 @@ class Executor:
         with trio.move_on_after(_LAST_WRITE_SECONDS):
             try:
                 if attempt is None:
-                    await release_claim(self._runs, assign.job.run_id, self._settings.claimant)
+                    await release_claim(self._runs, assign.job.run_id, self._claimant)
                 elif attempt.ending is None:
                     decision = await attempt.release()
                 else:
@@ -339,9 +300,9 @@ class Executor:
             await self._settler.acknowledge(attempt.delivery)
 
 
-def _dropped(assign: Assign, why: str) -> Settled:
+def _dropped(assign: Assign, why: str) -> Message:
     log.info("job not executed", run_id=assign.job.run_id, reason=why)
-    return Settled(assign.delivery)
+    return assign.delivery
 
 
 def _request(attempt: Attempt, folder: Path) -> Execute:
@@ -363,8 +324,3 @@ def _reported(end: Finished | Exited, *, cancelled: bool = False) -> Ending:
         return Ending(RunStatus.CANCELLED, time.time(), end.text)
     reason = DeadLetterReason.WORKER_CRASHED
     return Ending(RunStatus.FAILED, time.time(), f"{reason}: {end.text}", reason)
-
-
-def _last(attempt: Attempt, decision: life.Finish) -> LastRun:
-    status = decision.snapshot.status if isinstance(decision, life.Finished) else None
-    return LastRun(attempt.run_id, status, attempt.claim.start_time, time.time())

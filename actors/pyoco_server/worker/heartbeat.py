@@ -13,9 +13,11 @@ import structlog
 import trio
 from msgspec.structs import replace
 
+from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, KeyNotFound, WrongRevision
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import Actor, ActorDown, ActorRef
+from pyoco_server.model import life
 from pyoco_server.model.run import RunSnapshot, RunStatus
 from pyoco_server.model.worker import (
     SlotRecord,
@@ -28,11 +30,11 @@ from pyoco_server.model.worker import (
     keep_orders,
     seen,
 )
+from pyoco_server.settings import Settings
 from pyoco_server.worker.messages import (
     LookAgain,
     Ordered,
     Stopping,
-    TellOrders,
     WheelsReported,
 )
 
@@ -48,10 +50,10 @@ _RETRY_SECONDS = 0.5
 class LastRun:
     """How the run that a slot ended last went. Times are unix seconds."""
 
-    run_id: str
-    status: RunStatus | None
-    started_at: float | None
-    finished_at: float
+    run_id: str | None = None
+    status: RunStatus | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
 
 
 class SlotBoard:
@@ -68,7 +70,7 @@ class SlotBoard:
 
     def __init__(self, count: int) -> None:
         self.slots = [SlotRecord(index=index) for index in range(count)]
-        self.last: LastRun | None = None
+        self.last = LastRun()
         self.changed = trio.Event()
 
     def has_child(self, index: int, pid: int | None) -> None:
@@ -88,9 +90,11 @@ class SlotBoard:
             )
         )
 
-    def ends(self, index: int, last: LastRun | None) -> None:
-        """A slot has no run any more."""
-        self.last = last or self.last
+    def ends(self, claim: RunSnapshot, decision: life.Finish) -> None:
+        """The slot that claimed a run has it no more."""
+        index = claim.slot or 0
+        status = decision.snapshot.status if isinstance(decision, life.Finished) else None
+        self.last = LastRun(claim.run_id, status, claim.start_time, time.time())
         self.has_child(index, self.slots[index].pid)
 
     def _write(self, line: SlotRecord) -> None:
@@ -104,40 +108,39 @@ class _Beat:
     """Time to write the record."""
 
 
-HeartbeatMessage = LookAgain | Stopping | TellOrders | WheelsReported | _Beat
+HeartbeatMessage = LookAgain | Stopping | WheelsReported | _Beat
 
 
 class Heartbeat(Actor[HeartbeatMessage]):
     """Writes the worker's record every interval, and soon after a slot changed.
 
     Args:
-        bucket: The workers bucket.
+        connection: The way to the workers bucket.
+        settings: The bucket, the interval, and whether the worker takes wheels.
         worker_id: The key of the record.
         instance_id: Which process this is.
         tags: What the worker takes.
         board: What its slots do.
-        interval: Seconds between two heartbeats.
-        wheel_sync: Whether the worker takes wheels.
         dispatcher: Told the operator's orders.
     """
 
     def __init__(
         self,
-        bucket: KeyValue,
+        connection: Connection,
+        settings: Settings,
         *,
         worker_id: str,
         instance_id: str,
         tags: Sequence[str],
         board: SlotBoard,
-        interval: float,
-        wheel_sync: bool = False,
         dispatcher: ActorRef[Ordered],
     ) -> None:
         self._dispatcher = dispatcher
         self._orders: Ordered | None = None
         self._stopping = False
-        self._bucket = bucket
-        self._interval = interval
+        self._bucket = KeyValue(connection, settings.workers_kv_bucket)
+        self._interval = settings.worker_heartbeat_interval_sec
+        wheel_sync = settings.wheel_sync_enabled
         self._record = WorkerRecord(
             worker_id=worker_id,
             instance_id=instance_id,
@@ -187,11 +190,9 @@ class Heartbeat(Actor[HeartbeatMessage]):
             case WheelsReported(report):
                 self._record = replace(self._record, wheel_sync=report)
                 self._board.changed.set()
-            case TellOrders():
-                self._orders = None
-                self._look_again()
             case LookAgain():
-                self._look_again()
+                self._orders = self._revision = None
+                self._board.changed.set()
             case Stopping():
                 self._stopping = True
                 self._board.changed.set()
@@ -199,10 +200,6 @@ class Heartbeat(Actor[HeartbeatMessage]):
                 await self._write()
             case _:
                 assert_never(message)
-
-    def _look_again(self) -> None:
-        self._revision = None
-        self._board.changed.set()
 
     async def _write(self) -> None:
         """Store the record, keeping what the operator set in the stored one; pass orders on."""
@@ -256,14 +253,13 @@ def _with_slots(record: WorkerRecord, board: SlotBoard) -> WorkerRecord:
     busy = [slot for slot in board.slots if slot.run_id is not None]
     newest = max(busy, key=lambda slot: slot.busy_since or 0.0, default=None)
     last = board.last
-    started_at = record.last_run_started_at if last is None else last.started_at
     return replace(
         record,
         slots=list(board.slots),
         state=WorkerState.IDLE if newest is None else WorkerState.RUNNING,
         current_run_id=None if newest is None else newest.run_id,
-        last_run_started_at=started_at if newest is None else newest.busy_since,
-        last_run_id=record.last_run_id if last is None else last.run_id,
-        last_run_status=record.last_run_status if last is None else last.status,
-        last_run_finished_at=record.last_run_finished_at if last is None else last.finished_at,
+        last_run_started_at=last.started_at if newest is None else newest.busy_since,
+        last_run_id=last.run_id,
+        last_run_status=last.status,
+        last_run_finished_at=last.finished_at,
     )

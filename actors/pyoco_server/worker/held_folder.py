@@ -22,8 +22,9 @@ class HeldFolder:
         self.path = path
         self._let_go = weakref.finalize(self, os.close, descriptor)
 
-    def let_go(self) -> None:
-        """Hold it no longer, without waiting for the last reference to go."""
+    def remove(self) -> None:
+        """Remove it with all that is in it, and hold it no longer; what cannot be removed is left."""
+        shutil.rmtree(self.path, ignore_errors=True)
         self._let_go()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Never
 
@@ -36,12 +35,7 @@ class Housekeeper(Actor[Never]):
     async def on_stop(self) -> None:
         """Remove the worker's folder; its slots have ended before."""
         if self._held is not None:
-            await trio.to_thread.run_sync(_remove, self._held)
+            await trio.to_thread.run_sync(self._held.remove)
 
     async def handle(self, message: Never) -> None:
         """Nobody tells it anything."""
-
-
-def _remove(held: HeldFolder) -> None:
-    shutil.rmtree(held.path, ignore_errors=True)
-    held.let_go()

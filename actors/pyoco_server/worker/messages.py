@@ -86,13 +86,8 @@ class Ordered:
 
 
 @dataclass(frozen=True, slots=True)
-class TellOrders:
-    """Dispatcher to heartbeat, as it starts: tell me the operator's orders."""
-
-
-@dataclass(frozen=True, slots=True)
 class LookAgain:
-    """To the heartbeat: the stored record has an order of the operator's."""
+    """To the heartbeat: look what the operator wants, and tell the dispatcher of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.model import life
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.run import RunStatus, SnapshotTooLarge, UnreadableSnapshot
+from pyoco_server.settings import Settings
 from pyoco_server.worker.attempt import Attempt, Ending
 
 log = structlog.get_logger(__name__)
@@ -22,23 +23,15 @@ _FIRST_RETRY_SECONDS = 0.05
 _RETRY_SECONDS = 1.0
 
 
-async def keep(
-    attempt: Attempt, *, lease_interval: float, heartbeat_interval: float, connection: Connection
-) -> None:
+async def keep(attempt: Attempt, settings: Settings, connection: Connection) -> None:
     """Keep the job and the claim until the attempt is closed, and write its progress until it has its end.
 
     Where it finds that the claim is lost, it says so and ends.
-
-    Args:
-        attempt: Whose.
-        lease_interval: Seconds between two signs of life for the job.
-        heartbeat_interval: Seconds between two for the run, when nothing else is to be written.
-        connection: The way to NATS.
     """
     async with trio.open_nursery() as nursery:
         attempt.keeping = nursery.cancel_scope
-        nursery.start_soon(_keep_lease, attempt, lease_interval, connection)
-        await _write_progress(attempt, heartbeat_interval)
+        nursery.start_soon(_keep_lease, attempt, settings.ack_progress_interval, connection)
+        await _write_progress(attempt, settings.run_heartbeat_interval_sec)
         if attempt.lost:
             nursery.cancel_scope.cancel()
 
@@ -61,6 +54,7 @@ async def _keep_lease(attempt: Attempt, interval: float, connection: Connection)
 
 
 async def _write_progress(attempt: Attempt, interval: float) -> None:
+    """Write what changed, or at least a sign of life each ``interval`` seconds."""
     with trio.CancelScope() as attempt.progressing:
         while attempt.ending is None:
             with trio.move_on_after(interval):

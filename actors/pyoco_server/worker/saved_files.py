@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -16,19 +15,6 @@ FOLDER: Final = "artifacts"
 
 _SHOWN_CHARACTERS: Final = 200
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What is there.
-
-    Attributes:
-        names: Files that can be kept, by name.
-        refused: What cannot.
-    """
-
-    names: tuple[str, ...]
-    refused: tuple[RefusedArtifact, ...]
 
 
 def refusal(name: str, reason: str) -> RefusedArtifact:
@@ -50,8 +36,8 @@ def anything_saved(workdir: Path) -> bool:
         os.close(descriptor)
 
 
-def find_saved(workdir: Path, most: int) -> Found:
-    """Look for saved files.
+def find_saved(workdir: Path, most: int) -> tuple[list[str], list[RefusedArtifact]]:
+    """Look for saved files; return the names of those that can be kept, in order, and what cannot.
 
     Args:
         workdir: The working folder of the run.
@@ -60,7 +46,7 @@ def find_saved(workdir: Path, most: int) -> Found:
     try:
         root = os.open(workdir / FOLDER, _OPEN | os.O_DIRECTORY)
     except OSError:
-        return Found((), (refusal(FOLDER, "it is a link or no folder"),))
+        return [], [refusal(FOLDER, "it is a link or no folder")]
     names: list[str] = []
     refused: list[RefusedArtifact] = []
     try:
@@ -78,7 +64,7 @@ def find_saved(workdir: Path, most: int) -> Found:
                 break
     finally:
         os.close(root)
-    return Found(tuple(sorted(names)), tuple(refused))
+    return sorted(names), refused
 
 
 def _walk(root: int) -> Iterator[tuple[str, str | None]]:

@@ -14,6 +14,7 @@ from pyoco_server.model.dead_letter import DeadLetterReason
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import Job
 from pyoco_server.model.run import RunSnapshot, RunStatus
+from pyoco_server.settings import Settings
 from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.queue import JobQueue
 from pyoco_server.worker.attempt import Attempt
@@ -30,25 +31,17 @@ class Settler:
     Args:
         queue: The work queue.
         dead_letters: Where failed runs go.
+        settings: How often JetStream delivers a job, and whether a flow that raises leaves a dead letter.
         worker_id: For dead letters.
-        bury_errors: Whether a flow that raises leaves a dead letter.
-        max_deliver: How often JetStream delivers a job; -1 for no limit.
     """
 
     def __init__(
-        self,
-        queue: JobQueue,
-        dead_letters: DeadLetterOffice,
-        *,
-        worker_id: str,
-        bury_errors: bool,
-        max_deliver: int,
+        self, queue: JobQueue, dead_letters: DeadLetterOffice, settings: Settings, worker_id: str
     ) -> None:
         self._queue = queue
         self._dead_letters = dead_letters
+        self._settings = settings
         self._worker_id = worker_id
-        self._bury_errors = bury_errors
-        self._max_deliver = max_deliver
 
     async def settle(self, attempt: Attempt, decision: life.Finish) -> bool:
         """Do with the job of an attempt what its stored end asks for; return whether to acknowledge it."""
@@ -88,13 +81,6 @@ class Settler:
         except BridgeError as error:
             log.info("ack not confirmed, the job may come again", reason=str(error))
 
-    async def put_off(self, delivery: Message, wait_sec: float) -> None:
-        """Have a job come again after a wait, one that is not needed as long as its run is executed."""
-        try:
-            await delivery.nak(wait_sec)
-        except BridgeError as error:
-            log.debug("job not put off, it comes again", reason=str(error))
-
     async def give_back(self, job: Job, delivery: Message, wait_sec: float) -> None:
         """Let the queue deliver the job again after a wait; unheard, it does so after the ack wait.
 
@@ -104,7 +90,7 @@ class Settler:
         """
         with trio.move_on_after(5.0):
             try:
-                if 0 < self._max_deliver <= delivery.num_delivered:
+                if 0 < self._settings.consumer_max_deliver <= delivery.num_delivered:
                     await trio.sleep(min(wait_sec, _HOLD_SECONDS))
                     await self._queue.put_again(job, delivery.stream_sequence)
                     await delivery.ack()
@@ -126,7 +112,18 @@ class Settler:
             error=run.error,
         )
         reason = _REASONS.get(run.reason or "", DeadLetterReason.EXECUTION_ERROR)
-        if reason is not DeadLetterReason.EXECUTION_ERROR or self._bury_errors:
+        if (
+            reason is not DeadLetterReason.EXECUTION_ERROR
+            or self._settings.dlq_publish_execution_error
+        ):
             await self._dead_letters.write_for(
                 job, reason, run.error or "", worker_id=self._worker_id
             )
+
+
+async def put_off(delivery: Message, wait_sec: float) -> None:
+    """Have a delivery that is not needed now come again after a wait; unheard, it does so in any case."""
+    try:
+        await delivery.nak(wait_sec)
+    except BridgeError as error:
+        log.debug("job not put off, it comes again", reason=str(error))

@@ -28,7 +28,7 @@ from pyoco_server.worker.messages import (
     SlotUnfit,
 )
 from pyoco_server.worker.runner.handle import Exited
-from pyoco_server.worker.settling import Settler
+from pyoco_server.worker.settling import Settler, put_off
 from pyoco_server.worker.wheel_set import NO_SETS, WheelSets
 from pyoco_server.worker.wheel_syncer import current_wheels
 
@@ -55,9 +55,9 @@ class Slot(Actor[SlotMessage]):
         index: Which slot.
         child: Its child process.
         executor: Executes in that child.
-        settler: Settles jobs.
-        events: Takes what the child says.
-        board: Where the slot shows what it does.
+        settler: Settles what is not executed.
+        events: Takes what the child says while it has no run.
+        board: Where the slot shows its child.
         dispatcher: Assigns jobs; when the worker stops it goes first.
         wheels: Tells what runs import from; None where there are no wheels.
     """
@@ -140,7 +140,7 @@ class Slot(Actor[SlotMessage]):
             self._idle.cancel()
             return
         # It was meant for the incarnation before this one, which was free.
-        await self._settler.put_off(assign.delivery, 0.0)
+        await put_off(assign.delivery, 0.0)
         await self._report()
 
     async def _on_redelivered(self, again: Redelivered) -> None:
@@ -155,7 +155,7 @@ class Slot(Actor[SlotMessage]):
         ):
             attempt.delivery = again.delivery
         else:
-            await self._settler.put_off(again.delivery, _NAK_DELAY_SECONDS)
+            await put_off(again.delivery, _NAK_DELAY_SECONDS)
 
     async def _report(self) -> None:
         held = self._next or self._executor.job
@@ -188,13 +188,13 @@ class Slot(Actor[SlotMessage]):
             self._stale = False
             await self._child.replace()
         await self._child.use(wheels.of(self._tenant))
-        self._board.has_child(self._index, self._child.pid)
+        self._board.has_child(self._index, self._child.runner.pid)
 
     async def _wait_for_job(self) -> None:
         with trio.CancelScope() as self._idle:
             while True:
                 await self._events.room()
-                event = await self._child.next_event()
+                event = await self._child.runner.next_event()
                 self._events.take(event)
                 if isinstance(event, Exited):
                     raise ChildEnded(f"slot {self._index} had no run: {event.text}")
@@ -203,14 +203,14 @@ class Slot(Actor[SlotMessage]):
         self._tenant = assign.job.tenant_id
         self._next = None
         try:
-            settled = await self._executor.execute(assign, wheels.of(self._tenant), self.spawn)
+            # The next job comes while this one is acknowledged.
+            self._unacknowledged = await self._executor.execute(
+                assign, wheels.of(self._tenant), self.spawn
+            )
         except NoRoom as error:
             log.error("no folder for the run, given back", reason=str(error))  # noqa: TRY400
             await self._wait_for_room()
             return
-        self._board.ends(self._index, settled.last)
-        # The next job comes while this one is acknowledged.
-        self._unacknowledged = settled.unacknowledged
         await self._become_free()
         if self._unacknowledged is not None:
             await self._settler.acknowledge(self._unacknowledged)

@@ -10,36 +10,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.consumer import PullConsumer
-from pyoco_server.jetstream.keyvalue import KeyValue
-from pyoco_server.jetstream.resources import ensure_consumer
 from pyoco_server.kernel import ActorRef, ChildSpec, Intensity, Strategy, SupervisorSpec
 from pyoco_server.settings import Settings
-from pyoco_server.store.artifacts import ArtifactStore
 from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.journal import Journal
 from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunStore
-from pyoco_server.store.wheels import WheelStore
-from pyoco_server.worker.artifacts import ArtifactLimits, ArtifactSaver
+from pyoco_server.worker.artifacts import ArtifactSaver
 from pyoco_server.worker.child import SlotChild
 from pyoco_server.worker.claiming import Claimant
 from pyoco_server.worker.control import ControlListener
-from pyoco_server.worker.dispatcher import Dispatcher, DispatcherMessage, Queue
+from pyoco_server.worker.dispatcher import Dispatcher, DispatcherMessage
 from pyoco_server.worker.events import AttemptEvents, OutputSink
-from pyoco_server.worker.executor import ExecutionSettings, Executor
+from pyoco_server.worker.executor import Executor
 from pyoco_server.worker.heartbeat import Heartbeat, HeartbeatMessage, SlotBoard
 from pyoco_server.worker.housekeeper import Housekeeper
+from pyoco_server.worker.messages import CurrentWheels
 from pyoco_server.worker.runner.handle import RunnerOptions
 from pyoco_server.worker.runner.protocol import Limits
 from pyoco_server.worker.settling import Settler
 from pyoco_server.worker.slot import Slot, SlotMessage
-from pyoco_server.worker.wheel_syncer import WheelSyncer, WheelSyncerMessage, wheel_folder
-
-log = structlog.get_logger(__name__)
+from pyoco_server.worker.wheel_syncer import WheelSyncer
 
 # To stop the child, and to store and tell what became of its run.
 _SLOT_CLEANUP_SECONDS = 12.0
@@ -101,13 +93,12 @@ def worker_tree(
     heartbeat: ChildSpec[HeartbeatMessage] = ChildSpec(
         "heartbeat",
         lambda: Heartbeat(
-            KeyValue(connection, settings.workers_kv_bucket),
+            connection,
+            settings,
             worker_id=worker_id,
             instance_id=instance_id,
             tags=tags,
             board=board,
-            interval=settings.worker_heartbeat_interval_sec,
-            wheel_sync=settings.wheel_sync_enabled,
             dispatcher=dispatcher.ref,
         ),
         mailbox_capacity=1024,
@@ -116,7 +107,9 @@ def worker_tree(
     dispatcher: ChildSpec[DispatcherMessage] = ChildSpec(
         "dispatcher",
         lambda: Dispatcher(
-            [_queue(connection, settings, tag) for tag in tags],
+            connection,
+            settings,
+            tags,
             [slot.ref for slot in slots],
             runs,
             dead_letters,
@@ -126,6 +119,17 @@ def worker_tree(
         ),
         mailbox_capacity=1024,
     )
+    syncer: ChildSpec[CurrentWheels] = ChildSpec(
+        "wheel-syncer",
+        lambda: WheelSyncer(
+            connection,
+            settings,
+            tags,
+            slots=[slot.ref for slot in slots],
+            heartbeat=heartbeat.ref,
+        ),
+    )
+    syncing = settings.wheel_sync_enabled
     runner = RunnerOptions(
         flow_resolver=options.flow_resolver,
         extra_sys_path=options.import_paths,
@@ -135,57 +139,19 @@ def worker_tree(
             output_characters=settings.events_run_max_bytes,
         ),
     )
-
-    settler = Settler(
-        JobQueue.of(connection, settings),
-        dead_letters,
-        worker_id=worker_id,
-        bury_errors=settings.dlq_publish_execution_error,
-        max_deliver=settings.consumer_max_deliver,
-    )
-
-    syncer: ChildSpec[WheelSyncerMessage] = ChildSpec(
-        "wheel-syncer",
-        lambda: WheelSyncer(
-            WheelStore(
-                connection, settings.wheel_object_store_bucket, settings.wheel_history_kv_bucket
-            ),
-            wheel_folder(settings.wheel_sync_dir),
-            tags=tags,
-            interval=settings.wheel_sync_interval_sec,
-            install_timeout=settings.wheel_install_timeout_sec,
-            slots=[slot.ref for slot in slots],
-            heartbeat=heartbeat.ref,
-        ),
-    )
-    syncing = settings.wheel_sync_enabled
-
-    artifact_limits = ArtifactLimits(
-        file_bytes=settings.artifact_max_bytes,
-        run_bytes=settings.artifact_run_max_bytes,
-        count=settings.artifact_max_count,
-        snapshot_bytes=settings.max_run_snapshot_bytes,
-    )
-    artifacts = ArtifactStore(connection, settings.artifacts_bucket)
+    settler = Settler(JobQueue.of(connection, settings), dead_letters, settings, worker_id)
 
     def slot(index: int) -> Slot:
-        execution = ExecutionSettings(
-            claimant=Claimant(worker_id, instance_id, index),
-            work_dir=work_dir,
-            ack_progress_interval=settings.ack_progress_interval,
-            heartbeat_interval=settings.run_heartbeat_interval_sec,
-            cancel_grace_period=settings.cancel_grace_period_sec,
-            max_backoff=settings.retry_backoff_max_sec,
-        )
-        child = SlotChild(runner, execution.folder)
+        child = SlotChild(runner, work_dir / instance_id / str(index))
         events = AttemptEvents(journal, index, settings.events_run_max_bytes, output=options.output)
         executor = Executor(
-            execution,
+            settings,
+            Claimant(worker_id, instance_id, index),
             child,
             board,
             runs=runs,
             settler=settler,
-            artifacts=ArtifactSaver(artifacts, connection, artifact_limits),
+            artifacts=ArtifactSaver(connection, settings),
             events=events,
             connection=connection,
         )
@@ -228,11 +194,3 @@ def worker_tree(
     return WorkerTree(
         spec, worker_id, instance_id, dispatcher.ref, tuple(each.ref for each in slots)
     )
-
-
-def _queue(connection: Connection, settings: Settings, tag: str) -> Queue:
-    async def ensure() -> None:
-        await ensure_consumer(connection, settings, tag)
-
-    durable = f"{settings.consumer_prefix}_{tag}"
-    return Queue(tag, PullConsumer(connection, settings.work_stream, durable), ensure)

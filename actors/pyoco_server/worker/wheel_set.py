@@ -17,7 +17,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +32,7 @@ _PYTHON: Final = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class WheelSet:
     """Wheels that belong together. Its folder stays while any object of it is referred to.
 
@@ -43,8 +43,8 @@ class WheelSet:
     """
 
     digest: str
-    wheels: tuple[RunWheel, ...]
-    folder: HeldFolder | None
+    wheels: tuple[RunWheel, ...] = field(compare=False)
+    folder: HeldFolder | None = field(compare=False)
 
     @property
     def import_paths(self) -> tuple[str, ...]:
@@ -59,13 +59,15 @@ NO_WHEELS: Final = WheelSet("", (), None)
 class WheelSets:
     """What runs import from now: the shared wheels, and for tenants that have some, theirs too.
 
+    Equal ones hold the same wheels, whatever their generation is.
+
     Attributes:
         generation: Rises with each change.
         shared: The set of the shared wheels.
         of_tenants: The sets of tenants that have wheels of their own; the shared ones are in them.
     """
 
-    generation: int
+    generation: int = field(compare=False)
     shared: WheelSet
     of_tenants: Mapping[str, WheelSet]
 
@@ -108,17 +110,12 @@ class WheelFolder:
         return hold(self._wheels / _key(wheel))
 
     def scratch(self) -> HeldFolder:
-        """A folder to work in; to be removed by `drop`.
+        """A folder to work in; whoever asks for it removes it.
 
         Raises:
             OSError: It cannot be made.
         """
         return make_held(self._tmp)
-
-    def drop(self, scratch: HeldFolder) -> None:
-        """Remove a working folder with all that is in it."""
-        shutil.rmtree(scratch.path, ignore_errors=True)
-        scratch.let_go()
 
     def unpack(self, archive: Path, wheel: StoredWheel) -> HeldFolder:
         """Check a wheel and unpack it.
@@ -162,7 +159,7 @@ class WheelFolder:
                 _link(ordered, target)
                 folder = self._put_in_place(target, place)
             finally:
-                self.drop(scratch)
+                scratch.remove()
         return WheelSet(digest, wheels, folder)
 
     def clean_up(self, keep: Iterable[StoredWheel]) -> int:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import assert_never
 
 import structlog
 import trio
 from msgspec.structs import replace
 from packaging.tags import sys_tags
 
+from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, ObjectDamaged
 from pyoco_server.kernel import Actor, ActorDown, ActorRef, Reply
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.wheel import Selection, StoredWheel, select
 from pyoco_server.model.wheel_archive import BadWheel
 from pyoco_server.model.worker import InstalledWheel, SkippedWheel, WheelSync
+from pyoco_server.settings import Settings
 from pyoco_server.store.wheels import RegistryState, WheelObject, WheelStore
 from pyoco_server.worker.held_folder import HeldFolder
 from pyoco_server.worker.messages import CurrentWheels, NewWheels, WheelsReported
@@ -33,15 +35,6 @@ _LONGEST_RETRY_SECONDS = 600.0
 
 class Unfit(Exception):
     """A wheel that this worker cannot have; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Synced:
-    sets: WheelSets | None
-    report: WheelSync
-
-
-WheelSyncerMessage = CurrentWheels | _Synced
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,71 +55,59 @@ class _Failure:
     again_at: float
 
 
-class WheelSyncer(Actor[WheelSyncerMessage]):
+class WheelSyncer(Actor[CurrentWheels]):
     """Follows the registry; the interval is for what the watch might miss, and for tries to repeat.
 
     Nothing that runs is touched: a set, once made, never changes. One wheel that cannot be had is left
     out, or an older version taken in its place, and tried again later.
 
     Args:
-        store: The registry.
-        folder: Where wheels and sets lie.
+        connection: The way to the registry.
+        settings: Where the registry is, where wheels and sets lie, and how long things may take.
         tags: What the worker takes runs of.
-        interval: Seconds between two looks in any case.
-        install_timeout: Seconds that unpacking one wheel may take.
         slots: Who executes.
         heartbeat: Who writes the worker's record.
     """
 
     def __init__(
         self,
-        store: WheelStore,
-        folder: WheelFolder,
-        *,
+        connection: Connection,
+        settings: Settings,
         tags: Sequence[str],
-        interval: float,
-        install_timeout: float,
+        *,
         slots: Sequence[ActorRef[NewWheels]],
         heartbeat: ActorRef[WheelsReported],
     ) -> None:
-        self._store = store
-        self._folder = folder
-        self._tags = tuple(tags)
-        self._interval = interval
-        self._install_timeout = install_timeout
+        self._store = WheelStore(
+            connection, settings.wheel_object_store_bucket, settings.wheel_history_kv_bucket
+        )
+        self._folder = WheelFolder(Path(settings.wheel_sync_dir).absolute())
+        self._tags = tags
+        self._interval = settings.wheel_sync_interval_sec
+        self._install_timeout = settings.wheel_install_timeout_sec
         self._slots = slots
         self._heartbeat = heartbeat
         self._supported = {tag: place for place, tag in reversed(list(enumerate(sys_tags())))}
         self._changed = trio.Event()
         self._waiting: list[Reply[WheelSets]] = []
+        # What is current; None until the registry was looked at.
         self._sets: WheelSets | None = None
-        # Touched by the syncing task alone.
         self._have: dict[str, _Have] = {}
         self._failures: dict[str, _Failure] = {}
         self._report = WheelSync(enabled=True, last_result="idle")
-        self._made: WheelSets | None = None
 
     async def on_start(self) -> None:
         """Begin to follow the registry."""
         self.spawn(self._watch)
         self.spawn(self._keep_in_step)
 
-    async def handle(self, message: WheelSyncerMessage) -> None:
-        """Hand out what is current."""
-        match message:
-            case CurrentWheels():
-                reply = self.reply_to(message)
-                if self._sets is None:
-                    self._waiting.append(reply)
-                else:
-                    reply.send(self._sets)
-            case _Synced(sets, report):
-                if sets is not None:
-                    await self._hand_out(sets)
-                # Last: what is reported is what the next run gets.
-                await self._heartbeat.tell(WheelsReported(report))
-            case _:
-                assert_never(message)
+    async def handle(self, message: CurrentWheels) -> None:
+        """Tell what is current, as soon as that is known."""
+        reply = self.reply_to(message)
+        if self._sets is None:
+            self._waiting.append(reply)
+        else:
+            reply.send(self._sets)
 
     async def _hand_out(self, sets: WheelSets) -> None:
         self._sets = sets
@@ -134,10 +115,8 @@ class WheelSyncer(Actor[WheelSyncerMessage]):
             reply.send(sets)
         self._waiting.clear()
         for slot in self._slots:
-            try:
+            with suppress(ActorDown):  # it asks when it is back
                 await slot.tell(NewWheels(sets))
-            except ActorDown:
-                continue  # it asks when it is back
 
     # Keeping in step -----------------------------------------------------------------------------
 
@@ -149,9 +128,11 @@ class WheelSyncer(Actor[WheelSyncerMessage]):
     async def _keep_in_step(self) -> None:
         while True:
             self._changed = trio.Event()
-            report, sets = await self._sync()
-            self._report = report
-            await self.me.tell(_Synced(sets, report))
+            sets = await self._sync()
+            if sets is not None:
+                await self._hand_out(sets)
+            # After that: what is reported is what the next run gets.
+            await self._heartbeat.tell(WheelsReported(self._report))
             await trio.to_thread.run_sync(
                 self._folder.clean_up, [have.wheel for have in self._have.values()]
             )
@@ -159,8 +140,8 @@ class WheelSyncer(Actor[WheelSyncerMessage]):
                 await self._changed.wait()
                 await trio.sleep(_GATHER_SECONDS)
 
-    async def _sync(self) -> tuple[WheelSync, WheelSets | None]:
-        """Look at the registry once; the sets are None where they stay as they are."""
+    async def _sync(self) -> WheelSets | None:
+        """Look at the registry once; None where the sets stay as they are."""
         began = time.time()
         before = set(self._have)
         try:
@@ -170,20 +151,22 @@ class WheelSyncer(Actor[WheelSyncerMessage]):
             sets = await self._make_sets(have, skipped)
         except (BridgeError, OSError) as error:
             log.warning("wheels not synced", err_id=ErrorId.WHEEL_SYNC_FAILED, reason=str(error))
-            failed = replace(
+            self._report = replace(
                 self._report, last_result="error", last_attempt_at=began, last_error=str(error)
             )
-            return failed, None
+            return None
         self._have = have
         self._failures = {
             found.wheel.nuid: self._failures[found.wheel.nuid]
             for found in state.wheels
             if found.wheel.nuid in self._failures
         }
-        report = self._told(began, before, [*skipped, *_strange(state), *selection.skipped])
-        new = self._made is None or sets.generation != self._made.generation
-        self._made = sets
-        return report, (sets if new else None)
+        strange = [
+            SkippedWheel(wheel_name=name, reason="its name is none that a wheel can have")
+            for name in state.strange
+        ]
+        self._report = self._told(began, before, [*skipped, *strange, *selection.skipped])
+        return sets
 
     def _told(self, began: float, before: set[str], skipped: Sequence[SkippedWheel]) -> WheelSync:
         now = time.time()
@@ -282,7 +265,7 @@ class WheelSyncer(Actor[WheelSyncerMessage]):
             )
         finally:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(_drop, self._folder, scratch)
+                await trio.to_thread.run_sync(scratch.remove)
 
     def _failed(self, wheel: StoredWheel, reason: str) -> None:
         earlier = self._failures.get(wheel.nuid)
@@ -299,8 +282,10 @@ class WheelSyncer(Actor[WheelSyncerMessage]):
 
     # Making sets ---------------------------------------------------------------------------------
 
-    async def _make_sets(self, have: dict[str, _Have], skipped: list[SkippedWheel]) -> WheelSets:
-        """The sets of these wheels. One that clashes with another is taken out of ``have``."""
+    async def _make_sets(
+        self, have: dict[str, _Have], skipped: list[SkippedWheel]
+    ) -> WheelSets | None:
+        """The sets of these wheels, if they are new. One that clashes is taken out of ``have``."""
         while True:
             shared = [each for each in have.values() if each.wheel.tenant_id is None]
             tenants = sorted(
@@ -319,13 +304,9 @@ class WheelSyncer(Actor[WheelSyncerMessage]):
                 skipped.append(clash.loser.skipped(str(clash)))
                 self._failed(clash.loser, str(clash))
                 continue
-            made = self._made
-            if made is not None and _digests(made) == _digests(
-                WheelSets(0, shared_set, of_tenants)
-            ):
-                return made
-            generation = 1 if made is None else made.generation + 1
-            return WheelSets(generation, shared_set, of_tenants)
+            generation = 1 if self._sets is None else self._sets.generation + 1
+            made = WheelSets(generation, shared_set, of_tenants)
+            return None if made == self._sets else made
 
     async def _assemble(self, members: Sequence[_Have]) -> WheelSet:
         pairs = [(each.wheel, each.folder) for each in members]
@@ -335,23 +316,3 @@ class WheelSyncer(Actor[WheelSyncerMessage]):
 async def current_wheels(syncer: ActorRef[CurrentWheels]) -> WheelSets:
     """What runs import from; waits until the registry was looked at once, whatever it takes."""
     return await syncer.ask_over_restarts(CurrentWheels())
-
-
-def _drop(folder: WheelFolder, scratch: HeldFolder) -> None:
-    folder.drop(scratch)
-
-
-def _strange(state: RegistryState) -> list[SkippedWheel]:
-    return [
-        SkippedWheel(wheel_name=name, reason="its name is none that a wheel can have")
-        for name in state.strange
-    ]
-
-
-def _digests(sets: WheelSets) -> tuple[str, dict[str, str]]:
-    return sets.shared.digest, {tenant: wheels.digest for tenant, wheels in sets.of_tenants.items()}
-
-
-def wheel_folder(directory: str) -> WheelFolder:
-    """The wheel folder of a setting such as ``.pyoco/wheels``."""
-    return WheelFolder(Path(directory).absolute())

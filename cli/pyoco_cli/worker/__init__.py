@@ -16,8 +16,7 @@ from pyoco_server.logs import configure_logging
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import InvalidTag, check_tag
 from pyoco_server.settings import Settings
-from pyoco_server.worker.runner.resolver import FlowResolverError
-from pyoco_server.worker.runner.resolver_check import check_flow_resolver
+from pyoco_server.worker.runner.resolver import FlowResolverError, check_flow_resolver
 from pyoco_server.worker.tree import WorkerOptions
 
 app = typer.Typer(

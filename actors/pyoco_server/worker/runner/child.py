@@ -108,7 +108,7 @@ class _Child:
                     resolver=self._resolver,
                     builder=self._builder,
                     output=self._output,
-                    send=self._events.send,
+                    events=self._events,
                 )
                 self._accepted[request.run_id] = execution
                 self._queue.put(execution)

@@ -56,7 +56,7 @@ class ObservedEngine(Engine):
     """An engine that tells an observer of the start, each try and the end of every task."""
 
     def __init__(self, observer: Observer) -> None:
-        super().__init__(trace_backend=_FlowTrace(observer))
+        super().__init__(trace_backend=_Silence())
         self._observer = observer
         # Which task a thread executes, for what is saved from there; a task's own threads have none.
         self._executing = threading.local()
@@ -77,7 +77,7 @@ class ObservedEngine(Engine):
             run_context.tasks[task.name] = TaskState.PENDING
             run_context.ensure_task_record(task.name)
         context = Context(params=params or {}, run_context=run_context)
-        self.trace.on_flow_start(flow.name, run_id=run_context.run_id)
+        self._observer.flow_started()
         line = _line(flow)
         if line is None:
             self._run_flow(flow, context, run_context, RunLogCapture())
@@ -194,14 +194,11 @@ def _line(flow: Flow) -> list[Task] | None:
     return line if line and len(line) == len(flow.tasks) else None
 
 
-class _FlowTrace(TraceBackend):
-    """Passes the start of the flow on; all else comes from the engine above."""
+class _Silence(TraceBackend):
+    """Tells nothing: all that is to be told comes from the engine above."""
 
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-
-    def on_flow_start(self, flow_name: str, run_id: str | None = None) -> None:  # noqa: ARG002
-        self._observer.flow_started()
+    def on_flow_start(self, flow_name: str, run_id: str | None = None) -> None:
+        pass
 
     def on_flow_end(self, flow_name: str) -> None:
         pass

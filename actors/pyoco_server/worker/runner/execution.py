@@ -7,7 +7,7 @@ import queue
 import time
 import traceback
 from contextlib import AbstractContextManager
-from typing import Final, Protocol
+from typing import Final
 
 from msgspec.structs import replace
 from pyoco.core.models import Flow, RunContext
@@ -17,13 +17,14 @@ from pyoco.core.models import TaskState as EngineTaskState
 from pyoco_server.model.graph_structure import GraphStructure
 from pyoco_server.model.run import RunStatus, TaskRecord, TaskState
 from pyoco_server.worker.runner.engine import ObservedEngine, Observer
+from pyoco_server.worker.runner.environment import surroundings
 from pyoco_server.worker.runner.flows import FlowBuilder, read_flow_file
 from pyoco_server.worker.runner.output import OutputPump
+from pyoco_server.worker.runner.pipe import EventPipe
 from pyoco_server.worker.runner.protocol import (
     ChildMessage,
     EnvironmentNeeded,
     Execute,
-    FailureReason,
     Finished,
     FlowStarted,
     Limits,
@@ -32,15 +33,6 @@ from pyoco_server.worker.runner.protocol import (
 from pyoco_server.worker.runner.records import RecordBook, error_text
 from pyoco_server.worker.runner.resolver import FlowResolver
 from pyoco_server.worker.runner.shape import in_order, shape
-from pyoco_server.worker.runner.surroundings import surroundings
-
-
-class Send(Protocol):
-    """Sends a message to the worker; see `EventPipe.send`."""
-
-    def __call__(self, message: ChildMessage | EnvironmentNeeded, *, quietly: bool = False) -> None:
-        """Send it, ``quietly`` if it can wait for the next one."""
-
 
 _CANCELLED: Final = frozenset({EngineStatus.CANCELLING, EngineStatus.CANCELLED})
 
@@ -58,7 +50,7 @@ class Execution(Observer):
         resolver: Makes the flow where the run brings none.
         builder: Makes it where the run does.
         output: Takes what the flow prints.
-        send: Sends a message to the worker.
+        events: The way to the worker.
     """
 
     def __init__(
@@ -69,14 +61,14 @@ class Execution(Observer):
         resolver: FlowResolver,
         builder: FlowBuilder,
         output: OutputPump,
-        send: Send,
+        events: EventPipe,
     ) -> None:
         self.request = request
         self._limits = limits
         self._resolver = resolver
         self._builder = builder
         self._output = output
-        self._send = send
+        self._events = events
         self._context = RunContext(run_id=request.run_id, params=request.params)
         self._structure: GraphStructure | None = None
         self._records = RecordBook(limits.value_bytes, limits.values_bytes)
@@ -100,8 +92,7 @@ class Execution(Observer):
             self._run()
         except BaseException as caught:  # noqa: BLE001 - user code may raise anything
             error = caught
-        left_out = self._output.end()
-        self._send(replace(self._finished(error), output_left_out=left_out))
+        self._events.send(self._finished(error, self._output.end()))
 
     # Called by the engine, from the threads that execute tasks ------------------------------------
 
@@ -131,7 +122,7 @@ class Execution(Observer):
 
     def _send_soon(self, message: ChildMessage) -> None:
         """A short run wakes the worker at its end only."""
-        self._send(message, quietly=True)
+        self._events.send(message, quietly=True)
         self._output.announce_soon()
 
     def _tell(self, name: str, record: TaskRecord) -> None:
@@ -176,38 +167,36 @@ class Execution(Observer):
         file = read_flow_file(request.workflow_yaml, self._limits.workflow_bytes)
         if file.expose_env:
             # The flow's modules may look at them as soon as they are imported.
-            self._send(EnvironmentNeeded(run_id=request.run_id, names=file.expose_env))
+            self._events.send(EnvironmentNeeded(run_id=request.run_id, names=file.expose_env))
             os.environ.update(self._environment.get())
         return self._builder.build(file, request.flow_name or "main")
 
     def _states(self) -> dict[str, TaskState]:
         return {name: TaskState(state.value) for name, state in self._context.tasks.items()}
 
-    def _finished(self, error: BaseException | None) -> Finished:
+    def _finished(self, error: BaseException | None, left_out: int) -> Finished:
         states = self._states()
         records = {
             name: self._records.ended(name, self._context.ensure_task_record(name), state)
             for name, state in states.items()
         }
-        cancelled = self._context.status in _CANCELLED
-        if cancelled or error is None:
-            return Finished(
-                run_id=self.request.run_id,
-                status=RunStatus.CANCELLED if cancelled else RunStatus.COMPLETED,
-                tasks=states,
-                task_records=records,
-            )
-        reason: FailureReason = (
-            "flow_not_found" if isinstance(error, FlowNotFound) else "execution_error"
-        )
-        return Finished(
+        finished = Finished(
             run_id=self.request.run_id,
-            status=RunStatus.FAILED,
-            reason=reason,
-            error=error_text(_text(error)),
-            traceback=error_text("".join(traceback.format_exception(error))),
+            status=RunStatus.COMPLETED,
             tasks=states,
             task_records=records,
+            output_left_out=left_out,
+        )
+        if self._context.status in _CANCELLED:
+            return replace(finished, status=RunStatus.CANCELLED)
+        if error is None:
+            return finished
+        return replace(
+            finished,
+            status=RunStatus.FAILED,
+            reason="flow_not_found" if isinstance(error, FlowNotFound) else "execution_error",
+            error=error_text(_text(error)),
+            traceback=error_text("".join(traceback.format_exception(error))),
         )
 
 

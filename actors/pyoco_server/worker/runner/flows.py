@@ -17,7 +17,7 @@ A task of a flow.yaml is one of these:
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import lru_cache
 from typing import assert_never
@@ -46,41 +46,6 @@ def read_flow_file(text: str, max_bytes: int) -> FlowFile:
     return parse_flow_yaml(text.encode("utf-8", "surrogatepass"), max_bytes=max_bytes)
 
 
-class FlowBuilder:
-    """Builds flows of flow files; remembers the plug-ins."""
-
-    def __init__(self) -> None:
-        self._plugins: Plugins | None = None
-
-    def build(self, file: FlowFile, flow_name: str) -> Flow:
-        """Return a flow of new tasks.
-
-        Raises:
-            TaskNotLoadable: The code of a task cannot be found or imported.
-        """
-        source = _TaskSource(file, self._known)
-        graph = file.graph
-        match graph:
-            case OperatorGraph():
-                tasks = {name: source.task(name) for name in graph.nodes}
-                return _wire(graph, tasks, flow_name)
-            case EngineGraph():
-                names = dict.fromkeys((*file.tasks, *graph.unlisted))
-                return build_flow_from_graph(
-                    graph=graph.text,
-                    tasks={name: source.task(name) for name in names},
-                    pipes=graph.pipes,
-                    flow_name=flow_name,
-                )
-            case _:
-                assert_never(graph)
-
-    def _known(self) -> Plugins:
-        if self._plugins is None or self._plugins.problems:
-            self._plugins = Plugins()
-        return self._plugins
-
-
 class Plugins:
     """The tasks that the worker knows without a flow.yaml, and which plug-ins did not load."""
 
@@ -95,22 +60,43 @@ class Plugins:
         )
 
 
-class _TaskSource:
-    """Makes the tasks of one flow."""
+class FlowBuilder:
+    """Builds flows of flow files; remembers the plug-ins."""
 
-    def __init__(self, file: FlowFile, known: Callable[[], Plugins]) -> None:
-        self._file = file
-        self._known = known
+    def __init__(self) -> None:
+        self._plugins: Plugins | None = None
 
-    def task(self, name: str, inside: tuple[str, ...] = ()) -> Task:
+    def build(self, file: FlowFile, flow_name: str) -> Flow:
+        """Return a flow of new tasks.
+
+        Raises:
+            TaskNotLoadable: The code of a task cannot be found or imported.
+        """
+        graph = file.graph
+        match graph:
+            case OperatorGraph():
+                tasks = {name: self._task(file, name) for name in graph.nodes}
+                return _wire(graph, tasks, flow_name)
+            case EngineGraph():
+                names = dict.fromkeys((*file.tasks, *graph.unlisted))
+                return build_flow_from_graph(
+                    graph=graph.text,
+                    tasks={name: self._task(file, name) for name in names},
+                    pipes=graph.pipes,
+                    flow_name=flow_name,
+                )
+            case _:
+                assert_never(graph)
+
+    def _task(self, file: FlowFile, name: str, inside: tuple[str, ...] = ()) -> Task:
         """Return a new task."""
-        config = self._file.tasks.get(name, TaskConfig())
+        config = file.tasks.get(name, TaskConfig())
         if config.callable is not None:
             task = _copy(_imported(name, config.callable), name)
         elif config.use is None:
             task = _with_values(self._plugin(name, name), name)
-        elif config.use in self._file.tasks and config.use not in (name, *inside):
-            task = _with_values(self.task(config.use, (*inside, name)), name)
+        elif config.use in file.tasks and config.use not in (name, *inside):
+            task = _with_values(self._task(file, config.use, (*inside, name)), name)
         else:
             task = _with_values(self._plugin(config.use, name), name)
         task.inputs.update(deepcopy(config.inputs))
@@ -118,10 +104,11 @@ class _TaskSource:
         return task
 
     def _plugin(self, name: str, wanted_by: str) -> Task:
-        plugins = self._known()
-        task = plugins.tasks.get(name)
+        if self._plugins is None or self._plugins.problems:
+            self._plugins = Plugins()
+        task = self._plugins.tasks.get(name)
         if task is None:
-            problems = "".join(f"; plug-in {problem}" for problem in plugins.problems)
+            problems = "".join(f"; plug-in {problem}" for problem in self._plugins.problems)
             use = "" if name == wanted_by else f" (used by task {wanted_by!r})"
             raise TaskNotLoadable(
                 f"task {name!r}{use} has no `callable` in the flow.yaml and is none that this "

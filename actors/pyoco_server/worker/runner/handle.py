@@ -10,11 +10,10 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import structlog
@@ -23,6 +22,7 @@ import trio
 from pyoco_server.process import OwnedProcess, spawn_owned
 from pyoco_server.worker.runner.environment import exposed, inherited
 from pyoco_server.worker.runner.protocol import (
+    Allowance,
     ChildMessage,
     ChildOptions,
     Environment,
@@ -102,8 +102,7 @@ async def open_runner(options: RunnerOptions) -> RunnerProcess:
     """Start a child. Its first event is `Ready`; it takes messages from the start.
 
     The child is in the worker's current directory, and that is not on its import path, but for
-    ``extra_sys_path``. It is to be stopped with `RunnerProcess.stop`, or by leaving the process'
-    ``async with`` block; it dies with this process in any case.
+    ``extra_sys_path``. It is to be stopped with `RunnerProcess.stop`; it dies with this process in any case.
 
     An interpreter that cannot be started shows as a child that exits at once.
 
@@ -113,11 +112,9 @@ async def open_runner(options: RunnerOptions) -> RunnerProcess:
     # Here and not at the end: cancelled, it leaves no child that nobody knows of.
     await trio.lowlevel.checkpoint()
     cwd = Path.cwd()
-    theirs: list[int] = []
-    ours: list[int] = []
-    try:
+    with ExitStack() as theirs, ExitStack() as ours:
         bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        ours.append(bell)
+        ours.callback(os.close, bell)
         child_options = ChildOptions(
             bell=bell,
             flow_resolver=options.flow_resolver,
@@ -138,29 +135,23 @@ async def open_runner(options: RunnerOptions) -> RunnerProcess:
             stderr=errors,
             pass_fds=(bell,),
         )
-    except BaseException:  # whatever it was: no descriptor must stay open
-        for descriptor in ours:
-            os.close(descriptor)
-        raise
-    finally:
-        for descriptor in theirs:
-            os.close(descriptor)
+        ours.pop_all()
     return RunnerProcess(options, process, our_requests, our_events, our_errors, bell)
 
 
-def _pipe(readers: list[int], writers: list[int]) -> tuple[int, int]:
+def _pipe(reading: ExitStack, writing: ExitStack) -> tuple[int, int]:
+    """Make a pipe; each end is closed with its stack."""
     reader, writer = os.pipe()
-    readers.append(reader)
-    writers.append(writer)
+    reading.callback(os.close, reader)
+    writing.callback(os.close, writer)
     return reader, writer
 
 
 class RunnerProcess:
     """A child that executes runs. Made by `open_runner`.
 
-    Nothing is read from the child but by iterating `events`, so a worker that does not keep up
-    holds the child up, and gathers nothing. It looks at the child's messages when the child rings
-    the bell.
+    Nothing is read from the child but by `next_event`, so a worker that does not keep up holds the
+    child up, and gathers nothing. It looks at the child's messages when the child rings the bell.
     """
 
     def __init__(
@@ -173,9 +164,7 @@ class RunnerProcess:
         bell: int,
     ) -> None:
         self._environ = options.environ
-        self._limit = options.limits.output_characters
-        self._left = self._limit
-        self._left_out = 0
+        self._allowance = Allowance(options.limits.output_characters)
         self._process = process
         self._requests = trio.lowlevel.FdStream(requests)
         self._sending = trio.Lock()
@@ -186,7 +175,7 @@ class RunnerProcess:
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         self._tail = ""
         self._run_id: str | None = None
-        self._said: deque[ChildMessage | EnvironmentNeeded | Exited] = deque()
+        self._said: deque[ChildMessage | EnvironmentNeeded] = deque()
         self._exited: Exited | None = None
         # One descriptor to wait for in place of three, so that reading needs no tasks of its own.
         self._death = os.pidfd_open(process.pid)
@@ -197,25 +186,11 @@ class RunnerProcess:
             self._poll.register(descriptor, select.EPOLLIN)
         for descriptor in (events, errors):
             os.set_blocking(descriptor, False)
-        self.events = RunnerEvents(self)
 
     @property
     def pid(self) -> int:
         """The child's process id."""
         return self._process.pid
-
-    async def __aenter__(self) -> Self:
-        """Return the handle."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop the child at once."""
-        await self.stop(0)
 
     def tell(self, message: WorkerMessage, spawn: Spawn) -> None:
         """Send a message without waiting: at once, or in a task of its own where the child is slow to read.
@@ -235,8 +210,8 @@ class RunnerProcess:
     async def send(self, message: WorkerMessage) -> None:
         """Send a message, one at a time.
 
-        What is sent to a child that has died is lost; `events` tells of its end. A child that
-        got half a message is killed: cancelling this does that.
+        What is sent to a child that has died is lost. A child that got half a message is killed:
+        cancelling this does that.
         """
         self._expect(message)
         async with self._sending:
@@ -251,8 +226,7 @@ class RunnerProcess:
     def _expect(self, message: WorkerMessage) -> None:
         if isinstance(message, Execute):
             self._run_id = message.run_id
-            self._left = self._limit
-            self._left_out = 0
+            self._allowance.renew()
 
     def kill(self) -> None:
         """Kill the child and the processes that it started, now."""
@@ -291,23 +265,22 @@ class RunnerProcess:
         finally:
             os.close(death)
 
-    async def next_event(self) -> RunnerEvent | None:
-        """Return the next event; ``None`` after `Exited`. For one task at a time.
+    async def next_event(self) -> RunnerEvent:
+        """Wait for the next event; at last it is `Exited`, again and again. For one task at a time.
 
         Cancelling it loses nothing.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         while True:
-            if not self._said:
-                if self._exited is not None:
-                    return None
-                await self._read()
-                continue
-            event = self._said.popleft()
-            if not isinstance(event, EnvironmentNeeded):
-                return event
-            values = exposed(event.names, self._environ)
-            await self.send(Environment(run_id=event.run_id, values=values))
+            while self._said:
+                event = self._said.popleft()
+                if not isinstance(event, EnvironmentNeeded):
+                    return event
+                values = exposed(event.names, self._environ)
+                await self.send(Environment(run_id=event.run_id, values=values))
+            if self._exited is not None:
+                return self._exited
+            await self._read()
 
     async def _read(self) -> None:
         """Wait until the child said or wrote something or died, and take that up."""
@@ -353,12 +326,8 @@ class RunnerProcess:
             if isinstance(message, Finished):
                 self._take_all(self._take_errors)  # it belongs to the run
                 self._run_id = None
-                self._said.append(
-                    msgspec.structs.replace(
-                        message, output_left_out=message.output_left_out + self._left_out
-                    )
-                )
-                continue
+                left_out = message.output_left_out + self._allowance.renew()
+                message = msgspec.structs.replace(message, output_left_out=left_out)  # noqa: PLW2901
             self._said.append(message)
         return True
 
@@ -367,14 +336,7 @@ class RunnerProcess:
         data = self._piece(self._errors)
         text = self._decoder.decode(data)
         self._tail = (self._tail + text)[-_TAIL_CHARACTERS:]
-        if text and self._left <= 0:
-            self._left_out += len(text)
-        elif text:
-            self._left -= len(text)
-            if self._left <= 0:
-                text += (
-                    f"\n… more than {self._limit} characters were written; the rest is left out …\n"
-                )
+        if text := self._allowance.take(text):
             self._said.append(
                 Output(run_id=self._run_id, task=None, stream="stderr", text=text, at=time.time())
             )
@@ -422,7 +384,6 @@ class RunnerProcess:
         if code is None:  # the kernel itself holds it; SIGKILL is on its way
             code = -signal.SIGKILL
         self._exited = Exited(code, _signal_name(-code) if code < 0 else None, self._tail)
-        self._said.append(self._exited)
         trio.lowlevel.notify_closing(self._poll.fileno())
         self._poll.close()
         self._requests.close()
@@ -435,21 +396,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"  # a real-time signal has no name
-
-
-class RunnerEvents:
-    """What a child says, until `Exited`."""
-
-    def __init__(self, runner: RunnerProcess) -> None:
-        self._runner = runner
-
-    def __aiter__(self) -> Self:
-        """Return itself: there is one stream of events."""
-        return self
-
-    async def __anext__(self) -> RunnerEvent:
-        """Return the next event; cancelling it loses nothing."""
-        event = await self._runner.next_event()
-        if event is None:
-            raise StopAsyncIteration
-        return event

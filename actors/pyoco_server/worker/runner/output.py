@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TextIO, cast
 
 from pyoco_server.worker.runner.pipe import EventPipe
-from pyoco_server.worker.runner.protocol import Output, StreamName
+from pyoco_server.worker.runner.protocol import Allowance, Output, StreamName
 
 CHUNK_CHARACTERS: Final = 16_384
 """How much text waits to be sent; a thread that prints more waits until it is."""
@@ -44,10 +44,8 @@ class OutputPump:
 
     def __init__(self, pipe: EventPipe, limit: int) -> None:
         self._pipe = pipe
-        self._limit = limit
+        self._allowance = Allowance(limit)
         self._run_id: str | None = None
-        self._left = limit
-        self._left_out = 0
         self._task = threading.local()
         # Re-entrant, for a signal handler or finalizer may print in the middle of all this.
         self._lock = threading.RLock()
@@ -66,8 +64,7 @@ class OutputPump:
         with self._lock:
             self.flush()
             self._run_id = run_id
-            self._left = self._limit
-            self._left_out = 0
+            self._allowance.renew()
 
     def end(self) -> int:
         """Send what the run printed, and return how many characters were left out.
@@ -77,9 +74,7 @@ class OutputPump:
         with self._lock:
             self.flush()
             self._run_id = None
-            self._left = self._limit
-            left_out, self._left_out = self._left_out, 0
-            return left_out
+            return self._allowance.renew()
 
     @contextmanager
     def attributed_to(self, task: str) -> Iterator[None]:
@@ -130,17 +125,9 @@ class OutputPump:
                 self._sent_at = time.monotonic()
 
     def _take(self, stream: StreamName, text: str) -> None:
-        if self._left <= 0:
-            self._left_out += len(text)
+        text = self._allowance.take(text)
+        if not text:
             return
-        if len(text) > self._left:
-            self._left_out += len(text) - self._left
-            text = text[: self._left] + (
-                f"\n… more than {self._limit} characters were printed; the rest is left out …\n"
-            )
-            self._left = 0
-        else:
-            self._left -= len(text)
         task = getattr(self._task, "name", None)
         last = self._pieces[-1] if self._pieces else None
         if last is None or (last.run_id, last.task, last.stream) != (self._run_id, task, stream):

@@ -1,9 +1,15 @@
-"""The function by which a worker knows its flows by name."""
+"""The function by which a worker knows its flows by name.
+
+The worker itself never imports it: user code would be held in its memory, stale, for as long as it lives.
+Whether it can be loaded is looked at in a process that ends again.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from operator import attrgetter
@@ -13,10 +19,13 @@ from typing import TypeAlias
 
 from pyoco.core.models import Flow
 
+from pyoco_server.worker.runner.environment import inherited
+
 FlowResolver: TypeAlias = Callable[[str], Flow]
 """Makes the flow of a name; raises ``KeyError`` for a name that it does not know."""
 
 _FORMS = "it takes module:function or path/file.py:function"
+_LONGEST_SECONDS = 60.0
 
 
 class FlowResolverError(Exception):
@@ -65,3 +74,39 @@ def _from_file(place: str) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def check_flow_resolver(spec: str) -> None:
+    """Load a flow resolver once, elsewhere. Blocks for as long as its imports take, at most a minute.
+
+    Raises:
+        FlowResolverError: It cannot be loaded.
+    """
+    try:
+        done = subprocess.run(  # noqa: S603 - what the operator named is what a worker is to execute
+            [sys.executable, "-m", __name__, spec],
+            env=inherited(os.environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_LONGEST_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return  # slow is not wrong: runs will show
+    if done.returncode != 0:
+        raise FlowResolverError(
+            done.stderr.strip().rpartition("\n")[2] or f"ended with {done.returncode}"
+        )
+
+
+def main() -> None:
+    """Load the resolver that the command line names; the last line of stderr says what is wrong."""
+    try:
+        load_flow_resolver(sys.argv[1])
+    except FlowResolverError as error:
+        sys.exit(" ".join(str(error).split()))
+
+
+if __name__ == "__main__":
+    main()
