@@ -15,7 +15,6 @@ from pyoco_server.backend import Backend
 from pyoco_server.gateway.event_reader import Cursor, StoredEvent
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.jetstream.follow import CaughtUp
-from pyoco_server.kernel import ActorDown, AskExpired
 from pyoco_server.model.event import Event, LogChunk, OutputTruncated, StateChanged
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.store.runs import RunNotFound
@@ -126,5 +125,5 @@ class EventStream:
                         if isinstance(item.event, StateChanged) and item.event.status.terminal:
                             yield msgspec.structs.replace(self._run, status=item.event.status)
                             return
-        except (BridgeError, ActorDown, AskExpired, RunNotFound):
+        except (BridgeError, RunNotFound):
             return  # the client reconnects, and is told then what is wrong

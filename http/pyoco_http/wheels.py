@@ -16,13 +16,7 @@ from pyoco_http.downloads import download
 from pyoco_http.problems import Problem, Problems, answer_with
 from pyoco_http.uploads import FileTooLarge, Upload, spooled_upload
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.wheel_registry import (
-    DeleteWheel,
-    PackageTaken,
-    RegistryFull,
-    Requester,
-    UploadWheel,
-)
+from pyoco_server.gateway.wheel_registry import NewWheel, PackageTaken, RegistryFull, Requester
 from pyoco_server.model.api_key import Role
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.wheel import (
@@ -37,9 +31,6 @@ from pyoco_server.model.wheel_archive import BadWheel
 from pyoco_server.model.wheel_history import WheelSource, newest
 from pyoco_server.store.wheels import WheelNotFound
 
-# Checking and storing half a gigabyte takes its time on a slow disk.
-_UPLOAD_SECONDS = 300.0
-_DELETE_SECONDS = 30.0
 _FLAGS = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),
@@ -69,9 +60,7 @@ def wheels_blueprint(backend: Backend) -> Blueprint:
     async def upload() -> dict[str, Any]:
         folder = Path(settings.state_dir) / "uploads"
         async with spooled_upload("wheel", folder, settings.wheel_max_bytes) as spooled:
-            stored = await backend.wheel_registry.ask(
-                _upload_request(spooled), within=_UPLOAD_SECONDS
-            )
+            stored = await backend.wheel_registry.upload(_new_wheel(spooled))
         return _view(stored, backend.wheels.bucket)
 
     @blueprint.get("/history")
@@ -115,13 +104,13 @@ def wheels_blueprint(backend: Backend) -> Blueprint:
     @blueprint.delete("/<name>")
     @access(Access.OPERATE)
     async def delete(name: str) -> dict[str, Any]:
-        await backend.wheel_registry.ask(DeleteWheel(name, by=_requester()), within=_DELETE_SECONDS)
+        await backend.wheel_registry.delete(name, _requester())
         return {"name": name, "deleted": True}
 
     return blueprint
 
 
-def _upload_request(spooled: Upload) -> UploadWheel:
+def _new_wheel(spooled: Upload) -> NewWheel:
     shared = _flag(spooled, "shared", default=False)
     by = _requester()
     if shared and not by.manages_shared:
@@ -132,7 +121,7 @@ def _upload_request(spooled: Upload) -> UploadWheel:
             role=Role.ADMIN.value,
             reason="a wheel that all tenants share is uploaded by an admin",
         )
-    return UploadWheel(
+    return NewWheel(
         name=parse_wheel_name(spooled.filename or ""),
         file=spooled.file,
         size_bytes=spooled.size_bytes,

@@ -205,6 +205,6 @@ async def test_keys_do_not_show_in_the_tree_or_in_a_tap(backend: Backend) -> Non
     seen: list[str] = []
     with backend.system.tap(lambda event: seen.append(repr(event))):
         await backend.authenticate(key)
-    assert any("Authenticate" in text for text in seen)
-    assert not any(parse_key(key)[1] in text for text in seen)
-    assert isinstance(backend.system.tree(), Node)
+    tree = backend.system.tree()
+    assert isinstance(tree, Node)
+    assert not any(parse_key(key)[1] in text for text in [*seen, repr(tree)])

@@ -33,8 +33,8 @@ from pyoco_server.gateway.new_run import Accepted, NewRun, NotAccepted
 from pyoco_server.gateway.projector import changes_of
 from pyoco_server.gateway.reaper import Reaper
 from pyoco_server.gateway.submitter import Submitter
-from pyoco_server.gateway.task import Task
-from pyoco_server.gateway.withdrawals import Withdrawals, Withdrawer
+from pyoco_server.gateway.task import task
+from pyoco_server.gateway.withdrawals import Withdrawals
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import (
@@ -186,7 +186,7 @@ class Drill:
         )
         keys = IdempotencyStore(KeyValue(connection, SETTINGS.idempotency_kv_bucket))
         submitter = Submitter(intake, OnceOnly(keys, intake, withdrawals))
-        withdrawer: ChildSpec[Any] = ChildSpec("withdrawer", lambda: Withdrawer(withdrawals))
+        withdrawer = task("withdrawer", withdrawals.carry_out)
         canceller: ChildSpec[Cancel] = ChildSpec(
             "canceller", lambda: Canceller(connection, runs, queue)
         )
@@ -197,14 +197,14 @@ class Drill:
                 async for batch in batches:
                     live.apply(changes_of(batch))
 
-        watch: ChildSpec[Any] = ChildSpec("watch", lambda: Task(follow))
-        reaper: ChildSpec[Any] = ChildSpec(
-            "reaper",
-            lambda: Reaper(connection, SETTINGS, live, runs),
-        )
-        root = SupervisorSpec(
-            "root", [withdrawer, canceller, watch, reaper], strategy=Strategy.ONE_FOR_ONE
-        )
+        reaper = Reaper(connection, SETTINGS, live, runs)
+        children: list[ChildSpec[Any]] = [
+            withdrawer,
+            canceller,
+            task("watch", follow),
+            task("reaper", reaper.look, reaper.follow_advisories),
+        ]
+        root = SupervisorSpec("root", children, strategy=Strategy.ONE_FOR_ONE)
         with trio.CancelScope() as scope:
             async with open_system(root), trio.open_nursery() as requests:
                 self.gateways[index] = Gateway(fake, scope, requests, submitter, canceller.ref)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -10,17 +11,11 @@ import trio
 
 from backend.stage import ended, new_run, running, worker_options
 from pyoco_server.backend import Backend, open_backend
-from pyoco_server.gateway.event_reader import (
-    Cursor,
-    EventFeed,
-    FollowEvents,
-    StoredEvent,
-    UnfollowEvents,
-)
-from pyoco_server.jetstream.follow import CaughtUp
+from pyoco_server.gateway.event_reader import Cursor, EventFeed, StoredEvent
+from pyoco_server.jetstream.consumer import Message
+from pyoco_server.jetstream.follow import CaughtUp, Follower, Reset
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.stored import purge_subject, stream_state
-from pyoco_server.kernel import TapEvent, TapKind
 from pyoco_server.model.event import StateChanged, encode_event, join_events
 from pyoco_server.model.run import RunStatus
 
@@ -28,25 +23,37 @@ pytestmark = pytest.mark.nats
 
 
 async def test_a_follower_that_leaves_before_it_is_answered_leaves_nothing_behind(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    began, closed = trio.Event(), trio.Event()
+    real = Follower.messages
+
+    async def watched(follower: Follower) -> AsyncGenerator[Message | CaughtUp | Reset, None]:
+        began.set()
+        try:
+            async with aclosing(real(follower)) as messages:
+                async for message in messages:
+                    yield message
+        finally:
+            closed.set()
+
+    monkeypatch.setattr(Follower, "messages", watched)
     async with running(tmp_path, worker=False) as backend:
         run = await backend.submit(new_run("quick"))
-        closed = trio.Event()
-
-        def listen(event: TapEvent) -> None:
-            if event.kind is TapKind.ASKED and isinstance(event.message, FollowEvents):
+        with trio.CancelScope() as scope:
+            async with backend.events.follow(run.run_id):
+                with trio.fail_after(20):
+                    await began.wait()
                 scope.cancel()
-            if event.kind is TapKind.HANDLED and isinstance(event.message, UnfollowEvents):
-                closed.set()
-
-        with backend.system.tap(listen):
-            with trio.CancelScope() as scope:
-                async with backend.events.follow(run.run_id):
-                    raise AssertionError("it was answered")
-            assert scope.cancelled_caught
-            with trio.fail_after(20):
-                await closed.wait()
+                await trio.lowlevel.checkpoint()
+        assert scope.cancelled_caught
+        with trio.fail_after(20):
+            await closed.wait()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            async with backend.events.follow(run.run_id):
+                raise AssertionError("it was answered")
+        assert scope.cancelled_caught
 
 
 async def stored(backend: Backend, run_id: str, after: Cursor | None = None) -> list[StoredEvent]:

@@ -12,7 +12,7 @@ from typing import Any
 from backend.stage import TAG, eventually, running
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.submitter import NewRun
-from pyoco_server.gateway.wheel_registry import DeleteWheel, Requester, UploadWheel
+from pyoco_server.gateway.wheel_registry import NewWheel, Requester
 from pyoco_server.jetstream.objectstore import ObjectStore
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.model.wheel import TAGS_HEADER, parse_wheel_name
@@ -52,8 +52,8 @@ async def upload(
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
-        await backend.wheel_registry.ask(
-            UploadWheel(
+        await backend.wheel_registry.upload(
+            NewWheel(
                 parse_wheel_name(name),
                 file,
                 len(data),
@@ -61,8 +61,7 @@ async def upload(
                 "application/octet-stream",
                 tags,
                 by=Requester(**by),
-            ),
-            within=60,
+            )
         )
 
 
@@ -74,7 +73,7 @@ async def upload_version(
 
 
 async def delete_version(backend: Backend, version: str, package: str = PACKAGE) -> None:
-    await backend.wheel_registry.ask(DeleteWheel(file_name(package, version)), within=20)
+    await backend.wheel_registry.delete(file_name(package, version))
 
 
 async def plant(backend: Backend, name: str, data: bytes, tags: str = "") -> None:

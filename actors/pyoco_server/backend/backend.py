@@ -13,14 +13,14 @@ from pyoco_server.backend.following import printed, watch_bucket
 from pyoco_server.gateway.canceller import Cancel
 from pyoco_server.gateway.dead_letter_desk import DeadLetterDesk
 from pyoco_server.gateway.event_reader import EventReader
-from pyoco_server.gateway.key_ring import Authenticate, KeysRead, Standing
+from pyoco_server.gateway.key_ring import Standing
 from pyoco_server.gateway.read_side import ReadSide
 from pyoco_server.gateway.run_states import run_states
 from pyoco_server.gateway.submitter import Accepted, NewRun
 from pyoco_server.gateway.tree import GatewayTree
-from pyoco_server.gateway.wheel_registry import DeleteWheel, UploadWheel
+from pyoco_server.gateway.wheel_registry import WheelRegistry
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.kernel import ActorDown, ActorRef, ActorSystem, AskExpired, ChildSpec
+from pyoco_server.kernel import ActorDown, ActorSystem, AskExpired, ChildSpec
 from pyoco_server.model.event import LogChunk
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.model.worker import WorkerRecord
@@ -206,7 +206,7 @@ class Backend:
         key_ring = self._require_gateway().key_ring
         if key_ring is None:
             raise RuntimeError("PYOCO_HTTP_AUTH_MODE is none: there are no keys to check")
-        return await key_ring.ask(Authenticate(api_key), within=_ASK_SECONDS)
+        return await key_ring.authenticate(api_key)
 
     @property
     def events(self) -> EventReader:
@@ -224,7 +224,7 @@ class Backend:
         return self._require_gateway().workflows
 
     @property
-    def wheel_registry(self) -> ActorRef[UploadWheel | DeleteWheel]:
+    def wheel_registry(self) -> WheelRegistry:
         """Takes wheels in and out."""
         return _whole(self._require_gateway().wheel_registry)
 
@@ -271,9 +271,7 @@ class Backend:
             if self._gateway is not None and self._gateway.reads is not None:
                 reasons += await self._gateway.reads.obstacles()
             key_ring = None if self._gateway is None else self._gateway.key_ring
-            if key_ring is not None and not await key_ring.ask(
-                KeysRead(), within=_QUICK_ASK_SECONDS
-            ):
+            if key_ring is not None and not key_ring.fresh:
                 reasons.append("the API keys could not be read lately")
         except (AskExpired, ActorDown) as error:
             reasons.append(str(error))

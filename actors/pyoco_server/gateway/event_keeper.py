@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import structlog
+import trio
 
+from pyoco_server.gateway.read_model.rows import RunRow
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.jetstream.stored import purge_subject
-from pyoco_server.kernel import Actor
 from pyoco_server.model.run import UnreadableSnapshot
 from pyoco_server.store.runs import RunNotFound, RunStore
 
 log = structlog.get_logger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class RunsGone:
-    """Ended runs that left the read model: they expired, or were deleted."""
-
-    run_ids: tuple[str, ...]
+_MOST_WAITING = 64
 
 
-class EventKeeper(Actor[RunsGone]):
+class EventKeeper:
     """Several gateways may do it at once. What it misses goes away at the age limit of the stream.
 
     Args:
@@ -40,15 +34,25 @@ class EventKeeper(Actor[RunsGone]):
         self._runs = runs
         self._stream = stream
         self._prefix = subject_prefix
+        self._tell, self._told = trio.open_memory_channel[tuple[RunRow, ...]](_MOST_WAITING)
 
-    async def handle(self, message: RunsGone) -> None:
-        """Remove the events of each run, one after the other: there is no hurry."""
-        for run_id in message.run_ids:
-            try:
-                if await self._is_gone(run_id):
-                    await purge_subject(self._connection, self._stream, f"{self._prefix}.{run_id}")
-            except BridgeError as error:
-                log.info("events are left to their age", run_id=run_id, reason=str(error))
+    def on_removed(self, rows: tuple[RunRow, ...]) -> None:
+        """Runs have left the read model: they expired, or were deleted."""
+        try:
+            self._tell.send_nowait(rows)
+        except trio.WouldBlock:
+            log.info("events of removed runs are left to their age", runs=len(rows))
+
+    async def keep(self) -> None:
+        """Remove the events of each that had ended, one after the other: there is no hurry."""
+        async for rows in self._told:
+            for run_id in (row.run_id for row in rows if row.status.terminal):
+                try:
+                    if await self._is_gone(run_id):
+                        subject = f"{self._prefix}.{run_id}"
+                        await purge_subject(self._connection, self._stream, subject)
+                except BridgeError as error:
+                    log.info("events are left to their age", run_id=run_id, reason=str(error))
 
     async def _is_gone(self, run_id: str) -> bool:
         try:

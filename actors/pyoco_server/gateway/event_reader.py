@@ -11,16 +11,15 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TypeAlias, assert_never
+from typing import TypeAlias
 
 import structlog
 import trio
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message
-from pyoco_server.jetstream.errors import BridgeError, Unanswered
+from pyoco_server.jetstream.errors import BridgeError, Unanswered, Unavailable
 from pyoco_server.jetstream.follow import CaughtUp, Follower, Reset
-from pyoco_server.kernel import Actor, ActorDown, ActorRef, Request
 from pyoco_server.model.event import (
     Event,
     StateChanged,
@@ -30,7 +29,6 @@ from pyoco_server.model.event import (
     state_changed,
 )
 from pyoco_server.model.run import RunStatus, UnreadableSnapshot
-from pyoco_server.store.control import EVERY_WORKER, FollowRun, encode_control
 from pyoco_server.store.runs import RunNotFound, RunStore
 
 log = structlog.get_logger(__name__)
@@ -98,7 +96,7 @@ Read: TypeAlias = StoredEvent | CaughtUp
 
 @dataclass(eq=False)
 class EventFeed:
-    """What a follower reads: the events in order, and once `CaughtUp`. Filled by `EventFeeds`."""
+    """What a follower reads: the events in order, and once `CaughtUp`. Filled by `EventReader.serve`."""
 
     run_id: str
     after: Cursor | None
@@ -115,57 +113,6 @@ class EventFeed:
             return None
 
 
-@dataclass(frozen=True, slots=True)
-class FollowEvents(Request[None]):
-    """Fill a feed with a run's events, behind a cursor or from the first one on."""
-
-    feed: EventFeed
-
-
-@dataclass(frozen=True, slots=True)
-class UnfollowEvents:
-    """Close a feed."""
-
-    feed: EventFeed
-
-
-FeedMessage: TypeAlias = FollowEvents | UnfollowEvents
-
-
-class EventFeeds(Actor[FeedMessage]):
-    """Reads for each follower in a task of its own, no further ahead than a few events."""
-
-    def __init__(
-        self, connection: Connection, runs: RunStore, stream: str, subject_prefix: str
-    ) -> None:
-        self._connection = connection
-        self._runs = runs
-        self._stream = stream
-        self._prefix = subject_prefix
-
-    async def handle(self, message: FeedMessage) -> None:
-        """Open or close a feed."""
-        match message:
-            case FollowEvents(feed):
-                self.spawn(self._fill, feed)
-                self.reply_to(message).send(None)
-            case UnfollowEvents(feed):
-                feed.scope.cancel()
-            case _:
-                assert_never(message)
-
-    async def _fill(self, feed: EventFeed) -> None:
-        self._connection.publish_soon(EVERY_WORKER, encode_control(FollowRun(run_id=feed.run_id)))
-        # A feed that ends is opened anew by its follower.
-        with feed.send, feed.scope, suppress(trio.BrokenResourceError, BridgeError):
-            events = _events(
-                self._connection, self._runs, self._stream, self._prefix, feed.run_id, feed.after
-            )
-            async with aclosing(events) as reader:
-                async for item in reader:
-                    await feed.send.send(item)
-
-
 class EventReader:
     """Reads events of runs; whether the caller may see the run is for the caller to know.
 
@@ -174,22 +121,16 @@ class EventReader:
         runs: The runs.
         stream: The event stream.
         subject_prefix: What comes before a run's id.
-        feeds: The actor that reads for followers.
     """
 
     def __init__(
-        self,
-        connection: Connection,
-        runs: RunStore,
-        stream: str,
-        subject_prefix: str,
-        feeds: ActorRef[FeedMessage],
+        self, connection: Connection, runs: RunStore, stream: str, subject_prefix: str
     ) -> None:
         self._connection = connection
         self._runs = runs
         self._stream = stream
         self._prefix = subject_prefix
-        self._feeds = feeds
+        self._ask, self._asked = trio.open_memory_channel[EventFeed](0)
 
     async def stored(
         self, run_id: str, after: Cursor | None = None
@@ -200,8 +141,7 @@ class EventReader:
             Unanswered: The next events were not there within 10 seconds.
             BridgeError: NATS could not be asked.
         """
-        events = _events(self._connection, self._runs, self._stream, self._prefix, run_id, after)
-        async with aclosing(events) as reader:
+        async with aclosing(self._events(run_id, after)) as reader:
             while True:
                 item: Read | None = None
                 with trio.move_on_after(_READ_SECONDS):
@@ -217,56 +157,59 @@ class EventReader:
         """Follow the events: those that are stored, then each as it comes, over lost connections.
 
         Raises:
-            ActorDown: The gateway is stopping.
-            AskExpired: It is too busy.
+            Unavailable: The gateway is stopping, or too busy.
         """
         feed = EventFeed(run_id, after)
         try:
-            await self._feeds.ask(FollowEvents(feed), within=_ASK_SECONDS)
+            with trio.move_on_after(_ASK_SECONDS) as asking:
+                await self._ask.send(feed)
+            if asking.cancelled_caught:
+                raise Unavailable("nobody reads events for followers")
             yield feed
         finally:
+            feed.scope.cancel()
             feed.receive.close()
-            deadline = trio.current_time() + 1.0
-            # An actor that is down has taken its tasks along.
-            with trio.CancelScope(deadline=deadline, shield=True), suppress(ActorDown):
-                await self._feeds.tell(UnfollowEvents(feed))
 
+    async def serve(self) -> None:
+        """Read for each follower in a task of its own, no further ahead than a few events."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                nursery.start_soon(self._fill, await self._asked.receive())
 
-async def _events(
-    connection: Connection,
-    runs: RunStore,
-    stream: str,
-    subject_prefix: str,
-    run_id: str,
-    after: Cursor | None,
-) -> AsyncGenerator[Read, None]:
-    # Whoever begins at the beginning sees the first state first, and nobody sees it again.
-    first_seen = after not in (None, _BEGINNING)
-    subject = f"{subject_prefix}.{run_id}"
-    follower = Follower(
-        connection, stream, subject, after=None if after is None else after.before, batch=_BATCH
-    )
-    async with aclosing(follower.messages()) as messages:
-        async for message in messages:
-            if isinstance(message, Reset):
-                after = None  # of a stream that is gone
-                continue
-            items = [] if isinstance(message, CaughtUp) else [*_unpacked(message, after)]
-            if not first_seen:
-                first = items[0].event if items else None
-                if not _is_first(first):
-                    first = await _first_state(runs, run_id, alone=not items)
-                if first is not None:
-                    yield StoredEvent(_FIRST, first)
-                first_seen = first is not None or not isinstance(message, CaughtUp)
-            for item in items:
-                if isinstance(item.event, StateChanged):
-                    # Whoever is told of it and reads the run then must not be told of an older state.
-                    runs.on_told(run_id, item.event.revision)
-                if not _is_first(item.event):
-                    yield item
-            if isinstance(message, CaughtUp):
-                yield message
+    async def _fill(self, feed: EventFeed) -> None:
+        # A feed that ends is opened anew by its follower.
+        with feed.send, feed.scope, suppress(trio.BrokenResourceError, BridgeError):
+            async with aclosing(self._events(feed.run_id, feed.after)) as reader:
+                async for item in reader:
+                    await feed.send.send(item)
+
+    async def _events(self, run_id: str, after: Cursor | None) -> AsyncGenerator[Read, None]:
+        # Whoever begins at the beginning sees the first state first, and nobody sees it again.
+        first_seen = after not in (None, _BEGINNING)
+        behind = None if after is None else after.before
+        subject = f"{self._prefix}.{run_id}"
+        follower = Follower(self._connection, self._stream, subject, after=behind, batch=_BATCH)
+        async with aclosing(follower.messages()) as messages:
+            async for message in messages:
+                if isinstance(message, Reset):
+                    after = None  # of a stream that is gone
+                    continue
+                items = [] if isinstance(message, CaughtUp) else [*_unpacked(message, after)]
+                if not first_seen:
+                    first = items[0].event if items else None
+                    if not _is_first(first):
+                        first = await _first_state(self._runs, run_id, alone=not items)
+                    if first is not None:
+                        yield StoredEvent(_FIRST, first)
+                    first_seen = first is not None or not isinstance(message, CaughtUp)
+                for item in items:
+                    if isinstance(item.event, StateChanged):
+                        # Whoever is told of it and reads the run then must not be told of an older state.
+                        self._runs.on_told(run_id, item.event.revision)
+                    if not _is_first(item.event):
+                        yield item
+                if isinstance(message, CaughtUp):
+                    yield message
 
 
 def _is_first(event: Event | None) -> bool:

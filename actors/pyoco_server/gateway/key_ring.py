@@ -21,7 +21,7 @@ import trio
 
 from pyoco_server.jetstream.errors import BridgeError, KeyNotFound
 from pyoco_server.jetstream.keyvalue import CaughtUp, Deleted, Entry, KeyValue, Reset, WatchEvent
-from pyoco_server.kernel import Actor, Refusal, Reply, Request
+from pyoco_server.kernel import Refusal
 from pyoco_server.model.api_key import (
     ApiKeyRecord,
     InvalidKey,
@@ -71,50 +71,6 @@ class Standing:
         self.ended = trio.Event()
 
 
-@dataclass(frozen=True, slots=True)
-class Authenticate(Request[Standing]):
-    """Check a key; refused with `InvalidApiKey`, `KeysUnavailable` or `TooManyChecks`."""
-
-    text: str
-
-    def __repr__(self) -> str:
-        """Keep the key out of logs and taps."""
-        return "Authenticate(…)"
-
-
-@dataclass(frozen=True, slots=True)
-class KeysRead(Request[bool]):
-    """Whether the ring knows what the bucket holds."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Changed:
-    event: WatchEvent
-
-
-@dataclass(frozen=True, slots=True)
-class _Compared:
-    newest: int
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Checked:
-    digest: bytes
-    key_id: str
-    found: _Known | None
-    matched: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _LookupFailed:
-    digest: bytes
-    reason: str
-
-
-KeyRingMessage = Authenticate | KeysRead | _Changed | _Compared | _Checked | _LookupFailed
-
-
 class _Known:
     """A record, the revision it is stored under, and the standing of those who were let in with it."""
 
@@ -124,18 +80,29 @@ class _Known:
         self.standing = Standing(record.principal, record.expires_at)
 
 
+class _Check:
+    """A check that is under way; whoever brings the same key meanwhile waits for it."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.failure: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class _Outcome:
     """What a check came to; it holds for as long as the key's record is the same."""
 
-    key_id: str
     revision: int | None
     matched: bool
     until: float
 
+    def holds(self, known: _Known | None) -> bool:
+        revision = None if known is None else known.revision
+        return self.revision == revision and trio.current_time() < self.until
 
-class KeyRing(Actor[KeyRingMessage]):
-    """Checks keys.
+
+class KeyRing:
+    """Checks keys, in the task of whoever asks, while `follow` and `compare` run.
 
     Args:
         bucket: The auth bucket.
@@ -149,30 +116,62 @@ class KeyRing(Actor[KeyRingMessage]):
         self._seen = 0
         self._caught_up = False
         self._fresh_at = float("-inf")
-        self._wanted: _Compared | None = None
+        # The newest revision of the bucket, and when it was asked for, until the watch has shown as much.
+        self._wanted: tuple[int, float] | None = None
         # Keys are remembered by a hash that is useless outside of this process.
         self._fast_key = secrets.token_bytes(32)
         self._outcomes: OrderedDict[bytes, _Outcome] = OrderedDict()
-        self._waiting: dict[bytes, list[Reply[Standing]]] = {}
+        self._checks: dict[bytes, _Check] = {}
         # One core stays free for everything else.
         self._pool = trio.CapacityLimiter(min(max((os.cpu_count() or 2) - 1, 1), 4))
 
-    async def on_start(self) -> None:
-        """Begin to follow the bucket."""
-        self.spawn(self._follow)
-        self.spawn(self._compare)
+    @property
+    def fresh(self) -> bool:
+        """Whether the ring knows what the bucket holds."""
+        return self._caught_up and trio.current_time() - self._fresh_at < _STALE_SECONDS
 
-    async def on_stop(self) -> None:
-        """End every standing: nobody would tell their holders of a revocation."""
-        for known in self._keys.values():
-            known.standing.ended.set()
+    async def authenticate(self, text: str) -> Standing:
+        """Check a key; return who calls with it, and when that ends. Cancelled, others are not disturbed.
 
-    async def _follow(self) -> None:
+        Raises:
+            InvalidApiKey: It is no key, or not any more.
+            KeysUnavailable: The keys could not be read lately.
+            TooManyChecks: Too many other keys are being checked.
+        """
+        try:
+            key_id, secret = parse_key(text)
+        except InvalidKey as error:
+            raise InvalidApiKey(str(error)) from None
+        digest = hashlib.blake2b(text.encode(), key=self._fast_key, digest_size=32).digest()
+        while True:
+            if not self.fresh:
+                raise KeysUnavailable("the API keys could not be read lately")
+            known = self._keys.get(key_id)
+            outcome = self._outcomes.get(digest)
+            if outcome is not None and outcome.holds(known):
+                self._outcomes.move_to_end(digest)
+                if outcome.matched and known is not None and known.record.usable(time.time()):
+                    return known.standing
+                raise InvalidApiKey("no such key, or not any more")
+            check = self._checks.get(digest)
+            if check is not None:
+                # No longer than it takes whoever makes it, or is cancelled.
+                await check.done.wait()
+            else:
+                check = await self._check(digest, key_id, secret)
+            if check.failure is not None:
+                raise KeysUnavailable(check.failure)
+
+    # Tasks --------------------------------------------------------------------------------------
+
+    async def follow(self) -> None:
+        """Follow the bucket, for as long as it is not cancelled."""
         async with self._bucket.watch("api_keys.>") as changes:
             async for event in changes:
-                await self.me.tell(_Changed(event))
+                self._apply(event)
 
-    async def _compare(self) -> None:
+    async def compare(self) -> None:
+        """Compare what the watch has brought with the bucket every two seconds."""
         while True:
             began = trio.current_time()
             try:
@@ -180,34 +179,15 @@ class KeyRing(Actor[KeyRingMessage]):
             except BridgeError as error:
                 log.debug("keys not compared", reason=str(error))
             else:
-                await self.me.tell(_Compared(newest, began))
+                self._wanted = newest, began
+                self._settle_freshness()
             await trio.sleep(_COMPARE_SECONDS if self._caught_up else 0.1)
 
-    async def handle(self, message: KeyRingMessage) -> None:
-        """Apply a change, or let a key in or not."""
-        match message:
-            case Authenticate(text):
-                self._authenticate(text, self.reply_to(message))
-            case KeysRead():
-                self.reply_to(message).send(self._fresh)
-            case _Changed(event):
-                self._apply(event)
-            case _Compared():
-                self._wanted = message
-                self._settle_freshness()
-            case _Checked():
-                self._conclude(message)
-            case _LookupFailed(digest, reason):
-                for reply in self._waiting.pop(digest, ()):
-                    reply.fail(KeysUnavailable(reason))
-            case _:
-                assert_never(message)
+    async def close(self) -> None:
+        """End every standing: nobody would tell their holders of a revocation."""
+        self._start_over()
 
     # What is known ------------------------------------------------------------------------------
-
-    @property
-    def _fresh(self) -> bool:
-        return self._caught_up and trio.current_time() - self._fresh_at < _STALE_SECONDS
 
     def _apply(self, event: WatchEvent) -> None:
         if isinstance(event, Reset):
@@ -253,55 +233,33 @@ class KeyRing(Actor[KeyRingMessage]):
             known.standing.ended.set()
 
     def _settle_freshness(self) -> None:
-        wanted = self._wanted
-        if wanted is None or not self._caught_up:
+        if self._wanted is None or not self._caught_up:
             return
-        if self._seen >= wanted.newest:
-            self._fresh_at = max(self._fresh_at, wanted.at)
+        newest, asked_at = self._wanted
+        if self._seen >= newest:
+            self._fresh_at = max(self._fresh_at, asked_at)
             self._wanted = None
 
     # Checking -----------------------------------------------------------------------------------
 
-    def _authenticate(self, text: str, reply: Reply[Standing]) -> None:
-        try:
-            key_id, secret = parse_key(text)
-        except InvalidKey as error:
-            reply.fail(InvalidApiKey(str(error)))
-            return
-        if not self._fresh:
-            reply.fail(KeysUnavailable("the API keys could not be read lately"))
-            return
-        digest = hashlib.blake2b(text.encode(), key=self._fast_key, digest_size=32).digest()
-        known = self._keys.get(key_id)
-        outcome = self._outcomes.get(digest)
-        if outcome is not None and self._holds(outcome, known):
-            self._outcomes.move_to_end(digest)
-            self._answer([reply], known if outcome.matched else None)
-        elif digest in self._waiting:
-            self._waiting[digest].append(reply)
-        elif len(self._waiting) >= _MOST_WAITING:
-            reply.fail(TooManyChecks(f"{_MOST_WAITING} API keys wait to be checked"))
-        else:
-            self._waiting[digest] = [reply]
-            self.spawn(self._check, digest, key_id, secret)
-
-    @staticmethod
-    def _holds(outcome: _Outcome, known: _Known | None) -> bool:
-        revision = None if known is None else known.revision
-        return outcome.revision == revision and trio.current_time() < outcome.until
-
-    async def _check(self, digest: bytes, key_id: str, secret: str) -> None:
+    async def _check(self, digest: bytes, key_id: str, secret: str) -> _Check:
         """Check a secret against what is stored now: the key may be newer than what the watch brought."""
+        if len(self._checks) >= _MOST_WAITING:
+            raise TooManyChecks(f"{_MOST_WAITING} API keys wait to be checked")
+        check = self._checks[digest] = _Check()
         try:
             found = await self._look_up(key_id)
+            record = None if found is None else found.record
+            matched = await trio.to_thread.run_sync(
+                matches, record, secret, self._pepper, limiter=self._pool
+            )
+            self._conclude(digest, key_id, found, matched)
         except BridgeError as error:
-            await self.me.tell(_LookupFailed(digest, str(error)))
-            return
-        record = None if found is None else found.record
-        matched = await trio.to_thread.run_sync(
-            matches, record, secret, self._pepper, limiter=self._pool
-        )
-        await self.me.tell(_Checked(digest, key_id, found, matched))
+            check.failure = str(error)
+        finally:
+            del self._checks[digest]
+            check.done.set()
+        return check
 
     async def _look_up(self, key_id: str) -> _Known | None:
         try:
@@ -310,33 +268,21 @@ class KeyRing(Actor[KeyRingMessage]):
         except (KeyNotFound, UnreadableKey):
             return None
 
-    def _conclude(self, checked: _Checked) -> None:
-        known = self._keys.get(checked.key_id)
-        found = checked.found
+    def _conclude(self, digest: bytes, key_id: str, found: _Known | None, matched: bool) -> None:
+        known = self._keys.get(key_id)
         if found is not None and (known is None or known.revision < found.revision):
             # Ahead of the watch, which will bring the same.
-            self._forget(checked.key_id)
-            self._keys[checked.key_id] = known = found
+            self._forget(key_id)
+            self._keys[key_id] = known = found
         same = (
             known is not None
             and found is not None
             and (known.record.hash_b64, known.record.salt_b64)
             == (found.record.hash_b64, found.record.salt_b64)
         )
-        matched = checked.matched and same
         revision = None if known is None else known.revision
-        self._outcomes[checked.digest] = _Outcome(
-            checked.key_id, revision, matched, trio.current_time() + _REMEMBER_SECONDS
+        self._outcomes[digest] = _Outcome(
+            revision, matched and same, trio.current_time() + _REMEMBER_SECONDS
         )
         while len(self._outcomes) > _REMEMBERED:
             self._outcomes.popitem(last=False)
-        self._answer(self._waiting.pop(checked.digest, []), known if matched else None)
-
-    @staticmethod
-    def _answer(replies: list[Reply[Standing]], known: _Known | None) -> None:
-        let_in = known is not None and known.record.usable(time.time())
-        for reply in replies:
-            if known is not None and let_in:
-                reply.send(known.standing)
-            else:
-                reply.fail(InvalidApiKey("no such key, or not any more"))

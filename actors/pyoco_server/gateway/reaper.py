@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import structlog
 import trio
@@ -20,12 +18,12 @@ from pyoco_server.jetstream.advisories import MaxDeliveries
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message, PullConsumer
 from pyoco_server.jetstream.errors import BridgeError, NotFound
-from pyoco_server.kernel import Actor, Refusal
+from pyoco_server.kernel import Refusal
 from pyoco_server.model.dead_letter import DeadLetterReason
 from pyoco_server.model.run import RunStatus
 from pyoco_server.settings import Settings
 from pyoco_server.store.dead_letters import DeadLetterOffice
-from pyoco_server.store.queue import JobQueue, QueuedJob, TagQueue
+from pyoco_server.store.queue import JobQueue, QueuedJob
 from pyoco_server.store.runs import RunStore
 
 log = structlog.get_logger(__name__)
@@ -40,12 +38,7 @@ _RETRY_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """Look now."""
-
-
-class Reaper(Actor[Sweep]):
+class Reaper:
     """Looks every interval; several of them, one in each gateway, do not disturb each other.
 
     A run that its worker moves on while it is judged is not touched: the write that ends it names the
@@ -80,45 +73,33 @@ class Reaper(Actor[Sweep]):
         self._rest_until = -math.inf
         self._stranded: dict[str, int] = {}
 
-    async def on_start(self) -> None:
-        """Begin to follow the advisories, and to look."""
-        self.spawn(self._follow_advisories)
-        self.spawn(self._tick)
-
-    async def _tick(self) -> None:
+    async def look(self) -> None:
+        """Look at what is silent every interval, and end what has no future."""
         while True:
             # Jitter only: gateways should not all look at the same time.
             await trio.sleep(self._settings.reaper_interval_sec * random.uniform(0.8, 1.2))  # noqa: S311
-            await self.me.tell(Sweep())
-
-    async def handle(self, message: Sweep) -> None:  # noqa: ARG002 - there is one kind of message
-        """Look at what is silent, and end what has no future."""
-        if self._connection.epoch != self._epoch:
-            # NATS was away, and with it every sign of life.
-            self._epoch = self._connection.epoch
-            self._live.start_anew()
-        if not self._live.caught_up or not self._connection.status.connected:
-            return
-        try:
-            await self._sweep()
-            await self._expire()
-        except (BridgeError, Refusal) as error:
-            log.info("look for lost runs broken off", reason=str(error))
+            if self._connection.epoch != self._epoch:
+                # NATS was away, and with it every sign of life.
+                self._epoch = self._connection.epoch
+                self._live.start_anew()
+            if not self._live.caught_up or not self._connection.status.connected:
+                continue
+            try:
+                await self._sweep()
+                await self._expire()
+            except (BridgeError, Refusal) as error:
+                log.info("look for lost runs broken off", reason=str(error))
 
     async def _sweep(self) -> None:
         now = trio.current_time()
-        silent = list(
-            self._live.silent(
-                now, self._settings.run_orphan_after_sec, 2 * self._settings.reaper_interval_sec
-            )
-        )
+        patience = self._settings.run_orphan_after_sec
         orphans: list[LiveRun] = []
-        for run in silent:
+        for run in [*self._live.silent(now, patience, 2 * self._settings.reaper_interval_sec)]:
             if run.status is RunStatus.CANCELLING:
-                await self._end_cancelled(run)
-            elif (
-                run.due_at is None or run.due_at + self._settings.run_orphan_after_sec < time.time()
-            ):
+                # Nobody is left to carry the cancel out.
+                verdict = Verdict(DeadLetterReason.WORKER_CRASHED, "")
+                await self._undertaker.end(run.run_id, verdict, revision=run.revision)
+            elif run.due_at is None or run.due_at + patience < time.time():
                 orphans.append(run)
         if not orphans and now - self._looked_through_at < _FULL_LOOK_SECONDS:
             return
@@ -129,26 +110,19 @@ class Reaper(Actor[Sweep]):
         ended = trio.current_time()
         self._rest_until = ended + _REST * (ended - now)
         await self._remove_finished(jobs)
-        of_run = defaultdict(list)
-        for job in jobs:
-            of_run[job.run_id].append(job)
+        queued = {job.run_id for job in jobs}
         stranded = await self._find_stranded(orphans, jobs)
         for run in orphans:
-            if run.run_id not in of_run:
+            if run.run_id not in queued:
                 await self._undertaker.end(run.run_id, _lost(run), revision=run.revision)
             elif self._stranded.get(run.run_id) == run.revision and run.run_id in stranded:
                 whole = await self._queue.get(stranded[run.run_id].sequence)
                 verdict = _used_up(self._settings.consumer_max_deliver)
                 await self._undertaker.end(run.run_id, verdict, revision=run.revision, job=whole)
             elif run.run_id not in stranded:
-                run.leave_alone(now, self._settings.run_orphan_after_sec)
+                run.leave_alone(now, patience)
         # Two looks have to agree, since the queue and its consumers are not seen at the same moment.
         self._stranded = {run.run_id: run.revision for run in orphans if run.run_id in stranded}
-
-    async def _end_cancelled(self, run: LiveRun) -> None:
-        """A cancel without anybody left to carry it out."""
-        verdict = Verdict(DeadLetterReason.WORKER_CRASHED, "")
-        await self._undertaker.end(run.run_id, verdict, revision=run.revision)
 
     async def _remove_finished(self, jobs: Iterable[QueuedJob]) -> None:
         """Remove the jobs of runs that have ended, whose ack was lost: nobody needs them."""
@@ -169,7 +143,7 @@ class Reaper(Actor[Sweep]):
         silent = {run.run_id for run in orphans}
         found: dict[str, QueuedJob] = {}
         for tag in {job.tag for job in jobs if job.run_id in silent}:
-            state: TagQueue | None = await self._queue.tag_state(tag)
+            state = await self._queue.tag_state(tag)
             if state is None:
                 continue
             delivered = [job for job in jobs if job.tag == tag and job.sequence <= state.delivered]
@@ -189,7 +163,7 @@ class Reaper(Actor[Sweep]):
 
     # Jobs that used up their deliveries -----------------------------------------------------------------
 
-    async def _follow_advisories(self) -> None:
+    async def follow_advisories(self) -> None:
         """End runs whose job used up its deliveries; all gateways share one durable consumer of them."""
         consumer = PullConsumer(self._connection, advisories.STREAM, advisories.DURABLE)
         while True:

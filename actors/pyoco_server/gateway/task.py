@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Never
 
-from pyoco_server.kernel import Actor
+from pyoco_server.kernel import Actor, ChildSpec
 
 
 class Task(Actor[Never]):
@@ -33,3 +33,12 @@ class Task(Actor[Never]):
         """Release what they had."""
         if self._close is not None:
             await self._close()
+
+
+def task(
+    name: str,
+    *runs: Callable[[], Awaitable[None]],
+    close: Callable[[], Awaitable[None]] | None = None,
+) -> ChildSpec[Never]:
+    """The spec of a `Task`."""
+    return ChildSpec(name, lambda: Task(*runs, close=close))

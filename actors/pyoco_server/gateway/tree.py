@@ -5,28 +5,26 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, Never, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-import structlog
-
-from pyoco_server.gateway.artifact_keeper import ArtifactKeeper, ArtifactKeeperMessage
+from pyoco_server.gateway.artifact_keeper import keep_artifacts
 from pyoco_server.gateway.canceller import Cancel, Canceller
 from pyoco_server.gateway.dead_letter_desk import DeadLetterDesk
-from pyoco_server.gateway.event_keeper import EventKeeper, RunsGone
-from pyoco_server.gateway.event_reader import EventFeeds, EventReader, FeedMessage
+from pyoco_server.gateway.event_keeper import EventKeeper
+from pyoco_server.gateway.event_reader import EventReader
 from pyoco_server.gateway.idempotency import OnceOnly
 from pyoco_server.gateway.intake import Intake
-from pyoco_server.gateway.key_ring import KeyRing, KeyRingMessage
-from pyoco_server.gateway.read_model.rows import RunRow
+from pyoco_server.gateway.key_ring import KeyRing
 from pyoco_server.gateway.read_side import ReadSide
-from pyoco_server.gateway.reaper import Reaper, Sweep
+from pyoco_server.gateway.reaper import Reaper
 from pyoco_server.gateway.submitter import Submitter
-from pyoco_server.gateway.wheel_registry import WheelRegistry, WheelRegistryMessage
-from pyoco_server.gateway.withdrawals import Withdrawals, Withdrawer
-from pyoco_server.gateway.worker_keeper import LookAtWorkers, WorkerKeeper
+from pyoco_server.gateway.task import task
+from pyoco_server.gateway.wheel_registry import WheelRegistry
+from pyoco_server.gateway.withdrawals import Withdrawals
+from pyoco_server.gateway.worker_keeper import keep_workers
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
-from pyoco_server.kernel import ActorDown, ActorRef, ChildSpec, MailboxFull, SupervisorSpec
+from pyoco_server.kernel import ActorRef, ChildSpec, SupervisorSpec
 from pyoco_server.settings import Settings
 from pyoco_server.store.artifacts import ArtifactStore
 from pyoco_server.store.idempotency import IdempotencyStore
@@ -35,10 +33,6 @@ from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunStore
 from pyoco_server.store.wheels import WheelStore
 from pyoco_server.store.workflows import WorkflowStore
-
-log = structlog.get_logger(__name__)
-
-_WORKERS_LOOK_SECONDS = 600.0
 
 GatewayKind: TypeAlias = Literal["whole", "client"]
 
@@ -57,8 +51,8 @@ class GatewayTree:
     workflows: WorkflowStore
     reads: ReadSide | None = None
     dead_letters: DeadLetterDesk | None = None
-    key_ring: ActorRef[KeyRingMessage] | None = None
-    wheel_registry: ActorRef[WheelRegistryMessage] | None = None
+    key_ring: KeyRing | None = None
+    wheel_registry: WheelRegistry | None = None
 
 
 def gateway_tree(
@@ -77,91 +71,65 @@ def gateway_tree(
         connection, runs, workflows, withdrawals, subject_prefix=settings.work_subject_prefix
     )
     submitter = Submitter(intake, OnceOnly(keys, intake, withdrawals))
-    withdrawer: ChildSpec[Never] = ChildSpec("withdrawer", lambda: Withdrawer(withdrawals))
     canceller: ChildSpec[Cancel] = ChildSpec(
         "canceller", lambda: Canceller(connection, runs, queue), mailbox_capacity=1024
     )
     events_from = (settings.events_stream, settings.events_subject_prefix)
-    event_feeds: ChildSpec[FeedMessage] = ChildSpec(
-        "event-feeds", lambda: EventFeeds(connection, runs, *events_from), mailbox_capacity=1024
-    )
+    events = EventReader(connection, runs, *events_from)
+    children: list[ChildSpec[Any] | SupervisorSpec] = [
+        task("event-feeds", events.serve),
+        task("withdrawer", withdrawals.carry_out),
+        canceller,
+    ]
     client = GatewayTree(
-        SupervisorSpec("gateway", [event_feeds, withdrawer, canceller]),
-        submitter,
-        canceller.ref,
-        EventReader(connection, runs, *events_from, event_feeds.ref),
-        workflows,
+        SupervisorSpec("gateway", children), submitter, canceller.ref, events, workflows
     )
     if kind == "client":
         return client
 
-    event_keeper: ChildSpec[RunsGone] = ChildSpec(
-        "event-keeper", lambda: EventKeeper(connection, runs, *events_from)
-    )
     outlived = 0 < settings.runs_ttl_sec < (settings.events_max_age_sec or math.inf)
-    also = partial(_tell, event_keeper.ref) if outlived else None
-    reads = ReadSide(connection, settings, runs, also)
-    reaper: ChildSpec[Sweep] = ChildSpec(
-        "reaper", lambda: Reaper(connection, settings, reads.live, runs, reads)
+    event_keeper = EventKeeper(connection, runs, *events_from) if outlived else None
+    reads = ReadSide(
+        connection, settings, runs, None if event_keeper is None else event_keeper.on_removed
     )
-    key_ring: ChildSpec[KeyRingMessage] = ChildSpec(
-        "key-ring",
-        lambda: KeyRing(KeyValue(connection, settings.auth_kv_bucket), settings.auth_pepper),
-        mailbox_capacity=1024,
+    reaper = Reaper(connection, settings, reads.live, runs, reads)
+    wheels = WheelStore(
+        connection, settings.wheel_object_store_bucket, settings.wheel_history_kv_bucket
     )
-    wheel_registry: ChildSpec[WheelRegistryMessage] = ChildSpec(
-        "wheel-registry",
-        lambda: WheelRegistry(
-            WheelStore(
-                connection,
-                settings.wheel_object_store_bucket,
-                settings.wheel_history_kv_bucket,
-            ),
-            strict=settings.wheel_check == "strict",
-            quota_bytes=settings.wheel_quota_bytes,
-        ),
+    wheel_registry = WheelRegistry(
+        wheels, strict=settings.wheel_check == "strict", quota_bytes=settings.wheel_quota_bytes
     )
-    letters = LetterBox(connection, settings.dlq_stream, settings.dlq_subject_prefix)
-    artifact_keeper: ChildSpec[ArtifactKeeperMessage] = ChildSpec(
-        "artifact-keeper",
-        lambda: ArtifactKeeper(
-            ArtifactStore(connection, settings.artifacts_bucket),
-            runs,
-            max_age=settings.artifact_max_age_sec,
-        ),
+    artifacts_kept = partial(
+        keep_artifacts,
+        ArtifactStore(connection, settings.artifacts_bucket),
+        runs,
+        max_age=settings.artifact_max_age_sec,
     )
-    worker_keeper: ChildSpec[LookAtWorkers] = ChildSpec(
-        "worker-keeper",
-        lambda: WorkerKeeper(
-            KeyValue(connection, settings.workers_kv_bucket),
-            max_silence=settings.worker_record_ttl_sec,
-            interval=_WORKERS_LOOK_SECONDS,
-        ),
-    )
-    keyed = settings.http_auth_mode == "api_key"
     children = [
-        *([key_ring] if keyed else []),
         reads.supervisor,
-        *client.spec.children,
-        reaper,
-        wheel_registry,
-        artifact_keeper,
-        *([event_keeper] if outlived else []),
-        *([worker_keeper] if settings.worker_record_ttl_sec else []),
+        *children,
+        task("reaper", reaper.look, reaper.follow_advisories),
+        task("wheel-registry", wheel_registry.clean_up),
+        task("artifact-keeper", artifacts_kept),
     ]
+    key_ring = None
+    if settings.http_auth_mode == "api_key":
+        key_ring = KeyRing(KeyValue(connection, settings.auth_kv_bucket), settings.auth_pepper)
+        following = task("key-ring", key_ring.follow, key_ring.compare, close=key_ring.close)
+        children.insert(0, following)
+    if event_keeper is not None:
+        children.append(task("event-keeper", event_keeper.keep))
+    if max_silence := settings.worker_record_ttl_sec:
+        bucket = KeyValue(connection, settings.workers_kv_bucket)
+        children.append(
+            task("worker-keeper", partial(keep_workers, bucket, max_silence=max_silence))
+        )
+    letters = LetterBox(connection, settings.dlq_stream, settings.dlq_subject_prefix)
     return replace(
         client,
         spec=SupervisorSpec("gateway", children),
         reads=reads,
         dead_letters=DeadLetterDesk(letters, runs, workflows, submitter),
-        key_ring=key_ring.ref if keyed else None,
-        wheel_registry=wheel_registry.ref,
+        key_ring=key_ring,
+        wheel_registry=wheel_registry,
     )
-
-
-def _tell(keeper: ActorRef[RunsGone], removed: tuple[RunRow, ...]) -> None:
-    gone = tuple(row.run_id for row in removed if row.status.terminal)
-    try:
-        keeper.try_tell(RunsGone(gone))
-    except (MailboxFull, ActorDown) as error:
-        log.info("events of removed runs are left to their age", reason=str(error))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import BinaryIO, TypeAlias, assert_never
+from typing import BinaryIO
 
 import structlog
 import trio
 
 from pyoco_server.jetstream.errors import BridgeError
-from pyoco_server.kernel import Actor, Refusal, Reply, Request
-from pyoco_server.model.errors import ModelError
+from pyoco_server.kernel import Refusal
 from pyoco_server.model.wheel import StoredWheel, WheelName, check_rise
 from pyoco_server.model.wheel_archive import check_archive
 from pyoco_server.model.wheel_history import WheelActor, WheelEvent, WheelSource
@@ -22,6 +21,10 @@ from pyoco_server.store.wheels import RegistryState, WheelNotFound, WheelStore
 log = structlog.get_logger(__name__)
 
 _ORPHAN_SECONDS = 3600.0
+# Checking and storing half a gigabyte takes its time on a slow disk.
+_UPLOAD_SECONDS = 300.0
+_DELETE_SECONDS = 30.0
+_RECORD_SECONDS = 10.0
 
 
 class PackageTaken(Refusal):
@@ -61,15 +64,16 @@ class Requester:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class UploadWheel(Request[StoredWheel]):
-    """Store a wheel.
+_ANYBODY = Requester()
 
-    Refused with `BadWheel`, `WheelVersionConflict`, `PackageTaken`, `RegistryFull` or `WheelsUnavailable`.
+
+@dataclass(frozen=True, slots=True)
+class NewWheel:
+    """A wheel to be stored.
 
     Attributes:
         name: Its name.
-        file: Its bytes; the actor keeps a descriptor of its own, so that it may be closed at any time.
+        file: Its bytes.
         size_bytes: Their number.
         sha256: Their digest in hex.
         content_type: As the uploader calls it.
@@ -87,7 +91,7 @@ class UploadWheel(Request[StoredWheel]):
     tags: tuple[str, ...] = ()
     shared: bool = False
     replace: bool = True
-    by: Requester = Requester()
+    by: Requester = _ANYBODY
 
     @property
     def owner(self) -> str | None:
@@ -95,24 +99,8 @@ class UploadWheel(Request[StoredWheel]):
         return None if self.shared else self.by.tenant_id
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteWheel(Request[None]):
-    """Delete a wheel. Refused with `WheelNotFound`, `PackageTaken` or `WheelsUnavailable`."""
-
-    name: str
-    by: Requester = Requester()
-
-
-@dataclass(frozen=True, slots=True)
-class _CleanUp:
-    """Time to look for what broken-off uploads left."""
-
-
-WheelRegistryMessage: TypeAlias = UploadWheel | DeleteWheel | _CleanUp
-
-
-class WheelRegistry(Actor[WheelRegistryMessage]):
-    """Carries out each request in a task of its own; the store decides races, between gateways too.
+class WheelRegistry:
+    """Does it in the task of whoever asks; the store decides races, between gateways too.
 
     Args:
         store: The registry.
@@ -127,55 +115,63 @@ class WheelRegistry(Actor[WheelRegistryMessage]):
         # Checking reads the whole archive; more at once would only take turns.
         self._checks = trio.CapacityLimiter(2)
 
-    async def on_start(self) -> None:
-        """Look for left-overs from time to time."""
-        self.tell_every(_ORPHAN_SECONDS, _CleanUp())
+    async def upload(self, wheel: NewWheel) -> StoredWheel:
+        """Store a wheel. Cancelled, it may or may not be stored.
 
-    async def handle(self, message: WheelRegistryMessage) -> None:
-        """Start the request and be free for the next one."""
-        match message:
-            case UploadWheel():
-                reply = self.reply_to(message)
-                try:
-                    file = os.fdopen(os.dup(message.file.fileno()), "rb")
-                except (OSError, ValueError) as error:
-                    reply.fail(WheelsUnavailable(f"the uploaded file is gone: {error}"))
-                    return
-                self.spawn(self._upload, message, file, reply)
-            case DeleteWheel():
-                self.spawn(self._delete, message, self.reply_to(message))
-            case _CleanUp():
-                self.spawn(self._clean_up)
-            case _:
-                assert_never(message)
-
-    async def _upload(
-        self, request: UploadWheel, file: BinaryIO, reply: Reply[StoredWheel]
-    ) -> None:
-        try:
-            with file:
-                if self._strict:
-                    await trio.to_thread.run_sync(
-                        check_archive, file, request.name, limiter=self._checks
-                    )
-                added = await self._store.add(
-                    request.name,
-                    file,
-                    sha256=request.sha256,
-                    content_type=request.content_type,
-                    tags=request.tags,
-                    tenant_id=request.owner,
-                    rule=self._rule(request),
+        Raises:
+            BadWheel: It is not what its name says.
+            WheelVersionConflict: Its version does not rise.
+            PackageTaken: Its package is somebody else's.
+            RegistryFull: Its owner has no room left.
+            WheelsUnavailable: NATS could not be asked, or not within five minutes.
+        """
+        with _asking(_UPLOAD_SECONDS):
+            if self._strict:
+                await trio.to_thread.run_sync(
+                    check_archive, wheel.file, wheel.name, limiter=self._checks
                 )
-        except (ModelError, Refusal) as error:
-            reply.fail(error)
-        except (BridgeError, OSError) as error:
-            reply.fail(WheelsUnavailable(str(error)))
-        else:
-            await self._remember("upload", added.wheel, request.by, replace=request.replace)
-            reply.send(added.wheel)
+            added = await self._store.add(
+                wheel.name,
+                wheel.file,
+                sha256=wheel.sha256,
+                content_type=wheel.content_type,
+                tags=wheel.tags,
+                tenant_id=wheel.owner,
+                rule=self._rule(wheel),
+            )
+        await self._remember("upload", added.wheel, wheel.by, replace=wheel.replace)
+        return added.wheel
 
-    def _rule(self, request: UploadWheel) -> Callable[[RegistryState], None]:
+    async def delete(self, name: str, by: Requester = _ANYBODY) -> None:
+        """Delete a wheel. Cancelled, it may or may not be deleted.
+
+        Raises:
+            WheelNotFound: There is none that the asker sees.
+            PackageTaken: It is not for the asker to delete.
+            WheelsUnavailable: NATS could not be asked, or not within half a minute.
+        """
+        with _asking(_DELETE_SECONDS):
+            wheel = (await self._store.get(name)).wheel
+            if not by.sees(wheel):
+                raise WheelNotFound(name)
+            if wheel.tenant_id is None and not by.manages_shared:
+                raise PackageTaken(f"wheel {name!r} is shared; only an admin deletes it")
+            await self._store.delete(wheel.name)
+        await self._remember("delete", wheel, by)
+
+    async def clean_up(self) -> None:
+        """Remove what broken-off uploads left, every hour."""
+        while True:
+            await trio.sleep(_ORPHAN_SECONDS)
+            try:
+                removed = await self._store.purge_orphans(older_than_seconds=_ORPHAN_SECONDS)
+            except BridgeError as error:
+                log.info("left-overs of uploads not looked for", reason=str(error))
+            else:
+                if removed:
+                    log.info("removed what broken-off uploads left", uploads=removed)
+
+    def _rule(self, request: NewWheel) -> Callable[[RegistryState], None]:
         def check(state: RegistryState) -> None:
             mine = request.name.package
             for other in state.wheels:
@@ -196,22 +192,6 @@ class WheelRegistry(Actor[WheelRegistryMessage]):
 
         return check
 
-    async def _delete(self, request: DeleteWheel, reply: Reply[None]) -> None:
-        try:
-            wheel = (await self._store.get(request.name)).wheel
-            if not request.by.sees(wheel):
-                raise WheelNotFound(request.name)
-            if wheel.tenant_id is None and not request.by.manages_shared:
-                raise PackageTaken(f"wheel {request.name!r} is shared; only an admin deletes it")
-            await self._store.delete(wheel.name)
-        except Refusal as refusal:
-            reply.fail(refusal)
-        except BridgeError as error:
-            reply.fail(WheelsUnavailable(str(error)))
-        else:
-            await self._remember("delete", wheel, request.by)
-            reply.send(None)
-
     async def _remember(
         self, action: str, wheel: StoredWheel, by: Requester, replace: bool | None = None
     ) -> None:
@@ -230,17 +210,19 @@ class WheelRegistry(Actor[WheelRegistryMessage]):
         )
         log.info("registry changed", action=action, wheel_name=wheel.name.text)
         try:
-            await self._store.record(event)
-        except BridgeError as error:
+            # Done is done, also for an asker that has left.
+            with trio.fail_after(_RECORD_SECONDS, shield=True):
+                await self._store.record(event)
+        except (BridgeError, trio.TooSlowError) as error:
             log.error(  # noqa: TRY400 - what failed is told in full by its text
                 "wheel history not written", wheel_name=wheel.name.text, reason=str(error)
             )
 
-    async def _clean_up(self) -> None:
-        try:
-            removed = await self._store.purge_orphans(older_than_seconds=_ORPHAN_SECONDS)
-        except BridgeError as error:
-            log.info("left-overs of uploads not looked for", reason=str(error))
-        else:
-            if removed:
-                log.info("removed what broken-off uploads left", uploads=removed)
+
+@contextmanager
+def _asking(seconds: float) -> Iterator[None]:
+    try:
+        with trio.fail_after(seconds):
+            yield
+    except (BridgeError, OSError, trio.TooSlowError) as error:
+        raise WheelsUnavailable(str(error) or f"not done within {seconds:g} s") from None

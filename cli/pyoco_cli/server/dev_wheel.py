@@ -23,7 +23,7 @@ from pyoco_cli.common.wheel_project import (
     task_modules,
 )
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.wheel_registry import Requester, UploadWheel
+from pyoco_server.gateway.wheel_registry import NewWheel, Requester
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import KernelError, Refusal
 from pyoco_server.model.errors import ErrorId, ModelError
@@ -103,16 +103,15 @@ class FolderWheel:
             built = await trio.to_thread.run_sync(build_wheel, project, version, place)
             data = await trio.Path(built).read_bytes()
             with built.open("rb") as file:
-                return await backend.wheel_registry.ask(
-                    UploadWheel(
+                return await backend.wheel_registry.upload(
+                    NewWheel(
                         parse_wheel_name(built.name),
                         file,
                         len(data),
                         hashlib.sha256(data).hexdigest(),
                         "application/octet-stream",
                         by=Requester(source=_SOURCE),
-                    ),
-                    within=_UPLOAD_SECONDS,
+                    )
                 )
 
     def _warn(self, error: Exception, then: str) -> None:
