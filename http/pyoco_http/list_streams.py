@@ -17,8 +17,8 @@ from pyoco_server.backend import Backend
 from pyoco_server.gateway.feeds import ListEvent, Missed, RunChanged, RunRemoved
 from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.read_model.model import NotReadable
+from pyoco_server.gateway.read_model.queries import SearchTooWide
 from pyoco_server.gateway.read_side import ReadSide
-from pyoco_server.gateway.reader import SearchTooWide
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
 

@@ -15,7 +15,7 @@ from pyoco_http.call import Call
 from pyoco_http.exposition import exposition
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.monitor import Overview
-from pyoco_server.gateway.reader import Totals
+from pyoco_server.gateway.read_side import Totals
 from pyoco_server.jetstream.connection import ConnectionStatus
 from pyoco_server.kernel import Node
 from pyoco_server.model.run import RunStatus

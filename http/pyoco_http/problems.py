@@ -17,7 +17,7 @@ from pyoco_server.gateway.dead_letter_desk import LettersUnavailable
 from pyoco_server.gateway.key_ring import KeysUnavailable, TooManyChecks
 from pyoco_server.gateway.monitor import NotSeen
 from pyoco_server.gateway.read_model.model import NotReadable
-from pyoco_server.gateway.reader import SearchTooWide
+from pyoco_server.gateway.read_model.queries import SearchTooWide
 from pyoco_server.gateway.submitter import KeyReused, NotAccepted, RunTooLarge
 from pyoco_server.gateway.wheel_registry import WheelsUnavailable
 from pyoco_server.gateway.worker_registry import (

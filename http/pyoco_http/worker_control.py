@@ -30,7 +30,7 @@ def worker_control_blueprint(backend: Backend) -> Blueprint:
         return await order(worker_id, WorkerOrder.DRAIN)
 
     async def order(worker_id: str, what: WorkerOrder) -> Response:
-        record = await backend.reads.order_worker(worker_id, what)
+        record = await backend.reads.worker_registry.order(worker_id, what)
         return json_answer(
             {
                 "worker_id": record.worker_id,

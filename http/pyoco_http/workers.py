@@ -67,7 +67,7 @@ def workers_blueprint(backend: Backend) -> Blueprint:
                 field="hidden",
                 reason=f'send {{"hidden": true}} or {{"hidden": false}}: {error}',
             ) from None
-        record = await reads.hide_worker(worker_id, hidden=body.hidden)
+        record = await reads.worker_registry.hide(worker_id, hidden=body.hidden)
         return json_answer(
             {
                 "worker_id": record.worker_id,

@@ -41,7 +41,7 @@ async def test_a_paused_worker_ends_its_run_and_takes_no_other(tmp_path: Path) -
         await known(backend)
         first = await backend.submit(new_run("slow", seconds=1))
         await started(backend, first.run_id)
-        record = await backend.reads.order_worker("w1", WorkerOrder.PAUSE)
+        record = await backend.reads.worker_registry.order("w1", WorkerOrder.PAUSE)
         assert record.paused
         waiting = await backend.submit(new_run("quick"))
         assert (await ended(backend, first.run_id)).status is RunStatus.COMPLETED
@@ -52,7 +52,7 @@ async def test_a_paused_worker_ends_its_run_and_takes_no_other(tmp_path: Path) -
         await eventually(idle)
         assert (await backend.get(waiting.run_id)).status is RunStatus.PENDING
         assert (await stored(backend)).paused
-        await backend.reads.order_worker("w1", WorkerOrder.RESUME)
+        await backend.reads.worker_registry.order("w1", WorkerOrder.RESUME)
         assert (await ended(backend, waiting.run_id)).status is RunStatus.COMPLETED
 
 
@@ -61,7 +61,7 @@ async def test_a_pause_outlives_a_restart(tmp_path: Path) -> None:
         settings = backend.settings_with_node()
         async with open_backend(settings, gateway=False, worker=worker_options(tmp_path)):
             await known(backend)
-            await backend.reads.order_worker("w1", WorkerOrder.PAUSE)
+            await backend.reads.worker_registry.order("w1", WorkerOrder.PAUSE)
         before = await stored(backend)
         waiting = await backend.submit(new_run("quick"))
         async with open_backend(settings, gateway=False, worker=worker_options(tmp_path)) as worker:
@@ -73,7 +73,7 @@ async def test_a_pause_outlives_a_restart(tmp_path: Path) -> None:
             with trio.move_on_after(0.5):
                 await worker.first_job()
             assert (await backend.get(waiting.run_id)).status is RunStatus.PENDING
-            await backend.reads.order_worker("w1", WorkerOrder.RESUME)
+            await backend.reads.worker_registry.order("w1", WorkerOrder.RESUME)
             assert (await ended(backend, waiting.run_id)).status is RunStatus.COMPLETED
 
 
@@ -106,11 +106,11 @@ async def test_an_order_whose_message_is_lost_comes_with_the_next_heartbeat(tmp_
 async def test_a_worker_that_is_there_no_more_or_too_old_is_said_so(tmp_path: Path) -> None:
     async with running(tmp_path, worker=False) as backend:
         with pytest.raises(WorkerNotFound):
-            await backend.reads.order_worker("nobody", WorkerOrder.PAUSE)
+            await backend.reads.worker_registry.order("nobody", WorkerOrder.PAUSE)
         old = WorkerRecord(worker_id="old", instance_id="x")
         await KeyValue(backend.connection, "pyoco_workers").put("old", encode_worker(old))
         with pytest.raises(WorkerNotSteerable):
-            await backend.reads.order_worker("old", WorkerOrder.PAUSE)
+            await backend.reads.worker_registry.order("old", WorkerOrder.PAUSE)
 
 
 async def test_orders_over_http(tmp_path: Path) -> None:
@@ -182,6 +182,6 @@ async def test_who_waits_for_the_dispatcher_waits_over_its_restart(
                 if waiting == "first_job":
                     await backend.submit(new_run("quick"))
                 else:
-                    await backend.reads.order_worker("w1", WorkerOrder.DRAIN)
+                    await backend.reads.worker_registry.order("w1", WorkerOrder.DRAIN)
                 with trio.fail_after(20):
                     await told.wait()

@@ -76,7 +76,7 @@ async def put_worker(backend: Backend, worker_id: str, **changes: Any) -> None:
     await bucket.put(worker_id, msgspec.json.encode(record))
     with trio.fail_after(20):
         while True:
-            known = await backend.reads.worker(worker_id)
+            known = await backend.worker(worker_id)
             if known is not None and known.last_seen_at == record["last_seen_at"]:
                 return
             await trio.sleep(0.005)

@@ -17,7 +17,7 @@ from pyoco_server.gateway.read_model.cursor import InvalidCursor, decode_cursor,
 from pyoco_server.gateway.read_model.files import claimed_file
 from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.read_model.model import NotReadable, ReadModel
-from pyoco_server.gateway.read_model.queries import QueryTooExpensive
+from pyoco_server.gateway.read_model.queries import SearchTooWide
 from pyoco_server.gateway.read_model.writer import Changes, Position, Writer
 from read_model.rows import FILTERS, row
 
@@ -133,7 +133,7 @@ async def test_a_query_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
         with queries.time_limit(db, 0.05):
             db.execute(endless).fetchone()
 
-    with trio.fail_after(20), pytest.raises(QueryTooExpensive):
+    with trio.fail_after(20), pytest.raises(SearchTooWide):
         await model.read(ask)
     assert await model.read(lambda db: db.execute("SELECT 1").fetchone()) == (1,)
     await model.close()

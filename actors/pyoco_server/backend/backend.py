@@ -15,7 +15,6 @@ from pyoco_server.gateway.dead_letter_desk import DeadLetterDesk
 from pyoco_server.gateway.event_reader import EventReader
 from pyoco_server.gateway.key_ring import Standing
 from pyoco_server.gateway.read_side import ReadSide
-from pyoco_server.gateway.run_states import run_states
 from pyoco_server.gateway.submitter import Accepted, NewRun
 from pyoco_server.gateway.tree import GatewayTree
 from pyoco_server.gateway.wheel_registry import WheelRegistry
@@ -171,11 +170,7 @@ class Backend:
             BridgeError: NATS could not be asked.
         """
         reads = self._require_gateway().reads
-        return (
-            watch_bucket(self._runs, run_id)
-            if reads is None
-            else run_states(reads.feeds, reads.seen, run_id)
-        )
+        return watch_bucket(self._runs, run_id) if reads is None else reads.feeds.of_run(run_id)
 
     def logs(
         self, run_id: str, *, follow: bool = True
@@ -193,7 +188,7 @@ class Backend:
 
     async def worker(self, worker_id: str) -> WorkerRecord | None:
         """The last known record of a worker, None where there is none."""
-        return await self.reads.worker(worker_id)
+        return self.reads.worker_registry.get(worker_id)
 
     async def authenticate(self, api_key: str) -> Standing:
         """Check an API key; return who calls with it, and when that ends.

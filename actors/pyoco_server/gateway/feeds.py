@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,43 +13,76 @@ from trio.lowlevel import ParkingLot
 from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.read_model.rows import RunRow
 from pyoco_server.gateway.read_model.writer import Changes
+from pyoco_server.gateway.seen_runs import SeenRuns
 from pyoco_server.jetstream.keyvalue import Batch, Deleted
 from pyoco_server.model.run import RunSnapshot, decode_snapshot
+from pyoco_server.store.runs import RunNotFound
 
 _MOST_WAITING: Final = 1000
 
 
-class RunFeed:
-    """The newest state of one run for one reader."""
+class RunFeed(AsyncIterator[RunSnapshot]):
+    """The states of one run for one reader. A cancelled `anext` loses none: the next goes on where it was."""
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, seen: SeenRuns, run_id: str) -> None:
         self.run_id = run_id
+        self._seen = seen
         self._newest: RunSnapshot | None = None
         self._revision = 0
+        # The revision that the reader has.
+        self._taken = 0
+        # How often it was begun, and with which beginning the run was looked at: what was told before that
+        # is not known here.
+        self._beginnings = 1
+        self._looked = 0
         self._readers = ParkingLot()
-        self.closed = False
 
-    async def next(self, after: int) -> tuple[RunSnapshot | None, int]:
-        """Wait for a state with a revision above ``after``.
+    async def __anext__(self) -> RunSnapshot:
+        """Wait for the next state; ends when the run was deleted.
 
-        Returns:
-            The snapshot and its revision; None for the snapshot when the run was deleted, or the feed
-            has ended (`closed`).
+        Raises:
+            BridgeError: NATS could not be asked.
         """
-        while self._revision <= after and not self.closed:
-            await self._readers.park()
-        return self._newest, self._revision
+        while True:
+            if self._looked != self._beginnings:
+                await self.look()
+            elif self._revision == self._taken:
+                await self._readers.park()
+            elif self._newest is None:
+                raise StopAsyncIteration
+            else:
+                self._taken = self._revision
+                return self._newest
+
+    async def look(self) -> None:
+        """Take the run as it is stored.
+
+        Raises:
+            RunNotFound: There is no run with this id.
+            StopAsyncIteration: There is none any more.
+            BridgeError: NATS could not be asked.
+        """
+        beginning = self._beginnings
+        try:
+            stored = await self._seen.get(self.run_id)
+        except RunNotFound:
+            if self._taken:
+                raise StopAsyncIteration from None
+            raise
+        if beginning == self._beginnings:
+            self._looked = beginning
+            self.push(stored.snapshot, stored.revision)
 
     def push(self, snapshot: RunSnapshot | None, revision: int) -> None:
-        """Offer a state; an older one than the feed has is ignored."""
+        """Offer a state, None for that the run was deleted; an older one than the feed has is ignored."""
         if revision > self._revision:
             self._newest, self._revision = snapshot, revision
             self._readers.unpark_all()
 
-    def close(self) -> None:
-        """End the feed: readers are woken and get no more."""
-        self.closed = True
-        self._newest = None
+    def restart(self) -> None:
+        """Nothing was told for a while, or of another bucket: its reader has to look."""
+        self._newest, self._revision = None, 0
+        self._beginnings += 1
         self._readers.unpark_all()
 
 
@@ -143,25 +176,34 @@ class ListFeed:
 
 
 class Feeds:
-    """The feeds that are open."""
+    """The feeds that are open.
 
-    def __init__(self) -> None:
+    Args:
+        seen: Where to look at a run whose feed begins.
+    """
+
+    def __init__(self, seen: SeenRuns) -> None:
+        self._seen = seen
         self._runs: defaultdict[str, set[RunFeed]] = defaultdict(set)
         self._lists: set[ListFeed] = set()
 
-    def open_run(self, run_id: str) -> RunFeed:
-        """Open a feed of what changes of a run from now on; `close_run` it."""
-        feed = RunFeed(run_id)
-        self._runs[run_id].add(feed)
-        return feed
+    @asynccontextmanager
+    async def of_run(self, run_id: str) -> AsyncIterator[RunFeed]:
+        """The states of a run in the block, the present one first.
 
-    def close_run(self, feed: RunFeed) -> None:
-        """Feed it no longer."""
-        feeds = self._runs.get(feed.run_id)
-        if feeds is not None:
-            feeds.discard(feed)
-            if not feeds:
-                del self._runs[feed.run_id]
+        Raises:
+            RunNotFound: There is no run with this id.
+            BridgeError: NATS could not be asked.
+        """
+        feed = RunFeed(self._seen, run_id)
+        self._runs[run_id].add(feed)
+        try:
+            await feed.look()
+            yield feed
+        finally:
+            self._runs[run_id].discard(feed)
+            if not self._runs[run_id]:
+                del self._runs[run_id]
 
     @contextmanager
     def of_list(self, run_filter: RunFilter) -> Iterator[ListFeed]:
@@ -187,7 +229,7 @@ class Feeds:
 
     def restart(self, seq: int) -> None:
         """The bucket is read anew: whoever follows a run has to look what became of it."""
-        self._end_runs()
+        self._restart_runs()
         for feed in self._lists:
             feed.restart(seq)
 
@@ -198,14 +240,12 @@ class Feeds:
                 feed.remove(row)
 
     def close(self) -> None:
-        """End every feed, so that no reader waits for a projector that is gone."""
-        self._end_runs()
+        """The projector is gone: end lists, and have those who follow runs look by themselves."""
+        self._restart_runs()
         for feed in self._lists:
             feed.close()
 
-    def _end_runs(self) -> None:
-        ended = list(self._runs.values())
-        self._runs.clear()
-        for feeds in ended:
+    def _restart_runs(self) -> None:
+        for feeds in self._runs.values():
             for feed in feeds:
-                feed.close()
+                feed.restart()

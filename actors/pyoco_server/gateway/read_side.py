@@ -6,12 +6,12 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
 import trio
 
-from pyoco_server.gateway import reader
 from pyoco_server.gateway.feeds import Feeds, ListFeed
 from pyoco_server.gateway.indexer import Indexer, OnRemoved
 from pyoco_server.gateway.live_runs import LiveRuns
@@ -19,28 +19,51 @@ from pyoco_server.gateway.measures import Measures
 from pyoco_server.gateway.monitor import Monitor, NotSeen, Overview
 from pyoco_server.gateway.projector import Projector
 from pyoco_server.gateway.read_model import queries
-from pyoco_server.gateway.read_model.cursor import Place
+from pyoco_server.gateway.read_model.cursor import Place, encode_cursor
 from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.read_model.model import NotReadable, ReadModel
 from pyoco_server.gateway.read_model.queries import Counts, Minute
-from pyoco_server.gateway.read_model.rows import RunRow
-from pyoco_server.gateway.reader import NOT_BUILT, Page, Totals
+from pyoco_server.gateway.read_model.rows import RunRow, local_day
+from pyoco_server.gateway.read_model.schema import get_meta
 from pyoco_server.gateway.seen_runs import SeenRuns
-from pyoco_server.gateway.task import Task
+from pyoco_server.gateway.task import task
 from pyoco_server.gateway.worker_registry import WorkerRegistry
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import Unavailable
 from pyoco_server.jetstream.keyvalue import KeyValue
-from pyoco_server.kernel import ChildSpec, Strategy, SupervisorSpec
-from pyoco_server.model.worker import WorkerOrder, WorkerRecord, WorkerState, effective_state
+from pyoco_server.kernel import Strategy, SupervisorSpec
+from pyoco_server.model.worker import WorkerRecord, WorkerState, effective_state
 from pyoco_server.settings import Settings
 from pyoco_server.store.runs import RunStore
 
 A = TypeVar("A")
 
 _INDEXED_SECONDS: Final = 2.0
+_QUERY_SECONDS: Final = 5.0
 _MOST_CHANGED: Final = 1000
+_NOT_BUILT: Final = "the read model is being built from the runs bucket"
 _WORKERS_NOT_READ: Final = "the workers bucket is being read"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Runs, the newest change first.
+
+    Attributes:
+        rows: At most as many as were asked for.
+        next_cursor: Where the next page begins; None when this is the last one.
+    """
+
+    rows: list[RunRow]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many runs there are by status, and how many of them changed last today (the local day)."""
+
+    all: dict[str, int]
+    today: dict[str, int]
 
 
 class ReadSide:
@@ -63,6 +86,7 @@ class ReadSide:
         feeds: Who is told of changes.
         indexer: Who writes the read model.
         projector: Who follows the runs bucket.
+        worker_registry: The last known records of workers.
     """
 
     def __init__(
@@ -77,9 +101,9 @@ class ReadSide:
         self._also_removed = also_removed
         self._model = ReadModel(Path(settings.state_dir))
         self.measures = Measures()
-        self.feeds = Feeds()
         self.live = LiveRuns()
         self.seen = SeenRuns(connection, runs)
+        self.feeds = Feeds(self.seen)
         runs.on_told = self.seen.note
         bucket = KeyValue(connection, settings.runs_kv_bucket)
         self.indexer = Indexer(
@@ -88,7 +112,9 @@ class ReadSide:
         self.projector = Projector(
             bucket, self.indexer, self._model, self.feeds, self.seen, self.live
         )
-        self._workers = WorkerRegistry(connection, KeyValue(connection, settings.workers_kv_bucket))
+        self.worker_registry = WorkerRegistry(
+            connection, KeyValue(connection, settings.workers_kv_bucket)
+        )
         self._monitor = Monitor(connection, settings, self.indexer)
         self.supervisor = self._supervisor()
 
@@ -99,13 +125,12 @@ class ReadSide:
         runs = SupervisorSpec(
             "runs",
             [
-                ChildSpec("indexer", lambda: Task(*writing, close=indexer.close)),
-                ChildSpec("projector", lambda: Task(projector.follow, close=projector.close)),
+                task("indexer", *writing, close=indexer.close),
+                task("projector", projector.follow, close=projector.close),
             ],
             strategy=Strategy.REST_FOR_ONE,
         )
-        workers = ChildSpec("workers", lambda: Task(self._workers.follow))
-        return SupervisorSpec("reading", [runs, workers])
+        return SupervisorSpec("reading", [runs, task("workers", self.worker_registry.follow)])
 
     def _on_removed(self, rows: tuple[RunRow, ...]) -> None:
         self.live.forget(rows)
@@ -125,7 +150,11 @@ class ReadSide:
             NotReadable: The read model is being built.
             SearchTooWide: It would take too long.
         """
-        return await self._ask(lambda db: reader.page(db, run_filter, after, limit))
+        rows = await self._ask(lambda db: queries.page(db, run_filter, after, limit + 1))
+        if len(rows) <= limit:
+            return Page(rows, None)
+        last = rows[limit - 1]
+        return Page(rows[:limit], encode_cursor((last.updated_at, last.run_id), run_filter))
 
     async def count_runs(self, run_filter: RunFilter) -> Counts:
         """How many runs a filter has; raises as `list_runs`."""
@@ -133,11 +162,15 @@ class ReadSide:
 
     async def totals(self, tenant: str | None) -> Totals:
         """How many runs there are, of a tenant or of all; raises as `list_runs`."""
-        return await self._ask(lambda db: reader.totals(db, tenant))
+        today = local_day(time.time())
+        return await self._ask(
+            lambda db: Totals(queries.by_status(db, tenant), queries.of_day(db, tenant, today))
+        )
 
     async def minutes(self, tenant: str | None, count: int) -> list[Minute]:
-        """What happened in each of the last minutes; raises as `list_runs`."""
-        return await self._ask(lambda db: reader.last_minutes(db, tenant, count))
+        """What happened in each of the last minutes, the present one included; raises as `list_runs`."""
+        last = int(time.time() // 60)
+        return await self._ask(lambda db: queries.minutes(db, tenant, last - count + 1, last))
 
     async def changed_since(self, run_filter: RunFilter, seq: int) -> list[RunRow] | None:
         """The runs that changed behind a revision, None where they are too many; raises as `list_runs`."""
@@ -174,14 +207,10 @@ class ReadSide:
             with trio.move_on_after(_INDEXED_SECONDS) as scope:
                 await self.indexer.reached(since)
             if scope.cancelled_caught:
-                raise NotReadable(NOT_BUILT)
+                raise NotReadable(_NOT_BUILT)
             yield feed, since
 
     # Workers -------------------------------------------------------------------------------------
-
-    async def worker(self, worker_id: str) -> WorkerRecord | None:
-        """The last known record of a worker, None where there is none."""
-        return self._workers.get(worker_id)
 
     async def workers(self) -> list[tuple[WorkerRecord, WorkerState]]:
         """All workers with their states as of now, last seen first.
@@ -191,19 +220,11 @@ class ReadSide:
             NotReadable: They were not read yet.
         """
         self._require_nats()
-        if not self._workers.caught_up:
+        if not self.worker_registry.caught_up:
             raise NotReadable(_WORKERS_NOT_READ)
         now, timeout = time.time(), self._settings.worker_disconnect_timeout_sec
-        records = self._workers.newest_first()
+        records = self.worker_registry.newest_first()
         return [(record, effective_state(record, now, timeout)) for record in records]
-
-    async def hide_worker(self, worker_id: str, *, hidden: bool) -> WorkerRecord:
-        """Hide a worker, or show it again; raises as `WorkerRegistry.hide`."""
-        return await self._workers.hide(worker_id, hidden=hidden)
-
-    async def order_worker(self, worker_id: str, order: WorkerOrder) -> WorkerRecord:
-        """Tell a worker to pause, resume or drain; raises as `WorkerRegistry.order`."""
-        return await self._workers.order(worker_id, order)
 
     # State ---------------------------------------------------------------------------------------
 
@@ -222,12 +243,12 @@ class ReadSide:
         found: list[str] = []
         if not self.projector.caught_up:
             found.append("the status projector has not caught up")
-        if not self._workers.caught_up:
+        if not self.worker_registry.caught_up:
             found.append(_WORKERS_NOT_READ)
         if self.indexer.trouble is not None:
             found.append(f"the read model cannot be written: {self.indexer.trouble}")
         elif self.indexer.position is None or not self.indexer.position.built:
-            found.append(NOT_BUILT)
+            found.append(_NOT_BUILT)
         elif self._connection.status.connected:
             found += await self._stall()
         return found
@@ -243,8 +264,17 @@ class ReadSide:
         return [f"{behind} and has not moved for {overview.stalled_seconds:.0f} s"]
 
     async def _ask(self, query: Callable[[sqlite3.Connection], A]) -> A:
+        """Ask the read model. Cancelled, a query that has begun is waited for: two seconds at most."""
         self._require_nats()
-        return await reader.ask(self._model, query)
+
+        def built(db: sqlite3.Connection) -> A:
+            if get_meta(db, "built") is None:
+                raise NotReadable(_NOT_BUILT)
+            return query(db)
+
+        with trio.move_on_after(_QUERY_SECONDS):
+            return await self._model.read(built)
+        raise NotReadable("too many ask the read model at once")
 
     def _require_nats(self) -> None:
         status = self._connection.status

@@ -108,7 +108,7 @@ class ReadModel:
         """Ask the file, with a time limit of `QUERY_SECONDS`.
 
         Raises:
-            QueryTooExpensive: It took longer.
+            SearchTooWide: It took longer.
             NotReadable: There is no file, or not a good one, at the moment.
         """
         path = self._path

@@ -20,6 +20,7 @@ import msgspec
 from pyoco_server.gateway.read_model.cursor import Place
 from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.read_model.rows import COLUMNS, RunRow, to_row
+from pyoco_server.kernel import Refusal
 from pyoco_server.model.run import RunStatus
 
 COUNTED_AT_MOST: Final = 10_000
@@ -36,8 +37,8 @@ _FEW_TENANTS: Final = 32
 _STEPS_BETWEEN_LOOKS: Final = 20_000
 
 
-class QueryTooExpensive(Exception):
-    """A query was given up because it took longer than its limit."""
+class SearchTooWide(Refusal):
+    """The query took longer than its limit; it has to be narrowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def time_limit(db: sqlite3.Connection, seconds: float) -> Iterator[None]:
     """Give up what the block asks after so many seconds.
 
     Raises:
-        QueryTooExpensive: It was given up.
+        SearchTooWide: It was given up.
     """
     deadline = time.monotonic() + seconds
     db.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_LOOKS)
@@ -87,7 +88,7 @@ def time_limit(db: sqlite3.Connection, seconds: float) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
-            raise QueryTooExpensive(f"it took longer than {seconds:g} s") from None
+            raise SearchTooWide(f"it took longer than {seconds:g} s") from None
         raise
     finally:
         db.set_progress_handler(None, 0)

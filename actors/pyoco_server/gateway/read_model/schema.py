@@ -102,7 +102,7 @@ def open_file(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA journal_size_limit = 67108864")
         if not db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
-            _create_tables(db)
+            clear(db)
         outdated = get_meta(db, "fingerprint") != _fingerprint()
     except BaseException:  # whatever it was: the file must not stay open
         db.close()
@@ -124,14 +124,8 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _create_tables(db: sqlite3.Connection) -> None:
-    """Make empty tables, in one transaction."""
-    db.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
-    set_meta(db, "fingerprint", _fingerprint())
-
-
 def clear(db: sqlite3.Connection) -> None:
-    """Take everything out, in one transaction."""
+    """Make empty tables instead of what there is, in one transaction."""
     drops = " ".join(
         f"DROP {kind} IF EXISTS {name};"
         for kind, name in db.execute(
