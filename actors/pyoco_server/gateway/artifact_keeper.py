@@ -23,12 +23,8 @@ _SETTLED_SECONDS = 3600.0
 async def keep_artifacts(store: ArtifactStore, runs: RunStore, *, max_age: float) -> None:
     """Look every ten minutes. Several gateways may do so at the same time.
 
-    Nobody can fetch an artifact of a run that is gone, so that this is about room only.
-
-    Args:
-        store: The artifacts.
-        runs: The runs.
-        max_age: How long one is kept, in seconds; 0 for as long as its run.
+    Nobody can fetch an artifact of a run that is gone, so that this is about room only. One is kept for
+    ``max_age`` seconds, and with 0 for as long as its run.
     """
     while True:
         await trio.sleep(_INTERVAL_SECONDS)

@@ -4,35 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from pyoco_server.gateway.new_run import Accepted, NewRun
-from pyoco_server.gateway.resubmission import (
-    Asker,
-    NotRepeatable,
-    completed,
-    of_letter,
-    of_snapshot,
-)
 from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.dead_letter import DeadLetter, DeadLetterReason
+from pyoco_server.model.run import RunSnapshot
 from pyoco_server.store.letters import LetterBox, LetterPage, StoredLetter
 from pyoco_server.store.runs import RunNotFound, RunStore
 from pyoco_server.store.workflows import WorkflowStore
-
-__all__ = [
-    "Asker",
-    "DeadLetterDesk",
-    "LetterFilter",
-    "LetterNotFound",
-    "LettersUnavailable",
-    "NotRepeatable",
-    "Repeated",
-]
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +33,19 @@ class LetterNotFound(Refusal):
 
 class LettersUnavailable(Refusal):
     """NATS could not be asked."""
+
+
+class NotRepeatable(Refusal):
+    """The run cannot be submitted again; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks for a run to be submitted again; see `NewRun` for the fields."""
+
+    api_key_id: str | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,23 +159,73 @@ class DeadLetterDesk:
         """
         with _asking():
             run = (await self._runs.get(run_id)).snapshot
-        return await self._submit(of_snapshot(run), asker, idempotency_key)
+        return await self._submit(_of_snapshot(run), asker, idempotency_key)
 
     async def _run_of(self, letter: DeadLetter) -> NewRun:
         if letter.run_id is None or letter.reason == DeadLetterReason.INVALID_JOB:
-            return of_letter(letter)
+            return _of_letter(letter)
         try:
             with _asking():
-                return of_snapshot((await self._runs.get(letter.run_id)).snapshot)
+                return _of_snapshot((await self._runs.get(letter.run_id)).snapshot)
         except RunNotFound:
-            return of_letter(letter)
+            return _of_letter(letter)
 
     async def _submit(self, again: NewRun, asker: Asker, idempotency_key: str | None) -> Repeated:
-        with _asking():
-            run = await completed(again, self._workflows, asker, idempotency_key)
+        """Add the text of its flow.yaml to a run that repeats another one, and who asks for it now."""
+        text = None
+        if again.workflow_yaml_sha256 is not None:
+            with _asking():
+                text = await self._workflows.get(again.workflow_yaml_sha256)
+            if text is None:
+                raise NotRepeatable(
+                    f"the flow.yaml {again.workflow_yaml_sha256} that it brought is not kept (any more)"
+                )
+        run = replace(
+            again,
+            workflow_yaml=text,
+            api_key_id=asker.api_key_id or again.api_key_id,
+            idempotency_key=idempotency_key,
+            request_id=asker.request_id,
+            traceparent=asker.traceparent,
+        )
         accepted = await self._submitter.submit(run, within=_SUBMIT_SECONDS)
         assert run.retry_of is not None
         return Repeated(accepted, run.retry_of)
+
+
+def _of_snapshot(run: RunSnapshot) -> NewRun:
+    """The run that repeats another one, but for the text of its flow.yaml."""
+    if not run.status.terminal:
+        raise NotRepeatable(f"the run is {run.status}; only one that has ended is submitted again")
+    return _again(run, run.run_id, run.flow_name)
+
+
+def _of_letter(letter: DeadLetter) -> NewRun:
+    """The same from its dead letter, where its snapshot is gone."""
+    if letter.reason == DeadLetterReason.INVALID_JOB:
+        raise NotRepeatable(f"the message was no job that can be read: {letter.error}")
+    if letter.run_id is None or letter.flow_name is None:
+        raise NotRepeatable("the letter names no run and flow")
+    if letter.params is None:
+        raise NotRepeatable("neither the run nor its params are kept any more")
+    return _again(letter, letter.run_id, letter.flow_name)
+
+
+def _again(earlier: RunSnapshot | DeadLetter, run_id: str, flow_name: str) -> NewRun:
+    return NewRun(
+        flow_name,
+        earlier.tag or "default",
+        tuple(earlier.tags or ()),
+        earlier.params or {},
+        workflow_yaml_sha256=earlier.workflow_yaml_sha256,
+        workflow_yaml_bytes=earlier.workflow_yaml_bytes,
+        tenant_id=earlier.tenant_id,
+        api_key_id=earlier.api_key_id,
+        timeout_sec=earlier.timeout_sec,
+        max_attempts=earlier.max_attempts,
+        retry_backoff_sec=earlier.retry_backoff_sec,
+        retry_of=run_id,
+    )
 
 
 @contextmanager

@@ -18,14 +18,7 @@ _MOST_WAITING = 64
 
 
 class EventKeeper:
-    """Several gateways may do it at once. What it misses goes away at the age limit of the stream.
-
-    Args:
-        connection: The way to JetStream.
-        runs: The runs.
-        stream: The stream of events.
-        subject_prefix: What comes before a run's id.
-    """
+    """Several gateways may do it at once. What it misses goes away at the age limit of the stream."""
 
     def __init__(
         self, connection: Connection, runs: RunStore, stream: str, subject_prefix: str

@@ -117,9 +117,6 @@ class EventReader:
     """Reads events of runs; whether the caller may see the run is for the caller to know.
 
     Args:
-        connection: The way to NATS.
-        runs: The runs.
-        stream: The event stream.
         subject_prefix: What comes before a run's id.
     """
 

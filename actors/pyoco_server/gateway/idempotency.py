@@ -41,13 +41,7 @@ _WITHIN_SECONDS = 12.0
 
 
 class OnceOnly:
-    """Accepts keyed submissions.
-
-    Args:
-        keys: The stored keys.
-        intake: Stores runs.
-        withdrawals: Where to leave a try that is cancelled.
-    """
+    """Accepts keyed submissions; a try that is cancelled is left to the withdrawals."""
 
     def __init__(self, keys: IdempotencyStore, intake: Intake, withdrawals: Withdrawals) -> None:
         self._keys = keys

@@ -50,13 +50,6 @@ class Indexer:
     A full disk makes it wait and try again; a damaged file makes it fail, and `write`, begun again, builds
     another one.
 
-    Args:
-        model: Where to write.
-        connection: The way to NATS.
-        bucket: The name of the runs bucket.
-        measures: What is measured of runs.
-        on_removed: Told the runs that left.
-
     Attributes:
         position: How far the read model is; None while its file is not open.
         trouble: Why it cannot be written at the moment; None when it can.

@@ -55,9 +55,6 @@ class Intake:
     """The two writes of a submission, and taking them back.
 
     Args:
-        connection: The way to JetStream.
-        runs: The stored runs.
-        workflows: The kept flow.yaml texts.
         withdrawals: Where to leave what cannot be taken back now.
         subject_prefix: ``pyoco.work``; a job goes to ``<prefix>.<tag>``.
         within: Seconds for queueing a job.

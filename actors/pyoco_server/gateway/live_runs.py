@@ -58,9 +58,6 @@ class LiveRuns:
         self._live: dict[str, LiveRun] = {}
         self.caught_up = False
 
-    def __len__(self) -> int:
-        return len(self._live)
-
     def get(self, run_id: str) -> LiveRun | None:
         """The run, if it has not ended."""
         return self._live.get(run_id)
@@ -96,10 +93,7 @@ class LiveRuns:
     ) -> Iterator[LiveRun]:
         """Runs without a sign of life for longer than ``patience`` seconds, that are due to be looked at.
 
-        Args:
-            now: On trio's clock.
-            patience: Seconds.
-            patience_unclaimed_cancel: The same for a cancelled run that no worker had.
+        ``patience_unclaimed_cancel`` is the same for a cancelled run that no worker had; ``now`` is trio's.
         """
         for run in self._live.values():
             unclaimed = run.status is RunStatus.CANCELLING and not run.claimed

@@ -68,13 +68,7 @@ class Overview:
 
 
 class Monitor:
-    """Asks when it is asked, once for all who ask meanwhile, and at most once a second.
-
-    Args:
-        connection: The way to NATS.
-        settings: The settings.
-        indexer: Who knows how far the read model is.
-    """
+    """Asks when it is asked, once for all who ask meanwhile, and at most once a second."""
 
     def __init__(self, connection: Connection, settings: Settings, indexer: Indexer) -> None:
         self._connection = connection

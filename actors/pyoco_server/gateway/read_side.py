@@ -73,8 +73,6 @@ class ReadSide:
     refuse while NATS is away: what they know may be old by then.
 
     Args:
-        connection: The way to NATS.
-        settings: The settings.
         runs: Where single runs are read that are not known here.
         also_removed: Told the runs that left the read model, besides the followers of lists; must not block.
 

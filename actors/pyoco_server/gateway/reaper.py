@@ -45,10 +45,6 @@ class Reaper:
     revision that was judged.
 
     Args:
-        connection: The way to NATS.
-        settings: When it acts.
-        live: The runs that have not ended.
-        runs: Where runs are stored.
         reads: Who knows those that have ended; without, none of them is deleted.
     """
 

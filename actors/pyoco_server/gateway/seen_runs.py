@@ -49,7 +49,6 @@ class SeenRuns:
     """The last snapshots that the watch brought, as many as fit; written by the projector.
 
     Args:
-        connection: The way to NATS.
         runs: Where a run is read that cannot be answered from here.
         most_bytes: How much is kept of snapshots.
     """

@@ -35,8 +35,6 @@ class Submitter:
     """Accepts runs. What may be stored of one that is not accepted is taken back, whoever waits for that.
 
     Args:
-        intake: Stores runs.
-        once: Stores those with an idempotency key.
         in_flight: How many runs are worked on at once by themselves; more wait.
     """
 

@@ -20,11 +20,9 @@ _MARKER_SECONDS = 3600
 
 
 async def keep_workers(bucket: KeyValue, *, max_silence: float) -> None:
-    """Look every ten minutes; several gateways may do so at the same time.
+    """Look every ten minutes whether a worker was not seen for ``max_silence`` seconds.
 
-    Args:
-        bucket: The worker records.
-        max_silence: How long a worker may not be seen before its record goes, in seconds.
+    Several gateways may do so at the same time.
     """
     while True:
         await trio.sleep(_INTERVAL_SECONDS)

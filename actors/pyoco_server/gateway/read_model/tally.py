@@ -24,15 +24,8 @@ class Tally:
         self._days: Sums = defaultdict(lambda: [0])
         self._minutes: Sums = defaultdict(lambda: [0, 0])
 
-    def put_in(self, row: RunRow) -> None:
-        """Count a row."""
-        self._add(row, 1)
-
-    def take_out(self, row: RunRow) -> None:
-        """Count a row no longer."""
-        self._add(row, -1)
-
-    def _add(self, row: RunRow, sign: int) -> None:
+    def add(self, row: RunRow, sign: int) -> None:
+        """Count a row (1), or no longer (-1)."""
         self._counts[row.tenant, row.flow, row.tag, row.status][0] += sign
         self._days[row.day, row.tenant, row.status][0] += sign
         for moment, what, milliseconds in happenings(row):

@@ -152,9 +152,9 @@ class Writer:
             before = self._rows([*changes.rows, *changes.others])
             tally = Tally()
             for old in before.values():
-                tally.take_out(old)
+                tally.add(old, -1)
             for row in changes.rows.values():
-                tally.put_in(row)
+                tally.add(row, 1)
             self._replace(before, changes)
             tally.store(self._db)
             if changes.identity != self._position.identity:
@@ -212,7 +212,7 @@ class Writer:
             before = self._rows(keys)
             tally = Tally()
             for old in before.values():
-                tally.take_out(old)
+                tally.add(old, -1)
             self._forget_words(list(before))
             self._delete(list(before))
             tally.store(self._db)
