@@ -88,7 +88,7 @@ async def gone(backend: Backend, run_id: str) -> bool:
 async def test_a_worker_of_long_ago_is_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyoco_server.gateway.worker_keeper._INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr("pyoco_server.gateway.worker_registry._FORGET_SECONDS", 0.1)
     async with running(tmp_path, worker_record_ttl_sec=3.0) as backend:
         bucket = KeyValue(backend.connection, "pyoco_workers")
         old = WorkerRecord(worker_id="old", instance_id="x", last_seen_at=time.time() - 3600)

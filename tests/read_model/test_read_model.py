@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from pyoco_server.gateway.read_model import queries, schema
 from pyoco_server.gateway.read_model.cursor import InvalidCursor, decode_cursor, encode_cursor
-from pyoco_server.gateway.read_model.files import claimed_file
 from pyoco_server.gateway.read_model.filters import RunFilter
-from pyoco_server.gateway.read_model.model import NotReadable, ReadModel
+from pyoco_server.gateway.read_model.model import NotReadable, ReadModel, claimed_file
 from pyoco_server.gateway.read_model.queries import SearchTooWide
 from pyoco_server.gateway.read_model.writer import Changes, Position, Writer
 from read_model.rows import FILTERS, row
@@ -24,7 +23,7 @@ from read_model.rows import FILTERS, row
 CLAIM = """\
 import sys
 from pathlib import Path
-from pyoco_server.gateway.read_model.files import claimed_file
+from pyoco_server.gateway.read_model.model import claimed_file
 
 with claimed_file(Path(sys.argv[1])) as path:
     print(path)

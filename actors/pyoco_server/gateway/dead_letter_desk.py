@@ -50,12 +50,7 @@ class Asker:
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """A run was submitted again.
-
-    Attributes:
-        accepted: The new run.
-        retry_of: The run that it repeats.
-    """
+    """A run was submitted again, as a new one."""
 
     accepted: Accepted
     retry_of: str
@@ -63,14 +58,7 @@ class Repeated:
 
 @dataclass(frozen=True, slots=True)
 class LetterFilter:
-    """Which letters are wanted.
-
-    Attributes:
-        tenant_id: Only those of this tenant; None for all. Likewise the rest.
-        reason: Only those for this reason.
-        tag: Only those of this tag.
-        run_id: Only those about this run.
-    """
+    """Which letters are wanted; None leaves a property open."""
 
     tenant_id: str | None = None
     reason: str | None = None

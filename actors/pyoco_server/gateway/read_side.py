@@ -75,16 +75,6 @@ class ReadSide:
     Args:
         runs: Where single runs are read that are not known here.
         also_removed: Told the runs that left the read model, besides the followers of lists; must not block.
-
-    Attributes:
-        supervisor: Its actors.
-        measures: What is measured of runs.
-        seen: Single runs.
-        live: The runs that have not ended.
-        feeds: Who is told of changes.
-        indexer: Who writes the read model.
-        projector: Who follows the runs bucket.
-        worker_registry: The last known records of workers.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.gateway.task import task
 from pyoco_server.gateway.wheel_registry import WheelRegistry
 from pyoco_server.gateway.withdrawals import Withdrawals
-from pyoco_server.gateway.worker_keeper import keep_workers
+from pyoco_server.gateway.worker_registry import forget_workers
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import ActorRef, ChildSpec, SupervisorSpec
@@ -122,7 +122,7 @@ def gateway_tree(
     if max_silence := settings.worker_record_ttl_sec:
         bucket = KeyValue(connection, settings.workers_kv_bucket)
         children.append(
-            task("worker-keeper", partial(keep_workers, bucket, max_silence=max_silence))
+            task("worker-keeper", partial(forget_workers, bucket, max_silence=max_silence))
         )
     letters = LetterBox(connection, settings.dlq_stream, settings.dlq_subject_prefix)
     return replace(

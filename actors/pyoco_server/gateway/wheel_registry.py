@@ -72,10 +72,7 @@ class NewWheel:
     """A wheel to be stored.
 
     Attributes:
-        name: Its name.
-        file: Its bytes.
-        size_bytes: Their number.
-        sha256: Their digest in hex.
+        sha256: Of its bytes, in hex.
         content_type: As the uploader calls it.
         tags: Workers that it is for; empty for all.
         shared: Whether it is for all tenants.

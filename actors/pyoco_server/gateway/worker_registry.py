@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Final, assert_never
 
 import structlog
+import trio
 from msgspec.structs import replace
 
 from pyoco_server.jetstream.connection import Connection
@@ -29,6 +29,10 @@ log = structlog.get_logger(__name__)
 
 # A worker writes its record every few seconds: so many lost races in a row are none.
 _MOST_RACES: Final = 20
+_FORGET_SECONDS: Final = 600.0
+_READ_SECONDS: Final = 30.0
+# For as long the other gateways can learn of it.
+_MARKER_SECONDS: Final = 3600
 
 
 class WorkerNotFound(Refusal):
@@ -52,9 +56,6 @@ class WorkerNotSteerable(Refusal):
         super().__init__(
             f"worker {worker_id!r} is of a version that takes no orders: stop it by SIGTERM"
         )
-
-
-Change = Callable[[WorkerRecord], WorkerRecord]
 
 
 class WorkerRegistry:
@@ -104,7 +105,13 @@ class WorkerRegistry:
             WorkerNotSteerable: It is of version 0.5.1.
             WorkerNotChanged: NATS refused or could not be asked.
         """
-        return await self._change(worker_id, partial(_order, order))
+
+        def change(record: WorkerRecord) -> WorkerRecord:
+            if not record.slots:  # as those of version 0.5.1, which overwrite what they do not know
+                raise WorkerNotSteerable(worker_id)
+            return ordered(record, order)
+
+        return await self._change(worker_id, change)
 
     def _note(self, event: WatchEvent) -> None:
         match event:
@@ -123,7 +130,9 @@ class WorkerRegistry:
             case _:
                 assert_never(event)
 
-    async def _change(self, worker_id: str, change: Change) -> WorkerRecord:
+    async def _change(
+        self, worker_id: str, change: Callable[[WorkerRecord], WorkerRecord]
+    ) -> WorkerRecord:
         try:
             for _ in range(_MOST_RACES):
                 try:
@@ -141,7 +150,9 @@ class WorkerRegistry:
             raise WorkerNotChanged(str(error)) from error
         raise WorkerNotChanged(f"worker {worker_id} is written without a pause")
 
-    async def _try_change(self, worker_id: str, change: Change) -> WorkerRecord:
+    async def _try_change(
+        self, worker_id: str, change: Callable[[WorkerRecord], WorkerRecord]
+    ) -> WorkerRecord:
         known = self._records.get(worker_id)
         revision = 0
         try:
@@ -162,9 +173,33 @@ class WorkerRegistry:
         return changed
 
 
-def _order(order: WorkerOrder, record: WorkerRecord) -> WorkerRecord:
-    if (
-        not record.slots
-    ):  # as workers of version 0.5.1 have none; they overwrite what they do not know
-        raise WorkerNotSteerable(record.worker_id)
-    return ordered(record, order)
+async def forget_workers(bucket: KeyValue, *, max_silence: float) -> None:
+    """Remove records of workers not seen for ``max_silence`` seconds: most have a name that never comes back.
+
+    It looks every ten minutes; several gateways may do so at the same time.
+    """
+    while True:
+        await trio.sleep(_FORGET_SECONDS)
+        with trio.move_on_after(_READ_SECONDS):
+            try:
+                for entry in await bucket.all():
+                    # By the clock of the server that stored it too: the worker's may be wrong.
+                    if time.time() - max(_seen(entry), entry.created) > max_silence:
+                        await _remove(bucket, entry)
+            except BridgeError as error:
+                log.info("worker records not looked through", reason=str(error))
+
+
+async def _remove(bucket: KeyValue, entry: Entry) -> None:
+    try:
+        await bucket.delete(entry.key, entry.revision, marker_seconds=_MARKER_SECONDS)
+    except WrongRevision:
+        return  # it came back meanwhile
+    log.info("worker not seen for long, its record is removed", worker_id=entry.key)
+
+
+def _seen(entry: Entry) -> float:
+    try:
+        return decode_worker(entry.value, worker_id=entry.key).last_seen_at
+    except UnreadableWorker:
+        return entry.created

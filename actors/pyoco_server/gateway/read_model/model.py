@@ -1,8 +1,14 @@
-"""The read model for trio tasks: one writing thread, some reading ones, never the event loop."""
+"""The read model for trio tasks: one writing thread, some reading ones, never the event loop.
+
+Its file is one that no other process has.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,7 +17,6 @@ from typing import Final, TypeVar
 import structlog
 import trio
 
-from pyoco_server.gateway.read_model.files import claimed_file
 from pyoco_server.gateway.read_model.queries import time_limit
 from pyoco_server.gateway.read_model.schema import open_reader
 from pyoco_server.gateway.read_model.writer import Writer, remove_file
@@ -23,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 READERS: Final = 4
 QUERY_SECONDS: Final = 2.0
+_MOST_GATEWAYS: Final = 64
 
 
 class NotReadable(Refusal):
@@ -54,7 +60,7 @@ class ReadModel:
             sqlite3.Error: It could not be made.
         """
         await self.close()
-        self._writer = await self._in_thread(self._make_writer, self._writing)
+        self._writer = await trio.to_thread.run_sync(self._make_writer, limiter=self._writing)
 
     def _make_writer(self) -> Writer:
         if self._path is None:
@@ -83,7 +89,7 @@ class ReadModel:
                 if writer is not None:
                     writer.close()
 
-        await self._in_thread(close, self._writing)
+        await trio.to_thread.run_sync(close, limiter=self._writing)
 
     async def write(self, work: Callable[[Writer], T]) -> T:
         """Let the writer work, in its thread; once begun, it is not cancelled.
@@ -95,13 +101,13 @@ class ReadModel:
         writer = self._writer
         assert writer is not None, "write() comes after open_writer()"
         try:
-            return await self._in_thread(lambda: work(writer), self._writing)
+            return await trio.to_thread.run_sync(work, writer, limiter=self._writing)
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError:
             with trio.CancelScope(shield=True):
                 await self.close()
-                await self._in_thread(lambda: remove_file(writer.path), self._writing)
+                await trio.to_thread.run_sync(remove_file, writer.path, limiter=self._writing)
             raise
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
@@ -120,7 +126,7 @@ class ReadModel:
                 return query(db)
 
         try:
-            return await self._in_thread(ask, self._reading)
+            return await trio.to_thread.run_sync(ask, limiter=self._reading)
         except sqlite3.Error as error:
             raise NotReadable(f"the read model cannot be read: {error}") from None
 
@@ -141,6 +147,44 @@ class ReadModel:
             else:
                 db.close()
 
-    @staticmethod
-    async def _in_thread(work: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
-        return await trio.to_thread.run_sync(work, limiter=limiter)
+
+@contextmanager
+def claimed_file(state_dir: Path) -> Iterator[Path]:
+    """The first file of ``state_dir``/read_model that is free; it is this process's inside of the block.
+
+    A gateway that starts again finds its file of before, unless another one was quicker: the files are copies
+    of the same bucket, so it does not matter. Where the folder cannot be used, the file is a temporary one.
+    """
+    try:
+        descriptor, path = _claim(state_dir / "read_model")
+    except OSError as error:
+        log.warning(
+            "read model kept in a temporary file, and built again at each start",
+            reason=f"{error.filename or state_dir}: {error.strerror or error}",
+        )
+        with tempfile.TemporaryDirectory(prefix="pyoco-read-model-") as folder:
+            yield Path(folder) / "0.sqlite3"
+        return
+    try:
+        yield path
+    finally:
+        os.close(descriptor)
+
+
+def _claim(folder: Path) -> tuple[int, Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(_MOST_GATEWAYS):
+        # A lock ends with the process that holds it, however that ends.
+        descriptor = os.open(
+            folder / f"{number}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+        except BaseException:  # whatever it was: the descriptor must not stay open
+            os.close(descriptor)
+            raise
+        else:
+            return descriptor, folder / f"{number}.sqlite3"
+    raise OSError(None, f"{_MOST_GATEWAYS} gateways hold a file there already", str(folder))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,14 +149,8 @@ class Writer:
             self._clear()
         was_built = built = self._position.built
         with self._transaction():
-            before = self._rows([*changes.rows, *changes.others])
-            tally = Tally()
-            for old in before.values():
-                tally.add(old, -1)
-            for row in changes.rows.values():
-                tally.add(row, 1)
-            self._replace(before, changes)
-            tally.store(self._db)
+            before = self._replace(changes.rows, changes.others)
+            self._note_others(changes)
             if changes.identity != self._position.identity:
                 set_meta(self._db, "identity", changes.identity)
             set_meta(self._db, "seq", changes.seq)
@@ -209,27 +203,36 @@ class Writer:
         if not keys:
             return Applied(self._position)
         with self._transaction():
-            before = self._rows(keys)
-            tally = Tally()
-            for old in before.values():
-                tally.add(old, -1)
-            self._forget_words(list(before))
-            self._delete(list(before))
-            tally.store(self._db)
+            before = self._replace({}, keys)
         return Applied(self._position, removed=list(before.values()))
 
-    def _replace(self, before: dict[str, RunRow], changes: Changes) -> None:
+    def _replace(self, rows: Mapping[str, RunRow], gone: Iterable[str]) -> dict[str, RunRow]:
+        """Put rows in and take others out; return those that were there before."""
+        found = self._db.execute(_SELECT, (_json([*rows, *gone]),))
+        before = {row.run_id: row for row in map(to_row, found)}
+        tally = Tally()
+        for old in before.values():
+            tally.add(old, -1)
+        for row in rows.values():
+            tally.add(row, 1)
         reworded = [
             key
             for key, old in before.items()
-            if (new := changes.rows.get(key)) is None
-            or (old.flow, old.error) != (new.flow, new.error)
+            if (new := rows.get(key)) is None or (old.flow, old.error) != (new.flow, new.error)
         ]
         self._forget_words(reworded)
-        self._db.executemany(_UPSERT, map(msgspec.structs.astuple, changes.rows.values()))
-        fresh = [key for key in changes.rows if key not in before]
-        self._add_words([*fresh, *(key for key in reworded if key in changes.rows)])
-        self._delete([key for key in changes.others if key in before])
+        self._db.executemany(_UPSERT, map(msgspec.structs.astuple, rows.values()))
+        fresh = [key for key in rows if key not in before]
+        self._add_words([*fresh, *(key for key in reworded if key in rows)])
+        if removed := [key for key in before if key not in rows]:
+            self._db.execute(
+                "DELETE FROM runs WHERE run_id IN (SELECT value FROM json_each(?))",
+                (_json(removed),),
+            )
+        tally.store(self._db)
+        return before
+
+    def _note_others(self, changes: Changes) -> None:
         self._db.executemany(
             "INSERT OR REPLACE INTO other_keys VALUES (?, ?)", changes.others.items()
         )
@@ -237,16 +240,6 @@ class Writer:
             self._db.execute(
                 "DELETE FROM other_keys WHERE key IN (SELECT value FROM json_each(?))",
                 (_json(list(changes.rows)),),
-            )
-
-    def _rows(self, keys: list[str]) -> dict[str, RunRow]:
-        rows = self._db.execute(_SELECT, (_json(keys),))
-        return {row.run_id: row for row in map(to_row, rows)}
-
-    def _delete(self, keys: list[str]) -> None:
-        if keys:
-            self._db.execute(
-                "DELETE FROM runs WHERE run_id IN (SELECT value FROM json_each(?))", (_json(keys),)
             )
 
     def _add_words(self, keys: list[str]) -> None:
