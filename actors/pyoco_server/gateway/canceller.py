@@ -55,25 +55,19 @@ class Canceller(Actor[Cancel]):
     async def _cancel(self, request: Cancel, reply: Reply[RunSnapshot]) -> None:
         try:
             reply.send(await self._record(request))
-        except Refusal as refusal:
-            reply.fail(refusal)
+        except (Refusal, UnreadableSnapshot) as error:
+            reply.fail(error)
         except (BridgeError, SnapshotTooLarge) as error:
             reply.fail(CancelNotStored(str(error)))
-        except UnreadableSnapshot as error:
-            reply.fail(error)
 
     async def _record(self, request: Cancel) -> RunSnapshot:
         before = await self._runs.get(request.run_id)
 
-        def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, bool]:
+        def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, None]:
             outcome = life.request_cancel(
                 snapshot, by=request.by, reason=request.reason, now=time.time()
             )
-            match outcome:
-                case life.CancelRequested(changed):
-                    return changed, True
-                case life.AlreadyTerminal():
-                    return None, False
+            return outcome.snapshot if isinstance(outcome, life.CancelRequested) else None, None
 
         stored, _ = await self._runs.change(request.run_id, rule, known=before)
         snapshot = stored.snapshot

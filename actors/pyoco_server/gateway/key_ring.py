@@ -190,11 +190,10 @@ class KeyRing:
     # What is known ------------------------------------------------------------------------------
 
     def _apply(self, event: WatchEvent) -> None:
-        if isinstance(event, Reset):
-            self._start_over()
-            return
-        self._seen = max(self._seen, event.revision)
         match event:
+            case Reset():
+                self._start_over()
+                return
             case Entry(key, value, revision):
                 self._learn(key.removeprefix("api_keys."), value, revision)
             case Deleted(key):
@@ -203,6 +202,7 @@ class KeyRing:
                 self._caught_up = True
             case _:
                 assert_never(event)
+        self._seen = max(self._seen, event.revision)
         self._settle_freshness()
 
     def _start_over(self) -> None:

@@ -104,13 +104,10 @@ class ReadSide:
             connection, KeyValue(connection, settings.workers_kv_bucket)
         )
         self._monitor = Monitor(connection, settings, self.indexer)
-        self.supervisor = self._supervisor()
-
-    def _supervisor(self) -> SupervisorSpec:
         indexer, projector = self.indexer, self.projector
         writing = (indexer.write, indexer.expire, indexer.compare)
         # When the indexer fails, what it had not written is lost: the projector begins again behind what was.
-        runs = SupervisorSpec(
+        writers = SupervisorSpec(
             "runs",
             [
                 task("indexer", *writing, close=indexer.close),
@@ -118,7 +115,8 @@ class ReadSide:
             ],
             strategy=Strategy.REST_FOR_ONE,
         )
-        return SupervisorSpec("reading", [runs, task("workers", self.worker_registry.follow)])
+        workers = task("workers", self.worker_registry.follow)
+        self.supervisor = SupervisorSpec("reading", [writers, workers])
 
     def _on_removed(self, rows: tuple[RunRow, ...]) -> None:
         self.live.forget(rows)
