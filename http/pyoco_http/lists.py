@@ -12,8 +12,7 @@ from pyoco_http.answers import json_answer
 from pyoco_http.list_query import RUNS, run_filter
 from pyoco_http.views import run_view, wants_records
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.read_model.cursor import InvalidCursor, decode_cursor
-from pyoco_server.gateway.read_model.filters import RunFilter
+from pyoco_server.gateway.read_model.filters import InvalidCursor, RunFilter, decode_cursor
 from pyoco_server.gateway.read_model.queries import Counts
 from pyoco_server.gateway.read_model.rows import RunRow
 from pyoco_server.jetstream.errors import BridgeError

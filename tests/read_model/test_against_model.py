@@ -13,8 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from msgspec.structs import replace
 
 from pyoco_server.gateway.read_model import queries
-from pyoco_server.gateway.read_model.cursor import decode_cursor, encode_cursor
-from pyoco_server.gateway.read_model.filters import RunFilter
+from pyoco_server.gateway.read_model.filters import RunFilter, decode_cursor, encode_cursor
 from pyoco_server.gateway.read_model.rows import RunRow
 from pyoco_server.gateway.read_model.schema import open_reader
 from pyoco_server.gateway.read_model.tally import happenings

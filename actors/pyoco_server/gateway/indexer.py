@@ -117,7 +117,7 @@ class Indexer:
 
     async def write(self) -> None:
         """Open the file, and write what comes."""
-        self._moves_to(await self._when_it_can(self._open))
+        self._moves_to(await self._when_it_can(self._model.open_writer))
         while True:
             changes = await self._gathered()
             applied, seconds = await self._when_it_can(partial(self._apply, changes))
@@ -156,10 +156,6 @@ class Indexer:
     @property
     def _waiting(self) -> int:
         return 0 if self._pending is None else len(self._pending)
-
-    async def _open(self) -> Position:
-        await self._model.open_writer()
-        return await self._model.write(Writer.position)
 
     async def _gathered(self) -> Changes:
         while self._pending is None:

@@ -200,11 +200,10 @@ class Intake:
             return await self.store(draft, after=missing.revision)
         return await self.store(draft, after=found.revision) if is_first(found.snapshot) else None
 
-    async def enqueue(self, draft: Draft, stored: StoredRun) -> bool:
+    async def enqueue(self, draft: Draft, stored: StoredRun) -> None:
         """Queue the job of a stored run; when that is not acknowledged, take the snapshot back.
 
-        Returns:
-            False where it was not acknowledged and still a worker has it.
+        It returns as well where it was not acknowledged and still a worker has it.
 
         Raises:
             RunTooLarge: NATS does not take a job this large.
@@ -228,14 +227,13 @@ class Intake:
                         raise
                     await trio.sleep(0.05)
                 else:
-                    return True
+                    return
         except PayloadTooLarge as error:
             await self.take_back(stored)
             raise RunTooLarge(str(error)) from None
         except BridgeError:
             if await self.take_back(stored):
                 raise
-            return False
 
     async def take_back(self, stored: StoredRun) -> bool:
         """Withdraw a snapshot; False where a worker has the job after all, so that the run goes on.

@@ -19,8 +19,7 @@ from pyoco_server.gateway.measures import Measures
 from pyoco_server.gateway.monitor import Monitor, NotSeen, Overview
 from pyoco_server.gateway.projector import Projector
 from pyoco_server.gateway.read_model import queries
-from pyoco_server.gateway.read_model.cursor import Place, encode_cursor
-from pyoco_server.gateway.read_model.filters import RunFilter
+from pyoco_server.gateway.read_model.filters import Place, RunFilter, encode_cursor
 from pyoco_server.gateway.read_model.model import NotReadable, ReadModel
 from pyoco_server.gateway.read_model.queries import Counts, Minute
 from pyoco_server.gateway.read_model.rows import RunRow, local_day

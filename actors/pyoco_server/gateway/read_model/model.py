@@ -19,7 +19,7 @@ import trio
 
 from pyoco_server.gateway.read_model.queries import time_limit
 from pyoco_server.gateway.read_model.schema import open_reader
-from pyoco_server.gateway.read_model.writer import Writer, remove_file
+from pyoco_server.gateway.read_model.writer import Position, Writer, remove_file
 from pyoco_server.kernel import Refusal
 
 T = TypeVar("T")
@@ -53,14 +53,15 @@ class ReadModel:
         self._claim = ExitStack()
         self._path: Path | None = None
 
-    async def open_writer(self) -> None:
-        """Take a file and open it for writing; one that cannot be used is replaced.
+    async def open_writer(self) -> Position:
+        """Take a file and open it for writing; one that cannot be used is replaced. Return how far it is.
 
         Raises:
             sqlite3.Error: It could not be made.
         """
         await self.close()
         self._writer = await trio.to_thread.run_sync(self._make_writer, limiter=self._writing)
+        return self._writer.position
 
     def _make_writer(self) -> Writer:
         if self._path is None:

@@ -17,8 +17,7 @@ from typing import Final
 
 import msgspec
 
-from pyoco_server.gateway.read_model.cursor import Place
-from pyoco_server.gateway.read_model.filters import RunFilter
+from pyoco_server.gateway.read_model.filters import Place, RunFilter
 from pyoco_server.gateway.read_model.rows import COLUMNS, RunRow, to_row
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.run import RunStatus

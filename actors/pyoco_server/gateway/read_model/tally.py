@@ -12,9 +12,6 @@ from pyoco_server.gateway.read_model.rows import RunRow
 Sums: TypeAlias = defaultdict[tuple[str | int, ...], list[int]]
 """What is added to the sums of a table, by key."""
 
-SUBMITTED = "SUBMITTED"
-STARTED = "STARTED"
-
 
 class Tally:
     """What a batch of changes does to the counts; each row is taken out as it was and put in as it is."""
@@ -63,10 +60,10 @@ def happenings(row: RunRow) -> list[tuple[float, str, int]]:
     """
     found: list[tuple[float, str, int]] = []
     if row.submitted_at is not None:
-        found.append((row.submitted_at, SUBMITTED, 0))
+        found.append((row.submitted_at, "SUBMITTED", 0))
     if row.start_time is not None:
         waited = 0.0 if row.submitted_at is None else row.start_time - row.submitted_at
-        found.append((row.start_time, STARTED, _milliseconds(waited)))
+        found.append((row.start_time, "STARTED", _milliseconds(waited)))
     if row.end_time is not None and row.status.terminal:
         ran = 0.0 if row.start_time is None else row.end_time - row.start_time
         found.append((row.end_time, row.status.value, _milliseconds(ran)))

@@ -108,6 +108,8 @@ class Applied:
 class Writer:
     """The one connection that writes; its methods block, and are called by one thread at a time.
 
+    ``position`` is how far the read model is.
+
     Raises:
         sqlite3.DatabaseError: The file cannot be used (also from each method).
     """
@@ -121,21 +123,17 @@ class Writer:
             self._db = open_file(path)
         identity, seq = get_meta(self._db, "identity"), get_meta(self._db, "seq")
         built = get_meta(self._db, "built") is not None
-        self._position = Position(None if identity is None else str(identity), int(seq or 0), built)
+        self.position = Position(None if identity is None else str(identity), int(seq or 0), built)
         if not built:
             self._clear()  # the first reading was interrupted: begin it again
 
     def _clear(self) -> None:
         clear(self._db)
-        self._position = Position()
+        self.position = Position()
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
-
-    def position(self) -> Position:
-        """How far the read model is."""
-        return self._position
 
     def keys(self) -> int:
         """How many keys of the bucket it knows of."""
@@ -147,29 +145,29 @@ class Writer:
         """Write a batch, all of it or nothing."""
         if changes.anew:
             self._clear()
-        was_built = built = self._position.built
+        was_built = built = self.position.built
         with self._transaction():
             before = self._replace(changes.rows, changes.others)
             self._note_others(changes)
-            if changes.identity != self._position.identity:
+            if changes.identity != self.position.identity:
                 set_meta(self._db, "identity", changes.identity)
             set_meta(self._db, "seq", changes.seq)
         if changes.complete and not built:
             create_indexes(self._db)
             built = True
-        self._position = Position(changes.identity, changes.seq, built)
+        self.position = Position(changes.identity, changes.seq, built)
         if not was_built:
-            return Applied(self._position)
+            return Applied(self.position)
         return Applied(
-            self._position,
+            self.position,
             [(before.get(key), row) for key, row in changes.rows.items()],
             [before[key] for key in changes.others if key in before],
         )
 
     def expire(self, now: float) -> Applied:
         """Take out runs whose time is over, up to a thousand of them."""
-        if not self._position.built:
-            return Applied(self._position)
+        if not self.position.built:
+            return Applied(self.position)
         rows = self._db.execute(
             "SELECT run_id FROM runs WHERE expires_at IS NOT NULL AND expires_at <= ? LIMIT ?",
             (now, _EXPIRED_AT_ONCE),
@@ -201,10 +199,10 @@ class Writer:
     def drop(self, keys: list[str]) -> Applied:
         """Take out runs."""
         if not keys:
-            return Applied(self._position)
+            return Applied(self.position)
         with self._transaction():
             before = self._replace({}, keys)
-        return Applied(self._position, removed=list(before.values()))
+        return Applied(self.position, removed=list(before.values()))
 
     def _replace(self, rows: Mapping[str, RunRow], gone: Iterable[str]) -> dict[str, RunRow]:
         """Put rows in and take others out; return those that were there before."""
@@ -243,14 +241,14 @@ class Writer:
             )
 
     def _add_words(self, keys: list[str]) -> None:
-        if self._position.built and keys:
+        if self.position.built and keys:
             self._db.execute(
                 f"INSERT INTO words (rowid, run_id, flow, error) {_WORDS}", (_json(keys),)
             )
 
     def _forget_words(self, keys: list[str]) -> None:
         # Such an index is told what it held: it keeps no texts of its own.
-        if self._position.built and keys:
+        if self.position.built and keys:
             self._db.execute(_FORGET_WORDS, (_json(keys),))
 
     @contextmanager
