@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyoco_server.worker.runner.protocol import (
+    FROM_CHILD,
+    FROM_WORKER,
     MAX_FRAME_BYTES,
     CancelRun,
     Execute,
-    FrameBuffer,
+    Frames,
     ProtocolError,
     Ready,
     Stop,
-    child_message,
     frame,
-    worker_message,
 )
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]))
@@ -40,28 +40,29 @@ def test_messages_survive_any_cut(
 ) -> None:
     raw = b"".join(frame(message) for message in messages)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)))))
-    frames = FrameBuffer()
-    bodies = []
+    frames = Frames(FROM_WORKER, "worker")
+    came = []
     for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True):
-        bodies += frames.feed(raw[start:end])
-    assert [worker_message(body) for body in bodies] == messages
+        came += frames.feed(raw[start:end])
+    assert came == messages
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"type":"nothing"}', b'{"type":"stop"', b"\xff"])
 def test_what_is_no_message_is_refused(body: bytes) -> None:
+    raw = len(body).to_bytes(4, "big") + body
     with pytest.raises(ProtocolError):
-        worker_message(body)
+        Frames(FROM_WORKER, "worker").feed(raw)
     with pytest.raises(ProtocolError):
-        child_message(body)
+        Frames(FROM_CHILD, "runner").feed(raw)
 
 
 def test_the_sides_do_not_take_their_own_messages() -> None:
     with pytest.raises(ProtocolError):
-        child_message(frame(Stop())[4:])
+        Frames(FROM_CHILD, "runner").feed(frame(Stop()))
     with pytest.raises(ProtocolError):
-        worker_message(frame(Ready(pid=1, python="3", pyoco="0"))[4:])
+        Frames(FROM_WORKER, "worker").feed(frame(Ready(pid=1, python="3", pyoco="0")))
 
 
 def test_a_frame_that_is_too_long_is_refused_before_it_is_gathered() -> None:
     with pytest.raises(ProtocolError, match=f"{MAX_FRAME_BYTES} is the most"):
-        FrameBuffer().feed(MAX_FRAME_BYTES.to_bytes(4, "big"))
+        Frames(FROM_CHILD, "runner").feed(MAX_FRAME_BYTES.to_bytes(4, "big"))

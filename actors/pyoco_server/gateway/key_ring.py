@@ -105,7 +105,6 @@ class KeyRing:
     """Checks keys, in the task of whoever asks, while `follow` and `compare` run.
 
     Args:
-        bucket: The auth bucket.
         pepper: The installation's secret that is hashed along with every key.
     """
 

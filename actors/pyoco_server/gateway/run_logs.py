@@ -42,11 +42,7 @@ class LogFilter:
 
 
 class LastLines:
-    """Keeps the last lines of the output that it is given, and hardly more.
-
-    Args:
-        count: How many lines.
-    """
+    """Keeps the last lines of the output that it is given, and hardly more."""
 
     def __init__(self, count: int) -> None:
         self._count = count

@@ -100,7 +100,6 @@ class WheelRegistry:
     """Does it in the task of whoever asks; the store decides races, between gateways too.
 
     Args:
-        store: The registry.
         strict: Whether an archive must be what its name says.
         quota_bytes: How much the wheels of one owner may have in all; 0 for no limit.
     """

@@ -42,10 +42,7 @@ class Attempt:
     """Holds the claim and what the child reported; writes it with compare-and-set.
 
     Args:
-        runs: The stored runs.
-        job: What is executed.
         delivery: The job's message, to be acknowledged after the end is stored.
-        stored: The claimed snapshot.
         max_backoff: The longest wait before a next attempt, in seconds.
     """
 
@@ -116,9 +113,7 @@ class Attempt:
     def interruptible(self, limit: float = math.inf, *, asked: bool = False) -> Iterator[None]:
         """The block ends after ``limit`` seconds, or at once when the run is lost or to be cancelled.
 
-        Args:
-            limit: Seconds.
-            asked: The block is about a cancel that was asked for: only the loss of the run interrupts it.
+        One that is about a cancel that was ``asked`` for ends so when the run is lost.
         """
         with trio.move_on_after(limit) as scope:
             self._interruptible = scope

@@ -76,14 +76,8 @@ class Dispatcher(Actor[DispatcherMessage]):
     """Keeps one pull going while slots are free, never for more jobs than they can take at once.
 
     Args:
-        connection: The way to the queues.
-        settings: The names of the queues.
         tags: What the worker takes; all workers of a tag share its durable consumer.
-        slots: The slots, by index.
-        runs: The stored runs, to end those whose job is not readable.
-        dead_letters: Where unreadable jobs go.
         heartbeat: Knows the operator's orders; nothing is pulled before it has told them.
-        worker_id: For dead letters and logs.
         limit: How many jobs to take in all.
     """
 
@@ -212,19 +206,17 @@ class Dispatcher(Actor[DispatcherMessage]):
 
     async def _linger(self, room: int, pulled: list[Message]) -> None:
         """Wait for the first job of any tag; with fewer free slots than tags they take turns."""
-        queues = list(self._queues)[:room]
-        share, rest = divmod(room, len(queues))
         expires = _LINGER_SECONDS if room >= len(self._queues) else _TURN_SECONDS
 
         async with trio.open_nursery() as nursery:
 
-            async def wait(queue: _Queue, batch: int) -> None:
-                pulled.extend(await self._fetch(queue, batch, expires))
+            async def wait(queue: _Queue) -> None:
+                pulled.extend(await self._fetch(queue, 1, expires))
                 if pulled:
                     nursery.cancel_scope.cancel()
 
-            for index, queue in enumerate(queues):
-                nursery.start_soon(wait, queue, share + (index < rest))
+            for queue in list(self._queues)[:room]:
+                nursery.start_soon(wait, queue)
 
     async def _fetch(self, queue: _Queue, batch: int, expires: float) -> list[Message]:
         tag, consumer = queue

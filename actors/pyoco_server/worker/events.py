@@ -41,8 +41,6 @@ class AttemptEvents:
     """Tells the events of one attempt after the other; what belongs to none is only logged.
 
     Args:
-        journal: Where they go.
-        slot: The slot's index.
         limit_bytes: How much of an attempt's output is kept.
         output: Called with all output as well.
     """

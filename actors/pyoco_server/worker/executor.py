@@ -97,11 +97,6 @@ class Executor:
 
         Cancelled, or when it raises, the job stays in hand for `let_go`.
 
-        Args:
-            assign: The job.
-            wheels: What its run imports from.
-            spawn: Runs a task beside the slot.
-
         Raises:
             NoRoom: The run has no room here, and went back to the queue.
             OSError: No process can be made.

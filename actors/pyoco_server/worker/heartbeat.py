@@ -31,12 +31,7 @@ from pyoco_server.model.worker import (
     seen,
 )
 from pyoco_server.settings import Settings
-from pyoco_server.worker.messages import (
-    LookAgain,
-    Ordered,
-    Stopping,
-    WheelsReported,
-)
+from pyoco_server.worker.messages import LookAgain, Ordered, Stopping, WheelsReported
 
 log = structlog.get_logger(__name__)
 
@@ -58,9 +53,6 @@ class LastRun:
 
 class SlotBoard:
     """What each slot of a worker does now; a slot writes its own line, the heartbeat reads them all.
-
-    Args:
-        count: How many slots there are.
 
     Attributes:
         slots: The lines, by index.
@@ -115,12 +107,7 @@ class Heartbeat(Actor[HeartbeatMessage]):
     """Writes the worker's record every interval, and soon after a slot changed.
 
     Args:
-        connection: The way to the workers bucket.
         settings: The bucket, the interval, and whether the worker takes wheels.
-        worker_id: The key of the record.
-        instance_id: Which process this is.
-        tags: What the worker takes.
-        board: What its slots do.
         dispatcher: Told the operator's orders.
     """
 

@@ -12,12 +12,7 @@ from pyoco_server.worker.held_folder import HeldFolder, make_held, sweep
 
 
 class Housekeeper(Actor[Never]):
-    """Holds the folder of this worker, and removes those that nobody holds any more.
-
-    Args:
-        folders: Where workers have their folders.
-        own: The name of this worker's.
-    """
+    """Holds the folder of this worker, and removes those that nobody holds any more."""
 
     def __init__(self, folders: Path, own: str) -> None:
         self._folders = folders

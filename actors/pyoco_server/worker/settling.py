@@ -29,10 +29,7 @@ class Settler:
     """Settles jobs.
 
     Args:
-        queue: The work queue.
-        dead_letters: Where failed runs go.
         settings: How often JetStream delivers a job, and whether a flow that raises leaves a dead letter.
-        worker_id: For dead letters.
     """
 
     def __init__(

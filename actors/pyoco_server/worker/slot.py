@@ -52,12 +52,7 @@ class Slot(Actor[SlotMessage]):
     supervisor decides.
 
     Args:
-        index: Which slot.
-        child: Its child process.
-        executor: Executes in that child.
-        settler: Settles what is not executed.
         events: Takes what the child says while it has no run.
-        board: Where the slot shows its child.
         dispatcher: Assigns jobs; when the worker stops it goes first.
         wheels: Tells what runs import from; None where there are no wheels.
     """

@@ -84,8 +84,6 @@ class Clash(Exception):
 
     Args:
         loser: The one that is to be left out.
-        path: The file.
-        winner: The other one.
     """
 
     def __init__(self, loser: StoredWheel, path: str, winner: StoredWheel) -> None:

@@ -62,11 +62,7 @@ class WheelSyncer(Actor[CurrentWheels]):
     out, or an older version taken in its place, and tried again later.
 
     Args:
-        connection: The way to the registry.
         settings: Where the registry is, where wheels and sets lie, and how long things may take.
-        tags: What the worker takes runs of.
-        slots: Who executes.
-        heartbeat: Who writes the worker's record.
     """
 
     def __init__(

@@ -45,12 +45,8 @@ class Execution(Observer):
     """Executes one run on the thread that calls `execute`; the other methods are for others.
 
     Args:
-        request: What to execute.
-        limits: How much it sends of the run.
         resolver: Makes the flow where the run brings none.
         builder: Makes it where the run does.
-        output: Takes what the flow prints.
-        events: The way to the worker.
     """
 
     def __init__(

@@ -22,6 +22,7 @@ import trio
 from pyoco_server.process import OwnedProcess, spawn_owned
 from pyoco_server.worker.runner.environment import exposed, inherited
 from pyoco_server.worker.runner.protocol import (
+    FROM_CHILD,
     Allowance,
     ChildMessage,
     ChildOptions,
@@ -29,13 +30,12 @@ from pyoco_server.worker.runner.protocol import (
     EnvironmentNeeded,
     Execute,
     Finished,
-    FrameBuffer,
+    Frames,
     Limits,
     Output,
     ProtocolError,
     Stop,
     WorkerMessage,
-    child_message,
     frame,
 )
 
@@ -171,7 +171,7 @@ class RunnerProcess:
         self._events = events
         self._errors = errors
         self._bell = bell
-        self._frames = FrameBuffer()
+        self._frames = Frames(FROM_CHILD, "runner")
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         self._tail = ""
         self._run_id: str | None = None
@@ -312,7 +312,7 @@ class RunnerProcess:
         if not data:
             return False
         try:
-            messages = [child_message(body) for body in self._frames.feed(data)]
+            messages = self._frames.feed(data)
         except ProtocolError as error:
             log.warning(
                 "runner killed: its messages make no sense", pid=self.pid, reason=str(error)

@@ -7,12 +7,12 @@ import threading
 from collections.abc import Iterator
 
 from pyoco_server.worker.runner.protocol import (
+    FROM_WORKER,
     ChildMessage,
     EnvironmentNeeded,
-    FrameBuffer,
+    Frames,
     WorkerMessage,
     frame,
-    worker_message,
 )
 
 _READ_BYTES = 65536
@@ -40,10 +40,9 @@ def requests(descriptor: int) -> Iterator[WorkerMessage]:
     Raises:
         ProtocolError: It said what is no message.
     """
-    frames = FrameBuffer()
+    frames = Frames(FROM_WORKER, "worker")
     while data := os.read(descriptor, _READ_BYTES):
-        for body in frames.feed(data):
-            yield worker_message(body)
+        yield from frames.feed(data)
 
 
 class EventPipe:
@@ -54,7 +53,6 @@ class EventPipe:
     that is gone takes the whole process along.
 
     Args:
-        descriptor: The pipe.
         bell: An eventfd that the worker waits for (eventfd(2)).
     """
 
@@ -74,9 +72,7 @@ class EventPipe:
     def send(self, message: ChildMessage | EnvironmentNeeded, *, quietly: bool = False) -> None:
         """Send a message, whole and in turn.
 
-        Args:
-            message: The message.
-            quietly: It can wait for the next ring, by another message or by `ring`.
+        Sent ``quietly``, it can wait for the next ring, by another message or by `ring`.
         """
         data = memoryview(frame(message))
         with self._lock:

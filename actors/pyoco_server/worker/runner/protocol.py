@@ -6,7 +6,7 @@ JSON, tagged with its kind. Times are unix seconds.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -18,6 +18,7 @@ MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 """The longest message; both sides keep far below it, so a longer one is garbage."""
 
 StreamName: TypeAlias = Literal["stdout", "stderr"]
+M = TypeVar("M")
 FailureReason: TypeAlias = Literal["flow_not_found", "execution_error"]
 
 
@@ -220,8 +221,8 @@ ChildMessage: TypeAlias = Ready | FlowStarted | TaskChanged | Output | Finished
 """What a child has to tell its slot."""
 
 # Checkers take the types of decoders from classes only, not from unions.
-_WORKER_DECODER: msgspec.json.Decoder[WorkerMessage] = msgspec.json.Decoder(WorkerMessage)
-_CHILD_DECODER: msgspec.json.Decoder[ChildMessage | EnvironmentNeeded] = msgspec.json.Decoder(
+FROM_WORKER: Final[msgspec.json.Decoder[WorkerMessage]] = msgspec.json.Decoder(WorkerMessage)
+FROM_CHILD: Final[msgspec.json.Decoder[ChildMessage | EnvironmentNeeded]] = msgspec.json.Decoder(
     ChildMessage | EnvironmentNeeded
 )
 
@@ -232,34 +233,17 @@ def frame(message: WorkerMessage | ChildMessage | EnvironmentNeeded) -> bytes:
     return len(body).to_bytes(4, "big") + body
 
 
-def worker_message(body: bytes) -> WorkerMessage:
-    """Return what a worker said.
+class Frames(Generic[M]):
+    """Puts messages together from the pieces in which a pipe hands them out.
 
-    Raises:
-        ProtocolError: It is no message of a worker's.
+    Args:
+        decoder: ``FROM_WORKER`` or ``FROM_CHILD``.
+        sender: The same in words, for errors.
     """
-    try:
-        return _WORKER_DECODER.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"not a message of a worker: {error}") from None
 
-
-def child_message(body: bytes) -> ChildMessage | EnvironmentNeeded:
-    """Return what a child said.
-
-    Raises:
-        ProtocolError: It is no message of a child's.
-    """
-    try:
-        return _CHILD_DECODER.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"not a message of a runner: {error}") from None
-
-
-class FrameBuffer:
-    """Puts frames together from the pieces in which a pipe hands them out."""
-
-    def __init__(self) -> None:
+    def __init__(self, decoder: msgspec.json.Decoder[M], sender: str) -> None:
+        self._decoder = decoder
+        self._sender = sender
         self._data = bytearray()
 
     @property
@@ -267,14 +251,14 @@ class FrameBuffer:
         """Whether a message has come in part."""
         return bool(self._data)
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> list[M]:
         """Take what was read; return the messages that are complete now.
 
         Raises:
-            ProtocolError: A frame is longer than any message.
+            ProtocolError: One is no message of that side, or longer than any.
         """
         self._data += data
-        bodies: list[bytes] = []
+        messages: list[M] = []
         start = 0
         while len(self._data) - start >= 4:
             end = start + 4 + int.from_bytes(self._data[start : start + 4], "big")
@@ -284,7 +268,10 @@ class FrameBuffer:
                 )
             if len(self._data) < end:
                 break
-            bodies.append(bytes(self._data[start + 4 : end]))
+            try:
+                messages.append(self._decoder.decode(self._data[start + 4 : end]))
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                raise ProtocolError(f"not a message of a {self._sender}: {error}") from None
             start = end
         del self._data[:start]
-        return bodies
+        return messages

@@ -23,9 +23,7 @@ from pyoco_server.model.graph_structure import GraphEdge, GraphNode, GraphStruct
 def shape(flow: Flow, order: list[str]) -> GraphStructure:
     """Return the nodes and edges of a flow, as `pyoco_server.model.graph.structure` does of a text.
 
-    Args:
-        flow: The flow.
-        order: Its tasks `in_order`.
+    ``order`` are its tasks `in_order`.
     """
     if flow.has_control_flow():
         drawing = _Drawing()
