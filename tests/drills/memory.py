@@ -33,7 +33,6 @@ from pyoco_server.gateway.new_run import Accepted, NewRun, NotAccepted
 from pyoco_server.gateway.projector import changes_of
 from pyoco_server.gateway.reaper import Reaper
 from pyoco_server.gateway.submitter import Submitter
-from pyoco_server.gateway.task import task
 from pyoco_server.gateway.withdrawals import Withdrawals
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
@@ -46,6 +45,7 @@ from pyoco_server.kernel import (
     Strategy,
     SupervisorSpec,
     open_system,
+    task,
 )
 from pyoco_server.model.run import decode_snapshot
 from pyoco_server.scenario.history import (

@@ -25,12 +25,11 @@ from pyoco_server.gateway.read_model.queries import Counts, Minute
 from pyoco_server.gateway.read_model.rows import RunRow, local_day
 from pyoco_server.gateway.read_model.schema import get_meta
 from pyoco_server.gateway.seen_runs import SeenRuns
-from pyoco_server.gateway.task import task
 from pyoco_server.gateway.worker_registry import WorkerRegistry
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import Unavailable
 from pyoco_server.jetstream.keyvalue import KeyValue
-from pyoco_server.kernel import Strategy, SupervisorSpec
+from pyoco_server.kernel import Strategy, SupervisorSpec, task
 from pyoco_server.model.worker import WorkerRecord, WorkerState, effective_state
 from pyoco_server.settings import Settings
 from pyoco_server.store.runs import RunStore

@@ -18,13 +18,12 @@ from pyoco_server.gateway.key_ring import KeyRing
 from pyoco_server.gateway.read_side import ReadSide
 from pyoco_server.gateway.reaper import Reaper
 from pyoco_server.gateway.submitter import Submitter
-from pyoco_server.gateway.task import task
 from pyoco_server.gateway.wheel_registry import WheelRegistry
 from pyoco_server.gateway.withdrawals import Withdrawals
 from pyoco_server.gateway.worker_registry import forget_workers
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
-from pyoco_server.kernel import ActorRef, ChildSpec, SupervisorSpec
+from pyoco_server.kernel import ActorRef, ChildSpec, SupervisorSpec, task
 from pyoco_server.settings import Settings
 from pyoco_server.store.artifacts import ArtifactStore
 from pyoco_server.store.idempotency import IdempotencyStore

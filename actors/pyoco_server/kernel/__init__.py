@@ -24,6 +24,7 @@ from .spec import ChildSpec, Restart, SupervisorSpec
 from .switchboard import Down
 from .system import ActorSystem, open_system
 from .tap import TapEvent, TapKind
+from .task import task
 from .tree import MailboxPicture, Node, State, Work
 
 __all__ = [
@@ -65,4 +66,5 @@ __all__ = [
     "plan",
     "render",
     "replay",
+    "task",
 ]

@@ -31,6 +31,3 @@ class Housekeeper(Actor[Never]):
         """Remove the worker's folder; its slots have ended before."""
         if self._held is not None:
             await trio.to_thread.run_sync(self._held.remove)
-
-    async def handle(self, message: Never) -> None:
-        """Nobody tells it anything."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Never
 
-from pyoco_server.kernel import Actor, ChildSpec
+from .actor import Actor
+from .spec import ChildSpec
 
 
 class Task(Actor[Never]):
