@@ -1,11 +1,13 @@
 """One client's connection: HTTP/1.1 by h11 over a socket, with a limit to each wait.
 
 A short route is answered in the connection's own task, with one write. Everything else is the application's,
-which speaks ASGI.
+which hypercorn runs: its streams speak ASGI to it. hypercorn's own connections wait for ever for a slow body,
+and for a client that takes nothing of what it is sent (hypercorn 0.18, trio/tcp_server.py).
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -18,8 +20,15 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 import h11
-import structlog
 import trio
+from hypercorn.config import Config
+from hypercorn.protocol.events import Body as BodyPiece
+from hypercorn.protocol.events import EndBody, Event, Request, Response, StreamClosed
+from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import wrap_app
 from werkzeug.exceptions import InternalServerError
 
 from pyoco_http import browsers, tracing
@@ -32,13 +41,19 @@ from pyoco_http.problems import Problem, problem_of, retry_after
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.settings import Settings
 
-log = structlog.get_logger(__name__)
-
 _HEAD_BYTES = 16 * 1024
 _READ_BYTES = 64 * 1024
 # How long a client is heard, and what it still sends thrown away, after its answer and our end of the
 # connection: to close at once would reset the connection and with it an answer under way (RFC 9112, 9.6).
 _LINGER_SECONDS = 15.0
+
+# hypercorn numbers the streams of a connection; HTTP/1.1 has one at a time.
+_STREAM = 1
+_CONTEXT: Final = WorkerContext(None)
+_CONFIG: Final = Config()
+_CONFIG.errorlog = logging.getLogger("pyoco_http.hypercorn")
+# A piece of a body is handed over when the application asks for it: the next one waits, the rest is unread.
+_CONFIG.max_app_queue_size = 0
 
 _COMMON: Final = b"".join(b"%b: %b\r\n" % header for header in browsers.HEADERS)
 
@@ -60,13 +75,16 @@ class Connection:
         departures: Departures,
         stream: trio.SocketStream,
     ) -> None:
-        self._app = app
+        self._short_routes = app.short_routes
+        self._rules = app.rules
+        self._app = wrap_app(app, _CONFIG.wsgi_max_body_size, "asgi")
         self._departures = departures
         self._head_seconds = settings.http_head_timeout_sec
         self._body_seconds = settings.http_body_timeout_sec
         self._send_seconds = settings.http_send_timeout_sec
         self._stream = stream
         self._http = _new_http()
+        self._sending = trio.Lock()
         self._serving = trio.CancelScope()
         self._idle = True
         self._stopping = False
@@ -129,11 +147,11 @@ class Connection:
             list(request.headers),
             self._client[0],
         )
-        found = self._app.short_routes.find(call)
+        found = self._short_routes.find(call)
         with self._departures.watching(self._stream, self.leave):
             if found is not None:
                 return await self._answer_short(call, *found)
-            await self._pass_on(call, request.http_version.decode())
+            await self._pass_on(request)
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
             return True
@@ -161,14 +179,14 @@ class Connection:
         body.come_from(self._receive, self._body_seconds)
         status: int | None = None
         try:
-            answer = await self._app.short_routes.answer(call, body, route, names)
+            answer = await self._short_routes.answer(call, body, route, names)
             status = answer.status
             stays = await body.dropped() and not self._stopping
             stays = stays and self._http.their_state is h11.DONE
             common = b"%b%b: %b\r\n" % (_COMMON, tracing.HEADER, call.request_id.encode())
             await self._send(_written(answer, common, stays=stays))
         finally:
-            self._app.rules.log(call, status, body.received)
+            self._rules.log(call, status, body.received)
         if stays:
             ahead, _ = self._http.trailing_data
             # A new one costs less than to tell the old one what was sent.
@@ -178,29 +196,71 @@ class Connection:
                 await trio.lowlevel.checkpoint()  # the others' turn, since nothing is waited for
         return stays
 
-    async def _pass_on(self, call: Call, version: str) -> None:
-        """Have the application answer."""
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": version,
-            "method": call.method,
-            "scheme": "http",
-            "path": call.path,
-            "query_string": call.query,
-            "root_path": "",
-            "headers": call.headers,
-            "client": self._client,
-        }
-        try:
-            await self._app(scope, self._receive, self._sender(call))  # type: ignore[arg-type]
-            if self._http.our_state is h11.SEND_BODY:
-                # A stream was cut: its client takes what it got for whole.
-                await self._send(self._http.send(h11.EndOfMessage()) or b"")
-        except Exception:
-            log.exception("request failed")
-            if self._http.our_state is h11.SEND_RESPONSE:
-                await self._send_error(500)
+    async def _pass_on(self, request: h11.Request) -> None:
+        """Have hypercorn run the application, with what still comes in, and send what it answers."""
+        feeding = trio.CancelScope()
+        async with TaskGroup() as tasks:
+            stream = _Stream(
+                self._app,
+                _CONFIG,
+                _CONTEXT,
+                tasks,
+                False,
+                self._client,
+                None,
+                self._sender(feeding),
+                _STREAM,
+            )
+            asked = Request(
+                _STREAM,
+                list(request.headers),
+                request.http_version.decode(),
+                request.method.decode("ascii").upper(),
+                request.target,
+                ConnectionState({}),
+            )
+            with feeding:
+                await stream.handle(asked)
+                await self._feed(stream)
+
+    async def _feed(self, stream: HTTPStream) -> None:
+        """Give it the body, as fast as the application takes it, or the news that the client is gone."""
+        if self._http.they_are_waiting_for_100_continue:
+            # Taken when the application wants the body: the client is told to send no other.
+            await stream.handle(BodyPiece(_STREAM, b""))
+        while isinstance(event := await self._next_event(), h11.Data):
+            await stream.handle(BodyPiece(_STREAM, bytes(event.data)))
+        if isinstance(event, h11.EndOfMessage):
+            await stream.handle(EndBody(_STREAM))
+        else:
+            self._serving.cancel()
+            await stream.handle(StreamClosed(_STREAM))
+
+    def _sender(self, feeding: trio.CancelScope) -> Callable[[Event], Awaitable[None]]:
+        """How hypercorn sends an answer; ``feeding`` ends with it."""
+        head = b""
+
+        async def send(event: Event) -> None:
+            nonlocal head
+            if isinstance(event, StreamClosed):
+                feeding.cancel()
+            elif self._http.our_state is h11.ERROR:
+                pass  # the client was told that it makes no sense
+            elif isinstance(event, Response):
+                headers = [*event.headers, _date()]
+                head = self._http.send(h11.Response(status_code=event.status_code, headers=headers))
+                # The first piece of a stream may be long in coming, so that its head goes out alone.
+                if all(name != b"content-length" for name, _ in headers):
+                    await self._send(head)
+                    head = b""
+            elif isinstance(event, BodyPiece):
+                data, head = head + (self._http.send(h11.Data(data=event.data)) or b""), b""
+                await self._send(data)
+                await trio.lowlevel.checkpoint()
+            elif isinstance(event, EndBody):
+                await self._send(head + (self._http.send(h11.EndOfMessage()) or b""))
+
+        return send
 
     async def _receive(self) -> dict[str, Any]:
         event = await self._next_event()
@@ -211,37 +271,6 @@ class Connection:
         self._serving.cancel()
         return {"type": "http.disconnect"}
 
-    def _sender(self, call: Call) -> Callable[[dict[str, Any]], Awaitable[None]]:
-        """How the application sends an answer."""
-        head = b""
-        empty = call.method == "HEAD"
-
-        async def send(message: dict[str, Any]) -> None:
-            nonlocal head, empty
-            if self._http.our_state is h11.ERROR:
-                return  # the client was told that it makes no sense
-            if message["type"] == "http.response.start":
-                status, headers = message["status"], list(message["headers"])
-                empty = empty or status in {204, 304}
-                head = self._http.send(
-                    h11.Response(status_code=status, headers=[*headers, _date()])
-                )
-                # The first piece of a stream may be long in coming, so that its head goes out alone.
-                if all(name != b"content-length" for name, _ in headers):
-                    await self._send(head)
-                    head = b""
-                return
-            body = message.get("body", b"")
-            data, head = head, b""
-            if body and not empty:
-                data += self._http.send(h11.Data(data=body)) or b""
-            if not message.get("more_body"):
-                data += self._http.send(h11.EndOfMessage()) or b""
-            await self._send(data)
-            await trio.lowlevel.checkpoint()
-
-        return send
-
     async def _send_error(self, status: int) -> None:
         """Answer what is no request that the application could see, and close."""
         self._http.send_failed()  # nothing else may be sent after this
@@ -251,15 +280,18 @@ class Connection:
         """Send all of it. No checkpoint where the socket takes it at once, as it nearly always does."""
         if self._broken or not data:
             return
-        with suppress(OSError):  # it has to wait, or what is wrong is met again below
-            data = data[os.write(self._stream.socket.fileno(), data) :]
-        if not data:
-            return
+        if not self._sending.locked():
+            with suppress(OSError):  # it has to wait, or what is wrong is met again below
+                data = data[os.write(self._stream.socket.fileno(), data) :]
+            if not data:
+                return
         # Shielded, so that what is cancelled in between never leaves half a chunk behind.
         with trio.CancelScope(shield=True) as scope:
             scope.deadline = trio.current_time() + self._send_seconds
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await self._stream.send_all(data)
+                async with self._sending:
+                    if not self._broken:
+                        await self._stream.send_all(data)
                 return
         self.leave()
 
@@ -273,6 +305,22 @@ class Connection:
                     pass
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
+
+
+class _Stream(HTTPStream):
+    """hypercorn's side of a request; one that the application failed on is answered with a problem."""
+
+    async def _send_error_response(self, status_code: int) -> None:
+        answer = _refusal(status_code)
+        headers = [
+            (b"content-type", answer.content_type.encode()),
+            (b"content-length", b"%d" % len(answer.body)),
+            (b"connection", b"close"),
+        ]
+        await self.send(Response(self.stream_id, headers, status_code))
+        await self.send(BodyPiece(self.stream_id, answer.body))
+        await self.send(EndBody(self.stream_id))
+        self.state = ASGIHTTPState.CLOSED
 
 
 async def refuse(stream: trio.SocketStream, status: int) -> None:

@@ -45,8 +45,9 @@ class Exchange(TrioASGIHTTPConnection):
                 response.headers["Connection"] = "close"
             if request.event_stream is None:
                 await self._send_response(send, response)
-            else:
-                await request.event_stream.carry(self._send_response, send, response)
+            elif not await request.event_stream.carry(self._send_response, send, response):
+                # It was cut: its client takes what it got for whole.
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             if request.event_stream is not None:
                 request.event_stream.close()

@@ -76,14 +76,16 @@ class EventStream:
         """Count it off."""
         self._streams.closed(self._client)
 
-    async def carry(self, send: Callable[[Unpack[Ts]], Awaitable[None]], *args: *Ts) -> None:
-        """Run ``send(*args)`` until it ends, or the stream has to."""
+    async def carry(self, send: Callable[[Unpack[Ts]], Awaitable[None]], *args: *Ts) -> bool:
+        """Run ``send(*args)`` until it ends, or the stream has to; return whether it ended by itself."""
         async with trio.open_nursery() as nursery:
             for ended in (self._holder.ended, self._streams.stopping):
                 nursery.start_soon(self._cut_after, ended, nursery)
             nursery.start_soon(self._cut_at_expiry, nursery)
             await send(*args)
             nursery.cancel_scope.cancel()
+            return True
+        return False
 
     @staticmethod
     async def _cut_after(ended: trio.Event, nursery: trio.Nursery) -> None:
