@@ -198,27 +198,19 @@ class Connection:
 
     async def _pass_on(self, request: h11.Request) -> None:
         """Have hypercorn run the application, with what still comes in, and send what it answers."""
+        asked = Request(
+            _STREAM,
+            list(request.headers),
+            request.http_version.decode(),
+            request.method.decode("ascii").upper(),
+            request.target,
+            ConnectionState({}),
+        )
         feeding = trio.CancelScope()
+        send = self._sender(feeding)
         async with TaskGroup() as tasks:
-            stream = _Stream(
-                self._app,
-                _CONFIG,
-                _CONTEXT,
-                tasks,
-                False,
-                self._client,
-                None,
-                self._sender(feeding),
-                _STREAM,
-            )
-            asked = Request(
-                _STREAM,
-                list(request.headers),
-                request.http_version.decode(),
-                request.method.decode("ascii").upper(),
-                request.target,
-                ConnectionState({}),
-            )
+            ours = _CONFIG, _CONTEXT, tasks
+            stream = _Stream(self._app, *ours, False, self._client, None, send, _STREAM)
             with feeding:
                 await stream.handle(asked)
                 await self._feed(stream)

@@ -57,6 +57,40 @@ async def test_a_client_that_asks_first_is_told_to_go_on(tmp_path: Path) -> None
         assert (await answer_on(stream)).status == 200
 
 
+async def test_a_client_that_asks_first_is_not_told_to_send_what_is_refused(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, _), connected(client) as stream:
+        lines = [b"POST /wheels HTTP/1.1", b"Host: x", b"Expect: 100-continue"]
+        lines += [b"Content-Length: 99999999999", b"", b""]
+        await stream.send_all(b"\r\n".join(lines))
+        assert (await closes(stream, within=20)).startswith(b"HTTP/1.1 413 ")
+
+
+async def test_a_client_that_asks_first_is_told_to_go_on_by_any_route(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, _), connected(client) as stream:
+        lines = [b"POST /runs/yaml HTTP/1.1", b"Host: x", b"Expect: 100-continue"]
+        await stream.send_all(b"\r\n".join([*lines, b"Content-Length: 2", b"", b""]))
+        with trio.fail_after(10):
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 100 ")
+        await stream.send_all(b"{}")
+        assert (await answer_on(stream)).status == 422
+
+
+async def test_what_the_application_fails_on_is_answered_with_a_problem(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> Any:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(GatewayApp, "handle_request", fail)
+    async with gateway(tmp_path, worker=False) as (client, _):
+        answer = await ask(client, b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert answer.status == 500
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert json.loads(answer.body)["status"] == 500
+        assert (await client.get("/health")).status_code == 200
+    assert "RuntimeError: broken" in caplog.text
+
+
 async def test_what_is_asked_in_one_go_is_answered_in_order(tmp_path: Path) -> None:
     async with gateway(tmp_path, worker=False) as (client, _), connected(client) as stream:
         asked = [b"/health", b"/runs/nobody", b"/openapi.json", b"/nowhere", b"/health"]
@@ -114,8 +148,21 @@ class Spawned(trio.abc.Instrument):
         self.names.append(task.name)
 
 
-@pytest.mark.parametrize("path", [b"/health", b"/runs/nobody", b"/runs/a-b/tasks", b"/docs"])
-async def test_no_call_needs_a_task_of_its_own(tmp_path: Path, path: bytes) -> None:
+HYPERCORN = "hypercorn.trio.task_group._handle"
+
+
+@pytest.mark.parametrize(
+    ("path", "served"),
+    [
+        (b"/health", []),
+        (b"/runs/nobody", []),
+        (b"/runs/a-b/tasks", []),
+        (b"/docs", [HYPERCORN] * 20),
+    ],
+)
+async def test_a_call_needs_no_task_but_the_one_that_hypercorn_runs_the_application_in(
+    tmp_path: Path, path: bytes, served: list[str]
+) -> None:
     async with gateway(tmp_path, worker=False) as (client, _), connected(client) as stream:
         spawned = Spawned()
         trio.lowlevel.add_instrument(spawned)
@@ -126,6 +173,7 @@ async def test_no_call_needs_a_task_of_its_own(tmp_path: Path, path: bytes) -> N
         finally:
             trio.lowlevel.remove_instrument(spawned)
         assert [name for name in spawned.names if name.startswith("pyoco_http")] == []
+        assert [name for name in spawned.names if name.startswith("hypercorn")] == served
 
 
 LARGE = b'{"flow_name": "x", "params": {"a": "' + b"y" * 5_000_000 + b'"}}'
