@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -32,14 +32,9 @@ settings.load_profile("busy machine")
 
 
 @pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    """What a test configures goes with it: commands that run in this process set the level of log lines."""
-    configured, before = structlog.is_configured(), structlog.get_config()
-    yield
-    if configured:
-        structlog.configure(**before)
-    else:
-        structlog.reset_defaults()
+def logging_of_its_own() -> None:
+    """What others configured is of no account: commands in this process set the level of log lines."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture

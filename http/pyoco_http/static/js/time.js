@@ -3,10 +3,10 @@
 import { h } from "./dom.js";
 import { lang, t } from "./i18n.js";
 
-/** A time of unix seconds as an element; "–" for none. */
+/** A time of unix seconds as an element; "–" for none, or for what is no time. */
 export function when(seconds) {
-  if (seconds === null || seconds === undefined) return h("span", { class: "muted" }, "–");
-  const date = new Date(seconds * 1000);
+  const date = new Date((seconds ?? NaN) * 1000);
+  if (Number.isNaN(date.getTime())) return h("span", { class: "muted" }, "–");
   const today = date.toDateString() === new Date().toDateString();
   const options = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
   if (!today) Object.assign(options, { year: "numeric", month: "2-digit", day: "2-digit" });
