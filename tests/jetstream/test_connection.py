@@ -11,7 +11,16 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
-from nats_fixtures import Connection, ConnectionOptions, Node, connected, killed, node_in, paused
+from nats_fixtures import (
+    Connection,
+    ConnectionOptions,
+    Node,
+    connected,
+    eventually,
+    killed,
+    node_in,
+    paused,
+)
 from nats_servers import open_scripted_server, server_in
 from pyoco_server.jetstream import session as session_module
 from pyoco_server.jetstream.connection import open_connection
@@ -247,12 +256,14 @@ async def test_a_permission_that_is_missing_is_told_and_no_end(tmp_path: Path) -
         async with open_connection(options) as connection:
             await connection.wait_connected(within=5)
             with capture_logs() as logs:
+
+                async def told() -> bool:
+                    return any("permissions violation" in str(each).lower() for each in logs)
+
                 await connection.publish("secret")
-                with pytest.raises(Unavailable):
-                    await connection.request("nobody.there", within=5)
-            assert any(
-                "permissions violation" in str(each.get("reason")).lower() for each in logs
-            ), logs
+                await eventually(told, what="the violation is told")
+            with pytest.raises(Unavailable):
+                await connection.request("nobody.there", within=5)
             assert connection.epoch == 1
 
 
