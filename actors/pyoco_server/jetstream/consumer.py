@@ -84,6 +84,10 @@ class Message:
         """
         await self._connection.request(self._reply.reply, b"+ACK", within=within)
 
+    def ack_soon(self) -> None:
+        """Take it off the queue without waiting for anything; where NATS is not reached, it comes again."""
+        self._connection.publish_soon(self._reply.reply, b"+ACK")
+
     async def nak(self, delay_seconds: float) -> None:
         """Have it delivered again, after a delay.
 

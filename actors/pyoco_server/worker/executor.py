@@ -12,7 +12,6 @@ import structlog
 import trio
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.consumer import Message
 from pyoco_server.jetstream.errors import ApiError, BridgeError
 from pyoco_server.model import life
 from pyoco_server.model.dead_letter import DeadLetterReason
@@ -92,8 +91,8 @@ class Executor:
         self.attempt: Attempt | None = None
         self._begun = trio.lowlevel.ParkingLot()
 
-    async def execute(self, assign: Assign, wheels: WheelSet, spawn: Spawn) -> Message | None:
-        """See a job to its end; return what is left to be acknowledged, unless it went back to the queue.
+    async def execute(self, assign: Assign, wheels: WheelSet, spawn: Spawn) -> None:
+        """See a job to its end.
 
         Cancelled, or when it raises, the job stays in hand for `let_go`.
 
@@ -105,9 +104,9 @@ class Executor:
         run_log.open_log(assign.job, self._claimant)
         await self._take_folder(assign)
         claimed = await self._claim(assign, wheels)
-        if not isinstance(claimed, StoredRun):
+        if claimed is None:
             self.job = None
-            return claimed
+            return
         attempt = self.attempt = Attempt(
             self._runs,
             assign.job,
@@ -126,7 +125,7 @@ class Executor:
                 await self._artifacts.keep(attempt, ending, self._child.folder)
             attempt.end(ending)
             decision = await store_end(attempt, ending, self._connection)
-        done = await self._settler.settle(attempt, decision)
+        await self._settler.settle(attempt, decision)
         attempt.close()
         if self._spent:
             await self._child.replace()
@@ -136,7 +135,6 @@ class Executor:
         run_log.tell_end(attempt.claim, decision)
         self._board.ends(attempt.claim, decision)
         self.job = self.attempt = None
-        return attempt.delivery if done else None
 
     async def keep(self) -> Never:
         """Keep each attempt that is not over at once, for as long as it takes; beside `execute`."""
@@ -159,8 +157,8 @@ class Executor:
             self.job = None
             raise NoRoom(str(error)) from error
 
-    async def _claim(self, assign: Assign, wheels: WheelSet) -> StoredRun | Message | None:
-        """Claim the run; where there is nothing to execute, see to the job as `execute` does."""
+    async def _claim(self, assign: Assign, wheels: WheelSet) -> StoredRun | None:
+        """Claim the run; None where there is nothing to execute, and the job is seen to."""
         job, delivery = assign.job, assign.delivery
         first = delivery.num_delivered == 1
         while True:
@@ -180,21 +178,23 @@ class Executor:
                 await self._settler.give_back(job, delivery, _NAK_DELAY_SECONDS)
                 return None
         if isinstance(claimed, Withdrawn):
-            return _dropped(assign, "the submission was taken back")
+            _drop(assign, "the submission was taken back")
+            return None
         stored, claim = claimed
         match claim:
             case life.Claimed():
                 return stored
             case life.NotYet(_, wait):
                 await self._settler.give_back(job, delivery, wait)
-                return None
             case life.AlreadyTerminal() | life.CancelInstead():
-                return _dropped(assign, f"the run is {stored.snapshot.status} already")
+                _drop(assign, f"the run is {stored.snapshot.status} already")
             case life.AttemptsUsedUp(snapshot):
                 await self._settler.bury(job, snapshot)
-                return _dropped(assign, snapshot.error or "")
+                _drop(assign, snapshot.error or "")
             case _:
                 assert_never(claim)
+        return None
+
 
     # Executing -----------------------------------------------------------------------------------
 
@@ -291,13 +291,13 @@ class Executor:
                 log.warning("run not given back", run_id=assign.job.run_id, reason=str(error))
         if attempt is None or decision is None:
             await self._settler.give_back(assign.job, assign.delivery, 0.0)
-        elif await self._settler.settle(attempt, decision):
-            await self._settler.acknowledge(attempt.delivery)
+        else:
+            await self._settler.settle(attempt, decision)
 
 
-def _dropped(assign: Assign, why: str) -> Message:
+def _drop(assign: Assign, why: str) -> None:
     log.info("job not executed", run_id=assign.job.run_id, reason=why)
-    return assign.delivery
+    assign.delivery.ack_soon()
 
 
 def _request(attempt: Attempt, folder: Path) -> Execute:

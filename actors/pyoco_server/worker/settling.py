@@ -40,14 +40,14 @@ class Settler:
         self._settings = settings
         self._worker_id = worker_id
 
-    async def settle(self, attempt: Attempt, decision: life.Finish) -> bool:
-        """Do with the job of an attempt what its stored end asks for; return whether to acknowledge it."""
+    async def settle(self, attempt: Attempt, decision: life.Finish) -> None:
+        """Do with the job of an attempt what its stored end asks for."""
         job, delivery = attempt.job, attempt.delivery
         match decision:
             case life.Finished(snapshot):
                 if snapshot.status is RunStatus.FAILED:
                     await self.bury(job, snapshot)
-                return True
+                delivery.ack_soon()  # unheard, it comes again and meets a terminal run
             case life.RetryLater(snapshot, wait):
                 log.info(
                     "attempt over, another follows",
@@ -57,9 +57,8 @@ class Settler:
                     wait_sec=wait,
                 )
                 await self.give_back(job, delivery, wait)
-                return False
             case life.AlreadyTerminal():
-                return True
+                delivery.ack_soon()
             case life.Superseded(snapshot):
                 log.warning(
                     "run lost to another attempt",
@@ -67,16 +66,8 @@ class Settler:
                     attempt=attempt.claim.attempt,
                     latest=snapshot.attempt,
                 )
-                return False
             case _:
                 assert_never(decision)
-
-    async def acknowledge(self, delivery: Message) -> None:
-        """Take the job off the queue; unanswered, it comes again and meets a terminal run."""
-        try:
-            await delivery.ack()
-        except BridgeError as error:
-            log.info("ack not confirmed, the job may come again", reason=str(error))
 
     async def give_back(self, job: Job, delivery: Message, wait_sec: float) -> None:
         """Let the queue deliver the job again after a wait; unheard, it does so after the ack wait.

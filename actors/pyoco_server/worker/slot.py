@@ -8,7 +8,6 @@ from typing import assert_never
 import structlog
 import trio
 
-from pyoco_server.jetstream.consumer import Message
 from pyoco_server.kernel import Actor, ActorDown, ActorRef
 from pyoco_server.worker import run_log
 from pyoco_server.worker.child import SlotChild
@@ -85,7 +84,6 @@ class Slot(Actor[SlotMessage]):
         # Whether the dispatcher may assign a job, and the one that it assigned.
         self._free = False
         self._next: Assign | None = None
-        self._unacknowledged: Message | None = None
         # What waits for the next job; cancelled when there is something to do.
         self._idle = trio.CancelScope()
 
@@ -100,8 +98,6 @@ class Slot(Actor[SlotMessage]):
         await self._executor.let_go()
         if self._next is not None:
             await self._settler.give_back(self._next.job, self._next.delivery, 0.0)
-        if self._unacknowledged is not None:
-            await self._settler.acknowledge(self._unacknowledged)
         # Last: it may take longer than there is time.
         await self._child.remove_folder()
 
@@ -198,18 +194,12 @@ class Slot(Actor[SlotMessage]):
         self._tenant = assign.job.tenant_id
         self._next = None
         try:
-            # The next job comes while this one is acknowledged.
-            self._unacknowledged = await self._executor.execute(
-                assign, wheels.of(self._tenant), self.spawn
-            )
+            await self._executor.execute(assign, wheels.of(self._tenant), self.spawn)
         except NoRoom as error:
             log.error("no folder for the run, given back", reason=str(error))  # noqa: TRY400
             await self._wait_for_room()
             return
         await self._become_free()
-        if self._unacknowledged is not None:
-            await self._settler.acknowledge(self._unacknowledged)
-            self._unacknowledged = None
         run_log.close_log()
         await self._child.clear_folder()
 
