@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
+import trio
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -111,8 +115,8 @@ def test_only_a_bare_message_is_a_status() -> None:
 
 async def test_replies_go_to_whoever_waits_and_nowhere_else() -> None:
     board = Switchboard("_INBOX.me")
-    first, one = board.open()
-    second, two = board.open()
+    first, one = board.open(math.inf)
+    second, two = board.open(math.inf)
     board.deliver(Reply(second, b"2"))
     board.deliver(Reply(first, b"1"))
     board.deliver(Reply("_INBOX.me.unknown", b"?"))
@@ -126,3 +130,25 @@ async def test_replies_go_to_whoever_waits_and_nowhere_else() -> None:
     assert await two.next() is None
     assert not one.replies
     assert not one.lost
+
+
+async def test_each_wait_ends_at_its_own_deadline(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    board = Switchboard("_INBOX.me")
+    nursery.start_soon(board.keep_deadlines)
+    began = trio.current_time()
+
+    async def wait(after: float, within: float) -> None:
+        await trio.sleep(after)
+        _, waiter = board.open(trio.current_time() + within)
+        assert await waiter.next() is None
+        assert not waiter.lost
+        ends[after + within] = trio.current_time() - began
+
+    ends: dict[float, float] = {}
+    async with trio.open_nursery() as waits:
+        for after, within in ((0, 5), (0, 2), (1, 5), (3, 0.5), (3, 0.25), (20, 1), (20, 0)):
+            waits.start_soon(wait, after, within)
+    assert len(ends) == 7
+    assert all(at == due for due, at in ends.items()), ends

@@ -125,7 +125,7 @@ class Connection:
             Malformed: The subject or a header is none.
         """
         await trio.lowlevel.checkpoint()
-        await self._send(Outgoing.checked(subject, payload, reply, headers))
+        await self._send([Outgoing.checked(subject, payload, reply, headers)])
 
     def publish_soon(self, subject: str, payload: bytes = b"", *, reply: str = "") -> None:
         """Send a small message without waiting for room, and not at all when not connected.
@@ -181,24 +181,24 @@ class Connection:
         """
         # No turn of its own: what follows waits anyway.
         await trio.lowlevel.checkpoint_if_cancelled()
-        inbox, waiter = self._switchboard.open()
+        deadline = trio.current_time() + within
+        inbox, waiter = self._switchboard.open(deadline)
         replies: list[Reply] = []
-        sent = False
         try:
-            with trio.move_on_after(within):
-                first = [Outgoing.checked(to, data, "", fields) for to, data, fields in ahead]
-                await self._send(*first, Outgoing.checked(subject, payload, inbox, headers))
-                sent = True
-                while (reply := await waiter.next()) is not None:
-                    replies.append(reply)
-                    if reply.status == 503:
-                        raise Unavailable(f"nobody answers at {subject}")
-                    if is_last(reply):
-                        return replies
+            outgoing = [Outgoing.checked(to, data, "", fields) for to, data, fields in ahead]
+            outgoing.append(Outgoing.checked(subject, payload, inbox, headers))
+            if not await self._send_before(deadline, outgoing):
+                raise Unavailable(
+                    f"NATS takes no more: request to {subject} not sent in {within:g} s"
+                )
+            while (reply := await waiter.next()) is not None:
+                replies.append(reply)
+                if reply.status == 503:
+                    raise Unavailable(f"nobody answers at {subject}")
+                if is_last(reply):
+                    return replies
         finally:
             self._switchboard.close(inbox)
-        if not sent:
-            raise Unavailable(f"NATS takes no more: request to {subject} not sent in {within:g} s")
         why = "the connection broke" if waiter.lost else f"no answer within {within:g} s"
         raise Unanswered(f"request to {subject}: {why}")
 
@@ -253,7 +253,17 @@ class Connection:
         finally:
             self.close_feed(feed)
 
-    async def _send(self, *messages: Outgoing) -> None:
+    async def _send_before(self, deadline: float, messages: Sequence[Outgoing]) -> bool:
+        """As `_send`; return whether there was room before the deadline."""
+        if self._outbox.full:
+            with trio.move_on_at(deadline):
+                await self._send(messages)
+                return True
+            return False
+        await self._send(messages)
+        return True
+
+    async def _send(self, messages: Sequence[Outgoing]) -> None:
         """Hand messages to the session as soon as there is room, all or none; waits for nothing else."""
         while True:
             status, session = self._status, self._session
@@ -397,6 +407,7 @@ async def _keep_connection(
             connection = Connection(loop, options)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(connection._stay_connected, name="NATS connection")
+                nursery.start_soon(connection._switchboard.keep_deadlines)
                 task_status.started(connection)
                 await leaving.wait()
                 nursery.cancel_scope.cancel()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 import uuid
 from collections import deque
 from collections.abc import Mapping
+from typing import Never
 
 import trio
 
@@ -80,13 +82,20 @@ def _parse(block: bytes) -> Headers:
 
 
 class Waiter:
-    """One open request, or one open pull; told each reply, or that the connection is gone."""
+    """One open request, or one open pull; told each reply, or that none will come any more.
 
-    __slots__ = ("_event", "lost", "replies")
+    Attributes:
+        deadline: When a `Switchboard` ends it, in trio's time.
+        lost: Whether the connection is gone.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_ended", "_event", "deadline", "lost", "replies")
+
+    def __init__(self, deadline: float = math.inf) -> None:
+        self.deadline = deadline
         self.replies: deque[Reply] = deque()
         self.lost = False
+        self._ended = False
         self._event: trio.Event | None = None
 
     def tell(self, reply: Reply) -> None:
@@ -98,13 +107,18 @@ class Waiter:
     def lose(self) -> None:
         """The connection is gone; nothing will come any more."""
         self.lost = True
+        self.end()
+
+    def end(self) -> None:
+        """Nothing is waited for any longer."""
+        self._ended = True
         if self._event is not None:
             self._event.set()
 
     async def next(self) -> Reply | None:
         """Wait for the next reply; None when none will come. Cancelling it loses nothing."""
         while not self.replies:
-            if self.lost:
+            if self._ended:
                 return None
             self._event = trio.Event()
             await self._event.wait()
@@ -122,12 +136,30 @@ class Switchboard:
         self.inbox = inbox
         self._tokens = itertools.count(1)
         self._waiters: dict[str, Waiter] = {}
+        # When `keep_deadlines` looks next, and what makes it look sooner.
+        self._look_at = math.inf
+        self._sooner = trio.Event()
 
-    def open(self) -> tuple[str, Waiter]:
-        """A fresh reply subject and who waits there."""
+    def open(self, deadline: float) -> tuple[str, Waiter]:
+        """A fresh reply subject and who waits there, up to ``deadline`` in trio's time."""
         subject = f"{self.inbox}.{next(self._tokens)}"
-        waiter = self._waiters[subject] = Waiter()
+        waiter = self._waiters[subject] = Waiter(deadline)
+        if deadline < self._look_at:
+            self._sooner.set()
         return subject, waiter
+
+    async def keep_deadlines(self) -> Never:
+        """End each wait at its deadline: for all of them what a cancel scope would do for each."""
+        while True:
+            self._sooner = trio.Event()
+            now, self._look_at = trio.current_time(), math.inf
+            for waiter in self._waiters.values():
+                if waiter.deadline <= now:
+                    waiter.end()
+                else:
+                    self._look_at = min(self._look_at, waiter.deadline)
+            with trio.move_on_at(self._look_at):
+                await self._sooner.wait()
 
     def close(self, subject: str) -> None:
         """Nobody waits there any more."""

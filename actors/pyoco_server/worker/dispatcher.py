@@ -195,7 +195,7 @@ class Dispatcher(Actor[DispatcherMessage]):
             await self._sweep(room, pulled)
             if not pulled:
                 await self._linger(room, pulled)
-        await self.me.tell(_Pulled(tuple(pulled)))
+        self.me.try_tell(_Pulled(tuple(pulled)))  # there is one at a time
 
     async def _sweep(self, room: int, pulled: list[Message]) -> None:
         """Take what waits in the queues already, beginning with another tag each time."""
@@ -207,6 +207,10 @@ class Dispatcher(Actor[DispatcherMessage]):
     async def _linger(self, room: int, pulled: list[Message]) -> None:
         """Wait for the first job of any tag; with fewer free slots than tags they take turns."""
         expires = _LINGER_SECONDS if room >= len(self._queues) else _TURN_SECONDS
+        first, *others = list(self._queues)[:room]
+        if not others:
+            pulled += await self._fetch(first, 1, expires)
+            return
 
         async with trio.open_nursery() as nursery:
 
@@ -215,7 +219,7 @@ class Dispatcher(Actor[DispatcherMessage]):
                 if pulled:
                     nursery.cancel_scope.cancel()
 
-            for queue in list(self._queues)[:room]:
+            for queue in (first, *others):
                 nursery.start_soon(wait, queue)
 
     async def _fetch(self, queue: _Queue, batch: int, expires: float) -> list[Message]:

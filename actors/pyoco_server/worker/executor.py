@@ -195,7 +195,6 @@ class Executor:
                 assert_never(claim)
         return None
 
-
     # Executing -----------------------------------------------------------------------------------
 
     async def _run(self, attempt: Attempt, spawn: Spawn) -> Ending | None:

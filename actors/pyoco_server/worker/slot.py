@@ -120,7 +120,7 @@ class Slot(Actor[SlotMessage]):
                 self._stale = True
                 self._idle.cancel()
             case Report():
-                await self._report()
+                self._report()
             case _:
                 assert_never(message)
 
@@ -132,7 +132,7 @@ class Slot(Actor[SlotMessage]):
             return
         # It was meant for the incarnation before this one, which was free.
         await put_off(assign.delivery, 0.0)
-        await self._report()
+        self._report()
 
     async def _on_redelivered(self, again: Redelivered) -> None:
         """The lease ran out while NATS was away: settle the later delivery in the end."""
@@ -148,14 +148,14 @@ class Slot(Actor[SlotMessage]):
         else:
             await put_off(again.delivery, _NAK_DELAY_SECONDS)
 
-    async def _report(self) -> None:
+    def _report(self) -> None:
         held = self._next or self._executor.job
         if held is not None:
-            await self._tell(SlotHolds(self._index, held.job.run_id))
+            self._tell(SlotHolds(self._index, held.job.run_id))
         elif self._free:
-            await self._tell(SlotFree(self._index))
+            self._tell(SlotFree(self._index))
         else:
-            await self._tell(SlotUnfit(self._index))
+            self._tell(SlotUnfit(self._index))
 
     # The way of its runs ---------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ class Slot(Actor[SlotMessage]):
         while True:
             await self._ready_child(self._wheels)
             if self._next is None and not self._free:
-                await self._become_free()
+                self._become_free()
             if self._next is None:
                 await self._wait_for_job()
             else:
@@ -199,13 +199,13 @@ class Slot(Actor[SlotMessage]):
             log.error("no folder for the run, given back", reason=str(error))  # noqa: TRY400
             await self._wait_for_room()
             return
-        await self._become_free()
+        self._become_free()
         run_log.close_log()
         await self._child.clear_folder()
 
     async def _wait_for_room(self) -> None:
         run_log.close_log()
-        await self._tell(SlotUnfit(self._index))
+        self._tell(SlotUnfit(self._index))
         while True:
             await trio.sleep(_LOOK_FOR_ROOM_SECONDS)
             with suppress(OSError):
@@ -213,10 +213,11 @@ class Slot(Actor[SlotMessage]):
                 log.info("there is room for runs again")
                 return
 
-    async def _become_free(self) -> None:
+    def _become_free(self) -> None:
         self._free = True
-        await self._tell(SlotFree(self._index))
+        self._tell(SlotFree(self._index))
 
-    async def _tell(self, message: SlotFree | SlotUnfit | SlotHolds) -> None:
+    def _tell(self, message: SlotFree | SlotUnfit | SlotHolds) -> None:
+        """Tell at once, with no turn of its own: the dispatcher has room for what all slots have to say."""
         with suppress(ActorDown):  # it is stopping, or stopped
-            await self._dispatcher.tell(message)
+            self._dispatcher.try_tell(message)

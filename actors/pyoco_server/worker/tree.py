@@ -117,7 +117,7 @@ def worker_tree(
             worker_id=worker_id,
             limit=options.limit,
         ),
-        mailbox_capacity=1024,
+        mailbox_capacity=1024 + 16 * count,
     )
     syncer: ChildSpec[CurrentWheels] = ChildSpec(
         "wheel-syncer",
