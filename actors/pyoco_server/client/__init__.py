@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyoco_server.client.aio import AsyncPyocoHttpClient
-    from pyoco_server.client.artifacts import DamagedDownload
+    from pyoco_server.client.download import DamagedDownload
     from pyoco_server.client.problem import HttpProblem
     from pyoco_server.client.requests import UnexpectedAnswer, new_idempotency_key
     from pyoco_server.client.retry import RetryPolicy
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AsyncPyocoHttpClient": "aio",
-    "DamagedDownload": "artifacts",
+    "DamagedDownload": "download",
     "HttpProblem": "problem",
     "PyocoHttpClient": "sync",
     "RetryPolicy": "retry",

@@ -2,46 +2,38 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Any, BinaryIO, TypeVar, Unpack
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import BinaryIO, Unpack
 
-import httpx
-import trio
-
-from pyoco_server.client import requests
-from pyoco_server.client.aio_artifacts import AsyncArtifactCalls
-from pyoco_server.client.aio_history import AsyncHistoryCalls
-from pyoco_server.client.aio_overview import AsyncOverviewCalls
-from pyoco_server.client.aio_wheels import AsyncWheelCalls
-from pyoco_server.client.artifacts import Download
-from pyoco_server.client.problem import HttpProblem
-from pyoco_server.client.requests import Call, Document
-from pyoco_server.client.retry import RetryPolicy
-from pyoco_server.client.sse import SseParser
-from pyoco_server.client.watch import SILENCE_SECONDS, Watch, decode_event, is_terminal, snapshot_of
-from pyoco_server.client.wire import (
-    CANCEL_POLL_SECONDS,
-    DEFAULT_TIMEOUT_SECONDS,
-    cancel_wait_seconds,
-    client_arguments,
-    request_arguments,
+from pyoco_server.client.aio_runs import AsyncRunCalls
+from pyoco_server.client.requests import (
+    Call,
+    Document,
+    RunQuery,
+    Upload,
+    WorkerOrder,
+    get,
+    get_bytes,
+    parse_object,
+    parse_objects,
+    parse_page,
+    parse_readiness,
+    parse_text,
+    segment,
 )
+from pyoco_server.client.watch import ListWatch
 
-T = TypeVar("T")
 
-
-class AsyncPyocoHttpClient(
-    AsyncHistoryCalls, AsyncArtifactCalls, AsyncWheelCalls, AsyncOverviewCalls
-):
+class AsyncPyocoHttpClient(AsyncRunCalls):
     """Talks to a gateway; one connection pool, to be closed (it is an async context manager).
 
-    Its methods are those of :class:`PyocoHttpClient`, asynchronous. Each of them may be cancelled
-    at any time; a call that was on its way may then have had its effect. Each raises
-    :class:`HttpProblem` for an answer that is no success, another ``httpx.HTTPError`` when the
-    gateway cannot be reached, and ``UnexpectedAnswer`` (a ``ValueError``) when something else
-    answers at that URL.
+    Each of its methods may be cancelled at any time; a call that was on its way may then have had its
+    effect. Names, arguments and results of the methods that 0.5.1 had are unchanged.
+
+    Each raises :class:`HttpProblem` for an answer that is no success, another ``httpx.HTTPError``
+    when the gateway cannot be reached, and ``UnexpectedAnswer`` (a ``ValueError``) when something
+    else answers at that URL.
 
     Args:
         base_url: Where the gateway is, e.g. ``http://127.0.0.1:8000``; a path in it is kept.
@@ -51,135 +43,6 @@ class AsyncPyocoHttpClient(
         retry: When a failed call is sent again.
         transport: Another way to the gateway, for tests.
     """
-
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        api_key: str | None = None,
-        api_key_header: str = "X-API-Key",
-        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-        retry: RetryPolicy | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
-        arguments = client_arguments(base_url, api_key, api_key_header)
-        self._client = httpx.AsyncClient(**arguments, transport=transport)
-        self._timeout_seconds = timeout_seconds
-        self._retry = retry or RetryPolicy()
-
-    async def __aenter__(self) -> AsyncPyocoHttpClient:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._client.aclose()
-
-    async def submit_run(
-        self,
-        flow_name: str,
-        params: Mapping[str, Any] | None = None,
-        *,
-        tag: str | None = None,
-        tags: list[str] | None = None,
-        idempotency_key: str | None = None,
-        **limits: Unpack[requests.RunLimits],
-    ) -> Document:
-        """Submit a run of a flow that the workers know; return ``{run_id, status}``.
-
-        The gateway takes all submits with the same ``idempotency_key`` for one. Where none is
-        given and the client may repeat the call, it sends a new one, so that repeating it is safe.
-        A gateway of version 0.5.1 does not know keys: use ``RetryPolicy(attempts=1)`` with it.
-        """
-        return await self._run(
-            requests.submit_run(
-                flow_name,
-                params,
-                tag=tag,
-                tags=tags,
-                idempotency_key=self._retry.key(idempotency_key),
-                **limits,
-            )
-        )
-
-    async def submit_run_yaml(
-        self,
-        workflow_yaml: str,
-        *,
-        flow_name: str = "main",
-        tag: str | None = None,
-        idempotency_key: str | None = None,
-        **limits: Unpack[requests.RunLimits],
-    ) -> Document:
-        """Submit a run of the flow.yaml whose text is given; return ``{run_id, status}``."""
-        return await self._run(
-            requests.submit_run_yaml(
-                workflow_yaml,
-                flow_name=flow_name,
-                tag=tag,
-                idempotency_key=self._retry.key(idempotency_key),
-                **limits,
-            )
-        )
-
-    async def submit_batch(self, runs: Sequence[Mapping[str, Any]]) -> Document:
-        """Submit up to 1,000 runs; return ``{accepted, rejected, items}``, an item for each run in order.
-
-        Args:
-            runs: Of each ``flow_name`` and, where wanted, ``params, tag, tags, workflow_yaml,
-                idempotency_key`` and the limits that :meth:`submit_run` takes.
-        """
-        keyed = [
-            {**run, "idempotency_key": self._retry.key(run.get("idempotency_key"))} for run in runs
-        ]
-        return await self._run(requests.submit_batch(keyed))
-
-    async def check_flow(self, workflow_yaml: str) -> Document:
-        """Look at the text of a flow.yaml without running it; return its graph, tasks and digest.
-
-        Raises:
-            HttpProblem: 422 when it cannot be understood; its ``extra`` says where.
-        """
-        return await self._run(requests.check_flow(workflow_yaml))
-
-    async def get_run(self, run_id: str) -> Document:
-        """Return the snapshot of a run, without its task records."""
-        return await self._run(requests.get_run(run_id))
-
-    async def get_run_with_records(self, run_id: str) -> Document:
-        """Return the snapshot of a run."""
-        return await self._run(requests.get_run(run_id, include_records=True))
-
-    async def cancel_run(
-        self,
-        run_id: str,
-        *,
-        wait: bool = False,
-        timeout_sec: int | None = None,
-        reason: str | None = None,
-        requested_by: str | None = None,
-    ) -> Document:
-        """Ask for the end of a run; return its snapshot, with ``wait`` that of its end.
-
-        Raises:
-            TimeoutError: The run has not ended after ``timeout_sec`` seconds (default 30).
-        """
-        snapshot = await self._run(
-            requests.cancel_run(run_id, reason=reason, requested_by=requested_by)
-        )
-        deadline = trio.current_time() + cancel_wait_seconds(timeout_sec)
-        while wait and not is_terminal(snapshot):
-            if trio.current_time() >= deadline:
-                raise TimeoutError(f"cancel wait timeout for run_id={run_id}")
-            await trio.sleep(CANCEL_POLL_SECONDS)
-            snapshot = await self.get_run(run_id)
-        return snapshot
-
-    async def get_tasks(self, run_id: str) -> Document:
-        """Return the task states and task records of a run."""
-        return await self._run(requests.get_tasks(run_id))
 
     async def list_runs(
         self,
@@ -191,9 +54,7 @@ class AsyncPyocoHttpClient(
         limit: int | None = None,
     ) -> list[Document]:
         """Return runs, the newest change first."""
-        page = await self._run(
-            requests.list_runs(status=status, flow=flow, tag=tag, full=full, limit=limit)
-        )
+        page = await self.find_runs(status=status, flow=flow, tag=tag, full=full, limit=limit)
         items: list[Document] = page["items"]
         return items
 
@@ -210,183 +71,210 @@ class AsyncPyocoHttpClient(
         workflow_yaml_sha256: str | None = None,
     ) -> Document:
         """Return a page of runs as ``{items, next_cursor}``."""
+        return await self.find_runs(
+            status=status,
+            flow=flow,
+            tag=tag,
+            full=full,
+            limit=limit,
+            updated_after=updated_after,
+            cursor=cursor,
+            workflow_yaml_sha256=workflow_yaml_sha256,
+        )
+
+    async def find_runs(
+        self,
+        *,
+        full: bool = False,
+        limit: int | None = None,
+        cursor: str | None = None,
+        **query: Unpack[RunQuery],
+    ) -> Document:
+        """Return a page of runs by any filter, the newest change first, as ``{items, next_cursor}``."""
+        include = "full" if full else None
         return await self._run(
-            requests.list_runs(
-                status=status,
-                flow=flow,
-                tag=tag,
-                full=full,
-                limit=limit,
-                updated_after=updated_after,
-                cursor=cursor,
-                workflow_yaml_sha256=workflow_yaml_sha256,
-            )
+            get("/runs", parse_page, include=include, limit=limit, cursor=cursor, **query)
         )
 
-    async def watch_run(
-        self,
-        run_id: str,
-        *,
-        include_records: bool = False,
-        since: float | None = None,
-        timeout_sec: int | None = None,
+    async def follow_runs(
+        self, *, within_seconds: float | None = None, **query: Unpack[RunQuery]
     ) -> AsyncGenerator[Document, None]:
-        """Give ``{event, data}`` as they come, until the gateway ends the stream.
+        """Give the changes of a list of runs as they come, over lost connections without a gap.
 
-        It is one connection, and what breaks it is raised; :meth:`watch` goes on instead. Leave
-        it before its end only through ``contextlib.aclosing``, which closes the connection.
-        """
-        call = requests.watch_run(
-            run_id, include_records=include_records, since=since, timeout_sec=timeout_sec
-        )
-        parser = SseParser()
-        async with self._stream(call, SILENCE_SECONDS) as chunks:
-            async for chunk in chunks:
-                for event in parser.feed(chunk):
-                    yield decode_event(event)
-
-    async def watch(
-        self,
-        run_id: str,
-        *,
-        include_records: bool = False,
-        since: float | None = None,
-        within_seconds: float | None = None,
-        until_terminal: bool = True,
-    ) -> AsyncGenerator[Document, None]:
-        """Give ``{event, data}`` as they come, over as many connections as it takes.
-
-        A snapshot is not given twice in a row. A gateway that was there once may be away for a
-        minute. Leave it before its end only through ``contextlib.aclosing``.
+        Each is ``{event, data}``. The first is ``hello``: what is listed now and the changes that
+        follow miss nothing. Then ``run`` (``data["run"]`` as it is now), ``gone`` (``run_id`` is not in
+        the list, or not any more), and ``reset`` (list again; too much was missed). Leave it before its
+        end only through ``contextlib.aclosing``.
 
         Args:
-            run_id: The run.
-            include_records: Whether snapshots carry their task records.
-            since: Least ``updated_at`` of a snapshot, in unix seconds.
-            within_seconds: When to end in any case; ``None`` for never.
-            until_terminal: Whether to end with the run.
+            within_seconds: When to end; ``None`` for never.
+            query: Which runs.
         """
-        limit = math.inf if within_seconds is None else within_seconds
-        watch = Watch(
-            run_id,
-            deadline=trio.current_time() + limit,
-            until_terminal=until_terminal,
-            include_records=include_records,
-            since=since,
+        watch = ListWatch(
+            first=get("/runs/stream", parse_object, **query),
+            deadline=self._deadline(within_seconds),
             retry=self._retry,
         )
         async with aclosing(self._follow(watch)) as events:
             async for event in events:
                 yield event
 
-    async def wait_run(self, run_id: str, *, within_seconds: float | None = None) -> Document:
-        """Wait for the end of a run; return its snapshot, with task records.
+    async def count_runs(self, **query: Unpack[RunQuery]) -> Document:
+        """Return how many runs there are: ``{counts: {status: count}, total, …}``."""
+        return await self._run(get("/runs/counts", parse_object, **query))
+
+    async def list_dead_letters(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        reason: str | None = None,
+        tag: str | None = None,
+        run_id: str | None = None,
+    ) -> Document:
+        """Return a page of dead letters, the newest first, as ``{items, next_cursor}``."""
+        return await self._run(
+            get(
+                "/dlq",
+                parse_object,
+                limit=limit,
+                cursor=cursor,
+                reason=reason,
+                tag=tag,
+                run_id=run_id,
+            )
+        )
+
+    async def get_dead_letter(self, seq: int) -> Document:
+        """Return a dead letter."""
+        return await self._run(get(f"/dlq/{int(seq)}", parse_object))
+
+    async def requeue_dead_letter(self, seq: int) -> Document:
+        """Submit what a dead letter is about again; return ``{run_id, status, retried_from}``.
 
         Raises:
-            TimeoutError: It has not ended after ``within_seconds``.
+            HttpProblem: 409 when the letter does not tell enough for that.
         """
-        async with aclosing(self.watch(run_id, within_seconds=within_seconds)) as events:
-            async for event in events:
-                if is_terminal(snapshot_of(event)):
-                    return await self.get_run_with_records(run_id)
-        raise TimeoutError(f"run {run_id} has not ended after {within_seconds} s")
+        # Not repeatable: the letter is gone after it.
+        return await self._run(Call("POST", f"/dlq/{int(seq)}/requeue", parse_object))
 
-    async def _follow(self, watch: Watch) -> AsyncGenerator[Document, None]:
-        while (call := watch.next_call(trio.current_time())) is not None:
-            parser = SseParser()
-            try:
-                silence = watch.silence_seconds(trio.current_time())
-                async with self._stream(call, silence) as chunks:
-                    async for chunk in chunks:
-                        for event in parser.feed(chunk):
-                            told = watch.take(event, trio.current_time())
-                            if told is not None:
-                                yield told
-                        if watch.ended:
-                            return
-            except httpx.HTTPError as error:
-                pause = watch.after_failure(error, trio.current_time())
-            else:
-                pause = watch.after_end(trio.current_time())
-            await trio.sleep(pause)
+    async def drop_dead_letter(self, seq: int) -> Document:
+        """Delete a dead letter."""
+        # Not repeatable: a second one does not find it.
+        return await self._run(Call("DELETE", f"/dlq/{int(seq)}", parse_object))
 
-    async def _run(self, call: Call[T]) -> T:
-        failures = 0
-        while True:
-            try:
-                return call.read(await self._send(call))
-            except httpx.HTTPError as error:
-                failures += 1
-                pause = self._retry.pause(call, error, failures)
-                if pause is None:
-                    raise
-            await trio.sleep(pause)
+    async def get_queues(self) -> Document:
+        """Return ``{queues, dead_letters}``: the jobs of each tag."""
+        return await self._run(get("/queues", parse_object))
 
-    async def _send(self, call: Call[Any]) -> bytes:
-        request = self._client.build_request(**request_arguments(call, self._timeout_seconds))
-        response = await self._client.send(request)
-        if not call.answered_by(response.status_code):
-            raise HttpProblem.of(response)
-        return response.content
+    async def get_actors(self) -> Document:
+        """Return ``{tree}``: the gateway's supervision tree."""
+        return await self._run(get("/actors", parse_object))
 
-    async def _download(
-        self, name: str, call_from: Callable[[int], Call[bytes]], to: BinaryIO
-    ) -> str:
-        download = Download(name, to)
-        failures = 0
-        while True:
-            call = call_from(download.size)
-            try:
-                await self._fetch(call, download)
-            except httpx.HTTPError as error:
-                failures += 1
-                pause = self._retry.pause(call, error, failures)
-                if pause is None:
-                    raise
-            else:
-                return download.end()
-            await trio.sleep(pause)
+    async def get_workers(
+        self,
+        *,
+        scope: str | None = None,
+        state: str | None = None,
+        include_hidden: bool | None = None,
+        limit: int | None = None,
+    ) -> list[Document]:
+        """Return worker records, last seen first."""
+        return await self._run(
+            get(
+                "/workers",
+                parse_objects,
+                scope=scope,
+                state=state,
+                include_hidden=include_hidden,
+                limit=limit,
+            )
+        )
 
-    async def _fetch(self, call: Call[bytes], download: Download) -> None:
-        request = self._client.build_request(**request_arguments(call, self._timeout_seconds))
-        response = await self._client.send(request, stream=True)
-        try:
-            if not call.answered_by(response.status_code):
-                await response.aread()
-                raise HttpProblem.of(response)
-            download.begin(response.status_code, response.headers.get("etag"))
-            async for piece in response.aiter_raw():
-                await trio.to_thread.run_sync(download.take, piece)
-        finally:
-            await response.aclose()
+    async def patch_worker_hidden(self, worker_id: str, *, hidden: bool) -> Document:
+        """Hide a worker from lists, or show it again."""
+        path = f"/workers/{segment(worker_id)}"
+        body = {"hidden": bool(hidden)}
+        return await self._run(Call("PATCH", path, parse_object, json=body, repeatable=True))
 
-    @asynccontextmanager
-    async def _stream(
-        self, call: Call[Any], silence_seconds: float
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
-        request = self._client.build_request(**request_arguments(call, silence_seconds))
-        response = await self._client.send(request, stream=True)
-        try:
-            if not call.answered_by(response.status_code):
-                await response.aread()
-                raise HttpProblem.of(response)
-            call.check_stream(response.headers.get("content-type", ""))
-            chunks = response.aiter_bytes()
-            try:
-                yield chunks
-            finally:
-                await response.aclose()
-                await _exhaust(chunks)
-        finally:
-            await response.aclose()
+    async def order_worker(self, worker_id: str, order: WorkerOrder) -> Document:
+        """Tell a worker to pause, resume or drain; return what is stored of that."""
+        path = f"/workers/{segment(worker_id)}/{order}"
+        return await self._run(Call("POST", path, parse_object, repeatable=True))
 
+    async def list_wheels(self) -> list[Document]:
+        """Return the wheels of the registry, by name."""
+        return await self._run(get("/wheels", parse_objects))
 
-async def _exhaust(chunks: AsyncIterator[bytes]) -> None:
-    """End the generators of a closed response.
+    async def list_wheel_history(
+        self,
+        *,
+        limit: int | None = None,
+        wheel_name: str | None = None,
+        action: str | None = None,
+    ) -> list[Document]:
+        """Return uploads and deletions of wheels, the newest first."""
+        path = "/wheels/history"
+        return await self._run(
+            get(path, parse_objects, limit=limit, wheel_name=wheel_name, action=action)
+        )
 
-    httpx nests several of them and closes none, and trio warns of each that is left to the garbage
-    collector. Reading on a closed connection fails at once, which ends all of them in order.
-    """
-    with suppress(httpx.HTTPError, httpx.StreamError):
-        async for _ in chunks:
-            pass
+    async def upload_wheel(
+        self,
+        *,
+        filename: str,
+        data: bytes | BinaryIO,
+        replace: bool = True,
+        tags: list[str] | None = None,
+        shared: bool = False,
+    ) -> Document:
+        """Upload a wheel, as bytes or from an open file; without tags it is for every worker.
+
+        Under authentication it belongs to the key's tenant, unless it is ``shared`` with all.
+        """
+        form = {"replace": "true" if replace else "false"}
+        if tags:
+            form["tags"] = ",".join(tag.strip() for tag in tags if tag.strip())
+        if shared:
+            form["shared"] = "true"
+        # An open file is sent in pieces.
+        upload = Upload("wheel", filename, data, "application/octet-stream")
+        return await self._run(Call("POST", "/wheels", parse_object, form=form, upload=upload))
+
+    async def download_wheel(self, wheel_name: str, to: BinaryIO) -> str:
+        """Write a wheel into an open file, piece by piece; return its SHA-256 in hex.
+
+        A broken connection is taken up again where it broke. Writing is done in a thread.
+
+        Raises:
+            DamagedDownload: What came is not what was uploaded.
+        """
+        path = f"/wheels/{segment(wheel_name)}"
+        return await self._download(wheel_name, lambda start: get_bytes(path, start), to)
+
+    async def delete_wheel(self, wheel_name: str) -> Document:
+        """Delete a wheel."""
+        # Not repeatable: a second one does not find it.
+        return await self._run(Call("DELETE", f"/wheels/{segment(wheel_name)}", parse_object))
+
+    async def get_metrics(self) -> str:
+        """Return the metrics in Prometheus' text format."""
+        return await self._run(get("/metrics", parse_text))
+
+    async def get_stats(self, *, minutes: int | None = None) -> Document:
+        """Return ``{minutes: [...]}``: what happened in each of the last minutes (60 unless told)."""
+        return await self._run(get("/stats", parse_object, minutes=minutes))
+
+    async def get_health(self) -> Document:
+        """Return ``{status}`` of the gateway's process."""
+        return await self._run(get("/health", parse_object))
+
+    async def get_ready(self) -> Document:
+        """Return ``{status, reasons, nats}``; that the gateway is not ready is no error here."""
+        return await self._run(
+            Call("GET", "/health/ready", parse_readiness, repeatable=True, also=503)
+        )
+
+    async def get_api_description(self) -> Document:
+        """Return the gateway's OpenAPI document."""
+        return await self._run(get("/openapi.json", parse_object))

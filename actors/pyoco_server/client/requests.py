@@ -1,12 +1,12 @@
-"""Every call of the HTTP API as a value: what to send, and how to read the answer. Does no I/O."""
+"""A call of the HTTP API as a value: what to send, and how to read the answer. Does no I/O."""
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO, Generic, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import Any, BinaryIO, Generic, Literal, TypeAlias, TypedDict, TypeVar
 from urllib.parse import quote
 
 T = TypeVar("T")
@@ -111,148 +111,30 @@ class RunLimits(TypedDict, total=False):
     """The wait before the second attempt, in seconds; doubled before each further one."""
 
 
-def _given(limits: RunLimits) -> Document:
-    return {name: value for name, value in limits.items() if value is not None}
+class RunQuery(TypedDict, total=False):
+    """Which runs; what is absent or ``None`` does not matter. Times are unix seconds."""
+
+    status: str | None
+    """One or more, with commas in between."""
+    flow: str | None
+    tag: str | None
+    worker_id: str | None
+    workflow_yaml_sha256: str | None
+    q: str | None
+    """Text that a run's id, flow name or error contains; ASCII letters match in both cases."""
+    updated_after: float | None
+    updated_before: float | None
+    submitted_after: float | None
+    submitted_before: float | None
 
 
-def submit_run(
-    flow_name: str,
-    params: Mapping[str, Any] | None = None,
-    *,
-    tag: str | None = None,
-    tags: list[str] | None = None,
-    idempotency_key: str | None = None,
-    **limits: Unpack[RunLimits],
-) -> Call[Document]:
-    """``POST /runs``."""
-    body: Document = {"flow_name": flow_name, "params": dict(params or {}), **_given(limits)}
-    if tag is not None:
-        body["tag"] = tag
-    if tags is not None:
-        body["tags"] = tags
-    return Call(
-        "POST",
-        "/runs",
-        parse_object,
-        json=body,
-        headers=_idempotency(idempotency_key),
-        repeatable=idempotency_key is not None,
-    )
-
-
-def submit_run_yaml(
-    workflow_yaml: str,
-    *,
-    flow_name: str = "main",
-    tag: str | None = None,
-    idempotency_key: str | None = None,
-    **limits: Unpack[RunLimits],
-) -> Call[Document]:
-    """``POST /runs/yaml``."""
-    data = workflow_yaml.encode()
-    form = {"flow_name": flow_name} if tag is None else {"flow_name": flow_name, "tag": tag}
-    return Call(
-        "POST",
-        "/runs/yaml",
-        parse_object,
-        form=form | {name: str(value) for name, value in _given(limits).items()},
-        upload=Upload("workflow", "flow.yaml", data, "application/x-yaml"),
-        headers=_idempotency(idempotency_key),
-        repeatable=idempotency_key is not None,
-    )
-
-
-def submit_batch(runs: Sequence[Mapping[str, Any]]) -> Call[Document]:
-    """``POST /runs/batch``; repeatable where each of the runs has an ``idempotency_key``."""
-    return Call(
-        "POST",
-        "/runs/batch",
-        parse_object,
-        json={"runs": [dict(run) for run in runs]},
-        repeatable=all(run.get("idempotency_key") for run in runs),
-    )
-
-
-def check_flow(workflow_yaml: str) -> Call[Document]:
-    """``POST /flows/check``."""
-    return Call(
-        "POST",
-        "/flows/check",
-        parse_object,
-        content=workflow_yaml.encode(),
-        headers={"Content-Type": "text/plain; charset=utf-8"},
-        repeatable=True,
-    )
-
-
-def get_run(run_id: str, *, include_records: bool = False) -> Call[Document]:
-    """``GET /runs/{run_id}``."""
-    params = {"include": "records"} if include_records else {}
-    return get(f"/runs/{segment(run_id)}", parse_object, **params)
-
-
-def cancel_run(
-    run_id: str, *, reason: str | None = None, requested_by: str | None = None
-) -> Call[Document]:
-    """``POST /runs/{run_id}/cancel``; a second one finds the run cancelling or ended."""
-    wish = {"reason": reason, "requested_by": requested_by}
-    given = {name: value for name, value in wish.items() if value is not None}
-    path = f"/runs/{segment(run_id)}/cancel"
-    return Call("POST", path, parse_object, json=given or None, repeatable=True)
-
-
-def get_tasks(run_id: str) -> Call[Document]:
-    """``GET /runs/{run_id}/tasks``."""
-    return get(f"/runs/{segment(run_id)}/tasks", parse_object)
-
-
-def list_runs(
-    *,
-    status: str | None = None,
-    flow: str | None = None,
-    tag: str | None = None,
-    full: bool = False,
-    limit: int | None = None,
-    updated_after: float | None = None,
-    cursor: str | None = None,
-    workflow_yaml_sha256: str | None = None,
-) -> Call[Document]:
-    """``GET /runs``, always as ``{items, next_cursor}``."""
-    return get(
-        "/runs",
-        parse_page,
-        status=status,
-        flow=flow,
-        tag=tag,
-        include="full" if full else None,
-        limit=limit,
-        updated_after=updated_after,
-        cursor=cursor,
-        workflow_yaml_sha256=workflow_yaml_sha256,
-    )
-
-
-def watch_run(
-    run_id: str,
-    *,
-    include_records: bool = False,
-    since: float | None = None,
-    timeout_sec: int | None = None,
-) -> Call[Document]:
-    """``GET /runs/{run_id}/watch``; the answer is a stream of server-sent events."""
-    return get(
-        f"/runs/{segment(run_id)}/watch",
-        parse_object,
-        include="records" if include_records else None,
-        since=since,
-        timeout_sec=timeout_sec,
-    )
+WorkerOrder: TypeAlias = Literal["pause", "resume", "drain"]
 
 
 def get(
     path: str,
     parse: Callable[[bytes], T],
-    **params: str | float | bool | None,
+    **params: Any,
 ) -> Call[T]:
     """Describe a ``GET``; parameters that are ``None`` or empty are left out."""
     present = {name: value for name, value in params.items() if value is not None and value != ""}
@@ -265,10 +147,16 @@ def get_bytes(path: str, start: int) -> Call[bytes]:
     return Call("GET", path, bytes, headers=headers, repeatable=True)
 
 
+def submission(path: str, idempotency_key: str | None, **body: Any) -> Call[Document]:
+    """Describe the ``POST`` of a run, which may be repeated where it has a key."""
+    headers = {} if idempotency_key is None else {IDEMPOTENCY_HEADER: idempotency_key}
+    repeatable = idempotency_key is not None
+    return Call("POST", path, parse_object, headers=headers, repeatable=repeatable, **body)
+
+
 def with_params(call: Call[T], **params: str | float | None) -> Call[T]:
     """Return the call with further parameters; those that are ``None`` are left out."""
-    present = {name: value for name, value in params.items() if value is not None}
-    return replace(call, params={**call.params, **present})
+    return replace(call, params={**call.params, **given(**params)})
 
 
 def segment(text: str) -> str:
@@ -276,8 +164,14 @@ def segment(text: str) -> str:
     return quote(text, safe="")
 
 
-def _idempotency(key: str | None) -> dict[str, str]:
-    return {} if key is None else {IDEMPOTENCY_HEADER: key}
+def run_path(run_id: str, *parts: str) -> str:
+    """The path of a run, or of a part of it."""
+    return "/".join(("/runs", segment(run_id), *parts))
+
+
+def given(**values: Any) -> Document:
+    """Return those of the values that are not ``None``."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def parse_object(body: bytes) -> Document:
@@ -315,6 +209,19 @@ def parse_page(body: bytes) -> Document:
             return dict(page)
         case _:
             raise ValueError("JSON list of runs")
+
+
+def parse_readiness(body: bytes) -> Document:
+    """Read what is ready and what is not.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    match parse_object(body):
+        case {"reasons": list()} as document:
+            return dict(document)
+        case _:
+            raise ValueError("account of what is ready")
 
 
 def parse_text(body: bytes) -> str:

@@ -1,44 +1,39 @@
+# Written by tests/contract/unasync.py from aio.py: change that and run `uv run poe client`.
 """The client for programs without an event loop."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, BinaryIO, TypeVar, Unpack
+from collections.abc import Iterator
+from contextlib import closing
+from typing import BinaryIO, Unpack
 
-import httpx
-
-from pyoco_server.client import requests
-from pyoco_server.client.artifacts import Download
-from pyoco_server.client.problem import HttpProblem
-from pyoco_server.client.requests import Call, Document
-from pyoco_server.client.retry import RetryPolicy
-from pyoco_server.client.sse import SseParser
-from pyoco_server.client.sync_artifacts import ArtifactCalls
-from pyoco_server.client.sync_history import HistoryCalls
-from pyoco_server.client.sync_overview import OverviewCalls
-from pyoco_server.client.sync_wheels import WheelCalls
-from pyoco_server.client.watch import SILENCE_SECONDS, Watch, decode_event, is_terminal, snapshot_of
-from pyoco_server.client.wire import (
-    CANCEL_POLL_SECONDS,
-    DEFAULT_TIMEOUT_SECONDS,
-    cancel_wait_seconds,
-    client_arguments,
-    request_arguments,
+from pyoco_server.client.requests import (
+    Call,
+    Document,
+    RunQuery,
+    Upload,
+    WorkerOrder,
+    get,
+    get_bytes,
+    parse_object,
+    parse_objects,
+    parse_page,
+    parse_readiness,
+    parse_text,
+    segment,
 )
+from pyoco_server.client.sync_runs import RunCalls
+from pyoco_server.client.watch import ListWatch
 
-T = TypeVar("T")
 
-
-class PyocoHttpClient(HistoryCalls, ArtifactCalls, WheelCalls, OverviewCalls):
+class PyocoHttpClient(RunCalls):
     """Talks to a gateway; one connection pool, to be closed (it is a context manager).
 
-    Names, arguments and results of its methods are those of pyoco-server 0.5.1. Each of them raises
-    :class:`HttpProblem` for an answer that is no success, another ``httpx.HTTPError`` when the
-    gateway cannot be reached, and ``UnexpectedAnswer`` (a ``ValueError``) when something else
-    answers at that URL.
+    Names, arguments and results of the methods that 0.5.1 had are unchanged.
+
+    Each raises :class:`HttpProblem` for an answer that is no success, another ``httpx.HTTPError``
+    when the gateway cannot be reached, and ``UnexpectedAnswer`` (a ``ValueError``) when something
+    else answers at that URL.
 
     Args:
         base_url: Where the gateway is, e.g. ``http://127.0.0.1:8000``; a path in it is kept.
@@ -48,133 +43,6 @@ class PyocoHttpClient(HistoryCalls, ArtifactCalls, WheelCalls, OverviewCalls):
         retry: When a failed call is sent again.
         transport: Another way to the gateway, for tests.
     """
-
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        api_key: str | None = None,
-        api_key_header: str = "X-API-Key",
-        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-        retry: RetryPolicy | None = None,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        arguments = client_arguments(base_url, api_key, api_key_header)
-        self._client = httpx.Client(**arguments, transport=transport)
-        self._timeout_seconds = timeout_seconds
-        self._retry = retry or RetryPolicy()
-
-    def __enter__(self) -> PyocoHttpClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._client.close()
-
-    def submit_run(
-        self,
-        flow_name: str,
-        params: Mapping[str, Any] | None = None,
-        *,
-        tag: str | None = None,
-        tags: list[str] | None = None,
-        idempotency_key: str | None = None,
-        **limits: Unpack[requests.RunLimits],
-    ) -> Document:
-        """Submit a run of a flow that the workers know; return ``{run_id, status}``.
-
-        The gateway takes all submits with the same ``idempotency_key`` for one. Where none is
-        given and the client may repeat the call, it sends a new one, so that repeating it is safe.
-        A gateway of version 0.5.1 does not know keys: use ``RetryPolicy(attempts=1)`` with it.
-        """
-        return self._run(
-            requests.submit_run(
-                flow_name,
-                params,
-                tag=tag,
-                tags=tags,
-                idempotency_key=self._retry.key(idempotency_key),
-                **limits,
-            )
-        )
-
-    def submit_run_yaml(
-        self,
-        workflow_yaml: str,
-        *,
-        flow_name: str = "main",
-        tag: str | None = None,
-        idempotency_key: str | None = None,
-        **limits: Unpack[requests.RunLimits],
-    ) -> Document:
-        """Submit a run of the flow.yaml whose text is given; return ``{run_id, status}``."""
-        return self._run(
-            requests.submit_run_yaml(
-                workflow_yaml,
-                flow_name=flow_name,
-                tag=tag,
-                idempotency_key=self._retry.key(idempotency_key),
-                **limits,
-            )
-        )
-
-    def submit_batch(self, runs: Sequence[Mapping[str, Any]]) -> Document:
-        """Submit up to 1,000 runs; return ``{accepted, rejected, items}``, an item for each run in order.
-
-        Args:
-            runs: Of each ``flow_name`` and, where wanted, ``params, tag, tags, workflow_yaml,
-                idempotency_key`` and the limits that :meth:`submit_run` takes.
-        """
-        keyed = [
-            {**run, "idempotency_key": self._retry.key(run.get("idempotency_key"))} for run in runs
-        ]
-        return self._run(requests.submit_batch(keyed))
-
-    def check_flow(self, workflow_yaml: str) -> Document:
-        """Look at the text of a flow.yaml without running it; return its graph, tasks and digest.
-
-        Raises:
-            HttpProblem: 422 when it cannot be understood; its ``extra`` says where.
-        """
-        return self._run(requests.check_flow(workflow_yaml))
-
-    def get_run(self, run_id: str) -> Document:
-        """Return the snapshot of a run, without its task records."""
-        return self._run(requests.get_run(run_id))
-
-    def get_run_with_records(self, run_id: str) -> Document:
-        """Return the snapshot of a run."""
-        return self._run(requests.get_run(run_id, include_records=True))
-
-    def cancel_run(
-        self,
-        run_id: str,
-        *,
-        wait: bool = False,
-        timeout_sec: int | None = None,
-        reason: str | None = None,
-        requested_by: str | None = None,
-    ) -> Document:
-        """Ask for the end of a run; return its snapshot, with ``wait`` that of its end.
-
-        Raises:
-            TimeoutError: The run has not ended after ``timeout_sec`` seconds (default 30).
-        """
-        snapshot = self._run(requests.cancel_run(run_id, reason=reason, requested_by=requested_by))
-        deadline = time.monotonic() + cancel_wait_seconds(timeout_sec)
-        while wait and not is_terminal(snapshot):
-            if time.monotonic() >= deadline:
-                raise TimeoutError(f"cancel wait timeout for run_id={run_id}")
-            time.sleep(CANCEL_POLL_SECONDS)
-            snapshot = self.get_run(run_id)
-        return snapshot
-
-    def get_tasks(self, run_id: str) -> Document:
-        """Return the task states and task records of a run."""
-        return self._run(requests.get_tasks(run_id))
 
     def list_runs(
         self,
@@ -186,9 +54,7 @@ class PyocoHttpClient(HistoryCalls, ArtifactCalls, WheelCalls, OverviewCalls):
         limit: int | None = None,
     ) -> list[Document]:
         """Return runs, the newest change first."""
-        page = self._run(
-            requests.list_runs(status=status, flow=flow, tag=tag, full=full, limit=limit)
-        )
+        page = self.find_runs(status=status, flow=flow, tag=tag, full=full, limit=limit)
         items: list[Document] = page["items"]
         return items
 
@@ -205,159 +71,207 @@ class PyocoHttpClient(HistoryCalls, ArtifactCalls, WheelCalls, OverviewCalls):
         workflow_yaml_sha256: str | None = None,
     ) -> Document:
         """Return a page of runs as ``{items, next_cursor}``."""
+        return self.find_runs(
+            status=status,
+            flow=flow,
+            tag=tag,
+            full=full,
+            limit=limit,
+            updated_after=updated_after,
+            cursor=cursor,
+            workflow_yaml_sha256=workflow_yaml_sha256,
+        )
+
+    def find_runs(
+        self,
+        *,
+        full: bool = False,
+        limit: int | None = None,
+        cursor: str | None = None,
+        **query: Unpack[RunQuery],
+    ) -> Document:
+        """Return a page of runs by any filter, the newest change first, as ``{items, next_cursor}``."""
+        include = "full" if full else None
         return self._run(
-            requests.list_runs(
-                status=status,
-                flow=flow,
-                tag=tag,
-                full=full,
+            get("/runs", parse_page, include=include, limit=limit, cursor=cursor, **query)
+        )
+
+    def follow_runs(
+        self, *, within_seconds: float | None = None, **query: Unpack[RunQuery]
+    ) -> Iterator[Document]:
+        """Give the changes of a list of runs as they come, over lost connections without a gap.
+
+        Each is ``{event, data}``. The first is ``hello``: what is listed now and the changes that
+        follow miss nothing. Then ``run`` (``data["run"]`` as it is now), ``gone`` (``run_id`` is not in
+        the list, or not any more), and ``reset`` (list again; too much was missed). Leave it before its
+        end only through ``contextlib.closing``.
+
+        Args:
+            within_seconds: When to end; ``None`` for never.
+            query: Which runs.
+        """
+        watch = ListWatch(
+            first=get("/runs/stream", parse_object, **query),
+            deadline=self._deadline(within_seconds),
+            retry=self._retry,
+        )
+        with closing(self._follow(watch)) as events:
+            yield from events
+
+    def count_runs(self, **query: Unpack[RunQuery]) -> Document:
+        """Return how many runs there are: ``{counts: {status: count}, total, …}``."""
+        return self._run(get("/runs/counts", parse_object, **query))
+
+    def list_dead_letters(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        reason: str | None = None,
+        tag: str | None = None,
+        run_id: str | None = None,
+    ) -> Document:
+        """Return a page of dead letters, the newest first, as ``{items, next_cursor}``."""
+        return self._run(
+            get(
+                "/dlq",
+                parse_object,
                 limit=limit,
-                updated_after=updated_after,
                 cursor=cursor,
-                workflow_yaml_sha256=workflow_yaml_sha256,
+                reason=reason,
+                tag=tag,
+                run_id=run_id,
             )
         )
 
-    def watch_run(
-        self,
-        run_id: str,
-        *,
-        include_records: bool = False,
-        since: float | None = None,
-        timeout_sec: int | None = None,
-    ) -> Iterator[Document]:
-        """Give ``{event, data}`` as they come, until the gateway ends the stream.
+    def get_dead_letter(self, seq: int) -> Document:
+        """Return a dead letter."""
+        return self._run(get(f"/dlq/{int(seq)}", parse_object))
 
-        It is one connection, and what breaks it is raised; :meth:`watch` goes on instead.
-        """
-        call = requests.watch_run(
-            run_id, include_records=include_records, since=since, timeout_sec=timeout_sec
-        )
-        parser = SseParser()
-        with self._stream(call, SILENCE_SECONDS) as response:
-            for chunk in response.iter_bytes():
-                for event in parser.feed(chunk):
-                    yield decode_event(event)
-
-    def watch(
-        self,
-        run_id: str,
-        *,
-        include_records: bool = False,
-        since: float | None = None,
-        within_seconds: float | None = None,
-        until_terminal: bool = True,
-    ) -> Iterator[Document]:
-        """Give ``{event, data}`` as they come, over as many connections as it takes.
-
-        A snapshot is not given twice in a row. A gateway that was there once may be away for a
-        minute.
-
-        Args:
-            run_id: The run.
-            include_records: Whether snapshots carry their task records.
-            since: Least ``updated_at`` of a snapshot, in unix seconds.
-            within_seconds: When to end in any case; ``None`` for never.
-            until_terminal: Whether to end with the run.
-        """
-        limit = math.inf if within_seconds is None else within_seconds
-        watch = Watch(
-            run_id,
-            deadline=time.monotonic() + limit,
-            until_terminal=until_terminal,
-            include_records=include_records,
-            since=since,
-            retry=self._retry,
-        )
-        yield from self._follow(watch)
-
-    def wait_run(self, run_id: str, *, within_seconds: float | None = None) -> Document:
-        """Wait for the end of a run; return its snapshot, with task records.
+    def requeue_dead_letter(self, seq: int) -> Document:
+        """Submit what a dead letter is about again; return ``{run_id, status, retried_from}``.
 
         Raises:
-            TimeoutError: It has not ended after ``within_seconds``.
+            HttpProblem: 409 when the letter does not tell enough for that.
         """
-        for event in self.watch(run_id, within_seconds=within_seconds):
-            if is_terminal(snapshot_of(event)):
-                return self.get_run_with_records(run_id)
-        raise TimeoutError(f"run {run_id} has not ended after {within_seconds} s")
+        # Not repeatable: the letter is gone after it.
+        return self._run(Call("POST", f"/dlq/{int(seq)}/requeue", parse_object))
 
-    def _follow(self, watch: Watch) -> Iterator[Document]:
-        while (call := watch.next_call(time.monotonic())) is not None:
-            parser = SseParser()
-            try:
-                silence = watch.silence_seconds(time.monotonic())
-                with self._stream(call, silence) as response:
-                    for chunk in response.iter_bytes():
-                        for event in parser.feed(chunk):
-                            told = watch.take(event, time.monotonic())
-                            if told is not None:
-                                yield told
-                        if watch.ended:
-                            return
-            except httpx.HTTPError as error:
-                pause = watch.after_failure(error, time.monotonic())
-            else:
-                pause = watch.after_end(time.monotonic())
-            time.sleep(pause)
+    def drop_dead_letter(self, seq: int) -> Document:
+        """Delete a dead letter."""
+        # Not repeatable: a second one does not find it.
+        return self._run(Call("DELETE", f"/dlq/{int(seq)}", parse_object))
 
-    def _run(self, call: Call[T]) -> T:
-        failures = 0
-        while True:
-            try:
-                return call.read(self._send(call))
-            except httpx.HTTPError as error:
-                failures += 1
-                pause = self._retry.pause(call, error, failures)
-                if pause is None:
-                    raise
-            time.sleep(pause)
+    def get_queues(self) -> Document:
+        """Return ``{queues, dead_letters}``: the jobs of each tag."""
+        return self._run(get("/queues", parse_object))
 
-    def _send(self, call: Call[Any]) -> bytes:
-        request = self._client.build_request(**request_arguments(call, self._timeout_seconds))
-        response = self._client.send(request)
-        if not call.answered_by(response.status_code):
-            raise HttpProblem.of(response)
-        return response.content
+    def get_actors(self) -> Document:
+        """Return ``{tree}``: the gateway's supervision tree."""
+        return self._run(get("/actors", parse_object))
 
-    def _download(self, name: str, call_from: Callable[[int], Call[bytes]], to: BinaryIO) -> str:
-        download = Download(name, to)
-        failures = 0
-        while True:
-            call = call_from(download.size)
-            try:
-                self._fetch(call, download)
-            except httpx.HTTPError as error:
-                failures += 1
-                pause = self._retry.pause(call, error, failures)
-                if pause is None:
-                    raise
-            else:
-                return download.end()
-            time.sleep(pause)
+    def get_workers(
+        self,
+        *,
+        scope: str | None = None,
+        state: str | None = None,
+        include_hidden: bool | None = None,
+        limit: int | None = None,
+    ) -> list[Document]:
+        """Return worker records, last seen first."""
+        return self._run(
+            get(
+                "/workers",
+                parse_objects,
+                scope=scope,
+                state=state,
+                include_hidden=include_hidden,
+                limit=limit,
+            )
+        )
 
-    def _fetch(self, call: Call[bytes], download: Download) -> None:
-        request = self._client.build_request(**request_arguments(call, self._timeout_seconds))
-        response = self._client.send(request, stream=True)
-        try:
-            if not call.answered_by(response.status_code):
-                response.read()
-                raise HttpProblem.of(response)
-            download.begin(response.status_code, response.headers.get("etag"))
-            for piece in response.iter_raw():
-                download.take(piece)
-        finally:
-            response.close()
+    def patch_worker_hidden(self, worker_id: str, *, hidden: bool) -> Document:
+        """Hide a worker from lists, or show it again."""
+        path = f"/workers/{segment(worker_id)}"
+        body = {"hidden": bool(hidden)}
+        return self._run(Call("PATCH", path, parse_object, json=body, repeatable=True))
 
-    @contextmanager
-    def _stream(self, call: Call[Any], silence_seconds: float) -> Iterator[httpx.Response]:
-        request = self._client.build_request(**request_arguments(call, silence_seconds))
-        response = self._client.send(request, stream=True)
-        try:
-            if not call.answered_by(response.status_code):
-                response.read()
-                raise HttpProblem.of(response)
-            call.check_stream(response.headers.get("content-type", ""))
-            yield response
-        finally:
-            response.close()
+    def order_worker(self, worker_id: str, order: WorkerOrder) -> Document:
+        """Tell a worker to pause, resume or drain; return what is stored of that."""
+        path = f"/workers/{segment(worker_id)}/{order}"
+        return self._run(Call("POST", path, parse_object, repeatable=True))
+
+    def list_wheels(self) -> list[Document]:
+        """Return the wheels of the registry, by name."""
+        return self._run(get("/wheels", parse_objects))
+
+    def list_wheel_history(
+        self,
+        *,
+        limit: int | None = None,
+        wheel_name: str | None = None,
+        action: str | None = None,
+    ) -> list[Document]:
+        """Return uploads and deletions of wheels, the newest first."""
+        path = "/wheels/history"
+        return self._run(
+            get(path, parse_objects, limit=limit, wheel_name=wheel_name, action=action)
+        )
+
+    def upload_wheel(
+        self,
+        *,
+        filename: str,
+        data: bytes | BinaryIO,
+        replace: bool = True,
+        tags: list[str] | None = None,
+        shared: bool = False,
+    ) -> Document:
+        """Upload a wheel, as bytes or from an open file; without tags it is for every worker.
+
+        Under authentication it belongs to the key's tenant, unless it is ``shared`` with all.
+        """
+        form = {"replace": "true" if replace else "false"}
+        if tags:
+            form["tags"] = ",".join(tag.strip() for tag in tags if tag.strip())
+        if shared:
+            form["shared"] = "true"
+        # An open file is sent in pieces.
+        upload = Upload("wheel", filename, data, "application/octet-stream")
+        return self._run(Call("POST", "/wheels", parse_object, form=form, upload=upload))
+
+    def download_wheel(self, wheel_name: str, to: BinaryIO) -> str:
+        """Write a wheel into an open file, piece by piece; return its SHA-256 in hex.
+
+        A broken connection is taken up again where it broke.
+
+        Raises:
+            DamagedDownload: What came is not what was uploaded.
+        """
+        path = f"/wheels/{segment(wheel_name)}"
+        return self._download(wheel_name, lambda start: get_bytes(path, start), to)
+
+    def delete_wheel(self, wheel_name: str) -> Document:
+        """Delete a wheel."""
+        # Not repeatable: a second one does not find it.
+        return self._run(Call("DELETE", f"/wheels/{segment(wheel_name)}", parse_object))
+
+    def get_metrics(self) -> str:
+        """Return the metrics in Prometheus' text format."""
+        return self._run(get("/metrics", parse_text))
+
+    def get_stats(self, *, minutes: int | None = None) -> Document:
+        """Return ``{minutes: [...]}``: what happened in each of the last minutes (60 unless told)."""
+        return self._run(get("/stats", parse_object, minutes=minutes))
+
+    def get_health(self) -> Document:
+        """Return ``{status}`` of the gateway's process."""
+        return self._run(get("/health", parse_object))
+
+    def get_ready(self) -> Document:
+        """Return ``{status, reasons, nats}``; that the gateway is not ready is no error here."""
+        return self._run(Call("GET", "/health/ready", parse_readiness, repeatable=True, also=503))
+
+    def get_api_description(self) -> Document:
+        """Return the gateway's OpenAPI document."""
+        return self._run(get("/openapi.json", parse_object))

@@ -1,16 +1,16 @@
-"""The course of a watch over many connections. Does no I/O and has no clock."""
+"""What is followed over many connections, and where each of them begins. Does no I/O and has no clock."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
 
-from pyoco_server.client import requests
-from pyoco_server.client.requests import Call, Document
+from pyoco_server.client.requests import Call, Document, with_params
 from pyoco_server.client.retry import RetryPolicy, passes
 from pyoco_server.client.sse import SseEvent
 from pyoco_server.model.run import TERMINAL_STATUSES
@@ -45,67 +45,41 @@ def is_terminal(snapshot: Document | None) -> bool:
     return snapshot is not None and snapshot.get("status") in TERMINAL_STATUSES
 
 
-@dataclass(slots=True)
-class Watch:
-    """What a watch is after and what it has seen. Times are seconds of one steady clock.
+@dataclass(slots=True, kw_only=True)
+class Watch(ABC):
+    """Follows something. Times are seconds of one steady clock.
 
     Attributes:
-        run_id: The run.
+        first: The call that opens the stream at its beginning.
         deadline: When the watch ends in any case; infinite for never.
-        until_terminal: Whether it ends with the run.
-        include_records: Whether snapshots carry their task records.
-        since: Least ``updated_at`` of a snapshot, in unix seconds.
-        outage_seconds: How long a gateway that was there once may be away.
         retry: Pauses between connections, and how often the first one is tried.
+        outage_seconds: How long a gateway that was there once may be away.
+        ended: Whether all is told.
     """
 
-    run_id: str
+    first: Call[Document]
     deadline: float = math.inf
-    until_terminal: bool = True
-    include_records: bool = False
-    since: float | None = None
-    outage_seconds: float = 60.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    outage_seconds: float = 60.0
     ended: bool = False
-    _last: Document | None = None
     _last_sign_at: float | None = None
     _failures: int = 0
 
     def next_call(self, now: float) -> Call[Document] | None:
         """Return the stream to open, or ``None`` when the watch is over."""
-        if self.ended or now >= self.deadline:
-            return None
-        left = min(self.deadline - now, LONGEST_STREAM_SECONDS)
-        return requests.watch_run(
-            self.run_id,
-            include_records=self.include_records,
-            since=self.since,
-            timeout_sec=max(1, math.ceil(left)),
-        )
+        return None if self.ended or now >= self.deadline else self._next(self.deadline - now)
 
     def silence_seconds(self, now: float) -> float:
         """How long to wait for the next bytes of a stream."""
         return min(SILENCE_SECONDS, max(self.deadline - now, 0.0) + 2 * _END_GRACE_SECONDS)
 
     def take(self, event: SseEvent, now: float) -> Document | None:
-        """Return what to tell of an event; ``None`` for a snapshot that was told before."""
-        self._heard(now)
-        told = decode_event(event)
-        snapshot = snapshot_of(told)
-        if snapshot is None:
-            return told
-        if self.until_terminal and is_terminal(snapshot):
-            self.ended = True
-        if snapshot == self._last:
-            return None
-        self._last = snapshot
-        return told
-
-    def _heard(self, now: float) -> None:
+        """Return what to tell of an event, if anything."""
         self._last_sign_at = now
         self._failures = 0
         if now >= self.deadline + _END_GRACE_SECONDS:
             self.ended = True
+        return self._tell(event)
 
     def after_end(self, now: float) -> float:
         """The stream has ended as it should: how long to wait before the next one, in seconds."""
@@ -137,3 +111,80 @@ class Watch:
 
     def _within_deadline(self, delay: float, now: float) -> float:
         return min(delay, max(0.0, self.deadline - now))
+
+    @abstractmethod
+    def _next(self, seconds_left: float) -> Call[Document]: ...
+
+    @abstractmethod
+    def _tell(self, event: SseEvent) -> Document | None: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class RunWatch(Watch):
+    """Follows the snapshots of a run, none of which is told twice in a row.
+
+    Attributes:
+        until_terminal: Whether it ends with the run.
+    """
+
+    until_terminal: bool = True
+    _last: Document | None = None
+
+    def _next(self, seconds_left: float) -> Call[Document]:
+        left = min(seconds_left, LONGEST_STREAM_SECONDS)
+        return with_params(self.first, timeout_sec=max(1, math.ceil(left)))
+
+    def _tell(self, event: SseEvent) -> Document | None:
+        told = decode_event(event)
+        snapshot = snapshot_of(told)
+        if snapshot is None:
+            return told
+        if self.until_terminal and is_terminal(snapshot):
+            self.ended = True
+        if snapshot == self._last:
+            return None
+        self._last = snapshot
+        return told
+
+
+@dataclass(slots=True, kw_only=True)
+class EventWatch(Watch):
+    """Follows what happens in a run, each connection behind the last event that was seen."""
+
+    _cursor: str | None = None
+
+    def _next(self, seconds_left: float) -> Call[Document]:  # noqa: ARG002 - it ends with the run
+        call = with_params(self.first, follow=1, cursor=self._cursor)
+        params = {name: value for name, value in call.params.items() if name != "limit"}
+        return replace(call, params=params, headers={"Accept": "text/event-stream"})
+
+    def _tell(self, event: SseEvent) -> Document | None:
+        if event.event == "end":
+            self.ended = True
+        if event.event in {"end", "heartbeat"}:
+            return None
+        if event.id:
+            self._cursor = event.id
+        data = decode_event(event)["data"]
+        return data if isinstance(data, dict) else None
+
+
+@dataclass(slots=True, kw_only=True)
+class ListWatch(Watch):
+    """Follows the changes of a list of runs, each connection behind the last one that was seen."""
+
+    _last_id: str | None = None
+
+    def _next(self, seconds_left: float) -> Call[Document]:
+        left = None if seconds_left == math.inf else max(1, math.ceil(seconds_left))
+        headers = {"Accept": "text/event-stream"}
+        if self._last_id is not None:
+            headers["Last-Event-ID"] = self._last_id
+        return replace(with_params(self.first, timeout_sec=left), headers=headers)
+
+    def _tell(self, event: SseEvent) -> Document | None:
+        # A greeting but the first tells nothing.
+        again = event.event == "hello" and self._last_id is not None
+        if event.id:
+            self._last_id = event.id
+        return None if again or event.event == "heartbeat" else decode_event(event)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -46,3 +48,14 @@ def request_arguments(call: Call[Any], timeout_seconds: float) -> dict[str, Any]
 def cancel_wait_seconds(timeout_sec: int | None) -> int:
     """Return how long ``cancel_run`` waits: at least a second, as in 0.5.1."""
     return max(1, CANCEL_WAIT_SECONDS if timeout_sec is None else int(timeout_sec))
+
+
+async def exhaust(chunks: AsyncIterator[bytes]) -> None:
+    """End the generators of a closed response.
+
+    httpx nests several of them and closes none, and trio warns of each that is left to the garbage
+    collector. Reading on a closed connection fails at once, which ends all of them in order.
+    """
+    with suppress(httpx.HTTPError, httpx.StreamError):
+        async for _ in chunks:
+            pass

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from pyoco_server.client import PyocoHttpClient
-    from pyoco_server.client.overview import RunQuery
+    from pyoco_server.client.requests import RunQuery
 
 _SHOWN = 50
 _OTHER_LINES = 3

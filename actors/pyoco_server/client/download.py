@@ -1,26 +1,13 @@
-"""The calls about what runs saved, and the making sure that a download is what was saved."""
+"""A download, and whether what came is what was saved."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import BinaryIO
 
-from pyoco_server.client.requests import Call, Document, get, get_bytes, parse_object, segment
-
 
 class DamagedDownload(ValueError):
     """What came is not what was saved: its digest is another."""
-
-
-def list_artifacts(run_id: str) -> Call[Document]:
-    """``GET /runs/{run_id}/artifacts``."""
-    return get(f"/runs/{segment(run_id)}/artifacts", parse_object)
-
-
-def get_artifact(run_id: str, name: str, start: int = 0) -> Call[bytes]:
-    """``GET /runs/{run_id}/artifacts/{name}``, from a byte on."""
-    path = "/".join(segment(part) for part in name.split("/"))
-    return get_bytes(f"/runs/{segment(run_id)}/artifacts/{path}", start)
 
 
 class Download:

@@ -1,0 +1,336 @@
+# Written by tests/contract/unasync.py from aio_runs.py: change that and run `uv run poe client`.
+"""The calls of the client for programs without an event loop that are about single runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any, BinaryIO, Unpack
+
+from pyoco_server.client.requests import (
+    Call,
+    Document,
+    RunLimits,
+    Upload,
+    get,
+    get_bytes,
+    given,
+    parse_object,
+    run_path,
+    segment,
+    submission,
+    with_params,
+)
+from pyoco_server.client.sse import SseParser
+from pyoco_server.client.sync_connection import Caller
+from pyoco_server.client.watch import (
+    SILENCE_SECONDS,
+    EventWatch,
+    RunWatch,
+    decode_event,
+    is_terminal,
+    snapshot_of,
+)
+from pyoco_server.client.wire import CANCEL_POLL_SECONDS, cancel_wait_seconds
+
+_PAGE_ITEMS = 1000
+
+
+class RunCalls(Caller):
+    """Submits, reads, follows and ends runs."""
+
+    def submit_run(
+        self,
+        flow_name: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        tag: str | None = None,
+        tags: list[str] | None = None,
+        idempotency_key: str | None = None,
+        **limits: Unpack[RunLimits],
+    ) -> Document:
+        """Submit a run of a flow that the workers know; return ``{run_id, status}``.
+
+        The gateway takes all submits with the same ``idempotency_key`` for one. Where none is
+        given and the client may repeat the call, it sends a new one, so that repeating it is safe.
+        A gateway of version 0.5.1 does not know keys: use ``RetryPolicy(attempts=1)`` with it.
+        """
+        body = {"flow_name": flow_name, "params": dict(params or {})}
+        body |= given(tag=tag, tags=tags, **limits)
+        return self._run(submission("/runs", self._retry.key(idempotency_key), json=body))
+
+    def submit_run_yaml(
+        self,
+        workflow_yaml: str,
+        *,
+        flow_name: str = "main",
+        tag: str | None = None,
+        idempotency_key: str | None = None,
+        **limits: Unpack[RunLimits],
+    ) -> Document:
+        """Submit a run of the flow.yaml whose text is given; return ``{run_id, status}``."""
+        form = given(flow_name=flow_name, tag=tag, **limits)
+        return self._run(
+            submission(
+                "/runs/yaml",
+                self._retry.key(idempotency_key),
+                form={name: str(value) for name, value in form.items()},
+                upload=Upload(
+                    "workflow", "flow.yaml", workflow_yaml.encode(), "application/x-yaml"
+                ),
+            )
+        )
+
+    def submit_batch(self, runs: Sequence[Mapping[str, Any]]) -> Document:
+        """Submit up to 1,000 runs; return ``{accepted, rejected, items}``, an item for each run in order.
+
+        Args:
+            runs: Of each ``flow_name`` and, where wanted, ``params, tag, tags, workflow_yaml,
+                idempotency_key`` and the limits that :meth:`submit_run` takes.
+        """
+        keyed = [
+            {**run, "idempotency_key": self._retry.key(run.get("idempotency_key"))} for run in runs
+        ]
+        repeatable = all(run["idempotency_key"] for run in keyed)
+        body = {"runs": keyed}
+        return self._run(
+            Call("POST", "/runs/batch", parse_object, json=body, repeatable=repeatable)
+        )
+
+    def check_flow(self, workflow_yaml: str) -> Document:
+        """Look at the text of a flow.yaml without running it; return its graph, tasks and digest.
+
+        Raises:
+            HttpProblem: 422 when it cannot be understood; its ``extra`` says where.
+        """
+        return self._run(
+            Call(
+                "POST",
+                "/flows/check",
+                parse_object,
+                content=workflow_yaml.encode(),
+                headers={"Content-Type": "text/plain; charset=utf-8"},
+                repeatable=True,
+            )
+        )
+
+    def get_run(self, run_id: str) -> Document:
+        """Return the snapshot of a run, without its task records."""
+        return self._run(get(run_path(run_id), parse_object))
+
+    def get_run_with_records(self, run_id: str) -> Document:
+        """Return the snapshot of a run."""
+        return self._run(get(run_path(run_id), parse_object, include="records"))
+
+    def cancel_run(
+        self,
+        run_id: str,
+        *,
+        wait: bool = False,
+        timeout_sec: int | None = None,
+        reason: str | None = None,
+        requested_by: str | None = None,
+    ) -> Document:
+        """Ask for the end of a run; return its snapshot, with ``wait`` that of its end.
+
+        Raises:
+            TimeoutError: The run has not ended after ``timeout_sec`` seconds (default 45).
+        """
+        wish = given(reason=reason, requested_by=requested_by)
+        # Repeatable: a second one finds the run cancelling or ended.
+        snapshot = self._run(
+            Call(
+                "POST", run_path(run_id, "cancel"), parse_object, json=wish or None, repeatable=True
+            )
+        )
+        deadline = self._deadline(cancel_wait_seconds(timeout_sec))
+        while wait and not is_terminal(snapshot):
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"cancel wait timeout for run_id={run_id}")
+            time.sleep(CANCEL_POLL_SECONDS)
+            snapshot = self.get_run(run_id)
+        return snapshot
+
+    def retry_run(self, run_id: str) -> Document:
+        """Submit a run that has ended again, as a new one; return ``{run_id, status, retry_of}``.
+
+        Raises:
+            HttpProblem: 409 when it has not ended, or when its flow.yaml is not kept.
+        """
+        return self._run(Call("POST", run_path(run_id, "retry"), parse_object))
+
+    def get_tasks(self, run_id: str) -> Document:
+        """Return the task states and task records of a run."""
+        return self._run(get(run_path(run_id, "tasks"), parse_object))
+
+    def get_graph(self, run_id: str) -> Document:
+        """Return what the flow of a run looks like: ``nodes`` and ``edges``.
+
+        Raises:
+            HttpProblem: 404 also while that is not known.
+        """
+        return self._run(get(run_path(run_id, "graph"), parse_object))
+
+    def watch_run(
+        self,
+        run_id: str,
+        *,
+        include_records: bool = False,
+        since: float | None = None,
+        timeout_sec: int | None = None,
+    ) -> Iterator[Document]:
+        """Give ``{event, data}`` as they come, until the gateway ends the stream.
+
+        It is one connection, and what breaks it is raised; :meth:`watch` goes on instead. Leave
+        it before its end only through ``contextlib.closing``, which closes the connection.
+        """
+        call = with_params(_watch(run_id, include_records, since), timeout_sec=timeout_sec)
+        parser = SseParser()
+        with self._stream(call, SILENCE_SECONDS) as chunks:
+            for chunk in chunks:
+                for event in parser.feed(chunk):
+                    yield decode_event(event)
+
+    def watch(
+        self,
+        run_id: str,
+        *,
+        include_records: bool = False,
+        since: float | None = None,
+        within_seconds: float | None = None,
+        until_terminal: bool = True,
+    ) -> Iterator[Document]:
+        """Give ``{event, data}`` as they come, over as many connections as it takes.
+
+        A snapshot is not given twice in a row. A gateway that was there once may be away for a
+        minute. Leave it before its end only through ``contextlib.closing``.
+
+        Args:
+            run_id: The run.
+            include_records: Whether snapshots carry their task records.
+            since: Least ``updated_at`` of a snapshot, in unix seconds.
+            within_seconds: When to end in any case; ``None`` for never.
+            until_terminal: Whether to end with the run.
+        """
+        watch = RunWatch(
+            first=_watch(run_id, include_records, since),
+            deadline=self._deadline(within_seconds),
+            retry=self._retry,
+            until_terminal=until_terminal,
+        )
+        with closing(self._follow(watch)) as events:
+            yield from events
+
+    def wait_run(self, run_id: str, *, within_seconds: float | None = None) -> Document:
+        """Wait for the end of a run; return its snapshot, with task records.
+
+        Raises:
+            TimeoutError: It has not ended after ``within_seconds``.
+        """
+        watch = RunWatch(
+            first=_watch(run_id), deadline=self._deadline(within_seconds), retry=self._retry
+        )
+        with closing(self._follow(watch)) as events:
+            for event in events:
+                if is_terminal(snapshot_of(event)):
+                    return self.get_run_with_records(run_id)
+        raise TimeoutError(f"run {run_id} has not ended after {within_seconds} s")
+
+    def events(
+        self,
+        run_id: str,
+        *,
+        types: Sequence[str] = (),
+        cursor: str | None = None,
+        follow: bool = False,
+        within_seconds: float | None = None,
+    ) -> Iterator[Document]:
+        """Give what happened in a run, in order; with ``follow`` until its end.
+
+        Following goes on over lost connections, without gap or repetition. Leave it before
+        its end only through ``contextlib.closing``.
+
+        Args:
+            run_id: The run.
+            types: Which events, such as ``state`` or ``log``; all when empty.
+            cursor: Begin behind the event with this ``id``.
+            follow: Whether to wait for what comes.
+            within_seconds: When to end following in any case; ``None`` for never.
+        """
+        path = run_path(run_id, "events")
+        first = get(path, parse_object, type=",".join(types), cursor=cursor, limit=_PAGE_ITEMS)
+        with closing(self._stored_or_coming(first, follow, within_seconds)) as events:
+            yield from events
+
+    def logs(
+        self,
+        run_id: str,
+        *,
+        task: str | None = None,
+        stream: str | None = None,
+        attempt: int | None = None,
+        since: float | None = None,
+        tail: int | None = None,
+        follow: bool = False,
+        within_seconds: float | None = None,
+    ) -> Iterator[Document]:
+        """Give what a run printed: events of the types ``log`` and ``truncated``, as `events` does.
+
+        Args:
+            run_id: The run.
+            task: Only what this task printed.
+            stream: Only ``stdout`` or only ``stderr``.
+            attempt: Only what this attempt printed.
+            since: Only what was printed then or later, in unix seconds.
+            tail: Of what is stored, only that many lines, the last ones.
+            follow: Whether to wait for what comes, until the run's end.
+            within_seconds: When to end following in any case; ``None`` for never.
+        """
+        first = get(
+            run_path(run_id, "logs"),
+            parse_object,
+            task=task,
+            stream=stream,
+            attempt=attempt,
+            since=since,
+            limit=_PAGE_ITEMS,
+        )
+        if tail is not None:
+            last = self._run(with_params(first, tail=tail))
+            yield from last["items"]
+            if not follow:
+                return
+            first = with_params(first, cursor=last["position"])
+        with closing(self._stored_or_coming(first, follow, within_seconds)) as events:
+            yield from events
+
+    def _stored_or_coming(
+        self, first: Call[Document], follow: bool, within_seconds: float | None
+    ) -> Generator[Document, None, None]:
+        if not follow:
+            return self._pages(first)
+        deadline = self._deadline(within_seconds)
+        return self._follow(EventWatch(first=first, deadline=deadline, retry=self._retry))
+
+    def list_artifacts(self, run_id: str) -> Document:
+        """Return what a run saved: ``artifacts`` with name, size and digest, and ``artifacts_refused``."""
+        return self._run(get(run_path(run_id, "artifacts"), parse_object))
+
+    def download_artifact(self, run_id: str, name: str, to: BinaryIO) -> str:
+        """Write an artifact into an open file, piece by piece; return its SHA-256 in hex.
+
+        A broken connection is taken up again where it broke.
+
+        Raises:
+            DamagedDownload: What came is not what was saved.
+        """
+        path = run_path(run_id, "artifacts", *(segment(part) for part in name.split("/")))
+        return self._download(name, lambda start: get_bytes(path, start), to)
+
+
+def _watch(
+    run_id: str, include_records: bool = False, since: float | None = None
+) -> Call[Document]:
+    include = "records" if include_records else None
+    return get(run_path(run_id, "watch"), parse_object, include=include, since=since)
