@@ -21,6 +21,7 @@ from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.flow_yaml import FlowFile
 from pyoco_server.model.idempotency import InvalidIdempotencyKey
 from pyoco_server.model.job import InvalidTag, check_tag
+from pyoco_server.model.json_text import NestedTooDeeply
 from pyoco_server.model.limits import LIMIT_FIELDS, InvalidLimit, RunLimits, check_limits
 from pyoco_server.settings import Settings
 
@@ -188,6 +189,10 @@ def _new_run(
             request_id=call.request_id,
             traceparent=call.traceparent,
         )
+    except NestedTooDeeply as error:
+        raise Problem(
+            422, "invalid params", ErrorId.INVALID_INPUT, field="params", reason=str(error)
+        ) from None
     except InvalidIdempotencyKey as error:
         raise Problem(
             422,
@@ -220,10 +225,11 @@ def _limits(body: SubmitBody, flow_file: FlowFile | None) -> RunLimits:
 def _decode(raw: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(raw, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem(
-            422, f"invalid request body: {error}", ErrorId.INVALID_INPUT, reason=str(error)
-        ) from None
+    except RecursionError:
+        reason = str(NestedTooDeeply())
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        reason = str(error)
+    raise Problem(422, f"invalid request body: {reason}", ErrorId.INVALID_INPUT, reason=reason)
 
 
 def _routing_tag(tag: str | None, default: str) -> str:

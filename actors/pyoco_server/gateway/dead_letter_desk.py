@@ -13,6 +13,7 @@ from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.dead_letter import DeadLetter, DeadLetterReason
+from pyoco_server.model.json_text import NestedTooDeeply
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.store.letters import LetterBox, LetterPage, StoredLetter
 from pyoco_server.store.runs import RunNotFound, RunStore
@@ -200,20 +201,23 @@ def _of_letter(letter: DeadLetter) -> NewRun:
 
 
 def _again(earlier: RunSnapshot | DeadLetter, run_id: str, flow_name: str) -> NewRun:
-    return NewRun(
-        flow_name,
-        earlier.tag or "default",
-        tuple(earlier.tags or ()),
-        earlier.params or {},
-        workflow_yaml_sha256=earlier.workflow_yaml_sha256,
-        workflow_yaml_bytes=earlier.workflow_yaml_bytes,
-        tenant_id=earlier.tenant_id,
-        api_key_id=earlier.api_key_id,
-        timeout_sec=earlier.timeout_sec,
-        max_attempts=earlier.max_attempts,
-        retry_backoff_sec=earlier.retry_backoff_sec,
-        retry_of=run_id,
-    )
+    try:
+        return NewRun(
+            flow_name,
+            earlier.tag or "default",
+            tuple(earlier.tags or ()),
+            earlier.params or {},
+            workflow_yaml_sha256=earlier.workflow_yaml_sha256,
+            workflow_yaml_bytes=earlier.workflow_yaml_bytes,
+            tenant_id=earlier.tenant_id,
+            api_key_id=earlier.api_key_id,
+            timeout_sec=earlier.timeout_sec,
+            max_attempts=earlier.max_attempts,
+            retry_backoff_sec=earlier.retry_backoff_sec,
+            retry_of=run_id,
+        )
+    except NestedTooDeeply as error:
+        raise NotRepeatable(f"its params are {error}") from None
 
 
 @contextmanager

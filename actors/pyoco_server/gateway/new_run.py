@@ -12,6 +12,7 @@ from pyoco_server.kernel import Refusal
 from pyoco_server.model.flow_yaml import parse_flow_yaml
 from pyoco_server.model.idempotency import check_idempotency_key, content_digest
 from pyoco_server.model.job import Job
+from pyoco_server.model.json_text import check_depth
 from pyoco_server.model.run import RunStatus
 from pyoco_server.settings import Settings
 
@@ -65,6 +66,7 @@ class NewRun:
 
     Raises:
         InvalidIdempotencyKey: The key is none.
+        NestedTooDeeply: The params are.
     """
 
     flow_name: str
@@ -85,7 +87,8 @@ class NewRun:
     idempotency_key: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a key that is none."""
+        """Refuse a key that is none, and params that not everybody could read."""
+        check_depth(self.params)
         if self.idempotency_key is not None:
             check_idempotency_key(self.idempotency_key)
 

@@ -74,7 +74,7 @@ def decode_dead_letter(raw: bytes) -> DeadLetter:
         UnreadableDeadLetter: It is not JSON, or not of the shape of a dead letter.
     """
     try:
-        data = decode_json(raw)
+        data = decode_json(raw, cut=True)
         if isinstance(data, dict):
             data.setdefault("error", None)
         return msgspec.convert(data, DeadLetter)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from pyoco_server.model.errors import ErrorId, ModelError
-from pyoco_server.model.json_text import decode_json, encode_json, safe_repr
+from pyoco_server.model.json_text import NestedTooDeeply, decode_json, encode_json, safe_repr
 
 TAG: Final = re.compile(r"[A-Za-z0-9_-]+")
 """A tag is one token of a NATS subject, so it has no dot."""
@@ -118,6 +118,10 @@ def decode_job(raw: bytes) -> Job:
     """
     try:
         data = decode_json(raw)
+    except NestedTooDeeply as error:
+        # Read all the same, for whose run it is. Without what lies too deep it would be another run.
+        known = decode_json(raw, cut=True)
+        raise InvalidJob(str(error), _run_id(known) if isinstance(known, dict) else None) from None
     except ValueError as error:
         raise InvalidJob(f"not JSON: {error}") from None
     if not isinstance(data, dict):

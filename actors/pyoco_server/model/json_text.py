@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import reprlib
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
@@ -14,7 +15,8 @@ JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | Non
 """A value that JSON can carry."""
 
 MAX_DEPTH: Final = 64
-"""How deep :func:`json_safe` follows a value before it settles for a shortened repr."""
+"""How deep values may be nested: as many levels of params are taken, and of a value that :func:`json_safe`
+meets, the rest being a shortened repr. Deeper ones are read and written, or not, by the room on the stack."""
 
 MAX_VALUES: Final = 100_000
 """How many values :func:`json_safe` visits before it settles for shortened reprs."""
@@ -26,6 +28,38 @@ MAX_REPR_CHARACTERS: Final = 10_000
 # exponentially larger than the structure.
 _SHORT_REPR: Final = reprlib.Repr()
 _SHORT_REPR.maxlevel = 2
+
+
+class NestedTooDeeply(ValueError):
+    """A value of more than :data:`MAX_DEPTH` levels of lists and mappings."""
+
+    def __init__(self) -> None:
+        super().__init__(f"nested too deeply: at most {MAX_DEPTH} levels of lists and mappings")
+
+
+# Strings, so that what looks like a bracket in one is none.
+_TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}]', re.DOTALL)
+_LEFT_OUT: Final = b'"(nested too deeply)"'
+
+
+def check_depth(value: object) -> None:
+    """Make sure that everybody can read and write a value.
+
+    Raises:
+        NestedTooDeeply: It has more levels.
+    """
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        # Each once: a structure that shares its parts has many ways to them.
+        containers = {id(item): item for item in level if isinstance(item, dict | list | tuple)}
+        if not containers:
+            return
+        level = [
+            item
+            for container in containers.values()
+            for item in (container.values() if isinstance(container, dict) else container)
+        ]
+    raise NestedTooDeeply
 
 
 def encode_json(value: object) -> bytes:
@@ -40,26 +74,52 @@ def encode_json(value: object) -> bytes:
         return msgspec.json.encode(json_safe(value))
 
 
-def decode_json(raw: bytes) -> Any:
+def decode_json(raw: bytes, *, cut: bool = False) -> Any:
     """Return what the JSON text ``raw`` stands for.
 
     Takes the extensions that Python's own ``json`` writes and pyoco-server 0.5.1 therefore has
     on the wire: ``NaN`` and ``Infinity`` become their Python repr (``"nan"``, ``"inf"``), and a
     lone surrogate becomes its escape.
 
+    Args:
+        raw: The text.
+        cut: Read a text that is nested too deeply without what lies deeper.
+
     Raises:
         ValueError: The text is not JSON; the error's text says why.
+        NestedTooDeeply: It is nested deeper than it can be read here.
     """
     try:
-        return msgspec.json.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        pass
+        try:
+            return msgspec.json.decode(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return json_safe(json.loads(raw))
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        if not cut:
+            raise NestedTooDeeply from None
     try:
-        return json_safe(json.loads(raw))
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+        return decode_json(_cut(raw))
+    except ValueError:
+        raise NestedTooDeeply from None
+
+
+def _cut(raw: bytes) -> bytes:
+    """The text with a word in the place of each container that lies too deep."""
+    pieces: list[bytes] = []
+    depth = kept = 0
+    for token in _TOKEN.finditer(raw):
+        match token[0]:
+            case b"[" | b"{":
+                depth += 1
+                if depth == MAX_DEPTH + 1:
+                    pieces += [raw[kept : token.start()], _LEFT_OUT]
+            case b"]" | b"}":
+                if depth == MAX_DEPTH + 1:
+                    kept = token.end()
+                depth -= 1
+            case _:
+                pass
+    return b"".join([*pieces, raw[kept:]])
 
 
 def json_safe(value: object, *, max_depth: int = MAX_DEPTH) -> JSON:

@@ -221,6 +221,8 @@ _SUMMARY_FIELDS: Final = (
 def decode_snapshot(raw: bytes) -> RunSnapshot:
     """Read a snapshot, of this or of an earlier version.
 
+    What lies too deep in one that an earlier version accepted is left out.
+
     Raises:
         UnreadableSnapshot: It is not JSON, not an object, names no run, or has a status or a
             field that cannot be understood.
@@ -233,7 +235,7 @@ def decode_snapshot(raw: bytes) -> RunSnapshot:
 
 def _decode_leniently(raw: bytes) -> RunSnapshot:
     try:
-        data = decode_json(raw)
+        data = decode_json(raw, cut=True)
     except ValueError as error:
         raise UnreadableSnapshot(f"a run snapshot must be JSON: {error}") from None
     if not isinstance(data, dict):

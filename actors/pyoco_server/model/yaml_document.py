@@ -15,9 +15,8 @@ from typing import Any, Final, TypeAlias
 import yaml
 
 from pyoco_server.model.errors import FlowFileError
-from pyoco_server.model.json_text import JSON
+from pyoco_server.model.json_text import JSON, MAX_DEPTH
 
-MAX_DEPTH: Final = 32
 MAX_NODES: Final = 10_000
 MAX_NUMBER_CHARACTERS: Final = 400
 
@@ -119,7 +118,8 @@ class _Builder:
         kind = "seq" if isinstance(event, yaml.SequenceStartEvent) else "map"
         if event.tag not in {None, "!", _TAG + kind}:
             raise _error(f"the tag {event.tag} is not taken", event, path)
-        if len(path) >= MAX_DEPTH:
+        # The params of a flow.yaml stand two levels down, at flow.defaults.
+        if len(path) >= MAX_DEPTH + 2:
             raise _error(f"nested more than {MAX_DEPTH} deep", event, path)
         return self._list(path) if kind == "seq" else self._mapping(path)
 

@@ -215,6 +215,6 @@ class JobQueue:
 def _queued(message: StoredMessage) -> QueuedJob:
     try:
         run_id = msgspec.json.decode(message.data, type=_RunOf).run_id
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         run_id = ""
     return QueuedJob(message.sequence, run_id, message.subject, message.data)
