@@ -9,6 +9,7 @@ import trio
 from quart import request
 
 from pyoco_server.gateway.key_ring import Standing
+from pyoco_server.gateway.read_side import Freshness
 from pyoco_server.model.api_key import Principal
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.store.runs import RunNotFound
@@ -35,6 +36,10 @@ class Call:
     """The trace context that the client sent, if it can be read."""
     standing: Standing | None = None
     """That of who makes it, once it is let in."""
+    public: bool = True
+    """Whether its answer is for everybody; so it is until it is let in elsewhere."""
+    freshness: Freshness = field(default_factory=Freshness)
+    """Of what it is answered."""
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header; None where it is absent."""

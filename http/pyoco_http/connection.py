@@ -31,7 +31,7 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 from werkzeug.exceptions import InternalServerError
 
-from pyoco_http import browsers, tracing
+from pyoco_http import browsers
 from pyoco_http.answers import Answer
 from pyoco_http.app import GatewayApp
 from pyoco_http.bodies import Body
@@ -183,8 +183,8 @@ class Connection:
             status = answer.status
             stays = await body.dropped() and not self._stopping
             stays = stays and self._http.their_state is h11.DONE
-            common = b"%b%b: %b\r\n" % (_COMMON, tracing.HEADER, call.request_id.encode())
-            await self._send(_written(answer, common, stays=stays))
+            own = b"".join(b"%b: %b\r\n" % header for header in self._rules.headers(call))
+            await self._send(_written(answer, _COMMON + own, stays=stays))
         finally:
             self._rules.log(call, status, body.received)
         if stays:

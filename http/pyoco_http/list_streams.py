@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -69,8 +68,7 @@ class _ListStream:
         """The events; where something breaks they end, and the client comes back and is told why."""
         try:
             async with self.reads.follow_list(self.run_filter) as (feed, since):
-                identity = self.reads.projector.identity
-                self.bucket = hashlib.blake2s(identity.encode(), digest_size=4).hexdigest()
+                self.bucket = self.reads.projector.bucket
                 # Who comes back is behind what was missed only when all of that was sent.
                 yield pack("hello", {}, None if self.last_id else self._id(since))
                 replayed: dict[str, int] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Final, cast
 
 import structlog
 import trio
@@ -10,11 +10,17 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from pyoco_http import browsers, tracing
-from pyoco_http.access import Doorkeeper, access_of
+from pyoco_http.access import Access, Doorkeeper, access_of
 from pyoco_http.bodies import BodyLimit, GatewayRequest, limit_of
-from pyoco_http.call import Call
+from pyoco_http.call import Call, Header
 from pyoco_http.metrics import Latencies
 from pyoco_server.backend import Backend
+from pyoco_server.gateway.read_side import freshness
+
+SEEN: Final = b"x-pyoco-seen"
+"""Up to which change of runs an answer goes at least; sent along, no gateway answers with less."""
+
+_STALE: Final[Header] = (b"x-pyoco-stale", b"true")
 
 
 class Rules:
@@ -25,13 +31,13 @@ class Rules:
         loopback: Whether only this machine can reach it.
 
     Attributes:
-        door: Lets calls in to a route.
         latencies: Takes notice of answers that are ready.
         body_limit: How large a body may be where a route says nothing.
     """
 
     def __init__(self, backend: Backend, *, loopback: bool) -> None:
-        self.door = Doorkeeper(backend)
+        self._door = Doorkeeper(backend)
+        self._reads = backend.reads
         self._loopback = loopback
         self.latencies = Latencies(backend.reads.measures.registry)
         # Bound once: that takes a good part of the time of a line.
@@ -45,8 +51,29 @@ class Rules:
             Problem: A foreign page makes the call.
         """
         tracing.trace(call)
-        if not self.door.keyed:
+        freshness.set(call.freshness)
+        if not self._door.keyed:
             browsers.check_origin(call, loopback=self._loopback)
+
+    async def admit(self, call: Call, level: Access | None) -> None:
+        """Let a call in to a route of this level, and wait until it is not answered with less than was told.
+
+        Raises:
+            Exception: As `Doorkeeper.admit`.
+        """
+        await self._door.admit(call, level)
+        call.public = level is Access.PUBLIC
+        if not call.public and call.method in {"GET", "HEAD"} and (seen := call.header(SEEN)):
+            await self._reads.wait_for(seen)
+
+    def headers(self, call: Call) -> list[Header]:
+        """What the answer of a call tells of the call and of the gateway."""
+        found = [(tracing.HEADER, call.request_id.encode())]
+        if not call.public and (token := self._reads.token):
+            found.append((SEEN, token.encode()))
+        if call.freshness.stale:
+            found.append(_STALE)
+        return found
 
     def log(self, call: Call, status: int | None, body_bytes: int) -> None:
         """Write the line of the access log; a call whose client went away has no status."""
@@ -77,7 +104,7 @@ def register_rules(app: QuartTrio, rules: Rules) -> None:
         if received.method == "OPTIONS" and rule.provide_automatic_options:
             return
         view = app.view_functions[rule.endpoint]
-        await rules.door.admit(received.call, access_of(view))
+        await rules.admit(received.call, access_of(view))
         received.body.admit(limit_of(view, rules.body_limit))
 
     async def leave(response: Response) -> Response:
@@ -85,7 +112,8 @@ def register_rules(app: QuartTrio, rules: Rules) -> None:
         rule = received.url_rule
         for name, value in browsers.HEADERS:
             response.headers.setdefault(name.decode(), value.decode())
-        response.headers[tracing.HEADER.decode()] = received.call.request_id
+        for name, value in rules.headers(received.call):
+            response.headers[name.decode()] = value.decode()
         rules.latencies.observe(
             received.call, None if rule is None else rule.rule, response.status_code
         )

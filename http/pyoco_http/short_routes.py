@@ -90,7 +90,7 @@ class ShortRoutes:
         """Answer a call as Quart would have answered it."""
         try:
             self._rules.begin(call)
-            await self._rules.door.admit(call, route.level)
+            await self._rules.admit(call, route.level)
             body.admit(route.limit)
             if call.method != "GET":
                 call.body = await body

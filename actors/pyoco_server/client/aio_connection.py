@@ -20,6 +20,7 @@ from pyoco_server.client.wire import (
     DEFAULT_TIMEOUT_SECONDS,
     client_arguments,
     exhaust,
+    remember,
     request_arguments,
 )
 
@@ -136,6 +137,7 @@ class AsyncCaller:
     async def _open(self, call: Call[Any], silence_seconds: float) -> AsyncIterator[httpx.Response]:
         request = self._client.build_request(**request_arguments(call, silence_seconds))
         response = await self._client.send(request, stream=True)
+        remember(self._client.headers, response)
         try:
             if not call.answered_by(response.status_code):
                 await response.aread()

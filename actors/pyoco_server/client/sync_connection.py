@@ -20,6 +20,7 @@ from pyoco_server.client.watch import Watch
 from pyoco_server.client.wire import (
     DEFAULT_TIMEOUT_SECONDS,
     client_arguments,
+    remember,
     request_arguments,
 )
 
@@ -130,6 +131,7 @@ class Caller:
     def _open(self, call: Call[Any], silence_seconds: float) -> Iterator[httpx.Response]:
         request = self._client.build_request(**request_arguments(call, silence_seconds))
         response = self._client.send(request, stream=True)
+        remember(self._client.headers, response)
         try:
             if not call.answered_by(response.status_code):
                 response.read()

@@ -14,6 +14,7 @@ DEFAULT_TIMEOUT_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 CANCEL_POLL_SECONDS = 0.25
 _UPLOAD_SECONDS = 300.0
+_SEEN = "X-Pyoco-Seen"
 
 
 def client_arguments(base_url: str, api_key: str | None, api_key_header: str) -> dict[str, Any]:
@@ -48,6 +49,17 @@ def request_arguments(call: Call[Any], timeout_seconds: float) -> dict[str, Any]
 def cancel_wait_seconds(timeout_sec: int | None) -> int:
     """Return how long ``cancel_run`` waits: at least a second, as in 0.5.1."""
     return max(1, CANCEL_WAIT_SECONDS if timeout_sec is None else int(timeout_sec))
+
+
+def remember(sent: httpx.Headers, response: httpx.Response) -> None:
+    """Send along from now on how far the gateway was, so that no other gateway answers with less."""
+    told = response.headers.get(_SEEN)
+    if told is None:
+        return
+    bucket, _, seq = told.partition("-")
+    known_bucket, _, known = sent.get(_SEEN, "").partition("-")
+    if not (bucket == known_bucket and known.isdigit() and seq.isdigit() and int(seq) < int(known)):
+        sent[_SEEN] = told
 
 
 async def exhaust(chunks: AsyncIterator[bytes]) -> None:

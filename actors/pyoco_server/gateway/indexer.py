@@ -72,6 +72,8 @@ class Indexer:
         self.trouble: str | None = None
         self._pending: Changes | None = None
         self._rest_until = -math.inf
+        # The revisions that somebody waits for.
+        self._awaited: list[int] = []
         self._moved = ParkingLot()
         self._came = ParkingLot()
         self._taken = ParkingLot()
@@ -83,9 +85,22 @@ class Indexer:
         return self.position
 
     async def reached(self, seq: int) -> None:
-        """Wait until the read model can be read and has everything up to a revision."""
-        while (now := self.position) is None or not now.built or now.seq < seq:
-            await self._moved.park()
+        """Wait until the read model can be read and has everything up to a revision; that is hurried."""
+        if self.has(seq):
+            return
+        self._awaited.append(seq)
+        if self._urgent:
+            self._came.unpark_all()
+        try:
+            while not self.has(seq):
+                await self._moved.park()
+        finally:
+            self._awaited.remove(seq)
+
+    def has(self, seq: int) -> bool:
+        """Whether the read model can be read and has everything up to a revision."""
+        now = self.position
+        return now is not None and now.built and now.seq >= seq
 
     async def put(self, changes: Changes) -> None:
         """Have changes written; waits until there is room for more."""
@@ -94,7 +109,7 @@ class Indexer:
             self._came.unpark_all()
         else:
             self._pending.add(changes)
-        if len(self._pending) >= _MANY:
+        if self._urgent:
             self._came.unpark_all()
         while self._waiting >= _ROOM:
             await self._taken.park()
@@ -154,6 +169,14 @@ class Indexer:
     # -----------------------------------------------------------------------------------------------
 
     @property
+    def _urgent(self) -> bool:
+        """Whether what waits is to be written now: it is much, or what somebody waits for."""
+        pending = self._pending
+        if pending is None:
+            return False
+        return len(pending) >= _MANY or any(seq <= pending.seq for seq in self._awaited)
+
+    @property
     def _waiting(self) -> int:
         return 0 if self._pending is None else len(self._pending)
 
@@ -161,7 +184,7 @@ class Indexer:
         while self._pending is None:
             await self._came.park()
         with trio.move_on_at(max(trio.current_time() + _GATHER_SECONDS, self._rest_until)):
-            while self._waiting < _MANY:
+            while not self._urgent:
                 await self._came.park()
         changes, self._pending = self._pending, None
         self._taken.unpark_all()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import structlog
+from trio.lowlevel import ParkingLot
 
 from pyoco_server.gateway.feeds import Feeds
 from pyoco_server.gateway.indexer import Indexer
@@ -28,6 +31,7 @@ class Projector:
         caught_up: Whether it has seen, since it was begun, everything that was stored.
         seq: The revision that it has seen last.
         identity: Which bucket that is; "" before it was read.
+        bucket: The same in a few characters, for clients.
     """
 
     def __init__(
@@ -47,7 +51,13 @@ class Projector:
         self._live = live
         self.caught_up = False
         self.seq = 0
-        self.identity = ""
+        self.identity = self.bucket = ""
+        self._moved = ParkingLot()
+
+    async def reached(self, seq: int) -> None:
+        """Wait until it has caught up, and seen everything up to a revision."""
+        while not self.caught_up or self.seq < seq:
+            await self._moved.park()
 
     async def follow(self) -> None:
         """Do so for as long as it is not cancelled."""
@@ -75,7 +85,10 @@ class Projector:
         self._live.apply(changes)
         self._feeds.push(batch, changes)
         self.caught_up |= batch.caught_up
+        if batch.identity != self.identity:
+            self.bucket = hashlib.blake2s(batch.identity.encode(), digest_size=4).hexdigest()
         self.seq, self.identity = batch.revision, batch.identity
+        self._moved.unpark_all()
         return changes
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -27,8 +29,9 @@ from pyoco_server.gateway.read_model.schema import get_meta
 from pyoco_server.gateway.seen_runs import SeenRuns
 from pyoco_server.gateway.worker_registry import WorkerRegistry
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import Unavailable
+from pyoco_server.jetstream.errors import BridgeError, Unavailable
 from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.jetstream.subjects import subject_counts
 from pyoco_server.kernel import Strategy, SupervisorSpec, task
 from pyoco_server.model.worker import WorkerRecord, WorkerState, effective_state
 from pyoco_server.settings import Settings
@@ -37,10 +40,28 @@ from pyoco_server.store.runs import RunStore
 A = TypeVar("A")
 
 _INDEXED_SECONDS: Final = 2.0
+# How long an answer waits for what it should hold.
+_CATCH_UP_SECONDS: Final = 1.0
 _QUERY_SECONDS: Final = 5.0
 _MOST_CHANGED: Final = 1000
+_SEQ: Final = re.compile(r"\d{1,18}", re.ASCII)
 _NOT_BUILT: Final = "the read model is being built from the runs bucket"
 _WORKERS_NOT_READ: Final = "the workers bucket is being read"
+
+
+@dataclass(slots=True)
+class Freshness:
+    """Whether what a task was answered holds all that was told before.
+
+    Attributes:
+        stale: It may not: the read side has not caught up within a second.
+    """
+
+    stale: bool = False
+
+
+freshness: Final[ContextVar[Freshness | None]] = ContextVar("freshness", default=None)
+"""Where the read side notes it, for a task that wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +88,9 @@ class Totals:
 class ReadSide:
     """What the actors of the read side keep, and calls that answer from it.
 
-    What lists and counts tell is behind the bucket by some ten milliseconds, under load by some hundred. They
-    refuse while NATS is away: what they know may be old by then.
+    What lists and counts tell holds all that this gateway has told before: what it acknowledged, answered and
+    pushed. What others write is in it some ten milliseconds later, under load some hundred. They refuse while
+    NATS is away: what they know may be old by then.
 
     Args:
         runs: Where single runs are read that are not known here.
@@ -92,6 +114,7 @@ class ReadSide:
         self.feeds = Feeds(self.seen)
         runs.on_told = self.seen.note
         bucket = KeyValue(connection, settings.runs_kv_bucket)
+        self._stream = bucket.stream
         self.indexer = Indexer(
             self._model, connection, bucket.bucket, self.measures, self._on_removed
         )
@@ -194,6 +217,56 @@ class ReadSide:
                 raise NotReadable(_NOT_BUILT)
             yield feed, since
 
+    # What was told -------------------------------------------------------------------------------
+
+    @property
+    def token(self) -> str:
+        """What this gateway has told by now, for `wait_for`; empty before it has read the bucket."""
+        bucket = self.projector.bucket
+        return bucket and f"{bucket}-{self._told}"
+
+    async def wait_for(self, token: str) -> None:
+        """Wait until reads hold what a gateway had told when it gave this token, for a second at most.
+
+        One of another bucket, or of none, is not waited for. What takes longer is noted in `freshness`.
+        """
+        bucket, _, seq = token.partition("-")
+        if bucket != self.projector.bucket or not _SEQ.fullmatch(seq):
+            return
+        if int(seq) <= self.projector.seq:
+            return
+        with trio.move_on_after(_CATCH_UP_SECONDS) as waiting:
+            await self.projector.reached(int(seq))
+        if waiting.cancelled_caught:
+            _note_stale()
+
+    @property
+    def _told(self) -> int:
+        """The newest revision that anybody may have been told: what the projector sees is pushed at once."""
+        return max(self.seen.newest, self.projector.seq)
+
+    async def _catch_up(self) -> None:
+        """Wait until the read model has what was told, for a second at most.
+
+        Raises:
+            NotReadable: It cannot be written.
+        """
+        if self.projector.caught_up and self.indexer.has(self._told):
+            return
+        told = self._told
+        with trio.move_on_after(_CATCH_UP_SECONDS) as waiting:
+            if self.indexer.trouble is None:
+                await self.projector.reached(told)
+                await self.indexer.reached(told)
+        if self.indexer.trouble is not None:
+            raise NotReadable(f"the read model cannot be written: {self.indexer.trouble}")
+        if waiting.cancelled_caught:
+            _note_stale()
+            with suppress(BridgeError):
+                self.seen.disbelieve(
+                    (await subject_counts(self._connection, self._stream)).last_seq
+                )
+
     # Workers -------------------------------------------------------------------------------------
 
     async def workers(self) -> list[tuple[WorkerRecord, WorkerState]]:
@@ -250,6 +323,8 @@ class ReadSide:
     async def _ask(self, query: Callable[[sqlite3.Connection], A]) -> A:
         """Ask the read model. Cancelled, a query that has begun is waited for: two seconds at most."""
         self._require_nats()
+        if (position := self.indexer.position) is not None and position.built:
+            await self._catch_up()
 
         def built(db: sqlite3.Connection) -> A:
             if get_meta(db, "built") is None:
@@ -264,3 +339,8 @@ class ReadSide:
         status = self._connection.status
         if not status.connected:
             raise Unavailable(f"NATS is not connected: {status.last_error or 'connecting'}")
+
+
+def _note_stale() -> None:
+    if (noted := freshness.get()) is not None:
+        noted.stale = True

@@ -51,6 +51,9 @@ class SeenRuns:
     Args:
         runs: Where a run is read that cannot be answered from here.
         most_bytes: How much is kept of snapshots.
+
+    Attributes:
+        newest: The newest revision that was told, of whichever run.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class SeenRuns:
         self._connection = connection
         self._runs = runs
         self._most_bytes = most_bytes
+        self.newest = 0
         self._bytes = 0
         # The least recently used ones come first.
         self._kept: OrderedDict[str, Entry] = OrderedDict()
@@ -110,6 +114,7 @@ class SeenRuns:
 
     def note(self, run_id: str, revision: int) -> None:
         """This process is told that a run has, or had, this revision."""
+        self.newest = max(self.newest, revision)
         for reading in self._readings.get(run_id, ()):
             reading.newest = max(reading.newest, revision)
         if revision <= self._reached:
@@ -133,6 +138,7 @@ class SeenRuns:
             self._clear()
             self._told.clear()
             self._reached, self._epoch = 0, -1
+            self.newest = 0
             for reading in (each for readings in self._readings.values() for each in readings):
                 reading.newest = 0
         for event in batch.events:
@@ -148,6 +154,12 @@ class SeenRuns:
             # It was replaced, or has gone, before it could be shown.
             del self._told[run_id]
             self._drop_below(run_id, told.revision)
+
+    def disbelieve(self, last: int) -> None:
+        """The bucket has never got beyond ``last``: what was told behind it was of another one."""
+        self.newest = min(self.newest, last)
+        for run_id in [run_id for run_id, told in self._told.items() if told.revision > last]:
+            del self._told[run_id]
 
     def pause(self) -> None:
         """The watch has ended: nothing is answered from here until it has caught up again."""
