@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import resource
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import structlog
@@ -13,7 +15,7 @@ from pyoco_http.app import GatewayApp, create_app
 from pyoco_http.browsers import is_loopback
 from pyoco_http.connection import Connection, refuse
 from pyoco_http.departures import Departures
-from pyoco_server.backend import Backend
+from pyoco_server.backend import Backend, NotReady
 from pyoco_server.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -44,6 +46,9 @@ async def serve_http(
 ) -> None:
     """Serve until cancelled; started with the base URL, such as ``http://127.0.0.1:8000``.
 
+    The port opens when the backend is ready, so that whoever is answered can submit; where that takes longer
+    than ``startup_wait_sec``, it opens nevertheless, and what cannot be done yet is answered with 503.
+
     Cancelled, it stops accepting, ends event streams, lets other answers end for up to 3 seconds and
     returns.
 
@@ -58,10 +63,24 @@ async def serve_http(
         OpenToAll: Others could reach it, no key is asked for, and the settings do not insist.
     """
     check_exposure(host, backend.settings)
-    listener = _bind(host, port)
-    shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{listener.getsockname()[1]}"
-    app = create_app(backend, loopback=is_loopback(host))
+    with _bound(host, port) as listener:
+        with suppress(NotReady):
+            await backend.wait_ready(within=backend.settings.startup_wait_sec)
+        with _port_busy(host, port):
+            listener.listen(_BACKLOG)
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{listener.getsockname()[1]}"
+        app = create_app(backend, loopback=is_loopback(host))
+        await _serve(app, backend, trio.socket.from_stdlib_socket(listener), url, task_status)
+
+
+async def _serve(
+    app: GatewayApp,
+    backend: Backend,
+    listener: trio.socket.SocketType,
+    url: str,
+    task_status: trio.TaskStatus[str],
+) -> None:
     server = _Server(app, backend)
     stopping = trio.Event()
     async with trio.open_nursery() as nursery:
@@ -177,14 +196,23 @@ def _room_for(wanted: int) -> int:
     return most
 
 
-def _bind(host: str, port: int) -> trio.socket.SocketType:
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that has the address, which nobody can connect to before it listens."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
+        with _port_busy(host, port):
+            bound.bind((host, port))
+    except BaseException:  # whatever it was: the socket must not stay open
+        bound.close()
+        raise
+    return bound
+
+
+@contextmanager
+def _port_busy(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        listener.close()
         raise PortBusy(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
-    return trio.socket.from_stdlib_socket(listener)

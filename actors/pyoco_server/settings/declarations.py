@@ -210,6 +210,14 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
             "How long a worker that was told to stop lets its runs go on.",
         ),
     ] = 30.0
+    startup_wait_sec: Annotated[
+        float,
+        Env(
+            "PYOCO_STARTUP_WAIT_SEC",
+            seconds(zero="not at all"),
+            "How long the gateway keeps its port closed at most while it cannot serve yet.",
+        ),
+    ] = 5.0
     state_dir: Annotated[
         str, Env("PYOCO_STATE_DIR", TEXT, "Folder of what outlives a process on this machine.")
     ] = ".pyoco"

@@ -103,6 +103,7 @@ async def _serve(
                 await stack.enter_async_context(node)
             backend = await stack.enter_async_context(open_backend(settings))
             nursery = await stack.enter_async_context(trio.open_nursery())
+            nursery.start_soon(_end_when, stop.asked, nursery.cancel_scope)
             start = partial(serve_http, backend, host=host, port=port)
             url = await nursery.start(start)
             typer.echo(
@@ -110,8 +111,12 @@ async def _serve(
             )
             if run_file is not None:
                 stack.enter_context(announced(run_file, this_background(url, run_file)))
-            await stop.asked.wait()
-            nursery.cancel_scope.cancel()
+            await trio.sleep_forever()
     except* (PortBusy, NodeFailed) as group:
         raise start_failure(group) from None
     return stop.exit_code
+
+
+async def _end_when(asked: trio.Event, serving: trio.CancelScope) -> None:
+    await asked.wait()
+    serving.cancel()

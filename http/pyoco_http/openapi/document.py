@@ -39,9 +39,9 @@ _PROBLEM_SCHEMA: Final[dict[str, Any]] = {
 }
 _DESCRIPTION: Final = (
     "Every error is a problem: `detail` says what is wrong, `err_id` names it, `reason` and `field` say "
-    "more. Every answer carries `X-Request-ID`, and each that tells of runs `X-Pyoco-Seen`: sent along with a "
-    "later call, no gateway answers with less, or says `X-Pyoco-Stale: true`. Further fields may come; ignore "
-    "what you do not know."
+    "more. Every answer carries `X-Request-ID`, and each that asks for a key `X-Pyoco-Seen`: sent along with "
+    "a later call, no gateway answers with less, or it says `X-Pyoco-Stale: true`. Further fields may come; "
+    "ignore what you do not know."
 )
 
 
