@@ -11,8 +11,15 @@ from quart import request
 from pyoco_http.event_streams import view
 from pyoco_http.query import flag, refuse, whole
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.event_reader import Cursor, InvalidCursor, StoredEvent
+from pyoco_server.gateway.event_reader import (
+    BEGINNING,
+    Cursor,
+    InvalidCursor,
+    MoreToCome,
+    StoredEvent,
+)
 from pyoco_server.model.event import Event, LogChunk
+from pyoco_server.model.run import RunSnapshot
 
 _DEFAULT_LIMIT = 200
 _MOST_ITEMS = 1000
@@ -56,12 +63,14 @@ def limit() -> int:
 
 async def page(
     backend: Backend,
-    run_id: str,
+    run: RunSnapshot,
     after: Cursor | None,
     takes: Callable[[Event], bool],
     most: int,
 ) -> dict[str, Any]:
     """Return stored events, where to go on for more at once, and where for what comes later.
+
+    Of a run that has ended, the last events are waited for, a second at most.
 
     Raises:
         BridgeError: NATS could not be asked.
@@ -70,8 +79,12 @@ async def page(
     size = 0
     more = False
     position = after
-    async with aclosing(backend.events.stored(run_id, after)) as stored:
+    ended = run.status.terminal
+    async with aclosing(backend.events.stored(run.run_id, after, ended=ended)) as stored:
         async for item in stored:
+            if isinstance(item, MoreToCome):
+                more = True
+                break
             if len(items) >= most or size >= _PAGE_BYTES:
                 more = True
                 break
@@ -79,13 +92,13 @@ async def page(
             if takes(item.event):
                 items.append(view(item))
                 size += _size(item)
+    return {"run_id": run.run_id, "items": items, **places(position, more=more)}
+
+
+def places(position: Cursor | None, *, more: bool) -> dict[str, str | None]:
+    """Where to go on: at once, where there is more now or soon, and for what comes later."""
     place = None if position is None else str(position)
-    return {
-        "run_id": run_id,
-        "items": items,
-        "next_cursor": place if more else None,
-        "position": place,
-    }
+    return {"next_cursor": place or str(BEGINNING) if more else None, "position": place}
 
 
 def _size(item: StoredEvent) -> int:

@@ -19,8 +19,10 @@ from pyoco_server.model.event import Event, LogChunk, OutputTruncated, StateChan
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.store.runs import RunNotFound
 
-# How long an ended run's last event may be on its way when all that is stored was read.
+# How long an ended run's last event may be on its way when all that is stored was read, and how often it is
+# waited so long where it may come still.
 _GRACE_SECONDS = 1.0
+_GRACES = 5
 
 
 def view(item: StoredEvent) -> dict[str, Any]:
@@ -100,6 +102,7 @@ class EventStream:
         try:
             async with self._backend.events.follow(self._run.run_id, self._after) as feed:
                 caught_up = False
+                seen, graces = self._after, 0
                 while True:
                     ended = self._run.status.terminal
                     silent = True
@@ -110,9 +113,15 @@ class EventStream:
                         item = await feed.next()
                         silent = False
                     if silent and ended and caught_up:
-                        yield self._run
-                        return
-                    if silent:
+                        graces += 1
+                        events = self._backend.events
+                        if graces == _GRACES or not await events.end_to_come(
+                            self._run.run_id, seen
+                        ):
+                            yield self._run
+                            return
+                        yield None
+                    elif silent:
                         self._run = await self._backend.get(self._run.run_id)
                         yield None
                     elif item is None:
@@ -120,6 +129,7 @@ class EventStream:
                     elif isinstance(item, CaughtUp):
                         caught_up = True
                     else:
+                        seen = item.cursor
                         if self._takes(item.event):
                             yield item
                         if isinstance(item.event, StateChanged) and item.event.status.terminal:

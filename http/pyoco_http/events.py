@@ -36,7 +36,7 @@ def events_blueprint(backend: Backend) -> Blueprint:
 
         if follows():
             return EventStream(backend, run, after, takes).sse()
-        return await page(backend, run_id, after, takes, most)
+        return await page(backend, run, after, takes, most)
 
     @blueprint.get("/<run_id>/graph")
     @access(Access.READ)

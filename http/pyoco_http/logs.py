@@ -9,16 +9,20 @@ from typing import Any
 from quart import Blueprint, Response, request
 
 from pyoco_http.access import Access, access, see
-from pyoco_http.event_pages import cursor, follows, limit, page
+from pyoco_http.event_pages import cursor, follows, limit, page, places
 from pyoco_http.event_streams import EventStream, text_of, view
 from pyoco_http.query import number, refuse, whole, word
 from pyoco_http.runs import known_id
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.event_reader import Cursor
+from pyoco_server.gateway.event_reader import Cursor, MoreToCome, StoredEvent
 from pyoco_server.gateway.run_logs import LastLines, LogFilter
+from pyoco_server.model.run import RunSnapshot
 
 _MOST_LINES = 10_000
 _TEXT = "text/plain; charset=utf-8"
+# How long the last output of an ended run is waited for: a text cannot say that more comes.
+_PAGE_SECONDS = 1.0
+_TEXT_SECONDS = 5.0
 
 
 def logs_blueprint(backend: Backend) -> Blueprint:
@@ -40,10 +44,10 @@ def logs_blueprint(backend: Backend) -> Blueprint:
             stream = EventStream(backend, run, after, wanted.takes)
             return stream.text() if as_text else stream.sse()
         if tail is not None:
-            return await _tail(backend, run_id, after, wanted, tail, as_text=as_text)
+            return await _tail(backend, run, after, wanted, tail, as_text=as_text)
         if as_text:
-            return Response(_text(backend, run_id, after, wanted), content_type=_TEXT)
-        return await page(backend, run_id, after, wanted.takes, most)
+            return Response(_text(backend, run, after, wanted), content_type=_TEXT)
+        return await page(backend, run, after, wanted.takes, most)
 
     return blueprint
 
@@ -59,7 +63,7 @@ def _wanted() -> LogFilter:
 
 async def _tail(
     backend: Backend,
-    run_id: str,
+    run: RunSnapshot,
     after: Cursor | None,
     wanted: LogFilter,
     count: int,
@@ -67,9 +71,14 @@ async def _tail(
     as_text: bool,
 ) -> dict[str, Any] | Response:
     lines = LastLines(count)
-    position = after
-    async with aclosing(backend.events.stored(run_id, after)) as stored:
+    position, more = after, False
+    ended, patience = run.status.terminal, _TEXT_SECONDS if as_text else _PAGE_SECONDS
+    stored_events = backend.events.stored(run.run_id, after, ended=ended, patience=patience)
+    async with aclosing(stored_events) as stored:
         async for item in stored:
+            if isinstance(item, MoreToCome):
+                more = True
+                break
             position = item.cursor
             if wanted.takes(item.event):
                 lines.add(item)
@@ -77,17 +86,18 @@ async def _tail(
         text = "".join(text_of(item.event) for item in lines.items())
         return Response(text, content_type=_TEXT)
     return {
-        "run_id": run_id,
+        "run_id": run.run_id,
         "items": [view(item) for item in lines.items()],
-        "next_cursor": None,
-        "position": None if position is None else str(position),
+        **places(position, more=more),
     }
 
 
 async def _text(
-    backend: Backend, run_id: str, after: Cursor | None, wanted: LogFilter
+    backend: Backend, run: RunSnapshot, after: Cursor | None, wanted: LogFilter
 ) -> AsyncGenerator[bytes, None]:
-    async with aclosing(backend.events.stored(run_id, after)) as stored:
+    ended = run.status.terminal
+    stored_events = backend.events.stored(run.run_id, after, ended=ended, patience=_TEXT_SECONDS)
+    async with aclosing(stored_events) as stored:
         async for item in stored:
-            if wanted.takes(item.event):
+            if isinstance(item, StoredEvent) and wanted.takes(item.event):
                 yield text_of(item.event).encode()

@@ -58,7 +58,7 @@ async def test_a_follower_that_leaves_before_it_is_answered_leaves_nothing_behin
 
 async def stored(backend: Backend, run_id: str, after: Cursor | None = None) -> list[StoredEvent]:
     async with aclosing(backend.events.stored(run_id, after)) as events:
-        return [event async for event in events]
+        return [event async for event in events if isinstance(event, StoredEvent)]
 
 
 def states(events: list[StoredEvent]) -> list[RunStatus]:

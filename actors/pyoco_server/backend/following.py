@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
-from pyoco_server.gateway.event_reader import EventFeed, EventReader, StoredEvent
+from pyoco_server.gateway.event_reader import EventFeed, EventReader, MoreToCome, StoredEvent
 from pyoco_server.model.event import LogChunk, StateChanged
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.store.runs import RunStore
@@ -36,14 +36,22 @@ async def printed(
         async with events.follow(run_id) as feed, aclosing(_to_the_end(feed)) as chunks:
             yield chunks
     else:
-        async with aclosing(events.stored(run_id)) as stored, aclosing(_there(stored)) as chunks:
+        async with (
+            aclosing(events.stored(run_id, ended=True)) as stored,
+            aclosing(_there(stored)) as chunks,
+        ):
             yield chunks
 
 
-async def _there(stored: AsyncIterator[StoredEvent]) -> AsyncGenerator[LogChunk, None]:
+async def _there(
+    stored: AsyncIterator[StoredEvent | MoreToCome],
+) -> AsyncGenerator[LogChunk, None]:
     async for item in stored:
-        if isinstance(item.event, LogChunk):
-            yield item.event
+        match item:
+            case StoredEvent(event=LogChunk() as chunk):
+                yield chunk
+            case _:
+                continue
 
 
 async def _to_the_end(feed: EventFeed) -> AsyncGenerator[LogChunk, None]:

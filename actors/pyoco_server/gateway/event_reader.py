@@ -7,11 +7,12 @@ the run on from it, along with the next one; until then it is read off the run. 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 import structlog
 import trio
@@ -20,6 +21,8 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message
 from pyoco_server.jetstream.errors import BridgeError, Unanswered, Unavailable
 from pyoco_server.jetstream.follow import CaughtUp, Follower, Reset
+from pyoco_server.jetstream.inventory import stream_info
+from pyoco_server.jetstream.stored import last_message
 from pyoco_server.model.event import (
     Event,
     StateChanged,
@@ -39,6 +42,10 @@ _BATCH = 8
 _FEED_EVENTS = 16
 _READ_SECONDS = 10.0
 _ASK_SECONDS = 2.0
+# A worker stores how a run ended before what happened last in it. That comes some ten milliseconds later, or
+# when the worker's backlog is stored; behind the longer time it does not come any more.
+_LAST_SECONDS = 1.0
+_LATEST_SECONDS = 10.0
 
 
 class InvalidCursor(ValueError):
@@ -79,7 +86,9 @@ class Cursor:
         return str(self.sequence) if self.seen is None else f"{self.sequence}.{self.seen}"
 
 
-_BEGINNING = Cursor(0)
+BEGINNING = Cursor(0)
+"""Before the first event."""
+
 _FIRST = Cursor(0, 1)
 
 
@@ -89,6 +98,11 @@ class StoredEvent:
 
     cursor: Cursor
     event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class MoreToCome:
+    """A run has ended and its last events are not stored yet: they are to be read behind what was given."""
 
 
 Read: TypeAlias = StoredEvent | CaughtUp
@@ -130,24 +144,74 @@ class EventReader:
         self._ask, self._asked = trio.open_memory_channel[EventFeed](0)
 
     async def stored(
-        self, run_id: str, after: Cursor | None = None
-    ) -> AsyncGenerator[StoredEvent, None]:
+        self,
+        run_id: str,
+        after: Cursor | None = None,
+        *,
+        ended: bool = False,
+        patience: float = _LAST_SECONDS,
+    ) -> AsyncGenerator[StoredEvent | MoreToCome, None]:
         """Give what is stored by now; close it when leaving before its end.
+
+        Args:
+            run_id: The run.
+            after: Begin behind this event.
+            ended: The run may have ended: then wait until its last events are stored too.
+            patience: For how many seconds at most; `MoreToCome` behind the rest says that it was too short.
 
         Raises:
             Unanswered: The next events were not there within 10 seconds.
             BridgeError: NATS could not be asked.
         """
         async with aclosing(self._events(run_id, after)) as reader:
+            seen, caught_up, waits_until = after or BEGINNING, False, math.inf
             while True:
                 item: Read | None = None
-                with trio.move_on_after(_READ_SECONDS):
+                with trio.move_on_at(min(trio.current_time() + _READ_SECONDS, waits_until)):
                     item = await anext(reader)
-                if item is None:
-                    raise Unanswered(f"events of run {run_id} not read in {_READ_SECONDS:g} s")
-                if isinstance(item, CaughtUp):
-                    return
-                yield item
+                match item:
+                    case None if caught_up:
+                        yield MoreToCome()
+                        return
+                    case None:
+                        raise Unanswered(f"events of run {run_id} not read in {_READ_SECONDS:g} s")
+                    case CaughtUp() if caught_up:
+                        continue
+                    case CaughtUp():
+                        if not (ended and await self.end_to_come(run_id, seen)):
+                            return
+                        caught_up, waits_until = True, trio.current_time() + patience
+                    case StoredEvent(cursor, event):
+                        seen, ended = cursor, ended and not _is_end(event)
+                        yield item
+                        if caught_up and not ended:
+                            return
+                    case _:
+                        assert_never(item)
+
+    async def end_to_come(self, run_id: str, seen: Cursor | None) -> bool:
+        """Whether a run has ended, and what happened last in it may still be stored behind this event.
+
+        Raises:
+            BridgeError: NATS could not be asked.
+        """
+        subject = f"{self._prefix}.{run_id}"
+        last = await last_message(self._connection, self._stream, subject)
+        if last is not None and _has_end(last.data):
+            return last.sequence > (seen or BEGINNING).sequence
+        try:
+            stored = await self._runs.get(run_id)
+        except (RunNotFound, UnreadableSnapshot):
+            return False
+        run = stored.snapshot
+        # A worker of 0.5.1, which has no instance, tells no events.
+        old = run.start_time is not None and run.worker_instance_id is None
+        if old or not run.status.terminal:
+            return False
+        info = await stream_info(self._connection, self._stream)
+        if info is None or info.ts is None or stored.stored_at is None:
+            return False
+        return info.ts.timestamp() - stored.stored_at < _LATEST_SECONDS
 
     @asynccontextmanager
     async def follow(self, run_id: str, after: Cursor | None = None) -> AsyncIterator[EventFeed]:
@@ -182,7 +246,7 @@ class EventReader:
 
     async def _events(self, run_id: str, after: Cursor | None) -> AsyncGenerator[Read, None]:
         # Whoever begins at the beginning sees the first state first, and nobody sees it again.
-        first_seen = after not in (None, _BEGINNING)
+        first_seen = after not in (None, BEGINNING)
         behind = None if after is None else after.before
         subject = f"{self._prefix}.{run_id}"
         follower = Follower(self._connection, self._stream, subject, after=behind, batch=_BATCH)
@@ -207,6 +271,17 @@ class EventReader:
                         yield item
                 if isinstance(message, CaughtUp):
                     yield message
+
+
+def _is_end(event: Event | None) -> bool:
+    return isinstance(event, StateChanged) and event.status.terminal
+
+
+def _has_end(message: bytes) -> bool:
+    try:
+        return any(map(_is_end, decode_events(message)))
+    except UnreadableEvents:
+        return False
 
 
 def _is_first(event: Event | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import Literal, TypeAlias
 
-from pyoco_server.gateway.event_reader import EventReader
+from pyoco_server.gateway.event_reader import EventReader, StoredEvent
 from pyoco_server.model.errors import FlowFileError
 from pyoco_server.model.event import FlowShape
 from pyoco_server.model.flow_yaml import parse_flow_yaml
@@ -33,9 +33,10 @@ async def run_graph(
                 return "workflow", structure(parse_flow_yaml(raw, max_bytes=len(raw)).graph)
             except FlowFileError:
                 pass  # of another version's making; its worker may have understood it
-    async with aclosing(events.stored(run.run_id)) as stored:
+    ended = run.status.terminal
+    async with aclosing(events.stored(run.run_id, ended=ended)) as stored:
         async for item in stored:
-            if isinstance(item.event, FlowShape):
+            if isinstance(item, StoredEvent) and isinstance(item.event, FlowShape):
                 return "run", item.event.structure
     if run.tasks:
         return "tasks", GraphStructure(
