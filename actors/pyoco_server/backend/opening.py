@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pyoco_server.worker.tree import WorkerOptions, WorkerTree
 
 _READY_SECONDS = 60.0
+# How often it is looked whether a stream is gone. Workers are many, and a gateway is quicker.
+_LOOK_SECONDS = 2.0
+_WORKER_LOOK_SECONDS = 10.0
 
 
 @asynccontextmanager
@@ -80,7 +83,10 @@ async def open_backend(
         )
         dead_letters = DeadLetterOffice(connection, settings.dlq_subject_prefix)
         provisioner: ChildSpec[ProvisionerMessage] = ChildSpec(
-            "provisioner", lambda: Provisioner(connection, settings)
+            "provisioner",
+            lambda: Provisioner(
+                connection, settings, _LOOK_SECONDS if gateway else _WORKER_LOOK_SECONDS
+            ),
         )
         events: ChildSpec[Written] = ChildSpec(
             "events",

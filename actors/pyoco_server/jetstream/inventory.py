@@ -163,6 +163,25 @@ async def list_streams(connection: Connection) -> list[StreamInfo]:
             return sorted(found, key=lambda info: info.name)
 
 
+class _NamesPage(msgspec.Struct):
+    total: int = 0
+    streams: list[str] | None = None
+
+
+async def stream_names(connection: Connection) -> set[str]:
+    """The names of all streams of the account, also of those that do not answer.
+
+    Raises:
+        BridgeError: Not connected, refused or not answered.
+    """
+    found: set[str] = set()
+    while True:
+        page = await call(connection, "STREAM.NAMES", {"offset": len(found)}, answer=_NamesPage)
+        found.update(page.streams or ())
+        if not page.streams or len(found) >= page.total:
+            return found
+
+
 async def stream_info(connection: Connection, name: str) -> StreamInfo | None:
     """One stream; None when there is none of that name.
 

@@ -6,16 +6,21 @@ import time
 from typing import Any
 
 import structlog
+import trio
 from msgspec.structs import replace
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import BridgeError, PayloadTooLarge
+from pyoco_server.jetstream.errors import BridgeError, PayloadTooLarge, Unavailable
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.model.dead_letter import DeadLetter, DeadLetterReason, encode_dead_letter
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import Job
 
 log = structlog.get_logger(__name__)
+
+# A stream that was deleted is made again within seconds.
+_NOBODY_SECONDS = 12.0
+_RETRY_SECONDS = 0.2
 
 
 class DeadLetterOffice:
@@ -40,6 +45,8 @@ class DeadLetterOffice:
         **details: Any,
     ) -> bool:
         """Publish a letter; return whether it was acknowledged within 2 seconds.
+
+        Where NATS is there and the stream is not, it is waited for, twelve seconds at most.
 
         Args:
             tag: The tag of the job, or its last subject token where it is no readable job.
@@ -67,13 +74,17 @@ class DeadLetterOffice:
         return True
 
     async def _publish(self, tag: str, letter: DeadLetter, msg_id: str | None) -> None:
-        await publish_acked(
-            self._connection,
-            f"{self._prefix}.{tag}",
-            encode_dead_letter(letter),
-            msg_id=msg_id,
-            within=2.0,
-        )
+        subject, payload = f"{self._prefix}.{tag}", encode_dead_letter(letter)
+        deadline = trio.current_time() + _NOBODY_SECONDS
+        while True:
+            try:
+                await publish_acked(self._connection, subject, payload, msg_id=msg_id, within=2.0)
+            except Unavailable:
+                if not self._connection.status.connected or trio.current_time() >= deadline:
+                    raise
+                await trio.sleep(_RETRY_SECONDS)
+            else:
+                return
 
     async def write_for(
         self,
