@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from typing import TypeAlias
 from pyoco.core.models import Flow
 
 from pyoco_server.worker.runner.environment import inherited
+from pyoco_server.worker.runner.importing import what_was_raised
 
 FlowResolver: TypeAlias = Callable[[str], Flow]
 """Makes the flow of a name; raises ``KeyError`` for a name that it does not know."""
@@ -50,9 +52,9 @@ def load_flow_resolver(spec: str) -> FlowResolver:
         resolver = attrgetter(attribute)(module)
     except FlowResolverError:
         raise
-    except Exception as error:  # a module's own code may raise anything
+    except BaseException as error:  # a module's own code may raise anything, to end a program too
         raise FlowResolverError(
-            f"flow resolver {spec!r} cannot be loaded: {type(error).__name__}: {error}"
+            f"flow resolver {spec!r} cannot be loaded: {what_was_raised(error)}"
         ) from error
     if not callable(resolver):
         raise FlowResolverError(f"flow resolver {spec!r} is no function but {resolver!r}")
@@ -64,11 +66,28 @@ def _is_path(place: str) -> bool:
 
 
 def _from_file(place: str) -> ModuleType:
+    """Import a file as Python would from its folder, so that spawned processes find its functions too."""
     path = Path(place).expanduser().resolve()
-    name = f"pyoco_worker_resolver_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
+    if path.suffix != ".py" or not path.is_file():
         raise FlowResolverError(f"flow resolver {place!r}: there is no Python file {path}")
+    # What it imports lies beside it; `multiprocessing` hands the path on to what it spawns.
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    found = None if "." in path.stem else importlib.util.find_spec(path.stem)
+    if found is not None and found.origin and Path(found.origin).resolve() == path:
+        return importlib.import_module(path.stem)
+    return _under_another_name(path)
+
+
+def _under_another_name(path: Path) -> ModuleType:
+    """Import a file whose own name is taken, by a module of Python's for example.
+
+    Spawned processes do not find it: only a file of that name is found by its name.
+    """
+    name = "pyoco_worker_resolver_" + path.stem.replace(".", "_")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     # Registered like any import, or a dataclass in the file could not look up its annotations.
     sys.modules[name] = module
@@ -82,9 +101,10 @@ def check_flow_resolver(spec: str) -> None:
     Raises:
         FlowResolverError: It cannot be loaded.
     """
+    token = secrets.token_hex(8)
     try:
         done = subprocess.run(  # noqa: S603 - what the operator named is what a worker is to execute
-            [sys.executable, "-m", __name__, spec],
+            [sys.executable, "-m", __name__, spec, token],
             env=inherited(os.environ),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -94,18 +114,28 @@ def check_flow_resolver(spec: str) -> None:
         )
     except subprocess.TimeoutExpired:
         return  # slow is not wrong: runs will show
-    if done.returncode != 0:
+    if token not in done.stdout:
+        said = done.stderr.strip().rpartition("\n")[2]
         raise FlowResolverError(
-            done.stderr.strip().rpartition("\n")[2] or f"ended with {done.returncode}"
+            said
+            or f"flow resolver {spec!r} ended the process that loads it, with {done.returncode}"
         )
 
 
 def main() -> None:
-    """Load the resolver that the command line names; the last line of stderr says what is wrong."""
+    """Load a resolver and print the token; the last line of stderr says what is wrong."""
+    spec, token = sys.argv[1:]
     try:
-        load_flow_resolver(sys.argv[1])
+        load_flow_resolver(spec)
     except FlowResolverError as error:
-        sys.exit(" ".join(str(error).split()))
+        print(" ".join(str(error).split()), file=sys.__stderr__)
+    else:
+        print(token, file=sys.__stdout__)
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            stream.flush()
+    # Threads that it left would hold up an ordinary exit.
+    os._exit(0)
 
 
 if __name__ == "__main__":

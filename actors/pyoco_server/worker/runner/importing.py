@@ -1,0 +1,72 @@
+"""Imports of users' code: what they do to the process that imports is told, with whose code it was."""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+
+
+class NotImported(Exception):
+    """Code that cannot be imported; the text names module and distribution, and what it did."""
+
+
+def place_of(module: str) -> str:
+    """Return a module's name with that of the distribution that brings it, for people."""
+    distribution = _distribution_of(module.partition(".")[0])
+    return f"module {module!r}" + (f" of distribution {distribution!r}" if distribution else "")
+
+
+def what_was_raised(error: BaseException) -> str:
+    """Return the type of an exception and its text."""
+    try:
+        text = str(error)
+    except Exception as unspeakable:  # noqa: BLE001 - the error's own code may raise anything
+        text = f"(its text cannot be told: {type(unspeakable).__name__})"
+    return f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+@contextmanager
+def guarded(
+    module: str, place: str | None, seconds: float, tell: Callable[[str], None]
+) -> Iterator[None]:
+    """Surround what imports a module, and turn all that it raises into `NotImported`.
+
+    What does not end within its time takes this process along, with a trace of where it is on
+    descriptor 2: code that is broken off in the middle of its import is good for nothing.
+
+    Args:
+        module: The module.
+        place: What it is and whose, for people; None for its `place_of`.
+        seconds: What its import may take.
+        tell: Called with its place before it is imported for the first time, for the case that
+            nothing can be told afterwards.
+
+    Raises:
+        NotImported: Something was raised, be it what is meant to end a program.
+    """
+    first = module not in sys.modules
+    if first:
+        tell(place or place_of(module))
+        faulthandler.dump_traceback_later(seconds, exit=True, file=2)
+    try:
+        yield
+    except BaseException as error:  # a module's own code may raise anything
+        raise NotImported(f"{place or place_of(module)} raised {what_was_raised(error)}") from error
+    finally:
+        if first:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _distribution_of(package: str) -> str | None:
+    """The name and version of the distribution that brings a top-level module, as its RECORD says."""
+    if package in sys.stdlib_module_names:
+        return None
+    for distribution in metadata.distributions():
+        # Not by `files`, which parses each line: it takes ten times as long.
+        record = "\n" + (distribution.read_text("RECORD") or "")
+        if f"\n{package}/" in record or f"\n{package}.py," in record:
+            return f"{distribution.name} {distribution.version}"
+    return None
