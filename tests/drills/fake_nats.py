@@ -116,7 +116,10 @@ class Stream:
         """Remove a message."""
         for consumer in self.consumers.values():
             consumer.pending.pop(seq, None)
-        return self.messages.pop(seq, None) is not None
+        gone = self.messages.pop(seq, None)
+        if gone is not None and self.last_of.get(gone.subject) == seq:
+            del self.last_of[gone.subject]
+        return gone is not None
 
     def next_from(self, seq: int, pattern: str) -> Stored | None:
         """The first message from a sequence on."""
@@ -325,9 +328,27 @@ class Server:
                 answer = stream.publish(subject, payload, headers)
                 for seq in range(before + 1, stream.last_seq + 1):
                     self.on_store(stream.messages[seq])
+                    self._schedule(stream, stream.messages[seq])
                 return json.dumps(answer).encode()
         self.send(subject, Reply(subject, payload, headers, reply))
         return None
+
+    def _schedule(self, stream: Stream, held: Stored) -> None:
+        """Publish a message when it is due that is to be held back till then; a later one replaces it."""
+        when = held.headers.get("Nats-Schedule")
+        if when is None:
+            return
+        for each in [x for x in stream.messages.values() if x.subject == held.subject]:
+            if each.seq != held.seq:
+                stream.delete(each.seq)
+        due = datetime.fromisoformat(when.removeprefix("@at ")).timestamp()
+
+        def fire() -> None:
+            if stream.delete(held.seq):
+                self.publish(held.headers["Nats-Schedule-Target"], held.payload, {})
+
+        # The server looks every quarter of a second.
+        self.later(max(due - self.unix(trio.current_time()), 0.0) + 0.25, fire)
 
     def _on_api(self, what: str, payload: bytes, reply: str) -> bytes | None:
         body: dict[str, Any] = json.loads(payload or b"{}")
@@ -394,7 +415,12 @@ class Server:
             "first_seq": min(seqs, default=stream.last_seq + 1),
             "last_seq": stream.last_seq,
         }
-        return {"config": {"name": stream.name}, "state": state, "created": "2026-01-01T00:00:00Z"}
+        return {
+            "config": {"name": stream.name, "allow_msg_schedules": True},
+            "state": state,
+            "created": "2026-01-01T00:00:00Z",
+            "ts": datetime.fromtimestamp(self.unix(trio.current_time()), UTC).isoformat(),
+        }
 
     def _create(self, stream: Stream, config: dict[str, Any]) -> dict[str, Any]:
         consumer = stream.consumers.get(config["name"])

@@ -223,7 +223,7 @@ class Life(RuleBasedStateMachine):
                     self.claims.append(slot)
             case life.CancelInstead(snapshot) | life.AttemptsUsedUp(snapshot):
                 slot.ended = self.write(read, snapshot)
-            case life.AlreadyTerminal():
+            case life.AlreadyTerminal() | life.Spare():
                 slot.ended = True
             case life.NotYet(_, wait):
                 if read is self.stored:

@@ -72,6 +72,40 @@ def test_the_same_instance_that_claims_again_is_another_attempt() -> None:
     assert not life.owns(again, "i1", 1)
 
 
+def test_of_two_messages_of_a_job_the_one_that_came_first_has_the_run() -> None:
+    def claim(snapshot: RunSnapshot, sequence: int | None, **more: Any) -> life.Claim:
+        return life.claim(
+            snapshot,
+            worker_id="w",
+            instance_id="i2",
+            slot=0,
+            now=50.0,
+            job_sequence=sequence,
+            **more,
+        )
+
+    first = claim(life.pending(JOB), 7)
+    assert isinstance(first, life.Claimed)
+    assert claim(first.snapshot, 9) == life.Spare(first.snapshot)
+    # That very message is delivered again, or is lost: whoever had the run has lost it.
+    assert isinstance(claim(first.snapshot, 7), life.Claimed)
+    assert isinstance(claim(first.snapshot, 9, lost=7), life.Claimed)
+    # A worker of another version has not said which it is.
+    assert isinstance(claim(claimed(life.pending(JOB)), 9), life.Claimed)
+
+
+def test_a_message_that_was_held_back_says_that_it_is_time() -> None:
+    """Whatever the clock of the worker says: the server has measured the wait."""
+    waiting = replace(life.pending(JOB), next_attempt_at=1000.0)
+
+    def claim(due_at: float | None) -> life.Claim:
+        return life.claim(waiting, worker_id="w", instance_id="i", slot=0, now=400.0, due_at=due_at)
+
+    assert isinstance(claim(1000.0), life.Claimed)
+    # It was held back for an attempt that was made meanwhile.
+    assert claim(900.0) == claim(None) == life.NotYet(waiting, 600.0)
+
+
 def test_a_claim_of_a_cancelled_run_ends_it_instead() -> None:
     for before in (life.pending(JOB), claimed(life.pending(JOB))):
         answer = life.claim(cancelling(before), worker_id="w", instance_id="i9", slot=1, now=50.0)

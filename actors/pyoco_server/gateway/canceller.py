@@ -13,7 +13,7 @@ from pyoco_server.kernel import Actor, Refusal, Reply, Request
 from pyoco_server.model import life
 from pyoco_server.model.run import RunSnapshot, RunStatus, SnapshotTooLarge, UnreadableSnapshot
 from pyoco_server.store.control import CancelRun, control_subject, encode_control
-from pyoco_server.store.queue import JobQueue
+from pyoco_server.store.queue import JobQueue, QueuedJob
 from pyoco_server.store.runs import RunStore, StoredRun
 
 log = structlog.get_logger(__name__)
@@ -97,9 +97,7 @@ class Canceller(Actor[Cancel]):
         ended = life.abandon(run, reason=life.CANCELLED, error="", now=time.time())
         try:
             await self._runs.replace(cancelling, ended.snapshot)
-            if queued_at is None:
-                return
-            job = await self._queue.find(run.run_id, run.tag or "", queued_at=queued_at)
+            job = await self._find_job(run, queued_at)
             if job is not None:
                 await self._queue.remove(job.sequence)
         except WrongRevision:
@@ -107,6 +105,13 @@ class Canceller(Actor[Cancel]):
         except (BridgeError, Refusal, SnapshotTooLarge) as error:
             # The worker that meets the job, or the reaper, does what is left.
             log.info("cancelled run not withdrawn yet", run_id=run.run_id, reason=str(error))
+
+    async def _find_job(self, run: RunSnapshot, queued_at: float | None) -> QueuedJob | None:
+        tag = run.tag or ""
+        delayed = await self._queue.find_delayed(run.run_id, tag) if run.attempt else None
+        if delayed is not None or queued_at is None:
+            return delayed
+        return await self._queue.find(run.run_id, tag, queued_at=queued_at)
 
 
 def _queued_at(run: StoredRun) -> float | None:

@@ -30,7 +30,7 @@ class Queue:
 
     Attributes:
         tag: The tag.
-        pending: Jobs that no worker has taken yet.
+        pending: Jobs that no worker has taken yet; runs that wait for their next attempt are none.
         ack_pending: Jobs that workers hold.
         waiting: Pulls of workers that wait for a job.
         redelivered: How many of the jobs that workers hold were delivered before.
@@ -116,7 +116,7 @@ class Monitor:
     async def _queues(self) -> tuple[Queue, ...]:
         prefix = f"{self._settings.work_subject_prefix}."
         stream = self._settings.work_stream
-        state = await self._state(stream, subjects=f"{prefix}>")
+        state = await self._state(stream, subjects=f"{prefix}*")
         queues: dict[str, Queue] = {}
         for subject, count in (state.subjects or {}).items():
             tag = subject.removeprefix(prefix)

@@ -68,6 +68,7 @@ class Reaper:
         self._looked_through_at = trio.current_time()
         self._rest_until = -math.inf
         self._stranded: dict[str, int] = {}
+        self._missed: dict[str, int] = {}
 
     async def look(self) -> None:
         """Look at what is silent every interval, and end what has no future."""
@@ -110,6 +111,9 @@ class Reaper:
         stranded = await self._find_stranded(orphans, jobs)
         for run in orphans:
             if run.run_id not in queued:
+                # Held back, its job moves within the queue when it is due, and may have been passed over.
+                if run.due_at is not None and self._missed.get(run.run_id) != run.revision:
+                    continue
                 await self._undertaker.end(run.run_id, _lost(run), revision=run.revision)
             elif self._stranded.get(run.run_id) == run.revision and run.run_id in stranded:
                 whole = await self._queue.get(stranded[run.run_id].sequence)
@@ -118,6 +122,7 @@ class Reaper:
             elif run.run_id not in stranded:
                 run.leave_alone(now, patience)
         # Two looks have to agree, since the queue and its consumers are not seen at the same moment.
+        self._missed = {run.run_id: run.revision for run in orphans if run.run_id not in queued}
         self._stranded = {run.run_id: run.revision for run in orphans if run.run_id in stranded}
 
     async def _remove_finished(self, jobs: Iterable[QueuedJob]) -> None:
@@ -137,6 +142,7 @@ class Reaper:
         runs than that.
         """
         silent = {run.run_id for run in orphans}
+        jobs = [job for job in jobs if not job.delayed]
         found: dict[str, QueuedJob] = {}
         for tag in {job.tag for job in jobs if job.run_id in silent}:
             state = await self._queue.tag_state(tag)

@@ -42,6 +42,8 @@ def expected_streams(settings: Settings) -> list[dict[str, Any]]:
             replicas,
             retention="workqueue",
             allow_atomic=True,
+            allow_msg_schedules=True,
+            allow_rollup_hdrs=True,
         ),
         _stream(
             settings.dlq_stream,
@@ -96,7 +98,14 @@ async def ensure_resources(connection: Connection, settings: Settings) -> None:
         )
     for config in expected_streams(settings):
         await _ensure_stream(connection, config)
-    await _allow_expiry(connection, f"KV_{settings.runs_kv_bucket}")
+    runs = f"KV_{settings.runs_kv_bucket}"
+    await _allow(connection, runs, "allow_msg_ttl", "ended runs do not expire by themselves")
+    await _allow(
+        connection,
+        settings.work_stream,
+        "allow_msg_schedules",
+        "a run that waits for its next attempt holds a delivery of its tag's consumer",
+    )
 
 
 async def ensure_consumer(connection: Connection, settings: Settings, tag: str) -> None:
@@ -134,15 +143,15 @@ async def _ensure_stream(connection: Connection, config: dict[str, Any]) -> None
         await _create(connection, f"STREAM.CREATE.{name}", config)
 
 
-async def _allow_expiry(connection: Connection, stream: str) -> None:
-    """Let single keys of a bucket that 0.5.1 made expire, where the server can do that."""
+async def _allow(connection: Connection, stream: str, feature: str, without: str) -> None:
+    """Switch on what a stream that 0.5.1 made does not allow, where the server can do that."""
     info = await stream_info(connection, stream)
-    if info is None or info.config.get("allow_msg_ttl"):
+    if info is None or info.config.get(feature):
         return
     try:
-        await update_stream(connection, info.config | {"allow_msg_ttl": True})
+        await update_stream(connection, info.config | {feature: True})
     except ApiError as error:
-        log.info("ended runs do not expire by themselves", stream=stream, reason=str(error))
+        log.info(without, stream=stream, reason=str(error))
 
 
 async def _create(connection: Connection, what: str, body: dict[str, Any]) -> None:

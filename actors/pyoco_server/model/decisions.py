@@ -44,6 +44,13 @@ class AttemptsUsedUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Spare:
+    """Refused: another copy of the job has the run, and is delivered again should its worker be lost."""
+
+    snapshot: RunSnapshot
+
+
+@dataclass(frozen=True, slots=True)
 class NotYet:
     """Refused: the run waits after a failed attempt, for so many seconds more."""
 
@@ -80,7 +87,7 @@ class CancelRequested:
     snapshot: RunSnapshot
 
 
-Claim: TypeAlias = Claimed | CancelInstead | AttemptsUsedUp | NotYet | AlreadyTerminal
+Claim: TypeAlias = Claimed | CancelInstead | AttemptsUsedUp | NotYet | Spare | AlreadyTerminal
 Progress: TypeAlias = Progressed | Superseded | AlreadyTerminal
 Finish: TypeAlias = Finished | RetryLater | Superseded | AlreadyTerminal
 CancelRequest: TypeAlias = CancelRequested | AlreadyTerminal

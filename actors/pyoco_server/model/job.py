@@ -72,6 +72,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """The W3C trace context of the submitting request."""
     request_id: str | None = None
     """The id of the submitting request, for the logs."""
+    next_attempt_at: float | None = None
+    """What this message was held back for: the snapshot's field of that name, in unix seconds."""
 
 
 _NO_REVISION: Final = b'"snapshot_revision":null'

@@ -36,6 +36,7 @@ from pyoco_server.model.decisions import (
     Progress,
     Progressed,
     RetryLater,
+    Spare,
     Superseded,
 )
 from pyoco_server.model.job import Job
@@ -70,6 +71,7 @@ __all__ = [
     "Progress",
     "Progressed",
     "RetryLater",
+    "Spare",
     "Superseded",
     "abandon",
     "claim",
@@ -152,18 +154,43 @@ def claim(
     slot: int | None,
     now: float,
     wheels: Sequence[RunWheel] = (),
+    job_sequence: int | None = None,
+    due_at: float | None = None,
+    lost: int | None = None,
 ) -> Claim:
     """Take the run for one more attempt.
 
     A RUNNING run of another owner is taken over: its job was delivered again, so that owner let
     it go or lost it. The tasks start anew with each attempt, with the ``wheels`` of that moment.
+
+    A job that waits is another message than before, and where a worker dies between storing that one and
+    acknowledging the one before, there are two: the one that came first has the run.
+
+    Args:
+        snapshot: The stored snapshot.
+        worker_id: Who claims.
+        instance_id: Which process of it.
+        slot: Which slot of that.
+        now: The time of the claim.
+        wheels: What the attempt imports from.
+        job_sequence: Which message of the work queue brought the job.
+        due_at: The ``next_attempt_at`` that this message was held back for: then it is time, whatever the
+            clocks say.
+        lost: A message that is not in the queue any more, so that nothing but this claim follows it.
     """
     if snapshot.status.terminal:
         return AlreadyTerminal(snapshot)
     if snapshot.status is RunStatus.CANCELLING:
         return CancelInstead(_end(snapshot, RunStatus.CANCELLED, None, CANCELLED, now))
-    if snapshot.next_attempt_at is not None and now < snapshot.next_attempt_at - _EARLY_SECONDS:
-        return NotYet(snapshot, snapshot.next_attempt_at - now)
+    next_attempt_at = snapshot.next_attempt_at
+    if next_attempt_at not in (None, due_at) and now < next_attempt_at - _EARLY_SECONDS:
+        return NotYet(snapshot, next_attempt_at - now)
+    if (
+        snapshot.status is RunStatus.RUNNING
+        and job_sequence is not None
+        and snapshot.job_sequence not in (None, job_sequence, lost)
+    ):
+        return Spare(snapshot)
     if snapshot.status is RunStatus.RUNNING and snapshot.attempt > 0:
         snapshot = with_attempt(snapshot, LOST, "another attempt took the run over", now)
     if not _attempts_left(snapshot):
@@ -178,6 +205,7 @@ def claim(
             worker_id=worker_id,
             worker_instance_id=instance_id,
             slot=slot,
+            job_sequence=job_sequence,
             wheels=list(wheels),
             next_attempt_at=None,
             tasks={},

@@ -173,6 +173,8 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Which process holds the claim: a worker that starts again is another instance."""
     slot: int | None = None
     """Which slot of that worker."""
+    job_sequence: int | None = None
+    """Which message of the work queue it was claimed with."""
     submitted_at: float | None = None
     reason: str | None = None
     """Why the run ended as it did, for programs, e.g. ``execution_error``."""

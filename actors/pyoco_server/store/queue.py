@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Final
 
 import msgspec
 import trio
+from msgspec.structs import replace as with_fields
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import BridgeError, NotFound
-from pyoco_server.jetstream.inventory import consumer_info
+from pyoco_server.jetstream.errors import ApiError, BridgeError, NotFound
+from pyoco_server.jetstream.inventory import consumer_info, stream_info
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.stored import (
     StoredMessage,
     delete_message,
     get_message,
+    last_message,
     stream_state,
 )
 from pyoco_server.model.job import Job, encode_job
@@ -25,6 +30,8 @@ from pyoco_server.settings import Settings
 _SKEW_SECONDS: Final = 0.25
 _SEARCHED: Final = 500
 _LANES: Final = 16
+# Delayed messages: ADR-51 of nats-architecture-and-design, nats-server 2.12.
+_LATER: Final = "later"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +42,17 @@ class QueuedJob:
         sequence: Where it is in the stream.
         run_id: Of which run; empty where it cannot be read.
         subject: What it was published to.
+        tag: The tag that it is queued for.
+        delayed: Whether it is held back, and no worker can have it yet.
         data: Its bytes.
     """
 
     sequence: int
     run_id: str
     subject: str
+    tag: str
+    delayed: bool
     data: bytes
-
-    @property
-    def tag(self) -> str:
-        """The tag that it was queued for."""
-        return self.subject.rpartition(".")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,8 @@ class JobQueue:
     Args:
         connection: The way to JetStream.
         stream: ``PYOCO_WORK``.
-        subject_prefix: ``pyoco.work``; a job is under ``<prefix>.<tag>``.
+        subject_prefix: ``pyoco.work``; a job is under ``<prefix>.<tag>``, or as long as it is held back under
+            ``<prefix>.<tag>.later.<run_id>``.
         consumer_prefix: ``pyoco_workers``; the consumer of a tag is ``<prefix>_<tag>``.
     """
 
@@ -111,6 +118,52 @@ class JobQueue:
             msg_id=f"{job.run_id}:{sequence}",
         )
 
+    async def put_later(self, job: Job, wait_sec: float, *, next_attempt_at: float | None) -> bool:
+        """Have a job queued behind the others when a wait is over; until then it is nobody's delivery.
+
+        It replaces one of that run that is held back already. The wait is measured by the server.
+
+        Args:
+            job: The job.
+            wait_sec: The wait, in seconds.
+            next_attempt_at: What the run's snapshot says of it.
+
+        Returns:
+            False where the server cannot do that, or has no room: nothing is stored.
+
+        Raises:
+            BridgeError: It is not known to be stored.
+        """
+        info = await stream_info(self._connection, self._stream)
+        if info is None or info.ts is None or not info.config.get("allow_msg_schedules"):
+            return False
+        subject = f"{self._prefix}.{job.tag}"
+        headers = {
+            "Nats-Schedule": f"@at {(info.ts + timedelta(seconds=wait_sec)).isoformat()}",
+            "Nats-Schedule-Target": subject,
+        }
+        later = with_fields(job, next_attempt_at=next_attempt_at)
+        try:
+            await publish_acked(
+                self._connection,
+                f"{subject}.{_LATER}.{job.run_id}",
+                encode_job(later),
+                headers=headers,
+            )
+        except ApiError:
+            return False
+        return True
+
+    async def find_delayed(self, run_id: str, tag: str) -> QueuedJob | None:
+        """The job of a run while it is held back.
+
+        Raises:
+            BridgeError: NATS could not be asked.
+        """
+        subject = f"{self._prefix}.{tag}.{_LATER}.{run_id}"
+        message = await last_message(self._connection, self._stream, subject)
+        return None if message is None else self._queued(message)
+
     async def get(self, sequence: int) -> QueuedJob | None:
         """Read the job at a sequence; None where there is none any more.
 
@@ -118,7 +171,7 @@ class JobQueue:
             BridgeError: NATS could not be asked.
         """
         message = await get_message(self._connection, self._stream, sequence)
-        return None if message is None else _queued(message)
+        return None if message is None else self._queued(message)
 
     async def tag_state(self, tag: str) -> TagQueue | None:
         """How far the queue of a tag is; None where no worker has ever asked for it.
@@ -159,7 +212,7 @@ class JobQueue:
             message = await get_message(self._connection, self._stream, sequence, next_of=subject)
             if message is None:
                 return None
-            queued = _queued(message)
+            queued = self._queued(message)
             if queued.run_id == run_id:
                 return queued
             sequence = message.sequence + 1
@@ -196,7 +249,7 @@ class JobQueue:
                     )
                     if message is None or message.sequence >= end:
                         return
-                    found.append(replace(_queued(message), data=b""))
+                    found.append(replace(self._queued(message), data=b""))
                     first = message.sequence + 1
             except BridgeError as error:
                 failures.append(error)
@@ -211,10 +264,33 @@ class JobQueue:
             raise failures[0]
         return found
 
+    def _queued(self, message: StoredMessage) -> QueuedJob:
+        try:
+            run_id = msgspec.json.decode(message.data, type=_RunOf).run_id
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            run_id = ""
+        tag, delayed = _read_subject(message.subject, self._prefix)
+        return QueuedJob(message.sequence, run_id, message.subject, tag, delayed, message.data)
 
-def _queued(message: StoredMessage) -> QueuedJob:
-    try:
-        run_id = msgspec.json.decode(message.data, type=_RunOf).run_id
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        run_id = ""
-    return QueuedJob(message.sequence, run_id, message.subject, message.data)
+
+def jobs_by_tag(
+    subjects: Mapping[str, int], subject_prefix: str
+) -> tuple[Counter[str], Counter[str]]:
+    """Add up the jobs of each tag, those that workers can have and those that are held back.
+
+    Args:
+        subjects: How many messages the queue holds under each of its subjects.
+        subject_prefix: ``pyoco.work``.
+    """
+    queued: Counter[str] = Counter()
+    held_back: Counter[str] = Counter()
+    for subject, count in subjects.items():
+        tag, delayed = _read_subject(subject, subject_prefix)
+        (held_back if delayed else queued)[tag] += count
+    return queued, held_back
+
+
+def _read_subject(subject: str, prefix: str) -> tuple[str, bool]:
+    """The tag of a job, which is one token, and whether the job is held back."""
+    tag, _, rest = subject.removeprefix(f"{prefix}.").partition(".")
+    return tag, bool(rest)

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from pyoco_server.jetstream.consumer import Message
 from pyoco_server.jetstream.errors import WrongRevision
 from pyoco_server.model import life
 from pyoco_server.model.job import Job
 from pyoco_server.model.run import RunSnapshot, RunWheel
+from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunNotFound, RunStore, StoredRun
 
 
@@ -33,10 +35,11 @@ class Claimant:
 
 async def claim_run(
     runs: RunStore,
+    queue: JobQueue,
     job: Job,
+    delivery: Message,
     claimant: Claimant,
     *,
-    first: bool = True,
     wheels: Sequence[RunWheel] = (),
 ) -> tuple[StoredRun, life.Claim] | Withdrawn:
     """Claim the run of a job.
@@ -46,9 +49,10 @@ async def claim_run(
 
     Args:
         runs: The stored runs.
+        queue: Where the job is from.
         job: Which run.
+        delivery: What brought the job.
         claimant: Who claims.
-        first: Whether the job is delivered for the first time, so that its run is PENDING, most likely.
         wheels: What the attempt will import from.
 
     Returns:
@@ -58,6 +62,7 @@ async def claim_run(
         UnreadableSnapshot: What is stored under the run's id is no snapshot.
         BridgeError: NATS refused or could not be asked; the claim may or may not hold.
     """
+    lost: int | None = None
 
     def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, life.Claim | Withdrawn]:
         if not life.is_job_of(job, snapshot):
@@ -69,14 +74,21 @@ async def claim_run(
             slot=claimant.slot,
             wheels=wheels,
             now=time.time(),
+            job_sequence=delivery.stream_sequence,
+            due_at=job.next_attempt_at,
+            lost=lost,
         )
         return claim.snapshot, claim
 
     known = None
+    first = delivery.num_delivered == 1 and job.next_attempt_at is None
     if job.snapshot_revision is not None and first:
         known = StoredRun(life.pending(job), job.snapshot_revision)
     try:
         stored, claim = await runs.change(job.run_id, rule, known=known)
+        if isinstance(claim, life.Spare) and not await _is_queued(queue, claim.snapshot):
+            lost = claim.snapshot.job_sequence
+            stored, claim = await runs.change(job.run_id, rule, known=stored)
     except RunNotFound:
         if job.snapshot_revision is not None:
             return Withdrawn()
@@ -88,6 +100,13 @@ async def claim_run(
         known = None
     stored, claim = await runs.change(job.run_id, rule, known=known)
     return claim if isinstance(claim, Withdrawn) else (stored, claim)
+
+
+async def _is_queued(queue: JobQueue, run: RunSnapshot) -> bool:
+    """Whether the message that a run was claimed with is in the queue still."""
+    assert run.job_sequence is not None
+    queued = await queue.get(run.job_sequence)
+    return queued is not None and queued.run_id == run.run_id
 
 
 async def release_claim(runs: RunStore, run_id: str, claimant: Claimant) -> None:

@@ -18,6 +18,7 @@ from pyoco_server.model.dead_letter import DeadLetterReason
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.run import RunStatus, SnapshotTooLarge, UnreadableSnapshot
 from pyoco_server.settings import Settings
+from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunStore, StoredRun
 from pyoco_server.worker import run_log
 from pyoco_server.worker.artifacts import ArtifactSaver
@@ -71,6 +72,7 @@ class Executor:
         board: SlotBoard,
         *,
         runs: RunStore,
+        queue: JobQueue,
         settler: Settler,
         artifacts: ArtifactSaver,
         events: AttemptEvents,
@@ -81,6 +83,7 @@ class Executor:
         self._child = child
         self._board = board
         self._runs = runs
+        self._queue = queue
         self._settler = settler
         self._artifacts = artifacts
         self._events = events
@@ -160,11 +163,10 @@ class Executor:
     async def _claim(self, assign: Assign, wheels: WheelSet) -> StoredRun | None:
         """Claim the run; None where there is nothing to execute, and the job is seen to."""
         job, delivery = assign.job, assign.delivery
-        first = delivery.num_delivered == 1
         while True:
             try:
                 claimed = await claim_run(
-                    self._runs, job, self._claimant, first=first, wheels=wheels.wheels
+                    self._runs, self._queue, job, delivery, self._claimant, wheels=wheels.wheels
                 )
                 break
             except ApiError as error:
@@ -184,9 +186,9 @@ class Executor:
         match claim:
             case life.Claimed():
                 return stored
-            case life.NotYet(_, wait):
-                await self._settler.give_back(job, delivery, wait)
-            case life.AlreadyTerminal() | life.CancelInstead():
+            case life.NotYet(snapshot, wait):
+                await self._settler.give_back(job, delivery, wait, until=snapshot.next_attempt_at)
+            case life.AlreadyTerminal() | life.CancelInstead() | life.Spare():
                 _drop(assign, f"the run is {stored.snapshot.status} already")
             case life.AttemptsUsedUp(snapshot):
                 await self._settler.bury(job, snapshot)

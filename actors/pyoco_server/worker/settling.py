@@ -22,6 +22,8 @@ from pyoco_server.worker.attempt import Attempt
 log = structlog.get_logger(__name__)
 
 _HOLD_SECONDS = 1.0
+# The server looks for messages that are due every quarter of a second.
+_BRIEF_SECONDS = 1.0
 _REASONS = {reason.value: reason for reason in DeadLetterReason}
 
 
@@ -56,7 +58,7 @@ class Settler:
                     reason=snapshot.reason,
                     wait_sec=wait,
                 )
-                await self.give_back(job, delivery, wait)
+                await self.give_back(job, delivery, wait, until=snapshot.next_attempt_at)
             case life.AlreadyTerminal():
                 delivery.ack_soon()
             case life.Superseded(snapshot):
@@ -69,16 +71,27 @@ class Settler:
             case _:
                 assert_never(decision)
 
-    async def give_back(self, job: Job, delivery: Message, wait_sec: float) -> None:
+    async def give_back(
+        self, job: Job, delivery: Message, wait_sec: float, *, until: float | None = None
+    ) -> None:
         """Let the queue deliver the job again after a wait; unheard, it does so after the ack wait.
 
         A job that JetStream would not deliver again is replaced by a fresh copy; that one comes at once,
         and whoever gets it meets the wait in the snapshot. It is held for a moment, or where each delivery
         is the last one, copies would follow each other all the while.
+
+        A run that waits for its next attempt, ``until`` then, holds no delivery, of which its tag has so many
+        only: the server queues its job again, where it can do that.
         """
         with trio.move_on_after(5.0):
             try:
-                if 0 < self._settings.consumer_max_deliver <= delivery.num_delivered:
+                if (
+                    until is not None
+                    and wait_sec >= _BRIEF_SECONDS
+                    and await self._queue.put_later(job, wait_sec, next_attempt_at=until)
+                ):
+                    await delivery.ack()
+                elif 0 < self._settings.consumer_max_deliver <= delivery.num_delivered:
                     await trio.sleep(min(wait_sec, _HOLD_SECONDS))
                     await self._queue.put_again(job, delivery.stream_sequence)
                     await delivery.ack()

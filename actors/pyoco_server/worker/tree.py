@@ -139,7 +139,8 @@ def worker_tree(
             output_characters=settings.events_run_max_bytes,
         ),
     )
-    settler = Settler(JobQueue.of(connection, settings), dead_letters, settings, worker_id)
+    queue = JobQueue.of(connection, settings)
+    settler = Settler(queue, dead_letters, settings, worker_id)
 
     def slot(index: int) -> Slot:
         child = SlotChild(runner, work_dir / instance_id / str(index))
@@ -150,6 +151,7 @@ def worker_tree(
             child,
             board,
             runs=runs,
+            queue=queue,
             settler=settler,
             artifacts=ArtifactSaver(connection, settings),
             events=events,

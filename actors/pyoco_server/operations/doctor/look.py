@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -26,6 +27,7 @@ from pyoco_server.model.run import RunSnapshot, decode_snapshot
 from pyoco_server.model.worker import WorkerRecord, decode_worker
 from pyoco_server.operations.ours import is_ours, runs_stream
 from pyoco_server.settings import Settings
+from pyoco_server.store.queue import jobs_by_tag
 
 T = TypeVar("T")
 
@@ -44,6 +46,7 @@ class Look:
         streams: Ours, by name.
         consumers: Those of the work queue.
         queued: Jobs by tag, those being executed included.
+        delayed: Jobs by tag of runs that wait for their next attempt.
         workers: Records with what stored them.
         runs: Snapshots; None when they could not be read in time.
     """
@@ -54,7 +57,8 @@ class Look:
     account: AccountInfo
     streams: dict[str, StreamInfo]
     consumers: list[ConsumerInfo]
-    queued: dict[str, int]
+    queued: Counter[str]
+    delayed: Counter[str]
     workers: list[tuple[WorkerRecord, Entry]]
     runs: list[RunSnapshot] | None = field(default_factory=list)
 
@@ -75,6 +79,7 @@ async def look_at(connection: Connection, settings: Settings) -> Look:
     work = settings.work_stream
     consumers = await list_consumers(connection, work) if work in streams else []
     subjects = await subjects_of(connection, work) if work in streams else {}
+    queued, delayed = jobs_by_tag(subjects, settings.work_subject_prefix)
     workers = await _values(connection, streams, settings.workers_kv_bucket, _worker)
     runs = await _values(connection, streams, settings.runs_kv_bucket, _run)
     return Look(
@@ -84,7 +89,8 @@ async def look_at(connection: Connection, settings: Settings) -> Look:
         account=account,
         streams=streams,
         consumers=consumers,
-        queued={subject.rpartition(".")[2]: count for subject, count in subjects.items()},
+        queued=queued,
+        delayed=delayed,
         workers=workers or [],
         runs=runs if runs_stream(settings) in streams else [],
     )

@@ -93,18 +93,19 @@ def _without_job(look: Look) -> list[Finding]:
     for run in look.runs or ():
         if not run.status.terminal and look.now - _last_sign(run) > _SETTLED_SECONDS:
             unfinished[run.tag or look.settings.default_tag] += 1
+    jobs = look.queued + look.delayed
     return [
         Finding(
             check="runs.no_job",
             severity=Severity.ERROR,
-            what=f"at least {count - look.queued.get(tag, 0)} of {count} unfinished runs have no job in "
+            what=f"at least {count - jobs[tag]} of {count} unfinished runs have no job in "
             "the queue: nobody will execute them",
             where=f"tag {tag}",
             advice="cancel them and submit them again: pyoco-client list --status PENDING "
             f"--tag {tag}",
         )
         for tag, count in sorted(unfinished.items())
-        if count > look.queued.get(tag, 0)
+        if count > jobs[tag]
     ]
 
 
