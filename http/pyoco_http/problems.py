@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -109,6 +110,20 @@ def too_many(reason: str, seconds: int = 1) -> Problem:
 def retry_after(seconds: int) -> tuple[Header, ...]:
     """The header that says when to try again."""
     return ((b"retry-after", str(seconds).encode()),)
+
+
+def unknown_field(name: str, known: Iterable[str]) -> Problem:
+    """The refusal of what would have been ignored, with the name that was most likely meant."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    meant = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+    return Problem(
+        422,
+        f"unknown field {name[:80]!r}",
+        ErrorId.INVALID_INPUT,
+        field=name[:80],
+        reason=f"no field is called {name[:80]!r}; {meant}",
+    )
 
 
 def _unreadable(error: Any) -> Problem:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import re
+from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
 import trio
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response
 
 from pyoco_http.access import Access, access
 from pyoco_http.answers import Answer, json_body
 from pyoco_http.call import Call, current_call
 from pyoco_http.flows import read_flow_file
-from pyoco_http.problems import Problem, problem_of
+from pyoco_http.forms import read_form
+from pyoco_http.problems import Problem, problem_of, unknown_field
 from pyoco_http.short_routes import short
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.submitter import Accepted, NewRun
@@ -31,10 +33,13 @@ KEY_HEADER = "Idempotency-Key"
 _KEY_NAME = KEY_HEADER.lower().encode()
 _REPLAYED = (b"idempotent-replay", b"true")
 
-T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
+
+# What msgspec says of a field that its struct does not have.
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`")
 
 
-class SubmitBody(msgspec.Struct, kw_only=True):
+class SubmitBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /runs`."""
 
     flow_name: str
@@ -46,6 +51,9 @@ class SubmitBody(msgspec.Struct, kw_only=True):
     retry_backoff_sec: Any = None
 
 
+_FORM_FIELDS: Final = ("flow_name", "tag", "params", *LIMIT_FIELDS)
+
+
 class BatchItem(SubmitBody, kw_only=True):
     """One run of `POST /runs/batch`."""
 
@@ -54,7 +62,7 @@ class BatchItem(SubmitBody, kw_only=True):
     idempotency_key: str | None = None
 
 
-class BatchBody(msgspec.Struct, kw_only=True):
+class BatchBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /runs/batch`; each run is read by itself, so that a wrong one spoils no other."""
 
     runs: list[msgspec.Raw]
@@ -76,8 +84,8 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
     @blueprint.post("/yaml")
     @access(Access.SUBMIT)
     async def submit_yaml() -> Response:
-        form, files = await request.form, await request.files
-        upload = files.get("workflow")
+        form = await read_form(fields=_FORM_FIELDS, files=("workflow",))
+        upload = form.files.get("workflow")
         if upload is None:
             raise Problem(
                 422,
@@ -86,12 +94,15 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
                 field="workflow",
                 reason="send the flow.yaml as the multipart file field 'workflow'",
             )
-        limits: dict[str, Any] = {name: form.get(name) for name in LIMIT_FIELDS}
-        body = SubmitBody(flow_name=form.get("flow_name") or "", tag=form.get("tag"), **limits)
-        _routing_tag(body.tag, settings.default_tag)
-        flow_file = read_flow_file(
-            upload.read(settings.workflow_yaml_max_bytes + 1), settings.workflow_yaml_max_bytes
+        limits: dict[str, Any] = {name: form.fields.get(name) for name in LIMIT_FIELDS}
+        body = SubmitBody(
+            flow_name=form.fields.get("flow_name") or "",
+            tag=form.fields.get("tag"),
+            params=_params(form.fields.get("params")),
+            **limits,
         )
+        _routing_tag(body.tag, settings.default_tag)
+        flow_file = read_flow_file(upload, settings.workflow_yaml_max_bytes)
         call = current_call()
         run = _new_run(settings, call, body, flow_file, call.header(_KEY_NAME))
         return _answer(await backend.submit(run)).response()
@@ -190,9 +201,7 @@ def _new_run(
             traceparent=call.traceparent,
         )
     except NestedTooDeeply as error:
-        raise Problem(
-            422, "invalid params", ErrorId.INVALID_INPUT, field="params", reason=str(error)
-        ) from None
+        raise _invalid_params(str(error)) from None
     except InvalidIdempotencyKey as error:
         raise Problem(
             422,
@@ -222,13 +231,35 @@ def _limits(body: SubmitBody, flow_file: FlowFile | None) -> RunLimits:
     return limits if flow_file is None else limits.over(flow_file.limits)
 
 
-def _decode(raw: bytes, kind: type[T]) -> T:
+def _params(text: str | None) -> dict[str, Any]:
+    """The params of a form.
+
+    Raises:
+        Problem: They are no JSON object.
+    """
+    if not (text or "").strip():
+        return {}
+    try:
+        return msgspec.json.decode(text or "", type=dict[str, Any])
+    except RecursionError:
+        raise _invalid_params(str(NestedTooDeeply())) from None
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise _invalid_params(f"takes a JSON object: {error}") from None
+
+
+def _invalid_params(reason: str) -> Problem:
+    return Problem(422, "invalid params", ErrorId.INVALID_INPUT, field="params", reason=reason)
+
+
+def _decode(raw: bytes, kind: type[S]) -> S:
     try:
         return msgspec.json.decode(raw, type=kind)
     except RecursionError:
         reason = str(NestedTooDeeply())
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         reason = str(error)
+        if unknown := _UNKNOWN.match(reason):
+            raise unknown_field(unknown[1], kind.__struct_fields__) from None
     raise Problem(422, f"invalid request body: {reason}", ErrorId.INVALID_INPUT, reason=reason)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from quart import request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
-from pyoco_http.problems import Problem
+from pyoco_http.problems import Problem, unknown_field
 from pyoco_server.model.errors import ErrorId
 
 _FIELD_BYTES = 64 * 1024
@@ -51,7 +51,9 @@ class Upload:
 
 
 @asynccontextmanager
-async def spooled_upload(part: str, folder: Path, max_bytes: int) -> AsyncIterator[Upload]:
+async def spooled_upload(
+    part: str, folder: Path, max_bytes: int, *, fields: Collection[str]
+) -> AsyncIterator[Upload]:
     """Take the body of the request in hand; its file part is on disk for the length of the block.
 
     At most about a mebibyte of it is in memory at any time.
@@ -60,10 +62,11 @@ async def spooled_upload(part: str, folder: Path, max_bytes: int) -> AsyncIterat
         part: Name of the file part.
         folder: Where there is room for it; made when missing.
         max_bytes: How long the file may be.
+        fields: The text parts that there may be.
 
     Raises:
         FileTooLarge: It is longer.
-        Problem: The body is no multipart form, has no such part, or stops coming.
+        Problem: The body is no multipart form, has no such part or one that nobody asks for, or stops coming.
     """
     boundary = request.mimetype_params.get("boundary", "")
     if request.mimetype != "multipart/form-data" or not boundary:
@@ -71,7 +74,7 @@ async def spooled_upload(part: str, folder: Path, max_bytes: int) -> AsyncIterat
     file = await trio.to_thread.run_sync(_open, folder)
     try:
         upload = Upload(file)
-        reader = _Reader(upload, part, max_bytes)
+        reader = _Reader(upload, part, max_bytes, fields)
         decoder = MultipartDecoder(boundary.encode(), _BUFFER_BYTES, max_parts=_MAX_PARTS)
         try:
             await _receive(decoder, reader)
@@ -120,7 +123,8 @@ async def _receive(decoder: MultipartDecoder, reader: _Reader) -> None:
 class _Reader:
     """Sorts the parts; what belongs to the file is written to disk in a thread."""
 
-    def __init__(self, upload: Upload, part: str, max_bytes: int) -> None:
+    def __init__(self, upload: Upload, part: str, max_bytes: int, fields: Collection[str]) -> None:
+        self._fields = fields
         self._upload = upload
         self._part = part
         self._max = max_bytes
@@ -146,6 +150,8 @@ class _Reader:
                 self._upload.content_type = headers.get("content-type")
             case File(name=name):
                 raise ValueError(f"file field {name!r} is not expected")
+            case Field(name=name) if str(name) not in self._fields:
+                raise unknown_field(str(name), (*self._fields, self._part))
             case Field(name=name):
                 self._current = name
                 self._text.clear()

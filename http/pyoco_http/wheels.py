@@ -59,7 +59,9 @@ def wheels_blueprint(backend: Backend) -> Blueprint:
     @body_limit(settings.wheel_max_bytes + FORM_BYTES, detail="wheel too large")
     async def upload() -> dict[str, Any]:
         folder = Path(settings.state_dir) / "uploads"
-        async with spooled_upload("wheel", folder, settings.wheel_max_bytes) as spooled:
+        async with spooled_upload(
+            "wheel", folder, settings.wheel_max_bytes, fields=("tags", "replace", "shared")
+        ) as spooled:
             stored = await backend.wheel_registry.upload(_new_wheel(spooled))
         return _view(stored, backend.wheels.bucket)
 

@@ -27,7 +27,7 @@ class Scope(StrEnum):
     ALL = "ALL"
 
 
-class HiddenBody(msgspec.Struct):
+class HiddenBody(msgspec.Struct, forbid_unknown_fields=True):
     """The body of `PATCH /workers/{worker_id}`."""
 
     hidden: bool

@@ -22,6 +22,16 @@ def test_the_demo_ends_with_a_completed_run_and_leaves_nothing(stage: Stage) -> 
     assert not (stage.folder / ".pyoco").exists()
 
 
+def test_params_go_over_the_defaults_of_a_file_that_is_run_here(stage: Stage) -> None:
+    (stage.folder / "flow.yaml").write_text(FLOW_YAML)
+    ports = ("--port", str(stage.http_port), "--nats-port", str(stage.nats_port))
+    refused = stage.start("pyoco-server", "dev", "--param", "x=5")
+    assert refused.wait(60) == 1
+    assert "params are those of a flow.yaml" in refused.text()
+    program = stage.start("pyoco-server", "dev", *ports, "flow.yaml", "--param", "x=5")
+    wait_for(lambda: "v=6" in program.text())
+
+
 def test_the_quickstart_of_the_public_page_works_word_for_word(stage: Stage) -> None:
     (stage.folder / "flow.yaml").write_text(FLOW_YAML)
     up = stage.start(

@@ -111,6 +111,20 @@ class RunLimits(TypedDict, total=False):
     """The wait before the second attempt, in seconds; doubled before each further one."""
 
 
+def limits_of(limits: RunLimits) -> Document:
+    """Return the limits that are given.
+
+    Raises:
+        TypeError: One has another name. Whatever is passed by name arrives here, and would go out.
+    """
+    names = RunLimits.__annotations__
+    if wrong := set(limits) - set(names):
+        raise TypeError(
+            f"no limit is called {', '.join(sorted(wrong))}; there are {', '.join(names)}"
+        )
+    return given(**limits)
+
+
 class RunQuery(TypedDict, total=False):
     """Which runs; what is absent or ``None`` does not matter. Times are unix seconds."""
 

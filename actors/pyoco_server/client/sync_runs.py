@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -16,6 +17,7 @@ from pyoco_server.client.requests import (
     get,
     get_bytes,
     given,
+    limits_of,
     parse_object,
     run_path,
     segment,
@@ -57,20 +59,26 @@ class RunCalls(Caller):
         A gateway of version 0.5.1 does not know keys: use ``RetryPolicy(attempts=1)`` with it.
         """
         body = {"flow_name": flow_name, "params": dict(params or {})}
-        body |= given(tag=tag, tags=tags, **limits)
+        body |= given(tag=tag, tags=tags) | limits_of(limits)
         return self._run(submission("/runs", self._retry.key(idempotency_key), json=body))
 
     def submit_run_yaml(
         self,
         workflow_yaml: str,
+        params: Mapping[str, Any] | None = None,
         *,
         flow_name: str = "main",
         tag: str | None = None,
         idempotency_key: str | None = None,
         **limits: Unpack[RunLimits],
     ) -> Document:
-        """Submit a run of the flow.yaml whose text is given; return ``{run_id, status}``."""
-        form = given(flow_name=flow_name, tag=tag, **limits)
+        """Submit a run of the flow.yaml whose text is given; return ``{run_id, status}``.
+
+        ``params`` go over the defaults of the file.
+        """
+        form = given(flow_name=flow_name, tag=tag) | limits_of(limits)
+        if params:
+            form["params"] = json.dumps(dict(params), allow_nan=False)
         return self._run(
             submission(
                 "/runs/yaml",

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from pyoco_server.kernel import Refusal
-from pyoco_server.model.flow_yaml import parse_flow_yaml
+from pyoco_server.model.flow_yaml import FlowFile, parse_flow_yaml
 from pyoco_server.model.idempotency import check_idempotency_key, content_digest
 from pyoco_server.model.job import Job
 from pyoco_server.model.json_text import check_depth
@@ -114,6 +114,18 @@ class NewRun:
             WorkflowTooLarge: It is larger than PYOCO_WORKFLOW_YAML_MAX_BYTES allows where nothing is set.
         """
         file = parse_flow_yaml(raw, max_bytes=Settings().workflow_yaml_max_bytes)
+        return cls.of_flow(file, tag=tag, flow_name=flow_name, params=params)
+
+    @classmethod
+    def of_flow(
+        cls,
+        file: FlowFile,
+        *,
+        tag: str,
+        flow_name: str = "main",
+        params: Mapping[str, Any] | None = None,
+    ) -> NewRun:
+        """The same of a file that was read already."""
         return cls(
             flow_name,
             tag,

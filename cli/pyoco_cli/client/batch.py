@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyoco_cli.client.parameters import read_text
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.language import Phrase
 from pyoco_cli.common.output import print_json
+from pyoco_cli.common.parameters import read_text
 from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:

@@ -13,10 +13,17 @@ from pyoco_cli.client.batch import read_batch, submit_batch
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.follow import print_status_lines, show_live_with_logs
 from pyoco_cli.client.logs import lines_of
-from pyoco_cli.client.parameters import collect_params, read_text, split_tags
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.language import Phrase
 from pyoco_cli.common.output import on_terminal, print_json, print_line
+from pyoco_cli.common.parameters import (
+    Param,
+    Params,
+    ParamsFile,
+    collect_params,
+    read_text,
+    split_tags,
+)
 from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
@@ -59,14 +66,9 @@ def submit(
     context: typer.Context,
     *,
     flow_name: Annotated[str, typer.Option(help="Flow that the workers know.")] = "main",
-    params: Annotated[str | None, typer.Option(help="JSON object, e.g. '{\"x\":1}'.")] = None,
-    params_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File with a JSON or YAML object.")
-    ] = None,
-    param: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="May be repeated; wins over the other two."),
-    ] = None,
+    params: Params = None,
+    params_file: ParamsFile = None,
+    param: Param = None,
     tag: Annotated[str | None, typer.Option(help="Tag that the run goes to.")] = None,
     tags: Annotated[str | None, typer.Option(help="Its tags, with commas in between.")] = None,
     batch_file: Annotated[
@@ -124,6 +126,9 @@ def submit_yaml(
     *,
     workflow_file: Annotated[Path, typer.Option(metavar="FILE", help="Path of a flow.yaml.")],
     flow_name: Annotated[str, typer.Option(help="Name of the flow.")] = "main",
+    params: Params = None,
+    params_file: ParamsFile = None,
+    param: Param = None,
     tag: Annotated[
         str | None, typer.Option(help="Tag that the run goes to; the gateway's default if absent.")
     ] = None,
@@ -136,11 +141,13 @@ def submit_yaml(
     retry_backoff_sec: Backoff = None,
     output: OutputOption = None,
 ) -> int:
-    """Submit a run of a flow.yaml."""
+    """Submit a run of a flow.yaml; params go over its defaults."""
     text = read_text(workflow_file, "--workflow-file")
+    values = collect_params(params_file, params, param)
     with gateway(context) as client:
         answer = client.submit_run_yaml(
             text,
+            values,
             flow_name=flow_name,
             tag=tag,
             idempotency_key=idempotency_key,

@@ -10,9 +10,9 @@ import typer
 
 from pyoco_cli.client.app import OutputOption, show
 from pyoco_cli.client.connection import gateway, refusal
-from pyoco_cli.client.parameters import split_tags
 from pyoco_cli.client.uploading import upload
 from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.parameters import split_tags
 from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:

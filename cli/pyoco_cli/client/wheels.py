@@ -11,9 +11,9 @@ import typer
 
 from pyoco_cli.client.app import OutputOption, show
 from pyoco_cli.client.connection import gateway
-from pyoco_cli.client.parameters import split_tags
 from pyoco_cli.client.uploading import unreadable, upload
 from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.parameters import split_tags
 from pyoco_server.model.errors import ErrorId
 
 

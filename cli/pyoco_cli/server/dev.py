@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import trio
 import typer
@@ -16,6 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 from watchfiles import Change, DefaultFilter, awatch
 
+from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.parameters import Param, Params, ParamsFile, collect_params
 from pyoco_cli.configuration import load_settings, start_failure
 from pyoco_cli.server.dev_wheel import FolderWheel, check_options, python_path_without
 from pyoco_cli.server.embedded import NatsStore, NatsSync, node_in_state_dir
@@ -27,7 +30,7 @@ from pyoco_cli.server.session import Session, open_session, read_flow, run_flow
 from pyoco_cli.signals import stop_signals
 from pyoco_http.server import PortBusy
 from pyoco_server.logs import configure_logging
-from pyoco_server.model.errors import FlowFileError
+from pyoco_server.model.errors import ErrorId, FlowFileError
 from pyoco_server.node import Node, NodeFailed
 from pyoco_server.settings import Settings
 from pyoco_server.worker.runner.protocol import Output
@@ -53,6 +56,9 @@ def dev(
         bool,
         typer.Option("--wheel", help="Run from a wheel of this folder, built anew on each change."),
     ] = False,
+    params: Params = None,
+    params_file: ParamsFile = None,
+    param: Param = None,
     insecure_bind: InsecureBind = False,
 ) -> None:
     """Run NATS, gateway and worker here, with data under .pyoco/, until Ctrl-C.
@@ -70,6 +76,13 @@ def dev(
     settings = exposed(settings, host, insecure=insecure_bind)
     configure_logging(service="pyoco-server:http", settings=settings)
     console = Console()
+    values = collect_params(params_file, params, param)
+    if values and flow is None:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE,
+            "params are those of a flow.yaml, and none is given",
+            hint="pyoco-server dev flow.yaml --param x=1",
+        )
     folder = Path.cwd()
     built = None
     if wheel:
@@ -95,7 +108,16 @@ def dev(
         store=nats_store,
         sync_always=nats_sync,
     )
-    raise typer.Exit(trio.run(_dev, settings, worker, node, flow, built, host, port, console))
+    first = None if flow is None else _Flow(flow, values)
+    raise typer.Exit(trio.run(_dev, settings, worker, node, first, built, host, port, console))
+
+
+@dataclass(frozen=True)
+class _Flow:
+    """The flow.yaml that is run, and the params that go over its defaults."""
+
+    path: Path
+    params: dict[str, Any]
 
 
 def _print(console: Console, wheel: FolderWheel | None, output: Output, _slot: int) -> None:
@@ -108,7 +130,7 @@ async def _dev(
     settings: Settings,
     worker: WorkerOptions,
     node: AbstractAsyncContextManager[Node],
-    flow: Path | None,
+    flow: _Flow | None,
     wheel: FolderWheel | None,
     host: str,
     port: int,
@@ -148,7 +170,7 @@ def _greet(console: Console, session: Session, worker: WorkerOptions, settings: 
 
 async def _follow_code(
     session: Session,
-    flow: Path | None,
+    flow: _Flow | None,
     wheel: FolderWheel | None,
     tag: str,
     settings: Settings,
@@ -158,7 +180,8 @@ async def _follow_code(
     send, changed = trio.open_memory_channel[set[str]](math.inf)
     async with trio.open_nursery() as nursery:
         # From before the first run on: who saves while it is going on wants the next one.
-        nursery.start_soon(_watch_code, flow, wheel, Path(settings.state_dir), send)
+        path = None if flow is None else flow.path
+        nursery.start_soon(_watch_code, path, wheel, Path(settings.state_dir), send)
         if wheel is not None:
             await wheel.renew(session.backend)
         if flow is not None:
@@ -171,7 +194,7 @@ async def _follow_code(
             console.print(f"\n[dim]changed: {escape(', '.join(sorted(names)))}[/dim]")
             if wheel is None:
                 await session.backend.refresh_slots()
-            elif flow is None or names != {_shown(flow, Path.cwd())}:
+            elif flow is None or names != {_shown(flow.path, Path.cwd())}:
                 await wheel.renew(session.backend)
             if flow is not None:
                 await _run(session, flow, tag, settings, console)
@@ -194,14 +217,15 @@ def _shown(path: str | Path, root: Path) -> str:
 
 
 async def _run(
-    session: Session, path: Path, tag: str, settings: Settings, console: Console
+    session: Session, flow: _Flow, tag: str, settings: Settings, console: Console
 ) -> None:
     try:
-        flow = read_flow(path, settings)
+        file = read_flow(flow.path, settings)
     except (OSError, FlowFileError) as error:
-        console.print(f"[red]{escape(str(path))}: {escape(str(error))}[/red]", highlight=False)
+        console.print(f"[red]{escape(str(flow.path))}: {escape(str(error))}[/red]", highlight=False)
         return
-    snapshot = await run_flow(session.backend, flow, tag, RunProgress(console))
+    progress = RunProgress(console)
+    snapshot = await run_flow(session.backend, file, tag, progress, flow.params)
     print_result(console, snapshot)
 
 

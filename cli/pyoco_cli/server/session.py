@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -83,20 +84,14 @@ def read_flow(path: Path, settings: Settings) -> FlowFile:
 
 
 async def run_flow(
-    backend: Backend, flow: FlowFile, tag: str, progress: RunProgress
+    backend: Backend,
+    flow: FlowFile,
+    tag: str,
+    progress: RunProgress,
+    params: Mapping[str, Any] | None = None,
 ) -> RunSnapshot:
     """Submit a flow and show it until it ends; return its last state. Cancelled, the run goes on."""
-    accepted = await backend.submit(
-        NewRun(
-            "main",
-            tag,
-            (tag,),
-            dict(flow.defaults),
-            workflow_yaml=flow.text,
-            workflow_yaml_sha256=flow.sha256,
-            workflow_yaml_bytes=flow.size_bytes,
-        )
-    )
+    accepted = await backend.submit(NewRun.of_flow(flow, tag=tag, params=params))
     with progress.shown():
         async with backend.watch(accepted.run_id) as states:
             async for snapshot in states:

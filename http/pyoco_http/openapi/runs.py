@@ -184,12 +184,13 @@ RUNS: Final[Operations] = {
                     "flow_name": _FLOW,
                 },
                 tag=_TAG,
+                params={"type": "string", "description": "A JSON object."},
                 **_limits(),
             )
         },
         {422: "invalid workflow yaml, invalid tag, missing flow_name, or idempotency key reused"},
         files={"workflow": "flow.yaml"},
-        doc="Params come from the file's `flow.defaults`.",
+        doc="The params go over the file's `flow.defaults`.",
     ),
     ("POST", "/runs/batch"): Operation(
         "Submit many runs at once",

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
+
+import typer
 
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.language import Phrase
 from pyoco_server.model.errors import ErrorId
+
+Params: TypeAlias = Annotated[str | None, typer.Option(help="JSON object, e.g. '{\"x\":1}'.")]
+ParamsFile: TypeAlias = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="File with a JSON or YAML object.")
+]
+Param: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="May be repeated; wins over the other two."),
+]
 
 _PAIR_EXAMPLE = "pyoco-client submit --param x=1 --param name=alice"
 _FILE_EXAMPLE = 'file example: {"x":1} or x: 1'

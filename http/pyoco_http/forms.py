@@ -1,0 +1,92 @@
+"""Forms with small parts, read whole: all of them, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from quart import request
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
+
+from pyoco_http.problems import Problem, unknown_field
+from pyoco_server.model.errors import ErrorId
+
+_MAX_PARTS = 32
+
+
+@dataclass
+class Form:
+    """What came: the text parts, and the bytes of the files, by name."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
+async def read_form(*, fields: Collection[str], files: Collection[str]) -> Form:
+    """Read the multipart body of the request in hand; one of another kind holds nothing.
+
+    Args:
+        fields: The text parts that there may be.
+        files: The files that there may be.
+
+    Raises:
+        Problem: It is broken off or damaged, or has a part that nobody asks for, or one twice.
+    """
+    boundary = request.mimetype_params.get("boundary", "")
+    if request.mimetype != "multipart/form-data" or not boundary:
+        return Form()
+    # Quart's own parser takes what is broken off for whole, and drops the part that it breaks off in.
+    decoder = MultipartDecoder(boundary.encode(), max_parts=_MAX_PARTS)
+    reader = _Reader(fields, files)
+    try:
+        decoder.receive_data(await request.body)
+        decoder.receive_data(None)
+        while not isinstance(event := decoder.next_event(), Epilogue | NeedData):
+            reader.take(event)
+    except (ValueError, RequestEntityTooLarge) as error:
+        raise Problem(
+            422, "invalid multipart body", ErrorId.INVALID_INPUT, reason=str(error)
+        ) from None
+    return reader.form
+
+
+class _Reader:
+    def __init__(self, fields: Collection[str], files: Collection[str]) -> None:
+        self._fields = fields
+        self._files = files
+        self._name = ""
+        self._of_file = False
+        self._data = bytearray()
+        self.form = Form()
+
+    def take(self, event: Event) -> None:
+        match event:
+            case Field(name=name) | File(name=name):
+                self._of_file = isinstance(event, File)
+                self._begin(str(name))
+            case Data(data=data, more_data=more):
+                self._data += data
+                if not more:
+                    self._end()
+            case _:
+                return
+
+    def _begin(self, name: str) -> None:
+        if name not in (self._files if self._of_file else self._fields):
+            if name in self._files:
+                raise ValueError(f"{name!r} must be a file, with a filename")
+            raise unknown_field(name, (*self._fields, *self._files))
+        if name in self.form.fields or name in self.form.files:
+            raise ValueError(f"field {name!r} is given twice")
+        self._name = name
+        self._data.clear()
+
+    def _end(self) -> None:
+        if self._of_file:
+            self.form.files[self._name] = bytes(self._data)
+            return
+        try:
+            self.form.fields[self._name] = self._data.decode()
+        except UnicodeDecodeError:
+            raise ValueError(f"field {self._name!r} is not UTF-8") from None

@@ -1,0 +1,170 @@
+"""What is sent and what is not known: nothing is ignored, nothing is dropped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from backend.stage import TAG, queued
+from http_api.test_skeleton import YAML, gateway, yaml_form
+from pyoco_cli.client.app import app
+from pyoco_server.client import AsyncPyocoHttpClient
+
+RUN = {"flow_name": "quick", "tag": TAG}
+
+
+async def params_of(client: httpx.AsyncClient, answer: httpx.Response) -> Any:
+    assert answer.status_code == 200, answer.text
+    return (await client.get(f"/runs/{answer.json()['run_id']}")).json()["params"]
+
+
+async def test_params_of_a_form_go_over_the_defaults_of_the_file(tmp_path: Path) -> None:
+    text = YAML.replace(b"{x: 1}", b"{x: 1, y: 2}")
+    async with gateway(tmp_path, worker=False) as (client, _):
+        form = yaml_form(text, params='{"x": 5, "z": [1.0, "1"]}')
+        answer = await client.post("/runs/yaml", **form)
+        assert await params_of(client, answer) == {"x": 5, "y": 2, "z": [1.0, "1"]}
+        for empty in ("", "{}"):
+            answer = await client.post("/runs/yaml", **yaml_form(text, params=empty))
+            assert await params_of(client, answer) == {"x": 1, "y": 2}
+        for wrong in ("[1]", "{x: 1}", '{"x": NaN}', "x=1"):
+            refused = await client.post("/runs/yaml", **yaml_form(text, params=wrong))
+            assert (refused.status_code, refused.json()["field"]) == (422, "params")
+
+
+async def test_the_client_sends_params_along_with_a_file(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        async with AsyncPyocoHttpClient(str(client.base_url)) as ours:
+            answer = await ours.submit_run_yaml(YAML.decode(), {"x": 7}, tag=TAG)
+            assert (await backend.get(answer["run_id"])).params == {"x": 7}
+            wrong: dict[str, Any] = {"timeout_seconds": 5}
+            with pytest.raises(TypeError, match="timeout_seconds.*there are timeout_sec"):
+                await ours.submit_run_yaml(YAML.decode(), tag=TAG, **wrong)
+            with pytest.raises(TypeError, match="timeout_seconds"):
+                await ours.submit_run("quick", tag=TAG, **wrong)
+        assert await queued(backend) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "meant"),
+    [
+        ("parms", "params"),
+        ("timeout_seconds", "timeout_sec"),
+        ("flowname", "flow_name"),
+        ("max_attempt", "max_attempts"),
+        ("retry_backoff", "retry_backoff_sec"),
+    ],
+)
+async def test_a_field_that_nobody_knows_is_refused(tmp_path: Path, field: str, meant: str) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        batch = await client.post("/runs/batch", json={"runs": [{**RUN, field: 1}, RUN]})
+        assert batch.json()["accepted"] == 1, "one that is wrong spoils no other"
+        errors = [
+            (await client.post("/runs", json={**RUN, field: 1})).json(),
+            (await client.post("/runs/yaml", **yaml_form(**{field: "1"}))).json(),
+            batch.json()["items"][0]["error"],
+        ]
+        for error in errors:
+            assert (error["status"], error["field"]) == (422, field)
+            assert f"did you mean '{meant}'?" in error["reason"]
+        assert await queued(backend) == 1
+
+
+async def test_the_neighbours_of_submissions_know_their_fields(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, _):
+        refused = await client.post("/runs/batch", json={"runs": [RUN], "run": []})
+        assert "did you mean 'runs'?" in refused.json()["reason"]
+        wheel = {"wheel": ("a-1.0-py3-none-any.whl", b"x")}
+        refused = await client.post("/wheels", files=wheel, data={"tag": "gpu"})
+        assert (refused.status_code, refused.json()["field"]) == (422, "tag")
+        assert "did you mean 'tags'?" in refused.json()["reason"]
+        refused = await client.patch("/workers/w", json={"hidden": True, "hide": 1})
+        assert refused.status_code == 422
+        more = {"workflow": ("flow.yaml", YAML), "params": ("p.json", b"{}")}
+        refused = await client.post("/runs/yaml", files=more, data={"flow_name": "main"})
+        assert refused.status_code == 422
+
+
+def form_of(*parts: tuple[str, bytes], end: bytes = b"--b--\r\n") -> dict[str, Any]:
+    body = b"".join(
+        b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (name.encode(), value)
+        for name, value in parts
+    )
+    return {
+        "content": body + end,
+        "headers": {"content-type": "multipart/form-data; boundary=b"},
+    }
+
+
+FILE = ('workflow"; filename="flow.yaml', YAML)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda body: body.removesuffix(b"--b--\r\n"),
+        lambda body: body.removesuffix(b"\r\n--b--\r\n"),
+        lambda body: body[:-20],
+        lambda body: body[: len(body) // 2],
+        lambda body: body.replace(b"--b--", b"--c--"),
+    ],
+)
+async def test_a_form_that_breaks_off_is_refused(
+    tmp_path: Path, spoil: Callable[[bytes], bytes]
+) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        whole = form_of(FILE, ("flow_name", b"main"), ("tag", TAG.encode()))
+        assert (await client.post("/runs/yaml", **whole)).status_code == 200
+        broken = {**whole, "content": spoil(whole["content"])}
+        for path in ("/runs/yaml", "/wheels"):
+            refused = await client.post(path, **broken)
+            assert refused.status_code == 422, path
+        assert await queued(backend) == 1
+
+
+async def test_a_part_is_taken_once_and_as_it_is(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, _):
+        tag = ("tag", TAG.encode())
+        for parts in ([FILE, tag, tag], [FILE, FILE, tag], [FILE, ("tag", b"\xff")]):
+            form = form_of(("flow_name", b"main"), *parts)
+            refused = await client.post("/runs/yaml", **form)
+            assert refused.status_code == 422
+            assert refused.json()["detail"] == "invalid multipart body"
+        text = form_of(("workflow", YAML), tag, ("flow_name", b"main"))
+        refused = await client.post("/runs/yaml", **text)
+        assert "must be a file" in refused.json()["reason"]
+
+
+async def test_what_0_5_1_sends_is_taken(tmp_path: Path) -> None:
+    """Its client's calls, as http_client.py of 0.5.1 makes them."""
+    async with gateway(tmp_path, worker=False) as (client, _):
+        run = {"flow_name": "quick", "params": {}, "tag": TAG, "tags": [TAG]}
+        assert (await client.post("/runs", json=run)).status_code == 200
+        files = {"workflow": ("flow.yaml", YAML, "application/x-yaml")}
+        data = {"flow_name": "main", "tag": TAG}
+        assert (await client.post("/runs/yaml", files=files, data=data)).status_code == 200
+
+
+def test_the_command_sends_params_along_with_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.read())
+        return httpx.Response(200, json={"run_id": "r", "status": "PENDING"})
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", lambda _, request: answer(request))
+    (tmp_path / "flow.yaml").write_bytes(YAML)
+    (tmp_path / "params.yaml").write_text("x: 1\ny: 1\nz: 1\n")
+    argv = ["submit-yaml", "--workflow-file", str(tmp_path / "flow.yaml"), "--tag", TAG]
+    argv += ["--params-file", str(tmp_path / "params.yaml"), "--params", '{"y": 2, "z": 2}']
+    result = CliRunner().invoke(app, [*argv, "--param", "z=3"])
+    assert result.exit_code == 0, result.output
+    assert json.dumps({"x": 1, "y": 2, "z": 3}).encode() in sent[0]
