@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from hypercorn.typing import HTTPScope
+from quart import Response
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 
@@ -40,6 +41,9 @@ class Exchange(TrioASGIHTTPConnection):
         try:
             response = await self.app.handle_request(request)
             status = response.status_code
+            if request.method == "HEAD" and isinstance(response, Response):
+                # Nobody is sent its body, so it is not made: that of a stream may never end.
+                response.response = response.data_body_class(b"")
             if not await request.body.dropped():
                 # What is still to come belongs to no request that follows on this connection.
                 response.headers["Connection"] = "close"

@@ -112,6 +112,8 @@ def register_event_streams(app: QuartTrio, backend: Backend) -> EventStreams:
         reason = streams.full(client)
         if reason is not None:
             return too_many(reason, _RETRY_SECONDS).response()
+        if request.method == "HEAD":
+            return response  # it is over at once
         request.event_stream = EventStream(streams, client, holder)  # type: ignore[attr-defined]
         return response
 

@@ -25,10 +25,12 @@ async def connected(client: httpx.AsyncClient) -> AsyncIterator[trio.SocketStrea
         yield stream
 
 
-async def answer_on(stream: trio.SocketStream, within: float = 20) -> Answer:
+async def answer_on(
+    stream: trio.SocketStream, within: float = 20, *, method: str = "GET"
+) -> Answer:
     """Read one answer; the server has to end it."""
     http = h11.Connection(h11.CLIENT)
-    http.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
+    http.send(h11.Request(method=method, target="/", headers=[("Host", "localhost")]))
     http.send(h11.EndOfMessage())
     answer = Answer(0, {}, b"")
     with trio.fail_after(within):
