@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -22,46 +23,78 @@ HEADERS: Final[tuple[Header, ...]] = (
 """What every answer tells a browser, unless it says something else about the same."""
 
 
-def check_origin(call: Call, *, loopback: bool) -> None:
-    """Let no page of another site write where no key is asked for.
+_PROBED = frozenset({"/health", "/health/ready"})
 
-    With keys a foreign page fails without one, and cannot send the header without our consent.
 
-    Args:
-        call: The call.
-        loopback: Whether only this machine can reach the gateway.
+@dataclass(frozen=True, slots=True)
+class OwnNames:
+    """The names by which a gateway that asks for no keys may be called.
 
-    Raises:
-        Problem: Such a page makes it.
+    A page of any site may have its own name point to this machine (DNS rebinding); then it is the gateway's
+    own page to the browser, and reads what it likes. Its name is not one of ours.
+
+    Attributes:
+        any_name: Whether any is right: others reach the gateway anyway, and none was listed.
+        listed: Those beside this machine's own, in small letters.
     """
-    if call.method not in _READS and _foreign(call, loopback=loopback):
-        raise Problem(
-            403,
-            "cross-origin request refused",
-            ErrorId.NOT_ALLOWED,
-            reason="without API keys (PYOCO_HTTP_AUTH_MODE=none) only the gateway's own pages may write",
-        )
 
+    any_name: bool
+    listed: frozenset[str] = frozenset()
 
-def _foreign(call: Call, *, loopback: bool) -> bool:
-    """Whether a page of another site makes the request; programs send none of these headers."""
-    if call.header(b"sec-fetch-site") not in {None, "none", "same-origin"}:
-        return True
-    origin = call.header(b"origin")
-    if origin is None:
-        return False
-    try:
-        page = urlsplit(origin)
-        own = page.netloc.lower() == (call.header(b"host") or "").lower()
-        # A foreign name that was made to point here (DNS rebinding) is not ours.
-        return not own or (loopback and not is_loopback(page.hostname or ""))
-    except ValueError:
-        return True
+    def hold(self, authority: str) -> bool:
+        """Whether a ``host:port`` is one of them."""
+        try:
+            host = (urlsplit(f"//{authority}").hostname or "").removesuffix(".")
+        except ValueError:
+            return False
+        own = is_loopback(host) or host in self.listed
+        return self.any_name or (own and "@" not in authority)
+
+    def check(self, call: Call) -> None:
+        """Let no page of another site write, nor read by a name that was made to point here.
+
+        With keys a foreign page fails without one, and cannot send the header without our consent.
+
+        Raises:
+            Problem: Such a page makes the call.
+        """
+        if call.method not in _READS and self._foreign(call):
+            raise Problem(
+                403,
+                "cross-origin request refused",
+                ErrorId.NOT_ALLOWED,
+                reason="without API keys (PYOCO_HTTP_AUTH_MODE=none) only the gateway's own pages may write",
+            )
+        host = call.header(b"host")
+        # Probes call by whatever name they know, and are told nothing of runs.
+        if host is not None and not self.hold(host) and call.path not in _PROBED:
+            raise Problem(
+                421,
+                "host not served here",
+                ErrorId.NOT_ALLOWED,
+                field="Host",
+                reason=f"without API keys this gateway answers to localhost, not to {host[:200]!r}; "
+                "PYOCO_HTTP_ALLOWED_HOSTS lists more names",
+            )
+
+    def _foreign(self, call: Call) -> bool:
+        """Whether a page of another site makes the request; programs send none of these headers."""
+        if call.header(b"sec-fetch-site") not in {None, "none", "same-origin"}:
+            return True
+        origin = call.header(b"origin")
+        if origin is None:
+            return False
+        try:
+            page = urlsplit(origin).netloc
+        except ValueError:
+            return True
+        return page.lower() != (call.header(b"host") or "").lower() or not self.hold(page)
 
 
 def is_loopback(host: str) -> bool:
     """Whether a name or address can only be this machine's own."""
-    if host.lower() == "localhost":
+    # Names below "localhost" are resolved by nobody else (RFC 6761, 6.3).
+    if host.lower() == "localhost" or host.lower().endswith(".localhost"):
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -38,7 +38,8 @@ class Rules:
     def __init__(self, backend: Backend, *, loopback: bool) -> None:
         self._door = Doorkeeper(backend)
         self._reads = backend.reads
-        self._loopback = loopback
+        listed = backend.settings.allowed_hosts
+        self._names = browsers.OwnNames(not loopback and not listed, listed)
         self.latencies = Latencies(backend.reads.measures.registry)
         # Bound once: that takes a good part of the time of a line.
         self._log = structlog.get_logger(__name__).bind()
@@ -48,12 +49,12 @@ class Rules:
         """What comes first, also where there is no route.
 
         Raises:
-            Problem: A foreign page makes the call.
+            Problem: A foreign page makes the call, or it is to a name that is not ours.
         """
         tracing.trace(call)
         freshness.set(call.freshness)
         if not self._door.keyed:
-            browsers.check_origin(call, loopback=self._loopback)
+            self._names.check(call)
 
     async def admit(self, call: Call, level: Access | None) -> None:
         """Let a call in to a route of this level, and wait until it is not answered with less than was told.

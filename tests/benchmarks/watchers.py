@@ -77,7 +77,7 @@ class Watchers:
     @staticmethod
     def _request(run_id: str) -> bytes:
         return (
-            f"GET /runs/{run_id}/watch?timeout_sec=600 HTTP/1.1\r\nHost: gateway\r\n\r\n".encode()
+            f"GET /runs/{run_id}/watch?timeout_sec=600 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         )
 
 

@@ -22,12 +22,12 @@ class Failed(Exception):
 
 def get(path: str) -> bytes:
     """A request for a page."""
-    return f"GET {path} HTTP/1.1\r\nHost: gateway\r\n\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 def post(path: str, body: bytes, kind: str = "application/json") -> bytes:
     """A request that submits something."""
-    head = f"POST {path} HTTP/1.1\r\nHost: gateway\r\nContent-Type: {kind}\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 

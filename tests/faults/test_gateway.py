@@ -121,9 +121,9 @@ async def expect(
     [
         b"",
         b"GET /health HTT",
-        b"GET /health HTTP/1.1\r\nHost: x\r\nX-A: b\r\n",
-        b"POST /runs HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
-        b"POST /runs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{}",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-A: b\r\n",
+        b"POST /runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{",
+        b"POST /runs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n{}",
     ],
 )
 async def test_fault_25_half_sent_requests_are_cut(tmp_path: Path, half: bytes) -> None:
@@ -149,7 +149,9 @@ async def test_fault_25_half_sent_requests_are_cut(tmp_path: Path, half: bytes) 
 async def test_fault_25_a_trickle_is_cut_too(tmp_path: Path) -> None:
     limits: dict[str, Any] = {"http_head_timeout_sec": 1.0, "http_body_timeout_sec": 1.0}
     async with gateway(tmp_path, worker=False, **limits) as (client, _), connected(client) as slow:
-        await slow.send_all(b"POST /runs HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+        await slow.send_all(
+            b"POST /runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
+        )
 
         async def trickle() -> None:
             while True:

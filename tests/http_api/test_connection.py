@@ -16,7 +16,7 @@ from pyoco_http.app import GatewayApp, create_app
 from pyoco_server.backend import Backend
 
 RUN = b'{"flow_name": "x"}'
-HEAD = b"POST /runs HTTP/1.1\r\nHost: x\r\n"
+HEAD = b"POST /runs HTTP/1.1\r\nHost: localhost\r\n"
 
 
 def post(*lines: bytes) -> bytes:
@@ -44,7 +44,7 @@ async def test_a_body_may_come_in_pieces(tmp_path: Path, pieces: list[bytes]) ->
         answer = await answer_on(stream)
         assert (answer.status, json.loads(answer.body)["status"]) == (200, "PENDING")
         # The connection goes on.
-        await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        await stream.send_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert (await answer_on(stream)).status == 200
 
 
@@ -59,7 +59,7 @@ async def test_a_client_that_asks_first_is_told_to_go_on(tmp_path: Path) -> None
 
 async def test_a_client_that_asks_first_is_not_told_to_send_what_is_refused(tmp_path: Path) -> None:
     async with gateway(tmp_path, worker=False) as (client, _), connected(client) as stream:
-        lines = [b"POST /wheels HTTP/1.1", b"Host: x", b"Expect: 100-continue"]
+        lines = [b"POST /wheels HTTP/1.1", b"Host: localhost", b"Expect: 100-continue"]
         lines += [b"Content-Length: 99999999999", b"", b""]
         await stream.send_all(b"\r\n".join(lines))
         assert (await closes(stream, within=20)).startswith(b"HTTP/1.1 413 ")
@@ -67,7 +67,7 @@ async def test_a_client_that_asks_first_is_not_told_to_send_what_is_refused(tmp_
 
 async def test_a_client_that_asks_first_is_told_to_go_on_by_any_route(tmp_path: Path) -> None:
     async with gateway(tmp_path, worker=False) as (client, _), connected(client) as stream:
-        lines = [b"POST /runs/yaml HTTP/1.1", b"Host: x", b"Expect: 100-continue"]
+        lines = [b"POST /runs/yaml HTTP/1.1", b"Host: localhost", b"Expect: 100-continue"]
         await stream.send_all(b"\r\n".join([*lines, b"Content-Length: 2", b"", b""]))
         with trio.fail_after(10):
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 100 ")
@@ -83,7 +83,7 @@ async def test_what_the_application_fails_on_is_answered_with_a_problem(
 
     monkeypatch.setattr(GatewayApp, "handle_request", fail)
     async with gateway(tmp_path, worker=False) as (client, _):
-        answer = await ask(client, b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = await ask(client, b"GET /docs HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert answer.status == 500
         assert answer.headers["content-type"] == "application/problem+json"
         assert json.loads(answer.body)["status"] == 500
@@ -95,8 +95,8 @@ async def test_what_is_asked_in_one_go_is_answered_in_order(tmp_path: Path) -> N
     async with gateway(tmp_path, worker=False) as (client, _), connected(client) as stream:
         asked = [b"/health", b"/runs/nobody", b"/openapi.json", b"/nowhere", b"/health"]
         await stream.send_all(
-            b"".join(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path for path in asked[:-1])
-            + b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            b"".join(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path for path in asked[:-1])
+            + b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         )
         said = await closes(stream, within=20)
         statuses = [part.split(b" ", 1)[0] for part in said.split(b"HTTP/1.1 ")[1:]]
@@ -129,7 +129,7 @@ async def test_a_call_ends_with_its_client(
     monkeypatch.setattr(Backend, "submit", wait)
     monkeypatch.setattr(Backend, "get", wait)
     async with gateway(tmp_path, worker=False) as (client, _), connected(client) as stream:
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(RUN)}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(RUN)}\r\n\r\n"
         await stream.send_all(head.encode() + RUN)
         with trio.fail_after(10):
             await begun.wait()
@@ -168,7 +168,7 @@ async def test_a_call_needs_no_task_but_the_one_that_hypercorn_runs_the_applicat
         trio.lowlevel.add_instrument(spawned)
         try:
             for _ in range(20):
-                await stream.send_all(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path)
+                await stream.send_all(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path)
                 assert (await answer_on(stream)).status in {200, 404}
         finally:
             trio.lowlevel.remove_instrument(spawned)

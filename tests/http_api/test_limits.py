@@ -22,7 +22,7 @@ from pyoco_server.backend import Backend
 from pyoco_server.settings import Settings
 
 BOTH_LENGTHS = (
-    b"POST /runs HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n"
+    b"POST /runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
 )
 Gateway = tuple[httpx.AsyncClient, Backend]
@@ -37,19 +37,22 @@ async def plain(tmp_path: Path) -> AsyncIterator[Gateway]:
 @pytest.mark.parametrize(
     ("raw", "status"),
     [
-        (b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", 431),
-        (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
+        (b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", 431),
+        (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431),
         (b"GET /health HTTP/1.1\r\n\r\n", 400),
-        (b"GET /health HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
-        (b"GET /health HTTP/1.1\r\nHost: x\r\nBad Name: y\r\n\r\n", 400),
-        (b"GET /health HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n", 400),
-        (b"GET /h\xc3\xa9 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1\r\nHost: localhost\r\nHost: y\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1\r\nHost: localhost\r\nBad Name: y\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: a\x00b\r\n\r\n", 400),
+        (b"GET /h\xc3\xa9 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
         (b"nonsense\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
         (BOTH_LENGTHS, 400),
-        (b"POST /runs HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", 400),
-        (b"POST /runs HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
-        (b"POST /runs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (
+            b"POST /runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
+            400,
+        ),
+        (b"POST /runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST /runs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     ],
 )
@@ -69,7 +72,11 @@ async def test_what_is_no_request_is_refused_with_a_problem(
 )
 async def test_no_other_protocol_is_changed_to(plain: Gateway, upgrade: bytes) -> None:
     client, _ = plain
-    head = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n" + upgrade + b"\r\n\r\n"
+    head = (
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+        + upgrade
+        + b"\r\n\r\n"
+    )
     answer = await ask(client, head)
     assert (answer.status, json.loads(answer.body)) == (200, {"status": "ok"})
 
@@ -124,7 +131,7 @@ async def test_connections_beyond_the_limit_are_told_so(tmp_path: Path) -> None:
     async with gateway(tmp_path, worker=False, http_max_connections=3) as (client, _):
         async with connected(client) as one, connected(client) as two, connected(client) as three:
             for stream in (one, two, three):
-                await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                await stream.send_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert (await answer_on(stream)).status == 200
             async with connected(client) as fourth:
                 answer = await answer_on(fourth)
@@ -151,7 +158,9 @@ class Watcher:
     ) -> Watcher:
         stream = await trio.open_tcp_stream(client.base_url.host, client.base_url.port or 80)
         header = "" if key is None else f"X-API-Key: {key}\r\n"
-        request = f"GET /runs/{run_id}/watch?timeout_sec=600 HTTP/1.1\r\nHost: x\r\n{header}\r\n"
+        request = (
+            f"GET /runs/{run_id}/watch?timeout_sec=600 HTTP/1.1\r\nHost: localhost\r\n{header}\r\n"
+        )
         await stream.send_all(request.encode())
         said = b""
         with trio.fail_after(10):
@@ -223,7 +232,7 @@ async def test_a_stop_ends_streams_in_order_and_waits_for_nobody(tmp_path: Path)
         idle = await trio.open_tcp_stream(client.base_url.host, client.base_url.port or 80)
         # Asks for far more than fits into the buffers in between, and reads nothing.
         deaf = await trio.open_tcp_stream(client.base_url.host, client.base_url.port or 80)
-        asks = f"GET /runs/{run_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 200
+        asks = f"GET /runs/{run_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 200
         await deaf.send_all(asks)
         assert backend is not None
         began = trio.current_time()
@@ -240,12 +249,12 @@ async def test_a_client_that_takes_nothing_is_let_go(tmp_path: Path) -> None:
         body = {"flow_name": "x", "params": {"a": "y" * 200_000}}
         run_id = (await client.post("/runs", json=body)).json()["run_id"]
         async with connected(client) as deaf:
-            asks = f"GET /runs/{run_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 200
+            asks = f"GET /runs/{run_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 200
             await deaf.send_all(asks)
             with trio.fail_after(15):
                 while True:  # until its place is free for another
                     async with connected(client) as other:
-                        await other.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                        await other.send_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
                         if (await answer_on(other)).status == 200:
                             break
                     await trio.sleep(0.05)
@@ -277,7 +286,7 @@ async def test_a_body_that_never_comes_costs_nothing_while_its_request_is_answer
         gateway(tmp_path, worker=False, http_body_timeout_sec=0.2) as (client, _),
         connected(client) as stream,
     ):
-        head = b"GET /runs/stream?timeout_sec=2 HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
+        head = b"GET /runs/stream?timeout_sec=2 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n"
         await stream.send_all(head)
         assert b"event: hello" in await closes(stream, within=20)
     assert looks < 10

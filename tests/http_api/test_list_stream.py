@@ -94,7 +94,7 @@ async def test_who_comes_back_and_is_cut_off_before_it_got_what_was_missed_gets_
             with trio.fail_after(20):
                 async with connected(client) as stream:
                     await stream.send_all(
-                        f"GET /runs/stream HTTP/1.1\r\nHost: x\r\n{line}\r\n".encode()
+                        f"GET /runs/stream HTTP/1.1\r\nHost: localhost\r\n{line}\r\n".encode()
                     )
                     while not (
                         found := re.search(rb"((?:id: (\S+)\n)?)event: hello\n.*\n\n", said)

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from pyoco_server.settings.environment import Env
-from pyoco_server.settings.readers import FLAG, POSITIVE, count
+from pyoco_server.settings.readers import FLAG, HOSTS, POSITIVE, count
 
 
 class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +21,15 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
             "Whether others may reach a gateway that asks for no API keys.",
         ),
     ] = False
+    http_allowed_hosts: Annotated[
+        str,
+        Env(
+            "PYOCO_HTTP_ALLOWED_HOSTS",
+            HOSTS,
+            "Names beside localhost by which a gateway that asks for no API keys may be called. One that listens "
+            "beyond this machine answers to any name where none is listed.",
+        ),
+    ] = ""
     http_max_connections: Annotated[
         int,
         Env("PYOCO_HTTP_MAX_CONNECTIONS", count(1), "Connections at the same time at most."),
@@ -69,3 +78,9 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
             "How long a client may take nothing of what it is sent.",
         ),
     ] = 60.0
+
+    @property
+    def allowed_hosts(self) -> frozenset[str]:
+        """The listed names, in small letters, an address of IPv6 without its brackets."""
+        names = (name.strip().strip("[]") for name in self.http_allowed_hosts.split(","))
+        return frozenset(name.lower() for name in names if name)

@@ -103,5 +103,9 @@ URL: Final = pattern(
     r"((nats|tls|ws|wss)://)?[^\s,/]+/?(,((nats|tls|ws|wss)://)?[^\s,/]+/?)*",
     "nats://host:port, or several with commas in between",
 )
+_HOST: Final = r"([A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:.]+\])"
+HOSTS: Final = pattern(
+    rf"{_HOST}(\s*,\s*{_HOST})*", "names of hosts, without ports, with commas in between"
+)
 SECRET: Final = Reader("a text", str, secret=True)
 POSITIVE: Final = seconds()
