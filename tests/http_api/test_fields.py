@@ -168,3 +168,12 @@ def test_the_command_sends_params_along_with_a_file(
     result = CliRunner().invoke(app, [*argv, "--param", "z=3"])
     assert result.exit_code == 0, result.output
     assert json.dumps({"x": 1, "y": 2, "z": 3}).encode() in sent[0]
+
+
+def test_a_file_of_params_is_read_as_a_flow_file_is(tmp_path: Path) -> None:
+    for text in ("when: 10:30", "mode: 0644", "go: yes", "n: 1_000", "lr: 1e-3"):
+        (tmp_path / "params.yaml").write_text(text)
+        argv = ["submit", "--params-file", str(tmp_path / "params.yaml")]
+        result = CliRunner().invoke(app, argv)
+        assert result.exit_code == 1
+        assert "quote it" in str(result.exception.__dict__) + result.output

@@ -174,7 +174,7 @@ def test_the_engine_form_with_pipes() -> None:
             "runtime.expose_env: must be a list of texts, not a text (line 2, column 23)",
         ),
         (
-            "version: yes\nflow: {graph: a}",
+            "version: true\nflow: {graph: a}",
             "version: must be a whole number, not true or false (line 1, column 10)",
         ),
         (

@@ -10,8 +10,10 @@ from pyoco_server.model.yaml_document import parse_yaml
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("a: [1, -2.5, yes, off, ~, null, 'x', 0x10, 1_000]\nb: {c: d}", None),
-        ("a: 1:30", {"a": 90}),
+        ("a: [1, -2.5, true, False, ~, null, 'x', 0x10, 1000]\nb: {c: d}", None),
+        ("a: [y, n, Y, N, 1e3, 12e4567, 10:99, 1:2:x, 08, 0, -0, +1, 1., .5, 1.0e+3]", None),
+        ("a: ['yes', \"0644\", '10:30', '1_000', '1e-3', !!str no, !!str 1e-3]", None),
+        ("a: [nobody, offer, 1-2, a_b, v1_0, 10:30pm]", None),
         ("a: 09", {"a": "09"}),
         ("a: !!str 2024-01-01", {"a": "2024-01-01"}),
         ('a: "2024-01-01"', {"a": "2024-01-01"}),
@@ -84,3 +86,30 @@ def test_every_value_has_a_place() -> None:
     assert document.places["c",].style == "|"
     error = document.error("is wrong", ("a", "missing"))
     assert str(error) == "a.missing: is wrong (line 2, column 3)"
+
+
+SURPRISES = [
+    *("yes", "No", "ON", "off"),
+    *("10:30", "-1:30", "10:30:00", "1:30.5", "20:30:15.5", "190:20:30"),
+    *("0644", "-012", "007", "00", "0_7"),
+    *("1_000", "1_000.5", "0x_10", "0b1010", "+0b1_0"),
+    *("0o17", "0o644", "1e-3", "1E+3", "1.5e3", ".5e3", "-2.e7"),
+]
+
+
+@pytest.mark.parametrize("text", SURPRISES)
+def test_what_yaml_1_1_reads_as_few_expect_is_refused_with_its_line(text: str) -> None:
+    for document in (f"a: 1\nb: {text}", f"a: 1\nb: [{text}]", f"a: 1\nb: {text} # why"):
+        with pytest.raises(FlowFileError, match="quote it") as caught:
+            parse_yaml(document)
+        assert (caught.value.line, text in caught.value.reason) == (2, True)
+    for quoted in (f"'{text}'", f'"{text}"', f"!!str {text}", f"|-\n  {text}"):
+        assert parse_yaml(f"b: {quoted}").value == {"b": text}
+    # What was accepted means what it meant.
+    assert parse_yaml(f"b: {text}", accepted=True).value == yaml.safe_load(f"b: {text}")
+
+
+def test_a_tag_does_not_make_it_clearer() -> None:
+    for text in ("!!int 0644", "!!bool yes", "!!float 1:30.5"):
+        with pytest.raises(FlowFileError, match="quote it"):
+            parse_yaml(f"a: {text}")

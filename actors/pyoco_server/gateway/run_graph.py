@@ -30,7 +30,8 @@ async def run_graph(
         if text is not None:
             raw = text.encode()
             try:
-                return "workflow", structure(parse_flow_yaml(raw, max_bytes=len(raw)).graph)
+                file = parse_flow_yaml(raw, max_bytes=len(raw), accepted=True)
+                return "workflow", structure(file.graph)
             except FlowFileError:
                 pass  # of another version's making; its worker may have understood it
     ended = run.status.terminal

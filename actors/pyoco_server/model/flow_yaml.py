@@ -74,12 +74,13 @@ class FlowFile(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
 
 
-def parse_flow_yaml(raw: bytes, *, max_bytes: int) -> FlowFile:
+def parse_flow_yaml(raw: bytes, *, max_bytes: int, accepted: bool = False) -> FlowFile:
     """Read a flow.yaml.
 
     Args:
         raw: The file's bytes.
         max_bytes: How many are taken.
+        accepted: Whether a run was accepted with it, maybe by another version; see `parse_yaml`.
 
     Raises:
         WorkflowTooLarge: There are more.
@@ -93,7 +94,7 @@ def parse_flow_yaml(raw: bytes, *, max_bytes: int) -> FlowFile:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise FlowFileError("not UTF-8; save the file in that encoding", line=line) from None
-    reader = _Reader(parse_yaml(text), text)
+    reader = _Reader(parse_yaml(text, accepted=accepted), text)
     top = reader.mapping((), _TOP_KEYS, refused=_REFUSED)
     if top.get("flow") is None:
         raise reader.error("missing; a flow.yaml needs `flow:` with a `graph:`", ("flow",))

@@ -3,12 +3,14 @@
 PyYAML's parser gives the events; the values are built here, so that limits hold before memory is
 spent: no aliases (387 bytes of them can stand for 47 MB), bounded depth and number of nodes, text
 keys without duplicates, and no types but JSON's. Plain scalars mean what PyYAML's safe loader
-says they mean (YAML 1.1).
+says they mean (YAML 1.1); those that mean something else, or nothing special, to nearly everybody who
+writes them are refused: see `surprise`.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -64,8 +66,41 @@ def path_text(path: Path) -> str:
     return text
 
 
-def parse_yaml(text: str, *, max_nodes: int = MAX_NODES) -> YamlDocument:
+# What YAML 1.1 makes another value of than is written, and YAML 1.2 does not.
+_OTHER_VALUE: Final = {
+    "bool": re.compile(r"(?i:y|n|yes|no|on|off)"),
+    "int": re.compile(r"[-+]?(0b.*|0[0-9_]+|.*_.*|.*:.*)"),
+    "float": re.compile(r".*[_:].*"),
+}
+# What are numbers to YAML 1.2, and texts to 1.1. Without point and sign it may as well be a digest in hex.
+_NUMBER_TO_MOST: Final = re.compile(
+    r"[-+]?(0o[0-7]+|([0-9]+\.[0-9]*|\.[0-9]+)[eE][0-9]+|[0-9]+\.?[0-9]*[eE][-+][0-9]+)"
+)
+
+
+def surprise(tag: str, text: str) -> str | None:
+    """Why a plain scalar is not taken although YAML 1.1 gives it a meaning; None where it is.
+
+    Args:
+        tag: The type that YAML 1.1 reads it as, such as ``int`` or ``str``.
+        text: What is written.
+    """
+    if tag in _OTHER_VALUE and _OTHER_VALUE[tag].fullmatch(text):
+        better = "write true or false" if tag == "bool" else "write it in decimal digits"
+        return f'{text} is a {tag} of YAML 1.1 that few expect; {better}, or quote it: "{text}"'
+    if tag == "str" and _NUMBER_TO_MOST.fullmatch(text):
+        return f'{text} is a text to YAML 1.1; write a number as 1.0e+3, or quote it: "{text}"'
+    return None
+
+
+def parse_yaml(text: str, *, max_nodes: int = MAX_NODES, accepted: bool = False) -> YamlDocument:
     """Read one YAML document, of at most ``max_nodes`` keys and values.
+
+    Args:
+        text: The document.
+        max_nodes: How many keys and values are taken.
+        accepted: Whether it was accepted before, maybe by another version: what would be refused for its
+            meaning has the one of YAML 1.1 then.
 
     Raises:
         FlowFileError: It is not YAML, holds more than one document or none, or goes beyond what
@@ -74,7 +109,7 @@ def parse_yaml(text: str, *, max_nodes: int = MAX_NODES) -> YamlDocument:
     try:
         loader = _Loader(text)
         try:
-            return _Builder(loader, max_nodes).document()
+            return _Builder(loader, max_nodes, accepted=accepted).document()
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -91,8 +126,9 @@ def parse_yaml(text: str, *, max_nodes: int = MAX_NODES) -> YamlDocument:
 class _Builder:
     """Builds one document of a loader's events."""
 
-    def __init__(self, loader: Any, max_nodes: int) -> None:
+    def __init__(self, loader: Any, max_nodes: int, *, accepted: bool) -> None:
         self._loader = loader
+        self._accepted = accepted
         self._max_nodes = max_nodes
         self._places: dict[Path, Place] = {}
         self._nodes = 0
@@ -172,6 +208,10 @@ class _Builder:
     def _scalar(self, event: Any, path: Path) -> JSON:
         tag = self._tag(event, path)
         text = event.value
+        # A text that is quoted, or said to be one, is one.
+        plain = not event.style and (tag != "str" or event.tag is None)
+        if plain and not self._accepted and (reason := surprise(tag, text)):
+            raise _error(reason, event, path)
         if tag == "str":
             return str(text)
         if tag == "timestamp":

@@ -26,8 +26,8 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
         Env(
             "PYOCO_HTTP_ALLOWED_HOSTS",
             HOSTS,
-            "Names beside localhost by which a gateway that asks for no API keys may be called. One that listens "
-            "beyond this machine answers to any name where none is listed.",
+            "Names beside localhost by which a gateway that asks for no API keys may be called. Where none "
+            "is listed, one that listens beyond this machine answers to any.",
         ),
     ] = ""
     http_max_connections: Annotated[

@@ -103,7 +103,8 @@ URL: Final = pattern(
     r"((nats|tls|ws|wss)://)?[^\s,/]+/?(,((nats|tls|ws|wss)://)?[^\s,/]+/?)*",
     "nats://host:port, or several with commas in between",
 )
-_HOST: Final = r"([A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:.]+\])"
+_LABEL: Final = r"[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?"
+_HOST: Final = rf"({_LABEL}(\.{_LABEL})*|\[[0-9a-fA-F:.]+\])"
 HOSTS: Final = pattern(
     rf"{_HOST}(\s*,\s*{_HOST})*", "names of hosts, without ports, with commas in between"
 )

@@ -80,10 +80,21 @@ def _of_file(path: Path) -> dict[str, Any]:
 
 
 def _of_yaml(text: str, path: Path, json_error: Exception) -> object:
-    import yaml  # noqa: PLC0415 - few commands read YAML
+    # Few commands read YAML.
+    import yaml  # noqa: PLC0415
+
+    from pyoco_server.model.yaml_document import surprise  # noqa: PLC0415
+
+    class Loader(yaml.SafeLoader):
+        def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+            if isinstance(node, yaml.ScalarNode) and not node.style:
+                reason = surprise(node.tag.rpartition(":")[2], node.value)
+                if reason is not None:
+                    raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark)
+            return super().construct_object(node, deep=deep)
 
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader)  # noqa: S506 - a safe one
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise CliError(
             ErrorId.INVALID_COMMAND_LINE,

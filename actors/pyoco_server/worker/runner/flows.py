@@ -43,7 +43,8 @@ def read_flow_file(text: str, max_bytes: int) -> FlowFile:
     Raises:
         FlowFileError: It is not what it should be.
     """
-    return parse_flow_yaml(text.encode("utf-8", "surrogatepass"), max_bytes=max_bytes)
+    raw = text.encode("utf-8", "surrogatepass")
+    return parse_flow_yaml(raw, max_bytes=max_bytes, accepted=True)
 
 
 class Plugins:
