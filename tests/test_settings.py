@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from pyoco_server.backend import open_backend
 from pyoco_server.settings import Settings, SettingsError, describe
 
 # The defaults of the contract, as text.
@@ -44,6 +45,8 @@ PYOCO_HTTP_INSECURE_BIND false | PYOCO_HTTP_MAX_CONNECTIONS 4096 | PYOCO_HTTP_MA
 PYOCO_HTTP_MAX_STREAMS_PER_CLIENT 1000 | PYOCO_HTTP_MAX_BODY_BYTES 4194304 |
 PYOCO_HTTP_HEAD_TIMEOUT_SEC 10 | PYOCO_HTTP_BODY_TIMEOUT_SEC 30 | PYOCO_HTTP_SEND_TIMEOUT_SEC 60
 """
+# Texts that are empty where nothing is set.
+EMPTY = ("PYOCO_CRASH_REPORTS_DIR", "PYOCO_HTTP_ALLOWED_HOSTS")
 
 
 def read(tmp_path: Path, **environ: str) -> Settings:
@@ -55,7 +58,7 @@ def test_every_variable_is_described_with_the_default_of_the_contract(tmp_path: 
     expected = dict(zip(words[::2], words[1::2], strict=True))
     rows = {row.env: row for row in describe(Settings)}
     assert {name: row.default for name, row in rows.items()} == (
-        expected | {"PYOCO_WORKER_SLOTS": "number of cores", "PYOCO_CRASH_REPORTS_DIR": ""}
+        expected | {"PYOCO_WORKER_SLOTS": "number of cores"} | dict.fromkeys(EMPTY, "")
     )
     assert all(row.doc.endswith(".") and row.takes for row in rows.values())
     assert read(tmp_path) == Settings()
@@ -81,6 +84,10 @@ def test_the_names_that_cannot_be_set() -> None:
     [
         ("PYOCO_NATS_URL", "tls://u:p@h:1,tls://h2:1", "nats_url", "tls://u:p@h:1,tls://h2:1"),
         ("PYOCO_NATS_URL", "localhost:4222", "nats_url", "localhost:4222"),
+        ("PYOCO_NATS_URL", "nats://[::1]:4222/,h", "nats_url", "nats://[::1]:4222/,h"),
+        ("PYOCO_NATS_URL", "wss://u:p%40@h_1.a", "nats_url", "wss://u:p%40@h_1.a"),
+        ("PYOCO_RUNS_TTL_SEC", "1e3", "runs_ttl_sec", 1000.0),
+        ("PYOCO_HTTP_ALLOWED_HOSTS", "A.b, [::1]", "allowed_hosts", frozenset({"a.b", "::1"})),
         ("PYOCO_WORKER_SLOTS", " 4 ", "worker_slots", 4),
         ("PYOCO_CONSUMER_ACK_WAIT_SEC", "0.5", "consumer_ack_wait_sec", 0.5),
         ("PYOCO_CONSUMER_MAX_DELIVER", "-1", "consumer_max_deliver", -1),
@@ -107,6 +114,30 @@ def test_what_a_variable_takes(
     ("name", "text", "takes"),
     [
         ("PYOCO_NATS_URL", "http://h:1", "nats://host:port"),
+        *(
+            ("PYOCO_NATS_URL", url, "nats://host:port")
+            for url in (
+                *("nats://h:99999", "nats://h:port", "nats://[::1", "nats://h:-1", "nats://h:0"),
+                *("nats://", "nats://:4222", "nats://h:1,", ",", "nats://h:1,nats://h:x"),
+                *("nats://[h]:1", "nats://::1:4222", "nats://h:1/x", "nats://h?x=1", "nats://h 1"),
+                *("h:99999", "nats//h:4222", "nats:/h:4222", "mqtt://h:1"),
+            )
+        ),
+        ("PYOCO_JETSTREAM_REPLICAS", "6", "a whole number, 1 to 5"),
+        ("PYOCO_DLQ_MAX_BYTES", "9223372036854775808", "a whole number"),
+        ("PYOCO_DLQ_MAX_BYTES", "1_000", "a whole number"),
+        ("PYOCO_DLQ_MAX_BYTES", "9" * 5000, "a whole number"),
+        ("PYOCO_WORKER_SLOTS", "٣", "a whole number"),
+        ("PYOCO_RUNS_TTL_SEC", "1e300", "seconds"),
+        ("PYOCO_RUNS_TTL_SEC", "1_0", "seconds"),
+        ("PYOCO_RUNS_KV_BUCKET", "a" * 201, "a bucket name"),
+        ("PYOCO_DLQ_SUBJECT_PREFIX", "a." * 100 + "a", "a subject"),
+        ("PYOCO_DEFAULT_TAG", "a" * 201, "a tag"),
+        ("PYOCO_NATS_CREDS", "/no/such/file", "a file that can be read"),
+        ("PYOCO_NATS_TLS_CA", "/", "a file that can be read"),
+        ("PYOCO_HTTP_ALLOWED_HOSTS", "a.example:80", "names of hosts, without ports"),
+        ("PYOCO_HTTP_ALLOWED_HOSTS", "https://a.example", "names of hosts"),
+        ("PYOCO_HTTP_ALLOWED_HOSTS", "a,,b", "names of hosts"),
         ("PYOCO_WORKER_SLOTS", "0", "a whole number, 1 or more"),
         ("PYOCO_WORKER_SLOTS", "2.5", "a whole number"),
         ("PYOCO_CONSUMER_ACK_WAIT_SEC", "0", "seconds, more than 0"),
@@ -198,3 +229,9 @@ def test_signs_of_life_stay_well_below_the_ack_wait(
         Settings(), ack_progress_interval_sec=interval, consumer_ack_wait_sec=ack_wait
     )
     assert settings.ack_progress_interval == used
+
+
+async def test_a_program_is_told_of_a_url_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="PYOCO_NATS_URL is 'nats://h:99999'"):
+        async with open_backend(Settings(state_dir=str(tmp_path)), nats="nats://h:99999"):
+            raise AssertionError

@@ -67,7 +67,7 @@ async def test_a_field_that_nobody_knows_is_refused(tmp_path: Path, field: str, 
         assert batch.json()["accepted"] == 1, "one that is wrong spoils no other"
         errors = [
             (await client.post("/runs", json={**RUN, field: 1})).json(),
-            (await client.post("/runs/yaml", **yaml_form(**{field: "1"}))).json(),
+            (await client.post("/runs/yaml", **yaml_form(YAML, **{field: "1"}))).json(),
             batch.json()["items"][0]["error"],
         ]
         for error in errors:

@@ -17,7 +17,7 @@ from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import ChildSpec, Strategy, SupervisorSpec, open_system
 from pyoco_server.logs import stay_quiet
 from pyoco_server.node import open_node
-from pyoco_server.settings import Settings
+from pyoco_server.settings import Settings, check_variable
 from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.journal import EventWriter, Journal, Written
 from pyoco_server.store.provisioner import Provisioner, ProvisionerMessage
@@ -59,6 +59,7 @@ async def open_backend(
 
     Raises:
         NodeFailed: The embedded node does not start; the text says why.
+        SettingsError: The URL is none of NATS.
         NotReady: It started, and the backend is not ready a minute later; in an exception group.
         ExceptionGroup: Something inside failed for good; the block is cancelled then.
     """
@@ -72,6 +73,7 @@ async def open_backend(
             reached = settings.for_node(node.url)
         elif nats is not None:
             settings = reached = msgspec.structs.replace(settings, nats_url=nats)
+        check_variable(Settings, "nats_url", reached.nats_url)
         options = ConnectionOptions.of(reached, name=name)
         connection = await stack.enter_async_context(open_connection(options))
         journal = Journal(max_message_bytes=settings.events_max_message_bytes)

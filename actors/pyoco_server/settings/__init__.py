@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from pyoco_server.settings.declarations import Settings
-from pyoco_server.settings.environment import SettingRow, SettingsError, describe
+from pyoco_server.settings.environment import SettingRow, SettingsError, check_variable, describe
 
-__all__ = ["SettingRow", "Settings", "SettingsError", "describe"]
+__all__ = ["SettingRow", "Settings", "SettingsError", "check_variable", "describe"]

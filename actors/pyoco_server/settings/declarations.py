@@ -8,11 +8,12 @@ from typing import Annotated
 
 import msgspec
 
-from pyoco_server.model.job import TAG
+from pyoco_server.model.job import check_tag
 from pyoco_server.settings.environment import Env, read_variables, variables_of, without_user
 from pyoco_server.settings.http_limits import HttpLimits
 from pyoco_server.settings.readers import (
     BUCKET,
+    FILE,
     FLAG,
     LEVELS,
     POSITIVE,
@@ -42,23 +43,23 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
         str | None, Env("PYOCO_NATS_PASSWORD", SECRET, "Password of that user.")
     ] = None
     nats_credentials: Annotated[
-        str | None, Env("PYOCO_NATS_CREDS", TEXT, "File with credentials (JWT and seed) for NATS.")
+        str | None, Env("PYOCO_NATS_CREDS", FILE, "File with credentials (JWT and seed) for NATS.")
     ] = None
     nats_tls_ca: Annotated[
         str | None,
         Env(
-            "PYOCO_NATS_TLS_CA", TEXT, "File of the certificates that a NATS server's must be from."
+            "PYOCO_NATS_TLS_CA", FILE, "File of the certificates that a NATS server's must be from."
         ),
     ] = None
     nats_tls_cert: Annotated[
-        str | None, Env("PYOCO_NATS_TLS_CERT", TEXT, "File of our own certificate for NATS.")
+        str | None, Env("PYOCO_NATS_TLS_CERT", FILE, "File of our own certificate for NATS.")
     ] = None
     nats_tls_key: Annotated[
-        str | None, Env("PYOCO_NATS_TLS_KEY", TEXT, "File of that certificate's key.")
+        str | None, Env("PYOCO_NATS_TLS_KEY", FILE, "File of that certificate's key.")
     ] = None
     jetstream_replicas: Annotated[
         int,
-        Env("PYOCO_JETSTREAM_REPLICAS", count(1), "Copies of each stream and bucket we create."),
+        Env("PYOCO_JETSTREAM_REPLICAS", count(1, 5), "Copies of each stream and bucket we create."),
     ] = 1
     work_stream: str = "PYOCO_WORK"
     work_subject_prefix: Annotated[
@@ -68,7 +69,11 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     consumer_prefix: str = "pyoco_workers"
     default_tag: Annotated[
         str,
-        Env("PYOCO_DEFAULT_TAG", pattern(TAG.pattern, "a tag"), "Tag of a run that names none."),
+        Env(
+            "PYOCO_DEFAULT_TAG",
+            Reader("a tag of A-Z a-z 0-9 _ -", check_tag),
+            "Tag of a run that names none.",
+        ),
     ] = "default"
     consumer_ack_wait_sec: Annotated[
         float,

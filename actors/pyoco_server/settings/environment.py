@@ -92,6 +92,19 @@ def read_variables(
     return values
 
 
+def check_variable(settings: type[msgspec.Struct], field: str, text: str) -> None:
+    """Make sure that a program gave for a field what its variable takes.
+
+    Raises:
+        SettingsError: It did not.
+    """
+    env = variables_of(settings)[field]
+    try:
+        env.reader.read(text)
+    except ValueError:
+        raise SettingsError([_problem(env.name, text, env.reader)]) from None
+
+
 def describe(settings: type[msgspec.Struct]) -> list[SettingRow]:
     """Return every variable of a class of settings, for the documentation."""
     variables = variables_of(settings)

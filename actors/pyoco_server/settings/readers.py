@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 _FLAGS: Final = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
@@ -43,29 +45,66 @@ def pattern(expression: str, takes: str) -> Reader:
     return Reader(takes, read)
 
 
+# A duration in nanoseconds is a number of 64 bits to NATS, and so is any other number.
+_MOST_SECONDS: Final = 9e9
+_MOST: Final = 2**63 - 1
+# Python takes digits of any script, and underscores between them.
+_WHOLE: Final = re.compile(r"[-+]?[0-9]+")
+_DECIMAL: Final = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+
+
 def seconds(*, zero: str | None = None) -> Reader:
     """Takes a duration; 0 only where it has a meaning."""
 
     def read(text: str) -> float:
-        number = float(text)
-        if not math.isfinite(number) or number < 0 or (number == 0 and zero is None):
+        number = float(text) if _DECIMAL.fullmatch(text) else -1.0
+        if not 0 <= number <= _MOST_SECONDS or (number == 0 and zero is None):
             raise ValueError(text)
         return number
 
     return Reader(f"seconds, 0 for {zero}" if zero else "seconds, more than 0", read)
 
 
-def count(least: int, *, unlimited: int | None = None) -> Reader:
+def count(least: int, most: int = _MOST, *, unlimited: int | None = None) -> Reader:
     """Takes a whole number from ``least`` on, or the one that stands for no limit."""
 
     def read(text: str) -> int:
+        if _WHOLE.fullmatch(text) is None or len(text) > 20:
+            raise ValueError(text)
         number = int(text)
-        if number < least and number != unlimited:
+        if not least <= number <= most and number != unlimited:
             raise ValueError(text)
         return number
 
     limit = "" if unlimited is None else f", or {unlimited} for no limit"
-    return Reader(f"a whole number, {least} or more{limit}", read)
+    upper = " or more" if most == _MOST else f" to {most}"
+    return Reader(f"a whole number, {least}{upper}{limit}", read)
+
+
+def readable_file(text: str) -> str:
+    """Read the path of a file that is there."""
+    try:
+        with Path(text).open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise ValueError(text) from error
+    return text
+
+
+def servers(text: str) -> str:
+    """Read the URLs of NATS servers, with commas in between."""
+    for url in text.split(","):
+        scheme, divided, rest = url.rpartition("://")
+        if divided and scheme not in {"nats", "tls", "ws", "wss"}:
+            raise ValueError(text)
+        # Raises as well for a port that is none, and for half of an address in brackets.
+        parts = urlsplit(f"nats://{rest.removesuffix('/')}")
+        good = parts.hostname is not None and not (parts.path or parts.query or parts.fragment)
+        if not good or parts.port == 0 or _BLANK.search(url):
+            raise ValueError(text)
+        if parts.netloc.rpartition("@")[2].startswith("["):
+            ipaddress.IPv6Address(parts.hostname)
+    return text
 
 
 def choice(values: Mapping[str, object], takes: str, *, upper: bool = False) -> Reader:
@@ -93,16 +132,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+_BLANK: Final = re.compile(r"\s")
 _NAME: Final = r"[A-Za-z0-9_-]+"
-BUCKET: Final = pattern(_NAME, "a bucket name of A-Z a-z 0-9 _ -")
-STREAM: Final = pattern(_NAME, "a stream name of A-Z a-z 0-9 _ -")
-SUBJECT: Final = pattern(rf"{_NAME}(\.{_NAME})*", "a subject of tokens with dots in between")
+# NATS takes 255 characters, of which some are ours (KV_, $KV., OBJ_).
+BUCKET: Final = pattern(r"[A-Za-z0-9_-]{1,200}", "a bucket name of A-Z a-z 0-9 _ -")
+STREAM: Final = pattern(r"[A-Za-z0-9_-]{1,200}", "a stream name of A-Z a-z 0-9 _ -")
+SUBJECT: Final = pattern(
+    rf"(?=.{{1,200}}\Z){_NAME}(\.{_NAME})*", "a subject of tokens with dots in between"
+)
 FLAG: Final = choice(_FLAGS, "1, true, yes, on or 0, false, no, off")
 TEXT: Final = pattern(r".*\S.*", "a text")
-URL: Final = pattern(
-    r"((nats|tls|ws|wss)://)?[^\s,/]+/?(,((nats|tls|ws|wss)://)?[^\s,/]+/?)*",
-    "nats://host:port, or several with commas in between",
-)
+URL: Final = Reader("nats://host:port, or several with commas in between", servers)
+FILE: Final = Reader("the path of a file that can be read", readable_file)
 _LABEL: Final = r"[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?"
 _HOST: Final = rf"({_LABEL}(\.{_LABEL})*|\[[0-9a-fA-F:.]+\])"
 HOSTS: Final = pattern(

@@ -45,8 +45,8 @@ def dev(
     ] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Runs at the same time.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Wanted HTTP port.")] = 8000,
-    nats_port: Annotated[int, typer.Option(help="Wanted NATS port.")] = 4222,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Wanted HTTP port.")] = 8000,
+    nats_port: Annotated[int, typer.Option(min=0, max=65535, help="Wanted NATS port.")] = 4222,
     nats_store: NatsStore = None,
     nats_sync: NatsSync = True,
     log_level: Annotated[

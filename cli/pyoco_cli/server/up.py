@@ -42,8 +42,12 @@ def up(
         bool, typer.Option("--with-nats-bootstrap", help="Start one NATS node along with it.")
     ] = False,
     nats_listen_host: Annotated[str, typer.Option(help="Where that node listens.")] = "127.0.0.1",
-    nats_client_port: Annotated[int, typer.Option(help="Its port for clients.")] = 4222,
-    nats_http_port: Annotated[int, typer.Option(help="Its port for monitoring.")] = 8222,
+    nats_client_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Its port for clients.")
+    ] = 4222,
+    nats_http_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Its port for monitoring.")
+    ] = 8222,
     nats_store: NatsStore = None,
     nats_sync: NatsSync = True,
     detach: Annotated[
