@@ -223,6 +223,14 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
             "How long the gateway keeps its port closed at most while it cannot serve yet.",
         ),
     ] = 5.0
+    worker_import_timeout_sec: Annotated[
+        float,
+        Env(
+            "PYOCO_WORKER_IMPORT_TIMEOUT_SEC",
+            POSITIVE,
+            "How long the import of a plug-in, or of a module that a flow.yaml names, may take.",
+        ),
+    ] = 60.0
     state_dir: Annotated[
         str, Env("PYOCO_STATE_DIR", TEXT, "Folder of what outlives a process on this machine.")
     ] = ".pyoco"

@@ -137,6 +137,7 @@ def worker_tree(
         limits=Limits(
             workflow_bytes=settings.workflow_yaml_max_bytes,
             output_characters=settings.events_run_max_bytes,
+            import_seconds=settings.worker_import_timeout_sec,
         ),
     )
     queue = JobQueue.of(connection, settings)

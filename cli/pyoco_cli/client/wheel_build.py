@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from pyoco_cli.client.connection import gateway, refusal
 from pyoco_cli.client.uploading import upload
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.parameters import split_tags
+from pyoco_cli.configuration import load_settings
 from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
@@ -43,6 +45,12 @@ def wheel_build(
     no_upload: Annotated[
         bool, typer.Option("--no-upload", help="Build only; takes --out.")
     ] = False,
+    check_import: Annotated[
+        bool,
+        typer.Option(
+            "--check-import/--no-check-import", help="Import what it holds, as a worker would."
+        ),
+    ] = True,
     output: OutputOption = None,
 ) -> None:
     """Build a wheel of a folder and upload it."""
@@ -57,16 +65,17 @@ def wheel_build(
         project = read_project(folder, name)
         with tempfile.TemporaryDirectory(prefix="pyoco-wheel-") as scratch:
             place = out or Path(scratch)
+            build = _checked_build if check_import else _build
             if no_upload:
-                built = _build(project, version or project.version, place)
+                built = build(project, version or project.version, place)
                 show({"name": built.name, "path": str(built)}, output)
                 return
             options = {"tags": split_tags(tags), "shared": shared}
             with gateway(context) as client:
                 if version is None and bump:
-                    show(_upload_bumped(client, project, place, options), output)
+                    show(_upload_bumped(client, project, place, options, build), output)
                 else:
-                    built = _build(project, version or project.version, place)
+                    built = build(project, version or project.version, place)
                     show(upload(client, built, **options), output)
     except BadFolder as error:
         raise CliError(
@@ -81,8 +90,35 @@ def _build(project: Project, version: str | None, out: Path) -> Path:
     return build_wheel(project, version, out)
 
 
+def _checked_build(project: Project, version: str | None, out: Path) -> Path:
+    """Build a wheel that can be imported; no other one stays.
+
+    Raises:
+        BadFolder: It cannot be built, or not be imported; the text says why.
+    """
+    from pyoco_cli.common.wheel_project import BadFolder  # noqa: PLC0415
+    from pyoco_cli.common.wheel_trial import try_import  # noqa: PLC0415
+
+    built = _build(project, version, out)
+    try:
+        untried = try_import(built, load_settings().worker_import_timeout_sec)
+    except BadFolder:
+        built.unlink()
+        raise
+    for each in untried:
+        typer.echo(
+            f"not tried: {each.place} needs {each.missing!r}, which is not here; workers need it",
+            err=True,
+        )
+    return built
+
+
 def _upload_bumped(
-    client: PyocoHttpClient, project: Project, out: Path, options: dict[str, Any]
+    client: PyocoHttpClient,
+    project: Project,
+    out: Path,
+    options: dict[str, Any],
+    build: Callable[[Project, str | None, Path], Path],
 ) -> dict[str, Any]:
     """Upload with a version above what is in the registry, and above what once was, if need be."""
     from pyoco_cli.common.wheel_project import next_version, rising_version  # noqa: PLC0415
@@ -94,7 +130,7 @@ def _upload_bumped(
         if wheel.get("package") == project.package
     ]
     try:
-        return upload(client, _build(project, rising_version(project, present), out), **options)
+        return upload(client, build(project, rising_version(project, present), out), **options)
     except HttpProblem as problem:
         latest = problem.extra.get("latest_version")
         if problem.status != 409 or not isinstance(latest, str):

@@ -22,15 +22,17 @@ import msgspec
 
 from pyoco_server.worker.runner import pipe
 from pyoco_server.worker.runner.execution import Execution
-from pyoco_server.worker.runner.flows import FlowBuilder
+from pyoco_server.worker.runner.flows import Plugins
 from pyoco_server.worker.runner.output import OutputPump, capture
 from pyoco_server.worker.runner.protocol import (
     CancelRun,
     ChildOptions,
     Environment,
     Execute,
+    Providers,
     Ready,
     Stop,
+    WorkerMessage,
 )
 from pyoco_server.worker.runner.resolver import (
     FlowResolver,
@@ -66,7 +68,7 @@ class _Child:
         self._events = events
         self._output = OutputPump(events, options.limits.output_characters)
         capture(self._output, events)
-        self._builder = FlowBuilder()
+        self._plugins = Plugins(options.limits.import_seconds)
         self._resolver, self._resolver_error = _load_resolver(options.flow_resolver)
         self._accepted: dict[str, Execution] = {}
         self._queue: queue.SimpleQueue[Execution | None] = queue.SimpleQueue()
@@ -99,14 +101,14 @@ class _Child:
             os._exit(_EXIT_BROKEN)
         os._exit(0)
 
-    def _take(self, request: Execute | CancelRun | Environment | Stop) -> None:
+    def _take(self, request: WorkerMessage) -> None:
         match request:
             case Execute():
                 execution = Execution(
                     request,
                     limits=self._limits,
                     resolver=self._resolver,
-                    builder=self._builder,
+                    plugins=self._plugins,
                     output=self._output,
                     events=self._events,
                 )
@@ -118,6 +120,9 @@ class _Child:
             case Environment(run_id=run_id, values=values):
                 if accepted := self._accepted.get(run_id):
                     accepted.give_environment(values)
+            case Providers(run_id=run_id, providers=providers):
+                if accepted := self._accepted.get(run_id):
+                    accepted.give_providers(providers)
             case Stop():
                 for accepted in list(self._accepted.values()):
                     accepted.cancel()

@@ -18,7 +18,7 @@ from pyoco_server.model.graph_structure import GraphStructure
 from pyoco_server.model.run import RunStatus, TaskRecord, TaskState
 from pyoco_server.worker.runner.engine import ObservedEngine, Observer
 from pyoco_server.worker.runner.environment import surroundings
-from pyoco_server.worker.runner.flows import FlowBuilder, read_flow_file
+from pyoco_server.worker.runner.flows import FlowBuilder, Plugins, Worker, read_flow_file
 from pyoco_server.worker.runner.output import OutputPump
 from pyoco_server.worker.runner.pipe import EventPipe
 from pyoco_server.worker.runner.protocol import (
@@ -27,7 +27,10 @@ from pyoco_server.worker.runner.protocol import (
     Execute,
     Finished,
     FlowStarted,
+    Importing,
     Limits,
+    Provider,
+    ProvidersNeeded,
     TaskChanged,
 )
 from pyoco_server.worker.runner.records import RecordBook, error_text
@@ -41,12 +44,12 @@ class FlowNotFound(Exception):
     """The resolver knows no flow of that name."""
 
 
-class Execution(Observer):
+class Execution(Observer, Worker):
     """Executes one run on the thread that calls `execute`; the other methods are for others.
 
     Args:
         resolver: Makes the flow where the run brings none.
-        builder: Makes it where the run does.
+        plugins: The tasks that the worker knows where the run does.
     """
 
     def __init__(
@@ -55,20 +58,21 @@ class Execution(Observer):
         *,
         limits: Limits,
         resolver: FlowResolver,
-        builder: FlowBuilder,
+        plugins: Plugins,
         output: OutputPump,
         events: EventPipe,
     ) -> None:
         self.request = request
         self._limits = limits
         self._resolver = resolver
-        self._builder = builder
+        self._plugins = plugins
         self._output = output
         self._events = events
         self._context = RunContext(run_id=request.run_id, params=request.params)
         self._structure: GraphStructure | None = None
         self._records = RecordBook(limits.value_bytes, limits.values_bytes)
         self._environment: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+        self._providers: queue.SimpleQueue[tuple[Provider, ...]] = queue.SimpleQueue()
 
     def cancel(self) -> None:
         """Have no further task started; before, during and after the run alike."""
@@ -79,6 +83,10 @@ class Execution(Observer):
     def give_environment(self, values: dict[str, str]) -> None:
         """Hand over the variables that the flow may see."""
         self._environment.put(values)
+
+    def give_providers(self, providers: tuple[Provider, ...]) -> None:
+        """Hand over what the worker knows of plug-ins."""
+        self._providers.put(providers)
 
     def execute(self) -> None:
         """Execute the run and send all that there is to say of it, the end included."""
@@ -165,7 +173,20 @@ class Execution(Observer):
             # The flow's modules may look at them as soon as they are imported.
             self._events.send(EnvironmentNeeded(run_id=request.run_id, names=file.expose_env))
             os.environ.update(self._environment.get())
-        return self._builder.build(file, request.flow_name or "main")
+
+        return FlowBuilder(file, self._plugins, self).build(request.flow_name or "main")
+
+    def ask_for_providers(self, since: float) -> tuple[Provider, ...]:
+        """Ask the worker for what brings tasks that the flow.yaml does not define."""
+        request, limits = self.request, self._limits
+        names = read_flow_file(request.workflow_yaml or "", limits.workflow_bytes).expose_env
+        self._events.send(ProvidersNeeded(run_id=request.run_id, names=names, since=since))
+        return self._providers.get()
+
+    def tell_import(self, place: str) -> None:
+        """Tell the worker whose code is imported, in case that it ends the process."""
+        message = Importing(run_id=self.request.run_id, place=place, at=time.monotonic())
+        self._events.send(message, quietly=True)
 
     def _states(self) -> dict[str, TaskState]:
         return {name: TaskState(state.value) for name, state in self._context.tasks.items()}

@@ -10,26 +10,29 @@ A task of a flow.yaml is one of these:
   ``timeout_sec``, ``fail_policy`` and ``parallel_group``.
 - ``use: name``: a copy of another task of the file, or of one that the worker knows.
 - neither, or not in the file at all: a task that the worker knows, from a plug-in (entry points
-  ``pyoco.tasks``) or from the modules of ``PYOCO_DISCOVERY_MODULES``. Plug-ins are loaded when a
-  flow needs one, by the engine's own loader.
+  ``pyoco.tasks``) or from the modules of ``PYOCO_DISCOVERY_MODULES``. The worker tells which one
+  brings it (`catalog`), and no other one is imported.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import lru_cache
 from typing import assert_never
 
 from pyoco.core.models import Flow, Task
-from pyoco.discovery.loader import TaskLoader
 from pyoco.dsl.graph import build_flow_from_graph
 from pyoco.dsl.syntax import TaskWrapper
-from pyoco.schemas.config import PyocoConfig
 
 from pyoco_server.model.flow_yaml import FlowFile, TaskConfig, parse_flow_yaml
 from pyoco_server.model.graph import EngineGraph, OperatorGraph
+from pyoco_server.worker.runner.importing import NotImported, guarded
+from pyoco_server.worker.runner.plugins import bring
+from pyoco_server.worker.runner.protocol import Provider
 
 
 class TaskNotLoadable(Exception):
@@ -47,57 +50,103 @@ def read_flow_file(text: str, max_bytes: int) -> FlowFile:
     return parse_flow_yaml(raw, max_bytes=max_bytes, accepted=True)
 
 
-class Plugins:
-    """The tasks that the worker knows without a flow.yaml, and which plug-ins did not load."""
+class Worker(ABC):
+    """The worker, as it is asked and told while a flow is built."""
 
-    def __init__(self) -> None:
-        loader = TaskLoader(PyocoConfig(version=1, flow=None, tasks={}))
-        loader.load()  # type: ignore[no-untyped-call]
-        self.tasks: Mapping[str, Task] = loader.tasks
-        self.problems = tuple(
-            f"{report['name']}: {report['error']}"
-            for report in loader.plugin_reports
-            if "error" in report
-        )
+    @abstractmethod
+    def ask_for_providers(self, since: float) -> Sequence[Provider]:
+        """What brings tasks, looked at then, on the machine's monotonic clock, or later."""
+
+    @abstractmethod
+    def tell_import(self, place: str) -> None:
+        """Tell whose code is imported next."""
+
+
+class Plugins:
+    """The tasks that a worker knows without a flow.yaml; remembers what has been imported.
+
+    Args:
+        import_seconds: What one import may take.
+    """
+
+    def __init__(self, import_seconds: float) -> None:
+        self.import_seconds = import_seconds
+        self._providers: Sequence[Provider] | None = None
+        self._brought: dict[str, Mapping[str, Task]] = {}
+
+    def find(self, name: str, worker: Worker) -> Task | None:
+        """Return a task, importing what brings it; None where nothing does.
+
+        Raises:
+            NotImported: That cannot be imported here, though it could elsewhere.
+        """
+        begun = time.monotonic()
+        if self._providers is None:
+            self._providers = worker.ask_for_providers(0.0)
+        task = self._import(name, worker)
+        if task is None:  # it may have been installed or mended meanwhile
+            self._providers = worker.ask_for_providers(begun)
+            task = self._import(name, worker)
+        return task
+
+    @property
+    def problems(self) -> list[str]:
+        """What did not bring any tasks, and why."""
+        found = self._providers or ()
+        return [f"{each.place} {each.problem}" for each in found if each.problem is not None]
+
+    def _import(self, name: str, worker: Worker) -> Task | None:
+        for provider in reversed(self._providers or ()):
+            if name not in provider.tasks:
+                continue
+            if provider.key not in self._brought:
+                module = provider.value.partition(":")[0]
+                with guarded(module, provider.place, self.import_seconds, worker.tell_import):
+                    self._brought[provider.key] = bring(provider)
+            return self._brought[provider.key].get(name)
+        return None
 
 
 class FlowBuilder:
-    """Builds flows of flow files; remembers the plug-ins."""
+    """Builds the flow of one flow file."""
 
-    def __init__(self) -> None:
-        self._plugins: Plugins | None = None
+    def __init__(self, file: FlowFile, plugins: Plugins, worker: Worker) -> None:
+        self._file = file
+        self._plugins = plugins
+        self._worker = worker
 
-    def build(self, file: FlowFile, flow_name: str) -> Flow:
+    def build(self, flow_name: str) -> Flow:
         """Return a flow of new tasks.
 
         Raises:
             TaskNotLoadable: The code of a task cannot be found or imported.
         """
-        graph = file.graph
+        graph = self._file.graph
         match graph:
             case OperatorGraph():
-                tasks = {name: self._task(file, name) for name in graph.nodes}
+                tasks = {name: self._task(name) for name in graph.nodes}
                 return _wire(graph, tasks, flow_name)
             case EngineGraph():
-                names = dict.fromkeys((*file.tasks, *graph.unlisted))
+                names = dict.fromkeys((*self._file.tasks, *graph.unlisted))
                 return build_flow_from_graph(
                     graph=graph.text,
-                    tasks={name: self._task(file, name) for name in names},
+                    tasks={name: self._task(name) for name in names},
                     pipes=graph.pipes,
                     flow_name=flow_name,
                 )
             case _:
                 assert_never(graph)
 
-    def _task(self, file: FlowFile, name: str, inside: tuple[str, ...] = ()) -> Task:
+    def _task(self, name: str, inside: tuple[str, ...] = ()) -> Task:
         """Return a new task."""
-        config = file.tasks.get(name, TaskConfig())
+        tasks = self._file.tasks
+        config = tasks.get(name, TaskConfig())
         if config.callable is not None:
-            task = _copy(_imported(name, config.callable), name)
+            task = _copy(self._imported(name, config.callable), name)
         elif config.use is None:
             task = _with_values(self._plugin(name, name), name)
-        elif config.use in file.tasks and config.use not in (name, *inside):
-            task = _with_values(self._task(file, config.use, (*inside, name)), name)
+        elif config.use in tasks and config.use not in (name, *inside):
+            task = _with_values(self._task(config.use, (*inside, name)), name)
         else:
             task = _with_values(self._plugin(config.use, name), name)
         task.inputs.update(deepcopy(config.inputs))
@@ -105,11 +154,12 @@ class FlowBuilder:
         return task
 
     def _plugin(self, name: str, wanted_by: str) -> Task:
-        if self._plugins is None or self._plugins.problems:
-            self._plugins = Plugins()
-        task = self._plugins.tasks.get(name)
+        try:
+            task = self._plugins.find(name, self._worker)
+        except NotImported as error:
+            raise TaskNotLoadable(f"task {wanted_by!r}: {error}") from error
         if task is None:
-            problems = "".join(f"; plug-in {problem}" for problem in self._plugins.problems)
+            problems = "".join(f"; {problem}" for problem in self._plugins.problems)
             use = "" if name == wanted_by else f" (used by task {wanted_by!r})"
             raise TaskNotLoadable(
                 f"task {name!r}{use} has no `callable` in the flow.yaml and is none that this "
@@ -117,22 +167,21 @@ class FlowBuilder:
             )
         return task
 
-
-def _imported(name: str, spec: str) -> Task:
-    module_name, _, attribute = spec.partition(":")
-    try:
-        found = getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # a module's own code may raise anything
-        raise TaskNotLoadable(
-            f"task {name!r}: callable {spec!r} cannot be loaded: {type(error).__name__}: {error}"
-        ) from error
-    if isinstance(found, TaskWrapper):
-        return found.task
-    if isinstance(found, Task):
-        return found
-    if not callable(found):
-        raise TaskNotLoadable(f"task {name!r}: callable {spec!r} is no function but {found!r}")
-    return Task(func=found, name=name)
+    def _imported(self, name: str, spec: str) -> Task:
+        module, _, attribute = spec.partition(":")
+        seconds, tell = self._plugins.import_seconds, self._worker.tell_import
+        try:
+            with guarded(module, None, seconds, tell):
+                found = getattr(importlib.import_module(module), attribute)
+                if not isinstance(found, Task | TaskWrapper) and not callable(found):
+                    raise TypeError(f"{spec!r} is no function but {found!r}")
+        except NotImported as error:
+            raise TaskNotLoadable(
+                f"task {name!r}: callable {spec!r} cannot be loaded: {error}"
+            ) from error
+        if isinstance(found, TaskWrapper):
+            return found.task
+        return found if isinstance(found, Task) else Task(func=found, name=name)
 
 
 def _copy(task: Task, name: str) -> Task:

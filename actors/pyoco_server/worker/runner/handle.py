@@ -20,6 +20,7 @@ import structlog
 import trio
 
 from pyoco_server.process import OwnedProcess, spawn_owned
+from pyoco_server.worker.runner.catalog import Look, PluginCatalog
 from pyoco_server.worker.runner.environment import exposed, inherited
 from pyoco_server.worker.runner.protocol import (
     FROM_CHILD,
@@ -30,10 +31,14 @@ from pyoco_server.worker.runner.protocol import (
     EnvironmentNeeded,
     Execute,
     Finished,
+    FlowStarted,
     Frames,
+    Importing,
     Limits,
     Output,
     ProtocolError,
+    Providers,
+    ProvidersNeeded,
     Stop,
     WorkerMessage,
     frame,
@@ -59,6 +64,7 @@ class RunnerOptions:
         env: Environment variables of the child, besides the few that it inherits.
         environ: Where inherited variables and those of a flow's ``expose_env`` come from.
         limits: How much of what a run makes is taken.
+        catalog: What is known of plug-ins, for all children that share it.
     """
 
     python: str = sys.executable
@@ -68,6 +74,7 @@ class RunnerOptions:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     limits: Limits = field(default_factory=Limits)
+    catalog: PluginCatalog = field(default_factory=PluginCatalog, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +86,20 @@ class Exited:
         signal: The name of that signal, e.g. ``SIGSEGV``.
         stderr_tail: The end of what it wrote past Python's own streams, where a crash leaves its
             trace.
+        importing: Whose code it was importing, as far as it told.
     """
 
     returncode: int
     signal: str | None
     stderr_tail: str
+    importing: str | None = None
 
     @property
     def text(self) -> str:
         """How it ended, in a sentence for people."""
         how = f"was killed by {self.signal}" if self.signal else f"exited with {self.returncode}"
+        if self.importing:
+            how += f" while it imported {self.importing}"
         tail = self.stderr_tail.strip()
         return f"the child process {how}" + (f"; its last words: {tail}" if tail else "")
 
@@ -163,7 +174,7 @@ class RunnerProcess:
         errors: int,
         bell: int,
     ) -> None:
-        self._environ = options.environ
+        self._options = options
         self._allowance = Allowance(options.limits.output_characters)
         self._process = process
         self._requests = trio.lowlevel.FdStream(requests)
@@ -175,7 +186,8 @@ class RunnerProcess:
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         self._tail = ""
         self._run_id: str | None = None
-        self._said: deque[ChildMessage | EnvironmentNeeded] = deque()
+        self._importing: Importing | None = None
+        self._said: deque[ChildMessage | EnvironmentNeeded | ProvidersNeeded] = deque()
         self._exited: Exited | None = None
         # One descriptor to wait for in place of three, so that reading needs no tasks of its own.
         self._death = os.pidfd_open(process.pid)
@@ -273,14 +285,41 @@ class RunnerProcess:
         await trio.lowlevel.checkpoint_if_cancelled()
         while True:
             while self._said:
-                event = self._said.popleft()
-                if not isinstance(event, EnvironmentNeeded):
+                event = self._said[0]
+                if isinstance(event, EnvironmentNeeded):
+                    values = exposed(event.names, self._options.environ)
+                    self._said.popleft()
+                    await self.send(Environment(run_id=event.run_id, values=values))
+                elif isinstance(event, ProvidersNeeded):
+                    await self._tell_providers(event)
+                    self._said.popleft()
+                else:
+                    self._said.popleft()
                     return event
-                values = exposed(event.names, self._environ)
-                await self.send(Environment(run_id=event.run_id, values=values))
             if self._exited is not None:
                 return self._exited
             await self._read()
+
+    async def _tell_providers(self, needed: ProvidersNeeded) -> None:
+        """Have plug-ins looked at and tell of them, as long as there is somebody to be told."""
+        options = self._options
+        values = exposed(needed.names, options.environ)
+        look = Look(
+            python=options.python,
+            paths=tuple(str(Path.cwd() / folder) for folder in options.extra_sys_path),
+            env=frozenset({**inherited(options.environ), **options.env, **values}.items()),
+            seconds=options.limits.import_seconds,
+        )
+        async with trio.open_nursery() as nursery:
+
+            async def not_longer_than_the_child() -> None:
+                await self._died()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(not_longer_than_the_child)
+            found = await options.catalog.find(look, needed.since)
+            await self.send(Providers(run_id=needed.run_id, providers=found))
+            nursery.cancel_scope.cancel()
 
     async def _read(self) -> None:
         """Wait until the child said or wrote something or died, and take that up."""
@@ -323,6 +362,11 @@ class RunnerProcess:
             return False
         self._watch_events(more=self._frames.pending or len(data) == _READ_BYTES)
         for message in messages:
+            if isinstance(message, Importing):
+                self._importing = message
+                continue
+            if isinstance(message, FlowStarted | Finished):
+                self._importing = None
             if isinstance(message, Finished):
                 self._take_all(self._take_errors)  # it belongs to the run
                 self._run_id = None
@@ -374,6 +418,13 @@ class RunnerProcess:
             if not take():
                 break
 
+    def _imported_last(self) -> str | None:
+        if self._importing is None:
+            return None
+        limit = self._options.limits.import_seconds
+        late = time.monotonic() - self._importing.at >= limit
+        return self._importing.place + (f", which did not end within {limit:g} s" if late else "")
+
     def _wind_up(self) -> None:
         """Take up the last that the dead child said, and close everything."""
         if self._exited is not None:
@@ -383,7 +434,8 @@ class RunnerProcess:
         code = self._process.returncode
         if code is None:  # the kernel itself holds it; SIGKILL is on its way
             code = -signal.SIGKILL
-        self._exited = Exited(code, _signal_name(-code) if code < 0 else None, self._tail)
+        name = _signal_name(-code) if code < 0 else None
+        self._exited = Exited(code, name, self._tail, self._imported_last())
         trio.lowlevel.notify_closing(self._poll.fileno())
         self._poll.close()
         self._requests.close()

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 
 from pyoco_server.worker.runner.protocol import (
     FROM_WORKER,
-    ChildMessage,
-    EnvironmentNeeded,
     Frames,
+    FromChild,
     WorkerMessage,
     frame,
 )
@@ -69,7 +68,7 @@ class EventPipe:
         """Whether this very thread is sending: it was interrupted by a signal or a finalizer."""
         return self._holder == threading.get_ident()
 
-    def send(self, message: ChildMessage | EnvironmentNeeded, *, quietly: bool = False) -> None:
+    def send(self, message: FromChild, *, quietly: bool = False) -> None:
         """Send a message, whole and in turn.
 
         Sent ``quietly``, it can wait for the next ring, by another message or by `ring`.

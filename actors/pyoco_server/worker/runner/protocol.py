@@ -34,12 +34,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         values_bytes: Of JSON that all outputs and inputs of one run may have.
         output_characters: That one run may print.
         workflow_bytes: That a flow.yaml may have; a run that brings more fails.
+        import_seconds: That the import of a plug-in, or of a module that a flow.yaml names, may take.
     """
 
     value_bytes: int = 256 * 1024
     values_bytes: int = 8 * 1024 * 1024
     output_characters: int = 8 * 1024 * 1024
     workflow_bytes: int = 256 * 1024
+    import_seconds: float = 60.0
 
 
 class Allowance:
@@ -125,6 +127,38 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True, tag="environment"):
     values: dict[str, str]
 
 
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """What brings tasks that a worker knows without a flow.yaml.
+
+    Attributes:
+        kind: A plug-in, or a module of ``PYOCO_DISCOVERY_MODULES``.
+        name: Its name.
+        value: What is imported: ``module:function`` or a module.
+        place: What it is and whose, for people.
+        tasks: The names of its tasks.
+        problem: What it did instead of bringing any.
+    """
+
+    kind: Literal["plugin", "module"]
+    name: str
+    value: str
+    place: str
+    tasks: tuple[str, ...] = ()
+    problem: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Tells it from all others."""
+        return f"{self.kind} {self.name} {self.value} {self.place}"
+
+
+class Providers(msgspec.Struct, frozen=True, kw_only=True, tag="providers"):
+    """Worker to child: the answer to `ProvidersNeeded`, the more important ones last."""
+
+    run_id: str
+    providers: tuple[Provider, ...]
+
+
 class Stop(msgspec.Struct, frozen=True, kw_only=True, tag="stop"):
     """Worker to child: cancel what you execute, and exit."""
 
@@ -150,6 +184,32 @@ class EnvironmentNeeded(msgspec.Struct, frozen=True, kw_only=True, tag="environm
 
     run_id: str
     names: tuple[str, ...]
+
+
+class ProvidersNeeded(msgspec.Struct, frozen=True, kw_only=True, tag="providers_needed"):
+    """Child to worker: the flow needs a task that it does not define itself; the handle answers.
+
+    Attributes:
+        names: Variables that the flow may see, and plug-ins too.
+        since: When, on the machine's monotonic clock, they must have been looked at or later.
+    """
+
+    run_id: str
+    names: tuple[str, ...]
+    since: float
+
+
+class Importing(msgspec.Struct, frozen=True, kw_only=True, tag="importing"):
+    """Child to worker: it begins to import this, in case that nothing is told afterwards.
+
+    Attributes:
+        place: What and whose it is, for people.
+        at: When, on the machine's monotonic clock.
+    """
+
+    run_id: str
+    place: str
+    at: float
 
 
 class FlowStarted(msgspec.Struct, frozen=True, kw_only=True, tag="flow_started"):
@@ -216,18 +276,18 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
     output_left_out: int = 0
 
 
-WorkerMessage: TypeAlias = Execute | CancelRun | Environment | Stop
+WorkerMessage: TypeAlias = Execute | CancelRun | Environment | Providers | Stop
 ChildMessage: TypeAlias = Ready | FlowStarted | TaskChanged | Output | Finished
 """What a child has to tell its slot."""
+FromChild: TypeAlias = ChildMessage | EnvironmentNeeded | ProvidersNeeded | Importing
+"""What a child has to tell, what is only for the handle included."""
 
 # Checkers take the types of decoders from classes only, not from unions.
 FROM_WORKER: Final[msgspec.json.Decoder[WorkerMessage]] = msgspec.json.Decoder(WorkerMessage)
-FROM_CHILD: Final[msgspec.json.Decoder[ChildMessage | EnvironmentNeeded]] = msgspec.json.Decoder(
-    ChildMessage | EnvironmentNeeded
-)
+FROM_CHILD: Final[msgspec.json.Decoder[FromChild]] = msgspec.json.Decoder(FromChild)
 
 
-def frame(message: WorkerMessage | ChildMessage | EnvironmentNeeded) -> bytes:
+def frame(message: WorkerMessage | FromChild) -> bytes:
     """Return the message as it is sent."""
     body = encode_json(message)
     return len(body).to_bytes(4, "big") + body

@@ -1,0 +1,132 @@
+"""Tasks that a worker knows without a flow.yaml: who provides them, and bringing them in.
+
+Providers are the entry points ``pyoco.tasks`` of installed distributions, and the modules of
+``PYOCO_DISCOVERY_MODULES``. Which tasks one brings shows only when its code runs, and code may do
+anything, so that is tried in a process of its own, which is this module as a program: it imports one
+after the other and reports on each. A child then imports what its flow uses, and nothing else.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
+from importlib import metadata
+
+import msgspec
+from pyoco.core.models import Task
+from pyoco.discovery.loader import TaskLoader
+from pyoco.discovery.plugins import PluginRegistry
+from pyoco.schemas.config import PyocoConfig
+
+from pyoco_server.worker.runner.importing import place_of, what_was_raised
+from pyoco_server.worker.runner.protocol import Provider
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process is to try; its only argument, as JSON.
+
+    Attributes:
+        report: Descriptor of the file that it reports in.
+        extra_sys_path: Folders to import from, before all others.
+        seconds: What each import may take.
+        known: Providers that are not to be tried.
+        only: The package whose plug-ins are tried; None for all.
+    """
+
+    report: int
+    extra_sys_path: tuple[str, ...]
+    seconds: float
+    known: frozenset[str]
+    only: str | None = None
+
+
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of the report: a provider is begun with, or is done, or (None) all are.
+
+    Attributes:
+        provider: Which; its `tasks` or `problem` are there once it is done.
+        done: Whether it is.
+        at: When, on the monotonic clock of the machine.
+    """
+
+    provider: Provider | None
+    done: bool
+    at: float
+
+
+def providers(only: str | None) -> Iterator[Provider]:
+    """All providers, the more important ones last; nothing is imported."""
+    names = os.environ.get("PYOCO_DISCOVERY_MODULES", "").replace(",", " ").split()
+    for name in names:
+        yield Provider(kind="module", name=name, value=name, place=place_of(name))
+    for entry in metadata.entry_points(group="pyoco.tasks"):
+        distribution = entry.dist
+        if only is not None and (distribution is None or only != _package(distribution.name)):
+            continue
+        of = (
+            f" of distribution {f'{distribution.name} {distribution.version}'!r}"
+            if distribution
+            else ""
+        )
+        place = f"plug-in {entry.name!r} (module {entry.module!r}{of})"
+        yield Provider(kind="plugin", name=entry.name, value=entry.value, place=place)
+
+
+def bring(provider: Provider) -> Mapping[str, Task]:
+    """Import a provider; return its tasks by name. Whatever its code raises comes out."""
+    loader = TaskLoader(PyocoConfig(version=1, flow=None, tasks={}))
+    if provider.kind == "module":
+        loader._scan_module(importlib.import_module(provider.value))
+    else:
+        entry = metadata.EntryPoint(name=provider.name, value=provider.value, group="pyoco.tasks")
+        register = entry.load()
+        if not callable(register):
+            raise TypeError(f"the entry point {provider.value!r} is no function but {register!r}")
+        register(PluginRegistry(loader, provider.name))
+    return loader.tasks
+
+
+def main() -> None:
+    """Try the providers; how far that went shows in the report, however it ends."""
+    trial = msgspec.json.decode(sys.argv[1], type=Trial)
+    sys.path[:0] = trial.extra_sys_path
+    faulthandler.enable(2)
+    process = os.getpid()
+
+    def report(provider: Provider | None, *, done: bool) -> None:
+        if os.getpid() != process:
+            os._exit(0)  # a forked copy that came back
+        line = Tried(provider=provider, done=done, at=time.monotonic())
+        os.write(trial.report, msgspec.json.encode(line) + b"\n")
+
+    for provider in providers(trial.only):
+        if provider.key not in trial.known:
+            report(provider, done=False)
+            faulthandler.dump_traceback_later(trial.seconds, exit=True, file=2)
+            report(_tried(provider), done=True)
+    report(None, done=True)
+    os._exit(0)
+
+
+def _package(name: str) -> str:
+    # As `packaging` does (PEP 503), which each child would have to import.
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _tried(provider: Provider) -> Provider:
+    try:
+        with redirect_stdout(sys.stderr):
+            tasks = tuple(bring(provider))
+    except BaseException as error:  # noqa: BLE001 - a plug-in's own code may raise anything
+        return msgspec.structs.replace(provider, problem=f"raised {what_was_raised(error)}")
+    return msgspec.structs.replace(provider, tasks=tasks)
+
+
+if __name__ == "__main__":
+    main()

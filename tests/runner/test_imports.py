@@ -1,0 +1,139 @@
+"""Code that misbehaves when it is imported: who did what is told, and only its own runs suffer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pyoco_server.model.run import RunStatus
+from pyoco_server.worker.runner.handle import RunnerOptions
+from pyoco_server.worker.runner.protocol import Limits
+from runner.children import Flows, a_child, flow_yaml
+
+GOOD = """\
+def register(registry):
+    registry.register_callable(greet, name='greet')
+
+def greet():
+    return 'hi'
+"""
+STAYS = "import time\nwhile True:\n    try: time.sleep(9)\n    except BaseException: pass"
+MISDEEDS = {
+    "import sys; sys.exit(0)": "raised SystemExit: 0",
+    "raise KeyboardInterrupt": "raised KeyboardInterrupt",
+    "raise BaseExceptionGroup('both', [SystemExit()])": "raised BaseExceptionGroup: both",
+    "import os; os._exit(0)": "exit code 0",
+    "import os, signal; os.kill(os.getpid(), signal.SIGKILL)": "SIGKILL",
+    "import ctypes; ctypes.string_at(0)": "SIGSEGV",
+    "import os; os.execv('/bin/true', ['true'])": "exit code 0",
+    STAYS: "did not end within 1 s",
+    "import re; re.match('(a+)+b', 'a' * 64)": "did not end within 1 s",
+}
+
+
+def plug_in(folder: Path, name: str, code: str) -> None:
+    (folder / f"{name}.py").write_text(code)
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[pyoco.tasks]\n{name} = {name}:register\n")
+    (info / "RECORD").write_text(f"{name}.py,,\n")
+
+
+def options(folder: Path, **env: str) -> RunnerOptions:
+    return RunnerOptions(extra_sys_path=(str(folder),), env=env, limits=Limits(import_seconds=1.0))
+
+
+@pytest.mark.parametrize("code", MISDEEDS)
+async def test_a_plug_in_that_misbehaves_is_named_and_fails_only_its_own_runs(
+    tmp_path: Path, code: str
+) -> None:
+    plug_in(tmp_path, "bad", f"{code}\n")
+    plug_in(tmp_path, "good", GOOD)
+    async with a_child(options(tmp_path)) as runner:
+        flows = Flows(runner)
+        told = await flows.run("greet")
+        assert told.finished.status is RunStatus.COMPLETED, told.finished.error
+        assert told.finished.task_records["greet"].output == "hi"
+        told = await flows.run("missing")
+        error = told.finished.error or ""
+        assert "task 'missing' has no `callable`" in error
+        assert "plug-in 'bad' (module 'bad' of distribution 'bad 1.0')" in error
+        assert MISDEEDS[code] in error
+        assert (await flows.run("greet")).finished.status is RunStatus.COMPLETED
+
+
+async def test_a_plug_in_that_misbehaves_when_it_registers_and_a_forked_copy(
+    tmp_path: Path,
+) -> None:
+    plug_in(tmp_path, "bad", "def register(registry):\n    raise SystemExit('no licence')\n")
+    plug_in(tmp_path, "forks", f"import os\nos.fork()\n{GOOD.replace('greet', 'forked')}")
+    plug_in(tmp_path, "odd", "register = 3\n")
+    async with a_child(options(tmp_path)) as runner:
+        error = (await Flows(runner).run("missing")).finished.error or ""
+        assert "'bad 1.0') raised SystemExit: no licence" in error
+        assert "'odd 1.0') raised TypeError: the entry point 'odd:register' is no function" in error
+        assert "forks" not in error
+
+
+async def test_a_plug_in_that_is_mended_or_comes_later_is_found(tmp_path: Path) -> None:
+    plug_in(tmp_path, "late", "import sys; sys.exit(1)\n")
+    async with a_child(options(tmp_path)) as runner:
+        flows = Flows(runner)
+        assert "late" in ((await flows.run("greet")).finished.error or "")
+        (tmp_path / "late.py").write_text(GOOD)
+        assert (await flows.run("greet")).finished.status is RunStatus.COMPLETED
+        plug_in(tmp_path, "later", GOOD.replace("greet", "wave"))
+        assert (await flows.run("wave")).finished.status is RunStatus.COMPLETED
+
+
+async def test_what_a_flow_does_not_use_is_not_imported_and_what_it_exposes_is_seen(
+    tmp_path: Path,
+) -> None:
+    plug_in(tmp_path, "other", f"print('other is here')\n{GOOD.replace('greet', 'wave')}")
+    plug_in(tmp_path, "good", f"import os\nos.environ['FOR_IT']\n{GOOD}")
+    there = RunnerOptions(extra_sys_path=(str(tmp_path),), environ={"FOR_IT": "1"})
+    async with a_child(there) as runner:
+        flows = Flows(runner)
+        assert "KeyError" in ((await flows.run("greet")).finished.error or "")
+        yaml = "flow: {graph: greet}\nruntime: {expose_env: [FOR_IT]}\n"
+        told = await flows.run_yaml(yaml)
+        assert told.finished.status is RunStatus.COMPLETED, told.finished.error
+        assert told.text(None) == ""
+
+
+async def test_discovery_modules_are_guarded_too(tmp_path: Path) -> None:
+    (tmp_path / "ends.py").write_text("import os; os._exit(3)\n")
+    (tmp_path / "fine.py").write_text(
+        "from pyoco import task\n\n@task\ndef greet():\n    return 'hi'\n"
+    )
+    found = options(tmp_path, PYOCO_DISCOVERY_MODULES="ends, fine nowhere")
+    async with a_child(found) as runner:
+        flows = Flows(runner)
+        assert (await flows.run("greet")).finished.status is RunStatus.COMPLETED
+        error = (await flows.run("missing")).finished.error or ""
+        assert "module 'ends' ended the process that imported it, with exit code 3" in error
+        assert "module 'nowhere' raised ModuleNotFoundError" in error
+
+
+@pytest.mark.parametrize("code", MISDEEDS)
+async def test_a_callable_whose_module_misbehaves_is_named(tmp_path: Path, code: str) -> None:
+    plug_in(tmp_path, "bad", f"{code}\n")
+    async with a_child(options(tmp_path)) as runner:
+        told = await Flows(runner).run_yaml(flow_yaml("task", {"task": {"callable": "bad:f"}}))
+        if MISDEEDS[code].startswith("raised"):
+            error = told.finished.error or ""
+            assert "task 'task': callable 'bad:f' cannot be loaded" in error
+        else:
+            error = told.exited.text.replace("exited with", "exit code")
+            assert "while it imported module 'bad' of distribution 'bad 1.0'" in error
+        assert "module 'bad' of distribution 'bad 1.0'" in error
+        assert MISDEEDS[code] in error
+
+
+async def test_what_dies_later_is_not_put_down_to_an_import(tmp_path: Path) -> None:
+    (tmp_path / "dies.py").write_text("import os\n\ndef f():\n    os._exit(3)\n")
+    async with a_child(options(tmp_path)) as runner:
+        told = await Flows(runner).run_yaml(flow_yaml("task", {"task": {"callable": "dies:f"}}))
+        assert told.exited.text == "the child process exited with 3"
