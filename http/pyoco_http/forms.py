@@ -17,10 +17,15 @@ _MAX_PARTS = 32
 
 @dataclass
 class Form:
-    """What came: the text parts, and the bytes of the files, by name."""
+    """What came: the text parts, and the bytes of the files, by name.
+
+    Attributes:
+        unknown: The refusal of a part that nobody asks for, for whoever misses none of the others.
+    """
 
     fields: dict[str, str] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    unknown: Problem | None = None
 
 
 async def read_form(*, fields: Collection[str], files: Collection[str]) -> Form:
@@ -31,7 +36,7 @@ async def read_form(*, fields: Collection[str], files: Collection[str]) -> Form:
         files: The files that there may be.
 
     Raises:
-        Problem: It is broken off or damaged, or has a part that nobody asks for, or one twice.
+        Problem: It is broken off or damaged, or has a part twice.
     """
     boundary = request.mimetype_params.get("boundary", "")
     if request.mimetype != "multipart/form-data" or not boundary:
@@ -55,7 +60,8 @@ class _Reader:
     def __init__(self, fields: Collection[str], files: Collection[str]) -> None:
         self._fields = fields
         self._files = files
-        self._name = ""
+        # None where nobody asks for the part in hand.
+        self._name: str | None = None
         self._of_file = False
         self._data = bytearray()
         self.form = Form()
@@ -67,8 +73,8 @@ class _Reader:
                 self._begin(str(name))
             case Data(data=data, more_data=more):
                 self._data += data
-                if not more:
-                    self._end()
+                if self._name is not None and not more:
+                    self._end(self._name)
             case _:
                 return
 
@@ -76,17 +82,19 @@ class _Reader:
         if name not in (self._files if self._of_file else self._fields):
             if name in self._files:
                 raise ValueError(f"{name!r} must be a file, with a filename")
-            raise unknown_field(name, (*self._fields, *self._files))
+            self.form.unknown = unknown_field(name, (*self._fields, *self._files))
+            self._name = None
+            return
         if name in self.form.fields or name in self.form.files:
             raise ValueError(f"field {name!r} is given twice")
         self._name = name
         self._data.clear()
 
-    def _end(self) -> None:
+    def _end(self, name: str) -> None:
         if self._of_file:
-            self.form.files[self._name] = bytes(self._data)
+            self.form.files[name] = bytes(self._data)
             return
         try:
-            self.form.fields[self._name] = self._data.decode()
+            self.form.fields[name] = self._data.decode()
         except UnicodeDecodeError:
-            raise ValueError(f"field {self._name!r} is not UTF-8") from None
+            raise ValueError(f"field {name!r} is not UTF-8") from None

@@ -94,6 +94,8 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
                 field="workflow",
                 reason="send the flow.yaml as the multipart file field 'workflow'",
             )
+        if form.unknown is not None:
+            raise form.unknown
         limits: dict[str, Any] = {name: form.fields.get(name) for name in LIMIT_FIELDS}
         body = SubmitBody(
             flow_name=form.fields.get("flow_name") or "",

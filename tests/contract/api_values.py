@@ -46,6 +46,7 @@ _FORMATS: dict[str, st.SearchStrategy[Any]] = {
     # Opaque: only an answer's own can be used again.
     "list-cursor": st.just(""),
     "event-cursor": st.just(""),
+    "json-object": st.sampled_from(["{}", '{"x": 1, "y": [null, "é"]}']),
     "flow-yaml": st.just(_YAML),
     "wheel": st.just(wheel_bytes("demo", "1.0")),
 }

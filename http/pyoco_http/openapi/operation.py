@@ -57,13 +57,18 @@ def file_of(kind: str) -> Schema:
     return {"type": "string", "contentMediaType": "application/octet-stream", "format": kind}
 
 
-def fields(required: Mapping[str, Schema], **optional: Schema) -> Schema:
+def fields(required: Mapping[str, Schema], **optional: Schema) -> dict[str, Any]:
     """An object with fields that are always there, and others; more may be added."""
     return {
         "type": "object",
         "properties": {**required, **optional},
         "required": list(required),
     }
+
+
+def closed(required: Mapping[str, Schema], **optional: Schema) -> dict[str, Any]:
+    """An object with no fields but these."""
+    return fields(required, **optional) | {"additionalProperties": False}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from pyoco_http.openapi.operation import (
     Operations,
     Param,
     Schema,
+    closed,
     fields,
     file_of,
     json_of,
@@ -47,7 +48,7 @@ def _limits(*unset: Schema) -> dict[str, Schema]:
     return {name: {"anyOf": [limit, EMPTY, *unset]} for name, limit in _LIMITS.items()}
 
 
-_SUBMISSION: Final = fields(
+_SUBMISSION: Final = closed(
     {"flow_name": _FLOW}, params=OBJECT, tag=_TAG, tags=listed(TEXT), **_limits({"type": "null"})
 )
 
@@ -178,13 +179,17 @@ RUNS: Final[Operations] = {
         json_of(_ACCEPTED),
         (_KEY,),
         {
-            "multipart/form-data": fields(
+            "multipart/form-data": closed(
                 {
                     "workflow": file_of("flow-yaml"),
                     "flow_name": _FLOW,
                 },
                 tag=_TAG,
-                params={"type": "string", "description": "A JSON object."},
+                params={
+                    "type": "string",
+                    "format": "json-object",
+                    "contentMediaType": "application/json",
+                },
                 **_limits(),
             )
         },
@@ -204,7 +209,7 @@ RUNS: Final[Operations] = {
             )
         ),
         body=json_of(
-            fields(
+            closed(
                 {
                     "runs": {
                         "type": "array",

@@ -15,6 +15,7 @@ from pyoco_http.openapi.operation import (
     Operation,
     Operations,
     Param,
+    closed,
     fields,
     file_of,
     json_of,
@@ -142,7 +143,7 @@ SYSTEM: Final[Operations] = {
         "Upload a wheel",
         json_of(_WHEEL),
         body={
-            "multipart/form-data": fields(
+            "multipart/form-data": closed(
                 {"wheel": file_of("wheel")},
                 replace=FLAG,
                 shared=FLAG,
