@@ -19,7 +19,7 @@ from nats_fixtures import connected, eventually, node_in
 from pyoco_server import node as node_module
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.resources import ensure_resources
-from pyoco_server.node import NodeFailed, PortBusy, open_node
+from pyoco_server.node import NodeFailed, PortBusy, StoreBusy, open_node
 from pyoco_server.process import OwnedProcess, spawn_owned
 from pyoco_server.settings import Settings
 
@@ -63,6 +63,53 @@ async def test_a_busy_port_is_refused_by_name(tmp_path: Path, which: str) -> Non
             async with open_node(store_dir=tmp_path, **{which: port}):
                 pytest.fail("it started")
     assert caught.value.port == port
+
+
+async def test_a_store_is_for_one_node_at_a_time(tmp_path: Path) -> None:
+    async with node_in(tmp_path) as first:
+        with pytest.raises(StoreBusy, match=r"is in use by process .*would lose jobs") as caught:
+            async with node_in(tmp_path):
+                pytest.fail("it started")
+        assert caught.value.pid == os.getpid()
+        link = tmp_path / "link"
+        link.symlink_to(tmp_path)
+        with pytest.raises(StoreBusy):  # by another way to it
+            async with node_in(link):
+                pytest.fail("it started")
+        first.kill()
+        with pytest.raises(StoreBusy):  # also while the node is started again
+            async with node_in(tmp_path):
+                pytest.fail("it started")
+    async with node_in(tmp_path):
+        pass
+
+
+HOLDER = """\
+import sys, trio
+from pathlib import Path
+from pyoco_server.node import open_node
+
+async def hold():
+    async with open_node(store_dir=Path(sys.argv[1])) as node:
+        print(node.pid, flush=True)
+        await trio.sleep_forever()
+
+trio.run(hold)
+"""
+
+
+async def test_who_has_a_store_is_told_and_a_killed_one_has_it_no_more(tmp_path: Path) -> None:
+    with start(sys.executable, "-c", HOLDER, str(tmp_path)) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(StoreBusy, match=rf"process {holder.pid} \(-c {tmp_path}\)"):
+            async with node_in(tmp_path):
+                pytest.fail("it started")
+        holder.kill()
+        holder.wait()
+        with trio.fail_after(30):
+            async with node_in(tmp_path):
+                pass
 
 
 async def test_a_host_that_is_not_ours_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from pyoco_server.process import OwnedProcess, spawn_owned
+from pyoco_server.store_lock import StoreInUse, locked
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +40,14 @@ class PortBusy(NodeFailed):
         super().__init__(f"port {host}:{port} is already in use by another program")
         self.host = host
         self.port = port
+
+
+class StoreBusy(NodeFailed):
+    """Another program runs a node on the store."""
+
+    def __init__(self, error: StoreInUse) -> None:
+        super().__init__(f"{error}: two NATS servers on one store would lose jobs")
+        self.pid = error.pid
 
 
 class _Info(msgspec.Struct):
@@ -76,6 +85,7 @@ class Node:
         self._log_file = log_file or self.store_dir / "nats-server.log"
         self._pid_file = pid_file
         self._process: OwnedProcess | None = None
+        self._lock = -1
 
     @property
     def url(self) -> str:
@@ -122,6 +132,8 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=log_file.fileno(),
                 stderr=log_file.fileno(),
+                # The store is locked as long as a server runs on it, also one that outlives us for a moment.
+                pass_fds=(self._lock,),
             )
         if self._pid_file is not None:
             self._pid_file.write_text(f"{self._process.pid}\n")
@@ -204,32 +216,41 @@ async def open_node(
         pid_file: Holds the server's process id while it runs.
 
     Raises:
+        StoreBusy: Another program runs a node on the store.
         PortBusy: Another program listens there.
         NodeFailed: It does not start; the text says why.
     """
-    node = Node(
-        host,
-        _claim_port(host, port),
-        None if monitor_port is None else _claim_port(host, monitor_port),
-        store_dir,
-        log_file,
-        pid_file,
-    )
-    node._configure(sync_always=sync_always)
-    failed: Exception | None = None
-    try:
-        await node._start()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(node._keep_alive)
-            try:
-                yield node
-            except Exception as error:  # noqa: BLE001 - raised again below, as it is: the nursery would wrap it
-                failed = error
-            nursery.cancel_scope.cancel()
-    finally:
-        await node._stop()
-    if failed is not None:
-        raise failed
+    async with AsyncExitStack() as stack:
+        try:
+            lock = await stack.enter_async_context(locked(store_dir))
+        except StoreInUse as error:
+            raise StoreBusy(error) from None
+        except OSError as error:
+            raise NodeFailed(f"the store cannot be locked: {error}") from None
+        node = Node(
+            host,
+            _claim_port(host, port),
+            None if monitor_port is None else _claim_port(host, monitor_port),
+            store_dir,
+            log_file,
+            pid_file,
+        )
+        node._lock = lock
+        node._configure(sync_always=sync_always)
+        failed: Exception | None = None
+        try:
+            await node._start()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(node._keep_alive)
+                try:
+                    yield node
+                except Exception as error:  # noqa: BLE001 - raised again below, as it is: the nursery would wrap it
+                    failed = error
+                nursery.cancel_scope.cancel()
+        finally:
+            await node._stop()
+        if failed is not None:
+            raise failed
 
 
 def _last_line(path: Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from pyoco_cli.common.errors import CliError
 from pyoco_server.model.errors import ErrorId
+from pyoco_server.node import StoreBusy
 from pyoco_server.settings import Settings, SettingsError
 
 
@@ -37,6 +38,9 @@ def start_failure(group: BaseExceptionGroup[BaseException]) -> CliError:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return CliError(
-        ErrorId.INVALID_COMMAND_LINE, str(error), hint="choose another port, or stop what uses it"
+    hint = (
+        "stop it, or choose another folder: --nats-store or PYOCO_STATE_DIR"
+        if isinstance(error, StoreBusy)
+        else "choose another port, or stop what uses it"
     )
+    return CliError(ErrorId.INVALID_COMMAND_LINE, str(error), hint=hint)

@@ -30,6 +30,11 @@ def test_params_go_over_the_defaults_of_a_file_that_is_run_here(stage: Stage) ->
     assert "params are those of a flow.yaml" in refused.text()
     program = stage.start("pyoco-server", "dev", *ports, "flow.yaml", "--param", "x=5")
     wait_for(lambda: "v=6" in program.text())
+    # Its store is its own, also where a free port would be found.
+    second = stage.start("pyoco-server", "dev")
+    assert second.wait(60) == 1
+    assert f".pyoco/nats is in use by process {program.pid} (pyoco-server dev" in second.text()
+    assert "hint: stop it, or choose another folder" in second.text()
 
 
 def test_the_quickstart_of_the_public_page_works_word_for_word(stage: Stage) -> None:

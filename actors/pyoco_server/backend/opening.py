@@ -44,21 +44,22 @@ async def open_backend(
     """Run the backend for the length of the block, in one supervision tree.
 
     With a NATS node of its own it is ready when the block is entered. Otherwise it comes up whether NATS
-    is there or not, and `Backend.wait_ready` waits for it. When the block is
-    left, the worker stops taking jobs, lets running ones end for ``worker_drain_timeout_sec`` seconds,
+    is there or not, and `Backend.wait_ready` waits for it; the calls of a client wait for it themselves,
+    each within its own time. When the block is left, the worker stops taking jobs, lets running ones end for ``worker_drain_timeout_sec`` seconds,
     and gives back the rest. Cancelled, it does not wait for running jobs.
 
     Args:
         settings: What to run with.
-        nats: "embedded" starts a NATS node of its own under ``settings.state_dir``, on a free port;
-            a URL connects to it, and None to ``settings.nats_url``.
+        nats: "embedded" starts a NATS node of its own, with its data in ``embedded`` under
+            ``settings.state_dir``, on a free port; a URL connects to it, and None to ``settings.nats_url``.
         gateway: True, or "whole", for all that a gateway does; "client" to submit, watch and cancel runs
             and to read what they printed, while a gateway elsewhere does the rest; False for none.
         worker: The worker to run here, if any.
         name: How the connection calls itself towards NATS.
 
     Raises:
-        NodeFailed: The embedded node does not start; the text says why.
+        NodeFailed: The embedded node does not start, for one because another program has its store; the text
+            says why.
         SettingsError: The URL is none of NATS.
         NotReady: It started, and the backend is not ready a minute later; in an exception group.
         ExceptionGroup: Something inside failed for good; the block is cancelled then.
@@ -68,7 +69,8 @@ async def open_backend(
         node = None
         reached = settings
         if nats == "embedded":
-            store = Path(settings.state_dir) / "nats"
+            # Not that of `up` and `dev` in the same folder, whose node may run.
+            store = Path(settings.state_dir) / "embedded"
             node = await stack.enter_async_context(open_node(store_dir=store, port=0))
             reached = settings.for_node(node.url)
         elif nats is not None:
