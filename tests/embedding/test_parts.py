@@ -9,7 +9,9 @@ import trio
 
 from backend.stage import TAG, new_run, running, settings_for, worker_options
 from e2e.programs import FLOW_YAML
+from ports import free_port
 from pyoco_server import NewRun, open_backend
+from pyoco_server.gateway.submitter import Accepted, NotAccepted
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.store.runs import RunNotFound
 
@@ -50,6 +52,43 @@ async def test_a_client_submits_watches_cancels_and_reads_without_a_gateway_of_i
                     await client.ended("no-such-run")
             with pytest.raises(RuntimeError, match="without a whole gateway"):
                 _ = client.reads
+
+
+@pytest.mark.parametrize("call", ["submit", "submit_all", "get", "cancel", "watch"])
+async def test_a_client_waits_for_its_connection(tmp_path: Path, call: str) -> None:
+    async with running(tmp_path, worker=False) as whole:
+        assert whole.node is not None
+        known = (await whole.submit(new_run("quick"))).run_id
+        settings = settings_for(tmp_path / "client")
+        async with open_backend(settings, nats=whole.node.url, gateway="client") as client:
+            assert not client.connection.status.connected, "its program is faster"
+            match call:
+                case "submit":
+                    run_id = (await client.submit(new_run("quick"))).run_id
+                    assert (await whole.get(run_id)).status == "PENDING"
+                case "submit_all":
+                    outcomes = await client.submit_all([new_run("quick")] * 3)
+                    assert all(isinstance(each, Accepted) for each in outcomes)
+                case "get":
+                    assert (await client.get(known)).run_id == known
+                case "cancel":
+                    assert (await client.cancel(known)).status in {"CANCELLING", "CANCELLED"}
+                case _:
+                    async with client.watch(known) as states:
+                        assert (await anext(states)).run_id == known
+
+
+async def test_a_client_without_nats_is_refused_when_its_time_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyoco_server.backend.backend._ASK_SECONDS", 2.5)
+    settings = settings_for(tmp_path)
+    nowhere = f"nats://127.0.0.1:{free_port()}"
+    async with open_backend(settings, nats=nowhere, gateway="client") as client:
+        began = trio.current_time()
+        with pytest.raises(NotAccepted):
+            await client.submit(new_run("quick"))
+        assert trio.current_time() - began < 10
 
 
 async def test_the_watch_of_a_client_ends_when_the_run_is_deleted(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -90,6 +90,7 @@ class Backend:
         self._provisioner = provisioner.ref
         self._gateway = gateway
         self._worker = worker
+        self._was_ready = False
 
     @property
     def reads(self) -> ReadSide:
@@ -106,11 +107,13 @@ class Backend:
             RunTooLarge: The run does not fit.
             KeyReused: Its idempotency key stands for another run.
         """
-        return await self._require_gateway().submitter.submit(run, within=_ASK_SECONDS)
+        submitter = self._require_gateway().submitter
+        return await submitter.submit(run, within=await self._reached())
 
     async def submit_all(self, runs: Sequence[NewRun]) -> list[Accepted | Exception]:
         """Submit many runs, in batches; return for each what `submit` would have returned or raised."""
-        return await self._require_gateway().submitter.submit_all(runs, within=_ASK_SECONDS)
+        submitter = self._require_gateway().submitter
+        return await submitter.submit_all(runs, within=await self._reached())
 
     async def get(self, run_id: str) -> RunSnapshot:
         """Read a run: at least as new as anything that this backend has told of it, and as it has written.
@@ -122,6 +125,7 @@ class Backend:
             RunNotFound: There is none with this id.
             BridgeError: NATS could not be asked.
         """
+        await self._reached()
         reads = None if self._gateway is None else self._gateway.reads
         return (await (self._runs if reads is None else reads.seen).get(run_id)).snapshot
 
@@ -134,9 +138,9 @@ class Backend:
             RunNotFound: There is none with this id.
             CancelNotStored: NATS could not be asked.
         """
-        return await self._require_gateway().canceller.ask(
-            Cancel(run_id, by=by, reason=reason), within=_ASK_SECONDS
-        )
+        canceller = self._require_gateway().canceller
+        within = await self._reached()
+        return await canceller.ask(Cancel(run_id, by=by, reason=reason), within=within)
 
     async def run(self, run: NewRun) -> RunSnapshot:
         """Submit a run and wait for its end; raises as `submit`.
@@ -170,7 +174,13 @@ class Backend:
             BridgeError: NATS could not be asked.
         """
         reads = self._require_gateway().reads
-        return watch_bucket(self._runs, run_id) if reads is None else reads.feeds.of_run(run_id)
+        return self._watch_as_client(run_id) if reads is None else reads.feeds.of_run(run_id)
+
+    @asynccontextmanager
+    async def _watch_as_client(self, run_id: str) -> AsyncIterator[AsyncIterator[RunSnapshot]]:
+        await self._reached()
+        async with watch_bucket(self._runs, run_id) as states:
+            yield states
 
     def logs(
         self, run_id: str, *, follow: bool = True
@@ -289,6 +299,19 @@ class Backend:
     def settings_with_node(self) -> Settings:
         """The settings, with the URL of the NATS that is in fact used; for a further backend."""
         return self.settings if self.node is None else self.settings.for_node(self.node.url)
+
+    async def _reached(self) -> float:
+        """Wait, in a client, until it was ready once: a program asks as soon as its block is entered.
+
+        Returns the seconds that are left for the call; it fails as it would have where NATS is not there.
+        """
+        began = trio.current_time()
+        gateway = self._gateway
+        if not self._was_ready and gateway is not None and gateway.reads is None:
+            with suppress(NotReady):
+                await self.wait_ready(within=_ASK_SECONDS - _QUICK_ASK_SECONDS)
+                self._was_ready = True
+        return _ASK_SECONDS - (trio.current_time() - began)
 
     def _require_gateway(self) -> GatewayTree:
         if self._gateway is None:
