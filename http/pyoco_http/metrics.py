@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import trio
@@ -14,13 +14,16 @@ from pyoco_http.access import Access, access, principal
 from pyoco_http.call import Call
 from pyoco_http.exposition import exposition
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.monitor import Overview
+from pyoco_server.gateway.monitor import Overview, Queue
 from pyoco_server.gateway.read_side import Totals
 from pyoco_server.jetstream.connection import ConnectionStatus
 from pyoco_server.kernel import Node
 from pyoco_server.model.run import RunStatus
 from pyoco_server.model.worker import WorkerRecord, WorkerState
 
+# A client can make as many tags as it likes.
+_MOST_TAGS: Final = 200
+_OTHER_TAGS: Final = "(other)"
 _LATENCIES: Final = (0.0025, 0.01, 0.05, 0.25, 1, 5)
 
 
@@ -118,11 +121,19 @@ def _streams(overview: Overview) -> Iterator[Metric]:
         ("redelivered", "Jobs that workers hold and that were delivered before, by tag."),
         ("waiting", "Pulls of workers that wait for a job, by tag."),
     ):
-        values = {queue.tag: getattr(queue, name) for queue in overview.queues}
-        yield _gauge(f"pyoco_queue_{name}", text, "tag", values)
+        yield _gauge(f"pyoco_queue_{name}", text, "tag", _by_tag(overview.queues, name))
     yield GaugeMetricFamily(
         "pyoco_projector_lag", "Changes of runs that the read model has not got yet.", overview.lag
     )
+
+
+def _by_tag(queues: Sequence[Queue], name: str) -> dict[str, int]:
+    """A value of each queue; with many tags, of those that have most to do, and of all others together."""
+    busy_first = sorted(queues, key=lambda queue: (-queue.pending - queue.ack_pending, queue.tag))
+    values = {queue.tag: int(getattr(queue, name)) for queue in busy_first[:_MOST_TAGS]}
+    if rest := busy_first[_MOST_TAGS:]:
+        values[_OTHER_TAGS] = sum(int(getattr(queue, name)) for queue in rest)
+    return values
 
 
 def _connection(status: ConnectionStatus) -> Iterator[Metric]:

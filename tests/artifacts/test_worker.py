@@ -44,6 +44,10 @@ def odd(ctx, outside=""):
         file.write(b"long")
 
 
+def lone(ctx, name=""):
+    ctx.save_artifact(name, "lone")
+
+
 def no_folder():
     os.rmdir("artifacts")
     os.symlink("/etc", "artifacts")
@@ -100,6 +104,18 @@ async def test_odd_names_do_no_harm(tmp_path: Path) -> None:
 async def nothing(folder: Path) -> bool:
     await trio.lowlevel.checkpoint()
     return run_folders(folder) == []
+
+
+async def test_a_lone_name_that_leads_elsewhere_is_refused_with_the_reason(
+    tmp_path: Path,
+) -> None:
+    async with saving(tmp_path, TASKS) as backend:
+        for name in ("../x.txt", "a/../../x.txt", str(tmp_path / "x.txt")):
+            done = await run(backend, "lone", name=name)
+            assert (done.status, done.artifacts) == ("COMPLETED", [])
+            assert {each.name: each.reason for each in done.artifacts_refused} == {
+                name: "its name leads out of the folder for artifacts"
+            }
 
 
 async def test_a_link_in_place_of_the_folder_is_not_followed(tmp_path: Path) -> None:

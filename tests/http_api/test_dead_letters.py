@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from backend.stage import TAG, ended, eventually, new_run, queued, started
 from http_api.keyed import KEYED, as_key, key_for, submitted
 from http_api.test_skeleton import YAML, gateway, yaml_form
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.gateway.submitter import NewRun, RunTooLarge
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.model.api_key import Role
@@ -226,3 +227,61 @@ async def test_another_tenants_letters_and_history_do_not_exist(tmp_path: Path) 
         assert again.status_code == 200, again.text
         repeated = await backend.get(again.json()["run_id"])
         assert (repeated.tenant_id, repeated.api_key_id) == ("a", record.key_id)
+
+
+async def test_what_was_accepted_can_be_repeated_however_large_it_is(tmp_path: Path) -> None:
+    """The run that repeats it is larger: it names the first one, and who asks."""
+    asking = {"X-Request-ID": "r" * 128, "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+    async with gateway(tmp_path) as (client, backend):
+        for make in (_by_snapshot, _by_job):
+            low, high = 0, 1_200_000
+            largest: NewRun | None = None
+            while high - low > 1:
+                size = (low + high) // 2
+                try:
+                    backend._require_gateway().submitter._intake.draft(make(size), "i" * 36)
+                except RunTooLarge:
+                    high = size
+                else:
+                    low, largest = size, make(size)
+            # A few bytes less: a time is a number of more or fewer digits.
+            assert largest is not None
+            run_id = await failed(backend, make(low - 10))
+            retried = await client.post(f"/runs/{run_id}/retry", headers=asking)
+            assert retried.status_code == 200, retried.text
+            again = await ended(backend, retried.json()["run_id"])
+            twice = await client.post(f"/runs/{again.run_id}/retry", headers=asking)
+            assert twice.status_code == 200, twice.text
+            await ended(backend, twice.json()["run_id"])
+            for letter in (await listed(client, run_id=run_id))["items"]:
+                path = f"/dlq/{letter['seq']}/requeue"
+                assert (await client.post(path, headers=asking)).status_code == 200
+
+
+def _by_snapshot(size: int) -> NewRun:
+    return new_run("broken", text="x" * size)
+
+
+def _by_job(size: int) -> NewRun:
+    text = YAML.decode() + "#" + "x" * size
+    raw = text.encode()
+    return NewRun(
+        "main",
+        TAG,
+        params={"x": "no number"},
+        workflow_yaml=text,
+        workflow_yaml_sha256=hashlib.sha256(raw).hexdigest(),
+        workflow_yaml_bytes=len(raw),
+    )
+
+
+async def test_a_key_of_a_client_is_no_key_of_a_requeue(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        seq = await write(backend, 1, run_id="gone", flow_name="quick", params={"x": 1})
+        for key in (f"dead-letter:{seq}:gone", f"{seq}:gone"):
+            run = {"flow_name": "quick", "tag": TAG}
+            taken = await client.post("/runs", json=run, headers={"Idempotency-Key": key})
+            assert taken.status_code == 200
+        requeued = await client.post(f"/dlq/{seq}/requeue")
+        assert requeued.status_code == 200, requeued.text
+        assert (await backend.get(requeued.json()["run_id"])).params == {"x": 1}

@@ -15,6 +15,8 @@ from backend.stage import ended, new_run
 from http_api.keyed import KEYED, as_key, key_for
 from http_api.seeding import put_runs, put_worker, snapshot
 from http_api.test_skeleton import gateway
+from pyoco_http.metrics import _by_tag
+from pyoco_server.gateway.monitor import Queue
 
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
@@ -146,3 +148,13 @@ async def test_ready_says_what_stands_in_the_way(tmp_path: Path) -> None:
         unready = await client.get("/health/ready")
         assert unready.status_code == 503
         assert "projector" in " ".join(unready.json()["reasons"])
+
+
+def test_many_tags_are_told_together_but_for_the_busiest() -> None:
+    queues = [Queue(f"t{number:04}", number % 7, number % 3) for number in range(5000)]
+    by_tag = _by_tag(queues, "pending")
+    assert len(by_tag) == 201
+    assert sum(by_tag.values()) == sum(queue.pending for queue in queues)
+    assert by_tag["t0020"] == 6, "it has eight to do"
+    assert "t0000" not in by_tag
+    assert _by_tag(queues[:200], "pending") == {q.tag: q.pending for q in queues[:200]}

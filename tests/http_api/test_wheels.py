@@ -278,3 +278,16 @@ async def test_tenants_are_apart(tmp_path: Path) -> None:
         own = (await client.get("/wheels/history", headers=as_key(a))).json()
         assert {event["actor"]["tenant_id"] for event in own} == {"a", "b"}
         assert len(own) == 3
+
+
+async def test_a_version_with_an_epoch_is_taken_and_counts_above(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, _):
+        for version in ("99.0", "1!2.0"):
+            name = file_name(version=version)
+            data = wheel_bytes(version=version)
+            assert (await upload(client, data, name)).status_code == 200
+            assert (await client.get(f"/wheels/{name}")).content == data
+            assert (await client.get(f"/wheels/{name.replace('!', '%21')}")).content == data
+        late = await upload(client, wheel_bytes(version="100.0"), file_name(version="100.0"))
+        assert late.status_code == 409
+        assert (await client.delete("/wheels/tasks-1!2.0-py3-none-any.whl")).status_code == 200

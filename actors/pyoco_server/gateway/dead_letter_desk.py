@@ -127,7 +127,8 @@ class DeadLetterDesk:
         """
         stored = await self.get(seq, tenant_id)
         run = await self._run_of(stored.letter)
-        repeated = await self._submit(run, asker, f"dead-letter:{seq}:{run.retry_of}")
+        run = replace(run, key_space="dead-letter")
+        repeated = await self._submit(run, asker, f"{seq}:{run.retry_of}")
         try:
             await self._letters.delete(seq)
         except BridgeError as error:

@@ -60,7 +60,7 @@ class OnceOnly:
             BridgeError: NATS refused or could not be asked.
         """
         owner = uuid.uuid4().hex
-        where = storage_key(run.tenant_id, key)
+        where = storage_key(run.tenant_id, key, run.key_space)
         fresh = IdempotencyRecord(run_id=new_run_id(), digest=run.digest(), owner=owner)
         draft = self._intake.draft(run, fresh.run_id)
         mine: str | None = None  # the run, while it is this try that works on it

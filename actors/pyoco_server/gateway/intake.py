@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 SNAPSHOT_ROOM_BYTES = 32 * 1024
 # Of a job, for the message's headers and the revision that is added to it.
 _JOB_ROOM_BYTES = 1024
+# A run that repeats another one names it, and who asks for it now: what was accepted once fits again.
+_AGAIN_BYTES = 768
 
 
 @dataclass(slots=True)
@@ -88,9 +90,10 @@ class Intake:
         job = run.job(run_id, time.time())
         snapshot = life.pending(job)
         draft = Draft(job, snapshot, encode_job(job), encode_json(snapshot))
+        more = _AGAIN_BYTES if run.retry_of is not None else 0
         limit = self._runs.max_snapshot_bytes
         if limit is not None:
-            most = limit - min(SNAPSHOT_ROOM_BYTES, limit // 2)
+            most = limit - min(SNAPSHOT_ROOM_BYTES, limit // 2) + more
             size = len(draft.encoded_snapshot)
             if size > most:
                 raise RunTooLarge(
@@ -99,9 +102,9 @@ class Intake:
                 )
         limit = self._connection.status.max_payload
         size = len(draft.encoded_job)
-        if limit is not None and size > limit - _JOB_ROOM_BYTES:
+        if limit is not None and size > (most := limit - _JOB_ROOM_BYTES + more):
             raise RunTooLarge(
-                f"job of {size} bytes with its params and flow.yaml: at most {limit - _JOB_ROOM_BYTES} are "
+                f"job of {size} bytes with its params and flow.yaml: at most {most} are "
                 f"taken (max_payload of NATS is {limit})"
             )
         return draft

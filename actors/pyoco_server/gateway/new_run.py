@@ -17,7 +17,14 @@ from pyoco_server.model.run import RunStatus
 from pyoco_server.settings import Settings
 
 # Who asks and how it is traced may differ from one try of a submission to the next.
-_NOT_CONTENT = ("tenant_id", "api_key_id", "request_id", "traceparent", "idempotency_key")
+_NOT_CONTENT = (
+    "tenant_id",
+    "api_key_id",
+    "request_id",
+    "traceparent",
+    "idempotency_key",
+    "key_space",
+)
 
 
 class NotAccepted(Refusal):
@@ -63,6 +70,7 @@ class NewRun:
         request_id: Id of the submitting request, for the logs.
         traceparent: W3C trace context of the submitting request.
         idempotency_key: All submissions of a tenant with the same key are one, for a day.
+        key_space: Whose names the key is one of; empty for those of clients.
 
     Raises:
         InvalidIdempotencyKey: The key is none.
@@ -85,6 +93,7 @@ class NewRun:
     request_id: str | None = None
     traceparent: str | None = None
     idempotency_key: str | None = None
+    key_space: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a key that is none, and params that not everybody could read."""

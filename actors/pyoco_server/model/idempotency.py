@@ -52,9 +52,16 @@ def check_idempotency_key(key: str) -> str:
     return key
 
 
-def storage_key(tenant_id: str | None, key: str) -> str:
-    """Where a key is stored: tenants do not see each other's, and any character is allowed in it."""
-    return hashlib.sha256(f"{tenant_id or ''}\0{key}".encode()).hexdigest()
+def storage_key(tenant_id: str | None, key: str, space: str = "") -> str:
+    """Where a key is stored: tenants do not see each other's, and any character is allowed in it.
+
+    Args:
+        tenant_id: Whose it is.
+        key: The key.
+        space: Whose names it is one of; those of clients have none.
+    """
+    within = f"{space}\0{key}" if space else key  # a client's key holds no \0
+    return hashlib.sha256(f"{tenant_id or ''}\0{within}".encode()).hexdigest()
 
 
 def content_digest(content: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ SHA256_HEADER: Final = "sha256"
 UNSUPPORTED_TAGS: Final = "unsupported_wheel_tags"
 """Why a wheel is skipped that is for another Python, ABI or platform."""
 
-_NAME: Final = re.compile(r"[A-Za-z0-9._+-]+\.whl")
+_NAME: Final = re.compile(r"[A-Za-z0-9._+!-]+\.whl")
 
 
 class InvalidWheelName(ModelError):
@@ -120,7 +120,7 @@ def parse_wheel_name(text: str) -> WheelName:
     if not _NAME.fullmatch(text):
         raise InvalidWheelName(
             "invalid wheel name",
-            f"{text[:200]!r}: a wheel's name has A-Z a-z 0-9 . _ + - only and ends with .whl",
+            f"{text[:200]!r}: a wheel's name has A-Z a-z 0-9 . _ + ! - only and ends with .whl",
         )
     try:
         package, version, build, tags = parse_wheel_filename(text)

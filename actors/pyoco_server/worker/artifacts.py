@@ -53,14 +53,18 @@ class ArtifactSaver:
         The attempt is told what was kept and what was refused; cancelled, of what was kept till then.
         """
         cancelled = ending.status is RunStatus.CANCELLED or attempt.cancel_asked
-        if not cancelled and anything_saved(workdir):
+        # What was saved under a name that leads elsewhere is told of, also where nothing is in the folder.
+        if not cancelled and (attempt.saved_by_name or anything_saved(workdir)):
             with attempt.interruptible():
                 await self._save(attempt, workdir)
 
     async def _save(self, attempt: Attempt, workdir: Path) -> None:
-        names, refusals = await trio.to_thread.run_sync(
-            find_saved, workdir, self._settings.artifact_max_count, abandon_on_cancel=True
-        )
+        names: list[str] = []
+        refusals: list[RefusedArtifact] = []
+        if anything_saved(workdir):
+            names, refusals = await trio.to_thread.run_sync(
+                find_saved, workdir, self._settings.artifact_max_count, abandon_on_cancel=True
+            )
         list_room = _list_room(attempt, self._settings.max_run_snapshot_bytes)
         work = _Work(attempt, self._settings.artifact_run_max_bytes, list_room)
         for refused in (*refusals, *_named_outside(attempt.records)):

@@ -88,6 +88,11 @@ class Attempt:
         """Whether a cancel request is stored, as far as the last write showed."""
         return self.stored.snapshot.status is RunStatus.CANCELLING
 
+    @property
+    def saved_by_name(self) -> bool:
+        """Whether a task saved anything, wherever its name led."""
+        return any(record.artifacts for record in self.records.values())
+
     def note(self, tasks: dict[str, TaskState], records: dict[str, TaskRecord]) -> None:
         """Remember what the child said of its tasks."""
         self.tasks |= tasks

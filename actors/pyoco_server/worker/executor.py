@@ -124,7 +124,7 @@ class Executor:
         ending = await self._run(attempt, spawn)
         decision: life.Finish = life.Superseded(attempt.stored.snapshot)
         if ending is not None:
-            if self._child.is_touched():
+            if attempt.saved_by_name or self._child.is_touched():
                 await self._artifacts.keep(attempt, ending, self._child.folder)
             attempt.end(ending)
             decision = await store_end(attempt, ending, self._connection)
