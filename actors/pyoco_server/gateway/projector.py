@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import structlog
+import trio
 from trio.lowlevel import ParkingLot
 
 from pyoco_server.gateway.feeds import Feeds
@@ -14,11 +15,14 @@ from pyoco_server.gateway.read_model import queries
 from pyoco_server.gateway.read_model.model import ReadModel
 from pyoco_server.gateway.read_model.rows import row_of
 from pyoco_server.gateway.read_model.writer import Changes
+from pyoco_server.gateway.rewinding import has_history
 from pyoco_server.gateway.seen_runs import SeenRuns
 from pyoco_server.jetstream.keyvalue import Batch, Entry, KeyValue
 from pyoco_server.model.run import UnreadableSnapshot
 
 log = structlog.get_logger(__name__)
+
+_WRITTEN_SECONDS = 2.0
 
 
 class Projector:
@@ -65,9 +69,22 @@ class Projector:
         if position.built and not self.identity:
             self._live.load(await self._model.read(queries.live))
         since = position.seq if position.built else None
-        async with self._runs.watch_batches(since=since, identity=position.identity) as batches:
+        async with self._runs.watch_batches(
+            since=since, identity=position.identity, holds=self._holds
+        ) as batches:
             async for batch in batches:
                 await self._indexer.put(self.take(batch))
+
+    async def _holds(self, seq: int) -> bool:
+        """Whether the bucket still has what was seen of it."""
+        position = self._indexer.position
+        if position is not None and position.built:
+            # What is seen and not written yet cannot be looked up.
+            with trio.move_on_after(_WRITTEN_SECONDS):
+                await self._indexer.reached(seq)
+            position = self._indexer.position
+        known = min(seq, 0 if position is None else position.seq)
+        return await has_history(self._runs, self._model, known)
 
     async def close(self) -> None:
         """End what depends on being told."""

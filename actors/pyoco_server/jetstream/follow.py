@@ -7,7 +7,7 @@ the last seen sequence whenever it is lost, so nothing that the stream still hol
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -90,6 +90,8 @@ class Follower:
         batch: How many messages are asked for at once, and so held in memory.
         identity: Which stream it was when ``after`` was seen (`Arrived.identity`). When it is another one by
             now, or holds less than that, it is read from its beginning.
+        holds: Asked before it goes on behind a sequence: whether the stream has what was seen up to there;
+            else it is read from its beginning as well.
     """
 
     def __init__(
@@ -102,9 +104,11 @@ class Follower:
         start: Start = "all",
         batch: int = 512,
         identity: str | None = None,
+        holds: Callable[[int], Awaitable[bool]] | None = None,
     ) -> None:
         self._connection = connection
         self._stream = stream
+        self._holds = holds
         self._subject = subject
         self._last = after
         self._start: Start = start
@@ -171,8 +175,10 @@ class Follower:
         info = await call(self._connection, f"STREAM.INFO.{self._stream}", answer=_StreamInfo)
         last_stored = info.state.last_seq
         known, self._identity = self._identity, info.created
-        if self._last is not None and (
-            self._last > last_stored or known not in (None, self._identity)
+        if self._last is not None and not (
+            self._last <= last_stored
+            and known in (None, self._identity)
+            and (self._holds is None or await self._holds(self._last))
         ):
             log.warning("stream is not the one it was, reading it anew", stream=self._stream)
             self._last = None

@@ -7,7 +7,7 @@ make it (ADR-8 of nats-architecture-and-design); a revision is a sequence of tha
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from pyoco_server.jetstream.connection import Connection
@@ -224,7 +224,11 @@ class KeyValue:
 
     @asynccontextmanager
     async def watch_batches(
-        self, *, since: int | None = None, identity: str | None = None
+        self,
+        *,
+        since: int | None = None,
+        identity: str | None = None,
+        holds: Callable[[int], Awaitable[bool]] | None = None,
     ) -> AsyncIterator[AsyncIterator[Batch]]:
         """Follow changes of all keys as `watch` does, by the batch, for those that keep a copy.
 
@@ -232,6 +236,8 @@ class KeyValue:
             since: Go on behind this revision; None reads the bucket from its beginning.
             identity: What the bucket was when ``since`` was seen. When it is another one by now, or
                 holds less than that, it is read from its beginning (`Batch.anew`).
+            holds: Tells whether the bucket still has what was seen up to a revision; asked whenever the
+                watch goes on behind one. Else it is read from its beginning.
         """
         watcher = Watcher(
             self._connection,
@@ -241,6 +247,7 @@ class KeyValue:
             since,
             include_history=True,
             identity=identity,
+            holds=holds,
         )
         batches = watcher.batches()
         try:

@@ -6,7 +6,7 @@ With one value kept for each key nothing but states in between can be missed.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -81,6 +81,7 @@ class Watcher:
         *,
         include_history: bool,
         identity: str | None = None,
+        holds: Callable[[int], Awaitable[bool]] | None = None,
     ) -> None:
         self._prefix = prefix
         self._follower = Follower(
@@ -90,6 +91,7 @@ class Watcher:
             after=since,
             start="last" if include_history else "new",
             identity=identity,
+            holds=holds,
         )
 
     async def events(self) -> AsyncGenerator[WatchEvent, None]:

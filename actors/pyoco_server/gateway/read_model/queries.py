@@ -117,6 +117,35 @@ def page(
     return list(map(to_row, db.execute(sql, values)))
 
 
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """How a key of the bucket was seen last.
+
+    Attributes:
+        key: The key.
+        seq: Its revision.
+        stored_at: When the bucket stored it; None for what is no run.
+        expires_at: When it goes away by itself; None for never.
+    """
+
+    key: str
+    seq: int
+    stored_at: float | None
+    expires_at: float | None
+
+
+def sightings(db: sqlite3.Connection, before: int, limit: int) -> list[Sighting]:
+    """The keys that were seen below a revision, the newest first."""
+    rows = db.execute(
+        "SELECT * FROM (SELECT run_id, seq, stored_at, expires_at FROM runs WHERE seq < :before"
+        " ORDER BY seq DESC LIMIT :limit) UNION ALL"
+        " SELECT * FROM (SELECT key, seq, NULL, NULL FROM other_keys WHERE seq < :before"
+        " ORDER BY seq DESC LIMIT :limit) ORDER BY seq DESC LIMIT :limit",
+        {"before": before, "limit": limit},
+    )
+    return [Sighting(*row) for row in rows]
+
+
 def changed_since(
     db: sqlite3.Connection, run_filter: RunFilter, seq: int, limit: int
 ) -> list[RunRow] | None:

@@ -44,6 +44,8 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """1 where a worker of this version has, or had, it."""
     due_at: float | None = None
     """When it may be claimed again, where it waits for that."""
+    stored_at: float = 0.0
+    """When the bucket stored it, by the server's clock."""
 
     def item(self) -> dict[str, Any]:
         """What a list shows of it."""
@@ -129,6 +131,7 @@ def row_of(entry: Entry) -> RunRow:
         expires_at=entry.expires_at,
         claimed=int(brief.worker_instance_id is not None),
         due_at=brief.next_attempt_at,
+        stored_at=entry.created,
     )
 
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 """Raise it with every change of the tables or of what rows hold: files of another version are rebuilt."""
 
 _CACHE_KIB: Final = 16 * 1024
@@ -37,7 +37,8 @@ CREATE TABLE runs (
     seq INTEGER NOT NULL,
     expires_at REAL,
     claimed INTEGER NOT NULL,
-    due_at REAL
+    due_at REAL,
+    stored_at REAL NOT NULL
 );
 -- Keys of the bucket that are no run: deletion markers and what cannot be read.
 CREATE TABLE other_keys (key TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;

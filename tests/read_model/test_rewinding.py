@@ -1,0 +1,170 @@
+"""The storage of NATS goes back in time and is written past, while a gateway is down or away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import structlog
+import trio
+
+from backend.stage import settings_for
+from e2e.programs import Program, Stage
+from http_api.seeding import put_runs, snapshot
+from pyoco_server.backend import Backend, open_backend
+from pyoco_server.gateway.read_model.filters import RunFilter
+from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.jetstream.connection import ConnectionOptions, open_connection
+from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.store.runs import RunNotFound
+
+
+class Storage:
+    """A NATS server whose store can be put back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.stage = Stage(folder, dict(os.environ))
+        self.store = folder / "nats-store"
+        self._copy = folder / "copy"
+        self._server: Program | None = None
+
+    async def start(self) -> None:
+        self._server = await trio.to_thread.run_sync(self.stage.nats)
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.send(2)
+        await trio.to_thread.run_sync(self._server.wait)
+
+    async def copy(self) -> None:
+        await self.stop()
+        shutil.copytree(self.store, self._copy)
+        await self.start()
+
+    async def put_back(self, write: Callable[[KeyValue], Any]) -> None:
+        """Put the copy back and have it written on before anybody else sees it; the server is down before."""
+        shutil.rmtree(self.store)
+        shutil.copytree(self._copy, self.store)
+        port, elsewhere = self.stage.nats_port, Stage(self.stage.folder, self.stage.env)
+        self.stage.nats_port = elsewhere.nats_port
+        await self.start()
+        async with open_connection(ConnectionOptions(urls=(self.stage.nats_url,))) as connection:
+            await connection.wait_connected(within=20)
+            await write(KeyValue(connection, "pyoco_runs"))
+        await self.stop()
+        self.stage.nats_port = port
+        await self.start()
+
+
+@asynccontextmanager
+async def storage(folder: Path) -> AsyncIterator[Storage]:
+    one = Storage(folder)
+    try:
+        await one.start()
+        yield one
+    finally:
+        for program in one.stage.programs:
+            await trio.to_thread.run_sync(program.stop)
+
+
+@asynccontextmanager
+async def gateway_of(folder: Path, one: Storage) -> AsyncIterator[Backend]:
+    async with open_backend(settings_for(folder), nats=one.stage.nats_url) as backend:
+        await backend.wait_ready(within=30)
+        yield backend
+
+
+async def listed(backend: Backend) -> dict[str, str]:
+    page = await backend.reads.list_runs(RunFilter(), None, 200)
+    return {row.run_id: row.status for row in page.rows}
+
+
+async def before_the_copy(backend: Backend) -> list[str]:
+    await put_runs(backend, [snapshot(f"old{number}") for number in range(5)])
+    return [(await backend.submit(NewRun("x", "t"))).run_id for _ in range(4)]
+
+
+async def behind_the_copy(backend: Backend, run_ids: list[str]) -> None:
+    """What is forgotten later: cancels, a deletion and new runs."""
+    for run_id in run_ids[:2]:
+        await backend.cancel(run_id)
+    bucket = KeyValue(backend.connection, "pyoco_runs")
+    await bucket.delete(run_ids[2])
+    await put_runs(backend, [snapshot(f"lost{number}") for number in range(3)])
+
+
+async def further(bucket: KeyValue) -> None:
+    """Write past all that was seen."""
+    for number in range(30):
+        run_id = f"new{number % 15}"
+        await bucket.put(run_id, msgspec.json.encode(snapshot(run_id)))
+
+
+async def check(backend: Backend, run_ids: list[str]) -> None:
+    """Lists, single runs and counts are right within ten seconds."""
+    expected = {
+        **{f"old{number}": "COMPLETED" for number in range(5)},
+        **dict.fromkeys(run_ids, "PENDING"),
+        **{f"new{number}": "COMPLETED" for number in range(15)},
+    }
+    found = None
+    with trio.move_on_after(10):
+        while found != expected:
+            await trio.sleep(0.05)
+            if (await backend.readiness()).ready:
+                found = await listed(backend)
+    assert found == expected
+    counts = await backend.reads.count_runs(RunFilter())
+    assert counts.by_status == {"COMPLETED": 20, "PENDING": 4}
+    assert [(await backend.get(run_id)).status for run_id in run_ids] == ["PENDING"] * 4
+    with pytest.raises(RunNotFound):
+        await backend.get("lost0")
+
+
+async def test_while_the_gateway_is_down(tmp_path: Path) -> None:
+    async with storage(tmp_path) as one:
+        async with gateway_of(tmp_path, one) as backend:
+            run_ids = await before_the_copy(backend)
+        await one.copy()
+        async with gateway_of(tmp_path, one) as backend:
+            await behind_the_copy(backend, run_ids)
+            assert (await listed(backend))[run_ids[0]] == "CANCELLED"
+        await one.stop()
+        await one.put_back(further)
+        async with gateway_of(tmp_path, one) as backend:
+            await check(backend, run_ids)
+
+
+async def test_while_the_gateway_is_away(tmp_path: Path) -> None:
+    async with storage(tmp_path) as one, gateway_of(tmp_path, one) as backend:
+        run_ids = await before_the_copy(backend)
+        await one.copy()
+        await backend.wait_ready(within=30)
+        await behind_the_copy(backend, run_ids)
+        await one.stop()
+        await one.put_back(further)
+        await check(backend, run_ids)
+
+
+async def test_a_storage_that_only_went_on_is_not_read_anew(tmp_path: Path) -> None:
+    async with storage(tmp_path) as one:
+        async with gateway_of(tmp_path, one) as backend:
+            run_ids = await before_the_copy(backend)
+            await behind_the_copy(backend, run_ids)
+            seen = await listed(backend)
+        async with open_connection(ConnectionOptions(urls=(one.stage.nats_url,))) as connection:
+            await connection.wait_connected(within=20)
+            bucket = KeyValue(connection, "pyoco_runs")
+            # All but the oldest have changed, or are gone without a trace.
+            for run_id in (*run_ids[:2], run_ids[3], *(f"lost{number}" for number in range(3))):
+                await bucket.put(run_id, msgspec.json.encode(snapshot(run_id)))
+        with structlog.testing.capture_logs() as logs:
+            async with gateway_of(tmp_path, one) as backend:
+                assert set(await listed(backend)) == set(seen)
+        assert not [line for line in logs if "anew" in line["event"]]
