@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -34,6 +35,10 @@ from pyoco_server.model.run import UnreadableSnapshot
 from pyoco_server.store.runs import RunNotFound
 
 log = structlog.get_logger(__name__)
+
+_SHORTAGES: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+)
 
 _UNAVAILABLE = (
     NotAccepted,
@@ -145,6 +150,25 @@ def _unavailable(error: Exception) -> Problem:
     )
 
 
+def _machine(error: OSError) -> Problem:
+    """A machine that has no room, or no descriptor, for the moment; anything else is a fault of ours."""
+    if error.errno not in _SHORTAGES:
+        return _unforeseen(error)
+    log.error("the machine has no room", reason=str(error))
+    return Problem(
+        503,
+        "gateway has no room",
+        None,
+        headers=retry_after(5),
+        reason=error.strerror or str(error),
+    )
+
+
+def _unforeseen(error: Exception) -> Problem:
+    log.error("unexpected error", exc_info=error)
+    return _http(InternalServerError())
+
+
 def _http(error: Any) -> Problem:
     """What Quart itself refuses, such as a path or a method that no route has."""
     status = error.code or 500
@@ -184,6 +208,7 @@ _PROBLEMS: Final[Problems] = {
     TooManyChecks: lambda error: too_many(str(error)),
     UnreadableSnapshot: _unreadable,
     HTTPException: _http,
+    OSError: _machine,
     **dict.fromkeys(_UNAVAILABLE, _unavailable),
 }
 
@@ -193,8 +218,7 @@ def problem_of(error: Exception) -> Problem:
     for kind in type(error).__mro__:
         if kind in _PROBLEMS:
             return _PROBLEMS[kind](error)
-    log.error("unexpected error", exc_info=error)
-    return _http(InternalServerError())
+    return _unforeseen(error)
 
 
 def register_problems(app: QuartTrio) -> None:

@@ -1,0 +1,83 @@
+"""A gateway whose disk is full, or that has no descriptor left, says so, and hides nothing meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from backend.stage import TAG
+from http_api.test_skeleton import gateway, yaml_form
+from pyoco_http import uploads
+from pyoco_server.gateway.read_model.writer import Writer
+
+
+def full(writer: Writer) -> None:
+    """From now on the file takes no further page, as on a full disk."""
+    writer._db.execute("PRAGMA max_page_count = 1")
+
+
+def roomy(writer: Writer) -> None:
+    writer._db.execute("PRAGMA max_page_count = 1000000")
+
+
+async def test_lists_do_not_leave_out_what_they_have_no_room_for(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        await client.post("/runs", json={"flow_name": "x", "tag": TAG})
+        await backend.reads._model.write(full)
+        runs = [{"flow_name": "x", "tag": TAG, "params": {}}] * 400
+        assert (await client.post("/runs/batch", json={"runs": runs})).json()["accepted"] == 400
+        for path in ("/runs", "/runs/counts", "/stats", "/metrics", "/runs?q=x"):
+            answer = await client.get(path)
+            assert answer.status_code == 503, path
+            assert "disk is full" in answer.json()["reason"]
+            assert answer.headers["retry-after"]
+        ready = (await client.get("/health/ready")).json()
+        assert "disk is full" in " ".join(ready["reasons"])
+        await backend.reads._model.write(roomy)
+        with trio.fail_after(20):
+            while (await client.get("/runs/counts")).status_code != 200:
+                await trio.sleep(0.05)
+        assert (await client.get("/runs/counts")).json()["total"] == 401
+
+
+@pytest.mark.parametrize("what", ["no space", "no descriptor"])
+async def test_an_upload_without_room_is_a_503(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def none_left(_: Path) -> Any:
+        if what == "no space":
+            return Path("/dev/full").open("w+b", buffering=0)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with gateway(tmp_path, worker=False) as (client, _):
+        with monkeypatch.context() as patch:
+            patch.setattr(uploads, "_open", none_left)
+            files = {"wheel": ("a-1.0-py3-none-any.whl", b"x" * 100_000)}
+            answer = await client.post("/wheels", files=files)
+        assert answer.status_code == 503, answer.text
+        assert answer.json()["detail"] == "gateway has no room"
+        assert answer.json()["reason"] in {os.strerror(errno.ENOSPC), os.strerror(errno.EMFILE)}
+        assert (await client.post("/runs/yaml", **yaml_form())).status_code == 200
+
+
+async def test_a_read_model_that_cannot_be_opened_is_a_503(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        backend.reads._model._idle.clear()
+
+        def refused(path: Path) -> sqlite3.Connection:
+            raise sqlite3.OperationalError("unable to open database file")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("pyoco_server.gateway.read_model.model.open_reader", refused)
+            answer = await client.get("/runs")
+        assert answer.status_code == 503
+        assert "unable to open" in answer.json()["reason"]
+        assert (await client.get("/runs")).status_code == 200
