@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import trio
@@ -13,6 +13,7 @@ from quart import Blueprint, Response
 from pyoco_http.access import Access, access, principal
 from pyoco_http.call import Call
 from pyoco_http.exposition import exposition
+from pyoco_http.sight import tags_seen
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.monitor import Overview, Queue
 from pyoco_server.gateway.read_side import Totals
@@ -37,11 +38,12 @@ def metrics_blueprint(backend: Backend) -> Blueprint:
     async def metrics() -> Response:
         totals = await reads.totals(principal().tenant_id)
         workers = await reads.workers()
-        overview = await reads.overview()
+        overview, tags = await reads.overview(), await tags_seen(backend)
+        queues = [queue for queue in overview.queues if tags is None or queue.tag in tags]
         present = [
             *_runs(totals),
             *_workers(workers),
-            *_streams(overview),
+            *_streams(overview, queues),
             *_connection(backend.connection.status),
             *_actors(backend.system.tree()),
         ]
@@ -111,7 +113,7 @@ def _workers(workers: Iterable[tuple[WorkerRecord, WorkerState]]) -> Iterator[Me
     )
 
 
-def _streams(overview: Overview) -> Iterator[Metric]:
+def _streams(overview: Overview, queues: Iterable[Queue]) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "pyoco_dlq_messages_total", "Dead letters in their stream.", value=overview.dead_letters
     )
@@ -121,13 +123,13 @@ def _streams(overview: Overview) -> Iterator[Metric]:
         ("redelivered", "Jobs that workers hold and that were delivered before, by tag."),
         ("waiting", "Pulls of workers that wait for a job, by tag."),
     ):
-        yield _gauge(f"pyoco_queue_{name}", text, "tag", _by_tag(overview.queues, name))
+        yield _gauge(f"pyoco_queue_{name}", text, "tag", _by_tag(queues, name))
     yield GaugeMetricFamily(
         "pyoco_projector_lag", "Changes of runs that the read model has not got yet.", overview.lag
     )
 
 
-def _by_tag(queues: Sequence[Queue], name: str) -> dict[str, int]:
+def _by_tag(queues: Iterable[Queue], name: str) -> dict[str, int]:
     """A value of each queue; with many tags, of those that have most to do, and of all others together."""
     busy_first = sorted(queues, key=lambda queue: (-queue.pending - queue.ack_pending, queue.tag))
     values = {queue.tag: int(getattr(queue, name)) for queue in busy_first[:_MOST_TAGS]}

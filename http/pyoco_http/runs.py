@@ -37,6 +37,9 @@ def runs_blueprint(backend: Backend) -> Blueprint:
         if snapshot.worker_id is not None:
             record = await backend.worker(snapshot.worker_id)
             view |= worker_liveness(record, settings.worker_disconnect_timeout_sec)
+            if not call.principal.knows_all:
+                own = {snapshot.tag, *snapshot.tags}
+                view["worker_tags"] = [tag for tag in view.get("worker_tags", ()) if tag in own]
         return json_body(view)
 
     @blueprint.get("/<run_id>/tasks")

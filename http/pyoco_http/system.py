@@ -10,6 +10,7 @@ from quart import Blueprint, Response
 from pyoco_http.access import Access, access, principal
 from pyoco_http.answers import json_answer
 from pyoco_http.list_query import Query
+from pyoco_http.sight import tags_seen
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.monitor import Queue
 from pyoco_server.gateway.read_model.queries import Minute
@@ -32,10 +33,14 @@ def system_blueprint(backend: Backend) -> Blueprint:
     @blueprint.get("/queues")
     @access(Access.READ)
     async def queues() -> Response:
-        overview = await reads.overview()
+        overview, tags = await reads.overview(), await tags_seen(backend)
         return json_answer(
             {
-                "queues": [queue_view(queue) for queue in overview.queues],
+                "queues": [
+                    queue_view(queue)
+                    for queue in overview.queues
+                    if tags is None or queue.tag in tags
+                ],
                 "dead_letters": overview.dead_letters,
             }
         )

@@ -93,9 +93,8 @@ def wheels_blueprint(backend: Backend) -> Blueprint:
     @blueprint.get("/<name>")
     @access(Access.READ)
     async def get(name: str) -> Response:
-        found = await backend.wheels.get(name)
-        if not _requester().sees(found.wheel):
-            raise WheelNotFound(name)
+        by = _requester()
+        found = await backend.wheels.get(name, by.tenant_id, by.sees)
         return await download(
             partial(backend.wheels.read, found),
             filename=found.wheel.name.text,

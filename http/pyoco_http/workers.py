@@ -13,6 +13,7 @@ from pyoco_http.access import Access, access
 from pyoco_http.answers import json_answer
 from pyoco_http.list_query import Query
 from pyoco_http.problems import Problem
+from pyoco_http.sight import workers_seen
 from pyoco_server.backend import Backend
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.worker import WorkerRecord, WorkerState
@@ -46,13 +47,14 @@ def workers_blueprint(backend: Backend) -> Blueprint:
         hidden_too = _WORKERS.flag("include_hidden")
         limit = _WORKERS.whole("limit", 1, 500, default=100)
         found = [
-            worker_view(record, state)
+            (record, state)
             for record, state in await reads.workers()
             if (hidden_too or not record.hidden)
             and (Scope.ALL in scope or state.active)
             and (not states or state in states)
-        ]
-        return json_answer(found[:limit])
+        ][:limit]
+        seen = await workers_seen(backend, (record for record, _ in found))
+        return json_answer([worker_view(seen[record.worker_id], state) for record, state in found])
 
     @blueprint.patch("/<string:worker_id>")
     @access(Access.OPERATE)

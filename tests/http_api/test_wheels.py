@@ -266,7 +266,8 @@ async def test_tenants_are_apart(tmp_path: Path) -> None:
             await client.delete(mine, headers=as_key(b)),
         ):
             assert (answer.status_code, answer.json()["detail"]) == (404, "wheel not found")
-        taken = await upload(client, wheel_bytes("tasks", "2"), file_name("tasks", "2"), key=b)
+        common2 = wheel_bytes("common", "2.0"), file_name("common", "2.0")
+        taken = await upload(client, *common2, key=a)
         assert (taken.status_code, taken.json()["detail"]) == (409, "wheel package name is taken")
         common = f"/wheels/{shared[1]}"
         assert (await client.get(common, headers=as_key(reader))).status_code == 200
@@ -291,3 +292,37 @@ async def test_a_version_with_an_epoch_is_taken_and_counts_above(tmp_path: Path)
         late = await upload(client, wheel_bytes(version="100.0"), file_name(version="100.0"))
         assert late.status_code == 409
         assert (await client.delete("/wheels/tasks-1!2.0-py3-none-any.whl")).status_code == 200
+
+
+async def test_what_one_tenant_has_or_had_is_nothing_to_another(tmp_path: Path) -> None:
+    """A 409 and its latest version told of packages; a version that was deleted blocked a name for all."""
+    async with gateway(tmp_path, worker=False, **KEYED) as (client, backend):
+        a, b = (await key_for(backend, "a"))[0], (await key_for(backend, "b"))[0]
+        high = wheel_bytes("tasks", "99999.0"), file_name("tasks", "99999.0")
+        assert (await upload(client, *high, key=a)).status_code == 200
+        deleted = await client.delete(f"/wheels/{high[1]}", headers=as_key(a))
+        assert deleted.status_code == 200
+        assert (await upload(client, wheel_bytes(), key=a)).status_code == 409
+        theirs = wheel_bytes(entry_points="[of]\nb = tasks:b\n")
+        for data, key, shared in ((theirs, b, "false"), (wheel_bytes(), a, "true")):
+            answer = await upload(client, data, key=key, shared=shared)
+            assert answer.status_code == 200, answer.text
+        # Their own goes before the shared one of that name, and each is deleted by itself.
+        digest = hashlib.sha256(theirs).hexdigest()
+        listed = (await client.get("/wheels", headers=as_key(b))).json()
+        assert [(w["name"], w["tenant_id"]) for w in listed] == [
+            (file_name(), None),
+            (file_name(), "b"),
+        ]
+        got = await client.get(f"/wheels/{file_name()}", headers=as_key(b))
+        assert hashlib.sha256(got.content).hexdigest() == digest
+        seen = await client.get(f"/wheels/{file_name()}", headers=as_key(a))
+        assert seen.content == wheel_bytes()
+        for _ in range(2):
+            gone = await client.delete(f"/wheels/{file_name()}", headers=as_key(b))
+            assert gone.status_code == 200
+        assert await names(client, b) == []
+        # On the wire the shared ones have the name that 0.5.1 knows, and the others one that it passes over.
+        state = await backend.wheels.state()
+        owners = {owner for owner, _ in state.names}
+        assert (owners, state.strange) == ({None, "a", "b"}, ())

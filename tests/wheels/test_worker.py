@@ -231,6 +231,41 @@ async def test_a_tenants_wheels_are_seen_by_its_runs_only(tmp_path: Path) -> Non
         assert await outcome("ofa", "a") is RunStatus.COMPLETED
 
 
+async def test_each_tenant_has_its_own_version_of_a_package(tmp_path: Path) -> None:
+    """The newest of all tenants' was taken, for its owner alone."""
+    async with syncing(tmp_path) as backend:
+        for version, by in (
+            ("2.0", {"tenant_id": "a", "api_key_id": "keykeykey"}),
+            ("1.0", {"tenant_id": "b", "api_key_id": "keykeykey"}),
+            ("3.0", {}),
+        ):
+            await upload_version(backend, version, **by)
+        await synced(backend, *(file_name(PACKAGE, version) for version in ("1.0", "2.0", "3.0")))
+        for tenant, version in (("a", "2.0"), ("b", "1.0"), (None, "3.0"), ("c", "3.0")):
+            run = await backend.submit(new_run(tenant_id=tenant))
+            snapshot = await ended(backend, run.run_id)
+            assert snapshot.status is RunStatus.COMPLETED
+            assert [wheel.version for wheel in snapshot.wheels] == [version]
+
+
+async def test_a_tenants_wheel_takes_nothing_from_those_that_all_share(tmp_path: Path) -> None:
+    """Of two with different files of one name, the one whose name comes first stayed."""
+    shared, own = file_name("zz", "1.0"), file_name("aa", "1.0")
+    async with syncing(tmp_path) as backend:
+        await upload(backend, wheel_bytes("zz", "1.0", {"both.py": "x = 1"}), shared)
+        await synced(backend, shared)
+        theirs = wheel_bytes("aa", "1.0", {"both.py": "x = 2"})
+        await upload(backend, theirs, own, tenant_id="a", api_key_id="keykeykey")
+
+        async def left_out() -> bool:
+            return [each.wheel_name for each in (await report(backend)).skipped_incompatible] == [
+                own
+            ]
+
+        await eventually(left_out)
+        assert (await report(backend)).selected_wheels == [shared]
+
+
 async def test_a_new_wheel_is_there_in_moments(tmp_path: Path) -> None:
     async with syncing(tmp_path, wheel_sync_interval_sec=60.0) as backend:
         await upload_version(backend, "1.0")

@@ -174,6 +174,10 @@ class ReadSide:
             lambda db: Totals(queries.by_status(db, tenant), queries.of_day(db, tenant, today))
         )
 
+    async def tags_of(self, tenant: str) -> frozenset[str]:
+        """The tags of a tenant's runs; raises as `list_runs`."""
+        return await self._ask(lambda db: queries.tags(db, tenant))
+
     async def minutes(self, tenant: str | None, count: int) -> list[Minute]:
         """What happened in each of the last minutes, the present one included; raises as `list_runs`."""
         last = int(time.time() // 60)

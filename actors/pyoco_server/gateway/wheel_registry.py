@@ -16,7 +16,7 @@ from pyoco_server.kernel import Refusal
 from pyoco_server.model.wheel import StoredWheel, WheelName, check_rise
 from pyoco_server.model.wheel_archive import check_archive
 from pyoco_server.model.wheel_history import WheelActor, WheelEvent, WheelSource
-from pyoco_server.store.wheels import RegistryState, WheelNotFound, WheelStore
+from pyoco_server.store.wheels import RegistryState, WheelStore
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +28,7 @@ _RECORD_SECONDS = 10.0
 
 
 class PackageTaken(Refusal):
-    """The package belongs to somebody else."""
+    """All tenants share the package, which is an admin's to change."""
 
 
 class RegistryFull(Refusal):
@@ -116,8 +116,8 @@ class WheelRegistry:
 
         Raises:
             BadWheel: It is not what its name says.
-            WheelVersionConflict: Its version does not rise.
-            PackageTaken: Its package is somebody else's.
+            WheelVersionConflict: Its version does not rise above those that its owner has or had.
+            PackageTaken: All tenants share a package of its name.
             RegistryFull: Its owner has no room left.
             WheelsUnavailable: NATS could not be asked, or not within five minutes.
         """
@@ -147,12 +147,11 @@ class WheelRegistry:
             WheelsUnavailable: NATS could not be asked, or not within half a minute.
         """
         with _asking(_DELETE_SECONDS):
-            wheel = (await self._store.get(name)).wheel
-            if not by.sees(wheel):
-                raise WheelNotFound(name)
+            found = await self._store.get(name, by.tenant_id, by.sees)
+            wheel = found.wheel
             if wheel.tenant_id is None and not by.manages_shared:
                 raise PackageTaken(f"wheel {name!r} is shared; only an admin deletes it")
-            await self._store.delete(wheel.name)
+            await self._store.delete(found)
         await self._remember("delete", wheel, by)
 
     async def clean_up(self) -> None:
@@ -170,11 +169,10 @@ class WheelRegistry:
     def _rule(self, request: NewWheel) -> Callable[[RegistryState], None]:
         def check(state: RegistryState) -> None:
             mine = request.name.package
-            for other in state.wheels:
-                owner = other.wheel.tenant_id
-                if other.wheel.name.package == mine and owner != request.owner:
-                    raise PackageTaken(f"package {mine!r} belongs to somebody else here")
-            check_rise(request.name, state.names)
+            shared = {w.wheel.name.package for w in state.wheels if w.wheel.tenant_id is None}
+            if request.owner is not None and mine in shared:
+                raise PackageTaken(f"package {mine!r} is shared; only an admin uploads it")
+            check_rise(request.name, state.names_of(request.owner))
             used = sum(
                 other.wheel.size_bytes
                 for other in state.wheels

@@ -77,6 +77,11 @@ class Principal:
         """How records name it, such as ``api_key:<key_id>``."""
         return None if self.key_id is None else f"api_key:{self.key_id}"
 
+    @property
+    def knows_all(self) -> bool:
+        """Whether it may know of all that tenants have at the workers they share: tags, queues, wheels."""
+        return self.key_id is None or Role.ADMIN in self.roles
+
     def sees(self, tenant_id: str | None) -> bool:
         """Whether it may know of what belongs to this tenant."""
         return self.key_id is None or self.tenant_id == tenant_id

@@ -12,6 +12,7 @@ from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
+from pyoco_server.model.api_key import TENANT_ID
 from pyoco_server.model.errors import ErrorId, ModelError
 from pyoco_server.model.job import TAG
 from pyoco_server.model.worker import SkippedWheel
@@ -129,6 +130,26 @@ def parse_wheel_name(text: str) -> WheelName:
     return WheelName(text, str(package), version, build, tags)
 
 
+def object_name(file_name: str, tenant_id: str | None) -> str:
+    """The name of a wheel's object: ``<tenant>/<file name>``, so that owners are not in each other's way.
+
+    A shared one has its file name alone, as all have for pyoco-server 0.5.1, which passes over the others.
+    """
+    return file_name if tenant_id is None else f"{tenant_id}/{file_name}"
+
+
+def parse_object_name(text: str) -> tuple[str | None, WheelName]:
+    """Read `object_name`: whose wheel it is, and its file name taken apart.
+
+    Raises:
+        InvalidWheelName: It is no wheel's.
+    """
+    tenant_id, slash, file_name = text.rpartition("/")
+    if slash and TENANT_ID.fullmatch(tenant_id) is None:
+        raise InvalidWheelName("invalid wheel name", f"{tenant_id[:80]!r} is no tenant")
+    return tenant_id if slash else None, parse_wheel_name(file_name)
+
+
 def parse_worker_tags(text: str) -> tuple[str, ...]:
     """Read a list of worker tags with commas in between; each is named once.
 
@@ -182,7 +203,7 @@ def select(
     Wheels that are for other workers are not its business; they are left out without a word.
 
     Args:
-        wheels: What the registry has.
+        wheels: What the registry has of one owner.
         worker_tags: What the worker takes runs of.
         supported: What its interpreter takes, with 0 for the best.
     """

@@ -24,7 +24,8 @@ from pyoco_server.model.wheel import (
     InvalidWheelTags,
     StoredWheel,
     WheelName,
-    parse_wheel_name,
+    object_name,
+    parse_object_name,
     parse_worker_tags,
 )
 from pyoco_server.model.wheel_history import WheelEvent, decode_event, encode_event
@@ -57,16 +58,20 @@ class RegistryState:
     """The registry at one moment.
 
     Attributes:
-        wheels: What it has.
-        names: Every name that it has or had.
+        wheels: What it has, by name.
+        names: Every name that it has or had, with whose it is or was.
         strange: Names of objects that cannot be wheels.
         last_change: Sequence of the change that made it so.
     """
 
     wheels: tuple[WheelObject, ...]
-    names: tuple[WheelName, ...]
+    names: tuple[tuple[str | None, WheelName], ...]
     strange: tuple[str, ...]
     last_change: int
+
+    def names_of(self, tenant_id: str | None) -> list[WheelName]:
+        """Every name that a tenant has or had; None for the shared ones."""
+        return [name for owner, name in self.names if owner == tenant_id]
 
 
 class WheelStore:
@@ -94,19 +99,28 @@ class WheelStore:
             return registry_state(infos, last)
         raise Unanswered(f"the wheels could not be listed within {_LOOK_SECONDS:g} s")
 
-    async def get(self, name: str) -> WheelObject:
-        """Look a wheel up.
+    async def get(
+        self,
+        name: str,
+        tenant_id: str | None = None,
+        sees: Callable[[StoredWheel], bool] = lambda _: True,
+    ) -> WheelObject:
+        """Look a wheel up by its file name.
+
+        Args:
+            name: The file name.
+            tenant_id: Whose is meant where several have one of that name.
+            sees: Says which are there for whoever asks.
 
         Raises:
             WheelNotFound: There is none of this name.
-            BridgeError: NATS could not be asked.
+            BridgeError: NATS could not be asked within 10 seconds.
         """
-        try:
-            parsed = parse_wheel_name(name)
-            info = await self._objects.info(parsed.text)
-        except (InvalidWheelName, ObjectNotFound):
-            raise WheelNotFound(name) from None
-        return WheelObject(_wheel(parsed, info), info)
+        state = await self.state()
+        found = [w for w in state.wheels if w.wheel.name.text == name.strip() and sees(w.wheel)]
+        if not found:
+            raise WheelNotFound(name)
+        return min(found, key=lambda each: each.wheel.tenant_id != tenant_id)
 
     def read(
         self, found: WheelObject, start: int = 0, stop: int | None = None
@@ -153,7 +167,9 @@ class WheelStore:
         if tenant_id is not None:
             headers[TENANT_HEADER] = tenant_id
         file.seek(0)
-        draft = await self._objects.draft(name.text, FilePieces(file), headers=headers)
+        draft = await self._objects.draft(
+            object_name(name.text, tenant_id), FilePieces(file), headers=headers
+        )
         try:
             info = await self._publish_when_allowed(draft, state, rule)
         except (Unanswered, trio.Cancelled):
@@ -161,7 +177,7 @@ class WheelStore:
         except Exception:
             self._objects.discard(draft)
             raise
-        return WheelObject(_wheel(name, info), info)
+        return WheelObject(_wheel(name, info, tenant_id), info)
 
     async def _publish_when_allowed(
         self, draft: ObjectInfo, state: RegistryState, rule: Callable[[RegistryState], None]
@@ -187,17 +203,17 @@ class WheelStore:
                 return found
             raise
 
-    async def delete(self, name: WheelName) -> None:
-        """Delete a wheel. Its version stays known, so that none below it can follow.
+    async def delete(self, found: WheelObject) -> None:
+        """Delete a wheel. Its version stays known, so that none of its owner below it can follow.
 
         Raises:
-            WheelNotFound: There is none of this name.
+            WheelNotFound: It is gone.
             BridgeError: NATS refused, or is not known to have done it.
         """
         try:
-            await self._objects.delete(name.text)
+            await self._objects.delete(found.info.name)
         except ObjectNotFound:
-            raise WheelNotFound(name.text) from None
+            raise WheelNotFound(found.wheel.name.text) from None
 
     async def purge_orphans(self, *, older_than_seconds: float) -> int:
         """Remove what broken-off uploads left; see `ObjectStore.purge_orphans`."""
@@ -229,20 +245,22 @@ class WheelStore:
 def registry_state(infos: Iterable[ObjectInfo], last_change: int) -> RegistryState:
     """What the objects of the store are as a registry."""
     wheels, names, strange = [], [], []
-    for info in sorted(infos, key=lambda info: info.name):
+    for info in infos:
         try:
-            name = parse_wheel_name(info.name)
+            tenant_id, name = parse_object_name(info.name)
         except InvalidWheelName:
             if not info.deleted:
                 strange.append(info.name)
             continue
-        names.append(name)
+        wheel = _wheel(name, info, tenant_id)
+        names.append((wheel.tenant_id, name))
         if not info.deleted:
-            wheels.append(WheelObject(_wheel(name, info), info))
-    return RegistryState(tuple(wheels), tuple(names), tuple(strange), last_change)
+            wheels.append(WheelObject(wheel, info))
+    wheels.sort(key=lambda each: (each.wheel.name.text, each.wheel.tenant_id or ""))
+    return RegistryState(tuple(wheels), tuple(names), tuple(sorted(strange)), last_change)
 
 
-def _wheel(name: WheelName, info: ObjectInfo) -> StoredWheel:
+def _wheel(name: WheelName, info: ObjectInfo, tenant_id: str | None) -> StoredWheel:
     try:
         tags = parse_worker_tags(info.header(TAGS_HEADER) or "")
     except InvalidWheelTags as error:
@@ -255,5 +273,5 @@ def _wheel(name: WheelName, info: ObjectInfo) -> StoredWheel:
         nuid=info.nuid,
         mtime=info.mtime,
         tags=tags,
-        tenant_id=info.header(TENANT_HEADER),
+        tenant_id=tenant_id or info.header(TENANT_HEADER),
     )

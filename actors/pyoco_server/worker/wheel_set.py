@@ -140,7 +140,8 @@ class WheelFolder:
         """
         if not members:
             return NO_WHEELS
-        ordered = sorted(members, key=lambda member: member[0].name.text)
+        # Where files clash the later one is left out: never what all tenants share, for a tenant's own.
+        ordered = sorted(members, key=lambda m: (m[0].tenant_id is not None, m[0].name.text))
         wheels = tuple(
             RunWheel(name=wheel.name.package, version=str(wheel.name.version), sha256=wheel.sha256)
             for wheel, _ in ordered

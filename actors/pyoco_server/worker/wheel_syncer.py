@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, groupby
 from pathlib import Path
 
 import structlog
@@ -142,13 +143,19 @@ class WheelSyncer(Actor[CurrentWheels]):
         before = set(self._have)
         try:
             state = await self._store.state()
-            selection = select((found.wheel for found in state.wheels), self._tags, self._supported)
-            have, skipped = await self._obtain(selection, state)
+            owned = groupby(sorted(state.wheels, key=_owner), _owner)
+            selections = [
+                select((found.wheel for found in wheels), self._tags, self._supported)
+                for _, wheels in owned
+            ]
+            have, skipped = await self._obtain(selections, state)
             sets = await self._make_sets(have, skipped)
         except (BridgeError, OSError) as error:
             log.warning("wheels not synced", err_id=ErrorId.WHEEL_SYNC_FAILED, reason=str(error))
+            # Everybody may read it: the path of a file would name a wheel that is a tenant's.
+            told = str(error.strerror if isinstance(error, OSError) else error)
             self._report = replace(
-                self._report, last_result="error", last_attempt_at=began, last_error=str(error)
+                self._report, last_result="error", last_attempt_at=began, last_error=told
             )
             return None
         self._have = have
@@ -161,7 +168,8 @@ class WheelSyncer(Actor[CurrentWheels]):
             SkippedWheel(wheel_name=name, reason="its name is none that a wheel can have")
             for name in state.strange
         ]
-        self._report = self._told(began, before, [*skipped, *strange, *selection.skipped])
+        unsupported = chain.from_iterable(selection.skipped for selection in selections)
+        self._report = self._told(began, before, [*skipped, *strange, *unsupported])
         return sets
 
     def _told(self, began: float, before: set[str], skipped: Sequence[SkippedWheel]) -> WheelSync:
@@ -207,13 +215,13 @@ class WheelSyncer(Actor[CurrentWheels]):
     # Obtaining wheels ----------------------------------------------------------------------------
 
     async def _obtain(
-        self, selection: Selection, state: RegistryState
+        self, selections: Sequence[Selection], state: RegistryState
     ) -> tuple[dict[str, _Have], list[SkippedWheel]]:
-        """Of each package the newest that can be had, and which of those that fit cannot."""
+        """Of each package of each owner the newest that can be had, and which of those that fit cannot."""
         objects = {found.wheel.nuid: found for found in state.wheels}
         have: dict[str, _Have] = {}
         skipped = []
-        for candidates in selection.candidates.values():
+        for candidates in chain.from_iterable(s.candidates.values() for s in selections):
             for wheel in candidates:
                 try:
                     have[wheel.nuid] = await self._unpacked(objects[wheel.nuid])
@@ -291,7 +299,7 @@ class WheelSyncer(Actor[CurrentWheels]):
                 shared_set = await self._assemble(shared)
                 of_tenants = {
                     tenant: await self._assemble(
-                        [*shared, *(h for h in have.values() if h.wheel.tenant_id == tenant)]
+                        _with_own(shared, [h for h in have.values() if h.wheel.tenant_id == tenant])
                     )
                     for tenant in tenants
                 }
@@ -307,6 +315,16 @@ class WheelSyncer(Actor[CurrentWheels]):
     async def _assemble(self, members: Sequence[_Have]) -> WheelSet:
         pairs = [(each.wheel, each.folder) for each in members]
         return await trio.to_thread.run_sync(self._folder.assemble, pairs)
+
+
+def _owner(found: WheelObject) -> str:
+    return found.wheel.tenant_id or ""
+
+
+def _with_own(shared: Sequence[_Have], own: Sequence[_Have]) -> list[_Have]:
+    """What a tenant's runs import from: a package of its own goes before a shared one of that name."""
+    packages = {each.wheel.name.package for each in own}
+    return [*(each for each in shared if each.wheel.name.package not in packages), *own]
 
 
 async def current_wheels(syncer: ActorRef[CurrentWheels]) -> WheelSets:

@@ -97,7 +97,9 @@ class FolderWheel:
         project = read_project(self._folder, None)
         state = await backend.wheels.state()
         # Those that were deleted as well: nothing may follow below them.
-        names = [str(name.version) for name in state.names if name.package == project.package]
+        names = [
+            str(name.version) for name in state.names_of(None) if name.package == project.package
+        ]
         version = rising_version(project, names)
         with _scratch() as place:
             built = await trio.to_thread.run_sync(build_wheel, project, version, place)

@@ -188,6 +188,12 @@ def counts(db: sqlite3.Connection, run_filter: RunFilter) -> Counts:
     return Counts(by("status"), by("flow"), by("tag"))
 
 
+def tags(db: sqlite3.Connection, tenant: str) -> frozenset[str]:
+    """The tags of a tenant's runs."""
+    found = db.execute("SELECT DISTINCT tag FROM counts WHERE tenant = ? AND n > 0", (tenant,))
+    return frozenset(tag for (tag,) in found)
+
+
 def by_status(db: sqlite3.Connection, tenant: str | None) -> dict[str, int]:
     """How many runs there are, by status."""
     sql = "SELECT status, sum(n) FROM counts WHERE ? IS NULL OR tenant = ? GROUP BY 1"
