@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,8 @@ PYOCO_WHEEL_HISTORY_KV_BUCKET pyoco_wheel_history | PYOCO_WHEEL_HISTORY_TTL_SEC 
 PYOCO_DASHBOARD_LANG auto | PYOCO_LOG_LEVEL INFO | PYOCO_LOG_FORMAT json | PYOCO_LOG_UTC true |
 PYOCO_LOG_INCLUDE_TRACEBACK true | PYOCO_JETSTREAM_REPLICAS 1 | PYOCO_STATE_DIR .pyoco |
 PYOCO_WORKER_DRAIN_TIMEOUT_SEC 30 | PYOCO_WORKER_IMPORT_TIMEOUT_SEC 60 | PYOCO_WHEEL_CHECK strict |
-PYOCO_NATS_USER unset | PYOCO_NATS_PASSWORD unset | PYOCO_NATS_CREDS unset |
+PYOCO_NATS_USER unset | PYOCO_NATS_PASSWORD unset | PYOCO_NATS_PASSWORD_FILE unset |
+PYOCO_NATS_URL_FILE unset | PYOCO_AUTH_PEPPER_FILE unset | PYOCO_NATS_CREDS unset |
 PYOCO_NATS_TLS_CA unset | PYOCO_NATS_TLS_CERT unset | PYOCO_NATS_TLS_KEY unset |
 PYOCO_RUNS_TTL_SEC 2592000 | PYOCO_WORKFLOWS_KV_BUCKET pyoco_workflows |
 PYOCO_EVENTS_STREAM PYOCO_EVENTS | PYOCO_EVENTS_SUBJECT_PREFIX pyoco.events |
@@ -235,3 +238,77 @@ async def test_a_program_is_told_of_a_url_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="PYOCO_NATS_URL is 'nats://h:99999'"):
         async with open_backend(Settings(state_dir=str(tmp_path)), nats="nats://h:99999"):
             raise AssertionError
+
+
+def test_secrets_come_from_files_and_from_credentials(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text(" pass word\n")
+    (tmp_path / "PYOCO_AUTH_PEPPER").write_text("of systemd")
+    (tmp_path / "url").write_text("nats://u:p@host:4222\r\n")
+    files = {
+        "PYOCO_NATS_PASSWORD_FILE": "password",
+        "PYOCO_NATS_URL_FILE": str(tmp_path / "url"),
+        "CREDENTIALS_DIRECTORY": str(tmp_path),
+    }
+    settings = read(tmp_path, **files)
+    assert (settings.nats_password, settings.auth_pepper) == (" pass word", "of systemd")
+    assert settings.nats_url == "nats://u:p@host:4222"
+    assert read(tmp_path, **files, PYOCO_NATS_PASSWORD="set").nats_password == "set"
+    (tmp_path / ".env").write_text("PYOCO_AUTH_PEPPER_FILE=password\n")
+    assert read(tmp_path).auth_pepper == " pass word"
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [(None, "No such file"), (b"\xff", "not UTF-8"), (b"not a url", "PYOCO_NATS_URL")],
+)
+def test_a_secret_file_that_cannot_be_read_is_told(
+    tmp_path: Path, data: bytes | None, why: str
+) -> None:
+    if data is not None:
+        (tmp_path / "secret").write_bytes(data)
+    with pytest.raises(SettingsError, match=why) as caught:
+        read(tmp_path, PYOCO_NATS_URL_FILE="secret")
+    assert "not a url" not in str(caught.value) or data == b"not a url"
+
+
+PRINTS = """
+import os, pathlib
+from pyoco_server.settings import Settings
+from pyoco_server.settings.secrets import keep_to_itself
+settings = Settings.from_env()
+Settings.forget_secrets()
+assert settings.nats_password == "of nats", settings.nats_password
+print(pathlib.Path("/proc/self/environ").read_bytes(), dict(os.environb))
+keep_to_itself()
+print(os.system("cat /proc/$PPID/environ"))
+"""
+
+
+def test_secrets_leave_the_environment_and_what_proc_shows_of_it(tmp_path: Path) -> None:
+    secrets = {
+        "PYOCO_NATS_URL": "nats://me:secret1@host",
+        "PYOCO_NATS_PASSWORD": "of nats",
+        "PYOCO_AUTH_PEPPER": "secret2",
+        "PYOCO_API_KEY": "secret3",
+    }
+    others = {"PATH": os.environ["PATH"], "MINE": "kept", "PYOCO_NATS_USER": "shown"}
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTS],
+        env=secrets | others,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "secret" not in done.stdout
+    assert "of nats" not in done.stdout
+    assert done.stdout.count("kept") >= 2
+    assert done.stdout.count("shown") >= 2
+
+
+def test_a_url_without_a_user_stays_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYOCO_NATS_URL", "nats://host")
+    monkeypatch.setenv("PYOCO_AUTH_PEPPER", "p")
+    Settings.forget_secrets()
+    assert os.environ["PYOCO_NATS_URL"] == "nats://host"
+    assert "PYOCO_AUTH_PEPPER" not in os.environ

@@ -9,6 +9,7 @@ from pyoco_cli.common.errors import CliError
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.node import StoreBusy
 from pyoco_server.settings import Settings, SettingsError
+from pyoco_server.settings.secrets import keep_to_itself
 
 
 def load_settings(
@@ -31,6 +32,15 @@ def load_settings(
             str(error),
             hint="correct the variable in the environment or in .env",
         ) from None
+
+
+def keep_secrets() -> None:
+    """Take the secrets that settings were made of out of the reach of other processes of this user.
+
+    Not for a program that is to start itself again: it would miss them.
+    """
+    Settings.forget_secrets()
+    keep_to_itself()
 
 
 def start_failure(group: BaseExceptionGroup[BaseException]) -> CliError:

@@ -9,7 +9,13 @@ from typing import Annotated
 import msgspec
 
 from pyoco_server.model.job import check_tag
-from pyoco_server.settings.environment import Env, read_variables, variables_of, without_user
+from pyoco_server.settings.environment import (
+    Env,
+    forget_secrets,
+    read_variables,
+    variables_of,
+    without_user,
+)
 from pyoco_server.settings.http_limits import HttpLimits
 from pyoco_server.settings.readers import (
     BUCKET,
@@ -35,12 +41,14 @@ from pyoco_server.settings.readers import (
 class Settings(HttpLimits, frozen=True, kw_only=True):
     """What can be set. Durations are seconds, sizes are bytes."""
 
-    nats_url: Annotated[str, Env("PYOCO_NATS_URL", URL, "Where NATS is.")] = "nats://127.0.0.1:4222"
+    nats_url: Annotated[str, Env("PYOCO_NATS_URL", URL, "Where NATS is.", in_file=True)] = (
+        "nats://127.0.0.1:4222"
+    )
     nats_user: Annotated[
         str | None, Env("PYOCO_NATS_USER", TEXT, "User for NATS, unless the URL holds it.")
     ] = None
     nats_password: Annotated[
-        str | None, Env("PYOCO_NATS_PASSWORD", SECRET, "Password of that user.")
+        str | None, Env("PYOCO_NATS_PASSWORD", SECRET, "Password of that user.", in_file=True)
     ] = None
     nats_credentials: Annotated[
         str | None, Env("PYOCO_NATS_CREDS", FILE, "File with credentials (JWT and seed) for NATS.")
@@ -265,7 +273,12 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     ] = "pyoco_auth"
     auth_pepper: Annotated[
         str | None,
-        Env("PYOCO_AUTH_PEPPER", SECRET, "Secret that is hashed along with every API key."),
+        Env(
+            "PYOCO_AUTH_PEPPER",
+            SECRET,
+            "Secret that is hashed along with every API key.",
+            in_file=True,
+        ),
     ] = None
 
     dlq_stream: Annotated[str, Env("PYOCO_DLQ_STREAM", STREAM, "Stream of the dead letters.")] = (
@@ -437,7 +450,9 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
 
         A variable of the process wins over one of the ``.env`` file; an empty one counts as not
         set. The file is ``.env``, or what ``PYOCO_ENV_FILE`` names, and is not read at all when
-        ``PYOCO_LOAD_DOTENV`` is 0; its values are taken as they stand, without interpolation.
+        ``PYOCO_LOAD_DOTENV`` is 0; its values are taken as they stand, without interpolation. A
+        secret that is not set is read from the file that ``<variable>_FILE`` names, or from
+        systemd's credential of the variable's name.
 
         Args:
             environ: The variables of the process; those of this process when ``None``.
@@ -448,6 +463,15 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
             SettingsError: Variables, or the file, cannot be understood.
         """
         return cls(**read_variables(cls, environ, cwd, defaults or {}))
+
+    @classmethod
+    def forget_secrets(cls) -> None:
+        """Take the secrets out of the environment of this process, and out of what /proc shows of it.
+
+        Call it when the settings have been read, before anything is started that others can
+        determine.
+        """
+        forget_secrets(cls)
 
     def for_node(self, url: str) -> Settings:
         """The same, for a NATS node of this machine: its URL, and nothing of how to log in elsewhere."""

@@ -15,6 +15,7 @@ import msgspec
 from dotenv import dotenv_values
 
 from pyoco_server.settings.readers import FLAG, Reader
+from pyoco_server.settings.secrets import FILE_SUFFIX, forget, read_secret
 
 # Greedy: a password may hold any of the characters that divide a URL.
 _USER_INFO: Final = re.compile(r"^(\w+://)?.*@", re.DOTALL)
@@ -39,6 +40,8 @@ class Env:
     name: str
     reader: Reader
     doc: str
+    in_file: bool = False
+    """Whether it may be a secret that stands in a file instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +80,23 @@ def read_variables(
     """
     environ = os.environ if environ is None else environ
     problems: list[str] = []
-    of_file = _read_file(environ, cwd or Path.cwd(), problems)
+    cwd = cwd or Path.cwd()
+    of_file = _read_file(environ, cwd, problems)
     values: dict[str, Any] = {}
+
+    def get(name: str) -> str | None:
+        return environ.get(name) or of_file.get(name)
+
     for field, env in variables_of(settings).items():
-        text = environ.get(env.name) or of_file.get(env.name) or defaults.get(env.name) or ""
+        text = get(env.name)
+        if env.in_file and not (text or "").strip():
+            try:
+                text = read_secret(env.name, get, cwd)
+            except (OSError, UnicodeDecodeError) as error:
+                why = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+                problems.append(f"the file of {env.name}{FILE_SUFFIX} cannot be read ({why})")
+                continue
+        text = text or defaults.get(env.name) or ""
         if not text.strip():
             continue
         try:
@@ -125,7 +141,22 @@ def describe(settings: type[msgspec.Struct]) -> list[SettingRow]:
             case other:
                 default = str(other)
         rows.append(SettingRow(env.name, field.name, env.reader.takes, default, env.doc))
+        if env.in_file:
+            doc = f"File that `{env.name}` is read from, where that is not set."
+            rows.append(SettingRow(env.name + FILE_SUFFIX, field.name, "a text", "unset", doc))
     return rows
+
+
+def forget_secrets(settings: type[msgspec.Struct]) -> None:
+    """Take what is secret of a class of settings out of the environment of this process, for good."""
+    variables = variables_of(settings).values()
+    forget(
+        {
+            env.name: bool if env.reader.secret else _has_user
+            for env in variables
+            if env.in_file or env.reader.secret
+        }
+    )
 
 
 def _read_file(
@@ -158,6 +189,10 @@ def _read_file(
 def _problem(name: str, text: str, reader: Reader) -> str:
     shown = "a value that is not shown" if reader.secret else repr(without_user(text))
     return f"{name} is {shown}; it takes {reader.takes}"
+
+
+def _has_user(url: str) -> bool:
+    return without_user(url) != url
 
 
 def without_user(url: str) -> str:

@@ -14,7 +14,6 @@ from pyoco_cli.client.connection import gateway, refusal
 from pyoco_cli.client.uploading import upload
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.parameters import split_tags
-from pyoco_cli.configuration import load_settings
 from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
@@ -98,6 +97,7 @@ def _checked_build(project: Project, version: str | None, out: Path) -> Path:
     """
     from pyoco_cli.common.wheel_project import BadFolder  # noqa: PLC0415
     from pyoco_cli.common.wheel_trial import try_import  # noqa: PLC0415
+    from pyoco_cli.configuration import load_settings  # noqa: PLC0415
 
     built = _build(project, version, out)
     try:

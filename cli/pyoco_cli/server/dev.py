@@ -19,7 +19,7 @@ from watchfiles import Change, DefaultFilter, awatch
 
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.parameters import Param, Params, ParamsFile, collect_params
-from pyoco_cli.configuration import load_settings, start_failure
+from pyoco_cli.configuration import keep_secrets, load_settings, start_failure
 from pyoco_cli.server.dev_wheel import FolderWheel, check_options, python_path_without
 from pyoco_cli.server.embedded import NatsStore, NatsSync, node_in_state_dir
 from pyoco_cli.server.exposure import InsecureBind, exposed
@@ -73,6 +73,7 @@ def dev(
         {"PYOCO_LOG_FORMAT": "text"} | ({"PYOCO_LOG_LEVEL": log_level} if log_level else {}),
         defaults={"PYOCO_LOG_LEVEL": "ERROR"},
     )
+    keep_secrets()
     settings = exposed(settings, host, insecure=insecure_bind)
     configure_logging(service="pyoco-server:http", settings=settings)
     console = Console()

@@ -9,7 +9,7 @@ import trio
 import typer
 
 from pyoco_cli.common.errors import CliError, run
-from pyoco_cli.configuration import load_settings
+from pyoco_cli.configuration import keep_secrets, load_settings
 from pyoco_cli.signals import stop_signals
 from pyoco_server.backend import open_backend
 from pyoco_server.logs import configure_logging
@@ -58,6 +58,7 @@ def worker(
         "PYOCO_WHEEL_INSTALL_TIMEOUT_SEC": wheel_install_timeout_sec,
     }
     settings = load_settings({name: str(v) for name, v in overrides.items() if v is not None})
+    keep_secrets()
     configure_logging(service="pyoco-server:worker", settings=settings)
     # A module that comes in a wheel may not be there yet.
     if flow_resolver is not None and not settings.wheel_sync_enabled:

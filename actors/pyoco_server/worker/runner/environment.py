@@ -26,7 +26,13 @@ _INHERITED: Final = frozenset(
     }
 )
 _INHERITED_PREFIXES: Final = ("LC_",)
-_NEVER_EXPOSED_PREFIXES: Final = ("NATS_", "PYOCO_NATS_", "PYOCO_AUTH_")
+_NEVER_EXPOSED_PREFIXES: Final = (
+    "NATS_",
+    "PYOCO_NATS_",
+    "PYOCO_AUTH_",
+    "PYOCO_API_KEY",
+    "CREDENTIALS_DIRECTORY",
+)
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
