@@ -10,6 +10,7 @@ from quart import Blueprint, request
 from pyoco_http.access import Access, access
 from pyoco_http.problems import Problem
 from pyoco_server.backend import Backend
+from pyoco_server.model.callables import ANYTHING, CallableRules
 from pyoco_server.model.errors import ErrorId, FlowFileError
 from pyoco_server.model.flow_yaml import FlowFile, WorkflowTooLarge, parse_flow_yaml
 from pyoco_server.model.graph import structure
@@ -23,7 +24,9 @@ def flows_blueprint(backend: Backend) -> Blueprint:
     @blueprint.post("/check")
     @access(Access.READ)
     async def check() -> dict[str, Any]:
-        flow_file = read_flow_file(await request.body, settings.workflow_yaml_max_bytes)
+        flow_file = read_flow_file(
+            await request.body, settings.workflow_yaml_max_bytes, settings.callables
+        )
         return {
             "graph": msgspec.to_builtins(structure(flow_file.graph)),
             "defaults": flow_file.defaults,
@@ -36,14 +39,14 @@ def flows_blueprint(backend: Backend) -> Blueprint:
     return blueprint
 
 
-def read_flow_file(raw: bytes, max_bytes: int) -> FlowFile:
+def read_flow_file(raw: bytes, max_bytes: int, callables: CallableRules = ANYTHING) -> FlowFile:
     """Read a flow.yaml that came with a call.
 
     Raises:
-        Problem: It is too large, or cannot be understood; line and column say where.
+        Problem: It is too large, cannot be understood, or names what it may not; line and column say where.
     """
     try:
-        return parse_flow_yaml(raw, max_bytes=max_bytes)
+        return parse_flow_yaml(raw, max_bytes=max_bytes, callables=callables)
     except WorkflowTooLarge as error:
         raise Problem(
             413, "workflow too large", ErrorId.WORKFLOW_TOO_LARGE, reason=str(error)

@@ -104,7 +104,7 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
             **limits,
         )
         _routing_tag(body.tag, settings.default_tag)
-        flow_file = read_flow_file(upload, settings.workflow_yaml_max_bytes)
+        flow_file = read_flow_file(upload, settings.workflow_yaml_max_bytes, settings.callables)
         call = current_call()
         run = _new_run(settings, call, body, flow_file, call.header(_KEY_NAME))
         return _answer(await backend.submit(run)).response()
@@ -148,7 +148,7 @@ def _read_batch(settings: Settings, call: Call, raws: list[msgspec.Raw]) -> list
             flow_file = None
         else:
             flow_file = texts.get(text) or read_flow_file(
-                text.encode(), settings.workflow_yaml_max_bytes
+                text.encode(), settings.workflow_yaml_max_bytes, settings.callables
             )
             texts[text] = flow_file
         return _new_run(settings, call, item, flow_file, item.idempotency_key)

@@ -181,3 +181,30 @@ async def test_the_command_submits_a_file(
         assert (await backend.get(items[1]["run_id"])).flow_name == "other"
         assert items[2]["error"]["detail"] == "invalid tag"
         assert "1 of 3 runs were rejected; the first: line 5" in err
+
+
+async def test_a_flow_that_names_what_it_may_not_is_refused_with_its_place(tmp_path: Path) -> None:
+    shell = "flow:\n  graph: a\ntasks:\n  a:\n    callable: subprocess:getoutput\n"
+    ours = shell.replace("subprocess:getoutput", "ours.tasks:f")
+    async with gateway(tmp_path, worker=False, flow_callables="ours.*, wheel:*") as (
+        client,
+        backend,
+    ):
+        form = {"flow_name": "main", "tag": TAG}
+
+        async def send(text: str) -> httpx.Response:
+            files = {"workflow": ("flow.yaml", text.encode())}
+            return await client.post("/runs/yaml", data=form, files=files)
+
+        for answer in (await send(shell), await client.post("/flows/check", content=shell)):
+            assert answer.status_code == 422
+            assert answer.json()["detail"] == "invalid workflow yaml"
+            assert "'subprocess:getoutput' is not allowed" in answer.json()["reason"]
+            assert "PYOCO_FLOW_CALLABLES" in answer.json()["reason"]
+            assert answer.json()["line"] == 5
+        runs = [{"flow_name": "main", "tag": TAG, "workflow_yaml": text} for text in (shell, ours)]
+        batch = (await client.post("/runs/batch", json={"runs": runs})).json()
+        assert (batch["accepted"], batch["rejected"]) == (1, 1)
+        assert "'subprocess:getoutput'" in json.dumps(batch["items"][0])
+        assert (await send(ours)).status_code == 200
+        assert await queued(backend) == 2

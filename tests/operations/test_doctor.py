@@ -29,6 +29,7 @@ from pyoco_server.jetstream.inventory import delete_stream, stream_info, update_
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.resources import ensure_consumer, ensure_resources
+from pyoco_server.model.api_key import Role, bucket_key, encode_key, new_key
 from pyoco_server.model.run import RunSnapshot, RunStatus, encode_snapshot
 from pyoco_server.model.worker import WorkerRecord, WorkerState, encode_worker
 from pyoco_server.operations.doctor import Finding, Report, Severity, examine
@@ -272,6 +273,26 @@ async def test_nothing_is_found_where_nothing_is_wrong(tmp_path: Path, nats_node
         "workers",
         "runs",
     ]
+
+
+async def test_keys_that_are_a_shell_are_named_while_flows_may_name_anything(
+    nats_node: Node,
+) -> None:
+    async with connected(nats_node) as connection:
+        await ensure_resources(connection, SETTINGS)
+        keys = KeyValue(connection, SETTINGS.auth_kv_bucket)
+        _, reading = new_key("acme", now=time.time(), roles=[])
+        _, revoked = new_key("acme", now=time.time())
+        for key in (reading, structs.replace(revoked, revoked_at=time.time())):
+            await keys.put(bucket_key(key.key_id), encode_key(key))
+        await keys.put("odd", b"{}")
+        assert (await seen_by(nats_node)).findings == []
+        _, submitting = new_key("acme", now=time.time(), roles=[Role.SUBMIT])
+        await keys.put(bucket_key(submitting.key_id), encode_key(submitting))
+        finding = the(await seen_by(nats_node), "access.callables")
+        assert "1 API keys may submit" in finding.what
+        assert "PYOCO_FLOW_CALLABLES" in finding.advice
+        assert (await seen_by(nats_node, flow_callables="ours.*")).findings == []
 
 
 async def test_a_gateway_that_is_away_or_not_ready_is_found(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from pyoco_server.model.callables import ANYTHING, CallableRules
 from pyoco_server.model.errors import ErrorId, FlowFileError
 from pyoco_server.model.graph import Graph, parse_graph
 from pyoco_server.model.json_text import JSON
@@ -74,13 +75,16 @@ class FlowFile(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
 
 
-def parse_flow_yaml(raw: bytes, *, max_bytes: int, accepted: bool = False) -> FlowFile:
+def parse_flow_yaml(
+    raw: bytes, *, max_bytes: int, accepted: bool = False, callables: CallableRules = ANYTHING
+) -> FlowFile:
     """Read a flow.yaml.
 
     Args:
         raw: The file's bytes.
         max_bytes: How many are taken.
         accepted: Whether a run was accepted with it, maybe by another version; see `parse_yaml`.
+        callables: Which functions it may name; what only a worker can tell is left to it.
 
     Raises:
         WorkflowTooLarge: There are more.
@@ -102,7 +106,7 @@ def parse_flow_yaml(raw: bytes, *, max_bytes: int, accepted: bool = False) -> Fl
     graph_text = flow.get("graph")
     if not isinstance(graph_text, str) or not graph_text.strip():
         raise reader.error("must be the text of a graph, e.g. `a >> b`", ("flow", "graph"))
-    tasks = {name: reader.task(name) for name in reader.mapping(("tasks",))}
+    tasks = {name: reader.task(name, callables) for name in reader.mapping(("tasks",))}
     pipes = {name: reader.text(("pipes", name)) for name in reader.mapping(("pipes",))}
     runtime = reader.mapping(("runtime",), _RUNTIME_KEYS)
     try:
@@ -204,7 +208,7 @@ class _Reader:
             raise self.error(f"must be a whole number, not {_kind(value)}", ("version",))
         return value
 
-    def task(self, name: str) -> TaskConfig:
+    def task(self, name: str, callables: CallableRules) -> TaskConfig:
         path = ("tasks", name)
         if not name.strip():
             raise self.error("a task's name must not be empty", path)
@@ -216,6 +220,10 @@ class _Reader:
         if function is not None and _CALLABLE.fullmatch(function) is None:
             raise self.error(
                 f"must be `module:function`, not {function[:80]!r}", (*path, "callable")
+            )
+        if function is not None and not callables.may_allow(function):
+            raise self.error(
+                f"{function[:80]!r} is not allowed here (PYOCO_FLOW_CALLABLES)", (*path, "callable")
             )
         if function is not None and use is not None:
             raise self.error("has both `callable` and `use`; keep one of the two", path)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import msgspec
 
+from pyoco_server.model.callables import PATTERNS, CallableRules, callable_rules
 from pyoco_server.model.job import check_tag
 from pyoco_server.settings.environment import (
     Env,
@@ -179,6 +180,14 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
         int,
         Env("PYOCO_WORKFLOW_YAML_MAX_BYTES", count(1), "Size of a flow.yaml at most."),
     ] = 256 * 1024
+    flow_callables: Annotated[
+        str,
+        Env(
+            "PYOCO_FLOW_CALLABLES",
+            pattern(PATTERNS, "patterns such as ours.*, ours.tasks:load_* or wheel:*"),
+            "Which functions a flow.yaml may name by `callable`, for gateways and workers.",
+        ),
+    ] = "*"
 
     workers_kv_bucket: Annotated[
         str, Env("PYOCO_WORKERS_KV_BUCKET", BUCKET, "Bucket of the worker records.")
@@ -438,6 +447,11 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
         """How often a job's sign of life is sent, in seconds: at most half the ack wait."""
         half = self.consumer_ack_wait_sec / 2
         return min(self.ack_progress_interval_sec or half, half)
+
+    @property
+    def callables(self) -> CallableRules:
+        """Which functions a flow.yaml may name."""
+        return callable_rules(self.flow_callables)
 
     @classmethod
     def from_env(

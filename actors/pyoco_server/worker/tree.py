@@ -137,6 +137,7 @@ def worker_tree(
         limits=Limits(
             workflow_bytes=settings.workflow_yaml_max_bytes,
             output_characters=settings.events_run_max_bytes,
+            callables=settings.flow_callables,
             import_seconds=settings.worker_import_timeout_sec,
         ),
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pyoco_server.jetstream.connection import ConnectionOptions, open_connection
 from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.operations.doctor.access import check_access
 from pyoco_server.operations.doctor.finding import Finding, Report, Severity
 from pyoco_server.operations.doctor.gateway import check_gateway, check_nats_open
 from pyoco_server.operations.doctor.look import look_at
@@ -53,6 +54,7 @@ async def examine(
             for group, check in _CHECKS.items():
                 findings += await check(look)
                 checked.append(group)
+            findings += await check_access(look)
     except BridgeError as error:
         findings.append(
             Finding(

@@ -68,7 +68,7 @@ class _Child:
         self._events = events
         self._output = OutputPump(events, options.limits.output_characters)
         capture(self._output, events)
-        self._plugins = Plugins(options.limits.import_seconds)
+        self._plugins = Plugins(options.limits, options.extra_sys_path)
         self._resolver, self._resolver_error = _load_resolver(options.flow_resolver)
         self._accepted: dict[str, Execution] = {}
         self._queue: queue.SimpleQueue[Execution | None] = queue.SimpleQueue()

@@ -28,11 +28,12 @@ from pyoco.core.models import Flow, Task
 from pyoco.dsl.graph import build_flow_from_graph
 from pyoco.dsl.syntax import TaskWrapper
 
+from pyoco_server.model.callables import callable_rules
 from pyoco_server.model.flow_yaml import FlowFile, TaskConfig, parse_flow_yaml
 from pyoco_server.model.graph import EngineGraph, OperatorGraph
-from pyoco_server.worker.runner.importing import NotImported, guarded
+from pyoco_server.worker.runner.importing import NotImported, guarded, home_of, wheel_of
 from pyoco_server.worker.runner.plugins import bring
-from pyoco_server.worker.runner.protocol import Provider
+from pyoco_server.worker.runner.protocol import Limits, Provider
 
 
 class TaskNotLoadable(Exception):
@@ -66,11 +67,14 @@ class Plugins:
     """The tasks that a worker knows without a flow.yaml; remembers what has been imported.
 
     Args:
-        import_seconds: What one import may take.
+        limits: What one import may take, and which functions a flow.yaml may name.
+        wheels: Folders that wheels are installed in.
     """
 
-    def __init__(self, import_seconds: float) -> None:
-        self.import_seconds = import_seconds
+    def __init__(self, limits: Limits, wheels: Sequence[str]) -> None:
+        self.import_seconds = limits.import_seconds
+        self.wheels = wheels
+        self.rules = callable_rules(limits.callables)
         self._providers: Sequence[Provider] | None = None
         self._brought: dict[str, Mapping[str, Task]] = {}
 
@@ -168,6 +172,7 @@ class FlowBuilder:
         return task
 
     def _imported(self, name: str, spec: str) -> Task:
+        self._check(name, spec, spec)
         module, _, attribute = spec.partition(":")
         seconds, tell = self._plugins.import_seconds, self._worker.tell_import
         try:
@@ -180,8 +185,21 @@ class FlowBuilder:
                 f"task {name!r}: callable {spec!r} cannot be loaded: {error}"
             ) from error
         if isinstance(found, TaskWrapper):
-            return found.task
-        return found if isinstance(found, Task) else Task(func=found, name=name)
+            found = found.task
+        task = found if isinstance(found, Task) else Task(func=found, name=name)
+        # An allowed module has what it imported among its own names.
+        self._check(name, spec, home_of(task.func))
+        return task
+
+    def _check(self, name: str, spec: str, callable_: str) -> None:
+        """Refuse what a flow.yaml may not name."""
+        rules, module = self._plugins.rules, callable_.partition(":")[0]
+        if rules.open or rules.allows(callable_, wheel_of(module, self._plugins.wheels)):
+            return
+        is_ = "" if callable_ == spec else f" is {callable_!r}, which"
+        raise TaskNotLoadable(
+            f"task {name!r}: callable {spec!r}{is_} is not allowed here (PYOCO_FLOW_CALLABLES)"
+        )
 
 
 def _copy(task: Task, name: str) -> Task:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import faulthandler
+import functools
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 
@@ -60,11 +62,34 @@ def guarded(
             faulthandler.cancel_dump_traceback_later()
 
 
-def _distribution_of(package: str) -> str | None:
+def wheel_of(module: str, folders: Sequence[str]) -> str | None:
+    """The package that brings a module, where its wheel is installed in one of these folders."""
+    found = _distribution_of(module.partition(".")[0], list(folders)) if folders else None
+    return None if found is None else package_name(found.partition(" ")[0])
+
+
+def package_name(name: str) -> str:
+    """The name of a distribution as it is compared."""
+    # As `packaging` does (PEP 503), which each child would have to import.
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def home_of(found: object) -> str:
+    """Where a function, or what else can be called, comes from: its ``module:name``."""
+    while isinstance(found, functools.partial):
+        found = found.func
+    module = getattr(found, "__module__", None)
+    if not isinstance(module, str):  # a method of a built-in type, or what hides it
+        module = type(found).__module__
+    name = getattr(found, "__qualname__", None)
+    return f"{module}:{name if isinstance(name, str) else type(found).__qualname__}"
+
+
+def _distribution_of(package: str, folders: list[str] | None = None) -> str | None:
     """The name and version of the distribution that brings a top-level module, as its RECORD says."""
     if package in sys.stdlib_module_names:
         return None
-    for distribution in metadata.distributions():
+    for distribution in metadata.distributions(path=sys.path if folders is None else folders):
         # Not by `files`, which parses each line: it takes ten times as long.
         record = "\n" + (distribution.read_text("RECORD") or "")
         if f"\n{package}/" in record or f"\n{package}.py," in record:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import faulthandler
 import importlib
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,7 @@ from pyoco.discovery.loader import TaskLoader
 from pyoco.discovery.plugins import PluginRegistry
 from pyoco.schemas.config import PyocoConfig
 
-from pyoco_server.worker.runner.importing import place_of, what_was_raised
+from pyoco_server.worker.runner.importing import package_name, place_of, what_was_raised
 from pyoco_server.worker.runner.protocol import Provider
 
 
@@ -67,7 +66,7 @@ def providers(only: str | None) -> Iterator[Provider]:
         yield Provider(kind="module", name=name, value=name, place=place_of(name))
     for entry in metadata.entry_points(group="pyoco.tasks"):
         distribution = entry.dist
-        if only is not None and (distribution is None or only != _package(distribution.name)):
+        if only is not None and (distribution is None or only != package_name(distribution.name)):
             continue
         of = (
             f" of distribution {f'{distribution.name} {distribution.version}'!r}"
@@ -112,11 +111,6 @@ def main() -> None:
             report(_tried(provider), done=True)
     report(None, done=True)
     os._exit(0)
-
-
-def _package(name: str) -> str:
-    # As `packaging` does (PEP 503), which each child would have to import.
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _tried(provider: Provider) -> Provider:

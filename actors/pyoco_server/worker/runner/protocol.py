@@ -27,13 +27,14 @@ class ProtocolError(Exception):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of what a run makes is sent to the worker; the rest is replaced by its size.
+    """What a run may do, and how much of what it makes is sent; the rest is replaced by its size.
 
     Attributes:
         value_bytes: Of JSON that one output, and the inputs of one task, may have.
         values_bytes: Of JSON that all outputs and inputs of one run may have.
         output_characters: That one run may print.
         workflow_bytes: That a flow.yaml may have; a run that brings more fails.
+        callables: Which functions a flow.yaml may name (``PYOCO_FLOW_CALLABLES``).
         import_seconds: That the import of a plug-in, or of a module that a flow.yaml names, may take.
     """
 
@@ -41,6 +42,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     values_bytes: int = 8 * 1024 * 1024
     output_characters: int = 8 * 1024 * 1024
     workflow_bytes: int = 256 * 1024
+    callables: str = "*"
     import_seconds: float = 60.0
 
 

@@ -1,0 +1,46 @@
+"""Checks of what those may do who have a key."""
+
+from __future__ import annotations
+
+import trio
+
+from pyoco_server.jetstream.errors import Unanswered
+from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.model.api_key import Role, UnreadableKey, decode_key
+from pyoco_server.operations.doctor.finding import Finding, Severity
+from pyoco_server.operations.doctor.look import Look
+
+_READ_SECONDS = 20.0
+
+
+async def check_access(look: Look) -> list[Finding]:
+    """Look whether who may submit may have workers execute anything."""
+    bucket = look.settings.auth_kv_bucket
+    if not look.settings.callables.open or f"KV_{bucket}" not in look.streams:
+        return []
+    try:
+        with trio.fail_after(_READ_SECONDS):
+            entries = await KeyValue(look.connection, bucket).all()
+    except (trio.TooSlowError, Unanswered):
+        return []
+    submitting = 0
+    for entry in entries:
+        try:
+            key = decode_key(entry.value)
+        except UnreadableKey:
+            continue
+        submitting += key.usable(look.now) and Role.SUBMIT in key.principal.roles
+    if not submitting:
+        return []
+    return [
+        Finding(
+            check="access.callables",
+            severity=Severity.INFO,
+            what=f"{submitting} API keys may submit, and a flow.yaml may name any function, "
+            "such as subprocess:getoutput: each of them is a shell on the workers",
+            where="PYOCO_FLOW_CALLABLES",
+            advice="name what flows may use, for gateways and workers, such as "
+            "PYOCO_FLOW_CALLABLES=ours.*,wheel:*, and give tasks a user of their own "
+            "(PYOCO_WORKER_TASK_USER)",
+        )
+    ]
