@@ -79,10 +79,37 @@ def test_waiting_tells_the_outcome_only(stage: Stage) -> None:
     assert (said.code, said.last["status"]) == (1, "FAILED")
     assert "bad luck" in said.err
     said = submit(stage, "wait", "--wait", "--wait-timeout-sec", "1")
-    assert said.code == 1
+    assert said.code == 124
     assert "wait timeout" in said.err
     run_id = json.loads(said.lines[0])["run_id"]
     cancel(stage, run_id)
+
+
+@pytest.mark.parametrize("line", ["wait", "watch", "watch --until-terminal"])
+def test_the_exit_code_is_the_outcome(stage: Stage, line: str) -> None:
+    command, *more = line.split()
+    ended = {name: submit(stage, name, "--wait").last["run_id"] for name in ("count", "fail")}
+    assert client(stage, command, ended["count"], *more).code == 0
+    failed = client(stage, command, ended["fail"], *more)
+    assert failed.code == 1
+    assert "ended FAILED: bad luck" in failed.err
+
+    run_id = submit(stage, "wait").last["run_id"]
+    waited = client(stage, command, run_id, *more, "--timeout-sec", "1")
+    assert waited.code == 124
+    assert f"run {run_id} is " in waited.err
+    cancel(stage, run_id)
+    assert client(stage, command, run_id, *more).code == 2
+
+
+def test_a_watch_that_has_no_limit_ends_with_the_run_only(stage: Stage) -> None:
+    run_id = submit(stage, "wait").last["run_id"]
+    watch = stage.start("pyoco-client", "watch", run_id, "--output", "status")
+    wait_for(lambda: "RUNNING" in watch.text(), what="the running run")
+    assert watch.process.poll() is None
+    cancel(stage, run_id)
+    assert watch.wait() == 2
+    assert client(stage, "watch", run_id, "--max-events", "1").code == 2
 
 
 def test_list_filters_by_everything_that_the_gateway_knows(stage: Stage) -> None:

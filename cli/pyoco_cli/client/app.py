@@ -35,6 +35,7 @@ _COMMANDS = {
     "list": "pyoco_cli.client.listing:list_runs",
     "list-vnext": "pyoco_cli.client.runs:list_vnext",
     "watch": "pyoco_cli.client.watch:watch",
+    "wait": "pyoco_cli.client.watch:wait",
     "logs": "pyoco_cli.client.logs:logs",
     "events": "pyoco_cli.client.logs:events",
     "artifacts": "pyoco_cli.client.artifacts:artifacts",

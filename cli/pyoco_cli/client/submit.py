@@ -13,6 +13,7 @@ from pyoco_cli.client.batch import read_batch, submit_batch
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.follow import print_status_lines, show_live_with_logs
 from pyoco_cli.client.logs import lines_of
+from pyoco_cli.client.outcome import ENDED, exit_code, wait_for_end
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.language import Phrase
 from pyoco_cli.common.output import on_terminal, print_json, print_line
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
 
 Wait: TypeAlias = Annotated[
-    bool, typer.Option("--wait", help="Wait for the end; exit 0 only if it COMPLETED.")
+    bool,
+    typer.Option("--wait", help="Wait for the end; exits with 0 COMPLETED, 1 FAILED, 2 CANCELLED."),
 ]
 Follow: TypeAlias = Annotated[
     bool,
@@ -40,7 +42,11 @@ Follow: TypeAlias = Annotated[
 ]
 Patience: TypeAlias = Annotated[
     float | None,
-    typer.Option("--wait-timeout-sec", min=0.0, help="With --wait or --follow: seconds at most."),
+    typer.Option(
+        "--wait-timeout-sec",
+        min=0.0,
+        help="With --wait or --follow: seconds at most; exits with 124.",
+    ),
 ]
 Timeout: TypeAlias = Annotated[
     float | None, typer.Option("--timeout-sec", help="Seconds that an attempt may take.")
@@ -176,19 +182,15 @@ def _stay(
     try:
         if follow:
             _follow(client, run_id, output, seconds)
+            final = client.get_run(run_id)
         else:
-            for _ in client.watch(run_id, within_seconds=seconds):
-                pass
-        final = client.get_run_with_records(run_id)
+            final = wait_for_end(client, run_id, seconds)
     except KeyboardInterrupt:
         sys.stderr.write(f"- hint: {Phrase.RUN_GOES_ON.fill(run_id=run_id)}\n")
         raise
-    if not follow and final.get("status") in _ENDED:
+    if not follow and final.get("status") in ENDED:
         show(final, output, "run_panel")
-    return _exit_code(run_id, final, seconds)
-
-
-_ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
+    return exit_code(run_id, final, seconds)
 
 
 def _follow(
@@ -205,23 +207,3 @@ def _follow(
             print_json(event)
     else:
         print_status_lines(client.watch(run_id, within_seconds=seconds))
-
-
-def _exit_code(run_id: str, final: dict[str, Any], seconds: float | None) -> int:
-    match final.get("status"):
-        case "COMPLETED":
-            return 0
-        case "FAILED" | "CANCELLED" as status:
-            error = final.get("error")
-            raise CliError(
-                ErrorId.EXECUTION_FAILED,
-                f"run {run_id} ended {status}" + (f": {error}" if error else ""),
-                hint=Phrase.SEE_TASKS.fill(run_id=run_id),
-            )
-        case status:
-            raise CliError(
-                "ERR-PYOCO-WAIT",
-                f"run {run_id} is {status} after {seconds} s",
-                title=Phrase.WAIT_TIMEOUT,
-                hint=Phrase.RUN_GOES_ON.fill(run_id=run_id),
-            )

@@ -1,4 +1,4 @@
-"""`watch`: the states of a run as they come."""
+"""`watch` and `wait`: the states of a run as they come, and its end."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from pyoco_cli.client.app import RunId
+from pyoco_cli.client.app import OutputOption, RunId, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.follow import print_status_lines, show_live
+from pyoco_cli.client.outcome import ENDED, Followed, exit_code, wait_for_end
 from pyoco_cli.common.output import on_terminal, print_json
-
-_DEFAULT_SECONDS = 60
-"""What the gateway takes when ``timeout_sec`` is absent."""
 
 
 class WatchOutput(StrEnum):
@@ -33,8 +31,8 @@ def watch(
         float | None, typer.Option(help="Only snapshots not older than that, in unix seconds.")
     ] = None,
     timeout_sec: Annotated[
-        int, typer.Option(min=0, help="Seconds at most; 0 for no limit.")
-    ] = _DEFAULT_SECONDS,
+        int, typer.Option(min=0, help="Seconds to watch, also beyond its end; 0 for no limit.")
+    ] = 0,
     max_events: Annotated[int, typer.Option(help="Events at most; 0 for no limit.")] = 0,
     until_terminal: Annotated[
         bool, typer.Option("--until-terminal", help="Stop when the run has ended.")
@@ -43,18 +41,22 @@ def watch(
         WatchOutput | None,
         typer.Option(help="json: an event a line; status: ts, event, status, run_id with tabs."),
     ] = None,
-) -> None:
-    """Watch a run; a connection that breaks is opened again."""
+) -> int:
+    """Watch a run until its end; a connection that breaks is opened again.
+
+    Exits with 0 when it COMPLETED, 1 FAILED, 2 CANCELLED, 124 when time was up before its end.
+    """
+    seconds = timeout_sec or None
     with gateway(context) as client:
-        events = client.watch(
+        watched = client.watch(
             run_id,
             include_records=records,
             since=since,
-            within_seconds=timeout_sec or None,
-            until_terminal=until_terminal,
+            within_seconds=seconds,
+            # Of a run that has ended nothing comes any more: who sets no limit means its end.
+            until_terminal=until_terminal or seconds is None,
         )
-        if max_events > 0:
-            events = _first(events, max_events)
+        events = Followed(_first(watched, max_events) if max_events > 0 else watched)
         match output:
             case WatchOutput.STATUS:
                 print_status_lines(events)
@@ -63,6 +65,30 @@ def watch(
             case _:
                 for event in events:
                     print_json(event)
+    if 0 < max_events <= events.count and events.snapshot.get("status") not in ENDED:
+        return 0
+    return exit_code(run_id, events.snapshot, seconds)
+
+
+def wait(
+    context: typer.Context,
+    run_id: RunId,
+    *,
+    timeout_sec: Annotated[
+        float, typer.Option(min=0.0, help="Seconds at most; 0 for no limit.")
+    ] = 0.0,
+    output: OutputOption = None,
+) -> int:
+    """Wait for the end of a run, and show it.
+
+    Exits with 0 when it COMPLETED, 1 FAILED, 2 CANCELLED, 124 when time was up before its end.
+    """
+    seconds = timeout_sec or None
+    with gateway(context) as client:
+        final = wait_for_end(client, run_id, seconds)
+    if final.get("status") in ENDED:
+        show(final, output, "run_panel")
+    return exit_code(run_id, final, seconds)
 
 
 def _first(events: Iterator[dict[str, Any]], count: int) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """How a command ends: its exit code, and what the user is told when something is wrong.
 
-Exit codes: 0 done; 1 the user can mend it; 130 Ctrl-C.
+Exit codes: 0 done; 1 the user can mend it; 130 Ctrl-C. Commands that wait for a run have more of them
+(`client/outcome.py`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class CliError(Exception):
         usage: How the command is called.
         hint: What would be right.
         title: What the first line says; that of the id when ``None``.
+        code: The exit code.
     """
 
     def __init__(
@@ -39,8 +41,10 @@ class CliError(Exception):
         usage: str | None = None,
         hint: str | Phrase | None = None,
         title: str | Phrase | None = None,
+        code: int = 1,
     ) -> None:
         super().__init__(reason)
+        self.code = code
         self.error_id = error_id
         self.reason = reason
         self.detail = detail
@@ -105,7 +109,7 @@ def _invoke(app: typer.Typer, argv: Sequence[str] | None) -> int:
 def _tell(error: CliError) -> int:
     sys.stderr.write(f"{error}\n")
     sys.stderr.flush()
-    return 1
+    return error.code
 
 
 def _of_usage(error: typer.TyperException, app: typer.Typer) -> CliError:
@@ -134,9 +138,8 @@ def _of_group(group: BaseExceptionGroup[BaseException]) -> int:
     if unknown is not None or known is None:
         raise group
     errors = [leaf for leaf in _leaves(known) if isinstance(leaf, CliError)]
-    for error in errors:
-        _tell(error)
-    return 1 if errors else INTERRUPTED
+    codes = [_tell(error) for error in errors]
+    return codes[0] if codes else INTERRUPTED
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

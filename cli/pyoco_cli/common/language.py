@@ -70,6 +70,7 @@ class Phrase(Enum):
         "サーバの状態とリクエスト内容を確認してください",
     )
     WAIT_TIMEOUT = _Both("wait timeout", "待ち時間を超えました")
+    WAS_CANCELLED = _Both("the run was cancelled", "run はキャンセルされました")
     SEE_TASKS = _Both(
         "see what happened: pyoco-client tasks {run_id}",
         "詳細の確認: pyoco-client tasks {run_id}",

@@ -1,0 +1,81 @@
+"""How a run that was waited for ended, as the exit code: 0 COMPLETED, 1 FAILED, 2 CANCELLED, 124 not yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.language import Phrase
+from pyoco_server.model.errors import ErrorId
+
+if TYPE_CHECKING:
+    from pyoco_server.client import PyocoHttpClient
+
+CANCELLED: Final = 2
+TIMED_OUT: Final = 124
+"""As `timeout` of coreutils has it."""
+
+ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
+
+
+class Followed:
+    """The events of a run as they come, and the last snapshot among them.
+
+    Attributes:
+        snapshot: That one; empty before the first.
+        count: How many events there were.
+    """
+
+    def __init__(self, events: Iterable[dict[str, Any]]) -> None:
+        self._events = events
+        self.snapshot: dict[str, Any] = {}
+        self.count = 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for event in self._events:
+            self.count += 1
+            self.snapshot = (event.get("data") or {}).get("snapshot") or self.snapshot
+            yield event
+
+
+def wait_for_end(client: PyocoHttpClient, run_id: str, seconds: float | None) -> dict[str, Any]:
+    """Wait for the end of a run, at most ``seconds``; return its snapshot, with task records."""
+    for _ in client.watch(run_id, within_seconds=seconds):
+        pass
+    return client.get_run_with_records(run_id)
+
+
+def exit_code(run_id: str, snapshot: dict[str, Any], seconds: float | None) -> int:
+    """Return the exit code of a run that COMPLETED.
+
+    Args:
+        run_id: The run.
+        snapshot: The last that was seen of it.
+        seconds: How long it was waited for.
+
+    Raises:
+        CliError: It came to another end, or to none; the error has the exit code.
+    """
+    match snapshot.get("status"):
+        case "COMPLETED":
+            return 0
+        case "FAILED" | "CANCELLED" as status:
+            error = snapshot.get("error")
+            raise CliError(
+                ErrorId.EXECUTION_FAILED,
+                f"run {run_id} ended {status}" + (f": {error}" if error else ""),
+                title=Phrase.WAS_CANCELLED if status == "CANCELLED" else None,
+                hint=Phrase.SEE_TASKS.fill(run_id=run_id),
+                code=CANCELLED if status == "CANCELLED" else 1,
+            )
+        case status:
+            raise CliError(
+                "ERR-PYOCO-WAIT",
+                f"run {run_id} is {status or 'not seen'} after {seconds:g} s"
+                if seconds is not None
+                else f"run {run_id} is {status or 'not seen'}",
+                title=Phrase.WAIT_TIMEOUT,
+                hint=Phrase.RUN_GOES_ON.fill(run_id=run_id),
+                code=TIMED_OUT,
+            )
