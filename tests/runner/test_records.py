@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyoco.core.models import TaskRecord as EngineRecord
@@ -90,3 +91,20 @@ async def test_the_results_of_a_run_have_a_limit_together() -> None:
         told = await Flows(runner).run("a >> b >> c", a=each, b=each, c=each)
         outputs = [record.output for record in told.finished.task_records.values()]
         assert [output[:3] for output in outputs] == ["xxx", "xxx", "<90"]
+
+
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [
+        ("miss_a_key", "KeyError: 'user_id'"),
+        ("fail_an_assertion", "AssertionError"),
+        ("raise_a_number", "ValueError: 5"),
+        ("fail", "no good: \\ud800"),
+    ],
+)
+async def test_an_error_that_is_a_mere_value_says_of_which_kind(
+    flows: Flows, function: str, error: str
+) -> None:
+    await flows.send("a", a=function)
+    finished = (await flows.hear()).finished
+    assert finished.error == finished.task_records["a"].error == error

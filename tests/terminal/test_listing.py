@@ -60,6 +60,18 @@ def test_workers_are_a_line_each(stage: Stage, failed: str) -> None:
     assert worker.split()[-1] == "hello"
 
 
+@pytest.mark.parametrize("command", ["get --records", "tasks", "events", "dlq show"])
+def test_a_person_sees_where_it_failed(stage: Stage, failed: str, command: str) -> None:
+    about = failed
+    if command == "dlq show":
+        letters = client(stage, "dlq", "list", "--run-id", failed).last["items"]
+        about = str(letters[0]["seq"])
+    text = "\n".join(shown(stage, *command.split(), about))
+    assert "Traceback (most recent call last)" in text
+    assert 'raise ValueError("bad luck")' in text
+    assert "ValueError: bad luck" in text
+
+
 def test_states_are_in_their_order_whoever_told_of_them_first(stage: Stage) -> None:
     run_id = submit(stage, "count", "--tag", "nobody").last["run_id"]
 

@@ -16,7 +16,7 @@ from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunSnapshot, RunStatus, TaskState, shrink_error
 
 ERROR_BYTES: Final = 4096
-"""What an event keeps of an error's text; the run's record has more."""
+"""What an event keeps of an error's text, and of a traceback; the run's record has more."""
 
 StreamName: TypeAlias = Literal["stdout", "stderr"]
 
@@ -54,6 +54,8 @@ class TaskChange(_Event, frozen=True, kw_only=True, tag="task"):
     task: str
     state: TaskState
     error: str | None = None
+    traceback: str | None = None
+    """Of a task that FAILED, where."""
     duration_ms: float | None = None
 
 

@@ -16,7 +16,7 @@ from pyoco_server.model.event import (
     OutputTruncated,
     TaskChange,
 )
-from pyoco_server.model.run import shrink_error
+from pyoco_server.model.run import TaskState, shrink_error
 from pyoco_server.store.journal import Journal
 from pyoco_server.worker.runner.handle import Exited
 from pyoco_server.worker.runner.protocol import (
@@ -107,12 +107,15 @@ class AttemptEvents:
 
     def _task(self, change: TaskChanged) -> TaskChange:
         error = change.record.error
+        # A task that succeeded at last still has that of the try before.
+        traceback = None if change.state is TaskState.SUCCEEDED else change.record.traceback
         return TaskChange(
             at=change.at,
             attempt=self._attempt,
             task=change.name,
             state=change.state,
             error=None if error is None else shrink_error(error, ERROR_BYTES),
+            traceback=None if traceback is None else shrink_error(traceback, ERROR_BYTES),
             duration_ms=change.record.duration_ms,
         )
 

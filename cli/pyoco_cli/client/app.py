@@ -103,10 +103,15 @@ def show(value: Any, output: Output | None, view: str = "document") -> None:
         view: The function of ``views`` that draws it for people. Its name, because importing it
             imports rich, which would cost every command that prints JSON a noticeable time.
     """
-    if output is Output.JSON or (output is None and not on_terminal()):
+    if as_json(output):
         print_json(value)
     else:
         draw(view, value)
+
+
+def as_json(output: Output | None) -> bool:
+    """Whether a result is printed for programs, given what the user asked for."""
+    return output is Output.JSON or (output is None and not on_terminal())
 
 
 def draw(view: str, *values: Any) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from pyoco_cli.client.app import OutputOption, RunId, show
+from pyoco_cli.client.app import OutputOption, RunId, as_json, draw, show
 from pyoco_cli.client.connection import gateway
+from pyoco_cli.common.output import print_json
+
+if TYPE_CHECKING:
+    from pyoco_server.client import PyocoHttpClient
 
 Sequence: TypeAlias = Annotated[
     int, typer.Argument(metavar="SEQ", min=1, help="Number of the dead letter.")
@@ -44,7 +48,21 @@ def show_letter(context: typer.Context, seq: Sequence, output: OutputOption = No
     """Show a dead letter."""
     with gateway(context) as client:
         letter = client.get_dead_letter(seq)
-    show(letter, output)
+        if as_json(output):
+            print_json(letter)
+            return
+        # The letter has what it takes to run again; where it failed is in the run, as long as that is kept.
+        draw("letter", letter | _tasks_of(client, letter.get("run_id")))
+
+
+def _tasks_of(client: PyocoHttpClient, run_id: str | None) -> dict[str, Any]:
+    from pyoco_server.client import HttpProblem  # noqa: PLC0415 - httpx, see connection.py
+
+    try:
+        run = client.get_tasks(run_id) if run_id else {}
+    except HttpProblem:
+        return {}
+    return {"task_records": run.get("task_records")}
 
 
 @dlq.command("requeue")

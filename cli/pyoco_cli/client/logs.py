@@ -8,9 +8,9 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from pyoco_cli.client.app import Output, OutputOption, RunId
+from pyoco_cli.client.app import OutputOption, RunId, as_json
 from pyoco_cli.client.connection import gateway
-from pyoco_cli.common.output import on_terminal, print_json, print_line, print_text, printable
+from pyoco_cli.common.output import print_json, print_line, print_text, printable
 
 Follow: TypeAlias = Annotated[
     bool, typer.Option("-f", "--follow", help="Go on with what comes, until the run has ended.")
@@ -63,7 +63,7 @@ def logs(
             tail=tail,
             follow=follow,
         )
-        if _as_json(output):
+        if as_json(output):
             _print_documents(chunks)
         else:
             for chunk in chunks:
@@ -83,16 +83,12 @@ def events(
     """Print what happened in a run: its states, its tasks, and what they printed."""
     with gateway(context) as client:
         told = client.events(run_id, types=tuple(kinds or ()), follow=follow)
-        if _as_json(output):
+        if as_json(output):
             _print_documents(told)
         else:
             for event in told if follow else _states_in_order(told):
                 for line in lines_of(event):
                     print_line(line)
-
-
-def _as_json(output: Output | None) -> bool:
-    return output is Output.JSON or (output is None and not on_terminal())
 
 
 def _print_documents(documents: Iterable[dict[str, Any]]) -> None:
@@ -117,7 +113,7 @@ def _states_in_order(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def lines_of(event: dict[str, Any]) -> list[str]:
-    """Say what happened, a line each; of printed text, each of its lines."""
+    """Say what happened, a line each; of printed text and of a traceback, each of its lines."""
     from pyoco_cli.client.views import moment  # noqa: PLC0415 - it imports rich
 
     head = moment(event.get("at"))
@@ -129,7 +125,11 @@ def lines_of(event: dict[str, Any]) -> list[str]:
             took = event.get("duration_ms")
             shown = None if took is None else f"{took / 1000:.2f} s"
             name = f"task {event.get('task')}"
-            return [_line(head, name, event.get("state"), shown, event.get("error"))]
+            traceback = str(event.get("traceback") or "").splitlines()
+            return [
+                _line(head, name, event.get("state"), shown, event.get("error")),
+                *(f"  {printable(line)}" for line in traceback),
+            ]
         case "log":
             name = f"task {event.get('task')}" if event.get("task") else "run"
             stream = event.get("stream")

@@ -59,7 +59,7 @@ def tasks(context: typer.Context, run_id: RunId, output: OutputOption = None) ->
     """Get the tasks of a run."""
     with gateway(context) as client:
         run = client.get_tasks(run_id)
-    show(run, output, "tasks_table")
+    show(run, output, "tasks_view")
 
 
 def list_vnext(

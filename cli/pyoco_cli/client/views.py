@@ -59,6 +59,7 @@ def run_panel(snapshot: dict[str, Any]) -> RenderableType:
         parts += [Text("params", "dim"), JSON.from_data(snapshot["params"], ensure_ascii=False)]
     if snapshot.get("tasks"):
         parts.append(tasks_table(snapshot))
+        parts += _tracebacks(snapshot)
     if snapshot.get("attempts"):
         parts.append(_attempts_table(snapshot["attempts"]))
     title = Text.assemble(_text(snapshot.get("run_id")), "  ", _state(snapshot))
@@ -88,6 +89,19 @@ def _attempts_table(attempts: Sequence[dict[str, Any]]) -> RenderableType:
             _text(attempt.get("error") or "", longest=60),
         )
     return table
+
+
+def tasks_view(run: dict[str, Any]) -> RenderableType:
+    """The tasks of a run, and where those that failed did."""
+    return Group(tasks_table(run), *_tracebacks(run))
+
+
+def _tracebacks(run: dict[str, Any]) -> list[RenderableType]:
+    return [
+        Text.assemble((f"\n{printable(name)}\n", "bold"), printable(record["traceback"]).rstrip())
+        for name, record in (run.get("task_records") or {}).items()
+        if record.get("state") == "FAILED" and record.get("traceback")
+    ]
 
 
 def tasks_table(run: dict[str, Any]) -> RenderableType:
@@ -208,6 +222,29 @@ def letters_page(page: dict[str, Any]) -> RenderableType:
             _line(letter.get("error") or ""),
         )
     return _with_cursor(_or_none(table, "no dead letters"), page)
+
+
+def letter(found: dict[str, Any]) -> RenderableType:
+    """A dead letter; ``found`` also has the ``task_records`` of its run, where they are kept."""
+    facts = _facts(
+        ("run", found.get("run_id")),
+        ("flow", found.get("flow_name")),
+        ("tag", found.get("tag")),
+        ("worker", found.get("worker_id")),
+        ("written", moment(found.get("timestamp"))),
+        ("deliveries", found.get("num_delivered")),
+        ("subject", found.get("subject")),
+        ("error", found.get("error")),
+        ("message", found.get("payload")),
+    )
+    parts: list[RenderableType] = [facts]
+    if found.get("params"):
+        parts += [Text("params", "dim"), JSON.from_data(found["params"], ensure_ascii=False)]
+    parts += _tracebacks(found)
+    title = Text.assemble(
+        "dead letter ", _text(found.get("seq")), "  ", (_text(found.get("reason")).plain, "red")
+    )
+    return Panel(Group(*parts), title=title, title_align="left", expand=on_terminal())
 
 
 def document(value: Any) -> RenderableType:

@@ -64,6 +64,18 @@ def fail():
     raise ValueError("no good: \ud800")
 
 
+def miss_a_key():
+    raise KeyError("user_id")
+
+
+def fail_an_assertion():
+    raise AssertionError
+
+
+def raise_a_number():
+    raise ValueError(5)
+
+
 def leave():
     sys.exit(3)
 

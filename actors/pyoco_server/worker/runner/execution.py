@@ -33,7 +33,7 @@ from pyoco_server.worker.runner.protocol import (
     ProvidersNeeded,
     TaskChanged,
 )
-from pyoco_server.worker.runner.records import RecordBook, error_text
+from pyoco_server.worker.runner.records import RecordBook, error_text, with_kind
 from pyoco_server.worker.runner.resolver import FlowResolver
 from pyoco_server.worker.runner.shape import in_order, shape
 
@@ -218,10 +218,10 @@ class Execution(Observer, Worker):
 
 
 def _text(error: BaseException) -> str:
-    """Return what an error says; its type where it says nothing or is no ordinary error."""
+    """Return what an error says, with its type where that says nothing or it is no ordinary error."""
     kind = type(error).__name__
     try:
         text = str(error)
     except Exception as unspeakable:  # noqa: BLE001 - the error's own code may raise anything
         return f"{kind}, whose text cannot be told: {type(unspeakable).__name__}"
-    return text if text and isinstance(error, Exception) else f"{kind}: {text}".rstrip(": ")
+    return with_kind(text, kind) if isinstance(error, Exception) else f"{kind}: {text}".rstrip(": ")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 from pyoco.core.models import TaskRecord as EngineRecord
@@ -13,6 +14,25 @@ from pyoco_server.model.run import TaskRecord, TaskState, shrink_error
 
 ERROR_BYTES = 16 * 1024
 """What is kept of one error's text, and of one traceback."""
+
+
+_MERE_VALUE: Final = re.compile(r"""(?s)(['"]).*\1|\(.*\)|[-\d.]*""")
+"""What an error "says" that was only given a value, such as a KeyError."""
+
+
+def with_kind(text: str, kind: str) -> str:
+    """Return what an error says, with its kind in front where it would say nothing without."""
+    return f"{kind}: {text}".rstrip(": ") if _MERE_VALUE.fullmatch(text) else text
+
+
+def _task_error(record: EngineRecord) -> str | None:
+    """The same of a task, of whose error the engine keeps the text and the traceback."""
+    text = record.error
+    if text is None or not _MERE_VALUE.fullmatch(text):
+        return error_text(text)
+    last = f"\n([\\w.]+){re.escape(f': {text}' if text else '')}(?:\n|$)"
+    kinds = re.findall(last, record.traceback or "")
+    return error_text(with_kind(text, kinds[-1].rpartition(".")[2]) if kinds else text)
 
 
 def error_text(text: str | None) -> str | None:
@@ -41,7 +61,7 @@ class RecordBook:
         return TaskRecord(
             state=TaskState.RUNNING,
             started_at=record.started_at,
-            error=error_text(record.error),
+            error=_task_error(record),
             traceback=error_text(record.traceback),
         )
 
@@ -70,7 +90,7 @@ class RecordBook:
             started_at=record.started_at,
             ended_at=record.ended_at,
             duration_ms=record.duration_ms,
-            error=error_text(record.error),
+            error=_task_error(record),
             traceback=error_text(record.traceback),
             inputs=_mapping(inputs),
             output=output,
