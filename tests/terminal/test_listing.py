@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 
@@ -36,10 +37,11 @@ def shown(stage: Stage, *command: str, columns: int = 80) -> list[str]:
 
 def test_runs_and_dead_letters_are_a_line_each(stage: Stage, failed: str) -> None:
     head, *runs = shown(stage, "list", "--limit", "3")
-    assert head.split() == ["run", "status", "changed", "flow", "tag", "error"]
+    assert head.split() == ["run", "status", "changed", "flow", "worker", "tag"]
+    runs = [run for run in runs if not re.fullmatch(r"3 of \d+, --limit or --all", run)]
     assert all(run.split()[1] in {"FAILED", "COMPLETED", "CANCELLED"} for run in runs)
     [run] = [run for run in runs if run.startswith(failed)]
-    assert re.match(rf"{failed}  FAILED +\d+ (s|min) ago +main ", run)
+    assert re.match(rf"{failed}  FAILED +\d+ (s|min) ago +main +w1 +hello$", run)
 
     head, letter = shown(stage, "dlq", "list", "--run-id", failed)
     assert head.split() == ["seq", "reason", "age", "run", "flow", "error"]
@@ -50,8 +52,68 @@ def test_runs_and_dead_letters_are_a_line_each(stage: Stage, failed: str) -> Non
 def test_a_wide_terminal_and_a_pipe_have_room_for_errors(stage: Stage, failed: str) -> None:
     command = ("dlq", "list", "--run-id", failed)
     assert shown(stage, *command, columns=120)[1].endswith("bad luck")
+    head, *runs = shown(stage, "list", "--status", "FAILED", columns=120)
+    assert head.split() == ["run", "status", "changed", "flow", "worker", "tag", "error"]
+    assert runs[0].endswith("  bad luck")
     said = client(stage, *command, "--output", "text")
     assert said.lines[1].rstrip().endswith("bad luck")
+
+
+def test_all_runs_or_how_many_there_are(stage: Stage, failed: str) -> None:
+    for _ in range(3):
+        submit(stage, "count", "--tag", "nobody", "--flow-name", "counted")
+    assert len(client(stage, "list", "--flow", "counted", "--all").last) == 3
+    more = shown(stage, "list", "--flow", "counted", "--limit", "2")
+    assert more[-1] == "2 of 3, --limit or --all"
+    assert "of" not in shown(stage, "list", "--flow", "counted")[-1].split()
+    assert client(stage, "list", "--all", "--limit", "5").code == 1
+    for run in client(stage, "list", "--flow", "counted").last:
+        client(stage, "cancel", run["run_id"])
+
+
+def test_a_long_flow_name_goes_on_in_the_next_line(stage: Stage) -> None:
+    name = "a-flow-with-a-rather-long-name-that-is-wanted-whole"
+    run_id = submit(stage, "count", "--tag", "nobody", "--flow-name", name).last["run_id"]
+    _, *lines = shown(stage, "list", "--flow", name)
+    assert lines[0].startswith(run_id)
+    assert "".join(line[56:].strip() for line in lines).endswith(name)
+    client(stage, "cancel", run_id)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "list",
+        "list-vnext",
+        "get RUN",
+        "tasks RUN",
+        "events RUN",
+        "logs RUN",
+        "watch RUN",
+        "wait RUN",
+        "artifacts RUN",
+        "workers",
+        "wheels",
+        "wheel-history",
+        "dlq list",
+        "dlq show SEQ",
+        "top",
+    ],
+)
+def test_every_command_prints_every_format(stage: Stage, failed: str, command: str) -> None:
+    seq = str(client(stage, "dlq", "list", "--run-id", failed).last["items"][0]["seq"])
+    argv = [{"RUN": failed, "SEQ": seq}.get(word, word) for word in command.split()]
+    documents = client(stage, *argv, "--output", "jsonl").lines
+    rows = list(csv.DictReader(client(stage, *argv, "--output", "csv").lines))
+    assert len(rows) == len(documents)
+    if rows:
+        first = json.loads(documents[0])
+        assert (rows[0].keys() & first.keys()) or command == "watch RUN"
+    for line in client(stage, *argv, "--output", "json").lines:
+        json.loads(line)
+    text = "\n".join(client(stage, *argv, "--output", "table").lines)
+    assert text
+    assert not text.startswith(("[", "{"))
 
 
 def test_workers_are_a_line_each(stage: Stage, failed: str) -> None:
@@ -70,6 +132,44 @@ def test_a_person_sees_where_it_failed(stage: Stage, failed: str, command: str) 
     assert "Traceback (most recent call last)" in text
     assert 'raise ValueError("bad luck")' in text
     assert "ValueError: bad luck" in text
+
+
+def test_a_run_is_named_by_as_much_of_its_id_as_no_other_has(stage: Stage, failed: str) -> None:
+    short = failed[:8]
+    for line in (
+        "get",
+        "tasks",
+        "events",
+        "logs",
+        "artifacts",
+        "watch",
+        "wait",
+        "dlq list --run-id",
+    ):
+        said = client(stage, *line.split(), short)
+        assert said.code == (1 if line in {"watch", "wait"} else 0), said
+        assert failed in said.out or line in {"events", "logs"}
+    assert client(stage, "retry", short).last["retry_of"] == failed
+    waiting = submit(stage, "count", "--tag", "nobody").last["run_id"]
+    assert client(stage, "cancel", waiting[:13]).last["run_id"] == waiting
+
+
+def test_an_ambiguous_beginning_names_the_candidates(stage: Stage) -> None:
+    ids = [submit(stage, "count", "--tag", "nobody").last["run_id"] for _ in range(17)]
+    short = next(one[0] for one in ids if sum(other[0] == one[0] for other in ids) > 1)
+    said = client(stage, "cancel", short)
+    assert (said.code, said.out) == (1, "")
+    assert f"run id {short} is ambiguous: {short}" in said.err
+    assert " PENDING main" in said.err
+    for run_id in ids:
+        client(stage, "cancel", run_id)
+
+
+@pytest.mark.parametrize("line", ["cancel", "cancel a --run-id b"])
+def test_a_cancel_is_of_one_run(stage: Stage, line: str) -> None:
+    said = client(stage, *line.split())
+    assert said.code == 1
+    assert "usage: pyoco-client cancel [OPTIONS] RUN_ID" in said.err
 
 
 def test_states_are_in_their_order_whoever_told_of_them_first(stage: Stage) -> None:

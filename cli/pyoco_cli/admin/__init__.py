@@ -9,6 +9,7 @@ import typer
 
 from pyoco_cli.common.commands import on_demand
 from pyoco_cli.common.errors import run
+from pyoco_cli.common.version import Version
 
 app = typer.Typer(
     name="pyoco-server-admin",
@@ -34,6 +35,7 @@ app.add_typer(api_key, name="api-key")
 def options(
     context: typer.Context,
     nats_url: Annotated[str | None, typer.Option(help="Overrides PYOCO_NATS_URL.")] = None,
+    version: Version = False,  # noqa: ARG001 - it is printed before
 ) -> None:
     """Manage a pyoco-server installation through its NATS."""
     context.obj = nats_url

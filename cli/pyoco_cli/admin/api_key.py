@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -12,8 +11,9 @@ import trio
 import typer
 from msgspec.structs import replace
 
+from pyoco_cli.client.app import OutputOption, show
 from pyoco_cli.common.errors import CliError
-from pyoco_cli.common.output import print_json
+from pyoco_cli.common.moments import span
 from pyoco_cli.configuration import load_settings
 from pyoco_server.jetstream.connection import ConnectionOptions, open_connection
 from pyoco_server.jetstream.errors import BridgeError
@@ -35,11 +35,10 @@ from pyoco_server.store.api_keys import KeyRecords
 
 T = TypeVar("T")
 
+_COLUMNS = ("key_id", "tenant_id", "roles", "created_at", "expires_at", "revoked_at")
 _UNKNOWN_KEY = 2
 _CONNECT_SECONDS = 5.0
 _LIST_SECONDS = 30.0
-_DURATION = re.compile(r"(\d+)([smhdw])")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def create(
@@ -53,6 +52,7 @@ def create(
     expires: Annotated[
         str | None, typer.Option(help="When it ends: 12h, 30d, or 2027-01-31T00:00:00+00:00.")
     ] = None,
+    output: OutputOption = None,
 ) -> None:
     """Make a key. Its text is printed this once and stored nowhere."""
     settings = _settings(context)
@@ -77,22 +77,23 @@ def create(
     _with_records(settings, lambda records: records.create(record))
     shown = _shown(record)
     del shown["revoked_at"]
-    print_json({**shown, "api_key": text})
+    show({**shown, "api_key": text}, output, "key_panel")
 
 
-def list_keys(context: typer.Context) -> None:
+def list_keys(context: typer.Context, output: OutputOption = None) -> None:
     """List all keys, the newest first; what is listed is not enough to use them."""
 
     async def read(records: KeyRecords) -> list[dict[str, Any]]:
         with trio.fail_after(_LIST_SECONDS):
             return [_shown(record) for record in await records.all()]
 
-    print_json(_with_records(_settings(context), read))
+    show(_with_records(_settings(context), read), output, "keys_table", columns=_COLUMNS)
 
 
 def revoke(
     context: typer.Context,
     key_id: Annotated[str, typer.Option(help="Id of the key, as create and list print it.")],
+    output: OutputOption = None,
 ) -> None:
     """Revoke a key: gateways refuse it at once and end what it has open."""
     settings = _settings(context)
@@ -103,9 +104,9 @@ def revoke(
     else:
         record = _with_records(settings, lambda records: records.revoke(key_id, now=time.time()))
     if record is None:
-        print_json({"error": "not_found", "key_id": key_id})
+        show({"error": "not_found", "key_id": key_id}, output)
         raise typer.Exit(_UNKNOWN_KEY)
-    print_json({"key_id": key_id, "revoked_at": record.revoked_at})
+    show({"key_id": key_id, "revoked_at": record.revoked_at}, output)
 
 
 def _settings(context: typer.Context) -> Settings:
@@ -146,9 +147,8 @@ def _first(group: BaseExceptionGroup[BaseException]) -> str:
 def _expiry(text: str | None, now: float) -> float | None:
     if text is None:
         return None
-    duration = _DURATION.fullmatch(text.strip())
-    if duration is not None:
-        return now + int(duration[1]) * _UNITS[duration[2]]
+    if (seconds := span(text.strip())) is not None:
+        return now + seconds
     try:
         at = datetime.fromisoformat(text.strip()).astimezone().timestamp()
     except (ValueError, OverflowError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Annotated, Any, TypeAlias
 
@@ -11,21 +11,16 @@ import typer
 from pyoco_cli.client.connection import DEFAULT_HEADER, DEFAULT_SERVER, Connection
 from pyoco_cli.client.profile import Sources, with_profile
 from pyoco_cli.common.commands import on_demand
-from pyoco_cli.common.output import make_console, on_terminal, print_json
+from pyoco_cli.common.formats import Output, OutputOption, chosen, items_of, print_rows
+from pyoco_cli.common.output import make_console, print_json
+from pyoco_cli.common.version import Version
+
+__all__ = ["Output", "OutputOption", "RunId", "app", "draw", "show"]
 
 
-class Output(StrEnum):
-    """How a command prints its result."""
-
-    JSON = "json"
-    TEXT = "text"
-
-
-OutputOption: TypeAlias = Annotated[
-    Output | None,
-    typer.Option("--output", help="json: a line; text: for people, the default on a terminal."),
+RunId: TypeAlias = Annotated[
+    str, typer.Argument(metavar="RUN_ID", help="Id of the run, or its beginning.")
 ]
-RunId: TypeAlias = Annotated[str, typer.Argument(metavar="RUN_ID", help="Id of the run.")]
 
 _COMMANDS = {
     "submit": "pyoco_cli.client.submit:submit",
@@ -33,7 +28,7 @@ _COMMANDS = {
     "get": "pyoco_cli.client.runs:get",
     "tasks": "pyoco_cli.client.runs:tasks",
     "list": "pyoco_cli.client.listing:list_runs",
-    "list-vnext": "pyoco_cli.client.runs:list_vnext",
+    "list-vnext": "pyoco_cli.client.listing:list_vnext",
     "watch": "pyoco_cli.client.watch:watch",
     "wait": "pyoco_cli.client.watch:wait",
     "logs": "pyoco_cli.client.logs:logs",
@@ -84,6 +79,7 @@ def options(
             envvar="PYOCO_PROFILE", help="Gateway and key of ~/.config/pyoco/client.toml."
         ),
     ] = None,
+    version: Version = False,  # noqa: ARG001 - it is printed before
 ) -> None:
     """Submit, follow and manage runs through a pyoco-server gateway."""
     told = {
@@ -94,7 +90,14 @@ def options(
     context.obj = with_profile(given, profile, Sources.of(told))
 
 
-def show(value: Any, output: Output | None, view: str = "document") -> None:
+def show(
+    value: Any,
+    output: Output | None,
+    view: str = "document",
+    *,
+    items: Callable[[Any], Iterable[Mapping[str, Any]]] = items_of,
+    columns: Sequence[str] = (),
+) -> None:
     """Print the result of a command.
 
     Args:
@@ -102,16 +105,16 @@ def show(value: Any, output: Output | None, view: str = "document") -> None:
         output: What the user asked for; ``None`` for what suits where it goes.
         view: The function of ``views`` that draws it for people. Its name, because importing it
             imports rich, which would cost every command that prints JSON a noticeable time.
+        items: What is a line of its own in ``jsonl`` and ``csv``.
+        columns: Of CSV, those that come first, and that are there without items.
     """
-    if as_json(output):
-        print_json(value)
-    else:
-        draw(view, value)
-
-
-def as_json(output: Output | None) -> bool:
-    """Whether a result is printed for programs, given what the user asked for."""
-    return output is Output.JSON or (output is None and not on_terminal())
+    match chosen(output):
+        case Output.JSON:
+            print_json(value)
+        case Output.JSONL | Output.CSV as lines:
+            print_rows(items(value), lines, columns)
+        case _:
+            draw(view, value)
 
 
 def draw(view: str, *values: Any) -> None:

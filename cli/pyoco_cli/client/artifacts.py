@@ -11,6 +11,7 @@ import typer
 
 from pyoco_cli.client.app import OutputOption, RunId, show
 from pyoco_cli.client.connection import gateway
+from pyoco_cli.client.run_ids import whole_id
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.language import Phrase
 from pyoco_server.model.errors import ErrorId
@@ -34,9 +35,10 @@ def artifacts(
 ) -> None:
     """List what a run saved, or fetch it and compare its digest."""
     with gateway(context) as client:
+        run_id = whole_id(client, run_id)
         listing = client.list_artifacts(run_id)
         if name is None and not every:
-            show(listing, output, "artifacts_table")
+            show(listing, output, "artifacts_table", columns=("name", "size_bytes", "task"))
             return
         wanted = [
             artifact for artifact in listing["artifacts"] if every or artifact["name"] == name

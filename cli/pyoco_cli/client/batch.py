@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.formats import Output, RowPrinter
 from pyoco_cli.common.language import Phrase
-from pyoco_cli.common.output import print_json
 from pyoco_cli.common.parameters import read_text
 from pyoco_server.model.errors import ErrorId
 
@@ -46,17 +46,20 @@ def read_batch(path: Path, defaults: dict[str, Any]) -> list[tuple[int, dict[str
     return runs
 
 
-def submit_batch(client: PyocoHttpClient, runs: list[tuple[int, dict[str, Any]]]) -> int:
-    """Submit runs and print the answer to each, with its line, as a JSON line.
+def submit_batch(
+    client: PyocoHttpClient, runs: list[tuple[int, dict[str, Any]]], output: Output | None
+) -> int:
+    """Submit runs and print the answer to each, with its line: a line of JSON, or of CSV.
 
     Raises:
         CliError: Some were rejected; those that were accepted stay.
     """
     rejected: list[str] = []
+    printer = RowPrinter(("line", "run_id", "status", "error"), as_csv=output is Output.CSV)
     for part in _parts(runs):
         answer = client.submit_batch([run for _, run in part])
         for (number, _), item in zip(part, answer["items"], strict=True):
-            print_json({"line": number, **item})
+            printer.print({"line": number, **item})
             if "error" in item:
                 error = item["error"]
                 reason = error.get("reason") or error.get("detail")

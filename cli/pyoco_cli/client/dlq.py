@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from pyoco_cli.client.app import OutputOption, RunId, as_json, draw, show
+from pyoco_cli.client.app import OutputOption, RunId, draw, show
 from pyoco_cli.client.connection import gateway
-from pyoco_cli.common.output import print_json
+from pyoco_cli.client.run_ids import whole_id
+from pyoco_cli.common.formats import Output, chosen
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 Sequence: TypeAlias = Annotated[
     int, typer.Argument(metavar="SEQ", min=1, help="Number of the dead letter.")
 ]
+
+_COLUMNS = ("seq", "reason", "timestamp", "run_id", "flow_name", "tag", "worker_id", "error")
 
 dlq = typer.Typer(help="Dead letters: jobs and runs that came to no good end.")
 
@@ -37,10 +40,11 @@ def list_letters(
 ) -> None:
     """List dead letters, the newest first."""
     with gateway(context) as client:
+        whole = whole_id(client, run_id) if run_id else None
         page = client.list_dead_letters(
-            reason=reason, tag=tag, run_id=run_id, limit=limit, cursor=cursor
+            reason=reason, tag=tag, run_id=whole, limit=limit, cursor=cursor
         )
-    show(page, output, "letters_page")
+    show(page, output, "letters_page", columns=_COLUMNS)
 
 
 @dlq.command("show")
@@ -48,8 +52,8 @@ def show_letter(context: typer.Context, seq: Sequence, output: OutputOption = No
     """Show a dead letter."""
     with gateway(context) as client:
         letter = client.get_dead_letter(seq)
-        if as_json(output):
-            print_json(letter)
+        if chosen(output) is not Output.TABLE:
+            show(letter, output)
             return
         # The letter has what it takes to run again; where it failed is in the run, as long as that is kept.
         draw("letter", letter | _tasks_of(client, letter.get("run_id")))
@@ -84,5 +88,5 @@ def drop_letter(context: typer.Context, seq: Sequence, output: OutputOption = No
 def retry(context: typer.Context, run_id: RunId, output: OutputOption = None) -> None:
     """Submit a run that has ended again, as a new one with the same params."""
     with gateway(context) as client:
-        answer = client.retry_run(run_id)
+        answer = client.retry_run(whole_id(client, run_id))
     show(answer, output, "submitted")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyoco_cli.client.logs import left_out
 from pyoco_cli.client.merged import Came, Ended, merged
+from pyoco_cli.common.formats import RowPrinter
 from pyoco_cli.common.output import make_console, print_line, printable
 
 if TYPE_CHECKING:
@@ -22,24 +23,28 @@ _LOGS_GRACE_SECONDS = 5.0
 _NOT_FOUND = 404
 
 
-def status_line(event: dict[str, Any]) -> str:
-    """Return ``ts, event, status, run_id``, with tabs in between."""
+def _status(event: dict[str, Any]) -> dict[str, Any]:
     data = event.get("data") or {}
     snapshot = data.get("snapshot") or {}
-    return "\t".join(
-        (
-            str(data.get("ts") or snapshot.get("updated_at") or "-"),
-            str(event.get("event", "message")),
-            str(snapshot.get("status") or "-"),
-            str(data.get("run_id") or snapshot.get("run_id") or "-"),
-        )
-    )
+    return {
+        "ts": data.get("ts") or snapshot.get("updated_at"),
+        "event": event.get("event", "message"),
+        "status": snapshot.get("status"),
+        "run_id": data.get("run_id") or snapshot.get("run_id"),
+    }
 
 
 def print_status_lines(events: Iterable[dict[str, Any]]) -> None:
-    """Print a line for each event, as it comes."""
+    """Print ``ts, event, status, run_id`` of each event, as it comes, with tabs in between."""
     for event in events:
-        print_line(status_line(event))
+        print_line("\t".join(str(value or "-") for value in _status(event).values()))
+
+
+def print_status_csv(events: Iterable[dict[str, Any]]) -> None:
+    """Print the same as CSV."""
+    printer = RowPrinter((), as_csv=True)
+    for event in events:
+        printer.print(_status(event))
 
 
 def show_live(events: Iterable[dict[str, Any]]) -> None:

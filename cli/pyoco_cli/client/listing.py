@@ -1,28 +1,20 @@
-"""`list`: runs by any filter, and their changes as they come."""
+"""`list` and `list-vnext`: runs by any filter, and their changes as they come."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from pyoco_cli.client.app import draw
 from pyoco_cli.client.connection import gateway
-from pyoco_cli.client.runs import (
-    COLUMNS,
-    FlowName,
-    Full,
-    Limit,
-    ListOutput,
-    ListOutputOption,
-    Sha256,
-    Status,
-    Tag,
-    UpdatedAfter,
-    columns_of,
-)
+from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.formats import Output, OutputOption, RowPrinter, chosen, print_rows
+from pyoco_cli.common.moments import moment_option
 from pyoco_cli.common.output import make_console, on_terminal, print_json, print_line, print_table
+from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,8 +22,37 @@ if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
     from pyoco_server.client.requests import RunQuery
 
+Status: TypeAlias = Annotated[
+    str | None, typer.Option(help="Only runs of that status, or those with commas in between.")
+]
+FlowName: TypeAlias = Annotated[str | None, typer.Option(help="Only runs of that flow.")]
+Tag: TypeAlias = Annotated[str | None, typer.Option(help="Only runs of that tag.")]
+Full: TypeAlias = Annotated[bool, typer.Option("--full", help="Whole snapshots.")]
+Limit: TypeAlias = Annotated[
+    int | None, typer.Option(help="How many, 1 to 200.", show_default="50")
+]
+Sha256: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--workflow-yaml-sha256", help="Only runs of that flow.yaml, in hex."),
+]
+UpdatedAfter: TypeAlias = Annotated[
+    float | None,
+    moment_option(
+        "--updated-after",
+        "--since",
+        help="Only runs that changed after it: 1d, yesterday, 22:00, ISO, unix.",
+    ),
+]
+
 _SHOWN = 50
+_MOST = 200
 _OTHER_LINES = 3
+# Of a table in a pipe; 0.5.1 had them.
+_PLAIN_COLUMNS = ("run_id", "status", "flow_name", "tag", "updated_at")
+_CSV_COLUMNS = (
+    *("run_id", "status", "flow_name", "tag", "worker_id", "updated_at", "submitted_at"),
+    *("start_time", "end_time", "attempt", "error"),
+)
 
 
 def list_runs(
@@ -47,20 +68,24 @@ def list_runs(
     workflow_yaml_sha256: Sha256 = None,
     updated_after: UpdatedAfter = None,
     updated_before: Annotated[
-        float | None, typer.Option(help="Only runs that changed before it, in unix seconds.")
+        float | None,
+        moment_option("--updated-before", "--until", help="Only runs that changed before it."),
     ] = None,
     submitted_after: Annotated[
-        float | None, typer.Option(help="Only runs submitted after it, in unix seconds.")
+        float | None,
+        moment_option("--submitted-after", help="Only runs submitted after it."),
     ] = None,
     submitted_before: Annotated[
-        float | None, typer.Option(help="Only runs submitted before it, in unix seconds.")
+        float | None,
+        moment_option("--submitted-before", help="Only runs submitted before it."),
     ] = None,
     full: Full = False,
     limit: Limit = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them, however many.")] = False,
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Go on with each change, until Ctrl-C.")
     ] = False,
-    output: ListOutputOption = None,
+    output: OutputOption = None,
 ) -> None:
     """List runs, the newest change first.
 
@@ -79,22 +104,113 @@ def list_runs(
         "submitted_after": submitted_after,
         "submitted_before": submitted_before,
     }
+    if every and (follow or limit is not None):
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE, "--all goes without --limit and --follow", hint="list -h"
+        )
     with gateway(context) as client:
         if follow:
             lists = _lists(client, query, limit or _SHOWN)
-            if on_terminal() and output is not ListOutput.JSON:
+            if chosen(output) is Output.TABLE and on_terminal():
                 _show_live(lists)
             else:
-                _print_changes(lists, as_json=output is not ListOutput.TABLE)
+                _print_changes(lists, output)
             return
-        runs = client.find_runs(full=full, limit=limit, **query)["items"]
-    match output:
-        case ListOutput.TABLE if not on_terminal():
-            print_table(COLUMNS, [columns_of(run) for run in runs])
-        case None | ListOutput.TABLE if on_terminal():
-            draw("runs_table", runs)
-        case _:
+        if every:
+            runs, total = _all(client, query, full=full), None
+        else:
+            runs = client.find_runs(full=full, limit=limit, **query)["items"]
+            total = _total(client, query, len(runs), limit)
+    _print(runs, output)
+    if total is not None:
+        _say_more(len(runs), total)
+
+
+def list_vnext(
+    context: typer.Context,
+    *,
+    status: Status = None,
+    flow: FlowName = None,
+    tag: Tag = None,
+    full: Full = False,
+    limit: Limit = None,
+    updated_after: UpdatedAfter = None,
+    cursor: Annotated[
+        str | None, typer.Option(help="Where to go on: next_cursor of the page before.")
+    ] = None,
+    workflow_yaml_sha256: Sha256 = None,
+    output: OutputOption = None,
+) -> None:
+    """List runs page by page, as {items, next_cursor}."""
+    with gateway(context) as client:
+        page = client.list_runs_vnext(
+            status=status,
+            flow=flow,
+            tag=tag,
+            full=full,
+            limit=limit,
+            updated_after=updated_after,
+            cursor=cursor,
+            workflow_yaml_sha256=workflow_yaml_sha256,
+        )
+    if chosen(output) is Output.JSON:
+        print_json(page)
+        return
+    _print(page["items"], output)
+    if page.get("next_cursor") and chosen(output) is Output.TABLE:
+        print_line(f"next_cursor: {page['next_cursor']}")
+
+
+def _print(runs: list[dict[str, Any]], output: Output | None) -> None:
+    match chosen(output):
+        case Output.JSON:
             print_json(runs)
+        case Output.JSONL | Output.CSV as lines:
+            print_rows(runs, lines, _CSV_COLUMNS)
+        case _ if output is Output.TABLE and not on_terminal():
+            print_table(_PLAIN_COLUMNS, [_plain_cells(run) for run in runs])
+        case _:
+            draw("runs_table", runs)
+
+
+def _plain_cells(run: dict[str, Any]) -> list[str]:
+    return [str(run.get(column, "-")) for column in _PLAIN_COLUMNS]
+
+
+def _all(client: PyocoHttpClient, query: RunQuery, *, full: bool) -> list[dict[str, Any]]:
+    runs: dict[str, dict[str, Any]] = {}
+    # Who asks for a time gets pages, and a run that changes meanwhile may be on two of them.
+    paged: RunQuery = {**query, "updated_after": query.get("updated_after") or 0.0}
+    cursor: str | None = None
+    while True:
+        page = client.find_runs(full=full, limit=_MOST, cursor=cursor, **paged)
+        for run in page["items"]:
+            runs.setdefault(run["run_id"], run)
+        cursor = page.get("next_cursor")
+        if cursor is None:
+            return list(runs.values())
+
+
+def _total(client: PyocoHttpClient, query: RunQuery, shown: int, limit: int | None) -> str | None:
+    """How many runs there are, where there are more than those that are shown and a person wants to know."""
+    from pyoco_server.client import HttpProblem  # noqa: PLC0415 - httpx, see connection.py
+
+    if shown < (limit or _SHOWN) or not (on_terminal() or limit is None):
+        return None
+    try:
+        counts = client.count_runs(**query)
+    except HttpProblem:
+        return None  # 0.5.1 does not count
+    total = int(counts.get("total") or 0)
+    return f"{total}{'' if counts.get('exact', True) else ' or more'}" if total > shown else None
+
+
+def _say_more(shown: int, total: str) -> None:
+    line = f"{shown} of {total}, --limit or --all"
+    if on_terminal():
+        print_line(line)
+    else:
+        sys.stderr.write(f"{line}\n")
 
 
 def _lists(
@@ -125,14 +241,16 @@ def _lists(
 
 
 def _print_changes(
-    lists: Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]], *, as_json: bool
+    lists: Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]], output: Output | None
 ) -> None:
+    printer = RowPrinter(_CSV_COLUMNS, as_csv=output is Output.CSV)
+    printer.begin()
     for _, new in lists:
         for run in new:
-            if as_json:
-                print_json(run)
+            if chosen(output) is Output.TABLE:
+                print_line("  ".join(_plain_cells(run)))
             else:
-                print_line("  ".join(columns_of(run)))
+                printer.print(run)
 
 
 def _show_live(lists: Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]]) -> None:

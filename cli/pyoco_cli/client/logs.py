@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from pyoco_cli.client.app import OutputOption, RunId, as_json
+from pyoco_cli.client.app import Output, OutputOption, RunId
 from pyoco_cli.client.connection import gateway
-from pyoco_cli.common.output import print_json, print_line, print_text, printable
+from pyoco_cli.client.run_ids import whole_id
+from pyoco_cli.common.formats import RowPrinter, chosen
+from pyoco_cli.common.moments import moment_option
+from pyoco_cli.common.output import print_line, print_text, printable
 
 Follow: TypeAlias = Annotated[
     bool, typer.Option("-f", "--follow", help="Go on with what comes, until the run has ended.")
@@ -48,14 +51,15 @@ def logs(
         int | None, typer.Option(min=0, help="Only what this attempt printed.")
     ] = None,
     since: Annotated[
-        float | None, typer.Option(help="Only what was printed after it, in unix seconds.")
+        float | None,
+        moment_option("--since", help="Only what was printed after it: 1h, yesterday, ISO, unix."),
     ] = None,
     output: OutputOption = None,
 ) -> None:
     """Print what the tasks of a run printed."""
     with gateway(context) as client:
         chunks = client.logs(
-            run_id,
+            whole_id(client, run_id),
             task=task,
             stream=stream,
             attempt=attempt,
@@ -63,8 +67,8 @@ def logs(
             tail=tail,
             follow=follow,
         )
-        if as_json(output):
-            _print_documents(chunks)
+        if chosen(output) is not Output.TABLE:
+            _print_documents(chunks, output, _LOG_COLUMNS)
         else:
             for chunk in chunks:
                 print_text(_text_of(chunk))
@@ -82,18 +86,41 @@ def events(
 ) -> None:
     """Print what happened in a run: its states, its tasks, and what they printed."""
     with gateway(context) as client:
-        told = client.events(run_id, types=tuple(kinds or ()), follow=follow)
-        if as_json(output):
-            _print_documents(told)
+        told = client.events(whole_id(client, run_id), types=tuple(kinds or ()), follow=follow)
+        if chosen(output) is not Output.TABLE:
+            _print_documents(told, output, _EVENT_COLUMNS)
         else:
             for event in told if follow else _states_in_order(told):
                 for line in lines_of(event):
                     print_line(line)
 
 
-def _print_documents(documents: Iterable[dict[str, Any]]) -> None:
+_LOG_COLUMNS = ("id", "at", "attempt", "task", "stream", "text")
+_EVENT_COLUMNS = (
+    *(
+        "id",
+        "at",
+        "attempt",
+        "type",
+        "status",
+        "worker_id",
+        "reason",
+        "task",
+        "state",
+        "duration_ms",
+    ),
+    *("error", "stream", "text"),
+)
+
+
+def _print_documents(
+    documents: Iterable[dict[str, Any]], output: Output | None, columns: Sequence[str]
+) -> None:
+    """Print them as they come; a JSON document of these has always been a line."""
+    printer = RowPrinter(columns, as_csv=output is Output.CSV)
+    printer.begin()
     for document in documents:
-        print_json(document)
+        printer.print(document)
 
 
 def _text_of(chunk: dict[str, Any]) -> str:

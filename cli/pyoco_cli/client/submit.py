@@ -11,10 +11,11 @@ import typer
 from pyoco_cli.client.app import Output, OutputOption, show
 from pyoco_cli.client.batch import read_batch, submit_batch
 from pyoco_cli.client.connection import gateway
-from pyoco_cli.client.follow import print_status_lines, show_live_with_logs
+from pyoco_cli.client.follow import print_status_csv, print_status_lines, show_live_with_logs
 from pyoco_cli.client.logs import lines_of
 from pyoco_cli.client.outcome import ENDED, exit_code, wait_for_end
 from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.formats import chosen
 from pyoco_cli.common.language import Phrase
 from pyoco_cli.common.output import on_terminal, print_json, print_line
 from pyoco_cli.common.parameters import (
@@ -111,7 +112,7 @@ def submit(
         }
         runs = read_batch(batch_file, {k: v for k, v in common.items() if v is not None})
         with gateway(context) as client:
-            return submit_batch(client, runs)
+            return submit_batch(client, runs, output)
     values = collect_params(params_file, params, param)
     with gateway(context) as client:
         answer = client.submit_run(
@@ -175,7 +176,7 @@ def _stay(
 ) -> int:
     run_id = str(answer.get("run_id"))
     # Status lines name the run themselves, and a JSON line would not fit among them.
-    if not follow or output is not None or on_terminal():
+    if not follow or (output is not None and output is not Output.CSV) or on_terminal():
         show(answer, output, "submitted")
     if not (wait or follow):
         return 0
@@ -196,14 +197,16 @@ def _stay(
 def _follow(
     client: PyocoHttpClient, run_id: str, output: Output | None, seconds: float | None
 ) -> None:
-    if on_terminal() and output is not Output.JSON:
+    if on_terminal() and chosen(output) is Output.TABLE:
         show_live_with_logs(client, run_id, seconds)
-    elif output is Output.TEXT:
+    elif chosen(output) is Output.TABLE:
         for event in client.events(run_id, follow=True, within_seconds=seconds):
             for line in lines_of(event):
                 print_line(line)
-    elif output is Output.JSON:
+    elif output in {Output.JSON, Output.JSONL}:
         for event in client.watch(run_id, within_seconds=seconds):
             print_json(event)
+    elif output is Output.CSV:
+        print_status_csv(client.watch(run_id, within_seconds=seconds))
     else:
         print_status_lines(client.watch(run_id, within_seconds=seconds))

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pyoco_cli.client.app import show
 from pyoco_cli.client.connection import Connection, gateway
-from pyoco_cli.common.output import make_console, on_terminal, print_json
+from pyoco_cli.common.formats import Output, OutputOption, chosen
+from pyoco_cli.common.output import make_console, on_terminal
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
@@ -24,21 +26,22 @@ def top(
         float, typer.Option(min=0.2, help="Seconds between two looks at the gateway.")
     ] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Look once, and print it.")] = False,
+    output: OutputOption = None,
 ) -> None:
     """Show runs, workers, queues and actors until Ctrl-C.
 
-    Where standard output is no terminal: one look, as a JSON line.
+    Where standard output is no terminal, or with --output json: one look.
     """
     connection: Connection = context.obj
     with gateway(context) as client:
         seen = look(client)
-        if not on_terminal():
-            print_json(seen)
+        if chosen(output) is not Output.TABLE:
+            show(seen, output)
             return
         from pyoco_cli.client.top_view import screen  # noqa: PLC0415 - rich, which JSON needs not
 
         console = make_console()
-        if once:
+        if once or not on_terminal():
             console.print(screen(seen, connection.server, console.width, console.height, None))
             return
         _follow(client, seen, connection.server, interval_sec)

@@ -6,11 +6,11 @@ Texts come from users and workers, so each of them goes through :func:`printable
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.json import JSON
 from rich.panel import Panel
 from rich.table import Table
@@ -122,22 +122,16 @@ def tasks_table(run: dict[str, Any]) -> RenderableType:
 
 def runs_table(runs: Sequence[dict[str, Any]]) -> RenderableType:
     """Runs, one a line."""
-    table = _listing("run", "status", "changed", "flow", "tag", "error")
-    for run in runs:
-        table.add_row(
-            _text(run.get("run_id")),
-            _state(run),
-            f"{age(run.get('updated_at'))} ago",
-            _line(run.get("flow_name")),
-            _line(run.get("tag")),
-            _line(run.get("error") or ""),
-        )
-    return _or_none(table, "no runs")
-
-
-def runs_page(page: dict[str, Any]) -> RenderableType:
-    """A page of runs, and where the next one starts."""
-    return _with_cursor(runs_table(page["items"]), page)
+    columns = {
+        "run": [_text(run.get("run_id")) for run in runs],
+        "status": [_state(run) for run in runs],
+        "changed": [Text(f"{age(run.get('updated_at'))} ago") for run in runs],
+        "flow": [_first_line(run.get("flow_name")) for run in runs],
+        "worker": [_first_line(run.get("worker_id")) for run in runs],
+        "tag": [_first_line(run.get("tag")) for run in runs],
+        "error": [_first_line(run.get("error") or "") for run in runs],
+    }
+    return Fitted(columns, spare=("worker", "tag")) if runs else Text("(no runs)", "dim")
 
 
 def cells_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
@@ -211,17 +205,16 @@ def history_table(events: Sequence[dict[str, Any]]) -> RenderableType:
 
 def letters_page(page: dict[str, Any]) -> RenderableType:
     """Dead letters, one a line, and where the next page starts."""
-    table = _listing("seq", "reason", "age", "run", "flow", "error")
-    for letter in page["items"]:
-        table.add_row(
-            _text(letter.get("seq")),
-            _text(letter.get("reason")),
-            age(letter.get("timestamp")),
-            _text(letter.get("run_id")),
-            _line(letter.get("flow_name")),
-            _line(letter.get("error") or ""),
-        )
-    return _with_cursor(_or_none(table, "no dead letters"), page)
+    letters = page["items"]
+    columns = {
+        "seq": [_text(letter.get("seq")) for letter in letters],
+        "reason": [_text(letter.get("reason")) for letter in letters],
+        "age": [Text(age(letter.get("timestamp"))) for letter in letters],
+        "run": [_text(letter.get("run_id")) for letter in letters],
+        "flow": [_first_line(letter.get("flow_name")) for letter in letters],
+        "error": [_first_line(letter.get("error") or "") for letter in letters],
+    }
+    return _with_cursor(Fitted(columns) if letters else Text("(no dead letters)", "dim"), page)
 
 
 def letter(found: dict[str, Any]) -> RenderableType:
@@ -247,6 +240,37 @@ def letter(found: dict[str, Any]) -> RenderableType:
     return Panel(Group(*parts), title=title, title_align="left", expand=on_terminal())
 
 
+def keys_table(keys: Sequence[dict[str, Any]]) -> RenderableType:
+    """API keys, one a line."""
+    table = _table("key", "tenant", "roles", "made", "ends", "state")
+    now = time.time()
+    for key in keys:
+        ends, revoked = key.get("expires_at"), key.get("revoked_at")
+        state = "revoked" if revoked else "expired" if ends and ends <= now else "valid"
+        table.add_row(
+            _text(key.get("key_id")),
+            _text(key.get("tenant_id")),
+            _text(", ".join(key.get("roles") or []) or "(reads only)"),
+            f"{age(key.get('created_at'))} ago",
+            moment(ends) or "never",
+            Text(state, "green" if state == "valid" else "dim"),
+        )
+    return _or_none(table, "no keys")
+
+
+def key_panel(key: dict[str, Any]) -> RenderableType:
+    """A key that was made just now, with its text."""
+    facts = _facts(
+        ("key", key.get("key_id")),
+        ("tenant", key.get("tenant_id")),
+        ("roles", ", ".join(key.get("roles") or []) or "(reads only)"),
+        ("ends", moment(key.get("expires_at")) or "never"),
+    )
+    # In a line of its own, and whole, to be copied.
+    text = Text(printable(key.get("api_key")), "bold", no_wrap=True, overflow="ignore")
+    return Group(facts, Text("its text, shown this once:", "dim"), text)
+
+
 def document(value: Any) -> RenderableType:
     """Any JSON document, indented and coloured."""
     return JSON.from_data(value, ensure_ascii=False)
@@ -263,7 +287,12 @@ def moment(value: object) -> str:
 
 
 def age(value: object) -> str:
-    """How long ago a point in time (unix seconds) is, in one unit."""
+    """How long ago a point in time (unix seconds, or ISO 8601) is, in one unit."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value).timestamp()
+        except ValueError:
+            return "-"
     if not isinstance(value, (int, float)):
         return "-"
     seconds = max(time.time() - value, 0.0)
@@ -295,6 +324,53 @@ def _table(*headers: str) -> Table:
     return table
 
 
+_GAP = 2
+_LEAST_REST = 12
+
+
+class Fitted:
+    """A table that leaves out what there is no room for, rather than to cut what people copy.
+
+    A ``flow`` goes on in the next line where it is too long; ``error`` takes the room that is left,
+    cut where it is too long, and is absent where that is next to none.
+
+    Args:
+        columns: The cells of each column by its head, in the order of the columns.
+        spare: Those that are there if there is room for them, in this order.
+    """
+
+    def __init__(self, columns: Mapping[str, Sequence[Text]], *, spare: Sequence[str] = ()) -> None:
+        self._columns = columns
+        self._spare = spare
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        widths = {
+            head: max(len(head), *(cell.cell_len for cell in cells))
+            for head, cells in self._columns.items()
+        }
+        shown = set(widths) - {*self._spare, "error"}
+        room = options.max_width - sum(widths[head] + _GAP for head in shown) + _GAP
+        for head in self._spare:
+            if widths[head] + _GAP <= room:
+                shown.add(head)
+                room -= widths[head] + _GAP
+        if room - _GAP >= min(widths["error"], _LEAST_REST):
+            shown.add("error")
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        heads = [head for head in self._columns if head in shown]
+        for head in heads:
+            may_be_cut, may_be_folded = head == "error", head == "flow"
+            table.add_column(
+                head,
+                no_wrap=not may_be_folded,
+                overflow="fold" if may_be_folded else "ellipsis",
+                min_width=None if may_be_cut or may_be_folded else widths[head],
+            )
+        for row in zip(*(self._columns[head] for head in heads), strict=True):
+            table.add_row(*row)
+        yield table
+
+
 # What gives way where a line is short: the rest can be copied.
 _SHORTENED = frozenset({"flow", "tag", "tags", "error", "task", "sha256", "by"})
 
@@ -311,11 +387,13 @@ def _listing(*headers: str) -> Table:
     return table
 
 
+def _first_line(value: object) -> Text:
+    return Text(_text(value).plain.partition("\n")[0])
+
+
 def _line(value: object) -> Text:
-    """The first line of a text."""
-    text = _text(value)
-    line = text.plain.partition("\n")[0]
-    return Text(line, no_wrap=True, overflow="ellipsis")
+    """The first line of a text, cut where there is no room."""
+    return Text(_first_line(value).plain, no_wrap=True, overflow="ellipsis")
 
 
 def _with_cursor(table: RenderableType, page: dict[str, Any]) -> RenderableType:

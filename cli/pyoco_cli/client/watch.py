@@ -10,8 +10,10 @@ import typer
 
 from pyoco_cli.client.app import OutputOption, RunId, show
 from pyoco_cli.client.connection import gateway
-from pyoco_cli.client.follow import print_status_lines, show_live
+from pyoco_cli.client.follow import print_status_csv, print_status_lines, show_live
 from pyoco_cli.client.outcome import ENDED, Followed, exit_code, wait_for_end
+from pyoco_cli.client.run_ids import whole_id
+from pyoco_cli.common.moments import moment_option
 from pyoco_cli.common.output import on_terminal, print_json
 
 
@@ -19,7 +21,10 @@ class WatchOutput(StrEnum):
     """How events are printed."""
 
     JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
     STATUS = "status"
+    TABLE = "table"
 
 
 def watch(
@@ -28,7 +33,8 @@ def watch(
     *,
     records: Annotated[bool, typer.Option("--records", help="With task records.")] = False,
     since: Annotated[
-        float | None, typer.Option(help="Only snapshots not older than that, in unix seconds.")
+        float | None,
+        moment_option("--since", help="Only snapshots not older than that: 1h, ISO, unix."),
     ] = None,
     timeout_sec: Annotated[
         int, typer.Option(min=0, help="Seconds to watch, also beyond its end; 0 for no limit.")
@@ -39,7 +45,10 @@ def watch(
     ] = False,
     output: Annotated[
         WatchOutput | None,
-        typer.Option(help="json: an event a line; status: ts, event, status, run_id with tabs."),
+        typer.Option(
+            help="json, jsonl: an event a line; status: ts, event, status, run_id with tabs; "
+            "csv: the same; table: as it is now, the default on a terminal."
+        ),
     ] = None,
 ) -> int:
     """Watch a run until its end; a connection that breaks is opened again.
@@ -48,6 +57,7 @@ def watch(
     """
     seconds = timeout_sec or None
     with gateway(context) as client:
+        run_id = whole_id(client, run_id)
         watched = client.watch(
             run_id,
             include_records=records,
@@ -60,7 +70,9 @@ def watch(
         match output:
             case WatchOutput.STATUS:
                 print_status_lines(events)
-            case None if on_terminal():
+            case WatchOutput.CSV:
+                print_status_csv(events)
+            case None | WatchOutput.TABLE if on_terminal() or output is not None:
                 show_live(events)
             case _:
                 for event in events:
@@ -85,6 +97,7 @@ def wait(
     """
     seconds = timeout_sec or None
     with gateway(context) as client:
+        run_id = whole_id(client, run_id)
         final = wait_for_end(client, run_id, seconds)
     if final.get("status") in ENDED:
         show(final, output, "run_panel")

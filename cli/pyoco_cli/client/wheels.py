@@ -36,7 +36,7 @@ def wheels(context: typer.Context, output: OutputOption = None) -> None:
     """List the wheels of the registry."""
     with gateway(context) as client:
         found = client.list_wheels()
-    show(found, output, "wheels_table")
+    show(found, output, "wheels_table", columns=("name", "size_bytes", "mtime", "tags"))
 
 
 def wheel_history(
@@ -52,7 +52,7 @@ def wheel_history(
         events = client.list_wheel_history(
             limit=limit, wheel_name=wheel_name, action=None if action is None else action.value
         )
-    show(events, output, "history_table")
+    show(events, output, "history_table", columns=("occurred_at", "action", "wheel_name"))
 
 
 def wheel_upload(

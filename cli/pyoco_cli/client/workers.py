@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pyoco_cli.client.app import draw
+from pyoco_cli.client.app import draw, show
 from pyoco_cli.client.connection import gateway
-from pyoco_cli.common.output import on_terminal, print_json, print_table
+from pyoco_cli.common.formats import OUTPUT_HELP, Output
+from pyoco_cli.common.output import on_terminal, print_table
 
 _PREVIEWED = 3
 
@@ -34,7 +35,10 @@ class WorkersOutput(StrEnum):
     """How workers are printed."""
 
     JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
     TABLE = "table"
+    TEXT = "text"
     PLUGINS = "plugins"
 
 
@@ -55,7 +59,7 @@ def workers(
     limit: Annotated[int | None, typer.Option(help="How many, 1 to 500.")] = None,
     output: Annotated[
         WorkersOutput | None,
-        typer.Option(help="json: a line; table: a line each; plugins: a line for each plugin."),
+        typer.Option(help=f"{OUTPUT_HELP} plugins: a line for each plugin."),
     ] = None,
 ) -> None:
     """List workers, last seen first."""
@@ -75,10 +79,9 @@ def workers(
                 draw("cells_table", _PLUGIN_COLUMNS, rows)
             else:
                 print_table(_PLUGIN_COLUMNS, rows)
-        case None | WorkersOutput.TABLE if on_terminal():
-            draw("workers_table", records)
         case _:
-            print_json(records)
+            form = None if output is None else Output(output.value)
+            show(records, form, "workers_table", columns=("worker_id", "state"))
 
 
 def _row(record: dict[str, Any]) -> list[str]:

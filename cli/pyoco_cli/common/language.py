@@ -58,6 +58,7 @@ class Phrase(Enum):
     LIST_RUNS = _Both(
         "see which runs there are: pyoco-client list", "run の一覧: pyoco-client list"
     )
+    MORE_OF_ID = _Both("give more of its characters", "ID をもう少し長く指定してください")
     LIST_WHEELS = _Both(
         "see which wheels there are: pyoco-client wheels", "wheel の一覧: pyoco-client wheels"
     )
@@ -76,8 +77,8 @@ class Phrase(Enum):
         "詳細の確認: pyoco-client tasks {run_id}",
     )
     RUN_GOES_ON = _Both(
-        "the run goes on: pyoco-client watch {run_id}; to end it: pyoco-client cancel --run-id {run_id}",
-        "run は継続しています: pyoco-client watch {run_id}（停止: pyoco-client cancel --run-id {run_id}）",
+        "the run goes on: pyoco-client watch {run_id}; to end it: pyoco-client cancel {run_id}",
+        "run は継続しています: pyoco-client watch {run_id}（停止: pyoco-client cancel {run_id}）",
     )
     CANCEL_AGAIN = _Both(
         "retry cancel or inspect run/worker status: pyoco-client get {run_id}",

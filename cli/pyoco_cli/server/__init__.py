@@ -9,6 +9,7 @@ import typer
 
 from pyoco_cli.common.commands import on_demand
 from pyoco_cli.common.errors import run
+from pyoco_cli.common.version import Version
 
 _COMMANDS = {
     "up": "pyoco_cli.server.up:up",
@@ -22,7 +23,7 @@ _COMMANDS = {
     "admin": "pyoco_cli.server.migrate:admin",
     "scenario": "pyoco_cli.server.scenario:app",
 }
-_OWN_FLAGS = frozenset({"--help", "-h", "--install-completion", "--show-completion"})
+_OWN_FLAGS = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
 
 app = typer.Typer(
     name="pyoco-server",
@@ -35,7 +36,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def commands() -> None:
+def commands(version: Version = False) -> None:
     """Run Pyoco workflows on many machines."""
 
 

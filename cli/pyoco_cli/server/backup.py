@@ -10,8 +10,10 @@ from typing import Annotated, Any
 import trio
 import typer
 
+from pyoco_cli.client.app import show
 from pyoco_cli.common.errors import CliError
-from pyoco_cli.common.output import on_terminal, print_json, print_line
+from pyoco_cli.common.formats import Output, OutputOption, chosen
+from pyoco_cli.common.output import print_line
 from pyoco_cli.server.nats import NatsUrl, nats, operator_settings
 from pyoco_cli.server.transfer import transfer_shown
 from pyoco_server.model.errors import ErrorId
@@ -33,6 +35,7 @@ def backup(
     out: Annotated[
         str, typer.Option(metavar="FILE|DIR", help="Where to; a folder when it ends with '/'.")
     ],
+    output: OutputOption = None,
     nats_url: NatsUrl = None,
 ) -> None:
     """Write all streams, buckets and wheels into a file or folder, while everything goes on.
@@ -48,7 +51,7 @@ def backup(
         raise CliError(
             ErrorId.INVALID_COMMAND_LINE, str(error), hint="pyoco-server backup --out FILE"
         ) from None
-    _show("backup", path, manifest, time.monotonic() - began, {})
+    _show("backup", path, manifest, time.monotonic() - began, {}, output)
 
 
 async def _backup(settings: Settings, path: Path, folder: bool) -> Manifest:
@@ -66,6 +69,7 @@ def restore(
     replicas: Annotated[
         int | None, typer.Option(min=1, max=5, help="Copies of each stream; as in the backup.")
     ] = None,
+    output: OutputOption = None,
     nats_url: NatsUrl = None,
 ) -> None:
     """Make NATS hold what a backup holds: checked first, then all of it or nothing.
@@ -102,7 +106,7 @@ def restore(
             hint="with too few servers for the backup's replicas: --replicas 1",
         ) from None
     more = {"kept": None if done.kept is None else str(done.kept), "resumed": done.resumed}
-    _show("restored", source, done.manifest, time.monotonic() - began, more)
+    _show("restored", source, done.manifest, time.monotonic() - began, more, output)
 
 
 async def _restore(settings: Settings, source: Path, options: Options) -> Restored:
@@ -111,10 +115,17 @@ async def _restore(settings: Settings, source: Path, options: Options) -> Restor
             return await put_back(connection, settings, archive, options, progress=progress)
 
 
-def _show(what: str, path: Path, manifest: Manifest, seconds: float, more: dict[str, Any]) -> None:
+def _show(
+    what: str,
+    path: Path,
+    manifest: Manifest,
+    seconds: float,
+    more: dict[str, Any],
+    output: Output | None,
+) -> None:
     size = sum(part.bytes for part in manifest.parts)
     messages = sum(stream.messages for stream in manifest.streams)
-    if on_terminal():
+    if chosen(output) is Output.TABLE:
         print_line(
             f"{what} {path}: {len(manifest.streams)} streams, {messages} messages, "
             f"{size / 1e6:.1f} MB in {seconds:.1f} s"
@@ -132,4 +143,4 @@ def _show(what: str, path: Path, manifest: Manifest, seconds: float, more: dict[
         "version": manifest.version,
         **more,
     }
-    print_json(document)
+    show(document, output)

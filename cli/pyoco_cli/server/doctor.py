@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, TypeAlias
 
 import msgspec
 import trio
 import typer
 
-from pyoco_cli.common.output import make_console, on_terminal, print_line, printable
+from pyoco_cli.client.app import show
+from pyoco_cli.common.formats import Output, OutputOption, chosen
+from pyoco_cli.common.output import make_console, printable
 from pyoco_cli.server.nats import NatsUrl, nats, operator_settings
 from pyoco_server.operations.doctor import Report, Severity, examine
 from pyoco_server.operations.status import Status, status_of
 from pyoco_server.settings import Settings
 
-
-class Output(StrEnum):
-    """How the result is printed."""
-
-    JSON = "json"
-    TEXT = "text"
-
-
-OutputOption: TypeAlias = Annotated[
-    Output | None,
-    typer.Option(help="json: a line; text: for people, the default on a terminal."),
-]
 Server: TypeAlias = Annotated[
     str, typer.Option(envvar="PYOCO_SERVER_URL", help="URL of the gateway.")
 ]
+_FINDING = ("severity", "where", "what", "advice")
 _DEFAULT_SERVER = "http://127.0.0.1:8000"
 
 
@@ -55,11 +45,11 @@ def doctor(
         return await examine(settings, server=server if gateway else None, key_header=header)
 
     report = trio.run(look)
-    if _as_json(output):
-        document = {**msgspec.to_builtins(report), "worst": str(report.worst)}
-        print_line(msgspec.json.encode(document).decode())
-    else:
+    if chosen(output) is Output.TABLE:
         _draw(report)
+    else:
+        document = {**msgspec.to_builtins(report), "worst": str(report.worst)}
+        show(document, output, items=lambda found: found["findings"], columns=_FINDING)
     return report.worst.exit_code
 
 
@@ -91,8 +81,8 @@ def status(
     """Show gateway, NATS, queues, workers and runs on one screen."""
     settings = operator_settings(nats_url)
     found = trio.run(_status, settings, server)
-    if _as_json(output):
-        print_line(msgspec.json.encode(found).decode())
+    if chosen(output) is not Output.TABLE:
+        show(msgspec.to_builtins(found), output)
         return
     from pyoco_cli.server.screen import status_screen  # noqa: PLC0415 - JSON needs no rich
 
@@ -102,7 +92,3 @@ def status(
 async def _status(settings: Settings, server: str) -> Status:
     async with nats(settings) as connection:
         return await status_of(connection, settings, server)
-
-
-def _as_json(output: Output | None) -> bool:
-    return output is Output.JSON or (output is None and not on_terminal())

@@ -9,7 +9,8 @@ import trio
 import typer
 
 from pyoco_cli.common.errors import CliError
-from pyoco_cli.common.output import on_terminal, print_line, printable
+from pyoco_cli.common.formats import Output, OutputOption, chosen, print_rows
+from pyoco_cli.common.output import print_line, printable
 from pyoco_cli.server.nats import NatsUrl, nats, operator_settings
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.operations.migrate import Change
@@ -35,6 +36,7 @@ def migrate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
+    output: OutputOption = None,
     nats_url: NatsUrl = None,
 ) -> int:
     """Change streams and buckets that exist; gateways and workers may go on meanwhile.
@@ -48,8 +50,14 @@ def migrate(
             hint="pyoco-server admin migrate --replicas 3, or --settings, or both",
         )
     changes = trio.run(_migrate, operator_settings(nats_url), replicas, settings, dry_run)
-    for each in changes:
-        print_line(_line(each, dry_run) if on_terminal() else _json(each))
+    form = chosen(output)
+    if form is Output.TABLE:
+        for each in changes:
+            print_line(_line(each, dry_run))
+    else:
+        # A JSON document a change, as ever.
+        lines = Output.CSV if form is Output.CSV else Output.JSONL
+        print_rows([msgspec.to_builtins(each) for each in changes], lines, ("stream",))
     refused = [each for each in changes if each.error]
     if refused:
         raise CliError(
@@ -57,7 +65,7 @@ def migrate(
             "; ".join(f"{each.stream}: {each.error}" for each in refused),
             hint="three copies need three NATS servers that know each other: docs/guides/cluster.md",
         )
-    if not changes and on_terminal():
+    if not changes and form is Output.TABLE:
         print_line("nothing differs")
     return 0
 
@@ -69,10 +77,6 @@ async def _migrate(
         return await change(
             connection, settings, replicas=replicas, to_settings=to_settings, dry_run=dry_run
         )
-
-
-def _json(each: Change) -> str:
-    return msgspec.json.encode(each).decode()
 
 
 def _line(each: Change, dry_run: bool) -> str:

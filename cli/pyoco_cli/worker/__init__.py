@@ -9,6 +9,7 @@ import trio
 import typer
 
 from pyoco_cli.common.errors import CliError, run
+from pyoco_cli.common.version import Version
 from pyoco_cli.configuration import keep_secrets, load_settings
 from pyoco_cli.signals import stop_signals
 from pyoco_server.backend import open_backend
@@ -48,6 +49,7 @@ def worker(
         float, typer.Option(help="Seconds that --run-once waits for a job.")
     ] = 1.0,
     run_once: Annotated[bool, typer.Option("--run-once", help="End after one job.")] = False,
+    version: Version = False,  # noqa: ARG001 - it is printed before
 ) -> None:
     """Execute runs of the given tags until stopped."""
     overrides = {

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import trio
 import typer
 
 from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.moments import span
 from pyoco_cli.server.nats import NatsUrl, nats, operator_settings
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.scenario.document import Scenario, ScenarioError, write_scenario
 from pyoco_server.scenario.recorder import record as make_record
 from pyoco_server.settings import Settings
-
-_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 
 
 def record(
@@ -38,12 +35,12 @@ def record(
 
     Nothing is changed on the system. Play it with: pyoco-server scenario run FILE --speed 10
     """
-    found = _SPAN.fullmatch(last)
-    if found is None:
+    # A number alone is of seconds.
+    seconds = span(last) or span(f"{last}s")
+    if seconds is None:
         raise CliError(
             ErrorId.INVALID_COMMAND_LINE, f"--last {last}: a span such as 90s, 10m or 2h", hint=None
         )
-    seconds = float(found[1]) * _UNITS[found[2]]
     try:
         scenario = trio.run(_record, operator_settings(nats_url), seconds, redact)
     except ScenarioError as error:
