@@ -68,6 +68,25 @@ async def test_a_failed_run_is_requeued_from_its_letter_which_goes(tmp_path: Pat
         assert gone.json()["detail"] == "dead letter not found"
 
 
+async def test_the_letter_of_a_run_that_is_run_again_goes_and_no_other(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as (client, backend):
+        before = await write(backend, 1, run_id="another")
+        run_id = await failed(backend, new_run("broken"))
+        other = await failed(backend, new_run("broken"))
+        await eventually(lambda: letters_of(client, run_id), what="a dead letter")
+        await eventually(lambda: letters_of(client, other), what="another dead letter")
+        again = await client.post(f"/runs/{run_id}/retry")
+        await ended(backend, again.json()["run_id"])
+        assert not await letters_of(client, run_id)
+        assert await letters_of(client, other)
+        assert [letter["seq"] for letter in await letters_of(client, "another")] == [before]
+
+
+async def letters_of(client: httpx.AsyncClient, run_id: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = (await listed(client, run_id=run_id))["items"]
+    return items
+
+
 async def test_a_letter_is_enough_when_the_run_is_gone_and_its_flow_yaml_comes_from_the_store(
     tmp_path: Path,
 ) -> None:

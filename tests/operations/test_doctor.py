@@ -121,6 +121,15 @@ async def clock_of_a_worker(connection: Connection) -> None:
     await KeyValue(connection, "pyoco_workers").put("w1", raw)
 
 
+async def paused_worker(connection: Connection) -> None:
+    await KeyValue(connection, "pyoco_workers").put("w1", record(paused=True))
+
+
+async def draining_worker_with_jobs(connection: Connection) -> None:
+    await KeyValue(connection, "pyoco_workers").put("w1", record(draining=True, tags=[TAG]))
+    await publish_acked(connection, f"pyoco.work.{TAG}", b"{}")
+
+
 async def put_run(connection: Connection, **changes: Any) -> None:
     run = RunSnapshot(
         run_id="r1", flow_name="main", status=RunStatus.PENDING, tag=TAG, updated_at=1.0
@@ -160,6 +169,8 @@ Plant = Callable[[Connection], Awaitable[None]]
         (paused_consumer, "queues.paused", Severity.WARNING, f"pyoco_workers_{TAG} resume"),
         (silent_worker, "workers.silent", Severity.WARNING, "w1 100"),
         (clock_of_a_worker, "workers.clock", Severity.WARNING, "w1 +60 NTP"),
+        (paused_worker, "workers.paused", Severity.INFO, "w1 paused worker-resume"),
+        (draining_worker_with_jobs, "workers.draining", Severity.WARNING, "w1 worker-resume"),
         (abandoned_run, "runs.abandoned", Severity.ERROR, "w9 r1 cancel"),
         (run_without_job, "runs.no_job", Severity.ERROR, f"{TAG} submit"),
         (dead_letter, "queues.dead_letters", Severity.WARNING, "PYOCO_DLQ dlq"),

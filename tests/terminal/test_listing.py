@@ -9,7 +9,7 @@ import re
 import pytest
 import trio
 
-from commands.calling import client, submit
+from commands.calling import cancel, client, submit
 from e2e.programs import Stage, wait_for
 from pyoco_server.jetstream.connection import ConnectionOptions, open_connection
 from pyoco_server.jetstream.publish import publish_acked
@@ -36,7 +36,7 @@ def shown(stage: Stage, *command: str, columns: int = 80) -> list[str]:
 
 
 def test_runs_and_dead_letters_are_a_line_each(stage: Stage, failed: str) -> None:
-    head, *runs = shown(stage, "list", "--limit", "3")
+    head, *runs = shown(stage, "list", "--limit", "3", "--flow", "main")
     assert head.split() == ["run", "status", "changed", "flow", "worker", "tag"]
     runs = [run for run in runs if not re.fullmatch(r"3 of \d+, --limit or --all", run)]
     assert all(run.split()[1] in {"FAILED", "COMPLETED", "CANCELLED"} for run in runs)
@@ -49,7 +49,10 @@ def test_runs_and_dead_letters_are_a_line_each(stage: Stage, failed: str) -> Non
     assert "  execution_error  " in letter
 
 
-def test_a_wide_terminal_and_a_pipe_have_room_for_errors(stage: Stage, failed: str) -> None:
+def test_a_wide_terminal_and_a_pipe_have_room_for_errors(
+    stage: Stage, failed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     command = ("dlq", "list", "--run-id", failed)
     assert shown(stage, *command, columns=120)[1].endswith("bad luck")
     head, *runs = shown(stage, "list", "--status", "FAILED", columns=120)
@@ -135,6 +138,7 @@ def test_a_person_sees_where_it_failed(stage: Stage, failed: str, command: str) 
 
 
 def test_a_run_is_named_by_as_much_of_its_id_as_no_other_has(stage: Stage, failed: str) -> None:
+    ended = submit(stage, "count", "--wait").last["run_id"]
     short = failed[:8]
     for line in (
         "get",
@@ -149,7 +153,8 @@ def test_a_run_is_named_by_as_much_of_its_id_as_no_other_has(stage: Stage, faile
         said = client(stage, *line.split(), short)
         assert said.code == (1 if line in {"watch", "wait"} else 0), said
         assert failed in said.out or line in {"events", "logs"}
-    assert client(stage, "retry", short).last["retry_of"] == failed
+    retried = client(stage, "retry", ended[:8]).last
+    assert retried["retry_of"] == ended
     waiting = submit(stage, "count", "--tag", "nobody").last["run_id"]
     assert client(stage, "cancel", waiting[:13]).last["run_id"] == waiting
 
@@ -170,6 +175,50 @@ def test_a_cancel_is_of_one_run(stage: Stage, line: str) -> None:
     said = client(stage, *line.split())
     assert said.code == 1
     assert "usage: pyoco-client cancel [OPTIONS] RUN_ID" in said.err
+
+
+def test_a_paused_worker_says_so_everywhere(stage: Stage) -> None:
+    assert client(stage, "worker-pause", "w1").last["paused"] is True
+    try:
+        assert any(
+            line.startswith("w1  ") and "IDLE paused" in line for line in shown(stage, "workers")
+        )
+        assert "IDLE paused" in client(stage, "workers", "--output", "table").out
+        assert "IDLE paused" in client(stage, "top", "--output", "table").out
+        nats = ("--nats-url", stage.nats_url)
+        status = stage.run("pyoco-server", "status", "--output", "table", *nats)
+        assert "IDLE paused" in status
+        doctor = stage.start("pyoco-server", "doctor", "--no-gateway", *nats)
+        doctor.wait()
+        assert "workers.paused" in doctor.text()
+    finally:
+        assert client(stage, "worker-resume", "w1").last["paused"] is False
+
+
+def test_a_drain_is_waited_for(stage: Stage) -> None:
+    worker = stage.worker("--slots", "1", tags="other", worker_id="w2")
+    wait_for(lambda: "w2" in client(stage, "workers").out, what="the worker")
+    path = str(stage.folder / "wait.yaml")
+    run_id = client(stage, "submit-yaml", "--tag", "other", "--workflow-file", path).last["run_id"]
+    wait_for(lambda: stage.get(run_id)["status"] == "RUNNING", what="the run")
+    said = client(stage, "worker-drain", "w2", "--wait", "--timeout-sec", "0.2")
+    assert said.code == 124
+    assert "worker w2 has not stopped after 0.2 s" in said.err
+    cancel(stage, run_id)
+    said = client(stage, "worker-drain", "w2", "--wait")
+    assert said.code == 0
+    assert worker.wait() == 0
+
+
+def test_a_retry_is_followed_and_its_dead_letter_goes(stage: Stage) -> None:
+    run_id = submit(stage, "fail", "--wait").last["run_id"]
+    wait_for(
+        lambda: client(stage, "dlq", "list", "--run-id", run_id).last["items"], what="a letter"
+    )
+    said = client(stage, "retry", run_id, "--follow")
+    assert said.code == 1
+    assert said.lines[-1].split("\t")[2] == "FAILED"
+    assert client(stage, "dlq", "list", "--run-id", run_id).last["items"] == []
 
 
 def test_states_are_in_their_order_whoever_told_of_them_first(stage: Stage) -> None:

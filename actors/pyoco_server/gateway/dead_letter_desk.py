@@ -14,7 +14,7 @@ from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.dead_letter import DeadLetter, DeadLetterReason
 from pyoco_server.model.json_text import NestedTooDeeply
-from pyoco_server.model.run import RunSnapshot
+from pyoco_server.model.run import RunSnapshot, RunStatus
 from pyoco_server.store.letters import LetterBox, LetterPage, StoredLetter
 from pyoco_server.store.runs import RunNotFound, RunStore
 from pyoco_server.store.workflows import WorkflowStore
@@ -22,6 +22,9 @@ from pyoco_server.store.workflows import WorkflowStore
 log = structlog.get_logger(__name__)
 
 _SUBMIT_SECONDS = 12.0
+_LETTERS_OF_A_RUN = 16
+# By how much the clocks of workers and of NATS may differ.
+_CLOCKS_SECONDS = 300.0
 
 
 class LetterNotFound(Refusal):
@@ -139,7 +142,9 @@ class DeadLetterDesk:
     async def retry(
         self, run_id: str, asker: Asker, *, idempotency_key: str | None = None
     ) -> Repeated:
-        """Submit a run that has ended again; whether the asker may see it is for the asker to know.
+        """Submit a run that has ended again; its dead letter goes, as it would by `requeue`.
+
+        Whether the asker may see the run is for the asker to know.
 
         Raises:
             RunNotFound: There is no such run.
@@ -149,7 +154,27 @@ class DeadLetterDesk:
         """
         with _asking():
             run = (await self._runs.get(run_id)).snapshot
-        return await self._submit(_of_snapshot(run), asker, idempotency_key)
+        repeated = await self._submit(_of_snapshot(run), asker, idempotency_key)
+        if run.status is RunStatus.FAILED:
+            await self._drop_letters_of(run)
+        return repeated
+
+    async def _drop_letters_of(self, run: RunSnapshot) -> None:
+        """Delete what is found of a run's dead letters between its end and now."""
+        written_from = (run.end_time or run.updated_at or 0.0) - _CLOCKS_SECONDS
+        try:
+            page = await self._letters.page(
+                LetterFilter(run_id=run.run_id).takes,
+                before=None,
+                limit=_LETTERS_OF_A_RUN,
+                not_before=written_from,
+            )
+            for stored in page.items:
+                await self._letters.delete(stored.seq)
+        except BridgeError as error:
+            log.warning(
+                "dead letter of a retried run not deleted", run_id=run.run_id, reason=str(error)
+            )
 
     async def _run_of(self, letter: DeadLetter) -> NewRun:
         if letter.run_id is None or letter.reason == DeadLetterReason.INVALID_JOB:

@@ -42,7 +42,7 @@ class QueueStatus(msgspec.Struct, kw_only=True):
     waiting: int
     executing: int
     workers: int
-    """Workers that take that tag and show signs of life."""
+    """Workers that take jobs of that tag and show signs of life."""
     paused: bool = False
 
 
@@ -55,6 +55,13 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
     slots: int
     busy: int
     last_seen_at: float
+    paused: bool = False
+    draining: bool = False
+
+    @property
+    def takes_jobs(self) -> bool:
+        """Whether it is there, and no operator told it to take none."""
+        return self.state.active and not (self.paused or self.draining)
 
 
 class Status(msgspec.Struct, kw_only=True):
@@ -131,6 +138,8 @@ def _workers(look: Look) -> list[WorkerStatus]:
             busy=sum(slot.run_id is not None for slot in record.slots)
             or int(record.current_run_id is not None),
             last_seen_at=record.last_seen_at,
+            paused=record.paused,
+            draining=record.draining,
         )
         for record, _ in look.workers
         if not record.hidden
@@ -150,7 +159,7 @@ def _queues(look: Look, workers: list[WorkerStatus]) -> list[QueueStatus]:
                 tag=tag,
                 waiting=max(look.queued.get(tag, 0) - executing, 0),
                 executing=executing,
-                workers=sum(tag in worker.tags and worker.state.active for worker in workers),
+                workers=sum(tag in worker.tags and worker.takes_jobs for worker in workers),
                 paused=consumer is not None and consumer.paused,
             )
         )

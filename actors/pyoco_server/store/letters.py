@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -88,6 +89,7 @@ class LetterBox:
         before: int | None,
         limit: int,
         tag: str | None = None,
+        not_before: float = 0.0,
     ) -> LetterPage:
         """Read letters, the newest first.
 
@@ -99,6 +101,7 @@ class LetterBox:
             before: Only those with a lesser sequence.
             limit: How many at most.
             tag: Only those of this tag.
+            not_before: Where to stop looking, in unix seconds: at letters that were stored before it.
 
         Raises:
             BridgeError: NATS could not be asked.
@@ -111,8 +114,10 @@ class LetterBox:
         while high >= state.first > 0 and len(items) < limit and looked_at < _MOST_LOOKED_AT:
             low = max(state.first, high - window + 1)
             newest: deque[StoredLetter] = deque(maxlen=limit - len(items))
+            oldest = math.inf
             async with aclosing(self._between(subject, low, high)) as messages:
                 async for message in messages:
+                    oldest = min(oldest, message.delivery.timestamp)
                     letter = _letter(message.data, message.delivery.timestamp, message.subject)
                     if takes(letter):
                         bare = replace(letter, params=None)
@@ -121,6 +126,8 @@ class LetterBox:
             looked_at += high - low + 1
             high = low - 1
             window = min(window * 4, _LARGEST_WINDOW)
+            if oldest < not_before:
+                break
         if len(items) == limit:
             high = items[-1].seq - 1
         return LetterPage(items, high + 1 if high >= state.first > 0 else None)

@@ -9,6 +9,7 @@ import typer
 from pyoco_cli.client.app import OutputOption, RunId, draw, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.run_ids import whole_id
+from pyoco_cli.client.submit import Follow, Patience, Wait, stay
 from pyoco_cli.common.formats import Output, chosen
 
 if TYPE_CHECKING:
@@ -70,11 +71,19 @@ def _tasks_of(client: PyocoHttpClient, run_id: str | None) -> dict[str, Any]:
 
 
 @dlq.command("requeue")
-def requeue_letter(context: typer.Context, seq: Sequence, output: OutputOption = None) -> None:
+def requeue_letter(
+    context: typer.Context,
+    seq: Sequence,
+    *,
+    wait: Wait = False,
+    follow: Follow = False,
+    wait_timeout_sec: Patience = None,
+    output: OutputOption = None,
+) -> int:
     """Submit what a dead letter is about again, as a new run; the letter goes."""
     with gateway(context) as client:
         answer = client.requeue_dead_letter(seq)
-    show(answer, output, "submitted")
+        return stay(client, answer, output, wait=wait, follow=follow, seconds=wait_timeout_sec)
 
 
 @dlq.command("drop")
@@ -85,8 +94,16 @@ def drop_letter(context: typer.Context, seq: Sequence, output: OutputOption = No
     show(answer, output)
 
 
-def retry(context: typer.Context, run_id: RunId, output: OutputOption = None) -> None:
-    """Submit a run that has ended again, as a new one with the same params."""
+def retry(
+    context: typer.Context,
+    run_id: RunId,
+    *,
+    wait: Wait = False,
+    follow: Follow = False,
+    wait_timeout_sec: Patience = None,
+    output: OutputOption = None,
+) -> int:
+    """Submit a run that has ended again, as a new one with the same params; its dead letter goes."""
     with gateway(context) as client:
         answer = client.retry_run(whole_id(client, run_id))
-    show(answer, output, "submitted")
+        return stay(client, answer, output, wait=wait, follow=follow, seconds=wait_timeout_sec)

@@ -125,7 +125,7 @@ def submit(
             max_attempts=max_attempts,
             retry_backoff_sec=retry_backoff_sec,
         )
-        return _stay(client, answer, output, wait=wait, follow=follow, seconds=wait_timeout_sec)
+        return stay(client, answer, output, wait=wait, follow=follow, seconds=wait_timeout_sec)
 
 
 def submit_yaml(
@@ -162,10 +162,10 @@ def submit_yaml(
             max_attempts=max_attempts,
             retry_backoff_sec=retry_backoff_sec,
         )
-        return _stay(client, answer, output, wait=wait, follow=follow, seconds=wait_timeout_sec)
+        return stay(client, answer, output, wait=wait, follow=follow, seconds=wait_timeout_sec)
 
 
-def _stay(
+def stay(
     client: PyocoHttpClient,
     answer: dict[str, Any],
     output: Output | None,
@@ -174,9 +174,11 @@ def _stay(
     follow: bool,
     seconds: float | None,
 ) -> int:
+    """Print the answer to a submission, stay with the run if asked to, and return the exit code."""
     run_id = str(answer.get("run_id"))
-    # Status lines name the run themselves, and a JSON line would not fit among them.
-    if not follow or (output is not None and output is not Output.CSV) or on_terminal():
+    # Status lines and rows name the run themselves, and a JSON line would not fit among them.
+    alone = not follow or output is not None or on_terminal()
+    if alone and not (output is Output.CSV and (wait or follow)):
         show(answer, output, "submitted")
     if not (wait or follow):
         return 0

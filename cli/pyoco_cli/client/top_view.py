@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pyoco_cli.client.views import STYLES, age
+from pyoco_cli.client.views import STYLES, age, state_of
 from pyoco_cli.common.output import printable
 
 _QUEUES = 5
@@ -93,10 +93,9 @@ def _worker_table(rows: Sequence[dict[str, Any]], count: int) -> RenderableType:
     for worker in rows:
         slots = worker.get("slots") or []
         busy = sum(slot.get("run_id") is not None for slot in slots)
-        state = str(worker.get("state"))
         table.add_row(
             printable(worker.get("worker_id")),
-            Text(printable(state), STYLES.get(state, "")),
+            state_of(worker),
             f"{busy}/{len(slots) or 1}",
             printable(",".join(map(str, worker.get("tags") or []))),
             f"{age(worker.get('last_seen_at'))} ago",

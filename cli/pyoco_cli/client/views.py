@@ -148,13 +148,27 @@ def workers_table(workers: Sequence[dict[str, Any]]) -> RenderableType:
     for worker in workers:
         table.add_row(
             _text(worker.get("worker_id")),
-            _styled(worker.get("state")),
+            state_of(worker),
             f"{age(worker.get('last_seen_at'))} ago",
             _text(worker.get("current_run_id") or ""),
             _styled(worker.get("last_run_status") or ""),
             _line(",".join(map(str, worker.get("tags") or []))),
         )
     return _or_none(table, "no workers")
+
+
+def state_of(worker: dict[str, Any]) -> Text:
+    """The state of a worker, and what an operator told it."""
+    paused, draining = bool(worker.get("paused")), bool(worker.get("draining"))
+    return worker_state(str(worker.get("state")), paused=paused, draining=draining)
+
+
+def worker_state(state: str, *, paused: bool, draining: bool) -> Text:
+    """The same of its parts; nothing is told of a worker that has gone."""
+    order = "draining" if draining else "paused" if paused else None
+    if order is None or state not in {"RUNNING", "IDLE"}:
+        return _styled(state)
+    return Text.assemble(_styled(state), " ", (order, "yellow"))
 
 
 def wheels_table(wheels: Sequence[dict[str, Any]]) -> RenderableType:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+import math
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
 
 from pyoco_cli.client.app import OutputOption, show
 from pyoco_cli.client.connection import gateway
+from pyoco_cli.client.outcome import TIMED_OUT
+from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.language import Phrase
+from pyoco_server.model.errors import ErrorId
+
+if TYPE_CHECKING:
+    from pyoco_server.client import PyocoHttpClient
+
+_LOOK_SECONDS: Final = 0.5
 
 WorkerId: TypeAlias = Annotated[
     str, typer.Argument(metavar="WORKER_ID", help="Id of the worker, as `workers` lists it.")
@@ -28,8 +39,50 @@ def worker_resume(context: typer.Context, worker_id: WorkerId, output: OutputOpt
     show(answer, output)
 
 
-def worker_drain(context: typer.Context, worker_id: WorkerId, output: OutputOption = None) -> None:
+def worker_drain(
+    context: typer.Context,
+    worker_id: WorkerId,
+    *,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it has stopped.")] = False,
+    timeout_sec: Annotated[
+        float,
+        typer.Option(min=0.0, help="With --wait: seconds at most, 0 for no limit; exits with 124."),
+    ] = 0.0,
+    output: OutputOption = None,
+) -> None:
     """Let a worker end what it runs, give back what takes too long, and stop."""
     with gateway(context) as client:
         answer = client.order_worker(worker_id, "drain")
+        if wait:
+            _wait_for_stop(client, answer, timeout_sec or math.inf)
     show(answer, output)
+
+
+def _wait_for_stop(client: PyocoHttpClient, ordered: dict[str, Any], seconds: float) -> None:
+    worker_id, until = str(ordered["worker_id"]), time.monotonic() + seconds
+    while True:
+        there = [
+            worker
+            for worker in client.get_workers(scope="all", include_hidden=True, limit=500)
+            if worker.get("worker_id") == worker_id
+            # A service manager may have started it anew: that is another process.
+            and worker.get("instance_id") == ordered.get("instance_id")
+        ]
+        state = str(there[0].get("state")) if there else "STOPPED_GRACEFUL"
+        if state == "STOPPED_GRACEFUL":
+            return
+        if state == "DISCONNECTED":
+            raise CliError(
+                ErrorId.WORKER_NOT_FOUND,
+                f"worker {worker_id} gave no sign of life while it was waited for",
+                hint="look at its machine and log",
+            )
+        if time.monotonic() >= until:
+            raise CliError(
+                "ERR-PYOCO-WAIT",
+                f"worker {worker_id} has not stopped after {seconds:g} s",
+                title=Phrase.WAIT_TIMEOUT,
+                hint=f"pyoco-client worker-drain {worker_id} --wait",
+                code=TIMED_OUT,
+            )
+        time.sleep(min(_LOOK_SECONDS, max(until - time.monotonic(), 0.0)))

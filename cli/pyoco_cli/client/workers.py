@@ -103,9 +103,15 @@ def _head(record: dict[str, Any]) -> list[str]:
     tags = [str(tag).strip() for tag in raw] if isinstance(raw, list) else []
     return [
         str(record.get("worker_id") or "-"),
-        str(record.get("state") or "-"),
+        _state(record),
         ",".join(tag for tag in tags if tag) or "-",
     ]
+
+
+def _state(record: dict[str, Any]) -> str:
+    order = "draining" if record.get("draining") else "paused" if record.get("paused") else None
+    state = str(record.get("state") or "-")
+    return f"{state} {order}" if order and state in {"RUNNING", "IDLE"} else state
 
 
 def _plugins(record: dict[str, Any]) -> list[dict[str, str]]:

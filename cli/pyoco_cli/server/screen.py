@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pyoco_cli.client.views import STYLES
+from pyoco_cli.client.views import STYLES, worker_state
 from pyoco_cli.common.output import printable
 from pyoco_server.operations.status import Status
 
@@ -65,7 +65,7 @@ def _workers(status: Status) -> RenderableType:
     for worker in status.workers:
         table.add_row(
             printable(worker.worker_id),
-            Text(worker.state, STYLES.get(worker.state, "")),
+            worker_state(worker.state, paused=worker.paused, draining=worker.draining),
             f"{worker.busy}/{worker.slots}",
             printable(",".join(worker.tags)),
             f"{max(now - worker.last_seen_at, 0):.0f} s ago",

@@ -43,7 +43,26 @@ async def check_workers(look: Look) -> list[Finding]:
                     advice="synchronise its clock (NTP): liveness is judged by it",
                 )
             )
-    return findings
+    return [*findings, *_ordered(look)]
+
+
+def _ordered(look: Look) -> list[Finding]:
+    """Workers that an operator told to take no jobs; a pause outlives the worker, and is forgotten easily."""
+    return [
+        Finding(
+            check="workers.draining" if record.draining else "workers.paused",
+            severity=Severity.WARNING
+            if any(look.queued.get(tag) for tag in record.tags)
+            else Severity.INFO,
+            what="it was told to end its runs and to stop"
+            if record.draining
+            else "it is paused and takes no jobs",
+            where=f"worker {record.worker_id}",
+            advice=f"when it shall go on: pyoco-client worker-resume {record.worker_id}",
+        )
+        for record, _ in look.workers
+        if _state(record, look).active and (record.paused or record.draining)
+    ]
 
 
 async def check_runs(look: Look) -> list[Finding]:
@@ -82,7 +101,7 @@ def _abandoned(look: Look) -> list[Finding]:
             what=f"{len(run_ids)} runs are RUNNING at a worker that is gone: {_names(run_ids)}",
             where=f"worker {worker_id}",
             advice="a worker of their tags takes them over where their jobs are still queued; "
-            "cancel the rest: pyoco-client cancel --run-id …",
+            "cancel the rest: pyoco-client cancel RUN_ID",
         )
         for worker_id, run_ids in lost.items()
     ]
