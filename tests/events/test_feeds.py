@@ -14,8 +14,9 @@ from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.event_reader import Cursor, EventFeed, StoredEvent
 from pyoco_server.jetstream.consumer import Message
 from pyoco_server.jetstream.follow import CaughtUp, Follower, Reset
+from pyoco_server.jetstream.inventory import stream_state
 from pyoco_server.jetstream.publish import publish_acked
-from pyoco_server.jetstream.stored import purge_subject, stream_state
+from pyoco_server.jetstream.stored import purge_subject
 from pyoco_server.model.event import StateChanged, encode_event, join_events
 from pyoco_server.model.run import RunStatus
 

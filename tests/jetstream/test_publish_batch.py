@@ -9,6 +9,7 @@ import pytest
 from nats_fixtures import Connection, Node, connected
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.errors import BatchRefused, PayloadTooLarge
+from pyoco_server.jetstream.inventory import stream_state
 from pyoco_server.jetstream.publish import (
     Publication,
     publish_acked,
@@ -16,7 +17,7 @@ from pyoco_server.jetstream.publish import (
     takes_batches,
 )
 from pyoco_server.jetstream.resources import _stream
-from pyoco_server.jetstream.stored import get_message, stream_state
+from pyoco_server.jetstream.stored import get_message
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from pyoco_server.gateway.read_model.rows import RunRow
 from pyoco_server.gateway.read_model.writer import Applied, Changes, Position, Writer
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError
-from pyoco_server.jetstream.subjects import bucket_keys, subject_counts
+from pyoco_server.jetstream.inventory import bucket_keys, stream_state
 
 T = TypeVar("T")
 
@@ -210,7 +210,7 @@ class Indexer:
         """Compare the numbers of keys, which is one cheap question, and the keys only where they differ."""
         # In this order a run that is created meanwhile can only make the bucket look larger.
         keys = await self._model.write(Writer.keys)
-        state = await subject_counts(self._connection, f"KV_{self._bucket}")
+        state = await stream_state(self._connection, f"KV_{self._bucket}")
         if self.position is None or not self.position.built or keys <= state.num_subjects:
             return
         first = True

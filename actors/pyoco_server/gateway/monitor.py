@@ -10,8 +10,7 @@ import trio
 from pyoco_server.gateway.indexer import Indexer
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, NotFound
-from pyoco_server.jetstream.inventory import list_consumers
-from pyoco_server.jetstream.subjects import StreamState, subject_counts
+from pyoco_server.jetstream.inventory import StreamState, list_consumers, stream_state
 from pyoco_server.kernel import Refusal
 from pyoco_server.settings import Settings
 
@@ -136,6 +135,6 @@ class Monitor:
     async def _state(self, stream: str, *, subjects: str | None = None) -> StreamState:
         """The state of a stream; an empty one where it was not made yet."""
         try:
-            return await subject_counts(self._connection, stream, subjects=subjects)
+            return await stream_state(self._connection, stream, subjects=subjects)
         except NotFound:
             return StreamState()

@@ -30,8 +30,8 @@ from pyoco_server.gateway.seen_runs import SeenRuns
 from pyoco_server.gateway.worker_registry import WorkerRegistry
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, Unavailable
+from pyoco_server.jetstream.inventory import stream_state
 from pyoco_server.jetstream.keyvalue import KeyValue
-from pyoco_server.jetstream.subjects import subject_counts
 from pyoco_server.kernel import Strategy, SupervisorSpec, task
 from pyoco_server.model.worker import WorkerRecord, WorkerState, effective_state
 from pyoco_server.settings import Settings
@@ -267,9 +267,7 @@ class ReadSide:
         if waiting.cancelled_caught:
             _note_stale()
             with suppress(BridgeError):
-                self.seen.disbelieve(
-                    (await subject_counts(self._connection, self._stream)).last_seq
-                )
+                self.seen.disbelieve((await stream_state(self._connection, self._stream)).last_seq)
 
     # Workers -------------------------------------------------------------------------------------
 

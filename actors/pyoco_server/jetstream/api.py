@@ -24,7 +24,9 @@ class Anything(msgspec.Struct):
     """An answer of which only matters that it is no refusal."""
 
 
-class _MaybeRefused(msgspec.Struct):
+class MaybeRefused(msgspec.Struct):
+    """The error part alone of any answer."""
+
     error: Refused | None = None
 
 
@@ -66,7 +68,7 @@ async def call(
     payload = b"" if body is None else msgspec.json.encode(body)
     reply = await connection.request(f"$JS.API.{what}", payload, within=within)
     try:
-        check(msgspec.json.decode(reply.payload, type=_MaybeRefused).error)
+        check(msgspec.json.decode(reply.payload, type=MaybeRefused).error)
         return msgspec.json.decode(reply.payload, type=answer)
     except msgspec.MsgspecError as error:
         raise Unanswered(f"{what}: an answer that cannot be read: {error}") from None

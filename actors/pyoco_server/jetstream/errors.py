@@ -92,14 +92,19 @@ class ApiError(BridgeError):
         self.description = description
 
 
+# JetStream's own numbers (nats-server, server/errors.json).
+STREAM_EXISTS = 10058
 CONSUMER_EXISTS = (10013, 10148)
-"""JetStream's numbers for "consumer already exists", with another configuration too (server/errors.json)."""
-
+"""With another configuration too."""
 NO_MESSAGE = 10037
-"""JetStream's number for "no message found" (server/errors.json); another 404 is a missing stream."""
-
+"""Another 404 is a missing stream."""
+NOT_DELETED = (NO_MESSAGE, 10057, 10043)
+"""There is no such message to delete."""
+WRONG_LAST_SEQUENCE = (10071, 10164)
 NO_TTL = 10166
-"""JetStream's number for "this stream takes no expiry of single messages" (server/errors.json)."""
+"""This stream takes no expiry of single messages."""
+NO_BATCHES = 10174
+"""This stream takes no atomic batches."""
 
 
 class NotFound(ApiError):

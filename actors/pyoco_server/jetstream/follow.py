@@ -12,7 +12,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-import msgspec
 import structlog
 import trio
 
@@ -20,6 +19,7 @@ from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message
 from pyoco_server.jetstream.errors import ApiError, BridgeError, Unavailable
+from pyoco_server.jetstream.inventory import ConsumerInfo, read_stream
 from pyoco_server.jetstream.standing import StandingPull
 from pyoco_server.jetstream.stored import last_message
 
@@ -62,19 +62,6 @@ class Arrived:
     anew: bool
     last: int
     caught_up: bool
-
-
-class _StreamState(msgspec.Struct):
-    last_seq: int = 0
-
-
-class _StreamInfo(msgspec.Struct):
-    state: _StreamState
-    created: str = ""
-
-
-class _ConsumerInfo(msgspec.Struct):
-    num_pending: int = 0
 
 
 class Follower:
@@ -172,7 +159,7 @@ class Follower:
 
     async def _begin(self) -> tuple[int, bool]:
         """Make the consumer; return how many messages wait for it, and whether it begins anew."""
-        info = await call(self._connection, f"STREAM.INFO.{self._stream}", answer=_StreamInfo)
+        info = await read_stream(self._connection, self._stream)
         last_stored = info.state.last_seq
         known, self._identity = self._identity, info.created
         if self._last is not None and not (
@@ -206,7 +193,7 @@ class Follower:
             self._connection,
             f"CONSUMER.CREATE.{self._stream}.{config['name']}.{self._subject}",
             {"stream_name": self._stream, "config": config, "action": "create"},
-            answer=_ConsumerInfo,
+            answer=ConsumerInfo,
         )
         self._consumer = StandingPull(
             self._connection, self._stream, config["name"], batch=self._batch

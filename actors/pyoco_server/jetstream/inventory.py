@@ -5,6 +5,7 @@ Field names are those of JetStream's own API (nats-server, server/stream.go and 
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ import msgspec
 
 from pyoco_server.jetstream.api import Anything, call
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import NotFound
+from pyoco_server.jetstream.errors import ApiError, NotFound
 
 _PAGE_SECONDS = 10.0
 # Without a quorum for that long a leader steps down (nats-server, server/raft.go).
@@ -26,7 +27,12 @@ class StreamState(msgspec.Struct, kw_only=True):
     bytes: int = 0
     first_seq: int = 0
     last_seq: int = 0
+    """The sequence of the last message that was ever stored."""
     consumer_count: int = 0
+    num_subjects: int = 0
+    """On how many subjects there are messages."""
+    subjects: dict[str, int] | None = None
+    """How many messages each subject has, where asked for."""
 
 
 class Peer(msgspec.Struct, kw_only=True):
@@ -61,8 +67,12 @@ class StreamInfo(msgspec.Struct, kw_only=True):
     config: dict[str, Any]
     state: StreamState = msgspec.field(default_factory=StreamState)
     cluster: Cluster | None = None
+    created: str = ""
+    """When it was made: one that was deleted and made again is another."""
     ts: datetime | None = None
     """The server's time of the answer."""
+    total: int = 0
+    """On how many subjects of those that were asked for there are messages."""
 
     @property
     def name(self) -> str:
@@ -182,6 +192,31 @@ async def stream_names(connection: Connection) -> set[str]:
             return found
 
 
+async def read_stream(
+    connection: Connection,
+    name: str,
+    *,
+    subjects: str | None = None,
+    offset: int = 0,
+    within: float = 5.0,
+) -> StreamInfo:
+    """One stream.
+
+    Args:
+        connection: The way to NATS.
+        name: Its name.
+        subjects: Also count the messages of each subject of this pattern, of 100,000 by name.
+        offset: Leave out so many of these.
+        within: Seconds to wait.
+
+    Raises:
+        NotFound: It does not exist.
+        BridgeError: Not connected, refused or not answered.
+    """
+    body = None if subjects is None else {"subjects_filter": subjects, "offset": offset}
+    return await call(connection, f"STREAM.INFO.{name}", body, answer=StreamInfo, within=within)
+
+
 async def stream_info(connection: Connection, name: str) -> StreamInfo | None:
     """One stream; None when there is none of that name.
 
@@ -189,9 +224,64 @@ async def stream_info(connection: Connection, name: str) -> StreamInfo | None:
         BridgeError: Not connected, refused or not answered.
     """
     try:
-        return await call(connection, f"STREAM.INFO.{name}", answer=StreamInfo)
+        return await read_stream(connection, name)
     except NotFound:
         return None
+
+
+async def stream_state(
+    connection: Connection, name: str, *, subjects: str | None = None, within: float = 5.0
+) -> StreamState:
+    """What a stream holds; arguments and errors are those of `read_stream`."""
+    return (await read_stream(connection, name, subjects=subjects, within=within)).state
+
+
+async def subjects_of(connection: Connection, name: str, pattern: str = ">") -> dict[str, int]:
+    """How many messages a stream holds under each subject of a pattern; nothing when it does not exist.
+
+    Raises:
+        BridgeError: Not connected, refused or not answered.
+    """
+    found: dict[str, int] = {}
+    while True:
+        try:
+            page = await read_stream(
+                connection, name, subjects=pattern, offset=len(found), within=_PAGE_SECONDS
+            )
+        except NotFound:
+            return {}
+        found |= page.state.subjects or {}
+        if not page.state.subjects or len(found) >= page.total:
+            return found
+
+
+async def bucket_keys(
+    connection: Connection, bucket: str, *, within: float = _PAGE_SECONDS
+) -> AsyncGenerator[tuple[StreamState, list[str]], None]:
+    """List the keys of a key-value bucket, deletion markers included, in pages of 100,000 by name.
+
+    Gives each page with the state of the stream when it was made. A key that is there from the first page to
+    the last is in one of them.
+
+    Raises:
+        ApiError: It does not exist, or keys were removed meanwhile: then begin again.
+        BridgeError: Not connected, or not answered.
+    """
+    prefix = f"$KV.{bucket}."
+    offset, last = 0, None
+    while True:
+        info = await read_stream(
+            connection, f"KV_{bucket}", subjects=f"{prefix}>", offset=offset, within=within
+        )
+        names = sorted(subject.removeprefix(prefix) for subject in info.state.subjects or ())
+        # Each page begins with the last name of the one before: unless it does, something before it was
+        # removed, what follows moved to the front, and a page that is given would have passed over it.
+        if last is not None and names[:1] != [last]:
+            raise ApiError(409, 0, f"keys of bucket {bucket} were removed while they were listed")
+        yield info.state, names
+        if offset + len(names) >= info.total or len(names) < 2:
+            return
+        offset, last = offset + len(names) - 1, names[-1]
 
 
 async def consumer_info(connection: Connection, stream: str, name: str) -> ConsumerInfo:
@@ -202,38 +292,6 @@ async def consumer_info(connection: Connection, stream: str, name: str) -> Consu
         BridgeError: Not connected, refused or not answered.
     """
     return await call(connection, f"CONSUMER.INFO.{stream}.{name}", answer=ConsumerInfo)
-
-
-class _SubjectsState(msgspec.Struct):
-    subjects: dict[str, int] | None = None
-
-
-class _SubjectsPage(msgspec.Struct):
-    state: _SubjectsState
-    total: int = 0
-
-
-async def subjects_of(connection: Connection, name: str) -> dict[str, int]:
-    """How many messages a stream holds under each of its subjects; nothing when it does not exist.
-
-    Raises:
-        BridgeError: Not connected, refused or not answered.
-    """
-    found: dict[str, int] = {}
-    while True:
-        try:
-            page = await call(
-                connection,
-                f"STREAM.INFO.{name}",
-                {"subjects_filter": ">", "offset": len(found)},
-                answer=_SubjectsPage,
-                within=_PAGE_SECONDS,
-            )
-        except NotFound:
-            return {}
-        found |= page.state.subjects or {}
-        if not page.state.subjects or len(found) >= page.total:
-            return found
 
 
 async def list_consumers(connection: Connection, stream: str) -> list[ConsumerInfo]:

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, ObjectNotFound
 from pyoco_server.jetstream.follow import CaughtUp, Reset
+from pyoco_server.jetstream.inventory import stream_state
 from pyoco_server.jetstream.objectinfo import (
     CHUNK_BYTES,
     ObjectInfo,
@@ -33,7 +34,6 @@ from pyoco_server.jetstream.objectput import put_chunks
 from pyoco_server.jetstream.objectread import cut, read_chunks
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.stored import last_message, purge_subject
-from pyoco_server.jetstream.subjects import subject_counts
 from pyoco_server.jetstream.watch import Deleted, Entry, Watcher
 
 __all__ = ["ObjectChanged", "ObjectInfo", "ObjectStore"]
@@ -309,7 +309,7 @@ class ObjectStore:
 
     async def _chunk_subjects(self) -> list[str]:
         pattern = self._chunks + ">"
-        state = await subject_counts(self._connection, self.stream, subjects=pattern, within=15.0)
+        state = await stream_state(self._connection, self.stream, subjects=pattern, within=15.0)
         return list(state.subjects or ())
 
     async def _purge(self, subject: str) -> None:

@@ -11,6 +11,8 @@ import msgspec
 from pyoco_server.jetstream.api import Refused, check
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import (
+    NO_BATCHES,
+    WRONG_LAST_SEQUENCE,
     ApiError,
     BatchRefused,
     Unanswered,
@@ -19,11 +21,8 @@ from pyoco_server.jetstream.errors import (
 )
 from pyoco_server.jetstream.requests import Ahead, Headers, Reply
 
-# JetStream's "wrong last sequence" (nats-server, server/errors.json).
-_WRONG_LAST_SEQUENCE = (10071, 10164)
 # Atomic batches: ADR-50 of nats-architecture-and-design.
 _BATCHES_SINCE = (2, 12)
-_NO_BATCHES = 10174
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +143,7 @@ async def publish_batch(
     except WrongRevision as error:
         raise BatchRefused(str(error)) from None
     except ApiError as error:
-        raise BatchRefused(str(error), lasting=error.err_code == _NO_BATCHES) from None
+        raise BatchRefused(str(error), lasting=error.err_code == NO_BATCHES) from None
     if (ack.batch, ack.count) != (batch, len(messages)):
         raise Unanswered(f"batch to {subject}: stored, but not as a batch")
     return range(ack.seq - ack.count + 1, ack.seq + 1)
@@ -183,7 +182,7 @@ def read_ack(subject: str, reply: Reply, expected: int | None = None) -> PubAck:
     try:
         check(answer.error)
     except ApiError as error:
-        if error.err_code in _WRONG_LAST_SEQUENCE:
+        if error.err_code in WRONG_LAST_SEQUENCE:
             raise WrongRevision(subject, expected or 0) from None
         raise
     return PubAck(answer.stream, answer.seq, answer.duplicate, answer.batch, answer.count)

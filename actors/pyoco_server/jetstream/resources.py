@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import structlog
 
 from pyoco_server.jetstream import advisories
-from pyoco_server.jetstream.api import call
+from pyoco_server.jetstream.api import Anything, call
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import ApiError, NotFound, RestoreUnfinished
+from pyoco_server.jetstream.errors import (
+    CONSUMER_EXISTS,
+    STREAM_EXISTS,
+    ApiError,
+    NotFound,
+    RestoreUnfinished,
+)
 from pyoco_server.jetstream.inventory import stream_info, update_stream
 from pyoco_server.settings import Settings
 
@@ -24,12 +29,8 @@ _IDEMPOTENCY_SECONDS = 24 * 3600.0
 _ADVISORY_AGE = 7 * 24 * 3600 * _NANOSECONDS
 # A stream that is there from before a restore touches anything until it is done.
 RESTORE_MARKER = "PYOCO_RESTORE"
-# "stream name already in use" and "consumer already exists": somebody else made it in between.
-_EXISTS = (10058, 10013, 10148)
-
-
-class _Anything(msgspec.Struct):
-    pass
+# Somebody else made it in between.
+_EXISTS = (STREAM_EXISTS, *CONSUMER_EXISTS)
 
 
 def expected_streams(settings: Settings) -> list[dict[str, Any]]:
@@ -117,7 +118,7 @@ async def ensure_consumer(connection: Connection, settings: Settings, tag: str) 
     """
     stream, name = settings.work_stream, f"{settings.consumer_prefix}_{tag}"
     try:
-        await call(connection, f"CONSUMER.INFO.{stream}.{name}", answer=_Anything)
+        await call(connection, f"CONSUMER.INFO.{stream}.{name}", answer=Anything)
     except NotFound:
         subject = f"{settings.work_subject_prefix}.{tag}"
         config = {
@@ -137,9 +138,7 @@ async def ensure_consumer(connection: Connection, settings: Settings, tag: str) 
 
 async def _ensure_stream(connection: Connection, config: dict[str, Any]) -> None:
     name = config["name"]
-    try:
-        await call(connection, f"STREAM.INFO.{name}", answer=_Anything)
-    except NotFound:
+    if await stream_info(connection, name) is None:
         await _create(connection, f"STREAM.CREATE.{name}", config)
 
 
@@ -156,7 +155,7 @@ async def _allow(connection: Connection, stream: str, feature: str, without: str
 
 async def _create(connection: Connection, what: str, body: dict[str, Any]) -> None:
     try:
-        await call(connection, what, body, answer=_Anything, within=10.0)
+        await call(connection, what, body, answer=Anything, within=10.0)
     except ApiError as error:
         if error.err_code not in _EXISTS:
             raise

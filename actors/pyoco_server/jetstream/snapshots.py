@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import trio
 
-from pyoco_server.jetstream.api import Refused, call, check
+from pyoco_server.jetstream.api import MaybeRefused, call, check
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import ApiError, BridgeError, Unanswered, Unavailable
 from pyoco_server.jetstream.inventory import StreamInfo, StreamState
@@ -46,10 +46,6 @@ class _SnapshotAnswer(msgspec.Struct):
 
 class _RestoreAnswer(msgspec.Struct):
     deliver_subject: str
-
-
-class _ChunkAnswer(msgspec.Struct):
-    error: Refused | None = None
 
 
 @dataclass(frozen=True)
@@ -187,7 +183,7 @@ async def _send(connection: Connection, subject: str, chunk: bytes, patience: fl
 
 def _check(name: str, payload: bytes) -> None:
     try:
-        check(msgspec.json.decode(payload, type=_ChunkAnswer).error)
+        check(msgspec.json.decode(payload, type=MaybeRefused).error)
     except ApiError as error:
         raise SnapshotBroken(f"restore of {name}: {error}") from None
     except msgspec.MsgspecError:

@@ -2,82 +2,46 @@
 
 from __future__ import annotations
 
-import base64
-from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
 
 from pyoco_server.jetstream.api import Anything, call
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import NO_MESSAGE, ApiError, NotFound
-
-_NOT_DELETED = (NO_MESSAGE, 10057, 10043)
+from pyoco_server.jetstream.errors import NO_MESSAGE, NOT_DELETED, ApiError, NotFound
 
 
-class _Stored(msgspec.Struct):
-    subject: str
-    seq: int
-    time: str
-    data: str = ""
-    hdrs: str = ""
-
-
-class _GetAnswer(msgspec.Struct):
-    message: _Stored
-
-
-class _State(msgspec.Struct):
-    messages: int = 0
-    first_seq: int = 0
-    last_seq: int = 0
-
-
-class _Info(msgspec.Struct):
-    state: _State
-
-
-class _Purged(msgspec.Struct):
-    purged: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class StoredMessage:
+class StoredMessage(msgspec.Struct, frozen=True):
     """A message of a stream.
 
     Attributes:
         subject: What it was published to.
         sequence: Its sequence.
-        stored_at: When it was stored, in unix seconds of the server's clock.
+        time: When it was stored, as the server writes it.
         data: Its bytes.
         headers: The bytes that hold its headers.
     """
 
     subject: str
-    sequence: int
-    stored_at: float
-    data: bytes
-    headers: bytes = b""
+    sequence: int = msgspec.field(name="seq")
+    time: str
+    data: bytes = b""
+    headers: bytes = msgspec.field(name="hdrs", default=b"")
+
+    @property
+    def stored_at(self) -> float:
+        """When it was stored, in unix seconds of the server's clock."""
+        # Nanoseconds, which datetime does not take: cut to microseconds.
+        head, _, fraction = self.time.rstrip("Z").partition(".")
+        return datetime.fromisoformat(f"{head}.{(fraction + '000000')[:6]}+00:00").timestamp()
 
 
-@dataclass(frozen=True, slots=True)
-class StreamState:
-    """How many messages a stream holds, and the first and last sequence of them."""
-
-    messages: int
-    first: int
-    last: int
+class _Found(msgspec.Struct):
+    message: StoredMessage
 
 
-async def stream_state(connection: Connection, stream: str) -> StreamState:
-    """Look at a stream.
-
-    Raises:
-        NotFound: It does not exist.
-        BridgeError: Not connected, or not answered.
-    """
-    state = (await call(connection, f"STREAM.INFO.{stream}", answer=_Info)).state
-    return StreamState(state.messages, state.first_seq, state.last_seq)
+class _Purged(msgspec.Struct):
+    purged: int = 0
 
 
 async def get_message(
@@ -117,21 +81,14 @@ async def _get(
     connection: Connection, stream: str, body: dict[str, object], *, within: float
 ) -> StoredMessage | None:
     try:
-        got = await call(
-            connection, f"STREAM.MSG.GET.{stream}", body, answer=_GetAnswer, within=within
+        found = await call(
+            connection, f"STREAM.MSG.GET.{stream}", body, answer=_Found, within=within
         )
     except NotFound as error:
         if error.err_code == NO_MESSAGE:
             return None
         raise
-    message = got.message
-    return StoredMessage(
-        message.subject,
-        message.seq,
-        unix_time(message.time),
-        base64.b64decode(message.data),
-        base64.b64decode(message.hdrs),
-    )
+    return found.message
 
 
 async def purge_subject(
@@ -163,12 +120,5 @@ async def delete_message(connection: Connection, stream: str, sequence: int) -> 
             answer=Anything,
         )
     except ApiError as error:
-        if error.err_code not in _NOT_DELETED:
+        if error.err_code not in NOT_DELETED:
             raise
-
-
-def unix_time(text: str) -> float:
-    """Unix seconds of a time as JetStream writes it."""
-    # Nanoseconds, which datetime does not take: cut to microseconds.
-    head, _, fraction = text.rstrip("Z").partition(".")
-    return datetime.fromisoformat(f"{head}.{(fraction + '000000')[:6]}+00:00").timestamp()

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import msgspec
 
-from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, NotFound
 from pyoco_server.jetstream.inventory import StreamInfo, stream_info
 from pyoco_server.jetstream.requests import Reply
 from pyoco_server.jetstream.snapshots import SnapshotBroken, open_snapshot
+from pyoco_server.jetstream.stored import get_message
 from pyoco_server.operations.archive import Archive, create_archive
 from pyoco_server.operations.manifest import (
     LATE_JOBS,
@@ -180,17 +180,9 @@ async def _late_jobs(connection: Connection, settings: Settings) -> AsyncIterato
         connection.close_feed(feed)
 
 
-class _Message(msgspec.Struct):
-    data: bytes = b""
-
-
-class _Got(msgspec.Struct):
-    message: _Message
-
-
 async def _message(connection: Connection, stream: str, sequence: int) -> bytes | None:
     try:
-        got = await call(connection, f"STREAM.MSG.GET.{stream}", {"seq": sequence}, answer=_Got)
+        found = await get_message(connection, stream, sequence)
     except NotFound:
         return None
-    return got.message.data
+    return None if found is None else found.data

@@ -17,6 +17,7 @@ import trio
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import Connection, ConnectionOptions, open_connection
 from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.jetstream.inventory import read_stream
 from pyoco_server.node import server_executable
 from pyoco_server.scenario.document import Cast, Scenario, ScenarioError, Twin, WorkerPart
 from pyoco_server.scenario.links import Link
@@ -88,8 +89,8 @@ class Stage:
 
     async def leader(self, stream: str) -> str:
         """The node that leads a stream; the only one where there is no cluster."""
-        info = await call(self.observer, f"STREAM.INFO.{stream}", answer=dict[str, Any])
-        return str((info.get("cluster") or {}).get("leader") or "n1")
+        cluster = (await read_stream(self.observer, stream)).cluster
+        return (cluster and cluster.leader) or "n1"
 
     async def ready(self, gateway: Gateway) -> bool:
         """Whether a gateway can do its work; 0.5.1 can only say that it lives."""

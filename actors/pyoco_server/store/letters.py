@@ -15,7 +15,8 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message
 from pyoco_server.jetstream.errors import Unanswered
 from pyoco_server.jetstream.follow import CaughtUp, Follower
-from pyoco_server.jetstream.stored import delete_message, get_message, stream_state
+from pyoco_server.jetstream.inventory import stream_state
+from pyoco_server.jetstream.stored import delete_message, get_message
 from pyoco_server.model.dead_letter import (
     DeadLetter,
     UnreadableDeadLetter,
@@ -107,12 +108,12 @@ class LetterBox:
             BridgeError: NATS could not be asked.
         """
         state = await stream_state(self._connection, self._stream)
-        high = state.last if before is None else min(before - 1, state.last)
+        high = state.last_seq if before is None else min(before - 1, state.last_seq)
         subject = f"{self._prefix}.{tag or '>'}"
         window, looked_at = _WINDOW, 0
         items: list[StoredLetter] = []
-        while high >= state.first > 0 and len(items) < limit and looked_at < _MOST_LOOKED_AT:
-            low = max(state.first, high - window + 1)
+        while high >= state.first_seq > 0 and len(items) < limit and looked_at < _MOST_LOOKED_AT:
+            low = max(state.first_seq, high - window + 1)
             newest: deque[StoredLetter] = deque(maxlen=limit - len(items))
             oldest = math.inf
             async with aclosing(self._between(subject, low, high)) as messages:
@@ -130,7 +131,7 @@ class LetterBox:
                 break
         if len(items) == limit:
             high = items[-1].seq - 1
-        return LetterPage(items, high + 1 if high >= state.first > 0 else None)
+        return LetterPage(items, high + 1 if high >= state.first_seq > 0 else None)
 
     async def _between(self, subject: str, low: int, high: int) -> AsyncGenerator[Message, None]:
         follower = Follower(self._connection, self._stream, subject, after=low - 1, batch=_BATCH)

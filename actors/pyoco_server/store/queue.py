@@ -14,14 +14,13 @@ from msgspec.structs import replace as with_fields
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import ApiError, BridgeError, NotFound
-from pyoco_server.jetstream.inventory import consumer_info, stream_info
+from pyoco_server.jetstream.inventory import consumer_info, stream_info, stream_state
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.stored import (
     StoredMessage,
     delete_message,
     get_message,
     last_message,
-    stream_state,
 )
 from pyoco_server.model.job import Job, encode_job
 from pyoco_server.settings import Settings
@@ -221,7 +220,7 @@ class JobQueue:
     async def _first_since(self, moment: float, subject: str) -> int:
         """The sequence from which on messages of a subject were stored after a moment."""
         state = await stream_state(self._connection, self._stream)
-        low, high = state.first, state.last + 1
+        low, high = state.first_seq, state.last_seq + 1
         while low < high:
             middle = (low + high) // 2
             message = await get_message(self._connection, self._stream, middle, next_of=subject)
@@ -255,10 +254,10 @@ class JobQueue:
                 failures.append(error)
 
         if state.messages:
-            end = state.last + 1
-            span = (end - state.first) // _LANES + 1
+            end = state.last_seq + 1
+            span = (end - state.first_seq) // _LANES + 1
             async with trio.open_nursery() as nursery:
-                for first in range(state.first, end, span):
+                for first in range(state.first_seq, end, span):
                     nursery.start_soon(read, first, min(first + span, end))
         if failures:
             raise failures[0]
