@@ -162,6 +162,12 @@ async def started(backend: Backend, run_id: str) -> RunSnapshot:
     return await until(backend, run_id, lambda state: "RUNNING" in state.tasks.values())
 
 
+async def stop_as_at_the_end(backend: Backend, path: str) -> None:
+    """Stop one actor as the end of the tree does: it handles what it was told, and takes nothing more."""
+    _, child = backend.system._find(path)
+    await child.stop(for_good=True)
+
+
 class _Stored(msgspec.Struct):
     subject: str
     seq: int

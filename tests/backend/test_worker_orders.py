@@ -13,6 +13,7 @@ from backend.stage import (
     new_run,
     running,
     started,
+    stop_as_at_the_end,
     worker_options,
 )
 from pyoco_http.app import create_app
@@ -148,10 +149,10 @@ async def test_a_slot_that_gets_free_when_its_dispatcher_has_gone_does_not_crash
         run = await backend.submit(new_run("slow", seconds=0.5))
         await started(backend, run.run_id)
         with backend.system.tap(listen):
-            await backend.system.stop_child("/worker/dispatcher")
+            await stop_as_at_the_end(backend, "/worker/dispatcher")
             assert (await ended(backend, run.run_id)).status is RunStatus.COMPLETED
             # Handles what it was told first.
-            await backend.system.stop_child("/worker/slots/0")
+            await stop_as_at_the_end(backend, "/worker/slots/0")
         assert not crashed
 
 

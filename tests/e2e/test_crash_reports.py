@@ -19,10 +19,10 @@ from docs.pages import ROOT
 from drills.fake_connection import FakeConnection, Trouble
 from drills.fake_nats import Server
 from e2e.programs import Stage, open_stage, wait_for
+from pyoco_server.crash_reports import MessageLog, replay
 from pyoco_server.gateway.canceller import Canceller
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
-from pyoco_server.kernel import Exchange, replay
 from pyoco_server.settings import Settings
 from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunStore
@@ -39,7 +39,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 
 @pytest.fixture
-def exchange(stage: Stage) -> Exchange:
+def log(stage: Stage) -> MessageLog:
     """What a gateway wrote down whose canceller crashed."""
     patch = stage.folder / "patch"
     patch.mkdir()
@@ -61,7 +61,7 @@ def exchange(stage: Stage) -> Exchange:
     found: list[Path] = wait_for(lambda: list(reports.glob("*.json")), what="a crash report")
     [path] = found
     assert path.stat().st_mode & 0o777 == 0o600
-    return Exchange.decode(path.read_bytes())
+    return MessageLog.decode(path.read_bytes())
 
 
 @pytest.fixture
@@ -79,15 +79,15 @@ def new_canceller(nursery: trio.Nursery) -> Canceller:
 
 
 async def test_what_crashed_in_a_real_process_crashes_again(
-    exchange: Exchange, fault: None, nursery: trio.Nursery, autojump_clock: MockClock
+    log: MessageLog, fault: None, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    replayed = await replay(exchange, lambda: new_canceller(nursery))
-    assert replayed.ended == exchange.ended == "ZeroDivisionError: the third friday"
+    replayed = await replay(log, lambda: new_canceller(nursery))
+    assert replayed.ended == log.ended == "ZeroDivisionError: the third friday"
 
 
 async def test_without_the_fault_it_lives_on(
-    exchange: Exchange, nursery: trio.Nursery, autojump_clock: MockClock
+    log: MessageLog, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    assert exchange.complete
-    replayed = await replay(exchange, lambda: new_canceller(nursery))
+    assert log.complete
+    replayed = await replay(log, lambda: new_canceller(nursery))
     assert replayed.ended is None

@@ -11,7 +11,7 @@ import httpx
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from backend.stage import ended, new_run
+from backend.stage import ended, new_run, stop_as_at_the_end
 from http_api.keyed import KEYED, as_key, key_for
 from http_api.seeding import put_runs, put_worker, snapshot
 from http_api.test_skeleton import gateway
@@ -144,7 +144,7 @@ async def test_ready_says_what_stands_in_the_way(tmp_path: Path) -> None:
     async with gateway(tmp_path, worker=False) as (client, backend):
         ready = await client.get("/health/ready")
         assert (ready.status_code, ready.json()["reasons"]) == (200, [])
-        await backend.system.stop_child("/gateway/reading/runs/projector")
+        await stop_as_at_the_end(backend, "/gateway/reading/runs/projector")
         unready = await client.get("/health/ready")
         assert unready.status_code == 503
         assert "projector" in " ".join(unready.json()["reasons"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pyoco_server.jetstream.consumer import Delivery
 from pyoco_server.jetstream.errors import Malformed
 from pyoco_server.jetstream.outbox import _LIMIT_BYTES, Feed, Outbox, Outgoing
-from pyoco_server.jetstream.requests import Reply, Switchboard
+from pyoco_server.jetstream.requests import PendingRequests, Reply
 
 TOKEN = st.text("abcXYZ019-_=/$", min_size=1, max_size=8)
 SUBJECT = st.lists(TOKEN, min_size=1, max_size=6).map(".".join)
@@ -114,19 +114,19 @@ def test_only_a_bare_message_is_a_status() -> None:
 
 
 async def test_replies_go_to_whoever_waits_and_nowhere_else() -> None:
-    board = Switchboard("_INBOX.me")
-    first, one = board.open(math.inf)
-    second, two = board.open(math.inf)
-    board.deliver(Reply(second, b"2"))
-    board.deliver(Reply(first, b"1"))
-    board.deliver(Reply("_INBOX.me.unknown", b"?"))
+    pending = PendingRequests("_INBOX.me")
+    first, one = pending.open(math.inf)
+    second, two = pending.open(math.inf)
+    pending.deliver(Reply(second, b"2"))
+    pending.deliver(Reply(first, b"1"))
+    pending.deliver(Reply("_INBOX.me.unknown", b"?"))
     for waiter, payload in ((one, b"1"), (two, b"2")):
         reply = await waiter.next()
         assert reply is not None
         assert reply.payload == payload
-    board.close(first)
-    board.deliver(Reply(first, b"late"))
-    board.lose_all()
+    pending.close(first)
+    pending.deliver(Reply(first, b"late"))
+    pending.lose_all()
     assert await two.next() is None
     assert not one.replies
     assert not one.lost
@@ -135,13 +135,13 @@ async def test_replies_go_to_whoever_waits_and_nowhere_else() -> None:
 async def test_each_wait_ends_at_its_own_deadline(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
-    board = Switchboard("_INBOX.me")
-    nursery.start_soon(board.keep_deadlines)
+    pending = PendingRequests("_INBOX.me")
+    nursery.start_soon(pending.keep_deadlines)
     began = trio.current_time()
 
     async def wait(after: float, within: float) -> None:
         await trio.sleep(after)
-        _, waiter = board.open(trio.current_time() + within)
+        _, waiter = pending.open(trio.current_time() + within)
         assert await waiter.next() is None
         assert not waiter.lost
         ends[after + within] = trio.current_time() - began

@@ -201,23 +201,3 @@ async def test_its_tasks_may_wait_for_an_actor(autojump_clock: MockClock) -> Non
         "asked",
         "stop a",
     ]
-
-
-async def test_a_message_comes_again_and_again_while_the_actor_lives(
-    autojump_clock: MockClock,
-) -> None:
-    heard: list[tuple[float, str]] = []
-
-    class Clock(Actor[str]):
-        async def on_start(self) -> None:
-            self.tell_every(10.0, "look")
-
-        async def handle(self, message: str) -> None:
-            heard.append((trio.current_time() - began, message))
-
-    began = trio.current_time()
-    async with running(ChildSpec("clock", Clock)):
-        await trio.sleep(35)
-    await trio.sleep(35)
-    assert [message for _, message in heard] == ["look"] * 3
-    assert [at for at, _ in heard] == pytest.approx([10, 20, 30])

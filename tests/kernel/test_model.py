@@ -203,7 +203,7 @@ chaos = st.tuples(
         [
             *("crash", "crash", "crash", "crash", "end", "end", "tell"),
             *("break", "slow", "heal", "heal"),
-            *("restart", "stop_child", "start_child"),
+            "restart",
         ]
     ),
     st.integers(0, 100),
@@ -233,21 +233,10 @@ def test_whatever_happens_all_that_started_stops_once_and_nothing_hangs(
         intensity=Intensity(restarts=1, seconds=5, consecutive=3),
     )
     raised: list[ExceptionGroup[Exception]] = []
-    late = [0]
 
-    async def command(system: ActorSystem, what: str, path: str) -> None:
+    async def restart(system: ActorSystem, path: str) -> None:
         with contextlib.suppress(KernelError, Boom, ExceptionGroup):
-            match what:
-                case "restart":
-                    await system.restart(path)
-                case "stop_child":
-                    await system.stop_child(path)
-                case _:
-                    late[0] += 1
-                    place = Place(f"late{late[0]}", Restart.TEMPORARY, parent=root)
-                    await system.start_child(
-                        "/", probe_at(place, stage.journal, Script(dict(acts)))
-                    )
+            await system.restart(path)
 
     async def main() -> None:
         random = Random(seed)
@@ -269,8 +258,8 @@ def test_whatever_happens_all_that_started_stops_once_and_nothing_hangs(
     async def cause(system: ActorSystem, nursery: trio.Nursery, what: str, number: int) -> None:
         everything = [place for place in root.walk() if place.parent is not None]
         place = everything[number % len(everything)]
-        if what in ("restart", "stop_child", "start_child"):
-            nursery.start_soon(command, system, what, place.path)
+        if what == "restart":
+            nursery.start_soon(restart, system, place.path)
         elif place.strategy is None:
             script = stage.scripts[place.path]
             match what:

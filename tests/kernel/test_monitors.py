@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from typing import Any
 
 import pytest
@@ -10,18 +9,13 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from pyoco_server.kernel import (
-    ActorRef,
     ChildSpec,
     Down,
-    Reply,
-    Restart,
     UnknownActor,
 )
-from pyoco_server.kernel.mailbox import Mailbox
-from pyoco_server.kernel.record import Record
 
 from .faults import Boom, Script, Step, crash, delay
-from .probe import Do, Echo, Journal, Probe, boom, crash_now, node, probe, running, tree
+from .probe import Do, Journal, Probe, crash_now, node, probe, running, tree
 
 
 async def watch(watcher: ChildSpec[Any], watched: ChildSpec[Any]) -> None:
@@ -96,58 +90,6 @@ async def test_a_full_mailbox_has_room_for_downs(autojump_clock: MockClock) -> N
         assert len(journal.downs) == 3
         assert order == ["one", "two", "three"]
         assert journal.entries[-1] == "watcher: three"
-
-
-async def test_watchers_that_left_are_forgotten(autojump_clock: MockClock) -> None:
-    journal = Journal()
-    watched, brief = probe("watched", Journal()), probe("brief", journal, restart=Restart.TEMPORARY)
-    leaving = probe("leaving", journal)
-    async with running(watched, brief) as system:
-        await system.start_child("/", leaving)
-        for watcher in (brief, leaving):
-            await watch(watcher, watched)
-        await system.stop_child("/leaving")
-        await crash_now(brief.ref)
-        await crash_now(watched.ref)
-        await crash_now(watched.ref)
-        assert await watched.ref.ask(Echo(), within=5) == "hello"
-        await watch(watched, watched)
-        await system.stop_child("/watched")
-    assert journal.downs == []
-
-
-async def test_a_freed_path_has_no_watchers(autojump_clock: MockClock) -> None:
-    journal = Journal()
-    watcher = probe("watcher", journal)
-    async with running(watcher) as system:
-        await system.start_child("/", first := probe("a", Journal()))
-        await watch(watcher, first)
-        await system.stop_child("/a")
-        await system.start_child("/", second := probe("a", Journal()))
-        await crash_now(second.ref)
-    assert journal.downs == [Down("/a", 1, None)]
-
-
-async def test_actors_that_come_and_go_leave_nothing_behind(autojump_clock: MockClock) -> None:
-    def count() -> int:
-        gc.collect()
-        kinds = (ActorRef, Mailbox, Record, Reply, Probe)
-        return sum(isinstance(each, kinds) for each in gc.get_objects())
-
-    watched = probe("watched", Journal())
-    async with running(watched) as system:
-        counts = []
-        for _ in range(3):
-            counts.append(count())
-            for number in range(10):
-                brief = probe(f"brief{number}", Journal(), restart=Restart.TEMPORARY)
-                await system.start_child("/", brief)
-                await watch(brief, watched)
-                assert await watched.ref.ask(Echo(), within=5) == "hello"
-                brief.ref.try_tell(Do(boom))
-                await wait_all_tasks_blocked()
-            del brief
-    assert counts[1] == counts[2]
 
 
 async def test_the_end_of_the_tree_is_told_to_older_watchers(autojump_clock: MockClock) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec.structs
 
 from pyoco_server.backend.backend import Backend
-from pyoco_server.backend.black_box import black_box
+from pyoco_server.crash_reports.writing import open_crash_reports
 from pyoco_server.gateway.tree import GatewayKind, gateway_tree
 from pyoco_server.jetstream.connection import ConnectionOptions, open_connection
 from pyoco_server.jetstream.keyvalue import KeyValue
@@ -110,7 +110,9 @@ async def open_backend(
         parts = [part.spec for part in (gateway_part, worker_part) if part is not None]
         root = SupervisorSpec("root", [provisioner, events, *parts], strategy=Strategy.ONE_FOR_ONE)
         reports = settings.crash_reports_dir
-        tap = await stack.enter_async_context(black_box(Path(reports))) if reports else None
+        tap = (
+            await stack.enter_async_context(open_crash_reports(Path(reports))) if reports else None
+        )
         system = await stack.enter_async_context(open_system(root, tap=tap))
         backend = Backend(
             settings, connection, system, runs, provisioner, gateway_part, worker_part, node

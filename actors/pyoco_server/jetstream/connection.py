@@ -17,7 +17,7 @@ from pyoco_server.jetstream.asyncio_loop import TrioEventLoop
 from pyoco_server.jetstream.asyncio_loop import open_loop as open_asyncio_loop
 from pyoco_server.jetstream.errors import PayloadTooLarge, Unanswered, Unavailable
 from pyoco_server.jetstream.outbox import Feed, Outbox, Outgoing
-from pyoco_server.jetstream.requests import Ahead, Headers, Reply, Switchboard, new_inbox
+from pyoco_server.jetstream.requests import Ahead, Headers, PendingRequests, Reply, new_inbox
 from pyoco_server.jetstream.session import ConnectionOptions, Session, text_of
 
 __all__ = ["Connection", "ConnectionOptions", "ConnectionStatus", "open_connection"]
@@ -62,8 +62,8 @@ class Connection:
         self._status = ConnectionStatus(since=time.time())
         self._changed = trio.Event()
         self._outbox = Outbox()
-        self._switchboard = switchboard = Switchboard(new_inbox())
-        replies = Feed(f"{switchboard.inbox}.*", switchboard.deliver, switchboard.lose_all)
+        self._pending = pending = PendingRequests(new_inbox())
+        replies = Feed(f"{pending.inbox}.*", pending.deliver, pending.lose_all)
         self._feeds = {replies}
         self._discovered: tuple[str, ...] = ()
         self._session: Session | None = None
@@ -182,7 +182,7 @@ class Connection:
         # No turn of its own: what follows waits anyway.
         await trio.lowlevel.checkpoint_if_cancelled()
         deadline = trio.current_time() + within
-        inbox, waiter = self._switchboard.open(deadline)
+        inbox, waiter = self._pending.open(deadline)
         replies: list[Reply] = []
         try:
             outgoing = [Outgoing.checked(to, data, "", fields) for to, data, fields in ahead]
@@ -198,7 +198,7 @@ class Connection:
                 if is_last(reply):
                     return replies
         finally:
-            self._switchboard.close(inbox)
+            self._pending.close(inbox)
         why = "the connection broke" if waiter.lost else f"no answer within {within:g} s"
         raise Unanswered(f"request to {subject}: {why}")
 
@@ -407,7 +407,7 @@ async def _keep_connection(
             connection = Connection(loop, options)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(connection._stay_connected, name="NATS connection")
-                nursery.start_soon(connection._switchboard.keep_deadlines)
+                nursery.start_soon(connection._pending.keep_deadlines)
                 task_status.started(connection)
                 await leaving.wait()
                 nursery.cancel_scope.cancel()

@@ -85,7 +85,7 @@ class Waiter:
     """One open request, or one open pull; told each reply, or that none will come any more.
 
     Attributes:
-        deadline: When a `Switchboard` ends it, in trio's time.
+        deadline: When a `PendingRequests` ends it, in trio's time.
         lost: Whether the connection is gone.
     """
 
@@ -125,7 +125,7 @@ class Waiter:
         return self.replies.popleft()
 
 
-class Switchboard:
+class PendingRequests:
     """Who waits for which reply subject; all replies come over one subscription.
 
     Args:

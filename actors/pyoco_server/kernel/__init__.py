@@ -1,7 +1,6 @@
 """Actors, mailboxes and supervisors on trio. Knows nothing of NATS, of HTTP or of pyoco."""
 
 from .actor import Actor
-from .dump import render
 from .errors import (
     ActorDown,
     AskExpired,
@@ -14,14 +13,13 @@ from .errors import (
     StartExpired,
     UnknownActor,
 )
-from .exchange import Exchange, Received, Recorder, replay
-from .message_text import NotReplayable
 from .messages import Reply, Request
 from .plan import Plan, Strategy, plan
+from .record import describe_error
 from .ref import ActorRef
+from .registry import Down
 from .restart import Backoff, Intensity, RestartWindow
 from .spec import ChildSpec, Restart, SupervisorSpec
-from .switchboard import Down
 from .system import ActorSystem, open_system
 from .tap import TapEvent, TapKind
 from .task import task
@@ -36,7 +34,6 @@ __all__ = [
     "Backoff",
     "ChildSpec",
     "Down",
-    "Exchange",
     "Intensity",
     "InvalidSpec",
     "KernelError",
@@ -44,10 +41,7 @@ __all__ = [
     "MailboxPicture",
     "Node",
     "NotAnswered",
-    "NotReplayable",
     "Plan",
-    "Received",
-    "Recorder",
     "Refusal",
     "Reply",
     "Request",
@@ -62,9 +56,8 @@ __all__ = [
     "TapKind",
     "UnknownActor",
     "Work",
+    "describe_error",
     "open_system",
     "plan",
-    "render",
-    "replay",
     "task",
 ]

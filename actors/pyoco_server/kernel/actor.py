@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Generic, Never, TypeVar, TypeVarTuple, Unpack
 
-import trio
-
 from .errors import KernelError
 from .messages import A, Reply, Request
 
@@ -72,18 +70,6 @@ class Actor(Generic[M]):
     ) -> None:
         """Run a task beside the mailbox. It is cancelled with the actor; if it raises, the actor crashes."""
         self._running_cell.spawn(task, *args, name=name)
-
-    def tell_every(self, seconds: float, message: M) -> None:
-        """Tell the actor a message again and again while it lives, ``seconds`` apart, first after that time.
-
-        One that finds the mailbox full waits, and the next comes later.
-        """
-        self.spawn(self._tell_every, seconds, message)
-
-    async def _tell_every(self, seconds: float, message: M) -> None:
-        while True:
-            await trio.sleep(seconds)
-            await self.me.tell(message)
 
     def reply_to(self, request: Request[A]) -> Reply[A]:
         """Take the reply of the request in hand, to answer now or later.

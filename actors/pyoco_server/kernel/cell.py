@@ -18,8 +18,8 @@ from .tree import State
 
 if TYPE_CHECKING:
     from .actor import Actor
+    from .registry import Registry
     from .spec import ChildSpec
-    from .switchboard import Switchboard
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -30,10 +30,10 @@ log = structlog.get_logger(__name__)
 class Cell:
     """Runs one incarnation. The supervisor calls `run`, and `stop` to end it."""
 
-    def __init__(self, spec: ChildSpec[Any], record: Record, switchboard: Switchboard) -> None:
+    def __init__(self, spec: ChildSpec[Any], record: Record, registry: Registry) -> None:
         self._spec = spec
         self._record = record
-        self._switchboard = switchboard
+        self._registry = registry
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._current: Envelope | None = None
@@ -52,7 +52,7 @@ class Cell:
         actor = self._spec.start()
         actor._cell = self
         self._record.kind = type(actor).__name__
-        self._switchboard.observe(TapKind.STARTED, self._record)
+        self._registry.observe(TapKind.STARTED, self._record)
         crash: BaseException | None = None
         try:
             await self._live(actor, ready)
@@ -63,7 +63,7 @@ class Cell:
             self._let_go(crash)
             await self._clean_up(actor, crash)
             if isinstance(crash, Exception):
-                self._switchboard.observe(TapKind.DIED, self._record, error=crash)
+                self._registry.observe(TapKind.DIED, self._record, error=crash)
 
     async def _live(self, actor: Actor[Any], ready: Callable[[], None]) -> None:
         with self._scope:
@@ -91,7 +91,7 @@ class Cell:
             except Refusal as refusal:
                 self._refused(envelope, refusal)
             except Exception as error:
-                self._switchboard.observe(TapKind.CRASHED, self._record, envelope, error)
+                self._registry.observe(TapKind.CRASHED, self._record, envelope, error)
                 if envelope.reply is not None:
                     envelope.reply.fail(
                         ActorDown(f"{self.ref.path} crashed: {describe_error(error)}")
@@ -110,11 +110,11 @@ class Cell:
         if envelope.reply is not None and not envelope.reply_taken:
             name = type(envelope.message).__name__
             envelope.reply.fail(NotAnswered(f"{self.ref.path} handled {name} without an answer"))
-        self._switchboard.observe(TapKind.HANDLED, self._record, envelope)
+        self._registry.observe(TapKind.HANDLED, self._record, envelope)
 
     def _refused(self, envelope: Envelope, refusal: Refusal) -> None:
         self._record.refusals += 1
-        self._switchboard.observe(TapKind.REFUSED, self._record, envelope, refusal)
+        self._registry.observe(TapKind.REFUSED, self._record, envelope, refusal)
         if envelope.reply is not None:
             envelope.reply.fail(refusal)
         else:
@@ -198,7 +198,7 @@ class Cell:
 
     def monitor(self, other: ActorRef[Never]) -> None:
         """See `Actor.monitor`."""
-        self._switchboard.monitor(other, self.ref)
+        self._registry.monitor(other, self.ref)
 
     def stop_after_current(self) -> None:
         """See `Actor.stop`."""

@@ -12,8 +12,8 @@ import trio
 from .cell import Cell
 from .errors import StartExpired
 from .record import Record
+from .registry import Registry
 from .spec import ChildSpec, Restart, SupervisorSpec
-from .switchboard import Switchboard
 from .tree import MailboxPicture, Node
 
 if TYPE_CHECKING:
@@ -30,30 +30,27 @@ class Child:
     Args:
         spec: What stands here.
         record: Its counters, which outlive every incarnation.
-        switchboard: Of the system.
+        registry: Of the system.
         below: The supervisor that runs ``spec``; None for an actor.
-        passing: Leaves the tree when it ended for good, instead of showing there as stopped.
     """
 
     def __init__(
         self,
         spec: Spec,
         record: Record,
-        switchboard: Switchboard,
+        registry: Registry,
         *,
         below: Supervisor | None,
-        passing: bool,
     ) -> None:
         self.spec = spec
         self.record = record
         self.below = below
-        self.passing = passing
         self.error: BaseException | None = None
         self.stopping = False  # on purpose, so that its end is no event to react to
         self.finished = False  # ended and does not come back
         # Rises with each plan that covers this child, so that an older plan's restart is void.
         self.ticket = 0
-        self._switchboard = switchboard
+        self._registry = registry
         self._cell: Cell | None = None
         self._was_ready = False
         self._settled = trio.Event()  # ready, or ended before it was
@@ -85,7 +82,7 @@ class Child:
         self.record.starts()
         within = math.inf  # a supervisor takes as long as its children may
         if isinstance(self.spec, ChildSpec):
-            self._cell = Cell(self.spec, self.record, self._switchboard)
+            self._cell = Cell(self.spec, self.record, self._registry)
             within = self.spec.start_within
         nursery.start_soon(self._run, on_end, name=self.record.path)
         with trio.move_on_after(within) as scope:
@@ -139,7 +136,7 @@ class Child:
         self.record.stopped()
         self._ended.set()
         self._settled.set()
-        self._switchboard.announce_end(self.record, reason)
+        self._registry.announce_end(self.record, reason)
 
     async def stop(self, *, for_good: bool) -> None:
         """Stop what runs here, if anything does, and void every planned restart.

@@ -30,11 +30,11 @@ class Reply(Generic[A]):
 
     __slots__ = ("_error", "_event", "_on_settled", "_value")
 
-    def __init__(self, on_settled: Callable[[Reply[A]], None] | None = None) -> None:
+    def __init__(self) -> None:
         self._event = trio.Event()
         self._value: A | None = None
         self._error: Exception | None = None
-        self._on_settled = on_settled
+        self._on_settled: Callable[[Reply[A]], None] | None = None
 
     @property
     def settled(self) -> bool:

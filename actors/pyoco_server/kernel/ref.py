@@ -55,7 +55,7 @@ class ActorRef(Generic[M_contra]):
             MailboxFull: An actor told itself while its own mailbox was full, which could never end.
         """
         await trio.lowlevel.checkpoint()
-        await self._put(Envelope(message, None, current_path.get()))
+        await self.put(Envelope(message, None, current_path.get()))
 
     def try_tell(self, message: M_contra) -> None:
         """Put a message into the mailbox at once.
@@ -93,7 +93,7 @@ class ActorRef(Generic[M_contra]):
         try:
             with trio.move_on_after(within):
                 fields = get_contextvars()
-                await self._put(Envelope(request, reply, current_path.get(), fields))  # type: ignore[arg-type]
+                await self.put(Envelope(request, reply, current_path.get(), fields))  # type: ignore[arg-type]
                 return await reply.outcome()
         finally:
             reply.fail(expired)  # so that the actor can see that nobody waits any more
@@ -110,7 +110,8 @@ class ActorRef(Generic[M_contra]):
             except ActorDown:
                 await trio.sleep(_RESTART_SECONDS)
 
-    async def _put(self, envelope: Envelope) -> None:
+    async def put(self, envelope: Envelope) -> None:
+        """Send what says itself from whom it comes, as a replay does; waits and raises as `tell`."""
         mailbox = self._mailbox
         if len(mailbox) >= mailbox.capacity and self._owner_task is trio.lowlevel.current_task():
             raise MailboxFull(f"{self.path} waits for room in its own mailbox, which never comes")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -13,13 +13,13 @@ import structlog
 import trio
 
 from .child import Child, Spec
-from .errors import ActorDown, InvalidSpec, KernelError, RestartLimitExceeded, UnknownActor
+from .errors import ActorDown, KernelError, RestartLimitExceeded
 from .messages import Reply
 from .plan import plan
 from .record import Record, describe_error
+from .registry import Registry
 from .restart import RestartWindow
 from .spec import ChildSpec, Restart, SupervisorSpec
-from .switchboard import Switchboard
 from .tree import Node, State
 
 log = structlog.get_logger(__name__)
@@ -39,10 +39,10 @@ class _Due:
 
 
 @dataclass(frozen=True)
-class _Command:
-    """Somebody outside wants something done to a child; it is done between two events."""
+class _RestartWanted:
+    """Somebody outside wants a child restarted; it is done between two events."""
 
-    act: Callable[[], Awaitable[None]]
+    child: Child
     done: Reply[None]
 
 
@@ -54,37 +54,24 @@ class Supervisor:
     """
 
     def __init__(
-        self, spec: SupervisorSpec, record: Record, switchboard: Switchboard, random: Random
+        self, spec: SupervisorSpec, record: Record, registry: Registry, random: Random
     ) -> None:
         self.spec = spec
         self.record = record
         record.kind = spec.strategy.value
-        self._switchboard = switchboard
+        self._registry = registry
         self._random = random
-        self._children: list[Child] = []
         # Every path of the tree is known before the first actor starts.
-        for child in spec.children:
-            self._enter(child)
+        self._children = [self._enter(child) for child in spec.children]
         self._renew()
 
-    def _enter(self, spec: Spec, *, dynamic: bool = False) -> Child:
+    def _enter(self, spec: Spec) -> Child:
         ref = spec.ref if isinstance(spec, ChildSpec) else None
-        record = self._switchboard.register(self._path_of(spec), ref)
+        record = self._registry.register(f"{self.record.path.rstrip('/')}/{spec.id}", ref)
         below = None
         if isinstance(spec, SupervisorSpec):
-            below = Supervisor(spec, record, self._switchboard, self._random)
-        passing = dynamic and spec.restart is Restart.TEMPORARY
-        child = Child(spec, record, self._switchboard, below=below, passing=passing)
-        self._children.append(child)
-        return child
-
-    def _path_of(self, spec: Spec) -> str:
-        return f"{self.record.path.rstrip('/')}/{spec.id}"
-
-    def _leave(self, child: Child) -> None:
-        child.retire()
-        self._children.remove(child)
-        self._switchboard.forget(child.record.path)
+            below = Supervisor(spec, record, self._registry, self._random)
+        return Child(spec, record, self._registry, below=below)
 
     def _renew(self) -> None:
         """Set up what belongs to one run only, for the next one."""
@@ -92,7 +79,9 @@ class Supervisor:
         self._crashes: list[Exception] = []
         # What the restart of a child cannot mend: Ctrl-C and SystemExit.
         self._fatal: list[BaseException] = []
-        self._events, self._inbox = trio.open_memory_channel[_Ended | _Due | _Command](math.inf)
+        self._events, self._inbox = trio.open_memory_channel[_Ended | _Due | _RestartWanted](
+            math.inf
+        )
         self._stopping = trio.CancelScope()
         self._for_good = False
         self._nursery: trio.Nursery | None = None
@@ -145,17 +134,16 @@ class Supervisor:
         self._for_good = for_good
         self._stopping.cancel()
 
-    async def _on_event(self, event: _Ended | _Due | _Command) -> None:
+    async def _on_event(self, event: _Ended | _Due | _RestartWanted) -> None:
         match event:
             case _Ended(child, incarnation):
-                # While the event waited, the child may have been started again, or left the tree.
-                current = child in self._children and incarnation == child.record.incarnation
-                if current and not child.stopping:
+                # While the event waited, the child may have been started again.
+                if incarnation == child.record.incarnation and not child.stopping:
                     await self._on_end(child)
             case _Due(tickets):
                 await self._on_due([child for child, ticket in tickets if child.ticket == ticket])
-            case _Command():
-                await self._obey(event)
+            case _RestartWanted():
+                await self._restart(event)
             case _:
                 assert_never(event)
 
@@ -179,7 +167,7 @@ class Supervisor:
         )
         if not again:
             child.finished = True
-            await self._stop_one(child, for_good=True)
+            await child.stop(for_good=True)
         else:
             if error is None:
                 text = f"{child.record.path} ended by itself, although it is permanent"
@@ -246,15 +234,10 @@ class Supervisor:
         if self.spec.stop_together:
             async with trio.open_nursery() as nursery:
                 for child in children:
-                    nursery.start_soon(self._stop_one, child, for_good)
+                    nursery.start_soon(partial(child.stop, for_good=for_good))
         else:
-            for child in tuple(reversed(children)):
-                await self._stop_one(child, for_good)
-
-    async def _stop_one(self, child: Child, for_good: bool) -> None:
-        await child.stop(for_good=for_good)
-        if child.finished and child.passing:
-            self._leave(child)
+            for child in reversed(children):
+                await child.stop(for_good=for_good)
 
     def retire_all(self) -> None:
         """Close every mailbox below: nothing runs again, so nothing may wait for it."""
@@ -274,78 +257,34 @@ class Supervisor:
 
     def restart_child(self, child: Child) -> Reply[None]:
         """Stop a child in good order and start it again; not a crash, unless its start fails."""
-        return self._command(partial(self._restart, child))
-
-    def start_child(self, spec: Spec) -> Reply[None]:
-        """Add a child after the others and start it; it is gone again if that fails."""
-        return self._command(partial(self._start_new, spec))
-
-    def stop_child(self, child: Child) -> Reply[None]:
-        """Stop a child for good and take it off the tree."""
-        return self._command(partial(self._stop_and_leave, child))
-
-    def _command(self, act: Callable[[], Awaitable[None]]) -> Reply[None]:
         if self._nursery is None:
             raise ActorDown(f"the supervisor {self.record.path} does not run")
         done: Reply[None] = Reply()
-        self._events.send_nowait(_Command(act, done))
+        self._events.send_nowait(_RestartWanted(child, done))
         return done
 
-    async def _obey(self, command: _Command) -> None:
+    async def _restart(self, wanted: _RestartWanted) -> None:
+        child = wanted.child
         try:
-            await command.act()
-        except Exception as error:  # noqa: BLE001 - the answer to whoever asked for it
-            command.done.fail(error)
+            await child.stop(for_good=False)
+            child.record.failures_in_row = 0
+            await self._start(child)
+        except Exception as error:  # noqa: BLE001 - whatever a start raises is the answer
+            child.stopping = False  # a crash like any other: the event of its end is in the inbox
+            wanted.done.fail(error)
         else:
-            command.done.send(None)
+            wanted.done.send(None)
         finally:
-            self._refuse(command)  # has no effect on what was answered
+            self._refuse(wanted)  # has no effect on what was answered
 
-    def _refuse(self, command: _Command) -> None:
-        command.done.fail(
-            ActorDown(f"the supervisor {self.record.path} stopped before it was done")
-        )
+    def _refuse(self, wanted: _RestartWanted) -> None:
+        wanted.done.fail(ActorDown(f"the supervisor {self.record.path} stopped before it was done"))
 
     def _refuse_pending(self) -> None:
         while self._inbox.statistics().current_buffer_used:
             event = self._inbox.receive_nowait()
-            if isinstance(event, _Command):
+            if isinstance(event, _RestartWanted):
                 self._refuse(event)
-
-    async def _restart(self, child: Child) -> None:
-        self._require(child)
-        await child.stop(for_good=False)
-        child.record.failures_in_row = 0
-        try:
-            await self._start(child)
-        except Exception:  # whatever a start raises
-            child.stopping = False  # a crash like any other: the event of its end is in the inbox
-            raise
-
-    async def _start_new(self, spec: Spec) -> None:
-        if any(child.spec.id == spec.id for child in self._children):
-            raise InvalidSpec(f"supervisor {self.record.path} already has a child {spec.id!r}")
-        try:
-            child = self._enter(spec, dynamic=True)
-        except InvalidSpec:
-            self._switchboard.forget(
-                self._path_of(spec)
-            )  # some of its children may have been entered
-            raise
-        try:
-            await self._start(child)
-        except Exception:  # whatever a start raises
-            self._leave(child)
-            raise
-
-    async def _stop_and_leave(self, child: Child) -> None:
-        self._require(child)
-        await child.stop(for_good=True)
-        self._leave(child)
-
-    def _require(self, child: Child) -> None:
-        if child not in self._children:
-            raise UnknownActor(f"{child.record.path} has left the tree")
 
     def picture(self) -> Node:
         """This supervisor and everything below it, frozen."""

@@ -9,12 +9,12 @@ from typing import Any
 
 import trio
 
-from .child import Child, Spec
+from .child import Child
 from .errors import UnknownActor
 from .ref import ActorRef
+from .registry import Registry
 from .spec import SupervisorSpec
 from .supervisor import Supervisor
-from .switchboard import Switchboard
 from .tap import TapListener
 from .tree import Node
 
@@ -23,9 +23,9 @@ class ActorSystem:
     """A running tree; made by `open_system`."""
 
     def __init__(self, root: SupervisorSpec, random: Random) -> None:
-        self._switchboard = Switchboard()
-        self._record = self._switchboard.register("/", None)
-        self._root = Supervisor(root, self._record, self._switchboard, random)
+        self._registry = Registry()
+        self._record = self._registry.register("/", None)
+        self._root = Supervisor(root, self._record, self._registry, random)
         self._ready = trio.Event()
         self._ended = trio.Event()
 
@@ -35,7 +35,7 @@ class ActorSystem:
         Raises:
             UnknownActor: Nothing stands there; the text names what does.
         """
-        return self._switchboard.ref(path)
+        return self._registry.ref(path)
 
     def tree(self) -> Node:
         """The tree as it is now, frozen."""
@@ -43,7 +43,7 @@ class ActorSystem:
 
     def tap(self, listener: TapListener) -> AbstractContextManager[None]:
         """Call ``listener`` with every message event inside of the block (see `TapEvent`)."""
-        return self._switchboard.tap(listener)
+        return self._registry.tap(listener)
 
     async def restart(self, path: str) -> None:
         """Stop the actor or supervisor at ``path`` in good order and start it again, and nothing else.
@@ -59,46 +59,11 @@ class ActorSystem:
         supervisor, child = self._find(path)
         await supervisor.restart_child(child).outcome()
 
-    async def start_child(self, supervisor: str, spec: Spec) -> None:
-        """Add a child below the supervisor at path ``supervisor``, after its others, and start it.
-
-        From then on it is a child like those of the supervisor's spec, also when the supervisor is
-        restarted; but with `Restart.TEMPORARY` it leaves the tree when it ends. Cancelled while
-        waiting, the start goes on.
-
-        Raises:
-            UnknownActor: No supervisor stands there.
-            InvalidSpec: The supervisor has a child of that id, or the spec stands in a tree already.
-            ActorDown: The supervisor does not run, or stops first.
-            Exception: What the start raised, in an exception group; the child is not added then, and
-                it does not count as a crash.
-        """
-        await self._supervisor(supervisor).start_child(spec).outcome()
-
-    async def stop_child(self, path: str) -> None:
-        """Stop the actor or supervisor at ``path`` as at the end of the tree, and take it off the tree.
-
-        It handles what is in its mailbox for its ``shutdown_seconds`` and is then cancelled. Its path is free
-        for another child, whose incarnations count from one. Cancelled while waiting, the stop goes on.
-
-        Raises:
-            UnknownActor: Nothing stands there, or only the root.
-            ActorDown: Its supervisor does not run, or stops first.
-        """
-        supervisor, child = self._find(path)
-        await supervisor.stop_child(child).outcome()
-
     def _find(self, path: str) -> tuple[Supervisor, Child]:
         found = self._root.find(path)
         if found is None:
             raise UnknownActor(f"no actor or supervisor under a supervisor at {path!r}")
         return found
-
-    def _supervisor(self, path: str) -> Supervisor:
-        below = self._root if path == "/" else self._find(path)[1].below
-        if below is None:
-            raise UnknownActor(f"{path!r} is an actor, not a supervisor")
-        return below
 
     async def _run(self) -> None:
         # The tree outlives a cancellation from outside just long enough to stop in reverse order:

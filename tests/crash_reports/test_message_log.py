@@ -1,4 +1,4 @@
-"""Recorded exchanges, and their replay into one actor."""
+"""Recorded messages, and their replay into one actor."""
 
 from __future__ import annotations
 
@@ -13,20 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from pyoco_server.crash_reports import MessageLog, NotReplayable, Recorder, replay
+from pyoco_server.crash_reports.message_text import from_value, to_value
 from pyoco_server.kernel import (
     Actor,
     Backoff,
     ChildSpec,
-    Exchange,
-    NotReplayable,
-    Recorder,
     Refusal,
     Request,
     SupervisorSpec,
     open_system,
-    replay,
 )
-from pyoco_server.kernel.message_text import from_value, to_value
 
 
 class Colour(Enum):
@@ -81,8 +78,8 @@ class Counter(Actor[Any]):
         raise LookupError(f"after {seconds:g} s")
 
 
-async def recorded(*messages: tuple[float, Any], start: Any = Counter) -> list[Exchange]:
-    deaths: list[Exchange] = []
+async def recorded(*messages: tuple[float, Any], start: Any = Counter) -> list[MessageLog]:
+    deaths: list[MessageLog] = []
     spec: ChildSpec[Any] = ChildSpec("counter", start)
     tree = SupervisorSpec("root", [SupervisorSpec("part", [spec], backoff=Backoff())])
     async with open_system(tree) as system:
@@ -104,7 +101,7 @@ async def test_what_crashed_it_crashes_it_again_to_the_byte(autojump_clock: Mock
         (1.75, "refused", "Enough: 5 is all there is"),
         (1.75, "crashed", "ZeroDivisionError: the third"),
     ]
-    written = Exchange.decode(death.encode())
+    written = MessageLog.decode(death.encode())
     assert written == death
     for _ in range(2):
         assert (await replay(written, Counter)).encode() == death.encode()
@@ -128,7 +125,7 @@ async def test_a_mended_actor_lives_on(autojump_clock: MockClock) -> None:
     assert [each.outcome for each in replayed.received] == ["handled"] * 3
 
 
-async def test_each_incarnation_has_an_exchange_of_its_own(autojump_clock: MockClock) -> None:
+async def test_each_incarnation_has_a_log_of_its_own(autojump_clock: MockClock) -> None:
     first, second = await recorded(*[(0.5, Add(1))] * 3, *[(5.0, Add(2))] * 3)
     assert [each.message["fields"]["amount"] for each in first.received] == [1, 1, 1]
     assert [each.message["fields"]["amount"] for each in second.received] == [2, 2, 2]
@@ -141,10 +138,10 @@ async def test_what_was_forgotten_is_said(autojump_clock: MockClock) -> None:
         with system.tap(recorder):
             for amount in range(2):
                 await spec.ref.ask(Add(amount), within=1)
-            assert not recorder.exchange("/counter").complete  # it lived before
+            assert not recorder.log("/counter").complete  # it lived before
             await system.restart("/counter")
             await spec.ref.ask(Add(1), within=1)
-            assert recorder.exchange("/counter").complete
+            assert recorder.log("/counter").complete
 
 
 async def test_what_was_sent_before_the_recording_is_not_in_it(autojump_clock: MockClock) -> None:
@@ -154,7 +151,7 @@ async def test_what_was_sent_before_the_recording_is_not_in_it(autojump_clock: M
         spec.ref.try_tell(Add(1))
         with system.tap(recorder):
             await spec.ref.ask(Add(2), within=1)
-            [received] = recorder.exchange("/counter").received
+            [received] = recorder.log("/counter").received
     assert received.message["fields"]["amount"] == 2
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 import trio
 
-from pyoco_server.kernel import Exchange, Recorder
+from pyoco_server.crash_reports.message_log import MessageLog, Recorder
 
 log = structlog.get_logger(__name__)
 
@@ -26,19 +26,19 @@ _LAST_SECONDS: Final = 5.0
 
 
 @asynccontextmanager
-async def black_box(folder: Path) -> AsyncIterator[Recorder]:
+async def open_crash_reports(folder: Path) -> AsyncIterator[Recorder]:
     """Record for the length of the block; give the tap for the tree.
 
     Each death of an actor becomes a file of ``folder``, readable by its owner only, at most a hundred in
     all. Leaving the block, also by cancellation, writes what is left, for at most five seconds.
     """
-    send, receive = trio.open_memory_channel[Exchange](_WAITING)
+    send, receive = trio.open_memory_channel[MessageLog](_WAITING)
 
-    def on_death(exchange: Exchange) -> None:
+    def on_death(death: MessageLog) -> None:
         try:
-            send.send_nowait(exchange)
+            send.send_nowait(death)
         except (trio.WouldBlock, trio.ClosedResourceError):
-            log.warning("crash not recorded: too many at once", actor=exchange.path)
+            log.warning("crash not recorded: too many at once", actor=death.path)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_write_all, receive, folder)
@@ -46,10 +46,10 @@ async def black_box(folder: Path) -> AsyncIterator[Recorder]:
             yield Recorder(on_death, most=_MESSAGES)
 
 
-async def _write_all(receive: trio.MemoryReceiveChannel[Exchange], folder: Path) -> None:
+async def _write_all(receive: trio.MemoryReceiveChannel[MessageLog], folder: Path) -> None:
     try:
-        async for exchange in receive:
-            await _write_one(exchange, folder)
+        async for death in receive:
+            await _write_one(death, folder)
     finally:
         with (
             trio.move_on_after(_LAST_SECONDS, shield=True),
@@ -59,25 +59,25 @@ async def _write_all(receive: trio.MemoryReceiveChannel[Exchange], folder: Path)
                 await _write_one(receive.receive_nowait(), folder)
 
 
-async def _write_one(exchange: Exchange, folder: Path) -> None:
+async def _write_one(death: MessageLog, folder: Path) -> None:
     try:
         # Not given up half-way: the thread would go on anyhow.
-        path = await trio.to_thread.run_sync(_write, exchange, folder)
+        path = await trio.to_thread.run_sync(_write, death, folder)
     except OSError as error:
-        log.warning("crash not recorded", actor=exchange.path, reason=str(error))
+        log.warning("crash not recorded", actor=death.path, reason=str(error))
     else:
-        log.error("crash recorded", actor=exchange.path, reason=exchange.ended, file=str(path))
+        log.error("crash recorded", actor=death.path, reason=death.ended, file=str(path))
 
 
-def _write(exchange: Exchange, folder: Path) -> Path:
+def _write(death: MessageLog, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     if len(list(folder.glob("*.json"))) >= _MOST_FILES:
         raise OSError(f"{folder} holds {_MOST_FILES} crashes already; take some away")
-    name = exchange.path.strip("/").replace("/", "-") or "root"
+    name = death.path.strip("/").replace("/", "-") or "root"
     path = (
         folder
         / f"{name}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(2)}.json"
     )
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(exchange.encode())
+        file.write(death.encode())
     return path

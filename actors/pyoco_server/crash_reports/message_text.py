@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .errors import KernelError
+from pyoco_server.kernel import KernelError
 
 _TAGS: Final = frozenset({"type", "enum", "float", "bytes", "tuple", "set", "pairs", "opaque"})
 # Held by messages, and nobody else's business.

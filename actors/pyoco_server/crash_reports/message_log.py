@@ -15,21 +15,27 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from .actor import Actor
-from .errors import ActorDown
-from .message_text import from_value, to_value
-from .messages import Envelope, Reply
-from .record import describe_error
-from .spec import ChildSpec, Restart, SupervisorSpec
-from .system import open_system
-from .tap import TapEvent, TapKind
+from pyoco_server.crash_reports.message_text import from_value, to_value
+from pyoco_server.kernel import (
+    Actor,
+    ActorDown,
+    ChildSpec,
+    Reply,
+    Restart,
+    SupervisorSpec,
+    TapEvent,
+    TapKind,
+    describe_error,
+    open_system,
+)
+from pyoco_server.kernel.messages import Envelope
 
 # Of a second: what remains of a clock's reading, so that a replay comes to the same figure.
 _DIGITS: Final = 6
 
 
-class Received(msgspec.Struct, frozen=True, kw_only=True):
-    """One message of an exchange."""
+class LoggedMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """One message of a log."""
 
     at: float
     """When it was sent, in seconds since the incarnation began; 0 for one that waited for it."""
@@ -45,11 +51,11 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     """The refusal or crash."""
 
 
-class Exchange(msgspec.Struct, frozen=True, kw_only=True):
+class MessageLog(msgspec.Struct, frozen=True, kw_only=True):
     """All messages that one incarnation took up, in the order in which they were sent."""
 
     path: str
-    received: tuple[Received, ...]
+    received: tuple[LoggedMessage, ...]
     complete: bool = True
     """False where messages at the beginning were forgotten: a replay may then come to another end."""
     ended: str | None = None
@@ -60,11 +66,11 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
     @classmethod
-    def decode(cls, raw: bytes) -> Exchange:
+    def decode(cls, raw: bytes) -> MessageLog:
         """Read what `encode` wrote.
 
         Raises:
-            msgspec.DecodeError: It is no exchange.
+            msgspec.DecodeError: It is no message log.
         """
         return msgspec.json.decode(raw, type=cls)
 
@@ -97,12 +103,12 @@ class Recorder:
     """A tap that keeps what each actor was sent in its present incarnation (`ActorSystem.tap`).
 
     Args:
-        on_death: Called with the exchange of each incarnation that ends by an error; must not block.
+        on_death: Called with the log of each incarnation that ends by an error; must not block.
         most: How many messages are kept of an incarnation, the latest.
         only: The paths to record; all when empty.
     """
 
-    on_death: Callable[[Exchange], None] | None = None
+    on_death: Callable[[MessageLog], None] | None = None
     most: int = 1000
     only: frozenset[str] = frozenset()
     _lives: dict[str, _Life] = field(default_factory=dict)
@@ -116,7 +122,7 @@ class Recorder:
                 self.begin(event.path, event.at)
             case TapKind.DIED:
                 if self.on_death is not None:
-                    self.on_death(self._exchange(event.path, event.error))
+                    self.on_death(self._log(event.path, event.error))
             case TapKind.TOLD | TapKind.ASKED:
                 asked = event.kind is TapKind.ASKED
                 delivery = _Delivery(event.at, event.sender, asked, event.message)
@@ -131,13 +137,13 @@ class Recorder:
         left = deque(each for each in waiting if not each.asked)
         self._lives[path] = _Life(at, deque(maxlen=self.most), left)
 
-    def exchange(self, path: str) -> Exchange:
+    def log(self, path: str) -> MessageLog:
         """What the present incarnation of the actor at ``path`` took up so far.
 
         Raises:
             KeyError: Nothing of it was recorded.
         """
-        return self._exchange(path, None)
+        return self._log(path, None)
 
     def _take(self, life: _Life, event: TapEvent) -> None:
         if not life.waiting or life.waiting[0].message is not event.message:
@@ -152,12 +158,12 @@ class Recorder:
             self._lives[event.path] = _Life(event.at, deque(maxlen=self.most), forgotten=True)
         return self._lives[event.path]
 
-    def _exchange(self, path: str, error: BaseException | None) -> Exchange:
+    def _log(self, path: str, error: BaseException | None) -> MessageLog:
         life = self._lives[path]
-        return Exchange(
+        return MessageLog(
             path=path,
             received=tuple(
-                Received(
+                LoggedMessage(
                     at=round(max(each.at - life.began, 0.0), _DIGITS),
                     sender=each.sender,
                     asked=each.asked,
@@ -173,14 +179,14 @@ class Recorder:
 
 
 async def replay(
-    exchange: Exchange, start: Callable[[], Actor[Any]], *, settle: float = 60.0
-) -> Exchange:
-    """Send a fresh actor the messages of an exchange, each at its time, and return what came of it.
+    log: MessageLog, start: Callable[[], Actor[Any]], *, settle: float = 60.0
+) -> MessageLog:
+    """Send a fresh actor the messages of a log, each at its time, and return what came of it.
 
     Meant for a mock clock: on a real one it takes as long as what was recorded.
 
     Args:
-        exchange: What was recorded.
+        log: What was recorded.
         start: Makes the actor.
         settle: How many seconds it may live on behind the last message, for what its own tasks still do.
 
@@ -188,30 +194,30 @@ async def replay(
         NotReplayable: A message cannot be made again.
         ExceptionGroup: The actor did not start.
     """
-    messages = [(each, from_value(each.message)) for each in exchange.received]
+    messages = [(each, from_value(each.message)) for each in log.received]
     room = max(len(messages), 1)
-    *above, name = exchange.path.strip("/").split("/")
+    *above, name = log.path.strip("/").split("/")
     spec: ChildSpec[Any] = ChildSpec(
         name, start, restart=Restart.TEMPORARY, mailbox_capacity=room, start_within=float("inf")
     )
     tree: ChildSpec[Any] | SupervisorSpec = spec
     for supervisor in reversed(above):
         tree = SupervisorSpec(supervisor, [tree])
-    deaths: list[Exchange] = []
+    deaths: list[MessageLog] = []
     scope = trio.CancelScope()
 
-    def on_death(death: Exchange) -> None:
+    def on_death(death: MessageLog) -> None:
         deaths.append(death)
         scope.cancel()
 
     recorder = Recorder(on_death, most=room)
     async with open_system(SupervisorSpec("replay", [tree])) as system:
         began = trio.current_time()
-        recorder.begin(exchange.path, began)
+        recorder.begin(log.path, began)
         with system.tap(recorder), scope, suppress(ActorDown):
             for received, message in messages:
                 await trio.sleep_until(began + received.at)
                 reply: Reply[object] | None = Reply() if received.asked else None
-                await spec.ref._put(Envelope(message, reply, received.sender))
+                await spec.ref.put(Envelope(message, reply, received.sender))
             await trio.sleep(settle)
-    return deaths[0] if deaths else recorder.exchange(exchange.path)
+    return deaths[0] if deaths else recorder.log(log.path)

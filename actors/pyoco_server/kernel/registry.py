@@ -32,7 +32,7 @@ class Down:
     reason: str | None
 
 
-class Switchboard:
+class Registry:
     """Belongs to one `ActorSystem`; nothing of it is global."""
 
     def __init__(self) -> None:
@@ -54,16 +54,6 @@ class Switchboard:
             ref._adopt(path, self._sent)
             self._refs[path] = ref
         return record
-
-    def forget(self, path: str) -> None:
-        """Take a place and everything below it off the tree, with who watches it and whom it watches."""
-        gone = {known for known in self._records if f"{known}/".startswith(f"{path}/")}
-        for known in gone:
-            del self._records[known]
-            self._refs.pop(known, None)
-            self._watchers.pop(known, None)
-        for watchers in self._watchers.values():
-            watchers[:] = [watcher for watcher in watchers if watcher.path not in gone]
 
     def ref(self, path: str) -> ActorRef[Any]:
         """The reference of the actor at ``path``.
