@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import expect
 
@@ -36,6 +37,46 @@ def test_paste_fill_and_run(dashboard: Dashboard, world: World) -> None:
     assert run["tag"] == "hello"
     # A text stays a text, whatever it looks like.
     assert run["params"] == {"text": "2025", "count": 4, "options": {"deep": [1]}}
+
+
+NUMBERS = """\
+flow:
+  graph: say
+  defaults:
+    big: 9007199254740993
+    whole: 1.0
+    small: -0.0
+    deep: [1.0, {id: 12345678901234567890}]
+    text: "1.0"
+tasks:
+  say: {callable: "dash_tasks:say"}
+"""
+
+
+def test_numbers_pass_through_as_they_are_written(dashboard: Dashboard, world: World) -> None:
+    page = dashboard.open("submit")
+    page.get_by_label("flow.yaml").fill(NUMBERS)
+    shown = {
+        "big": "9007199254740993",
+        "whole": "1.0",
+        "small": "-0.0",
+        "deep": '[1.0,{"id":12345678901234567890}]',
+        "text": "1.0",
+    }
+    for name, text in shown.items():
+        expect(page.locator(f'[data-param="{name}"]')).to_have_value(text)
+    page.locator("#flow-tag").fill("hello")
+    page.locator('[data-param="whole"]').fill("9007199254740995")
+    dashboard.button("Run").click()
+    expect(page.locator(".view-head .status")).to_have_text("completed")
+    stored = httpx.get(f"{world.url}/runs/{page.url.rpartition('/')[2]}").text
+    deep = '[1.0,{"id":12345678901234567890}]'
+    for text in ("9007199254740993", "9007199254740995", "-0.0", deep, '"1.0"'):
+        assert text in stored
+    page.get_by_role("tab", name="Params and results").click()
+    params = page.locator("pre.code", has_text='"big"').first
+    for text in ('"big": 9007199254740993', '"id": 12345678901234567890', '"small": -0.0'):
+        expect(params).to_contain_text(text)
 
 
 @pytest.mark.refusals

@@ -1,8 +1,12 @@
 // Calls of the HTTP API: JSON in and out, problems as errors, the key asked for when it is wanted.
 
+import { parse, write } from "./exact.js";
 import { t } from "./i18n.js";
 import { keyDialog } from "./parts/key.js";
 import { askKey, hasKey, keyHeaders } from "./session.js";
+
+/** Where the gateway is below its host: "" or, behind a proxy, such as "/pyoco". */
+export const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
 
 /** A call that did not succeed; `status` is 0 where no answer came, `problem` is the gateway's answer. */
 export class ApiError extends Error {
@@ -30,7 +34,7 @@ export async function call(path, { method = "GET", query, json, body, headers, s
         method,
         signal,
         cache: "no-store",
-        body: json === undefined ? body : JSON.stringify(json),
+        body: json === undefined ? body : write(json),
         headers: { ...used, ...(json === undefined ? {} : { "Content-Type": "application/json" }), ...headers },
       });
     } catch (error) {
@@ -54,14 +58,14 @@ async function betterKey(used) {
 
 /** GET JSON. */
 export async function get(path, query, signal) {
-  return (await call(path, { query, signal })).json();
+  return parse(await (await call(path, { query, signal })).text());
 }
 
 /** POST, PATCH or DELETE; returns JSON, or null where there is none. */
 export async function send(method, path, json, options = {}) {
   const response = await call(path, { method, json, ...options });
   const text = await response.text();
-  return text ? JSON.parse(text) : null;
+  return text ? parse(text) : null;
 }
 
 /** A path with its parts escaped: path`/runs/${id}/tasks`. */
@@ -69,8 +73,9 @@ export function path(strings, ...values) {
   return strings.reduce((text, part, index) => text + encodeURIComponent(values[index - 1]) + part);
 }
 
-/** The URL of a call; values may be lists. */
-export function url(base, query = {}) {
+/** The URL of a call, or of a file; values may be lists. */
+export function url(path, query = {}) {
+  const base = ROOT + path;
   const search = new URLSearchParams();
   for (const [name, value] of Object.entries(query)) {
     for (const each of [value].flat()) {
@@ -85,7 +90,7 @@ export function url(base, query = {}) {
 export async function upload(base, form, onProgress) {
   for (;;) {
     const used = keyHeaders();
-    const { status, answer } = await post(base, form, used, onProgress);
+    const { status, answer } = await post(url(base), form, used, onProgress);
     if (status >= 200 && status < 300) return answer;
     if (!keyRefused(status, answer)) throw new ApiError(status, answer);
     await betterKey(used);

@@ -1,5 +1,6 @@
 // The frame of the dashboard: navigation, the bar above, and one view at a time.
 
+import { url } from "./api.js";
 import { append, h, replace } from "./dom.js";
 import { lang, setLang, t } from "./i18n.js";
 import { icon } from "./parts/icons.js";
@@ -49,7 +50,7 @@ function navigation() {
   return h(
     "nav",
     { class: "nav", "aria-label": t("nav.label") },
-    h("a", { class: "brand", href: "#/runs" }, h("img", { src: "/static/icon.svg", alt: "" }), "pyoco-server"),
+    h("a", { class: "brand", href: "#/runs" }, h("img", { src: url("/static/icon.svg"), alt: "" }), "pyoco-server"),
     links,
     h("div", { class: "nav-foot" }, document.documentElement.dataset.version),
   );

@@ -1,6 +1,7 @@
 // Server-sent events over fetch, because EventSource cannot send the key. Comes back by itself.
 
 import { call } from "./api.js";
+import { parse as read } from "./exact.js";
 import { pause, shown, whenHidden } from "./page.js";
 
 const SILENCE_MS = 15_000;
@@ -43,7 +44,7 @@ export async function follow(path, { query, on, signal, until = () => false }) {
       for await (const message of messages(response.body, heard)) {
         if (message.id !== undefined) lastId = message.id;
         if (message.data === undefined) continue;
-        const data = JSON.parse(message.data);
+        const data = read(message.data);
         on.event(message.event, data);
         if (until(message.event, data)) {
           on.end?.();

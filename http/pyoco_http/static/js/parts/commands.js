@@ -1,6 +1,8 @@
 // A run's commands, to be copied to a terminal.
 
+import { ROOT } from "../api.js";
 import { h } from "../dom.js";
+import { write } from "../exact.js";
 import { t } from "../i18n.js";
 import { copy, dialog } from "./feedback.js";
 import { ended } from "./status.js";
@@ -16,7 +18,7 @@ export function showCommands(snapshot) {
 }
 
 function commands(snapshot) {
-  const client = `pyoco-client --server ${quoted(location.origin)}`;
+  const client = `pyoco-client --server ${quoted(location.origin + ROOT)}`;
   const id = quoted(snapshot.run_id);
   const over = ended(snapshot.status);
   const found = { get: `${client} get ${id} --records`, logs: `${client} logs ${id}${over ? "" : " -f"}` };
@@ -24,7 +26,7 @@ function commands(snapshot) {
   else Object.assign(found, { watch: `${client} watch ${id} --until-terminal`, cancel: `${client} cancel ${id} --wait` });
   // The text of a flow.yaml is not in the snapshot.
   if (!snapshot.workflow_yaml_sha256) {
-    const params = JSON.stringify(snapshot.params ?? {});
+    const params = write(snapshot.params ?? {});
     const tag = snapshot.tag ? ` --tag ${quoted(snapshot.tag)}` : "";
     found.submit = `${client} submit --flow-name ${quoted(snapshot.flow_name)}${tag} --params ${quoted(params)}`;
   }

@@ -1,6 +1,7 @@
 // Fields for the params of a flow, one for each of its defaults.
 
 import { h, replace } from "../dom.js";
+import { Numeral, parse, write } from "../exact.js";
 import { t } from "../i18n.js";
 
 /** {element, show(defaults), values()}: what was typed stays when other defaults are shown. */
@@ -30,15 +31,15 @@ export function paramFields() {
   };
 }
 
-const written = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+const written = (value) => (typeof value === "string" ? value : write(value));
 
-const kind = (value) => (value === null ? "null" : Array.isArray(value) ? "list" : typeof value);
+const kind = (value) => (value === null ? "null" : Array.isArray(value) ? "list" : value instanceof Numeral ? "number" : typeof value);
 
 // What stands for a text stays one, even when it looks like a number; anything else is JSON, or else a text.
 function read(text, standard) {
   if (typeof standard === "string") return text;
   try {
-    return JSON.parse(text);
+    return parse(text, true);
   } catch {
     return text;
   }

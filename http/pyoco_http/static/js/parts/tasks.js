@@ -1,6 +1,7 @@
 // What is known of each task, and of attempts that went before.
 
 import { h } from "../dom.js";
+import { write } from "../exact.js";
 import { t, word } from "../i18n.js";
 import { duration, when } from "../time.js";
 import { badge, taskState } from "./status.js";
@@ -46,4 +47,4 @@ export function attempts(snapshot) {
   ));
 }
 
-const json = (value) => JSON.stringify(value ?? null, null, 2);
+const json = (value) => write(value ?? null, 2);

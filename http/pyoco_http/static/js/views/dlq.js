@@ -2,6 +2,7 @@
 
 import { get, path as apiPath, send } from "../api.js";
 import { h, replace } from "../dom.js";
+import { write } from "../exact.js";
 import { t, word } from "../i18n.js";
 import { every } from "../parts/every.js";
 import { confirm, empty, showProblem, tell, tellError } from "../parts/feedback.js";
@@ -77,7 +78,7 @@ export function dlqView(main, { query, signal, setLive }) {
       h("td", {}, letter.run_id ? h("a", { class: "mono", href: href(["runs", letter.run_id]), title: letter.run_id }, letter.run_id.slice(0, 8)) : "–"),
       h("td", {}, letter.flow_name ?? ""),
       h("td", {}, letter.tag ?? ""),
-      h("td", { class: "wide" }, h("details", {}, h("summary", { class: "error-text" }, first || t("dlq.look")), h("pre", { class: "code" }, JSON.stringify(letter, null, 2)))),
+      h("td", { class: "wide" }, h("details", {}, h("summary", { class: "error-text" }, first || t("dlq.look")), h("pre", { class: "code" }, write(letter, 2)))),
       h("td", { class: "right nowrap" },
         h("button", { type: "button", class: "small", disabled: letter.reason === "invalid_job", onclick: () => requeue(letter) }, t("dlq.requeue")), " ",
         h("button", { type: "button", class: "danger small", onclick: () => drop(letter) }, t("dlq.drop"))));

@@ -2,6 +2,7 @@
 
 import { get, path as apiPath, send } from "../api.js";
 import { gathered, h, replace } from "../dom.js";
+import { write } from "../exact.js";
 import { t, word } from "../i18n.js";
 import { showCommands } from "../parts/commands.js";
 import { facts, trouble } from "../parts/facts.js";
@@ -191,4 +192,4 @@ export function runView(main, { path, signal, setLive }) {
   signal.addEventListener("abort", () => clearInterval(clock));
 }
 
-const json = (value) => JSON.stringify(value ?? null, null, 2);
+const json = (value) => write(value ?? null, 2);

@@ -2,6 +2,7 @@
 
 import { call, send } from "../api.js";
 import { h, replace } from "../dom.js";
+import { parse } from "../exact.js";
 import { t } from "../i18n.js";
 import { tellError } from "../parts/feedback.js";
 import { drawGraph } from "../parts/graph.js";
@@ -90,7 +91,8 @@ export function submitView(main, { signal }) {
     sessionStorage.setItem(KEPT, value);
     verdictIsOut();
     try {
-      const answer = await (await call("/flows/check", { method: "POST", body: value, headers: { "Content-Type": "application/yaml" }, signal })).json();
+      const response = await call("/flows/check", { method: "POST", body: value, headers: { "Content-Type": "application/yaml" }, signal });
+      const answer = parse(await response.text());
       if (signal.aborted || text.value !== value) return;
       checked = answer;
       numbers();
@@ -122,7 +124,7 @@ export function submitView(main, { signal }) {
     const where = tag.value.trim() ? { tag: tag.value.trim() } : {};
     try {
       const answer = await send("POST", "/runs/batch", {
-        runs: [{ flow_name: name.value.trim(), ...where, params: { ...checked.defaults, ...params.values() }, workflow_yaml: text.value }],
+        runs: [{ flow_name: name.value.trim(), ...where, params: params.values(), workflow_yaml: text.value }],
       });
       const [item] = answer.items;
       if (item.error) throw new Error([item.error.detail, item.error.reason].filter(Boolean).join(": "));
