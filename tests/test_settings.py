@@ -49,7 +49,12 @@ PYOCO_HTTP_MAX_STREAMS_PER_CLIENT 1000 | PYOCO_HTTP_MAX_BODY_BYTES 4194304 |
 PYOCO_HTTP_HEAD_TIMEOUT_SEC 10 | PYOCO_HTTP_BODY_TIMEOUT_SEC 30 | PYOCO_HTTP_SEND_TIMEOUT_SEC 60
 """
 # Texts that are empty where nothing is set.
-EMPTY = ("PYOCO_CRASH_REPORTS_DIR", "PYOCO_HTTP_ALLOWED_HOSTS")
+EMPTY = (
+    "PYOCO_CRASH_REPORTS_DIR",
+    "PYOCO_HTTP_ALLOWED_HOSTS",
+    "PYOCO_HTTP_ROOT_PATH",
+    "PYOCO_HTTP_TRUSTED_PROXIES",
+)
 
 
 def read(tmp_path: Path, **environ: str) -> Settings:
@@ -89,6 +94,7 @@ def test_the_names_that_cannot_be_set() -> None:
         ("PYOCO_NATS_URL", "localhost:4222", "nats_url", "localhost:4222"),
         ("PYOCO_NATS_URL", "nats://[::1]:4222/,h", "nats_url", "nats://[::1]:4222/,h"),
         ("PYOCO_NATS_URL", "wss://u:p%40@h_1.a", "nats_url", "wss://u:p%40@h_1.a"),
+        ("PYOCO_HTTP_ROOT_PATH", "/a/b.c/", "root_path", "/a/b.c"),
         ("PYOCO_RUNS_TTL_SEC", "1e3", "runs_ttl_sec", 1000.0),
         ("PYOCO_HTTP_ALLOWED_HOSTS", "A.b, [::1]", "allowed_hosts", frozenset({"a.b", "::1"})),
         ("PYOCO_WORKER_SLOTS", " 4 ", "worker_slots", 4),
@@ -141,6 +147,13 @@ def test_what_a_variable_takes(
         ("PYOCO_HTTP_ALLOWED_HOSTS", "a.example:80", "names of hosts, without ports"),
         ("PYOCO_HTTP_ALLOWED_HOSTS", "https://a.example", "names of hosts"),
         ("PYOCO_HTTP_ALLOWED_HOSTS", "a,,b", "names of hosts"),
+        *(
+            ("PYOCO_HTTP_ROOT_PATH", path, "a path such as /pyoco")
+            for path in ("pyoco", "/", "//h/x", "/a/../b", "/a b", "/a?b", "https://h/x")
+        ),
+        ("PYOCO_HTTP_TRUSTED_PROXIES", "10.0.0.300", "addresses or networks"),
+        ("PYOCO_HTTP_TRUSTED_PROXIES", "proxy", "addresses or networks"),
+        ("PYOCO_HTTP_TRUSTED_PROXIES", "10.0.0.1,", "addresses or networks"),
         ("PYOCO_WORKER_SLOTS", "0", "a whole number, 1 or more"),
         ("PYOCO_WORKER_SLOTS", "2.5", "a whole number"),
         ("PYOCO_CONSUMER_ACK_WAIT_SEC", "0", "seconds, more than 0"),

@@ -38,6 +38,7 @@ from pyoco_http.bodies import Body
 from pyoco_http.call import Call
 from pyoco_http.departures import Departures
 from pyoco_http.problems import Problem, problem_of, retry_after
+from pyoco_http.proxies import below
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.settings import Settings
 
@@ -79,6 +80,7 @@ class Connection:
         self._rules = app.rules
         self._app = wrap_app(app, _CONFIG.wsgi_max_body_size, "asgi")
         self._departures = departures
+        self._root = settings.root_path.encode()
         self._head_seconds = settings.http_head_timeout_sec
         self._body_seconds = settings.http_body_timeout_sec
         self._send_seconds = settings.http_send_timeout_sec
@@ -139,7 +141,8 @@ class Connection:
         if status is not None:
             await self._send_error(status)
             return False
-        path, _, query = request.target.partition(b"?")
+        target = below(self._root, request.target)
+        path, _, query = target.partition(b"?")
         call = Call(
             request.method.decode("ascii").upper(),
             unquote(path.decode("ascii")),
@@ -151,7 +154,7 @@ class Connection:
         with self._departures.watching(self._stream, self.leave):
             if found is not None:
                 return await self._answer_short(call, *found)
-            await self._pass_on(request)
+            await self._pass_on(request, target)
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
             return True
@@ -196,14 +199,14 @@ class Connection:
                 await trio.lowlevel.checkpoint()  # the others' turn, since nothing is waited for
         return stays
 
-    async def _pass_on(self, request: h11.Request) -> None:
+    async def _pass_on(self, request: h11.Request, target: bytes) -> None:
         """Have hypercorn run the application, with what still comes in, and send what it answers."""
         asked = Request(
             _STREAM,
             list(request.headers),
             request.http_version.decode(),
             request.method.decode("ascii").upper(),
-            request.target,
+            target,
             ConnectionState({}),
         )
         feeding = trio.CancelScope()

@@ -12,6 +12,8 @@ from quart import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
 from pyoco_http.access import Access, access
+from pyoco_http.call import current_call
+from pyoco_http.proxies import Proxies
 from pyoco_server.backend import Backend
 
 # Everything from here, nothing inline, in nobody's frame.
@@ -32,12 +34,16 @@ def dashboard_blueprint(backend: Backend) -> Blueprint:
     """`GET /` and `GET /static/*`."""
     blueprint = Blueprint("dashboard", __name__)
     static = _read(files("pyoco_http") / "static")
+    proxies = Proxies(backend.settings)
     page = _page(backend, static.pop("index.html"), sorted(static))
 
     @blueprint.get("/")
     @access(Access.PUBLIC)
     async def index() -> Response:
-        return Response(page, content_type="text/html; charset=utf-8", headers=_HEADERS)
+        root = proxies.root_of(current_call())
+        # Relative where it is not known, which is right below any path that ends in a slash.
+        text = page.replace(b"__ROOT__", f"{escape(root)}/".encode() if root else b"")
+        return Response(text, content_type="text/html; charset=utf-8", headers=_HEADERS)
 
     @blueprint.get("/static/<path:name>")
     @access(Access.PUBLIC)
@@ -74,7 +80,7 @@ def _page(backend: Backend, template: bytes, names: list[str]) -> bytes:
     for name, value in values.items():
         text = text.replace(name, escape(value))
     modules = (
-        f'<link rel="modulepreload" href="/static/{name}">'
+        f'<link rel="modulepreload" href="__ROOT__static/{name}">'
         for name in names
         if name.startswith("js/")
     )

@@ -7,7 +7,17 @@ from typing import Annotated
 import msgspec
 
 from pyoco_server.settings.environment import Env
-from pyoco_server.settings.readers import FLAG, HOSTS, POSITIVE, count
+from pyoco_server.settings.readers import (
+    FLAG,
+    HOSTS,
+    NETWORKS,
+    POSITIVE,
+    ROOT_PATH,
+    Network,
+    count,
+    networks_in,
+    pattern,
+)
 
 
 class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +38,22 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
             HOSTS,
             "Names beside localhost by which a gateway that asks for no API keys may be called. Where none "
             "is listed, one that listens beyond this machine answers to any.",
+        ),
+    ] = ""
+    http_root_path: Annotated[
+        str,
+        Env(
+            "PYOCO_HTTP_ROOT_PATH",
+            pattern(f"{ROOT_PATH}/?", "a path such as /pyoco"),
+            "Path of the gateway below its host, behind a proxy; requests may come with it or without.",
+        ),
+    ] = ""
+    http_trusted_proxies: Annotated[
+        str,
+        Env(
+            "PYOCO_HTTP_TRUSTED_PROXIES",
+            NETWORKS,
+            "Proxies whose X-Forwarded-Prefix is that path, over what is set; nobody else's is believed.",
         ),
     ] = ""
     http_max_connections: Annotated[
@@ -84,3 +110,13 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
         """The listed names, in small letters, an address of IPv6 without its brackets."""
         names = (name.strip().strip("[]") for name in self.http_allowed_hosts.split(","))
         return frozenset(name.lower() for name in names if name)
+
+    @property
+    def root_path(self) -> str:
+        """The root path without a slash at its end; empty for none."""
+        return self.http_root_path.rstrip("/")
+
+    @property
+    def trusted_proxies(self) -> tuple[Network, ...]:
+        """The networks of the trusted proxies."""
+        return networks_in(self.http_trusted_proxies)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
 _FLAGS: Final = {
@@ -91,6 +91,25 @@ def readable_file(text: str) -> str:
     return text
 
 
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def networks_in(text: str) -> tuple[Network, ...]:
+    """The networks of a list with commas in between.
+
+    Raises:
+        ValueError: One of them is none.
+    """
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    return tuple(ipaddress.ip_network(part, strict=False) for part in parts)
+
+
+def networks(text: str) -> str:
+    """Read addresses and networks."""
+    networks_in(text)
+    return text
+
+
 def servers(text: str) -> str:
     """Read the URLs of NATS servers, with commas in between."""
     for url in text.split(","):
@@ -149,5 +168,7 @@ _HOST: Final = rf"({_LABEL}(\.{_LABEL})*|\[[0-9a-fA-F:.]+\])"
 HOSTS: Final = pattern(
     rf"{_HOST}(\s*,\s*{_HOST})*", "names of hosts, without ports, with commas in between"
 )
+ROOT_PATH: Final = r"(/[A-Za-z0-9._~-]*[A-Za-z0-9_~-])+"
+NETWORKS: Final = Reader("addresses or networks, with commas in between", networks)
 SECRET: Final = Reader("a text", str, secret=True)
 POSITIVE: Final = seconds()
