@@ -33,6 +33,7 @@ from pyoco_server.store.workflows import WorkflowStore
 from pyoco_server.worker.messages import Drain, DrainOrdered, FirstJob, Refresh
 
 if TYPE_CHECKING:
+    from pyoco_server.worker.identity import WorkerIdTaken
     from pyoco_server.worker.tree import WorkerTree
 
 T = TypeVar("T")
@@ -238,7 +239,15 @@ class Backend:
     @property
     def worker_id(self) -> str | None:
         """The id of the worker that runs in this backend, if one does."""
-        return None if self._worker is None else self._worker.worker_id
+        return None if self._worker is None else self._worker.name.worker_id
+
+    @property
+    def worker_refusal(self) -> WorkerIdTaken | None:
+        """Why the worker of this backend takes no jobs: another process has its id, and lives.
+
+        It drains then, as if an operator had told it to.
+        """
+        return None if self._worker is None else self._worker.name.refusal
 
     async def first_job(self) -> None:
         """Wait until the worker of this backend has taken a job."""
@@ -278,6 +287,8 @@ class Backend:
             key_ring = None if self._gateway is None else self._gateway.key_ring
             if key_ring is not None and not key_ring.fresh:
                 reasons.append("the API keys could not be read lately")
+            if self.worker_refusal is not None:
+                reasons.append(str(self.worker_refusal))
         except (AskExpired, ActorDown) as error:
             reasons.append(str(error))
         return Readiness(not reasons, tuple(reasons))

@@ -107,6 +107,7 @@ async def open_backend(
             from pyoco_server.worker.tree import worker_tree  # noqa: PLC0415
 
             worker_part = worker_tree(connection, settings, worker, runs, dead_letters, journal)
+            stack.callback(worker_part.name.let_go)
         parts = [part.spec for part in (gateway_part, worker_part) if part is not None]
         root = SupervisorSpec("root", [provisioner, events, *parts], strategy=Strategy.ONE_FOR_ONE)
         reports = settings.crash_reports_dir

@@ -40,6 +40,11 @@ def control_subject(instance_id: str) -> str:
     return f"pyoco.control.{instance_id}"
 
 
+def presence_subject(instance_id: str) -> str:
+    """Where the worker process ``instance_id`` answers whoever asks whether it lives."""
+    return f"{control_subject(instance_id)}.presence"
+
+
 def encode_control(message: Control) -> bytes:
     """Write a control message."""
     return msgspec.json.encode(message)

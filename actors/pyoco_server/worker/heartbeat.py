@@ -23,14 +23,18 @@ from pyoco_server.model.worker import (
     SlotRecord,
     UnreadableWorker,
     WheelSync,
+    WorkerOrder,
     WorkerRecord,
     WorkerState,
     decode_worker,
     encode_worker,
     keep_orders,
+    ordered,
     seen,
 )
 from pyoco_server.settings import Settings
+from pyoco_server.store.control import LookAtRecord, control_subject, encode_control
+from pyoco_server.worker.identity import Name, WorkerIdTaken, answer_presence, is_present
 from pyoco_server.worker.messages import LookAgain, Ordered, Stopping, WheelsReported
 
 log = structlog.get_logger(__name__)
@@ -108,6 +112,7 @@ class Heartbeat(Actor[HeartbeatMessage]):
 
     Args:
         settings: The bucket, the interval, and whether the worker takes wheels.
+        name: The worker's; where another process has it and lives, nothing is written and nothing is pulled.
         dispatcher: Told the operator's orders.
     """
 
@@ -116,20 +121,25 @@ class Heartbeat(Actor[HeartbeatMessage]):
         connection: Connection,
         settings: Settings,
         *,
-        worker_id: str,
+        name: Name,
         instance_id: str,
         tags: Sequence[str],
         board: SlotBoard,
         dispatcher: ActorRef[Ordered],
     ) -> None:
+        self._connection = connection
+        self._name = name
         self._dispatcher = dispatcher
+        self._told_to_wait = False
+        # Whether the last record that was written is this process's, as far as is known.
+        self._ours = False
         self._orders: Ordered | None = None
         self._stopping = False
         self._bucket = KeyValue(connection, settings.workers_kv_bucket)
         self._interval = settings.worker_heartbeat_interval_sec
         wheel_sync = settings.wheel_sync_enabled
         self._record = WorkerRecord(
-            worker_id=worker_id,
+            worker_id=name.worker_id,
             instance_id=instance_id,
             tags=list(tags),
             slots=list(board.slots),
@@ -144,6 +154,7 @@ class Heartbeat(Actor[HeartbeatMessage]):
     async def on_start(self) -> None:
         """Begin to beat; the first write happens at once."""
         self._board.changed.set()
+        self.spawn(answer_presence, self._connection, self._record.instance_id)
         self.spawn(self._beat)
 
     async def on_stop(self) -> None:
@@ -197,7 +208,10 @@ class Heartbeat(Actor[HeartbeatMessage]):
         try:
             for _ in range(5):
                 if self._revision is None:
-                    record = await self._adopt(record)
+                    adopted = await self._adopt(record)
+                    if adopted is None:
+                        return
+                    record = adopted
                 try:
                     self._revision = await self._bucket.update(
                         record.worker_id, encode_worker(record), self._revision or 0
@@ -205,7 +219,7 @@ class Heartbeat(Actor[HeartbeatMessage]):
                 except WrongRevision:
                     self._revision = None
                 else:
-                    self._record = record
+                    self._record, self._ours = record, True
                     await self._pass_orders_on()
                     return
         except BridgeError as error:
@@ -219,18 +233,58 @@ class Heartbeat(Actor[HeartbeatMessage]):
             with suppress(ActorDown):
                 await self._dispatcher.tell(orders)
 
-    async def _adopt(self, record: WorkerRecord) -> WorkerRecord:
-        """Look at the stored record: its revision, and what belongs to the operator."""
+    async def _adopt(self, record: WorkerRecord) -> WorkerRecord | None:
+        """Look at the stored record: its revision, and what belongs to the operator.
+
+        None where it is that of another process that lives.
+        """
         try:
             entry = await self._bucket.get(record.worker_id)
         except KeyNotFound:
             return record
-        self._revision = entry.revision
         try:
-            record = keep_orders(record, decode_worker(entry.value, worker_id=record.worker_id))
-            return replace(record, draining=record.draining or self._stopping)
+            stored = decode_worker(entry.value, worker_id=record.worker_id)
         except UnreadableWorker:
+            self._revision = entry.revision
             return record
+        other = stored.instance_id != record.instance_id
+        if other and stored.state.active and await is_present(self._connection, stored.instance_id):
+            await self._meet(stored, entry.revision)
+            return None
+        if other and self._ours:
+            self._ours = False
+            log.warning(
+                "another process writes this worker's record: each worker needs an id of its own",
+                worker_id=record.worker_id,
+                instance_id=stored.instance_id,
+            )
+        self._revision = entry.revision
+        record = keep_orders(record, stored)
+        return replace(record, draining=record.draining or self._stopping)
+
+    async def _meet(self, other: WorkerRecord, revision: int) -> None:
+        """Wait for another process of the name to end, where it is to end; else refuse the name."""
+        if self._name.refusal is not None or self._stopping:
+            return
+        if not (self._name.replace or other.draining):
+            self._name.refusal = WorkerIdTaken(other.worker_id, other.instance_id)
+            log.error("worker id taken", worker_id=other.worker_id, reason=str(self._name.refusal))
+            with suppress(ActorDown):
+                await self._dispatcher.tell(Ordered(paused=False, draining=True))
+            return
+        if not other.draining:
+            order = encode_worker(ordered(other, WorkerOrder.DRAIN))
+            await self._bucket.update(other.worker_id, order, revision)
+            await self._connection.publish(
+                control_subject(other.instance_id), encode_control(LookAtRecord())
+            )
+        if not self._told_to_wait:
+            self._told_to_wait = True
+            log.info(
+                "waiting for another worker of this id to end",
+                worker_id=other.worker_id,
+                instance_id=other.instance_id,
+            )
 
 
 def _with_slots(record: WorkerRecord, board: SlotBoard) -> WorkerRecord:

@@ -22,6 +22,10 @@ class HeldFolder:
         self.path = path
         self._let_go = weakref.finalize(self, os.close, descriptor)
 
+    def release(self) -> None:
+        """Hold it no longer; it stays where it is."""
+        self._let_go()
+
     def remove(self) -> None:
         """Remove it with all that is in it, and hold it no longer; what cannot be removed is left."""
         shutil.rmtree(self.path, ignore_errors=True)
@@ -35,6 +39,16 @@ def hold(path: Path) -> HeldFolder | None:
         OSError: It cannot be opened.
     """
     descriptor = _locked(path, fcntl.LOCK_SH)
+    return None if descriptor is None else HeldFolder(path, descriptor)
+
+
+def hold_alone(path: Path) -> HeldFolder | None:
+    """Hold a folder that nobody else holds; None where somebody does, or there is none.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    descriptor = _locked(path, fcntl.LOCK_EX)
     return None if descriptor is None else HeldFolder(path, descriptor)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from pyoco_server.worker.events import AttemptEvents, OutputSink
 from pyoco_server.worker.executor import Executor
 from pyoco_server.worker.heartbeat import Heartbeat, HeartbeatMessage, SlotBoard
 from pyoco_server.worker.housekeeper import Housekeeper
+from pyoco_server.worker.identity import Name
 from pyoco_server.worker.messages import CurrentWheels
 from pyoco_server.worker.runner.handle import RunnerOptions
 from pyoco_server.worker.runner.protocol import Limits
@@ -43,7 +43,10 @@ class WorkerOptions:
 
     Attributes:
         tags: What it takes; the settings' default tag when empty.
-        worker_id: Its name in the workers list; the host's name with a random part when None.
+        worker_id: Its name in the workers list; when None the host's name with a part that is kept in the
+            state folder.
+        replace: Whether it takes the place of a process that lives and has that name, once that one has
+            ended its runs and stopped.
         slots: How many runs it executes at once; from the settings when None.
         flow_resolver: ``module:function`` or ``path/file.py:function`` that makes a flow of a name; None
             for a worker that takes only runs which bring their flow.yaml.
@@ -55,6 +58,7 @@ class WorkerOptions:
 
     tags: tuple[str, ...] = ()
     worker_id: str | None = None
+    replace: bool = False
     slots: int | None = None
     flow_resolver: str | None = None
     import_paths: tuple[str, ...] = ()
@@ -68,7 +72,7 @@ class WorkerTree:
     """The spec of a worker and the references that the backend uses."""
 
     spec: SupervisorSpec
-    worker_id: str
+    name: Name
     instance_id: str
     dispatcher: ActorRef[DispatcherMessage]
     slots: tuple[ActorRef[SlotMessage], ...]
@@ -82,12 +86,18 @@ def worker_tree(
     dead_letters: DeadLetterOffice,
     journal: Journal,
 ) -> WorkerTree:
-    """Put a worker together: heartbeat, slots, control listener, dispatcher, started in that order."""
+    """Put a worker together: heartbeat, slots, control listener, dispatcher, started in that order.
+
+    Raises:
+        OSError: The state folder, where a part of its name is kept, cannot be used.
+    """
     instance_id = uuid.uuid4().hex
-    worker_id = options.worker_id or f"{socket.gethostname()}-{instance_id[:8]}"
+    state_dir = Path(settings.state_dir).absolute()
+    name = Name.of(options.worker_id or None, state_dir / "workers", replace=options.replace)
+    worker_id = name.worker_id
     tags = options.tags or (settings.default_tag,)
     count = options.slots or settings.worker_slots
-    work_dir = Path(settings.state_dir).absolute() / "work"
+    work_dir = state_dir / "work"
 
     board = SlotBoard(count)
     heartbeat: ChildSpec[HeartbeatMessage] = ChildSpec(
@@ -95,7 +105,7 @@ def worker_tree(
         lambda: Heartbeat(
             connection,
             settings,
-            worker_id=worker_id,
+            name=name,
             instance_id=instance_id,
             tags=tags,
             board=board,
@@ -195,6 +205,4 @@ def worker_tree(
         ],
         strategy=Strategy.REST_FOR_ONE,
     )
-    return WorkerTree(
-        spec, worker_id, instance_id, dispatcher.ref, tuple(each.ref for each in slots)
-    )
+    return WorkerTree(spec, name, instance_id, dispatcher.ref, tuple(each.ref for each in slots))

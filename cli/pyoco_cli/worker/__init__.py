@@ -32,7 +32,16 @@ app = typer.Typer(
 def worker(
     nats_url: Annotated[str | None, typer.Option(help="Overrides PYOCO_NATS_URL.")] = None,
     tags: Annotated[str, typer.Option(help="Tags to take, with commas (OR).")] = "default",
-    worker_id: Annotated[str, typer.Option(help="Name in the list of workers.")] = "worker",
+    worker_id: Annotated[
+        str | None,
+        typer.Option(
+            help="Name in the list of workers; else the host's and a part kept in PYOCO_STATE_DIR."
+        ),
+    ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Let a living worker of that name end, and take its place."),
+    ] = False,
     flow_resolver: Annotated[
         str | None, typer.Option(help="module:function or path/to/file.py:function.")
     ] = None,
@@ -68,6 +77,7 @@ def worker(
     options = WorkerOptions(
         tags=_tags(tags) or (settings.default_tag,),
         worker_id=worker_id,
+        replace=replace,
         slots=1 if run_once else slots,
         flow_resolver=flow_resolver,
         limit=1 if run_once else None,
@@ -118,6 +128,12 @@ async def _work(settings: Settings, options: WorkerOptions, wait_for_job: float 
         nursery.start_soon(drain)
         await stop.asked.wait()
         nursery.cancel_scope.cancel()
+    if backend.worker_refusal is not None:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE,
+            str(backend.worker_refusal),
+            hint="pyoco-worker --worker-id another-name",
+        )
     return stop.exit_code
 
 
