@@ -150,7 +150,7 @@ def _unavailable(error: Exception) -> Problem:
     )
 
 
-def _machine(error: OSError) -> Problem:
+def _machine(error: Any) -> Problem:
     """A machine that has no room, or no descriptor, for the moment; anything else is a fault of ours."""
     if error.errno not in _SHORTAGES:
         return _unforeseen(error)

@@ -26,7 +26,6 @@ class _CancelWish(msgspec.Struct):
 def runs_blueprint(backend: Backend) -> Blueprint:
     """The routes below ``/runs`` but submissions and the streams."""
     blueprint = Blueprint("runs", __name__, url_prefix="/runs")
-    settings = backend.settings
 
     @blueprint.get("/<run_id>")
     @access(Access.READ)
@@ -35,8 +34,7 @@ def runs_blueprint(backend: Backend) -> Blueprint:
         snapshot = call.see(await backend.get(known_id(run_id)))
         view = run_view(snapshot, records=wants_records(call.args("include")))
         if snapshot.worker_id is not None:
-            record = await backend.worker(snapshot.worker_id)
-            view |= worker_liveness(record, settings.worker_disconnect_timeout_sec)
+            view |= worker_liveness(*backend.reads.worker(snapshot.worker_id))
             if not call.principal.knows_all:
                 own = {snapshot.tag, *snapshot.tags}
                 view["worker_tags"] = [tag for tag in view.get("worker_tags", ()) if tag in own]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from pyoco_server.model.run import RunSnapshot
-from pyoco_server.model.worker import WorkerRecord, WorkerState, effective_state
+from pyoco_server.model.worker import WorkerRecord, WorkerState
 
 _RECORD_WORDS = frozenset({"records", "task_records", "full", "all"})
 
@@ -28,20 +27,19 @@ def run_view(snapshot: RunSnapshot, *, records: bool) -> dict[str, Any]:
     return view
 
 
-def worker_liveness(record: WorkerRecord | None, disconnect_timeout: float) -> dict[str, Any]:
+def worker_liveness(record: WorkerRecord | None, state: WorkerState) -> dict[str, Any]:
     """The fields that `GET /runs/{id}` adds about the run's worker.
 
     Args:
         record: Its last known record, None where there is none any more.
-        disconnect_timeout: Seconds without a heartbeat after which it counts as DISCONNECTED.
+        state: Its state as of now.
     """
     if record is None:
         return {
             "worker_alive": False,
-            "worker_state": WorkerState.DISCONNECTED,
+            "worker_state": state,
             "worker_heartbeat_at": None,
         }
-    state = effective_state(record, time.time(), disconnect_timeout)
     return {
         "worker_alive": state.active,
         "worker_state": state,

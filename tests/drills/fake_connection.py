@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import trio
 
 from drills.fake_nats import Server, matches
+from pyoco_server.jetstream.clock import ServerClock
 from pyoco_server.jetstream.connection import ConnectionStatus
 from pyoco_server.jetstream.errors import Unanswered, Unavailable
 from pyoco_server.jetstream.outbox import Feed
@@ -54,6 +55,7 @@ class FakeConnection:
         self._server = server
         self._trouble = trouble
         self._rng = rng
+        self.clock = ServerClock()
         # Of an old server or a new one, which takes batches.
         self._version = rng.choice(["2.11.9", "2.12.0"])
         self._status = ConnectionStatus()

@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from pyoco_server.gateway.seen_runs import SeenRuns
+from pyoco_server.jetstream.clock import ServerClock
 from pyoco_server.jetstream.connection import Connection, ConnectionStatus
 from pyoco_server.jetstream.errors import KeyNotFound, Unanswered
 from pyoco_server.jetstream.keyvalue import Batch, Deleted, Entry, KeyValue
@@ -46,6 +47,7 @@ class Nats:
     entries: dict[str, Entry] = field(default_factory=dict)
     markers: dict[str, int] = field(default_factory=dict)
     reads: int = 0
+    clock: ServerClock = field(default_factory=ServerClock)
     asked: trio.Event = field(default_factory=trio.Event)
     held: trio.Event | None = None
     status: ConnectionStatus = field(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime
 
 import structlog
@@ -39,13 +38,13 @@ async def keep_artifacts(store: ArtifactStore, runs: RunStore, *, max_age: float
 
 async def _sweep(store: ArtifactStore, runs: RunStore, max_age: float) -> int:
     await store.purge_orphans(older_than_seconds=_SETTLED_SECONDS)
-    now = time.time()
+    now = runs.now()
     removed = 0
     known: dict[str, RunSnapshot | None] = {}
     for kept in await store.all():
         if kept.run_id not in known:
             known = {kept.run_id: await _run(runs, kept.run_id)}
-        if _is_over(kept, known[kept.run_id], now - _unix_time(kept.info.mtime), max_age):
+        if _is_over(kept, known[kept.run_id], now - _unix_time(kept.info.mtime, now), max_age):
             await store.drop(kept.run_id, kept.attempt, [kept.name])
             removed += 1
     return removed
@@ -67,8 +66,8 @@ def _is_over(kept: KeptFile, run: RunSnapshot | None, age: float, max_age: float
     return not listed and run.status.terminal and age > _SETTLED_SECONDS
 
 
-def _unix_time(text: str) -> float:
+def _unix_time(text: str, otherwise: float) -> float:
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
-        return time.time()  # never too old
+        return otherwise  # never too old

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import structlog
@@ -65,7 +64,7 @@ class Canceller(Actor[Cancel]):
 
         def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, None]:
             outcome = life.request_cancel(
-                snapshot, by=request.by, reason=request.reason, now=time.time()
+                snapshot, by=request.by, reason=request.reason, now=self._runs.now()
             )
             return outcome.snapshot if isinstance(outcome, life.CancelRequested) else None, None
 
@@ -94,7 +93,7 @@ class Canceller(Actor[Cancel]):
         A worker that has the job in its hands already, or meets it because it was not found, drops it.
         """
         run = cancelling.snapshot
-        ended = life.abandon(run, reason=life.CANCELLED, error="", now=time.time())
+        ended = life.abandon(run, reason=life.CANCELLED, error="", now=self._runs.now())
         try:
             await self._runs.replace(cancelling, ended.snapshot)
             job = await self._find_job(run, queued_at)

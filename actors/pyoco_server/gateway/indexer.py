@@ -146,7 +146,9 @@ class Indexer:
         await self.opened()
         while True:
             try:
-                applied = await self._model.write(lambda writer: writer.expire(time.time()))
+                applied = await self._model.write(
+                    partial(Writer.expire, now=self._connection.clock.now())
+                )
             except sqlite3.OperationalError as error:
                 self._note_trouble(error)
             else:

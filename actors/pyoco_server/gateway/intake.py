@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,7 +86,7 @@ class Intake:
         Raises:
             RunTooLarge: It can not; the text names the limit.
         """
-        job = run.job(run_id, time.time())
+        job = run.job(run_id, self._runs.now())
         snapshot = life.pending(job)
         draft = Draft(job, snapshot, encode_job(job), encode_json(snapshot))
         more = _AGAIN_BYTES if run.retry_of is not None else 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
@@ -33,7 +32,7 @@ from pyoco_server.jetstream.errors import BridgeError, Unavailable
 from pyoco_server.jetstream.inventory import stream_state
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import Strategy, SupervisorSpec, task
-from pyoco_server.model.worker import WorkerRecord, WorkerState, effective_state
+from pyoco_server.model.worker import WorkerRecord, WorkerState
 from pyoco_server.settings import Settings
 from pyoco_server.store.runs import RunStore
 
@@ -169,7 +168,7 @@ class ReadSide:
 
     async def totals(self, tenant: str | None) -> Totals:
         """How many runs there are, of a tenant or of all; raises as `list_runs`."""
-        today = local_day(time.time())
+        today = local_day(self._connection.clock.now())
         return await self._ask(
             lambda db: Totals(queries.by_status(db, tenant), queries.of_day(db, tenant, today))
         )
@@ -180,7 +179,7 @@ class ReadSide:
 
     async def minutes(self, tenant: str | None, count: int) -> list[Minute]:
         """What happened in each of the last minutes, the present one included; raises as `list_runs`."""
-        last = int(time.time() // 60)
+        last = int(self._connection.clock.now() // 60)
         return await self._ask(lambda db: queries.minutes(db, tenant, last - count + 1, last))
 
     async def changed_since(self, run_filter: RunFilter, seq: int) -> list[RunRow] | None:
@@ -281,9 +280,16 @@ class ReadSide:
         self._require_nats()
         if not self.worker_registry.caught_up:
             raise NotReadable(_WORKERS_NOT_READ)
-        now, timeout = time.time(), self._settings.worker_disconnect_timeout_sec
-        records = self.worker_registry.newest_first()
-        return [(record, effective_state(record, now, timeout)) for record in records]
+        registry, timeout = self.worker_registry, self._settings.worker_disconnect_timeout_sec
+        return [(record, registry.state(record, timeout)) for record in registry.newest_first()]
+
+    def worker(self, worker_id: str) -> tuple[WorkerRecord | None, WorkerState]:
+        """The last known record of a worker, and its state as of now; one of none is DISCONNECTED."""
+        record = self.worker_registry.get(worker_id)
+        if record is None:
+            return None, WorkerState.DISCONNECTED
+        timeout = self._settings.worker_disconnect_timeout_sec
+        return record, self.worker_registry.state(record, timeout)
 
     # State ---------------------------------------------------------------------------------------
 

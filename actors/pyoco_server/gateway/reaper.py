@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from collections.abc import Iterable
 
 import structlog
@@ -96,7 +95,7 @@ class Reaper:
                 # Nobody is left to carry the cancel out.
                 verdict = Verdict(DeadLetterReason.WORKER_CRASHED, "")
                 await self._undertaker.end(run.run_id, verdict, revision=run.revision)
-            elif run.due_at is None or run.due_at + patience < time.time():
+            elif run.due_at is None or run.due_at + patience < self._runs.now():
                 orphans.append(run)
         if not orphans and now - self._looked_through_at < _FULL_LOOK_SECONDS:
             return
@@ -158,7 +157,7 @@ class Reaper:
         """Delete what ended long ago and does not go away by itself."""
         if self._settings.runs_ttl_sec <= 0 or self._reads is None:
             return
-        ended = await self._reads.ended_before(time.time() - self._settings.runs_ttl_sec)
+        ended = await self._reads.ended_before(self._runs.now() - self._settings.runs_ttl_sec)
         for run_id in ended:
             await self._runs.forget(run_id)
         await self._reads.drop(ended)

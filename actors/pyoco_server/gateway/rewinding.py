@@ -6,7 +6,6 @@ model holds has to be there still, or something newer of the same key.
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import Final
 
@@ -62,7 +61,7 @@ async def _still_there(runs: KeyValue, known: Sighting, seq: int) -> bool | None
         entry = await runs.get(known.key)
     except KeyNotFound as missing:
         if missing.revision == 0:
-            return None if _may_be_gone(known) else False
+            return None if _may_be_gone(known, runs.now()) else False
         revision, stored_at = missing.revision, None
     else:
         revision, stored_at = entry.revision, entry.created
@@ -73,8 +72,8 @@ async def _still_there(runs: KeyValue, known: Sighting, seq: int) -> bool | None
     return abs(stored_at - known.stored_at) < _SAME_SECONDS
 
 
-def _may_be_gone(known: Sighting) -> bool:
+def _may_be_gone(known: Sighting, now: float) -> bool:
     """Whether the key may have gone away by itself: its run has expired, or it was a marker."""
     if known.stored_at is None:
         return True
-    return known.expires_at is not None and known.expires_at <= time.time()
+    return known.expires_at is not None and known.expires_at <= now

@@ -7,7 +7,6 @@ is read from NATS.
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -179,7 +178,7 @@ class SeenRuns:
         told = self._told.get(run_id)
         if told is not None and told.revision > kept.revision:
             return None
-        if kept.expires_at is not None and kept.expires_at <= time.time():
+        if kept.expires_at is not None and kept.expires_at <= self._connection.clock.now():
             return None
         self._kept.move_to_end(run_id)
         return kept

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import structlog
@@ -71,7 +70,7 @@ class Undertaker:
         if revision is not None and stored.revision != revision:
             return False
         decision = life.abandon(
-            stored.snapshot, reason=verdict.reason, error=verdict.error, now=time.time()
+            stored.snapshot, reason=verdict.reason, error=verdict.error, now=self._runs.now()
         )
         ended = decision.snapshot
         if isinstance(decision, life.Finished):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Final, assert_never
 
@@ -19,8 +18,11 @@ from pyoco_server.model.worker import (
     UnreadableWorker,
     WorkerOrder,
     WorkerRecord,
+    WorkerState,
     decode_worker,
+    effective_state,
     encode_worker,
+    last_sign,
     ordered,
 )
 from pyoco_server.store.control import LookAtRecord, control_subject, encode_control
@@ -72,6 +74,8 @@ class WorkerRegistry:
         self._connection = connection
         self._bucket = bucket
         self._records: dict[str, WorkerRecord] = {}
+        # When each was seen, by the server's clock.
+        self._seen_at: dict[str, float] = {}
         self.caught_up = False
 
     async def follow(self) -> None:
@@ -83,6 +87,11 @@ class WorkerRegistry:
     def get(self, worker_id: str) -> WorkerRecord | None:
         """The last known record of a worker."""
         return self._records.get(worker_id)
+
+    def state(self, record: WorkerRecord, timeout: float) -> WorkerState:
+        """The state of a worker as of now; see `effective_state`."""
+        seen_at = self._seen_at.get(record.worker_id)
+        return effective_state(record, self._bucket.now(), timeout, seen_at=seen_at)
 
     def newest_first(self) -> list[WorkerRecord]:
         """All records, last seen first."""
@@ -117,18 +126,29 @@ class WorkerRegistry:
         match event:
             case Entry():
                 try:
-                    self._records[event.key] = decode_worker(event.value, worker_id=event.key)
+                    record = decode_worker(event.value, worker_id=event.key)
                 except UnreadableWorker as error:
                     log.warning("unreadable worker record", worker_id=event.key, reason=str(error))
+                else:
+                    self._note_record(event, record)
             case Deleted():
                 self._records.pop(event.key, None)
+                self._seen_at.pop(event.key, None)
             case Reset():
                 self.caught_up = False
                 self._records.clear()
+                self._seen_at.clear()
             case CaughtUp():
                 self.caught_up = True
             case _:
                 assert_never(event)
+
+    def _note_record(self, entry: Entry, record: WorkerRecord) -> None:
+        known = self._records.get(entry.key)
+        same = known is not None and known.last_seen_at == record.last_seen_at
+        if not same:  # what the operator changes is no sign of life
+            self._seen_at[entry.key] = last_sign(record, entry.created)
+        self._records[entry.key] = record
 
     async def _change(
         self, worker_id: str, change: Callable[[WorkerRecord], WorkerRecord]
@@ -165,7 +185,7 @@ class WorkerRegistry:
         except UnreadableWorker:
             known = WorkerRecord(worker_id=worker_id, instance_id=worker_id)
         assert known is not None
-        changed = replace(change(known), updated_at=time.time())
+        changed = replace(change(known), updated_at=self._bucket.now())
         if revision:
             await self._bucket.update(worker_id, encode_worker(changed), revision)
         else:
@@ -183,8 +203,8 @@ async def forget_workers(bucket: KeyValue, *, max_silence: float) -> None:
         with trio.move_on_after(_READ_SECONDS):
             try:
                 for entry in await bucket.all():
-                    # By the clock of the server that stored it too: the worker's may be wrong.
-                    if time.time() - max(_seen(entry), entry.created) > max_silence:
+                    # By the clock of the server that stored it: the worker's may be wrong.
+                    if bucket.now() - entry.created > max_silence:
                         await _remove(bucket, entry)
             except BridgeError as error:
                 log.info("worker records not looked through", reason=str(error))
@@ -196,10 +216,3 @@ async def _remove(bucket: KeyValue, entry: Entry) -> None:
     except WrongRevision:
         return  # it came back meanwhile
     log.info("worker not seen for long, its record is removed", worker_id=entry.key)
-
-
-def _seen(entry: Entry) -> float:
-    try:
-        return decode_worker(entry.value, worker_id=entry.key).last_seen_at
-    except UnreadableWorker:
-        return entry.created

@@ -15,6 +15,7 @@ import trio
 
 from pyoco_server.jetstream.asyncio_loop import TrioEventLoop
 from pyoco_server.jetstream.asyncio_loop import open_loop as open_asyncio_loop
+from pyoco_server.jetstream.clock import ServerClock
 from pyoco_server.jetstream.errors import PayloadTooLarge, Unanswered, Unavailable
 from pyoco_server.jetstream.outbox import Feed, Outbox, Outgoing
 from pyoco_server.jetstream.requests import Ahead, Headers, PendingRequests, Reply, new_inbox
@@ -54,11 +55,16 @@ class ConnectionStatus:
 
 
 class Connection:
-    """Made by `open_connection`. Every method is for trio tasks and is cancelled at once."""
+    """Made by `open_connection`. Every method is for trio tasks and is cancelled at once.
+
+    Attributes:
+        clock: The server's.
+    """
 
     def __init__(self, loop: TrioEventLoop, options: ConnectionOptions) -> None:
         self._loop = loop
         self._options = options
+        self.clock = ServerClock()
         self._status = ConnectionStatus(since=time.time())
         self._changed = trio.Event()
         self._outbox = Outbox()

@@ -46,6 +46,19 @@ class KeyValue:
         limit = self._connection.status.max_payload
         return None if limit is None else limit - _HEADER_BYTES
 
+    def now(self) -> float:
+        """The time of the server, by which entries are stored and expire, in unix seconds."""
+        return self._connection.clock.now()
+
+    async def learn_time(self) -> None:
+        """Make sure that `now` is the server's.
+
+        Raises:
+            BridgeError: It could not be asked.
+        """
+        if not self._connection.clock.known:
+            await self._connection.clock.ask(self._connection, self.stream)
+
     async def get(self, key: str, *, within: float = 5.0) -> Entry:
         """Read the value of a key, from the stream's leader, so that one's own writes are seen.
 

@@ -7,7 +7,6 @@ without a time limit and waits for ever for chunks that vanished; ours ends in a
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -202,7 +201,9 @@ class ObjectStore:
         finally:
             if not complete:
                 self.discard(info)
-        return replace(info, headers=dict(headers or {}), mtime=iso_time(time.time()))
+        return replace(
+            info, headers=dict(headers or {}), mtime=iso_time(self._connection.clock.now())
+        )
 
     async def publish(
         self, draft: ObjectInfo, *, expected_last_change: int | None = None
@@ -275,7 +276,10 @@ class ObjectStore:
             if subject.removeprefix(self._chunks) in known:
                 continue
             last = await last_message(self._connection, self.stream, subject)
-            if last is not None and time.time() - last.stored_at >= older_than_seconds:
+            if (
+                last is not None
+                and self._connection.clock.now() - last.stored_at >= older_than_seconds
+            ):
                 await self._purge(subject)
                 removed += 1
         return removed

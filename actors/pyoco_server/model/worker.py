@@ -131,15 +131,28 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
 _DECODER: Final = msgspec.json.Decoder(WorkerRecord)
 
 
-def effective_state(record: WorkerRecord, now: float, disconnect_timeout: float) -> WorkerState:
+def effective_state(
+    record: WorkerRecord, now: float, disconnect_timeout: float, *, seen_at: float | None = None
+) -> WorkerState:
     """Return the state as a reader sees it.
 
     A RUNNING or IDLE worker that was last seen more than ``disconnect_timeout`` seconds before
-    ``now`` is DISCONNECTED; a timeout of 0 turns that off. One that stopped stays stopped.
+    ``now`` is DISCONNECTED; a timeout of 0 turns that off. One that stopped stays stopped. Where it was
+    seen ``seen_at`` (`last_sign`), its own clock does not count.
     """
-    if record.state.active and 0 < disconnect_timeout < now - record.last_seen_at:
+    seen = record.last_seen_at if seen_at is None else seen_at
+    if record.state.active and 0 < disconnect_timeout < now - seen:
         return WorkerState.DISCONNECTED
     return record.state
+
+
+def last_sign(record: WorkerRecord, stored_at: float) -> float:
+    """Return when a worker was seen, by the clock of the server that stored its record then.
+
+    What the operator changed last was not stored by the worker: then its own word counts.
+    """
+    own = record.updated_at in (0.0, record.last_seen_at)
+    return stored_at if own else min(record.last_seen_at, stored_at)
 
 
 def seen(record: WorkerRecord, now: float) -> WorkerRecord:

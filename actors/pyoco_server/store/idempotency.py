@@ -6,7 +6,6 @@ one that holds only while nobody took the key over in between.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -26,7 +25,7 @@ class HeldKey:
         key: Where it is stored.
         record: What is remembered.
         revision: The revision of that.
-        age_seconds: How long ago that was written, by this machine's clock.
+        age_seconds: How long ago that was written, by the server's clock.
     """
 
     key: str
@@ -58,7 +57,7 @@ class IdempotencyStore:
             entry = await self._bucket.get(key, within=self._within)
         except KeyNotFound:
             return None
-        age = time.time() - entry.created
+        age = self._bucket.now() - entry.created
         return HeldKey(key, decode_record(entry.value), entry.revision, age)
 
     async def create(self, key: str, record: IdempotencyRecord) -> HeldKey | None:

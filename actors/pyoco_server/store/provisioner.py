@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -84,6 +85,8 @@ class Provisioner(Actor[ProvisionerMessage]):
                 await trio.sleep(_RETRY_SECONDS)
                 continue
             provisioned = epoch
+            with suppress(BridgeError):
+                await self._connection.clock.ask(self._connection, self._settings.work_stream)
             await self.me.tell(_Done(epoch))
             await self._pause(epoch)
 

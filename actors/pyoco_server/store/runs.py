@@ -7,7 +7,6 @@ may follow what is decided by the pure rules of `pyoco_server.model.life`.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -102,6 +101,18 @@ class RunStore:
         self._ttl = math.ceil(ttl_seconds) or None
         self._within = within
 
+    def now(self) -> float:
+        """The time of the server, which all that write share, in unix seconds."""
+        return self._bucket.now()
+
+    async def learn_time(self) -> None:
+        """Make sure that `now` is the server's.
+
+        Raises:
+            BridgeError: It could not be asked.
+        """
+        await self._bucket.learn_time()
+
     async def get(self, run_id: str) -> StoredRun:
         """Read a run.
 
@@ -189,7 +200,7 @@ class RunStore:
         )
         self.on_told(run_id, revision)
         if self._journal is not None and _is_news(stored.snapshot, snapshot):
-            now = time.time()
+            now = self.now()
             if is_first(stored.snapshot):
                 first = state_changed(stored.snapshot, stored.revision, at=now)
                 self._journal.add(run_id, first)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -149,7 +148,7 @@ class Attempt:
             BridgeError: NATS refused or could not be asked; try again later.
         """
         self.changed = trio.Event()
-        now = time.time()
+        now = self._runs.now()
         decision = await self._change(
             lambda snapshot: life.progress(
                 snapshot,
@@ -198,7 +197,7 @@ class Attempt:
                 snapshot,
                 instance_id=self.claim.worker_instance_id or "",
                 attempt=self.claim.attempt,
-                now=time.time(),
+                now=self._runs.now(),
             )
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -73,13 +72,14 @@ async def claim_run(
             instance_id=claimant.instance_id,
             slot=claimant.slot,
             wheels=wheels,
-            now=time.time(),
+            now=runs.now(),
             job_sequence=delivery.stream_sequence,
             due_at=job.next_attempt_at,
             lost=lost,
         )
         return claim.snapshot, claim
 
+    await runs.learn_time()
     known = None
     first = delivery.num_delivered == 1 and job.next_attempt_at is None
     if job.snapshot_revision is not None and first:
@@ -124,7 +124,7 @@ async def release_claim(runs: RunStore, run_id: str, claimant: Claimant) -> None
             snapshot,
             instance_id=claimant.instance_id,
             attempt=snapshot.attempt,
-            now=time.time(),
+            now=runs.now(),
         )
         return released.snapshot, None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -290,7 +289,7 @@ class Dispatcher(Actor[DispatcherMessage]):
         def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot, None]:
             reason = DeadLetterReason.INVALID_JOB
             return life.abandon(
-                snapshot, reason=reason, error=error, now=time.time()
+                snapshot, reason=reason, error=error, now=self._runs.now()
             ).snapshot, None
 
         try:

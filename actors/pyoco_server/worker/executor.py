@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Never, assert_never
@@ -221,7 +220,7 @@ class Executor:
             self._spent = True
             return None
         if end is not None:
-            return _reported(end, cancelled=cancelled)
+            return _reported(end, self._runs.now(), cancelled=cancelled)
         if cancelled:
             log.warning(
                 "cancel did not converge within the grace period, terminating the child",
@@ -232,12 +231,12 @@ class Executor:
             log.warning("attempt timed out, terminating the child", run_id=attempt.run_id)
         end, how = await self._stop(attempt)
         if isinstance(end, Finished) and end.status is RunStatus.COMPLETED:
-            return _reported(end)
+            return _reported(end, self._runs.now())
         if cancelled:
             error = f"{how}: the flow did not end within {grace:g} s of its cancel"
-            return Ending(RunStatus.CANCELLED, time.time(), error)
+            return Ending(RunStatus.CANCELLED, self._runs.now(), error)
         error = f"timeout: the attempt did not end within {limit:g} s and was {how}"
-        return Ending(RunStatus.FAILED, time.time(), error, DeadLetterReason.TIMEOUT)
+        return Ending(RunStatus.FAILED, self._runs.now(), error, DeadLetterReason.TIMEOUT)
 
     async def _stop(self, attempt: Attempt) -> tuple[Finished | Exited, str]:
         """Stop the child; return how it ended, and how it was stopped."""
@@ -313,10 +312,10 @@ def _request(attempt: Attempt, folder: Path) -> Execute:
     )
 
 
-def _reported(end: Finished | Exited, *, cancelled: bool = False) -> Ending:
+def _reported(end: Finished | Exited, at: float, *, cancelled: bool = False) -> Ending:
     if isinstance(end, Finished):
-        return Ending(end.status, time.time(), end.error, end.reason)
+        return Ending(end.status, at, end.error, end.reason)
     if cancelled:
-        return Ending(RunStatus.CANCELLED, time.time(), end.text)
+        return Ending(RunStatus.CANCELLED, at, end.text)
     reason = DeadLetterReason.WORKER_CRASHED
-    return Ending(RunStatus.FAILED, time.time(), f"{reason}: {end.text}", reason)
+    return Ending(RunStatus.FAILED, at, f"{reason}: {end.text}", reason)

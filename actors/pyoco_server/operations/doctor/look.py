@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import trio
+from msgspec.structs import replace
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import Unanswered
@@ -24,7 +24,7 @@ from pyoco_server.jetstream.inventory import (
 from pyoco_server.jetstream.keyvalue import Entry, KeyValue
 from pyoco_server.model.errors import ModelError
 from pyoco_server.model.run import RunSnapshot, decode_snapshot
-from pyoco_server.model.worker import WorkerRecord, decode_worker
+from pyoco_server.model.worker import WorkerRecord, decode_worker, last_sign
 from pyoco_server.operations.ours import is_ours, runs_stream
 from pyoco_server.settings import Settings
 from pyoco_server.store.queue import jobs_by_tag
@@ -41,13 +41,13 @@ class Look:
     Attributes:
         connection: The way to NATS.
         settings: What is expected.
-        now: Unix seconds.
+        now: Unix seconds, by the server's clock.
         account: Use and limits of JetStream.
         streams: Ours, by name.
         consumers: Those of the work queue.
         queued: Jobs by tag, those being executed included.
         delayed: Jobs by tag of runs that wait for their next attempt.
-        workers: Records with what stored them.
+        workers: Records with what stored them; ``last_seen_at`` is by the server's clock too.
         runs: Snapshots; None when they could not be read in time.
     """
 
@@ -82,10 +82,12 @@ async def look_at(connection: Connection, settings: Settings) -> Look:
     queued, delayed = jobs_by_tag(subjects, settings.work_subject_prefix)
     workers = await _values(connection, streams, settings.workers_kv_bucket, _worker)
     runs = await _values(connection, streams, settings.runs_kv_bucket, _run)
+    if streams:
+        await connection.clock.ask(connection, next(iter(streams)))
     return Look(
         connection=connection,
         settings=settings,
-        now=time.time(),
+        now=connection.clock.now(),
         account=account,
         streams=streams,
         consumers=consumers,
@@ -119,7 +121,8 @@ async def _values(
 
 
 def _worker(entry: Entry) -> tuple[WorkerRecord, Entry]:
-    return decode_worker(entry.value, worker_id=entry.key), entry
+    record = decode_worker(entry.value, worker_id=entry.key)
+    return replace(record, last_seen_at=last_sign(record, entry.created)), entry
 
 
 def _run(entry: Entry) -> RunSnapshot:
