@@ -240,6 +240,14 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
             "How long the gateway keeps its port closed at most while it cannot serve yet.",
         ),
     ] = 5.0
+    worker_task_user: Annotated[
+        str | None,
+        Env(
+            "PYOCO_WORKER_TASK_USER",
+            TEXT,
+            "User that executes task code, where the worker may give its children another one than its own.",
+        ),
+    ] = None
     worker_import_timeout_sec: Annotated[
         float,
         Env(

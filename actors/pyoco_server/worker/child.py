@@ -11,6 +11,7 @@ from pathlib import Path
 import trio
 
 from pyoco_server.worker.runner.handle import RunnerOptions, RunnerProcess, open_runner
+from pyoco_server.worker.runner.task_user import TaskUser
 from pyoco_server.worker.saved_files import FOLDER
 from pyoco_server.worker.wheel_set import NO_WHEELS, WheelSet
 
@@ -76,7 +77,7 @@ class SlotChild:
             OSError: There is no room for a run.
         """
         if self._untouched is None:
-            self._untouched = await trio.to_thread.run_sync(_make, self.folder)
+            self._untouched = await trio.to_thread.run_sync(_make, self.folder, self._options.user)
             return
         room = os.statvfs(self.folder)
         ours = os.geteuid() == 0  # what is set aside for root, too
@@ -104,12 +105,17 @@ class SlotChild:
         await trio.to_thread.run_sync(_remove, self.folder)
 
 
-def _make(folder: Path) -> tuple[int, ...]:
-    """Make a folder with what the engine wants to find in it; return how it looks."""
+def _make(folder: Path, user: TaskUser | None) -> tuple[int, ...]:
+    """Make a folder with what the engine wants to find in it, for one user; return how it looks."""
     _remove(folder)
     saved = folder / FOLDER
     saved.mkdir(parents=True)
+    for above in folder.parents[:2] if user is not None else ():
+        above.chmod(above.stat().st_mode | 0o011)  # the worker's own, to be passed through
     for made in (saved, folder):
+        made.chmod(0o700)
+        if user is not None:
+            user.own(made)
         os.utime(made, (0, 0))  # what is done in it within the same tick of the clock shows as well
     return _marks(folder)
 

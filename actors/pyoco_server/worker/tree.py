@@ -29,6 +29,7 @@ from pyoco_server.worker.identity import Name
 from pyoco_server.worker.messages import CurrentWheels
 from pyoco_server.worker.runner.handle import RunnerOptions
 from pyoco_server.worker.runner.protocol import Limits
+from pyoco_server.worker.runner.task_user import TaskUser
 from pyoco_server.worker.settling import Settler
 from pyoco_server.worker.slot import Slot, SlotMessage
 from pyoco_server.worker.wheel_syncer import WheelSyncer
@@ -144,6 +145,7 @@ def worker_tree(
         flow_resolver=options.flow_resolver,
         extra_sys_path=options.import_paths,
         env=dict(options.env),
+        user=TaskUser.named(task_user) if (task_user := settings.worker_task_user) else None,
         limits=Limits(
             workflow_bytes=settings.workflow_yaml_max_bytes,
             output_characters=settings.events_run_max_bytes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import trio
@@ -18,6 +19,7 @@ from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import InvalidTag, check_tag
 from pyoco_server.settings import Settings
 from pyoco_server.worker.runner.resolver import FlowResolverError, check_flow_resolver
+from pyoco_server.worker.runner.task_user import TaskUser, TaskUserError
 from pyoco_server.worker.tree import WorkerOptions
 
 app = typer.Typer(
@@ -70,6 +72,7 @@ def worker(
     }
     settings = load_settings({name: str(v) for name, v in overrides.items() if v is not None})
     keep_secrets()
+    _check_task_user(settings)
     configure_logging(service="pyoco-server:worker", settings=settings)
     # A module that comes in a wheel may not be there yet.
     if flow_resolver is not None and not settings.wheel_sync_enabled:
@@ -91,6 +94,19 @@ def _tags(text: str) -> tuple[str, ...]:
     except InvalidTag as error:
         raise CliError(
             ErrorId.INVALID_COMMAND_LINE, f"--tags: {error}", hint="pyoco-worker --tags cpu,gpu"
+        ) from None
+
+
+def _check_task_user(settings: Settings) -> None:
+    if settings.worker_task_user is None:
+        return
+    try:
+        TaskUser.named(settings.worker_task_user).check(Path(settings.state_dir))
+    except (TaskUserError, OSError) as error:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE,
+            str(error),
+            hint="docs/guides/deploy.md, Who executes tasks",
         ) from None
 
 

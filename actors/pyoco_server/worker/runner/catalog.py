@@ -20,6 +20,7 @@ from pyoco_server.process import OwnedProcess, spawn_owned
 from pyoco_server.worker.runner import plugins
 from pyoco_server.worker.runner.plugins import Trial, Tried
 from pyoco_server.worker.runner.protocol import Provider
+from pyoco_server.worker.runner.task_user import TaskUser
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +41,7 @@ class Look:
         env: The whole environment.
         seconds: What each import may take.
         only: The package whose plug-ins are looked at; None for all.
+        user: Who looks; None for the worker's own user.
     """
 
     python: str
@@ -47,6 +49,7 @@ class Look:
     env: frozenset[tuple[str, str]] = field(repr=False)
     seconds: float
     only: str | None = None
+    user: TaskUser | None = None
 
 
 class PluginCatalog:
@@ -106,6 +109,7 @@ async def _try(look: Look, known: frozenset[str]) -> tuple[list[Provider], Provi
             seconds=look.seconds,
             known=known,
             only=look.only,
+            user=look.user,
         )
         process = spawn_owned(
             [look.python, "-P", "-m", plugins.__name__, msgspec.json.encode(trial).decode()],

@@ -52,6 +52,8 @@ def main() -> None:
     code = 0
     try:
         options = msgspec.json.decode(sys.argv[1], type=ChildOptions)
+        if options.user is not None:
+            options.user.become()
         sys.path[:0] = options.extra_sys_path
         events = pipe.EventPipe(event_descriptor, options.bell)
         _Child(options, request_descriptor, events).serve()

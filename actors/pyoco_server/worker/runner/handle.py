@@ -43,6 +43,7 @@ from pyoco_server.worker.runner.protocol import (
     WorkerMessage,
     frame,
 )
+from pyoco_server.worker.runner.task_user import TaskUser
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +65,7 @@ class RunnerOptions:
         env: Environment variables of the child, besides the few that it inherits.
         environ: Where inherited variables and those of a flow's ``expose_env`` come from.
         limits: How much of what a run makes is taken.
+        user: Whose the child is; None for the worker's own user.
         catalog: What is known of plug-ins, for all children that share it.
     """
 
@@ -74,6 +76,7 @@ class RunnerOptions:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     limits: Limits = field(default_factory=Limits)
+    user: TaskUser | None = None
     catalog: PluginCatalog = field(default_factory=PluginCatalog, repr=False, compare=False)
 
 
@@ -131,6 +134,7 @@ async def open_runner(options: RunnerOptions) -> RunnerProcess:
             flow_resolver=options.flow_resolver,
             extra_sys_path=tuple(str(cwd / folder) for folder in options.extra_sys_path),
             limits=options.limits,
+            user=options.user,
         )
         argument = msgspec.json.encode(child_options).decode()
         # -P: without it, -m would put the current directory on the import path.
@@ -309,6 +313,7 @@ class RunnerProcess:
             paths=tuple(str(Path.cwd() / folder) for folder in options.extra_sys_path),
             env=frozenset({**inherited(options.environ), **options.env, **values}.items()),
             seconds=options.limits.import_seconds,
+            user=options.user,
         )
         async with trio.open_nursery() as nursery:
 

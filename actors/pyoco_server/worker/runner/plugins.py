@@ -25,6 +25,7 @@ from pyoco.schemas.config import PyocoConfig
 
 from pyoco_server.worker.runner.importing import package_name, place_of, what_was_raised
 from pyoco_server.worker.runner.protocol import Provider
+from pyoco_server.worker.runner.task_user import TaskUser
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +37,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         seconds: What each import may take.
         known: Providers that are not to be tried.
         only: The package whose plug-ins are tried; None for all.
+        user: Whom it becomes before it imports any; None for the worker's own user.
     """
 
     report: int
@@ -43,6 +45,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     known: frozenset[str]
     only: str | None = None
+    user: TaskUser | None = None
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +97,8 @@ def bring(provider: Provider) -> Mapping[str, Task]:
 def main() -> None:
     """Try the providers; how far that went shows in the report, however it ends."""
     trial = msgspec.json.decode(sys.argv[1], type=Trial)
+    if trial.user is not None:
+        trial.user.become()
     sys.path[:0] = trial.extra_sys_path
     faulthandler.enable(2)
     process = os.getpid()

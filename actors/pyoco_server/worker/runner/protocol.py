@@ -13,6 +13,7 @@ import msgspec
 from pyoco_server.model.graph_structure import GraphStructure
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunStatus, TaskRecord, TaskState
+from pyoco_server.worker.runner.task_user import TaskUser
 
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 """The longest message; both sides keep far below it, so a longer one is garbage."""
@@ -85,12 +86,14 @@ class ChildOptions(msgspec.Struct, frozen=True, kw_only=True):
             name; ``None`` for a child that takes only runs which bring their flow.yaml.
         extra_sys_path: Folders to import from, before all others.
         limits: How much it sends.
+        user: Whom it becomes before it imports anything of others; None for the worker's own user.
     """
 
     bell: int
     flow_resolver: str | None = None
     extra_sys_path: tuple[str, ...] = ()
     limits: Limits = Limits()
+    user: TaskUser | None = None
 
 
 class Execute(msgspec.Struct, frozen=True, kw_only=True, tag="execute"):

@@ -1,0 +1,156 @@
+"""The user that executes task code, where it is another one than the worker's."""
+
+from __future__ import annotations
+
+import ctypes
+import grp
+import os
+import pwd
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+_PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 2, 4
+_CAPABILITY_VERSION_3: Final = 0x20080522
+_LONGEST_SECONDS: Final = 60.0
+_LOOK: Final = """\
+import os, sys
+os.stat(os.path.join(sys.argv[1], '.'))
+import pyoco_server.worker.runner.child
+"""
+
+
+class TaskUserError(Exception):
+    """A user that task code cannot be executed by; the text says why."""
+
+
+class TaskUser(msgspec.Struct, frozen=True, kw_only=True):
+    """A user as the system knows it.
+
+    Attributes:
+        name: Its name.
+        uid: Its id.
+        gid: The id of its group.
+        groups: Those of all its groups.
+        home: Its home folder.
+    """
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+    @classmethod
+    def named(cls, name: str) -> TaskUser:
+        """Look a user up, by its name or id.
+
+        Raises:
+            TaskUserError: There is none, or it is root.
+        """
+        try:
+            found = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
+        except (KeyError, OverflowError):
+            raise TaskUserError(f"PYOCO_WORKER_TASK_USER: there is no user {name!r}") from None
+        if found.pw_uid == 0:
+            raise TaskUserError("PYOCO_WORKER_TASK_USER is root, which nothing is kept from")
+        groups = {
+            found.pw_gid,
+            *(each.gr_gid for each in grp.getgrall() if found.pw_name in each.gr_mem),
+        }
+        return cls(
+            name=found.pw_name,
+            uid=found.pw_uid,
+            gid=found.pw_gid,
+            groups=tuple(sorted(groups)),
+            home=found.pw_dir,
+        )
+
+    def check(self, state_dir: Path, python: str = sys.executable) -> None:
+        """Make sure that a child of this process can be of this user; blocks for a moment.
+
+        Args:
+            state_dir: Where folders of runs will be.
+            python: The interpreter of children.
+
+        Raises:
+            TaskUserError: It cannot; the text says why.
+        """
+        if self.uid == os.geteuid():
+            raise TaskUserError(
+                f"PYOCO_WORKER_TASK_USER is {self.name!r}, the worker's own user: it takes another one"
+            )
+        state_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            done = subprocess.run(  # noqa: S603 - our own program
+                [python, "-P", "-c", _LOOK, str(state_dir.absolute())],
+                user=self.uid,
+                group=self.gid,
+                extra_groups=self.groups,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_LONGEST_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return  # slow is not wrong
+        except PermissionError as error:
+            if error.filename == python:
+                raise TaskUserError(
+                    f"PYOCO_WORKER_TASK_USER: {self.name!r} may not execute {python}"
+                ) from None
+            raise TaskUserError(
+                f"PYOCO_WORKER_TASK_USER is {self.name!r}, but this worker may not give its children another "
+                "user: start it as root, or with the capabilities of docs/deploy/systemd"
+            ) from None
+        if done.returncode != 0:
+            said = done.stderr.strip().rpartition("\n")[2]
+            raise TaskUserError(
+                f"PYOCO_WORKER_TASK_USER: {self.name!r} cannot read what a child needs (the Python "
+                f"environment, {state_dir}): {said}"
+            )
+
+    def own(self, folder: Path) -> None:
+        """Give a folder to this user, alone; those above it that the worker made can be passed through.
+
+        Raises:
+            OSError: The worker may not.
+        """
+        os.chown(folder, self.uid, self.gid)
+        folder.chmod(0o700)
+
+    def become(self) -> None:
+        """Make this process one of this user, with no capabilities, for good.
+
+        What it imports from then on is not the worker's. It can be looked at by its own kind again, which the
+        kernel ends for a process that changes its user (prctl(2)); and it still ends with its parent.
+
+        Raises:
+            OSError: It may not.
+        """
+        libc = ctypes.CDLL(None, use_errno=True)
+        signal = ctypes.c_int()
+        libc.prctl(_PR_GET_PDEATHSIG, ctypes.byref(signal))
+        parent = os.getppid()
+        os.setgroups(self.groups)
+        os.setresgid(self.gid, self.gid, self.gid)
+        os.setresuid(self.uid, self.uid, self.uid)
+        # Ambient ones would outlive the change of a worker that is not root (capabilities(7)).
+        header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+        if libc.capset(header, (ctypes.c_uint32 * 6)()) != 0:
+            raise OSError(ctypes.get_errno(), "capset")
+        libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+        if signal.value:
+            libc.prctl(_PR_SET_PDEATHSIG, signal.value)
+            if os.getppid() != parent:
+                os._exit(1)
+        try:
+            os.chdir(os.getcwd())  # noqa: PTH109 - nothing to parse
+        except OSError:  # where a run goes back to, it could not
+            os.chdir("/")
+        os.environ.update(HOME=self.home, USER=self.name, LOGNAME=self.name)
