@@ -132,6 +132,24 @@ async def test_a_callable_whose_module_misbehaves_is_named(tmp_path: Path, code:
         assert MISDEEDS[code] in error
 
 
+async def test_a_module_that_is_not_there_says_how_it_is_brought(tmp_path: Path) -> None:
+    (tmp_path / "lacks.py").write_text("import dependency_of_nobody\n")
+    async with a_child(options(tmp_path)) as runner:
+        flows = Flows(runner)
+        for module in ("nowhere", "nowhere.inside"):
+            flow = flow_yaml("task", {"task": {"callable": f"{module}:f"}})
+            error = (await flows.run_yaml(flow)).finished.error or ""
+            assert "No module named 'nowhere'" in error
+            assert f"this worker imports from {tmp_path} and what is installed" in error
+            assert f"holds {module!r}" in error
+            assert "wheel-build FOLDER" in error
+            assert "--wheel-sync" in error
+        flow = flow_yaml("task", {"task": {"callable": "lacks:f"}})
+        error = (await flows.run_yaml(flow)).finished.error or ""
+        assert "dependency_of_nobody" in error
+        assert "--wheel-sync" not in error
+
+
 async def test_what_dies_later_is_not_put_down_to_an_import(tmp_path: Path) -> None:
     (tmp_path / "dies.py").write_text("import os\n\ndef f():\n    os._exit(3)\n")
     async with a_child(options(tmp_path)) as runner:

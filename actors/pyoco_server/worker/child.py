@@ -40,7 +40,8 @@ class SlotChild:
         return self._runner
 
     async def _start(self) -> None:
-        paths = (*self._options.extra_sys_path, *self._wheels.import_paths)
+        # Wheels first: what lies about in the worker's folder is not to stand in for what was uploaded.
+        paths = (*self._wheels.import_paths, *self._options.extra_sys_path)
         self._runner = await open_runner(replace(self._options, extra_sys_path=paths))
 
     async def stop(self) -> None:

@@ -42,6 +42,7 @@ log = structlog.get_logger(__name__)
 # Under load a worker starts and ends hundreds of runs a second: its record is written once in one.
 _SPACING_SECONDS = 1.0
 _GATHER_SECONDS = 0.05
+_FIRST_SECONDS = 2.0
 _RETRY_SECONDS = 0.5
 
 
@@ -135,6 +136,7 @@ class Heartbeat(Actor[HeartbeatMessage]):
         self._ours = False
         self._orders: Ordered | None = None
         self._stopping = False
+        self._connection = connection
         self._bucket = KeyValue(connection, settings.workers_kv_bucket)
         self._interval = settings.worker_heartbeat_interval_sec
         wheel_sync = settings.wheel_sync_enabled
@@ -152,7 +154,7 @@ class Heartbeat(Actor[HeartbeatMessage]):
         self._written_at = -math.inf
 
     async def on_start(self) -> None:
-        """Begin to beat; the first write happens at once."""
+        """Begin to beat; the first write happens as soon as NATS is connected."""
         self._board.changed.set()
         self.spawn(answer_presence, self._connection, self._record.instance_id)
         self.spawn(self._beat)
@@ -172,6 +174,9 @@ class Heartbeat(Actor[HeartbeatMessage]):
             await self._write()
 
     async def _beat(self) -> None:
+        # At the start the connection is just being made, which is no news.
+        with suppress(BridgeError):
+            await self._connection.wait_connected(within=_FIRST_SECONDS)
         while True:
             wait = self._interval if self._revision is not None else _RETRY_SECONDS
             with trio.move_on_after(min(wait, self._interval)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ from pyoco_cli.common.version import Version
 from pyoco_cli.configuration import keep_secrets, load_settings
 from pyoco_cli.signals import stop_signals
 from pyoco_server.backend import open_backend
+from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.logs import configure_logging
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import InvalidTag, check_tag
@@ -21,6 +23,8 @@ from pyoco_server.settings import Settings
 from pyoco_server.worker.runner.resolver import FlowResolverError, check_flow_resolver
 from pyoco_server.worker.runner.task_user import TaskUser, TaskUserError
 from pyoco_server.worker.tree import WorkerOptions
+
+_CONNECT_SECONDS = 5.0
 
 app = typer.Typer(
     name="pyoco-worker",
@@ -70,7 +74,10 @@ def worker(
         "PYOCO_WHEEL_SYNC_INTERVAL_SEC": wheel_sync_interval_sec,
         "PYOCO_WHEEL_INSTALL_TIMEOUT_SEC": wheel_install_timeout_sec,
     }
-    settings = load_settings({name: str(v) for name, v in overrides.items() if v is not None})
+    settings = load_settings(
+        {name: str(v) for name, v in overrides.items() if v is not None},
+        defaults={"PYOCO_LOG_FORMAT": "text"} if sys.stderr.isatty() else None,
+    )
     keep_secrets()
     _check_task_user(settings)
     configure_logging(service="pyoco-server:worker", settings=settings)
@@ -84,6 +91,8 @@ def worker(
         slots=1 if run_once else slots,
         flow_resolver=flow_resolver,
         limit=1 if run_once else None,
+        # As `python -m` has it.
+        import_paths=() if sys.flags.safe_path else (str(Path.cwd()),),
     )
     raise typer.Exit(trio.run(_work, settings, options, poll_timeout if run_once else None))
 
@@ -114,10 +123,14 @@ def _check_resolver(spec: str) -> None:
     try:
         check_flow_resolver(spec)
     except FlowResolverError as error:
+        hint = "pyoco-worker --flow-resolver mypkg.flows:resolve_flow, or a file: flows.py:resolve_flow"
+        if "ModuleNotFoundError" in str(error):
+            hint = (
+                f"start the worker in the folder of the module (this is {Path.cwd()}); or, where it comes in "
+                "a wheel (pyoco-client wheel-build FOLDER), with --wheel-sync"
+            )
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
-            f"--flow-resolver: {error}",
-            hint="pyoco-worker --flow-resolver mypkg.flows:resolve_flow, or a file: flows.py:resolve_flow",
+            ErrorId.INVALID_COMMAND_LINE, f"--flow-resolver: {error}", hint=hint
         ) from None
 
 
@@ -130,6 +143,14 @@ async def _work(settings: Settings, options: WorkerOptions, wait_for_job: float 
         if wait_for_job is not None:
 
             async def one() -> None:
+                try:
+                    await backend.connection.wait_connected(within=_CONNECT_SECONDS)
+                except BridgeError as error:
+                    raise CliError(
+                        ErrorId.NATS_UNAVAILABLE,
+                        str(error),
+                        hint="check --nats-url (or PYOCO_NATS_URL), and that NATS runs there",
+                    ) from None
                 with trio.move_on_after(wait_for_job):
                     await backend.first_job()
                 await backend.drain(within=float("inf"))

@@ -181,15 +181,27 @@ class FlowBuilder:
                 if not isinstance(found, Task | TaskWrapper) and not callable(found):
                     raise TypeError(f"{spec!r} is no function but {found!r}")
         except NotImported as error:
-            raise TaskNotLoadable(
-                f"task {name!r}: callable {spec!r} cannot be loaded: {error}"
-            ) from error
+            told = f"task {name!r}: callable {spec!r} cannot be loaded: {error}"
+            if isinstance(error.__cause__, ModuleNotFoundError) and _is_part(
+                error.__cause__.name, module
+            ):
+                told += self._where_to_put(module)
+            raise TaskNotLoadable(told) from error
         if isinstance(found, TaskWrapper):
             found = found.task
         task = found if isinstance(found, Task) else Task(func=found, name=name)
         # An allowed module has what it imported among its own names.
         self._check(name, spec, home_of(task.func))
         return task
+
+    def _where_to_put(self, module: str) -> str:
+        """How a module that is not there can be brought, for people."""
+        folders = ", ".join(self._plugins.wheels)
+        return (
+            f"; this worker imports from {f'{folders} and ' if folders else ''}what is installed for its "
+            f"Python: start it in the folder that holds {module!r}, or upload that folder as a wheel "
+            "(pyoco-client wheel-build FOLDER) and start workers with --wheel-sync"
+        )
 
     def _check(self, name: str, spec: str, callable_: str) -> None:
         """Refuse what a flow.yaml may not name."""
@@ -200,6 +212,11 @@ class FlowBuilder:
         raise TaskNotLoadable(
             f"task {name!r}: callable {spec!r}{is_} is not allowed here (PYOCO_FLOW_CALLABLES)"
         )
+
+
+def _is_part(missing: str | None, module: str) -> bool:
+    """Whether what is missing is the module or a package that it is in, and nothing that it imports."""
+    return missing is not None and f"{module}.".startswith(f"{missing}.")
 
 
 def _copy(task: Task, name: str) -> Task:
