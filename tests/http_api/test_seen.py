@@ -194,15 +194,12 @@ async def test_to_list_what_was_just_submitted_costs_little_more_than_to_list(
             assert (await client.get("/runs")).status_code == 200
             return time.perf_counter() - began
 
-        async def extra() -> float:
-            alone, behind = [], []
-            for _ in range(30):
-                alone.append(await seconds())
-                await submitted(client)
-                behind.append(await seconds())
-            return statistics.median(behind) - statistics.median(alone)
-
-        # Others use this machine as well. Where nothing is hurried, no round is below 10 ms.
-        rounds = [await extra() for _ in range(3)]
-        print("ms more:", [round(each * 1000, 2) for each in rounds])
-        assert min(rounds) < 0.005
+        alone, behind = [], []
+        for _ in range(50):
+            alone.append(await seconds())
+            await submitted(client)
+            behind.append(await seconds())
+        median = statistics.median(behind) - statistics.median(alone)
+        print(f"{median * 1000:.2f} ms more in the middle")
+        # Others use this machine as well. Where nothing is hurried, none takes less than 8 ms more.
+        assert min(behind) - min(alone) < 0.005

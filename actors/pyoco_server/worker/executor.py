@@ -134,8 +134,9 @@ class Executor:
             self._spent = False
         if not isinstance(decision, life.Finished):
             await self._artifacts.drop(attempt)
-        run_log.tell_end(attempt.claim, decision)
-        self._board.ends(attempt.claim, decision)
+        now = self._runs.now()
+        run_log.tell_end(attempt.claim, decision, now)
+        self._board.ends(attempt.claim, decision, now)
         self.job = self.attempt = None
 
     async def keep(self) -> Never:

@@ -87,11 +87,11 @@ class SlotBoard:
             )
         )
 
-    def ends(self, claim: RunSnapshot, decision: life.Finish) -> None:
-        """The slot that claimed a run has it no more."""
+    def ends(self, claim: RunSnapshot, decision: life.Finish, now: float) -> None:
+        """The slot that claimed a run has it no more from now on."""
         index = claim.slot or 0
         status = decision.snapshot.status if isinstance(decision, life.Finished) else None
-        self.last = LastRun(claim.run_id, status, claim.start_time, time.time())
+        self.last = LastRun(claim.run_id, status, claim.start_time, now)
         self.has_child(index, self.slots[index].pid)
 
     def _write(self, line: SlotRecord) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import structlog
 
 from pyoco_server.model import life
@@ -39,15 +37,15 @@ def tell_start(claim: RunSnapshot) -> None:
     log.info("run started", attempt=claim.attempt, since_submit_sec=round(waited, 3))
 
 
-def tell_end(claim: RunSnapshot, decision: life.Finish) -> None:
-    """Log how an attempt ended."""
+def tell_end(claim: RunSnapshot, decision: life.Finish, now: float) -> None:
+    """Log how an attempt ended, now."""
     snapshot = decision.snapshot
     log.info(
         "run ended" if isinstance(decision, life.Finished) else "attempt ended",
         attempt=claim.attempt,
         status=snapshot.status,
         reason=snapshot.reason,
-        duration_ms=round((time.time() - (claim.start_time or time.time())) * 1000, 1),
+        duration_ms=round((now - (claim.start_time or now)) * 1000, 1),
     )
 
 
