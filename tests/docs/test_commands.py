@@ -48,9 +48,12 @@ class Reader:
         line = line.replace("--port 8000", f"--port {stage.http_port}")
         line = line.replace("127.0.0.1:4222", f"127.0.0.1:{stage.nats_port}")
         line = line.replace("<run_id>", self._run_id)
-        assert "uv run " in line, f"not known how to run {line!r}"
-        words = shlex.split(line.rpartition("uv run ")[2])
+        words = shlex.split(re.sub(r"^.*uv run (--no-dev )?", "", line))
         match words:
+            case ["pyoco-server", "init", folder]:
+                assert f"cd {folder}\npyoco-server dev flow.yaml" in stage.run(*words)
+            case ["cd", folder]:
+                stage.folder /= folder
             case ["pytest", *_]:
                 # That it runs is shown by whoever reads this: it is what .ci/run does.
                 assert "uv run pytest" in (ROOT / ".ci/run").read_text()
@@ -89,15 +92,19 @@ class Reader:
         stage = self._stage
         ports = ["--port", str(stage.http_port), "--nats-port", str(stage.nats_port)]
         dev = stage.start(*words, *ports)
-        wait_for(lambda: "to_text → v=2" in dev.text(), what="the result")
         flow = stage.folder / "flow.yaml"
-        flow.write_text(flow.read_text().replace("x: 1", "x: 5"))
-        wait_for(lambda: "to_text → v=6" in dev.text(), what="the result of the changed flow")
-        flow.write_text(flow.read_text().replace("x: 5", "x: 1"))
-        wait_for(lambda: dev.text().count("to_text → v=2") == 2, what="the first result again")
+        if "shout" in flow.read_text():  # what `init` writes
+            before, after = ("name: world", "HELLO, WORLD!"), ("name: moon", "HELLO, MOON!")
+        else:
+            before, after = ("x: 1", "v=2"), ("x: 5", "v=6")
+        wait_for(lambda: f"→ {before[1]}" in dev.text(), what="the result")
+        flow.write_text(flow.read_text().replace(before[0], after[0]))
+        wait_for(lambda: f"→ {after[1]}" in dev.text(), what="the result of the changed flow")
+        flow.write_text(flow.read_text().replace(after[0], before[0]))
+        wait_for(lambda: dev.text().count(f"→ {before[1]}") == 2, what="the first result again")
         dev.send(signal.SIGINT)
         assert dev.wait() == 130
-        assert stage.url in dev.text()
+        assert f"dashboard  {stage.url}/" in dev.text()
         assert stage.nats_url in dev.text()
 
 

@@ -15,6 +15,7 @@ _COMMANDS = {
     "up": "pyoco_cli.server.up:up",
     "down": "pyoco_cli.server.detach:down",
     "dev": "pyoco_cli.server.dev:dev",
+    "init": "pyoco_cli.server.init:init",
     "demo": "pyoco_cli.server.demo:demo",
     "status": "pyoco_cli.server.doctor:status",
     "doctor": "pyoco_cli.server.doctor:doctor",

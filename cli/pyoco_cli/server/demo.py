@@ -73,5 +73,8 @@ async def _demo(settings: Settings, console: Console) -> int:
     except* (PortBusy, NodeFailed) as group:
         raise start_failure(group) from None
     if code == 0:
-        console.print("\nNext: [bold]pyoco-server dev flow.yaml[/bold] runs your own.")
+        console.print(
+            "\nNext: [bold]pyoco-server init[/bold] writes a flow to begin with, "
+            "[bold]pyoco-server dev flow.yaml[/bold] runs it."
+        )
     return code

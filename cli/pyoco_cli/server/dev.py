@@ -157,6 +157,7 @@ async def _dev(
 
 def _greet(console: Console, session: Session, worker: WorkerOptions, settings: Settings) -> None:
     tag = worker.tags[0]
+    console.print(f"dashboard  {session.url}/", highlight=False)
     console.print(f"HTTP API   {session.url}", highlight=False)
     console.print(f"NATS       {session.node.url}", highlight=False)
     console.print(f"worker     dev, tags {','.join(worker.tags)}", highlight=False)
