@@ -23,6 +23,7 @@ class DeadLetterReason(StrEnum):
     MAX_DELIVERIES = "max_deliveries"
     WORKER_CRASHED = "worker_crashed"
     TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out_of_memory"
     JOB_LOST = "job_lost"
 
 

@@ -96,7 +96,9 @@ WORKER_STOPPED = "worker_stopped"
 LOST = "lost"
 """The ``reason`` of an attempt that another one took the run from."""
 
-RETRIED_REASONS: Final = frozenset({"execution_error", "timeout", "worker_crashed"})
+RETRIED_REASONS: Final = frozenset(
+    {"execution_error", "timeout", "worker_crashed", "out_of_memory"}
+)
 """Why an attempt may fail and be followed by another, where the run may have more than one."""
 
 MAX_BACKOFF_SECONDS: Final = 300.0
@@ -343,8 +345,16 @@ def _settled(
     return Superseded(snapshot)
 
 
-def release(snapshot: RunSnapshot, *, instance_id: str, attempt: int, now: float) -> Finish:
-    """Give a run back that its worker cannot finish, because it was told to stop.
+def release(
+    snapshot: RunSnapshot,
+    *,
+    instance_id: str,
+    attempt: int,
+    now: float,
+    reason: str = WORKER_STOPPED,
+    error: str = "the worker was stopped before the run had ended",
+) -> Finish:
+    """Give a run back that its worker cannot finish, because it was told to stop or lacks what that takes.
 
     The next attempt may start at once. A run that may have no further one ends FAILED, and one whose
     cancel was asked for CANCELLED.
@@ -356,10 +366,9 @@ def release(snapshot: RunSnapshot, *, instance_id: str, attempt: int, now: float
     if snapshot.status is RunStatus.CANCELLING:
         return Finished(_end(snapshot, RunStatus.CANCELLED, None, CANCELLED, now))
     if not _attempts_left(snapshot):
-        error = f"its worker was stopped, and {_used_up(snapshot)}"
+        error = f"{error}, and {_used_up(snapshot)}"
         return Finished(_end(snapshot, RunStatus.FAILED, error, MAX_DELIVERIES, now))
-    error = "the worker was stopped before the run had ended"
-    return RetryLater(_again(snapshot, WORKER_STOPPED, error, now, None), 0.0)
+    return RetryLater(_again(snapshot, reason, error, now, None), 0.0)
 
 
 def request_cancel(

@@ -186,8 +186,12 @@ class Attempt:
             )
         )
 
-    async def release(self) -> life.Finish:
-        """Give the run back, so that its next attempt can start at once.
+    async def release(
+        self,
+        reason: str = life.WORKER_STOPPED,
+        error: str = "the worker was stopped before the run had ended",
+    ) -> life.Finish:
+        """Give the run back, so that its next attempt can start at once; say why.
 
         Raises:
             BridgeError: NATS refused or could not be asked.
@@ -198,6 +202,8 @@ class Attempt:
                 instance_id=self.claim.worker_instance_id or "",
                 attempt=self.claim.attempt,
                 now=self._runs.now(),
+                reason=reason,
+                error=error,
             )
         )
 

@@ -26,6 +26,7 @@ from pyoco_server.worker.child import SlotChild
 from pyoco_server.worker.claiming import Claimant, Withdrawn, claim_run, release_claim
 from pyoco_server.worker.events import AttemptEvents
 from pyoco_server.worker.heartbeat import SlotBoard
+from pyoco_server.worker.memory import oom_kills
 from pyoco_server.worker.messages import Assign
 from pyoco_server.worker.recorder import GATHER_SECONDS, keep, store_end
 from pyoco_server.worker.runner.handle import Exited, Spawn
@@ -47,12 +48,17 @@ TERMINATE_SECONDS: Final = 2.0
 """What code that handles SIGTERM has for that before it is killed."""
 
 _NAK_DELAY_SECONDS = 2.0
+_OOM_ASK_SECONDS = 1.0
 # What a stopping slot may take to store what became of its run.
 _LAST_WRITE_SECONDS = 3.0
 
 
+NO_THREADS: Final = "no_threads"
+"""The ``reason`` of an attempt for which the machine had no thread left."""
+
+
 class NoRoom(Exception):
-    """The run was left to others, since it can have no folder here; the text says why."""
+    """The run was left to others, since it can have no folder, process or thread here; the text says why."""
 
 
 class Executor:
@@ -92,6 +98,9 @@ class Executor:
         self.job: Assign | None = None
         self.attempt: Attempt | None = None
         self._begun = trio.lowlevel.ParkingLot()
+        # How many processes the kernel had killed for want of memory when the attempt began, or a moment
+        # before: to ask takes as long as a tenth of a short run.
+        self._oom_kills, self._oom_asked = 0, -math.inf
 
     async def execute(self, assign: Assign, wheels: WheelSet, spawn: Spawn) -> None:
         """See a job to its end.
@@ -100,11 +109,11 @@ class Executor:
 
         Raises:
             NoRoom: The run has no room here, and went back to the queue.
-            OSError: No process can be made.
+            OSError: No process can be made in place of the one that ended.
         """
         self.job = assign
         run_log.open_log(assign.job, self._claimant)
-        await self._take_folder(assign)
+        await self._take_room(assign, wheels)
         claimed = await self._claim(assign, wheels)
         if claimed is None:
             self.job = None
@@ -118,9 +127,11 @@ class Executor:
         )
         self._begun.unpark_all()
         run_log.tell_start(attempt.claim)
-        await self._child.use(wheels)
         self._board.begins(attempt.claim, self._child.runner.pid)
         ending = await self._run(attempt, spawn)
+        if ending is not None and ending.reason == NO_THREADS:
+            await self._give_back(attempt)
+            raise NoRoom(ending.error or NO_THREADS)
         decision: life.Finish = life.Superseded(attempt.stored.snapshot)
         if ending is not None:
             if attempt.saved_by_name or self._child.is_touched():
@@ -152,13 +163,31 @@ class Executor:
 
     # Before --------------------------------------------------------------------------------------
 
-    async def _take_folder(self, assign: Assign) -> None:
+    async def _take_room(self, assign: Assign, wheels: WheelSet) -> None:
+        """Have a folder and a child, before the run is claimed."""
         try:
             await self._child.make_folder()
+            await self._child.use(wheels)
         except OSError as error:
             await self._settler.give_back(assign.job, assign.delivery, _NAK_DELAY_SECONDS)
             self.job = None
             raise NoRoom(str(error)) from error
+
+    async def _give_back(self, attempt: Attempt) -> None:
+        """Leave a run of which nothing was executed to another attempt."""
+        try:
+            decision = await attempt.release(
+                NO_THREADS, "the worker had no threads or processes left, and nothing was executed"
+            )
+        except BridgeError:  # the job comes again, and finds the claim of an attempt that is over
+            decision = life.Superseded(attempt.stored.snapshot)
+            await self._settler.give_back(attempt.job, attempt.delivery, _NAK_DELAY_SECONDS)
+        else:
+            await self._settler.settle(attempt, decision)
+        attempt.close()
+        run_log.tell_end(attempt.claim, decision)
+        self._board.ends(attempt.claim, decision)
+        self.job = self.attempt = None
 
     async def _claim(self, assign: Assign, wheels: WheelSet) -> StoredRun | None:
         """Claim the run; None where there is nothing to execute, and the job is seen to."""
@@ -208,6 +237,8 @@ class Executor:
         limit = math.inf if attempt.claim.timeout_sec is None else attempt.claim.timeout_sec
         grace = self._settings.cancel_grace_period_sec
         self._events.begin(attempt.run_id, attempt.claim.attempt)
+        if (now := trio.current_time()) - self._oom_asked > _OOM_ASK_SECONDS:
+            self._oom_kills, self._oom_asked = oom_kills(), now
         self._child.runner.tell(_request(attempt, self._child.folder), spawn)
         end: Finished | Exited | None = None
         with attempt.interruptible(limit):
@@ -221,7 +252,15 @@ class Executor:
             self._spent = True
             return None
         if end is not None:
-            return _reported(end, self._runs.now(), cancelled=cancelled)
+            out_of_memory = (
+                isinstance(end, Exited)
+                and end.signal == "SIGKILL"
+                and oom_kills() > self._oom_kills
+            )
+            self._oom_asked = -math.inf if out_of_memory else self._oom_asked
+            return _reported(
+                end, self._runs.now(), cancelled=cancelled, out_of_memory=out_of_memory
+            )
         if cancelled:
             log.warning(
                 "cancel did not converge within the grace period, terminating the child",
@@ -313,10 +352,17 @@ def _request(attempt: Attempt, folder: Path) -> Execute:
     )
 
 
-def _reported(end: Finished | Exited, at: float, *, cancelled: bool = False) -> Ending:
+def _reported(
+    end: Finished | Exited, at: float, *, cancelled: bool = False, out_of_memory: bool = False
+) -> Ending:
     if isinstance(end, Finished):
         return Ending(end.status, at, end.error, end.reason)
     if cancelled:
         return Ending(RunStatus.CANCELLED, at, end.text)
-    reason = DeadLetterReason.WORKER_CRASHED
-    return Ending(RunStatus.FAILED, at, f"{reason}: {end.text}", reason)
+    reason = DeadLetterReason.OUT_OF_MEMORY if out_of_memory else DeadLetterReason.WORKER_CRASHED
+    how = (
+        f"{end.text}, for the machine or its container had no memory left"
+        if out_of_memory
+        else end.text
+    )
+    return Ending(RunStatus.FAILED, at, f"{reason}: {how}", reason)

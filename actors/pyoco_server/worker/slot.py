@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from typing import assert_never
 
@@ -165,7 +166,16 @@ class Slot(Actor[SlotMessage]):
         else:
             self._wheels = NO_SETS
         while True:
-            await self._ready_child(self._wheels)
+            try:
+                await self._ready_child(self._wheels)
+            except OSError as error:
+                log.error("no process for runs, taking none", reason=str(error))  # noqa: TRY400
+                self._free = False
+                if self._next is not None:
+                    await self._settler.give_back(self._next.job, self._next.delivery, 0.0)
+                    self._next = None
+                await self._wait_for_room()
+                continue
             if self._next is None and not self._free:
                 self._become_free()
             if self._next is None:
@@ -196,7 +206,7 @@ class Slot(Actor[SlotMessage]):
         try:
             await self._executor.execute(assign, wheels.of(self._tenant), self.spawn)
         except NoRoom as error:
-            log.error("no folder for the run, given back", reason=str(error))  # noqa: TRY400
+            log.error("no room for the run, given back", reason=str(error))  # noqa: TRY400
             await self._wait_for_room()
             return
         self._become_free()
@@ -208,8 +218,10 @@ class Slot(Actor[SlotMessage]):
         self._tell(SlotUnfit(self._index))
         while True:
             await trio.sleep(_LOOK_FOR_ROOM_SECONDS)
-            with suppress(OSError):
+            # A thread that cannot be started is a RuntimeError.
+            with suppress(OSError, RuntimeError):
                 await self._child.make_folder()
+                threading.Thread(target=int).start()
                 log.info("there is room for runs again")
                 return
 

@@ -15,7 +15,9 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final, NoReturn, assert_never
 
 import msgspec
@@ -40,6 +42,7 @@ from pyoco_server.worker.runner.resolver import (
     load_flow_resolver,
 )
 
+_OOM_SCORE: Final = "500"
 _EXIT_BROKEN: Final = 70  # EX_SOFTWARE of sysexits.h
 
 
@@ -50,6 +53,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable(2)
     code = 0
+    go_first_when_memory_runs_out()
     try:
         options = msgspec.json.decode(sys.argv[1], type=ChildOptions)
         if options.user is not None:
@@ -62,6 +66,12 @@ def main() -> None:
         code = _EXIT_BROKEN
     # Threads that user code left behind would hold up an ordinary exit.
     os._exit(code)
+
+
+def go_first_when_memory_runs_out() -> None:
+    """Have the kernel kill this process and what it starts before others, its worker among them (proc(5))."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
 
 
 class _Child:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import resource
 import time
 import traceback
 from contextlib import AbstractContextManager
@@ -25,6 +26,7 @@ from pyoco_server.worker.runner.protocol import (
     ChildMessage,
     EnvironmentNeeded,
     Execute,
+    FailureReason,
     Finished,
     FlowStarted,
     Importing,
@@ -191,6 +193,17 @@ class Execution(Observer, Worker):
     def _states(self) -> dict[str, TaskState]:
         return {name: TaskState(state.value) for name, state in self._context.tasks.items()}
 
+    def _reason(self, error: BaseException) -> FailureReason:
+        if isinstance(error, FlowNotFound):
+            return "flow_not_found"
+        if isinstance(error, MemoryError):
+            return "out_of_memory"
+        begun = any(state is not EngineTaskState.PENDING for state in self._context.tasks.values())
+        # CPython says it so (Modules/_threadmodule.c).
+        if isinstance(error, RuntimeError) and str(error) == "can't start new thread" and not begun:
+            return "no_threads"
+        return "execution_error"
+
     def _finished(self, error: BaseException | None, left_out: int) -> Finished:
         states = self._states()
         records = {
@@ -208,11 +221,15 @@ class Execution(Observer, Worker):
             return replace(finished, status=RunStatus.CANCELLED)
         if error is None:
             return finished
+        text, reason = _text(error), self._reason(error)
+        if reason == "out_of_memory":
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            text = f"out_of_memory: {text}; its process had {peak:.0f} MB at most"
         return replace(
             finished,
             status=RunStatus.FAILED,
-            reason="flow_not_found" if isinstance(error, FlowNotFound) else "execution_error",
-            error=error_text(_text(error)),
+            reason=reason,
+            error=error_text(text),
             traceback=error_text("".join(traceback.format_exception(error))),
         )
 

@@ -20,7 +20,9 @@ MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 
 StreamName: TypeAlias = Literal["stdout", "stderr"]
 M = TypeVar("M")
-FailureReason: TypeAlias = Literal["flow_not_found", "execution_error"]
+FailureReason: TypeAlias = Literal[
+    "flow_not_found", "execution_error", "out_of_memory", "no_threads"
+]
 
 
 class ProtocolError(Exception):

@@ -18,7 +18,7 @@ export default {
   "state.SKIPPED": "did not run", "state.STOPPED_GRACEFUL": "stopped", "state.DISCONNECTED": "disconnected",
 
   "reason.invalid_job": "invalid job", "reason.flow_not_found": "flow not found", "reason.execution_error": "the flow failed",
-  "reason.max_deliveries": "attempts used up", "reason.worker_crashed": "the process crashed", "reason.timeout": "timed out", "reason.cancelled": "cancelled",
+  "reason.max_deliveries": "attempts used up", "reason.worker_crashed": "the process crashed", "reason.timeout": "timed out", "reason.out_of_memory": "out of memory", "reason.no_threads": "no threads left", "reason.cancelled": "cancelled",
   "reason.job_lost": "the job was lost", "reason.lost": "the worker was lost", "reason.worker_stopped": "the worker was stopped",
 
   "runs.by_status": "Runs by status", "runs.all": "all", "runs.status": "Status", "runs.run": "Run", "runs.flow": "Flow", "runs.tag": "Tag",

@@ -18,7 +18,7 @@ export default {
   "state.SKIPPED": "未実行", "state.STOPPED_GRACEFUL": "停止", "state.DISCONNECTED": "切断",
 
   "reason.invalid_job": "不正なジョブ", "reason.flow_not_found": "フローが見つからない", "reason.execution_error": "フローの失敗",
-  "reason.max_deliveries": "試行回数の上限", "reason.worker_crashed": "プロセスの異常終了", "reason.timeout": "タイムアウト", "reason.cancelled": "キャンセル",
+  "reason.max_deliveries": "試行回数の上限", "reason.worker_crashed": "プロセスの異常終了", "reason.timeout": "タイムアウト", "reason.out_of_memory": "メモリ不足", "reason.no_threads": "スレッド不足", "reason.cancelled": "キャンセル",
   "reason.job_lost": "ジョブが失われました", "reason.lost": "ワーカーが失われました", "reason.worker_stopped": "ワーカーが停止しました",
 
   "runs.by_status": "状態別の実行", "runs.all": "すべて", "runs.status": "状態", "runs.run": "実行", "runs.flow": "フロー", "runs.tag": "タグ",

@@ -1,0 +1,69 @@
+"""Memory and threads that run out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pyoco_server.model.run import RunStatus
+from pyoco_server.worker.memory import oom_kills
+from pyoco_server.worker.runner.handle import RunnerOptions
+from runner.children import Flows, a_child
+
+TASKS = """\
+import threading
+from pathlib import Path
+
+
+def takes():
+    return bytes(1 << 60)
+
+
+def score():
+    return Path("/proc/self/oom_score_adj").read_text().strip()
+
+
+def wrapped():
+    raise RuntimeError("can't start new thread")
+
+
+def one():
+    return 1
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "hungry.py").write_text(TASKS)
+    (tmp_path / "threadless.py").write_text(
+        TASKS + '\n\ndef start(self):\n    raise RuntimeError("can\'t start new thread")\n'
+        "\nthreading.Thread.start = start\n"
+    )
+    return tmp_path
+
+
+async def test_a_memory_error_is_told_as_such_with_the_peak(place: Path) -> None:
+    async with a_child(RunnerOptions(extra_sys_path=(str(place),))) as runner:
+        flows = Flows(runner)
+        finished = (await flows.run("a", a={"callable": "hungry:takes"})).finished
+        assert (finished.status, finished.reason) == (RunStatus.FAILED, "out_of_memory")
+        assert (finished.error or "").startswith("out_of_memory: ")
+        assert "MB at most" in (finished.error or "")
+        score = (await flows.run("a", a={"callable": "hungry:score"})).finished
+        assert score.task_records["a"].output == "500"
+
+
+async def test_no_thread_is_told_apart_from_a_task_that_raises(place: Path) -> None:
+    async with a_child(RunnerOptions(extra_sys_path=(str(place),))) as runner:
+        flows = Flows(runner)
+        finished = (await flows.run("a", a={"callable": "hungry:wrapped"})).finished
+        assert finished.reason == "execution_error"
+        one = {"callable": "threadless:one"}
+        finished = (await flows.run("(a & b) >> c", a=one, b=one, c=one)).finished
+        assert (finished.reason, finished.error) == ("no_threads", "can't start new thread")
+
+
+def test_the_kernel_tells_of_processes_that_it_killed() -> None:
+    assert oom_kills() >= 0
+    assert f"\noom_kill {oom_kills()}\n" in Path("/proc/vmstat").read_text()
