@@ -145,6 +145,9 @@ class Executor:
             self._spent = False
         if not isinstance(decision, life.Finished):
             await self._artifacts.drop(attempt)
+        self._is_over(attempt, decision)
+
+    def _is_over(self, attempt: Attempt, decision: life.Finish) -> None:
         now = self._runs.now()
         run_log.tell_end(attempt.claim, decision, now)
         self._board.ends(attempt.claim, decision, now)
@@ -185,9 +188,7 @@ class Executor:
         else:
             await self._settler.settle(attempt, decision)
         attempt.close()
-        run_log.tell_end(attempt.claim, decision)
-        self._board.ends(attempt.claim, decision)
-        self.job = self.attempt = None
+        self._is_over(attempt, decision)
 
     async def _claim(self, assign: Assign, wheels: WheelSet) -> StoredRun | None:
         """Claim the run; None where there is nothing to execute, and the job is seen to."""
