@@ -224,6 +224,15 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
         int,
         Env("PYOCO_WORKER_SLOTS", count(1), "Runs that a worker executes at the same time."),
     ] = msgspec.field(default_factory=cores)
+    worker_fresh_child: Annotated[
+        str,
+        Env(
+            "PYOCO_WORKER_FRESH_CHILD",
+            choice({"auto": "auto", "always": "always"}, "auto or always"),
+            "When a run gets a child process that has executed nothing: where the run before left something "
+            "that cannot be undone, or for each run.",
+        ),
+    ] = "auto"
     worker_drain_timeout_sec: Annotated[
         float,
         Env(

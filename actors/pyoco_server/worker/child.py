@@ -10,6 +10,7 @@ from pathlib import Path
 
 import trio
 
+from pyoco_server.model.job import Job
 from pyoco_server.worker.runner.handle import RunnerOptions, RunnerProcess, open_runner
 from pyoco_server.worker.runner.task_user import TaskUser
 from pyoco_server.worker.saved_files import FOLDER
@@ -21,6 +22,9 @@ _STOP_GRACE_SECONDS = 1.0
 class SlotChild:
     """A warm child process; a new one takes the place of each that ended.
 
+    One life is of one tenant only, and of one flow only where that flow's modules changed their process when
+    they were imported.
+
     Attributes:
         folder: Where its runs have their current directory, one after the other.
     """
@@ -30,6 +34,9 @@ class SlotChild:
         self.folder = folder
         self._runner: RunnerProcess | None = None
         self._wheels = NO_WHEELS
+        # Whose runs the present life executed, and which flow's alone it may execute.
+        self._tenant: str | None = None
+        self._flow: str | None = None
         # How the folder looks as long as no run has used it; None where there is none.
         self._untouched: tuple[int, ...] | None = None
 
@@ -43,24 +50,35 @@ class SlotChild:
         # Wheels first: what lies about in the worker's folder is not to stand in for what was uploaded.
         paths = (*self._wheels.import_paths, *self._options.extra_sys_path)
         self._runner = await open_runner(replace(self._options, extra_sys_path=paths))
+        self._tenant = self._flow = None
 
     async def stop(self) -> None:
         """End the present life, within a few seconds; does nothing when there is none."""
         if self._runner is not None:
             await self._runner.stop(_STOP_GRACE_SECONDS)
 
-    async def use(self, wheels: WheelSet) -> None:
-        """Import from these wheels from now on, which may take a new life.
+    async def use(self, wheels: WheelSet, job: Job | None = None) -> None:
+        """Import from these wheels from now on and be fit for a job, which may take a new life.
 
         Raises:
             OSError: No process can be made.
         """
-        if self._runner is not None and wheels.digest == self._wheels.digest:
-            return
-        await self.stop()
-        # The set before may go now: nothing imports from it any more.
-        self._wheels = wheels
-        await self._start()
+        if self._runner is None or wheels.digest != self._wheels.digest or self._is_of_others(job):
+            await self.stop()
+            # The set before may go now: nothing imports from it any more.
+            self._wheels = wheels
+            await self._start()
+        if job is not None:
+            self._tenant = job.tenant_id
+
+    def _is_of_others(self, job: Job | None) -> bool:
+        if job is None:
+            return False
+        return self._tenant not in (None, job.tenant_id) or self._flow not in (None, _flow(job))
+
+    def bind(self, job: Job) -> None:
+        """Execute only runs of this job's flow from now on, in the present life."""
+        self._flow = _flow(job)
 
     async def replace(self) -> None:
         """End the present life and start the next.
@@ -104,6 +122,10 @@ class SlotChild:
         """Remove the folder with all that a run left in it."""
         self._untouched = None
         await trio.to_thread.run_sync(_remove, self.folder)
+
+
+def _flow(job: Job) -> str:
+    return job.workflow_yaml or job.flow_name
 
 
 def _make(folder: Path, user: TaskUser | None) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from pyoco_server.jetstream.errors import ApiError, BridgeError
 from pyoco_server.model import life
 from pyoco_server.model.dead_letter import DeadLetterReason
 from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.job import Job
 from pyoco_server.model.run import RunStatus, SnapshotTooLarge, UnreadableSnapshot
 from pyoco_server.settings import Settings
 from pyoco_server.store.queue import JobQueue
@@ -170,7 +171,7 @@ class Executor:
         """Have a folder and a child, before the run is claimed."""
         try:
             await self._child.make_folder()
-            await self._child.use(wheels)
+            await self._child.use(wheels, assign.job)
         except OSError as error:
             await self._settler.give_back(assign.job, assign.delivery, _NAK_DELAY_SECONDS)
             self.job = None
@@ -253,6 +254,7 @@ class Executor:
             self._spent = True
             return None
         if end is not None:
+            self._note_wear(end, attempt.job)
             out_of_memory = (
                 isinstance(end, Exited)
                 and end.signal == "SIGKILL"
@@ -278,6 +280,17 @@ class Executor:
             return Ending(RunStatus.CANCELLED, self._runs.now(), error)
         error = f"timeout: the attempt did not end within {limit:g} s and was {how}"
         return Ending(RunStatus.FAILED, self._runs.now(), error, DeadLetterReason.TIMEOUT)
+
+    def _note_wear(self, end: Finished | Exited, job: Job) -> None:
+        """Look at what the run did to the child beyond its end."""
+        if isinstance(end, Exited):
+            return
+        if end.bound:
+            self._child.bind(job)
+        if end.worn is not None:
+            log.info("the child is replaced: the run left something of its own", left=end.worn)
+        if end.worn is not None or self._settings.worker_fresh_child == "always":
+            self._spent = True
 
     async def _stop(self, attempt: Attempt) -> tuple[Finished | Exited, str]:
         """Stop the child; return how it ended, and how it was stopped."""

@@ -11,6 +11,7 @@ import os
 import shutil
 import uuid
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -70,23 +71,34 @@ def make_held(parent: Path, name: str | None = None) -> HeldFolder:
             return held
 
 
-def sweep(parent: Path, keep: frozenset[str] = frozenset()) -> int:
-    """Remove every folder in ``parent`` that nobody holds, but those named in ``keep``.
+def sweep(
+    parent: Path,
+    keep: frozenset[str] = frozenset(),
+    *,
+    first: Callable[[str], None] = lambda _name: None,
+) -> int:
+    """Remove every folder that nobody holds.
 
     Returns how many were removed; those that cannot be are left.
+
+    Args:
+        parent: The folder that they are in.
+        keep: Names of those that stay in any case.
+        first: What to do before, with the name of each.
     """
     removed = 0
     for path in list(parent.iterdir()) if parent.is_dir() else []:
-        if path.name not in keep and _remove_unheld(path):
+        if path.name not in keep and _remove_unheld(path, first):
             removed += 1
     return removed
 
 
-def _remove_unheld(path: Path) -> bool:
+def _remove_unheld(path: Path, first: Callable[[str], None]) -> bool:
     with suppress(OSError):
         descriptor = _locked(path, fcntl.LOCK_EX)
         if descriptor is not None:
             try:
+                first(path.name)
                 shutil.rmtree(path)
             finally:
                 os.close(descriptor)

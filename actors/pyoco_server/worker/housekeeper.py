@@ -1,7 +1,8 @@
-"""Sees to it that working folders of runs go with the worker, also with one that was killed."""
+"""Sees to it that working folders and processes of runs go with the worker, also with one that was killed."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Never
 
@@ -9,14 +10,21 @@ import trio
 
 from pyoco_server.kernel import Actor
 from pyoco_server.worker.held_folder import HeldFolder, make_held, sweep
+from pyoco_server.worker.runner.guarded import Guardian
+from pyoco_server.worker.runner.kin import end_marked, marks_of
 
 
 class Housekeeper(Actor[Never]):
-    """Holds the folder of this worker, and removes those that nobody holds any more."""
+    """Holds the folder of this worker, and removes those that nobody holds any more.
 
-    def __init__(self, folders: Path, own: str) -> None:
+    Args:
+        guardian: Made the children, and goes after them.
+    """
+
+    def __init__(self, folders: Path, own: str, guardian: Guardian | None = None) -> None:
         self._folders = folders
         self._own = own
+        self._guardian = guardian
         self._held: HeldFolder | None = None
 
     async def on_start(self) -> None:
@@ -25,9 +33,16 @@ class Housekeeper(Actor[Never]):
         self.spawn(self._sweep)
 
     async def _sweep(self) -> None:
-        await trio.to_thread.run_sync(sweep, self._folders)
+        await trio.to_thread.run_sync(partial(sweep, self._folders, first=_end_processes))
 
     async def on_stop(self) -> None:
-        """Remove the worker's folder; its slots have ended before."""
+        """End what is left of the children, and remove the worker's folder; its slots have ended before."""
+        if self._guardian is not None:
+            await self._guardian.close()
         if self._held is not None:
             await trio.to_thread.run_sync(self._held.remove)
+
+
+def _end_processes(worker: str) -> None:
+    """End what a worker left that was killed together with all that would have ended it."""
+    end_marked(marks_of(worker))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,9 @@ from pyoco_server.worker.heartbeat import Heartbeat, HeartbeatMessage, SlotBoard
 from pyoco_server.worker.housekeeper import Housekeeper
 from pyoco_server.worker.identity import Name
 from pyoco_server.worker.messages import CurrentWheels
+from pyoco_server.worker.runner.guarded import Guardian
 from pyoco_server.worker.runner.handle import RunnerOptions
+from pyoco_server.worker.runner.kin import marks_of
 from pyoco_server.worker.runner.protocol import Limits
 from pyoco_server.worker.runner.task_user import TaskUser
 from pyoco_server.worker.settling import Settler
@@ -153,6 +155,8 @@ def worker_tree(
             import_seconds=settings.worker_import_timeout_sec,
         ),
     )
+    guardian = Guardian(runner.python, runner.variables, marks=marks_of(instance_id))
+    runner = replace(runner, guardian=guardian)
     queue = JobQueue.of(connection, settings)
     settler = Settler(queue, dead_letters, settings, worker_id)
 
@@ -195,7 +199,7 @@ def worker_tree(
     spec = SupervisorSpec(
         "worker",
         [
-            ChildSpec("housekeeper", lambda: Housekeeper(work_dir, instance_id)),
+            ChildSpec("housekeeper", lambda: Housekeeper(work_dir, instance_id, guardian)),
             heartbeat,
             SupervisorSpec(
                 "slots", slots, intensity=Intensity(restarts=10 * count), stop_together=True

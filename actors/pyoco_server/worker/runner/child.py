@@ -7,6 +7,7 @@ the end of the child.
 
 from __future__ import annotations
 
+import contextvars
 import faulthandler
 import os
 import platform
@@ -20,17 +21,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final, NoReturn, assert_never
 
-import msgspec
+from msgspec.structs import replace
 
-from pyoco_server.worker.runner import pipe
+from pyoco_server.model.run import RunStatus
+from pyoco_server.worker.runner import kin, pipe
+from pyoco_server.worker.runner.condition import Condition
 from pyoco_server.worker.runner.execution import Execution
 from pyoco_server.worker.runner.flows import Plugins
-from pyoco_server.worker.runner.output import OutputPump, capture
+from pyoco_server.worker.runner.output import OutputPump, Streams
 from pyoco_server.worker.runner.protocol import (
     CancelRun,
     ChildOptions,
     Environment,
     Execute,
+    Finished,
     Providers,
     Ready,
     Stop,
@@ -44,25 +48,28 @@ from pyoco_server.worker.runner.resolver import (
 
 _OOM_SCORE: Final = "500"
 _EXIT_BROKEN: Final = 70  # EX_SOFTWARE of sysexits.h
+_PATIENCE_SECONDS: Final = 5.0
 
 
-def main() -> None:
-    """Execute runs until the worker says stop or is gone."""
+def main(options: ChildOptions) -> NoReturn:
+    """Execute runs until the worker says stop or is gone; in a process of its own, with its descriptors."""
     request_descriptor, event_descriptor = pipe.take_over_standard_streams()
     # Ctrl-C in a terminal goes to the worker, which decides what becomes of its runs.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable(2)
+    kin.adopt_orphans()
+    if options.mark is not None:
+        kin.bear(options.mark)
     code = 0
     go_first_when_memory_runs_out()
     try:
-        options = msgspec.json.decode(sys.argv[1], type=ChildOptions)
+        os.chdir(options.directory)
         if options.user is not None:
             options.user.become()
         sys.path[:0] = options.extra_sys_path
-        events = pipe.EventPipe(event_descriptor, options.bell)
-        _Child(options, request_descriptor, events).serve()
+        _Child(options, request_descriptor, pipe.EventPipe(event_descriptor)).serve()
     except BaseException:  # noqa: BLE001 - the last words of this process, on the bare stream
-        traceback.print_exc(file=sys.__stderr__)
+        _print_last_words()
         code = _EXIT_BROKEN
     # Threads that user code left behind would hold up an ordinary exit.
     os._exit(code)
@@ -74,12 +81,18 @@ def go_first_when_memory_runs_out() -> None:
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
 
 
+def _print_last_words() -> None:
+    """Print the error in hand where it is read in any case."""
+    os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
+
+
 class _Child:
     def __init__(self, options: ChildOptions, requests: int, events: pipe.EventPipe) -> None:
         self._limits = options.limits
         self._events = events
         self._output = OutputPump(events, options.limits.output_characters)
-        capture(self._output, events)
+        self._streams = Streams(self._output, events)
+        self._condition = Condition(self._streams)
         self._plugins = Plugins(options.limits, options.extra_sys_path)
         self._resolver, self._resolver_error = _load_resolver(options.flow_resolver)
         self._accepted: dict[str, Execution] = {}
@@ -100,17 +113,37 @@ class _Child:
                 resolver_error=self._resolver_error,
             )
         )
+        self._condition.settle()
         while (execution := self._queue.get()) is not None:
-            execution.execute()
-            self._accepted.pop(execution.request.run_id, None)
+            # What code sets in the context, as `decimal` does, is of its run.
+            finished = contextvars.copy_context().run(execution.execute)
+            del self._accepted[finished.run_id]
+            # Nothing of the run is held any more when it is looked at what it left.
+            del execution
+            self._tell_end(finished)
+            del finished
+
+    def _tell_end(self, finished: Finished) -> None:
+        try:
+            self._condition.restore(failed=finished.status is RunStatus.FAILED)
+            worn = self._condition.worn
+        except Exception as error:  # noqa: BLE001 - a run may have replaced whatever that uses
+            worn = f"it cannot be looked at: {type(error).__name__}"
+        self._streams.end_run(all_of_c=worn is None)
+        left_out = self._output.end()
+        self._events.send(
+            replace(finished, output_left_out=left_out, worn=worn, bound=self._condition.bound)
+        )
 
     def _listen(self, requests: int) -> None:
         try:
             for request in pipe.requests(requests):
                 self._take(request)
         except BaseException:  # noqa: BLE001 - nobody else hears of it
-            traceback.print_exc(file=sys.__stderr__)
+            _print_last_words()
             os._exit(_EXIT_BROKEN)
+        # The worker is gone, and maybe the guardian with it.
+        kin.end_children(_PATIENCE_SECONDS)
         os._exit(0)
 
     def _take(self, request: WorkerMessage) -> None:
@@ -123,6 +156,7 @@ class _Child:
                     plugins=self._plugins,
                     output=self._output,
                     events=self._events,
+                    condition=self._condition,
                 )
                 self._accepted[request.run_id] = execution
                 self._queue.put(execution)

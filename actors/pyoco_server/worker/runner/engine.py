@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ from pyoco.core.engine import Engine
 from pyoco.core.log_capture import RunLogCapture
 from pyoco.core.models import Flow, RunContext, RunStatus, Task, TaskState
 from pyoco.trace.backend import TraceBackend
+
+from pyoco_server.worker.runner.pipe import end_copy
 
 _SIGNATURES: WeakKeyDictionary[Callable[..., Any], inspect.Signature] = WeakKeyDictionary()
 
@@ -79,10 +82,13 @@ class ObservedEngine(Engine):
         context = Context(params=params or {}, run_context=run_context)
         self._observer.flow_started()
         line = _line(flow)
-        if line is None:
-            self._run_flow(flow, context, run_context, RunLogCapture())
-        else:
-            self._run_line(line, context, run_context)
+        try:
+            if line is None:
+                self._run_flow(flow, context, run_context, RunLogCapture())
+            else:
+                self._run_line(line, context, run_context)
+        finally:
+            vars(context).pop("save_artifact", None)  # which holds the context itself, see below
         return context
 
     def _run_line(self, line: Sequence[Task], context: Context, run: RunContext) -> None:
@@ -149,13 +155,19 @@ class ObservedEngine(Engine):
         def try_once(*args: Any, **kwargs: Any) -> Any:
             self._observer.task_running(task.name)
             self._executing.task = task.name
+            process = os.getpid()
             try:
-                return function(*args, **kwargs)
-            except Exception:
+                result = function(*args, **kwargs)
+            except Exception as error:
+                end_copy(process, error)
                 raise
             except BaseException as error:  # user code must not end the child
+                end_copy(process, error)
                 text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
                 raise TaskInterrupted(f"the task raised {text}") from error
+            else:
+                end_copy(process)
+                return result
             finally:
                 self._executing.task = None
 

@@ -17,11 +17,12 @@ from pyoco.core.models import TaskState as EngineTaskState
 
 from pyoco_server.model.graph_structure import GraphStructure
 from pyoco_server.model.run import RunStatus, TaskRecord, TaskState
+from pyoco_server.worker.runner.condition import Condition
 from pyoco_server.worker.runner.engine import ObservedEngine, Observer
 from pyoco_server.worker.runner.environment import surroundings
 from pyoco_server.worker.runner.flows import FlowBuilder, Plugins, Worker, read_flow_file
 from pyoco_server.worker.runner.output import OutputPump
-from pyoco_server.worker.runner.pipe import EventPipe
+from pyoco_server.worker.runner.pipe import EventPipe, end_copy
 from pyoco_server.worker.runner.protocol import (
     ChildMessage,
     EnvironmentNeeded,
@@ -52,6 +53,7 @@ class Execution(Observer, Worker):
     Args:
         resolver: Makes the flow where the run brings none.
         plugins: The tasks that the worker knows where the run does.
+        condition: Is told when the flow's code is imported.
     """
 
     def __init__(
@@ -63,8 +65,10 @@ class Execution(Observer, Worker):
         plugins: Plugins,
         output: OutputPump,
         events: EventPipe,
+        condition: Condition,
     ) -> None:
         self.request = request
+        self._condition = condition
         self._limits = limits
         self._resolver = resolver
         self._plugins = plugins
@@ -90,15 +94,19 @@ class Execution(Observer, Worker):
         """Hand over what the worker knows of plug-ins."""
         self._providers.put(providers)
 
-    def execute(self) -> None:
-        """Execute the run and send all that there is to say of it, the end included."""
+    def execute(self) -> Finished:
+        """Execute the run and tell what happens in it; return its end, which is still to be told."""
         self._output.begin(self.request.run_id)
+        process = os.getpid()
         error: BaseException | None = None
         try:
             self._run()
         except BaseException as caught:  # noqa: BLE001 - user code may raise anything
             error = caught
-        self._events.send(self._finished(error, self._output.end()))
+        end_copy(process, error)
+        finished = self._finished(error)
+        _let_go(error)
+        return finished
 
     # Called by the engine, from the threads that execute tasks ------------------------------------
 
@@ -151,6 +159,7 @@ class Execution(Observer, Worker):
         }
         with surroundings(request.workdir, variables):
             flow = self._flow()
+            self._condition.imported()
             order = in_order(flow.tasks)
             self._structure = shape(flow, order)
             # The engine keeps the order of what it finds; else it is that of a set.
@@ -204,7 +213,7 @@ class Execution(Observer, Worker):
             return "no_threads"
         return "execution_error"
 
-    def _finished(self, error: BaseException | None, left_out: int) -> Finished:
+    def _finished(self, error: BaseException | None) -> Finished:
         states = self._states()
         records = {
             name: self._records.ended(name, self._context.ensure_task_record(name), state)
@@ -215,7 +224,6 @@ class Execution(Observer, Worker):
             status=RunStatus.COMPLETED,
             tasks=states,
             task_records=records,
-            output_left_out=left_out,
         )
         if self._context.status in _CANCELLED:
             return replace(finished, status=RunStatus.CANCELLED)
@@ -232,6 +240,16 @@ class Execution(Observer, Worker):
             error=error_text(text),
             traceback=error_text("".join(traceback.format_exception(error))),
         )
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Have the frames in which an error arose, and those before it, keep nothing alive."""
+    while (
+        error is not None and error.__traceback__ is not None
+    ):  # else it has been seen, or was not raised
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _text(error: BaseException) -> str:

@@ -19,9 +19,9 @@ import msgspec
 import structlog
 import trio
 
-from pyoco_server.process import OwnedProcess, spawn_owned
 from pyoco_server.worker.runner.catalog import Look, PluginCatalog
 from pyoco_server.worker.runner.environment import exposed, inherited
+from pyoco_server.worker.runner.guarded import GuardedProcess, Guardian
 from pyoco_server.worker.runner.protocol import (
     FROM_CHILD,
     Allowance,
@@ -67,6 +67,8 @@ class RunnerOptions:
         limits: How much of what a run makes is taken.
         user: Whose the child is; None for the worker's own user.
         catalog: What is known of plug-ins, for all children that share it.
+        guardian: Makes the child, with an interpreter and variables of its own; None for one that is made for
+            this child alone.
     """
 
     python: str = sys.executable
@@ -78,6 +80,12 @@ class RunnerOptions:
     limits: Limits = field(default_factory=Limits)
     user: TaskUser | None = None
     catalog: PluginCatalog = field(default_factory=PluginCatalog, repr=False, compare=False)
+    guardian: Guardian | None = None
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The whole environment of the child."""
+        return {**inherited(self.environ), **self.env}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,32 +134,36 @@ async def open_runner(options: RunnerOptions) -> RunnerProcess:
     # Here and not at the end: cancelled, it leaves no child that nobody knows of.
     await trio.lowlevel.checkpoint()
     cwd = Path.cwd()
+    child_options = ChildOptions(
+        directory=str(cwd),
+        flow_resolver=options.flow_resolver,
+        extra_sys_path=tuple(str(cwd / folder) for folder in options.extra_sys_path),
+        limits=options.limits,
+        user=options.user,
+    )
     with ExitStack() as theirs, ExitStack() as ours:
         bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         ours.callback(os.close, bell)
-        child_options = ChildOptions(
-            bell=bell,
-            flow_resolver=options.flow_resolver,
-            extra_sys_path=tuple(str(cwd / folder) for folder in options.extra_sys_path),
-            limits=options.limits,
-            user=options.user,
-        )
-        argument = msgspec.json.encode(child_options).decode()
-        # -P: without it, -m would put the current directory on the import path.
-        argv = [options.python, "-P", "-m", "pyoco_server.worker.runner", argument]
         requests, our_requests = _pipe(theirs, ours)
         our_events, events = _pipe(ours, theirs)
         our_errors, errors = _pipe(ours, theirs)
-        process = spawn_owned(
-            argv,
-            env={**inherited(options.environ), **options.env},
-            stdin=requests,
-            stdout=events,
-            stderr=errors,
-            pass_fds=(bell,),
+        guardian = options.guardian or Guardian(
+            options.python, options.variables, stdout=events, stderr=errors
         )
+        try:
+            process = guardian.make_child(child_options, (requests, events, errors, bell))
+        except FileNotFoundError as error:
+            os.write(errors, f"{type(error).__name__}: {error}\n".encode())
+            process = GuardedProcess.never_made()
         ours.pop_all()
-    return RunnerProcess(options, process, our_requests, our_events, our_errors, bell)
+    own = guardian if options.guardian is None else None
+    runner = RunnerProcess(options, process, our_requests, our_events, our_errors, bell, own)
+    try:
+        await runner.made()
+    except trio.Cancelled:
+        await runner.stop(0)
+        raise
+    return runner
 
 
 def _pipe(reading: ExitStack, writing: ExitStack) -> tuple[int, int]:
@@ -172,15 +184,17 @@ class RunnerProcess:
     def __init__(
         self,
         options: RunnerOptions,
-        process: OwnedProcess,
+        process: GuardedProcess,
         requests: int,
         events: int,
         errors: int,
         bell: int,
+        own_guardian: Guardian | None,
     ) -> None:
         self._options = options
         self._allowance = Allowance(options.limits.output_characters)
         self._process = process
+        self._own_guardian = own_guardian
         self._requests = trio.lowlevel.FdStream(requests)
         self._sending = trio.Lock()
         self._events = events
@@ -193,20 +207,31 @@ class RunnerProcess:
         self._importing: Importing | None = None
         self._said: deque[ChildMessage | EnvironmentNeeded | ProvidersNeeded] = deque()
         self._exited: Exited | None = None
-        # One descriptor to wait for in place of three, so that reading needs no tasks of its own.
-        self._death = os.pidfd_open(process.pid)
+        # One descriptor to wait for in place of four, so that reading needs no tasks of its own.
         self._poll = select.epoll()
         self._readable = {events, errors}
         self._watching_events = True  # till its first message: what is no runner rings no bell
-        for descriptor in (events, bell, errors, self._death):
+        self._process_descriptor = process.fileno()
+        for descriptor in (events, bell, errors, self._process_descriptor):
             self._poll.register(descriptor, select.EPOLLIN)
         for descriptor in (events, errors):
             os.set_blocking(descriptor, False)
 
     @property
     def pid(self) -> int:
-        """The child's process id."""
+        """The child's process id; 0 when it never was made."""
         return self._process.pid
+
+    async def made(self) -> None:
+        """Wait until there is a child, or what was started shows that it is no runner."""
+        while not self.pid and self._process.returncode is None:
+            await trio.lowlevel.wait_readable(self._poll.fileno())
+            ready = {descriptor for descriptor, _ in self._poll.poll(0)}
+            if self._errors in ready:
+                self._take_errors()
+            if self._events in ready:
+                return
+            self._look()
 
     def tell(self, message: WorkerMessage, spawn: Spawn) -> None:
         """Send a message without waiting: at once, or in a task of its own where the child is slow to read.
@@ -241,16 +266,21 @@ class RunnerProcess:
 
     def _expect(self, message: WorkerMessage) -> None:
         if isinstance(message, Execute):
+            if self._exited is None:
+                self._take_all(self._take_errors)  # it belongs to no run, or the one before
             self._run_id = message.run_id
             self._allowance.renew()
+            self._tail = ""
 
     def kill(self) -> None:
-        """Kill the child and the processes that it started, now."""
-        self._process.kill_group()
+        """Kill the child and all that it started, now."""
+        self._process.kill()
+        if not self.pid and self._own_guardian is not None:
+            self._own_guardian.kill()  # or what was started in its place
 
     def terminate(self) -> None:
         """Send SIGTERM to the child and the processes that it started, which they may handle."""
-        self._process.signal_group(signal.SIGTERM)
+        self._process.terminate()
 
     async def stop(self, grace_seconds: float) -> None:
         """Have the child cancel its run and exit; kill it after that many seconds.
@@ -262,24 +292,25 @@ class RunnerProcess:
         try:
             with trio.move_on_after(grace_seconds):
                 await self.send(Stop())
-                await self._died()
+                await self._ended()
         finally:
             if self._exited is None:
                 self.kill()
-                with trio.CancelScope(shield=True), trio.move_on_after(_REAP_SECONDS):
-                    await self._process.wait()
-                self._wind_up()
+                with trio.CancelScope(shield=True):
+                    with trio.move_on_after(_REAP_SECONDS):
+                        await self._ended()
+                    await self._wind_up()
 
-    async def _died(self) -> None:
-        """Wait for the child's end but leave it to be reaped: till then, its group is its own."""
-        if self._exited is not None:
-            return
-        # A descriptor for each waiter: trio lets only one task wait for a descriptor.
-        death = os.dup(self._death)
-        try:
-            await trio.lowlevel.wait_readable(death)
-        finally:
-            os.close(death)
+    async def _ended(self) -> None:
+        """Wait for the end of the child and of all that it started."""
+        while self._exited is None and self._process.returncode is None:
+            # A descriptor for each waiter: trio lets only one task wait for a descriptor.
+            descriptor = os.dup(self._process.fileno())
+            try:
+                await trio.lowlevel.wait_readable(descriptor)
+            finally:
+                os.close(descriptor)
+            self._look()
 
     async def next_event(self) -> RunnerEvent:
         """Wait for the next event; at last it is `Exited`, again and again. For one task at a time.
@@ -318,7 +349,7 @@ class RunnerProcess:
         async with trio.open_nursery() as nursery:
 
             async def not_longer_than_the_child() -> None:
-                await self._died()
+                await self._ended()
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(not_longer_than_the_child)
@@ -342,10 +373,19 @@ class RunnerProcess:
             self._take_events()
         elif self._events in ready:
             self._take_events()
-        if self._death in ready:
-            self.kill()  # what the child had started, while its group cannot be another's yet
-            await self._process.wait()
-            self._wind_up()
+        if self._process_descriptor in ready:
+            self._look()
+            if self._process.returncode is not None:
+                await self._wind_up()
+
+    def _look(self) -> None:
+        """Take up what became of the child, and what else that is to be learnt from now."""
+        if self._exited is None:
+            self._process.look()
+            if (descriptor := self._process.fileno()) != self._process_descriptor:
+                self._poll.unregister(self._process_descriptor)
+                self._poll.register(descriptor, select.EPOLLIN)
+                self._process_descriptor = descriptor
 
     def _take_events(self) -> bool:
         """Take up one piece of what the child said; return whether there was any.
@@ -374,22 +414,28 @@ class RunnerProcess:
                 self._importing = None
             if isinstance(message, Finished):
                 self._take_all(self._take_errors)  # it belongs to the run
+                self._take_text(self._decoder.decode(b"", final=True))
                 self._run_id = None
-                left_out = message.output_left_out + self._allowance.renew()
-                message = msgspec.structs.replace(message, output_left_out=left_out)  # noqa: PLW2901
+                message = msgspec.structs.replace(  # noqa: PLW2901
+                    message,
+                    output_left_out=message.output_left_out + self._allowance.renew(),
+                    worn=message.worn if self._process.guarded else "it has lost its guardian",
+                )
             self._said.append(message)
         return True
 
     def _take_errors(self) -> bool:
         """Take up one piece of what was written to bare descriptors, as output of no task."""
         data = self._piece(self._errors)
-        text = self._decoder.decode(data)
+        self._take_text(self._decoder.decode(data))
+        return bool(data)
+
+    def _take_text(self, text: str) -> None:
         self._tail = (self._tail + text)[-_TAIL_CHARACTERS:]
         if text := self._allowance.take(text):
             self._said.append(
                 Output(run_id=self._run_id, task=None, stream="stderr", text=text, at=time.time())
             )
-        return bool(data)
 
     def _piece(self, descriptor: int) -> bytes:
         if descriptor not in self._readable:
@@ -430,7 +476,7 @@ class RunnerProcess:
         late = time.monotonic() - self._importing.at >= limit
         return self._importing.place + (f", which did not end within {limit:g} s" if late else "")
 
-    def _wind_up(self) -> None:
+    async def _wind_up(self) -> None:
         """Take up the last that the dead child said, and close everything."""
         if self._exited is not None:
             return
@@ -444,8 +490,11 @@ class RunnerProcess:
         trio.lowlevel.notify_closing(self._poll.fileno())
         self._poll.close()
         self._requests.close()
-        for descriptor in (self._events, self._errors, self._bell, self._death):
+        self._process.close()
+        for descriptor in (self._events, self._errors, self._bell):
             os.close(descriptor)
+        if self._own_guardian is not None:
+            await self._own_guardian.close()
 
 
 def _signal_name(number: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import ctypes
 import io
 import os
 import sys
@@ -12,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, TextIO, cast
+from typing import Any, Final
 
 from pyoco_server.worker.runner.pipe import EventPipe
 from pyoco_server.worker.runner.protocol import Allowance, Output, StreamName
@@ -52,12 +53,17 @@ class OutputPump:
         self._sending = False
         # What such an interruption of a thread that is sending prints; it cannot wait for a lock.
         self._aside: deque[tuple[StreamName, str]] = deque()
-        self.forked = False
+        self._process = os.getpid()
         self._pieces: list[_Piece] = []
         self._characters = 0
         self._sent_at = 0.0
         self._waiting = threading.Event()
         threading.Thread(target=self._send_later, name="output", daemon=True).start()
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a forked copy of the process, which has no part in the protocol."""
+        return os.getpid() != self._process
 
     def begin(self, run_id: str) -> None:
         """Tag what is printed from now on with this run, and count anew."""
@@ -154,82 +160,147 @@ class OutputPump:
             self._pipe.ring()
 
 
-class TaskStream(io.TextIOBase):
-    """A ``sys.stdout`` or ``sys.stderr`` that hands text to the pump."""
+class TaskStream(io.TextIOWrapper):
+    """A ``sys.stdout`` or ``sys.stderr`` that hands text to the pump, as it is printed."""
 
     def __init__(self, pump: OutputPump, stream: StreamName, descriptor: int) -> None:
         self._pump = pump
         self._stream: StreamName = stream
-        self._descriptor = descriptor
-        self.name = f"<{stream}>"
-        self.mode = "w"
-        self.buffer = _BinaryStream(self)
+        self._bytes = _BinaryStream(self, descriptor, f"<{stream}>")
+        super().__init__(
+            self._bytes,
+            encoding="utf-8",
+            errors="backslashreplace",
+            line_buffering=True,
+            write_through=True,
+        )
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]  # read-only, as that of a real file
-        """The encoding of ``buffer``."""
-        return "utf-8"
+    def mode(self) -> str:
+        """That of a file that is written."""
+        return "w"
 
     def write(self, text: str, /) -> int:
-        """Take text; see `OutputPump.write`."""
+        """Take text; see `OutputPump.write`. However it is to be encoded, it is sent as it is."""
         if not isinstance(text, str):
-            raise TypeError(f"write() takes str, not {type(text).__name__}")
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
+        self.take(text)
+        return len(text)
+
+    def take(self, text: str) -> None:
+        """Take text, whether the stream is open or not."""
         if self._pump.forked:
-            os.write(self._descriptor, text.encode("utf-8", "backslashreplace"))
+            os.write(self._bytes.fileno(), text.encode("utf-8", "backslashreplace"))
         else:
             self._pump.write(self._stream, text)
-        return len(text)
 
     def flush(self) -> None:
         """Send what was printed."""
         self._pump.flush()
 
-    def writable(self) -> bool:
-        """Return that it can be written to."""
-        return True
+    def end_character(self) -> None:
+        """Take what bytes there are of a character that has not come whole."""
+        self._bytes.end_character()
 
-    def fileno(self) -> int:
-        """Return a descriptor that a process of the flow's own may be given as its output."""
-        return self._descriptor
+    @property
+    def pristine(self) -> bool:
+        """Whether it is as it was made."""
+        try:
+            return (
+                not self.closed
+                and self.line_buffering
+                and self.write_through
+                and self.encoding == "utf-8"
+                and self.errors == "backslashreplace"
+            )
+        except ValueError:  # it was detached from its bytes
+            return False
 
 
 class _BinaryStream(io.RawIOBase):
     """The ``buffer`` of a stream, for code that writes bytes."""
 
-    def __init__(self, stream: TaskStream) -> None:
+    def __init__(self, stream: TaskStream, descriptor: int, name: str) -> None:
         self._text = stream
+        self._descriptor = descriptor
+        self.name = name
+        self.mode = "wb"
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
+    @property
+    def raw(self) -> io.RawIOBase:
+        return self
+
     def write(self, data: Any, /) -> int:
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
         raw = bytes(data)
-        self._text.write(self._decoder.decode(raw))
+        self._text.take(self._decoder.decode(raw))
         return len(raw)
 
-    def flush(self) -> None:
-        self._text.flush()
+    def end_character(self) -> None:
+        if self._decoder.getstate()[0]:
+            self._text.take(self._decoder.decode(b"", final=True))
 
     def writable(self) -> bool:
         return True
 
     def fileno(self) -> int:
-        return self._text.fileno()
+        """A descriptor that a process of the flow's own may be given as its output."""
+        return self._descriptor
 
 
-def capture(pump: OutputPump, pipe: EventPipe) -> None:
-    """Have everything that Python code prints go to the pump.
+class Streams:
+    """The standard streams of a child: everything that Python code prints goes to the pump.
 
     A forked copy of the process has no part in the protocol; it prints to the bare descriptors,
     which the worker reads as well.
     """
-    # They have what code asks of a standard stream, but typeshed's TextIO is a class, not a protocol.
-    stdout = cast(TextIO, TaskStream(pump, "stdout", 1))
-    stderr = cast(TextIO, TaskStream(pump, "stderr", 2))
-    sys.stdout, sys.stderr = stdout, stderr
 
-    def step_out() -> None:
-        pump.forked = True
-        pipe.abandon()
+    def __init__(self, pump: OutputPump, pipe: EventPipe) -> None:
+        self._pump = pump
+        self._abandon = pipe.abandon
+        self._own = (TaskStream(pump, "stdout", 1), TaskStream(pump, "stderr", 2))
+        self._install()
+        self._libc = ctypes.CDLL(None)
+        os.register_at_fork(after_in_child=self._step_out)
+
+    def _install(self) -> None:
+        sys.stdout, sys.stderr = self._own
+        sys.__stdout__, sys.__stderr__ = self._own  # type: ignore[misc]
+
+    def end_run(self, *, all_of_c: bool) -> None:
+        """Take what the run printed and is still held back somewhere.
+
+        Args:
+            all_of_c: Whether all files of C code are written out, not only its standard output; a thread that
+                a run left may hold one for ever.
+        """
+        stdout = ctypes.c_void_p.in_dll(self._libc, "stdout")
+        self._libc.fflush(None if all_of_c else stdout)
+        for stream in self._own:
+            stream.end_character()
+
+    def renew(self) -> None:
+        """Put streams in place as a fresh child has them."""
+        if not all(stream.pristine for stream in self._own):
+            self._own = (TaskStream(self._pump, "stdout", 1), TaskStream(self._pump, "stderr", 2))
+        self._install()
+
+    @property
+    def pristine(self) -> bool:
+        """Whether they are as in a fresh child."""
+        out, err = self._own
+        return (
+            sys.stdout is sys.__stdout__ is out
+            and sys.stderr is sys.__stderr__ is err
+            and out.pristine
+            and err.pristine
+        )
+
+    def _step_out(self) -> None:
+        self._abandon()
         # The engine wraps the streams with a lock that another thread may have held.
-        sys.stdout, sys.stderr = stdout, stderr
-
-    os.register_at_fork(after_in_child=step_out)
+        sys.stdout, sys.stderr = self._own

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+import traceback
 from collections.abc import Iterator
+from typing import Final
 
 from pyoco_server.worker.runner.protocol import (
     FROM_WORKER,
@@ -17,6 +19,10 @@ from pyoco_server.worker.runner.protocol import (
 _READ_BYTES = 65536
 # So much may lie in the pipe unannounced; a pipe takes 64 KiB (pipe(7)).
 _QUIET_BYTES = 32 * 1024
+
+
+BELL: Final = 3
+"""The descriptor of the eventfd that has the worker look, in a child."""
 
 
 def take_over_standard_streams() -> tuple[int, int]:
@@ -51,14 +57,12 @@ class EventPipe:
     worker does not read: the pipe is all the memory that there is for messages on their way. A worker
     that is gone takes the whole process along.
 
-    Args:
-        bell: An eventfd that the worker waits for (eventfd(2)).
+    A forked copy of this process sends nothing, however it was made: it ends instead.
     """
 
-    def __init__(self, descriptor: int, bell: int) -> None:
+    def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._bell = bell
-        os.set_inheritable(bell, False)
+        self._process = os.getpid()
         self._quiet = 0  # bytes that no ring has announced yet
         self._lock = threading.Lock()
         self._holder: int | None = None
@@ -73,6 +77,7 @@ class EventPipe:
 
         Sent ``quietly``, it can wait for the next ring, by another message or by `ring`.
         """
+        end_copy(self._process)
         data = memoryview(frame(message))
         with self._lock:
             self._holder = threading.get_ident()
@@ -93,15 +98,33 @@ class EventPipe:
 
     def ring(self) -> None:
         """Have the worker look, if something was sent quietly."""
-        if self._quiet and not self.held_here:
+        if self._quiet and not self.held_here and os.getpid() == self._process:
             with self._lock:
                 self._ring()
 
     def _ring(self) -> None:
         self._quiet = 0
-        os.eventfd_write(self._bell, 1)
+        os.eventfd_write(BELL, 1)
 
     def abandon(self) -> None:
         """Close the pipe in a forked copy of this process; the original alone may send."""
         os.close(self._descriptor)
-        os.close(self._bell)
+        os.close(BELL)
+
+
+def end_copy(process: int, error: BaseException | None = None) -> None:
+    """End this process, as a program's end would, where it is a forked copy of another one.
+
+    Args:
+        process: The one whose code goes on; here, nothing happens.
+        error: What the copy ends with.
+    """
+    if os.getpid() == process:
+        return
+    code = 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        traceback.print_exception(error)
+        code = 1
+    os._exit(code)

@@ -80,22 +80,24 @@ class Allowance:
 
 
 class ChildOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a child behaves; its only argument, as JSON.
+    """How a child behaves.
 
     Attributes:
-        bell: The descriptor of the eventfd that tells the worker to look.
+        directory: Its current directory.
         flow_resolver: ``module:function`` or ``path/file.py:function`` that makes a flow of a
             name; ``None`` for a child that takes only runs which bring their flow.yaml.
         extra_sys_path: Folders to import from, before all others.
         limits: How much it sends.
         user: Whom it becomes before it imports anything of others; None for the worker's own user.
+        mark: What it and all that it starts is known by; see `runner.kin`.
     """
 
-    bell: int
+    directory: str
     flow_resolver: str | None = None
     extra_sys_path: tuple[str, ...] = ()
     limits: Limits = Limits()
     user: TaskUser | None = None
+    mark: int | None = None
 
 
 class Execute(msgspec.Struct, frozen=True, kw_only=True, tag="execute"):
@@ -271,6 +273,9 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
         tasks: The last state of every task; PENDING is one that never started.
         task_records: What is known of each of them.
         output_left_out: How many characters it printed beyond what is taken.
+        worn: Why the child is not as good as a fresh one any more, so that another has to take its place.
+        bound: Whether modules of this flow changed the process when they were imported, as they would in any
+            child: this one is still as good as fresh for runs of the same flow.
     """
 
     run_id: str
@@ -281,6 +286,8 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
     tasks: dict[str, TaskState] = msgspec.field(default_factory=dict)
     task_records: dict[str, TaskRecord] = msgspec.field(default_factory=dict)
     output_left_out: int = 0
+    worn: str | None = None
+    bound: bool = False
 
 
 WorkerMessage: TypeAlias = Execute | CancelRun | Environment | Providers | Stop

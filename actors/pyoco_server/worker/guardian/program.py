@@ -1,0 +1,172 @@
+"""What a guardian does; its worker's side is `pyoco_server.worker.runner.guarded`.
+
+The worker asks for a child by a message on the control socket: what `ChildOptions` say, with the child's five
+descriptors. The last of them is the child's line: over it the child tells its process id, with a pidfd, and
+the guardian tells at last how the child ended. A line that the worker closes ends the child.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Never
+
+import msgspec
+
+from pyoco_server.worker.runner import child, kin
+from pyoco_server.worker.runner.protocol import ChildOptions
+
+LONGEST_REQUEST: Final = 1024 * 1024
+_DESCRIPTORS: Final = 5
+# A process that was killed is gone at once, unless the kernel itself holds it.
+_PATIENCE_SECONDS: Final = 5.0
+
+
+def main() -> None:
+    """Make children until the worker is gone; then end them."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # what a terminal sends is for the worker
+    kin.adopt_orphans()
+    gc.collect()
+    gc.freeze()  # what is shared with the children stays shared
+    _Guardian(socket.socket(fileno=int(sys.argv[1]))).serve()
+
+
+class _Guardian:
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._lines: dict[int, socket.socket] = {}
+        # How children ended that have left something which may not be gone yet.
+        self._ended: list[tuple[socket.socket, int]] = []
+        self._told_by = 0.0
+        self._woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        os.set_blocking(waker, False)
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+        self._poll.register(self._woken, select.POLLIN)
+
+    def serve(self) -> None:
+        while True:
+            wait = 50 if self._ended else None
+            ready = {descriptor for descriptor, _ in self._poll.poll(wait)}
+            if self._woken in ready:
+                with suppress(BlockingIOError):
+                    os.read(self._woken, 4096)
+            for pid, line in list(self._lines.items()):
+                if line.fileno() in ready:
+                    self._hear(pid, line)
+            self._look()
+            if self._control.fileno() in ready and not self._make_child():
+                break
+        kin.end_children(_PATIENCE_SECONDS)
+
+    def _make_child(self) -> bool:
+        """Make the child that the worker asks for; return whether there is a worker."""
+        try:
+            request, descriptors, _, _ = socket.recv_fds(
+                self._control, LONGEST_REQUEST, _DESCRIPTORS
+            )
+        except ConnectionError:
+            return False
+        if not request:
+            return False
+        line = socket.socket(fileno=descriptors[-1])
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.write(descriptors[2], f"{type(error).__name__}: {error}\n".encode())
+            _tell(line, 1 << 8)
+        else:
+            if not pid:
+                _become_child(request, descriptors)
+            self._lines[pid] = line
+            self._poll.register(line, select.POLLIN)
+        for descriptor in descriptors[:-1]:
+            os.close(descriptor)
+        return True
+
+    def _hear(self, pid: int, line: socket.socket) -> None:
+        """Send the child's group the signal that the worker asks for; the line's end is the child's."""
+        try:
+            said = line.recv(16)
+        except ConnectionError:
+            said = b""
+        with suppress(ProcessLookupError):
+            if said:
+                os.killpg(pid, int(said))
+            else:
+                os.kill(pid, signal.SIGKILL)
+                self._poll.unregister(line)
+
+    def _look(self) -> None:
+        """Take note of children that ended, and end what they left."""
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = ended
+                if (line := self._lines.pop(pid, None)) is not None:
+                    with suppress(KeyError):
+                        self._poll.unregister(line)
+                    self._ended.append((line, status))
+                    self._told_by = time.monotonic() + _PATIENCE_SECONDS
+        orphans = set(kin.children(os.getpid())) - self._lines.keys()
+        for orphan in orphans:
+            os.kill(orphan, signal.SIGKILL)  # it is ours until we wait for it
+        if not orphans or time.monotonic() > self._told_by:
+            for line, status in self._ended:
+                _tell(line, status)
+            self._ended.clear()
+
+
+def _tell(line: socket.socket, status: int) -> None:
+    with line, suppress(OSError):
+        line.send(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+def _become_child(request: bytes, descriptors: list[int]) -> Never:
+    """Leave everything of the guardian behind but what it has imported."""
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        _place(descriptors)
+        with socket.socket(fileno=4) as line:
+            pidfd = os.pidfd_open(os.getpid())
+            socket.send_fds(line, [str(os.getpid()).encode()], [pidfd])
+            os.close(pidfd)
+        _rename()
+        child.main(msgspec.json.decode(request, type=ChildOptions))
+    finally:
+        os._exit(70)
+
+
+def _place(descriptors: list[int]) -> None:
+    """Move descriptors to 0, 1, 2 and so on, where all programs have theirs, and close all others."""
+    beyond = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 512) for each in descriptors]
+    for number, descriptor in enumerate(beyond):
+        os.dup2(descriptor, number, inheritable=number <= 2)
+    for path in list(Path("/proc/self/fd").iterdir()):
+        if int(path.name) >= len(descriptors):
+            with suppress(OSError):  # the one of the listing itself
+                os.close(int(path.name))
+
+
+def _rename() -> None:
+    """Show in lists of processes what this one is; see arg_start of proc_pid_stat(5)."""
+    fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    if start:
+        shown = ctypes.string_at(start, end - start)
+        named = shown.replace(b"pyoco_server.worker.guardian", b"pyoco_server.worker.runner")
+        ctypes.memmove(start, named.ljust(len(shown), b"\0"), len(shown))

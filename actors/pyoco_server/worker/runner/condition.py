@@ -1,0 +1,196 @@
+"""Whether a child is as good as a fresh one after a run: what the run did to its process is found and undone.
+
+Looked at is what one run could do to the next by the process that they share, as far as it costs next to
+nothing to see. Some things nobody can see from here: a function that was replaced in a module other than
+`_WATCHED`, what a module keeps for itself, audit hooks, the state of `random`, handlers that C code sets.
+"""
+
+from __future__ import annotations
+
+import builtins
+import ctypes
+import gc
+import os
+import sys
+import time
+import warnings
+from contextlib import suppress
+from importlib.machinery import ExtensionFileLoader
+from types import ModuleType
+from typing import Any, Final
+
+from pyoco_server.worker.runner import kin
+from pyoco_server.worker.runner.output import Streams
+from pyoco_server.worker.runner.parts import Counted, Environment, Part, parts
+
+MEMORY_BYTES: Final = 256 * 1024**2
+"""How much a child may grow beyond what it has once its code is imported."""
+
+_WATCHED: Final = (builtins, sys, time, warnings)
+# What was killed is gone at once, unless the kernel itself holds it.
+_PATIENCE_SECONDS: Final = 5.0
+_THREAD_SECONDS: Final = 0.05
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+class Condition:
+    """What the process is like when it is as good as fresh.
+
+    Attributes:
+        worn: What the runs so far did to the process that cannot be undone.
+        bound: Whether modules changed it when they were imported; see `Finished.bound`.
+    """
+
+    def __init__(self, streams: Streams) -> None:
+        self.worn: str | None = None
+        self.bound = False
+        self._streams = streams
+        self._modules: list[ModuleType] = []
+        self._copies: list[dict[str, Any]] = []
+        self._python_threads = 0
+        self._threads = Part("threads", Counted("task").links, self._await_threads)
+        self._watched = Part("patched modules", _watched, self._put_watched)
+        self._import_path = Part("import path", _import_path, self._put_import_path)
+        self._parts = [
+            self._threads,
+            self._watched,
+            # After those, for they stand in one of them.
+            Part("standard streams", lambda: streams.pristine, self._renew_streams),
+            self._import_path,
+            Part("modules", self._has_other_modules),
+            *parts(),
+        ]
+        # Not looked at while a run has variables of its own.
+        self._environment = Environment()
+        self._memory = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self._mark = 0
+
+    def settle(self) -> None:
+        """The process is fresh now."""
+        self._environment.settle()
+        self._settle_parts()
+
+    def _settle_parts(self) -> None:
+        self._modules = list(sys.modules.values())
+        self._copies = [vars(module).copy() for module in _WATCHED]
+        self._python_threads = len(sys._current_frames())
+        for part in self._parts:
+            part.settle()
+        self._mark = max(self._mark, self._resident() + MEMORY_BYTES)
+
+    def imported(self) -> None:
+        """The code of a run is imported: what that changed belongs to its modules, which stay."""
+        if len(sys.modules) <= len(self._modules):
+            return
+        self._modules = list(sys.modules.values())
+        self._allow_native_threads()
+        if any(part.changed for part in self._parts):
+            self.bound = True
+        self._settle_parts()
+
+    def restore(self, *, failed: bool) -> None:
+        """Undo what a run did, outside of its surroundings; `worn` says what cannot be undone.
+
+        Blocks for some seconds where the run left processes that cannot be killed, else for next to no time.
+
+        Args:
+            failed: Whether its memory may hang on its error.
+        """
+        reasons: list[str] = []
+        if kin.have_children() and (kin.end_children(_PATIENCE_SECONDS) or _awaits_processes()):
+            reasons.append("processes")
+        if failed:
+            gc.collect()
+        if self._resident() > self._mark:
+            _give_memory_back()
+            if self._resident() > self._mark:
+                reasons.append("memory")
+        every = [*self._parts, self._environment]
+        if changed := [part for part in every if part.changed]:
+            if any(map(_is_extension, self._new_modules())):
+                self._allow_native_threads()
+            for part in changed:
+                part.undo()
+            reasons += [part.name for part in every if part.changed]
+        if reasons:
+            self.worn = ", ".join(reasons)
+        elif len(sys.modules) > len(self._modules):
+            self._modules = list(sys.modules.values())
+
+    def _resident(self) -> int:
+        return int(os.pread(self._memory, 100, 0).split()[1]) * _PAGE
+
+    def _allow_native_threads(self) -> None:
+        """Extension modules make threads for themselves, which are none of a run's."""
+        if len(sys._current_frames()) <= self._python_threads:
+            self._threads.settle()
+
+    def _await_threads(self, _fresh: int) -> None:
+        gc.collect()  # an executor that nobody has any more ends its threads
+        until = time.monotonic() + _THREAD_SECONDS
+        while self._threads.changed and time.monotonic() < until:
+            time.sleep(0.001)
+
+    def _new_modules(self) -> list[ModuleType]:
+        return list(sys.modules.values())[len(self._modules) :]
+
+    def _has_other_modules(self) -> bool:
+        """Whether one stands for another than before, or all that are new were put there by hand."""
+        now = list(sys.modules.values())
+        known = len(self._modules)
+        if now[:known] != self._modules:
+            return True
+        return len(now) > known and all(
+            getattr(module, "__spec__", None) is None for module in now[known:]
+        )
+
+    def _put_watched(self, _fresh: object) -> None:
+        for module, copy in zip(_WATCHED, self._copies, strict=True):
+            space = vars(module)
+            for name in space.keys() - copy.keys():
+                del space[name]
+            for name, value in copy.items():
+                if name not in space or space[name] is not value:
+                    space[name] = value
+        time.tzset()  # the environment is that of before the run again
+        if [vars(module) for module in _WATCHED] == self._copies:
+            self._watched.settle()  # in another order, maybe
+
+    def _renew_streams(self, _fresh: bool) -> None:
+        self._streams.renew()
+        self._copies = [vars(module).copy() for module in _WATCHED]
+        self._watched.settle()
+
+    def _put_import_path(self, fresh: tuple[list[Any], ...]) -> None:
+        path, finders, hooks = fresh
+        sys.path[:], sys.path_hooks[:] = path, hooks
+        # A finder that came with a module, as that of six does, is needed as long as the module is there.
+        beyond = [each for each in sys.meta_path if each not in finders]
+        modules = {module.__name__ for module in self._new_modules()}
+        if all(getattr(each, "__module__", None) in modules for each in beyond):
+            self._import_path.settle()
+
+
+def _watched() -> list[list[Any]]:
+    return [list(vars(module).values()) for module in _WATCHED]
+
+
+def _import_path() -> tuple[list[Any], ...]:
+    return (list(sys.path), list(sys.meta_path), list(sys.path_hooks))
+
+
+def _is_extension(module: ModuleType) -> bool:
+    spec = getattr(module, "__spec__", None)
+    return isinstance(getattr(spec, "loader", None), ExtensionFileLoader)
+
+
+def _awaits_processes() -> bool:
+    """Whether `multiprocessing` remembers processes that were waited for without it."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and bool(vars(process)["_children"])
+
+
+def _give_memory_back() -> None:
+    gc.collect()
+    with suppress(AttributeError):  # not every C library has it
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,135 @@
+"""Processes and what they started: found, and ended.
+
+A process that adopts orphans is the ancestor of all that its children ever started, whatever sessions and
+groups that is in. Where all such ancestors were killed at once, a mark is left to know it by: a limit of
+resources that nothing needs, inherited by whatever is started, and as good as none.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import time
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_SET_CHILD_SUBREAPER: Final = 36  # prctl(2)
+_LOOK_SECONDS: Final = 0.001
+# Far beyond what any process gets to, in microseconds of RLIMIT_RTTIME of getrlimit(2).
+_MARKS: Final = 1 << 61
+_MARKS_OF_ONE: Final = 1 << 20
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what the children of this process leave (PR_SET_CHILD_SUBREAPER)."""
+    ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def marks_of(name: str) -> range:
+    """Return the marks for what the worker of that name starts."""
+    first = _MARKS + zlib.crc32(name.encode()) * _MARKS_OF_ONE
+    return range(first, first + _MARKS_OF_ONE)
+
+
+def bear(mark: int) -> None:
+    """Have this process and all that it starts bear a mark, unless it has such a limit already."""
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_RTTIME, (mark, mark))
+
+
+def end_marked(marks: range) -> None:
+    """Kill all processes that bear one of these marks."""
+    for path in Path("/proc").iterdir():
+        if path.name.isdecimal() and _mark_of(path) in marks:
+            _kill(int(path.name))
+
+
+def _mark_of(process: Path) -> int | None:
+    with suppress(OSError):
+        for line in (process / "limits").read_bytes().splitlines():
+            if line.startswith(b"Max realtime timeout"):
+                limit = line.split()[4]
+                return int(limit) if limit.isdigit() else None
+    return None
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process; none when there is no such process any more."""
+    found: list[int] = []
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                found += map(int, (thread / "children").read_bytes().split())
+    return found
+
+
+def descendants(pid: int) -> set[int]:
+    """Return all that a process started and what that started, as of now."""
+    found: set[int] = set()
+    for each in children(pid):
+        found |= {each} | descendants(each)
+    return found
+
+
+def have_children() -> bool:
+    """Return whether this process has a child, be it one that has ended and was not waited for."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def end_children(patience_seconds: float) -> bool:
+    """Kill all that this process, which adopts orphans, has started, and wait for it.
+
+    Returns whether there was anything that had not ended before.
+    """
+    any_lived = False
+    until = time.monotonic() + patience_seconds
+    while True:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return any_lived
+        any_lived = True
+        for pid in children(os.getpid()):
+            _kill(pid)
+        if time.monotonic() > until:
+            return any_lived
+        time.sleep(_LOOK_SECONDS)
+
+
+def end_with_descendants(pidfd: int, pid: int, patience_seconds: float) -> None:
+    """Kill a process that adopts orphans, and before it, all that it started.
+
+    It is stopped first, so that it starts nothing more. Blocks for as long as there is something to kill, at
+    most for so many seconds.
+    """
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
+        until = time.monotonic() + patience_seconds
+        while living := {each for each in descendants(pid) if not _is_dead(each)}:
+            for each in living:
+                _kill(each)
+            if time.monotonic() > until:
+                break
+            time.sleep(_LOOK_SECONDS)
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in b"ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True

@@ -1,0 +1,307 @@
+"""What of a process one run could do to the next, part by part: how it is read, and put back."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import gc
+import importlib
+import locale
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import count, takewhile
+from typing import Any, Final
+
+# `signal.getsignal` makes a name of each handler, which takes twenty times as long.
+_get_handler: Final[Callable[[int], Any]] = importlib.import_module("_signal").getsignal
+_SIGNALS: Final = range(1, 32)  # nobody sends the other ones, which are for real time
+_TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+_LIMITS: Final = (
+    resource.RLIMIT_AS,
+    resource.RLIMIT_CORE,
+    resource.RLIMIT_CPU,
+    resource.RLIMIT_DATA,
+    resource.RLIMIT_FSIZE,
+    resource.RLIMIT_MEMLOCK,
+    resource.RLIMIT_NOFILE,
+    resource.RLIMIT_NPROC,
+    resource.RLIMIT_STACK,
+)
+_LIBC: Final = ctypes.CDLL(None)
+_POINTER: Final = ctypes.sizeof(ctypes.c_void_p)
+
+
+def _leave(_fresh: Any) -> None:
+    pass
+
+
+@dataclass
+class Part:
+    """Something that is as in a fresh process, or not.
+
+    Attributes:
+        name: What it is, for people.
+        read: Looks at it.
+        put_back: Makes it what it was read to be, as far as that can be done and is certain.
+        fresh: What it is to be.
+    """
+
+    name: str
+    read: Callable[[], Any]
+    put_back: Callable[[Any], None] = _leave
+    fresh: Any = None
+
+    def settle(self) -> None:
+        """It is as it should be now."""
+        self.fresh = self.read()
+
+    @property
+    def changed(self) -> bool:
+        """Whether it is not as it should be."""
+        return bool(self.read() != self.fresh)
+
+    def undo(self) -> None:
+        """Put it back."""
+        self.put_back(self.fresh)
+
+
+def parts() -> list[Part]:
+    """Return those that need nothing but themselves, not read yet."""
+    return [
+        Part("descriptors", partial(_descriptors, Counted("fd")), _collect),
+        Part("interpreter", _interpreter, _put_interpreter),
+        Part("signal handlers", _handlers, _put_handlers),
+        # To let blocked ones through might be the end of the process.
+        Part("blocked signals", lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        Part("timers", _has_timers, _stop_timers),
+        Part("resource limits", lambda: [*map(resource.getrlimit, _LIMITS)], _put_limits),
+        Part("umask", _umask, _put_umask),
+        Part("scheduling", _scheduling, _put_scheduling),
+        Part("identity", lambda: (os.getresuid(), os.getresgid(), os.getgroups(), os.getpgrp())),
+        Part("locale", lambda: locale.setlocale(locale.LC_ALL), _put_locale),
+        Part("default socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
+        Part("warning filters", lambda: list(warnings.filters), _put_warnings),
+        Part("logging", _loggers, _put_loggers),
+    ]
+
+
+class Counted:
+    """A folder of /proc that tells of this process how many of something there are."""
+
+    def __init__(self, name: str) -> None:
+        self._path = f"/proc/self/{name}"
+        self._descriptor = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def links(self) -> int:
+        """Return what grows by one with each thread of ``task``; those of C code count."""
+        return os.fstat(self._descriptor).st_nlink
+
+    def size(self) -> int:
+        """Return how many descriptors ``fd`` has."""
+        # Linux tells it since 6.2.
+        return os.fstat(self._descriptor).st_size or len(os.listdir(self._path))  # noqa: PTH208
+
+
+class Environment(Part):
+    """The variables that processes inherit, be they known to `os.environ` or not."""
+
+    def __init__(self) -> None:
+        super().__init__("environment", _environment, _put_environment)
+        self._where = b""
+
+    def settle(self) -> None:
+        """They are as they should be now."""
+        super().settle()
+        self._where = self._pointers()
+
+    @property
+    def changed(self) -> bool:
+        """Whether they are not as they should be."""
+        if self._pointers() == self._where:
+            return False
+        if super().changed:
+            return True
+        self._where = self._pointers()  # one was changed, and put back
+        return False
+
+    def _pointers(self) -> bytes:
+        """Where the texts are: they are replaced, not changed."""
+        found = ctypes.c_void_p.in_dll(_LIBC, "environ").value
+        return ctypes.string_at(found, (len(self.fresh) + 1) * _POINTER) if found else b""
+
+
+def _descriptors(folder: Counted) -> list[int]:
+    """Their number, and what the standard ones are."""
+    seen = [folder.size()]
+    for number in (0, 1, 2):
+        with suppress(OSError):
+            found = os.fstat(number)
+            seen += (found.st_dev, found.st_ino)
+    return seen
+
+
+def _collect(_fresh: list[int]) -> None:
+    gc.collect()  # a file that nobody has any more is closed
+
+
+def _interpreter() -> tuple[Any, ...]:
+    return (
+        sys.getrecursionlimit(),
+        sys.getswitchinterval(),
+        sys.get_int_max_str_digits(),
+        sys.getprofile(),
+        sys.gettrace(),
+        threading.getprofile() if hasattr(threading, "getprofile") else None,
+        gc.get_threshold(),
+        gc.isenabled(),
+        len(gc.callbacks),
+        faulthandler.is_enabled(),
+    )
+
+
+def _put_interpreter(fresh: tuple[Any, ...]) -> None:
+    recursion, switch, digits, profile, trace, _, threshold, collects, callbacks, faults = fresh
+    sys.setrecursionlimit(recursion)
+    sys.setswitchinterval(switch)
+    sys.set_int_max_str_digits(digits)
+    sys.setprofile(profile)
+    sys.settrace(trace)
+    gc.set_threshold(*threshold)
+    (gc.enable if collects else gc.disable)()
+    del gc.callbacks[callbacks:]
+    if faults:
+        faulthandler.enable(2)
+
+
+def _handlers() -> list[Any]:
+    return [*map(_get_handler, _SIGNALS)]
+
+
+def _put_handlers(fresh: list[Any]) -> None:
+    for number, handler in zip(_SIGNALS, fresh, strict=True):
+        if handler is not None and _get_handler(number) != handler:
+            signal.signal(number, handler)
+    # Its own may have been among them.
+    faulthandler.disable()
+    faulthandler.enable(2)
+
+
+def _has_timers() -> bool:
+    return any(signal.getitimer(timer)[0] for timer in _TIMERS)
+
+
+def _stop_timers(_fresh: bool) -> None:
+    for timer in _TIMERS:
+        signal.setitimer(timer, 0)
+
+
+def _put_limits(fresh: list[tuple[int, int]]) -> None:
+    for number, limits in zip(_LIMITS, fresh, strict=True):
+        with suppress(OSError, ValueError):  # the hard one can only be lowered
+            resource.setrlimit(number, limits)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _put_umask(fresh: int) -> None:
+    os.umask(fresh)
+
+
+def _scheduling() -> tuple[Any, ...]:
+    return (
+        os.sched_getaffinity(0),
+        os.sched_getscheduler(0),
+        os.getpriority(os.PRIO_PROCESS, 0),
+    )
+
+
+def _put_scheduling(fresh: tuple[Any, ...]) -> None:
+    with suppress(OSError):
+        os.sched_setaffinity(0, fresh[0])
+
+
+def _put_locale(fresh: str) -> None:
+    with suppress(locale.Error):
+        locale.setlocale(locale.LC_ALL, fresh)
+
+
+def _put_warnings(fresh: list[Any]) -> None:
+    warnings.resetwarnings()  # what it has worked out from the filters goes, too
+    warnings.filters[:] = fresh  # type: ignore[index]
+
+
+def _loggers() -> list[Any]:
+    """The root, and those that are not as they come; libraries make new ones all the time."""
+    manager = logging.root.manager
+    return [
+        manager.disable,
+        _set_up_as(logging.root),
+        *[
+            _set_up_as(logger)
+            for logger in manager.loggerDict.values()
+            if isinstance(logger, logging.Logger) and _is_set_up(logger)
+        ],
+    ]
+
+
+def _put_loggers(fresh: list[Any]) -> None:
+    disabled, *loggers = fresh
+    logging.disable(disabled)
+    for logger in list(logging.root.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger) and _is_set_up(logger):
+            silent = [each for each in logger.handlers if type(each) is logging.NullHandler]
+            _set_up((logger, logging.NOTSET, silent, [], True, False))
+    for each in loggers:
+        _set_up(each)
+
+
+def _is_set_up(logger: logging.Logger) -> bool:
+    if logger.level or logger.disabled or not logger.propagate or logger.filters:
+        return True
+    return any(type(handler) is not logging.NullHandler for handler in logger.handlers)
+
+
+def _set_up_as(logger: logging.Logger) -> tuple[Any, ...]:
+    how = logger.level, list(logger.handlers), list(logger.filters)
+    return (logger, *how, logger.propagate, logger.disabled)
+
+
+def _set_up(how: tuple[Any, ...]) -> None:
+    logger, level, handlers, filters, logger.propagate, logger.disabled = how
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
+    logger.filters[:] = filters
+
+
+def _environment() -> set[bytes]:
+    found = ctypes.POINTER(ctypes.c_char_p).in_dll(_LIBC, "environ")
+    if not found:  # type: ignore[truthy-bool]  # clearenv(3)
+        return set()
+    return set(takewhile(_is_there, map(found.__getitem__, count())))
+
+
+def _is_there(variable: bytes | None) -> bool:
+    return variable is not None
+
+
+def _put_environment(fresh: set[bytes]) -> None:
+    now = _environment()
+    for variable in now - fresh:
+        os.unsetenv(variable.partition(b"=")[0])
+    for variable in fresh - now:
+        name, _, value = variable.partition(b"=")
+        os.putenv(name, value)

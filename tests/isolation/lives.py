@@ -1,0 +1,84 @@
+"""A slot's child over its lives, as a slot uses it, without all that a worker does besides."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from pyoco_server.model.job import Job
+from pyoco_server.worker.child import SlotChild
+from pyoco_server.worker.runner.guarded import Guardian
+from pyoco_server.worker.runner.handle import Exited, RunnerOptions
+from pyoco_server.worker.runner.protocol import Execute, Finished
+from pyoco_server.worker.wheel_set import NO_WHEELS
+from runner.children import Flows, Told, flow_yaml
+
+CODE = str(Path(__file__).parent / "code")
+
+
+class Lives:
+    """Executes one run after the other in the child of a slot."""
+
+    def __init__(self, child: SlotChild) -> None:
+        self.child = child
+        self._runs = 0
+
+    @property
+    def pid(self) -> int:
+        return self.child.runner.pid
+
+    async def begin(self, task: dict[str, Any] | str, tenant: str = "a") -> Flows:
+        """Have the child execute a task of the misdeeds, or one as the flow.yaml has it."""
+        self._runs += 1
+        config = {"callable": f"misdeeds:{task}"} if isinstance(task, str) else task
+        self.job = Job(
+            run_id=f"r{self._runs}",
+            flow_name="main",
+            tenant_id=tenant,
+            workflow_yaml=flow_yaml("a", {"a": config}),
+        )
+        await self.child.make_folder()
+        await self.child.use(NO_WHEELS, self.job)
+        flows = Flows(self.child.runner)
+        await self.child.runner.send(
+            Execute(
+                run_id=self.job.run_id,
+                attempt=1,
+                flow_name="main",
+                workflow_yaml=self.job.workflow_yaml,
+                workdir=str(self.child.folder),
+            )
+        )
+        return flows
+
+    async def end(self, flows: Flows) -> Told:
+        """Hear of a run to its end, and see to the child's next life where it needs one."""
+        told = await flows.hear()
+        last = told.last
+        if isinstance(last, Exited) or (isinstance(last, Finished) and last.worn is not None):
+            await self.child.replace()
+        elif isinstance(last, Finished) and last.bound:
+            self.child.bind(self.job)
+        await self.child.clear_folder()
+        return told
+
+    async def run(self, task: dict[str, Any] | str, tenant: str = "a") -> Told:
+        return await self.end(await self.begin(task, tenant))
+
+
+@asynccontextmanager
+async def lives(folder: Path, marks: range | None = None, **options: Any) -> AsyncIterator[Lives]:
+    """A child that ends with the block, with its guardian."""
+    given = RunnerOptions(extra_sys_path=(CODE,), **options)
+    guardian = Guardian(given.python, given.variables, marks=marks)
+    child = SlotChild(RunnerOptions(extra_sys_path=(CODE,), guardian=guardian, **options), folder)
+    try:
+        yield Lives(child)
+    finally:
+        with trio.CancelScope(shield=True):
+            await child.stop()
+            await guardian.close()

@@ -1,0 +1,115 @@
+"""The processes of a run end with it, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from isolation.families import alive_with, appeared, gone, parent_of
+from isolation.lives import Lives, lives
+from isolation.ways import WAYS
+from pyoco_server.model.run import RunStatus
+from pyoco_server.worker.runner.protocol import CancelRun, Finished, Output
+
+
+@pytest.fixture
+async def slot(tmp_path: Path) -> AsyncIterator[Lives]:
+    async with lives(tmp_path / "0") as slot:
+        yield slot
+
+
+def spawning(way: str, mark: str, *, stay: bool) -> dict[str, object]:
+    return {"callable": f"spawns:{way}", "inputs": {"mark": mark, "stay": stay}}
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "run"])
+async def test_they_end_with_a_run_that_ends_by_itself(
+    slot: Lives, way: str, tmp_path: Path
+) -> None:
+    mark = str(tmp_path)
+    told = await slot.run(spawning(way, mark, stay=False))
+    assert told.finished.status is RunStatus.COMPLETED, told.finished.error
+    assert "processes" in (told.finished.worn or "")
+    assert alive_with(mark) == []
+
+
+@pytest.mark.parametrize("how", ["terminate", "kill", "stop", "crash"])
+@pytest.mark.parametrize("way", ["run", "bare_daemon", "deaf", "multiprocessing_task"])
+async def test_they_end_with_a_child_that_is_ended(
+    slot: Lives, way: str, how: str, tmp_path: Path
+) -> None:
+    mark = str(tmp_path)
+    flows = await slot.begin(spawning(way, mark, stay=True))
+    await flows.hear(Output)
+    await appeared(mark)
+    runner = slot.child.runner
+    if how == "crash":
+        os.kill(runner.pid, signal.SIGKILL)
+    elif how == "stop":
+        await runner.stop(0)
+    else:
+        getattr(runner, how)()
+    await flows.hear(())
+    assert alive_with(mark) == [], "gone before the slot is told"
+
+
+async def test_a_cancel_leaves_none(slot: Lives, tmp_path: Path) -> None:
+    mark = str(tmp_path)
+    flows = await slot.begin(spawning("until_cancelled", mark, stay=True))
+    await flows.hear(Output)
+    await slot.child.runner.send(CancelRun(run_id=slot.job.run_id))
+    assert (await slot.end(flows)).finished.status is RunStatus.CANCELLED
+    assert alive_with(mark) == []
+
+
+async def test_a_run_whose_guardian_is_killed_goes_on_and_its_child_is_replaced(
+    slot: Lives, tmp_path: Path
+) -> None:
+    flows = await slot.begin(spawning("until_told", str(tmp_path), stay=True))
+    await flows.hear(Output)
+    pid = slot.pid
+    guardian = parent_of(pid)
+    os.kill(guardian, signal.SIGKILL)
+    await gone(guardian)
+    (tmp_path / "told").touch()
+    told = await slot.end(flows)
+    assert told.finished.status is RunStatus.COMPLETED
+    assert told.finished.worn == "it has lost its guardian"
+    await gone(pid)
+    assert slot.pid != pid
+    assert alive_with(str(tmp_path)) == []
+    assert (await slot.run("count")).finished.worn is None
+
+
+async def test_a_child_that_lost_its_guardian_is_killed_with_all_that_it_started(
+    slot: Lives, tmp_path: Path
+) -> None:
+    mark = str(tmp_path)
+    flows = await slot.begin(spawning("bare_daemon", mark, stay=True))
+    await flows.hear(Output)
+    runner = slot.child.runner
+    os.kill(parent_of(runner.pid), signal.SIGKILL)
+    with trio.move_on_after(0.2):
+        await runner.next_event()
+    runner.kill()
+    exited = (await flows.hear(())).exited
+    assert exited.signal == "SIGKILL"
+    assert alive_with(mark) == []
+
+
+@pytest.mark.parametrize("way", ["return", "raise", "exit", "in C"])
+async def test_a_forked_copy_ends_when_it_returns_and_says_nothing(
+    slot: Lives, way: str, tmp_path: Path
+) -> None:
+    told = await slot.run({"callable": "spawns:wait_for_copy", "inputs": {"way": way}})
+    assert told.finished.status is RunStatus.COMPLETED, told.finished.error
+    assert told.finished.task_records["a"].output == {
+        "code": 0 if way in ("return", "in C") else 1,
+        "bytes": "",
+    }
+    assert [type(event) for event in told.events].count(Finished) == 1
