@@ -137,12 +137,12 @@ class Condition:
     def _has_other_modules(self) -> bool:
         """Whether one stands for another than before, or all that are new were put there by hand."""
         now = list(sys.modules.values())
-        known = len(self._modules)
-        if now[:known] != self._modules:
+        new = now[len(self._modules) :]
+        if new:
+            del now[-len(new) :]
+        if now != self._modules:
             return True
-        return len(now) > known and all(
-            getattr(module, "__spec__", None) is None for module in now[known:]
-        )
+        return bool(new) and all(getattr(module, "__spec__", None) is None for module in new)
 
     def _put_watched(self, _fresh: object) -> None:
         for module, copy in zip(_WATCHED, self._copies, strict=True):

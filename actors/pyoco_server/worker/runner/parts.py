@@ -87,7 +87,7 @@ def parts() -> list[Part]:
         Part("resource limits", lambda: [*map(resource.getrlimit, _LIMITS)], _put_limits),
         Part("umask", _umask, _put_umask),
         Part("scheduling", _scheduling, _put_scheduling),
-        Part("identity", lambda: (os.getresuid(), os.getresgid(), os.getgroups(), os.getpgrp())),
+        Part("identity", lambda: (os.getresuid(), os.getresgid())),
         Part("locale", lambda: locale.setlocale(locale.LC_ALL), _put_locale),
         Part("default socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
         Part("warning filters", lambda: list(warnings.filters), _put_warnings),
