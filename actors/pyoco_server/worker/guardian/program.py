@@ -102,7 +102,7 @@ class _Guardian:
             said = line.recv(16)
         except ConnectionError:
             said = b""
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):
             if said:
                 os.killpg(pid, int(said))
             else:
@@ -121,7 +121,7 @@ class _Guardian:
                     self._told_by = time.monotonic() + _PATIENCE_SECONDS
         orphans = set(kin.children(os.getpid())) - self._lines.keys()
         for orphan in orphans:
-            os.kill(orphan, signal.SIGKILL)  # it is ours until we wait for it
+            kin.kill(orphan)  # it is ours until we wait for it
         if not orphans or time.monotonic() > self._told_by:
             for line, status in self._ended:
                 _tell(line, status)

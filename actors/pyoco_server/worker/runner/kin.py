@@ -45,7 +45,7 @@ def end_marked(marks: range) -> None:
     """Kill all processes that bear one of these marks."""
     for path in Path("/proc").iterdir():
         if path.name.isdecimal() and _mark_of(path) in marks:
-            _kill(int(path.name))
+            kill(int(path.name))
 
 
 def _mark_of(process: Path) -> int | None:
@@ -99,7 +99,7 @@ def end_children(patience_seconds: float) -> bool:
             return any_lived
         any_lived = True
         for pid in children(os.getpid()):
-            _kill(pid)
+            kill(pid)
         if time.monotonic() > until:
             return any_lived
         time.sleep(_LOOK_SECONDS)
@@ -116,14 +116,15 @@ def end_with_descendants(pidfd: int, pid: int, patience_seconds: float) -> None:
         until = time.monotonic() + patience_seconds
         while living := {each for each in descendants(pid) if not _is_dead(each)}:
             for each in living:
-                _kill(each)
+                kill(each)
             if time.monotonic() > until:
                 break
             time.sleep(_LOOK_SECONDS)
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
 
-def _kill(pid: int) -> None:
+def kill(pid: int) -> None:
+    """Kill a process, if it is there and may be killed."""
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
 
