@@ -63,11 +63,11 @@ def play(folder: Path, mark: str, victims: list[str], after: float, seed: int) -
         if "worker" not in victims:
             time.sleep(0.1)
             worker.kill()  # which has gone on meanwhile, with another child or guardian
-        if len(victims) == 3:
-            end_marked(marks_of(mark))  # as the next worker does
         until = time.monotonic() + 20
         while (left := alive_with(mark)) or is_alive(guardian):
             assert time.monotonic() < until, (victims, left)
+            if len(victims) == 3:
+                end_marked(marks_of(mark))  # as the next worker does
             time.sleep(0.02)
 
 

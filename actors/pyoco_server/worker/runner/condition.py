@@ -74,8 +74,10 @@ class Condition:
         self._modules = list(sys.modules.values())
         self._copies = [vars(module).copy() for module in _WATCHED]
         self._python_threads = len(sys._current_frames())
+        self._settle_threads()
         for part in self._parts:
-            part.settle()
+            if part is not self._threads:
+                part.settle()
         self._mark = max(self._mark, self._resident() + MEMORY_BYTES)
 
     def imported(self) -> None:
@@ -123,6 +125,14 @@ class Condition:
     def _allow_native_threads(self) -> None:
         """Extension modules make threads for themselves, which are none of a run's."""
         if len(sys._current_frames()) <= self._python_threads:
+            self._settle_threads()
+
+    def _settle_threads(self) -> None:
+        """Take those that stay for the usual ones: the kernel counts one for a moment beyond its end."""
+        self._threads.settle()
+        until = time.monotonic() + _THREAD_SECONDS
+        while self._threads.fresh - 2 > self._python_threads and time.monotonic() < until:
+            time.sleep(0.001)
             self._threads.settle()
 
     def _await_threads(self, _fresh: int) -> None:

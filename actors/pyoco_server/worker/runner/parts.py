@@ -103,7 +103,7 @@ class Counted:
         self._descriptor = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def links(self) -> int:
-        """Return what grows by one with each thread of ``task``; those of C code count."""
+        """Return two and the number of threads of ``task``; those of C code count."""
         return os.fstat(self._descriptor).st_nlink
 
     def size(self) -> int:
