@@ -142,6 +142,8 @@ def _responses(
         }
     elif operation.body or level.role is not None:
         refusals[403] = "cross-origin request refused"
+    if not keyed and level is not Access.PUBLIC:
+        refusals[421] = "host not served here"
     if "text/event-stream" in operation.answer:
         refusals[429] = "too many event streams are open"
     if operation.body:
