@@ -110,7 +110,8 @@ class Settler:
             tag=job.tag,
             attempt=run.attempt,
             reason=run.reason,
-            error=run.error,
+            # Where it failed is in the run; a crash leaves a whole dump.
+            error=(run.error or "").partition("\n")[0],
         )
         reason = _REASONS.get(run.reason or "", DeadLetterReason.EXECUTION_ERROR)
         if (

@@ -42,6 +42,7 @@ _IDS_OF_STATUSES = {
 _HINTS: dict[str, Phrase] = {
     ErrorId.API_KEY_MISSING: Phrase.GIVE_KEY,
     ErrorId.API_KEY_INVALID: Phrase.CHECK_KEY,
+    ErrorId.NOT_ALLOWED: Phrase.KEY_LACKS_ROLE,
     ErrorId.RUN_NOT_FOUND: Phrase.LIST_RUNS,
     ErrorId.WHEEL_NOT_FOUND: Phrase.LIST_WHEELS,
     ErrorId.WHEEL_VERSION_CONFLICT: Phrase.LIST_WHEELS,

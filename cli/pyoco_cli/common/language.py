@@ -55,6 +55,12 @@ class Phrase(Enum):
         "check the key; an operator makes a new one with: pyoco-server-admin api-key create",
         "キーを確認してください。新しいキーの発行: pyoco-server-admin api-key create",
     )
+    KEY_LACKS_ROLE = _Both(
+        "this key may not do that; an operator makes one with the role: "
+        "pyoco-server-admin api-key create --tenant TENANT --role ROLE",
+        "このキーには権限がありません。権限のあるキーの発行: "
+        "pyoco-server-admin api-key create --tenant TENANT --role ROLE",
+    )
     LIST_RUNS = _Both(
         "see which runs there are: pyoco-client list", "run の一覧: pyoco-client list"
     )

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from pyoco_cli.configuration import load_settings, start_failure
 from pyoco_cli.server.progress import RunProgress
-from pyoco_cli.server.results import print_output, print_result
+from pyoco_cli.server.results import PrintedLines, print_result
 from pyoco_cli.server.session import open_session, run_flow
 from pyoco_cli.signals import stop_signals
 from pyoco_http.server import PortBusy
@@ -43,8 +43,9 @@ async def _demo(settings: Settings, console: Console) -> int:
     raw = files("pyoco_server").joinpath("demo_flow", "flow.yaml").read_bytes()
     flow = parse_flow_yaml(raw, max_bytes=settings.workflow_yaml_max_bytes)
 
+    lines = PrintedLines(console)
     worker = WorkerOptions(
-        tags=(_TAG,), worker_id="demo", output=lambda output, _: print_output(console, output)
+        tags=(_TAG,), worker_id="demo", output=lambda output, _: lines.take(output)
     )
     node = open_node(store_dir=Path(settings.state_dir) / "nats")
     code = 1
@@ -61,7 +62,7 @@ async def _demo(settings: Settings, console: Console) -> int:
 
             async def run() -> None:
                 nonlocal code
-                snapshot = await run_flow(session.backend, flow, _TAG, RunProgress(console))
+                snapshot = await run_flow(session.backend, flow, _TAG, RunProgress(console, lines))
                 print_result(console, snapshot)
                 code = 0 if snapshot.status is RunStatus.COMPLETED else 1
                 nursery.cancel_scope.cancel()

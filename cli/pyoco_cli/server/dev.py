@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -23,18 +24,24 @@ from pyoco_cli.configuration import keep_secrets, load_settings, start_failure
 from pyoco_cli.server.dev_wheel import FolderWheel, check_options, python_path_without
 from pyoco_cli.server.embedded import NatsStore, NatsSync, node_in_state_dir
 from pyoco_cli.server.exposure import InsecureBind, exposed
+from pyoco_cli.server.keys import pressed_keys
 from pyoco_cli.server.ports import usual_or_free
 from pyoco_cli.server.progress import RunProgress
-from pyoco_cli.server.results import print_output, print_result
+from pyoco_cli.server.results import PrintedLines, print_result
 from pyoco_cli.server.session import Session, open_session, read_flow, run_flow
 from pyoco_cli.signals import stop_signals
 from pyoco_http.server import PortBusy
+from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.logs import configure_logging
 from pyoco_server.model.errors import ErrorId, FlowFileError
+from pyoco_server.model.run import RunStatus
 from pyoco_server.node import Node, NodeFailed
 from pyoco_server.settings import Settings
 from pyoco_server.worker.runner.protocol import Output
 from pyoco_server.worker.tree import WorkerOptions
+
+_LOOK_SECONDS = 2.0
+_MOST_NAMED = 50
 
 
 def dev(
@@ -71,12 +78,18 @@ def dev(
     """
     settings = load_settings(
         {"PYOCO_LOG_FORMAT": "text"} | ({"PYOCO_LOG_LEVEL": log_level} if log_level else {}),
-        defaults={"PYOCO_LOG_LEVEL": "ERROR"},
+        # Who develops wants the next run now: what goes on is ended, or given back.
+        defaults={
+            "PYOCO_LOG_LEVEL": "ERROR",
+            "PYOCO_WORKER_DRAIN_TIMEOUT_SEC": "0",
+            "PYOCO_CANCEL_GRACE_PERIOD_SEC": "1",
+        },
     )
     keep_secrets()
     settings = exposed(settings, host, insecure=insecure_bind)
     configure_logging(service="pyoco-server:http", settings=settings)
     console = Console()
+    lines = PrintedLines(console)
     values = collect_params(params_file, params, param)
     if values and flow is None:
         raise CliError(
@@ -100,7 +113,7 @@ def dev(
         flow_resolver=flow_resolver,
         import_paths=() if built else (str(folder),),
         env=python_path_without(folder) if built else {},
-        output=partial(_print, console, built),
+        output=partial(_print, lines, built),
     )
     node = node_in_state_dir(
         settings,
@@ -109,8 +122,9 @@ def dev(
         store=nats_store,
         sync_always=nats_sync,
     )
-    first = None if flow is None else _Flow(flow, values)
-    raise typer.Exit(trio.run(_dev, settings, worker, node, first, built, host, port, console))
+    first = None if flow is None else _Flow(flow, values, worker.tags[0], settings)
+    screen = _Screen(console, lines)
+    raise typer.Exit(trio.run(_dev, settings, worker, node, first, built, host, port, screen))
 
 
 @dataclass(frozen=True)
@@ -119,12 +133,22 @@ class _Flow:
 
     path: Path
     params: dict[str, Any]
+    tag: str
+    settings: Settings
 
 
-def _print(console: Console, wheel: FolderWheel | None, output: Output, _slot: int) -> None:
+@dataclass(frozen=True)
+class _Screen:
+    """Where a person looks, and what tasks print there."""
+
+    console: Console
+    lines: PrintedLines
+
+
+def _print(lines: PrintedLines, wheel: FolderWheel | None, output: Output, _slot: int) -> None:
     # A process that was started before there was a wheel has nothing to import, and complains of it.
     if wheel is None or output.run_id is not None:
-        print_output(console, output)
+        lines.take(output)
 
 
 async def _dev(
@@ -135,24 +159,43 @@ async def _dev(
     wheel: FolderWheel | None,
     host: str,
     port: int,
-    console: Console,
+    screen: _Screen,
 ) -> int:
+    given_back: list[str] = []
     try:
         async with (
             stop_signals() as stop,
             open_session(settings, worker, node, host=host, port=port) as session,
+            pressed_keys() as keys,
             trio.open_nursery() as nursery,
         ):
-            _greet(console, session, worker, settings)
+            _greet(screen.console, session, worker, settings)
             nursery.start_soon(
-                _follow_code, session, flow, wheel, worker.tags[0], settings, console
+                _follow_code, session, flow, wheel, Path(settings.state_dir), keys, screen
             )
             await stop.asked.wait()
+            screen.console.print("[dim]stopping …[/dim]")
+            given_back = await _executing(session)
             nursery.cancel_scope.cancel()
-            console.print("[dim]stopping …[/dim]")
     except* (PortBusy, NodeFailed) as group:
         raise start_failure(group) from None
+    for run_id in given_back:
+        screen.console.print(
+            f"[dim]given back: run {run_id}, which begins anew with the next dev[/dim]",
+            highlight=False,
+        )
     return stop.exit_code
+
+
+async def _executing(session: Session) -> list[str]:
+    """The runs that the worker is at."""
+    wanted = RunFilter(
+        statuses=(RunStatus.RUNNING, RunStatus.CANCELLING), worker_id=session.backend.worker_id
+    )
+    with trio.move_on_after(_LOOK_SECONDS):
+        page = await session.backend.reads.list_runs(wanted, None, _MOST_NAMED)
+        return [row.run_id for row in page.rows]
+    return []
 
 
 def _greet(console: Console, session: Session, worker: WorkerOptions, settings: Settings) -> None:
@@ -174,32 +217,74 @@ async def _follow_code(
     session: Session,
     flow: _Flow | None,
     wheel: FolderWheel | None,
-    tag: str,
-    settings: Settings,
-    console: Console,
+    state_dir: Path,
+    keys: AsyncIterator[str] | None,
+    screen: _Screen,
 ) -> None:
     """Run the flow; then on every change take fresh children, and run the flow again."""
     send, changed = trio.open_memory_channel[set[str]](math.inf)
+    changes = _Changes(changed, screen.console)
     async with trio.open_nursery() as nursery:
         # From before the first run on: who saves while it is going on wants the next one.
         path = None if flow is None else flow.path
-        nursery.start_soon(_watch_code, path, wheel, Path(settings.state_dir), send)
+        nursery.start_soon(_watch_code, path, wheel, state_dir, send)
+        nursery.start_soon(_take_keys, keys, changes)
         if wheel is not None:
             await wheel.renew(session.backend)
         if flow is not None:
-            await _run(session, flow, tag, settings, console)
-        async for first in changed:
-            names = set(first)
-            with suppress(trio.WouldBlock):
-                while True:  # one run for all that was saved meanwhile
-                    names |= changed.receive_nowait()
-            console.print(f"\n[dim]changed: {escape(', '.join(sorted(names)))}[/dim]")
+            await _run(session, flow, changes, screen)
+        while True:
+            names = await changes.taken()
+            screen.console.print(f"\n[dim]changed: {escape(', '.join(sorted(names)))}[/dim]")
             if wheel is None:
                 await session.backend.refresh_slots()
             elif flow is None or names != {_shown(flow.path, Path.cwd())}:
                 await wheel.renew(session.backend)
             if flow is not None:
-                await _run(session, flow, tag, settings, console)
+                await _run(session, flow, changes, screen)
+
+
+class _Changes:
+    """What was saved since the last run began, and whether the person wants the next one at once."""
+
+    def __init__(self, coming: trio.MemoryReceiveChannel[set[str]], console: Console) -> None:
+        self._coming = coming
+        self._console = console
+        self._names: set[str] = set()
+        self.restart = trio.Event()
+        self.has_keys = False
+
+    async def taken(self) -> set[str]:
+        """What was saved; waits for it where nothing was."""
+        names = self._names or set(await self._coming.receive())
+        with suppress(trio.WouldBlock):
+            while True:  # one run for all that was saved meanwhile
+                names |= self._coming.receive_nowait()
+        self._names = set()
+        self.restart = trio.Event()
+        return names
+
+    async def told(self) -> None:
+        """Say once, while a run goes on, that there will be another one; ends with its cancellation."""
+        async for names in self._coming:
+            if not self._names:
+                key = ", press r to restart now" if self.has_keys else ""
+                text = f"changed; running again when this ends{key}"
+                self._console.print(f"[dim]{text}[/dim]", highlight=False)
+            self._names |= names
+
+    def press(self, key: str) -> None:
+        """Take a key of the person."""
+        if key in {"r", "R"} and self._names:
+            self.restart.set()
+
+
+async def _take_keys(keys: AsyncIterator[str] | None, changes: _Changes) -> None:
+    if keys is None:
+        return
+    changes.has_keys = True
+    async for key in keys:
+        changes.press(key)
 
 
 async def _watch_code(
@@ -218,17 +303,28 @@ def _shown(path: str | Path, root: Path) -> str:
     return os.path.relpath(path, root)
 
 
-async def _run(
-    session: Session, flow: _Flow, tag: str, settings: Settings, console: Console
-) -> None:
+async def _run(session: Session, flow: _Flow, changes: _Changes, screen: _Screen) -> None:
     try:
-        file = read_flow(flow.path, settings)
+        file = read_flow(flow.path, flow.settings)
     except (OSError, FlowFileError) as error:
-        console.print(f"[red]{escape(str(flow.path))}: {escape(str(error))}[/red]", highlight=False)
+        screen.console.print(
+            f"[red]{escape(str(flow.path))}: {escape(str(error))}[/red]", highlight=False
+        )
         return
-    progress = RunProgress(console)
-    snapshot = await run_flow(session.backend, file, tag, progress, flow.params)
-    print_result(console, snapshot)
+    progress = RunProgress(screen.console, screen.lines)
+
+    async def restart() -> None:
+        await changes.restart.wait()
+        if progress.run_id is not None:
+            await session.backend.cancel(progress.run_id, reason="its code changed")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(changes.told)
+        nursery.start_soon(restart)
+        snapshot = await run_flow(session.backend, file, flow.tag, progress, flow.params)
+        nursery.cancel_scope.cancel()
+    screen.lines.end(snapshot.run_id)
+    print_result(screen.console, snapshot)
 
 
 class _SourceFilter(DefaultFilter):

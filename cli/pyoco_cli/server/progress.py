@@ -12,6 +12,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from pyoco_cli.server.results import Line, PrintedLines
 from pyoco_server.model.run import RunSnapshot, RunStatus, TaskRecord, TaskState
 
 _MARKS = {
@@ -28,10 +29,19 @@ _STATUS_STYLES = {
 
 
 class RunProgress:
-    """Shows the states of one run as they come."""
+    """Shows the states of one run as they come; where they are lines, those of its tasks among them.
 
-    def __init__(self, console: Console) -> None:
+    Args:
+        console: Where to.
+        lines: What tasks print; it comes sooner than the states of the tasks.
+    """
+
+    def __init__(self, console: Console, lines: PrintedLines) -> None:
         self._console = console
+        self._lines = lines
+        self._held: list[Line] = []
+        self.run_id: str | None = None
+        """The run, as soon as it is known."""
         self._snapshot: RunSnapshot | None = None
         self._live: Live | None = None
         self._told: dict[str, str] = {}
@@ -40,7 +50,12 @@ class RunProgress:
     def shown(self) -> Iterator[RunProgress]:
         """Draw inside of the block; the last state stays on the screen."""
         if not self._console.is_terminal:
-            yield self
+            self._lines.holds = self._hold
+            try:
+                yield self
+            finally:
+                self._lines.holds = None
+                self._release(None)
             return
         with Live(
             get_renderable=self._render, console=self._console, refresh_per_second=12
@@ -55,18 +70,49 @@ class RunProgress:
         if self._live is None:
             self._tell_changes(snapshot)
 
+    def _hold(self, line: Line) -> bool:
+        """Keep a line of a task back until it is told that the task has started."""
+        own = line.task is not None and (self.run_id is None or line.run_id == self.run_id)
+        held = own and self._told.get(line.task or "") is None
+        if held:
+            self._held.append(line)
+        return held
+
+    def _release(self, task: str | None) -> None:
+        """Print what was kept back of a task, or of all."""
+        held, self._held = self._held, []
+        for line in held:
+            if task in {None, line.task}:
+                self._lines.print(line)
+            else:
+                self._held.append(line)
+
     def _tell_changes(self, snapshot: RunSnapshot) -> None:
         stamp = time.strftime("%H:%M:%S")
+        if snapshot.status.terminal:
+            self._lines.end(snapshot.run_id)
+        else:
+            self._tell_status(snapshot, stamp)
+        self._tell_tasks(snapshot, stamp)
+        if snapshot.status.terminal:
+            self._tell_status(snapshot, stamp)
+
+    def _tell_status(self, snapshot: RunSnapshot, stamp: str) -> None:
         if self._told.get("") != snapshot.status:
             self._told[""] = snapshot.status
             self._tell(f"{stamp} run {snapshot.run_id} {snapshot.status}")
+
+    def _tell_tasks(self, snapshot: RunSnapshot, stamp: str) -> None:
         for name, state in snapshot.tasks.items():
             if self._told.get(name, TaskState.PENDING) != state:
                 self._told[name] = state
+                if state is not TaskState.RUNNING:  # it had started, and that was not told
+                    self._release(name)
                 record = snapshot.task_records.get(name)
                 ended = record is not None and record.ended_at is not None
                 detail = _duration(record) if ended else ""
                 self._tell(f"{stamp}   {name} {state} {detail}".rstrip())
+                self._release(name)
 
     def _tell(self, line: str) -> None:
         # Names are from outside: never markup. The terminal breaks what is too long for it.

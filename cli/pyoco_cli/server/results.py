@@ -3,25 +3,74 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import msgspec
 from rich.console import Console
 from rich.text import Text
 
 from pyoco_server.model.run import RunSnapshot, RunStatus
+from pyoco_server.worker.runner.handle import LAST_WORDS
 from pyoco_server.worker.runner.protocol import Output
 
 
-def print_output(console: Console, output: Output) -> None:
-    """Print what a task printed, each line with the task's name before it."""
-    name = output.task or output.stream
-    for line in output.text.splitlines():
-        if line.strip():
-            console.print(Text.assemble((f"{name:>12} │ ", "dim"), line.rstrip()), soft_wrap=True)
+@dataclass(frozen=True)
+class Line:
+    """A line that was printed in a run, or in none."""
+
+    run_id: str | None
+    task: str | None
+    stream: str
+    text: str
+
+
+class PrintedLines:
+    """What tasks print, line by line, each with the task's name before it; parts of a line are joined.
+
+    Args:
+        console: Where to print.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._begun: dict[tuple[str | None, str | None, str], str] = {}
+        self.holds: Callable[[Line], bool] | None = None
+        """Asked for each line whether it is kept back, to be printed later with `print`."""
+
+    def take(self, output: Output) -> None:
+        """Print the lines that a piece of output completes."""
+        key = (output.run_id, output.task, output.stream)
+        *lines, begun = (self._begun.pop(key, "") + output.text).split("\n")
+        if begun:
+            self._begun[key] = begun
+        for line in lines:
+            self._complete(Line(*key, line))
+
+    def end(self, run_id: str | None) -> None:
+        """Print what was begun in a run and will not be completed."""
+        for key in [key for key in self._begun if key[0] == run_id]:
+            self._complete(Line(*key, self._begun.pop(key)))
+
+    def print(self, line: Line) -> None:
+        """Print a line."""
+        name = line.task or line.stream
+        text = Text.assemble((f"{name:>12} │ ", "dim"), line.text)
+        self._console.print(text, soft_wrap=True)
+
+    def _complete(self, line: Line) -> None:
+        # Of what was overwritten in its place, such as a progress bar, the last state stays.
+        text = line.text.rstrip().rpartition("\r")[2]
+        line = replace(line, text=text)
+        if text and not (self.holds is not None and self.holds(line)):
+            self.print(line)
 
 
 def print_result(console: Console, snapshot: RunSnapshot) -> None:
-    """Print what the last tasks gave, or what went wrong."""
+    """Print what the last tasks gave, or what went wrong.
+
+    The last words of a process that crashed were printed as its output.
+    """
     took = (snapshot.end_time or 0) - (snapshot.start_time or 0)
     if snapshot.status is RunStatus.COMPLETED:
         console.print(Text(f"COMPLETED in {took:.1f} s", "bold green"), soft_wrap=True)
@@ -38,7 +87,7 @@ def print_result(console: Console, snapshot: RunSnapshot) -> None:
         return
     console.print(Text(f"{snapshot.status} after {took:.1f} s", "bold red"), soft_wrap=True)
     if snapshot.error:
-        console.print(Text(snapshot.error, "red"), soft_wrap=True)
+        console.print(Text(snapshot.error.partition(LAST_WORDS)[0], "red"), soft_wrap=True)
     for name, record in snapshot.task_records.items():
         if record.traceback:
             console.print(Text(f"\n{name}\n{record.traceback}", "dim"), soft_wrap=True)

@@ -91,8 +91,9 @@ async def run_flow(
     params: Mapping[str, Any] | None = None,
 ) -> RunSnapshot:
     """Submit a flow and show it until it ends; return its last state. Cancelled, the run goes on."""
-    accepted = await backend.submit(NewRun.of_flow(flow, tag=tag, params=params))
     with progress.shown():
+        accepted = await backend.submit(NewRun.of_flow(flow, tag=tag, params=params))
+        progress.run_id = accepted.run_id
         async with backend.watch(accepted.run_id) as states:
             async for snapshot in states:
                 progress.update(snapshot)

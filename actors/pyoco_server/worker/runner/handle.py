@@ -52,6 +52,9 @@ _TAIL_CHARACTERS: Final = 4000
 _LAST_READS: Final = 16
 _REAP_SECONDS: Final = 5.0
 
+LAST_WORDS = "; its last words: "
+"""What stands in an error before the last output of a process that crashed."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunnerOptions:
@@ -112,7 +115,7 @@ class Exited:
         if self.importing:
             how += f" while it imported {self.importing}"
         tail = self.stderr_tail.strip()
-        return f"the child process {how}" + (f"; its last words: {tail}" if tail else "")
+        return f"the child process {how}" + (f"{LAST_WORDS}{tail}" if tail else "")
 
 
 RunnerEvent: TypeAlias = ChildMessage | Exited

@@ -1,0 +1,115 @@
+"""`pyoco-server dev` as a person works with it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.programs import Stage, open_stage, wait_for
+from terminal.screens import CTRL_C, on_terminal
+
+pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(120)]
+
+TASKS = """\
+import ctypes
+import sys
+import time
+
+
+def tell():
+    for part in ("one ", "line", "\\nand ", "more\\n"):
+        sys.stdout.write(part)
+        sys.stdout.flush()
+        time.sleep(0.15)
+    return "told"
+
+
+def wait():
+    print("waiting", flush=True)
+    time.sleep(600)
+
+
+def crash():
+    ctypes.string_at(0)
+"""
+
+
+def flow(graph: str) -> str:
+    names = ("tell", "wait", "crash")
+    tasks = "".join(
+        f"  {name}: {{callable: 'dev_tasks:{name}'}}\n" for name in names if name in graph
+    )
+    return f"flow: {{graph: {graph}}}\ntasks:\n{tasks}"
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with open_stage(tmp_path) as stage:
+        (tmp_path / "dev_tasks.py").write_text(TASKS)
+        yield stage
+
+
+def command(stage: Stage) -> tuple[str, ...]:
+    ports = ("--port", str(stage.http_port), "--nats-port", str(stage.nats_port))
+    return ("pyoco-server", "dev", *ports, "flow.yaml")
+
+
+def test_lines_are_whole_and_in_order_with_the_states(stage: Stage) -> None:
+    (stage.folder / "flow.yaml").write_text(flow("tell"))
+    dev = stage.start(*command(stage))
+    wait_for(lambda: "tell → told" in dev.text(), what="the result")
+    dev.send(signal.SIGINT)
+    assert dev.wait() == 130
+    lines = [line.strip() for line in dev.text().splitlines()]
+    places = [
+        next(place for place, line in enumerate(lines) if line.endswith(end))
+        for end in ("RUNNING", "tell RUNNING", "tell │ one line", "tell │ and more")
+    ]
+    [ended] = [place for place, line in enumerate(lines) if "tell SUCCEEDED" in line]
+    [completed] = [place for place, line in enumerate(lines) if line.endswith(" COMPLETED")]
+    assert [*places, ended, completed] == sorted([*places, ended, completed]), dev.text()
+
+
+def test_a_crash_is_told_once(stage: Stage) -> None:
+    (stage.folder / "flow.yaml").write_text(flow("crash"))
+    dev = stage.start(*command(stage))
+    wait_for(lambda: "killed by SIGSEGV\n" in dev.text(), what="the result")
+    dev.send(signal.SIGINT)
+    assert dev.wait() == 130
+    assert dev.text().count("in string_at") == 1
+
+
+def test_ctrl_c_stops_at_once_and_says_what_is_given_back(stage: Stage) -> None:
+    (stage.folder / "flow.yaml").write_text(flow("wait"))
+    dev = stage.start(*command(stage))
+    wait_for(lambda: "wait │ waiting" in dev.text(), what="the running task")
+    began = time.monotonic()
+    dev.send(signal.SIGINT)
+    assert dev.wait() == 130
+    assert time.monotonic() - began < 10
+    assert "given back: run " in dev.text()
+
+
+def test_a_save_during_a_run_is_told_and_r_restarts(stage: Stage) -> None:
+    (stage.folder / "flow.yaml").write_text(flow("wait"))
+    with on_terminal(*command(stage), folder=stage.folder, env=stage.env, columns=120) as terminal:
+        before = terminal.attributes()
+        terminal.see(lambda: "wait │ waiting" in terminal.text, what="the running task")
+        terminal.press(b"r")  # without a change it means nothing
+        (stage.folder / "flow.yaml").write_text(flow("tell"))
+        terminal.see(
+            lambda: (
+                "changed; running again when this ends, press r to restart now" in terminal.text
+            ),
+            what="that it was seen",
+        )
+        terminal.press(b"r")
+        terminal.see(lambda: "tell → told" in terminal.text, what="the result of the next run")
+        terminal.press(CTRL_C)
+        assert terminal.end() == 130
+        assert terminal.attributes() == before
+        assert not terminal.screen.cursor.hidden
