@@ -19,7 +19,7 @@ from nats_fixtures import connected, eventually, node_in
 from pyoco_server import node as node_module
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.resources import ensure_resources
-from pyoco_server.node import NodeFailed, PortBusy, StoreBusy, open_node
+from pyoco_server.node import NatsPortBusy, NodeFailed, StoreBusy, open_node
 from pyoco_server.process import OwnedProcess, spawn_owned
 from pyoco_server.settings import Settings
 
@@ -59,7 +59,9 @@ async def test_it_answers_and_leaves_no_process(tmp_path: Path) -> None:
 async def test_a_busy_port_is_refused_by_name(tmp_path: Path, which: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(PortBusy, match=f"port 127.0.0.1:{port} is already in use") as caught:
+        with pytest.raises(
+            NatsPortBusy, match=f"port 127.0.0.1:{port} is already in use"
+        ) as caught:
             async with open_node(store_dir=tmp_path, **{which: port}):
                 pytest.fail("it started")
     assert caught.value.port == port

@@ -33,7 +33,7 @@ class NodeFailed(Exception):
     """The node cannot run: a port is busy, the server is not installed, or its store is unusable."""
 
 
-class PortBusy(NodeFailed):
+class NatsPortBusy(NodeFailed):
     """Another program listens where the node should."""
 
     def __init__(self, host: str, port: int) -> None:
@@ -288,6 +288,6 @@ def _claim_port(host: str, port: int) -> int:
             probe.bind((host, port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise PortBusy(host, port) from None
+                raise NatsPortBusy(host, port) from None
             raise NodeFailed(f"nothing can listen on {host}:{port}: {error.strerror}") from None
         return int(probe.getsockname()[1])

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import trio
 
 
-class Stop:
+class StopSignal:
     """Set when the process was asked to stop."""
 
     def __init__(self) -> None:
@@ -38,9 +38,9 @@ class Stop:
 
 
 @asynccontextmanager
-async def stop_signals() -> AsyncIterator[Stop]:
+async def stop_signals() -> AsyncIterator[StopSignal]:
     """Catch both signals inside of the block; the second one cancels the block."""
-    stop = Stop()
+    stop = StopSignal()
 
     async def listen(*, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:

@@ -24,7 +24,7 @@ from pyoco_http.problems import Problem
 from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
-    from pyoco_http.open_streams import EventStream
+    from pyoco_http.open_streams import OpenStream
 
 Receive = Callable[[], Awaitable[Any]]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -189,4 +189,4 @@ class GatewayRequest(TrioRequest):
     body_class = Body  # type: ignore[assignment]
     body: Body  # type: ignore[assignment]
     call: Call
-    event_stream: EventStream | None = None
+    event_stream: OpenStream | None = None

@@ -59,7 +59,7 @@ _CONFIG.max_app_queue_size = 0
 _COMMON: Final = b"".join(b"%b: %b\r\n" % header for header in browsers.HEADERS)
 
 
-class Connection:
+class HttpConnection:
     """Serves one connection to its end.
 
     Args:

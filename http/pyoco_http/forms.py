@@ -43,7 +43,7 @@ async def read_form(*, fields: Collection[str], files: Collection[str]) -> Form:
         return Form()
     # Quart's own parser takes what is broken off for whole, and drops the part that it breaks off in.
     decoder = MultipartDecoder(boundary.encode(), max_parts=_MAX_PARTS)
-    reader = _Reader(fields, files)
+    reader = _FormReader(fields, files)
     try:
         decoder.receive_data(await request.body)
         decoder.receive_data(None)
@@ -56,7 +56,7 @@ async def read_form(*, fields: Collection[str], files: Collection[str]) -> Form:
     return reader.form
 
 
-class _Reader:
+class _FormReader:
     def __init__(self, fields: Collection[str], files: Collection[str]) -> None:
         self._fields = fields
         self._files = files

@@ -12,7 +12,7 @@ from pyoco_http.answers import json_answer
 from pyoco_http.list_query import RUNS, run_filter
 from pyoco_http.views import run_view, wants_records
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.read_model.filters import InvalidCursor, RunFilter, decode_cursor
+from pyoco_server.gateway.read_model.filters import InvalidListCursor, RunFilter, decode_cursor
 from pyoco_server.gateway.read_model.queries import Counts
 from pyoco_server.gateway.read_model.rows import RunRow
 from pyoco_server.jetstream.errors import BridgeError
@@ -50,7 +50,7 @@ def lists_blueprint(backend: Backend) -> Blueprint:
         if cursor := request.args.get("cursor"):
             try:
                 after = decode_cursor(cursor, wanted)
-            except InvalidCursor as error:
+            except InvalidListCursor as error:
                 raise RUNS.refused(
                     "cursor", f"next_cursor of the page before it: {error}"
                 ) from None

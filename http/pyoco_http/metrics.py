@@ -18,7 +18,7 @@ from pyoco_server.backend import Backend
 from pyoco_server.gateway.monitor import Overview, Queue
 from pyoco_server.gateway.read_side import Totals
 from pyoco_server.jetstream.connection import ConnectionStatus
-from pyoco_server.kernel import Node
+from pyoco_server.kernel import TreeNode
 from pyoco_server.model.run import RunStatus
 from pyoco_server.model.worker import WorkerRecord, WorkerState
 
@@ -144,7 +144,7 @@ def _connection(status: ConnectionStatus) -> Iterator[Metric]:
     )
 
 
-def _actors(tree: Node) -> Iterator[Metric]:
+def _actors(tree: TreeNode) -> Iterator[Metric]:
     nodes = list(tree.walk())
     yield _gauge(
         "pyoco_actor_restarts",

@@ -63,7 +63,7 @@ class EventStreams:
             del self._open[client]
 
 
-class EventStream:
+class OpenStream:
     """One stream, from the moment that it is answered."""
 
     def __init__(self, streams: EventStreams, client: str, holder: Standing) -> None:
@@ -114,7 +114,7 @@ def register_event_streams(app: QuartTrio, backend: Backend) -> EventStreams:
             return too_many(reason, _RETRY_SECONDS).response()
         if request.method == "HEAD":
             return response  # it is over at once
-        request.event_stream = EventStream(streams, client, holder)  # type: ignore[attr-defined]
+        request.event_stream = OpenStream(streams, client, holder)  # type: ignore[attr-defined]
         return response
 
     app.after_request(count)

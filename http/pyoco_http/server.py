@@ -13,7 +13,7 @@ import trio
 
 from pyoco_http.app import GatewayApp, create_app
 from pyoco_http.browsers import is_loopback
-from pyoco_http.connection import Connection, refuse
+from pyoco_http.connection import HttpConnection, refuse
 from pyoco_http.departures import Departures
 from pyoco_server.backend import Backend, NotReady
 from pyoco_server.settings import Settings
@@ -124,7 +124,7 @@ class _Server:
         self._app = app
         self._settings = backend.settings
         self._departures = Departures()
-        self._open: set[Connection] = set()
+        self._open: set[HttpConnection] = set()
         self._refusing = 0
         self._most = _room_for(self._settings.http_max_connections)
 
@@ -161,7 +161,7 @@ class _Server:
         if len(self._open) >= self._most:
             await self._refuse(stream)
             return
-        connection = Connection(self._app, self._settings, self._departures, stream)
+        connection = HttpConnection(self._app, self._settings, self._departures, stream)
         self._open.add(connection)
         try:
             await connection.run()

@@ -14,7 +14,7 @@ from pyoco_http.sight import tags_seen
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.monitor import Queue
 from pyoco_server.gateway.read_model.queries import Minute
-from pyoco_server.kernel import Node
+from pyoco_server.kernel import TreeNode
 from pyoco_server.model.errors import ErrorId
 
 _STATS: Final = Query("invalid stats request", ErrorId.INVALID_INPUT)
@@ -55,7 +55,7 @@ def system_blueprint(backend: Backend) -> Blueprint:
     return blueprint
 
 
-def node_view(node: Node) -> dict[str, Any]:
+def node_view(node: TreeNode) -> dict[str, Any]:
     """An actor or supervisor and what stands below it. Times are seconds."""
     view: dict[str, Any] = {
         "path": node.path,

@@ -15,7 +15,7 @@ from http_api.keyed import KEYED, bucket_of, key_for, store
 from nats_fixtures import paused
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.key_ring import InvalidApiKey, KeysUnavailable, TooManyChecks
-from pyoco_server.kernel import Node
+from pyoco_server.kernel import TreeNode
 from pyoco_server.model.api_key import ALL_ROLES, Principal, Role, bucket_key, parse_key
 
 UNKNOWN = f"pyoco_{'0' * 24}.{'s' * 43}"
@@ -206,5 +206,5 @@ async def test_keys_do_not_show_in_the_tree_or_in_a_tap(backend: Backend) -> Non
     with backend.system.tap(lambda event: seen.append(repr(event))):
         await backend.authenticate(key)
     tree = backend.system.tree()
-    assert isinstance(tree, Node)
+    assert isinstance(tree, TreeNode)
     assert not any(parse_key(key)[1] in text for text in [*seen, repr(tree)])

@@ -18,7 +18,7 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import Unanswered
 from pyoco_server.jetstream.inventory import list_streams, stream_info
 from pyoco_server.jetstream.keyvalue import KeyValue
-from pyoco_server.jetstream.requests import Reply
+from pyoco_server.jetstream.requests import RawMessage
 from pyoco_server.model.worker import WorkerRecord, encode_worker
 from pyoco_server.store.runs import RunNotFound
 
@@ -128,7 +128,7 @@ async def test_a_submission_that_was_taken_back_leaves_a_marker_for_a_while(
 
         async def request(
             self: Connection, subject: str, payload: bytes = b"", **options: Any
-        ) -> Reply:
+        ) -> RawMessage:
             if subject == f"pyoco.work.{TAG}":
                 raise Unanswered("no answer")
             return await real(self, subject, payload, **options)

@@ -25,22 +25,22 @@ from backend.stage import (
 )
 from pyoco_server.backend import Backend, open_backend
 from pyoco_server.model.run import RunStatus
-from pyoco_server.worker.identity import Name
+from pyoco_server.worker.identity import WorkerName
 
 
 def test_the_name_is_the_hosts_with_a_part_that_is_kept(tmp_path: Path) -> None:
-    first = Name.of(None, tmp_path, replace=False)
-    beside = Name.of(None, tmp_path, replace=False)
+    first = WorkerName.of(None, tmp_path, replace=False)
+    beside = WorkerName.of(None, tmp_path, replace=False)
     assert first.worker_id.startswith(f"{socket.gethostname()}-")
     assert beside.worker_id != first.worker_id
     for each in (first, beside):
         each.let_go()
     names = {first.worker_id, beside.worker_id}
-    again = [Name.of(None, tmp_path, replace=False) for _ in range(2)]
+    again = [WorkerName.of(None, tmp_path, replace=False) for _ in range(2)]
     assert {each.worker_id for each in again} == names
     for each in again:
         each.let_go()
-    assert Name.of("mine", tmp_path, replace=False).worker_id == "mine"
+    assert WorkerName.of("mine", tmp_path, replace=False).worker_id == "mine"
 
 
 async def test_a_second_living_worker_of_a_name_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pyoco_cli.client import main
-from pyoco_cli.client.connection import Connection
+from pyoco_cli.client.connection import GatewayAddress
 from pyoco_cli.client.profile import Sources, with_profile
 from pyoco_cli.common.errors import CliError
 
@@ -71,8 +71,8 @@ def test_what_ranks_first(
     assert f"- reason: {server}: " in capsys.readouterr().err
 
 
-def given(server: str = "http://127.0.0.1:8000", key: str | None = None) -> Connection:
-    return Connection(server, key, "X-API-Key")
+def given(server: str = "http://127.0.0.1:8000", key: str | None = None) -> GatewayAddress:
+    return GatewayAddress(server, key, "X-API-Key")
 
 
 def sources(*options: str, environment: tuple[str, ...] = ()) -> Sources:
@@ -81,11 +81,11 @@ def sources(*options: str, environment: tuple[str, ...] = ()) -> Sources:
 
 def test_a_key_goes_to_the_server_of_its_profile_only() -> None:
     prod = with_profile(given(), "prod", sources("profile"))
-    assert prod == Connection("http://127.0.0.1:2", "prod-key", "X-Prod")
+    assert prod == GatewayAddress("http://127.0.0.1:2", "prod-key", "X-Prod")
     other = with_profile(given("http://127.0.0.1:9"), "prod", sources("profile", "server"))
     assert other == given("http://127.0.0.1:9")
     own_key = with_profile(given(key="mine"), "prod", sources("profile", "api_key"))
-    assert own_key == Connection("http://127.0.0.1:2", "mine", "X-Prod")
+    assert own_key == GatewayAddress("http://127.0.0.1:2", "mine", "X-Prod")
 
 
 def test_a_key_that_others_may_read_is_told(

@@ -16,7 +16,7 @@ from pyoco_server.worker.runner.protocol import (
     CancelRun,
     ChildMessage,
     Execute,
-    Finished,
+    FlowFinished,
     FlowStarted,
     Ready,
     TaskChanged,
@@ -130,7 +130,7 @@ class FakeRunner:
         self._change(run_id, state)
         record = TaskRecord(state=state)
         self._say(
-            Finished(
+            FlowFinished(
                 run_id=run_id,
                 status=status,
                 error=error,

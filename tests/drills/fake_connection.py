@@ -15,7 +15,7 @@ from pyoco_server.jetstream.clock import ServerClock
 from pyoco_server.jetstream.connection import ConnectionStatus
 from pyoco_server.jetstream.errors import Unanswered, Unavailable
 from pyoco_server.jetstream.outbox import Feed
-from pyoco_server.jetstream.requests import Ahead, Headers, Reply
+from pyoco_server.jetstream.requests import Ahead, Headers, RawMessage
 
 _LATENCY_SECONDS = 0.02
 _LATE_SECONDS = 8.0
@@ -104,7 +104,7 @@ class FakeConnection:
         if self._receive in self._server.clients:
             self._server.clients.remove(self._receive)
 
-    def _receive(self, subject: str, reply: Reply) -> None:
+    def _receive(self, subject: str, reply: RawMessage) -> None:
         if not self._status.connected:
             return
         for feed in tuple(self._feeds):
@@ -142,7 +142,7 @@ class FakeConnection:
         headers: Headers | None = None,
         ahead: Sequence[Ahead] = (),
         within: float,
-    ) -> Reply:
+    ) -> RawMessage:
         await trio.lowlevel.checkpoint()
         self._require_connected()
         trouble, roll = self._trouble, self._rng.random()
@@ -176,18 +176,18 @@ class FakeConnection:
         await trio.sleep(self._rng.uniform(0, _LATENCY_SECONDS))
         if self._broken_since(epoch):
             raise Unanswered(f"request to {subject}: the connection broke")
-        return Reply(subject, answer)
+        return RawMessage(subject, answer)
 
     def _broken_since(self, epoch: int) -> bool:
         return not self._status.connected or self.epoch != epoch
 
-    async def _never(self, subject: str, within: float) -> Reply:
+    async def _never(self, subject: str, within: float) -> RawMessage:
         with trio.move_on_after(within):
             await self._lost.wait()
         raise Unanswered(f"request to {subject}: no answer within {within:g} s")
 
     def open_feed(
-        self, subject: str, deliver: Callable[[Reply], None], lose: Callable[[], None]
+        self, subject: str, deliver: Callable[[RawMessage], None], lose: Callable[[], None]
     ) -> Feed:
         feed = Feed(subject, deliver, lose)
         self._feeds.append(feed)
@@ -203,7 +203,7 @@ class FakeConnection:
     ) -> AsyncIterator[trio.MemoryReceiveChannel[tuple[str, bytes]]]:
         send, receive = trio.open_memory_channel[tuple[str, bytes]](capacity)
 
-        def deliver(message: Reply) -> None:
+        def deliver(message: RawMessage) -> None:
             try:
                 send.send_nowait((message.subject, message.payload))
             except trio.WouldBlock:

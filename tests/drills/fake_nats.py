@@ -15,14 +15,14 @@ from typing import Any
 
 import trio
 
-from pyoco_server.jetstream.requests import Headers, Reply
+from pyoco_server.jetstream.requests import Headers, RawMessage
 
 _ACK = "$JS.ACK."
 _API = "$JS.API."
 _ADVISORY = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"
 _DUPLICATE_SECONDS = 120.0
 
-Send = Callable[[str, Reply], None]
+Send = Callable[[str, RawMessage], None]
 
 
 def matches(pattern: str, subject: str) -> bool:
@@ -189,7 +189,7 @@ class Consumer:
         if pull in self.pulls:
             self.pulls.remove(pull)
             headers = {"Status": str(status), "Description": text}
-            self.server.send(pull.reply, Reply(pull.reply, b"", headers))
+            self.server.send(pull.reply, RawMessage(pull.reply, b"", headers))
 
     def dispatch(self) -> None:
         """Deliver what can be delivered."""
@@ -238,7 +238,7 @@ class Consumer:
             wait = self.config.get("ack_wait", 30e9) / 1e9
             self.pending[stored.seq] = _Pending(trio.current_time() + wait, count)
             self.server.later(wait, lambda: self._expire(stored.seq, count))
-        self.server.send(reply, Reply(stored.subject, stored.payload, stored.headers, ack))
+        self.server.send(reply, RawMessage(stored.subject, stored.payload, stored.headers, ack))
 
     def _expire(self, seq: int, count: int) -> None:
         pending = self.pending.get(seq)
@@ -304,7 +304,7 @@ class Server:
 
         self._nursery.start_soon(wait)
 
-    def send(self, subject: str, reply: Reply) -> None:
+    def send(self, subject: str, reply: RawMessage) -> None:
         """Hand a message to whoever subscribes to the subject."""
         for client in self.clients:
             client(subject, reply)
@@ -330,7 +330,7 @@ class Server:
                     self.on_store(stream.messages[seq])
                     self._schedule(stream, stream.messages[seq])
                 return json.dumps(answer).encode()
-        self.send(subject, Reply(subject, payload, headers, reply))
+        self.send(subject, RawMessage(subject, payload, headers, reply))
         return None
 
     def _schedule(self, stream: Stream, held: Stored) -> None:
@@ -378,7 +378,7 @@ class Server:
         stream = self.streams.get(where[0])
         consumer = stream.consumers.get(where[1]) if stream else None
         if consumer is None:
-            self.send(reply, Reply(reply, b"", {"Status": "503"}))
+            self.send(reply, RawMessage(reply, b"", {"Status": "503"}))
         else:
             consumer.pull(reply, body)
 

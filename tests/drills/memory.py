@@ -25,7 +25,7 @@ from trio.testing import MockClock
 from drills.fake_child import Began, FakeRunner, runner_factory
 from drills.fake_connection import FakeConnection, Trouble
 from drills.fake_nats import Server, Stored, Stream
-from pyoco_server.gateway.canceller import Cancel, Canceller
+from pyoco_server.gateway.canceller import Canceller, RecordCancel
 from pyoco_server.gateway.idempotency import OnceOnly
 from pyoco_server.gateway.intake import Intake
 from pyoco_server.gateway.live_runs import LiveRuns
@@ -50,11 +50,11 @@ from pyoco_server.kernel import (
 from pyoco_server.model.run import decode_snapshot
 from pyoco_server.scenario.history import (
     CancelAnswer,
-    Execution,
     History,
     Outcome,
     Revision,
     Submission,
+    TaskExecution,
 )
 from pyoco_server.scenario.judge import Violation, judge
 from pyoco_server.settings import Settings
@@ -96,7 +96,7 @@ class Gateway:
     scope: trio.CancelScope
     requests: trio.Nursery
     submitter: Submitter
-    canceller: ActorRef[Cancel]
+    canceller: ActorRef[RecordCancel]
 
 
 @dataclass
@@ -187,7 +187,7 @@ class Drill:
         keys = IdempotencyStore(KeyValue(connection, SETTINGS.idempotency_kv_bucket))
         submitter = Submitter(intake, OnceOnly(keys, intake, withdrawals))
         withdrawer = task("withdrawer", withdrawals.carry_out)
-        canceller: ChildSpec[Cancel] = ChildSpec(
+        canceller: ChildSpec[RecordCancel] = ChildSpec(
             "canceller", lambda: Canceller(connection, runs, queue)
         )
         live = LiveRuns()
@@ -326,7 +326,7 @@ class Drill:
             gateway = self.rng.choice(self.gateways)
             if gateway is not None:
                 try:
-                    snapshot = await gateway.canceller.ask(Cancel(run_id), within=15.0)
+                    snapshot = await gateway.canceller.ask(RecordCancel(run_id), within=15.0)
                 except RunNotFound:
                     return
                 except (Refusal, ActorDown, AskExpired):
@@ -439,7 +439,7 @@ def drill(seed: int) -> tuple[History, list[Violation]]:
             with mock.patch(f"{_CHILD}.open_runner", factory):
                 await it.run()
                 it.history.executions = [
-                    Execution(each.run_id, each.attempt, each.pid, "t", each.at, each.ended)
+                    TaskExecution(each.run_id, each.attempt, each.pid, "t", each.at, each.ended)
                     for each in it.began
                 ]
                 nursery.cancel_scope.cancel()

@@ -22,7 +22,7 @@ from pyoco_server.gateway.read_model.writer import Applied, Changes, Writer
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
-from pyoco_server.jetstream.requests import Reply
+from pyoco_server.jetstream.requests import RawMessage
 
 
 def runs_of(backend: Backend) -> KeyValue:
@@ -36,7 +36,7 @@ async def requests_of(
     asked: list[str] = []
     request = Connection.request
 
-    async def noted(self: Connection, subject: str, *args: Any, **options: Any) -> Reply:
+    async def noted(self: Connection, subject: str, *args: Any, **options: Any) -> RawMessage:
         asked.append(subject)
         return await request(self, subject, *args, **options)
 

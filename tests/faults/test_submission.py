@@ -23,7 +23,7 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, Unanswered, Unavailable
 from pyoco_server.jetstream.inventory import stream_info, update_stream
 from pyoco_server.jetstream.keyvalue import KeyValue
-from pyoco_server.jetstream.requests import Reply
+from pyoco_server.jetstream.requests import RawMessage
 from pyoco_server.model import life
 from pyoco_server.model.job import encode_job, new_run_id
 from pyoco_server.model.json_text import encode_json
@@ -161,7 +161,7 @@ class Held:
 
         async def request(
             connection: Connection, subject: str, payload: bytes = b"", **options: Any
-        ) -> Reply:
+        ) -> RawMessage:
             if self.reached.is_set() or not subject.startswith(self._prefix):
                 return await real(connection, subject, payload, **options)
             if self._done:
@@ -228,7 +228,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> LostAnswers:
 
     async def request(
         self: Connection, subject: str, payload: bytes = b"", **options: Any
-    ) -> Reply:
+    ) -> RawMessage:
         reply = await real(self, subject, payload, **options)
         if lost.hit(subject):
             raise Unanswered(f"request to {subject}: the answer was lost")
@@ -302,7 +302,7 @@ async def test_what_cannot_be_taken_back_is_named_and_taken_back_later(
 
         async def request(
             self: Connection, subject: str, payload: bytes = b"", **options: Any
-        ) -> Reply:
+        ) -> RawMessage:
             nonlocal away
             if subject == WORK:
                 away = True
@@ -362,7 +362,7 @@ async def test_a_key_whose_settling_is_unsure_keeps_its_run(
 
         async def request(
             self: Connection, subject: str, payload: bytes = b"", **options: Any
-        ) -> Reply:
+        ) -> RawMessage:
             nonlocal deaf
             reply = await real(self, subject, payload, **options)
             deaf |= subject == WORK
@@ -486,7 +486,7 @@ async def test_a_batch_that_is_not_answered_at_all_is_taken_back(
 
         async def request(
             self: Connection, subject: str, payload: bytes = b"", **options: Any
-        ) -> Reply:
+        ) -> RawMessage:
             if subject == WORK:
                 raise Unanswered("no answer")
             return await real(self, subject, payload, **options)
@@ -509,7 +509,7 @@ async def test_a_batch_is_one_message_in_flight_to_each_stream(
 
         async def request(
             self: Connection, subject: str, payload: bytes = b"", **options: Any
-        ) -> Reply:
+        ) -> RawMessage:
             requests.append(subject)
             return await real(self, subject, payload, **options)
 
@@ -532,7 +532,7 @@ async def test_no_more_than_so_many_runs_are_worked_on_at_once(
 
         async def request(
             self: Connection, subject: str, payload: bytes = b"", **options: Any
-        ) -> Reply:
+        ) -> RawMessage:
             nonlocal begun
             if not subject.startswith(RUNS):
                 return await real(self, subject, payload, **options)

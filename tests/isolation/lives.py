@@ -13,7 +13,7 @@ from pyoco_server.model.job import Job
 from pyoco_server.worker.child import SlotChild
 from pyoco_server.worker.runner.guarded import Guardian
 from pyoco_server.worker.runner.handle import Exited, RunnerOptions
-from pyoco_server.worker.runner.protocol import Execute, Finished
+from pyoco_server.worker.runner.protocol import Execute, FlowFinished
 from pyoco_server.worker.wheel_set import NO_WHEELS
 from runner.children import Flows, Told, flow_yaml
 
@@ -59,9 +59,9 @@ class Lives:
         """Hear of a run to its end, and see to the child's next life where it needs one."""
         told = await flows.hear()
         last = told.last
-        if isinstance(last, Exited) or (isinstance(last, Finished) and last.worn is not None):
+        if isinstance(last, Exited) or (isinstance(last, FlowFinished) and last.worn is not None):
             await self.child.replace()
-        elif isinstance(last, Finished) and last.bound:
+        elif isinstance(last, FlowFinished) and last.bound:
             self.child.bind(self.job)
         await self.child.clear_folder()
         return told

@@ -14,7 +14,7 @@ from isolation.families import alive_with, appeared, gone, parent_of
 from isolation.lives import Lives, lives
 from isolation.ways import WAYS
 from pyoco_server.model.run import RunStatus
-from pyoco_server.worker.runner.protocol import CancelRun, Finished, Output
+from pyoco_server.worker.runner.protocol import CancelRun, FlowFinished, Output
 
 
 @pytest.fixture
@@ -112,4 +112,4 @@ async def test_a_forked_copy_ends_when_it_returns_and_says_nothing(
         "code": 0 if way in ("return", "in C") else 1,
         "bytes": "",
     }
-    assert [type(event) for event in told.events].count(Finished) == 1
+    assert [type(event) for event in told.events].count(FlowFinished) == 1

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from pyoco_server.jetstream.line import Line
 from pyoco_server.jetstream.outbox import Feed, Outgoing
-from pyoco_server.jetstream.requests import Reply
+from pyoco_server.jetstream.requests import RawMessage
 
 TOKEN = st.text("abcXYZ019-_$", min_size=1, max_size=6)
 
@@ -49,7 +49,7 @@ class Transport:
         self.written += data
 
 
-def opened(*told: list[Reply]) -> tuple[Line, Theirs]:
+def opened(*told: list[RawMessage]) -> tuple[Line, Theirs]:
     """A line with a subscription for each list, numbered from 1."""
     transport = Transport()
     theirs = transport.protocol
@@ -83,7 +83,7 @@ def pieces(draw: st.DrawFn) -> tuple[str, bytes, tuple[Any, ...]]:
 def test_wherever_it_is_cut_each_side_gets_its_own_whole_and_in_order(
     sent: list[tuple[str, bytes, tuple[Any, ...]]], cuts: list[int]
 ) -> None:
-    got: list[Reply] = []
+    got: list[RawMessage] = []
     line, theirs = opened(got)
     data = b"".join(raw for _, raw, _ in sent)
     places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
@@ -119,7 +119,7 @@ def test_a_line_without_an_end_does_not_fill_the_memory() -> None:
 
 
 def test_a_large_message_is_put_together_once() -> None:
-    got: list[Reply] = []
+    got: list[RawMessage] = []
     line, _ = opened(got)
     payload = bytes(8 * 1024 * 1024)
     data = b"MSG a 1 %d\r\n%s\r\n" % (len(payload), payload)
@@ -129,10 +129,10 @@ def test_a_large_message_is_put_together_once() -> None:
 
 
 def test_a_reader_that_fails_takes_nothing_from_the_others() -> None:
-    got: list[Reply] = []
+    got: list[RawMessage] = []
     line, _ = opened(got)
 
-    def fail(_: Reply) -> None:
+    def fail(_: RawMessage) -> None:
         raise ZeroDivisionError
 
     line._feeds = {**line._feeds, b"2": Feed("a", fail, lambda: None)}
@@ -161,14 +161,14 @@ def test_a_reader_that_fails_takes_nothing_from_the_others() -> None:
     ],
 )
 def test_a_status_is_in_the_first_line(block: bytes, status: int | None, description: str) -> None:
-    reply = Reply("a", b"", block)
+    reply = RawMessage("a", b"", block)
     assert (reply.status, reply.description) == (status, description)
-    assert Reply("a", b"", block, "$JS.ACK.x").status is None
+    assert RawMessage("a", b"", block, "$JS.ACK.x").status is None
 
 
 def test_headers_are_read_as_they_are_written_by_anybody() -> None:
     block = b"NATS/1.0\r\nA:b\r\nC: \xc3\xa4 : d \r\nbroken\r\nE: \xff\r\n\r\n"
-    assert Reply("a", b"x", block).headers == {"A": "b", "C": "ä : d", "E": "\ufffd"}
+    assert RawMessage("a", b"x", block).headers == {"A": "b", "C": "ä : d", "E": "\ufffd"}
 
 
 def test_what_is_private_in_nats_py_is_still_there() -> None:

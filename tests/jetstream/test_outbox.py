@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pyoco_server.jetstream.consumer import Delivery
 from pyoco_server.jetstream.errors import Malformed
 from pyoco_server.jetstream.outbox import _LIMIT_BYTES, Feed, Outbox, Outgoing
-from pyoco_server.jetstream.requests import PendingRequests, Reply
+from pyoco_server.jetstream.requests import PendingRequests, RawMessage
 
 TOKEN = st.text("abcXYZ019-_=/$", min_size=1, max_size=8)
 SUBJECT = st.lists(TOKEN, min_size=1, max_size=6).map(".".join)
@@ -106,26 +106,26 @@ def test_the_ack_subject_is_read_in_both_its_forms(
 
 def test_only_a_bare_message_is_a_status() -> None:
     status = {"Status": "404", "Description": "No Messages"}
-    assert Reply("a", b"", status).status == 404
-    assert Reply("a", b"", status).description == "No Messages"
-    assert Reply("a", b"data", status).status is None, "a stored message with such a header"
-    assert Reply("a", b"", status, reply="$JS.ACK.x").status is None
-    assert Reply("a", b"", {"Status": "soon"}).status is None
+    assert RawMessage("a", b"", status).status == 404
+    assert RawMessage("a", b"", status).description == "No Messages"
+    assert RawMessage("a", b"data", status).status is None, "a stored message with such a header"
+    assert RawMessage("a", b"", status, reply="$JS.ACK.x").status is None
+    assert RawMessage("a", b"", {"Status": "soon"}).status is None
 
 
 async def test_replies_go_to_whoever_waits_and_nowhere_else() -> None:
     pending = PendingRequests("_INBOX.me")
     first, one = pending.open(math.inf)
     second, two = pending.open(math.inf)
-    pending.deliver(Reply(second, b"2"))
-    pending.deliver(Reply(first, b"1"))
-    pending.deliver(Reply("_INBOX.me.unknown", b"?"))
+    pending.deliver(RawMessage(second, b"2"))
+    pending.deliver(RawMessage(first, b"1"))
+    pending.deliver(RawMessage("_INBOX.me.unknown", b"?"))
     for waiter, payload in ((one, b"1"), (two, b"2")):
         reply = await waiter.next()
         assert reply is not None
         assert reply.payload == payload
     pending.close(first)
-    pending.deliver(Reply(first, b"late"))
+    pending.deliver(RawMessage(first, b"late"))
     pending.lose_all()
     assert await two.next() is None
     assert not one.replies

@@ -18,7 +18,7 @@ from pyoco_server.jetstream.connection import open_connection
 from pyoco_server.jetstream.errors import ApiError, NotFound, Unavailable
 from pyoco_server.jetstream.follow import CaughtUp, Follower
 from pyoco_server.jetstream.publish import publish_acked
-from pyoco_server.jetstream.requests import Reply
+from pyoco_server.jetstream.requests import RawMessage
 from pyoco_server.jetstream.standing import StandingPull
 from tcp_proxy import open_proxy
 
@@ -217,7 +217,7 @@ async def test_a_follower_reads_on_behind_a_message_that_was_lost(connection: Co
         await eventually(lambda: true(follower._consumer and follower._consumer._left))
         pull = follower._consumer
         assert pull is not None
-        lost: list[Reply] = []
+        lost: list[RawMessage] = []
         object.__setattr__(pull._feed, "deliver", lost.append)
         await store(connection, b"1")
         await eventually(lambda: true(lost))

@@ -20,10 +20,10 @@ from pyoco_server.kernel import (
     ChildSpec,
     Down,
     Intensity,
-    Node,
     Reply,
     Request,
     SupervisorSpec,
+    TreeNode,
     open_system,
 )
 
@@ -159,7 +159,7 @@ async def running(*children: Any, **spec: Any) -> AsyncIterator[ActorSystem]:
             yield system
 
 
-def node(system: ActorSystem, path: str) -> Node:
+def node(system: ActorSystem, path: str) -> TreeNode:
     """The picture of what stands at ``path`` right now."""
     found = system.tree().find(path)
     assert found is not None

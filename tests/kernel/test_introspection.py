@@ -12,13 +12,13 @@ from pyoco_server.kernel import (
     Backoff,
     Down,
     MailboxPicture,
-    Node,
     Refusal,
     Restart,
     State,
     Strategy,
     TapEvent,
     TapKind,
+    TreeNode,
     Work,
 )
 from pyoco_server.kernel.record import describe_error
@@ -50,7 +50,7 @@ async def test_the_picture_of_a_tree(autojump_clock: MockClock) -> None:
         picture = system.tree()
         up = picture.up_seconds
         assert up == pytest.approx(13)
-        actor = Node(
+        actor = TreeNode(
             path="/nested/a",
             kind="Probe",
             state=State.BUSY,
@@ -62,7 +62,7 @@ async def test_the_picture_of_a_tree(autojump_clock: MockClock) -> None:
             mailbox=MailboxPicture(depth=1, capacity=9, waiting_senders=0),
             work=Work(messages=3, refusals=1, busy_seconds=2, longest_seconds=2),
         )
-        supervisor = Node(
+        supervisor = TreeNode(
             path="/nested",
             kind="rest_for_one",
             state=State.SUPERVISING,
@@ -73,7 +73,7 @@ async def test_the_picture_of_a_tree(autojump_clock: MockClock) -> None:
             last_error_age_seconds=None,
             children=(actor,),
         )
-        root = Node(
+        root = TreeNode(
             path="/",
             kind="one_for_one",
             state=State.SUPERVISING,

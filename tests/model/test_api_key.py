@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from pyoco_server.model.api_key import (
     ALL_ROLES,
     ApiKeyRecord,
-    InvalidKey,
+    MalformedApiKey,
     Principal,
     Role,
     UnreadableKey,
@@ -80,21 +80,21 @@ def test_a_record_has_every_field_that_051_wants() -> None:
     ],
 )
 def test_a_text_that_is_no_key_is_refused_and_not_repeated(text: str) -> None:
-    with pytest.raises(InvalidKey) as caught:
+    with pytest.raises(MalformedApiKey) as caught:
         parse_key(text)
     assert str(caught.value) == "an API key is written pyoco_<key_id>.<secret>"
 
 
 @pytest.mark.parametrize("tenant", ["", "a b", "a.b", "x" * 65, "é", "a\n"])
 def test_a_tenant_id_has_few_characters(tenant: str) -> None:
-    with pytest.raises(InvalidKey):
+    with pytest.raises(MalformedApiKey):
         new_key(tenant, now=1.0)
 
 
 def test_a_key_id_has_few_characters() -> None:
     assert check_key_id("abcdefgh") == "abcdefgh"
     for text in ("short", "a" * 65, "abcdefg*", "abcdefgh.x"):
-        with pytest.raises(InvalidKey):
+        with pytest.raises(MalformedApiKey):
             check_key_id(text)
 
 

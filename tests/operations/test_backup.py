@@ -24,7 +24,7 @@ from pyoco_server.jetstream.errors import ApiError, RestoreUnfinished, Unavailab
 from pyoco_server.jetstream.inventory import list_consumers, list_streams, stream_info
 from pyoco_server.jetstream.keyvalue import Entry, KeyValue
 from pyoco_server.jetstream.publish import publish_acked
-from pyoco_server.jetstream.requests import Reply
+from pyoco_server.jetstream.requests import RawMessage
 from pyoco_server.jetstream.resources import ensure_consumer, ensure_resources
 from pyoco_server.jetstream.snapshots import SnapshotBroken
 from pyoco_server.model.run import RunStatus
@@ -311,7 +311,7 @@ async def test_a_node_that_learns_late_who_takes_the_chunks_is_asked_again(
 
     async def late(
         self: Connection, subject: str, payload: bytes = b"", *, within: float, **more: Any
-    ) -> Reply:
+    ) -> RawMessage:
         asked[subject] += 1
         if subject.startswith("$JS.SNAPSHOT.RESTORE.") and asked[subject] <= 2:
             raise Unavailable(f"nobody answers at {subject}")

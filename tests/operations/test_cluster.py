@@ -22,7 +22,7 @@ from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.jetstream.inventory import list_streams, stream_info
 from pyoco_server.kernel import AskExpired
 from pyoco_server.model.run import RunStatus
-from pyoco_server.operations.doctor import Report, examine
+from pyoco_server.operations.doctor import DoctorReport, examine
 from pyoco_server.operations.migrate import migrate
 from pyoco_server.settings import Settings
 
@@ -107,7 +107,7 @@ async def isolate(cluster: Cluster, settings: Settings, load: Load) -> None:
     node.send(signal.SIGSTOP)
     await load.goes_on()
     others = ",".join(other.url for other in cluster.nodes if other is not node)
-    report: Report | None = None
+    report: DoctorReport | None = None
 
     async def named() -> bool:
         nonlocal report

@@ -32,7 +32,7 @@ from pyoco_server.jetstream.resources import ensure_consumer, ensure_resources
 from pyoco_server.model.api_key import Role, bucket_key, encode_key, new_key
 from pyoco_server.model.run import RunSnapshot, RunStatus, encode_snapshot
 from pyoco_server.model.worker import WorkerRecord, WorkerState, encode_worker
-from pyoco_server.operations.doctor import Finding, Report, Severity, examine
+from pyoco_server.operations.doctor import DoctorReport, Finding, Severity, examine
 from pyoco_server.operations.doctor.machine import disk_findings
 from pyoco_server.operations.marker import Marker, Phase, set_marker
 from pyoco_server.settings import Settings
@@ -45,7 +45,7 @@ class _Any(msgspec.Struct):
     pass
 
 
-def the(report: Report, check: str) -> Finding:
+def the(report: DoctorReport, check: str) -> Finding:
     """The only finding of a check."""
     found = [finding for finding in report.findings if finding.check == check]
     assert len(found) == 1, report.findings
@@ -54,7 +54,7 @@ def the(report: Report, check: str) -> Finding:
     return found[0]
 
 
-async def seen_by(node: Node, **changes: Any) -> Report:
+async def seen_by(node: Node, **changes: Any) -> DoctorReport:
     return await examine(
         structs.replace(SETTINGS.for_node(node.url), **changes),
         server=None,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pyoco_server.gateway.read_model import queries, schema
 from pyoco_server.gateway.read_model.filters import (
-    InvalidCursor,
+    InvalidListCursor,
     RunFilter,
     decode_cursor,
     encode_cursor,
@@ -187,11 +187,11 @@ def test_cursors_come_back_whole_and_for_their_own_list_only(
     assert cursor.isascii()
     assert cursor.replace("-", "").replace("_", "").isalnum()
     if other != mine:
-        with pytest.raises(InvalidCursor):
+        with pytest.raises(InvalidListCursor):
             decode_cursor(cursor, other)
 
 
 @given(st.text(max_size=60) | st.binary(max_size=60).map(lambda raw: raw.decode("latin-1")))
 def test_what_is_no_cursor_is_refused(text: str) -> None:
-    with pytest.raises(InvalidCursor):
+    with pytest.raises(InvalidListCursor):
         decode_cursor(text, RunFilter())

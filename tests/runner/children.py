@@ -20,7 +20,7 @@ from pyoco_server.worker.runner.handle import (
     RunnerProcess,
     open_runner,
 )
-from pyoco_server.worker.runner.protocol import Execute, Finished, Output, TaskChanged
+from pyoco_server.worker.runner.protocol import Execute, FlowFinished, Output, TaskChanged
 
 CODE = str(Path(__file__).parent / "code")
 WITHIN_SECONDS = 60
@@ -37,8 +37,8 @@ class Told:
         return self.events[-1]
 
     @property
-    def finished(self) -> Finished:
-        assert isinstance(self.last, Finished), self.last
+    def finished(self) -> FlowFinished:
+        assert isinstance(self.last, FlowFinished), self.last
         return self.last
 
     @property
@@ -97,7 +97,7 @@ class Flows:
         await self.runner.send(Execute(**request))
         return request["run_id"]  # type: ignore[no-any-return]
 
-    async def hear(self, until: Any = (Finished, Exited)) -> Told:
+    async def hear(self, until: Any = (FlowFinished, Exited)) -> Told:
         """Gather events up to one of that type, or one that is as wanted."""
         told = Told()
         with trio.fail_after(WITHIN_SECONDS):

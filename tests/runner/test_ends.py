@@ -17,7 +17,7 @@ from pyoco_server.worker.runner.handle import Exited, RunnerOptions, open_runner
 from pyoco_server.worker.runner.protocol import (
     CancelRun,
     Execute,
-    Finished,
+    FlowFinished,
     Output,
     Ready,
     Stop,
@@ -187,7 +187,7 @@ async def test_cancelling_a_listener_loses_nothing(flows: Flows) -> None:
                     event = await flows.runner.next_event()
                     if isinstance(event, Output):
                         text += event.text
-                    finished = isinstance(event, Finished)
+                    finished = isinstance(event, FlowFinished)
     assert [int(line[:8]) for line in text.splitlines()] == list(range(30_000))
 
 

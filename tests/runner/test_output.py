@@ -10,7 +10,7 @@ import trio
 
 from pyoco_server.model.run import RunStatus, TaskState
 from pyoco_server.worker.runner.handle import Exited, RunnerOptions
-from pyoco_server.worker.runner.protocol import Finished, Limits, Output, TaskChanged
+from pyoco_server.worker.runner.protocol import FlowFinished, Limits, Output, TaskChanged
 from runner.children import CODE, Flows, a_child
 
 
@@ -84,7 +84,7 @@ async def test_twenty_megabytes_of_lines_arrive_whole_and_gather_nowhere() -> No
         left = dict.fromkeys("ab", "")
         largest = total = 0
         with trio.fail_after(60):
-            while not isinstance(event := await runner.next_event(), Finished | Exited):
+            while not isinstance(event := await runner.next_event(), FlowFinished | Exited):
                 if isinstance(event, Output) and event.task:
                     *lines, left[event.task] = (left[event.task] + event.text).split("\n")
                     for line in lines:
@@ -92,7 +92,7 @@ async def test_twenty_megabytes_of_lines_arrive_whole_and_gather_nowhere() -> No
                         expected[event.task] += 1
                     total += len(event.text)
                     largest = max(largest, len(event.text))
-        assert isinstance(event, Finished)
+        assert isinstance(event, FlowFinished)
         assert event.status is RunStatus.COMPLETED
         assert expected == {"a": 100_000, "b": 100_000}
         assert total > 21_000_000

@@ -8,13 +8,13 @@ import pytest
 
 from pyoco_server.model.run import RunSnapshot, RunStatus
 from pyoco_server.scenario.history import (
-    Answer,
     CancelAnswer,
-    Execution,
     History,
+    HttpAnswer,
     Outcome,
     Revision,
     Submission,
+    TaskExecution,
 )
 from pyoco_server.scenario.judge import judge
 
@@ -56,7 +56,7 @@ def add(
 
 def executed(history: History, *attempts: int, run_id: str = "r", at: float = 2.0) -> History:
     for pid, attempt in enumerate(attempts):
-        history.executions.append(Execution(run_id, attempt, pid, "work", at, at + 0.1))
+        history.executions.append(TaskExecution(run_id, attempt, pid, "work", at, at + 0.1))
     return history
 
 
@@ -67,7 +67,7 @@ def cancelled(history: History, answer: RunStatus) -> History:
 
 def answered(status: int | None, seconds: float) -> History:
     history = of(*LIFE)
-    history.answers.append(Answer("POST /runs", status, seconds, 1.0))
+    history.answers.append(HttpAnswer("POST /runs", status, seconds, 1.0))
     return history
 
 

@@ -19,7 +19,7 @@ from pyoco_server.scenario.document import (
     write_scenario,
 )
 from pyoco_server.scenario.history import PROBE
-from pyoco_server.scenario.performance import Verdict, perform
+from pyoco_server.scenario.performance import ScenarioResult, perform
 from pyoco_server.scenario.stage import Stage
 
 HISTORIES = Path(__file__).parents[2] / "scenarios" / "histories"
@@ -43,17 +43,17 @@ steps:
 """
 
 
-async def performed(scenario: Scenario, folder: Path, *, speed: float = 1.0) -> Verdict:
+async def performed(scenario: Scenario, folder: Path, *, speed: float = 1.0) -> ScenarioResult:
     return await perform(scenario, folder, cache=folder / "cache", speed=speed)
 
 
-def ends(verdict: Verdict) -> Counter[str]:
+def ends(verdict: ScenarioResult) -> Counter[str]:
     history = verdict.history
     lasts = [history.last(run.run_id) for run in history.accepted.values() if run.group != PROBE]
     return Counter(last.status.value for last in lasts if last is not None)
 
 
-async def recorded_live(folder: Path, out: Path, *options: str) -> Verdict:
+async def recorded_live(folder: Path, out: Path, *options: str) -> ScenarioResult:
     """Play the storm; record it with the command as soon as it is over, and everybody still there."""
 
     async def record(stage: Stage) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyoco_server.scenario.document import Scenario, read_scenario
-from pyoco_server.scenario.performance import Verdict, perform, twin_of
+from pyoco_server.scenario.performance import ScenarioResult, perform, twin_of
 from pyoco_server.scenario.versions import cache_folder
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
@@ -28,7 +28,7 @@ def played(path: Path) -> Scenario:
     return scenario
 
 
-def shown(verdict: Verdict) -> str:
+def shown(verdict: ScenarioResult) -> str:
     lines = [f"{line.at:8.2f}  {line.text}" for line in verdict.transcript]
     return "\n".join([f"{verdict.scenario}, seed {verdict.seed}", *lines, *verdict.unmet])
 

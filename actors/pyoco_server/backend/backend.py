@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from pyoco_server.backend.following import printed, watch_bucket
-from pyoco_server.gateway.canceller import Cancel
+from pyoco_server.gateway.canceller import RecordCancel
 from pyoco_server.gateway.dead_letter_desk import DeadLetterDesk
 from pyoco_server.gateway.event_reader import EventReader
 from pyoco_server.gateway.key_ring import Standing
@@ -141,7 +141,7 @@ class Backend:
         """
         canceller = self._require_gateway().canceller
         within = await self._reached()
-        return await canceller.ask(Cancel(run_id, by=by, reason=reason), within=within)
+        return await canceller.ask(RecordCancel(run_id, by=by, reason=reason), within=within)
 
     async def run(self, run: NewRun) -> RunSnapshot:
         """Submit a run and wait for its end; raises as `submit`.

@@ -8,10 +8,10 @@ from typing import BinaryIO, Unpack
 
 from pyoco_server.client.aio_runs import AsyncRunCalls
 from pyoco_server.client.requests import (
-    Call,
+    ApiCall,
     Document,
+    FilePart,
     RunQuery,
-    Upload,
     WorkerOrder,
     get,
     get_bytes,
@@ -156,12 +156,12 @@ class AsyncPyocoHttpClient(AsyncRunCalls):
             HttpProblem: 409 when the letter does not tell enough for that.
         """
         # Not repeatable: the letter is gone after it.
-        return await self._run(Call("POST", f"/dlq/{int(seq)}/requeue", parse_object))
+        return await self._run(ApiCall("POST", f"/dlq/{int(seq)}/requeue", parse_object))
 
     async def drop_dead_letter(self, seq: int) -> Document:
         """Delete a dead letter."""
         # Not repeatable: a second one does not find it.
-        return await self._run(Call("DELETE", f"/dlq/{int(seq)}", parse_object))
+        return await self._run(ApiCall("DELETE", f"/dlq/{int(seq)}", parse_object))
 
     async def get_queues(self) -> Document:
         """Return ``{queues, dead_letters}``: the jobs of each tag."""
@@ -195,12 +195,12 @@ class AsyncPyocoHttpClient(AsyncRunCalls):
         """Hide a worker from lists, or show it again."""
         path = f"/workers/{segment(worker_id)}"
         body = {"hidden": bool(hidden)}
-        return await self._run(Call("PATCH", path, parse_object, json=body, repeatable=True))
+        return await self._run(ApiCall("PATCH", path, parse_object, json=body, repeatable=True))
 
     async def order_worker(self, worker_id: str, order: WorkerOrder) -> Document:
         """Tell a worker to pause, resume or drain; return what is stored of that."""
         path = f"/workers/{segment(worker_id)}/{order}"
-        return await self._run(Call("POST", path, parse_object, repeatable=True))
+        return await self._run(ApiCall("POST", path, parse_object, repeatable=True))
 
     async def list_wheels(self) -> list[Document]:
         """Return the wheels of the registry, by name."""
@@ -238,8 +238,8 @@ class AsyncPyocoHttpClient(AsyncRunCalls):
         if shared:
             form["shared"] = "true"
         # An open file is sent in pieces.
-        upload = Upload("wheel", filename, data, "application/octet-stream")
-        return await self._run(Call("POST", "/wheels", parse_object, form=form, upload=upload))
+        upload = FilePart("wheel", filename, data, "application/octet-stream")
+        return await self._run(ApiCall("POST", "/wheels", parse_object, form=form, upload=upload))
 
     async def download_wheel(self, wheel_name: str, to: BinaryIO) -> str:
         """Write a wheel into an open file, piece by piece; return its SHA-256 in hex.
@@ -255,7 +255,7 @@ class AsyncPyocoHttpClient(AsyncRunCalls):
     async def delete_wheel(self, wheel_name: str) -> Document:
         """Delete a wheel."""
         # Not repeatable: a second one does not find it.
-        return await self._run(Call("DELETE", f"/wheels/{segment(wheel_name)}", parse_object))
+        return await self._run(ApiCall("DELETE", f"/wheels/{segment(wheel_name)}", parse_object))
 
     async def get_metrics(self) -> str:
         """Return the metrics in Prometheus' text format."""
@@ -272,7 +272,7 @@ class AsyncPyocoHttpClient(AsyncRunCalls):
     async def get_ready(self) -> Document:
         """Return ``{status, reasons, nats}``; that the gateway is not ready is no error here."""
         return await self._run(
-            Call("GET", "/health/ready", parse_readiness, repeatable=True, also=503)
+            ApiCall("GET", "/health/ready", parse_readiness, repeatable=True, also=503)
         )
 
     async def get_api_description(self) -> Document:

@@ -12,7 +12,7 @@ import trio
 
 from pyoco_server.client.download import Download
 from pyoco_server.client.problem import HttpProblem
-from pyoco_server.client.requests import Call, Document, with_params
+from pyoco_server.client.requests import ApiCall, Document, with_params
 from pyoco_server.client.retry import RetryPolicy
 from pyoco_server.client.sse import SseParser
 from pyoco_server.client.watch import Watch
@@ -55,7 +55,7 @@ class AsyncCaller:
         """Close all connections."""
         await self._client.aclose()
 
-    async def _run(self, call: Call[T]) -> T:
+    async def _run(self, call: ApiCall[T]) -> T:
         failures = 0
         while True:
             try:
@@ -69,7 +69,7 @@ class AsyncCaller:
             await trio.sleep(pause)
 
     async def _download(
-        self, name: str, call_from: Callable[[int], Call[bytes]], to: BinaryIO
+        self, name: str, call_from: Callable[[int], ApiCall[bytes]], to: BinaryIO
     ) -> str:
         download = Download(name, to)
         failures = 0
@@ -88,7 +88,7 @@ class AsyncCaller:
                     raise
             await trio.sleep(pause)
 
-    async def _pages(self, call: Call[Document]) -> AsyncGenerator[Document, None]:
+    async def _pages(self, call: ApiCall[Document]) -> AsyncGenerator[Document, None]:
         cursor: str | None = None
         while True:
             page = await self._run(with_params(call, cursor=cursor))
@@ -122,7 +122,7 @@ class AsyncCaller:
 
     @asynccontextmanager
     async def _stream(
-        self, call: Call[Any], silence_seconds: float
+        self, call: ApiCall[Any], silence_seconds: float
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         async with self._open(call, silence_seconds) as response:
             call.check_stream(response.headers.get("content-type", ""))
@@ -134,7 +134,9 @@ class AsyncCaller:
                 await exhaust(chunks)
 
     @asynccontextmanager
-    async def _open(self, call: Call[Any], silence_seconds: float) -> AsyncIterator[httpx.Response]:
+    async def _open(
+        self, call: ApiCall[Any], silence_seconds: float
+    ) -> AsyncIterator[httpx.Response]:
         request = self._client.build_request(**request_arguments(call, silence_seconds))
         response = await self._client.send(request, stream=True)
         remember(self._client.headers, response)

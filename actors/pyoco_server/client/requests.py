@@ -24,7 +24,7 @@ class UnexpectedAnswer(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class FilePart:
     """A file part of a form."""
 
     field: str
@@ -34,7 +34,7 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
+class ApiCall(Generic[T]):
     """One call.
 
     Attributes:
@@ -58,7 +58,7 @@ class Call(Generic[T]):
     json: Document | None = None
     content: bytes | None = None
     form: Mapping[str, str] | None = None
-    upload: Upload | None = None
+    upload: FilePart | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = False
     also: int | None = None
@@ -100,7 +100,7 @@ def new_idempotency_key() -> str:
     return uuid.uuid4().hex
 
 
-class RunLimits(TypedDict, total=False):
+class LimitArguments(TypedDict, total=False):
     """Limits of a run; those of its flow.yaml hold where they are not given."""
 
     timeout_sec: float | None
@@ -111,13 +111,13 @@ class RunLimits(TypedDict, total=False):
     """The wait before the second attempt, in seconds; doubled before each further one."""
 
 
-def limits_of(limits: RunLimits) -> Document:
+def limits_of(limits: LimitArguments) -> Document:
     """Return the limits that are given.
 
     Raises:
         TypeError: One has another name. Whatever is passed by name arrives here, and would go out.
     """
-    names = RunLimits.__annotations__
+    names = LimitArguments.__annotations__
     if wrong := set(limits) - set(names):
         raise TypeError(
             f"no limit is called {', '.join(sorted(wrong))}; there are {', '.join(names)}"
@@ -149,26 +149,26 @@ def get(
     path: str,
     parse: Callable[[bytes], T],
     **params: Any,
-) -> Call[T]:
+) -> ApiCall[T]:
     """Describe a ``GET``; parameters that are ``None`` or empty are left out."""
     present = {name: value for name, value in params.items() if value is not None and value != ""}
-    return Call("GET", path, parse, params=present, repeatable=True)
+    return ApiCall("GET", path, parse, params=present, repeatable=True)
 
 
-def get_bytes(path: str, start: int) -> Call[bytes]:
+def get_bytes(path: str, start: int) -> ApiCall[bytes]:
     """Describe a download, from a byte on."""
     headers = {"Range": f"bytes={start}-"} if start else {}
-    return Call("GET", path, bytes, headers=headers, repeatable=True)
+    return ApiCall("GET", path, bytes, headers=headers, repeatable=True)
 
 
-def submission(path: str, idempotency_key: str | None, **body: Any) -> Call[Document]:
+def submission(path: str, idempotency_key: str | None, **body: Any) -> ApiCall[Document]:
     """Describe the ``POST`` of a run, which may be repeated where it has a key."""
     headers = {} if idempotency_key is None else {IDEMPOTENCY_HEADER: idempotency_key}
     repeatable = idempotency_key is not None
-    return Call("POST", path, parse_object, headers=headers, repeatable=repeatable, **body)
+    return ApiCall("POST", path, parse_object, headers=headers, repeatable=repeatable, **body)
 
 
-def with_params(call: Call[T], **params: str | float | None) -> Call[T]:
+def with_params(call: ApiCall[T], **params: str | float | None) -> ApiCall[T]:
     """Return the call with further parameters; those that are ``None`` are left out."""
     return replace(call, params={**call.params, **given(**params)})
 

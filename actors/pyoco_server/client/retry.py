@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from pyoco_server.client.problem import HttpProblem
-from pyoco_server.client.requests import Call, new_idempotency_key
+from pyoco_server.client.requests import ApiCall, new_idempotency_key
 
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
 BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError)
@@ -38,7 +38,7 @@ class RetryPolicy:
         """Return the key to send: a new one where none is given and a call may be repeated."""
         return new_idempotency_key() if given is None and self.attempts > 1 else given
 
-    def pause(self, call: Call[Any], error: httpx.HTTPError, failures: int) -> float | None:
+    def pause(self, call: ApiCall[Any], error: httpx.HTTPError, failures: int) -> float | None:
         """Return the seconds to wait before ``call`` is sent again; ``None`` to give up.
 
         Args:
@@ -68,7 +68,7 @@ def passes(error: httpx.HTTPError) -> bool:
     return isinstance(error, (*BROKEN, httpx.TimeoutException))
 
 
-def _may_repeat(call: Call[Any], error: httpx.HTTPError) -> bool:
+def _may_repeat(call: ApiCall[Any], error: httpx.HTTPError) -> bool:
     if isinstance(error, NEVER_SENT):
         return True
     if not call.repeatable:

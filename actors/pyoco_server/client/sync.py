@@ -8,10 +8,10 @@ from contextlib import closing
 from typing import BinaryIO, Unpack
 
 from pyoco_server.client.requests import (
-    Call,
+    ApiCall,
     Document,
+    FilePart,
     RunQuery,
-    Upload,
     WorkerOrder,
     get,
     get_bytes,
@@ -155,12 +155,12 @@ class PyocoHttpClient(RunCalls):
             HttpProblem: 409 when the letter does not tell enough for that.
         """
         # Not repeatable: the letter is gone after it.
-        return self._run(Call("POST", f"/dlq/{int(seq)}/requeue", parse_object))
+        return self._run(ApiCall("POST", f"/dlq/{int(seq)}/requeue", parse_object))
 
     def drop_dead_letter(self, seq: int) -> Document:
         """Delete a dead letter."""
         # Not repeatable: a second one does not find it.
-        return self._run(Call("DELETE", f"/dlq/{int(seq)}", parse_object))
+        return self._run(ApiCall("DELETE", f"/dlq/{int(seq)}", parse_object))
 
     def get_queues(self) -> Document:
         """Return ``{queues, dead_letters}``: the jobs of each tag."""
@@ -194,12 +194,12 @@ class PyocoHttpClient(RunCalls):
         """Hide a worker from lists, or show it again."""
         path = f"/workers/{segment(worker_id)}"
         body = {"hidden": bool(hidden)}
-        return self._run(Call("PATCH", path, parse_object, json=body, repeatable=True))
+        return self._run(ApiCall("PATCH", path, parse_object, json=body, repeatable=True))
 
     def order_worker(self, worker_id: str, order: WorkerOrder) -> Document:
         """Tell a worker to pause, resume or drain; return what is stored of that."""
         path = f"/workers/{segment(worker_id)}/{order}"
-        return self._run(Call("POST", path, parse_object, repeatable=True))
+        return self._run(ApiCall("POST", path, parse_object, repeatable=True))
 
     def list_wheels(self) -> list[Document]:
         """Return the wheels of the registry, by name."""
@@ -237,8 +237,8 @@ class PyocoHttpClient(RunCalls):
         if shared:
             form["shared"] = "true"
         # An open file is sent in pieces.
-        upload = Upload("wheel", filename, data, "application/octet-stream")
-        return self._run(Call("POST", "/wheels", parse_object, form=form, upload=upload))
+        upload = FilePart("wheel", filename, data, "application/octet-stream")
+        return self._run(ApiCall("POST", "/wheels", parse_object, form=form, upload=upload))
 
     def download_wheel(self, wheel_name: str, to: BinaryIO) -> str:
         """Write a wheel into an open file, piece by piece; return its SHA-256 in hex.
@@ -254,7 +254,7 @@ class PyocoHttpClient(RunCalls):
     def delete_wheel(self, wheel_name: str) -> Document:
         """Delete a wheel."""
         # Not repeatable: a second one does not find it.
-        return self._run(Call("DELETE", f"/wheels/{segment(wheel_name)}", parse_object))
+        return self._run(ApiCall("DELETE", f"/wheels/{segment(wheel_name)}", parse_object))
 
     def get_metrics(self) -> str:
         """Return the metrics in Prometheus' text format."""
@@ -270,7 +270,9 @@ class PyocoHttpClient(RunCalls):
 
     def get_ready(self) -> Document:
         """Return ``{status, reasons, nats}``; that the gateway is not ready is no error here."""
-        return self._run(Call("GET", "/health/ready", parse_readiness, repeatable=True, also=503))
+        return self._run(
+            ApiCall("GET", "/health/ready", parse_readiness, repeatable=True, also=503)
+        )
 
     def get_api_description(self) -> Document:
         """Return the gateway's OpenAPI document."""

@@ -13,7 +13,7 @@ import httpx
 
 from pyoco_server.client.download import Download
 from pyoco_server.client.problem import HttpProblem
-from pyoco_server.client.requests import Call, Document, with_params
+from pyoco_server.client.requests import ApiCall, Document, with_params
 from pyoco_server.client.retry import RetryPolicy
 from pyoco_server.client.sse import SseParser
 from pyoco_server.client.watch import Watch
@@ -55,7 +55,7 @@ class Caller:
         """Close all connections."""
         self._client.close()
 
-    def _run(self, call: Call[T]) -> T:
+    def _run(self, call: ApiCall[T]) -> T:
         failures = 0
         while True:
             try:
@@ -68,7 +68,7 @@ class Caller:
                     raise
             time.sleep(pause)
 
-    def _download(self, name: str, call_from: Callable[[int], Call[bytes]], to: BinaryIO) -> str:
+    def _download(self, name: str, call_from: Callable[[int], ApiCall[bytes]], to: BinaryIO) -> str:
         download = Download(name, to)
         failures = 0
         while True:
@@ -86,7 +86,7 @@ class Caller:
                     raise
             time.sleep(pause)
 
-    def _pages(self, call: Call[Document]) -> Generator[Document, None, None]:
+    def _pages(self, call: ApiCall[Document]) -> Generator[Document, None, None]:
         cursor: str | None = None
         while True:
             page = self._run(with_params(call, cursor=cursor))
@@ -118,7 +118,7 @@ class Caller:
         return time.monotonic() + (math.inf if within_seconds is None else within_seconds)
 
     @contextmanager
-    def _stream(self, call: Call[Any], silence_seconds: float) -> Iterator[Iterator[bytes]]:
+    def _stream(self, call: ApiCall[Any], silence_seconds: float) -> Iterator[Iterator[bytes]]:
         with self._open(call, silence_seconds) as response:
             call.check_stream(response.headers.get("content-type", ""))
             chunks = response.iter_bytes()
@@ -128,7 +128,7 @@ class Caller:
                 response.close()
 
     @contextmanager
-    def _open(self, call: Call[Any], silence_seconds: float) -> Iterator[httpx.Response]:
+    def _open(self, call: ApiCall[Any], silence_seconds: float) -> Iterator[httpx.Response]:
         request = self._client.build_request(**request_arguments(call, silence_seconds))
         response = self._client.send(request, stream=True)
         remember(self._client.headers, response)

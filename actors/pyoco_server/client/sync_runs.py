@@ -10,10 +10,10 @@ from contextlib import closing
 from typing import Any, BinaryIO, Unpack
 
 from pyoco_server.client.requests import (
-    Call,
+    ApiCall,
     Document,
-    RunLimits,
-    Upload,
+    FilePart,
+    LimitArguments,
     get,
     get_bytes,
     given,
@@ -50,7 +50,7 @@ class RunCalls(Caller):
         tag: str | None = None,
         tags: list[str] | None = None,
         idempotency_key: str | None = None,
-        **limits: Unpack[RunLimits],
+        **limits: Unpack[LimitArguments],
     ) -> Document:
         """Submit a run of a flow that the workers know; return ``{run_id, status}``.
 
@@ -70,7 +70,7 @@ class RunCalls(Caller):
         flow_name: str = "main",
         tag: str | None = None,
         idempotency_key: str | None = None,
-        **limits: Unpack[RunLimits],
+        **limits: Unpack[LimitArguments],
     ) -> Document:
         """Submit a run of the flow.yaml whose text is given; return ``{run_id, status}``.
 
@@ -84,7 +84,7 @@ class RunCalls(Caller):
                 "/runs/yaml",
                 self._retry.key(idempotency_key),
                 form={name: str(value) for name, value in form.items()},
-                upload=Upload(
+                upload=FilePart(
                     "workflow", "flow.yaml", workflow_yaml.encode(), "application/x-yaml"
                 ),
             )
@@ -103,7 +103,7 @@ class RunCalls(Caller):
         repeatable = all(run["idempotency_key"] for run in keyed)
         body = {"runs": keyed}
         return self._run(
-            Call("POST", "/runs/batch", parse_object, json=body, repeatable=repeatable)
+            ApiCall("POST", "/runs/batch", parse_object, json=body, repeatable=repeatable)
         )
 
     def check_flow(self, workflow_yaml: str) -> Document:
@@ -113,7 +113,7 @@ class RunCalls(Caller):
             HttpProblem: 422 when it cannot be understood; its ``extra`` says where.
         """
         return self._run(
-            Call(
+            ApiCall(
                 "POST",
                 "/flows/check",
                 parse_object,
@@ -148,7 +148,7 @@ class RunCalls(Caller):
         wish = given(reason=reason, requested_by=requested_by)
         # Repeatable: a second one finds the run cancelling or ended.
         snapshot = self._run(
-            Call(
+            ApiCall(
                 "POST", run_path(run_id, "cancel"), parse_object, json=wish or None, repeatable=True
             )
         )
@@ -166,7 +166,7 @@ class RunCalls(Caller):
         Raises:
             HttpProblem: 409 when it has not ended, or when its flow.yaml is not kept.
         """
-        return self._run(Call("POST", run_path(run_id, "retry"), parse_object))
+        return self._run(ApiCall("POST", run_path(run_id, "retry"), parse_object))
 
     def get_tasks(self, run_id: str) -> Document:
         """Return the task states and task records of a run."""
@@ -314,7 +314,7 @@ class RunCalls(Caller):
             yield from events
 
     def _stored_or_coming(
-        self, first: Call[Document], follow: bool, within_seconds: float | None
+        self, first: ApiCall[Document], follow: bool, within_seconds: float | None
     ) -> Generator[Document, None, None]:
         if not follow:
             return self._pages(first)
@@ -339,6 +339,6 @@ class RunCalls(Caller):
 
 def _watch(
     run_id: str, include_records: bool = False, since: float | None = None
-) -> Call[Document]:
+) -> ApiCall[Document]:
     include = "records" if include_records else None
     return get(run_path(run_id, "watch"), parse_object, include=include, since=since)

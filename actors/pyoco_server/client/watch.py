@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from pyoco_server.client.requests import Call, Document, with_params
+from pyoco_server.client.requests import ApiCall, Document, with_params
 from pyoco_server.client.retry import RetryPolicy, passes
 from pyoco_server.client.sse import SseEvent
 from pyoco_server.model.run import TERMINAL_STATUSES
@@ -57,7 +57,7 @@ class Watch(ABC):
         ended: Whether all is told.
     """
 
-    first: Call[Document]
+    first: ApiCall[Document]
     deadline: float = math.inf
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     outage_seconds: float = 60.0
@@ -65,7 +65,7 @@ class Watch(ABC):
     _last_sign_at: float | None = None
     _failures: int = 0
 
-    def next_call(self, now: float) -> Call[Document] | None:
+    def next_call(self, now: float) -> ApiCall[Document] | None:
         """Return the stream to open, or ``None`` when the watch is over."""
         return None if self.ended or now >= self.deadline else self._next(self.deadline - now)
 
@@ -113,7 +113,7 @@ class Watch(ABC):
         return min(delay, max(0.0, self.deadline - now))
 
     @abstractmethod
-    def _next(self, seconds_left: float) -> Call[Document]: ...
+    def _next(self, seconds_left: float) -> ApiCall[Document]: ...
 
     @abstractmethod
     def _tell(self, event: SseEvent) -> Document | None: ...
@@ -130,7 +130,7 @@ class RunWatch(Watch):
     until_terminal: bool = True
     _last: Document | None = None
 
-    def _next(self, seconds_left: float) -> Call[Document]:
+    def _next(self, seconds_left: float) -> ApiCall[Document]:
         left = min(seconds_left, LONGEST_STREAM_SECONDS)
         return with_params(self.first, timeout_sec=max(1, math.ceil(left)))
 
@@ -153,7 +153,7 @@ class EventWatch(Watch):
 
     _cursor: str | None = None
 
-    def _next(self, seconds_left: float) -> Call[Document]:  # noqa: ARG002 - it ends with the run
+    def _next(self, seconds_left: float) -> ApiCall[Document]:  # noqa: ARG002 - it ends with the run
         call = with_params(self.first, follow=1, cursor=self._cursor)
         params = {name: value for name, value in call.params.items() if name != "limit"}
         return replace(call, params=params, headers={"Accept": "text/event-stream"})
@@ -175,7 +175,7 @@ class ListWatch(Watch):
 
     _last_id: str | None = None
 
-    def _next(self, seconds_left: float) -> Call[Document]:
+    def _next(self, seconds_left: float) -> ApiCall[Document]:
         left = None if seconds_left == math.inf else max(1, math.ceil(seconds_left))
         headers = {"Accept": "text/event-stream"}
         if self._last_id is not None:

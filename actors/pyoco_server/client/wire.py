@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from pyoco_server.client.requests import CANCEL_WAIT_SECONDS, Call
+from pyoco_server.client.requests import CANCEL_WAIT_SECONDS, ApiCall
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
@@ -23,7 +23,7 @@ def client_arguments(base_url: str, api_key: str | None, api_key_header: str) ->
     return {"base_url": base_url.rstrip("/"), "headers": headers}
 
 
-def request_arguments(call: Call[Any], timeout_seconds: float) -> dict[str, Any]:
+def request_arguments(call: ApiCall[Any], timeout_seconds: float) -> dict[str, Any]:
     """Return what ``build_request`` of an httpx client is called with."""
     # After the last byte of an upload the gateway still checks and stores it.
     patience = max(timeout_seconds, _UPLOAD_SECONDS) if call.upload else timeout_seconds

@@ -25,7 +25,7 @@ class Plan(TypedDict):
     readings: int
 
 
-class Report(TypedDict):
+class StationReport(TypedDict):
     """What a station told, in degrees Celsius."""
 
     station: str
@@ -55,18 +55,20 @@ def plan(day: str = "2024-04-01") -> Plan:
     return Plan(day=day, readings=readings)
 
 
-def read_station(station: str, readings: int) -> Report:
+def read_station(station: str, readings: int) -> StationReport:
     """Read the temperature at a station, one reading after the other."""
     values = []
     for hour, degrees in zip(range(6, 24, 3), _TEMPERATURES[station][:readings], strict=False):
         time.sleep(_SECONDS_A_READING)
         print(f"{station} at {hour:02}:00: {degrees:4.1f} °C")
         values.append(degrees)
-    return Report(station=station, highest=max(values), mean=round(sum(values) / len(values), 1))
+    return StationReport(
+        station=station, highest=max(values), mean=round(sum(values) / len(values), 1)
+    )
 
 
 @task
-def read_station_over_a_bad_line(station: str, readings: int, ctx: Context) -> Report:
+def read_station_over_a_bad_line(station: str, readings: int, ctx: Context) -> StationReport:
     """Read a station whose line breaks on the first try of each run."""
     tries = ctx.scratch[f"{station}.tries"] = ctx.scratch.get(f"{station}.tries", 0) + 1
     if tries == 1:
@@ -83,7 +85,7 @@ read_station_over_a_bad_line.task.retries = 2
 
 def compare(stations: list[str], ctx: Context) -> Summary:
     """Compare what the stations told; their tasks are named for them."""
-    reports: list[Report] = [ctx.get_result(station.lower()) for station in stations]
+    reports: list[StationReport] = [ctx.get_result(station.lower()) for station in stations]
     by_warmth = sorted(reports, key=lambda report: report["highest"])
     for report in reversed(by_warmth):
         print(f"{report['station']:8} {'▇' * round(report['highest'])} {report['highest']:.1f} °C")

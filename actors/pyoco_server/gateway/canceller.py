@@ -11,7 +11,7 @@ from pyoco_server.jetstream.errors import BridgeError, WrongRevision
 from pyoco_server.kernel import Actor, Refusal, Reply, Request
 from pyoco_server.model import life
 from pyoco_server.model.run import RunSnapshot, RunStatus, SnapshotTooLarge, UnreadableSnapshot
-from pyoco_server.store.control import CancelRun, control_subject, encode_control
+from pyoco_server.store.control import CancelRecorded, control_subject, encode_control
 from pyoco_server.store.queue import JobQueue, QueuedJob
 from pyoco_server.store.runs import RunStore, StoredRun
 
@@ -23,7 +23,7 @@ class CancelNotStored(Refusal):
 
 
 @dataclass(frozen=True, slots=True)
-class Cancel(Request[RunSnapshot]):
+class RecordCancel(Request[RunSnapshot]):
     """Cancel a run; answered with the snapshot as it then is, CANCELLING or terminal.
 
     Refused with `RunNotFound`, `CancelNotStored` or `UnreadableSnapshot`.
@@ -39,7 +39,7 @@ class Cancel(Request[RunSnapshot]):
     reason: str | None = None
 
 
-class Canceller(Actor[Cancel]):
+class Canceller(Actor[RecordCancel]):
     """Records requests one after the other in tasks of their own; the bucket decides races."""
 
     def __init__(self, connection: Connection, runs: RunStore, queue: JobQueue) -> None:
@@ -47,11 +47,11 @@ class Canceller(Actor[Cancel]):
         self._runs = runs
         self._queue = queue
 
-    async def handle(self, message: Cancel) -> None:
+    async def handle(self, message: RecordCancel) -> None:
         """Start the request and be free for the next one."""
         self.spawn(self._cancel, message, self.reply_to(message))
 
-    async def _cancel(self, request: Cancel, reply: Reply[RunSnapshot]) -> None:
+    async def _cancel(self, request: RecordCancel, reply: Reply[RunSnapshot]) -> None:
         try:
             reply.send(await self._record(request))
         except (Refusal, UnreadableSnapshot) as error:
@@ -59,7 +59,7 @@ class Canceller(Actor[Cancel]):
         except (BridgeError, SnapshotTooLarge) as error:
             reply.fail(CancelNotStored(str(error)))
 
-    async def _record(self, request: Cancel) -> RunSnapshot:
+    async def _record(self, request: RecordCancel) -> RunSnapshot:
         before = await self._runs.get(request.run_id)
 
         def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, None]:
@@ -82,7 +82,7 @@ class Canceller(Actor[Cancel]):
         """Tell the worker at once; should this get lost, its next write meets the request."""
         try:
             await self._connection.publish(
-                control_subject(instance_id), encode_control(CancelRun(run_id=run_id))
+                control_subject(instance_id), encode_control(CancelRecorded(run_id=run_id))
             )
         except BridgeError as error:
             log.info("cancel not pushed", run_id=run_id, reason=str(error))

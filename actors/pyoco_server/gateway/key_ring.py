@@ -24,7 +24,7 @@ from pyoco_server.jetstream.keyvalue import CaughtUp, Deleted, Entry, KeyValue, 
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.api_key import (
     ApiKeyRecord,
-    InvalidKey,
+    MalformedApiKey,
     Principal,
     UnreadableKey,
     bucket_key,
@@ -139,7 +139,7 @@ class KeyRing:
         """
         try:
             key_id, secret = parse_key(text)
-        except InvalidKey as error:
+        except MalformedApiKey as error:
             raise InvalidApiKey(str(error)) from None
         digest = hashlib.blake2b(text.encode(), key=self._fast_key, digest_size=32).digest()
         while True:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from pyoco_server.gateway.artifact_keeper import keep_artifacts
-from pyoco_server.gateway.canceller import Cancel, Canceller
+from pyoco_server.gateway.canceller import Canceller, RecordCancel
 from pyoco_server.gateway.dead_letter_desk import DeadLetterDesk
 from pyoco_server.gateway.event_keeper import EventKeeper
 from pyoco_server.gateway.event_reader import EventReader
@@ -45,7 +45,7 @@ class GatewayTree:
 
     spec: SupervisorSpec
     submitter: Submitter
-    canceller: ActorRef[Cancel]
+    canceller: ActorRef[RecordCancel]
     events: EventReader
     workflows: WorkflowStore
     reads: ReadSide | None = None
@@ -70,7 +70,7 @@ def gateway_tree(
         connection, runs, workflows, withdrawals, subject_prefix=settings.work_subject_prefix
     )
     submitter = Submitter(intake, OnceOnly(keys, intake, withdrawals))
-    canceller: ChildSpec[Cancel] = ChildSpec(
+    canceller: ChildSpec[RecordCancel] = ChildSpec(
         "canceller", lambda: Canceller(connection, runs, queue), mailbox_capacity=1024
     )
     events_from = (settings.events_stream, settings.events_subject_prefix)

@@ -12,7 +12,7 @@ from pyoco_server.jetstream.errors import ApiError, NotFound, Unanswered
 T = TypeVar("T")
 
 
-class Refused(msgspec.Struct):
+class ApiRefusal(msgspec.Struct):
     """The error part of an answer."""
 
     code: int = 0
@@ -27,10 +27,10 @@ class Anything(msgspec.Struct):
 class MaybeRefused(msgspec.Struct):
     """The error part alone of any answer."""
 
-    error: Refused | None = None
+    error: ApiRefusal | None = None
 
 
-def check(error: Refused | None) -> None:
+def check(error: ApiRefusal | None) -> None:
     """Raise what an answer says went wrong.
 
     Raises:

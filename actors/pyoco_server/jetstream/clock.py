@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _LONGEST_SECONDS = 1.0
 
 
-class _Answer(msgspec.Struct):
+class _ClockAnswer(msgspec.Struct):
     ts: datetime | None = None
     error: dict[str, object] | None = None
 
@@ -57,7 +57,7 @@ class ServerClock:
         reply = await connection.request(f"$JS.API.STREAM.INFO.{stream}", within=5.0)
         answered = trio.current_time()
         try:
-            answer = msgspec.json.decode(reply.payload, type=_Answer)
+            answer = msgspec.json.decode(reply.payload, type=_ClockAnswer)
         except msgspec.MsgspecError as error:
             raise Unanswered(
                 f"STREAM.INFO.{stream}: an answer that cannot be read: {error}"

@@ -18,7 +18,7 @@ from pyoco_server.jetstream.asyncio_loop import open_loop as open_asyncio_loop
 from pyoco_server.jetstream.clock import ServerClock
 from pyoco_server.jetstream.errors import PayloadTooLarge, Unanswered, Unavailable
 from pyoco_server.jetstream.outbox import Feed, Outbox, Outgoing
-from pyoco_server.jetstream.requests import Ahead, Headers, PendingRequests, Reply, new_inbox
+from pyoco_server.jetstream.requests import Ahead, Headers, PendingRequests, RawMessage, new_inbox
 from pyoco_server.jetstream.session import ConnectionOptions, Session, text_of
 
 __all__ = ["Connection", "ConnectionOptions", "ConnectionStatus", "open_connection"]
@@ -149,7 +149,7 @@ class Connection:
         headers: Headers | None = None,
         ahead: Sequence[Ahead] = (),
         within: float,
-    ) -> Reply:
+    ) -> RawMessage:
         """Send a request and wait for its reply, in all for at most ``within`` seconds.
 
         Args:
@@ -178,8 +178,8 @@ class Connection:
         headers: Headers | None = None,
         ahead: Sequence[Ahead] = (),
         within: float,
-        is_last: Callable[[Reply], bool],
-    ) -> list[Reply]:
+        is_last: Callable[[RawMessage], bool],
+    ) -> list[RawMessage]:
         """Send a request and wait for its replies up to the one that is the last.
 
         Raises:
@@ -189,7 +189,7 @@ class Connection:
         await trio.lowlevel.checkpoint_if_cancelled()
         deadline = trio.current_time() + within
         inbox, waiter = self._pending.open(deadline)
-        replies: list[Reply] = []
+        replies: list[RawMessage] = []
         try:
             outgoing = [Outgoing.checked(to, data, "", fields) for to, data, fields in ahead]
             outgoing.append(Outgoing.checked(subject, payload, inbox, headers))
@@ -209,7 +209,7 @@ class Connection:
         raise Unanswered(f"request to {subject}: {why}")
 
     def open_feed(
-        self, subject: str, deliver: Callable[[Reply], None], lose: Callable[[], None]
+        self, subject: str, deliver: Callable[[RawMessage], None], lose: Callable[[], None]
     ) -> Feed:
         """Subscribe, now and with each later connection, until `close_feed`.
 
@@ -248,7 +248,7 @@ class Connection:
         """
         send, receive = trio.open_memory_channel[tuple[str, bytes]](capacity)
 
-        def deliver(message: Reply) -> None:
+        def deliver(message: RawMessage) -> None:
             with suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
                 send.send_nowait((message.subject, message.payload))
 
@@ -419,7 +419,7 @@ async def _keep_connection(
                 nursery.cancel_scope.cancel()
 
 
-def _is_any(_: Reply) -> bool:
+def _is_any(_: RawMessage) -> bool:
     return True
 
 

@@ -11,7 +11,7 @@ import trio
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import ApiError, NotFound, Unavailable
 from pyoco_server.jetstream.outbox import Feed
-from pyoco_server.jetstream.requests import Headers, Reply, Waiter, new_inbox
+from pyoco_server.jetstream.requests import Headers, RawMessage, Waiter, new_inbox
 
 # Beyond the server's own limit for a pull, for its last word to arrive.
 _LATE_SECONDS = 1.0
@@ -46,7 +46,7 @@ class Message:
 
     __slots__ = ("_connection", "_reply", "delivery")
 
-    def __init__(self, connection: Connection, reply: Reply) -> None:
+    def __init__(self, connection: Connection, reply: RawMessage) -> None:
         self._connection = connection
         self._reply = reply
         self.delivery = Delivery.parse(reply.reply)
@@ -155,7 +155,7 @@ class PullConsumer:
             self._connection.close_feed(self._feed)
             self._feed = None
 
-    def _deliver(self, reply: Reply) -> None:
+    def _deliver(self, reply: RawMessage) -> None:
         if reply.status is None and self._waiter is None:
             Message(self._connection, reply).give_back()
         elif self._waiter is not None and (reply.status is None or reply.subject == self._pull):
@@ -216,7 +216,7 @@ class PullConsumer:
                     Message(self._connection, reply).give_back()
         return messages
 
-    def _take(self, reply: Reply, messages: list[Message]) -> bool:
+    def _take(self, reply: RawMessage, messages: list[Message]) -> bool:
         """Take a reply of a pull; False when it was the pull's last word."""
         if reply.status is None:
             messages.append(Message(self._connection, reply))
@@ -226,7 +226,7 @@ class PullConsumer:
         return reply.status == 100  # idle heartbeat
 
 
-def refusal(reply: Reply, stream: str, name: str, *, in_vain: bool) -> ApiError | None:
+def refusal(reply: RawMessage, stream: str, name: str, *, in_vain: bool) -> ApiError | None:
     """What a status message of a pull says went wrong; None where it only ends the pull, or says it stands.
 
     Args:

@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from pyoco_server.jetstream.outbox import Feed
-from pyoco_server.jetstream.requests import Reply
+from pyoco_server.jetstream.requests import RawMessage
 
 log = structlog.get_logger(__name__)
 
@@ -130,7 +130,7 @@ class Line(asyncio.Protocol):
             body = begin + before
             try:
                 feed.deliver(
-                    Reply(subject.decode(), data[body:stop], data[begin:body], reply.decode())
+                    RawMessage(subject.decode(), data[body:stop], data[begin:body], reply.decode())
                 )
             # Whatever one message does to its reader, the others have theirs to come.
             except Exception:

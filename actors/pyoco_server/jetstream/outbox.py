@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from pyoco_server.jetstream.errors import Malformed
-from pyoco_server.jetstream.requests import Headers, Reply
+from pyoco_server.jetstream.requests import Headers, RawMessage
 
 _LIMIT_BYTES = 16 * 1024 * 1024
 # What an item takes besides its payload, roughly.
@@ -91,7 +91,7 @@ class Feed:
     """
 
     subject: str
-    deliver: Callable[[Reply], None]
+    deliver: Callable[[RawMessage], None]
     lose: Callable[[], None]
 
     def __post_init__(self) -> None:

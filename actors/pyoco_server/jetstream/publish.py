@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from pyoco_server.jetstream.api import Refused, check
+from pyoco_server.jetstream.api import ApiRefusal, check
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import (
     NO_BATCHES,
@@ -19,7 +19,7 @@ from pyoco_server.jetstream.errors import (
     Unavailable,
     WrongRevision,
 )
-from pyoco_server.jetstream.requests import Ahead, Headers, Reply
+from pyoco_server.jetstream.requests import Ahead, Headers, RawMessage
 
 # Atomic batches: ADR-50 of nats-architecture-and-design.
 _BATCHES_SINCE = (2, 12)
@@ -60,7 +60,7 @@ class _Answer(msgspec.Struct):
     duplicate: bool = False
     batch: str = ""
     count: int = 0
-    error: Refused | None = None
+    error: ApiRefusal | None = None
 
 
 _ANSWER = msgspec.json.Decoder(_Answer)
@@ -164,7 +164,7 @@ def _headers(headers: Headers, msg_id: str | None, expected: int | None) -> dict
     return all_headers
 
 
-def read_ack(subject: str, reply: Reply, expected: int | None = None) -> PubAck:
+def read_ack(subject: str, reply: RawMessage, expected: int | None = None) -> PubAck:
     """Read what JetStream answers to a message that was published to ``subject``.
 
     Raises:

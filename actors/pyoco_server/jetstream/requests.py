@@ -19,7 +19,7 @@ _NONE: Headers = {}
 _VERSION = b"NATS/1.0"
 
 
-class Reply:
+class RawMessage:
     """A message that came to the inbox, or to a feed.
 
     Args:
@@ -93,12 +93,12 @@ class Waiter:
 
     def __init__(self, deadline: float = math.inf) -> None:
         self.deadline = deadline
-        self.replies: deque[Reply] = deque()
+        self.replies: deque[RawMessage] = deque()
         self.lost = False
         self._ended = False
         self._event: trio.Event | None = None
 
-    def tell(self, reply: Reply) -> None:
+    def tell(self, reply: RawMessage) -> None:
         """A reply came."""
         self.replies.append(reply)
         if self._event is not None:
@@ -115,7 +115,7 @@ class Waiter:
         if self._event is not None:
             self._event.set()
 
-    async def next(self) -> Reply | None:
+    async def next(self) -> RawMessage | None:
         """Wait for the next reply; None when none will come. Cancelling it loses nothing."""
         while not self.replies:
             if self._ended:
@@ -165,7 +165,7 @@ class PendingRequests:
         """Nobody waits there any more."""
         self._waiters.pop(subject, None)
 
-    def deliver(self, reply: Reply) -> None:
+    def deliver(self, reply: RawMessage) -> None:
         """Hand a reply to whoever waits for it; one that comes too late is dropped."""
         waiter = self._waiters.get(reply.subject)
         if waiter is not None:

@@ -20,7 +20,7 @@ from pyoco_server.jetstream.api import MaybeRefused, call, check
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import ApiError, BridgeError, Unanswered, Unavailable
 from pyoco_server.jetstream.inventory import StreamInfo, StreamState
-from pyoco_server.jetstream.requests import Reply, Waiter, new_inbox
+from pyoco_server.jetstream.requests import RawMessage, Waiter, new_inbox
 
 _CHUNK_BYTES = 128 * 1024
 # A chunk after the other comes within milliseconds; checking a large store comes before the first.
@@ -170,7 +170,7 @@ async def restore_stream(
         raise Unanswered(f"restore of {name}: an answer that cannot be read: {error}") from None
 
 
-async def _send(connection: Connection, subject: str, chunk: bytes, patience: float) -> Reply:
+async def _send(connection: Connection, subject: str, chunk: bytes, patience: float) -> RawMessage:
     until = trio.current_time() + patience
     while True:
         try:

@@ -16,7 +16,7 @@ import trio
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message, refusal
 from pyoco_server.jetstream.errors import Unavailable
-from pyoco_server.jetstream.requests import Reply, new_inbox
+from pyoco_server.jetstream.requests import RawMessage, new_inbox
 
 # One pull may hold so much, whatever the number of messages; far above the largest one.
 _PULL_BYTES = 16 * 1024 * 1024
@@ -57,7 +57,7 @@ class StandingPull:
         self._brought = 0
         self._left = 0
         self._until = 0.0
-        self._last_word: Reply | None = None
+        self._last_word: RawMessage | None = None
         self._lost = False
         # When something was last handed out, and how much too fast it came by then.
         self._handed = 0.0
@@ -132,7 +132,7 @@ class StandingPull:
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self.name}"
         self._connection.publish_soon(subject, msgspec.json.encode(body), reply=self._pull)
 
-    def _is_expiry(self, word: Reply) -> bool:
+    def _is_expiry(self, word: RawMessage) -> bool:
         """Read the status that ended a pull; whether nothing came for as long as it stood.
 
         Raises:
@@ -162,7 +162,7 @@ class StandingPull:
 
     # What the connection tells ----------------------------------------------------------------------------
 
-    def _deliver(self, reply: Reply) -> None:
+    def _deliver(self, reply: RawMessage) -> None:
         status = reply.status
         if status is None:
             self._arrived.append(Message(self._connection, reply))

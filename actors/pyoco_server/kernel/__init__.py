@@ -14,7 +14,7 @@ from .errors import (
     UnknownActor,
 )
 from .messages import Reply, Request
-from .plan import Plan, Strategy, plan
+from .plan import RestartPlan, Strategy, plan
 from .record import describe_error
 from .ref import ActorRef
 from .registry import Down
@@ -23,7 +23,7 @@ from .spec import ChildSpec, Restart, SupervisorSpec
 from .system import ActorSystem, open_system
 from .tap import TapEvent, TapKind
 from .task import task
-from .tree import MailboxPicture, Node, State, Work
+from .tree import MailboxPicture, State, TreeNode, Work
 
 __all__ = [
     "Actor",
@@ -39,14 +39,13 @@ __all__ = [
     "KernelError",
     "MailboxFull",
     "MailboxPicture",
-    "Node",
     "NotAnswered",
-    "Plan",
     "Refusal",
     "Reply",
     "Request",
     "Restart",
     "RestartLimitExceeded",
+    "RestartPlan",
     "RestartWindow",
     "StartExpired",
     "State",
@@ -54,6 +53,7 @@ __all__ = [
     "SupervisorSpec",
     "TapEvent",
     "TapKind",
+    "TreeNode",
     "UnknownActor",
     "Work",
     "describe_error",

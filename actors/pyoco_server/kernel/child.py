@@ -14,7 +14,7 @@ from .errors import StartExpired
 from .record import Record
 from .registry import Registry
 from .spec import ChildSpec, Restart, SupervisorSpec
-from .tree import MailboxPicture, Node
+from .tree import MailboxPicture, TreeNode
 
 if TYPE_CHECKING:
     from .supervisor import Supervisor
@@ -182,7 +182,7 @@ class Child:
         if left:
             log.warning("messages left unhandled", actor=self.record.path, count=left)
 
-    def picture(self) -> Node:
+    def picture(self) -> TreeNode:
         """What stands here and everything below it, frozen."""
         if self.below is not None:
             return self.below.picture()

@@ -20,14 +20,14 @@ class Strategy(Enum):
 
 
 @dataclass(frozen=True)
-class Plan:
+class RestartPlan:
     """Ids to stop, in that order (last started first), then ids to start, in order of start."""
 
     stop: tuple[str, ...]
     start: tuple[str, ...]
 
 
-def plan(strategy: Strategy, order: Sequence[str], ended: str) -> Plan:
+def plan(strategy: Strategy, order: Sequence[str], ended: str) -> RestartPlan:
     """Plan the recovery from the end of the child ``ended``.
 
     Args:
@@ -44,7 +44,7 @@ def plan(strategy: Strategy, order: Sequence[str], ended: str) -> Plan:
             affected = order[order.index(ended) :]
         case _:
             assert_never(strategy)
-    return Plan(
+    return RestartPlan(
         stop=tuple(name for name in reversed(affected) if name != ended),
         start=tuple(affected),
     )

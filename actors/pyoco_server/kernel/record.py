@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import trio
 
-from .tree import MailboxPicture, Node, State, Work
+from .tree import MailboxPicture, State, TreeNode, Work
 
 
 def describe_error(error: BaseException) -> str:
@@ -22,7 +22,7 @@ def describe_error(error: BaseException) -> str:
 
 @dataclass
 class Record:
-    """Mutable counters behind a `tree.Node`; written by the supervisor and the cell only."""
+    """Mutable counters behind a `tree.TreeNode`; written by the supervisor and the cell only."""
 
     path: str
     kind: str = ""
@@ -75,20 +75,20 @@ class Record:
         self.busy_seconds += seconds
         self.longest_seconds = max(self.longest_seconds, seconds)
 
-    def supervisor_node(self, children: Sequence[Node]) -> Node:
+    def supervisor_node(self, children: Sequence[TreeNode]) -> TreeNode:
         """The picture of a supervisor at this place."""
         return self._node(None, None, tuple(children))
 
-    def actor_node(self, mailbox: MailboxPicture) -> Node:
+    def actor_node(self, mailbox: MailboxPicture) -> TreeNode:
         """The picture of an actor at this place."""
         work = Work(self.messages, self.refusals, self.busy_seconds, self.longest_seconds)
         return self._node(mailbox, work, ())
 
     def _node(
-        self, mailbox: MailboxPicture | None, work: Work | None, children: tuple[Node, ...]
-    ) -> Node:
+        self, mailbox: MailboxPicture | None, work: Work | None, children: tuple[TreeNode, ...]
+    ) -> TreeNode:
         now = trio.current_time()
-        return Node(
+        return TreeNode(
             path=self.path,
             kind=self.kind,
             state=self.state,

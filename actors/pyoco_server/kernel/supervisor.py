@@ -20,7 +20,7 @@ from .record import Record, describe_error
 from .registry import Registry
 from .restart import RestartWindow
 from .spec import ChildSpec, Restart, SupervisorSpec
-from .tree import Node, State
+from .tree import State, TreeNode
 
 log = structlog.get_logger(__name__)
 
@@ -286,6 +286,6 @@ class Supervisor:
             if isinstance(event, _RestartWanted):
                 self._refuse(event)
 
-    def picture(self) -> Node:
+    def picture(self) -> TreeNode:
         """This supervisor and everything below it, frozen."""
         return self.record.supervisor_node([child.picture() for child in self._children])

@@ -16,7 +16,7 @@ from .registry import Registry
 from .spec import SupervisorSpec
 from .supervisor import Supervisor
 from .tap import TapListener
-from .tree import Node
+from .tree import TreeNode
 
 
 class ActorSystem:
@@ -37,7 +37,7 @@ class ActorSystem:
         """
         return self._registry.ref(path)
 
-    def tree(self) -> Node:
+    def tree(self) -> TreeNode:
         """The tree as it is now, frozen."""
         return self._root.picture()
 

@@ -46,7 +46,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Node:
+class TreeNode:
     """An actor or supervisor as it is now.
 
     Attributes:
@@ -73,14 +73,14 @@ class Node:
     last_error_age_seconds: float | None
     mailbox: MailboxPicture | None = None
     work: Work | None = None
-    children: tuple[Node, ...] = ()
+    children: tuple[TreeNode, ...] = ()
 
-    def walk(self) -> Iterator[Node]:
+    def walk(self) -> Iterator[TreeNode]:
         """This node and everything below it, parents first."""
         yield self
         for child in self.children:
             yield from child.walk()
 
-    def find(self, path: str) -> Node | None:
+    def find(self, path: str) -> TreeNode | None:
         """The node at ``path``, or None."""
         return next((node for node in self.walk() if node.path == path), None)

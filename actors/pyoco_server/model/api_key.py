@@ -48,7 +48,7 @@ class Role(StrEnum):
 ALL_ROLES: Final = frozenset(Role)
 
 
-class InvalidKey(ModelError):
+class MalformedApiKey(ModelError):
     """A text that cannot be an API key, a key id, or a tenant id."""
 
     error_id = ErrorId.API_KEY_INVALID
@@ -138,7 +138,7 @@ def new_key(
         InvalidKey: ``tenant_id`` cannot be one.
     """
     if TENANT_ID.fullmatch(tenant_id) is None:
-        raise InvalidKey(
+        raise MalformedApiKey(
             f"a tenant id has 1 to 64 of the characters A-Z a-z 0-9 _ -, not {tenant_id[:80]!r}"
         )
     # Hexadecimal never begins with "-", which commands would take for an option.
@@ -165,7 +165,7 @@ def parse_key(text: str) -> tuple[str, str]:
     """
     match = _KEY_TEXT.fullmatch(text)
     if match is None:
-        raise InvalidKey("an API key is written pyoco_<key_id>.<secret>")
+        raise MalformedApiKey("an API key is written pyoco_<key_id>.<secret>")
     return match[1], match[2]
 
 
@@ -176,7 +176,7 @@ def check_key_id(text: str) -> str:
         InvalidKey: It cannot be the id of a key.
     """
     if _KEY_ID.fullmatch(text) is None:
-        raise InvalidKey(
+        raise MalformedApiKey(
             f"a key id has 8 to 64 of the characters A-Z a-z 0-9 _ -, not {text[:80]!r}"
         )
     return text

@@ -98,7 +98,7 @@ def parse_flow_yaml(
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise FlowFileError("not UTF-8; save the file in that encoding", line=line) from None
-    reader = _Reader(parse_yaml(text, accepted=accepted), text)
+    reader = _FlowReader(parse_yaml(text, accepted=accepted), text)
     top = reader.mapping((), _TOP_KEYS, refused=_REFUSED)
     if top.get("flow") is None:
         raise reader.error("missing; a flow.yaml needs `flow:` with a `graph:`", ("flow",))
@@ -129,7 +129,7 @@ def parse_flow_yaml(
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
+class _FlowReader:
     """Takes values out of a document by their paths, and refuses what is not as it should be."""
 
     document: YamlDocument
@@ -256,7 +256,7 @@ def _kind(value: JSON) -> str:
             return "a mapping"
 
 
-def _in_file(error: FlowFileError, reader: _Reader) -> FlowFileError:
+def _in_file(error: FlowFileError, reader: _FlowReader) -> FlowFileError:
     """Return a graph's error with the line and column of the file instead of the graph's."""
     section, _, name = error.path.partition(".")
     path = (section, name)

@@ -109,7 +109,7 @@ def parse_yaml(text: str, *, max_nodes: int = MAX_NODES, accepted: bool = False)
     try:
         loader = _Loader(text)
         try:
-            return _Builder(loader, max_nodes, accepted=accepted).document()
+            return _TreeBuilder(loader, max_nodes, accepted=accepted).document()
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -123,7 +123,7 @@ def parse_yaml(text: str, *, max_nodes: int = MAX_NODES, accepted: bool = False)
         raise FlowFileError(f"not valid YAML: {str(error).splitlines()[0]}") from None
 
 
-class _Builder:
+class _TreeBuilder:
     """Builds one document of a loader's events."""
 
     def __init__(self, loader: Any, max_nodes: int, *, accepted: bool) -> None:

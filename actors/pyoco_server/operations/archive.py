@@ -19,7 +19,7 @@ from typing import IO
 
 import msgspec
 
-from pyoco_server.operations.manifest import FORMAT, MANIFEST, Manifest, Part
+from pyoco_server.operations.manifest import FORMAT, MANIFEST, BackupFile, Manifest
 
 _PIECE_BYTES = 128 * 1024
 _PARTIAL = ".partial"
@@ -44,9 +44,9 @@ class PartWriter:
         self._sha256.update(piece)
         self.size += len(piece)
 
-    def done(self) -> Part:
+    def done(self) -> BackupFile:
         """What the manifest says of it."""
-        return Part(file=self.file, bytes=self.size, sha256=self._sha256.hexdigest())
+        return BackupFile(file=self.file, bytes=self.size, sha256=self._sha256.hexdigest())
 
 
 class Archive(ABC):

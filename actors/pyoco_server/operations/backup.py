@@ -16,16 +16,16 @@ import msgspec
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, NotFound
 from pyoco_server.jetstream.inventory import StreamInfo, stream_info
-from pyoco_server.jetstream.requests import Reply
+from pyoco_server.jetstream.requests import RawMessage
 from pyoco_server.jetstream.snapshots import SnapshotBroken, open_snapshot
 from pyoco_server.jetstream.stored import get_message
 from pyoco_server.operations.archive import Archive, create_archive
 from pyoco_server.operations.manifest import (
     LATE_JOBS,
     MANIFEST,
+    BackupFile,
     LateJob,
     Manifest,
-    Part,
     StreamPart,
 )
 from pyoco_server.operations.ours import our_streams
@@ -119,7 +119,7 @@ async def _take(
     )
 
 
-def _write_jobs(archive: Archive, jobs: list[LateJob]) -> Part:
+def _write_jobs(archive: Archive, jobs: list[LateJob]) -> BackupFile:
     with archive.writing(LATE_JOBS) as part:
         for job in jobs:
             part.write(msgspec.json.encode(job) + b"\n")
@@ -137,11 +137,11 @@ class _LateJobs:
         self._connection = connection
         self._stream = stream
         self._last_seq = last_seq
-        self._heard: list[Reply] = []
+        self._heard: list[RawMessage] = []
         self._in_queue: set[bytes] = set()
         self.lost = False
 
-    def hear(self, message: Reply) -> None:
+    def hear(self, message: RawMessage) -> None:
         self._heard.append(message)
 
     def lose(self) -> None:

@@ -13,7 +13,7 @@ MANIFEST: Final = "manifest.json"
 LATE_JOBS: Final = "late-jobs.jsonl"
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
+class BackupFile(msgspec.Struct, frozen=True, kw_only=True):
     """A file of the backup."""
 
     file: str
@@ -22,7 +22,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     """In hex."""
 
 
-class StreamPart(Part, frozen=True, kw_only=True):
+class StreamPart(BackupFile, frozen=True, kw_only=True):
     """A stream, bucket or object store."""
 
     stream: str
@@ -46,12 +46,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     runs_bucket: str
     streams: list[StreamPart]
     """In the order in which they were taken."""
-    late_jobs: Part
+    late_jobs: BackupFile
     """Jobs that were queued while the streams were taken."""
     late_job_count: int
 
     @property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[BackupFile]:
         """All files but the manifest itself."""
         return [*self.streams, self.late_jobs]
 

@@ -13,7 +13,7 @@ import trio
 from pyoco_server.model.run import RunStatus
 from pyoco_server.scenario.document import ScenarioError
 from pyoco_server.scenario.flows import flow_text
-from pyoco_server.scenario.history import PROBE, Answer, CancelAnswer, Submission
+from pyoco_server.scenario.history import PROBE, CancelAnswer, HttpAnswer, Submission
 from pyoco_server.scenario.play import Play
 from pyoco_server.scenario.stage import Gateway
 from pyoco_server.scenario.steps import Cancel, Submit
@@ -245,7 +245,9 @@ class Clients:
         if answer is not None or self._play.stage.programs[gateway.name].running:
             status = None if answer is None else answer.status_code
             where = path.partition("?")[0]
-            self._play.history.answers.append(Answer(f"{method} {where}", status, now - began, now))
+            self._play.history.answers.append(
+                HttpAnswer(f"{method} {where}", status, now - began, now)
+            )
         return answer
 
     def gateway(self, name: str | None) -> Gateway:

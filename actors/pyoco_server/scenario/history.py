@@ -18,7 +18,7 @@ Outcome: TypeAlias = Literal["accepted", "refused", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedRun:
     """A run whose submission was answered with 200."""
 
     run_id: str
@@ -61,7 +61,7 @@ class CancelAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """An HTTP answer, or None for none in time."""
 
     call: str
@@ -71,7 +71,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Execution:
+class TaskExecution:
     """One execution of a task, as the task itself told it.
 
     Attributes:
@@ -125,13 +125,13 @@ class History:
         left_processes: What outlived its owner.
     """
 
-    accepted: dict[str, Accepted] = field(default_factory=dict)
+    accepted: dict[str, AcceptedRun] = field(default_factory=dict)
     submissions: list[Submission] = field(default_factory=list)
     revisions: defaultdict[str, list[Revision]] = field(default_factory=lambda: defaultdict(list))
     whole: bool = True
     cancels: list[CancelAnswer] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
-    executions: list[Execution] = field(default_factory=list)
+    answers: list[HttpAnswer] = field(default_factory=list)
+    executions: list[TaskExecution] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
     recoveries: list[float] = field(default_factory=list)
     left_processes: list[str] = field(default_factory=list)
@@ -140,10 +140,10 @@ class History:
         """Write down what became of a submission."""
         self.submissions.append(submission)
         if submission.outcome == "accepted" and submission.run_id is not None:
-            run = Accepted(submission.run_id, group, at)
+            run = AcceptedRun(submission.run_id, group, at)
             self.accepted.setdefault(submission.run_id, run)
 
-    def group(self, name: str | None) -> list[Accepted]:
+    def group(self, name: str | None) -> list[AcceptedRun]:
         """The accepted runs of a group, or all but probes, in their order."""
         return [
             run

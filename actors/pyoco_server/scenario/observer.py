@@ -17,7 +17,7 @@ from pyoco_server.jetstream.follow import CaughtUp, Follower, Reset
 from pyoco_server.jetstream.inventory import stream_info, update_stream
 from pyoco_server.model.run import UnreadableSnapshot, decode_snapshot
 from pyoco_server.scenario.document import ScenarioError
-from pyoco_server.scenario.history import Execution, History, Revision
+from pyoco_server.scenario.history import History, Revision, TaskExecution
 
 log = structlog.get_logger(__name__)
 
@@ -124,6 +124,6 @@ class Observer:
             else:
                 starts[key] = note
         self._history.executions[:] = [
-            Execution(*key, note["started"] - self._began, ends.get(key))
+            TaskExecution(*key, note["started"] - self._began, ends.get(key))
             for key, note in starts.items()
         ]

@@ -16,13 +16,13 @@ from pyoco_server.scenario.history import History
 from pyoco_server.scenario.judge import judge
 from pyoco_server.scenario.observer import Observer
 from pyoco_server.scenario.patches import check_patch
-from pyoco_server.scenario.play import Line, Play
+from pyoco_server.scenario.play import Play, TranscriptLine
 from pyoco_server.scenario.player import Player
 from pyoco_server.scenario.stage import Stage, open_stage
 
 
 @dataclass
-class Verdict:
+class ScenarioResult:
     """How a scenario went.
 
     Attributes:
@@ -36,7 +36,7 @@ class Verdict:
 
     scenario: str
     seed: int
-    transcript: list[Line] = field(default_factory=list)
+    transcript: list[TranscriptLine] = field(default_factory=list)
     unmet: list[str] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
     history: History = field(default_factory=History)
@@ -56,9 +56,9 @@ async def perform(
     speed: float = 1.0,
     long: bool = False,
     twin: Twin | None = None,
-    say: Callable[[Line], None] = lambda _: None,
+    say: Callable[[TranscriptLine], None] = lambda _: None,
     at_end: Callable[[Stage], Awaitable[None]] | None = None,
-) -> Verdict:
+) -> ScenarioResult:
     """Play a scenario once.
 
     Cancelled, everything that it started is ended first, within a minute.
@@ -78,9 +78,9 @@ async def perform(
         ScenarioError: It could not be played at all.
     """
     seed = scenario.seed if seed is None else seed
-    verdict = Verdict(scenario.name, seed)
+    verdict = ScenarioResult(scenario.name, seed)
 
-    def note(line: Line) -> None:
+    def note(line: TranscriptLine) -> None:
         verdict.transcript.append(line)
         say(line)
 

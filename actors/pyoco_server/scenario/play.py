@@ -16,7 +16,7 @@ _KEEP_TRYING_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TranscriptLine:
     """A line of the transcript; ``at`` is seconds since the beginning."""
 
     at: float
@@ -47,7 +47,7 @@ class Play:
     speed: float
     twin: Twin | None
     long: bool
-    tell: Callable[[Line], None]
+    tell: Callable[[TranscriptLine], None]
     began: float = field(default_factory=trio.current_time)
 
     @property
@@ -66,7 +66,7 @@ class Play:
 
     def say(self, text: str, *, failed: bool = False) -> None:
         """Write a line of the transcript."""
-        self.tell(Line(self.now, text, failed))
+        self.tell(TranscriptLine(self.now, text, failed))
 
     async def until(self, at: float) -> None:
         """Wait for a moment of a recording, in its seconds since the beginning."""

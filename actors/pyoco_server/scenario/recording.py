@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, field
 
 from pyoco_server.model.run import RunSnapshot, RunStatus
-from pyoco_server.scenario.history import Accepted, CancelAnswer, History, Revision
+from pyoco_server.scenario.history import AcceptedRun, CancelAnswer, History, Revision
 from pyoco_server.scenario.parts import Part, Seconds
 
 
@@ -104,7 +104,7 @@ def as_history(recording: Recording) -> History:
     history = History(whole=False)
     number = 0
     for run in recording.runs:
-        history.accepted[run.run] = Accepted(run.run, "recorded", run.states[0].at)
+        history.accepted[run.run] = AcceptedRun(run.run, "recorded", run.states[0].at)
         for state in run.states:
             number += 1
             snapshot = RunSnapshot(

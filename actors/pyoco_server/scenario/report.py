@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from pyoco_server.scenario.history import History
-from pyoco_server.scenario.performance import Verdict
+from pyoco_server.scenario.performance import ScenarioResult
 
 _WIDTH: Final = 1000
 _LANE: Final = 10
@@ -31,12 +31,12 @@ svg { width: 100%; background: #f8f9fa; }
 """
 
 
-def as_json(verdicts: Sequence[Verdict]) -> bytes:
+def as_json(verdicts: Sequence[ScenarioResult]) -> bytes:
     """The report for programs: an object for each scenario."""
     return msgspec.json.format(msgspec.json.encode([_object(verdict) for verdict in verdicts]))
 
 
-def as_html(verdicts: Sequence[Verdict]) -> str:
+def as_html(verdicts: Sequence[ScenarioResult]) -> str:
     """The report for people: what came of each scenario, and then each in full."""
     names = escape(", ".join(verdict.scenario for verdict in verdicts))
     links = "".join(
@@ -52,7 +52,7 @@ def as_html(verdicts: Sequence[Verdict]) -> str:
     )
 
 
-def _object(verdict: Verdict) -> dict[str, Any]:
+def _object(verdict: ScenarioResult) -> dict[str, Any]:
     return {
         "scenario": verdict.scenario,
         "seed": verdict.seed,
@@ -65,7 +65,7 @@ def _object(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _section(verdict: Verdict) -> str:
+def _section(verdict: ScenarioResult) -> str:
     """Verdict, figures, a picture of the time line, the transcript."""
     name = escape(verdict.scenario)
     unmet = "".join(f"<li>{escape(text)}</li>" for text in verdict.unmet)
@@ -82,7 +82,7 @@ def _section(verdict: Verdict) -> str:
     )
 
 
-def _word(verdict: Verdict) -> str:
+def _word(verdict: ScenarioResult) -> str:
     kind, word = ("good", "passed") if verdict.passed else ("bad", "failed")
     return f"<span class='{kind}'>{word}</span>"
 

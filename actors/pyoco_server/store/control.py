@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 
-class CancelRun(msgspec.Struct, frozen=True, tag="cancel", tag_field="op"):
+class CancelRecorded(msgspec.Struct, frozen=True, tag="cancel", tag_field="op"):
     """A cancel of this run was recorded in its snapshot."""
 
     run_id: str
@@ -26,7 +26,7 @@ class FollowRun(msgspec.Struct, frozen=True, tag="follow", tag_field="op"):
     run_id: str
 
 
-Control = CancelRun | FollowRun | LookAtRecord
+Control = CancelRecorded | FollowRun | LookAtRecord
 
 EVERY_WORKER: Final = "pyoco.control.all"
 """The subject that all workers listen on; no instance has this id."""

@@ -9,7 +9,7 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.kernel import Actor, ActorRef
 from pyoco_server.store.control import (
     EVERY_WORKER,
-    CancelRun,
+    CancelRecorded,
     FollowRun,
     LookAtRecord,
     control_subject,
@@ -45,7 +45,7 @@ class ControlListener(Actor[Never]):
         async with self._connection.subscribe(subject) as messages:
             async for _, payload in messages:
                 match decode_control(payload):
-                    case CancelRun(run_id=run_id):
+                    case CancelRecorded(run_id=run_id):
                         for slot in self._slots:
                             await slot.tell(CancelAttempt(run_id))
                     case FollowRun(run_id=run_id):

@@ -21,7 +21,7 @@ from pyoco_server.store.journal import Journal
 from pyoco_server.worker.runner.handle import Exited
 from pyoco_server.worker.runner.protocol import (
     ChildMessage,
-    Finished,
+    FlowFinished,
     FlowStarted,
     Output,
     TaskChanged,
@@ -94,7 +94,7 @@ class AttemptEvents:
                 self._journal.add(run_id, shape)
             case TaskChanged() if event.run_id == run_id:
                 self._journal.add(run_id, self._task(event))
-            case Finished() if event.run_id == run_id:
+            case FlowFinished() if event.run_id == run_id:
                 self._end(event.output_left_out)
             case _:
                 pass

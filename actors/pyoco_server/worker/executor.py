@@ -34,7 +34,7 @@ from pyoco_server.worker.runner.handle import Exited, Spawn
 from pyoco_server.worker.runner.protocol import (
     CancelRun,
     Execute,
-    Finished,
+    FlowFinished,
     FlowStarted,
     Output,
     Ready,
@@ -242,7 +242,7 @@ class Executor:
         if (now := trio.current_time()) - self._oom_asked > _OOM_ASK_SECONDS:
             self._oom_kills, self._oom_asked = oom_kills(), now
         self._child.runner.tell(_request(attempt, self._child.folder), spawn)
-        end: Finished | Exited | None = None
+        end: FlowFinished | Exited | None = None
         with attempt.interruptible(limit):
             end = await self._end_of(attempt)
         cancelled = end is None and attempt.cancel_asked
@@ -273,7 +273,7 @@ class Executor:
         else:
             log.warning("attempt timed out, terminating the child", run_id=attempt.run_id)
         end, how = await self._stop(attempt)
-        if isinstance(end, Finished) and end.status is RunStatus.COMPLETED:
+        if isinstance(end, FlowFinished) and end.status is RunStatus.COMPLETED:
             return _reported(end, self._runs.now())
         if cancelled:
             error = f"{how}: the flow did not end within {grace:g} s of its cancel"
@@ -281,7 +281,7 @@ class Executor:
         error = f"timeout: the attempt did not end within {limit:g} s and was {how}"
         return Ending(RunStatus.FAILED, self._runs.now(), error, DeadLetterReason.TIMEOUT)
 
-    def _note_wear(self, end: Finished | Exited, job: Job) -> None:
+    def _note_wear(self, end: FlowFinished | Exited, job: Job) -> None:
         """Look at what the run did to the child beyond its end."""
         if isinstance(end, Exited):
             return
@@ -292,7 +292,7 @@ class Executor:
         if end.worn is not None or self._settings.worker_fresh_child == "always":
             self._spent = True
 
-    async def _stop(self, attempt: Attempt) -> tuple[Finished | Exited, str]:
+    async def _stop(self, attempt: Attempt) -> tuple[FlowFinished | Exited, str]:
         """Stop the child; return how it ended, and how it was stopped."""
         self._spent = True  # the signal is not meant for the next run
         self._child.runner.terminate()
@@ -301,7 +301,7 @@ class Executor:
         self._child.runner.kill()
         return await self._end_of(attempt), "killed (SIGKILL)"
 
-    async def _end_of(self, attempt: Attempt) -> Finished | Exited:
+    async def _end_of(self, attempt: Attempt) -> FlowFinished | Exited:
         """Take in what the child says of the attempt up to its end. Cancelling it loses nothing."""
         while True:
             await self._events.room()
@@ -319,7 +319,7 @@ class Executor:
                     attempt.note(tasks, {})
                 case TaskChanged():
                     attempt.note({event.name: event.state}, {event.name: event.record})
-                case Finished():
+                case FlowFinished():
                     attempt.note(event.tasks, event.task_records)
                     return event
                 case _:
@@ -367,9 +367,9 @@ def _request(attempt: Attempt, folder: Path) -> Execute:
 
 
 def _reported(
-    end: Finished | Exited, at: float, *, cancelled: bool = False, out_of_memory: bool = False
+    end: FlowFinished | Exited, at: float, *, cancelled: bool = False, out_of_memory: bool = False
 ) -> Ending:
-    if isinstance(end, Finished):
+    if isinstance(end, FlowFinished):
         return Ending(end.status, at, end.error, end.reason)
     if cancelled:
         return Ending(RunStatus.CANCELLED, at, end.text)

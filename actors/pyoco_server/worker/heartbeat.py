@@ -34,7 +34,7 @@ from pyoco_server.model.worker import (
 )
 from pyoco_server.settings import Settings
 from pyoco_server.store.control import LookAtRecord, control_subject, encode_control
-from pyoco_server.worker.identity import Name, WorkerIdTaken, answer_presence, is_present
+from pyoco_server.worker.identity import WorkerIdTaken, WorkerName, answer_presence, is_present
 from pyoco_server.worker.messages import LookAgain, Ordered, Stopping, WheelsReported
 
 log = structlog.get_logger(__name__)
@@ -122,7 +122,7 @@ class Heartbeat(Actor[HeartbeatMessage]):
         connection: Connection,
         settings: Settings,
         *,
-        name: Name,
+        name: WorkerName,
         instance_id: str,
         tags: Sequence[str],
         board: SlotBoard,

@@ -11,7 +11,7 @@ import trio
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import Unanswered, Unavailable
-from pyoco_server.jetstream.requests import Reply
+from pyoco_server.jetstream.requests import RawMessage
 from pyoco_server.store.control import presence_subject
 from pyoco_server.worker.held_folder import HeldFolder, hold_alone
 
@@ -29,7 +29,7 @@ class WorkerIdTaken(Exception):
 
 
 @dataclass(eq=False, slots=True)
-class Name:
+class WorkerName:
     """The name of a worker, for as long as its process has it.
 
     Attributes:
@@ -44,7 +44,7 @@ class Name:
     _kept: HeldFolder | None = None
 
     @classmethod
-    def of(cls, worker_id: str | None, folder: Path, *, replace: bool) -> Name:
+    def of(cls, worker_id: str | None, folder: Path, *, replace: bool) -> WorkerName:
         """That name, or where there is none the host's with a part that is kept in a folder.
 
         Several workers of one folder have a part each, and the next ones have them again.
@@ -80,7 +80,7 @@ def _kept_part(folder: Path) -> HeldFolder:
 async def answer_presence(connection: Connection, instance_id: str) -> None:
     """Answer those who ask whether this process lives, until cancelled."""
 
-    def answer(reply: Reply) -> None:
+    def answer(reply: RawMessage) -> None:
         connection.publish_soon(reply.reply, b"here")
 
     feed = connection.open_feed(presence_subject(instance_id), answer, lambda: None)

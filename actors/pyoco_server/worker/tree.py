@@ -25,7 +25,7 @@ from pyoco_server.worker.events import AttemptEvents, OutputSink
 from pyoco_server.worker.executor import Executor
 from pyoco_server.worker.heartbeat import Heartbeat, HeartbeatMessage, SlotBoard
 from pyoco_server.worker.housekeeper import Housekeeper
-from pyoco_server.worker.identity import Name
+from pyoco_server.worker.identity import WorkerName
 from pyoco_server.worker.messages import CurrentWheels
 from pyoco_server.worker.runner.guarded import Guardian
 from pyoco_server.worker.runner.handle import RunnerOptions
@@ -75,7 +75,7 @@ class WorkerTree:
     """The spec of a worker and the references that the backend uses."""
 
     spec: SupervisorSpec
-    name: Name
+    name: WorkerName
     instance_id: str
     dispatcher: ActorRef[DispatcherMessage]
     slots: tuple[ActorRef[SlotMessage], ...]
@@ -96,7 +96,7 @@ def worker_tree(
     """
     instance_id = uuid.uuid4().hex
     state_dir = Path(settings.state_dir).absolute()
-    name = Name.of(options.worker_id or None, state_dir / "workers", replace=options.replace)
+    name = WorkerName.of(options.worker_id or None, state_dir / "workers", replace=options.replace)
     worker_id = name.worker_id
     tags = options.tags or (settings.default_tag,)
     count = options.slots or settings.worker_slots

@@ -23,7 +23,7 @@ from pyoco_server.logs import configure_logging
 from pyoco_server.model.api_key import (
     ALL_ROLES,
     ApiKeyRecord,
-    InvalidKey,
+    MalformedApiKey,
     Role,
     UnreadableKey,
     check_key_id,
@@ -72,7 +72,7 @@ def create(
             roles=roles,
             expires_at=_expiry(expires, now),
         )
-    except InvalidKey as error:
+    except MalformedApiKey as error:
         raise CliError(ErrorId.INVALID_COMMAND_LINE, f"--tenant: {error}") from None
     _with_records(settings, lambda records: records.create(record))
     shown = _shown(record)
@@ -99,7 +99,7 @@ def revoke(
     settings = _settings(context)
     try:
         check_key_id(key_id)
-    except InvalidKey:
+    except MalformedApiKey:
         record = None  # no key can have this id
     else:
         record = _with_records(settings, lambda records: records.revoke(key_id, now=time.time()))

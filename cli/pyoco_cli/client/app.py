@@ -8,14 +8,14 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from pyoco_cli.client.connection import DEFAULT_HEADER, DEFAULT_SERVER, Connection
+from pyoco_cli.client.connection import DEFAULT_HEADER, DEFAULT_SERVER, GatewayAddress
 from pyoco_cli.client.profile import Sources, with_profile
 from pyoco_cli.common.commands import on_demand
-from pyoco_cli.common.formats import Output, OutputOption, chosen, items_of, print_rows
+from pyoco_cli.common.formats import OutputFormat, OutputOption, chosen, items_of, print_rows
 from pyoco_cli.common.output import make_console, print_json
 from pyoco_cli.common.version import Version
 
-__all__ = ["Output", "OutputOption", "RunId", "app", "draw", "show"]
+__all__ = ["OutputFormat", "OutputOption", "RunId", "app", "draw", "show"]
 
 
 RunId: TypeAlias = Annotated[
@@ -86,13 +86,13 @@ def options(
         name: context.get_parameter_source(name)
         for name in ("server", "api_key", "api_key_header", "profile")
     }
-    given = Connection(server.strip(), api_key, api_key_header)
+    given = GatewayAddress(server.strip(), api_key, api_key_header)
     context.obj = with_profile(given, profile, Sources.of(told))
 
 
 def show(
     value: Any,
-    output: Output | None,
+    output: OutputFormat | None,
     view: str = "document",
     *,
     items: Callable[[Any], Iterable[Mapping[str, Any]]] = items_of,
@@ -109,9 +109,9 @@ def show(
         columns: Of CSV, those that come first, and that are there without items.
     """
     match chosen(output):
-        case Output.JSON:
+        case OutputFormat.JSON:
             print_json(value)
-        case Output.JSONL | Output.CSV as lines:
+        case OutputFormat.JSONL | OutputFormat.CSV as lines:
             print_rows(items(value), lines, columns)
         case _:
             draw(view, value)

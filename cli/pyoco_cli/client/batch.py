@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyoco_cli.common.errors import CliError
-from pyoco_cli.common.formats import Output, RowPrinter
+from pyoco_cli.common.formats import OutputFormat, RowPrinter
 from pyoco_cli.common.language import Phrase
 from pyoco_cli.common.parameters import read_text
 from pyoco_server.model.errors import ErrorId
@@ -47,7 +47,7 @@ def read_batch(path: Path, defaults: dict[str, Any]) -> list[tuple[int, dict[str
 
 
 def submit_batch(
-    client: PyocoHttpClient, runs: list[tuple[int, dict[str, Any]]], output: Output | None
+    client: PyocoHttpClient, runs: list[tuple[int, dict[str, Any]]], output: OutputFormat | None
 ) -> int:
     """Submit runs and print the answer to each, with its line: a line of JSON, or of CSV.
 
@@ -55,7 +55,7 @@ def submit_batch(
         CliError: Some were rejected; those that were accepted stay.
     """
     rejected: list[str] = []
-    printer = RowPrinter(("line", "run_id", "status", "error"), as_csv=output is Output.CSV)
+    printer = RowPrinter(("line", "run_id", "status", "error"), as_csv=output is OutputFormat.CSV)
     for part in _parts(runs):
         answer = client.submit_batch([run for _, run in part])
         for (number, _), item in zip(part, answer["items"], strict=True):

@@ -51,7 +51,7 @@ _HINTS: dict[str, Phrase] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class GatewayAddress:
     """Where the gateway is, and the key to it."""
 
     server: str
@@ -73,7 +73,7 @@ def gateway(context: typer.Context) -> Iterator[PyocoHttpClient]:
 
     from pyoco_server.client import HttpProblem, PyocoHttpClient, UnexpectedAnswer  # noqa: PLC0415
 
-    connection: Connection = context.obj
+    connection: GatewayAddress = context.obj
     try:
         client = PyocoHttpClient(
             connection.server,
@@ -132,7 +132,7 @@ def _id_of(problem: HttpProblem) -> str:
     return _IDS_OF_DETAILS.get(problem.detail, by_status)
 
 
-def _wrong_url(connection: Connection, why: str) -> CliError:
+def _wrong_url(connection: GatewayAddress, why: str) -> CliError:
     return CliError(
         ErrorId.INVALID_COMMAND_LINE,
         f"--server is {connection.server!r}: {why}",

@@ -10,7 +10,7 @@ from pyoco_cli.client.app import OutputOption, RunId, draw, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.run_ids import whole_id
 from pyoco_cli.client.submit import Follow, Patience, Wait, stay
-from pyoco_cli.common.formats import Output, chosen
+from pyoco_cli.common.formats import OutputFormat, chosen
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
@@ -53,7 +53,7 @@ def show_letter(context: typer.Context, seq: Sequence, output: OutputOption = No
     """Show a dead letter."""
     with gateway(context) as client:
         letter = client.get_dead_letter(seq)
-        if chosen(output) is not Output.TABLE:
+        if chosen(output) is not OutputFormat.TABLE:
             show(letter, output)
             return
         # The letter has what it takes to run again; where it failed is in the run, as long as that is kept.

@@ -11,7 +11,7 @@ import typer
 from pyoco_cli.client.app import draw
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.common.errors import CliError
-from pyoco_cli.common.formats import Output, OutputOption, RowPrinter, chosen, print_rows
+from pyoco_cli.common.formats import OutputFormat, OutputOption, RowPrinter, chosen, print_rows
 from pyoco_cli.common.moments import moment_option
 from pyoco_cli.common.output import make_console, on_terminal, print_json, print_line, print_table
 from pyoco_server.model.errors import ErrorId
@@ -111,7 +111,7 @@ def list_runs(
     with gateway(context) as client:
         if follow:
             lists = _lists(client, query, limit or _SHOWN)
-            if chosen(output) is Output.TABLE and on_terminal():
+            if chosen(output) is OutputFormat.TABLE and on_terminal():
                 _show_live(lists)
             else:
                 _print_changes(lists, output)
@@ -153,21 +153,21 @@ def list_vnext(
             cursor=cursor,
             workflow_yaml_sha256=workflow_yaml_sha256,
         )
-    if chosen(output) is Output.JSON:
+    if chosen(output) is OutputFormat.JSON:
         print_json(page)
         return
     _print(page["items"], output)
-    if page.get("next_cursor") and chosen(output) is Output.TABLE:
+    if page.get("next_cursor") and chosen(output) is OutputFormat.TABLE:
         print_line(f"next_cursor: {page['next_cursor']}")
 
 
-def _print(runs: list[dict[str, Any]], output: Output | None) -> None:
+def _print(runs: list[dict[str, Any]], output: OutputFormat | None) -> None:
     match chosen(output):
-        case Output.JSON:
+        case OutputFormat.JSON:
             print_json(runs)
-        case Output.JSONL | Output.CSV as lines:
+        case OutputFormat.JSONL | OutputFormat.CSV as lines:
             print_rows(runs, lines, _CSV_COLUMNS)
-        case _ if output is Output.TABLE and not on_terminal():
+        case _ if output is OutputFormat.TABLE and not on_terminal():
             print_table(_PLAIN_COLUMNS, [_plain_cells(run) for run in runs])
         case _:
             draw("runs_table", runs)
@@ -241,13 +241,13 @@ def _lists(
 
 
 def _print_changes(
-    lists: Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]], output: Output | None
+    lists: Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]], output: OutputFormat | None
 ) -> None:
-    printer = RowPrinter(_CSV_COLUMNS, as_csv=output is Output.CSV)
+    printer = RowPrinter(_CSV_COLUMNS, as_csv=output is OutputFormat.CSV)
     printer.begin()
     for _, new in lists:
         for run in new:
-            if chosen(output) is Output.TABLE:
+            if chosen(output) is OutputFormat.TABLE:
                 print_line("  ".join(_plain_cells(run)))
             else:
                 printer.print(run)

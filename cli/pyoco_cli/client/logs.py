@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from pyoco_cli.client.app import Output, OutputOption, RunId
+from pyoco_cli.client.app import OutputFormat, OutputOption, RunId
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.run_ids import whole_id
 from pyoco_cli.common.formats import RowPrinter, chosen
@@ -67,7 +67,7 @@ def logs(
             tail=tail,
             follow=follow,
         )
-        if chosen(output) is not Output.TABLE:
+        if chosen(output) is not OutputFormat.TABLE:
             _print_documents(chunks, output, _LOG_COLUMNS)
         else:
             for chunk in chunks:
@@ -87,7 +87,7 @@ def events(
     """Print what happened in a run: its states, its tasks, and what they printed."""
     with gateway(context) as client:
         told = client.events(whole_id(client, run_id), types=tuple(kinds or ()), follow=follow)
-        if chosen(output) is not Output.TABLE:
+        if chosen(output) is not OutputFormat.TABLE:
             _print_documents(told, output, _EVENT_COLUMNS)
         else:
             for event in told if follow else _states_in_order(told):
@@ -114,10 +114,10 @@ _EVENT_COLUMNS = (
 
 
 def _print_documents(
-    documents: Iterable[dict[str, Any]], output: Output | None, columns: Sequence[str]
+    documents: Iterable[dict[str, Any]], output: OutputFormat | None, columns: Sequence[str]
 ) -> None:
     """Print them as they come; a JSON document of these has always been a line."""
-    printer = RowPrinter(columns, as_csv=output is Output.CSV)
+    printer = RowPrinter(columns, as_csv=output is OutputFormat.CSV)
     printer.begin()
     for document in documents:
         printer.print(document)

@@ -24,7 +24,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from pyoco_cli.client.connection import DEFAULT_HEADER, DEFAULT_SERVER, Connection
+from pyoco_cli.client.connection import DEFAULT_HEADER, DEFAULT_SERVER, GatewayAddress
 from pyoco_cli.common.errors import CliError
 from pyoco_server.model.errors import ErrorId
 
@@ -54,7 +54,7 @@ class Sources:
         return cls(those("COMMANDLINE"), those("ENVIRONMENT"))
 
 
-def with_profile(given: Connection, name: str | None, sources: Sources) -> Connection:
+def with_profile(given: GatewayAddress, name: str | None, sources: Sources) -> GatewayAddress:
     """Fill what was not given from a profile.
 
     Args:
@@ -86,7 +86,7 @@ def with_profile(given: Connection, name: str | None, sources: Sources) -> Conne
     header = given.api_key_header
     if "api_key_header" not in fixed:
         header = profile.get("api_key_header", DEFAULT_HEADER)
-    return Connection(profile.get("server", DEFAULT_SERVER), key, header)
+    return GatewayAddress(profile.get("server", DEFAULT_SERVER), key, header)
 
 
 def profile_file() -> Path:

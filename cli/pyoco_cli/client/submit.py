@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from pyoco_cli.client.app import Output, OutputOption, show
+from pyoco_cli.client.app import OutputFormat, OutputOption, show
 from pyoco_cli.client.batch import read_batch, submit_batch
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.follow import print_status_csv, print_status_lines, show_live_with_logs
@@ -168,7 +168,7 @@ def submit_yaml(
 def stay(
     client: PyocoHttpClient,
     answer: dict[str, Any],
-    output: Output | None,
+    output: OutputFormat | None,
     *,
     wait: bool,
     follow: bool,
@@ -178,7 +178,7 @@ def stay(
     run_id = str(answer.get("run_id"))
     # Status lines and rows name the run themselves, and a JSON line would not fit among them.
     alone = not follow or output is not None or on_terminal()
-    if alone and not (output is Output.CSV and (wait or follow)):
+    if alone and not (output is OutputFormat.CSV and (wait or follow)):
         show(answer, output, "submitted")
     if not (wait or follow):
         return 0
@@ -197,18 +197,18 @@ def stay(
 
 
 def _follow(
-    client: PyocoHttpClient, run_id: str, output: Output | None, seconds: float | None
+    client: PyocoHttpClient, run_id: str, output: OutputFormat | None, seconds: float | None
 ) -> None:
-    if on_terminal() and chosen(output) is Output.TABLE:
+    if on_terminal() and chosen(output) is OutputFormat.TABLE:
         show_live_with_logs(client, run_id, seconds)
-    elif chosen(output) is Output.TABLE:
+    elif chosen(output) is OutputFormat.TABLE:
         for event in client.events(run_id, follow=True, within_seconds=seconds):
             for line in lines_of(event):
                 print_line(line)
-    elif output in {Output.JSON, Output.JSONL}:
+    elif output in {OutputFormat.JSON, OutputFormat.JSONL}:
         for event in client.watch(run_id, within_seconds=seconds):
             print_json(event)
-    elif output is Output.CSV:
+    elif output is OutputFormat.CSV:
         print_status_csv(client.watch(run_id, within_seconds=seconds))
     else:
         print_status_lines(client.watch(run_id, within_seconds=seconds))

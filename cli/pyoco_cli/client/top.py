@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyoco_cli.client.app import show
-from pyoco_cli.client.connection import Connection, gateway
-from pyoco_cli.common.formats import Output, OutputOption, chosen
+from pyoco_cli.client.connection import GatewayAddress, gateway
+from pyoco_cli.common.formats import OutputFormat, OutputOption, chosen
 from pyoco_cli.common.output import make_console, on_terminal
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ def top(
 
     Where standard output is no terminal, or with --output json: one look.
     """
-    connection: Connection = context.obj
+    connection: GatewayAddress = context.obj
     with gateway(context) as client:
         seen = look(client)
-        if chosen(output) is not Output.TABLE:
+        if chosen(output) is not OutputFormat.TABLE:
             show(seen, output)
             return
         from pyoco_cli.client.top_view import screen  # noqa: PLC0415 - rich, which JSON needs not

@@ -9,26 +9,18 @@ import typer
 
 from pyoco_cli.client.app import draw, show
 from pyoco_cli.client.connection import gateway
-from pyoco_cli.common.formats import OUTPUT_HELP, Output
+from pyoco_cli.common.formats import OUTPUT_HELP, OutputFormat
 from pyoco_cli.common.output import on_terminal, print_table
+from pyoco_server.model.worker import WorkerState
 
 _PREVIEWED = 3
 
 
-class Scope(StrEnum):
+class WorkerScope(StrEnum):
     """Which workers."""
 
     ACTIVE = "active"
     ALL = "all"
-
-
-class WorkerState(StrEnum):
-    """How a worker is."""
-
-    RUNNING = "RUNNING"
-    IDLE = "IDLE"
-    STOPPED_GRACEFUL = "STOPPED_GRACEFUL"
-    DISCONNECTED = "DISCONNECTED"
 
 
 class WorkersOutput(StrEnum):
@@ -50,8 +42,8 @@ def workers(
     context: typer.Context,
     *,
     scope: Annotated[
-        Scope, typer.Option(help="active: RUNNING and IDLE; all: also those that went.")
-    ] = Scope.ACTIVE,
+        WorkerScope, typer.Option(help="active: RUNNING and IDLE; all: also those that went.")
+    ] = WorkerScope.ACTIVE,
     state: Annotated[WorkerState | None, typer.Option(help="Only workers in that state.")] = None,
     include_hidden: Annotated[
         bool, typer.Option("--include-hidden", help="Also those that were hidden.")
@@ -80,7 +72,7 @@ def workers(
             else:
                 print_table(_PLUGIN_COLUMNS, rows)
         case _:
-            form = None if output is None else Output(output.value)
+            form = None if output is None else OutputFormat(output.value)
             show(records, form, "workers_table", columns=("worker_id", "state"))
 
 

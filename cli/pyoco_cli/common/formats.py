@@ -14,7 +14,7 @@ import typer
 from pyoco_cli.common.output import on_terminal, print_json, print_line
 
 
-class Output(StrEnum):
+class OutputFormat(StrEnum):
     """How a command prints its result."""
 
     JSON = "json"
@@ -29,14 +29,14 @@ OUTPUT_HELP: Final = (
     "json: a document a line; jsonl, csv: a line an item; table, text: for people, "
     "the default on a terminal."
 )
-OutputOption: TypeAlias = Annotated[Output | None, typer.Option("--output", help=OUTPUT_HELP)]
+OutputOption: TypeAlias = Annotated[OutputFormat | None, typer.Option("--output", help=OUTPUT_HELP)]
 
 
-def chosen(output: Output | None) -> Output:
+def chosen(output: OutputFormat | None) -> OutputFormat:
     """The format that the user asked for, or else what suits where it goes; never ``TEXT``."""
     if output is None:
-        return Output.TABLE if on_terminal() else Output.JSON
-    return Output.TABLE if output is Output.TEXT else output
+        return OutputFormat.TABLE if on_terminal() else OutputFormat.JSON
+    return OutputFormat.TABLE if output is OutputFormat.TEXT else output
 
 
 class RowPrinter:
@@ -75,16 +75,16 @@ class RowPrinter:
 
 
 def print_rows(
-    items: Iterable[Mapping[str, Any]], output: Output, columns: Sequence[str] = ()
+    items: Iterable[Mapping[str, Any]], output: OutputFormat, columns: Sequence[str] = ()
 ) -> None:
     """Print items as ``jsonl`` or ``csv``.
 
     CSV has the given columns, then whatever else any of the items has.
     """
-    if output is Output.CSV:
+    if output is OutputFormat.CSV:
         items = list(items)
         columns = list(dict.fromkeys([*columns, *(name for item in items for name in item)]))
-    printer = RowPrinter(columns, as_csv=output is Output.CSV)
+    printer = RowPrinter(columns, as_csv=output is OutputFormat.CSV)
     printer.begin()
     for item in items:
         printer.print(item)

@@ -14,7 +14,7 @@ import trio
 from pyoco_cli.common.wheel_project import BadFolder
 from pyoco_server.model.wheel import parse_wheel_name
 from pyoco_server.model.wheel_archive import BadWheel
-from pyoco_server.worker.runner.catalog import Look, try_providers
+from pyoco_server.worker.runner.catalog import PluginQuery, try_providers
 from pyoco_server.worker.runner.environment import inherited
 from pyoco_server.worker.wheel_install import install_wheel
 
@@ -51,7 +51,7 @@ def try_import(wheel: Path, seconds: float) -> list[Untried]:
             raise BadFolder(f"{wheel.name} cannot be used: {error}") from None
         modules = _modules(place)
         env = inherited(os.environ) | {"PYOCO_DISCOVERY_MODULES": " ".join(modules)}
-        look = Look(
+        look = PluginQuery(
             python=sys.executable,
             paths=(scratch,),
             env=frozenset(env.items()),

@@ -12,7 +12,7 @@ import typer
 
 from pyoco_cli.client.app import show
 from pyoco_cli.common.errors import CliError
-from pyoco_cli.common.formats import Output, OutputOption, chosen
+from pyoco_cli.common.formats import OutputFormat, OutputOption, chosen
 from pyoco_cli.common.output import print_line
 from pyoco_cli.server.nats import NatsUrl, nats, operator_settings
 from pyoco_cli.server.transfer import transfer_shown
@@ -121,11 +121,11 @@ def _show(
     manifest: Manifest,
     seconds: float,
     more: dict[str, Any],
-    output: Output | None,
+    output: OutputFormat | None,
 ) -> None:
     size = sum(part.bytes for part in manifest.parts)
     messages = sum(stream.messages for stream in manifest.streams)
-    if chosen(output) is Output.TABLE:
+    if chosen(output) is OutputFormat.TABLE:
         print_line(
             f"{what} {path}: {len(manifest.streams)} streams, {messages} messages, "
             f"{size / 1e6:.1f} MB in {seconds:.1f} s"

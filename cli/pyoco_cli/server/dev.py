@@ -28,7 +28,7 @@ from pyoco_cli.server.keys import pressed_keys
 from pyoco_cli.server.ports import usual_or_free
 from pyoco_cli.server.progress import RunProgress
 from pyoco_cli.server.results import PrintedLines, print_result
-from pyoco_cli.server.session import Session, open_session, read_flow, run_flow
+from pyoco_cli.server.session import LocalSession, open_session, read_flow, run_flow
 from pyoco_cli.signals import stop_signals
 from pyoco_http.server import PortBusy
 from pyoco_server.gateway.read_model.filters import RunFilter
@@ -187,7 +187,7 @@ async def _dev(
     return stop.exit_code
 
 
-async def _executing(session: Session) -> list[str]:
+async def _executing(session: LocalSession) -> list[str]:
     """The runs that the worker is at."""
     wanted = RunFilter(
         statuses=(RunStatus.RUNNING, RunStatus.CANCELLING), worker_id=session.backend.worker_id
@@ -198,7 +198,9 @@ async def _executing(session: Session) -> list[str]:
     return []
 
 
-def _greet(console: Console, session: Session, worker: WorkerOptions, settings: Settings) -> None:
+def _greet(
+    console: Console, session: LocalSession, worker: WorkerOptions, settings: Settings
+) -> None:
     tag = worker.tags[0]
     console.print(f"dashboard  {session.url}/", highlight=False)
     console.print(f"HTTP API   {session.url}", highlight=False)
@@ -214,7 +216,7 @@ def _greet(console: Console, session: Session, worker: WorkerOptions, settings: 
 
 
 async def _follow_code(
-    session: Session,
+    session: LocalSession,
     flow: _Flow | None,
     wheel: FolderWheel | None,
     state_dir: Path,
@@ -303,7 +305,7 @@ def _shown(path: str | Path, root: Path) -> str:
     return os.path.relpath(path, root)
 
 
-async def _run(session: Session, flow: _Flow, changes: _Changes, screen: _Screen) -> None:
+async def _run(session: LocalSession, flow: _Flow, changes: _Changes, screen: _Screen) -> None:
     try:
         file = read_flow(flow.path, flow.settings)
     except (OSError, FlowFileError) as error:

@@ -9,10 +9,10 @@ import trio
 import typer
 
 from pyoco_cli.client.app import show
-from pyoco_cli.common.formats import Output, OutputOption, chosen
+from pyoco_cli.common.formats import OutputFormat, OutputOption, chosen
 from pyoco_cli.common.output import make_console, printable
 from pyoco_cli.server.nats import NatsUrl, nats, operator_settings
-from pyoco_server.operations.doctor import Report, Severity, examine
+from pyoco_server.operations.doctor import DoctorReport, Severity, examine
 from pyoco_server.operations.status import Status, status_of
 from pyoco_server.settings import Settings
 
@@ -41,11 +41,11 @@ def doctor(
     settings = operator_settings(nats_url)
     header = {} if api_key is None else {settings.http_api_key_header: api_key}
 
-    async def look() -> Report:
+    async def look() -> DoctorReport:
         return await examine(settings, server=server if gateway else None, key_header=header)
 
     report = trio.run(look)
-    if chosen(output) is Output.TABLE:
+    if chosen(output) is OutputFormat.TABLE:
         _draw(report)
     else:
         document = {**msgspec.to_builtins(report), "worst": str(report.worst)}
@@ -56,7 +56,7 @@ def doctor(
 _STYLES = {Severity.INFO: "dim", Severity.WARNING: "yellow", Severity.ERROR: "bold red"}
 
 
-def _draw(report: Report) -> None:
+def _draw(report: DoctorReport) -> None:
     from rich.text import Text  # noqa: PLC0415 - JSON needs no rich
 
     console = make_console()
@@ -81,7 +81,7 @@ def status(
     """Show gateway, NATS, queues, workers and runs on one screen."""
     settings = operator_settings(nats_url)
     found = trio.run(_status, settings, server)
-    if chosen(output) is not Output.TABLE:
+    if chosen(output) is not OutputFormat.TABLE:
         show(msgspec.to_builtins(found), output)
         return
     from pyoco_cli.server.screen import status_screen  # noqa: PLC0415 - JSON needs no rich

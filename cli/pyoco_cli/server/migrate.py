@@ -9,7 +9,7 @@ import trio
 import typer
 
 from pyoco_cli.common.errors import CliError
-from pyoco_cli.common.formats import Output, OutputOption, chosen, print_rows
+from pyoco_cli.common.formats import OutputFormat, OutputOption, chosen, print_rows
 from pyoco_cli.common.output import print_line, printable
 from pyoco_cli.server.nats import NatsUrl, nats, operator_settings
 from pyoco_server.model.errors import ErrorId
@@ -51,12 +51,12 @@ def migrate(
         )
     changes = trio.run(_migrate, operator_settings(nats_url), replicas, settings, dry_run)
     form = chosen(output)
-    if form is Output.TABLE:
+    if form is OutputFormat.TABLE:
         for each in changes:
             print_line(_line(each, dry_run))
     else:
         # A JSON document a change, as ever.
-        lines = Output.CSV if form is Output.CSV else Output.JSONL
+        lines = OutputFormat.CSV if form is OutputFormat.CSV else OutputFormat.JSONL
         print_rows([msgspec.to_builtins(each) for each in changes], lines, ("stream",))
     refused = [each for each in changes if each.error]
     if refused:
@@ -65,7 +65,7 @@ def migrate(
             "; ".join(f"{each.stream}: {each.error}" for each in refused),
             hint="three copies need three NATS servers that know each other: docs/guides/cluster.md",
         )
-    if not changes and form is Output.TABLE:
+    if not changes and form is OutputFormat.TABLE:
         print_line("nothing differs")
     return 0
 

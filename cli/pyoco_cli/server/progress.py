@@ -12,7 +12,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from pyoco_cli.server.results import Line, PrintedLines
+from pyoco_cli.server.results import OutputLine, PrintedLines
 from pyoco_server.model.run import RunSnapshot, RunStatus, TaskRecord, TaskState
 
 _MARKS = {
@@ -39,7 +39,7 @@ class RunProgress:
     def __init__(self, console: Console, lines: PrintedLines) -> None:
         self._console = console
         self._lines = lines
-        self._held: list[Line] = []
+        self._held: list[OutputLine] = []
         self.run_id: str | None = None
         """The run, as soon as it is known."""
         self._snapshot: RunSnapshot | None = None
@@ -70,7 +70,7 @@ class RunProgress:
         if self._live is None:
             self._tell_changes(snapshot)
 
-    def _hold(self, line: Line) -> bool:
+    def _hold(self, line: OutputLine) -> bool:
         """Keep a line of a task back until it is told that the task has started."""
         own = line.task is not None and (self.run_id is None or line.run_id == self.run_id)
         held = own and self._told.get(line.task or "") is None

@@ -16,7 +16,7 @@ from pyoco_server.worker.runner.protocol import Output
 
 
 @dataclass(frozen=True)
-class Line:
+class OutputLine:
     """A line that was printed in a run, or in none."""
 
     run_id: str | None
@@ -35,7 +35,7 @@ class PrintedLines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._begun: dict[tuple[str | None, str | None, str], str] = {}
-        self.holds: Callable[[Line], bool] | None = None
+        self.holds: Callable[[OutputLine], bool] | None = None
         """Asked for each line whether it is kept back, to be printed later with `print`."""
 
     def take(self, output: Output) -> None:
@@ -45,20 +45,20 @@ class PrintedLines:
         if begun:
             self._begun[key] = begun
         for line in lines:
-            self._complete(Line(*key, line))
+            self._complete(OutputLine(*key, line))
 
     def end(self, run_id: str | None) -> None:
         """Print what was begun in a run and will not be completed."""
         for key in [key for key in self._begun if key[0] == run_id]:
-            self._complete(Line(*key, self._begun.pop(key)))
+            self._complete(OutputLine(*key, self._begun.pop(key)))
 
-    def print(self, line: Line) -> None:
+    def print(self, line: OutputLine) -> None:
         """Print a line."""
         name = line.task or line.stream
         text = Text.assemble((f"{name:>12} │ ", "dim"), line.text)
         self._console.print(text, soft_wrap=True)
 
-    def _complete(self, line: Line) -> None:
+    def _complete(self, line: OutputLine) -> None:
         # Of what was overwritten in its place, such as a progress bar, the last state stays.
         text = line.text.rstrip().rpartition("\r")[2]
         line = replace(line, text=text)

@@ -26,7 +26,7 @@ _READY_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Session:
+class LocalSession:
     """What runs.
 
     Attributes:
@@ -48,7 +48,7 @@ async def open_session(
     *,
     host: str,
     port: int,
-) -> AsyncIterator[Session]:
+) -> AsyncIterator[LocalSession]:
     """Run all three for the length of the block.
 
     Args:
@@ -69,7 +69,7 @@ async def open_session(
         await backend.wait_ready(within=_READY_SECONDS)
         start = partial(serve_http, backend, host=host, port=usual_or_free(host, port))
         url = await nursery.start(start)
-        yield Session(backend, node, url)
+        yield LocalSession(backend, node, url)
         nursery.cancel_scope.cancel()
 
 

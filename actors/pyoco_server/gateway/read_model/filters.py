@@ -114,7 +114,7 @@ def _found(text: str, row: RunRow) -> bool:
     return any(needle in lowered(part or "") for part in (row.run_id, row.flow, row.error))
 
 
-class InvalidCursor(ValueError):
+class InvalidListCursor(ValueError):
     """It is no cursor, or one of another list: of other filters or of another tenant."""
 
 
@@ -140,11 +140,11 @@ def decode_cursor(cursor: str, run_filter: RunFilter) -> Place:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         read = msgspec.json.decode(raw, type=_Cursor)
     except (ValueError, msgspec.MsgspecError):
-        raise InvalidCursor("it is no next_cursor of a list") from None
+        raise InvalidListCursor("it is no next_cursor of a list") from None
     if read.f != _digest(run_filter):
-        raise InvalidCursor("it belongs to a list with other filters")
+        raise InvalidListCursor("it belongs to a list with other filters")
     if not math.isfinite(read.u):
-        raise InvalidCursor("it is no next_cursor of a list")
+        raise InvalidListCursor("it is no next_cursor of a list")
     return read.u, read.r
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pyoco_server.jetstream.connection import ConnectionOptions, open_connection
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.operations.doctor.access import check_access
-from pyoco_server.operations.doctor.finding import Finding, Report, Severity
+from pyoco_server.operations.doctor.finding import DoctorReport, Finding, Severity
 from pyoco_server.operations.doctor.gateway import check_gateway, check_nats_open
 from pyoco_server.operations.doctor.look import look_at
 from pyoco_server.operations.doctor.machine import check_disk
@@ -19,7 +19,7 @@ from pyoco_server.operations.doctor.runs import check_runs, check_workers
 from pyoco_server.settings import Settings
 from pyoco_server.settings.environment import without_user
 
-__all__ = ["Finding", "Report", "Severity", "examine"]
+__all__ = ["DoctorReport", "Finding", "Severity", "examine"]
 
 _CONNECT_SECONDS = 3.0
 _CHECKS = {
@@ -33,7 +33,7 @@ _CHECKS = {
 
 async def examine(
     settings: Settings, *, server: str | None, key_header: dict[str, str] | None = None
-) -> Report:
+) -> DoctorReport:
     """Look everything over; nothing is changed.
 
     Args:
@@ -66,4 +66,4 @@ async def examine(
                 "JetStream off, turn it on",
             )
         )
-    return Report.of(findings, checked)
+    return DoctorReport.of(findings, checked)

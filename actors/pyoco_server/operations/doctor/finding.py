@@ -36,7 +36,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """What to do."""
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class DoctorReport(msgspec.Struct, frozen=True, kw_only=True):
     """All findings, the worst first."""
 
     findings: list[Finding]
@@ -49,7 +49,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return self.findings[0].severity if self.findings else Severity.INFO
 
     @classmethod
-    def of(cls, findings: list[Finding], checked: list[str]) -> Report:
+    def of(cls, findings: list[Finding], checked: list[str]) -> DoctorReport:
         """Put the findings in order."""
         ordered = sorted(findings, key=lambda found: -found.severity.exit_code)
         return cls(findings=ordered, checked=checked)

@@ -32,7 +32,7 @@ _NOBODY: Final = Provider(kind="plugin", name="", value="", place="what looks fo
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PluginQuery:
     """What is looked at: the same look sees the same, as long as nobody installs anything.
 
     Attributes:
@@ -56,10 +56,10 @@ class PluginCatalog:
     """Remembers what the last few looks found."""
 
     def __init__(self) -> None:
-        self._found: OrderedDict[Look, tuple[float, tuple[Provider, ...]]] = OrderedDict()
+        self._found: OrderedDict[PluginQuery, tuple[float, tuple[Provider, ...]]] = OrderedDict()
         self._looking = trio.Lock()
 
-    async def find(self, look: Look, since: float) -> tuple[Provider, ...]:
+    async def find(self, look: PluginQuery, since: float) -> tuple[Provider, ...]:
         """Return all providers, each with the tasks that it brings or what is wrong with it.
 
         Args:
@@ -81,7 +81,7 @@ class PluginCatalog:
             return providers
 
 
-async def try_providers(look: Look) -> tuple[Provider, ...]:
+async def try_providers(look: PluginQuery) -> tuple[Provider, ...]:
     """Import all providers, in a new process after each that the last one did not survive.
 
     Cancelled, it ends the process.
@@ -99,7 +99,7 @@ async def try_providers(look: Look) -> tuple[Provider, ...]:
         found[culprit.key] = culprit
 
 
-async def _try(look: Look, known: frozenset[str]) -> tuple[list[Provider], Provider | None]:
+async def _try(look: PluginQuery, known: frozenset[str]) -> tuple[list[Provider], Provider | None]:
     """Try those that are not known; return which were, and the one that ended the process, if one did."""
     report = os.memfd_create("plug-ins")
     try:

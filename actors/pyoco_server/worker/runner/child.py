@@ -34,7 +34,7 @@ from pyoco_server.worker.runner.protocol import (
     ChildOptions,
     Environment,
     Execute,
-    Finished,
+    FlowFinished,
     Providers,
     Ready,
     Stop,
@@ -123,7 +123,7 @@ class _Child:
             self._tell_end(finished)
             del finished
 
-    def _tell_end(self, finished: Finished) -> None:
+    def _tell_end(self, finished: FlowFinished) -> None:
         try:
             self._condition.restore(failed=finished.status is RunStatus.FAILED)
             worn = self._condition.worn

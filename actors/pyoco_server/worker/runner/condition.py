@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from pyoco_server.worker.runner import kin
 from pyoco_server.worker.runner.output import Streams
-from pyoco_server.worker.runner.parts import Counted, Environment, Part, parts
+from pyoco_server.worker.runner.parts import Counted, EnvironmentPart, ProcessPart, parts
 
 MEMORY_BYTES: Final = 256 * 1024**2
 """How much a child may grow beyond what it has once its code is imported."""
@@ -48,20 +48,20 @@ class Condition:
         self._modules: list[ModuleType] = []
         self._copies: list[dict[str, Any]] = []
         self._python_threads = 0
-        self._threads = Part("threads", Counted("task").links, self._await_threads)
-        self._watched = Part("patched modules", _watched, self._put_watched)
-        self._import_path = Part("import path", _import_path, self._put_import_path)
+        self._threads = ProcessPart("threads", Counted("task").links, self._await_threads)
+        self._watched = ProcessPart("patched modules", _watched, self._put_watched)
+        self._import_path = ProcessPart("import path", _import_path, self._put_import_path)
         self._parts = [
             self._threads,
             self._watched,
             # After those, for they stand in one of them.
-            Part("standard streams", lambda: streams.pristine, self._renew_streams),
+            ProcessPart("standard streams", lambda: streams.pristine, self._renew_streams),
             self._import_path,
-            Part("modules", self._has_other_modules),
+            ProcessPart("modules", self._has_other_modules),
             *parts(),
         ]
         # Not looked at while a run has variables of its own.
-        self._environment = Environment()
+        self._environment = EnvironmentPart()
         self._memory = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._mark = 0
 

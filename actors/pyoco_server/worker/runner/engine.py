@@ -35,7 +35,7 @@ class TaskInterrupted(Exception):
     """A task raised what is meant to end a program or thread, e.g. ``SystemExit``."""
 
 
-class Observer(ABC):
+class TaskObserver(ABC):
     """Who is told; by the threads that execute the tasks."""
 
     @abstractmethod
@@ -58,7 +58,7 @@ class Observer(ABC):
 class ObservedEngine(Engine):
     """An engine that tells an observer of the start, each try and the end of every task."""
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, observer: TaskObserver) -> None:
         super().__init__(trace_backend=_Silence())
         self._observer = observer
         # Which task a thread executes, for what is saved from there; a task's own threads have none.

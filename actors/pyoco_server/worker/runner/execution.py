@@ -18,7 +18,7 @@ from pyoco.core.models import TaskState as EngineTaskState
 from pyoco_server.model.graph_structure import GraphStructure
 from pyoco_server.model.run import RunStatus, TaskRecord, TaskState
 from pyoco_server.worker.runner.condition import Condition
-from pyoco_server.worker.runner.engine import ObservedEngine, Observer
+from pyoco_server.worker.runner.engine import ObservedEngine, TaskObserver
 from pyoco_server.worker.runner.environment import surroundings
 from pyoco_server.worker.runner.flows import FlowBuilder, Plugins, Worker, read_flow_file
 from pyoco_server.worker.runner.output import OutputPump
@@ -28,7 +28,7 @@ from pyoco_server.worker.runner.protocol import (
     EnvironmentNeeded,
     Execute,
     FailureReason,
-    Finished,
+    FlowFinished,
     FlowStarted,
     Importing,
     Limits,
@@ -47,7 +47,7 @@ class FlowNotFound(Exception):
     """The resolver knows no flow of that name."""
 
 
-class Execution(Observer, Worker):
+class Execution(TaskObserver, Worker):
     """Executes one run on the thread that calls `execute`; the other methods are for others.
 
     Args:
@@ -94,7 +94,7 @@ class Execution(Observer, Worker):
         """Hand over what the worker knows of plug-ins."""
         self._providers.put(providers)
 
-    def execute(self) -> Finished:
+    def execute(self) -> FlowFinished:
         """Execute the run and tell what happens in it; return its end, which is still to be told."""
         self._output.begin(self.request.run_id)
         process = os.getpid()
@@ -213,13 +213,13 @@ class Execution(Observer, Worker):
             return "no_threads"
         return "execution_error"
 
-    def _finished(self, error: BaseException | None) -> Finished:
+    def _finished(self, error: BaseException | None) -> FlowFinished:
         states = self._states()
         records = {
             name: self._records.ended(name, self._context.ensure_task_record(name), state)
             for name, state in states.items()
         }
-        finished = Finished(
+        finished = FlowFinished(
             run_id=self.request.run_id,
             status=RunStatus.COMPLETED,
             tasks=states,

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 import trio
 
-from pyoco_server.worker.runner.catalog import Look, PluginCatalog
+from pyoco_server.worker.runner.catalog import PluginCatalog, PluginQuery
 from pyoco_server.worker.runner.environment import exposed, inherited
 from pyoco_server.worker.runner.guarded import GuardedProcess, Guardian
 from pyoco_server.worker.runner.protocol import (
@@ -30,7 +30,7 @@ from pyoco_server.worker.runner.protocol import (
     Environment,
     EnvironmentNeeded,
     Execute,
-    Finished,
+    FlowFinished,
     FlowStarted,
     Frames,
     Importing,
@@ -342,7 +342,7 @@ class RunnerProcess:
         """Have plug-ins looked at and tell of them, as long as there is somebody to be told."""
         options = self._options
         values = exposed(needed.names, options.environ)
-        look = Look(
+        look = PluginQuery(
             python=options.python,
             paths=tuple(str(Path.cwd() / folder) for folder in options.extra_sys_path),
             env=frozenset({**inherited(options.environ), **options.env, **values}.items()),
@@ -413,9 +413,9 @@ class RunnerProcess:
             if isinstance(message, Importing):
                 self._importing = message
                 continue
-            if isinstance(message, FlowStarted | Finished):
+            if isinstance(message, FlowStarted | FlowFinished):
                 self._importing = None
-            if isinstance(message, Finished):
+            if isinstance(message, FlowFinished):
                 self._take_all(self._take_errors)  # it belongs to the run
                 self._take_text(self._decoder.decode(b"", final=True))
                 self._run_id = None

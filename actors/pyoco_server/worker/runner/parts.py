@@ -46,7 +46,7 @@ def _leave(_fresh: Any) -> None:
 
 
 @dataclass
-class Part:
+class ProcessPart:
     """Something that is as in a fresh process, or not.
 
     Attributes:
@@ -75,23 +75,23 @@ class Part:
         self.put_back(self.fresh)
 
 
-def parts() -> list[Part]:
+def parts() -> list[ProcessPart]:
     """Return those that need nothing but themselves, not read yet."""
     return [
-        Part("descriptors", partial(_descriptors, Counted("fd")), _collect),
-        Part("interpreter", _interpreter, _put_interpreter),
-        Part("signal handlers", _handlers, _put_handlers),
+        ProcessPart("descriptors", partial(_descriptors, Counted("fd")), _collect),
+        ProcessPart("interpreter", _interpreter, _put_interpreter),
+        ProcessPart("signal handlers", _handlers, _put_handlers),
         # To let blocked ones through might be the end of the process.
-        Part("blocked signals", lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ())),
-        Part("timers", _has_timers, _stop_timers),
-        Part("resource limits", lambda: [*map(resource.getrlimit, _LIMITS)], _put_limits),
-        Part("umask", _umask, _put_umask),
-        Part("scheduling", _scheduling, _put_scheduling),
-        Part("identity", lambda: (os.getresuid(), os.getresgid())),
-        Part("locale", lambda: locale.setlocale(locale.LC_ALL), _put_locale),
-        Part("default socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
-        Part("warning filters", lambda: list(warnings.filters), _put_warnings),
-        Part("logging", _loggers, _put_loggers),
+        ProcessPart("blocked signals", lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        ProcessPart("timers", _has_timers, _stop_timers),
+        ProcessPart("resource limits", lambda: [*map(resource.getrlimit, _LIMITS)], _put_limits),
+        ProcessPart("umask", _umask, _put_umask),
+        ProcessPart("scheduling", _scheduling, _put_scheduling),
+        ProcessPart("identity", lambda: (os.getresuid(), os.getresgid())),
+        ProcessPart("locale", lambda: locale.setlocale(locale.LC_ALL), _put_locale),
+        ProcessPart("default socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
+        ProcessPart("warning filters", lambda: list(warnings.filters), _put_warnings),
+        ProcessPart("logging", _loggers, _put_loggers),
     ]
 
 
@@ -112,7 +112,7 @@ class Counted:
         return os.fstat(self._descriptor).st_size or len(os.listdir(self._path))  # noqa: PTH208
 
 
-class Environment(Part):
+class EnvironmentPart(ProcessPart):
     """The variables that processes inherit, be they known to `os.environ` or not."""
 
     def __init__(self) -> None:

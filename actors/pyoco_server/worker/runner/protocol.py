@@ -261,7 +261,7 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, tag="output"):
     at: float
 
 
-class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
+class FlowFinished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
     """Child to worker: the last message of a run.
 
     Attributes:
@@ -291,7 +291,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
 
 
 WorkerMessage: TypeAlias = Execute | CancelRun | Environment | Providers | Stop
-ChildMessage: TypeAlias = Ready | FlowStarted | TaskChanged | Output | Finished
+ChildMessage: TypeAlias = Ready | FlowStarted | TaskChanged | Output | FlowFinished
 """What a child has to tell its slot."""
 FromChild: TypeAlias = ChildMessage | EnvironmentNeeded | ProvidersNeeded | Importing
 """What a child has to tell, what is only for the handle included."""

@@ -26,7 +26,7 @@ def shape(flow: Flow, order: list[str]) -> GraphStructure:
     ``order`` are its tasks `in_order`.
     """
     if flow.has_control_flow():
-        drawing = _Drawing()
+        drawing = _FlowDrawing()
         program: SubFlowNode = flow.build_program()  # type: ignore[no-untyped-call]
         drawing.add(program.steps, None, None)
         return GraphStructure(nodes=tuple(drawing.nodes), edges=tuple(drawing.edges))
@@ -57,7 +57,7 @@ def in_order(tasks: Iterable[Task]) -> list[str]:
         return list(waits_for)  # the engine tells
 
 
-class _Drawing:
+class _FlowDrawing:
     def __init__(self) -> None:
         self.nodes: list[GraphNode] = []
         self.edges: list[GraphEdge] = []

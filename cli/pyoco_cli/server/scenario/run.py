@@ -19,8 +19,8 @@ from pyoco_cli.signals import stop_signals
 from pyoco_server.logs import configure_logging
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.scenario.document import Scenario, ScenarioError, Twin
-from pyoco_server.scenario.performance import Verdict, perform, twin_of
-from pyoco_server.scenario.play import Line
+from pyoco_server.scenario.performance import ScenarioResult, perform, twin_of
+from pyoco_server.scenario.play import TranscriptLine
 from pyoco_server.scenario.report import as_html, as_json
 from pyoco_server.scenario.versions import cache_folder
 
@@ -53,7 +53,7 @@ def run(
     configure_logging(service="pyoco-server:scenario", settings=settings)
     console = Console(highlight=False)
     failed = 0
-    verdicts: list[Verdict] = []
+    verdicts: list[ScenarioResult] = []
     for path in files:
         scenario = read(path)
         if scenario.long and not long:
@@ -84,14 +84,14 @@ async def _perform(
     speed: float,
     long: bool,
     console: Console,
-) -> tuple[int, Verdict | None]:
+) -> tuple[int, ScenarioResult | None]:
     """Play one; (exit code, None) when it was interrupted."""
     folder = Path(tempfile.mkdtemp(prefix="pyoco-scenario-")) if keep is None else keep
     folder.mkdir(parents=True, exist_ok=True)
-    verdict: Verdict | None = None
+    verdict: ScenarioResult | None = None
     console.print(Text(f"{scenario.name}: {scenario.about}", "bold"))
 
-    def say(line: Line) -> None:
+    def say(line: TranscriptLine) -> None:
         console.print(Text(f"{line.at:8.2f}  {line.text}", "red" if line.failed else ""))
 
     try:
@@ -127,7 +127,7 @@ async def _perform(
     return stop.exit_code, verdict
 
 
-def _tell(console: Console, verdict: Verdict, twin: Twin | None) -> bool:
+def _tell(console: Console, verdict: ScenarioResult, twin: Twin | None) -> bool:
     """Print the verdict; return whether it is the right one."""
     shown = {name: round(value, 3) for name, value in verdict.figures.items()}
     console.print("  ".join(f"{name} {value:g}" for name, value in shown.items()))
