@@ -14,14 +14,12 @@ from .errors import (
     UnknownActor,
 )
 from .messages import Reply, Request
-from .plan import RestartPlan, Strategy, plan
 from .record import describe_error
 from .ref import ActorRef
-from .registry import Down
-from .restart import Backoff, Intensity, RestartWindow
+from .registry import Down, TapEvent, TapKind
+from .restart import Backoff, Intensity, RestartPlan, RestartWindow, Strategy, plan
 from .spec import ChildSpec, Restart, SupervisorSpec
 from .system import ActorSystem, open_system
-from .tap import TapEvent, TapKind
 from .task import task
 from .tree import MailboxPicture, State, TreeNode, Work
 

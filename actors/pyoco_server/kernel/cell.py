@@ -13,12 +13,11 @@ from .errors import ActorDown, KernelError, NotAnswered, Refusal
 from .messages import A, Envelope, Reply, Request
 from .record import Record, describe_error
 from .ref import ActorRef, current_path
-from .tap import TapKind
+from .registry import Registry, TapKind
 from .tree import State
 
 if TYPE_CHECKING:
     from .actor import Actor
-    from .registry import Registry
     from .spec import ChildSpec
 
 T = TypeVar("T")

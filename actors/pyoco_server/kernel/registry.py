@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import trio
@@ -14,7 +15,6 @@ from .errors import ActorDown, UnknownActor
 from .messages import Envelope
 from .record import Record
 from .ref import ActorRef
-from .tap import TapEvent, TapKind, TapListener
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,48 @@ class Down:
     path: str
     incarnation: int
     reason: str | None
+
+
+class TapKind(Enum):
+    """What happened: to a message, or to an incarnation of an actor."""
+
+    STARTED = "started"
+    """An incarnation begins; there is no message."""
+    DIED = "died"
+    """An incarnation ended by an error, from a message or from a task of its own; there is no message."""
+    TOLD = "told"
+    ASKED = "asked"
+    HANDLED = "handled"
+    REFUSED = "refused"
+    CRASHED = "crashed"
+
+
+@dataclass(frozen=True)
+class TapEvent:
+    """One thing that happened to one message, or to an incarnation.
+
+    Attributes:
+        sequence: Rises by one with each event of the system.
+        at: Seconds of the trio clock.
+        path: The actor that the message was sent to.
+        incarnation: Which life of that actor, counting from 1; 0 before its first start.
+        sender: Path of the sending actor, None for code outside of the tree.
+        kind: What happened.
+        message: The message itself, frozen; None where the kind knows none.
+        error: The refusal or crash, where the kind says so.
+    """
+
+    sequence: int
+    at: float
+    path: str
+    incarnation: int
+    sender: str | None
+    kind: TapKind
+    message: object
+    error: BaseException | None = None
+
+
+TapListener = Callable[[TapEvent], None]
 
 
 class Registry:

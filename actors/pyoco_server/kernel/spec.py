@@ -12,9 +12,8 @@ from typing import Any, Generic, TypeVar
 from .actor import Actor
 from .errors import InvalidSpec
 from .mailbox import Mailbox
-from .plan import Strategy
 from .ref import ActorRef
-from .restart import Backoff, Intensity
+from .restart import Backoff, Intensity, Strategy
 
 M = TypeVar("M")
 

@@ -15,10 +15,9 @@ import trio
 from .child import Child, Spec
 from .errors import ActorDown, KernelError, RestartLimitExceeded
 from .messages import Reply
-from .plan import plan
 from .record import Record, describe_error
 from .registry import Registry
-from .restart import RestartWindow
+from .restart import RestartWindow, plan
 from .spec import ChildSpec, Restart, SupervisorSpec
 from .tree import State, TreeNode
 

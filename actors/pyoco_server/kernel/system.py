@@ -12,10 +12,9 @@ import trio
 from .child import Child
 from .errors import UnknownActor
 from .ref import ActorRef
-from .registry import Registry
+from .registry import Registry, TapListener
 from .spec import SupervisorSpec
 from .supervisor import Supervisor
-from .tap import TapListener
 from .tree import TreeNode
 
 
