@@ -15,9 +15,10 @@ from backend.stage import TAG, ended, limited, settings_for, worker_options
 from e2e.programs import BIN
 from http_api.seeding import put_worker
 from http_api.test_skeleton import gateway
-from nats_fixtures import eventually
+from nats_fixtures import ConnectionOptions, eventually
 from pyoco_server.backend import Backend, open_backend
-from pyoco_server.jetstream import clock
+from pyoco_server.jetstream.connection import open_connection
+from pyoco_server.jetstream.inventory import stream_info
 from pyoco_server.model.worker import WorkerRecord, last_sign
 
 WRONG = """\
@@ -112,9 +113,12 @@ async def test_the_servers_time_is_told_with_a_stream(tmp_path: Path) -> None:
         own = backend.connection.clock
         assert own.known
         assert abs(own.skew) < 1.0
-        other = clock.ServerClock()
-        assert not other.known
-        await other.ask(backend.connection, "NONE")
-        assert not other.known
-        await other.ask(backend.connection, "KV_pyoco_runs")
-        assert abs(other.now() - own.now()) < 0.5
+        url = backend.connection.status.server
+        assert url is not None
+        async with open_connection(ConnectionOptions(urls=(url,))) as other:
+            await other.wait_connected(within=5)
+            assert not other.clock.known
+            assert await stream_info(other, "NONE") is None
+            assert not other.clock.known
+            await stream_info(other, "KV_pyoco_runs")
+            assert abs(other.clock.now() - own.now()) < 0.5

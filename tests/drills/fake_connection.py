@@ -77,6 +77,13 @@ class FakeConnection:
     async def changed(self) -> None:
         await self._changed.wait()
 
+    async def wait_connected(self, *, within: float) -> None:
+        with trio.move_on_after(within):
+            while not self._status.connected:
+                await self.changed()
+            return
+        raise Unavailable(f"not connected within {within:g} s")
+
     def set_connected(self, *, connected: bool) -> None:
         """Break the connection, or have it back."""
         if connected == self._status.connected:

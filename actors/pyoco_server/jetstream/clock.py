@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING
 
-import msgspec
 import trio
-
-from pyoco_server.jetstream.errors import Unanswered
-
-if TYPE_CHECKING:
-    from pyoco_server.jetstream.connection import Connection
 
 # What took longer says too little.
 _LONGEST_SECONDS = 1.0
-
-
-class _ClockAnswer(msgspec.Struct):
-    ts: datetime | None = None
-    error: dict[str, object] | None = None
 
 
 class ServerClock:
@@ -47,22 +35,14 @@ class ServerClock:
         """By how many seconds this machine's own clock is ahead of the server's."""
         return time.time() - self.now()
 
-    async def ask(self, connection: Connection, stream: str) -> None:
-        """Ask for the time, which comes with the state of a stream; one that does not exist tells none.
+    def told(self, at: datetime | None, asked: float) -> None:
+        """The server told its time, with an answer to what it was ``asked`` at a moment of trio's time.
 
-        Raises:
-            BridgeError: Not connected, or not answered.
+        Args:
+            at: What it told; None where it tells none, as those before 2.10 do.
+            asked: When.
         """
-        asked = trio.current_time()
-        reply = await connection.request(f"$JS.API.STREAM.INFO.{stream}", within=5.0)
         answered = trio.current_time()
-        try:
-            answer = msgspec.json.decode(reply.payload, type=_ClockAnswer)
-        except msgspec.MsgspecError as error:
-            raise Unanswered(
-                f"STREAM.INFO.{stream}: an answer that cannot be read: {error}"
-            ) from None
-        if answer.error is None:
-            self._telling = answer.ts is not None
-        if answer.ts is not None and answered - asked < _LONGEST_SECONDS:
-            self._ahead = answer.ts.timestamp() - (asked + answered) / 2
+        self._telling = at is not None
+        if at is not None and answered - asked < _LONGEST_SECONDS:
+            self._ahead = at.timestamp() - (asked + answered) / 2

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+import trio
 
 from pyoco_server.jetstream.api import Anything, call
 from pyoco_server.jetstream.connection import Connection
@@ -200,7 +201,7 @@ async def read_stream(
     offset: int = 0,
     within: float = 5.0,
 ) -> StreamInfo:
-    """One stream.
+    """One stream; what the server tells of the time goes to the connection's clock.
 
     Args:
         connection: The way to NATS.
@@ -214,7 +215,10 @@ async def read_stream(
         BridgeError: Not connected, refused or not answered.
     """
     body = None if subjects is None else {"subjects_filter": subjects, "offset": offset}
-    return await call(connection, f"STREAM.INFO.{name}", body, answer=StreamInfo, within=within)
+    asked = trio.current_time()
+    info = await call(connection, f"STREAM.INFO.{name}", body, answer=StreamInfo, within=within)
+    connection.clock.told(info.ts, asked)
+    return info
 
 
 async def stream_info(connection: Connection, name: str) -> StreamInfo | None:

@@ -19,6 +19,7 @@ from pyoco_server.jetstream.errors import (
     WrongRevision,
 )
 from pyoco_server.jetstream.follow import CaughtUp, Reset
+from pyoco_server.jetstream.inventory import stream_info
 from pyoco_server.jetstream.publish import Publication, publish_acked, publish_batch
 from pyoco_server.jetstream.stored import StoredMessage, last_message, purge_subject
 from pyoco_server.jetstream.watch import Batch, Deleted, Entry, Watcher, WatchEvent
@@ -57,7 +58,7 @@ class KeyValue:
             BridgeError: It could not be asked.
         """
         if not self._connection.clock.known:
-            await self._connection.clock.ask(self._connection, self.stream)
+            await stream_info(self._connection, self.stream)
 
     async def get(self, key: str, *, within: float = 5.0) -> Entry:
         """Read the value of a key, from the stream's leader, so that one's own writes are seen.

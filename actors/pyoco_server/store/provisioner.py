@@ -11,7 +11,7 @@ import trio
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError
-from pyoco_server.jetstream.inventory import stream_names
+from pyoco_server.jetstream.inventory import stream_info, stream_names
 from pyoco_server.jetstream.resources import ensure_resources, expected_streams
 from pyoco_server.kernel import Actor, Reply, Request
 from pyoco_server.model.errors import ErrorId
@@ -86,7 +86,8 @@ class Provisioner(Actor[ProvisionerMessage]):
                 continue
             provisioned = epoch
             with suppress(BridgeError):
-                await self._connection.clock.ask(self._connection, self._settings.work_stream)
+                # For the time that it tells.
+                await stream_info(self._connection, self._settings.work_stream)
             await self.me.tell(_Done(epoch))
             await self._pause(epoch)
 

@@ -19,6 +19,7 @@ from pyoco_server.jetstream.inventory import (
     account_info,
     list_consumers,
     list_streams,
+    stream_info,
     subjects_of,
 )
 from pyoco_server.jetstream.keyvalue import Entry, KeyValue
@@ -83,7 +84,7 @@ async def look_at(connection: Connection, settings: Settings) -> Look:
     workers = await _values(connection, streams, settings.workers_kv_bucket, _worker)
     runs = await _values(connection, streams, settings.runs_kv_bucket, _run)
     if streams:
-        await connection.clock.ask(connection, next(iter(streams)))
+        await stream_info(connection, next(iter(streams)))  # for the time that it tells
     return Look(
         connection=connection,
         settings=settings,
