@@ -73,9 +73,10 @@ def test_options_and_variables_in_the_text_exist(page: Path) -> None:
         span for span in spans if not re.match(r"(nats|systemctl|docker|uv run pytest)\b", span)
     ]
     options = {option for span in ours for option in re.findall(r"(?<![\w-])--[a-z][\w-]+", span)}
-    # nats-server has the first, Celery the second, the benchmark the third; the last is an abbreviation,
-    # named as one that is refused.
-    assert options - {"--cluster", "--concurrency", "--peers", "--help", "--lim"} <= known
+    # nats-server has the first, Celery the second, the benchmark the third, uv the fourth; the last is an
+    # abbreviation, named as one that is refused.
+    foreign = {"--cluster", "--concurrency", "--peers", "--no-dev", "--help", "--lim"}
+    assert options - foreign <= known
     variables = set(re.findall(r"\bPYOCO_[A-Z_]*[A-Z]\b(?!_)", page.read_text()))
     assert variables <= words_of_the_code()
 
