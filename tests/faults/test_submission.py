@@ -28,7 +28,7 @@ from pyoco_server.model import life
 from pyoco_server.model.job import encode_job, new_run_id
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunStatus
-from pyoco_server.store.runs import RunNotFound
+from pyoco_server.store.runs import RunNotFound, RunStore
 
 FLOWS = """\
 import os
@@ -85,7 +85,7 @@ async def test_the_largest_run_that_is_accepted_ends(
 ) -> None:
     """Just below the limit it ends, whatever it returns or raises; one byte more is refused."""
     # The time is a number of more or fewer digits.
-    monkeypatch.setattr("pyoco_server.gateway.intake.time.time", lambda: 1_000_000_000.123456)
+    monkeypatch.setattr(RunStore, "now", lambda _: 1_000_000_000.123456)
     options = worker(tmp_path)
     async with running(tmp_path, worker=options, max_run_snapshot_bytes=setting) as backend:
         snapshot_limit = setting or 1024 * 1024 - 1024
