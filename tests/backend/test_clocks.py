@@ -106,6 +106,8 @@ def test_what_the_operator_writes_is_no_sign_of_life() -> None:
     assert last_sign(record, 1600.0) == 1600.0
     hidden = WorkerRecord(worker_id="w", instance_id="i", last_seen_at=1000.0, updated_at=5000.0)
     assert last_sign(hidden, 5000.1) == 1000.0
+    put_there = WorkerRecord(worker_id="w", instance_id="i", last_seen_at=1000.0)
+    assert last_sign(put_there, 5000.0) == 1000.0
 
 
 async def test_the_servers_time_is_told_with_a_stream(tmp_path: Path) -> None:

@@ -149,9 +149,9 @@ def effective_state(
 def last_sign(record: WorkerRecord, stored_at: float) -> float:
     """Return when a worker was seen, by the clock of the server that stored its record then.
 
-    What the operator changed last was not stored by the worker: then its own word counts.
+    What the operator changed last, or others put there, was not stored by the worker: its own word counts.
     """
-    own = record.updated_at in (0.0, record.last_seen_at)
+    own = record.updated_at == record.last_seen_at
     return stored_at if own else min(record.last_seen_at, stored_at)
 
 
