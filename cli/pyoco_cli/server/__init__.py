@@ -38,7 +38,7 @@ app = typer.Typer(
 
 @app.callback()
 def commands(version: Version = False) -> None:
-    """Run Pyoco workflows on many machines."""
+    """Run Pyoco workflows on many machines. Without a command it is `up`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
