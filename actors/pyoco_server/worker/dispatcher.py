@@ -15,7 +15,7 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message, PullConsumer
 from pyoco_server.jetstream.errors import BridgeError, NotFound
 from pyoco_server.jetstream.resources import ensure_consumer
-from pyoco_server.kernel import Actor, ActorRef, Down, Reply
+from pyoco_server.kernel import Actor, ActorDown, ActorRef, Down, Reply
 from pyoco_server.model import life
 from pyoco_server.model.dead_letter import PAYLOAD_BYTES, DeadLetterReason
 from pyoco_server.model.errors import ErrorId
@@ -194,7 +194,11 @@ class Dispatcher(Actor[DispatcherMessage]):
             await self._sweep(room, pulled)
             if not pulled:
                 await self._linger(room, pulled)
-        self.me.try_tell(_Pulled(tuple(pulled)))  # there is one at a time
+        try:
+            self.me.try_tell(_Pulled(tuple(pulled)))  # there is one at a time
+        except ActorDown:  # it is stopping
+            for message in pulled:
+                message.give_back()
 
     async def _sweep(self, room: int, pulled: list[Message]) -> None:
         """Take what waits in the queues already, beginning with another tag each time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ import trio
 from msgspec.structs import replace
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import Unanswered
+from pyoco_server.jetstream.errors import BridgeError, Unanswered
 from pyoco_server.jetstream.inventory import (
     AccountInfo,
     ConsumerInfo,
@@ -84,7 +85,9 @@ async def look_at(connection: Connection, settings: Settings) -> Look:
     workers = await _values(connection, streams, settings.workers_kv_bucket, _worker)
     runs = await _values(connection, streams, settings.runs_kv_bucket, _run)
     if streams:
-        await stream_info(connection, next(iter(streams)))  # for the time that it tells
+        # For the time that it tells; where its leader does not answer, there is worse to tell than clocks.
+        with suppress(BridgeError):
+            await stream_info(connection, work if work in streams else next(iter(streams)))
     return Look(
         connection=connection,
         settings=settings,
