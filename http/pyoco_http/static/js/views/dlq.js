@@ -36,8 +36,8 @@ export function dlqView(main, { query, signal, setLive }) {
       setLive("live");
       const known = new Set(page.items.map((letter) => letter.seq));
       const last = page.items.at(-1)?.seq ?? 0;
-      // Older pages that were loaded stay; what left the first page is gone.
-      const before = letters.filter((letter) => letter.seq < last && !known.has(letter.seq));
+      // Older pages that were loaded stay; what left the first page is gone, and nothing is older than the last one.
+      const before = page.next_cursor ? letters.filter((letter) => letter.seq < last && !known.has(letter.seq)) : [];
       if (before.length === 0) cursor = page.next_cursor ?? null;
       letters = [...page.items, ...before];
       draw();
@@ -87,6 +87,7 @@ export function dlqView(main, { query, signal, setLive }) {
   async function requeue(letter) {
     try {
       const answer = await send("POST", apiPath`/dlq/${letter.seq}/requeue`);
+      letters = letters.filter((each) => each.seq !== letter.seq);
       tell(t("dlq.requeued", { run: answer.run_id }));
     } catch (error) {
       tellError(error);
