@@ -126,6 +126,7 @@ def test_every_page_with_commands_is_run() -> None:
     run = {
         *("docs/guides/logs-and-history.md", "docs/guides/submitting.md"),
         *("docs/guides/run-life.md", "docs/guides/cluster.md"),  # test_cluster_guide.py
+        "docs/guides/first-day.md",  # test_first_day.py
         *("docs/reference/http_api.md", "docs/reference/flow_yaml.md"),
         *("docs/tutorial/quickstart.md", "docs/tutorial/quickstart_ja.md"),  # test_commands.py
         "docs/explanation/performance.md",  # tests/benchmarks/test_benchmarks.py, tests/costs

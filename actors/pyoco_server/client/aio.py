@@ -31,7 +31,7 @@ class AsyncPyocoHttpClient(AsyncRunCalls):
     Each of its methods may be cancelled at any time; a call that was on its way may then have had its
     effect. Names, arguments and results of the methods that 0.5.1 had are unchanged.
 
-    Each raises :class:`HttpProblem` for an answer that is no success, another ``httpx.HTTPError``
+    Each raises ``HttpProblem`` for an answer that is no success, another ``httpx.HTTPError``
     when the gateway cannot be reached, and ``UnexpectedAnswer`` (a ``ValueError``) when something
     else answers at that URL.
 

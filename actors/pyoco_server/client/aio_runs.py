@@ -95,7 +95,7 @@ class AsyncRunCalls(AsyncCaller):
 
         Args:
             runs: Of each ``flow_name`` and, where wanted, ``params, tag, tags, workflow_yaml,
-                idempotency_key`` and the limits that :meth:`submit_run` takes.
+                idempotency_key`` and the limits that ``submit_run`` takes.
         """
         keyed = [
             {**run, "idempotency_key": self._retry.key(run.get("idempotency_key"))} for run in runs
@@ -190,7 +190,7 @@ class AsyncRunCalls(AsyncCaller):
     ) -> AsyncGenerator[Document, None]:
         """Give ``{event, data}`` as they come, until the gateway ends the stream.
 
-        It is one connection, and what breaks it is raised; :meth:`watch` goes on instead. Leave
+        It is one connection, and what breaks it is raised; ``watch`` goes on instead. Leave
         it before its end only through ``contextlib.aclosing``, which closes the connection.
         """
         call = with_params(_watch(run_id, include_records, since), timeout_sec=timeout_sec)

@@ -14,7 +14,7 @@ _LONGEST_TEXT = 500
 class HttpProblem(httpx.HTTPStatusError):
     """The gateway answered with an error.
 
-    It is an :class:`httpx.HTTPStatusError`, which pyoco-server 0.5.1 raised, so handlers of that
+    It is an ``httpx.HTTPStatusError``, which pyoco-server 0.5.1 raised, so handlers of that
     go on working.
 
     Attributes:

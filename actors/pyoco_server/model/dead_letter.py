@@ -34,7 +34,7 @@ class UnreadableDeadLetter(ModelError):
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One message of the dead-letter stream; what is not known is not written.
 
-    ``reason`` is a :class:`DeadLetterReason`, or another word of another version.
+    ``reason`` is a ``DeadLetterReason``, or another word of another version.
     """
 
     timestamp: float
@@ -53,7 +53,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     subject: str | None = None
     """The subject of the message that could not be handled."""
     payload: str | None = None
-    """The beginning of that message, made by :func:`payload_text`."""
+    """The beginning of that message, made by ``payload_text``."""
     params: dict[str, Any] | None = None
     """The run's params, and what else it takes to submit it again; not known to pyoco-server 0.5.1."""
     workflow_yaml_sha256: str | None = None
@@ -64,7 +64,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def payload_text(raw: bytes) -> str:
-    """Return the first :data:`PAYLOAD_BYTES` bytes of a message as text."""
+    """Return the first ``PAYLOAD_BYTES`` bytes of a message as text."""
     return raw[:PAYLOAD_BYTES].decode("utf-8", "replace")
 
 

@@ -15,11 +15,11 @@ JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | Non
 """A value that JSON can carry."""
 
 MAX_DEPTH: Final = 64
-"""How deep values may be nested: as many levels of params are taken, and of a value that :func:`json_safe`
+"""How deep values may be nested: as many levels of params are taken, and of a value that ``json_safe``
 meets, the rest being a shortened repr. Deeper ones are read and written, or not, by the room on the stack."""
 
 MAX_VALUES: Final = 100_000
-"""How many values :func:`json_safe` visits before it settles for shortened reprs."""
+"""How many values ``json_safe`` visits before it settles for shortened reprs."""
 
 MAX_REPR_CHARACTERS: Final = 10_000
 """How much of a repr is kept."""
@@ -31,7 +31,7 @@ _SHORT_REPR.maxlevel = 2
 
 
 class NestedTooDeeply(ValueError):
-    """A value of more than :data:`MAX_DEPTH` levels of lists and mappings."""
+    """A value of more than ``MAX_DEPTH`` levels of lists and mappings."""
 
     def __init__(self) -> None:
         super().__init__(f"nested too deeply: at most {MAX_DEPTH} levels of lists and mappings")
@@ -65,7 +65,7 @@ def check_depth(value: object) -> None:
 def encode_json(value: object) -> bytes:
     """Return ``value`` (JSON types and msgspec structs) as compact, strict JSON in UTF-8.
 
-    Values of a foreign origin go through :func:`json_safe` where they come in; here a NaN would
+    Values of a foreign origin go through ``json_safe`` where they come in; here a NaN would
     become ``null``. A value that cannot be written at all is made safe as a last resort.
     """
     try:
@@ -128,8 +128,8 @@ def json_safe(value: object, *, max_depth: int = MAX_DEPTH) -> JSON:
     Numbers, text, booleans, ``None``, lists, tuples and mappings stay what they are, in their
     plain types; text loses lone surrogates to their escapes; a key that is no text becomes one,
     as ``json.dumps`` has it, or else its repr. Everything else (NaN, infinities, bytes, sets,
-    datetimes, any object) becomes its repr, of at most :data:`MAX_REPR_CHARACTERS` characters.
-    What lies deeper than ``max_depth``, in itself or beyond :data:`MAX_VALUES` values becomes a
+    datetimes, any object) becomes its repr, of at most ``MAX_REPR_CHARACTERS`` characters.
+    What lies deeper than ``max_depth``, in itself or beyond ``MAX_VALUES`` values becomes a
     shortened repr.
     """
     return _Safe(max_depth).convert(value, 0)

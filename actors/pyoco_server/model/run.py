@@ -94,7 +94,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of one task of a run. Times are unix seconds.
 
     ``inputs``, ``output`` and ``artifacts`` hold JSON only; their producer passes them through
-    :func:`~pyoco_server.model.json_text.json_safe`.
+    ``pyoco_server.model.json_text.json_safe``.
     """
 
     state: TaskState = TaskState.PENDING
@@ -168,7 +168,7 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     next_attempt_at: float | None = None
     """When a run that waits after a failed attempt may be claimed again."""
     attempts: list[AttemptRecord] = msgspec.field(default_factory=list)
-    """The attempts before the present one; the last :data:`MAX_ATTEMPT_RECORDS` of them."""
+    """The attempts before the present one; the last ``MAX_ATTEMPT_RECORDS`` of them."""
     worker_instance_id: str | None = None
     """Which process holds the claim: a worker that starts again is another instance."""
     slot: int | None = None

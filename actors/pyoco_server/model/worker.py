@@ -18,7 +18,7 @@ MAX_ERROR_CHARACTERS: Final = 2000
 
 
 class WorkerState(StrEnum):
-    """What a worker does; DISCONNECTED is never stored, see :func:`effective_state`."""
+    """What a worker does; DISCONNECTED is never stored, see ``effective_state``."""
 
     RUNNING = "RUNNING"
     IDLE = "IDLE"

@@ -1,6 +1,6 @@
 """How people see runs, workers and wheels: rich renderings of the API's documents.
 
-Texts come from users and workers, so each of them goes through :func:`printable`.
+Texts come from users and workers, so each of them goes through ``printable``.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class CliError(Exception):
     """Something that the user can mend.
 
     Args:
-        error_id: Its id, an :class:`ErrorId` where there is one.
+        error_id: Its id, an ``ErrorId`` where there is one.
         reason: What is wrong, and where.
         detail: More about it, where one line is not enough.
         usage: How the command is called.
@@ -69,7 +69,7 @@ def run(app: typer.Typer, argv: Sequence[str] | None = None) -> int:
     """Run the commands of ``app`` and return the exit code.
 
     What a command returns, or gives to ``typer.Exit``, is the code if it is a number. Errors of the
-    command line and :class:`CliError`, alone or in an exception group, are told on stderr. Anything
+    command line and ``CliError``, alone or in an exception group, are told on stderr. Anything
     else is a fault of ours and goes up.
 
     Args:
