@@ -99,6 +99,40 @@ def test_a_folder_of_tasks_becomes_a_wheel_and_its_files_come_back(stage: Stage)
     wait_for(lambda: not list((place / "state" / "work").glob("*/*")), what="no run folder")
 
 
+def test_what_a_wheel_depends_on_comes_along(stage: Stage) -> None:
+    stage.nats()
+    stage.gateway()
+    worker(stage, "remote")
+    index, tasks = stage.folder / "index", stage.folder / "ours"
+    for folder in (index, tasks):
+        folder.mkdir()
+    (index / file_name("helper", "2.1")).write_bytes(
+        wheel_bytes("helper", "2.1", files={"helper.py": b"VALUE = 42\n"})
+    )
+    (tasks / "work.py").write_text("import helper\n\ndef work():\n    return helper.VALUE\n")
+    (tasks / "requirements.txt").write_text("helper>=2\n")
+    stage.env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)}
+    flow = "flow: {graph: work}\ntasks: {work: {callable: 'work:work'}}\n"
+
+    alone = client(stage, "wheel-build", str(tasks), "--tags", "hello")
+    wait_for(lambda: sync_of(stage, "w1").get("selected_wheels") == [alone["name"]], what="it")
+    lacking = stage.ended(stage.submit(flow))
+    assert lacking["status"] == "FAILED"
+    assert "No module named 'helper'" in lacking["error"]
+    assert "--with-deps" in lacking["error"]
+
+    whole = client(stage, "wheel-build", str(tasks), "--tags", "hello", "--with-deps")
+    wheels = client(stage, "wheels")
+    assert [w["tags"] for w in wheels if w["package"] == "helper"] == [["hello"]]
+    wait_for(lambda: whole["name"] in sync_of(stage, "w1").get("selected_wheels", ()), what="both")
+    run = stage.ended(stage.submit(flow))
+    assert run["task_records"]["work"]["output"] == 42
+    assert [w["name"] for w in run["wheels"]] == ["helper", "ours"]
+    # A second time there is nothing to bring, and the wheel itself is new.
+    client(stage, "wheel-build", str(tasks), "--tags", "hello", "--with-deps")
+    assert len(client(stage, "wheels")) == len(wheels) + 1
+
+
 def test_a_large_wheel_costs_little_memory_on_its_way(stage: Stage) -> None:
     stage.nats()
     gateway = stage.gateway()

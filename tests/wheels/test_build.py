@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pyoco_cli.client import main
+from pyoco_cli.common.wheel_dependencies import Target, download, missing_here
 from pyoco_cli.common.wheel_project import BadFolder, build_wheel, read_project
 from pyoco_cli.common.wheel_trial import try_import
 
@@ -65,3 +66,46 @@ def test_the_command_refuses_such_a_folder_and_keeps_no_wheel(
     assert list(out.iterdir()) == []
     assert main([*command, "--no-check-import"]) == 0
     assert Path(json.loads(capsys.readouterr().out)["path"]).is_file()
+
+
+def packed(folder: Path, name: str, version: str, *needs: str) -> Path:
+    """A wheel of one module of its own name."""
+    project = folder / f"project-{name}"
+    project.mkdir(parents=True)
+    (project / f"{name}.py").write_text(f"def f():\n    return {name!r}\n")
+    (project / "requirements.txt").write_text("\n".join([*needs, "# no more"]))
+    return build_wheel(read_project(project, name), version, folder)
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that pip takes packages from, instead of an index."""
+    place = tmp_path / "index"
+    place.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(place))
+    return place
+
+
+def test_what_it_depends_on_is_brought_along(index: Path, tmp_path: Path) -> None:
+    packed(index, "deepest", "1.0")
+    packed(index, "helper", "1.5", "deepest")
+    packed(index, "helper2", "3")
+    wheel = packed(
+        tmp_path, "ours", "1.0", "helper>=1", "pyoco-server", 'helper2; sys_platform == "no"'
+    )
+    brought = download(wheel, Target(), tmp_path / "out")
+    assert [path.name.split("-")[0] for path in brought] == ["deepest", "helper"]
+    assert all(path.is_file() for path in brought)
+    assert [str(each) for each in missing_here(wheel, ["Deepest"])] == ["helper>=1"]
+
+
+def test_what_is_not_to_be_had_is_named(index: Path, tmp_path: Path) -> None:
+    wheel = packed(tmp_path, "ours", "1.0", "is-nowhere>=2")
+    with pytest.raises(BadFolder, match="is-nowhere>=2"):
+        download(wheel, Target(), tmp_path / "out")
+
+
+def test_a_requirement_that_no_wheel_can_have_is_refused_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(BadFolder, match=r"requirements.txt, line 2: '-r other.txt'"):
+        packed(tmp_path, "ours", "1.0", "numpy", "-r other.txt")

@@ -11,14 +11,13 @@ import typer
 
 from pyoco_cli.client.app import OutputOption, show
 from pyoco_cli.client.connection import gateway, refusal
-from pyoco_cli.client.uploading import upload
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.parameters import split_tags
 from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
+    from pyoco_cli.client.wheel_sending import Sender
     from pyoco_cli.common.wheel_project import Project
-    from pyoco_server.client import PyocoHttpClient
 
 
 def wheel_build(
@@ -50,10 +49,23 @@ def wheel_build(
             "--check-import/--no-check-import", help="Import what it holds, as a worker would."
         ),
     ] = True,
+    with_deps: Annotated[
+        bool,
+        typer.Option("--with-deps", help="Bring what it depends on too, as wheels that pip finds."),
+    ] = False,
+    python_version: Annotated[
+        str | None, typer.Option(help="Python of the workers, such as 3.12; this one if absent.")
+    ] = None,
+    platform: Annotated[
+        list[str] | None,
+        typer.Option(help="Platform of the workers, such as manylinux_2_28_x86_64; repeatable."),
+    ] = None,
     output: OutputOption = None,
 ) -> None:
     """Build a wheel of a folder and upload it."""
     # Here, because only this command builds.
+    from pyoco_cli.client.wheel_sending import Sender  # noqa: PLC0415
+    from pyoco_cli.common.wheel_dependencies import Target, download  # noqa: PLC0415
     from pyoco_cli.common.wheel_project import BadFolder, read_project  # noqa: PLC0415
 
     if no_upload and out is None:
@@ -65,17 +77,19 @@ def wheel_build(
         with tempfile.TemporaryDirectory(prefix="pyoco-wheel-") as scratch:
             place = out or Path(scratch)
             build = _checked_build if check_import else _build
+            target = Target(python_version, tuple(platform or ())) if with_deps else None
             if no_upload:
                 built = build(project, version or project.version, place)
-                show({"name": built.name, "path": str(built)}, output)
+                brought = [] if target is None else download(built, target, place)
+                names = [path.name for path in brought]
+                show({"name": built.name, "path": str(built), "dependencies": names}, output)
                 return
-            options = {"tags": split_tags(tags), "shared": shared}
             with gateway(context) as client:
+                sender = Sender(client, split_tags(tags), shared, target)
                 if version is None and bump:
-                    show(_upload_bumped(client, project, place, options, build), output)
+                    show(_upload_bumped(sender, project, place, build), output)
                 else:
-                    built = build(project, version or project.version, place)
-                    show(upload(client, built, **options), output)
+                    show(sender.send(build(project, version or project.version, place)), output)
     except BadFolder as error:
         raise CliError(
             ErrorId.INVALID_COMMAND_LINE, str(error), hint="pyoco-client wheel-build my_tasks"
@@ -114,25 +128,20 @@ def _checked_build(project: Project, version: str | None, out: Path) -> Path:
 
 
 def _upload_bumped(
-    client: PyocoHttpClient,
+    sender: Sender,
     project: Project,
     out: Path,
-    options: dict[str, Any],
     build: Callable[[Project, str | None, Path], Path],
 ) -> dict[str, Any]:
     """Upload with a version above what is in the registry, and above what once was, if need be."""
     from pyoco_cli.common.wheel_project import next_version, rising_version  # noqa: PLC0415
     from pyoco_server.client import HttpProblem  # noqa: PLC0415
 
-    present = [
-        str(wheel.get("version"))
-        for wheel in client.list_wheels()
-        if wheel.get("package") == project.package
-    ]
+    present = [str(wheel["version"]) for wheel in sender.present(project.package)]
     try:
-        return upload(client, build(project, rising_version(project, present), out), **options)
+        return sender.send(build(project, rising_version(project, present), out))
     except HttpProblem as problem:
         latest = problem.extra.get("latest_version")
         if problem.status != 409 or not isinstance(latest, str):
             raise refusal(problem) from None
-    return upload(client, _build(project, next_version([latest]), out), **options)
+    return sender.send(_build(project, next_version([latest]), out))

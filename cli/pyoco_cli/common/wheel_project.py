@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import build
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
@@ -214,6 +215,24 @@ def _rewrite_version(described: Path, version: str) -> None:
     described.write_text(head + found + table + end + rest)
 
 
+def _requirements(folder: Path) -> list[str]:
+    """What the requirements.txt of a folder names, if it has one."""
+    listed = folder / "requirements.txt"
+    if not listed.is_file():
+        return []
+    found = []
+    for number, line in enumerate(listed.read_text().splitlines(), 1):
+        text = re.sub(r"(^|\s)#.*", "", line).strip()
+        try:
+            found += [str(Requirement(text))] if text else []
+        except InvalidRequirement:
+            raise BadFolder(
+                f"{listed}, line {number}: {text!r} is no requirement that a wheel can have; it takes "
+                "lines such as 'pandas>=2'"
+            ) from None
+    return found
+
+
 def _make_project(project: Project, version: str, copy: Path) -> None:
     modules = task_modules(project.folder)
     if not modules:
@@ -240,6 +259,7 @@ def _make_project(project: Project, version: str, copy: Path) -> None:
         "[project]\n"
         f"name = {json.dumps(project.name)}\nversion = {json.dumps(version)}\n"
         f"description = {json.dumps('pyoco tasks of ' + project.name)}\n"
+        f"dependencies = {json.dumps(_requirements(project.folder))}\n"
         'readme = "README.md"\n\n'
         '[project.entry-points."pyoco.tasks"]\n'
         f'{json.dumps(project.package)} = "{plugin}:register"\n\n'

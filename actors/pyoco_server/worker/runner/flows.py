@@ -161,7 +161,10 @@ class FlowBuilder:
         try:
             task = self._plugins.find(name, self._worker)
         except NotImported as error:
-            raise TaskNotLoadable(f"task {wanted_by!r}: {error}") from error
+            told = f"task {wanted_by!r}: {error}"
+            if isinstance(error.__cause__, ModuleNotFoundError):
+                told += _how_to_bring(error.__cause__.name)
+            raise TaskNotLoadable(told) from error
         if task is None:
             problems = "".join(f"; {problem}" for problem in self._plugins.problems)
             use = "" if name == wanted_by else f" (used by task {wanted_by!r})"
@@ -182,10 +185,13 @@ class FlowBuilder:
                     raise TypeError(f"{spec!r} is no function but {found!r}")
         except NotImported as error:
             told = f"task {name!r}: callable {spec!r} cannot be loaded: {error}"
-            if isinstance(error.__cause__, ModuleNotFoundError) and _is_part(
-                error.__cause__.name, module
-            ):
-                told += self._where_to_put(module)
+            if isinstance(error.__cause__, ModuleNotFoundError):
+                lacking = error.__cause__.name
+                told += (
+                    self._where_to_put(module)
+                    if _is_part(lacking, module)
+                    else _how_to_bring(lacking)
+                )
             raise TaskNotLoadable(told) from error
         if isinstance(found, TaskWrapper):
             found = found.task
@@ -217,6 +223,14 @@ class FlowBuilder:
 def _is_part(missing: str | None, module: str) -> bool:
     """Whether what is missing is the module or a package that it is in, and nothing that it imports."""
     return missing is not None and f"{module}.".startswith(f"{missing}.")
+
+
+def _how_to_bring(module: str | None) -> str:
+    """How a module that code of a run needs, and that is not there, can be brought, for people."""
+    return (
+        f"; {module!r} is in no wheel of this worker and not installed for its Python: install it there, or "
+        "upload it (pyoco-client wheel-build FOLDER --with-deps brings what a package depends on)"
+    )
 
 
 def _copy(task: Task, name: str) -> Task:
