@@ -168,11 +168,54 @@ def test_an_ambiguous_beginning_names_the_candidates(stage: Stage) -> None:
         client(stage, "cancel", run_id)
 
 
-@pytest.mark.parametrize("line", ["cancel", "cancel a --run-id b"])
+@pytest.mark.parametrize("line", ["cancel", "cancel a --run-id b", "cancel a --flow f"])
 def test_a_cancel_is_of_one_run(stage: Stage, line: str) -> None:
     said = client(stage, *line.split())
     assert said.code == 1
     assert "usage: pyoco-client cancel [OPTIONS] RUN_ID" in said.err
+
+
+def test_all_of_a_flow_are_cancelled_when_that_is_meant(stage: Stage) -> None:
+    waiting = submit(stage, "wait", "--flow-name", "stopped").last["run_id"]
+    more = [submit(stage, "count", "--tag", "nobody", "--flow-name", "stopped") for _ in range(2)]
+    ids = {waiting, *(said.last["run_id"] for said in more)}
+    other = submit(stage, "count", "--tag", "nobody", "--flow-name", "goes-on").last["run_id"]
+    wait_for(lambda: stage.get(waiting)["status"] == "RUNNING", what="a run that is executed")
+    unsaid = client(stage, "cancel", "--flow", "stopped")
+    assert (unsaid.code, unsaid.out) == (1, "")
+    assert "3 runs would be cancelled" in unsaid.err
+    assert "--yes" in unsaid.err
+
+    command = ("pyoco-client", "cancel", "--flow", "stopped", "--reason", "wrong date")
+    with on_terminal(*command, folder=stage.folder, env=stage.env) as terminal:
+        terminal.see(lambda: "3 runs have not ended. Cancel them all?" in terminal.text)
+        terminal.press(b"n\r")
+        assert terminal.end() == 130
+    assert stage.get(waiting)["status"] == "RUNNING"
+    said = client(stage, *command[1:], "--wait", "--yes")
+    assert {run["run_id"] for run in said.last} == ids
+    assert {run["status"] for run in said.last} == {"CANCELLED"}
+    assert {run["cancel_reason"] for run in said.last} == {"wrong date"}
+    assert client(stage, *command[1:]).last == []
+    assert stage.get(other)["status"] == "PENDING"
+    client(stage, "cancel", "--tag", "nobody", "--yes")
+    assert stage.get(other)["status"] == "CANCELLED"
+
+
+def test_a_cancel_tells_a_person_what_it_means(stage: Stage, failed: str) -> None:
+    run_id = submit(stage, "wait").last["run_id"]
+    wait_for(lambda: stage.get(run_id)["status"] == "RUNNING", what="a run that is executed")
+    seen = {}
+    for each in (run_id, failed):
+        command = ("pyoco-client", "cancel", each)
+        with on_terminal(*command, folder=stage.folder, env=stage.env, columns=120) as terminal:
+            assert terminal.end() == 0
+            seen[each] = " ".join(terminal.text.split())
+    assert (
+        "terminated after the worker's grace period (PYOCO_CANCEL_GRACE_PERIOD_SEC" in seen[run_id]
+    )
+    assert "nothing was cancelled: the run had ended FAILED" in seen[failed]
+    cancel(stage, run_id)
 
 
 def test_a_paused_worker_says_so_everywhere(stage: Stage) -> None:

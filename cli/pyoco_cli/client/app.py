@@ -34,7 +34,7 @@ _COMMANDS = {
     "logs": "pyoco_cli.client.logs:logs",
     "events": "pyoco_cli.client.logs:events",
     "artifacts": "pyoco_cli.client.artifacts:artifacts",
-    "cancel": "pyoco_cli.client.runs:cancel",
+    "cancel": "pyoco_cli.client.cancel:cancel",
     "retry": "pyoco_cli.client.dlq:retry",
     "workers": "pyoco_cli.client.workers:workers",
     "worker-pause": "pyoco_cli.client.worker_control:worker_pause",

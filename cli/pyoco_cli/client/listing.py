@@ -117,7 +117,7 @@ def list_runs(
                 _print_changes(lists, output)
             return
         if every:
-            runs, total = _all(client, query, full=full), None
+            runs, total = every_run(client, query, full=full), None
         else:
             runs = client.find_runs(full=full, limit=limit, **query)["items"]
             total = _total(client, query, len(runs), limit)
@@ -177,7 +177,10 @@ def _plain_cells(run: dict[str, Any]) -> list[str]:
     return [str(run.get(column, "-")) for column in _PLAIN_COLUMNS]
 
 
-def _all(client: PyocoHttpClient, query: RunQuery, *, full: bool) -> list[dict[str, Any]]:
+def every_run(
+    client: PyocoHttpClient, query: RunQuery, *, full: bool = False
+) -> list[dict[str, Any]]:
+    """All runs by a filter, however many pages they are, the newest change first."""
     runs: dict[str, dict[str, Any]] = {}
     # Who asks for a time gets pages, and a run that changes meanwhile may be on two of them.
     paged: RunQuery = {**query, "updated_after": query.get("updated_after") or 0.0}

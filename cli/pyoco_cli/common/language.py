@@ -90,6 +90,21 @@ class Phrase(Enum):
         "retry cancel or inspect run/worker status: pyoco-client get {run_id}",
         "再度キャンセルするか、run と worker の状態を確認してください: pyoco-client get {run_id}",
     )
+    CANCEL_SEVERAL = _Both(
+        "{count} runs have not ended. Cancel them all?",
+        "終了していない run が {count} 件あります。すべてキャンセルしますか？",
+    )
+    GIVE_YES = _Both("give --yes to cancel them", "キャンセルするには --yes を付けてください")
+    IS_CANCELLING = _Both(
+        "asked to end; one that does not is terminated after the worker's grace period "
+        "(PYOCO_CANCEL_GRACE_PERIOD_SEC, 30 s if it is not set)",
+        "終了を求めました。終わらないときは worker の猶予時間のあとに停止されます"
+        "（PYOCO_CANCEL_GRACE_PERIOD_SEC、既定は 30 秒）",
+    )
+    HAD_ENDED = _Both(
+        "nothing was cancelled: the run had ended {status}",
+        "キャンセルしたものはありません。run はすでに {status} で終了しています",
+    )
     CHECK_FILE = _Both("check file path and permission", "ファイルのパスと権限を確認してください")
 
     def __str__(self) -> str:

@@ -1,0 +1,110 @@
+"""`cancel`: of one run, or of all that a flow, a tag or a worker has."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pyoco_cli.client.app import OutputOption, show
+from pyoco_cli.client.connection import gateway
+from pyoco_cli.client.listing import every_run
+from pyoco_cli.client.outcome import ENDED
+from pyoco_cli.client.run_ids import whole_id
+from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.language import Phrase
+from pyoco_cli.common.output import on_terminal
+from pyoco_server.client.requests import CANCEL_WAIT_SECONDS
+from pyoco_server.model.errors import ErrorId
+
+if TYPE_CHECKING:
+    from pyoco_server.client import PyocoHttpClient
+    from pyoco_server.client.requests import RunQuery
+
+_GOING_ON = "PENDING,RUNNING"
+_COLUMNS = ("run_id", "status", "flow_name", "tag", "worker_id")
+
+
+def cancel(
+    context: typer.Context,
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN_ID", help="Id of the run, or its beginning.")
+    ] = None,
+    *,
+    run_id: Annotated[str | None, typer.Option("--run-id", help="The same, as an option.")] = None,
+    flow: Annotated[
+        str | None, typer.Option(help="Instead of one: all runs of a flow that have not ended.")
+    ] = None,
+    tag: Annotated[
+        str | None, typer.Option(help="All of that tag, or of the flow with it.")
+    ] = None,
+    worker_id: Annotated[
+        str | None, typer.Option(help="All on that worker, or of the flow on it.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Of several: don't ask.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the run has ended.")] = False,
+    timeout_sec: Annotated[
+        int, typer.Option(help="With --wait: seconds at most.")
+    ] = CANCEL_WAIT_SECONDS,
+    reason: Annotated[str | None, typer.Option(help="Why, for people; kept with the run.")] = None,
+    requested_by: Annotated[
+        str | None, typer.Option(help="Who asks; under authentication that is the API key.")
+    ] = None,
+    output: OutputOption = None,
+) -> None:
+    """Cancel a run, or all of a flow, a tag or a worker."""
+    filters: RunQuery = {"flow": flow, "tag": tag, "worker_id": worker_id}
+    several = any(value is not None for value in (flow, tag, worker_id))
+    if (run is not None) + (run_id is not None) + several != 1:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE,
+            "cancel takes one run, or --flow, --tag and --worker-id",
+            usage="pyoco-client cancel [OPTIONS] RUN_ID",
+            hint=Phrase.LIST_RUNS,
+        )
+    how: dict[str, Any] = {
+        "wait": wait, "timeout_sec": timeout_sec, "reason": reason, "requested_by": requested_by
+    }  # fmt: skip
+    with gateway(context) as client:
+        if several:
+            found = every_run(client, {"status": _GOING_ON, **filters})
+            if found and not yes:
+                _ask(len(found))
+            ends = [_cancelled(client, str(each["run_id"]), how) for each in found]
+            show(ends, output, "runs_table", columns=_COLUMNS)
+            return
+        snapshot = _cancelled(client, whole_id(client, run or run_id or ""), how)
+    if on_terminal():
+        _explain(snapshot)
+    show(snapshot, output, "run_panel")
+
+
+def _cancelled(client: PyocoHttpClient, run_id: str, how: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return client.cancel_run(run_id, **how)
+    except TimeoutError as error:
+        raise CliError(
+            "ERR-PYOCO-CANCEL",
+            str(error),
+            title=Phrase.WAIT_TIMEOUT,
+            hint=Phrase.CANCEL_AGAIN.fill(run_id=run_id),
+        ) from None
+
+
+def _ask(count: int) -> None:
+    """Let a person confirm; a program has to say so before."""
+    if not sys.stdin.isatty():
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE, f"{count} runs would be cancelled", hint=Phrase.GIVE_YES
+        )
+    typer.confirm(Phrase.CANCEL_SEVERAL.fill(count=str(count)), abort=True, err=True)
+
+
+def _explain(snapshot: dict[str, Any]) -> None:
+    """Say what the answer means, where that is not what one might expect."""
+    status = snapshot.get("status")
+    if status == "CANCELLING":
+        typer.echo(str(Phrase.IS_CANCELLING), err=True)
+    elif status in ENDED and status != "CANCELLED":
+        typer.echo(Phrase.HAD_ENDED.fill(status=str(status)), err=True)
