@@ -202,6 +202,36 @@ async def test_a_wiped_store_is_noticed_from_a_revision_of_another_life(bucket: 
             assert await anext(events) == CaughtUp(1)
 
 
+@pytest.mark.parametrize("how", ["expired", "removed without a marker"])
+async def test_only_what_has_not_expired_is_missed(nats_node: Node, how: str) -> None:
+    async with connected(nats_node) as connection:
+        config = _bucket("b", 1) | {"max_age": 10**9 if how == "expired" else 3600 * 10**9}
+        await call(connection, "STREAM.CREATE.KV_b", config | {"duplicate_window": 0}, answer=dict)
+        bucket = KeyValue(connection, "b")
+        await bucket.put("gone", b"")
+        async with bucket.watch() as events:
+            await key_of(events, "gone")
+            if how != "expired":
+                await bucket.forget("gone")
+            while await bucket.newest("gone"):
+                await trio.sleep(0.02)
+            await bucket.put("next", b"")
+            await key_of(events, "next")
+            (name,) = await watchers_of(connection)
+            await call(connection, f"CONSUMER.DELETE.KV_b.{name}", answer=dict)
+            await bucket.put("last", b"")
+            with trio.fail_after(10):
+                seen = [event async for event in until_key(events, "last")]
+        assert any(isinstance(event, Reset) for event in seen) == (how != "expired")
+
+
+async def until_key(events: AsyncIterator[WatchEvent], key: str) -> AsyncIterator[WatchEvent]:
+    async for event in events:
+        yield event
+        if getattr(event, "key", None) == key:
+            return
+
+
 async def test_a_watch_waits_for_a_bucket_that_comes_later(nats_node: Node) -> None:
     async with (
         connected(nats_node) as connection,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,11 +17,13 @@ import trio
 
 from backend.stage import settings_for
 from e2e.programs import Program, Stage
-from http_api.seeding import put_runs, snapshot
+from http_api.keyed import KEYED, bucket_of, key_for, store
+from http_api.seeding import put_runs, put_worker, snapshot
 from pyoco_server.backend import Backend, open_backend
+from pyoco_server.gateway.key_ring import InvalidApiKey, KeysUnavailable
 from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.submitter import NewRun
-from pyoco_server.jetstream.connection import ConnectionOptions, open_connection
+from pyoco_server.jetstream.connection import Connection, ConnectionOptions, open_connection
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.store.runs import RunNotFound
 
@@ -47,7 +50,7 @@ class Storage:
         shutil.copytree(self.store, self._copy)
         await self.start()
 
-    async def put_back(self, write: Callable[[KeyValue], Any]) -> None:
+    async def put_back(self, write: Callable[[Connection], Any]) -> None:
         """Put the copy back and have it written on before anybody else sees it; the server is down before."""
         shutil.rmtree(self.store)
         shutil.copytree(self._copy, self.store)
@@ -56,7 +59,7 @@ class Storage:
         await self.start()
         async with open_connection(ConnectionOptions(urls=(self.stage.nats_url,))) as connection:
             await connection.wait_connected(within=20)
-            await write(KeyValue(connection, "pyoco_runs"))
+            await write(connection)
         await self.stop()
         self.stage.nats_port = port
         await self.start()
@@ -74,8 +77,8 @@ async def storage(folder: Path) -> AsyncIterator[Storage]:
 
 
 @asynccontextmanager
-async def gateway_of(folder: Path, one: Storage) -> AsyncIterator[Backend]:
-    async with open_backend(settings_for(folder), nats=one.stage.nats_url) as backend:
+async def gateway_of(folder: Path, one: Storage, **settings: Any) -> AsyncIterator[Backend]:
+    async with open_backend(settings_for(folder, **settings), nats=one.stage.nats_url) as backend:
         await backend.wait_ready(within=30)
         yield backend
 
@@ -99,8 +102,9 @@ async def behind_the_copy(backend: Backend, run_ids: list[str]) -> None:
     await put_runs(backend, [snapshot(f"lost{number}") for number in range(3)])
 
 
-async def further(bucket: KeyValue) -> None:
+async def further(connection: Connection) -> None:
     """Write past all that was seen."""
+    bucket = KeyValue(connection, "pyoco_runs")
     for number in range(30):
         run_id = f"new{number % 15}"
         await bucket.put(run_id, msgspec.json.encode(snapshot(run_id)))
@@ -147,9 +151,23 @@ async def test_while_the_gateway_is_away(tmp_path: Path) -> None:
         await one.copy()
         await backend.wait_ready(within=30)
         await behind_the_copy(backend, run_ids)
-        await one.stop()
-        await one.put_back(further)
-        await check(backend, run_ids)
+        lost = (await backend.submit(NewRun("x", "t"))).run_id
+        at_a_client = open_backend(
+            settings_for(tmp_path), nats=one.stage.nats_url, gateway="client"
+        )
+        async with (
+            at_a_client as client,
+            client.watch(run_ids[0]) as states,
+            client.watch(lost) as lost_states,
+        ):
+            assert (await anext(states)).status == "CANCELLED"
+            assert (await anext(lost_states)).status == "PENDING"
+            await one.stop()
+            await one.put_back(further)
+            await check(backend, run_ids)
+            with trio.fail_after(10):
+                assert (await anext(states)).status == "PENDING"
+                assert [state async for state in lost_states] == []
 
 
 async def test_a_storage_that_only_went_on_is_not_read_anew(tmp_path: Path) -> None:
@@ -168,3 +186,57 @@ async def test_a_storage_that_only_went_on_is_not_read_anew(tmp_path: Path) -> N
             async with gateway_of(tmp_path, one) as backend:
                 assert set(await listed(backend)) == set(seen)
         assert not [line for line in logs if "anew" in line["event"]]
+
+
+async def test_keys_and_workers_are_those_of_the_storage(tmp_path: Path) -> None:
+    """The gateway is away meanwhile: what it knows was stored behind what it sees next."""
+    async with storage(tmp_path) as one, gateway_of(tmp_path, one, **KEYED) as backend:
+        revoked, record = await key_for(backend, "a")
+        kept, _ = await key_for(backend, "b")
+        await put_worker(backend, "shown")
+        await one.copy()
+        await backend.wait_ready(within=30)
+        lost, _ = await key_for(backend, "c")
+        await store(backend, msgspec.structs.replace(record, revoked_at=time.time()))
+        await bucket_of(backend).put("api_keys.another", b"{}")
+        await put_worker(backend, "shown", hidden=True)
+        await put_worker(backend, "lost")
+        standing = await backend.authenticate(lost)
+        await one.stop()
+
+        async def write(connection: Connection) -> None:
+            for name in ("auth_kv_bucket", "workers_kv_bucket"):
+                bucket = KeyValue(connection, getattr(backend.settings, name))
+                for _ in range(9):
+                    await bucket.put("api_keys.another", b"{}")
+
+        await one.put_back(write)
+
+        async def matches() -> bool:
+            shown = await backend.worker("shown")
+            return (
+                await admitted(backend, revoked, kept, lost) == [True, True, False]
+                and shown is not None
+                and not shown.hidden
+                and await backend.worker("lost") is None
+            )
+
+        with trio.fail_after(10):
+            while not await matches():
+                await trio.sleep(0.05)
+        assert standing.ended.is_set()
+
+
+async def admitted(backend: Backend, *keys: str) -> list[bool | None]:
+    """Which keys are let in; None while nobody is."""
+    found: list[bool | None] = []
+    for key in keys:
+        try:
+            await backend.authenticate(key)
+        except InvalidApiKey:
+            found.append(False)
+        except KeysUnavailable:
+            found.append(None)
+        else:
+            found.append(True)
+    return found

@@ -208,6 +208,8 @@ class KeyRing:
         """No key of a bucket that is gone is valid; those of the present one follow."""
         for key_id in tuple(self._keys):
             self._forget(key_id)
+        # What they were found to be may be that of another record of the same revision.
+        self._outcomes.clear()
         self._seen = 0
         self._caught_up = False
 

@@ -5,16 +5,22 @@ With one value kept for each key nothing but states in between can be missed.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Set
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import trio
+
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message
+from pyoco_server.jetstream.errors import Unanswered
 from pyoco_server.jetstream.follow import CaughtUp, Follower, Reset
+from pyoco_server.jetstream.inventory import read_stream
 
+_COMPARE_SECONDS = 10.0
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _DURATION = re.compile(r"([0-9.]+)(h|ms|m|s|us|µs|ns)")
 
@@ -69,7 +75,11 @@ class Batch:
 
 
 class Watcher:
-    """The running side of `KeyValue.watch`."""
+    """The running side of `KeyValue.watch`.
+
+    Where nobody else can tell what the bucket holds (``holds``), it remembers what it has handed out since
+    the beginning, a revision for each key, and compares that after each interruption.
+    """
 
     def __init__(
         self,
@@ -83,7 +93,13 @@ class Watcher:
         identity: str | None = None,
         holds: Callable[[int], Awaitable[bool]] | None = None,
     ) -> None:
+        self._connection = connection
+        self._stream = stream
         self._prefix = prefix
+        self._pattern = pattern
+        # By key: the revision, and when it was stored.
+        self._handed: dict[str, tuple[int, float]] = {}
+        self._remembers = holds is None and since is None and include_history
         self._follower = Follower(
             connection,
             stream,
@@ -91,7 +107,7 @@ class Watcher:
             after=since,
             start="last" if include_history else "new",
             identity=identity,
-            holds=holds,
+            holds=self._holds if self._remembers else holds,
         )
 
     async def events(self) -> AsyncGenerator[WatchEvent, None]:
@@ -99,7 +115,10 @@ class Watcher:
         async with aclosing(self._follower.messages()) as messages:
             async for message in messages:
                 match message:
-                    case CaughtUp() | Reset():
+                    case CaughtUp():
+                        yield message
+                    case Reset():
+                        self._handed.clear()
                         yield message
                     case _:
                         yield self._event(message)
@@ -108,6 +127,8 @@ class Watcher:
         """The changes as they arrive, for ever; close it to end the watch."""
         async with aclosing(self._follower.arrivals()) as arrivals:
             async for arrived in arrivals:
+                if arrived.anew:
+                    self._handed.clear()
                 yield Batch(
                     arrived.identity,
                     arrived.anew,
@@ -120,11 +141,54 @@ class Watcher:
         key = message.subject.removeprefix(self._prefix)
         headers = message.headers
         if "KV-Operation" in headers or "Nats-Marker-Reason" in headers:
+            self._handed.pop(key, None)
             return Deleted(key, message.stream_sequence)
         delivery = message.delivery
         ttl = _ttl_seconds(headers.get("Nats-TTL", ""))
         expires_at = None if ttl is None else delivery.timestamp + ttl
-        return Entry(key, message.data, delivery.stream_sequence, delivery.timestamp, expires_at)
+        entry = Entry(key, message.data, delivery.stream_sequence, delivery.timestamp, expires_at)
+        if self._remembers:
+            self._handed[key] = (entry.revision, entry.created)
+        return entry
+
+    async def _holds(self, seq: int) -> bool:
+        """Whether each key is as it was handed out, or has changed behind ``seq``.
+
+        A bucket that was put back to an older state and written past tells it by nothing else.
+
+        Raises:
+            BridgeError: NATS could not be asked within ten seconds.
+        """
+        present: dict[str, tuple[int, float | None]] = {}
+        with trio.move_on_after(_COMPARE_SECONDS) as reading:
+            another = Watcher(
+                self._connection,
+                self._stream,
+                self._prefix,
+                self._pattern,
+                None,
+                include_history=True,
+            )
+            async with aclosing(another.batches()) as batches:
+                async for batch in batches:
+                    for event in batch.events:
+                        stored_at = event.created if isinstance(event, Entry) else None
+                        present[event.key] = (event.revision, stored_at)
+                    if batch.caught_up:
+                        break
+        if reading.cancelled_caught:
+            raise Unanswered(f"{self._stream} could not be compared within {_COMPARE_SECONDS:g} s")
+        for key, now in present.items():
+            # The marker of a deleted key says nothing that was not known.
+            if now[0] <= seq and now != self._handed.get(key, (now[0], None)):
+                return False
+        gone = self._handed.keys() - present.keys()
+        return not gone or await self._have_expired(gone)
+
+    async def _have_expired(self, keys: Set[str]) -> bool:
+        info = await read_stream(self._connection, self._stream)
+        oldest = self._connection.clock.now() - (info.config.get("max_age") or math.inf) / 1e9
+        return all(self._handed[key][1] <= oldest for key in keys)
 
 
 def _ttl_seconds(text: str) -> float | None:

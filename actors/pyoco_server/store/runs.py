@@ -267,14 +267,14 @@ class RunStore:
 
     @asynccontextmanager
     async def watch(self, stored: StoredRun) -> AsyncIterator[AsyncIterator[RunSnapshot]]:
-        """Follow what becomes of a run behind ``stored``; the iterator ends when the run is deleted.
+        """Follow what becomes of a run behind ``stored``; the iterator ends when the run is gone.
 
         It goes on over lost connections. States in between may be skipped.
         """
         run_id = stored.snapshot.run_id
         async with (
-            self._bucket.watch(run_id, since=stored.revision) as events,
-            aclosing(_snapshots(events)) as snapshots,
+            self._bucket.watch(run_id) as events,
+            aclosing(_snapshots(events, stored.revision)) as snapshots,
         ):
             yield snapshots
 
@@ -358,14 +358,26 @@ def _is_news(before: RunSnapshot, snapshot: RunSnapshot) -> bool:
     return before.status is not snapshot.status or before.attempt != snapshot.attempt
 
 
-async def _snapshots(events: AsyncIterator[WatchEvent]) -> AsyncGenerator[RunSnapshot, None]:
+async def _snapshots(
+    events: AsyncIterator[WatchEvent], seen: int
+) -> AsyncGenerator[RunSnapshot, None]:
+    latest: Entry | None = None
+    caught_up = False
     async for event in events:
         match event:
             case Entry():
-                yield decode_snapshot(event.value)
+                latest = event
+            case CaughtUp():
+                caught_up = True
+                if latest is None:
+                    return
             case Deleted():
                 return
-            case CaughtUp() | Reset():
-                continue
+            case Reset():
+                latest, caught_up = None, False
             case _:
                 assert_never(event)
+        # A server that lags behind tells an older state first; the storage may have gone back to one as well.
+        if caught_up and latest is not None and latest.revision != seen:
+            seen = latest.revision
+            yield decode_snapshot(latest.value)
