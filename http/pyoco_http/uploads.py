@@ -152,6 +152,8 @@ class _Reader:
                 raise ValueError(f"file field {name!r} is not expected")
             case Field(name=name) if str(name) not in self._fields:
                 raise unknown_field(str(name), (*self._fields, self._part))
+            case Field(name=name) if str(name) in self._upload.fields:
+                raise ValueError(f"field {name!r} is given twice")
             case Field(name=name):
                 self._current = name
                 self._text.clear()

@@ -192,6 +192,12 @@ async def test_bad_requests_are_refused(tmp_path: Path) -> None:
             headers={"content-type": "multipart/form-data; boundary=x"},
         )
         assert cut.status_code == 422
+        twice = await client.post(
+            "/wheels",
+            files={"wheel": (file_name(), wheel_bytes())},
+            data={"tags": ["linux", "windows"]},
+        )
+        assert (twice.status_code, twice.json()["reason"]) == (422, "field 'tags' is given twice")
         assert await stored_chunks(backend) == {}
 
 
