@@ -75,6 +75,7 @@ _OTHER_VALUE: Final = {
 # What are numbers to YAML 1.2, and texts to 1.1. Without point and sign it may as well be a digest in hex.
 _NUMBER_TO_MOST: Final = re.compile(
     r"[-+]?(0o[0-7]+|([0-9]+\.[0-9]*|\.[0-9]+)[eE][0-9]+|[0-9]+\.?[0-9]*[eE][-+][0-9]+)"
+    r"|[-+]\.[0-9]+([eE][-+][0-9]+)?"
 )
 
 
@@ -89,7 +90,9 @@ def surprise(tag: str, text: str) -> str | None:
         better = "write true or false" if tag == "bool" else "write it in decimal digits"
         return f'{text} is a {tag} of YAML 1.1 that few expect; {better}, or quote it: "{text}"'
     if tag == "str" and _NUMBER_TO_MOST.fullmatch(text):
-        return f'{text} is a text to YAML 1.1; write a number as 1.0e+3, or quote it: "{text}"'
+        return (
+            f'{text} is a text to YAML 1.1; write a number as 0.5 or 1.0e+3, or quote it: "{text}"'
+        )
     return None
 
 
