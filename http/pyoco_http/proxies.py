@@ -10,6 +10,7 @@ from pyoco_http.call import Call
 from pyoco_server.settings import Settings
 from pyoco_server.settings.readers import ROOT_PATH
 
+_HEADER: Final = b"x-forwarded-prefix"
 _PREFIX: Final = re.compile(ROOT_PATH)
 
 
@@ -28,13 +29,13 @@ class Proxies:
         """The path of a call's gateway, such as ``/pyoco``; empty where it is not known to be below one.
 
         ``X-Forwarded-Prefix`` is believed of trusted proxies only: with it anybody else could have a page
-        load its scripts from elsewhere.
+        load its scripts from elsewhere. Of several proxies each adds the part that it takes off.
         """
-        told = call.header(b"x-forwarded-prefix")
-        if told is not None and self._trusts(call.remote_addr):
-            told = told.rstrip("/")
-            if _PREFIX.fullmatch(told):
-                return told
+        told = [value.decode("latin-1") for name, value in call.headers if name == _HEADER]
+        if told and self._trusts(call.remote_addr):
+            parts = [part.strip().rstrip("/") for value in told for part in value.split(",")]
+            if all(map(_PREFIX.fullmatch, parts)):
+                return "".join(parts)
         return self._root
 
     def _trusts(self, address: str | None) -> bool:

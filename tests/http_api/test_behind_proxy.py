@@ -52,6 +52,19 @@ async def test_the_prefix_is_believed_of_trusted_proxies_only(tmp_path: Path) ->
                 assert all(link.startswith("static/") for link in links(page)), wrong
 
 
+@pytest.mark.parametrize(
+    "told", [["/outer", "/inner"], ["/outer/, /inner/"], ["/outer,/inner"], ["/outer/inner"]]
+)
+async def test_each_of_several_proxies_tells_its_part(tmp_path: Path, told: list[str]) -> None:
+    headers = [("X-Forwarded-Prefix", value) for value in told]
+    async with gateway(tmp_path, worker=False, http_trusted_proxies="127.0.0.0/8") as (client, _):
+        page = (await client.get("/", headers=headers)).text
+        assert all(link.startswith("/outer/inner/static/") for link in links(page))
+        headers.append(("X-Forwarded-Prefix", "//evil.example"))
+        page = (await client.get("/", headers=headers)).text
+        assert all(link.startswith("static/") for link in links(page))
+
+
 def of_guide(url: httpx.URL) -> str:
     """The guide's configuration, for a gateway that listens elsewhere."""
     found = re.search(r"<!-- run: nginx -->\n```nginx\n(.*?)```", GUIDE.read_text(), re.DOTALL)
