@@ -20,6 +20,7 @@ from pyoco_http.metrics import metrics_blueprint
 from pyoco_http.open_streams import EventStreams, register_event_streams
 from pyoco_http.openapi.routes import register_openapi
 from pyoco_http.problems import register_problems
+from pyoco_http.results import results_blueprint
 from pyoco_http.rules import Rules, register_rules
 from pyoco_http.runs import runs_blueprint
 from pyoco_http.short_routes import ShortRoutes
@@ -83,6 +84,7 @@ def create_app(backend: Backend, *, loopback: bool = True) -> GatewayApp:
     register_rules(app, app.rules)
     app.event_streams = register_event_streams(app, backend)
     app.register_blueprint(artifacts_blueprint(backend))
+    app.register_blueprint(results_blueprint(backend))
     app.register_blueprint(dashboard_blueprint(backend))
     app.register_blueprint(dead_letters_blueprint(backend))
     app.register_blueprint(events_blueprint(backend))

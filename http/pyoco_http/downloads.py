@@ -23,7 +23,12 @@ _ATTACHMENT: Final = {
 
 
 async def download(
-    read: Callable[[int, int], Reading], *, filename: str, size: int, sha256: str
+    read: Callable[[int, int], Reading],
+    *,
+    filename: str,
+    size: int,
+    sha256: str,
+    media_type: str = "application/octet-stream",
 ) -> Response:
     """Answer with a stored object, or with the part of it that the request's ``Range`` asks for.
 
@@ -35,6 +40,7 @@ async def download(
         filename: What to call them.
         size: How many the object has.
         sha256: Its digest in hex.
+        media_type: Of what kind it is.
 
     Raises:
         BridgeError: They cannot be read.
@@ -54,7 +60,7 @@ async def download(
     response = Response(
         b"" if looking else await _begun(read(start, stop)),
         status=200 if part is None else 206,
-        content_type="application/octet-stream",
+        content_type=media_type,
     )
     response.content_length = stop - start
     response.headers.update(_ATTACHMENT)

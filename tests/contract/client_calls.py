@@ -48,6 +48,8 @@ EXAMPLES: Final = [
     _get("get_graph", "/runs/{run_id}/graph", "r"),
     _get("list_artifacts", "/runs/{run_id}/artifacts", "r"),
     _get("download_artifact", "/runs/{run_id}/artifacts/{name}", "r", "a", io.BytesIO()),
+    _get("list_results", "/runs/{run_id}/results", "r"),
+    _get("get_result", "/runs/{run_id}/results/{task}", "r", "a"),
     _get("find_runs", "/runs"),
     _get("list_runs", "/runs"),
     _get("list_runs_vnext", "/runs"),

@@ -20,6 +20,7 @@ from wheels.making import file_name, wheel_bytes
 WORKER = "w1"
 WHEEL = file_name("secret", "1.0")
 ARTIFACT = "reports/secret.txt"
+TASK = "count"
 CONTENT = b"what the run saved"
 
 
@@ -34,6 +35,7 @@ class Population:
     worker: str = WORKER
     wheel: str = WHEEL
     artifact: str = ARTIFACT
+    task: str = TASK
 
 
 async def populate(
@@ -55,6 +57,8 @@ async def populate(
                 worker_id=WORKER,
                 attempt=1,
                 artifacts=[msgspec.to_builtins(artifact)],
+                tasks={TASK: "SUCCEEDED"},
+                task_records={TASK: {"state": "SUCCEEDED", "output": "secret"}},
             )
         ],
     )

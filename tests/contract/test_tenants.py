@@ -19,6 +19,7 @@ def names(there: Population, path: str) -> dict[str, str]:
         "run_id": there.ended,
         "seq": str(there.letter),
         "name": file,
+        "task": there.task,
         "worker_id": there.worker,
     }
 

@@ -20,6 +20,7 @@ from pyoco_server.client.requests import (
     given,
     limits_of,
     parse_object,
+    parse_value,
     run_path,
     segment,
     submission,
@@ -324,6 +325,19 @@ class AsyncRunCalls(AsyncCaller):
             return self._pages(first)
         deadline = self._deadline(within_seconds)
         return self._follow(EventWatch(first=first, deadline=deadline, retry=self._retry))
+
+    async def list_results(self, run_id: str) -> Document:
+        """Return what is known of what a run's tasks returned: ``results`` with task, size and digest.
+
+        One with ``cut`` is not all that its task returned, and one with ``refused`` was not kept; both
+        say why.
+        """
+        return await self._run(get(run_path(run_id, "results"), parse_object))
+
+    async def get_result(self, run_id: str, task: str) -> Any:
+        """Return what a task returned, in its JSON form."""
+        path = run_path(run_id, "results", *(segment(part) for part in task.split("/")))
+        return await self._run(get(path, parse_value))
 
     async def list_artifacts(self, run_id: str) -> Document:
         """Return what a run saved: ``artifacts`` with name, size and digest, and ``artifacts_refused``."""

@@ -201,6 +201,15 @@ def parse_object(body: bytes) -> Document:
             raise ValueError("JSON object")
 
 
+def parse_value(body: bytes) -> Any:
+    """Read any JSON value.
+
+    Raises:
+        ValueError: It is none.
+    """
+    return _json(body)
+
+
 def parse_objects(body: bytes) -> list[Document]:
     """Read a JSON list of objects.
 

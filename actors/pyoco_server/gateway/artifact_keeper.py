@@ -1,4 +1,4 @@
-"""Removes artifacts whose run is gone, that are too old, or that no run lists."""
+"""Removes artifacts, kept results among them, whose run is gone, that are too old, or that no run lists."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import structlog
 import trio
 
 from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.model.result import kept_name
 from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot
 from pyoco_server.store.artifacts import ArtifactStore, KeptFile
 from pyoco_server.store.runs import RunNotFound, RunStore
@@ -60,9 +61,11 @@ async def _run(runs: RunStore, run_id: str) -> RunSnapshot | None:
 def _is_over(kept: KeptFile, run: RunSnapshot | None, age: float, max_age: float) -> bool:
     if run is None or 0 < max_age < age:
         return True
-    listed = kept.attempt == run.attempt and any(
-        artifact.name == kept.name for artifact in run.artifacts
+    names = (
+        *(artifact.name for artifact in run.artifacts),
+        *(kept_name(result.task) for result in run.results),
     )
+    listed = kept.attempt == run.attempt and kept.name in names
     return not listed and run.status.terminal and age > _SETTLED_SECONDS
 
 

@@ -132,49 +132,88 @@ def json_safe(value: object, *, max_depth: int = MAX_DEPTH) -> JSON:
     What lies deeper than ``max_depth``, in itself or beyond ``MAX_VALUES`` values becomes a
     shortened repr.
     """
-    return _Safe(max_depth).convert(value, 0)
+    return Conversion(max_depth).convert(value)
 
 
-class _Safe:
-    """One conversion: how far it may still go, and the containers that it is inside of."""
+class Conversion:
+    """One conversion: how far it may still go, and the containers that it is inside of.
 
-    def __init__(self, max_depth: int) -> None:
+    Attributes:
+        exact: Whether all of the value so far is what JSON can carry.
+        cut: Why something of it was left out, the first reason of many.
+    """
+
+    def __init__(self, max_depth: int = MAX_DEPTH, max_values: int = MAX_VALUES) -> None:
+        self.exact = True
+        self.cut: str | None = None
         self._max_depth = max_depth
-        self._values_left = MAX_VALUES
+        self._max_values = self._values_left = max_values
         self._inside: set[int] = set()
 
-    def convert(self, value: object, depth: int) -> JSON:
+    def convert(self, value: object, depth: int = 0) -> JSON:
+        """Return a value as `json_safe` does."""
         self._values_left -= 1
-        # The plain types' own methods: a subclass may have overridden the usual ones.
-        if value is None or isinstance(value, bool):
-            return value
-        if isinstance(value, str):
-            return _well_formed(str.__str__(value))
-        if isinstance(value, int):
-            return _whole_number(int.__int__(value))
-        if isinstance(value, float):
-            number = float.__float__(value)
-            return number if math.isfinite(number) else float.__repr__(number)
-        if isinstance(value, msgspec.Struct):
-            value = msgspec.structs.asdict(value)
-        if isinstance(value, list | tuple | Mapping):
-            return self._container(value, depth)
+        try:
+            # The plain types' own methods: a subclass may have overridden the usual ones.
+            if value is None or isinstance(value, bool):
+                return value
+            if isinstance(value, str):
+                return _well_formed(str.__str__(value))
+            if isinstance(value, int | float):
+                return _number(value)
+            if isinstance(value, msgspec.Struct):
+                value = msgspec.structs.asdict(value)
+            if isinstance(value, list | tuple | Mapping):
+                return self.container(value, value, depth)
+            return self.other(value, depth)
+        except Exception:  # noqa: BLE001 - even to ask a value for its class may raise anything
+            self.exact = False
+            return safe_repr(value)
+
+    def other(self, value: object, depth: int) -> JSON:  # noqa: ARG002 - for those who look inside
+        """Return what stands for a value that JSON has nothing for."""
+        self.exact = False
         return safe_repr(value)
 
-    def _container(
-        self, value: list[Any] | tuple[Any, ...] | Mapping[Any, Any], depth: int
+    def key(self, key: object) -> str:
+        """Return what stands for a key that is no text."""
+        if isinstance(key, bool):
+            return "true" if key else "false"
+        if not isinstance(key, int | float | None):
+            self.exact = False
+        return "null" if key is None else safe_repr(key)
+
+    def container(
+        self, value: object, items: list[Any] | tuple[Any, ...] | Mapping[Any, Any], depth: int
     ) -> JSON:
-        if depth >= self._max_depth or self._values_left < 0 or id(value) in self._inside:
+        """Return a value that consists of others, which are ``items``."""
+        if why := self._beyond(value, depth):
+            self.exact = False
+            self.cut = self.cut or why
             return safe_repr(value, short=True)
         self._inside.add(id(value))
         try:
-            if isinstance(value, Mapping):
-                return {_key(key): self.convert(item, depth + 1) for key, item in value.items()}
-            return [self.convert(item, depth + 1) for item in value]
+            if isinstance(items, Mapping):
+                return {
+                    _well_formed(str.__str__(key)) if isinstance(key, str) else self.key(key): (
+                        self.convert(item, depth + 1)
+                    )
+                    for key, item in items.items()
+                }
+            return [self.convert(item, depth + 1) for item in items]
         except Exception:  # noqa: BLE001 - a foreign mapping may raise anything
+            self.exact = False
             return safe_repr(value)
         finally:
             self._inside.discard(id(value))
+
+    def _beyond(self, value: object, depth: int) -> str | None:
+        """Why a value is not looked into."""
+        if depth >= self._max_depth:
+            return f"it is nested more than {self._max_depth} deep"
+        if self._values_left < 0:
+            return f"it has more than {self._max_values} values"
+        return "it is inside of itself" if id(value) in self._inside else None
 
 
 def safe_repr(value: object, *, short: bool = False) -> str:
@@ -192,18 +231,14 @@ def _well_formed(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _whole_number(number: int) -> JSON:
+def _number(value: float) -> JSON:
+    if isinstance(value, float):
+        real = float.__float__(value)
+        return real if math.isfinite(real) else float.__repr__(real)
+    number = int.__int__(value)
     try:
         int.__repr__(number)
     except ValueError:
         # Python refuses to write more than sys.get_int_max_str_digits() digits.
         return f"<integer of {number.bit_length()} bits>"
     return number
-
-
-def _key(key: object) -> str:
-    if isinstance(key, str):
-        return _well_formed(str.__str__(key))
-    if isinstance(key, bool):
-        return "true" if key else "false"
-    return "null" if key is None else safe_repr(key)

@@ -41,6 +41,7 @@ from pyoco_server.model.decisions import (
 )
 from pyoco_server.model.job import Job
 from pyoco_server.model.limits import backoff
+from pyoco_server.model.result import Result
 from pyoco_server.model.run import (
     RunSnapshot,
     RunStatus,
@@ -273,6 +274,7 @@ def finish(
     task_records: Mapping[str, TaskRecord] | None = None,
     artifacts: Sequence[Artifact] = (),
     artifacts_refused: Sequence[RefusedArtifact] = (),
+    results: Sequence[Result] = (),
     max_backoff_sec: float = MAX_BACKOFF_SECONDS,
 ) -> Finish:
     """End the run, or only the attempt, with what the attempt reports.
@@ -295,6 +297,7 @@ def finish(
         task_records: What is known of each of them; those stored when ``None``.
         artifacts: What was kept of what the tasks saved; an attempt that another follows has none.
         artifacts_refused: What of it was not kept.
+        results: What they returned and is too large for their records.
         max_backoff_sec: The longest wait before the next attempt.
 
     Raises:
@@ -309,7 +312,10 @@ def finish(
     if task_records is not None:
         snapshot = replace(snapshot, task_records=dict(task_records), task_records_truncated=False)
     with_artifacts = replace(
-        snapshot, artifacts=list(artifacts), artifacts_refused=list(artifacts_refused)
+        snapshot,
+        artifacts=list(artifacts),
+        artifacts_refused=list(artifacts_refused),
+        results=list(results),
     )
     if status is RunStatus.CANCELLED:
         return Finished(_end(with_artifacts, status, error, CANCELLED, now))

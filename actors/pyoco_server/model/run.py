@@ -15,6 +15,7 @@ import msgspec
 from pyoco_server.model.artifact import Artifact, RefusedArtifact
 from pyoco_server.model.errors import ErrorId, ModelError
 from pyoco_server.model.json_text import decode_json, encode_json
+from pyoco_server.model.result import Result, ResultNote
 
 ERROR_BYTES: Final = 4096
 """What is left of an ``error`` that alone would make a snapshot too large."""
@@ -106,6 +107,8 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     inputs: dict[str, Any] = msgspec.field(default_factory=dict)
     output: Any = None
     artifacts: dict[str, Any] = msgspec.field(default_factory=dict)
+    result: ResultNote | msgspec.UnsetType = msgspec.UNSET
+    """Of a task whose ``output`` is not all of its result."""
 
 
 class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,6 +191,8 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What its tasks saved, by name."""
     artifacts_refused: list[RefusedArtifact] = msgspec.field(default_factory=list)
     """What of it was not kept; the first of many."""
+    results: list[Result] = msgspec.field(default_factory=list)
+    """What its tasks returned and is too large for their records."""
     request_id: str | None = None
     """The id of the submitting request, as in the log lines."""
 
@@ -204,6 +209,7 @@ _EMPTY: Final[Mapping[str, Any]] = {
     "wheels": [],
     "artifacts": [],
     "artifacts_refused": [],
+    "results": [],
 }
 _SUMMARY_FIELDS: Final = (
     "run_id",

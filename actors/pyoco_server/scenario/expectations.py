@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import trio
@@ -35,6 +36,7 @@ async def check(expect: Expect, play: Play) -> list[Unmet]:
             *_of_runs(expect, play.history),
             *_of_invariants(expect, play.history),
             *_of_figures(expect, play.history, play.now),
+            *await _of_results(expect, play),
             *await _of_others(expect, play.stage),
         ]
         waited = trio.current_time() - began
@@ -86,6 +88,16 @@ def _of_figures(expect: Expect, history: History, seconds: float) -> list[Unmet]
             unmet.append(Unmet(f"{bound.figure} is {value:g}, at most {bound.most:g} expected"))
         elif bound.least is not None and value < bound.least:
             unmet.append(Unmet(f"{bound.figure} is {value:g}, at least {bound.least:g} expected"))
+    return unmet
+
+
+async def _of_results(expect: Expect, play: Play) -> list[Unmet]:
+    unmet = []
+    for task, value in expect.results.items():
+        for run in play.history.group(expect.group):
+            found = await _ask(play.stage, f"/runs/{run.run_id}/results/{quote(task)}", {})
+            if found != value:
+                unmet.append(Unmet(f"result of {task} of {run.run_id}: {found!r}, not {value!r}"))
     return unmet
 
 

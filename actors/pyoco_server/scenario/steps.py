@@ -134,6 +134,7 @@ class Expect(Part, frozen=True, kw_only=True):
         counts: So many have this status.
         runs: So many runs there are.
         outputs: Each of them has one of these results of its last task.
+        results: Each of them has this result of this task, read as clients read it.
         workers: State of workers by id.
         letters: So many dead letters there are, by reason.
         ready: Whether every gateway that runs is ready.
@@ -147,6 +148,7 @@ class Expect(Part, frozen=True, kw_only=True):
     counts: dict[str, int] = msgspec.field(default_factory=dict)
     runs: int | None = None
     outputs: list[Any] | None = None
+    results: dict[str, Any] = msgspec.field(default_factory=dict)
     workers: dict[str, str] = msgspec.field(default_factory=dict)
     letters: dict[str, int] = msgspec.field(default_factory=dict)
     ready: bool | None = None

@@ -413,8 +413,20 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     ] = 512 * 1024**2
     artifact_run_max_bytes: Annotated[
         int,
-        Env("PYOCO_ARTIFACT_RUN_MAX_BYTES", count(1), "Size of all artifacts of a run at most."),
+        Env(
+            "PYOCO_ARTIFACT_RUN_MAX_BYTES",
+            count(1),
+            "Size of all artifacts and kept results of a run at most.",
+        ),
     ] = 2 * 1024**3
+    result_max_bytes: Annotated[
+        int,
+        Env(
+            "PYOCO_RESULT_MAX_BYTES",
+            count(0),
+            "Size of a task's result at most that is kept beside the run's snapshot, as JSON; 0 keeps none.",
+        ),
+    ] = 4 * 1024**2
     artifact_max_count: Annotated[
         int, Env("PYOCO_ARTIFACT_MAX_COUNT", count(0), "Artifacts of a run that are kept at most.")
     ] = 100

@@ -14,6 +14,7 @@ from pyoco_server.jetstream.errors import BridgeError, ObjectNotFound, Unanswere
 from pyoco_server.jetstream.objectstore import ObjectInfo, ObjectStore
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.artifact import Artifact, object_name, parse_object_name
+from pyoco_server.model.result import Result, kept_name
 from pyoco_server.model.run import RunSnapshot
 
 log = structlog.get_logger(__name__)
@@ -84,6 +85,22 @@ class ArtifactStore:
                     break
                 return artifact, info
         raise ArtifactNotFound(run.run_id, name)
+
+    async def find_result(self, run: RunSnapshot, task: str) -> tuple[Result, ObjectInfo]:
+        """Look up a result that was kept beside the run.
+
+        Raises:
+            ArtifactNotFound: There is none of this task (any more).
+            BridgeError: NATS could not be asked.
+        """
+        for result in run.results:
+            if result.task == task and result.refused is None:
+                name = object_name(run.run_id, run.attempt, kept_name(task))
+                try:
+                    return result, await self._objects.info(name)
+                except ObjectNotFound:
+                    break
+        raise ArtifactNotFound(run.run_id, task)
 
     def read(
         self, info: ObjectInfo, start: int = 0, stop: int | None = None

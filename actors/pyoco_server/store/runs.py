@@ -226,7 +226,9 @@ class RunStore:
         except SnapshotTooLarge:
             if not (bare.status.terminal or bare.status is RunStatus.CANCELLING):
                 raise
-        least = structs.replace(bare, params={}, artifacts=[], artifacts_refused=[], attempts=[])
+        least = structs.replace(
+            bare, params={}, artifacts=[], artifacts_refused=[], results=[], attempts=[]
+        )
         return encode_snapshot(least, max_bytes=most)
 
     async def change(

@@ -5,20 +5,31 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import structlog
 import trio
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.model.artifact import Artifact, InvalidArtifactName, RefusedArtifact, check_name
 from pyoco_server.model.json_text import encode_json
+from pyoco_server.model.result import FOLDER as RESULTS_FOLDER
+from pyoco_server.model.result import Result, ResultNote, file_name, kept_name
 from pyoco_server.model.run import RunStatus, TaskRecord, without_records
 from pyoco_server.settings import Settings
 from pyoco_server.store.artifacts import ArtifactStore
 from pyoco_server.store.pieces import FilePieces
 from pyoco_server.worker.attempt import Attempt, Ending
-from pyoco_server.worker.saved_files import anything_saved, find_saved, open_saved, refusal
+from pyoco_server.worker.saved_files import (
+    FOLDER,
+    anything_saved,
+    find_saved,
+    open_saved,
+    refusal,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +38,8 @@ _MOST_REFUSED = 20
 _SNAPSHOT_ROOM_BYTES = 8 * 1024
 _LIST_BYTES = 64 * 1024
 _REFUSED_BYTES = 4 * 1024
+# What an artifact's entry has at most, besides its names.
+_LONGEST: Final[dict[str, Any]] = {"size_bytes": 2**53, "sha256_hex": "0" * 64}
 _TRIES = 3
 
 _RETRY_SECONDS = 1.0
@@ -54,11 +67,14 @@ class ArtifactSaver:
         """
         cancelled = ending.status is RunStatus.CANCELLED or attempt.cancel_asked
         # What was saved under a name that leads elsewhere is told of, also where nothing is in the folder.
-        if not cancelled and (attempt.saved_by_name or anything_saved(workdir)):
+        if cancelled:
+            return
+        large = large_results(attempt.records)
+        if large or attempt.saved_by_name or anything_saved(workdir):
             with attempt.interruptible():
-                await self._save(attempt, workdir)
+                await self._save(attempt, workdir, large)
 
-    async def _save(self, attempt: Attempt, workdir: Path) -> None:
+    async def _save(self, attempt: Attempt, workdir: Path, large: dict[str, ResultNote]) -> None:
         names: list[str] = []
         refusals: list[RefusedArtifact] = []
         if anything_saved(workdir):
@@ -69,10 +85,14 @@ class ArtifactSaver:
         work = _Work(attempt, self._settings.artifact_run_max_bytes, list_room)
         for refused in (*refusals, *_named_outside(attempt.records)):
             work.refuse(refused)
+        # First, for they have less room each.
+        for task, note in large.items():
+            work.note(await self._keep_result(work, workdir, task, note))
         tasks = {name: task for task, rec in attempt.records.items() for name in rec.artifacts}
         for name in names:
             try:
-                kept = await self._keep_file(work, workdir, name, tasks.get(name))
+                work.check_room(Artifact(**_LONGEST, name=name, task=tasks.get(name)))
+                kept = await self._keep_file(work, workdir, (FOLDER, name), name, tasks.get(name))
             except Refused as error:
                 work.refuse(refusal(name, str(error)))
             else:
@@ -81,16 +101,32 @@ class ArtifactSaver:
     async def drop(self, attempt: Attempt) -> None:
         """Remove what was kept of an attempt that is not the one that counts; best effort."""
         names = [artifact.name for artifact in attempt.artifacts]
+        names += [kept_name(result.task) for result in attempt.results if not result.refused]
         if names:
             with trio.move_on_after(_DROP_SECONDS):
                 await self._store.drop(attempt.run_id, attempt.claim.attempt, names)
 
-    async def _keep_file(self, work: _Work, workdir: Path, name: str, task: str | None) -> Artifact:
-        work.check_room(name, task)
+    async def _keep_result(self, work: _Work, workdir: Path, task: str, note: ResultNote) -> Result:
+        """Keep a result, or say why not."""
+        result = Result(task=task, size_bytes=note.size_bytes, cut=note.cut)
+        try:
+            work.check_room(replace(result, sha256_hex="0" * 64))
+            self._check_result(note.size_bytes)
+            self._check_size(note.size_bytes, work.bytes_left)
+            place = (RESULTS_FOLDER, file_name(task))
+            kept = await self._keep_file(work, workdir, place, kept_name(task), task)
+        except Refused as error:
+            return replace(result, refused=str(error))
+        return replace(result, size_bytes=kept.size_bytes, sha256_hex=kept.sha256_hex)
+
+    async def _keep_file(
+        self, work: _Work, workdir: Path, place: tuple[str, str], name: str, task: str | None
+    ) -> Artifact:
+        """Keep the file that is there under its name in the folder, under a ``name``."""
         tries = 0
         while True:
             try:
-                file = await trio.to_thread.run_sync(open_saved, workdir, name)
+                file = await trio.to_thread.run_sync(open_saved, workdir, place[1], place[0])
                 with file:
                     size = os.fstat(file.fileno()).st_size
                     self._check_size(size, work.bytes_left)
@@ -114,6 +150,13 @@ class ArtifactSaver:
                     raise Refused(f"it could not be stored: {error}") from None
             await trio.sleep(_RETRY_SECONDS)
 
+    def _check_result(self, size: int) -> None:
+        most = self._settings.result_max_bytes
+        if size > most:
+            raise Refused(
+                f"it has {size} bytes of JSON; one result may have {most} (PYOCO_RESULT_MAX_BYTES)"
+            )
+
     def _check_size(self, size: int, left: int) -> None:
         if size > self._settings.artifact_max_bytes:
             raise Refused(
@@ -125,6 +168,12 @@ class ArtifactSaver:
                 f"it has {size} bytes and {left} are left of the {self._settings.artifact_run_max_bytes} "
                 "that a run may have (PYOCO_ARTIFACT_RUN_MAX_BYTES)"
             )
+
+
+def large_results(records: dict[str, TaskRecord]) -> dict[str, ResultNote]:
+    """What is told of results that their records have no room for, by task."""
+    noted = {task: record.result for task, record in records.items()}
+    return {task: note for task, note in noted.items() if note and note.value is UNSET}
 
 
 class Refused(Exception):
@@ -140,8 +189,7 @@ class _Work:
     list_left: int
     refused_left: int = _REFUSED_BYTES
 
-    def check_room(self, name: str, task: str | None) -> None:
-        entry = Artifact(name=name, size_bytes=2**53, sha256_hex="0" * 64, task=task)
+    def check_room(self, entry: Artifact | Result) -> None:
         if len(encode_json(entry)) > self.list_left:
             raise Refused(
                 "the run's snapshot has no room to list it (PYOCO_MAX_RUN_SNAPSHOT_BYTES)"
@@ -151,6 +199,21 @@ class _Work:
         self.attempt.artifacts.append(artifact)
         self.bytes_left -= artifact.size_bytes
         self.list_left -= len(encode_json(artifact)) + 1
+
+    def note(self, result: Result) -> None:
+        """Tell of a result, kept or not, as far as there is room."""
+        if result.refused is not None:
+            log.warning(
+                "result not kept",
+                run_id=self.attempt.run_id,
+                task=result.task,
+                reason=result.refused,
+            )
+        room = len(encode_json(result)) + 1
+        if room <= self.list_left:
+            self.attempt.results.append(result)
+            self.list_left -= room
+            self.bytes_left -= 0 if result.refused else result.size_bytes
 
     def refuse(self, refused: RefusedArtifact) -> None:
         log.warning(

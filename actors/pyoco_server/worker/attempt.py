@@ -14,6 +14,7 @@ from pyoco_server.jetstream.consumer import Message
 from pyoco_server.model import life
 from pyoco_server.model.artifact import Artifact, RefusedArtifact
 from pyoco_server.model.job import Job
+from pyoco_server.model.result import Result
 from pyoco_server.model.run import RunSnapshot, RunStatus, TaskRecord, TaskState
 from pyoco_server.store.runs import RunNotFound, RunStore, StoredRun
 
@@ -64,6 +65,7 @@ class Attempt:
         self.records: dict[str, TaskRecord] = {}
         self.artifacts: list[Artifact] = []
         self.artifacts_refused: list[RefusedArtifact] = []
+        self.results: list[Result] = []
         self.ending: Ending | None = None
         # Set when there is progress to write.
         self.changed = trio.Event()
@@ -89,8 +91,8 @@ class Attempt:
 
     @property
     def saved_by_name(self) -> bool:
-        """Whether a task saved anything, wherever its name led."""
-        return any(record.artifacts for record in self.records.values())
+        """Whether a task saved anything, wherever its name led, or returned more than its record holds."""
+        return any(record.artifacts or record.result for record in self.records.values())
 
     def note(self, tasks: dict[str, TaskState], records: dict[str, TaskRecord]) -> None:
         """Remember what the child said of its tasks."""
@@ -182,6 +184,7 @@ class Attempt:
                 task_records=self.records,
                 artifacts=self.artifacts,
                 artifacts_refused=self.artifacts_refused,
+                results=self.results,
                 max_backoff_sec=self._max_backoff,
             )
         )

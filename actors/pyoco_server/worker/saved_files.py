@@ -92,17 +92,17 @@ def _is_link(name: str, descriptor: int) -> bool:
         return False
 
 
-def open_saved(workdir: Path, name: str) -> BinaryIO:
+def open_saved(workdir: Path, name: str, folder: str = FOLDER) -> BinaryIO:
     """Open a file that `find_saved` found, whatever has become of its path since.
 
     Raises:
         OSError: It is not there any more, or behind a link now.
     """
-    descriptor = os.open(workdir / FOLDER, _OPEN | os.O_DIRECTORY)
+    descriptor = os.open(workdir / folder, _OPEN | os.O_DIRECTORY)
     try:
         *folders, last = name.split("/")
-        for folder in folders:
-            deeper = os.open(folder, _OPEN | os.O_DIRECTORY, dir_fd=descriptor)
+        for each in folders:
+            deeper = os.open(each, _OPEN | os.O_DIRECTORY, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = deeper
         # A pipe that took the file's place must not make us wait for its writer.

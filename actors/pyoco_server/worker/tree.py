@@ -151,6 +151,8 @@ def worker_tree(
         limits=Limits(
             workflow_bytes=settings.workflow_yaml_max_bytes,
             output_characters=settings.events_run_max_bytes,
+            result_bytes=settings.result_max_bytes,
+            results_bytes=settings.artifact_run_max_bytes,
             callables=settings.flow_callables,
             import_seconds=settings.worker_import_timeout_sec,
         ),

@@ -35,6 +35,7 @@ _COMMANDS = {
     "events": "pyoco_cli.client.logs:events",
     "artifacts": "pyoco_cli.client.artifacts:artifacts",
     "cancel": "pyoco_cli.client.cancel:cancel",
+    "result": "pyoco_cli.client.results:result",
     "retry": "pyoco_cli.client.dlq:retry",
     "workers": "pyoco_cli.client.workers:workers",
     "worker-pause": "pyoco_cli.client.worker_control:worker_pause",

@@ -111,7 +111,9 @@ def tasks_table(run: dict[str, Any]) -> RenderableType:
     for name, state in (run.get("tasks") or {}).items():
         record = records.get(name) or {}
         took = record.get("duration_ms")
-        result = record.get("error") or record.get("output")
+        # Of values beyond JSON, their form says more than their repr.
+        output = (record.get("result") or {}).get("value", record.get("output"))
+        result = record.get("error") or output
         more = (
             "" if took is None else f"{took / 1000:.2f} s",
             _text("" if result is None else result, longest=200),
@@ -199,6 +201,23 @@ def artifacts_table(listing: dict[str, Any]) -> RenderableType:
         said = f"not kept: {refused.get('name')}: {refused.get('reason')}"
         parts.append(Text(printable(said), "yellow"))
     return Group(*parts)
+
+
+def results_table(listing: dict[str, Any]) -> RenderableType:
+    """What the tasks of a run returned, one a line; then what is not all of it, or was not kept."""
+    table = _listing("task", "bytes", "kind", "sha256")
+    said: list[RenderableType] = []
+    for result in listing.get("results") or []:
+        table.add_row(
+            _text(result.get("task")),
+            _text(result.get("size_bytes")),
+            _text(result.get("media_type")),
+            _line(result.get("sha256_hex") or ""),
+        )
+        for what, why in (("not kept", result.get("refused")), ("cut", result.get("cut"))):
+            if why:
+                said.append(Text(printable(f"{what}: {result.get('task')}: {why}"), "yellow"))
+    return Group(_or_none(table, "no results"), *said)
 
 
 def history_table(events: Sequence[dict[str, Any]]) -> RenderableType:

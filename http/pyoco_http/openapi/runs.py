@@ -28,6 +28,7 @@ from pyoco_http.openapi.operation import (
 from pyoco_http.submissions import MAX_BATCH_RUNS
 from pyoco_server.model.artifact import Artifact, RefusedArtifact
 from pyoco_server.model.limits import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, MAX_TIMEOUT_SECONDS
+from pyoco_server.model.result import Result
 from pyoco_server.model.run import RunStatus, TaskRecord
 
 _STATUS: Final[Schema] = {"type": "string", "enum": [status.value for status in RunStatus]}
@@ -274,5 +275,23 @@ RUNS: Final[Operations] = {
         },
         bodies={206: BYTES},
         doc="The name may hold slashes.",
+    ),
+    ("GET", "/runs/{run_id}/results"): Operation(
+        "List what the tasks of a run returned",
+        json_of(fields({"run_id": TEXT, "results": listed(Result)})),
+        refusals={404: "run not found"},
+        doc="Of tasks that succeeded, in the order of the run's tasks.",
+    ),
+    ("GET", "/runs/{run_id}/results/{task}"): Operation(
+        "Read what a task returned, as JSON",
+        json_of({"description": "Any JSON value."}),
+        (RANGE,),
+        refusals={
+            206: "the part that was asked for, of a result that is kept beside the snapshot",
+            404: "run not found, or result not found",
+            416: "range not satisfiable",
+        },
+        bodies={206: BYTES},
+        doc="`Pyoco-Result-Cut` says why it is not all that the task returned. The name may hold slashes.",
     ),
 }

@@ -38,6 +38,7 @@ from pyoco_server.worker.runner.protocol import (
 )
 from pyoco_server.worker.runner.records import RecordBook, error_text, with_kind
 from pyoco_server.worker.runner.resolver import FlowResolver
+from pyoco_server.worker.runner.result_files import ResultFiles
 from pyoco_server.worker.runner.shape import in_order, shape
 
 _CANCELLED: Final = frozenset({EngineStatus.CANCELLING, EngineStatus.CANCELLED})
@@ -76,7 +77,8 @@ class Execution(TaskObserver, Worker):
         self._events = events
         self._context = RunContext(run_id=request.run_id, params=request.params)
         self._structure: GraphStructure | None = None
-        self._records = RecordBook(limits.value_bytes, limits.values_bytes)
+        files = ResultFiles(request.workdir, limits.result_bytes, limits.results_bytes)
+        self._records = RecordBook(limits.value_bytes, limits.values_bytes, files)
         self._environment: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         self._providers: queue.SimpleQueue[tuple[Provider, ...]] = queue.SimpleQueue()
 

@@ -35,6 +35,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         value_bytes: Of JSON that one output, and the inputs of one task, may have.
         values_bytes: Of JSON that all outputs and inputs of one run may have.
+        result_bytes: Of JSON that one output may have to be kept beside the record that has no room for it.
+        results_bytes: The same of all outputs of one run.
         output_characters: That one run may print.
         workflow_bytes: That a flow.yaml may have; a run that brings more fails.
         callables: Which functions a flow.yaml may name (``PYOCO_FLOW_CALLABLES``).
@@ -43,6 +45,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     value_bytes: int = 256 * 1024
     values_bytes: int = 8 * 1024 * 1024
+    result_bytes: int = 4 * 1024 * 1024
+    results_bytes: int = 2 * 1024**3
     output_characters: int = 8 * 1024 * 1024
     workflow_bytes: int = 256 * 1024
     callables: str = "*"

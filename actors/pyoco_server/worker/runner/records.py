@@ -6,11 +6,15 @@ import re
 import threading
 from typing import Any, Final
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 from pyoco.core.models import TaskRecord as EngineRecord
 
-from pyoco_server.model.json_text import JSON, encode_json, json_safe
+from pyoco_server.model.json_text import JSON, MAX_VALUES, Conversion, encode_json, json_safe
+from pyoco_server.model.result import ResultNote
 from pyoco_server.model.run import TaskRecord, TaskState, shrink_error
+from pyoco_server.model.value_forms import Formed, with_forms
+from pyoco_server.worker.runner.result_files import ResultFiles
 
 ERROR_BYTES = 16 * 1024
 """What is kept of one error's text, and of one traceback."""
@@ -47,9 +51,13 @@ class RecordBook:
 
     A value of more than ``value_limit`` bytes, or one that does not fit into what
     ``total_limit`` leaves, is replaced by a text that tells its size.
+
+    Args:
+        files: Takes the results that are too large.
     """
 
-    def __init__(self, value_limit: int, total_limit: int) -> None:
+    def __init__(self, value_limit: int, total_limit: int, files: ResultFiles) -> None:
+        self._files = files
         self._value_limit = value_limit
         self._left = total_limit
         self._lock = threading.Lock()
@@ -82,7 +90,7 @@ class RecordBook:
         self._left += self._sizes.pop(name, 0)
         room = self._left
         inputs = self._bounded(record.inputs, "inputs")
-        output = self._bounded(record.output, "output")
+        output, result = self._output(name, record.output)
         artifacts = self._bounded(record.artifacts, "artifacts")
         self._sizes[name] = room - self._left
         return TaskRecord(
@@ -95,18 +103,48 @@ class RecordBook:
             inputs=_mapping(inputs),
             output=output,
             artifacts=_mapping(artifacts),
+            result=result,
         )
+
+    def _output(self, name: str, value: object) -> tuple[JSON, ResultNote | UnsetType]:
+        """What a record tells of a task's result."""
+        first = Conversion()
+        safe = first.convert(value)
+        raw = encode_json(safe)
+        output = self._fitting(safe, len(raw))
+        if first.exact and output is safe:
+            return output, UNSET
+        # To be kept, none can have more: each takes two bytes at least.
+        most = max(MAX_VALUES, self._files.most_bytes // 2)
+        formed = None if first.exact else with_forms(value, max_values=most)
+        if formed is not None:
+            if output is safe and formed == Formed(safe, None):
+                return output, UNSET
+            raw = encode_json(formed.value)
+        note = ResultNote(size_bytes=len(raw), cut=formed.cut if formed is not None else None)
+        if formed is not None and len(raw) <= min(self._value_limit, self._left):
+            self._left -= len(raw)
+            return output, replace(note, value=formed.value)
+        self._files.keep(name, raw)
+        return output, note
 
     def _bounded(self, value: object, what: str) -> JSON:
         safe = json_safe(value)
         size = len(encode_json(safe))
-        limit = min(self._value_limit, self._left)
-        if size <= limit:
-            self._left -= size
+        fitting = self._fitting(safe, size)
+        if fitting is safe:
             return safe
         if isinstance(safe, dict) and what != "output":
             # Of several inputs, mostly one is large; the others are worth to be kept.
             return {key: self._bounded(item, "output") for key, item in safe.items()}
+        return fitting
+
+    def _fitting(self, safe: JSON, size: int) -> JSON:
+        """A value where there is room for it, or the text that tells its size."""
+        limit = min(self._value_limit, self._left)
+        if size <= limit:
+            self._left -= size
+            return safe
         return f"<{size} bytes of JSON, left out: at most {limit} are kept here>"
 
 
