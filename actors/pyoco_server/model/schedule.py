@@ -1,0 +1,487 @@
+"""A schedule: what runs when, with what, and where it is with that.
+
+One record holds both what people say of it and how far it is, so that one compare-and-set decides a tick
+against every change that is made at the same moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+from msgspec.structs import replace
+
+from pyoco_server.model.errors import ModelError
+from pyoco_server.model.job import InvalidTag, check_tag
+from pyoco_server.model.json_text import NestedTooDeeply, check_depth, safe_repr
+from pyoco_server.model.limits import LIMIT_FIELDS, InvalidLimit, check_limits
+from pyoco_server.model.schedule_params import UnknownPlaceholder, check_placeholders
+from pyoco_server.model.ticks import (
+    LAST_MOMENT,
+    NotATiming,
+    check_cron,
+    check_rrule,
+    next_tick,
+    of_wall_clock,
+)
+
+MAX_MOMENTS: Final = 1_000
+MAX_LABELS: Final = 20
+MAX_TEXT: Final = 200
+MAX_CATCH_UP: Final = 1_000
+DEFAULT_CATCH_UP: Final = 100
+MAX_TICKS_KEPT: Final = 50
+"""How many of its last ticks a schedule tells of; its runs tell of the others."""
+MAX_CHANGES_KEPT: Final = 50
+MAX_WAITING: Final = 100
+"""How many ticks may wait for the run before them."""
+MAX_ACTIVE: Final = 20
+"""How many of the last runs are looked at for one that still goes on."""
+
+E = TypeVar("E", bound=StrEnum)
+
+TIMING_FIELDS: Final = ("cron", "every_sec", "rrule", "at")
+
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_LABEL: Final = re.compile(r"[A-Za-z0-9_./-]{1,63}")
+_RUN_IDS: Final = uuid.UUID("6b1ad5a2-7d0c-4a52-9a53-8fe0c9ba1b6e")
+
+
+class Overlap(StrEnum):
+    """What becomes of a tick while a run of the schedule goes on."""
+
+    SKIP = "skip"
+    """It has no run."""
+    QUEUE = "queue"
+    """It waits; one after the other."""
+    CANCEL_RUNNING = "cancel_running"
+    """The run is cancelled; once it has ended, the latest tick has its own."""
+    ALLOW = "allow"
+    """They run side by side."""
+
+
+class CatchUp(StrEnum):
+    """What becomes of ticks that fell due while nobody could see to them."""
+
+    NONE = "none"
+    """None is made up; the last one only if it is at most `ON_TIME_SECONDS` late."""
+    LAST = "last"
+    """The last one is."""
+    ALL = "all"
+    """The last ``catch_up_limit`` of them are."""
+
+
+class InvalidSchedule(ModelError):
+    """A schedule that cannot be one.
+
+    Args:
+        field: What is wrong in it.
+        reason: What is wrong and what would be right.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        self.field = field
+        self.reason = reason
+        super().__init__(f"{field}: {reason}")
+
+
+class UnreadableSchedule(ModelError):
+    """Bytes that are no schedule."""
+
+
+class ScheduleSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What people say of a schedule. Moments are whole unix seconds."""
+
+    flow_name: str
+    name: str = ""
+    tag: str = "default"
+    tags: list[str] = msgspec.field(default_factory=list)
+    params: dict[str, Any] = msgspec.field(default_factory=dict)
+    workflow_yaml_sha256: str | None = None
+    workflow_yaml_bytes: int | None = None
+    cron: str | None = None
+    every_sec: int | None = None
+    rrule: str | None = None
+    at: list[int] | None = None
+    timezone: str = "UTC"
+    jitter_sec: float = 0.0
+    start_at: int | None = None
+    end_at: int | None = None
+    overlap: Overlap = Overlap.SKIP
+    catch_up: CatchUp = CatchUp.LAST
+    catch_up_limit: int = DEFAULT_CATCH_UP
+    timeout_sec: float | None = None
+    max_attempts: int | None = None
+    retry_backoff_sec: float | None = None
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    anchor_at: int = 0
+    """Where a recurrence rule begins: `start_at`, or when the schedule was made."""
+
+
+class TickOutcome(StrEnum):
+    """What became of a tick."""
+
+    RUN = "run"
+    """It has a run."""
+    SKIPPED = "skipped"
+    """It has none, by ``overlap``."""
+    MISSED = "missed"
+    """It has none, by ``catch_up``."""
+    REFUSED = "refused"
+    """It has none: its run cannot be submitted."""
+
+
+class TickRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of a tick, or of one that somebody triggered."""
+
+    tick: int
+    outcome: TickOutcome
+    decided_at: float
+    run_id: str | None = None
+    reason: str | None = None
+    count: int = 1
+    """How many ticks up to this one share that; at least so many."""
+    triggered: bool = False
+    """Whether it is no tick of its own, but a run that somebody asked for."""
+
+
+class ScheduleChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who has changed a schedule, when, and what."""
+
+    changed_at: float
+    action: str
+    changed_by: str | None = None
+    fields: list[str] = msgspec.field(default_factory=list)
+    version: int = 0
+
+
+class ScheduleProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a schedule is."""
+
+    cursor: int
+    """Of each tick up to this moment it is decided what becomes of it, but for those that wait."""
+    wake_at: float | None = None
+    """When it has to be looked at next; None is never."""
+    next_tick: int | None = None
+    waiting: list[int] = msgspec.field(default_factory=list)
+    """Ticks that wait for the run before them."""
+    active: list[str] = msgspec.field(default_factory=list)
+    """Its last runs, as far as they are not known to have ended."""
+    ticks: list[TickRecord] = msgspec.field(default_factory=list)
+    """Its last ones, the latest last."""
+    counts: dict[TickOutcome, int] = msgspec.field(default_factory=dict)
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """A schedule as it is stored."""
+
+    schedule_id: str
+    spec: ScheduleSpec
+    progress: ScheduleProgress
+    paused: bool = False
+    version: int = 1
+    """Rises with each change by people."""
+    tenant_id: str | None = None
+    api_key_id: str | None = None
+    """The key of who made it; its runs are that key's."""
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    changes: list[ScheduleChange] = msgspec.field(default_factory=list)
+    """The last ones, the latest last."""
+
+    @property
+    def key(self) -> str:
+        """Where it is stored."""
+        return storage_key(self.tenant_id, self.schedule_id)
+
+    def run_id_of(self, tick: int) -> str:
+        """The run of a tick: the same for whoever submits it, and however late."""
+        return str(uuid.uuid5(_RUN_IDS, f"{self.key} {tick}"))
+
+    def due_at(self, tick: int) -> float:
+        """When a tick is due: with jitter so much later, always as much, and never behind the next tick."""
+        most = self.spec.jitter_sec
+        if not most:
+            return float(tick)
+        following = next_tick(self.spec, tick)
+        if following is not None:
+            most = min(most, following - tick - 0.001)
+        digest = hashlib.sha256(f"{self.key} {tick}".encode()).digest()
+        return tick + round(most * int.from_bytes(digest[:6], "big") / 2**48, 3)
+
+
+def storage_key(tenant_id: str | None, schedule_id: str) -> str:
+    """Where a schedule is stored: each tenant has its own ids."""
+    return f"schedule.{'_' if tenant_id is None else f't-{tenant_id}'}.{schedule_id}"
+
+
+def is_schedule_key(key: str) -> bool:
+    """Whether a key of the bucket is a schedule's."""
+    return key.startswith("schedule.")
+
+
+def check_schedule_id(text: str) -> str:
+    """Return the id of a schedule.
+
+    Raises:
+        InvalidSchedule: It cannot be one.
+    """
+    if _ID.fullmatch(text) is None:
+        raise InvalidSchedule(
+            "schedule_id",
+            f"takes 1 to 64 of the characters A-Z a-z 0-9 _ - only, not {safe_repr(text)[:80]}",
+        )
+    return text
+
+
+def decode_schedule(raw: bytes) -> Schedule:
+    """Read a stored schedule.
+
+    Raises:
+        UnreadableSchedule: It is none.
+    """
+    try:
+        return _DECODER.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableSchedule(f"no schedule: {error}") from None
+
+
+_DECODER: Final = msgspec.json.Decoder(Schedule)
+
+
+def read_spec(fields: Mapping[str, Any], *, default_tag: str, now: float) -> ScheduleSpec:
+    """Make a spec of what somebody wrote, each field in one spelling.
+
+    It may take seconds (see `check_rrule`).
+
+    Args:
+        fields: Those of `ScheduleSpec` but ``anchor_at``; a moment may be unix seconds, a date and time with
+            its offset, or one of the clocks of the schedule's zone.
+        default_tag: Where runs go if nothing is said.
+        now: Unix seconds.
+
+    Raises:
+        InvalidSchedule: Something is wrong in it.
+    """
+    read = _SpecFields(fields)
+    timezone = read.zone()
+    start, end = read.moment("start_at", timezone), read.moment("end_at", timezone)
+    if start is not None and end is not None and end < start:
+        raise InvalidSchedule("end_at", "is before start_at")
+    anchor = int(now) if start is None else start
+    spec = ScheduleSpec(
+        flow_name=read.text("flow_name", "main" if "workflow_yaml_sha256" in fields else None),
+        name=read.text("name", ""),
+        tag=read.tag(default_tag),
+        tags=read.texts("tags"),
+        params=read.params(),
+        workflow_yaml_sha256=fields.get("workflow_yaml_sha256"),
+        workflow_yaml_bytes=fields.get("workflow_yaml_bytes"),
+        timezone=timezone,
+        jitter_sec=read.number("jitter_sec", 0.0, 0.0, 86_400.0),
+        start_at=start,
+        end_at=end,
+        overlap=read.member("overlap", Overlap, Overlap.SKIP),
+        catch_up=read.member("catch_up", CatchUp, CatchUp.LAST),
+        catch_up_limit=int(read.whole("catch_up_limit", 1, MAX_CATCH_UP) or DEFAULT_CATCH_UP),
+        labels=read.labels(),
+        anchor_at=anchor,
+        **read.limits(),
+    )
+    return replace(spec, **read.timing(timezone, anchor))
+
+
+class _SpecFields:
+    """What somebody wrote, field by field."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self._fields = fields
+
+    def _given(self, name: str) -> Any:
+        value = self._fields.get(name)
+        return None if value == "" else value
+
+    def text(self, name: str, default: str | None) -> str:
+        value = self._given(name)
+        if value is None:
+            if default is None:
+                raise InvalidSchedule(name, "is missing")
+            return default
+        if not isinstance(value, str) or not value.strip() or len(value) > MAX_TEXT:
+            raise InvalidSchedule(
+                name, f"takes 1 to {MAX_TEXT} characters, not {safe_repr(value)[:80]}"
+            )
+        return value.strip()
+
+    def texts(self, name: str) -> list[str]:
+        value = self._given(name)
+        if value is None:
+            return []
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise InvalidSchedule(name, f"takes a list of texts, not {safe_repr(value)[:80]}")
+        return list(value)
+
+    def tag(self, default: str) -> str:
+        try:
+            return check_tag(self.text("tag", default))
+        except InvalidTag as error:
+            raise InvalidSchedule("tag", str(error)) from None
+
+    def params(self) -> dict[str, Any]:
+        value = self._given("params")
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise InvalidSchedule("params", f"takes an object, not {type(value).__name__}")
+        try:
+            check_depth(value)
+            check_placeholders(value)
+        except (NestedTooDeeply, UnknownPlaceholder) as error:
+            raise InvalidSchedule("params", str(error)) from None
+        return value
+
+    def zone(self) -> str:
+        name = self.text("timezone", "UTC")
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise InvalidSchedule(
+                "timezone",
+                f"takes the name of an IANA time zone such as Europe/Berlin, not {name!r}",
+            ) from None
+        return name
+
+    def number(self, name: str, default: float, least: float, most: float) -> float:
+        value = self._given(name)
+        if value is None:
+            return default
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not least <= value <= most
+        ):
+            raise InvalidSchedule(
+                name, f"takes seconds from {least:g} to {most:g}, not {safe_repr(value)[:80]}"
+            )
+        return float(value)
+
+    def whole(self, name: str, least: int, most: int) -> int | None:
+        value = self._given(name)
+        if value is None:
+            return None
+        right = isinstance(value, int | float) and not isinstance(value, bool)
+        if not right or value != value // 1 or not least <= value <= most:
+            raise InvalidSchedule(
+                name, f"takes a whole number from {least} to {most}, not {safe_repr(value)[:80]}"
+            )
+        return int(value)
+
+    def member(self, name: str, kind: type[E], default: E) -> E:
+        value = self._given(name)
+        if value is None:
+            return default
+        try:
+            return kind(value)
+        except ValueError:
+            words = ", ".join(kind)
+            raise InvalidSchedule(
+                name, f"takes one of {words}, not {safe_repr(value)[:80]}"
+            ) from None
+
+    def labels(self) -> dict[str, str]:
+        value = self._given("labels")
+        if value is None:
+            return {}
+        right = isinstance(value, dict) and len(value) <= MAX_LABELS
+        if not right or not all(
+            isinstance(key, str)
+            and isinstance(text, str)
+            and _LABEL.fullmatch(key)
+            and len(text) <= MAX_TEXT
+            for key, text in value.items()
+        ):
+            raise InvalidSchedule(
+                "labels",
+                f"takes at most {MAX_LABELS} texts of at most {MAX_TEXT} characters by name; a name has 1 to "
+                "63 of the characters A-Z a-z 0-9 _ . / -",
+            )
+        return dict(value)
+
+    def limits(self) -> dict[str, Any]:
+        try:
+            limits = check_limits(**{name: self._given(name) for name in LIMIT_FIELDS})
+        except InvalidLimit as error:
+            raise InvalidSchedule(error.field, error.reason) from None
+        return {name: getattr(limits, name) for name in LIMIT_FIELDS}
+
+    def moment(self, name: str, timezone: str) -> int | None:
+        value = self._given(name)
+        return None if value is None else _moment(name, value, timezone)
+
+    def timing(self, timezone: str, anchor: int) -> dict[str, Any]:
+        given = [name for name in TIMING_FIELDS if self._given(name) is not None]
+        if len(given) != 1:
+            said = " and ".join(given) or "none of them"
+            raise InvalidSchedule(
+                given[-1] if given else "cron",
+                f"give one of {', '.join(TIMING_FIELDS)}, not {said}",
+            )
+        (name,) = given
+        try:
+            match name:
+                case "cron":
+                    return {name: check_cron(self._expression(name))}
+                case "rrule":
+                    text = self._expression(name)
+                    return {name: check_rrule(text, anchor=anchor, timezone=timezone)}
+                case "every_sec":
+                    return {name: self.whole(name, 1, 366 * 86_400)}
+                case _:
+                    return {name: self._moments(timezone)}
+        except NotATiming as error:
+            raise InvalidSchedule(name, str(error)) from None
+
+    def _expression(self, name: str) -> str:
+        value = self._given(name)
+        if not isinstance(value, str):
+            raise InvalidSchedule(name, f"takes a text, not {type(value).__name__}")
+        return value
+
+    def _moments(self, timezone: str) -> list[int]:
+        value = self._given("at")
+        if not isinstance(value, list) or not 1 <= len(value) <= MAX_MOMENTS:
+            raise InvalidSchedule("at", f"takes a list of 1 to {MAX_MOMENTS} moments")
+        return sorted({_moment("at", item, timezone) for item in value})
+
+
+def _moment(field: str, value: Any, timezone: str) -> int:
+    takes = (
+        "takes unix seconds, a date and time with its offset such as 2026-12-01T09:00:00+09:00, or one of "
+        "the schedule's time zone, in whole seconds"
+    )
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise InvalidSchedule(field, f"{takes}; not {value[:80]!r}") from None
+    if isinstance(value, datetime):
+        if value.microsecond:
+            raise InvalidSchedule(field, f"{takes}; not {value.isoformat()}")
+        if value.tzinfo is None:
+            moment: float = of_wall_clock(value, timezone)
+        else:
+            moment = value.timestamp()
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidSchedule(field, f"{takes}; not {safe_repr(value)[:80]}")
+    else:
+        moment = value
+    if not 0 <= moment < LAST_MOMENT or moment != moment // 1:
+        raise InvalidSchedule(field, f"{takes}, from 1970 to 2199; not {moment:g}")
+    return int(moment)

@@ -1,0 +1,310 @@
+"""When a schedule is due: its ticks, in whole unix seconds, one after the other and each once.
+
+A tick is a moment of the wall clock of the schedule's time zone, or one of so many seconds after another.
+Where clocks are put forward or back, the sense is that of Debian's cron (cron(8), "Notes"), for crontabs of
+five fields and of six:
+
+- A crontab whose minute or hour begins with ``*`` goes by the time that passes: what the skipped hour would
+  have had is not there, and what the repeated hour has is there twice.
+- Any other one, and a recurrence rule, names times of day: one that is skipped is due at the first moment
+  after the gap, together with whatever else is due then, and one that comes twice is due the first time only.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import islice
+from typing import Final, Protocol
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+from dateutil.rrule import rrule, rrulestr
+
+LAST_MOMENT: Final = 7_258_118_400
+"""The beginning of the year 2200: there are no ticks from then on."""
+
+MAX_EXPRESSION_CHARACTERS: Final = 500
+
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - a wall clock has no zone
+_DAY: Final = 86_400
+# What may be looked at one by one on the way to the latest ticks of a long time.
+_CHUNK: Final = 2_000
+_STEPS: Final = frozenset({"DAILY", "WEEKLY", "MONTHLY", "YEARLY"})
+_UNTIL: Final = re.compile(r"UNTIL=(\d{8}T\d{6})Z")
+
+
+class NotATiming(ValueError):
+    """A crontab or recurrence rule that cannot be one; the text says why."""
+
+
+class Timing(Protocol):
+    """What ticks follow from; exactly one of the first four is set."""
+
+    @property
+    def cron(self) -> str | None: ...  # noqa: D102
+    @property
+    def every_sec(self) -> int | None: ...  # noqa: D102
+    @property
+    def rrule(self) -> str | None: ...  # noqa: D102
+    @property
+    def at(self) -> list[int] | None: ...  # noqa: D102
+    @property
+    def timezone(self) -> str: ...  # noqa: D102
+    @property
+    def start_at(self) -> int | None: ...  # noqa: D102
+    @property
+    def end_at(self) -> int | None: ...  # noqa: D102
+    @property
+    def anchor_at(self) -> int: ...  # noqa: D102
+
+
+def ticks(timing: Timing, after: float) -> Iterator[int]:
+    """The ticks later than a moment, in order.
+
+    Args:
+        timing: What they follow from.
+        after: In unix seconds.
+
+    Raises:
+        NotATiming: It cannot be read.
+    """
+    begin = int(after // 1)
+    if timing.start_at is not None:
+        begin = max(begin, timing.start_at - 1)
+    for tick in _all(timing, begin):
+        if timing.end_at is not None and tick > timing.end_at:
+            return
+        yield tick
+
+
+def next_tick(timing: Timing, after: float) -> int | None:
+    """The first tick later than a moment; None where there is none any more."""
+    return next(ticks(timing, after), None)
+
+
+def latest_ticks(timing: Timing, after: int, until: float, most: int) -> tuple[list[int], int]:
+    """The last ticks of a time, however long it was.
+
+    Args:
+        timing: What they follow from.
+        after: Ticks later than this,
+        until: and not later than this.
+        most: How many at most.
+
+    Returns:
+        They, in order, and how many there were at least before them.
+    """
+    last = min(until, LAST_MOMENT if timing.end_at is None else timing.end_at)
+    found: list[int] = []
+    for tick in islice(ticks(timing, after), _CHUNK + 1):
+        if tick > last:
+            break
+        found.append(tick)
+    if len(found) <= _CHUNK:
+        kept = found[-most:] if most else []
+        return kept, len(found) - len(kept)
+    # Too many: most of them are of no use, so that the later half comes first.
+    middle = max((found[-1] + int(last)) // 2, found[-1])
+    later, _ = latest_ticks(timing, middle, last, most)
+    missing = most - len(later)
+    if missing:
+        earlier, _ = latest_ticks(timing, after, middle, missing)
+        later = earlier + later
+    return later, max(_CHUNK + 1 - len(later), 0)
+
+
+def check_cron(expression: str) -> str:
+    """Return a crontab of five fields, or of six with the second first, in one spelling.
+
+    Raises:
+        NotATiming: It is none, or never due.
+    """
+    fields = expression.split()
+    if len(expression) > MAX_EXPRESSION_CHARACTERS or len(fields) not in {5, 6}:
+        raise NotATiming(
+            "takes five fields (minute, hour, day of month, month, day of week), or six with the second "
+            f"first, not {len(fields)}"
+        )
+    text = " ".join(fields)
+    if _next_on_wall(text, datetime(2000, 1, 1)) is None:  # noqa: DTZ001
+        raise NotATiming(f"{text!r} is never due")
+    return text
+
+
+def check_rrule(text: str, *, anchor: int, timezone: str) -> str:
+    """Return a recurrence rule (RFC 5545) in one spelling. It takes seconds to find that one is never due.
+
+    Raises:
+        NotATiming: It is none, never due, or has steps shorter than a day.
+    """
+    rule = text.strip().upper().removeprefix("RRULE:")
+    if len(rule) > MAX_EXPRESSION_CHARACTERS or re.search(r"[\s:]", rule):
+        raise NotATiming("takes one rule such as FREQ=WEEKLY;BYDAY=MO; when it begins is start_at")
+    parts = dict(part.partition("=")[::2] for part in rule.split(";") if part)
+    if parts.get("FREQ") not in _STEPS:
+        raise NotATiming(
+            f"FREQ is one of {', '.join(sorted(_STEPS))}; shorter steps are every_sec or cron"
+        )
+    for name in ("INTERVAL", "COUNT"):
+        number = parts.get(name, "1")
+        if not (number.isascii() and number.isdigit() and 1 <= int(number[:9]) <= 100_000):
+            raise NotATiming(f"{name} is a whole number from 1 to 100000, not {number[:40]!r}")
+    if parts.get("INTERVAL", "1") != "1" and int(parts["INTERVAL"]) > 1_000:
+        raise NotATiming("INTERVAL is at most 1000")
+    if next(_by_rule(rule, anchor, timezone, anchor - 1), None) is None:
+        raise NotATiming(f"{rule!r} is never due")
+    return rule
+
+
+def local_time(moment: float, timezone: str) -> datetime:
+    """A moment as clocks of a zone show it."""
+    return datetime.fromtimestamp(moment, ZoneInfo(timezone))
+
+
+def of_wall_clock(wall: datetime, timezone: str) -> int:
+    """The moment at which clocks of a zone show a time; skipped and repeated ones as in the module's text."""
+    return _localised(int((wall - _EPOCH).total_seconds()), ZoneInfo(timezone))
+
+
+def _all(timing: Timing, after: int) -> Iterator[int]:
+    if timing.cron is not None:
+        return _by_cron(timing.cron, timing.timezone, after)
+    if timing.rrule is not None:
+        return _by_rule(timing.rrule, timing.anchor_at, timing.timezone, after)
+    if timing.every_sec is not None:
+        return _by_interval(timing.every_sec, timing.start_at or 0, after)
+    moments = timing.at or []
+    return iter(moments[bisect.bisect_right(moments, after) :])
+
+
+def _by_interval(step: int, origin: int, after: int) -> Iterator[int]:
+    tick = origin + max((after - origin) // step + 1, 0) * step
+    while tick < LAST_MOMENT:
+        yield tick
+        tick += step
+
+
+def _by_rule(text: str, anchor: int, timezone: str, after: int) -> Iterator[int]:
+    zone = ZoneInfo(timezone)
+    rule = _rule(text, anchor, timezone)
+    last = after
+    # A day earlier: a repeated hour has the same times twice.
+    for wall in rule.xafter(_wall(max(after, anchor) - _DAY, zone), inc=True):
+        tick = _localised(int((wall - _EPOCH).total_seconds()), zone)
+        if tick >= LAST_MOMENT:
+            return
+        if tick > last:
+            last = tick
+            yield tick
+
+
+@lru_cache(maxsize=256)
+def _rule(text: str, anchor: int, timezone: str) -> rrule:
+    zone = ZoneInfo(timezone)
+
+    def on_wall(found: re.Match[str]) -> str:
+        until = datetime.strptime(found[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+        return f"UNTIL={until.astimezone(zone):%Y%m%dT%H%M%S}"
+
+    try:
+        rule = rrulestr(_UNTIL.sub(on_wall, text), dtstart=_wall(anchor, zone))
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+        raise NotATiming(f"{text!r} is no recurrence rule: {error}") from None
+    if not isinstance(rule, rrule):
+        raise NotATiming(f"{text!r} is no single recurrence rule")
+    return rule
+
+
+def _by_cron(expression: str, timezone: str, after: int) -> Iterator[int]:
+    zone = ZoneInfo(timezone)
+    *_, minute, hour, _, _, _ = expression.split()
+    passing = minute.startswith("*") or hour.startswith("*")
+    last = after
+    while True:
+        tick = (_next_passing if passing else _next_of_day)(expression, zone, last)
+        if tick is None or tick >= LAST_MOMENT:
+            return
+        last = tick
+        yield tick
+
+
+def _next_of_day(expression: str, zone: ZoneInfo, after: int) -> int | None:
+    """The first tick later than a moment of a crontab that names times of day."""
+    wall: datetime | None = _wall(after, zone)
+    while (wall := _next_on_wall(expression, wall)) is not None:
+        tick = _localised(int((wall - _EPOCH).total_seconds()), zone)
+        if tick > after:
+            return tick
+    return None
+
+
+def _next_passing(expression: str, zone: ZoneInfo, after: int) -> int | None:
+    """The first tick later than a moment of a crontab that goes by the time that passes.
+
+    Between two changes of the offset the wall clock goes as time does: it is walked from change to change.
+    """
+    at, offset = after, _offset(after, zone)
+    while True:
+        wall = _next_on_wall(expression, _EPOCH + timedelta(seconds=at + offset))
+        if wall is None:
+            return None
+        tick = int((wall - _EPOCH).total_seconds()) - offset
+        # No change matters that is more than a day away: what is shown then was not shown before.
+        near = min(tick, at + _DAY)
+        change = _first_change(at, near, offset, zone)
+        if change is not None:
+            at, offset = change - 1, _offset(change, zone)
+        elif tick <= near:
+            return tick
+        else:
+            at = max(near, tick - 2 * _DAY)
+            offset = _offset(at, zone)
+
+
+def _first_change(after: int, until: int, offset: int, zone: ZoneInfo) -> int | None:
+    """The first moment of a time within a day at which the offset is another."""
+    if after >= until or _offset(until, zone) == offset:
+        return None
+    low, high = after, until
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _offset(middle, zone) == offset:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _next_on_wall(expression: str, wall: datetime | None) -> datetime | None:
+    try:
+        return next(CronSim(expression, wall or _EPOCH), None)
+    except (CronSimError, OverflowError) as error:
+        raise NotATiming(f"{expression!r} is no crontab: {str(error).lower()}") from None
+
+
+def _wall(moment: int, zone: ZoneInfo) -> datetime:
+    return _EPOCH + timedelta(seconds=moment + _offset(moment, zone))
+
+
+def _offset(moment: int, zone: ZoneInfo) -> int:
+    offset = datetime.fromtimestamp(moment, zone).utcoffset()
+    return 0 if offset is None else round(offset.total_seconds())
+
+
+def _localised(wall: int, zone: ZoneInfo) -> int:
+    """The moment of a time of day; the first of two, and the end of the gap for one that is skipped."""
+    shown = (_EPOCH + timedelta(seconds=wall)).replace(tzinfo=zone)
+    before = shown.replace(fold=0).utcoffset()
+    after = shown.replace(fold=1).utcoffset()
+    assert before is not None
+    assert after is not None
+    if after <= before:  # there once, or twice: then the first time has the larger offset
+        return wall - round(before.total_seconds())
+    # In a gap: fold 0 reads it by the offset before, and so behind the change (PEP 495).
+    late, early = wall - round(before.total_seconds()), wall - round(after.total_seconds())
+    change = _first_change(early - 1, late, round(before.total_seconds()), zone)
+    return late if change is None else change

@@ -1,0 +1,270 @@
+"""What people may say of a schedule, what its params become, and what becomes of its ticks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from pyoco_server.model import schedule_rules as rules
+from pyoco_server.model.json_text import encode_json
+from pyoco_server.model.schedule import (
+    InvalidSchedule,
+    Overlap,
+    Schedule,
+    TickOutcome,
+    TickRecord,
+    check_schedule_id,
+    decode_schedule,
+    read_spec,
+)
+from pyoco_server.model.schedule_params import (
+    UnknownPlaceholder,
+    check_placeholders,
+    fill_in,
+    values_of,
+)
+
+NOW = 1_000_000
+
+
+def spec(**fields: Any) -> Any:
+    if not {"cron", "every_sec", "rrule", "at"} & fields.keys():
+        fields["every_sec"] = 10
+    return read_spec({"flow_name": "add", **fields}, default_tag="default", now=NOW)
+
+
+def schedule(**fields: Any) -> Schedule:
+    bare = Schedule(schedule_id="s", spec=spec(**fields), progress=None)  # type: ignore[arg-type]
+    return rules.made(bare, NOW, "me")
+
+
+def look(
+    of: Schedule, now: float, *, alive: bool = False
+) -> tuple[rules.Decision, Schedule, rules.Due]:
+    what = rules.due(of, now)
+    decision = rules.decide(of, what, now, alive=alive)
+    submitted = {
+        tick: TickRecord(
+            tick=tick, outcome=TickOutcome.RUN, decided_at=now, run_id=of.run_id_of(tick)
+        )
+        for tick in decision.start
+    }
+    return decision, rules.written_down(of, decision, now, active=[], submitted=submitted), what
+
+
+def test_a_tick_starts_its_run_and_the_next_one_is_aimed_at() -> None:
+    first = schedule()
+    assert first.progress.next_tick == first.progress.wake_at == NOW + 10
+    assert look(first, NOW + 9)[0].start == ()
+    decision, after, _ = look(first, NOW + 10)
+    assert decision.start == (NOW + 10,)
+    assert (after.progress.cursor, after.progress.wake_at) == (NOW + 10, NOW + 20)
+    assert after.progress.active == [first.run_id_of(NOW + 10)]
+    assert after.progress.counts == {TickOutcome.RUN: 1}
+    assert look(after, NOW + 11)[0].start == ()
+    assert decode_schedule(encode_json(after)) == after
+
+
+def test_catching_up_makes_up_for_the_last_or_for_so_many_or_for_none() -> None:
+    late = NOW + 1_000
+    decision, after, _ = look(schedule(catch_up="last"), late)
+    assert decision.start == (late,)
+    assert after.progress.ticks[0].count == 99
+    assert after.progress.counts == {TickOutcome.RUN: 1, TickOutcome.MISSED: 99}
+    all_of = schedule(catch_up="all", catch_up_limit=3, overlap="allow")
+    assert look(all_of, late)[0].start == (late - 20, late - 10, late)
+    assert look(schedule(catch_up="all", overlap="allow"), late)[1].progress.counts == {
+        TickOutcome.RUN: 100
+    }
+    none = schedule(catch_up="none", at=[NOW + 10])
+    assert look(none, NOW + 10 + rules.ON_TIME_SECONDS)[0].start == (NOW + 10,)
+    decision, after, _ = look(none, NOW + 71)
+    assert decision.start == ()
+    assert after.progress.ticks[0].outcome is TickOutcome.MISSED
+    assert after.progress.ticks[0].tick == NOW + 10
+    assert after.progress.wake_at is None
+
+
+def test_while_a_run_goes_on_a_tick_is_skipped_or_waits_or_takes_its_place_or_stands_beside() -> (
+    None
+):
+    now = NOW + 10
+    decision, after, _ = look(schedule(overlap="skip"), now, alive=True)
+    assert (decision.start, after.progress.ticks[0].outcome) == ((), TickOutcome.SKIPPED)
+    assert look(schedule(overlap="allow"), now, alive=True)[0].start == (now,)
+
+    decision, after, _ = look(schedule(overlap="queue"), now, alive=True)
+    assert (decision.start, after.progress.waiting) == ((), [now])
+    assert after.progress.wake_at == now + 1
+    decision, after, _ = look(after, now + 10, alive=True)
+    assert after.progress.waiting == [now, now + 10]
+    decision, after, _ = look(after, now + 11)
+    assert (decision.start, after.progress.waiting) == ((now,), [now + 10])
+
+    decision, after, _ = look(schedule(overlap="cancel_running"), now, alive=True)
+    assert (decision.cancel, decision.start, after.progress.waiting) == (True, (), [now])
+    decision, after, _ = look(after, now + 10, alive=True)
+    assert after.progress.waiting == [now + 10]
+    assert after.progress.ticks[-1].tick == now
+    decision, after, _ = look(after, now + 11)
+    assert (decision.start, decision.cancel) == ((now + 10,), False)
+
+
+def test_a_queue_of_ticks_has_an_end() -> None:
+    full = schedule(overlap="queue", every_sec=1, catch_up="all", catch_up_limit=1000)
+    decision, after, _ = look(full, NOW + 300, alive=True)
+    assert len(decision.waiting) == 100
+    assert decision.waiting[0] == NOW + 1
+    assert after.progress.counts == {TickOutcome.SKIPPED: 200}
+
+
+def test_jitter_is_the_same_for_a_tick_whoever_asks_and_never_reaches_the_next_one() -> None:
+    jittered = schedule(jitter_sec=3600)
+    dues = [jittered.due_at(tick) for tick in range(NOW, NOW + 1000, 10)]
+    assert dues == sorted(dues)
+    assert all(
+        0 <= due - tick < 10 for due, tick in zip(dues, range(NOW, NOW + 1000, 10), strict=True)
+    )
+    assert len({due % 10 for due in dues}) > 50
+    due_at = jittered.due_at(NOW + 10)
+    assert jittered.progress.wake_at == due_at
+    assert look(jittered, due_at - 0.01)[0].start == ()
+    assert look(jittered, due_at)[0].start == (NOW + 10,)
+    assert look(jittered, NOW + 30)[1].progress.cursor >= NOW + 20
+
+
+def test_what_was_submitted_before_somebody_else_wrote_is_told_once() -> None:
+    first = schedule()
+    _, after, _ = look(first, NOW + 10)
+    nothing = rules.decide(after, rules.due(after, NOW + 10), NOW + 10, alive=False)
+    record = after.progress.ticks[-1]
+    again = rules.written_down(after, nothing, NOW + 10, active=[], submitted={NOW + 10: record})
+    assert again.progress.ticks == after.progress.ticks
+    lost = rules.written_down(
+        rules.from_now_on(first, NOW + 10),
+        nothing,
+        NOW + 10,
+        active=[],
+        submitted={NOW + 10: record},
+    )
+    assert lost.progress.ticks == [record]
+
+
+def test_a_paused_schedule_is_not_looked_at_and_begins_anew_afterwards() -> None:
+    waiting = look(schedule(overlap="queue"), NOW + 10, alive=True)[1]
+    still = rules.changed(rules.paused(waiting, NOW + 15), NOW + 15, "pause", "me")
+    assert (still.progress.wake_at, still.progress.waiting) == (None, [])
+    assert still.progress.ticks[-1].reason == "the schedule was paused"
+    later = NOW + 105
+    on = rules.changed(
+        rules.from_now_on(replace(still, paused=False), later), later, "resume", "me"
+    )
+    assert on.progress.wake_at == NOW + 110
+    assert [change.action for change in on.changes] == ["create", "pause", "resume"]
+    assert on.version == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"flow_name": ""}, "flow_name"),
+        ({"cron": "* * * * *", "every_sec": 5}, "every_sec"),
+        ({"cron": "nonsense"}, "cron"),
+        ({"every_sec": 0}, "every_sec"),
+        ({"every_sec": 1.5}, "every_sec"),
+        ({"every_sec": True}, "every_sec"),
+        ({"rrule": "FREQ=SECONDLY"}, "rrule"),
+        ({"at": []}, "at"),
+        ({"at": ["soon"]}, "at"),
+        ({"at": [1.5]}, "at"),
+        ({"timezone": "Mars/Olympus"}, "timezone"),
+        ({"timezone": "../etc/passwd"}, "timezone"),
+        ({"timezone": 9}, "timezone"),
+        ({"overlap": "perhaps"}, "overlap"),
+        ({"catch_up": 1}, "catch_up"),
+        ({"catch_up_limit": 0}, "catch_up_limit"),
+        ({"jitter_sec": -1}, "jitter_sec"),
+        ({"jitter_sec": float("nan")}, "jitter_sec"),
+        ({"start_at": "2026-01-02", "end_at": "2026-01-01"}, "end_at"),
+        ({"start_at": 1e300}, "start_at"),
+        ({"tag": "a.b"}, "tag"),
+        ({"labels": {"a b": "c"}}, "labels"),
+        ({"labels": [1]}, "labels"),
+        ({"params": [1]}, "params"),
+        ({"params": {"a": ["{{nonsense}}"]}}, "params"),
+        ({"max_attempts": 0}, "max_attempts"),
+        ({"name": "x" * 201}, "name"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_its_name(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidSchedule) as refused:
+        spec(**fields)
+    assert refused.value.field == field
+
+
+def test_moments_are_read_in_the_zone_of_the_schedule_unless_they_say_another() -> None:
+    read = spec(
+        at=["2026-12-01T09:00", "2026-12-01T00:00:00+00:00", 0, datetime(2030, 1, 1, tzinfo=UTC)],
+        timezone="Asia/Tokyo",
+        end_at="2031-01-01",
+    )
+    assert read.at == [0, 1_796_083_200, 1_893_456_000]
+    assert read.end_at == 1_924_959_600
+
+
+def test_an_id_is_one_token() -> None:
+    assert check_schedule_id("nightly-1_a") == "nightly-1_a"
+    for wrong in ("", "a.b", "a b", "x" * 65, "*", "ä"):
+        with pytest.raises(InvalidSchedule):
+            check_schedule_id(wrong)
+
+
+def test_tenants_have_ids_of_their_own() -> None:
+    mine, other = schedule(), replace(schedule(), tenant_id="_")
+    assert mine.key != other.key
+    assert mine.run_id_of(1) != other.run_id_of(1)
+
+
+def test_placeholders_are_filled_in_once_at_any_depth_and_never_evaluated() -> None:
+    values = values_of("nightly", "{{timezone}}", "Asia/Tokyo", 1_796_083_200)
+    params = {
+        "day": "{{scheduled_date}}",
+        "deep": [{"at": "from {{ scheduled_at }} on"}],
+        "unix": "{{scheduled_unix}}",
+        "text": "x{{scheduled_unix}}",
+        "literal": "{{{{scheduled_at}}",
+        "name": "{{schedule_name}}",
+        "number": 7,
+        "{{schedule_id}}": None,
+        "braces": "{ {scheduled_at} } {{}",
+    }
+    assert fill_in(params, values) == {
+        "day": "2026-12-01",
+        "deep": [{"at": "from 2026-12-01T09:00:00+09:00 on"}],
+        "unix": 1_796_083_200,
+        "text": "x1796083200",
+        "literal": "{{scheduled_at}}",
+        "name": "{{timezone}}",
+        "number": 7,
+        "{{schedule_id}}": None,
+        "braces": "{ {scheduled_at} } {{}",
+    }
+    check_placeholders(params)
+    with pytest.raises(UnknownPlaceholder, match="did you mean 'scheduled_date'"):
+        check_placeholders({"a": "{{schedule_date}}"})
+
+
+def test_every_overlap_is_decided_for_any_number_of_ticks() -> None:
+    for overlap in Overlap:
+        for alive in (False, True):
+            of = schedule(overlap=overlap, catch_up="all")
+            for late in (10, 20, 500):
+                decision, after, what = look(of, NOW + late, alive=alive)
+                told = {*decision.start, *decision.waiting} | {
+                    record.tick for record in decision.settled
+                }
+                assert told == set(what.ticks)
+                assert after.progress.cursor == NOW + late
