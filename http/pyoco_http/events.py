@@ -20,7 +20,7 @@ from pyoco_server.model.event import EVENT_TYPES, Event
 
 
 def events_blueprint(backend: Backend) -> Blueprint:
-    """`GET /runs/{run_id}/events` and ``…/graph``."""
+    """`GET /runs/{run_id}/events`, ``…/graph`` and ``…/workflow``."""
     blueprint = Blueprint("events", __name__, url_prefix="/runs")
 
     @blueprint.get("/<run_id>/events")
@@ -58,6 +58,19 @@ def events_blueprint(backend: Backend) -> Blueprint:
             "source": source,
             **msgspec.to_builtins(structure),
         }
+
+    @blueprint.get("/<run_id>/workflow")
+    @access(Access.READ)
+    async def workflow(run_id: str) -> Response:
+        run = see(await backend.get(known_id(run_id)))
+        digest = run.workflow_yaml_sha256
+        text = None if digest is None else await backend.workflows.get(digest)
+        if text is None:
+            missing = "the run brought no flow.yaml" if digest is None else "it is kept no more"
+            raise Problem(
+                404, "workflow not found", ErrorId.RUN_NOT_FOUND, run_id=run_id, reason=missing
+            )
+        return Response(text, content_type="application/yaml; charset=utf-8")
 
     return blueprint
 

@@ -32,6 +32,9 @@ _PAGED: Final = (
 )
 _READ_AT_ONCE: Final = 32
 
+MOST_STEPS: Final = 500
+"""Into how many steps `GET /runs/counts` divides a time at most."""
+
 
 def lists_blueprint(backend: Backend) -> Blueprint:
     """`GET /runs` and `GET /runs/counts`."""
@@ -70,7 +73,19 @@ def lists_blueprint(backend: Backend) -> Blueprint:
     @blueprint.get("/counts")
     @access(Access.READ)
     async def count_runs() -> Response:
-        return json_answer(counts_view(await reads.count_runs(run_filter())))
+        wanted = run_filter()
+        steps = RUNS.whole("steps", 0, MOST_STEPS, default=0)
+        first, last = wanted.submitted_after, wanted.submitted_before
+        if steps and first is None:
+            raise RUNS.refused("steps", "submitted_after beside it")
+        body = counts_view(await reads.count_runs(wanted))
+        if steps and first is not None:
+            found = await reads.submissions(wanted, first, last, steps)
+            body["submissions"] = [
+                {"start": start, "counts": counts} for start, counts in found.steps.items()
+            ]
+            body["submissions_exact"] = found.exact
+        return json_answer(body)
 
     return blueprint
 

@@ -13,11 +13,16 @@ from pyoco_http.list_query import Query
 from pyoco_http.sight import tags_seen
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.monitor import Queue
+from pyoco_server.gateway.read_model.durations import Durations
 from pyoco_server.gateway.read_model.queries import Minute
 from pyoco_server.kernel import TreeNode
 from pyoco_server.model.errors import ErrorId
 
 _STATS: Final = Query("invalid stats request", ErrorId.INVALID_INPUT)
+
+MOST_MINUTES: Final = 43_200
+MOST_STEPS: Final = 1440
+"""How far `GET /stats` looks back, and into how many parts it is divided at most."""
 
 
 def system_blueprint(backend: Backend) -> Blueprint:
@@ -48,9 +53,21 @@ def system_blueprint(backend: Backend) -> Blueprint:
     @blueprint.get("/stats")
     @access(Access.READ)
     async def stats() -> Response:
-        count = _STATS.whole("minutes", 1, 1440, default=60)
-        minutes = await reads.minutes(principal().tenant_id, count)
-        return json_answer({"minutes": [minute_view(minute) for minute in minutes]})
+        count = _STATS.whole("minutes", 1, MOST_MINUTES, default=60)
+        step = _STATS.whole("step_minutes", 1, MOST_MINUTES, default=1)
+        if count > MOST_STEPS * step:
+            raise _STATS.refused(
+                "step_minutes", f"at least {-(-count // MOST_STEPS)} for so many minutes"
+            )
+        tenant = principal().tenant_id
+        minutes = [minute_view(minute) for minute in await reads.minutes(tenant, count, step)]
+        if not _STATS.flag("percentiles"):
+            return json_answer({"minutes": minutes})
+        found = await reads.durations(tenant, count, step)
+        for minute in minutes:
+            minute.update(_percentiles(found, minute["start"] // 60))
+        whole = {"wait": _named(found.wait), "run": _named(found.run), "every": found.every}
+        return json_answer({"minutes": minutes, "percentiles": whole})
 
     return blueprint
 
@@ -105,3 +122,16 @@ def minute_view(minute: Minute) -> dict[str, Any]:
         "wait_avg": minute.wait_seconds,
         "run_avg": minute.run_seconds,
     }
+
+
+def _percentiles(found: Durations, minute: int) -> dict[str, float]:
+    parts = (("wait", found.waits), ("run", found.runs))
+    return {
+        f"{name}_{key}": value
+        for name, by_minute in parts
+        for key, value in _named(by_minute.get(minute, {})).items()
+    }
+
+
+def _named(percentiles: dict[int, float]) -> dict[str, float]:
+    return {f"p{number}": seconds for number, seconds in percentiles.items()}

@@ -46,6 +46,7 @@ EXAMPLES: Final = [
     _get("logs", "/runs/{run_id}/logs", "r"),
     _get("logs", "/runs/{run_id}/logs", "r", follow=True),
     _get("get_graph", "/runs/{run_id}/graph", "r"),
+    _get("get_workflow", "/runs/{run_id}/workflow", "r"),
     _get("list_artifacts", "/runs/{run_id}/artifacts", "r"),
     _get("download_artifact", "/runs/{run_id}/artifacts/{name}", "r", "a", io.BytesIO()),
     _get("list_results", "/runs/{run_id}/results", "r"),

@@ -19,6 +19,7 @@ from pyoco_server.client.requests import (
     given,
     limits_of,
     parse_object,
+    parse_text,
     parse_value,
     run_path,
     segment,
@@ -180,6 +181,14 @@ class RunCalls(Caller):
             HttpProblem: 404 also while that is not known.
         """
         return self._run(get(run_path(run_id, "graph"), parse_object))
+
+    def get_workflow(self, run_id: str) -> str:
+        """Return the text of the flow.yaml that a run brought.
+
+        Raises:
+            HttpProblem: 404 also for a run that brought none.
+        """
+        return self._run(get(run_path(run_id, "workflow"), parse_text))
 
     def watch_run(
         self,

@@ -20,9 +20,10 @@ from pyoco_server.gateway.measures import Measures
 from pyoco_server.gateway.monitor import Monitor, NotSeen, Overview
 from pyoco_server.gateway.projector import Projector
 from pyoco_server.gateway.read_model import queries
+from pyoco_server.gateway.read_model.durations import Durations, durations
 from pyoco_server.gateway.read_model.filters import Place, RunFilter, encode_cursor
 from pyoco_server.gateway.read_model.model import NotReadable, ReadModel
-from pyoco_server.gateway.read_model.queries import Counts, Minute
+from pyoco_server.gateway.read_model.queries import Counts, Minute, Submissions
 from pyoco_server.gateway.read_model.rows import RunRow, local_day
 from pyoco_server.gateway.read_model.schema import get_meta
 from pyoco_server.gateway.seen_runs import SeenRuns
@@ -177,10 +178,29 @@ class ReadSide:
         """The tags of a tenant's runs; raises as `list_runs`."""
         return await self._ask(lambda db: queries.tags(db, tenant))
 
-    async def minutes(self, tenant: str | None, count: int) -> list[Minute]:
-        """What happened in each of the last minutes, the present one included; raises as `list_runs`."""
+    async def submissions(
+        self, run_filter: RunFilter, first: float, last: float | None, steps: int
+    ) -> Submissions:
+        """When the runs of a filter were submitted, up to ``last`` or now; raises as `list_runs`."""
+        until = max(self._connection.clock.now() if last is None else last, first + 1)
+        return await self._ask(lambda db: queries.submissions(db, run_filter, first, until, steps))
+
+    async def minutes(self, tenant: str | None, count: int, step: int = 1) -> list[Minute]:
+        """What happened in the last minutes, in steps of so many, the present one included.
+
+        Raises as `list_runs`.
+        """
+        first, last = self._window(count, step)
+        return await self._ask(lambda db: queries.minutes(db, tenant, first, last, step))
+
+    async def durations(self, tenant: str | None, count: int, step: int = 1) -> Durations:
+        """How long runs waited and took, in the steps of `minutes`; raises as `list_runs`."""
+        first, last = self._window(count, step)
+        return await self._ask(lambda db: durations(db, tenant, first, last, step))
+
+    def _window(self, count: int, step: int) -> tuple[int, int]:
         last = int(self._connection.clock.now() // 60)
-        return await self._ask(lambda db: queries.minutes(db, tenant, last - count + 1, last))
+        return (last // step - -(-count // step) + 1) * step, last
 
     async def changed_since(self, run_filter: RunFilter, seq: int) -> list[RunRow] | None:
         """The runs that changed behind a revision, None where they are too many; raises as `list_runs`."""

@@ -125,7 +125,11 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: float = 0.0
     wheel_sync: WheelSync = msgspec.field(default_factory=WheelSync)
     slots: list[SlotRecord] = msgspec.field(default_factory=list)
-    """Not in records of pyoco-server 0.5.1."""
+    """Not in records of pyoco-server 0.5.1, as what follows."""
+    drain_timeout_sec: float | None = None
+    """How long its runs go on when it is drained, before they are given back."""
+    cancel_grace_period_sec: float | None = None
+    """How long a cancelled run may take to end by itself before it is killed."""
 
 
 _DECODER: Final = msgspec.json.Decoder(WorkerRecord)

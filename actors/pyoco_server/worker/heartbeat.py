@@ -145,6 +145,8 @@ class Heartbeat(Actor[HeartbeatMessage]):
             instance_id=instance_id,
             tags=list(tags),
             slots=list(board.slots),
+            drain_timeout_sec=settings.worker_drain_timeout_sec,
+            cancel_grace_period_sec=settings.cancel_grace_period_sec,
             wheel_sync=WheelSync(
                 enabled=wheel_sync, last_result="idle" if wheel_sync else "disabled"
             ),

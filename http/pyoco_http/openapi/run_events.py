@@ -106,6 +106,11 @@ RUN_EVENTS: Final[Operations] = {
         ),
         refusals={404: "run not found", 422: "invalid cursor, or another parameter"},
     ),
+    ("GET", "/runs/{run_id}/workflow"): Operation(
+        "Read the flow.yaml that a run brought",
+        {"application/yaml": TEXT},
+        refusals={404: "run not found, or workflow not found"},
+    ),
     ("GET", "/runs/{run_id}/graph"): Operation(
         "Read what the flow of a run looks like",
         json_of(_GRAPH),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from pyoco_http.lists import MOST_STEPS
 from pyoco_http.openapi.operation import (
     BYTES,
     EMPTY,
@@ -165,7 +166,18 @@ RUNS: Final[Operations] = {
         "version is given, such as `updated_after`, `cursor` or `workflow_yaml_sha256`.",
     ),
     ("GET", "/runs/counts"): Operation(
-        "Count runs", json_of(_COUNTS), FILTER, refusals={422: "invalid list query"}
+        "Count runs",
+        json_of(_COUNTS),
+        (
+            *FILTER,
+            Param(
+                "steps",
+                whole(0, MOST_STEPS, 0),
+                "Into how many equal steps the time behind submitted_after is divided, which has to be given "
+                "then: `submissions` says how many runs of each status were submitted in each.",
+            ),
+        ),
+        refusals={422: "invalid list query"},
     ),
     ("POST", "/runs"): Operation(
         "Submit a run of a flow that the workers know",

@@ -23,6 +23,7 @@ from pyoco_http.openapi.operation import (
     nullable,
     whole,
 )
+from pyoco_http.system import MOST_MINUTES, MOST_STEPS
 from pyoco_http.workers import HiddenBody, Scope
 from pyoco_server.model.wheel_history import WheelEvent
 from pyoco_server.model.worker import WorkerRecord, WorkerState
@@ -81,7 +82,15 @@ SYSTEM: Final[Operations] = {
     ("GET", "/stats"): Operation(
         "What happened in each of the last minutes",
         json_of(fields({"minutes": listed(fields({"start": NUMBER}))})),
-        (Param("minutes", whole(1, 1440, 60), "How many."),),
+        (
+            Param("minutes", whole(1, MOST_MINUTES, 60), "How many."),
+            Param(
+                "step_minutes",
+                whole(1, MOST_MINUTES, 1),
+                f"How many of them are one of the answer's; it has at most {MOST_STEPS:,}.",
+            ),
+            Param("percentiles", FLAG, "Whether p50, p95 and p99 of waits and runs come as well."),
+        ),
         refusals={422: "invalid stats request"},
     ),
     ("POST", "/flows/check"): Operation(

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -24,6 +24,9 @@ from pyoco_server.model.run import RunStatus
 
 COUNTED_AT_MOST: Final = 10_000
 """How far runs are counted where no kept count answers."""
+
+SUBMISSIONS_AT_MOST: Final = 20_000
+"""How many runs `submissions` looks at."""
 
 _NAMES: Final = ", ".join(COLUMNS)
 _NEWEST: Final = "ORDER BY updated_at DESC, run_id DESC"
@@ -58,8 +61,21 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Submissions:
+    """When the runs of a filter were submitted.
+
+    Attributes:
+        steps: How many of each status there are, by the beginning of a step in unix seconds.
+        exact: Whether these are all; else the newest `SUBMISSIONS_AT_MOST`.
+    """
+
+    steps: dict[float, dict[str, int]]
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Minute:
-    """What happened in one minute.
+    """What happened in one minute, or in a step of several.
 
     Attributes:
         start: Its beginning, in unix seconds.
@@ -97,24 +113,24 @@ def page(
     db: sqlite3.Connection, run_filter: RunFilter, after: Place | None, limit: int
 ) -> list[RunRow]:
     """The newest ``limit`` runs of a filter, or those behind ``after``."""
-    parts, values = [], []
-    for condition, inner in _branches(db, run_filter):
-        clauses, given = [condition], list(inner)
-        if after is not None:
-            clauses.append("(updated_at, run_id) < (?, ?)")
-            given += after
-        parts.append(
-            f"SELECT * FROM (SELECT {_NAMES} FROM runs"  # noqa: S608 - of constants and `?` only
-            f" WHERE {' AND '.join(clauses)} {_NEWEST} LIMIT ?)"
-        )
-        values += [*given, limit]
-    if not parts:
-        return []
-    sql = " UNION ALL ".join(parts)
-    if len(parts) > 1:
-        sql += " ORDER BY updated_at DESC, run_id DESC LIMIT ?"
-        values.append(limit)
-    return list(map(to_row, db.execute(sql, values)))
+    return list(map(to_row, _newest(db, run_filter, after, limit, _NAMES)))
+
+
+def submissions(
+    db: sqlite3.Connection, run_filter: RunFilter, first: float, last: float, steps: int
+) -> Submissions:
+    """When the runs of a filter were submitted, in equal steps between two times (unix seconds)."""
+    limit, width = SUBMISSIONS_AT_MOST, (last - first) / steps
+    found: dict[int, dict[str, int]] = {number: {} for number in range(steps)}
+    rows = list(
+        _newest(db, run_filter, None, limit + 1, "status, submitted_at, updated_at, run_id")
+    )
+    for status, submitted_at, *_ in rows[:limit]:
+        if submitted_at is not None and first <= submitted_at < last:
+            step = found[min(int((submitted_at - first) / width), steps - 1)]
+            step[status] = step.get(status, 0) + 1
+    by_start = {first + number * width: counts for number, counts in found.items()}
+    return Submissions(by_start, exact=len(rows) <= limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,16 +222,21 @@ def of_day(db: sqlite3.Connection, tenant: str | None, day: int) -> dict[str, in
     return dict(db.execute(sql, (day, tenant, tenant)).fetchall())
 
 
-def minutes(db: sqlite3.Connection, tenant: str | None, first: int, last: int) -> list[Minute]:
-    """What happened from minute ``first`` to ``last`` (unix seconds / 60), each of them."""
+def minutes(
+    db: sqlite3.Connection, tenant: str | None, first: int, last: int, step: int = 1
+) -> list[Minute]:
+    """What happened from minute ``first`` to ``last`` (unix seconds / 60), in steps of so many minutes.
+
+    Both belong to a step of their own: ``first`` is a multiple of ``step``.
+    """
     found: dict[int, dict[str, tuple[int, int]]] = {}
     sql = (
-        "SELECT minute, what, sum(n), sum(total_ms) FROM minutes"
+        "SELECT minute / ? * ?, what, sum(n), sum(total_ms) FROM minutes"
         " WHERE minute BETWEEN ? AND ? AND (? IS NULL OR tenant = ?) GROUP BY 1, 2"
     )
-    for minute, what, n, total in db.execute(sql, (first, last, tenant, tenant)):
+    for minute, what, n, total in db.execute(sql, (step, step, first, last, tenant, tenant)):
         found.setdefault(minute, {})[what] = (n, total)
-    return [_minute(number, found.get(number, {})) for number in range(first, last + 1)]
+    return [_minute(number, found.get(number, {})) for number in range(first, last + 1, step)]
 
 
 def live(db: sqlite3.Connection) -> list[RunRow]:
@@ -240,6 +261,30 @@ def _of_statuses(
         f" AND status IN ({', '.join('?' * len(names))}) AND {where}"
     )
     return list(map(to_row, db.execute(sql, (*names, *values))))
+
+
+def _newest(
+    db: sqlite3.Connection, run_filter: RunFilter, after: Place | None, limit: int, names: str
+) -> Iterable[Sequence[Any]]:
+    # ``names`` are columns, `updated_at` and `run_id` among them.
+    parts, values = [], []
+    for condition, inner in _branches(db, run_filter):
+        clauses, given = [condition], list(inner)
+        if after is not None:
+            clauses.append("(updated_at, run_id) < (?, ?)")
+            given += after
+        parts.append(
+            f"SELECT * FROM (SELECT {names} FROM runs"  # noqa: S608 - of constants and `?` only
+            f" WHERE {' AND '.join(clauses)} {_NEWEST} LIMIT ?)"
+        )
+        values += [*given, limit]
+    if not parts:
+        return []
+    sql = " UNION ALL ".join(parts)
+    if len(parts) > 1:
+        sql += " ORDER BY updated_at DESC, run_id DESC LIMIT ?"
+        values.append(limit)
+    return db.execute(sql, values)
 
 
 def _minute(number: int, happened: dict[str, tuple[int, int]]) -> Minute:
