@@ -144,7 +144,9 @@ def check_rrule(text: str, *, anchor: int, timezone: str) -> str:
     rule = text.strip().upper().removeprefix("RRULE:")
     if len(rule) > MAX_EXPRESSION_CHARACTERS or re.search(r"[\s:]", rule):
         raise NotATiming("takes one rule such as FREQ=WEEKLY;BYDAY=MO; when it begins is start_at")
-    parts = dict(part.partition("=")[::2] for part in rule.split(";") if part)
+    parts: dict[str, str] = {}
+    for part in filter(None, rule.split(";")):
+        name, _, parts[name] = part.partition("=")
     if parts.get("FREQ") not in _STEPS:
         raise NotATiming(
             f"FREQ is one of {', '.join(sorted(_STEPS))}; shorter steps are every_sec or cron"
