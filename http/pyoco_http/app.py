@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 from quart_trio import QuartTrio
 from werkzeug.routing import BaseConverter
 
 from pyoco_http.artifacts import artifacts_blueprint
 from pyoco_http.bodies import GatewayRequest
+from pyoco_http.call import json_body
 from pyoco_http.dashboard import dashboard_blueprint
 from pyoco_http.dead_letters import dead_letters_blueprint
 from pyoco_http.events import events_blueprint
 from pyoco_http.exchange import Exchange
 from pyoco_http.flows import flows_blueprint
-from pyoco_http.health import health_blueprint
 from pyoco_http.list_streams import list_streams_blueprint
 from pyoco_http.lists import lists_blueprint
 from pyoco_http.logs import logs_blueprint
 from pyoco_http.metrics import metrics_blueprint
-from pyoco_http.open_streams import EventStreams, register_event_streams
 from pyoco_http.openapi.routes import register_openapi
 from pyoco_http.problems import register_problems
 from pyoco_http.results import results_blueprint
 from pyoco_http.rules import Rules, register_rules
 from pyoco_http.runs import runs_blueprint
 from pyoco_http.short_routes import ShortRoutes
-from pyoco_http.streams import streams_blueprint
+from pyoco_http.sse import EventStreams, register_event_streams
 from pyoco_http.submissions import submissions_blueprint
 from pyoco_http.system import system_blueprint
 from pyoco_http.wheels import wheels_blueprint
-from pyoco_http.worker_control import worker_control_blueprint
 from pyoco_http.workers import workers_blueprint
 from pyoco_server.backend import Backend
 
@@ -58,6 +59,16 @@ class GatewayApp(QuartTrio):
     rules: Rules
     short_routes: ShortRoutes
 
+    async def make_response(self, result: Any) -> Any:
+        """Answer with what a route returns; a struct, or a list of them, as JSON."""
+        if isinstance(result, tuple):
+            response = await self.make_response(result[0])
+            response.status_code = result[1]
+            return response
+        if isinstance(result, msgspec.Struct | list):
+            return json_body(result).response()
+        return await super().make_response(result)
+
 
 def create_app(backend: Backend, *, loopback: bool = True) -> GatewayApp:
     """Make the application; it asks the actors of ``backend`` and keeps no state of its own.
@@ -77,7 +88,6 @@ def create_app(backend: Backend, *, loopback: bool = True) -> GatewayApp:
     app.url_map.converters["default"] = Name
     # A path with "//" is none of ours, and no detour to one either.
     app.url_map.merge_slashes = False
-    app.json.sort_keys = False  # type: ignore[attr-defined]
     register_problems(app)
     app.rules = Rules(backend, loopback=loopback)
     # What is registered first is asked first, and sees an answer last.
@@ -89,17 +99,14 @@ def create_app(backend: Backend, *, loopback: bool = True) -> GatewayApp:
     app.register_blueprint(dead_letters_blueprint(backend))
     app.register_blueprint(events_blueprint(backend))
     app.register_blueprint(flows_blueprint(backend))
-    app.register_blueprint(health_blueprint(backend))
     app.register_blueprint(list_streams_blueprint(backend))
     app.register_blueprint(lists_blueprint(backend))
     app.register_blueprint(logs_blueprint(backend))
     app.register_blueprint(metrics_blueprint(backend))
     app.register_blueprint(runs_blueprint(backend))
-    app.register_blueprint(streams_blueprint(backend))
     app.register_blueprint(submissions_blueprint(backend))
     app.register_blueprint(wheels_blueprint(backend))
     app.register_blueprint(system_blueprint(backend))
-    app.register_blueprint(worker_control_blueprint(backend))
     app.register_blueprint(workers_blueprint(backend))
     register_openapi(app, backend)
     app.short_routes = ShortRoutes(app, app.rules)

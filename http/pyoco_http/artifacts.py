@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
-import msgspec
 from quart import Blueprint, Response
 
 from pyoco_http.access import Access, access, see
 from pyoco_http.downloads import download
+from pyoco_http.operation import BYTES, RANGE, described
 from pyoco_http.problems import Problem, answer_with
 from pyoco_http.runs import known_id
+from pyoco_server.api.runs import RunArtifacts
 from pyoco_server.backend import Backend
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.store.artifacts import ArtifactNotFound
@@ -24,16 +24,29 @@ def artifacts_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.get("/<run_id>/artifacts")
     @access(Access.READ)
-    async def list_artifacts(run_id: str) -> dict[str, Any]:
+    @described("List the files that a run saved", RunArtifacts, refusals={404: "run not found"})
+    async def list_artifacts(run_id: str) -> RunArtifacts:
         run = see(await backend.get(known_id(run_id)))
-        return {
-            "run_id": run.run_id,
-            "artifacts": msgspec.to_builtins(run.artifacts),
-            "artifacts_refused": msgspec.to_builtins(run.artifacts_refused),
-        }
+        return RunArtifacts(
+            run_id=run.run_id,
+            artifacts=run.artifacts,
+            artifacts_refused=run.artifacts_refused,
+        )
 
     @blueprint.get("/<run_id>/artifacts/<path:name>")
     @access(Access.READ)
+    @described(
+        "Download a file that a run saved, or a part of it",
+        BYTES,
+        headers=(RANGE,),
+        refusals={
+            206: "the part that was asked for",
+            404: "run not found, or artifact not found",
+            416: "range not satisfiable",
+        },
+        bodies={206: BYTES},
+        doc="The name may hold slashes.",
+    )
     async def get(run_id: str, name: str) -> Response:
         run = see(await backend.get(known_id(run_id)))
         artifact, info = await backend.artifacts.find(run, name)

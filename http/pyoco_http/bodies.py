@@ -12,22 +12,25 @@ A route takes up to ``PYOCO_HTTP_MAX_BODY_BYTES``. One that takes more, or less,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Final, TypeVar
 
+import msgspec
 import trio
 from quart_trio.wrappers import TrioRequest
 
 from pyoco_http.call import Call
-from pyoco_http.problems import Problem
+from pyoco_http.problems import Problem, unknown_name
+from pyoco_http.sse import OpenStream
+from pyoco_server.api.base import JsonBody
 from pyoco_server.model.errors import ErrorId
-
-if TYPE_CHECKING:
-    from pyoco_http.open_streams import OpenStream
+from pyoco_server.model.json_text import NestedTooDeeply
 
 Receive = Callable[[], Awaitable[Any]]
 F = TypeVar("F", bound=Callable[..., Any])
+B = TypeVar("B", bound=JsonBody)
 
 _ATTRIBUTE = "__pyoco_body_limit__"
 # Slower is a trickle that holds a place.
@@ -37,6 +40,9 @@ _SMALL_BYTES = 64 * 1024
 _SMALL_SECONDS = 0.1
 # A multipart form has headers and borders around the file that it is about.
 FORM_BYTES = 64 * 1024
+# What msgspec says of a field that a struct does not have, and where it found one that is wrong.
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`")
+_FIELD: Final = re.compile(r"required field `(\w+)`|at `\$\.(\w+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,3 +196,27 @@ class GatewayRequest(TrioRequest):
     body: Body  # type: ignore[assignment]
     call: Call
     event_stream: OpenStream | None = None
+
+
+def read_json(raw: bytes, kind: type[B]) -> B:
+    """Read a body of JSON.
+
+    Raises:
+        Problem: It is none, lacks a field, or has one that is not known or cannot be used.
+    """
+    field: dict[str, Any] = {}
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except RecursionError:
+        reason = str(NestedTooDeeply())
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        reason = str(error)
+        if unknown := _UNKNOWN.match(reason):
+            names = kind.__struct_fields__
+            raise unknown_name("field", unknown[1], names, kind.refusal, kind.error_id) from None
+        if found := _FIELD.search(reason):
+            field["field"] = found[1] or found[2]
+    if not field and len(kind.__struct_fields__) == 1:
+        field["field"] = kind.__struct_fields__[0]
+    detail = kind.refusal or f"invalid request body: {reason}"
+    raise Problem(422, detail, kind.error_id, reason=reason, **field)

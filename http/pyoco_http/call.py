@@ -1,20 +1,23 @@
-"""One call of a client, as every route sees it, whichever way it is answered."""
+"""One call of a client, as every route sees it, and its answer, whichever way it is given."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl
+from typing import Any, TypeVar
 
 import trio
-from quart import request
+from quart import Response, request
 
+from pyoco_server.api.base import Query
 from pyoco_server.gateway.key_ring import Standing
 from pyoco_server.gateway.read_side import Freshness
 from pyoco_server.model.api_key import Principal
+from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.store.runs import RunNotFound
 
 Header = tuple[bytes, bytes]
+Q = TypeVar("Q", bound=Query)
 
 
 @dataclass(eq=False, slots=True)
@@ -40,6 +43,8 @@ class Call:
     """Whether its answer is for everybody; so it is until it is let in elsewhere."""
     freshness: Freshness = field(default_factory=Freshness)
     """Of what it is answered."""
+    wanted: Query = field(default_factory=Query)
+    """What its query says."""
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header; None where it is absent."""
@@ -48,12 +53,10 @@ class Call:
                 return value.decode("latin-1")
         return None
 
-    def args(self, name: str) -> list[str]:
-        """The values of a name in the query."""
-        if not self.query:
-            return []
-        pairs = parse_qsl(self.query.decode("latin-1"), keep_blank_values=True)
-        return [value for key, value in pairs if key == name]
+    def asked(self, kind: type[Q]) -> Q:
+        """Its query, of the kind that its route is described with."""
+        assert isinstance(self.wanted, kind)
+        return self.wanted
 
     @property
     def principal(self) -> Principal:
@@ -76,3 +79,37 @@ def current_call() -> Call:
     """The call that a route of Quart's is handling."""
     found: Call = request.call  # type: ignore[attr-defined]
     return found
+
+
+def asked(kind: type[Q]) -> Q:
+    """The query of the call that a route of Quart's is handling."""
+    return current_call().asked(kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer.
+
+    Attributes:
+        body: Its body.
+        status: Its status.
+        content_type: The type of its body.
+        headers: Its other headers, of its own; names in small letters.
+    """
+
+    body: bytes
+    status: int = 200
+    content_type: str = "application/json"
+    headers: tuple[Header, ...] = ()
+
+    def response(self) -> Response:
+        """The same for Quart."""
+        headers = {name.decode(): value.decode() for name, value in self.headers}
+        return Response(
+            self.body, status=self.status, headers=headers, content_type=self.content_type
+        )
+
+
+def json_body(body: Any, *headers: Header) -> Answer:
+    """A 200 with a struct, or a list of them, as JSON; msgspec writes it several times faster than others."""
+    return Answer(encode_json(body), headers=headers)

@@ -32,10 +32,9 @@ from hypercorn.utils import wrap_app
 from werkzeug.exceptions import InternalServerError
 
 from pyoco_http import browsers
-from pyoco_http.answers import Answer
 from pyoco_http.app import GatewayApp
 from pyoco_http.bodies import Body
-from pyoco_http.call import Call
+from pyoco_http.call import Answer, Call
 from pyoco_http.departures import Departures
 from pyoco_http.problems import Problem, problem_of, retry_after
 from pyoco_http.proxies import below

@@ -13,6 +13,7 @@ from werkzeug.exceptions import NotFound
 
 from pyoco_http.access import Access, access
 from pyoco_http.call import current_call
+from pyoco_http.operation import HTML, TEXT, described
 from pyoco_http.proxies import Proxies
 from pyoco_server.backend import Backend
 
@@ -39,6 +40,7 @@ def dashboard_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.get("/")
     @access(Access.PUBLIC)
+    @described("The dashboard", HTML)
     async def index() -> Response:
         root = proxies.root_of(current_call())
         # Relative where it is not known, which is right below any path that ends in a slash.
@@ -47,6 +49,7 @@ def dashboard_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.get("/static/<path:name>")
     @access(Access.PUBLIC)
+    @described("A file of the dashboard", {"*/*": TEXT}, refusals={404: "not found"})
     async def file(name: str) -> Response:
         if name not in static:
             raise NotFound(f"no file {name!r}")

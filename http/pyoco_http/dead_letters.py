@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from quart import Blueprint, request
 
 from pyoco_http.access import Access, access, principal
-from pyoco_http.call import current_call
+from pyoco_http.call import asked, current_call
+from pyoco_http.operation import IDEMPOTENCY_KEY, described
 from pyoco_http.problems import Problem, Problems, answer_with
-from pyoco_http.query import refuse, whole
+from pyoco_http.query import refused
 from pyoco_http.runs import known_id
-from pyoco_http.submissions import KEY_HEADER
+from pyoco_server.api.base import Query
+from pyoco_server.api.dead_letters import (
+    DeadLetterDropped,
+    DeadLetterItem,
+    DeadLetterPage,
+    DeadLettersQuery,
+)
+from pyoco_server.api.runs import Submitted
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.dead_letter_desk import (
     Asker,
     LetterFilter,
     LetterNotFound,
     NotRepeatable,
-    Repeated,
 )
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.idempotency import InvalidIdempotencyKey, check_idempotency_key
 from pyoco_server.model.job import InvalidTag, check_tag
 from pyoco_server.store.letters import StoredLetter
 
-_DEFAULT_LIMIT = 50
-_MOST_ITEMS = 200
+_NOT_FOUND = {404: "dead letter not found"}
 
 
 def dead_letters_blueprint(backend: Backend) -> Blueprint:
@@ -37,46 +43,66 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.get("/dlq")
     @access(Access.READ)
-    async def letters() -> dict[str, Any]:
+    @described("List dead letters, the newest first", DeadLetterPage, query=DeadLettersQuery)
+    async def letters() -> DeadLetterPage:
+        query = asked(DeadLettersQuery)
         wanted = LetterFilter(
             tenant_id=principal().tenant_id,
-            reason=request.args.get("reason") or None,
-            tag=_tag(),
-            run_id=request.args.get("run_id") or None,
+            reason=query.reason or None,
+            tag=_tag(query.tag),
+            run_id=query.run_id or None,
         )
-        before, limit = whole("cursor", 1), whole("limit", 1, _MOST_ITEMS) or _DEFAULT_LIMIT
-        page = await backend.dead_letters.page(wanted, before=before, limit=limit)
+        page = await backend.dead_letters.page(wanted, before=query.cursor, limit=query.limit)
         cursor = None if page.next_cursor is None else str(page.next_cursor)
-        return {"items": [_view(item) for item in page.items], "next_cursor": cursor}
+        return DeadLetterPage(items=[_item(item) for item in page.items], next_cursor=cursor)
 
     @blueprint.get("/dlq/<seq>")
     @access(Access.READ)
-    async def letter(seq: str) -> dict[str, Any]:
-        return _view(await backend.dead_letters.get(_number(seq), principal().tenant_id))
+    @described("Read a dead letter", DeadLetterItem, refusals=_NOT_FOUND)
+    async def letter(seq: str) -> DeadLetterItem:
+        return _item(await backend.dead_letters.get(_number(seq), principal().tenant_id))
 
     @blueprint.post("/dlq/<seq>/requeue")
     @access(Access.OPERATE)
-    async def requeue(seq: str) -> dict[str, Any]:
+    @described(
+        "Submit the run of a dead letter again, as a new run",
+        Submitted,
+        refusals={**_NOT_FOUND, 409: "run cannot be submitted again"},
+    )
+    async def requeue(seq: str) -> Submitted:
         call = current_call()
         asker = Asker(call.principal.key_id, call.request_id, call.traceparent)
         repeated = await backend.dead_letters.requeue(_number(seq), call.principal.tenant_id, asker)
-        return {**_run(repeated), "retried_from": repeated.retry_of}
+        run = repeated.accepted
+        return Submitted(run_id=run.run_id, status=run.status, retried_from=repeated.retry_of)
 
     @blueprint.delete("/dlq/<seq>")
     @access(Access.OPERATE)
-    async def drop(seq: str) -> dict[str, Any]:
+    @described("Drop a dead letter", DeadLetterDropped, refusals=_NOT_FOUND)
+    async def drop(seq: str) -> DeadLetterDropped:
         number = _number(seq)
         await backend.dead_letters.drop(number, principal().tenant_id)
-        return {"seq": number, "deleted": True}
+        return DeadLetterDropped(seq=number)
 
     @blueprint.post("/runs/<run_id>/retry")
     @access(Access.SUBMIT)
-    async def retry(run_id: str) -> dict[str, Any]:
+    @described(
+        "Submit a run that has ended again, as a new run",
+        Submitted,
+        headers=(IDEMPOTENCY_KEY,),
+        refusals={
+            404: "run not found",
+            409: "run cannot be submitted again",
+            422: "idempotency key reused, or invalid idempotency key",
+        },
+    )
+    async def retry(run_id: str) -> Submitted:
         call = current_call()
         call.see(await backend.get(known_id(run_id)))
         asker = Asker(call.principal.key_id, call.request_id, call.traceparent)
         repeated = await backend.dead_letters.retry(run_id, asker, idempotency_key=_key())
-        return {**_run(repeated), "retry_of": repeated.retry_of}
+        run = repeated.accepted
+        return Submitted(run_id=run.run_id, status=run.status, retry_of=repeated.retry_of)
 
     return blueprint
 
@@ -91,14 +117,11 @@ _PROBLEMS: Final[Problems] = {
 }
 
 
-def _tag() -> str | None:
-    tag = request.args.get("tag")
-    if not tag:
-        return None
+def _tag(text: str) -> str | None:
     try:
-        return check_tag(tag)
+        return check_tag(text) if text else None
     except InvalidTag as error:
-        raise refuse("tag", str(error)) from None
+        raise refused(DeadLettersQuery, "tag", str(error)) from None
 
 
 def _number(text: str) -> int:
@@ -108,19 +131,14 @@ def _number(text: str) -> int:
 
 
 def _key() -> str | None:
-    key = request.headers.get(KEY_HEADER)
+    key = request.headers.get(IDEMPOTENCY_KEY.name)
     if key is None:
         return None
     try:
         return check_idempotency_key(key)
     except InvalidIdempotencyKey as error:
-        raise refuse(KEY_HEADER, str(error)) from None
+        raise refused(Query, IDEMPOTENCY_KEY.name, str(error)) from None
 
 
-def _view(stored: StoredLetter) -> dict[str, Any]:
-    document: dict[str, Any] = msgspec.to_builtins(stored.letter)
-    return {"seq": stored.seq, **document}
-
-
-def _run(repeated: Repeated) -> dict[str, Any]:
-    return {"run_id": repeated.accepted.run_id, "status": repeated.accepted.status}
+def _item(stored: StoredLetter) -> DeadLetterItem:
+    return DeadLetterItem(seq=stored.seq, **msgspec.structs.asdict(stored.letter))

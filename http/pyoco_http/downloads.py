@@ -1,7 +1,8 @@
-"""Answers that are stored objects, streamed."""
+"""Answers that are stored objects, streamed, or a range of one (RFC 9110, section 14)."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Final, TypeAlias
@@ -10,11 +11,11 @@ from urllib.parse import quote
 from quart import Response, request
 
 from pyoco_http.problems import Problem
-from pyoco_http.ranges import NotSatisfiable, parse_range
 from pyoco_server.model.errors import ErrorId
 
 Reading: TypeAlias = AbstractAsyncContextManager[AsyncIterator[bytes]]
 
+_RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
 _ATTACHMENT: Final = {
     "Accept-Ranges": "bytes",
     "Cache-Control": "no-store",
@@ -94,3 +95,33 @@ async def _all(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerato
         yield first
         async for piece in rest:
             yield piece
+
+
+class NotSatisfiable(Exception):
+    """The range has no byte of the content."""
+
+
+def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """The first byte and the one behind the last that are asked for; None for all.
+
+    What is no range of bytes, or more than one, is ignored, as the standard allows.
+
+    Raises:
+        NotSatisfiable: There are no such bytes.
+    """
+    match = _RANGE.fullmatch((header or "").strip().replace(" ", ""))
+    if match is None or match.group(0) == "bytes=-":
+        return None
+    first, last = match.groups()
+    if not first:
+        count = int(last[:19])
+        if count == 0 or size == 0:
+            raise NotSatisfiable
+        return max(size - count, 0), size
+    start = int(first[:19])
+    stop = min(int(last[:19]) + 1, size) if last else size
+    if last and int(last[:19]) < start:
+        return None
+    if start >= size:
+        raise NotSatisfiable
+    return start, stop

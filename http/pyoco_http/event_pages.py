@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import aclosing
-from typing import Any
 
 from quart import request
 
-from pyoco_http.event_streams import view
-from pyoco_http.query import flag, refuse, whole
+from pyoco_http.query import refused
+from pyoco_server.api.events import EventPage, PlaceQuery
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.event_reader import (
     BEGINNING,
@@ -21,44 +20,32 @@ from pyoco_server.gateway.event_reader import (
 from pyoco_server.model.event import Event, LogChunk
 from pyoco_server.model.run import RunSnapshot
 
-_DEFAULT_LIMIT = 200
-_MOST_ITEMS = 1000
 # A page ends behind the event that passes this.
 _PAGE_BYTES = 1024 * 1024
 
 
-def follows() -> bool:
+def follows(query: PlaceQuery) -> bool:
     """Whether the client wants what comes: by ``follow``, or else by what it accepts."""
-    if "follow" in request.args:
-        return flag("follow")
+    if query.follow is not None:
+        return query.follow
     return "text/event-stream" in request.accept_mimetypes.values()
 
 
-def cursor() -> Cursor | None:
+def cursor(query: PlaceQuery) -> Cursor | None:
     """Where the client wants to go on: ``cursor`` of the query, or the ``Last-Event-ID`` of a reconnect.
 
     Raises:
         Problem: It is none.
     """
-    name = "cursor"
-    text = request.args.get(name)
-    if text is None:
-        name, text = "Last-Event-ID", request.headers.get("Last-Event-ID")
+    name, text = "cursor", query.cursor
+    if "cursor" not in request.args:
+        name, text = "Last-Event-ID", request.headers.get("Last-Event-ID", "")
     if not text:
         return None
     try:
         return Cursor.parse(text)
     except InvalidCursor as error:
-        raise refuse(name, str(error)) from None
-
-
-def limit() -> int:
-    """How many events a page has at most.
-
-    Raises:
-        Problem: It is no such number.
-    """
-    return whole("limit", 1, _MOST_ITEMS) or _DEFAULT_LIMIT
+        raise refused(type(query), name, str(error)) from None
 
 
 async def page(
@@ -67,7 +54,7 @@ async def page(
     after: Cursor | None,
     takes: Callable[[Event], bool],
     most: int,
-) -> dict[str, Any]:
+) -> EventPage:
     """Return stored events, where to go on for more at once, and where for what comes later.
 
     Of a run that has ended, the last events are waited for, a second at most.
@@ -75,7 +62,7 @@ async def page(
     Raises:
         BridgeError: NATS could not be asked.
     """
-    items: list[dict[str, Any]] = []
+    items: list[Event] = []
     size = 0
     more = False
     position = after
@@ -90,15 +77,22 @@ async def page(
                 break
             position = item.cursor
             if takes(item.event):
-                items.append(view(item))
+                items.append(item.shown())
                 size += _size(item)
-    return {"run_id": run.run_id, "items": items, **places(position, more=more)}
+    return page_of(run, items, position, more=more)
 
 
-def places(position: Cursor | None, *, more: bool) -> dict[str, str | None]:
-    """Where to go on: at once, where there is more now or soon, and for what comes later."""
+def page_of(
+    run: RunSnapshot, items: list[Event], position: Cursor | None, *, more: bool
+) -> EventPage:
+    """A page of events up to a position; ``more``: there is more now, or soon."""
     place = None if position is None else str(position)
-    return {"next_cursor": place or str(BEGINNING) if more else None, "position": place}
+    return EventPage(
+        run_id=run.run_id,
+        items=items,
+        next_cursor=place or str(BEGINNING) if more else None,
+        position=place,
+    )
 
 
 def _size(item: StoredEvent) -> int:

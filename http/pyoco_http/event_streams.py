@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any
 
-import msgspec
 import trio
+from msgspec.structs import replace
 from quart import Response
 
 from pyoco_http.sse import HEARTBEAT_SECONDS, event_stream, pack
+from pyoco_server.api.runs import ToldEnd, ToldOfRun
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.event_reader import Cursor, StoredEvent
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.jetstream.follow import CaughtUp
-from pyoco_server.model.event import Event, LogChunk, OutputTruncated, StateChanged
+from pyoco_server.model.event import Event, LogChunk, OutputTruncated, StateChanged, type_of
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.store.runs import RunNotFound
 
@@ -23,12 +24,6 @@ from pyoco_server.store.runs import RunNotFound
 # waited so long where it may come still.
 _GRACE_SECONDS = 1.0
 _GRACES = 5
-
-
-def view(item: StoredEvent) -> dict[str, Any]:
-    """An event as JSON values."""
-    document: dict[str, Any] = msgspec.to_builtins(item.event)
-    return {"id": str(item.cursor), **document}
 
 
 def text_of(event: Event) -> str:
@@ -84,12 +79,12 @@ class EventStream:
         async with aclosing(self._events()) as items:
             async for item in items:
                 if item is None:
-                    yield pack("heartbeat", {"run_id": run_id})
+                    yield pack("heartbeat", ToldOfRun(run_id=run_id))
                 elif isinstance(item, RunSnapshot):
-                    yield pack("end", {"run_id": run_id, "status": item.status})
+                    yield pack("end", ToldEnd(run_id=run_id, status=item.status))
                 else:
-                    document = view(item)
-                    yield pack(document["type"], {"run_id": run_id, **document}, str(item.cursor))
+                    told = replace(item.shown(), run_id=run_id, ts=time.time())
+                    yield pack(type_of(told), told, str(item.cursor))
 
     async def _text(self) -> AsyncGenerator[bytes, None]:
         async with aclosing(self._events()) as items:
@@ -133,7 +128,7 @@ class EventStream:
                         if self._takes(item.event):
                             yield item
                         if isinstance(item.event, StateChanged) and item.event.status.terminal:
-                            yield msgspec.structs.replace(self._run, status=item.event.status)
+                            yield replace(self._run, status=item.event.status)
                             return
         except (BridgeError, RunNotFound):
             return  # the client reconnects, and is told then what is wrong

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response
 
 from pyoco_http.access import Access, access, see
-from pyoco_http.event_pages import cursor, follows, limit, page
+from pyoco_http.call import asked
+from pyoco_http.event_pages import cursor, follows, page
 from pyoco_http.event_streams import EventStream
+from pyoco_http.operation import LAST_EVENT_ID, TEXT, described
 from pyoco_http.problems import Problem
-from pyoco_http.query import refuse
 from pyoco_http.runs import known_id
+from pyoco_server.api.events import EventPage, EventsQuery, RunGraph
+from pyoco_server.api.runs import ToldEnd, ToldOfRun
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.run_graph import run_graph
 from pyoco_server.model.errors import ErrorId
-from pyoco_server.model.event import EVENT_TYPES, Event
+from pyoco_server.model.event import EVENT_KINDS, Event, type_of
 
 
 def events_blueprint(backend: Backend) -> Blueprint:
@@ -25,22 +25,34 @@ def events_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.get("/<run_id>/events")
     @access(Access.READ)
-    async def events(run_id: str) -> dict[str, Any] | Response:
+    @described(
+        "Read or follow what happened in a run",
+        EventPage,
+        events={**EVENT_KINDS, "heartbeat": ToldOfRun, "end": ToldEnd},
+        query=EventsQuery,
+        headers=(LAST_EVENT_ID,),
+        refusals={404: "run not found"},
+    )
+    async def events(run_id: str) -> EventPage | Response:
         run = see(await backend.get(known_id(run_id)))
-        kinds = _kinds()
-        after = cursor()
-        most = limit()
+        query = asked(EventsQuery)
+        after = cursor(query)
 
         def takes(event: Event) -> bool:
-            return kinds is None or event.__struct_config__.tag in kinds
+            return not query.type or type_of(event) in query.type
 
-        if follows():
+        if follows(query):
             return EventStream(backend, run, after, takes).sse()
-        return await page(backend, run, after, takes, most)
+        return await page(backend, run, after, takes, query.limit)
 
     @blueprint.get("/<run_id>/graph")
     @access(Access.READ)
-    async def graph(run_id: str) -> dict[str, Any]:
+    @described(
+        "Read what the flow of a run looks like",
+        RunGraph,
+        refusals={404: "run not found, or graph not known"},
+    )
+    async def graph(run_id: str) -> RunGraph:
         run = see(await backend.get(known_id(run_id)))
         found = await run_graph(run, backend.workflows, backend.events)
         if found is None:
@@ -52,15 +64,21 @@ def events_blueprint(backend: Backend) -> Blueprint:
                 reason="the run brought no flow.yaml, and its flow is known only when it has begun",
             )
         source, structure = found
-        return {
-            "run_id": run_id,
-            "flow_name": run.flow_name,
-            "source": source,
-            **msgspec.to_builtins(structure),
-        }
+        return RunGraph(
+            run_id=run_id,
+            flow_name=run.flow_name,
+            source=source,
+            nodes=structure.nodes,
+            edges=structure.edges,
+        )
 
     @blueprint.get("/<run_id>/workflow")
     @access(Access.READ)
+    @described(
+        "Read the flow.yaml that a run brought",
+        {"application/yaml": TEXT},
+        refusals={404: "run not found, or workflow not found"},
+    )
     async def workflow(run_id: str) -> Response:
         run = see(await backend.get(known_id(run_id)))
         digest = run.workflow_yaml_sha256
@@ -73,10 +91,3 @@ def events_blueprint(backend: Backend) -> Blueprint:
         return Response(text, content_type="application/yaml; charset=utf-8")
 
     return blueprint
-
-
-def _kinds() -> frozenset[str] | None:
-    asked = frozenset(filter(None, ",".join(request.args.getlist("type")).split(",")))
-    if not asked <= frozenset(EVENT_TYPES):
-        raise refuse("type", f"takes {', '.join(EVENT_TYPES)}")
-    return asked or None

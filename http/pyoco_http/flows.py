@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
 from quart import Blueprint, request
 
 from pyoco_http.access import Access, access
+from pyoco_http.operation import described
 from pyoco_http.problems import Problem
+from pyoco_server.api.system import CheckedFlow
 from pyoco_server.backend import Backend
 from pyoco_server.model.callables import ANYTHING, CallableRules
 from pyoco_server.model.errors import ErrorId, FlowFileError
@@ -23,18 +22,24 @@ def flows_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.post("/check")
     @access(Access.READ)
-    async def check() -> dict[str, Any]:
+    @described(
+        "Look at a flow.yaml without running it",
+        CheckedFlow,
+        body={"text/plain": {"type": "string", "format": "flow-yaml"}},
+        refusals={422: "invalid workflow yaml"},
+    )
+    async def check() -> CheckedFlow:
         flow_file = read_flow_file(
             await request.body, settings.workflow_yaml_max_bytes, settings.callables
         )
-        return {
-            "graph": msgspec.to_builtins(structure(flow_file.graph)),
-            "defaults": flow_file.defaults,
-            "tasks": msgspec.to_builtins(flow_file.tasks),
-            "unlisted": list(flow_file.graph.unlisted),
-            "sha256": flow_file.sha256,
-            "bytes": flow_file.size_bytes,
-        }
+        return CheckedFlow(
+            graph=structure(flow_file.graph),
+            defaults=flow_file.defaults,
+            tasks=flow_file.tasks,
+            unlisted=list(flow_file.graph.unlisted),
+            sha256=flow_file.sha256,
+            bytes=flow_file.size_bytes,
+        )
 
     return blueprint
 

@@ -9,7 +9,9 @@ from quart import request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
-from pyoco_http.problems import Problem, unknown_field
+from pyoco_http.problems import Problem, unknown_name
+from pyoco_http.query import fields_of
+from pyoco_server.api.base import FormBody
 from pyoco_server.model.errors import ErrorId
 
 _MAX_PARTS = 32
@@ -28,12 +30,8 @@ class Form:
     unknown: Problem | None = None
 
 
-async def read_form(*, fields: Collection[str], files: Collection[str]) -> Form:
+async def read_form(kind: type[FormBody]) -> Form:
     """Read the multipart body of the request in hand; one of another kind holds nothing.
-
-    Args:
-        fields: The text parts that there may be.
-        files: The files that there may be.
 
     Raises:
         Problem: It is broken off or damaged, or has a part twice.
@@ -43,7 +41,9 @@ async def read_form(*, fields: Collection[str], files: Collection[str]) -> Form:
         return Form()
     # Quart's own parser takes what is broken off for whole, and drops the part that it breaks off in.
     decoder = MultipartDecoder(boundary.encode(), max_parts=_MAX_PARTS)
-    reader = _FormReader(fields, files)
+    texts = fields_of(kind)
+    files = [name for name in kind.__struct_fields__ if name not in texts]
+    reader = _FormReader(texts.keys(), files)
     try:
         decoder.receive_data(await request.body)
         decoder.receive_data(None)
@@ -82,7 +82,7 @@ class _FormReader:
         if name not in (self._files if self._of_file else self._fields):
             if name in self._files:
                 raise ValueError(f"{name!r} must be a file, with a filename")
-            self.form.unknown = unknown_field(name, (*self._fields, *self._files))
+            self.form.unknown = unknown_name("field", name, (*self._fields, *self._files))
             self._name = None
             return
         if name in self.form.fields or name in self.form.files:

@@ -10,8 +10,11 @@ import trio
 from quart import Blueprint, Response, request
 
 from pyoco_http.access import Access, access
-from pyoco_http.list_query import RUNS, run_filter
+from pyoco_http.call import asked
+from pyoco_http.lists import run_filter
+from pyoco_http.operation import LAST_EVENT_ID, described
 from pyoco_http.sse import event_stream, pack, within_heartbeat
+from pyoco_server.api.runs import RunStreamQuery, Told, ToldCounts, ToldItem, ToldOfRun
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.feeds import ListEvent, Missed, RunChanged, RunRemoved
 from pyoco_server.gateway.read_model.filters import RunFilter
@@ -22,7 +25,6 @@ from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
 
 _COUNTS_SECONDS = 1.0
-_LONGEST_SECONDS = 86_400
 
 
 def list_streams_blueprint(backend: Backend) -> Blueprint:
@@ -32,16 +34,31 @@ def list_streams_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.get("/stream")
     @access(Access.READ)
+    @described(
+        "Follow a list of runs by server-sent events",
+        {},
+        events={
+            "hello": Told,
+            "run": ToldItem,
+            "gone": ToldOfRun,
+            "reset": Told,
+            "counts": ToldCounts,
+            "heartbeat": Told,
+        },
+        query=RunStreamQuery,
+        headers=(LAST_EVENT_ID,),
+        doc="`hello`, then `run` and `gone` for each change, `reset` when the list has to be loaded "
+        "again, `counts`, and `heartbeat` when 5 seconds pass without one.",
+    )
     async def stream() -> Response:
-        wanted = run_filter()
-        seconds = RUNS.whole("timeout_sec", 1, _LONGEST_SECONDS, default=0)
-        with_counts = RUNS.flag("counts")
+        query = asked(RunStreamQuery)
+        wanted, seconds = run_filter(query), query.timeout_sec
         # A browser sends the header when it comes back; the parameter is for those that cannot set one.
-        last_id = request.headers.get("Last-Event-ID") or request.args.get("last_event_id")
+        last_id = request.headers.get("Last-Event-ID") or query.last_event_id
         # What stands in the way is told before the stream begins.
         await reads.count_runs(RunFilter(tenant=wanted.tenant))
-        deadline = trio.current_time() + seconds if seconds else math.inf
-        streaming = _ListStream(reads, wanted, last_id, deadline, with_counts=with_counts)
+        deadline = math.inf if seconds is None else trio.current_time() + seconds
+        streaming = _ListStream(reads, wanted, last_id, deadline, with_counts=query.counts)
         return event_stream(streaming.events())
 
     return blueprint
@@ -58,7 +75,7 @@ class _ListStream:
 
     reads: ReadSide
     run_filter: RunFilter
-    last_id: str | None
+    last_id: str
     deadline: float
     with_counts: bool
     bucket: str = ""
@@ -70,7 +87,7 @@ class _ListStream:
             async with self.reads.follow_list(self.run_filter) as (feed, since):
                 self.bucket = self.reads.projector.bucket
                 # Who comes back is behind what was missed only when all of that was sent.
-                yield pack("hello", {}, None if self.last_id else self._id(since))
+                yield pack("hello", Told(), None if self.last_id else self._id(since))
                 replayed: dict[str, int] = {}
                 for event in await self._missed(since):
                     if isinstance(event, RunChanged):
@@ -88,7 +105,7 @@ class _ListStream:
                             yield self._packed(event)
                     beating = not (came or (changed and self.with_counts))
                     if beating and trio.current_time() < self.deadline:
-                        yield pack("heartbeat", {})
+                        yield pack("heartbeat", Told())
         except (BridgeError, ActorDown, AskExpired, NotReadable, SearchTooWide):
             return
 
@@ -107,13 +124,13 @@ class _ListStream:
     def _packed(self, event: ListEvent) -> bytes:
         match event:
             case RunChanged(row, True):
-                return pack("run", {"run": row.item()}, self._id(row.seq))
+                return pack("run", ToldItem(run=row.item()), self._id(row.seq))
             case RunChanged(row, _):
-                return pack("gone", {"run_id": row.run_id}, self._id(row.seq))
+                return pack("gone", ToldOfRun(run_id=row.run_id), self._id(row.seq))
             case RunRemoved(run_id):
-                return pack("gone", {"run_id": run_id})
+                return pack("gone", ToldOfRun(run_id=run_id))
             case Missed(seq):
-                return pack("reset", {}, self._id(seq))
+                return pack("reset", Told(), self._id(seq))
 
     def _id(self, seq: int) -> str:
         return f"{self.bucket}-{seq}"
@@ -129,7 +146,7 @@ class _ListStream:
     async def _counts(self) -> bytes:
         counts = await self.reads.count_runs(self.run_filter)
         self.counted_at = trio.current_time()
-        return pack("counts", {"counts": counts.by_status, "exact": counts.exact})
+        return pack("counts", ToldCounts(counts=counts.counts, exact=counts.exact))
 
 
 def _known(event: RunChanged, replayed: dict[str, int]) -> bool:

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
 import trio
-from quart import Blueprint, Response, request
+from msgspec.structs import replace
+from quart import Blueprint, request
 
-from pyoco_http.access import Access, access
-from pyoco_http.answers import json_answer
-from pyoco_http.list_query import RUNS, run_filter
-from pyoco_http.views import run_view, wants_records
+from pyoco_http.access import Access, access, principal
+from pyoco_http.call import asked
+from pyoco_http.operation import described
+from pyoco_http.query import refused
+from pyoco_server.api.runs import (
+    FullRunPage,
+    Run,
+    RunCounts,
+    RunCountsQuery,
+    RunItem,
+    RunListQuery,
+    RunPage,
+    RunsQuery,
+    SubmissionStep,
+    shown_run,
+)
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.read_model.filters import InvalidListCursor, RunFilter, decode_cursor
-from pyoco_server.gateway.read_model.queries import Counts
 from pyoco_server.gateway.read_model.rows import RunRow
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.model.run import UnreadableSnapshot
@@ -32,9 +45,6 @@ _PAGED: Final = (
 )
 _READ_AT_ONCE: Final = 32
 
-MOST_STEPS: Final = 500
-"""Into how many steps `GET /runs/counts` divides a time at most."""
-
 
 def lists_blueprint(backend: Backend) -> Blueprint:
     """`GET /runs` and `GET /runs/counts`."""
@@ -43,69 +53,73 @@ def lists_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.get("")
     @access(Access.READ)
-    async def list_runs() -> Response:
-        wanted = run_filter()
-        limit = RUNS.whole("limit", 1, 200, default=50)
-        with_counts = RUNS.flag("counts")
-        full = wants_records(request.args.getlist("include"))
-        paged = wanted.sha256 is not None or any(name in request.args for name in _PAGED)
+    @described(
+        "List runs, the newest change first",
+        (list[RunItem], list[Run], RunPage, FullRunPage),
+        query=RunListQuery,
+        doc="A bare list, or `{items, next_cursor}` as soon as a parameter beyond those of the first "
+        "version is given, such as `updated_after`, `cursor` or `workflow_yaml_sha256`.",
+    )
+    async def list_runs() -> list[RunItem] | list[Run] | RunPage | FullRunPage:
+        query = asked(RunListQuery)
+        wanted = run_filter(query)
+        paged = bool(query.workflow_yaml_sha256) or any(name in request.args for name in _PAGED)
         after = None
-        if cursor := request.args.get("cursor"):
+        if query.cursor:
             try:
-                after = decode_cursor(cursor, wanted)
+                after = decode_cursor(query.cursor, wanted)
             except InvalidListCursor as error:
-                raise RUNS.refused(
-                    "cursor", f"next_cursor of the page before it: {error}"
-                ) from None
-        page = await reads.list_runs(wanted, after, limit)
-        items = (
-            await _snapshots(backend, page.rows, wanted)
-            if full
-            else [row.item() for row in page.rows]
-        )
-        if not paged:
-            return json_answer(items)
-        body: dict[str, Any] = {"items": items, "next_cursor": page.next_cursor}
-        if with_counts:
-            body |= counts_view(await reads.count_runs(wanted))
-        return json_answer(body)
+                takes = f"takes next_cursor of the page before it: {error}"
+                raise refused(RunListQuery, "cursor", takes) from None
+        page = await reads.list_runs(wanted, after, query.limit)
+        more: dict[str, Any] = {"next_cursor": page.next_cursor}
+        if paged and query.counts:
+            more |= msgspec.structs.asdict(await reads.count_runs(wanted))
+        if query.include:
+            whole = await _snapshots(backend, page.rows, wanted)
+            return FullRunPage(items=whole, **more) if paged else whole
+        items = [row.item() for row in page.rows]
+        return RunPage(items=items, **more) if paged else items
 
     @blueprint.get("/counts")
     @access(Access.READ)
-    async def count_runs() -> Response:
-        wanted = run_filter()
-        steps = RUNS.whole("steps", 0, MOST_STEPS, default=0)
+    @described("Count runs", RunCounts, query=RunCountsQuery)
+    async def count_runs() -> RunCounts:
+        query = asked(RunCountsQuery)
+        wanted = run_filter(query)
+        if query.steps and wanted.submitted_after is None:
+            raise refused(RunCountsQuery, "steps", "takes submitted_after beside it")
+        counts = await reads.count_runs(wanted)
+        if not query.steps or wanted.submitted_after is None:
+            return counts
         first, last = wanted.submitted_after, wanted.submitted_before
-        if steps and first is None:
-            raise RUNS.refused("steps", "submitted_after beside it")
-        body = counts_view(await reads.count_runs(wanted))
-        if steps and first is not None:
-            found = await reads.submissions(wanted, first, last, steps)
-            body["submissions"] = [
-                {"start": start, "counts": counts} for start, counts in found.steps.items()
-            ]
-            body["submissions_exact"] = found.exact
-        return json_answer(body)
+        found = await reads.submissions(wanted, first, last, query.steps)
+        steps = [SubmissionStep(start=start, counts=each) for start, each in found.steps.items()]
+        return replace(counts, submissions=steps, submissions_exact=found.exact)
 
     return blueprint
 
 
-def counts_view(counts: Counts) -> dict[str, Any]:
-    """The counts of a list; ``exact`` is false where counting stopped at its limit."""
-    return {
-        "counts": counts.by_status,
-        "total": sum(counts.by_status.values()),
-        "exact": counts.exact,
-        "flows": counts.by_flow,
-        "tags": counts.by_tag,
-    }
+def run_filter(query: RunsQuery) -> RunFilter:
+    """The filter that a query asks for, among the runs that the caller may see."""
+    return RunFilter(
+        tenant=principal().tenant_id,
+        statuses=query.status,
+        flow=query.flow or None,
+        tag=query.tag or None,
+        worker_id=query.worker_id or None,
+        sha256=query.workflow_yaml_sha256 or None,
+        text=query.q or None,
+        updated_after=query.updated_after,
+        updated_before=query.updated_before,
+        submitted_after=query.submitted_after,
+        submitted_before=query.submitted_before,
+    )
 
 
-async def _snapshots(
-    backend: Backend, rows: list[RunRow], wanted: RunFilter
-) -> list[dict[str, Any]]:
+async def _snapshots(backend: Backend, rows: list[RunRow], wanted: RunFilter) -> list[Run]:
     """The whole snapshots of a page, as they are stored now; without those that are gone by now."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Run] = {}
     failures: list[BridgeError] = []
     limit = trio.CapacityLimiter(_READ_AT_ONCE)
 
@@ -119,7 +133,7 @@ async def _snapshots(
                 failures.append(error)
                 return
         if wanted.tenant in (None, snapshot.tenant_id):
-            found[run_id] = run_view(snapshot, records=True)
+            found[run_id] = shown_run(snapshot, records=True)
 
     async with trio.open_nursery() as nursery:
         for row in rows:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response
 
 from pyoco_http.access import Access, access, see
-from pyoco_http.event_pages import cursor, follows, limit, page, places
-from pyoco_http.event_streams import EventStream, text_of, view
-from pyoco_http.query import number, refuse, whole, word
+from pyoco_http.call import asked
+from pyoco_http.event_pages import cursor, follows, page, page_of
+from pyoco_http.event_streams import EventStream, text_of
+from pyoco_http.operation import LAST_EVENT_ID, TEXT, described
+from pyoco_http.query import refused
 from pyoco_http.runs import known_id
+from pyoco_server.api.events import EventPage, LogPage, LogsQuery
+from pyoco_server.api.runs import ToldEnd, ToldOfRun
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.event_reader import Cursor, MoreToCome, StoredEvent
 from pyoco_server.gateway.run_logs import LastLines, LogFilter
+from pyoco_server.model.event import LogChunk, OutputTruncated
 from pyoco_server.model.run import RunSnapshot
 
-_MOST_LINES = 10_000
 _TEXT = "text/plain; charset=utf-8"
 # How long the last output of an ended run is waited for: a text cannot say that more comes.
 _PAGE_SECONDS = 1.0
@@ -31,34 +34,43 @@ def logs_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.get("/<run_id>/logs")
     @access(Access.READ)
-    async def logs(run_id: str) -> dict[str, Any] | Response:
+    @described(
+        "Read or follow what the tasks of a run printed",
+        {"application/json": LogPage, "text/plain": TEXT},
+        events={
+            "log": LogChunk,
+            "truncated": OutputTruncated,
+            "heartbeat": ToldOfRun,
+            "end": ToldEnd,
+        },
+        query=LogsQuery,
+        headers=(LAST_EVENT_ID,),
+        refusals={404: "run not found"},
+    )
+    async def logs(run_id: str) -> EventPage | Response:
         run = see(await backend.get(known_id(run_id)))
-        wanted = _wanted()
-        after = cursor()
-        most = limit()
-        tail = whole("tail", 1, _MOST_LINES)
-        as_text = word("format", "json", "text") == "text"
-        if follows():
+        query = asked(LogsQuery)
+        wanted = LogFilter(
+            task=query.task or None,
+            stream=query.stream,
+            attempt=query.attempt,
+            since=query.since,
+        )
+        after, tail = cursor(query), query.tail
+        as_text = query.format == "text"
+        if follows(query):
             if tail is not None:
-                raise refuse("tail", "no part in follow: read the tail, then follow its position")
+                takes = "no part in follow: read the tail, then follow its position"
+                raise refused(LogsQuery, "tail", takes)
             stream = EventStream(backend, run, after, wanted.takes)
             return stream.text() if as_text else stream.sse()
         if tail is not None:
             return await _tail(backend, run, after, wanted, tail, as_text=as_text)
         if as_text:
             return Response(_text(backend, run, after, wanted), content_type=_TEXT)
-        return await page(backend, run, after, wanted.takes, most)
+        return await page(backend, run, after, wanted.takes, query.limit)
 
     return blueprint
-
-
-def _wanted() -> LogFilter:
-    return LogFilter(
-        task=request.args.get("task"),
-        stream=word("stream", "stdout", "stderr"),
-        attempt=whole("attempt", 0),
-        since=number("since"),
-    )
 
 
 async def _tail(
@@ -69,7 +81,7 @@ async def _tail(
     count: int,
     *,
     as_text: bool,
-) -> dict[str, Any] | Response:
+) -> EventPage | Response:
     lines = LastLines(count)
     position, more = after, False
     ended, patience = run.status.terminal, _TEXT_SECONDS if as_text else _PAGE_SECONDS
@@ -85,11 +97,7 @@ async def _tail(
     if as_text:
         text = "".join(text_of(item.event) for item in lines.items())
         return Response(text, content_type=_TEXT)
-    return {
-        "run_id": run.run_id,
-        "items": [view(item) for item in lines.items()],
-        **places(position, more=more),
-    }
+    return page_of(run, [item.shown() for item in lines.items()], position, more=more)
 
 
 async def _text(

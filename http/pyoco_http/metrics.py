@@ -8,14 +8,16 @@ from typing import Final
 import trio
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.utils import floatToGoString
 from quart import Blueprint, Response
 
 from pyoco_http.access import Access, access, principal
 from pyoco_http.call import Call
-from pyoco_http.exposition import exposition
+from pyoco_http.operation import TEXT, described
 from pyoco_http.sight import tags_seen
+from pyoco_server.api.system import Queue
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.monitor import Overview, Queue
+from pyoco_server.gateway.monitor import Overview
 from pyoco_server.gateway.read_side import Totals
 from pyoco_server.jetstream.connection import ConnectionStatus
 from pyoco_server.kernel import TreeNode
@@ -35,6 +37,7 @@ def metrics_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.get("/metrics")
     @access(Access.READ)
+    @described("Metrics for Prometheus", {"text/plain": TEXT})
     async def metrics() -> Response:
         totals = await reads.totals(principal().tenant_id)
         workers = await reads.workers()
@@ -121,9 +124,11 @@ def _streams(overview: Overview, queues: Iterable[Queue]) -> Iterator[Metric]:
         ("pending", "Jobs that no worker has taken yet, by tag."),
         ("ack_pending", "Jobs that workers hold, by tag."),
         ("redelivered", "Jobs that workers hold and that were delivered before, by tag."),
-        ("waiting", "Pulls of workers that wait for a job, by tag."),
+        ("waiting_pulls", "Pulls of workers that wait for a job, by tag."),
     ):
-        yield _gauge(f"pyoco_queue_{name}", text, "tag", _by_tag(queues, name))
+        yield _gauge(
+            f"pyoco_queue_{name.removesuffix('_pulls')}", text, "tag", _by_tag(queues, name)
+        )
     yield GaugeMetricFamily(
         "pyoco_projector_lag", "Changes of runs that the read model has not got yet.", overview.lag
     )
@@ -165,3 +170,24 @@ def _gauge(name: str, text: str, label: str, values: Mapping[str, int]) -> Metri
     for value_of_label, value in values.items():
         family.add_metric([value_of_label], value)
     return family
+
+
+def exposition(metrics: Iterable[Metric]) -> bytes:
+    """What `prometheus_client.generate_latest` makes of gauges and histograms, in a third less time.
+
+    That looks in each line whether its names have to be escaped, which are constants here, and there are
+    nine lines for each route that was ever asked.
+    """
+    text: list[str] = []
+    for metric in metrics:
+        text.append(f"# HELP {metric.name} {metric.documentation}\n")
+        text.append(f"# TYPE {metric.name} {metric.type}\n")
+        for name, labels, value, *_ in metric.samples:
+            shown = ",".join([f'{key}="{_escaped(of)}"' for key, of in sorted(labels.items())])
+            text.append(f"{name}{{{shown}}}" if shown else name)
+            text.append(f" {floatToGoString(value)}\n")  # type: ignore[no-untyped-call]
+    return "".join(text).encode()
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

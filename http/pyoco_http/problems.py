@@ -12,8 +12,7 @@ from quart import Blueprint, Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed
 
-from pyoco_http.answers import Answer
-from pyoco_http.call import Header
+from pyoco_http.call import Answer, Header
 from pyoco_server.gateway.canceller import CancelNotStored
 from pyoco_server.gateway.dead_letter_desk import LettersUnavailable
 from pyoco_server.gateway.key_ring import KeysUnavailable, TooManyChecks
@@ -117,18 +116,28 @@ def retry_after(seconds: int) -> tuple[Header, ...]:
     return ((b"retry-after", str(seconds).encode()),)
 
 
-def unknown_field(name: str, known: Iterable[str]) -> Problem:
-    """The refusal of what would have been ignored, with the name that was most likely meant."""
-    names = sorted(known)
+def unknown_name(
+    what: str,
+    name: str,
+    known: Iterable[str],
+    refusal: str | None = None,
+    error_id: ErrorId = ErrorId.INVALID_INPUT,
+) -> Problem:
+    """The refusal of what would have been ignored, with the name that was most likely meant.
+
+    Args:
+        what: ``field`` or ``parameter``.
+        name: The unknown one.
+        known: Those that there are.
+        refusal: The detail of the answer, where it is not to name it.
+        error_id: Its id.
+    """
+    names, name = sorted(known), name[:80]
     near = difflib.get_close_matches(name, names, n=1)
-    meant = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
-    return Problem(
-        422,
-        f"unknown field {name[:80]!r}",
-        ErrorId.INVALID_INPUT,
-        field=name[:80],
-        reason=f"no field is called {name[:80]!r}; {meant}",
-    )
+    meant = f"there are {', '.join(names)}" if names else "none is taken here"
+    meant = f"did you mean {near[0]!r}?" if near else meant
+    reason = f"no {what} is called {name!r}; {meant}"
+    return Problem(422, refusal or f"unknown {what} {name!r}", error_id, field=name, reason=reason)
 
 
 def _unreadable(error: Any) -> Problem:

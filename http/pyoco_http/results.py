@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from quart import Blueprint, Response
 
 from pyoco_http.access import Access, access, see
-from pyoco_http.answers import Answer
+from pyoco_http.call import Answer
 from pyoco_http.downloads import download
+from pyoco_http.operation import RANGE, described
 from pyoco_http.problems import Problem, answer_with
 from pyoco_http.runs import known_id
+from pyoco_server.api.runs import RunResults
 from pyoco_server.backend import Backend
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.json_text import encode_json
@@ -33,13 +35,30 @@ def results_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.get("/<run_id>/results")
     @access(Access.READ)
-    async def list_results(run_id: str) -> dict[str, Any]:
+    @described(
+        "List what the tasks of a run returned",
+        RunResults,
+        refusals={404: "run not found"},
+        doc="Of tasks that succeeded, in the order of the run's tasks.",
+    )
+    async def list_results(run_id: str) -> RunResults:
         run = see(await backend.get(known_id(run_id)))
-        results = [msgspec.to_builtins(result) for result, _ in _results(run)]
-        return {"run_id": run.run_id, "results": results}
+        return RunResults(run_id=run.run_id, results=[result for result, _ in _results(run)])
 
     @blueprint.get("/<run_id>/results/<path:task>")
     @access(Access.READ)
+    @described(
+        "Read what a task returned, as JSON",
+        {"application/json": {"description": "Any JSON value."}},
+        headers=(RANGE,),
+        refusals={
+            206: "the part that was asked for, of a result that is kept beside the snapshot",
+            404: "run not found, or result not found",
+            416: "range not satisfiable",
+        },
+        bodies={206: {"application/json": {"description": "A part of its text."}}},
+        doc="`Pyoco-Result-Cut` says why it is not all that the task returned. The name may hold slashes.",
+    )
     async def get(run_id: str, task: str) -> Response:
         run = see(await backend.get(known_id(run_id)))
         found = next((found for found in _results(run) if found[0].task == task), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Final, cast
 
 import structlog
@@ -9,14 +10,18 @@ import trio
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from pyoco_http import browsers, tracing
+from pyoco_http import browsers
 from pyoco_http.access import Access, Doorkeeper, access_of
 from pyoco_http.bodies import BodyLimit, GatewayRequest, limit_of
 from pyoco_http.call import Call, Header
 from pyoco_http.metrics import Latencies
+from pyoco_http.operation import Operation, operation_of
+from pyoco_http.query import read_query
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.read_side import freshness
+from pyoco_server.model.trace import REQUEST_ID, log_fields, trace_id
 
+REQUEST_ID_HEADER: Final = b"x-request-id"
 SEEN: Final = b"x-pyoco-seen"
 """Up to which change of runs an answer goes at least; sent along, no gateway answers with less."""
 
@@ -51,25 +56,29 @@ class Rules:
         Raises:
             Problem: A foreign page makes the call, or it is to a name that is not ours.
         """
-        tracing.trace(call)
+        trace(call)
         freshness.set(call.freshness)
         if not self._door.keyed:
             self._names.check(call)
 
-    async def admit(self, call: Call, level: Access | None) -> None:
+    async def admit(self, call: Call, level: Access | None, operation: Operation | None) -> None:
         """Let a call in to a route of this level, and wait until it is not answered with less than was told.
 
         Raises:
             Exception: As `Doorkeeper.admit`.
+            Problem: Its query has what the operation does not take. Public routes take any: probes and
+                browsers add what they like.
         """
         await self._door.admit(call, level)
         call.public = level is Access.PUBLIC
+        if operation is not None and not call.public:
+            call.wanted = read_query(operation.query, call.query)
         if not call.public and call.method in {"GET", "HEAD"} and (seen := call.header(SEEN)):
             await self._reads.wait_for(seen)
 
     def headers(self, call: Call) -> list[Header]:
         """What the answer of a call tells of the call and of the gateway."""
-        found = [(tracing.HEADER, call.request_id.encode())]
+        found = [(REQUEST_ID_HEADER, call.request_id.encode())]
         if not call.public and (token := self._reads.token):
             found.append((SEEN, token.encode()))
         if call.freshness.stale:
@@ -93,6 +102,23 @@ class Rules:
         )
 
 
+def trace(call: Call) -> None:
+    """Give the call its id and its W3C trace context, and the log lines from here on.
+
+    The id is the client's or made here. It is in the answer, in the access log and every line that the call
+    causes in the gateway, in the job message of a submitted run, and from there in the worker's lines and the
+    environment of the flow.
+    """
+    sent = (call.header(REQUEST_ID_HEADER) or "").strip()
+    call.request_id = sent if REQUEST_ID.fullmatch(sent) else secrets.token_hex(16)
+    context = (call.header(b"traceparent") or "").strip()
+    if context and trace_id(context) is not None:
+        call.traceparent = context
+    # A connection has one context for all of its calls.
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(**log_fields(call.request_id, call.traceparent))
+
+
 def register_rules(app: QuartTrio, rules: Rules) -> None:
     """Have Quart's calls pass them too."""
 
@@ -105,7 +131,7 @@ def register_rules(app: QuartTrio, rules: Rules) -> None:
         if received.method == "OPTIONS" and rule.provide_automatic_options:
             return
         view = app.view_functions[rule.endpoint]
-        await rules.admit(received.call, access_of(view))
+        await rules.admit(received.call, access_of(view), operation_of(view))
         received.body.admit(limit_of(view, rules.body_limit))
 
     async def leave(response: Response) -> Response:

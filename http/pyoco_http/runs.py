@@ -1,71 +1,152 @@
-"""Runs over HTTP: read and cancel."""
+"""Runs over HTTP: read, watched and cancelled."""
 
 from __future__ import annotations
 
-import msgspec
-from quart import Blueprint
+from collections.abc import AsyncGenerator
+from functools import partial
 
-from pyoco_http.access import Access, access
-from pyoco_http.answers import Answer, json_body
-from pyoco_http.call import Call
+import msgspec
+import trio
+from quart import Blueprint, Response
+
+from pyoco_http.access import Access, access, see
+from pyoco_http.call import Answer, Call, asked, json_body
+from pyoco_http.operation import described
 from pyoco_http.short_routes import short
-from pyoco_http.views import run_view, tasks_view, wants_records, worker_liveness
+from pyoco_http.sse import event_stream, pack, within_heartbeat
+from pyoco_server.api.runs import (
+    CancelWish,
+    IncludeQuery,
+    Run,
+    RunTasks,
+    ToldOfRun,
+    ToldSnapshot,
+    WatchQuery,
+    shown_run,
+)
 from pyoco_server.backend import Backend
+from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.kernel import ActorDown, AskExpired
 from pyoco_server.model.job import is_run_id
+from pyoco_server.model.run import RunSnapshot
 from pyoco_server.store.runs import RunNotFound
 
 # They are kept in the snapshot, which has a limit of its own.
 _MAX_WISH_CHARACTERS = 500
-
-
-class _CancelWish(msgspec.Struct):
-    reason: str | None = None
-    requested_by: str | None = None
+_NOT_FOUND = {404: "run not found"}
 
 
 def runs_blueprint(backend: Backend) -> Blueprint:
-    """The routes below ``/runs`` but submissions and the streams."""
+    """The routes below ``/runs/{run_id}`` that have no module of their own."""
     blueprint = Blueprint("runs", __name__, url_prefix="/runs")
 
     @blueprint.get("/<run_id>")
     @access(Access.READ)
+    @described("Read a run", Run, query=IncludeQuery, refusals=_NOT_FOUND)
     @short
     async def get(call: Call, run_id: str) -> Answer:
         snapshot = call.see(await backend.get(known_id(run_id)))
-        view = run_view(snapshot, records=wants_records(call.args("include")))
-        if snapshot.worker_id is not None:
-            view |= worker_liveness(*backend.reads.worker(snapshot.worker_id))
-            if not call.principal.knows_all:
-                own = {snapshot.tag, *snapshot.tags}
-                view["worker_tags"] = [tag for tag in view.get("worker_tags", ()) if tag in own]
-        return json_body(view)
+        records = bool(call.asked(IncludeQuery).include)
+        if snapshot.worker_id is None:
+            return json_body(shown_run(snapshot, records=records))
+        return json_body(_with_worker(call, snapshot, records=records))
+
+    def _with_worker(call: Call, snapshot: RunSnapshot, *, records: bool) -> Run:
+        assert snapshot.worker_id is not None
+        record, state = backend.reads.worker(snapshot.worker_id)
+        if record is None:
+            return shown_run(
+                snapshot,
+                records=records,
+                worker_alive=False,
+                worker_state=state,
+                worker_heartbeat_at=None,
+            )
+        own = {snapshot.tag, *snapshot.tags}
+        everything = call.principal.knows_all
+        return shown_run(
+            snapshot,
+            records=records,
+            worker_alive=state.active,
+            worker_state=state,
+            worker_heartbeat_at=record.last_heartbeat_at,
+            worker_hidden=record.hidden,
+            worker_tags=[tag for tag in record.tags if everything or tag in own],
+        )
 
     @blueprint.get("/<run_id>/tasks")
     @access(Access.READ)
+    @described("Read the tasks of a run", RunTasks, refusals=_NOT_FOUND)
     @short
     async def tasks(call: Call, run_id: str) -> Answer:
-        return json_body(tasks_view(call.see(await backend.get(known_id(run_id)))))
+        run = call.see(await backend.get(known_id(run_id)))
+        return json_body(msgspec.convert(run, RunTasks, from_attributes=True))
 
     @blueprint.post("/<run_id>/cancel")
     @access(Access.SUBMIT)
+    @described(
+        "Cancel a run",
+        Run,
+        body={"application/json": {"description": "An object with reason and requested_by."}},
+        body_required=False,
+        refusals=_NOT_FOUND,
+        doc="A run that has ended is returned as it is. A body that is not understood is ignored.",
+    )
     @short
     async def cancel(call: Call, run_id: str) -> Answer:
         call.see(await backend.get(known_id(run_id)))
         wish = _cancel_wish(call.body)
         by = call.principal.actor or wish.requested_by
         snapshot = await backend.cancel(run_id, by=by, reason=wish.reason)
-        return json_body(run_view(snapshot, records=False))
+        return json_body(shown_run(snapshot, records=False))
+
+    @blueprint.get("/<run_id>/watch")
+    @access(Access.READ)
+    @described(
+        "Follow a run by server-sent events",
+        {},
+        events={"snapshot": ToldSnapshot, "heartbeat": ToldOfRun},
+        query=WatchQuery,
+        refusals=_NOT_FOUND,
+        doc="`snapshot` at once and on every change, `heartbeat` when 5 seconds pass without one.",
+    )
+    async def watch(run_id: str) -> Response:
+        # A run that does not exist is answered before the stream begins.
+        see(await backend.get(known_id(run_id)))
+        return event_stream(_states(backend, run_id, asked(WatchQuery)))
 
     return blueprint
 
 
-def _cancel_wish(raw: bytes) -> _CancelWish:
+async def _states(backend: Backend, run_id: str, wanted: WatchQuery) -> AsyncGenerator[bytes, None]:
+    deadline = trio.current_time() + wanted.timeout_sec
+    since = wanted.since
+    try:
+        async with backend.watch(run_id) as states:
+            first = True
+            while trio.current_time() < deadline:
+                waited, snapshot = await within_heartbeat(partial(anext, states, None), deadline)
+                if waited and snapshot is None:
+                    return
+                if snapshot is not None:
+                    stale = first and since is not None and (snapshot.updated_at or 0) < since
+                    first = False
+                    if not stale:
+                        run = shown_run(snapshot, records=bool(wanted.include))
+                        yield pack("snapshot", ToldSnapshot(run_id=run_id, snapshot=run))
+                elif trio.current_time() < deadline:
+                    yield pack("heartbeat", ToldOfRun(run_id=run_id))
+    except (BridgeError, ActorDown, AskExpired):
+        return  # the client reconnects, and is told then what is wrong
+
+
+def _cancel_wish(raw: bytes) -> CancelWish:
     """What a cancel's body says; one of another kind is ignored, as 0.5.1 ignores every body."""
     try:
-        wish = msgspec.json.decode(raw, type=_CancelWish)
+        wish = msgspec.json.decode(raw, type=CancelWish)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _CancelWish()
-    return _CancelWish(_short(wish.reason), _short(wish.requested_by))
+        return CancelWish()
+    return CancelWish(_short(wish.reason), _short(wish.requested_by))
 
 
 def _short(text: str | None) -> str | None:

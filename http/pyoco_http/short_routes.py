@@ -4,6 +4,7 @@ Such a route takes the call itself and gives an `Answer`::
 
     @blueprint.get("/<run_id>")
     @access(Access.READ)
+    @described("Read a run", Run)
     @short
     async def get(call: Call, run_id: str) -> Answer:
         ...
@@ -23,9 +24,9 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from pyoco_http.access import Access, access_of
-from pyoco_http.answers import Answer
 from pyoco_http.bodies import Body, BodyLimit, limit_of
-from pyoco_http.call import Call, current_call
+from pyoco_http.call import Answer, Call, current_call
+from pyoco_http.operation import Operation, operation_of
 from pyoco_http.problems import problem_of
 from pyoco_http.rules import Rules
 
@@ -59,6 +60,7 @@ class ShortRoute:
     rule: str
     pattern: re.Pattern[str]
     level: Access | None
+    operation: Operation | None
     limit: BodyLimit
     handler: Handler
 
@@ -90,7 +92,7 @@ class ShortRoutes:
         """Answer a call as Quart would have answered it."""
         try:
             self._rules.begin(call)
-            await self._rules.admit(call, route.level)
+            await self._rules.admit(call, route.level, route.operation)
             body.admit(route.limit)
             if call.method != "GET":
                 call.body = await body
@@ -109,7 +111,13 @@ def _found(app: QuartTrio, limit: BodyLimit) -> Iterator[ShortRoute]:
             pattern = re.compile(re.sub(r"<(\w+)>", _named, rule.rule))
             for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
                 yield ShortRoute(
-                    method, rule.rule, pattern, access_of(view), limit_of(view, limit), handler
+                    method,
+                    rule.rule,
+                    pattern,
+                    access_of(view),
+                    operation_of(view),
+                    limit_of(view, limit),
+                    handler,
                 )
 
 

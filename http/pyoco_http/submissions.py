@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Final, TypeVar
+from typing import Any
 
 import msgspec
 import structlog
 import trio
+from msgspec import UNSET
 from quart import Blueprint, Response
 
 from pyoco_http.access import Access, access
-from pyoco_http.answers import Answer, json_body
-from pyoco_http.call import Call, current_call
+from pyoco_http.bodies import read_json
+from pyoco_http.call import Answer, Call, current_call, json_body
 from pyoco_http.flows import read_flow_file
 from pyoco_http.forms import read_form
-from pyoco_http.problems import Problem, problem_of, unknown_field
+from pyoco_http.operation import IDEMPOTENCY_KEY, described
+from pyoco_http.problems import Problem, problem_of
 from pyoco_http.short_routes import short
+from pyoco_server.api.runs import (
+    MAX_BATCH_RUNS,
+    BatchAnswer,
+    BatchBody,
+    BatchItem,
+    BatchOutcome,
+    FlowForm,
+    SubmitBody,
+    Submitted,
+)
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.submitter import Accepted, NewRun
 from pyoco_server.model.errors import ErrorId
@@ -27,45 +38,8 @@ from pyoco_server.model.json_text import NestedTooDeeply
 from pyoco_server.model.limits import LIMIT_FIELDS, InvalidLimit, RunLimits, check_limits
 from pyoco_server.settings import Settings
 
-MAX_BATCH_RUNS = 1000
-
-KEY_HEADER = "Idempotency-Key"
-_KEY_NAME = KEY_HEADER.lower().encode()
+_KEY_NAME = IDEMPOTENCY_KEY.name.lower().encode()
 _REPLAYED = (b"idempotent-replay", b"true")
-
-S = TypeVar("S", bound=msgspec.Struct)
-
-# What msgspec says of a field that its struct does not have.
-_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`")
-
-
-class SubmitBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The body of `POST /runs`."""
-
-    flow_name: str
-    params: dict[str, Any] = msgspec.field(default_factory=dict)
-    tag: str | None = None
-    tags: list[str] | None = None
-    timeout_sec: Any = None
-    max_attempts: Any = None
-    retry_backoff_sec: Any = None
-
-
-_FORM_FIELDS: Final = ("flow_name", "tag", "params", *LIMIT_FIELDS)
-
-
-class BatchItem(SubmitBody, kw_only=True):
-    """One run of `POST /runs/batch`."""
-
-    workflow_yaml: str | None = None
-    """The text of a flow.yaml; ``params`` go over its defaults."""
-    idempotency_key: str | None = None
-
-
-class BatchBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The body of `POST /runs/batch`; each run is read by itself, so that a wrong one spoils no other."""
-
-    runs: list[msgspec.Raw]
 
 
 def submissions_blueprint(backend: Backend) -> Blueprint:
@@ -75,16 +49,35 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.post("")
     @access(Access.SUBMIT)
+    @described(
+        "Submit a run of a flow that the workers know",
+        Submitted,
+        body=SubmitBody,
+        headers=(IDEMPOTENCY_KEY,),
+        refusals={422: "invalid request body, invalid tag, or idempotency key reused"},
+        doc="200 only after the snapshot is stored and the job is queued.",
+    )
     @short
     async def submit(call: Call) -> Answer:
-        body = _decode(call.body, SubmitBody)
+        body = read_json(call.body, SubmitBody)
         run = _new_run(settings, call, body, None, call.header(_KEY_NAME))
         return _answer(await backend.submit(run))
 
     @blueprint.post("/yaml")
     @access(Access.SUBMIT)
+    @described(
+        "Submit a run that brings its flow.yaml",
+        Submitted,
+        body=FlowForm,
+        files={"workflow": "flow.yaml"},
+        headers=(IDEMPOTENCY_KEY,),
+        refusals={
+            422: "invalid workflow yaml, invalid tag, missing flow_name, or idempotency key reused"
+        },
+        doc="The params go over the file's `flow.defaults`.",
+    )
     async def submit_yaml() -> Response:
-        form = await read_form(fields=_FORM_FIELDS, files=("workflow",))
+        form = await read_form(FlowForm)
         upload = form.files.get("workflow")
         if upload is None:
             raise Problem(
@@ -111,9 +104,16 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.post("/batch")
     @access(Access.SUBMIT)
+    @described(
+        "Submit many runs at once",
+        BatchAnswer,
+        body=BatchBody,
+        refusals={422: "invalid request body"},
+        doc="Each run is accepted or refused by itself; the answer has an item for each, in order.",
+    )
     @short
     async def submit_batch(call: Call) -> Answer:
-        raws = _decode(call.body, BatchBody).runs
+        raws = read_json(call.body, BatchBody).runs
         if not 1 <= len(raws) <= MAX_BATCH_RUNS:
             raise Problem(
                 422,
@@ -125,15 +125,16 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
         wanted = [run for run in read if isinstance(run, NewRun)]
         outcomes = iter(await backend.submit_all(wanted))
         items = [_item(next(outcomes) if isinstance(run, NewRun) else run) for run in read]
-        rejected = sum("error" in item for item in items)
-        return json_body({"accepted": len(items) - rejected, "rejected": rejected, "items": items})
+        rejected = sum(item.error is not UNSET for item in items)
+        accepted = len(items) - rejected
+        return json_body(BatchAnswer(accepted=accepted, rejected=rejected, items=items))
 
     return blueprint
 
 
 def _answer(accepted: Accepted) -> Answer:
     structlog.contextvars.bind_contextvars(run_id=accepted.run_id)  # for the access log
-    body = {"run_id": accepted.run_id, "status": accepted.status}
+    body = Submitted(run_id=accepted.run_id, status=accepted.status)
     return json_body(body, *([_REPLAYED] if accepted.replayed else []))
 
 
@@ -142,7 +143,7 @@ def _read_batch(settings: Settings, call: Call, raws: list[msgspec.Raw]) -> list
     texts: dict[str, FlowFile] = {}  # most batches run one flow many times
 
     def read(raw: msgspec.Raw) -> NewRun:
-        item = _decode(bytes(raw), BatchItem)
+        item = read_json(bytes(raw), BatchItem)
         text = item.workflow_yaml
         if text is None:
             flow_file = None
@@ -162,12 +163,11 @@ def _read_batch(settings: Settings, call: Call, raws: list[msgspec.Raw]) -> list
     return [read_or_refuse(raw) for raw in raws]
 
 
-def _item(outcome: Accepted | Exception) -> dict[str, Any]:
-    """One answer of a batch; an error is what the run alone would have been answered with."""
-    if isinstance(outcome, Accepted):
-        item: dict[str, Any] = {"run_id": outcome.run_id, "status": outcome.status}
-        return item | ({"replayed": True} if outcome.replayed else {})
-    return {"error": problem_of(outcome).fields()}
+def _item(outcome: Accepted | Exception) -> BatchOutcome:
+    if not isinstance(outcome, Accepted):
+        return BatchOutcome(error=problem_of(outcome).fields())
+    replayed = True if outcome.replayed else UNSET
+    return BatchOutcome(run_id=outcome.run_id, status=outcome.status, replayed=replayed)
 
 
 def _new_run(
@@ -209,7 +209,7 @@ def _new_run(
             422,
             "invalid idempotency key",
             ErrorId.INVALID_INPUT,
-            field=KEY_HEADER,
+            field=IDEMPOTENCY_KEY.name,
             reason=str(error),
         ) from None
 
@@ -251,18 +251,6 @@ def _params(text: str | None) -> dict[str, Any]:
 
 def _invalid_params(reason: str) -> Problem:
     return Problem(422, "invalid params", ErrorId.INVALID_INPUT, field="params", reason=reason)
-
-
-def _decode(raw: bytes, kind: type[S]) -> S:
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except RecursionError:
-        reason = str(NestedTooDeeply())
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        reason = str(error)
-        if unknown := _UNKNOWN.match(reason):
-            raise unknown_field(unknown[1], kind.__struct_fields__) from None
-    raise Problem(422, f"invalid request body: {reason}", ErrorId.INVALID_INPUT, reason=reason)
 
 
 def _routing_tag(tag: str | None, default: str) -> str:

@@ -8,14 +8,16 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import trio
 from quart import request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
-from pyoco_http.problems import Problem, unknown_field
+from pyoco_http.problems import Problem, unknown_name
+from pyoco_http.query import UnusableText, fields_of, read_fields, refused
+from pyoco_server.api.base import FormBody, Query
 from pyoco_server.model.errors import ErrorId
 
 _FIELD_BYTES = 64 * 1024
@@ -39,7 +41,7 @@ class Upload:
         content_type: Likewise.
         size_bytes: How many they are.
         sha256: Their digest in hex.
-        fields: The text parts.
+        fields: The text parts, read; without empty ones.
     """
 
     file: BinaryIO
@@ -47,22 +49,22 @@ class Upload:
     content_type: str | None = None
     size_bytes: int = 0
     sha256: str = ""
-    fields: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
 
 
 @asynccontextmanager
 async def spooled_upload(
-    part: str, folder: Path, max_bytes: int, *, fields: Collection[str]
+    kind: type[FormBody], part: str, folder: Path, max_bytes: int
 ) -> AsyncIterator[Upload]:
     """Take the body of the request in hand; its file part is on disk for the length of the block.
 
     At most about a mebibyte of it is in memory at any time.
 
     Args:
-        part: Name of the file part.
+        kind: The form.
+        part: Name of its file part.
         folder: Where there is room for it; made when missing.
         max_bytes: How long the file may be.
-        fields: The text parts that there may be.
 
     Raises:
         FileTooLarge: It is longer.
@@ -74,10 +76,13 @@ async def spooled_upload(
     file = await trio.to_thread.run_sync(_open, folder)
     try:
         upload = Upload(file)
-        reader = _Reader(upload, part, max_bytes, fields)
+        reader = _Reader(upload, part, max_bytes, fields_of(kind).keys())
         decoder = MultipartDecoder(boundary.encode(), _BUFFER_BYTES, max_parts=_MAX_PARTS)
         try:
             await _receive(decoder, reader)
+            upload.fields = read_fields(kind, reader.texts.items())
+        except UnusableText as error:
+            raise refused(Query, error.name, error.takes) from None
         except (ValueError, RequestEntityTooLarge) as error:
             raise Problem(
                 422, "invalid multipart body", ErrorId.INVALID_INPUT, reason=str(error)
@@ -131,6 +136,7 @@ class _Reader:
         self._current: str | None = None
         self._pieces: list[bytes] = []
         self._text = bytearray()
+        self.texts: dict[str, str] = {}
         self.size = 0
         self.digest = hashlib.sha256()
 
@@ -151,8 +157,8 @@ class _Reader:
             case File(name=name):
                 raise ValueError(f"file field {name!r} is not expected")
             case Field(name=name) if str(name) not in self._fields:
-                raise unknown_field(str(name), (*self._fields, self._part))
-            case Field(name=name) if str(name) in self._upload.fields:
+                raise unknown_name("field", str(name), (*self._fields, self._part))
+            case Field(name=name) if str(name) in self.texts:
                 raise ValueError(f"field {name!r} is given twice")
             case Field(name=name):
                 self._current = name
@@ -171,7 +177,7 @@ class _Reader:
         if len(self._text) > _FIELD_BYTES:
             raise ValueError(f"field {self._current!r} is longer than {_FIELD_BYTES} bytes")
         if not more:
-            self._upload.fields[self._current] = self._text.decode("utf-8", "replace")
+            self.texts[self._current] = self._text.decode("utf-8", "replace")
 
     async def write(self) -> None:
         """Write what came of the file; beyond its limit it is only counted."""

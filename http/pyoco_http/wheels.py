@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import base64
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 from quart import Blueprint, Response, request
 
 from pyoco_http.access import Access, access, principal
 from pyoco_http.bodies import FORM_BYTES, body_limit
+from pyoco_http.call import asked
 from pyoco_http.downloads import download
+from pyoco_http.operation import BYTES, RANGE, described
 from pyoco_http.problems import Problem, Problems, answer_with
 from pyoco_http.uploads import FileTooLarge, Upload, spooled_upload
+from pyoco_server.api.wheels import (
+    WheelDeleted,
+    WheelForm,
+    WheelHistoryQuery,
+    WheelItem,
+    wheel_item,
+)
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.wheel_registry import NewWheel, PackageTaken, RegistryFull, Requester
 from pyoco_server.model.api_key import Role
@@ -22,19 +29,15 @@ from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.wheel import (
     InvalidWheelName,
     InvalidWheelTags,
-    StoredWheel,
     WheelVersionConflict,
     parse_wheel_name,
     parse_worker_tags,
 )
 from pyoco_server.model.wheel_archive import BadWheel
-from pyoco_server.model.wheel_history import WheelSource, newest
+from pyoco_server.model.wheel_history import WheelEvent, WheelSource, newest
 from pyoco_server.store.wheels import WheelNotFound
 
-_FLAGS = {
-    **dict.fromkeys(("true", "1", "yes", "on"), True),
-    **dict.fromkeys(("false", "0", "no", "off"), False),
-}
+_NOT_FOUND = {404: "wheel not found", 422: "invalid wheel name"}
 
 
 def wheels_blueprint(backend: Backend) -> Blueprint:
@@ -45,11 +48,12 @@ def wheels_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.get("")
     @access(Access.READ)
-    async def list_wheels() -> list[dict[str, Any]]:
+    @described("List wheels, by name", list[WheelItem])
+    async def list_wheels() -> list[WheelItem]:
         state = await backend.wheels.state()
         by = _requester()
         return [
-            _view(found.wheel, backend.wheels.bucket)
+            wheel_item(found.wheel, backend.wheels.bucket)
             for found in state.wheels
             if by.sees(found.wheel)
         ]
@@ -57,41 +61,49 @@ def wheels_blueprint(backend: Backend) -> Blueprint:
     @blueprint.post("")
     @access(Access.OPERATE)
     @body_limit(settings.wheel_max_bytes + FORM_BYTES, detail="wheel too large")
-    async def upload() -> dict[str, Any]:
+    @described(
+        "Upload a wheel",
+        WheelItem,
+        body=WheelForm,
+        files={"wheel": "demo-1.0-py3-none-any.whl"},
+        refusals={
+            409: "wheel version already exists; bump version, or wheel version must be greater than "
+            "existing latest version",
+            422: "invalid wheel name, invalid wheel filename, or invalid wheel tags",
+        },
+    )
+    async def upload() -> WheelItem:
         folder = Path(settings.state_dir) / "uploads"
-        async with spooled_upload(
-            "wheel", folder, settings.wheel_max_bytes, fields=("tags", "replace", "shared")
-        ) as spooled:
+        async with spooled_upload(WheelForm, "wheel", folder, settings.wheel_max_bytes) as spooled:
             stored = await backend.wheel_registry.upload(_new_wheel(spooled))
-        return _view(stored, backend.wheels.bucket)
+        return wheel_item(stored, backend.wheels.bucket)
 
     @blueprint.get("/history")
     @access(Access.READ)
-    async def history() -> list[dict[str, Any]]:
-        limit = _limit(request.args.get("limit"))
-        name = (request.args.get("wheel_name") or "").strip() or None
-        if name is not None:
-            name = parse_wheel_name(name).text
-        action = (request.args.get("action") or "").strip().lower() or None
-        if action not in {None, "upload", "delete"}:
-            raise Problem(
-                422,
-                "invalid action",
-                ErrorId.INVALID_INPUT,
-                field="action",
-                reason="takes upload or delete",
-            )
+    @described(
+        "What was done to wheels, the newest first", list[WheelEvent], query=WheelHistoryQuery
+    )
+    async def history() -> list[WheelEvent]:
+        query = asked(WheelHistoryQuery)
+        wanted = query.wheel_name.strip()
+        name = parse_wheel_name(wanted).text if wanted else None
         by = principal()
         events = [
             event
             for event in await backend.wheels.history()
             if event.owner_tenant_id is None or by.sees(event.owner_tenant_id)
         ]
-        found = newest(events, limit=limit, wheel_name=name, action=action)
-        return [msgspec.to_builtins(event) for event in found]
+        return newest(events, limit=query.limit, wheel_name=name, action=query.action)
 
     @blueprint.get("/<name>")
     @access(Access.READ)
+    @described(
+        "Download a wheel, or a part of it",
+        BYTES,
+        headers=(RANGE,),
+        refusals={206: "the part that was asked for", 416: "range not satisfiable", **_NOT_FOUND},
+        bodies={206: BYTES},
+    )
     async def get(name: str) -> Response:
         by = _requester()
         found = await backend.wheels.get(name, by.tenant_id, by.sees)
@@ -104,17 +116,22 @@ def wheels_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.delete("/<name>")
     @access(Access.OPERATE)
-    async def delete(name: str) -> dict[str, Any]:
+    @described(
+        "Delete a wheel",
+        WheelDeleted,
+        refusals={**_NOT_FOUND, 409: "wheel package name is taken"},
+    )
+    async def delete(name: str) -> WheelDeleted:
         await backend.wheel_registry.delete(name, _requester())
-        return {"name": name, "deleted": True}
+        return WheelDeleted(name=name)
 
     return blueprint
 
 
 def _new_wheel(spooled: Upload) -> NewWheel:
-    shared = _flag(spooled, "shared", default=False)
+    form = WheelForm(wheel=b"", **spooled.fields)
     by = _requester()
-    if shared and not by.manages_shared:
+    if form.shared and not by.manages_shared:
         raise Problem(
             403,
             f"api key lacks the role {Role.ADMIN.value}",
@@ -128,9 +145,9 @@ def _new_wheel(spooled: Upload) -> NewWheel:
         size_bytes=spooled.size_bytes,
         sha256=spooled.sha256,
         content_type=(spooled.content_type or "application/octet-stream")[:200],
-        tags=parse_worker_tags(spooled.fields.get("tags", "")),
-        shared=shared,
-        replace=_flag(spooled, "replace", default=True),
+        tags=parse_worker_tags(form.tags),
+        shared=form.shared,
+        replace=form.replace,
         by=by,
     )
 
@@ -151,44 +168,6 @@ def _requester() -> Requester:
             scheme=request.scheme,
         ),
     )
-
-
-def _view(wheel: StoredWheel, bucket: str) -> dict[str, Any]:
-    digest = base64.urlsafe_b64encode(bytes.fromhex(wheel.sha256)).decode()
-    return {
-        "name": wheel.name.text,
-        "size_bytes": wheel.size_bytes,
-        "digest": f"SHA-256={digest}",
-        "sha256_b64": digest,
-        "sha256_hex": wheel.sha256,
-        "mtime": wheel.mtime,
-        "nuid": wheel.nuid,
-        "bucket": bucket,
-        "tags": list(wheel.tags),
-        "package": wheel.name.package,
-        "version": str(wheel.name.version),
-        "tenant_id": wheel.tenant_id,
-    }
-
-
-def _flag(spooled: Upload, name: str, *, default: bool) -> bool:
-    text = spooled.fields.get(name, "").strip().lower()
-    if not text:
-        return default
-    if text not in _FLAGS:
-        raise Problem(
-            422, f"invalid {name}", ErrorId.INVALID_INPUT, field=name, reason="takes true or false"
-        )
-    return _FLAGS[text]
-
-
-def _limit(text: str | None) -> int:
-    number = 100 if not text else int(text) if text.isdecimal() and len(text) < 9 else 0
-    if not 1 <= number <= 500:
-        raise Problem(
-            422, "invalid limit", ErrorId.INVALID_INPUT, field="limit", reason="takes 1 to 500"
-        )
-    return number
 
 
 # How what the registry refuses is answered.

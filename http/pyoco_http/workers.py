@@ -1,86 +1,89 @@
-"""Workers over HTTP: who is there, and which of them are shown."""
+"""Workers over HTTP: who is there, which of them are shown, and what they are told to do."""
 
 from __future__ import annotations
 
 import time
-from enum import StrEnum
-from typing import Any, Final
 
-import msgspec
-from quart import Blueprint, Response, request
+from msgspec.structs import replace
+from quart import Blueprint, request
 
 from pyoco_http.access import Access, access
-from pyoco_http.answers import json_answer
-from pyoco_http.list_query import Query
-from pyoco_http.problems import Problem
+from pyoco_http.bodies import read_json
+from pyoco_http.call import asked
+from pyoco_http.operation import described
 from pyoco_http.sight import workers_seen
+from pyoco_server.api.workers import HiddenBody, Scope, WorkerHidden, WorkerOrdered, WorkersQuery
 from pyoco_server.backend import Backend
-from pyoco_server.model.errors import ErrorId
-from pyoco_server.model.worker import WorkerRecord, WorkerState
+from pyoco_server.model.worker import WorkerOrder, WorkerRecord
 
-_WORKERS: Final = Query("invalid workers request", ErrorId.INVALID_WORKERS_REQUEST)
-
-
-class Scope(StrEnum):
-    """Which workers a list has."""
-
-    ACTIVE = "ACTIVE"
-    ALL = "ALL"
-
-
-class HiddenBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `PATCH /workers/{worker_id}`."""
-
-    hidden: bool
+_NOT_FOUND = {404: "worker not found"}
+_NO_ORDER = {**_NOT_FOUND, 409: "worker takes no orders"}
 
 
 def workers_blueprint(backend: Backend) -> Blueprint:
-    """`GET /workers` and `PATCH /workers/{worker_id}`."""
+    """The routes below ``/workers``."""
     blueprint = Blueprint("workers", __name__, url_prefix="/workers")
     reads = backend.reads
 
     @blueprint.get("")
     @access(Access.READ)
-    async def workers() -> Response:
-        scope = _WORKERS.members("scope", Scope) or (Scope.ACTIVE,)
-        states = _WORKERS.members("state", WorkerState)
-        hidden_too = _WORKERS.flag("include_hidden")
-        limit = _WORKERS.whole("limit", 1, 500, default=100)
+    @described("List workers, last seen first", list[WorkerRecord], query=WorkersQuery)
+    async def workers() -> list[WorkerRecord]:
+        query = asked(WorkersQuery)
         found = [
             (record, state)
             for record, state in await reads.workers()
-            if (hidden_too or not record.hidden)
-            and (Scope.ALL in scope or state.active)
-            and (not states or state in states)
-        ][:limit]
+            if (query.include_hidden or not record.hidden)
+            and (query.scope is Scope.ALL or state.active)
+            and (not query.state or state in query.state)
+        ][: query.limit]
         seen = await workers_seen(backend, (record for record, _ in found))
-        return json_answer([worker_view(seen[record.worker_id], state) for record, state in found])
+        # As stored, but with the state as of now.
+        return [replace(seen[record.worker_id], state=state) for record, state in found]
 
     @blueprint.patch("/<string:worker_id>")
     @access(Access.OPERATE)
-    async def hide(worker_id: str) -> Response:
-        try:
-            body = msgspec.json.decode(await request.body, type=HiddenBody)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise Problem(
-                422,
-                "invalid workers request",
-                ErrorId.INVALID_WORKERS_REQUEST,
-                field="hidden",
-                reason=f'send {{"hidden": true}} or {{"hidden": false}}: {error}',
-            ) from None
+    @described(
+        "Hide a worker from lists, or show it again",
+        WorkerHidden,
+        body=HiddenBody,
+        refusals=_NOT_FOUND,
+    )
+    async def hide(worker_id: str) -> WorkerHidden:
+        body = read_json(await request.body, HiddenBody)
         record = await reads.worker_registry.hide(worker_id, hidden=body.hidden)
-        return json_answer(
-            {
-                "worker_id": record.worker_id,
-                "hidden": record.hidden,
-                "updated_at": record.updated_at or time.time(),
-            }
+        return WorkerHidden(
+            worker_id=record.worker_id,
+            hidden=record.hidden,
+            updated_at=record.updated_at or time.time(),
+        )
+
+    @blueprint.post("/<string:worker_id>/pause")
+    @access(Access.OPERATE)
+    @described("Let a worker take no further job", WorkerOrdered, refusals=_NO_ORDER)
+    async def pause(worker_id: str) -> WorkerOrdered:
+        return await order(worker_id, WorkerOrder.PAUSE)
+
+    @blueprint.post("/<string:worker_id>/resume")
+    @access(Access.OPERATE)
+    @described("Let a paused worker take jobs again", WorkerOrdered, refusals=_NO_ORDER)
+    async def resume(worker_id: str) -> WorkerOrdered:
+        return await order(worker_id, WorkerOrder.RESUME)
+
+    @blueprint.post("/<string:worker_id>/drain")
+    @access(Access.OPERATE)
+    @described("Let a worker finish what it runs, and end", WorkerOrdered, refusals=_NO_ORDER)
+    async def drain(worker_id: str) -> WorkerOrdered:
+        return await order(worker_id, WorkerOrder.DRAIN)
+
+    async def order(worker_id: str, what: WorkerOrder) -> WorkerOrdered:
+        record = await reads.worker_registry.order(worker_id, what)
+        return WorkerOrdered(
+            worker_id=record.worker_id,
+            instance_id=record.instance_id,
+            paused=record.paused,
+            draining=record.draining,
+            updated_at=record.updated_at,
         )
 
     return blueprint
-
-
-def worker_view(record: WorkerRecord, state: WorkerState) -> dict[str, Any]:
-    """A worker's record as a list shows it, with its state as of now."""
-    return {**msgspec.to_builtins(record), "state": state}

@@ -9,7 +9,7 @@ import trio
 
 from artifacts.test_http import run_with
 from commands.calling import Said, caught
-from http_api.test_skeleton import gateway
+from http_api.gateway import gateway
 from pyoco_cli.client import main
 
 pytestmark = pytest.mark.nats

@@ -18,10 +18,10 @@ import pytest
 import trio
 from msgspec.structs import replace
 
+from http_api.gateway import gateway
 from http_api.keyed import KEYED, as_key, key_for
 from http_api.raw import ask
 from http_api.seeding import put_runs, snapshot
-from http_api.test_skeleton import gateway
 from pyoco_server.backend import Backend
 from pyoco_server.client import AsyncPyocoHttpClient
 from pyoco_server.jetstream.objectinfo import CHUNK_BYTES

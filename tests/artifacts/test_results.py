@@ -13,7 +13,7 @@ import trio
 from artifacts.saving import run, saving, stored
 from backend.stage import TAG, ended, eventually, worker_options
 from commands.calling import caught
-from http_api.test_skeleton import gateway
+from http_api.gateway import gateway
 from pyoco_cli.client import main
 from pyoco_server.backend import Backend
 from pyoco_server.client import AsyncPyocoHttpClient

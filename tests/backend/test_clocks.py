@@ -13,8 +13,8 @@ import trio
 
 from backend.stage import TAG, ended, limited, settings_for, worker_options
 from e2e.programs import BIN
+from http_api.gateway import gateway
 from http_api.seeding import put_worker
-from http_api.test_skeleton import gateway
 from nats_fixtures import ConnectionOptions, eventually
 from pyoco_server.backend import Backend, open_backend
 from pyoco_server.jetstream.connection import open_connection

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from backend.stage import TAG, ended, new_run, settings_for, worker_options
-from http_api.test_skeleton import gateway
+from http_api.gateway import gateway
 from nats_fixtures import eventually
 from pyoco_server.backend import open_backend
 from pyoco_server.jetstream.inventory import delete_stream, stream_names

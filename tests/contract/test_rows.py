@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contract.populated import Population, populate
+from http_api.gateway import YAML, events, gateway
 from http_api.keyed import KEYED, as_key, key_for
 from http_api.test_lists import ITEM
-from http_api.test_skeleton import YAML, events, gateway
 from pyoco_http.flows import read_flow_file
 from pyoco_http.problems import Problem
 from wheels.making import file_name, wheel_bytes

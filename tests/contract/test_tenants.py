@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 
 from contract.populated import Population, populate
+from http_api.answers import known_operations
+from http_api.gateway import gateway
 from http_api.keyed import KEYED, as_key, key_for
-from http_api.test_skeleton import gateway
-from pyoco_http.openapi.document import OPERATIONS
 
 
 def names(there: Population, path: str) -> dict[str, str]:
@@ -52,7 +52,7 @@ async def test_what_one_tenant_has_does_not_exist_for_another(tmp_path: Path) ->
         stranger, _ = await key_for(backend, "b")
         marks = ("secret", there.ended, there.pending, record.key_id)
         wrong = []
-        for method, path in OPERATIONS:
+        for method, path in known_operations():
             answer = await ask(client, method, path, there, stranger)
             if path in ("/openapi.json", "/docs"):
                 continue
@@ -75,7 +75,7 @@ async def test_every_route_asks_for_a_key_but_those_that_say_otherwise(tmp_path:
         key, _ = await key_for(backend, "a")
         there = await populate(client, backend, key, "a")
         public = {"/health", "/health/ready", "/", "/static/{name}", "/openapi.json", "/docs"}
-        for method, path in OPERATIONS:
+        for method, path in known_operations():
             url = path.format(**names(there, path))
             for headers, status in (({}, 401), (as_key("pyoco_nobody00.0123456789abcdef"), 403)):
                 answer = await client.request(method, url, headers=headers)

@@ -12,9 +12,9 @@ import httpx
 import pytest
 import trio
 
+from http_api.gateway import YAML, gateway, yaml_form
 from http_api.keyed import KEYED, as_key, key_for
 from http_api.raw import answer_on, closes, connected
-from http_api.test_skeleton import YAML, gateway, yaml_form
 
 
 def resident_bytes() -> int:

@@ -13,8 +13,8 @@ import pytest
 import trio
 from msgspec.structs import replace
 
+from http_api.gateway import events, gateway
 from http_api.seeding import indexed, put_runs, put_worker, snapshot
-from http_api.test_skeleton import events, gateway
 from pyoco_http.server import serve_http
 from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway import indexer

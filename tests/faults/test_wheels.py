@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from backend.stage import ended
-from http_api.test_skeleton import gateway
+from http_api.gateway import gateway
 from wheels.making import file_name, wheel_bytes
 from wheels.stage import PACKAGE, new_run, synced, syncing, told, upload_version
 

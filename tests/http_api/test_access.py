@@ -11,8 +11,8 @@ import trio
 from msgspec.structs import replace
 
 from backend.stage import running
+from http_api.gateway import gateway
 from http_api.keyed import KEYED, as_key, key_for, store, submitted
-from http_api.test_skeleton import gateway
 from pyoco_http.access import access_of
 from pyoco_http.app import create_app
 from pyoco_server.backend import Backend

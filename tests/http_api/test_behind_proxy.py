@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from backend.stage import TAG
-from http_api.test_skeleton import events, gateway
+from http_api.gateway import events, gateway
 from nginx_server import nginx
 from pyoco_http.proxies import below
 from pyoco_server.client import AsyncPyocoHttpClient

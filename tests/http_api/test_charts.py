@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from http_api.gateway import YAML, gateway, yaml_form
 from http_api.seeding import put_runs, snapshot
-from http_api.test_skeleton import YAML, gateway, yaml_form
 from pyoco_server.gateway.read_model.durations import SAMPLED_AT_MOST, durations
 from pyoco_server.gateway.read_model.model import ReadModel
 from pyoco_server.gateway.read_model.writer import Changes

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from http_api.test_skeleton import YAML, gateway
+from http_api.gateway import YAML, gateway
 from pyoco_server.client import (
     AsyncPyocoHttpClient,
     DamagedDownload,

@@ -10,8 +10,8 @@ import pytest
 import trio
 import trio.testing
 
+from http_api.gateway import gateway
 from http_api.raw import Answer, answer_on, ask, closes, connected
-from http_api.test_skeleton import gateway
 from pyoco_http.app import GatewayApp, create_app
 from pyoco_server.backend import Backend
 

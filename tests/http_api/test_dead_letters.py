@@ -11,8 +11,8 @@ import httpx
 from msgspec.structs import replace
 
 from backend.stage import TAG, ended, eventually, new_run, queued, started
+from http_api.gateway import YAML, gateway, yaml_form
 from http_api.keyed import KEYED, as_key, key_for, submitted
-from http_api.test_skeleton import YAML, gateway, yaml_form
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.submitter import NewRun, RunTooLarge
 from pyoco_server.jetstream.keyvalue import KeyValue

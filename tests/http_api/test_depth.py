@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from backend.stage import TAG, ended, queued
+from http_api.gateway import YAML, gateway, yaml_form
 from http_api.seeding import indexed, snapshot
-from http_api.test_skeleton import YAML, gateway, yaml_form
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.model.json_text import MAX_DEPTH
 from pyoco_server.model.run import RunStatus

@@ -14,8 +14,8 @@ import httpx
 import trio
 
 from backend.stage import TAG, ended, new_run, until, worker_options
+from http_api.gateway import YAML, gateway, yaml_form
 from http_api.seeding import put_runs, snapshot
-from http_api.test_skeleton import YAML, gateway, yaml_form
 from pyoco_server.client.sse import SseEvent, SseParser
 from pyoco_server.gateway.submitter import NewRun
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 
-from pyoco_http.exposition import exposition
+from pyoco_http.metrics import exposition
 from pyoco_server.gateway.measures import Measures
 
 LABELS = st.tuples(st.text(max_size=5), st.sampled_from(["", "\\", '"', "\n", '/runs/{id}\\n"é']))

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from backend.stage import TAG, queued
-from http_api.test_skeleton import YAML, gateway, yaml_form
+from http_api.gateway import YAML, gateway, yaml_form
 from pyoco_cli.client.app import app
 from pyoco_server.client import AsyncPyocoHttpClient
 

@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from backend.stage import TAG, new_run
+from http_api.gateway import gateway
 from http_api.raw import answer_on, connected
-from http_api.test_skeleton import gateway
 from pyoco_server.backend import Backend
 
 STREAMS = {

@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from backend.stage import TAG, ended, worker_options
+from http_api.gateway import gateway
 from http_api.seeding import put_runs, snapshot
-from http_api.test_skeleton import gateway
 from pyoco_server.backend import Backend
 from pyoco_server.client import AsyncPyocoHttpClient
 from pyoco_server.gateway.submitter import NewRun

@@ -13,9 +13,9 @@ import pytest
 import trio
 from msgspec.structs import replace
 
+from http_api.gateway import gateway
 from http_api.keyed import KEYED, as_key, key_for, store, submitted
 from http_api.raw import answer_on, ask, closes, connected
-from http_api.test_skeleton import gateway
 from pyoco_http.bodies import Body
 from pyoco_http.server import OpenToAll, check_exposure
 from pyoco_server.backend import Backend

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import trio
 
+from http_api.gateway import events, gateway
 from http_api.keyed import KEYED, as_key, key_for
 from http_api.raw import connected
 from http_api.seeding import put_runs, snapshot
-from http_api.test_skeleton import events, gateway
 from pyoco_server.gateway.feeds import ListFeed, Missed, RunChanged
 from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.read_model.rows import row_of

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
+from http_api.gateway import gateway
 from http_api.keyed import KEYED, as_key, key_for
 from http_api.seeding import put_runs, snapshot
-from http_api.test_skeleton import gateway
 
 ITEM = {
     "run_id",

@@ -12,11 +12,11 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from backend.stage import ended, new_run, stop_as_at_the_end
+from http_api.gateway import gateway
 from http_api.keyed import KEYED, as_key, key_for
 from http_api.seeding import put_runs, put_worker, snapshot
-from http_api.test_skeleton import gateway
 from pyoco_http.metrics import _by_tag
-from pyoco_server.gateway.monitor import Queue
+from pyoco_server.api.system import Queue
 
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
@@ -151,7 +151,10 @@ async def test_ready_says_what_stands_in_the_way(tmp_path: Path) -> None:
 
 
 def test_many_tags_are_told_together_but_for_the_busiest() -> None:
-    queues = [Queue(f"t{number:04}", number % 7, number % 3) for number in range(5000)]
+    queues = [
+        Queue(tag=f"t{number:04}", pending=number % 7, ack_pending=number % 3)
+        for number in range(5000)
+    ]
     by_tag = _by_tag(queues, "pending")
     assert len(by_tag) == 201
     assert sum(by_tag.values()) == sum(queue.pending for queue in queues)

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from backend.stage import TAG
-from http_api.test_skeleton import gateway, yaml_form
+from http_api.gateway import gateway, yaml_form
 from pyoco_http import uploads
 from pyoco_server.gateway.read_model.writer import Writer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from backend.stage import TAG
-from http_api.test_skeleton import gateway
+from http_api.gateway import gateway
 from pyoco_http.browsers import OwnNames
 
 

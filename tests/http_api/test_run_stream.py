@@ -8,8 +8,8 @@ import msgspec
 import pytest
 import trio
 
+from http_api.gateway import events, gateway
 from http_api.seeding import put_runs, snapshot
-from http_api.test_skeleton import events, gateway
 from pyoco_http import sse
 from pyoco_server.backend import Backend
 from pyoco_server.jetstream.keyvalue import KeyValue

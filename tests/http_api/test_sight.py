@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from http_api.gateway import gateway
 from http_api.keyed import KEYED, as_key, key_for
 from http_api.seeding import put_runs, put_worker, snapshot
-from http_api.test_skeleton import gateway
 from http_api.test_wheels import upload
 from nats_fixtures import eventually
 from pyoco_server.backend import Backend

@@ -3,85 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h11
-import httpx
 import pytest
 import trio
 
 from backend.stage import TAG, running
+from http_api.gateway import YAML, client_of, events, gateway, yaml_form
 from pyoco_http.server import PortBusy, serve_http
-from pyoco_server.backend import Backend
-
-YAML = b"""\
-flow:
-  graph: add_one >> to_text
-  defaults: {x: 1}
-tasks:
-  add_one: {callable: "pyoco_server._workflow_test_tasks:add_one"}
-  to_text: {callable: "pyoco_server._workflow_test_tasks:to_text"}
-"""
-
-
-@asynccontextmanager
-async def gateway(folder: Path, **options: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Backend]]:
-    async with running(folder, **options) as backend, trio.open_nursery() as nursery:
-        url = await nursery.start(partial(serve_http, backend, host="127.0.0.1", port=0))
-        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
-            yield client, backend
-        nursery.cancel_scope.cancel()
-
-
-Event = tuple[str, dict[str, Any]]
-
-
-@asynccontextmanager
-async def events(
-    client: httpx.AsyncClient, path: str
-) -> AsyncIterator[AsyncGenerator[Event, None]]:
-    """The server-sent events of a path. On h11, since httpx leaves generators of its own unclosed."""
-    http = h11.Connection(h11.CLIENT)
-    host, port = client.base_url.host, client.base_url.port or 80
-
-    async def pieces(stream: trio.SocketStream) -> AsyncGenerator[str, None]:
-        while True:
-            event = http.next_event()
-            if event is h11.NEED_DATA:
-                http.receive_data(await stream.receive_some())
-            elif isinstance(event, h11.Response):
-                assert event.status_code == 200
-                assert dict(event.headers)[b"content-type"].startswith(b"text/event-stream")
-            elif isinstance(event, h11.Data):
-                yield bytes(event.data).decode()
-            else:
-                return
-
-    async def parse(texts: AsyncGenerator[str, None]) -> AsyncGenerator[Event, None]:
-        buffer = ""
-        async for text in texts:
-            buffer += text
-            while "\n\n" in buffer:
-                block, _, buffer = buffer.partition("\n\n")
-                fields = dict(line.split(": ", 1) for line in block.splitlines())
-                yield fields["event"], json.loads(fields["data"])
-
-    stream = await trio.open_tcp_stream(host, port)
-    async with stream, aclosing(pieces(stream)) as texts, aclosing(parse(texts)) as parsed:
-        request = h11.Request(method="GET", target=path, headers=[("Host", host)])
-        await stream.send_all(http.send(request) + http.send(h11.EndOfMessage()))
-        yield parsed
-
-
-def yaml_form(raw: bytes = YAML, **fields: str) -> dict[str, Any]:
-    return {
-        "files": {"workflow": ("flow.yaml", raw)},
-        "data": {"flow_name": "main", "tag": TAG, **fields},
-    }
 
 
 async def test_a_yaml_run_from_submission_to_result(tmp_path: Path) -> None:
@@ -280,7 +211,7 @@ async def test_a_taken_port_is_said_so(tmp_path: Path) -> None:
 async def test_the_server_stops_with_an_open_stream(tmp_path: Path) -> None:
     async with running(tmp_path, worker=False) as backend, trio.open_nursery() as nursery:
         url = await nursery.start(partial(serve_http, backend, host="127.0.0.1", port=0))
-        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+        async with client_of(url) as client:
             run_id = (await client.post("/runs", json={"flow_name": "x"})).json()["run_id"]
             async with events(client, f"/runs/{run_id}/watch?timeout_sec=600") as stream:
                 await anext(stream)

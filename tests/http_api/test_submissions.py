@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from backend.stage import TAG, ended, queued
-from http_api.test_skeleton import YAML, gateway, yaml_form
+from http_api.gateway import YAML, gateway, yaml_form
 from pyoco_server.client import AsyncPyocoHttpClient, RetryPolicy
 from pyoco_server.model.run import RunStatus
 

@@ -13,8 +13,8 @@ import httpx
 import pytest
 import trio
 
+from http_api.gateway import gateway
 from http_api.keyed import KEYED, as_key, key_for
-from http_api.test_skeleton import gateway
 from pyoco_server.backend import Backend
 from pyoco_server.jetstream.api import call
 from pyoco_server.model.api_key import Role

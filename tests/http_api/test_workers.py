@@ -9,9 +9,9 @@ import msgspec
 import pytest
 import trio
 
+from http_api.gateway import gateway
 from http_api.keyed import KEYED, as_key, key_for
 from http_api.seeding import put_worker
-from http_api.test_skeleton import gateway
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.model.api_key import Role
 

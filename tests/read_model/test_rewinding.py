@@ -125,7 +125,7 @@ async def check(backend: Backend, run_ids: list[str]) -> None:
                 found = await listed(backend)
     assert found == expected
     counts = await backend.reads.count_runs(RunFilter())
-    assert counts.by_status == {"COMPLETED": 20, "PENDING": 4}
+    assert counts.counts == {"COMPLETED": 20, "PENDING": 4}
     assert [(await backend.get(run_id)).status for run_id in run_ids] == ["PENDING"] * 4
     with pytest.raises(RunNotFound):
         await backend.get("lost0")

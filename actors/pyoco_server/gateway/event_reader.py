@@ -16,6 +16,7 @@ from typing import TypeAlias, assert_never
 
 import structlog
 import trio
+from msgspec.structs import replace
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message
@@ -98,6 +99,10 @@ class StoredEvent:
 
     cursor: Cursor
     event: Event
+
+    def shown(self) -> Event:
+        """The event as readers see it."""
+        return replace(self.event, id=str(self.cursor))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Final
 
 import trio
 
+from pyoco_server.api.system import Queue
 from pyoco_server.gateway.indexer import Indexer
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, NotFound
@@ -21,27 +22,6 @@ _STALLED_SECONDS: Final = 10.0
 
 class NotSeen(Refusal):
     """NATS could not be asked; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """The jobs of one tag.
-
-    Attributes:
-        tag: The tag.
-        pending: Jobs that no worker has taken yet; runs that wait for their next attempt are none.
-        ack_pending: Jobs that workers hold.
-        waiting: Pulls of workers that wait for a job.
-        redelivered: How many of the jobs that workers hold were delivered before.
-        consumer: Whether the tag has a consumer: else no worker ever asked for it.
-    """
-
-    tag: str
-    pending: int
-    ack_pending: int = 0
-    waiting: int = 0
-    redelivered: int = 0
-    consumer: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +99,16 @@ class Monitor:
         queues: dict[str, Queue] = {}
         for subject, count in (state.subjects or {}).items():
             tag = subject.removeprefix(prefix)
-            queues[tag] = Queue(tag, count, consumer=False)
+            queues[tag] = Queue(tag=tag, pending=count, consumer=False)
         for consumer in await list_consumers(self._connection, stream):
             tag = str(consumer.config.get("filter_subject", "")).removeprefix(prefix)
             if tag and ">" not in tag and "*" not in tag:
                 queues[tag] = Queue(
-                    tag,
-                    consumer.num_pending,
-                    consumer.num_ack_pending,
-                    consumer.num_waiting,
-                    consumer.num_redelivered,
+                    tag=tag,
+                    pending=consumer.num_pending,
+                    ack_pending=consumer.num_ack_pending,
+                    waiting_pulls=consumer.num_waiting,
+                    redelivered=consumer.num_redelivered,
                 )
         return tuple(queues[tag] for tag in sorted(queues))
 

@@ -13,6 +13,8 @@ from typing import Final, TypeVar
 
 import trio
 
+from pyoco_server.api.runs import RunCounts
+from pyoco_server.api.system import Minute
 from pyoco_server.gateway.feeds import Feeds, ListFeed
 from pyoco_server.gateway.indexer import Indexer, OnRemoved
 from pyoco_server.gateway.live_runs import LiveRuns
@@ -23,7 +25,7 @@ from pyoco_server.gateway.read_model import queries
 from pyoco_server.gateway.read_model.durations import Durations, durations
 from pyoco_server.gateway.read_model.filters import Place, RunFilter, encode_cursor
 from pyoco_server.gateway.read_model.model import NotReadable, ReadModel
-from pyoco_server.gateway.read_model.queries import Counts, Minute, Submissions
+from pyoco_server.gateway.read_model.queries import Submissions
 from pyoco_server.gateway.read_model.rows import RunRow, local_day
 from pyoco_server.gateway.read_model.schema import get_meta
 from pyoco_server.gateway.seen_runs import SeenRuns
@@ -163,7 +165,7 @@ class ReadSide:
         last = rows[limit - 1]
         return Page(rows[:limit], encode_cursor((last.updated_at, last.run_id), run_filter))
 
-    async def count_runs(self, run_filter: RunFilter) -> Counts:
+    async def count_runs(self, run_filter: RunFilter) -> RunCounts:
         """How many runs a filter has; raises as `list_runs`."""
         return await self._ask(lambda db: queries.counts(db, run_filter))
 

@@ -6,9 +6,11 @@ not know. Times are unix seconds.
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias, cast, get_args
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from pyoco_server.model.errors import ModelError
 from pyoco_server.model.graph_structure import GraphStructure
@@ -32,6 +34,12 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """When it happened."""
     attempt: int = 0
     """Which attempt at the run it belongs to; 0 before the first."""
+    id: str | UnsetType = UNSET
+    """Its cursor. This and the following are told to those who read it, and not stored."""
+    run_id: str | UnsetType = UNSET
+    """Where it is told by itself: of which run."""
+    ts: float | UnsetType = UNSET
+    """Likewise: when it was told."""
 
 
 class StateChanged(_Event, frozen=True, kw_only=True, tag="state"):
@@ -87,7 +95,9 @@ class OutputTruncated(_Event, frozen=True, kw_only=True, tag="truncated"):
 
 Event: TypeAlias = StateChanged | TaskChange | LogChunk | FlowShape | OutputTruncated
 
-EVENT_TYPES: Final = ("state", "task", "log", "flow", "truncated")
+EventType: TypeAlias = Literal["state", "task", "log", "flow", "truncated"]
+EVENT_TYPES: Final = get_args(EventType)
+EVENT_KINDS: Final[Mapping[str, type[Event]]] = dict(zip(EVENT_TYPES, get_args(Event), strict=True))
 
 # Checkers take the types of decoders from classes only, not from unions.
 _EVENT: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
@@ -111,6 +121,11 @@ def state_changed(snapshot: RunSnapshot, revision: int, *, at: float) -> StateCh
         error=None if snapshot.error is None else shrink_error(snapshot.error, ERROR_BYTES),
         by=snapshot.cancel_requested_by if cancelling else None,
     )
+
+
+def type_of(event: Event) -> EventType:
+    """Return its type, as it is called on the wire."""
+    return cast(EventType, event.__struct_config__.tag)
 
 
 def is_first(state: RunSnapshot | StateChanged) -> bool:

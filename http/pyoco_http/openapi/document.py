@@ -1,4 +1,4 @@
-"""Builds the OpenAPI 3.1 document out of the routes of the application and their descriptions."""
+"""Builds the OpenAPI 3.1 document out of the routes of the application and what they say of themselves."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
-import msgspec
 from quart_trio import QuartTrio
 from werkzeug.routing import Rule
 
 from pyoco_http.access import Access, access_of
 from pyoco_http.bodies import BodyLimit, limit_of
-from pyoco_http.openapi.operation import Operation, Operations, Schema
-from pyoco_http.openapi.run_events import RUN_EVENTS
-from pyoco_http.openapi.runs import RUNS
-from pyoco_http.openapi.system import SYSTEM
+from pyoco_http.openapi.schemas import Schemas, parameter
+from pyoco_http.operation import Content, Operation, operation_of
+from pyoco_http.query import fields_of
 from pyoco_server.backend import Backend
-
-OPERATIONS: Final[Operations] = {**RUNS, **RUN_EVENTS, **SYSTEM}
 
 _PROBLEM: Final = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _PROBLEM_SCHEMA: Final[dict[str, Any]] = {
@@ -41,7 +37,8 @@ _DESCRIPTION: Final = (
     "Every error is a problem: `detail` says what is wrong, `err_id` names it, `reason` and `field` say "
     "more. Every answer carries `X-Request-ID`, and each that asks for a key `X-Pyoco-Seen`: sent along with "
     "a later call, no gateway answers with less, or it says `X-Pyoco-Stale: true`. Further fields may come; "
-    "ignore what you do not know."
+    "ignore what you do not know. A parameter or a field of a body that the gateway does not know is refused "
+    "with a 422 that names it."
 )
 
 
@@ -57,22 +54,30 @@ def routes(app: QuartTrio) -> Iterator[tuple[str, str, Rule]]:
             yield method, path_of(rule), rule
 
 
+def operations(app: QuartTrio) -> dict[tuple[str, str], Operation]:
+    """What the routes say of themselves, by method and path."""
+    found = {}
+    for method, path, rule in routes(app):
+        operation = operation_of(app.view_functions[rule.endpoint])
+        if operation is not None:
+            found[method, path] = operation
+    return found
+
+
 def build_document(app: QuartTrio, backend: Backend) -> dict[str, Any]:
-    """Describe every route of the application that has a description."""
+    """Describe every route of the application."""
     settings = backend.settings
     keyed = settings.http_auth_mode == "api_key"
     default = BodyLimit(settings.http_max_body_bytes)
-    structs = sorted(set(_structs(OPERATIONS)), key=lambda struct: struct.__name__)
-    _, components = msgspec.json.schema_components(
-        structs, ref_template="#/components/schemas/{name}"
-    )
+    schemas = Schemas(operations(app).values())
     paths: dict[str, dict[str, Any]] = {}
     for method, path, rule in sorted(routes(app), key=lambda route: route[:2]):
-        operation = OPERATIONS.get((method, path))
+        view = app.view_functions[rule.endpoint]
+        operation = operation_of(view)
         if operation is not None:
-            view = app.view_functions[rule.endpoint]
             level = access_of(view) or Access.ADMIN
-            described = _describe(operation, path, level, limit_of(view, default), keyed=keyed)
+            writer = _Writer(operation, level, limit_of(view, default), schemas, keyed=keyed)
+            described = writer.describe(path)
             described["operationId"] = f"{rule.endpoint}.{method.lower()}".replace(".", "_")
             described["tags"] = [rule.endpoint.partition(".")[0]]
             paths.setdefault(path, {})[method.lower()] = described
@@ -84,7 +89,7 @@ def build_document(app: QuartTrio, backend: Backend) -> dict[str, Any]:
             "description": _DESCRIPTION,
         },
         "paths": paths,
-        "components": {"schemas": {**components, "Problem": _PROBLEM_SCHEMA}},
+        "components": {"schemas": {**schemas.components, "Problem": _PROBLEM_SCHEMA}},
     }
     if keyed:
         scheme = {"type": "apiKey", "in": "header", "name": settings.http_api_key_header}
@@ -92,80 +97,97 @@ def build_document(app: QuartTrio, backend: Backend) -> dict[str, Any]:
     return document
 
 
-def _describe(
-    operation: Operation, path: str, level: Access, limit: BodyLimit, *, keyed: bool
-) -> dict[str, Any]:
-    described: dict[str, Any] = {
-        "summary": operation.summary,
-        "parameters": [*_path_params(path), *_params(operation)],
-        "responses": _responses(operation, level, limit, keyed=keyed),
-    }
-    if operation.doc:
-        described["description"] = operation.doc
-    if operation.body:
-        content = _content(operation.body)
-        if operation.files:
-            content["multipart/form-data"]["encoding"] = _encodings(operation.files)
-        described["requestBody"] = {"required": operation.body_required, "content": content}
-    if keyed and level is not Access.PUBLIC:
-        role = f"role {level.role}" if level.role else "any valid key"
-        described["security"] = [{"api_key": []}]
-        described["x-access"] = role
-    return described
+class _Writer:
+    """Describes one operation."""
 
+    def __init__(
+        self,
+        operation: Operation,
+        level: Access,
+        limit: BodyLimit,
+        schemas: Schemas,
+        *,
+        keyed: bool,
+    ) -> None:
+        self._operation = operation
+        self._level = level
+        self._limit = limit
+        self._schemas = schemas
+        self._own_names_only = not keyed
+        self._keyed = keyed and level is not Access.PUBLIC
 
-def _path_params(path: str) -> Iterator[dict[str, Any]]:
-    for name in re.findall(r"\{([a-z_]+)\}", path):
-        schema = {"type": "string", "minLength": 1, "format": name.replace("_", "-")}
-        yield {"name": name, "in": "path", "required": True, "schema": schema}
-
-
-def _params(operation: Operation) -> Iterator[dict[str, Any]]:
-    for param in operation.params:
-        yield {
-            "name": param.name,
-            "in": param.place,
-            "description": param.doc,
-            "schema": _schema(param.schema),
+    def describe(self, path: str) -> dict[str, Any]:
+        operation = self._operation
+        described: dict[str, Any] = {
+            "summary": operation.summary,
+            "parameters": list(self._parameters(path)),
+            "responses": self._responses(),
         }
+        if operation.doc:
+            described["description"] = operation.doc
+        if operation.body:
+            content = self._content(operation.body)
+            if operation.files:
+                content["multipart/form-data"]["encoding"] = _encodings(operation.files)
+            described["requestBody"] = {"required": operation.body_required, "content": content}
+        if self._keyed:
+            role = f"role {self._level.role}" if self._level.role else "any valid key"
+            described["security"] = [{"api_key": []}]
+            described["x-access"] = role
+        return described
 
+    def _parameters(self, path: str) -> Iterator[dict[str, Any]]:
+        for name in re.findall(r"\{([a-z_]+)\}", path):
+            schema = {"type": "string", "minLength": 1, "format": name.replace("_", "-")}
+            yield {"name": name, "in": "path", "required": True, "schema": schema}
+        told = self._schemas.properties(self._operation.query)
+        for name, field in fields_of(self._operation.query).items():
+            yield {"name": name, "in": "query", **parameter(field, told[name])}
+        for header in self._operation.headers:
+            described = {"description": header.doc, "schema": header.schema}
+            yield {"name": header.name, "in": "header", **described}
 
-def _responses(
-    operation: Operation, level: Access, limit: BodyLimit, *, keyed: bool
-) -> dict[str, Any]:
-    refusals: dict[int, str] = {}
-    if keyed and level is not Access.PUBLIC:
-        refusals |= {
-            401: "api key required",
-            403: "invalid api key, or one without the role",
-            429: "too many keys are being checked, or too many event streams are open",
+    def _responses(self) -> dict[str, Any]:
+        operation = self._operation
+        refusals = self._usual_refusals() | dict(operation.refusals)
+        answers: dict[str, Any] = {
+            "200": {"description": "Done", "content": self._content(operation.answer)}
         }
-    elif operation.body or level.role is not None:
-        refusals[403] = "cross-origin request refused"
-    if not keyed and level is not Access.PUBLIC:
-        refusals[421] = "host not served here"
-    if "text/event-stream" in operation.answer:
-        refusals[429] = "too many event streams are open"
-    if operation.body:
-        refusals |= {
-            408: "request timeout: the body came too slowly",
-            413: f"{limit.detail}: at most {limit.most_bytes} bytes, or what names its own limit",
-        }
-    if level is not Access.PUBLIC:
-        refusals[503] = "nats unavailable"
-    refusals |= operation.refusals
-    answers: dict[str, Any] = {
-        "200": {"description": "Done", "content": _content(operation.answer)}
-    }
-    for status, detail in sorted(refusals.items()):
-        answers[str(status)] = {"description": detail, "content": _PROBLEM}
-    for status, schemas in operation.bodies.items():
-        answers[str(status)]["content"] = _content(schemas)
-    return answers
+        for status, detail in sorted(refusals.items()):
+            answers[str(status)] = {"description": detail, "content": _PROBLEM}
+        for status, content in operation.bodies.items():
+            answers[str(status)]["content"] = self._content(content)
+        return answers
 
+    def _usual_refusals(self) -> dict[int, str]:
+        refusals: dict[int, str] = {}
+        operation, level = self._operation, self._level
+        if self._keyed:
+            refusals |= {
+                401: "api key required",
+                403: "invalid api key, or one without the role",
+                429: "too many keys are being checked, or too many event streams are open",
+            }
+        elif operation.body or level.role is not None:
+            refusals[403] = "cross-origin request refused"
+        if level is not Access.PUBLIC:
+            query = operation.query
+            refusals[422] = query.refusal or "a parameter is not known, or cannot be used"
+            refusals[503] = "nats unavailable"
+        if self._own_names_only:
+            refusals[421] = "host not served here"
+        if "text/event-stream" in operation.answer:
+            refusals[429] = "too many event streams are open"
+        if operation.body:
+            limit = self._limit
+            refusals |= {
+                408: "request timeout: the body came too slowly",
+                413: f"{limit.detail}: at most {limit.most_bytes} bytes, or what names its own limit",
+            }
+        return refusals
 
-def _content(schemas: Mapping[str, Schema]) -> dict[str, Any]:
-    return {kind: {"schema": _schema(schema)} for kind, schema in schemas.items()}
+    def _content(self, content: Content) -> dict[str, Any]:
+        return {kind: {"schema": self._schemas.of(kind, told)} for kind, told in content.items()}
 
 
 def _encodings(files: Mapping[str, str]) -> dict[str, Any]:
@@ -181,36 +203,3 @@ def _encodings(files: Mapping[str, str]) -> dict[str, Any]:
         }
         for name, filename in files.items()
     }
-
-
-def _schema(schema: Any) -> Any:
-    """The schema with a reference in the place of each struct."""
-    match schema:
-        case type():
-            return {"$ref": f"#/components/schemas/{schema.__name__}"}
-        case dict():
-            return {name: _schema(value) for name, value in schema.items()}
-        case list():
-            return [_schema(value) for value in schema]
-        case _:
-            return schema
-
-
-def _structs(operations: Operations) -> Iterator[type]:
-    def inside(schema: Any) -> Iterator[type]:
-        match schema:
-            case type():
-                yield schema
-            case dict():
-                for value in schema.values():
-                    yield from inside(value)
-            case list():
-                for value in schema:
-                    yield from inside(value)
-            case _:
-                return
-
-    for operation in operations.values():
-        for schemas in (operation.answer, operation.body):
-            for schema in schemas.values():
-                yield from inside(schema)

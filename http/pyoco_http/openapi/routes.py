@@ -12,6 +12,7 @@ from quart_trio import QuartTrio
 
 from pyoco_http.access import Access, access
 from pyoco_http.openapi.document import build_document
+from pyoco_http.operation import HTML, described
 from pyoco_server.backend import Backend
 
 _POLICY = "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -24,19 +25,21 @@ def register_openapi(app: QuartTrio, backend: Backend) -> None:
 
     @blueprint.get("/openapi.json")
     @access(Access.PUBLIC)
+    @described("This document", {"application/json": {"type": "object"}})
     async def document() -> Response:
         return Response(made["json"], content_type="application/json")
 
     @blueprint.get("/docs")
     @access(Access.PUBLIC)
+    @described("This document, for people", HTML)
     async def docs() -> Response:
         headers = {"Content-Security-Policy": _POLICY}
         return Response(made["html"], content_type="text/html; charset=utf-8", headers=headers)
 
     app.register_blueprint(blueprint)
-    described = build_document(app, backend)
-    made["json"] = json.dumps(described)
-    made["html"] = "".join(_page(described))
+    built = build_document(app, backend)
+    made["json"] = json.dumps(built)
+    made["html"] = "".join(_page(built))
 
 
 def _page(document: dict[str, Any]) -> Iterator[str]:

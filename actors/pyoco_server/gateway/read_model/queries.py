@@ -11,12 +11,14 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from typing import Any, Final
 
 import msgspec
 
+from pyoco_server.api.runs import RunCounts
+from pyoco_server.api.system import Minute
 from pyoco_server.gateway.read_model.filters import Place, RunFilter
 from pyoco_server.gateway.read_model.rows import COLUMNS, RunRow, to_row
 from pyoco_server.kernel import Refusal
@@ -44,23 +46,6 @@ class SearchTooWide(Refusal):
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """How many runs there are.
-
-    Attributes:
-        by_status: Of each status.
-        by_flow: Of each flow, the most frequent first; empty where only statuses were counted.
-        by_tag: The same of tags.
-        exact: Whether these are all; else at least so many, see `COUNTED_AT_MOST`.
-    """
-
-    by_status: dict[str, int] = field(default_factory=dict)
-    by_flow: dict[str, int] = field(default_factory=dict)
-    by_tag: dict[str, int] = field(default_factory=dict)
-    exact: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class Submissions:
     """When the runs of a filter were submitted.
 
@@ -71,23 +56,6 @@ class Submissions:
 
     steps: dict[float, dict[str, int]]
     exact: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Minute:
-    """What happened in one minute, or in a step of several.
-
-    Attributes:
-        start: Its beginning, in unix seconds.
-        counts: How many runs were SUBMITTED, STARTED, COMPLETED, FAILED, CANCELLED.
-        wait_seconds: How long those that started had waited, on average; None for none.
-        run_seconds: How long those that ended had run, on average; None for none.
-    """
-
-    start: int
-    counts: dict[str, int]
-    wait_seconds: float | None
-    run_seconds: float | None
 
 
 @contextmanager
@@ -176,7 +144,7 @@ def changed_since(
     return [row for row in rows if run_filter.concerns(row)]
 
 
-def counts(db: sqlite3.Connection, run_filter: RunFilter) -> Counts:
+def counts(db: sqlite3.Connection, run_filter: RunFilter) -> RunCounts:
     """How many runs a filter has, by status."""
     if not run_filter.counted:
         return _counted_by_row(db, run_filter)
@@ -201,7 +169,9 @@ def counts(db: sqlite3.Connection, run_filter: RunFilter) -> Counts:
         )
         return dict(db.execute(sql, values).fetchall())
 
-    return Counts(by("status"), by("flow"), by("tag"))
+    found = by("status")
+    total = sum(found.values())
+    return RunCounts(counts=found, total=total, flows=by("flow"), tags=by("tag"))
 
 
 def tags(db: sqlite3.Connection, tenant: str) -> frozenset[str]:
@@ -289,19 +259,22 @@ def _newest(
 
 def _minute(number: int, happened: dict[str, tuple[int, int]]) -> Minute:
     names = ("SUBMITTED", "STARTED", "COMPLETED", "FAILED", "CANCELLED")
-    numbers = {name: happened.get(name, (0, 0))[0] for name in names}
-    started, waited = happened.get("STARTED", (0, 0))
-    ends = [happened.get(name, (0, 0)) for name in names[2:]]
+    (submitted, _), (started, waited), *ends = (happened.get(name, (0, 0)) for name in names)
     ended, ran = sum(n for n, _ in ends), sum(total for _, total in ends)
     return Minute(
-        number * 60,
-        numbers,
-        waited / started / 1000 if started else None,
-        ran / ended / 1000 if ended else None,
+        start=number * 60,
+        submitted=submitted,
+        started=started,
+        completed=ends[0][0],
+        failed=ends[1][0],
+        cancelled=ends[2][0],
+        ended=ended,
+        wait_avg=waited / started / 1000 if started else None,
+        run_avg=ran / ended / 1000 if ended else None,
     )
 
 
-def _counted_by_row(db: sqlite3.Connection, run_filter: RunFilter) -> Counts:
+def _counted_by_row(db: sqlite3.Connection, run_filter: RunFilter) -> RunCounts:
     found: dict[str, int] = {}
     left = COUNTED_AT_MOST
     for status in run_filter.statuses or tuple(RunStatus):
@@ -313,8 +286,8 @@ def _counted_by_row(db: sqlite3.Connection, run_filter: RunFilter) -> Counts:
                 found[status] = found.get(status, 0) + n
             left -= n
             if left <= 0:
-                return Counts(found, exact=False)
-    return Counts(found)
+                return RunCounts(counts=found, total=sum(found.values()), exact=False)
+    return RunCounts(counts=found, total=sum(found.values()))
 
 
 def _branches(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from pyoco_server.api.runs import RunItem
 from pyoco_server.jetstream.keyvalue import Entry
 from pyoco_server.model.run import RunStatus, decode_snapshot
 
@@ -47,26 +48,26 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     stored_at: float = 0.0
     """When the bucket stored it, by the server's clock."""
 
-    def item(self) -> dict[str, Any]:
+    def item(self) -> RunItem:
         """What a list shows of it."""
-        return {
-            "run_id": self.run_id,
-            "flow_name": self.flow,
-            "tag": self.tag or None,
-            "tags": msgspec.json.decode(self.tags),
-            "tenant_id": self.tenant or None,
-            "api_key_id": self.api_key_id,
-            "status": self.status,
-            "updated_at": self.updated_at,
-            "heartbeat_at": self.heartbeat_at,
-            "worker_id": self.worker_id,
-            "error": self.error,
-            "submitted_at": self.submitted_at,
-            "start_time": self.start_time,
-            "end_time": self.end_time,
-            "attempt": self.attempt,
-            "workflow_yaml_sha256": self.sha256,
-        }
+        return RunItem(
+            run_id=self.run_id,
+            flow_name=self.flow,
+            tag=self.tag or None,
+            tags=msgspec.json.decode(self.tags),
+            tenant_id=self.tenant or None,
+            api_key_id=self.api_key_id,
+            status=self.status,
+            updated_at=self.updated_at,
+            heartbeat_at=self.heartbeat_at,
+            worker_id=self.worker_id,
+            error=self.error,
+            submitted_at=self.submitted_at,
+            start_time=self.start_time,
+            end_time=self.end_time,
+            attempt=self.attempt,
+            workflow_yaml_sha256=self.sha256,
+        )
 
 
 COLUMNS: Final = RunRow.__struct_fields__

@@ -1,0 +1,41 @@
+"""What queries and bodies are made of; their names, types and texts are those of the API description."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from pyoco_server.model.errors import ErrorId
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """The parameters of a call; this one of those that take none.
+
+    A field is a truth value, a number, a text, a word of an enumeration, or a tuple of words, which may be
+    repeated or hold commas. Each has a default, for what is absent or empty; but no number is empty.
+    """
+
+    refusal: ClassVar[str | None] = None
+    """The contract's text for a query that cannot be used; without one the parameter is named."""
+    error_id: ClassVar[ErrorId] = ErrorId.INVALID_INPUT
+
+
+class JsonBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The JSON object that a call sends."""
+
+    refusal: ClassVar[str | None] = None
+    """The contract's text for a body that cannot be used; without one it says what is wrong."""
+    error_id: ClassVar[ErrorId] = ErrorId.INVALID_INPUT
+
+
+class FormBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The parts of a multipart body; those of bytes are files."""
+
+
+EventCursor: TypeAlias = Annotated[
+    str,
+    Meta(description="Go on behind this event.", extra_json_schema={"format": "event-cursor"}),
+]
+"""A place among events; "" for their beginning."""

@@ -1,0 +1,384 @@
+"""Runs: submitted, read, listed, followed."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Final, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from pyoco_server.api.base import EventCursor, FormBody, JsonBody, Query
+from pyoco_server.model.artifact import Artifact, RefusedArtifact
+from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.limits import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, MAX_TIMEOUT_SECONDS
+from pyoco_server.model.result import Result
+from pyoco_server.model.run import RunSnapshot, RunStatus, TaskRecord, TaskState
+from pyoco_server.model.worker import WorkerState
+
+MAX_BATCH_RUNS: Final = 1000
+
+
+# Taken ------------------------------------------------------------------------------------------------
+
+
+def _limit(description: str, **schema: Any) -> Meta:
+    """A limit of a run: a number, a text that is one, or what says that it is not set."""
+    not_set = [{"type": "string", "maxLength": 0}, {"type": "null"}]
+    return Meta(description=description, extra_json_schema={"anyOf": [schema, *not_set]})
+
+
+_SECONDS: Final = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_SECONDS}
+_ATTEMPTS: Final = {"type": "integer", "minimum": 1, "maximum": MAX_ATTEMPTS}
+_BACKOFF: Final = {"type": "number", "minimum": 0, "maximum": MAX_BACKOFF_SECONDS}
+_FLOW: Final = Meta(extra_json_schema={"pattern": "[A-Za-z0-9]"})
+_TAG: Final = Meta(extra_json_schema={"pattern": r"^\s*[A-Za-z0-9_-]{0,200}\s*$"})
+
+
+TimeoutSec: TypeAlias = Annotated[Any, _limit("How long one attempt may take.", **_SECONDS)]
+MaxAttempts: TypeAlias = Annotated[Any, _limit("How often it may be started.", **_ATTEMPTS)]
+RetryBackoffSec: TypeAlias = Annotated[
+    Any, _limit("The wait before the second attempt.", **_BACKOFF)
+]
+
+
+class SubmitBody(JsonBody, kw_only=True):
+    """The body of `POST /runs`."""
+
+    flow_name: Annotated[str, _FLOW]
+    params: dict[str, Any] = msgspec.field(default_factory=dict)
+    tag: Annotated[str | None, _TAG] = None
+    tags: list[str] | None = None
+    timeout_sec: TimeoutSec = None
+    max_attempts: MaxAttempts = None
+    retry_backoff_sec: RetryBackoffSec = None
+
+
+class BatchItem(SubmitBody, kw_only=True):
+    """One run of `POST /runs/batch`."""
+
+    workflow_yaml: str | None = None
+    """The text of a flow.yaml; ``params`` go over its defaults."""
+    idempotency_key: str | None = None
+
+
+_RUNS: Final = Meta(
+    description="Each as the body of POST /runs, with workflow_yaml (text) and idempotency_key.",
+    extra_json_schema={"minItems": 1, "maxItems": MAX_BATCH_RUNS},
+)
+
+
+class BatchBody(JsonBody, kw_only=True):
+    """The body of `POST /runs/batch`; each run is read by itself, so that a wrong one spoils no other."""
+
+    runs: Annotated[list[msgspec.Raw], _RUNS]
+
+
+class FlowForm(FormBody, kw_only=True):
+    """The form of `POST /runs/yaml`."""
+
+    workflow: Annotated[bytes, Meta(extra_json_schema={"format": "flow-yaml"})]
+    flow_name: Annotated[str, _FLOW]
+    tag: Annotated[str, _TAG] = ""
+    params: Annotated[
+        str,
+        Meta(extra_json_schema={"format": "json-object", "contentMediaType": "application/json"}),
+    ] = ""
+    timeout_sec: TimeoutSec = None
+    max_attempts: MaxAttempts = None
+    retry_backoff_sec: RetryBackoffSec = None
+
+
+class CancelWish(msgspec.Struct):
+    """The body of `POST /runs/{run_id}/cancel`; one that is not understood is ignored."""
+
+    reason: str | None = None
+    requested_by: str | None = None
+
+
+class Include(StrEnum):
+    """Words that ask for task records, each as good as the other."""
+
+    RECORDS = "records"
+    TASK_RECORDS = "task_records"
+    FULL = "full"
+    ALL = "all"
+
+
+_INCLUDE: Final = Meta(description="With task records.")
+
+
+class IncludeQuery(Query, frozen=True, kw_only=True):
+    """Reading a run."""
+
+    include: Annotated[tuple[Include, ...], _INCLUDE] = ()
+
+
+class WatchQuery(IncludeQuery, frozen=True, kw_only=True):
+    """Following a run."""
+
+    since: Annotated[
+        float | None, Meta(description="Skip a first state that changed before, in unix seconds.")
+    ] = None
+    timeout_sec: Annotated[float, Meta(ge=1, le=600, description="How long.")] = 60.0
+
+
+class RunsQuery(Query, frozen=True, kw_only=True):
+    """Which runs. Times are unix seconds."""
+
+    refusal: ClassVar[str | None] = "invalid list query"
+    error_id: ClassVar[ErrorId] = ErrorId.INVALID_LIST_QUERY
+
+    status: Annotated[tuple[RunStatus, ...], Meta(description="Only runs of this status.")] = ()
+    flow: Annotated[str, Meta(description="Only runs of this flow.")] = ""
+    tag: Annotated[str, Meta(description="Only runs of this tag.")] = ""
+    workflow_yaml_sha256: Annotated[
+        str, Meta(description="Only runs of this flow.yaml, by its digest in hex.")
+    ] = ""
+    worker_id: Annotated[str, Meta(description="Only runs of this worker.")] = ""
+    q: Annotated[
+        str, Meta(max_length=200, description="Only runs with this text in id, flow or error.")
+    ] = ""
+    updated_after: Annotated[
+        float | None, Meta(description="Only runs that changed after this time, in unix seconds.")
+    ] = None
+    updated_before: Annotated[
+        float | None, Meta(description="Only runs that last changed before it.")
+    ] = None
+    submitted_after: Annotated[float | None, Meta(description="Only runs submitted after it.")] = (
+        None
+    )
+    submitted_before: Annotated[
+        float | None, Meta(description="Only runs submitted before it.")
+    ] = None
+
+
+class RunCountsQuery(RunsQuery, frozen=True, kw_only=True):
+    """How many runs."""
+
+    steps: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=500,
+            description="Into how many equal steps the time behind submitted_after is divided, which "
+            "has to be given then.",
+        ),
+    ] = 0
+
+
+class RunListQuery(RunsQuery, frozen=True, kw_only=True):
+    """A page of runs."""
+
+    cursor: Annotated[
+        str, Meta(description="A next_cursor.", extra_json_schema={"format": "list-cursor"})
+    ] = ""
+    limit: Annotated[int, Meta(ge=1, le=200, description="How many at most.")] = 50
+    counts: Annotated[bool, Meta(description="Whether to count as well.")] = False
+    include: Annotated[tuple[Include, ...], Meta(description="Whole snapshots.")] = ()
+
+
+class RunStreamQuery(RunsQuery, frozen=True, kw_only=True):
+    """The changes of a list of runs."""
+
+    counts: Annotated[bool, Meta(description="Whether counts come as well.")] = False
+    timeout_sec: (
+        Annotated[int, Meta(ge=1, le=86_400, description="How long; for ever when left out.")]
+        | None
+    ) = None
+    last_event_id: EventCursor = ""
+
+
+# Given ------------------------------------------------------------------------------------------------
+
+
+class Submitted(msgspec.Struct, kw_only=True, frozen=True):
+    """A run that was accepted."""
+
+    run_id: str
+    status: RunStatus
+    retried_from: str | UnsetType = UNSET
+    """Of a dead letter: the run that this one repeats."""
+    retry_of: str | UnsetType = UNSET
+    """Of a retry: the same."""
+
+
+class BatchOutcome(msgspec.Struct, kw_only=True, frozen=True):
+    """What became of a run of a batch: it was accepted, or else there is an error."""
+
+    run_id: str | UnsetType = UNSET
+    status: RunStatus | UnsetType = UNSET
+    replayed: bool | UnsetType = UNSET
+    """Whether its key had been submitted before."""
+    error: dict[str, Any] | UnsetType = UNSET
+    """The problem that it would have been answered with alone."""
+
+
+class BatchAnswer(msgspec.Struct, kw_only=True, frozen=True):
+    """What became of a batch."""
+
+    accepted: int
+    rejected: int
+    items: list[BatchOutcome]
+    """One for each run, in order."""
+
+
+class Run(RunSnapshot, kw_only=True, frozen=True):
+    """A run as it is shown: with task records only where they were asked for."""
+
+    task_records: dict[str, TaskRecord] | UnsetType = UNSET  # type: ignore[assignment]
+    task_records_truncated: bool | UnsetType = UNSET  # type: ignore[assignment]
+    worker_alive: bool | UnsetType = UNSET
+    """This and the following of a run that has a worker, where one run is read."""
+    worker_state: WorkerState | UnsetType = UNSET
+    worker_heartbeat_at: float | UnsetType | None = UNSET
+    worker_hidden: bool | UnsetType = UNSET
+    worker_tags: list[str] | UnsetType = UNSET
+
+
+_NO_RECORDS: Final = {"task_records": UNSET, "task_records_truncated": UNSET}
+
+
+def shown_run(snapshot: RunSnapshot, *, records: bool, **worker: Any) -> Run:
+    """The run as it is shown, with what is told of its worker."""
+    fields = msgspec.structs.asdict(snapshot)
+    if not records:
+        fields |= _NO_RECORDS
+    return Run(**fields, **worker)
+
+
+class RunTasks(msgspec.Struct, kw_only=True, frozen=True):
+    """The tasks of a run."""
+
+    run_id: str
+    flow_name: str
+    status: RunStatus
+    tasks: dict[str, TaskState]
+    task_records: dict[str, TaskRecord]
+    task_records_truncated: bool
+
+
+class RunArtifacts(msgspec.Struct, kw_only=True, frozen=True):
+    """What a run saved."""
+
+    run_id: str
+    artifacts: list[Artifact]
+    artifacts_refused: list[RefusedArtifact]
+
+
+class RunResults(msgspec.Struct, kw_only=True, frozen=True):
+    """What the tasks of a run returned."""
+
+    run_id: str
+    results: list[Result]
+
+
+class RunItem(msgspec.Struct, kw_only=True, frozen=True):
+    """A run as lists show it. Times are unix seconds."""
+
+    run_id: str
+    flow_name: str
+    tag: str | None
+    tags: list[str]
+    tenant_id: str | None
+    api_key_id: str | None
+    status: RunStatus
+    updated_at: float | None
+    heartbeat_at: float | None
+    worker_id: str | None
+    error: str | None
+    submitted_at: float | None
+    start_time: float | None
+    end_time: float | None
+    attempt: int
+    workflow_yaml_sha256: str | None
+
+
+class SubmissionStep(msgspec.Struct, kw_only=True, frozen=True):
+    """What was submitted in a part of a time."""
+
+    start: float
+    """Unix seconds."""
+    counts: dict[str, int]
+    """Of each status."""
+
+
+class RunCounts(msgspec.Struct, kw_only=True, frozen=True):
+    """How many runs there are."""
+
+    counts: dict[str, int]
+    """Of each status."""
+    total: int
+    exact: bool = True
+    """Whether these are all; else there are at least so many."""
+    flows: dict[str, int] = msgspec.field(default_factory=dict)
+    """Of each flow, the most frequent first; empty where only statuses were counted."""
+    tags: dict[str, int] = msgspec.field(default_factory=dict)
+    submissions: list[SubmissionStep] | UnsetType = UNSET
+    """Where steps were asked for: what was submitted in each."""
+    submissions_exact: bool | UnsetType = UNSET
+    """Whether those are all; else the newest."""
+
+
+class _Page(msgspec.Struct, kw_only=True, frozen=True):
+    next_cursor: str | None
+    counts: dict[str, int] | UnsetType = UNSET
+    """This and the following where counts were asked for; see `RunCounts`."""
+    total: int | UnsetType = UNSET
+    exact: bool | UnsetType = UNSET
+    flows: dict[str, int] | UnsetType = UNSET
+    tags: dict[str, int] | UnsetType = UNSET
+
+
+class RunPage(_Page, kw_only=True, frozen=True):
+    """A page of runs, the newest change first."""
+
+    items: list[RunItem]
+
+
+class FullRunPage(_Page, kw_only=True, frozen=True):
+    """A page of whole runs, the newest change first."""
+
+    items: list[Run]
+
+
+# Told by server-sent events ----------------------------------------------------------------------------
+
+
+class Told(msgspec.Struct, kw_only=True, frozen=True):
+    """The data of an event that says no more than its name."""
+
+    ts: float = msgspec.field(default_factory=time.time)
+    """When it was told, in unix seconds."""
+
+
+class ToldOfRun(Told, kw_only=True, frozen=True):
+    """`gone`: the run is not in the list, or not any more. Of one run also `heartbeat`."""
+
+    run_id: str
+
+
+class ToldSnapshot(ToldOfRun, kw_only=True, frozen=True):
+    """`snapshot`: the run as it is now."""
+
+    snapshot: Run
+
+
+class ToldEnd(ToldOfRun, kw_only=True, frozen=True):
+    """`end`: the run has ended, and nothing will follow."""
+
+    status: RunStatus
+
+
+class ToldItem(Told, kw_only=True, frozen=True):
+    """`run`: a run of the list, as it is now."""
+
+    run: RunItem
+
+
+class ToldCounts(Told, kw_only=True, frozen=True):
+    """`counts`: how many runs the list has, by status."""
+
+    counts: dict[str, int]
+    exact: bool
