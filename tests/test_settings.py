@@ -159,6 +159,7 @@ def test_what_a_variable_takes(
         ("PYOCO_WORKER_SLOTS", "0", "a whole number, 1 or more"),
         ("PYOCO_WORKER_SLOTS", "2.5", "a whole number"),
         ("PYOCO_CONSUMER_ACK_WAIT_SEC", "0", "seconds, more than 0"),
+        ("PYOCO_EVENTS_MAX_AGE_SEC", "0.05", "seconds, 0.1 or more, or 0 for no limit"),
         ("PYOCO_CONSUMER_ACK_WAIT_SEC", "nan", "seconds"),
         ("PYOCO_CONSUMER_ACK_WAIT_SEC", "inf", "seconds"),
         ("PYOCO_CANCEL_GRACE_PERIOD_SEC", "-1", "seconds, 0 for none"),

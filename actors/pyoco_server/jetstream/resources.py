@@ -26,7 +26,7 @@ _DUPLICATE_WINDOW = 120 * _NANOSECONDS
 # A text outlives the runs that name it: it is written again once a day, and a run may wait and take long.
 _WORKFLOW_EXTRA_SECONDS = 14 * 24 * 3600.0
 _IDEMPOTENCY_SECONDS = 24 * 3600.0
-_ADVISORY_AGE = 7 * 24 * 3600 * _NANOSECONDS
+_ADVISORY_SECONDS = 7 * 24 * 3600.0
 # A stream that is there from before a restore touches anything until it is done.
 RESTORE_MARKER = "PYOCO_RESTORE"
 # Somebody else made it in between.
@@ -50,7 +50,7 @@ def expected_streams(settings: Settings) -> list[dict[str, Any]]:
             settings.dlq_stream,
             [f"{settings.dlq_subject_prefix}.>"],
             replicas,
-            max_age=int(settings.dlq_max_age_sec * _NANOSECONDS),
+            settings.dlq_max_age_sec,
             max_msgs=settings.dlq_max_msgs,
             max_bytes=settings.dlq_max_bytes,
         ),
@@ -58,7 +58,7 @@ def expected_streams(settings: Settings) -> list[dict[str, Any]]:
             settings.events_stream,
             [f"{settings.events_subject_prefix}.>"],
             replicas,
-            max_age=int(settings.events_max_age_sec * _NANOSECONDS),
+            settings.events_max_age_sec,
             max_bytes=settings.events_max_bytes,
             compression="s2",
         ),
@@ -66,8 +66,8 @@ def expected_streams(settings: Settings) -> list[dict[str, Any]]:
             advisories.STREAM,
             [advisories.advisory_subject(settings.work_stream)],
             replicas,
+            _ADVISORY_SECONDS,
             retention="workqueue",
-            max_age=_ADVISORY_AGE,
         ),
         _bucket(settings.runs_kv_bucket, replicas) | {"allow_atomic": True},
         _bucket(
@@ -139,7 +139,11 @@ async def ensure_consumer(connection: Connection, settings: Settings, tag: str) 
 async def _ensure_stream(connection: Connection, config: dict[str, Any]) -> None:
     name = config["name"]
     if await stream_info(connection, name) is None:
-        await _create(connection, f"STREAM.CREATE.{name}", config)
+        try:
+            await _create(connection, f"STREAM.CREATE.{name}", config)
+        except ApiError as error:
+            why = f"{name} cannot be made: {error.description}"
+            raise ApiError(error.code, error.err_code, why) from None
 
 
 async def _allow(connection: Connection, stream: str, feature: str, without: str) -> None:
@@ -161,7 +165,10 @@ async def _create(connection: Connection, what: str, body: dict[str, Any]) -> No
             raise
 
 
-def _stream(name: str, subjects: list[str], replicas: int, **further: Any) -> dict[str, Any]:
+def _stream(
+    name: str, subjects: list[str], replicas: int, age_seconds: float = 0.0, **further: Any
+) -> dict[str, Any]:
+    age = int(age_seconds * _NANOSECONDS)
     return {
         "name": name,
         "subjects": subjects,
@@ -172,23 +179,21 @@ def _stream(name: str, subjects: list[str], replicas: int, **further: Any) -> di
         "max_consumers": -1,
         "max_msgs": -1,
         "max_bytes": -1,
-        "max_age": 0,
+        "max_age": age,
         "max_msg_size": -1,
-        "duplicate_window": _DUPLICATE_WINDOW,
+        "duplicate_window": min(age or _DUPLICATE_WINDOW, _DUPLICATE_WINDOW),
         **further,
     }
 
 
 def _bucket(name: str, replicas: int, ttl_seconds: float = 0.0) -> dict[str, Any]:
     """The stream of a key-value bucket (ADR-8), as nats-py makes it, with per-key expiry allowed."""
-    age = int(ttl_seconds * _NANOSECONDS)
     return _stream(
         f"KV_{name}",
         [f"$KV.{name}.>"],
         replicas,
+        ttl_seconds,
         max_msgs_per_subject=1,
-        max_age=age,
-        duplicate_window=min(age, _DUPLICATE_WINDOW) if age else _DUPLICATE_WINDOW,
         discard="new",
         allow_rollup_hdrs=True,
         deny_delete=True,

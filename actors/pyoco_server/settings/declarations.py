@@ -22,6 +22,7 @@ from pyoco_server.settings.readers import (
     BUCKET,
     FILE,
     FLAG,
+    KEPT,
     LEVELS,
     POSITIVE,
     SECRET,
@@ -320,7 +321,7 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     ] = True
     dlq_max_age_sec: Annotated[
         float,
-        Env("PYOCO_DLQ_MAX_AGE_SEC", seconds(zero="no limit"), "How long one is kept."),
+        Env("PYOCO_DLQ_MAX_AGE_SEC", KEPT, "How long one is kept."),
     ] = 604_800.0
     dlq_max_msgs: Annotated[
         int, Env("PYOCO_DLQ_MAX_MSGS", count(1, unlimited=-1), "How many are kept.")
@@ -337,7 +338,7 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
         Env("PYOCO_EVENTS_SUBJECT_PREFIX", SUBJECT, "Subject of the events, before the run's id."),
     ] = "pyoco.events"
     events_max_age_sec: Annotated[
-        float, Env("PYOCO_EVENTS_MAX_AGE_SEC", seconds(zero="no limit"), "How long one is kept.")
+        float, Env("PYOCO_EVENTS_MAX_AGE_SEC", KEPT, "How long one is kept.")
     ] = 2_592_000.0
     events_max_bytes: Annotated[
         int,
@@ -402,7 +403,7 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     ] = "pyoco_wheel_history"
     wheel_history_ttl_sec: Annotated[
         float,
-        Env("PYOCO_WHEEL_HISTORY_TTL_SEC", seconds(zero="no limit"), "How long that is kept."),
+        Env("PYOCO_WHEEL_HISTORY_TTL_SEC", KEPT, "How long that is kept."),
     ] = 7_776_000.0
 
     artifacts_bucket: Annotated[

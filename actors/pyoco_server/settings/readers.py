@@ -53,16 +53,18 @@ _WHOLE: Final = re.compile(r"[-+]?[0-9]+")
 _DECIMAL: Final = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
-def seconds(*, zero: str | None = None) -> Reader:
-    """Takes a duration; 0 only where it has a meaning."""
+def seconds(least: float = 0.0, *, zero: str | None = None) -> Reader:
+    """Takes a duration of ``least`` or more; 0 only where it has a meaning."""
 
     def read(text: str) -> float:
         number = float(text) if _DECIMAL.fullmatch(text) else -1.0
-        if not 0 <= number <= _MOST_SECONDS or (number == 0 and zero is None):
+        if zero is None if number == 0 else not least <= number <= _MOST_SECONDS:
             raise ValueError(text)
         return number
 
-    return Reader(f"seconds, 0 for {zero}" if zero else "seconds, more than 0", read)
+    if zero is None:
+        return Reader("seconds, more than 0", read)
+    return Reader(f"seconds, {f'{least:g} or more, or ' if least else ''}0 for {zero}", read)
 
 
 def count(least: int, most: int = _MOST, *, unlimited: int | None = None) -> Reader:
@@ -172,3 +174,5 @@ ROOT_PATH: Final = r"(/[A-Za-z0-9._~-]*[A-Za-z0-9_~-])+"
 NETWORKS: Final = Reader("addresses or networks, with commas in between", networks)
 SECRET: Final = Reader("a text", str, secret=True)
 POSITIVE: Final = seconds()
+# JetStream keeps nothing for less.
+KEPT: Final = seconds(0.1, zero="no limit")
