@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import os
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import nkeys
 import pytest
 import trustme
 
@@ -92,3 +98,46 @@ def test_a_node_of_this_machine_gets_nothing_of_another_servers_login() -> None:
     settings = Settings(nats_user="ann", nats_password="p", nats_tls_ca="ca.pem", default_tag="x")
     local = settings.for_node("nats://127.0.0.1:1")
     assert local == Settings(nats_url="nats://127.0.0.1:1", default_tag="x")
+
+
+def key_of(kind: int) -> tuple[nkeys.KeyPair, str]:
+    """A new pair of keys of NATS, and its public part."""
+    pair = nkeys.from_seed(nkeys.encode_seed(os.urandom(32), kind))
+    return pair, pair.public_key.decode()
+
+
+def token(by: tuple[nkeys.KeyPair, str], subject: str, **nats: Any) -> str:
+    """The JWT of a user, an account or an operator, by which NATS knows them (its ADR-14)."""
+
+    def part(content: bytes) -> bytes:
+        return base64.urlsafe_b64encode(content).rstrip(b"=")
+
+    claims = {"jti": uuid.uuid4().hex, "iat": int(time.time()), "iss": by[1], "sub": subject}
+    claims |= {"name": nats["type"], "nats": {"version": 2, **nats}}
+    head = {"typ": "JWT", "alg": "ed25519-nkey"}
+    signed = b".".join(part(json.dumps(each).encode()) for each in (head, claims))
+    return (signed + b"." + part(by[0].sign(signed))).decode()
+
+
+async def test_a_file_of_credentials_lets_in(tmp_path: Path) -> None:
+    operator = key_of(nkeys.PREFIX_BYTE_OPERATOR)
+    account = key_of(nkeys.PREFIX_BYTE_ACCOUNT)
+    user = key_of(nkeys.PREFIX_BYTE_USER)
+    limits = dict.fromkeys(("subs", "conn", "leaf", "imports", "exports", "data", "payload"), -1)
+    config = (
+        f"operator: {token(operator, operator[1], type='operator')}\n"
+        "resolver: MEMORY\n"
+        f"resolver_preload: {{ {account[1]}: "
+        f"{token(operator, account[1], type='account', limits=limits)} }}"
+    )
+    login = token(account, user[1], type="user", subs=-1, data=-1, payload=-1)
+    seed = user[0].seed.decode()
+    file = tmp_path / "user.creds"
+    file.write_text(
+        f"-----BEGIN NATS USER JWT-----\n{login}\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+    )
+    async with server_with(tmp_path, config) as server:
+        assert await reach(nats_url=server.url, nats_credentials=str(file))
+        with pytest.raises(Unavailable, match="Authorization Violation"):
+            await reach(within=1, nats_url=server.url)

@@ -20,11 +20,13 @@ from pyoco_server.settings.environment import (
 from pyoco_server.settings.http_limits import HttpLimits
 from pyoco_server.settings.readers import (
     BUCKET,
-    FILE,
+    CERTIFICATES,
+    CREDENTIALS,
     FLAG,
     KEPT,
     LEVELS,
     POSITIVE,
+    PRIVATE_KEY,
     SECRET,
     STREAM,
     SUBJECT,
@@ -53,19 +55,23 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
         str | None, Env("PYOCO_NATS_PASSWORD", SECRET, "Password of that user.", in_file=True)
     ] = None
     nats_credentials: Annotated[
-        str | None, Env("PYOCO_NATS_CREDS", FILE, "File with credentials (JWT and seed) for NATS.")
+        str | None,
+        Env("PYOCO_NATS_CREDS", CREDENTIALS, "File with credentials (JWT and seed) for NATS."),
     ] = None
     nats_tls_ca: Annotated[
         str | None,
         Env(
-            "PYOCO_NATS_TLS_CA", FILE, "File of the certificates that a NATS server's must be from."
+            "PYOCO_NATS_TLS_CA",
+            CERTIFICATES,
+            "File of the certificates that a NATS server's must be from.",
         ),
     ] = None
     nats_tls_cert: Annotated[
-        str | None, Env("PYOCO_NATS_TLS_CERT", FILE, "File of our own certificate for NATS.")
+        str | None,
+        Env("PYOCO_NATS_TLS_CERT", CERTIFICATES, "File of our own certificate for NATS."),
     ] = None
     nats_tls_key: Annotated[
-        str | None, Env("PYOCO_NATS_TLS_KEY", FILE, "File of that certificate's key.")
+        str | None, Env("PYOCO_NATS_TLS_KEY", PRIVATE_KEY, "File of that certificate's key.")
     ] = None
     jetstream_replicas: Annotated[
         int,

@@ -83,14 +83,19 @@ def count(least: int, most: int = _MOST, *, unlimited: int | None = None) -> Rea
     return Reader(f"a whole number, {least}{upper}{limit}", read)
 
 
-def readable_file(text: str) -> str:
-    """Read the path of a file that is there."""
-    try:
-        with Path(text).open("rb") as file:
-            file.read(1)
-    except OSError as error:
-        raise ValueError(text) from error
-    return text
+def file_with(what: str, *marks: bytes) -> Reader:
+    """Takes the path of a file that is there, and holds these."""
+
+    def read(text: str) -> str:
+        try:
+            held = Path(text).read_bytes()
+        except OSError as error:
+            raise ValueError(text) from error
+        if not all(mark in held for mark in marks):
+            raise ValueError(text)
+        return text
+
+    return Reader(f"the path of a file that can be read, with {what}", read)
 
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -164,7 +169,11 @@ SUBJECT: Final = pattern(
 FLAG: Final = choice(_FLAGS, "1, true, yes, on or 0, false, no, off")
 TEXT: Final = pattern(r".*\S.*", "a text")
 URL: Final = Reader("nats://host:port, or several with commas in between", servers)
-FILE: Final = Reader("the path of a file that can be read", readable_file)
+CREDENTIALS: Final = file_with(
+    "a user's JWT and seed", b"BEGIN NATS USER JWT", b"BEGIN USER NKEY SEED"
+)
+CERTIFICATES: Final = file_with("certificates as PEM", b"CERTIFICATE-----")
+PRIVATE_KEY: Final = file_with("a private key as PEM", b"PRIVATE KEY-----")
 _LABEL: Final = r"[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?"
 _HOST: Final = rf"({_LABEL}(\.{_LABEL})*|\[[0-9a-fA-F:.]+\])"
 HOSTS: Final = pattern(
