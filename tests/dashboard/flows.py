@@ -7,8 +7,10 @@ import json
 CODE = '''\
 """Tasks that end when a file says so, so that a test sees each state for as long as it wants."""
 
+import struct
 import sys
 import time
+import zlib
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -53,6 +55,40 @@ def fail(text):
 def say(text):
     print(text)
     return text
+
+
+def noise():
+    for done in (0, 50, 100):
+        sys.stderr.write(f"\\r{done}%| step")
+        sys.stderr.flush()
+        time.sleep(0.02)
+    sys.stderr.write("\\n")
+    print("\\x1b[1;32mgreen\\x1b[0m, \\x1b[38;5;208morange\\x1b[0m and \\x1b[31mred")
+    print("goes on\\x1b[0m, and ends")
+    for number in range(20):
+        print(f"number {number}")
+    print("KeyError: no such day", file=sys.stderr)
+
+
+def save():
+    folder = Path("artifacts")
+    folder.mkdir(exist_ok=True)
+    (folder / "data.csv").write_text('day,count,note\\n2026-04-01,12,"a, b"\\n2026-04-02,13,"two\\nlines"\\n')
+    (folder / "big.json").write_text('{"id": 9007199254740993}')
+    (folder / "page.html").write_text("<script>window.owned=1</script>")
+    (folder / "pic.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg' onload='window.owned=1'/>")
+    (folder / "pic.png").write_bytes(png())
+    (folder / "blob.bin").write_bytes(bytes(range(256)))
+
+
+def png():
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", 2, 1, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes([0, 0, 0, 255, 255, 0, 0]))
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return b"\\x89PNG\\r\\n\\x1a\\n" + parts
 '''
 
 REPORT = """\

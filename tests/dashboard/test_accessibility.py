@@ -20,6 +20,17 @@ HEADINGS = {
 }
 
 
+# What reaches over the right edge and cannot be brought onto the screen by scrolling its own part.
+OFF_SCREEN = """() => [...document.querySelectorAll("main *")].filter((element) => {
+  const box = element.getBoundingClientRect();
+  if (box.width === 0 || box.right <= innerWidth + 1) return false;
+  for (let above = element; above; above = above.parentElement) {
+    if (["auto", "scroll", "hidden"].includes(getComputedStyle(above).overflowX)) return false;
+  }
+  return !element.closest(".visually-hidden");
+}).map((element) => element.outerHTML.slice(0, 200))"""
+
+
 @pytest.fixture(scope="module")
 def failed_run(world: World) -> str:
     run_id = world.submit(flows.failing("no rows", attempts=2))
@@ -63,7 +74,7 @@ def test_axe_finds_nothing_serious(
             assert page.evaluate("document.documentElement.dataset.theme") == theme
             assert serious(page) == [], view
         page = settled(dashboard, f"runs/{failed_run}")
-        for tab in ("logs", "history", "data", "files"):
+        for tab in ("logs", "history", "data", "files", "flow"):
             page.locator(f"#tab-{tab}").click()
             assert serious(page) == [], tab
         dashboard.check()
@@ -84,6 +95,16 @@ def test_a_phone_needs_no_scrolling_aside(browser: Browser, world: World, failed
     with open_dashboard(browser, world.url, size=(390, 780)) as dashboard:
         for view in (*HEADINGS, f"runs/{failed_run}"):
             page = settled(dashboard, view)
+            if view == "runs":
+                tall = page.locator("tr[data-key]").first.bounding_box()
+                assert tall is not None
+                assert tall["height"] == 104  # a card
+                expect(page.locator("#filter-flow")).to_be_hidden()
+                dashboard.button("Filters").click()
+                expect(page.locator("#filter-flow")).to_be_visible()
+            if view == "dlq":
+                page.locator("summary").first.click()
             width = page.evaluate("document.documentElement.scrollWidth")
             assert width <= 390, view
+            assert page.evaluate(OFF_SCREEN) == [], view
         dashboard.check()

@@ -108,6 +108,7 @@ def test_many_are_cancelled_and_retried_at_once(dashboard: Dashboard, world: Wor
     expect(page.locator("tr[data-key]")).to_have_count(3)
     page.get_by_label("Select all that are loaded").check()
     dashboard.button("Cancel 3").click()
+    expect(page.get_by_role("dialog")).to_contain_text(f"3 running: {gate}")
     dashboard.dialog_button("Back").click()
     assert {world.status(run_id) for run_id in runs} == {"RUNNING"}
     dashboard.button("Cancel 3").click()
@@ -123,3 +124,73 @@ def test_many_are_cancelled_and_retried_at_once(dashboard: Dashboard, world: Wor
     dashboard.dialog_button("Retry").click()
     expect(page.locator("tr[data-key]")).to_have_count(5)
     expect(page.locator('tr[data-key] .status[data-state="COMPLETED"]')).to_have_count(2)
+
+
+def test_a_time_is_chosen_by_dragging_and_by_range(dashboard: Dashboard, world: World) -> None:
+    flow = f"times-{uuid.uuid4().hex[:8]}"
+    now = time.time()
+    old = world.put_run(flow_name=flow, submitted_at=now - 20 * 3600, updated_at=now - 20 * 3600)
+    new = world.put_run(flow_name=flow, submitted_at=now - 60, status="FAILED", error="x")
+    page = dashboard.open(f"runs?flow={flow}")
+    starts = page.locator(".histogram")
+    expect(starts).to_contain_text("2 runs")
+    expect(starts.locator("rect.bar-bad")).to_have_count(1)
+    box = starts.locator(".histogram-plot").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.05, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 20, steps=3)
+    page.mouse.up()
+    expect(dashboard.row(new)).to_have_count(0)
+    expect(dashboard.row(old)).to_be_visible()
+    assert "from=" in page.url
+    assert "to=" in page.url
+    expect(page.locator("#filter-from")).to_be_visible()
+    expect(page.locator('.count[data-status=""] b')).to_have_text("1")
+
+    page.locator("#filter-range").select_option("1h")
+    expect(dashboard.row(new)).to_be_visible()
+    expect(dashboard.row(old)).to_have_count(0)
+    assert "range=1h" in page.url
+    assert "from=" not in page.url
+
+
+def test_filters_suggest_what_there_is_and_views_are_saved(
+    dashboard: Dashboard, world: World
+) -> None:
+    flow = f"known-{uuid.uuid4().hex[:8]}"
+    world.put_run(flow_name=flow, tag="north")
+    page = dashboard.open("runs")
+    page.locator("#filter-flow").focus()
+    expect(page.locator(f'#known-flow option[value="{flow}"]')).to_be_attached()
+    expect(page.locator('#known-tag option[value="north"]')).to_be_attached()
+    expect(page.locator('#known-worker_id option[value="w1"]')).to_be_attached()
+    page.locator("#filter-flow").fill(flow)
+    page.wait_for_url(re.compile(flow))
+    page.locator("#filter-range").select_option("24h")
+    dashboard.button("Save this view").click()
+    page.get_by_label("Name").fill("of today")
+    dashboard.dialog_button("Save").click()
+    dashboard.button("Clear filters").click()
+    expect(page.locator("#filter-flow")).to_have_value("")
+    page.reload()
+    page.get_by_label("Saved views").select_option("of today")
+    expect(page.locator("#filter-flow")).to_have_value(flow)
+    expect(page.locator("tr[data-key]")).to_have_count(1)
+    assert f"flow={flow}" in page.url
+    assert "range=24h" in page.url
+    dashboard.button("Delete this view").click()
+    expect(page.get_by_role("dialog")).to_contain_text("of today")
+    dashboard.dialog_button("Delete this view").click()
+    expect(page.get_by_label("Saved views")).to_be_hidden()
+
+
+def test_what_a_gateway_told_is_sent_along(dashboard: Dashboard, world: World) -> None:
+    sent: list[str | None] = []
+    dashboard.page.on("request", lambda request: sent.append(request.headers.get("x-pyoco-seen")))
+    page = dashboard.open("runs")
+    expect(dashboard.live).to_have_text("live")
+    page.locator("#filter-flow").focus()
+    page.wait_for_function("() => document.querySelector('#known-worker_id option')")
+    assert sent[-1] is not None
+    assert sent[-1].count("-") >= 1

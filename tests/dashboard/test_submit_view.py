@@ -121,3 +121,50 @@ def test_a_file_is_opened_or_dropped_and_the_draft_is_kept(
     expect(dashboard.live).to_have_text("live")
     page.go_back()
     expect(page.get_by_label("flow.yaml")).to_have_value(flows.LOOPS)
+
+
+LONG = "flow:\n  graph: a\ntasks:\n" + "  # more\n" * 80
+
+
+@pytest.mark.refusals
+def test_line_numbers_go_with_the_text_and_an_error_takes_the_old_picture_away(
+    dashboard: Dashboard,
+) -> None:
+    page = dashboard.open("submit")
+    expect(page.locator(".graph .node")).to_have_count(2)
+    page.get_by_label("flow.yaml").fill(LONG + "  a: {calable: 'x:y'}\n")
+    expect(page.locator(".bad-line")).to_have_text("84\n")
+    expect(page.locator(".graph .node")).to_have_count(0)
+    dashboard.button("Line 84").click()
+    page.evaluate("document.querySelector('#flow-text').scrollTop = 1e6")
+    # The last line of the text and its number are at the same height.
+    page.wait_for_function(
+        """() => {
+          const text = document.querySelector("#flow-text");
+          const gutter = document.querySelector(".editor .gutter");
+          const tall = gutter.getBoundingClientRect().height === text.getBoundingClientRect().height;
+          return tall && text.scrollTop > 0 && gutter.scrollTop === text.scrollTop;
+        }"""
+    )
+
+
+def test_the_file_and_its_params_are_remembered_until_they_are_submitted(
+    dashboard: Dashboard, tmp_path: Path
+) -> None:
+    page = dashboard.open("submit")
+    path = tmp_path / "types.yaml"
+    path.write_text(TYPES)
+    page.locator("#flow-file").set_input_files(path)
+    page.locator('[data-param="text"]').fill("2026")
+    page.locator("#flow-name").fill("remembered")
+    page.locator("#flow-tag").fill("hello")
+    page.reload()
+    expect(page.get_by_label("flow.yaml")).to_have_value(TYPES)
+    expect(page.locator('[data-param="text"]')).to_have_value("2026")
+    expect(page.locator("main")).to_contain_text("types.yaml")
+    expect(page.locator("#flow-name")).to_have_value("remembered")
+    dashboard.button("Run").click()
+    expect(page.locator(".view-head .status")).to_have_text("completed")
+    dashboard.open("submit")
+    expect(page.locator("#flow-name")).to_have_value("main")
+    expect(page.locator('[data-param="x"]')).to_be_visible()

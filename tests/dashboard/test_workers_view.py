@@ -44,7 +44,15 @@ def test_hide_pause_and_drain(dashboard: Dashboard, world: World) -> None:
     card.get_by_role("button", name="Show").click()
     expect(card.get_by_text("hidden", exact=True)).to_have_count(0)
 
+    gate = "drained"
+    run_id = world.submit(flows.waiting(gate), tag="spare")
+    expect(card.get_by_role("link", name=run_id[:8])).to_be_visible()
     card.get_by_role("button", name="Drain").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(
+        "1 runs may end within 30.0 s; what has not ended then goes back"
+    )
+    world.open_gate(gate)
     dashboard.dialog_button("Drain").click()
     expect(card.locator('.status[data-state="STOPPED_GRACEFUL"]')).to_be_visible()
     expect(card.get_by_role("button", name="Pause")).to_be_disabled()

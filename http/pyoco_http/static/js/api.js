@@ -3,6 +3,7 @@
 import { parse, write } from "./exact.js";
 import { t } from "./i18n.js";
 import { keyDialog } from "./parts/key.js";
+import { noteSeen, seenHeaders } from "./seen.js";
 import { askKey, hasKey, keyHeaders } from "./session.js";
 
 /** Where the gateway is below its host: "" or, behind a proxy, such as "/pyoco". */
@@ -35,12 +36,13 @@ export async function call(path, { method = "GET", query, json, body, headers, s
         signal,
         cache: "no-store",
         body: json === undefined ? body : write(json),
-        headers: { ...used, ...(json === undefined ? {} : { "Content-Type": "application/json" }), ...headers },
+        headers: { ...used, ...seenHeaders(), ...(json === undefined ? {} : { "Content-Type": "application/json" }), ...headers },
       });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new ApiError(0, null);
     }
+    noteSeen((name) => response.headers.get(name));
     if (response.ok) return response;
     const problem = await response.json().catch(() => null);
     if (!keyRefused(response.status, problem)) throw new ApiError(response.status, problem);
@@ -106,6 +108,7 @@ function post(base, form, headers, onProgress) {
       if (event.lengthComputable) onProgress(event.loaded / event.total);
     });
     request.addEventListener("loadend", () => {
+      noteSeen((name) => request.getResponseHeader(name));
       let answer = null;
       try {
         answer = JSON.parse(request.responseText);

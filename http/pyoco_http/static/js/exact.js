@@ -1,7 +1,7 @@
 // JSON whose numbers stay as they are written: 9007199254740993 and 1.0 are 9007199254740992 and 1 to JavaScript.
 
 // Below these keys stands what users wrote, or their code returned; everything else is for us to reckon with.
-const OF_USERS = new Set(["params", "defaults", "inputs", "output"]);
+const OF_USERS = new Set(["params", "defaults", "inputs", "output", "value"]);
 const TOKEN = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 // Chance makes it a text that stands in no answer.
 const MARK = `number-${Array.from(crypto.getRandomValues(new Uint32Array(4)), (each) => each.toString(36)).join("")}:`;

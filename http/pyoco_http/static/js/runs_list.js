@@ -77,7 +77,7 @@ export class RunsList {
     this.#fetching = fetching;
     try {
       // With "updated_after" the first page brings a cursor, which is good for the same query only.
-      const query = { ...this.filters, limit: PAGE, updated_after: 0, cursor };
+      const query = { updated_after: 0, ...this.filters, limit: PAGE, cursor };
       const page = await get("/runs", query, fetching.signal);
       this.error = null;
       return this.#fetching === fetching ? page : null;

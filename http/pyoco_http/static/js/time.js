@@ -17,18 +17,42 @@ export function when(seconds) {
   );
 }
 
+/** A time of unix seconds as "12:34:56.789" of its day, for lines that are many. */
+export function clock(seconds) {
+  const date = new Date((seconds ?? NaN) * 1000);
+  if (Number.isNaN(date.getTime())) return h("time", { class: "log-at" });
+  const part = (value, digits = 2) => String(value).padStart(digits, "0");
+  const text = `${part(date.getHours())}:${part(date.getMinutes())}:${part(date.getSeconds())}.${part(date.getMilliseconds(), 3)}`;
+  return h("time", { class: "log-at", datetime: date.toISOString(), title: utc(date) }, text);
+}
+
 function utc(date) {
   return date.toISOString().replace("T", " ").replace("Z", " UTC");
+}
+
+/** A time of unix seconds as a text that is fit for an axis over so many seconds. */
+export function moment(seconds, span) {
+  const options = {};
+  if (span >= 86_000) Object.assign(options, { month: "numeric", day: "numeric" });
+  if (span < 15 * 86_400) Object.assign(options, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  if (span < 600) options.second = "2-digit";
+  return new Intl.DateTimeFormat(lang(), options).format(new Date(seconds * 1000));
 }
 
 /** Seconds as "1.2 s", "3 m 04 s", "2 h 05 m". */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
   const value = Math.max(0, seconds);
-  if (value < 1) return `${Math.round(value * 1000)} ms`;
-  if (value < 60) return `${value.toFixed(1)} s`;
-  if (value < 3600) return `${Math.floor(value / 60)} m ${pad(value % 60)} s`;
+  if (value < 0.9995) return `${Math.round(value * 1000)} ms`;
+  if (value < 59.95) return `${value.toFixed(1)} s`;
+  if (value < 3600) return `${Math.floor(Math.max(value, 60) / 60)} m ${pad(Math.max(value, 60) % 60)} s`;
   return `${Math.floor(value / 3600)} h ${pad((value % 3600) / 60)} m`;
+}
+
+/** The same as an element, exact on hover. */
+export function took(seconds) {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
+  return h("span", { class: "nowrap", title: `${Math.max(0, seconds).toFixed(3)} s` }, duration(seconds));
 }
 
 const pad = (value) => String(Math.floor(value)).padStart(2, "0");
@@ -41,21 +65,27 @@ export function ago(seconds) {
 
 function coarse(seconds) {
   const value = Math.max(0, seconds);
-  if (value < 60) return `${Math.round(value)} s`;
-  if (value < 3600) return `${Math.round(value / 60)} m`;
-  if (value < 86400) return `${Math.round(value / 3600)} h`;
-  return `${Math.round(value / 86400)} d`;
+  if (value < 60) return `${Math.floor(value)} s`;
+  if (value < 3600) return `${Math.floor(value / 60)} m`;
+  if (value < 86400) return `${Math.floor(value / 3600)} h`;
+  return `${Math.floor(value / 86400)} d`;
 }
 
 /** A number of bytes, "3.4 MiB". */
 export function bytes(count) {
   if (count === null || count === undefined) return "–";
-  const units = ["B", "KiB", "MiB", "GiB"];
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let value = count;
   let unit = 0;
-  while (value >= 1024 && unit < units.length - 1) {
+  // What would be rounded to 1024.0 is one of the next unit.
+  while (value >= (unit === 0 ? 1024 : 1023.95) && unit < units.length - 1) {
     value /= 1024;
     unit += 1;
   }
   return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
+}
+
+/** The same as an element, exact on hover. */
+export function size(count) {
+  return h("span", { class: "nowrap", title: count === null || count === undefined ? "" : `${count} B` }, bytes(count));
 }

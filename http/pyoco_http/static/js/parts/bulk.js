@@ -2,12 +2,13 @@
 
 import { path as apiPath, send } from "../api.js";
 import { h } from "../dom.js";
-import { t } from "../i18n.js";
+import { t, word } from "../i18n.js";
 import { render } from "../render.js";
 import { confirm, tell } from "./feedback.js";
 import { ended } from "./status.js";
 
 const AT_ONCE = 8;
+const NAMED = 5; // flows
 
 /**
  * `find(runId)`: the run as it is now; `changed`: called when other runs are chosen.
@@ -50,7 +51,7 @@ export function bulk({ find, changed }) {
   async function act(what, items) {
     const count = items.length;
     const agreed = await confirm({
-      title: t(`runs.${what}`, { count }), text: t(`runs.${what}.sure`, { count }), action: t(`run.${what}`), danger: what === "cancel",
+      title: t(`runs.${what}.title`, { count }), text: [h("p", {}, t(`runs.${what}.sure`, { count })), h("p", { class: "muted" }, summary(items))], action: t(`run.${what}`), danger: what === "cancel",
     });
     if (!agreed) return;
     const failures = [];
@@ -71,4 +72,12 @@ export function bulk({ find, changed }) {
   }
 
   return { element, has: (runId) => chosen.has(runId), get size() { return chosen.size; }, pick, choose, draw };
+}
+
+// "2 running, 1 pending: nightly, import"
+function summary(items) {
+  const states = Map.groupBy(items, (item) => item.status);
+  const flows = [...new Set(items.map((item) => item.flow_name))];
+  const more = flows.length > NAMED ? ` +${flows.length - NAMED}` : "";
+  return `${[...states].map(([status, those]) => `${those.length} ${word("state", status)}`).join(", ")}: ${flows.slice(0, NAMED).join(", ")}${more}`;
 }

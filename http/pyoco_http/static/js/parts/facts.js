@@ -3,7 +3,7 @@
 import { h } from "../dom.js";
 import { t, word } from "../i18n.js";
 import { href } from "../router.js";
-import { duration, when } from "../time.js";
+import { duration, took, when } from "../time.js";
 import { badge } from "./status.js";
 
 /** The facts of a snapshot as the rows of a list of terms. */
@@ -15,7 +15,7 @@ export function facts(snapshot) {
     "run.submitted": when(submitted),
     "run.started": [when(started), queued === null ? null : h("span", { class: "muted" }, ` ${t("run.waited", { duration: duration(queued) })}`)],
     "run.ended": when(end),
-    "run.took": duration(started ? (end ?? Date.now() / 1000) - started : null),
+    "run.took": took(started ? (end ?? Date.now() / 1000) - started : null),
     "runs.tag": snapshot.tag ? h("a", { href: href(["runs"], { tag: snapshot.tag }) }, snapshot.tag) : "–",
     "runs.worker": snapshot.worker_id ? [h("a", { href: href(["runs"], { worker_id: snapshot.worker_id }) }, snapshot.worker_id), " ", snapshot.worker_state ? badge(snapshot.worker_state) : null] : "–",
     "run.attempt": snapshot.attempt ? [snapshot.attempt, snapshot.max_attempts ? ` / ${snapshot.max_attempts}` : null] : "–",

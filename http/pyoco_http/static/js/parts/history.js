@@ -5,6 +5,7 @@ import { t, word } from "../i18n.js";
 import { follow } from "../sse.js";
 import { duration, when } from "../time.js";
 import { badge } from "./status.js";
+import { labelled } from "./table.js";
 
 const COLUMNS = ["history.when", "history.what", "runs.status", "run.attempt", "runs.worker", "history.why"];
 
@@ -31,7 +32,7 @@ export function history(path, signal) {
       },
     },
   });
-  return h("div", { class: "card-body table-wrap" }, note, h("table", { class: "table" },
+  return h("div", { class: "card-body table-wrap" }, note, h("table", { class: "table stacked" },
     h("caption", { class: "visually-hidden" }, t("run.history")),
     h("thead", {}, h("tr", {}, COLUMNS.map((key) => h("th", { scope: "col" }, t(key))))), body));
 }
@@ -45,11 +46,11 @@ function add(body, name, event) {
 function row(name, event) {
   const took = event.duration_ms === null || event.duration_ms === undefined ? null : duration(event.duration_ms / 1000);
   const why = [event.reason ? word("reason", event.reason) : null, event.by, event.error, took].filter(Boolean).join(" · ");
-  return h("tr", { dataset: name === "state" ? { revision: event.revision } : {} },
+  return labelled(h("tr", { dataset: name === "state" ? { revision: event.revision } : {} },
     h("td", {}, when(event.at)),
     h("td", {}, name === "task" ? event.task : t("runs.run")),
     h("td", {}, badge(event.status ?? event.state)),
     h("td", {}, event.attempt || ""),
     h("td", {}, event.worker_id ?? ""),
-    h("td", {}, why));
+    h("td", { class: "wide" }, why)), COLUMNS);
 }

@@ -5,17 +5,22 @@ import { gathered, h, replace } from "../dom.js";
 import { t } from "../i18n.js";
 import { follow } from "../sse.js";
 import { bytes } from "../time.js";
+import { download } from "./download.js";
+import { logLines } from "./log_lines.js";
+import { logSearch } from "./log_search.js";
 
 const MOST_LINES = 5000;
 const AT_BOTTOM = 30; // px
+const STORED = "pyoco.logs.";
 
-/** A panel that follows the logs of a run until `signal` is aborted: {element, only(task)}. */
-export function logPanel(path, signal) {
+/** A panel that follows the logs of a run until `signal` is aborted: {element, only(task)}. `name`: of a download. */
+export function logPanel(path, signal, name) {
   const lines = h("div", { class: "logs", role: "log", tabindex: 0, "aria-label": t("run.logs") });
   const tasks = select("log-task", "run.logs.all");
   const attempts = select("log-attempt", "run.logs.every");
   const note = h("p", { class: "muted" }, t("run.logs.none"));
-  const wrap = h("input", { type: "checkbox", checked: true, onchange: () => lines.classList.toggle("nowrapped", !wrap.checked) });
+  const search = logSearch(lines);
+  const printed = logLines();
   let arrived = [];
   let stick = true;
   lines.onscroll = () => {
@@ -33,14 +38,24 @@ export function logPanel(path, signal) {
     return { element, add };
   }
 
-  const fits = ({ dataset }) => ["task", "attempt"].every((name) => {
-    const { value } = (name === "task" ? tasks : attempts).element;
-    return value === "" || dataset[name] === value;
+  // What the user chose is kept in the browser.
+  function choice(key, label, otherwise) {
+    const stored = localStorage.getItem(STORED + key);
+    const apply = () => lines.classList.toggle(key, box.checked);
+    const box = h("input", { type: "checkbox", checked: stored === null ? otherwise : stored === "1", onchange: () => { localStorage.setItem(STORED + key, box.checked ? "1" : "0"); apply(); } });
+    apply();
+    return h("label", { class: "nowrap" }, box, " ", t(label));
+  }
+
+  const fits = ({ dataset }) => ["task", "attempt"].every((each) => {
+    const { value } = (each === "task" ? tasks : attempts).element;
+    return value === "" || dataset[each] === value;
   });
 
   function filter() {
     for (const line of lines.children) line.hidden = !fits(line);
     lines.scrollTop = lines.scrollHeight;
+    search.renew();
   }
 
   const draw = gathered(() => {
@@ -51,6 +66,7 @@ export function logPanel(path, signal) {
     lines.append(...fresh);
     while (lines.childElementCount > MOST_LINES) lines.firstChild.remove();
     if (stick) lines.scrollTop = lines.scrollHeight;
+    search.renew();
   });
 
   function take(event) {
@@ -58,18 +74,19 @@ export function logPanel(path, signal) {
     draw();
   }
 
-  function drawn({ type, task, stream, text, attempt, at, left_out_bytes: left, limit_bytes: limit }) {
-    const truncated = type === "truncated";
-    const words = truncated ? (left === null ? t("run.logs.full", { bytes: bytes(limit) }) : t("run.logs.truncated", { bytes: bytes(left) })) : text;
+  function drawn(event) {
+    const { type, task, attempt, text, left_out_bytes: left, limit_bytes: limit } = event;
     tasks.add(task ?? "");
     attempts.add(String(attempt || ""));
-    const time = at ? new Date(at * 1000).toISOString() : "";
-    return words.replace(/\n$/, "").split("\n").map((line) => h(
-      "div",
-      { class: `log-line ${stream === "stderr" ? "stderr" : ""} ${truncated ? "note" : ""}`, title: time, dataset: { task: task ?? "", attempt: attempt ?? "" } },
-      h("span", { class: "who", title: task ?? "" }, task ?? ""),
-      h("span", { dir: "auto" }, line),
-    ));
+    if (type === "log") return printed.add(event, text);
+    return printed.add(event, left === null ? t("run.logs.full", { bytes: bytes(limit) }) : t("run.logs.truncated", { bytes: bytes(left) }));
+  }
+
+  // All of it, also what is too much for the screen; narrowed as the screen is.
+  function save() {
+    const [task, attempt] = [tasks.element.value, attempts.element.value];
+    const label = [name, task, attempt && `attempt-${attempt}`].filter(Boolean).join("-").replaceAll(/[^\w.-]+/g, "_");
+    return download(path, `${label}.log`, { format: "text", task, attempt });
   }
 
   async function start() {
@@ -79,8 +96,8 @@ export function logPanel(path, signal) {
       await follow(path, {
         query: (lastId) => ({ follow: 1, cursor: lastId ?? page.position }),
         signal,
-        until: (name) => name === "end",
-        on: { event: (name, data) => { if (name === "log" || name === "truncated") take(data); }, fail },
+        until: (each) => each === "end",
+        on: { event: (each, data) => { if (each === "log" || each === "truncated") take(data); }, fail },
       });
     } catch (error) {
       fail(error);
@@ -95,7 +112,9 @@ export function logPanel(path, signal) {
   const label = (id, key, control) => h("label", { class: "field", for: id }, t(key), control);
   return {
     element: h("div", { class: "card-body" },
-      h("div", { class: "filters" }, label("log-task", "run.logs.task", tasks.element), label("log-attempt", "run.attempt", attempts.element), h("label", {}, wrap, " ", t("run.logs.wrap"))),
+      h("div", { class: "filters" }, label("log-task", "run.logs.task", tasks.element), label("log-attempt", "run.attempt", attempts.element), search.element),
+      h("div", { class: "filters" }, choice("wrapped", "run.logs.wrap", true), choice("timed", "run.logs.times", true),
+        h("button", { type: "button", class: "quiet small", onclick: save }, t("run.logs.download"))),
       note, lines),
     only(task) {
       tasks.add(task);

@@ -4,18 +4,25 @@ import { h, replace } from "../dom.js";
 import { Numeral, parse, write } from "../exact.js";
 import { t } from "../i18n.js";
 
-/** {element, show(defaults), values()}: what was typed stays when other defaults are shown. */
-export function paramFields() {
+/**
+ * {element, show(defaults), values(), typed()}: what was typed stays when other defaults are shown. `before`: what was
+ * typed earlier, {name: text}; `changed`: called when something is typed.
+ */
+export function paramFields({ before = {}, changed = () => {}, prefix = "param" } = {}) {
   const element = h("div", { class: "params" });
-  const typed = new Map();
+  const typed = new Map(Object.entries(before));
   let defaults = {};
 
   function field(name, index) {
-    const id = `param-${index}`;
+    const id = `${prefix}-${index}`;
     const standard = written(defaults[name]);
     const input = h("input", {
       type: "text", id, dataset: { param: name }, value: typed.get(name) ?? standard,
-      oninput: () => (input.value === standard ? typed.delete(name) : typed.set(name, input.value)),
+      oninput: () => {
+        if (input.value === standard) typed.delete(name);
+        else typed.set(name, input.value);
+        changed();
+      },
     });
     return h("label", { class: "field", for: id }, h("span", {}, name, " ", h("span", { class: "kind" }, kind(defaults[name]))), input);
   }
@@ -28,10 +35,12 @@ export function paramFields() {
       replace(element, names.length === 0 ? h("p", { class: "muted" }, t("submit.no_params")) : names.map(field));
     },
     values: () => Object.fromEntries([...typed].filter(([name]) => name in defaults).map(([name, text]) => [name, read(text, defaults[name])])),
+    typed: () => Object.fromEntries(typed),
   };
 }
 
-const written = (value) => (typeof value === "string" ? value : write(value));
+/** A param as it stands in its field. */
+export const written = (value) => (typeof value === "string" ? value : write(value));
 
 const kind = (value) => (value === null ? "null" : Array.isArray(value) ? "list" : value instanceof Numeral ? "number" : typeof value);
 

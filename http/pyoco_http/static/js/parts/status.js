@@ -23,6 +23,13 @@ export function taskState(snapshot, name) {
   return state === "PENDING" && ended(snapshot.status) ? "SKIPPED" : state;
 }
 
+/** The state of several tasks as of one: the one that matters most. */
+export function stateOf(states) {
+  const found = new Set(states);
+  if (found.size === 1) return states[0];
+  return ["FAILED", "RUNNING", "CANCELLED"].find((state) => found.has(state)) ?? (found.has("PENDING") ? "RUNNING" : "SUCCEEDED");
+}
+
 /** A state as a badge. */
 export function badge(state) {
   return h("span", { class: `status tone-${tone(state)}`, dataset: { state } }, word("state", state));

@@ -2,8 +2,11 @@
 
 import { h, replace } from "../dom.js";
 
-/** `items`: {name: {label, make: () => element}}. Returns {element, show(name)}. */
-export function tabs({ label, items }) {
+/**
+ * `items`: {name: {label, make: () => element}}; `first`: the one to begin with; `onShow(name)`: told of each.
+ * Returns {element, show(name)}.
+ */
+export function tabs({ label, items, first = "", onShow = () => {} }) {
   const names = Object.keys(items);
   const made = new Map();
   const panel = h("div", { role: "tabpanel", tabindex: 0, id: "panel" });
@@ -28,9 +31,10 @@ export function tabs({ label, items }) {
     if (!made.has(name)) made.set(name, items[name].make());
     panel.setAttribute("aria-labelledby", `tab-${name}`);
     replace(panel, made.get(name));
+    onShow(name);
   }
 
   // The first panel may be an element that its caller is still making.
-  queueMicrotask(() => show(names[0]));
+  queueMicrotask(() => show(names.includes(first) ? first : names[0]));
   return { element: h("div", {}, h("div", { class: "tabs", role: "tablist", "aria-label": label }, [...buttons.values()]), panel), show };
 }

@@ -6,13 +6,14 @@ import { write } from "../exact.js";
 import { t, word } from "../i18n.js";
 import { every } from "../parts/every.js";
 import { confirm, empty, showProblem, tell, tellError } from "../parts/feedback.js";
+import { table } from "../parts/table.js";
 import { render } from "../render.js";
 import { href, setQuery } from "../router.js";
 import { when } from "../time.js";
 
 const LOOK_MS = 5000;
 const REASONS = ["invalid_job", "flow_not_found", "execution_error", "max_deliveries", "worker_crashed", "timeout", "out_of_memory", "job_lost"];
-const COLUMNS = ["history.when", "dlq.reason", "runs.run", "runs.flow", "runs.tag", "runs.error", "do.actions"];
+const COLUMNS = ["history.when", "dlq.reason", "runs.run", "runs.flow", "runs.tag", "runs.error", null];
 
 export function dlqView(main, { query, signal, setLive }) {
   const filters = { reason: query.get("reason") ?? "" };
@@ -65,13 +66,11 @@ export function dlqView(main, { query, signal, setLive }) {
 
   function draw() {
     more.hidden = cursor === null;
-    render(list, letters.length === 0 ? empty(t("dlq.none"), t("dlq.none.next")) : h("table", { class: "table" },
-      h("thead", {}, h("tr", {}, COLUMNS.map((key) => h("th", { scope: "col" }, key === "do.actions" ? h("span", { class: "visually-hidden" }, t(key)) : t(key))))),
-      h("tbody", {}, letters.map(row))));
+    render(list, letters.length === 0 ? empty(t("dlq.none"), t("dlq.none.next")) : table({ columns: COLUMNS, rows: letters.map(row) }));
   }
 
   function row(letter) {
-    const first = (letter.error ?? "").split("\n")[0].slice(0, 200);
+    const [first] = (letter.error ?? "").split("\n");
     return h("tr", { dataset: { key: letter.seq, seq: letter.seq } },
       h("td", {}, when(letter.timestamp)),
       h("td", {}, word("reason", letter.reason)),
@@ -96,7 +95,8 @@ export function dlqView(main, { query, signal, setLive }) {
   }
 
   async function drop(letter) {
-    if (!(await confirm({ title: t("dlq.drop.title"), text: t("dlq.drop.sure"), action: t("dlq.drop"), danger: true }))) return;
+    const about = [word("reason", letter.reason), letter.flow_name, letter.run_id?.slice(0, 8)].filter(Boolean).join(" · ");
+    if (!(await confirm({ title: t("dlq.drop.title", { about }), text: t("dlq.drop.sure"), action: t("dlq.drop"), danger: true }))) return;
     try {
       await send("DELETE", apiPath`/dlq/${letter.seq}`);
       letters = letters.filter((each) => each.seq !== letter.seq);

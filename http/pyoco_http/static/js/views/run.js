@@ -4,50 +4,57 @@ import { get, path as apiPath, send } from "../api.js";
 import { gathered, h, replace } from "../dom.js";
 import { write } from "../exact.js";
 import { t, word } from "../i18n.js";
+import { runAgain } from "../parts/again.js";
+import { cancelRun } from "../parts/cancelling.js";
 import { showCommands } from "../parts/commands.js";
 import { facts, trouble } from "../parts/facts.js";
-import { confirm, tell, tellError } from "../parts/feedback.js";
-import { files } from "../parts/files.js";
+import { tell, tellError } from "../parts/feedback.js";
+import { filePanel } from "../parts/files.js";
 import { drawGraph } from "../parts/graph.js";
 import { history } from "../parts/history.js";
 import { logPanel } from "../parts/logs.js";
 import { badge, ended } from "../parts/status.js";
 import { tabs } from "../parts/tabs.js";
-import { attempts, taskPanel } from "../parts/tasks.js";
+import { attempts, outputOf, taskPanel } from "../parts/tasks.js";
 import { timeline } from "../parts/timeline.js";
+import { workflowPanel } from "../parts/workflow.js";
 import { render } from "../render.js";
-import { go } from "../router.js";
+import { go, setQuery } from "../router.js";
 import { follow } from "../sse.js";
 
 const WATCH_SECONDS = 600;
 const CLOCK_MS = 1000;
 
-export function runView(main, { path, signal, setLive }) {
+export function runView(main, { path, query, signal, setLive }) {
   const runId = path[1];
   const base = apiPath`/runs/${runId}`;
   let snapshot = null;
   let worker = null; // {id, state} of the worker that has it
   let graph = null;
   let whole = false; // whether the graph has its edges, and not the tasks alone
-  let task = null; // the chosen one
+  let task = query.get("task"); // the chosen one
+  let tab = query.get("tab") ?? "";
   let logs = null;
 
   const head = h("div", { class: "view-head" });
   const problem = h("div");
-  const picture = h("div", { class: "graph", tabindex: 0, role: "region", "aria-label": t("run.graph") });
+  const picture = h("div", { class: "picture" });
   const terms = h("dl", { class: "facts" });
   const lanes = h("div", { class: "card-body" });
   const detail = h("div", { class: "card-body" });
   const data = h("div", { class: "card-body" });
-  const kept = h("div", { class: "card-body table-wrap" });
+  const kept = filePanel(base, signal);
   const panels = tabs({
     label: t("run.more"),
+    first: tab,
+    onShow: (name) => { tab = name; remember(); },
     items: {
       task: { label: t("run.task"), make: () => detail },
       logs: { label: t("run.logs"), make: openLogs },
       history: { label: t("run.history"), make: () => history(`${base}/events`, signal) },
       data: { label: t("run.data"), make: () => data },
-      files: { label: t("run.files"), make: () => kept },
+      files: { label: t("run.files"), make: () => kept.element },
+      flow: { label: "flow.yaml", make: () => workflowPanel(base, () => snapshot, signal) },
     },
   });
   const card = (key, body) => h("section", { class: "card", "aria-label": t(key) }, h("div", { class: "card-head" }, h("h2", {}, t(key))), body);
@@ -60,18 +67,23 @@ export function runView(main, { path, signal, setLive }) {
     h("section", { class: "card", "aria-label": t("run.more") }, panels.element),
   );
 
+  // The first tab needs no word in the address.
+  function remember() {
+    if (!signal.aborted) setQuery({ tab: tab === "task" ? "" : tab, task });
+  }
+
   const draw = gathered(() => {
     if (signal.aborted || snapshot === null) return;
     const run = { ...snapshot, worker_state: worker?.id === snapshot.worker_id ? worker?.state : null };
     document.title = `${run.flow_name} ${word("state", run.status)} · pyoco-server`;
     drawHead(run);
     render(problem, trouble(run));
-    graph?.update(run);
+    graph?.update(run, task);
     render(terms, facts(run));
     render(lanes, timeline(run) ?? h("p", { class: "muted" }, t("run.not_started")), attempts(run));
-    render(detail, taskPanel(run, task, choose));
+    render(detail, taskPanel(run, task, choose, base));
     drawData(run);
-    render(kept, files(run, base));
+    kept.draw(run);
   });
 
   function drawHead(run) {
@@ -84,17 +96,18 @@ export function runView(main, { path, signal, setLive }) {
       h("code", { class: "muted" }, runId),
       h("span", { class: "spacer" }),
       h("button", { type: "button", class: "quiet", onclick: () => showCommands(snapshot) }, t("run.copy_cli")),
-      h("button", { type: "button", class: "danger", disabled: over || run.status === "CANCELLING", onclick: cancel }, t("run.cancel")),
+      h("button", { type: "button", class: "danger", disabled: over || run.status === "CANCELLING", onclick: () => cancelRun(snapshot, base) }, t("run.cancel")),
+      h("button", { type: "button", onclick: again }, t("again.do")),
       h("button", { type: "button", disabled: !over, onclick: retry }, t("run.retry")),
     );
   }
 
   function drawData(run) {
-    const outputs = Object.fromEntries(Object.entries(run.task_records ?? {}).filter(([, record]) => record.state === "SUCCEEDED").map(([name, record]) => [name, record.output]));
+    const outputs = Object.fromEntries(Object.entries(run.task_records ?? {}).filter(([, record]) => record.state === "SUCCEEDED").map(([name, record]) => [name, outputOf(record)]));
     render(
       data,
-      h("h3", {}, t("run.params")), h("pre", { class: "code" }, json(run.params)),
-      h("h3", {}, t("run.outputs")), run.task_records_truncated ? h("p", { class: "muted" }, t("run.truncated")) : h("pre", { class: "code" }, json(outputs)),
+      h("h3", {}, t("run.params")), h("pre", { class: "code", tabindex: 0 }, json(run.params)),
+      h("h3", {}, t("run.outputs")), run.task_records_truncated ? h("p", { class: "muted" }, t("run.truncated")) : h("pre", { class: "code", tabindex: 0 }, json(outputs)),
     );
   }
 
@@ -106,26 +119,9 @@ export function runView(main, { path, signal, setLive }) {
   }
 
   function openLogs() {
-    logs = logPanel(`${base}/logs`, signal);
+    logs = logPanel(`${base}/logs`, signal, runId.slice(0, 8));
     if (task !== null) logs.only(task);
     return logs.element;
-  }
-
-  async function cancel() {
-    const reason = h("input", { type: "text", id: "cancel-reason", maxlength: 500 });
-    const agreed = await confirm({
-      title: t("run.cancel.title"),
-      text: [h("p", {}, t("run.cancel.sure")), h("label", { class: "field", for: "cancel-reason" }, t("run.cancel.reason"), reason)],
-      action: t("run.cancel"),
-      danger: true,
-    });
-    if (!agreed) return;
-    try {
-      const answer = await send("POST", `${base}/cancel`, reason.value.trim() ? { reason: reason.value.trim() } : {});
-      if (ended(answer.status)) tell(t("run.cancel.late", { status: word("state", answer.status) }));
-    } catch (error) {
-      tellError(error);
-    }
   }
 
   async function retry() {
@@ -138,6 +134,13 @@ export function runView(main, { path, signal, setLive }) {
     }
   }
 
+  async function again() {
+    const fresh = await runAgain(snapshot, base, signal);
+    if (fresh === null || signal.aborted) return;
+    tell(t("run.retried"));
+    go(["runs", fresh]);
+  }
+
   // A run of a worker's own flow has a picture only when it has begun: it is asked for again then.
   let asked = "";
   async function loadGraph() {
@@ -146,7 +149,7 @@ export function runView(main, { path, signal, setLive }) {
     if (whole || asked === now) return;
     asked = now;
     if (!begun && !snapshot.workflow_yaml_sha256) {
-      replace(picture, h("p", { class: "muted" }, t("run.graph.none")));
+      replace(picture, h("p", { class: "card-body muted" }, t("run.graph.none")));
       return;
     }
     try {
@@ -156,7 +159,7 @@ export function runView(main, { path, signal, setLive }) {
       graph = drawGraph(shape, choose);
       replace(picture, graph.element);
     } catch (error) {
-      if (!signal.aborted && graph === null) replace(picture, h("p", { class: "muted" }, error.status === 404 ? t("run.graph.unknown") : error.message));
+      if (!signal.aborted && graph === null) replace(picture, h("p", { class: "card-body muted" }, error.status === 404 ? t("run.graph.unknown") : error.message));
     }
     draw();
   }

@@ -5,23 +5,33 @@ import { gathered, h, replace } from "../dom.js";
 import { t, word } from "../i18n.js";
 import { bulk } from "../parts/bulk.js";
 import { empty, tellError } from "../parts/feedback.js";
-import { badge, RUN_STATUSES } from "../parts/status.js";
+import { foldable } from "../parts/foldable.js";
+import { histogram } from "../parts/histogram.js";
+import { listTimes, rangeField } from "../parts/range.js";
+import { savedViews } from "../parts/saved_views.js";
+import { badge, ended, RUN_STATUSES } from "../parts/status.js";
+import { suggestions } from "../parts/suggest.js";
 import { windowTable } from "../parts/window.js";
 import { render } from "../render.js";
 import { go, href, setQuery } from "../router.js";
 import { RunsList } from "../runs_list.js";
 import { follow } from "../sse.js";
-import { duration, when } from "../time.js";
+import { took, when } from "../time.js";
 
 const FIELDS = ["q", "flow", "tag", "worker_id"];
+const NARROWING = [...FIELDS, "status"]; // what the gateway is asked as it stands in the URL
+const TIMES = ["range", "from", "to"];
 const TYPING_MS = 250;
 const COUNTS_MS = 1000;
+const HISTOGRAM_MS = 5000;
+const CLOCK_MS = 1000;
 
 export function runsView(main, { query, signal, setLive }) {
-  const filters = Object.fromEntries(query);
+  const filters = Object.fromEntries([...query].filter(([name]) => NARROWING.includes(name) || TIMES.includes(name)));
   let cursor = null; // the run that the keyboard is at
   let following = new AbortController();
-  let list = new RunsList(filters, () => draw(), signal);
+  let wanted = {}; // the filters as the gateway is asked
+  let list = new RunsList(wanted, () => draw(), signal);
 
   const counts = h("div", { class: "counts", role: "group", "aria-label": t("runs.by_status") });
   const newer = h("button", { class: "primary small", type: "button", hidden: true, onclick: () => { table.toTop(); list.release(); } });
@@ -34,7 +44,7 @@ export function runsView(main, { query, signal, setLive }) {
       { label: all, class: "col-check" },
       { label: t("runs.status"), class: "col-status" },
       { label: t("runs.run"), class: "col-id" },
-      { label: t("runs.flow") },
+      { label: t("runs.flow"), class: "col-flow" },
       { label: t("runs.tag"), class: "col-short hide-narrow" },
       { label: t("runs.worker"), class: "col-short hide-narrow" },
       { label: t("runs.updated"), class: "col-time" },
@@ -45,13 +55,20 @@ export function runsView(main, { query, signal, setLive }) {
     onEnd: () => list.more(),
   });
 
+  const known = suggestions(signal);
+  const range = rangeField(change);
+  const saved = savedViews({ filters: () => filters, open: (those) => { for (const name of [...NARROWING, ...TIMES]) delete filters[name]; change(those); fill(); } });
+  const starts = histogram({ choose: (from, to) => { change({ range: "", from: String(from), to: String(to) }); fill(); }, signal });
+  const folded = foldable("runs-filters", h("form", { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
+    FIELDS.map(field), range.element, h("button", { type: "button", class: "quiet", onclick: clear }, t("runs.clear")), saved.element, known.element));
+
   replace(
     main,
-    h("div", { class: "view-head" }, h("h1", {}, t("nav.runs")), newer, h("span", { class: "spacer" }),
+    h("div", { class: "view-head" }, h("h1", {}, t("nav.runs")), newer, h("span", { class: "spacer" }), folded.button,
       h("a", { class: "button primary", href: "#/submit" }, t("nav.submit"))),
     counts,
-    h("form", { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() }, FIELDS.map(field),
-      h("button", { type: "button", class: "quiet", onclick: clear }, t("runs.clear"))),
+    folded.element,
+    starts.element,
     h("section", { class: "card" }, chosen.element, table.element, note),
     h("p", { class: "muted hide-narrow" }, t("runs.keys")),
   );
@@ -74,6 +91,8 @@ export function runsView(main, { query, signal, setLive }) {
       type: "search",
       id: `filter-${name}`,
       value: filters[name] ?? "",
+      list: known.list(name),
+      onfocus: known.load,
       oninput: () => {
         clearTimeout(timer);
         timer = setTimeout(() => change({ [name]: input.value.trim() }), TYPING_MS);
@@ -83,9 +102,15 @@ export function runsView(main, { query, signal, setLive }) {
     return h("label", { class: name === "q" ? "field grow" : "field", for: `filter-${name}` }, t(`runs.filter.${name}`), input);
   }
 
+  // The fields as the filters are.
+  function fill() {
+    for (const name of FIELDS) document.getElementById(`filter-${name}`).value = filters[name] ?? "";
+    range.show(filters);
+  }
+
   function clear() {
-    for (const name of FIELDS) document.getElementById(`filter-${name}`).value = "";
     change(Object.fromEntries(Object.keys(filters).map((name) => [name, ""])));
+    fill();
   }
 
   function change(changes) {
@@ -105,8 +130,11 @@ export function runsView(main, { query, signal, setLive }) {
     following.abort();
     following = new AbortController();
     const { signal: until } = following;
-    const wanted = { ...filters };
+    wanted = { ...Object.fromEntries(NARROWING.filter((name) => filters[name]).map((name) => [name, filters[name]])), ...listTimes(filters) };
+    saved.show();
+    folded.show(Object.keys(filters).filter((name) => name !== "status" && name !== "to").length);
     list = new RunsList(wanted, () => { if (!until.aborted) draw(); }, until);
+    starts.load(wanted);
     let told = false;
     follow("/runs/stream", {
       query: wanted,
@@ -125,7 +153,9 @@ export function runsView(main, { query, signal, setLive }) {
           if (name === "hello") told = true;
           else if (name === "run") list.put(data.run, !table.atTop());
           else if (name === "gone") list.drop(data.run_id);
-          if (name !== "heartbeat") drawCounts();
+          if (name === "heartbeat") return;
+          drawCounts();
+          drawStarts();
         },
         fail: (error) => {
           list.error = error;
@@ -138,7 +168,7 @@ export function runsView(main, { query, signal, setLive }) {
   // Counts ------------------------------------------------------------------------------------------
 
   const drawCounts = atMostEach(COUNTS_MS, async () => {
-    const { status: _, ...others } = filters;
+    const { status: _, ...others } = wanted;
     try {
       const { counts: byStatus, exact } = await get("/runs/counts", others, signal);
       const total = RUN_STATUSES.reduce((sum, status) => sum + (byStatus[status] ?? 0), 0);
@@ -148,6 +178,8 @@ export function runsView(main, { query, signal, setLive }) {
       if (error.status) tellError(error);
     }
   });
+
+  const drawStarts = atMostEach(HISTOGRAM_MS, () => { if (!signal.aborted) starts.load(wanted); });
 
   function chip(status, count) {
     return h(
@@ -161,20 +193,24 @@ export function runsView(main, { query, signal, setLive }) {
   // Rows --------------------------------------------------------------------------------------------
 
   function row(item) {
-    const { run_id: runId, start_time: started } = item;
+    const { run_id: runId, start_time: started, end_time: end, error } = item;
     const picked = chosen.has(runId);
+    const going = item.status === "RUNNING" || item.status === "CANCELLING";
     return h(
       "tr",
-      { dataset: { key: runId }, class: runId === cursor ? "at" : null, "aria-selected": String(picked), onclick: (event) => { if (!event.target.closest("a, input")) go(["runs", runId]); } },
+      {
+        dataset: { key: runId }, class: [runId === cursor ? "at" : null, error ? "has-error" : null].filter(Boolean).join(" ") || null,
+        "aria-selected": String(picked), onclick: (event) => { if (!event.target.closest("a, input")) go(["runs", runId]); },
+      },
       h("td", { class: "col-check" }, h("input", { type: "checkbox", checked: picked, "aria-label": t("runs.select", { run: runId }), onchange: () => chosen.pick(runId) })),
-      h("td", {}, badge(item.status)),
-      h("td", {}, h("a", { class: "mono", href: href(["runs", runId]), title: runId }, runId.slice(0, 8))),
-      h("td", { title: item.flow_name }, item.flow_name),
-      h("td", { class: "hide-narrow", title: item.tag ?? "" }, item.tag ?? ""),
-      h("td", { class: "hide-narrow", title: item.worker_id ?? "" }, item.worker_id ?? ""),
-      h("td", {}, when(item.updated_at)),
-      h("td", { class: "hide-narrow" }, started && item.end_time ? duration(item.end_time - started) : ""),
-      h("td", { class: "hide-narrow error-text", title: item.error ?? "" }, item.error ?? ""),
+      h("td", { class: "c-status" }, badge(item.status)),
+      h("td", { class: "c-id" }, h("a", { class: "mono", href: href(["runs", runId]), title: runId }, runId.slice(0, 8))),
+      h("td", { class: "c-flow", title: item.flow_name, dir: "auto" }, item.flow_name),
+      h("td", { class: "c-tag hide-narrow", title: item.tag ?? "" }, item.tag ?? ""),
+      h("td", { class: "c-worker hide-narrow", title: item.worker_id ?? "" }, item.worker_id ?? ""),
+      h("td", { class: "c-time" }, when(item.updated_at)),
+      h("td", { class: "c-took hide-narrow" }, started && (end || going) ? took((end ?? Date.now() / 1000) - started) : ""),
+      h("td", { class: "c-error hide-narrow error-text", title: error ?? "" }, error ?? ""),
     );
   }
 
@@ -211,9 +247,13 @@ export function runsView(main, { query, signal, setLive }) {
     draw();
   }
 
+  // What is running takes longer each second.
+  const clock = setInterval(() => { if (!document.hidden && list.items.some((item) => !ended(item.status) && item.start_time)) draw(); }, CLOCK_MS);
+  signal.addEventListener("abort", () => clearInterval(clock));
   addEventListener("keydown", onKey, { signal });
   addEventListener("resize", () => table.resized(), { signal });
   signal.addEventListener("abort", () => following.abort());
+  range.show(filters);
   start();
 }
 

@@ -1,16 +1,17 @@
 // Submit a flow.yaml: paste or drop it, see its graph and its errors by line, fill its params, run it.
 
-import { call, send } from "../api.js";
+import { call } from "../api.js";
 import { h, replace } from "../dom.js";
 import { parse } from "../exact.js";
 import { t } from "../i18n.js";
+import { submitOne } from "../parts/again.js";
+import { draft, forgetDraft, keepDraft } from "../parts/draft.js";
 import { tellError } from "../parts/feedback.js";
 import { drawGraph } from "../parts/graph.js";
 import { paramFields } from "../parts/params.js";
 import { go } from "../router.js";
 
 const TYPING_MS = 300;
-const KEPT = "pyoco.draft";
 const EXAMPLE = `version: 1
 flow:
   graph: |
@@ -25,17 +26,20 @@ tasks:
 `;
 
 export function submitView(main, { signal }) {
+  const before = draft();
+  let fileName = before.file ?? "";
   let checked = null; // what the gateway said of the text on the screen
   let timer;
   const gutter = h("div", { class: "gutter", "aria-hidden": "true" });
   const text = h("textarea", {
-    id: "flow-text", spellcheck: "false", autocapitalize: "off", wrap: "off", value: sessionStorage.getItem(KEPT) ?? EXAMPLE,
+    id: "flow-text", spellcheck: "false", autocapitalize: "off", wrap: "off", value: before.text ?? EXAMPLE,
     "aria-describedby": "flow-verdict",
     oninput: () => {
       clearTimeout(timer);
       timer = setTimeout(check, TYPING_MS);
       verdictIsOut();
       numbers();
+      keep();
     },
     onscroll: () => { gutter.scrollTop = text.scrollTop; },
   });
@@ -47,10 +51,11 @@ export function submitView(main, { signal }) {
     ondrop: (event) => { event.preventDefault(); editor.classList.remove("over"); read(event.dataTransfer.files[0]); },
   }, gutter, text);
   const verdict = h("div", { id: "flow-verdict", role: "status" });
-  const picture = h("div", { class: "graph", tabindex: 0, role: "region", "aria-label": t("run.graph") });
-  const params = paramFields();
-  const name = h("input", { type: "text", id: "flow-name", value: "main", required: true });
-  const tag = h("input", { type: "text", id: "flow-tag", placeholder: "default", pattern: "[A-Za-z0-9_\\-]+" });
+  const picture = h("div", { class: "picture" });
+  const params = paramFields({ before: before.params, changed: keep });
+  const name = h("input", { type: "text", id: "flow-name", value: before.name ?? "main", required: true, oninput: keep });
+  const tag = h("input", { type: "text", id: "flow-tag", value: before.tag ?? "", placeholder: "default", pattern: "[A-Za-z0-9_\\-]+", oninput: keep });
+  const opened = h("code", { class: "muted" }, fileName);
   const run = h("button", { class: "primary", disabled: true }, t("submit.run"));
   const label = (id, key, input) => h("label", { class: "field", for: id }, t(key), input);
 
@@ -59,7 +64,7 @@ export function submitView(main, { signal }) {
     h("div", { class: "view-head" }, h("h1", {}, t("nav.submit")), h("span", { class: "spacer" }),
       h("button", { type: "button", onclick: () => file.click() }, t("submit.open")), h("label", { class: "visually-hidden", for: "flow-file" }, t("submit.open"), file)),
     h("form", { class: "columns", onsubmit: (event) => { event.preventDefault(); submit(); } },
-      h("section", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, h("label", { for: "flow-text" }, "flow.yaml")), h("span", { class: "muted" }, t("submit.drop"))),
+      h("section", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, h("label", { for: "flow-text" }, "flow.yaml")), opened, h("span", { class: "muted" }, t("submit.drop"))),
         h("div", { class: "card-body" }, editor, verdict)),
       h("section", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, t("submit.what"))),
         picture,
@@ -74,6 +79,11 @@ export function submitView(main, { signal }) {
     run.disabled = true;
   }
 
+  // Until it is submitted, also over other pages and a reload.
+  function keep() {
+    keepDraft({ text: text.value, file: fileName, name: name.value, tag: tag.value, params: params.typed() });
+  }
+
   function numbers(bad = null) {
     const count = text.value.split("\n").length;
     replace(gutter, Array.from({ length: count }, (_, index) => h("span", { class: index + 1 === bad ? "bad-line" : "" }, `${index + 1}\n`)));
@@ -83,12 +93,14 @@ export function submitView(main, { signal }) {
   async function read(chosen) {
     if (!chosen) return;
     text.value = await chosen.text();
+    fileName = chosen.name;
+    replace(opened, fileName);
+    keep();
     check();
   }
 
   async function check() {
     const { value } = text;
-    sessionStorage.setItem(KEPT, value);
     verdictIsOut();
     try {
       const response = await call("/flows/check", { method: "POST", body: value, headers: { "Content-Type": "application/yaml" }, signal });
@@ -105,6 +117,7 @@ export function submitView(main, { signal }) {
       if (signal.aborted || text.value !== value) return;
       const { line, column } = error.problem ?? {};
       numbers(line);
+      replace(picture, h("p", { class: "card-body muted" }, t("submit.no_graph")));
       replace(verdict, h("div", { class: "problem" },
         line ? h("button", { type: "button", class: "quiet small", onclick: () => jump(line, column ?? 1) }, t("submit.line", { line })) : null, " ",
         error.problem?.reason ?? error.message));
@@ -123,12 +136,9 @@ export function submitView(main, { signal }) {
     run.disabled = true;
     const where = tag.value.trim() ? { tag: tag.value.trim() } : {};
     try {
-      const answer = await send("POST", "/runs/batch", {
-        runs: [{ flow_name: name.value.trim(), ...where, params: params.values(), workflow_yaml: text.value }],
-      });
-      const [item] = answer.items;
-      if (item.error) throw new Error([item.error.detail, item.error.reason].filter(Boolean).join(": "));
-      go(["runs", item.run_id]);
+      const runId = await submitOne({ flow_name: name.value.trim(), ...where, params: params.values(), workflow_yaml: text.value });
+      forgetDraft();
+      go(["runs", runId]);
     } catch (error) {
       tellError(error);
       run.disabled = false;

@@ -6,8 +6,9 @@ import { t, word } from "../i18n.js";
 import { download } from "../parts/download.js";
 import { every } from "../parts/every.js";
 import { confirm, empty, showProblem, tell, tellError } from "../parts/feedback.js";
+import { table } from "../parts/table.js";
 import { render } from "../render.js";
-import { bytes, when } from "../time.js";
+import { bytes, size, when } from "../time.js";
 
 const LOOK_MS = 5000;
 
@@ -53,35 +54,37 @@ export function wheelsView(main, { signal, setLive }) {
     }
   });
 
-  const headers = (keys) => h("thead", {}, h("tr", {}, keys.map((key) => h("th", { scope: "col" }, key === "do.actions" ? h("span", { class: "visually-hidden" }, t(key)) : t(key)))));
-
   function registry(wheels, workers) {
     const having = (name) => workers.filter((worker) => (worker.wheel_sync?.installed_wheels ?? []).some((each) => each.wheel_name === name));
     const chips = (names) => h("span", { class: "chips" }, names.map((name) => h("span", { class: "chip" }, name)));
-    return h("table", { class: "table" }, headers(["wheels.name", "wheels.size", "workers.tags", "wheels.uploaded", "wheels.on", "do.actions"]),
-      h("tbody", {}, wheels.map((wheel) => {
+    return table({
+      columns: ["wheels.name", "wheels.size", "workers.tags", "wheels.uploaded", "wheels.on", null],
+      rows: wheels.map((wheel) => {
         const workersWith = having(wheel.name).map((worker) => worker.worker_id);
         return h("tr", { dataset: { key: wheel.name } },
-          h("td", { class: "mono", title: `SHA-256 ${wheel.sha256_hex}` }, wheel.name),
-          h("td", { class: "nowrap" }, bytes(wheel.size_bytes)),
+          h("td", { class: "mono wide", title: `SHA-256 ${wheel.sha256_hex}` }, wheel.name),
+          h("td", {}, size(wheel.size_bytes)),
           h("td", {}, wheel.tags.length ? chips(wheel.tags) : h("span", { class: "muted" }, t("wheels.everyone"))),
           h("td", {}, when(seconds(wheel.mtime))),
           h("td", {}, workersWith.length ? chips(workersWith) : h("span", { class: "muted" }, t("wheels.nobody"))),
           h("td", { class: "right nowrap" },
             h("button", { type: "button", class: "small", onclick: () => download(apiPath`/wheels/${wheel.name}`, wheel.name) }, t("do.download")), " ",
-            h("button", { type: "button", class: "danger small", onclick: () => remove(wheel.name) }, t("wheels.delete"))));
-      })));
+            h("button", { type: "button", class: "danger small", onclick: () => remove(wheel.name, workersWith.length) }, t("wheels.delete"))));
+      }),
+    });
   }
 
   function log(events) {
-    return h("table", { class: "table" }, headers(["history.when", "history.what", "wheels.name", "wheels.size", "wheels.by", "wheels.from"]),
-      h("tbody", {}, events.map((event) => h("tr", { dataset: { key: event.event_id } },
+    return table({
+      columns: ["history.when", "history.what", "wheels.name", "wheels.size", "wheels.by", "wheels.from"],
+      rows: events.map((event) => h("tr", { dataset: { key: event.event_id } },
         h("td", {}, when(seconds(event.occurred_at))),
         h("td", {}, word("wheels.action", event.action)),
-        h("td", { class: "mono" }, event.wheel_name),
-        h("td", { class: "nowrap" }, bytes(event.size_bytes)),
+        h("td", { class: "mono wide" }, event.wheel_name),
+        h("td", {}, size(event.size_bytes)),
         h("td", {}, [event.actor?.tenant_id, event.actor?.api_key_id].filter(Boolean).join(" / ") || "–"),
-        h("td", { title: event.source?.user_agent ?? "" }, event.source?.remote_addr ?? "")))));
+        h("td", { title: event.source?.user_agent ?? "" }, event.source?.remote_addr ?? ""))),
+    });
   }
 
   // One after the other, so that versions of one package come in the order of their files.
@@ -111,8 +114,8 @@ export function wheelsView(main, { signal, setLive }) {
     }
   }
 
-  async function remove(name) {
-    const agreed = await confirm({ title: t("wheels.delete.title", { name }), text: t("wheels.delete.sure"), action: t("wheels.delete"), danger: true });
+  async function remove(name, count) {
+    const agreed = await confirm({ title: t("wheels.delete.title", { name }), text: t("wheels.delete.sure", { count }), action: t("wheels.delete"), danger: true });
     if (!agreed) return;
     try {
       await send("DELETE", apiPath`/wheels/${name}`);

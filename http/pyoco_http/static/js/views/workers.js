@@ -95,7 +95,7 @@ export function workersView(main, { query, signal, setLive }) {
     };
     const order = (what) => () => tellWorker("POST", `${base}/${what}`);
     const drain = async () => {
-      const agreed = await confirm({ title: t("workers.drain.title", { worker: worker.worker_id }), text: t("workers.drain.sure"), action: t("workers.drain"), danger: true });
+      const agreed = await confirm({ title: t("workers.drain.title", { worker: worker.worker_id }), text: drainText(worker), action: t("workers.drain"), danger: true });
       if (agreed) await order("drain")();
     };
     return h("div", { class: "card-foot" },
@@ -103,4 +103,11 @@ export function workersView(main, { query, signal, setLive }) {
       button("workers.drain", drain, !there || worker.draining),
       button(worker.hidden ? "workers.show" : "workers.hide", () => tellWorker("PATCH", base, { hidden: !worker.hidden })));
   }
+}
+
+// What a drain does to this worker as it is now. Workers before 0.6 do not say how long they wait.
+function drainText({ slots = [], drain_timeout_sec: within }) {
+  const count = slots.filter((slot) => slot.run_id).length;
+  const key = count === 0 ? "idle" : within === undefined || within === null ? "busy" : within === 0 ? "at_once" : "within";
+  return [h("p", {}, t(`workers.drain.${key}`, { count, duration: duration(within) })), h("p", {}, t("workers.drain.sure"))];
 }

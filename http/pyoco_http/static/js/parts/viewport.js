@@ -1,0 +1,114 @@
+// A picture that is larger than its place: fitted to it, zoomed, moved, and seen whole in a small map beside.
+
+import { h, s } from "../dom.js";
+import { t } from "../i18n.js";
+import { dragged } from "./drag.js";
+
+const SMALLEST = 0.5; // what is drawn smaller than this cannot be read: it is moved then, until all of it is asked for
+const LEAST = 0.1;
+const MOST = 2;
+const STEP = 1.25;
+const TALLEST = 480; // px
+const MAP = { width: 150, height: 90 };
+let count = 0;
+
+/** `onRoom(room)`: called when there is other room {width, height} for it. Returns {element, room, show}. */
+export function viewport({ label, onRoom }) {
+  const id = `picture-${(count += 1)}`;
+  const scroller = h("div", { class: "graph", tabindex: 0, role: "region", "aria-label": label, onkeydown: onKey, onscroll: mark });
+  const percent = h("span", { class: "muted graph-zoom" });
+  const eye = s("rect", { class: "eye" });
+  const map = s("svg", { class: "minimap", "aria-hidden": "true" }, s("use", { href: `#${id}` }), eye);
+  const tool = (key, sign, act) => h("button", { type: "button", class: "quiet small", title: t(key), "aria-label": t(key), onclick: act }, sign);
+  const element = h("div", { class: "graph-frame" }, scroller, map,
+    h("div", { class: "graph-tools" },
+      tool("graph.smaller", "−", () => zoom(scale / STEP)), percent, tool("graph.larger", "+", () => zoom(scale * STEP)),
+      h("button", { type: "button", class: "quiet small", onclick: whole }, t("graph.fit"))));
+  let svg = null;
+  let size = { width: 1, height: 1 };
+  let scale = 1;
+  let chosen = false; // whether the user has zoomed
+
+  const room = () => ({ width: Math.max(scroller.clientWidth, 200), height: TALLEST });
+
+  function show(width, height, ...shapes) {
+    size = { width, height };
+    svg = s("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label }, s("g", { id, class: "flow" }, shapes));
+    scroller.replaceChildren(svg);
+    const ratio = Math.min(MAP.width / width, MAP.height / height);
+    map.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    map.setAttribute("width", width * ratio);
+    map.setAttribute("height", height * ratio);
+    if (chosen) apply();
+    else fit();
+  }
+
+  const fitting = () => Math.min(1, room().width / size.width, TALLEST / size.height);
+
+  function fit() {
+    scale = Math.max(fitting(), SMALLEST);
+    apply();
+  }
+
+  // All of it, however small.
+  function whole() {
+    chosen = fitting() < SMALLEST;
+    scale = Math.max(fitting(), LEAST);
+    apply();
+  }
+
+  function apply() {
+    svg.setAttribute("width", size.width * scale);
+    svg.setAttribute("height", size.height * scale);
+    percent.textContent = `${Math.round(100 * scale)} %`;
+    mark();
+  }
+
+  function zoom(to, at = { x: scroller.clientWidth / 2, y: scroller.clientHeight / 2 }) {
+    const before = scale;
+    chosen = true;
+    scale = Math.min(MOST, Math.max(LEAST, to));
+    const place = { x: (scroller.scrollLeft + at.x) / before, y: (scroller.scrollTop + at.y) / before };
+    apply();
+    scroller.scrollTo(place.x * scale - at.x, place.y * scale - at.y);
+  }
+
+  function mark() {
+    const hidden = scroller.scrollWidth <= scroller.clientWidth + 2 && scroller.scrollHeight <= scroller.clientHeight + 2;
+    map.classList.toggle("unneeded", hidden);
+    const seen = { x: scroller.scrollLeft, y: scroller.scrollTop, width: scroller.clientWidth, height: scroller.clientHeight };
+    for (const [name, value] of Object.entries(seen)) eye.setAttribute(name, value / scale);
+  }
+
+  function onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const act = { "+": () => zoom(scale * STEP), "-": () => zoom(scale / STEP), 0: whole }[event.key];
+    if (act === undefined) return;
+    event.preventDefault();
+    act();
+  }
+
+  scroller.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey) return; // the page is scrolled as everywhere
+    event.preventDefault();
+    const box = scroller.getBoundingClientRect();
+    zoom(scale * Math.exp(-event.deltaY / 300), { x: event.clientX - box.left, y: event.clientY - box.top });
+  }, { passive: false });
+
+  dragged(scroller, (event) => event.pointerType === "mouse" && !event.target.closest("[role=button]"), ({ movementX, movementY }) => {
+    scroller.scrollBy(-movementX, -movementY);
+  });
+  dragged(map, () => true, (event) => {
+    const box = map.getBoundingClientRect();
+    const factor = (size.width * scale) / box.width;
+    scroller.scrollTo((event.clientX - box.left) * factor - scroller.clientWidth / 2, (event.clientY - box.top) * factor - scroller.clientHeight / 2);
+  });
+
+  let known = 0;
+  new ResizeObserver(() => {
+    if (Math.abs(scroller.clientWidth - known) < 2) return;
+    known = scroller.clientWidth;
+    onRoom();
+  }).observe(scroller);
+  return { element, room, show };
+}
