@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from quart import Blueprint, request
 
 from pyoco_http.access import Access, access
@@ -11,6 +12,7 @@ from pyoco_server.api.system import CheckedFlow
 from pyoco_server.backend import Backend
 from pyoco_server.model.callables import ANYTHING, CallableRules
 from pyoco_server.model.errors import ErrorId, FlowFileError
+from pyoco_server.model.flow_check import finding_of, findings_of
 from pyoco_server.model.flow_yaml import FlowFile, WorkflowTooLarge, parse_flow_yaml
 from pyoco_server.model.graph import structure
 
@@ -39,6 +41,7 @@ def flows_blueprint(backend: Backend) -> Blueprint:
             unlisted=list(flow_file.graph.unlisted),
             sha256=flow_file.sha256,
             bytes=flow_file.size_bytes,
+            findings=list(findings_of(flow_file)),
         )
 
     return blueprint
@@ -64,4 +67,5 @@ def read_flow_file(raw: bytes, max_bytes: int, callables: CallableRules = ANYTHI
             reason=str(error),
             line=error.line,
             column=error.column,
+            findings=[msgspec.to_builtins(finding_of(error, raw))],
         ) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
@@ -30,6 +29,7 @@ from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.json_text import encode_json
+from pyoco_server.model.names import nearest
 from pyoco_server.model.run import UnreadableSnapshot
 from pyoco_server.store.runs import RunNotFound
 
@@ -133,9 +133,9 @@ def unknown_name(
         error_id: Its id.
     """
     names, name = sorted(known), name[:80]
-    near = difflib.get_close_matches(name, names, n=1)
+    near = nearest(name, names)
     meant = f"there are {', '.join(names)}" if names else "none is taken here"
-    meant = f"did you mean {near[0]!r}?" if near else meant
+    meant = f"did you mean {near!r}?" if near else meant
     reason = f"no {what} is called {name!r}; {meant}"
     return Problem(422, refusal or f"unknown {what} {name!r}", error_id, field=name, reason=reason)
 

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from pyoco_server.api.base import Query
+from pyoco_server.model.flow_check import FlowFinding
 from pyoco_server.model.flow_yaml import TaskConfig
 from pyoco_server.model.graph_structure import GraphStructure
 
@@ -162,3 +163,5 @@ class CheckedFlow(msgspec.Struct, kw_only=True, frozen=True):
     """Tasks of the graph that the file says nothing of."""
     sha256: str
     bytes: int
+    findings: list[FlowFinding]
+    """What most likely is not meant as it stands there."""

@@ -33,6 +33,7 @@ from pyoco.dsl.graph_terms import (
 )
 
 from pyoco_server.model.errors import FlowFileError
+from pyoco_server.model.names import nearest
 from pyoco_server.model.operator_graph import MAX_NESTING, MAX_TEXT_CHARACTERS, PATH, graph_error
 
 MAX_PIPES: Final = 100
@@ -185,7 +186,9 @@ def _refuse_expansion(
     def size(name: str, inside: tuple[str, ...]) -> int:
         if name not in parsed:
             raise FlowFileError(
-                f"pipe({name}) refers to no pipe; configure it under `pipes`", path=PATH
+                f"pipe({name}) refers to no pipe; configure it under `pipes`",
+                path=PATH,
+                nearest=nearest(name, parsed),
             )
         if name in inside:
             cycle = " -> ".join((*inside[inside.index(name) :], name))

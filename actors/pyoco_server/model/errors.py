@@ -72,6 +72,8 @@ class FlowFileError(ModelError):
         path: Where in the document, e.g. ``tasks.add_one.callable``; empty for the whole.
         line: The line, counted from 1, where it is known.
         column: The column, counted from 1, where it is known.
+        key: Line and column of the key that is wrong, where it is not the value.
+        nearest: The name that was most likely meant.
     """
 
     def __init__(
@@ -81,7 +83,11 @@ class FlowFileError(ModelError):
         path: str = "",
         line: int | None = None,
         column: int | None = None,
+        key: tuple[int, int] | None = None,
+        nearest: str | None = None,
     ) -> None:
+        self.key = key
+        self.nearest = nearest
         self.reason = reason
         self.path = path
         self.line = line

@@ -14,6 +14,7 @@ from pyoco_server.model.errors import ErrorId, FlowFileError
 from pyoco_server.model.graph import Graph, parse_graph
 from pyoco_server.model.json_text import JSON
 from pyoco_server.model.limits import LIMIT_FIELDS, InvalidLimit, RunLimits, check_limits
+from pyoco_server.model.names import nearest
 from pyoco_server.model.yaml_document import Path, YamlDocument, parse_yaml
 
 __all__ = ["FlowFile", "FlowFileError", "TaskConfig", "WorkflowTooLarge", "parse_flow_yaml"]
@@ -161,10 +162,12 @@ class _FlowReader:
             raise self.error(f"must be a mapping of keys to values, not {_kind(value)}", path)
         for key in value:
             if refused and key in refused:
-                raise self.error(f"not taken: {refused[key]}", (*path, key))
+                raise self.document.key_error(f"not taken: {refused[key]}", (*path, key))
             if keys is not None and key not in keys:
-                raise self.error(
-                    f"no such key; those that there are: {', '.join(keys)}", (*path, key)
+                raise self.document.key_error(
+                    f"no such key; those that there are: {', '.join(keys)}",
+                    (*path, key),
+                    nearest(key, keys),
                 )
         return value
 
@@ -258,6 +261,12 @@ def _kind(value: JSON) -> str:
 
 def _in_file(error: FlowFileError, reader: _FlowReader) -> FlowFileError:
     """Return a graph's error with the line and column of the file instead of the graph's."""
+    placed = _placed(error, reader)
+    placed.nearest = error.nearest
+    return placed
+
+
+def _placed(error: FlowFileError, reader: _FlowReader) -> FlowFileError:
     section, _, name = error.path.partition(".")
     path = (section, name)
     place = reader.document.places.get(path)

@@ -41,10 +41,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class YamlDocument:
-    """The value of a document and the place of every value in it."""
+    """The value of a document, and the place of every value and of every key in it."""
 
     value: JSON
     places: dict[Path, Place]
+    keys: dict[Path, Place]
 
     def error(self, reason: str, path: Path) -> FlowFileError:
         """Return the error that says what is wrong at ``path``."""
@@ -53,6 +54,14 @@ class YamlDocument:
             known = known[:-1]
         place = self.places.get(known, Place(1, 1))
         return FlowFileError(reason, path=path_text(path), line=place.line, column=place.column)
+
+    def key_error(self, reason: str, path: Path, nearest: str | None = None) -> FlowFileError:
+        """Return the error that says what is wrong with the last key of ``path``."""
+        error = self.error(reason, path)
+        place = self.keys.get(path)
+        error.key = None if place is None else (place.line, place.column)
+        error.nearest = nearest
+        return error
 
 
 def path_text(path: Path) -> str:
@@ -134,6 +143,7 @@ class _TreeBuilder:
         self._accepted = accepted
         self._max_nodes = max_nodes
         self._places: dict[Path, Place] = {}
+        self._keys: dict[Path, Place] = {}
         self._nodes = 0
 
     def document(self) -> YamlDocument:
@@ -145,7 +155,7 @@ class _TreeBuilder:
         event = self._loader.get_event()
         if not isinstance(event, yaml.StreamEndEvent):
             raise _error("one document is enough; remove this one", event, ())
-        return YamlDocument(value, self._places)
+        return YamlDocument(value, self._places, self._keys)
 
     def _value(self, event: Any, path: Path) -> JSON:
         self._admit(event, path)
@@ -183,6 +193,8 @@ class _TreeBuilder:
         entries: dict[str, JSON] = {}
         while not isinstance(event := self._loader.get_event(), yaml.MappingEndEvent):
             key = self._key(event, path)
+            mark = event.start_mark
+            self._keys[*path, key] = Place(mark.line + 1, mark.column + 1)
             if key in entries:
                 raise _error("given twice; keep one of the two", event, (*path, key))
             entries[key] = self._value(self._loader.get_event(), (*path, key))

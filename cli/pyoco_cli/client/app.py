@@ -25,6 +25,8 @@ RunId: TypeAlias = Annotated[
 _COMMANDS = {
     "submit": "pyoco_cli.client.submit:submit",
     "submit-yaml": "pyoco_cli.client.submit:submit_yaml",
+    "check": "pyoco_cli.client.check:check",
+    "schema": "pyoco_cli.client.check:schema",
     "get": "pyoco_cli.client.runs:get",
     "tasks": "pyoco_cli.client.runs:tasks",
     "list": "pyoco_cli.client.listing:list_runs",

@@ -1,0 +1,183 @@
+"""What is wrong with a flow.yaml, or most likely is: each with its line, and the name that was meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from pyoco_server.model.callables import ANYTHING, CallableRules
+from pyoco_server.model.errors import FlowFileError
+from pyoco_server.model.flow_yaml import FlowFile, parse_flow_yaml
+from pyoco_server.model.json_text import JSON
+from pyoco_server.model.names import nearest
+from pyoco_server.model.yaml_document import Path, Place, YamlDocument, parse_yaml, path_text
+
+
+class FlowFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """Something in a flow.yaml that is not as it should be. Line and column count from 1."""
+
+    severity: Literal["error", "warning"]
+    """An error ends every run of the file."""
+    path: str
+    """Where in the document, e.g. ``tasks.add_one.callable``."""
+    reason: str
+    nearest: str | None = None
+    """The name that was most likely meant."""
+    line: int | None = None
+    column: int | None = None
+    source: str | None = None
+    """The line itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowCheck:
+    """What a look at a file found.
+
+    Attributes:
+        flow: The file; None for one that cannot be taken.
+        findings: What is not as it should be.
+    """
+
+    flow: FlowFile | None
+    findings: tuple[FlowFinding, ...]
+
+    @property
+    def wrong(self) -> bool:
+        """Whether there are errors."""
+        return any(finding.severity == "error" for finding in self.findings)
+
+
+def check_flow_file(
+    raw: bytes, *, max_bytes: int, callables: CallableRules = ANYTHING
+) -> FlowCheck:
+    """Look at a flow.yaml; the arguments are those of `parse_flow_yaml`."""
+    try:
+        flow = parse_flow_yaml(raw, max_bytes=max_bytes, callables=callables)
+    except FlowFileError as error:
+        return FlowCheck(None, (finding_of(error, raw),))
+    return FlowCheck(flow, findings_of(flow))
+
+
+def findings_of(flow: FlowFile) -> tuple[FlowFinding, ...]:
+    """Return what most likely is not meant in a file that can be taken."""
+    return tuple(_Look(flow, parse_yaml(flow.text)).findings())
+
+
+def finding_of(error: FlowFileError, raw: bytes) -> FlowFinding:
+    """Return what an error of the file says."""
+    line, column = error.key or (error.line, error.column)
+    return FlowFinding(
+        severity="error",
+        path=error.path,
+        reason=error.reason,
+        nearest=error.nearest,
+        line=line,
+        column=column,
+        source=_line(raw.decode("utf-8", "replace"), line),
+    )
+
+
+def _line(text: str, number: int | None) -> str | None:
+    lines = text.split("\n")
+    if number is None or number > len(lines):
+        return None
+    return lines[number - 1].rstrip("\r")
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Looks at what a file says that can be understood, and most likely is not meant."""
+
+    flow: FlowFile
+    document: YamlDocument
+
+    def findings(self) -> Iterator[FlowFinding]:
+        for name in self.flow.graph.unlisted:
+            yield from self._unlisted(name)
+        for name, task in self.flow.tasks.items():
+            path: Path = ("tasks", name)
+            if task.use is not None and (near := self._meant(task.use)):
+                reason = f"task {task.use} is not configured, so that the worker has to know it"
+                yield self._finding("warning", (*path, "use"), reason, near)
+            yield from self._values(task.inputs, (*path, "inputs"))
+
+    def _meant(self, name: str) -> str | None:
+        tasks = self.flow.tasks
+        return None if name in tasks else nearest(name, tasks)
+
+    def _unlisted(self, name: str) -> Iterator[FlowFinding]:
+        """A task of the graph that is not configured, and is called nearly like one that is."""
+        near = self._meant(name)
+        if near is not None:
+            reason = f"task {name} is not configured, so that the worker has to know it"
+            yield self._finding("warning", ("flow", "graph"), reason, near, word=name)
+
+    def _values(self, value: JSON, path: Path) -> Iterator[FlowFinding]:
+        match value:
+            case dict():
+                for key, item in value.items():
+                    yield from self._values(item, (*path, key))
+            case str() if len(path) == 4 and value.startswith("$"):
+                # The engine reads those only that are an input themselves.
+                yield from self._reference(value, path)
+            case _:
+                pass
+
+    def _reference(self, text: str, path: Path) -> Iterator[FlowFinding]:
+        kind, *rest = text.split(".")
+        match kind, rest:
+            case "$node", [str(node), "output", *_] if node:
+                known = (*self.flow.graph.nodes, *self.flow.tasks)
+                if node not in known:
+                    reason = f"no task is called {node}"
+                    yield self._finding("error", path, reason, nearest(node, known))
+            case "$ctx", ["params", str(name), *_] if name:
+                pass  # they may come with the run
+            case "$env", [str(name), *_] if name:
+                if name not in self.flow.expose_env:
+                    reason = (
+                        f"runtime.expose_env does not name {name}, so that the code cannot see it"
+                    )
+                    near = nearest(name, self.flow.expose_env)
+                    yield self._finding("warning", path, reason, near)
+            case _:
+                reason = "no reference; there are $node.<task>.output, $ctx.params.<name> and $env.<name>"
+                yield self._finding("error", path, reason, nearest(kind, ("$node", "$ctx", "$env")))
+
+    def _finding(
+        self,
+        severity: Literal["error", "warning"],
+        path: Path,
+        reason: str,
+        near: str | None,
+        *,
+        word: str | None = None,
+    ) -> FlowFinding:
+        place = self.document.places.get(path)
+        if word is not None and place is not None:
+            place = self._place_of(word, place)
+        return FlowFinding(
+            severity=severity,
+            path=path_text(path),
+            reason=reason,
+            nearest=near,
+            line=place.line if place else None,
+            column=place.column if place else None,
+            source=_line(self.flow.text, place.line if place else None),
+        )
+
+    def _place_of(self, word: str, start: Place) -> Place:
+        """Where a word stands in a text of the file."""
+        lines = self.flow.text.split("\n")
+        pattern = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
+        for number in range(start.line, len(lines) + 1):
+            found = pattern.search(
+                lines[number - 1], start.column - 1 if number == start.line else 0
+            )
+            if found:
+                return Place(number, found.start() + 1)
+        return start
