@@ -77,7 +77,7 @@ def read_background(file: Path) -> Background | None:
     """What the file says; None when there is none, or it says nothing that can be read."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=Background)
-    except (FileNotFoundError, msgspec.MsgspecError):
+    except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
         return None
 
 

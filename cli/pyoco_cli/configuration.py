@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
 from pyoco_cli.common.errors import CliError
 from pyoco_server.model.errors import ErrorId
@@ -32,6 +34,25 @@ def load_settings(
             str(error),
             hint="correct the variable in the environment or in .env",
         ) from None
+
+
+def state_folder(settings: Settings) -> Path:
+    """The folder of the installation's own files, made where it is missing.
+
+    Raises:
+        CliError: It cannot be made, or not be written.
+    """
+    folder = Path(settings.state_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise CliError(
+            ErrorId.INVALID_COMMAND_LINE,
+            f"PYOCO_STATE_DIR is {settings.state_dir!r}: {error.strerror}",
+            hint="name a folder that can be written",
+        ) from None
+    return folder
 
 
 def keep_secrets() -> None:

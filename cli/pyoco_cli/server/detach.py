@@ -12,7 +12,7 @@ import typer
 
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.output import print_line
-from pyoco_cli.configuration import load_settings
+from pyoco_cli.configuration import load_settings, state_folder
 from pyoco_server.background import Background, read_background
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.settings import Settings
@@ -30,8 +30,10 @@ def detach(settings: Settings) -> int:
     """Start this same command line in the background, and return when it serves.
 
     Raises:
-        CliError: One runs already, or it did not come up; the text has the last line of its log.
+        CliError: The state folder cannot be used, one runs already, or it did not come up; the text has
+            the last line of its log.
     """
+    state_folder(settings)
     file = background_file(settings)
     running = read_background(file)
     if running is not None and running.alive:
@@ -41,7 +43,6 @@ def detach(settings: Settings) -> int:
             hint="stop it with: pyoco-server down",
         )
     log = file.with_name("pyoco-server.log")
-    log.parent.mkdir(parents=True, exist_ok=True)
     began = log.stat().st_size if log.exists() else 0
     arguments = [argument for argument in sys.argv[1:] if argument not in {"--detach", "up"}]
     with log.open("ab") as out:

@@ -10,6 +10,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from pyoco_cli.configuration import state_folder
 from pyoco_server.node import Node, open_node
 from pyoco_server.settings import Settings
 
@@ -38,15 +39,17 @@ def node_in_state_dir(
     """A node with its data, log and process id under the state folder.
 
     Says on stderr when that is a folder which the machine empties.
+
+    Raises:
+        CliError: The state folder cannot be used.
     """
-    state = Path(settings.state_dir)
+    state = state_folder(settings)
     store = store or state / "nats"
     if store.resolve().is_relative_to(Path(tempfile.gettempdir()).resolve()):
         sys.stderr.write(
             f"data are kept in {store.resolve()}, a temporary folder: a restart of this machine "
             "may empty it (--nats-store or PYOCO_STATE_DIR names another)\n"
         )
-    state.mkdir(parents=True, exist_ok=True)
     return open_node(
         store_dir=store,
         host=host,
