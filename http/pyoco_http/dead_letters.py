@@ -8,11 +8,13 @@ import msgspec
 from quart import Blueprint, request
 
 from pyoco_http.access import Access, access, principal
+from pyoco_http.bodies import read_json
 from pyoco_http.call import asked, current_call
 from pyoco_http.operation import IDEMPOTENCY_KEY, described
 from pyoco_http.problems import Problem, Problems, answer_with
 from pyoco_http.query import refused
 from pyoco_http.runs import known_id
+from pyoco_http.submissions import times_told, timing_of
 from pyoco_server.api.base import Query
 from pyoco_server.api.dead_letters import (
     DeadLetterDropped,
@@ -21,6 +23,7 @@ from pyoco_server.api.dead_letters import (
     DeadLettersQuery,
 )
 from pyoco_server.api.runs import Submitted
+from pyoco_server.api.times import RetryBody
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.dead_letter_desk import (
     Asker,
@@ -89,20 +92,26 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
     @described(
         "Submit a run that has ended again, as a new run",
         Submitted,
+        body=RetryBody,
+        body_required=False,
         headers=(IDEMPOTENCY_KEY,),
         refusals={
             404: "run not found",
             409: "run cannot be submitted again",
-            422: "idempotency key reused, or invalid idempotency key",
+            422: "idempotency key reused, invalid idempotency key, or a time that cannot be one",
         },
     )
     async def retry(run_id: str) -> Submitted:
         call = current_call()
         call.see(await backend.get(known_id(run_id)))
         asker = Asker(call.principal.key_id, call.request_id, call.traceparent)
-        repeated = await backend.dead_letters.retry(run_id, asker, idempotency_key=_key())
-        run = repeated.accepted
-        return Submitted(run_id=run.run_id, status=run.status, retry_of=repeated.retry_of)
+        raw: bytes = await request.body
+        timing = timing_of(read_json(raw, RetryBody) if raw else RetryBody(), backend.reads.now())
+        repeated = await backend.dead_letters.retry(
+            run_id, asker, idempotency_key=_key(), timing=timing
+        )
+        run, of = repeated.accepted, repeated.retry_of
+        return Submitted(run_id=run.run_id, status=run.status, retry_of=of, **times_told(run))
 
     return blueprint
 

@@ -119,12 +119,12 @@ class _ListStream:
         rows = await self.reads.changed_since(self.run_filter, int(seq))
         if rows is None:
             return [Missed(since)]
-        return [RunChanged(row, self.run_filter.matches(row)) for row in rows]
+        return [RunChanged(row, self.run_filter.matches(row, self.reads.now())) for row in rows]
 
     def _packed(self, event: ListEvent) -> bytes:
         match event:
             case RunChanged(row, True):
-                return pack("run", ToldItem(run=row.item()), self._id(row.seq))
+                return pack("run", ToldItem(run=row.item(self.reads.now())), self._id(row.seq))
             case RunChanged(row, _):
                 return pack("gone", ToldOfRun(run_id=row.run_id), self._id(row.seq))
             case RunRemoved(run_id):

@@ -42,6 +42,7 @@ _PAGED: Final = (
     "submitted_after",
     "submitted_before",
     "counts",
+    "late",
 )
 _READ_AT_ONCE: Final = 32
 
@@ -78,7 +79,7 @@ def lists_blueprint(backend: Backend) -> Blueprint:
         if query.include:
             whole = await _snapshots(backend, page.rows, wanted)
             return FullRunPage(items=whole, **more) if paged else whole
-        items = [row.item() for row in page.rows]
+        items = [row.item(reads.now()) for row in page.rows]
         return RunPage(items=items, **more) if paged else items
 
     @blueprint.get("/counts")
@@ -110,6 +111,7 @@ def run_filter(query: RunsQuery) -> RunFilter:
         worker_id=query.worker_id or None,
         sha256=query.workflow_yaml_sha256 or None,
         text=query.q or None,
+        late=query.late,
         updated_after=query.updated_after,
         updated_before=query.updated_before,
         submitted_after=query.submitted_after,
@@ -133,7 +135,7 @@ async def _snapshots(backend: Backend, rows: list[RunRow], wanted: RunFilter) ->
                 failures.append(error)
                 return
         if wanted.tenant in (None, snapshot.tenant_id):
-            found[run_id] = shown_run(snapshot, records=True)
+            found[run_id] = shown_run(snapshot, backend.reads.now(), records=True)
 
     async with trio.open_nursery() as nursery:
         for row in rows:

@@ -99,6 +99,21 @@ def _runs(totals: Totals) -> Iterator[Metric]:
         "status",
         every | totals.today,
     )
+    times = totals.unpunctual
+    yield GaugeMetricFamily(
+        "pyoco_runs_scheduled", "Runs that wait for their time.", value=times.scheduled
+    )
+    yield GaugeMetricFamily(
+        "pyoco_runs_expired",
+        "Runs in the bucket that had not started when they might not any more.",
+        value=times.expired,
+    )
+    yield _gauge(
+        "pyoco_runs_late",
+        "Runs that have not started, or not ended, by when that was expected, and still have not.",
+        "what",
+        times.late,
+    )
 
 
 def _workers(workers: Iterable[tuple[WorkerRecord, WorkerState]]) -> Iterator[Metric]:

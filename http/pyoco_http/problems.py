@@ -18,7 +18,8 @@ from pyoco_server.gateway.key_ring import KeysUnavailable, TooManyChecks
 from pyoco_server.gateway.monitor import NotSeen
 from pyoco_server.gateway.read_model.model import NotReadable
 from pyoco_server.gateway.read_model.queries import SearchTooWide
-from pyoco_server.gateway.submitter import KeyReused, NotAccepted, RunTooLarge
+from pyoco_server.gateway.submitter import CannotWait, KeyReused, NotAccepted, RunTooLarge
+from pyoco_server.gateway.waiting_runs import MoveNotStored, RunHasStarted
 from pyoco_server.gateway.wheel_registry import WheelsUnavailable
 from pyoco_server.gateway.worker_registry import (
     WorkerNotChanged,
@@ -45,6 +46,7 @@ _UNAVAILABLE = (
     KeysUnavailable,
     LettersUnavailable,
     WheelsUnavailable,
+    MoveNotStored,
     NotReadable,
     NotSeen,
     WorkerNotChanged,
@@ -213,6 +215,12 @@ _PROBLEMS: Final[Problems] = {
     RunTooLarge: lambda error: Problem(413, str(error), ErrorId.SNAPSHOT_TOO_LARGE),
     KeyReused: lambda error: Problem(
         422, "idempotency key reused", ErrorId.INVALID_INPUT, reason=str(error)
+    ),
+    CannotWait: lambda error: Problem(
+        422, "invalid start_at", ErrorId.INVALID_INPUT, field="start_at", reason=str(error)
+    ),
+    RunHasStarted: lambda error: Problem(
+        409, "run has started", ErrorId.NOT_MOVABLE, state=error.state, reason=str(error)
     ),
     TooManyChecks: lambda error: too_many(str(error)),
     UnreadableSnapshot: _unreadable,

@@ -1,4 +1,4 @@
-"""Runs over HTTP: read, watched and cancelled."""
+"""Runs over HTTP: read, watched, cancelled, and moved as long as they have not started."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import trio
 from quart import Blueprint, Response
 
 from pyoco_http.access import Access, access, see
+from pyoco_http.bodies import read_json
 from pyoco_http.call import Answer, Call, asked, json_body
 from pyoco_http.operation import described
+from pyoco_http.problems import Problem
 from pyoco_http.short_routes import short
 from pyoco_http.sse import event_stream, pack, within_heartbeat
+from pyoco_http.submissions import invalid_limit, timing_of
 from pyoco_server.api.runs import (
     CancelWish,
     IncludeQuery,
@@ -24,11 +27,15 @@ from pyoco_server.api.runs import (
     WatchQuery,
     shown_run,
 )
+from pyoco_server.api.times import MoveBody
 from pyoco_server.backend import Backend
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
+from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import is_run_id
+from pyoco_server.model.limits import InvalidLimit
 from pyoco_server.model.run import RunSnapshot
+from pyoco_server.model.timing import MOVED_FIELDS, NO_TIMING
 from pyoco_server.store.runs import RunNotFound
 
 # They are kept in the snapshot, which has a limit of its own.
@@ -39,6 +46,7 @@ _NOT_FOUND = {404: "run not found"}
 def runs_blueprint(backend: Backend) -> Blueprint:
     """The routes below ``/runs/{run_id}`` that have no module of their own."""
     blueprint = Blueprint("runs", __name__, url_prefix="/runs")
+    now = backend.reads.now
 
     @blueprint.get("/<run_id>")
     @access(Access.READ)
@@ -48,7 +56,7 @@ def runs_blueprint(backend: Backend) -> Blueprint:
         snapshot = call.see(await backend.get(known_id(run_id)))
         records = bool(call.asked(IncludeQuery).include)
         if snapshot.worker_id is None:
-            return json_body(shown_run(snapshot, records=records))
+            return json_body(shown_run(snapshot, now(), records=records))
         return json_body(_with_worker(call, snapshot, records=records))
 
     def _with_worker(call: Call, snapshot: RunSnapshot, *, records: bool) -> Run:
@@ -57,6 +65,7 @@ def runs_blueprint(backend: Backend) -> Blueprint:
         if record is None:
             return shown_run(
                 snapshot,
+                now(),
                 records=records,
                 worker_alive=False,
                 worker_state=state,
@@ -66,6 +75,7 @@ def runs_blueprint(backend: Backend) -> Blueprint:
         everything = call.principal.knows_all
         return shown_run(
             snapshot,
+            now(),
             records=records,
             worker_alive=state.active,
             worker_state=state,
@@ -98,7 +108,33 @@ def runs_blueprint(backend: Backend) -> Blueprint:
         wish = _cancel_wish(call.body)
         by = call.principal.actor or wish.requested_by
         snapshot = await backend.cancel(run_id, by=by, reason=wish.reason)
-        return json_body(shown_run(snapshot, records=False))
+        return json_body(shown_run(snapshot, now(), records=False))
+
+    @blueprint.patch("/<run_id>")
+    @access(Access.SUBMIT)
+    @described(
+        "Change when a run that has not started may start, or until when",
+        Run,
+        body=MoveBody,
+        refusals={
+            **_NOT_FOUND,
+            409: "run has started",
+            422: "nothing to change, or a time that cannot be one",
+        },
+        doc="A start that has passed means now.",
+    )
+    @short
+    async def move(call: Call, run_id: str) -> Answer:
+        call.see(await backend.get(known_id(run_id)))
+        timing = timing_of(read_json(call.body, MoveBody), now(), MOVED_FIELDS)
+        if timing == NO_TIMING:
+            reason = f"takes one or two of {', '.join(MOVED_FIELDS)}"
+            raise Problem(422, "nothing to change", ErrorId.INVALID_INPUT, reason=reason)
+        try:
+            snapshot = await backend.move(run_id, timing)
+        except InvalidLimit as error:
+            raise invalid_limit(error) from None
+        return json_body(shown_run(snapshot, now(), records=False))
 
     @blueprint.get("/<run_id>/watch")
     @access(Access.READ)
@@ -132,7 +168,8 @@ async def _states(backend: Backend, run_id: str, wanted: WatchQuery) -> AsyncGen
                     stale = first and since is not None and (snapshot.updated_at or 0) < since
                     first = False
                     if not stale:
-                        run = shown_run(snapshot, records=bool(wanted.include))
+                        now = backend.reads.now()
+                        run = shown_run(snapshot, now, records=bool(wanted.include))
                         yield pack("snapshot", ToldSnapshot(run_id=run_id, snapshot=run))
                 elif trio.current_time() < deadline:
                     yield pack("heartbeat", ToldOfRun(run_id=run_id))

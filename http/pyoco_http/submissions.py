@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ from pyoco_server.api.runs import (
     SubmitBody,
     Submitted,
 )
+from pyoco_server.api.times import MoveBody
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.submitter import Accepted, NewRun
 from pyoco_server.model.errors import ErrorId
@@ -36,6 +38,8 @@ from pyoco_server.model.idempotency import InvalidIdempotencyKey
 from pyoco_server.model.job import InvalidTag, check_tag
 from pyoco_server.model.json_text import NestedTooDeeply
 from pyoco_server.model.limits import LIMIT_FIELDS, InvalidLimit, RunLimits, check_limits
+from pyoco_server.model.run import RunState
+from pyoco_server.model.timing import TIMING_FIELDS, Timing, check_timing
 from pyoco_server.settings import Settings
 
 _KEY_NAME = IDEMPOTENCY_KEY.name.lower().encode()
@@ -45,7 +49,7 @@ _REPLAYED = (b"idempotent-replay", b"true")
 def submissions_blueprint(backend: Backend) -> Blueprint:
     """`POST /runs`, `/runs/yaml` and `/runs/batch`."""
     blueprint = Blueprint("submissions", __name__, url_prefix="/runs")
-    settings = backend.settings
+    settings, now = backend.settings, backend.reads.now
 
     @blueprint.post("")
     @access(Access.SUBMIT)
@@ -60,7 +64,7 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
     @short
     async def submit(call: Call) -> Answer:
         body = read_json(call.body, SubmitBody)
-        run = _new_run(settings, call, body, None, call.header(_KEY_NAME))
+        run = _new_run(settings, now(), call, body, None, call.header(_KEY_NAME))
         return _answer(await backend.submit(run))
 
     @blueprint.post("/yaml")
@@ -89,7 +93,9 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
             )
         if form.unknown is not None:
             raise form.unknown
-        limits: dict[str, Any] = {name: form.fields.get(name) for name in LIMIT_FIELDS}
+        limits: dict[str, Any] = {
+            name: form.fields.get(name) for name in (*LIMIT_FIELDS, *TIMING_FIELDS)
+        }
         body = SubmitBody(
             flow_name=form.fields.get("flow_name") or "",
             tag=form.fields.get("tag"),
@@ -99,7 +105,7 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
         _routing_tag(body.tag, settings.default_tag)
         flow_file = read_flow_file(upload, settings.workflow_yaml_max_bytes, settings.callables)
         call = current_call()
-        run = _new_run(settings, call, body, flow_file, call.header(_KEY_NAME))
+        run = _new_run(settings, now(), call, body, flow_file, call.header(_KEY_NAME))
         return _answer(await backend.submit(run)).response()
 
     @blueprint.post("/batch")
@@ -121,7 +127,7 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
                 ErrorId.INVALID_INPUT,
                 field="runs",
             )
-        read = await trio.to_thread.run_sync(_read_batch, settings, call, raws)
+        read = await trio.to_thread.run_sync(_read_batch, settings, now(), call, raws)
         wanted = [run for run in read if isinstance(run, NewRun)]
         outcomes = iter(await backend.submit_all(wanted))
         items = [_item(next(outcomes) if isinstance(run, NewRun) else run) for run in read]
@@ -134,11 +140,20 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
 
 def _answer(accepted: Accepted) -> Answer:
     structlog.contextvars.bind_contextvars(run_id=accepted.run_id)  # for the access log
-    body = Submitted(run_id=accepted.run_id, status=accepted.status)
+    body = Submitted(run_id=accepted.run_id, status=accepted.status, **times_told(accepted))
     return json_body(body, *([_REPLAYED] if accepted.replayed else []))
 
 
-def _read_batch(settings: Settings, call: Call, raws: list[msgspec.Raw]) -> list[NewRun | Problem]:
+def times_told(accepted: Accepted) -> dict[str, Any]:
+    """What is told of a run that is to start later; nothing of others."""
+    if accepted.scheduled_for is None:
+        return {}
+    return {"state": RunState.SCHEDULED, "scheduled_for": accepted.scheduled_for}
+
+
+def _read_batch(
+    settings: Settings, now: float, call: Call, raws: list[msgspec.Raw]
+) -> list[NewRun | Problem]:
     """Read the runs of a batch, in a thread of its own: a thousand flow.yaml files take their time."""
     texts: dict[str, FlowFile] = {}  # most batches run one flow many times
 
@@ -152,7 +167,7 @@ def _read_batch(settings: Settings, call: Call, raws: list[msgspec.Raw]) -> list
                 text.encode(), settings.workflow_yaml_max_bytes, settings.callables
             )
             texts[text] = flow_file
-        return _new_run(settings, call, item, flow_file, item.idempotency_key)
+        return _new_run(settings, now, call, item, flow_file, item.idempotency_key)
 
     def read_or_refuse(raw: msgspec.Raw) -> NewRun | Problem:
         try:
@@ -167,11 +182,17 @@ def _item(outcome: Accepted | Exception) -> BatchOutcome:
     if not isinstance(outcome, Accepted):
         return BatchOutcome(error=problem_of(outcome).fields())
     replayed = True if outcome.replayed else UNSET
-    return BatchOutcome(run_id=outcome.run_id, status=outcome.status, replayed=replayed)
+    times = times_told(outcome)
+    return BatchOutcome(run_id=outcome.run_id, status=outcome.status, replayed=replayed, **times)
 
 
 def _new_run(
-    settings: Settings, call: Call, body: SubmitBody, flow_file: FlowFile | None, key: str | None
+    settings: Settings,
+    now: float,
+    call: Call,
+    body: SubmitBody,
+    flow_file: FlowFile | None,
+    key: str | None,
 ) -> NewRun:
     """What is asked for, checked.
 
@@ -201,6 +222,7 @@ def _new_run(
             idempotency_key=key,
             request_id=call.request_id,
             traceparent=call.traceparent,
+            timing=timing_of(body, now),
         )
     except NestedTooDeeply as error:
         raise _invalid_params(str(error)) from None
@@ -223,14 +245,31 @@ def _limits(body: SubmitBody, flow_file: FlowFile | None) -> RunLimits:
     try:
         limits = check_limits(**{name: getattr(body, name) for name in LIMIT_FIELDS})
     except InvalidLimit as error:
-        raise Problem(
-            422,
-            f"invalid {error.field}",
-            ErrorId.INVALID_INPUT,
-            field=error.field,
-            reason=error.reason,
-        ) from None
+        raise invalid_limit(error) from None
     return limits if flow_file is None else limits.over(flow_file.limits)
+
+
+def timing_of(body: MoveBody, now: float, names: Iterable[str] = TIMING_FIELDS) -> Timing:
+    """What a body asks of time.
+
+    Raises:
+        Problem: Something of it cannot be.
+    """
+    try:
+        return check_timing(now, **{name: getattr(body, name) for name in names})
+    except InvalidLimit as error:
+        raise invalid_limit(error) from None
+
+
+def invalid_limit(error: InvalidLimit) -> Problem:
+    """The answer to a limit, or a time, that cannot be one."""
+    return Problem(
+        422,
+        f"invalid {error.field}",
+        ErrorId.INVALID_INPUT,
+        field=error.field,
+        reason=error.reason,
+    )
 
 
 def _params(text: str | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import string
+import time
 import uuid
 from typing import Any
 
@@ -48,10 +49,21 @@ _FORMATS: dict[str, st.SearchStrategy[Any]] = {
     "event-cursor": st.just(""),
     "json-object": st.sampled_from(["{}", '{"x": 1, "y": [null, "é"]}']),
     "flow-yaml": st.just(_YAML),
+    "moment": st.sampled_from(["2020-01-31T09:00:00Z", "2020-01-31T09:00:00.5+09:00", "1.5e9"]),
     "wheel": st.just(wheel_bytes("demo", "1.0")),
 }
 for _name, _strategy in _FORMATS.items():
     schemathesis.openapi.format(_name, _strategy)
+
+
+def _make_times_agree(body: dict[str, Any]) -> None:
+    for moment, span in (("start_at", "delay_sec"), ("expires_at", "queue_ttl_sec")):
+        if body.get(moment) not in (None, ""):
+            if isinstance(body[moment], float | int):
+                body[moment] = min(body[moment], time.time())
+            body.pop(span, None)
+    if body.get("delay_sec") not in (None, ""):
+        body.pop("expires_at", None)
 
 
 @schemathesis.hook
@@ -64,6 +76,8 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         return  # it is wrong on purpose, which a change would undo
     if _KEY_HEADER in (case.headers or {}):
         case.headers[_KEY_HEADER] = uuid.uuid4().hex
+    if isinstance(case.body, dict):
+        _make_times_agree(case.body)
     if "follow" in case.query:
         case.query.pop("tail", None)
         case.query.pop("format", None)  # as plain text it has no end

@@ -126,6 +126,7 @@ def test_every_page_with_commands_is_run() -> None:
     run = {
         *("docs/guides/logs-and-history.md", "docs/guides/submitting.md"),
         *("docs/guides/run-life.md", "docs/guides/cluster.md"),  # test_cluster_guide.py
+        "docs/guides/times.md",
         "docs/guides/first-day.md",  # test_first_day.py
         *("docs/reference/http_api.md", "docs/reference/flow_yaml.md"),
         *("docs/tutorial/quickstart.md", "docs/tutorial/quickstart_ja.md"),  # test_commands.py
@@ -141,3 +142,25 @@ def test_the_reference(stage: Stage) -> None:
         assert json.loads(type_into_shell(stage, command, {}))["status"] == "PENDING"
     for command in console_lines(ROOT / "docs/reference/flow_yaml.md"):
         assert "add_one" in json.loads(type_into_shell(stage, command, {}))["tasks"]
+
+
+def test_times(stage: Stage) -> None:
+    (stage.folder / "flow.yaml").write_text(FLOW_YAML)
+    words: dict[str, str] = {}
+    for command in console_lines(GUIDES / "times.md"):
+        said = type_into_shell(stage, command, words)
+        match command.split()[1:]:
+            case ["submit-yaml", *rest]:
+                words.setdefault("run_id", json.loads(said)["run_id"])
+                assert json.loads(said)["status"] == "PENDING"
+                if "--delay" in rest:
+                    assert json.loads(said)["state"] == "SCHEDULED"
+            case ["list", "--status", "SCHEDULED"]:
+                assert words["run_id"] in {run["run_id"] for run in json.loads(said)}
+            case ["reschedule", *_]:
+                moved = json.loads(said)
+                assert (moved["run_id"], moved["state"]) == (words["run_id"], "SCHEDULED")
+            case ["cancel", *_]:
+                assert stage.ended(words["run_id"])["status"] == "CANCELLED"
+            case other:
+                raise AssertionError(f"nobody has looked at what this prints: {other}")

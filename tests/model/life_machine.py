@@ -221,7 +221,11 @@ class Life(RuleBasedStateMachine):
                 if self.write(read, snapshot):
                     slot.attempt = snapshot.attempt
                     self.claims.append(slot)
-            case life.CancelInstead(snapshot) | life.AttemptsUsedUp(snapshot):
+            case (
+                life.CancelInstead(snapshot)
+                | life.AttemptsUsedUp(snapshot)
+                | life.Expired(snapshot)
+            ):
                 slot.ended = self.write(read, snapshot)
             case life.AlreadyTerminal() | life.Spare():
                 slot.ended = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import zipfile
@@ -27,7 +28,9 @@ from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.requests import RawMessage
 from pyoco_server.jetstream.resources import ensure_consumer, ensure_resources
 from pyoco_server.jetstream.snapshots import SnapshotBroken
-from pyoco_server.model.run import RunStatus
+from pyoco_server.model.punctuality import state_of
+from pyoco_server.model.run import RunState, RunStatus
+from pyoco_server.model.timing import Timing
 from pyoco_server.operations import backup as backup_module
 from pyoco_server.operations import ours
 from pyoco_server.operations import restore as restore_module
@@ -387,3 +390,33 @@ async def test_a_restore_that_broke_off_with_its_last_step_open_is_only_ended(
     assert queue is not None
     assert queue.state.messages == two.manifest.streams[0].messages + 1
     assert await read_marker(two.new) is None
+
+
+async def test_runs_whose_time_passed_before_a_restore_start_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "backup.pyoco"
+    times = [
+        Timing(delay_sec=1.0),
+        Timing(delay_sec=600.0),
+        Timing(delay_sec=1.0, queue_ttl_sec=0.5),
+        Timing(queue_ttl_sec=1.5),
+    ]
+    async with (
+        node_in(tmp_path / "old") as node,
+        connected(node) as old,
+        backend_on(node, tmp_path, worker=False) as backend,
+    ):
+        runs = [dataclasses.replace(new_run("quick"), timing=timing) for timing in times]
+        accepted = [await backend.submit(run) for run in runs]
+        await backup(old, SETTINGS, path)
+    await trio.sleep(2.0)
+    async with node_in(tmp_path / "new") as node, connected(node) as new:
+        await restored(new, path)
+        async with backend_on(node, tmp_path, worker=True) as backend:
+            first, later, *too_old = [each.run_id for each in accepted]
+            assert (await ended(backend, first)).status is RunStatus.COMPLETED
+            assert [(await ended(backend, each)).reason for each in too_old] == ["expired"] * 2
+            assert state_of(await backend.get(later), backend.reads.now()) is RunState.SCHEDULED
+            # Its place is held still.
+            await backend.move(later, Timing(start_at=0.0))
+            assert (await ended(backend, later)).status is RunStatus.COMPLETED
+            assert await queued(backend) == 0

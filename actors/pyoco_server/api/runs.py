@@ -10,11 +10,21 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from pyoco_server.api.base import EventCursor, FormBody, JsonBody, Query
+from pyoco_server.api.times import (
+    DelaySec,
+    ExpectedEndWithinSec,
+    ExpectedStartWithinSec,
+    ExpiresAt,
+    QueueTtlSec,
+    RetryBody,
+    StartAt,
+)
 from pyoco_server.model.artifact import Artifact, RefusedArtifact
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.limits import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, MAX_TIMEOUT_SECONDS
+from pyoco_server.model.punctuality import state_of
 from pyoco_server.model.result import Result
-from pyoco_server.model.run import RunSnapshot, RunStatus, TaskRecord, TaskState
+from pyoco_server.model.run import Late, RunSnapshot, RunState, RunStatus, TaskRecord, TaskState
 from pyoco_server.model.worker import WorkerState
 
 MAX_BATCH_RUNS: Final = 1000
@@ -43,7 +53,7 @@ RetryBackoffSec: TypeAlias = Annotated[
 ]
 
 
-class SubmitBody(JsonBody, kw_only=True):
+class SubmitBody(RetryBody, kw_only=True):
     """The body of `POST /runs`."""
 
     flow_name: Annotated[str, _FLOW]
@@ -88,6 +98,12 @@ class FlowForm(FormBody, kw_only=True):
     timeout_sec: TimeoutSec = None
     max_attempts: MaxAttempts = None
     retry_backoff_sec: RetryBackoffSec = None
+    start_at: StartAt = None
+    delay_sec: DelaySec = None
+    expires_at: ExpiresAt = None
+    queue_ttl_sec: QueueTtlSec = None
+    expected_start_within_sec: ExpectedStartWithinSec = None
+    expected_end_within_sec: ExpectedEndWithinSec = None
 
 
 class CancelWish(msgspec.Struct):
@@ -130,7 +146,16 @@ class RunsQuery(Query, frozen=True, kw_only=True):
     refusal: ClassVar[str | None] = "invalid list query"
     error_id: ClassVar[ErrorId] = ErrorId.INVALID_LIST_QUERY
 
-    status: Annotated[tuple[RunStatus, ...], Meta(description="Only runs of this status.")] = ()
+    status: Annotated[
+        tuple[RunState, ...],
+        Meta(description="Only runs of this status, or of this state."),
+    ] = ()
+    late: Annotated[
+        bool,
+        Meta(
+            description="Only runs that have not started, or not ended, by when that was expected."
+        ),
+    ] = False
     flow: Annotated[str, Meta(description="Only runs of this flow.")] = ""
     tag: Annotated[str, Meta(description="Only runs of this tag.")] = ""
     workflow_yaml_sha256: Annotated[
@@ -198,6 +223,10 @@ class Submitted(msgspec.Struct, kw_only=True, frozen=True):
 
     run_id: str
     status: RunStatus
+    state: RunState | UnsetType = UNSET
+    """This and the following of one that is to start later."""
+    scheduled_for: float | UnsetType = UNSET
+    """When it may start, in unix seconds."""
     retried_from: str | UnsetType = UNSET
     """Of a dead letter: the run that this one repeats."""
     retry_of: str | UnsetType = UNSET
@@ -209,6 +238,9 @@ class BatchOutcome(msgspec.Struct, kw_only=True, frozen=True):
 
     run_id: str | UnsetType = UNSET
     status: RunStatus | UnsetType = UNSET
+    state: RunState | UnsetType = UNSET
+    """This and the following of one that is to start later."""
+    scheduled_for: float | UnsetType = UNSET
     replayed: bool | UnsetType = UNSET
     """Whether its key had been submitted before."""
     error: dict[str, Any] | UnsetType = UNSET
@@ -225,8 +257,17 @@ class BatchAnswer(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Run(RunSnapshot, kw_only=True, frozen=True):
-    """A run as it is shown: with task records only where they were asked for."""
+    """A run as it is shown: with task records only where they were asked for.
 
+    ``status`` is what pyoco-server 0.5.1 knows; ``state`` says SCHEDULED and EXPIRED as well.
+    """
+
+    state: RunState
+    scheduled_for: float | None = None
+    expires_at: float | None = None
+    expected_start_within_sec: float | None = None
+    expected_end_within_sec: float | None = None
+    late: Late | None = None
     task_records: dict[str, TaskRecord] | UnsetType = UNSET  # type: ignore[assignment]
     task_records_truncated: bool | UnsetType = UNSET  # type: ignore[assignment]
     worker_alive: bool | UnsetType = UNSET
@@ -237,12 +278,20 @@ class Run(RunSnapshot, kw_only=True, frozen=True):
     worker_tags: list[str] | UnsetType = UNSET
 
 
+_TIMES: Final = (
+    *("scheduled_for", "expires_at", "expected_start_within_sec", "expected_end_within_sec"),
+    "late",
+)
 _NO_RECORDS: Final = {"task_records": UNSET, "task_records_truncated": UNSET}
 
 
-def shown_run(snapshot: RunSnapshot, *, records: bool, **worker: Any) -> Run:
-    """The run as it is shown, with what is told of its worker."""
+def shown_run(snapshot: RunSnapshot, now: float, *, records: bool, **worker: Any) -> Run:
+    """The run as it is shown at this time, with what is told of its worker."""
     fields = msgspec.structs.asdict(snapshot)
+    for name in _TIMES:
+        if fields[name] is UNSET:
+            del fields[name]
+    fields["state"] = state_of(snapshot, now)
     if not records:
         fields |= _NO_RECORDS
     return Run(**fields, **worker)
@@ -284,6 +333,7 @@ class RunItem(msgspec.Struct, kw_only=True, frozen=True):
     tenant_id: str | None
     api_key_id: str | None
     status: RunStatus
+    state: RunState
     updated_at: float | None
     heartbeat_at: float | None
     worker_id: str | None
@@ -293,6 +343,9 @@ class RunItem(msgspec.Struct, kw_only=True, frozen=True):
     end_time: float | None
     attempt: int
     workflow_yaml_sha256: str | None
+    scheduled_for: float | None = None
+    expires_at: float | None = None
+    late: Late | None = None
 
 
 class SubmissionStep(msgspec.Struct, kw_only=True, frozen=True):
@@ -308,7 +361,7 @@ class RunCounts(msgspec.Struct, kw_only=True, frozen=True):
     """How many runs there are."""
 
     counts: dict[str, int]
-    """Of each status."""
+    """Of each state."""
     total: int
     exact: bool = True
     """Whether these are all; else there are at least so many."""
@@ -378,7 +431,7 @@ class ToldItem(Told, kw_only=True, frozen=True):
 
 
 class ToldCounts(Told, kw_only=True, frozen=True):
-    """`counts`: how many runs the list has, by status."""
+    """`counts`: how many runs the list has, by state."""
 
     counts: dict[str, int]
     exact: bool

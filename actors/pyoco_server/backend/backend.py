@@ -22,6 +22,7 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.kernel import ActorDown, ActorSystem, AskExpired, ChildSpec
 from pyoco_server.model.event import LogChunk
 from pyoco_server.model.run import RunSnapshot
+from pyoco_server.model.timing import Timing
 from pyoco_server.model.worker import WorkerRecord
 from pyoco_server.node import Node
 from pyoco_server.settings import Settings
@@ -142,6 +143,12 @@ class Backend:
         canceller = self._require_gateway().canceller
         within = await self._reached()
         return await canceller.ask(RecordCancel(run_id, by=by, reason=reason), within=within)
+
+    async def move(self, run_id: str, timing: Timing) -> RunSnapshot:
+        """Change when a run that has not started may start, or until when; see `WaitingRuns.move`."""
+        waiting = self._require_gateway().waiting
+        await self._reached()
+        return await waiting.move(run_id, timing)
 
     async def run(self, run: NewRun) -> RunSnapshot:
         """Submit a run and wait for its end; raises as `submit`.

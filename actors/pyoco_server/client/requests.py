@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Generic, Literal, TypeAlias, TypedDict, TypeVar
 from urllib.parse import quote
@@ -100,8 +100,30 @@ def new_idempotency_key() -> str:
     return uuid.uuid4().hex
 
 
-class LimitArguments(TypedDict, total=False):
-    """Limits of a run; those of its flow.yaml hold where they are not given."""
+class MoveArguments(TypedDict, total=False):
+    """When a run may start and until when. A moment is unix seconds, or an ISO 8601 time with its zone."""
+
+    start_at: float | str | None
+    """Not to be started before; what has passed already means now."""
+    delay_sec: float | None
+    """The same, in seconds from now."""
+    expires_at: float | str | None
+    """Not to be started then or later."""
+    queue_ttl_sec: float | None
+    """The same, in seconds from when it may start."""
+
+
+class TimeArguments(MoveArguments, total=False):
+    """The same, and by when it is expected to start and to end; it is marked late where it did not."""
+
+    expected_start_within_sec: float | None
+    """In seconds from when it may start."""
+    expected_end_within_sec: float | None
+    """In seconds from when it may start."""
+
+
+class LimitArguments(TimeArguments, total=False):
+    """Limits and times of a run; the limits of its flow.yaml hold where they are not given."""
 
     timeout_sec: float | None
     """How long one attempt may take, in seconds."""
@@ -111,13 +133,17 @@ class LimitArguments(TypedDict, total=False):
     """The wait before the second attempt, in seconds; doubled before each further one."""
 
 
-def limits_of(limits: LimitArguments) -> Document:
+MOVE_NAMES = tuple(MoveArguments.__annotations__)
+TIME_NAMES = tuple(TimeArguments.__annotations__)
+LIMIT_NAMES = tuple(LimitArguments.__annotations__)
+
+
+def limits_of(limits: Mapping[str, Any], names: Collection[str] = LIMIT_NAMES) -> Document:
     """Return the limits that are given.
 
     Raises:
         TypeError: One has another name. Whatever is passed by name arrives here, and would go out.
     """
-    names = LimitArguments.__annotations__
     if wrong := set(limits) - set(names):
         raise TypeError(
             f"no limit is called {', '.join(sorted(wrong))}; there are {', '.join(names)}"
@@ -129,7 +155,9 @@ class RunQuery(TypedDict, total=False):
     """Which runs; what is absent or ``None`` does not matter. Times are unix seconds."""
 
     status: str | None
-    """One or more, with commas in between."""
+    """One or more, with commas in between; SCHEDULED and EXPIRED as well."""
+    late: bool | None
+    """Whether only those that were not started, or not ended, by when that was expected."""
     flow: str | None
     tag: str | None
     worker_id: str | None

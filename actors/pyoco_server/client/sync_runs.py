@@ -10,10 +10,14 @@ from contextlib import closing
 from typing import Any, BinaryIO, Unpack
 
 from pyoco_server.client.requests import (
+    MOVE_NAMES,
+    TIME_NAMES,
     ApiCall,
     Document,
     FilePart,
     LimitArguments,
+    MoveArguments,
+    TimeArguments,
     get,
     get_bytes,
     given,
@@ -97,7 +101,7 @@ class RunCalls(Caller):
 
         Args:
             runs: Of each ``flow_name`` and, where wanted, ``params, tag, tags, workflow_yaml,
-                idempotency_key`` and the limits that ``submit_run`` takes.
+                idempotency_key`` and the limits and times that ``submit_run`` takes.
         """
         keyed = [
             {**run, "idempotency_key": self._retry.key(run.get("idempotency_key"))} for run in runs
@@ -162,13 +166,27 @@ class RunCalls(Caller):
             snapshot = self.get_run(run_id)
         return snapshot
 
-    def retry_run(self, run_id: str) -> Document:
+    def retry_run(self, run_id: str, **times: Unpack[TimeArguments]) -> Document:
         """Submit a run that has ended again, as a new one; return ``{run_id, status, retry_of}``.
 
         Raises:
             HttpProblem: 409 when it has not ended, or when its flow.yaml is not kept.
         """
-        return self._run(ApiCall("POST", run_path(run_id, "retry"), parse_object))
+        body = limits_of(times, TIME_NAMES) or None
+        return self._run(ApiCall("POST", run_path(run_id, "retry"), parse_object, json=body))
+
+    def reschedule_run(self, run_id: str, **times: Unpack[MoveArguments]) -> Document:
+        """Change when a run that has not started may start, or until when; return its snapshot.
+
+        Raises:
+            HttpProblem: 409 when it has started, or ended.
+        """
+        body = limits_of(times, MOVE_NAMES)
+        # A delay counts from when it arrives.
+        repeatable = "delay_sec" not in body
+        return self._run(
+            ApiCall("PATCH", run_path(run_id), parse_object, json=body, repeatable=repeatable)
+        )
 
     def get_tasks(self, run_id: str) -> Document:
         """Return the task states and task records of a run."""

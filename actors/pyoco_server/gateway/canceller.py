@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import structlog
 
+from pyoco_server.gateway.waiting_runs import find_job
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, WrongRevision
 from pyoco_server.kernel import Actor, Refusal, Reply, Request
 from pyoco_server.model import life
 from pyoco_server.model.run import RunSnapshot, RunStatus, SnapshotTooLarge, UnreadableSnapshot
 from pyoco_server.store.control import CancelRecorded, control_subject, encode_control
-from pyoco_server.store.queue import JobQueue, QueuedJob
+from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunStore, StoredRun
 
 log = structlog.get_logger(__name__)
@@ -75,7 +76,7 @@ class Canceller(Actor[RecordCancel]):
                 await self._push(snapshot.run_id, snapshot.worker_instance_id)
             elif before.snapshot.status is not RunStatus.RUNNING:
                 # One that RUNS without an instance is executed by a worker of version 0.5.1.
-                self.spawn(self._end_unclaimed, stored, _queued_at(before))
+                self.spawn(self._end_unclaimed, stored, before)
         return snapshot
 
     async def _push(self, run_id: str, instance_id: str) -> None:
@@ -87,7 +88,7 @@ class Canceller(Actor[RecordCancel]):
         except BridgeError as error:
             log.info("cancel not pushed", run_id=run_id, reason=str(error))
 
-    async def _end_unclaimed(self, cancelling: StoredRun, queued_at: float | None) -> None:
+    async def _end_unclaimed(self, cancelling: StoredRun, before: StoredRun) -> None:
         """End a run that no worker holds, then take its job off the queue.
 
         A worker that has the job in its hands already, or meets it because it was not found, drops it.
@@ -96,7 +97,7 @@ class Canceller(Actor[RecordCancel]):
         ended = life.abandon(run, reason=life.CANCELLED, error="", now=self._runs.now())
         try:
             await self._runs.replace(cancelling, ended.snapshot)
-            job = await self._find_job(run, queued_at)
+            job = await find_job(self._queue, before)
             if job is not None:
                 await self._queue.remove(job.sequence)
         except WrongRevision:
@@ -104,17 +105,3 @@ class Canceller(Actor[RecordCancel]):
         except (BridgeError, Refusal, SnapshotTooLarge) as error:
             # The worker that meets the job, or the reaper, does what is left.
             log.info("cancelled run not withdrawn yet", run_id=run.run_id, reason=str(error))
-
-    async def _find_job(self, run: RunSnapshot, queued_at: float | None) -> QueuedJob | None:
-        tag = run.tag or ""
-        delayed = await self._queue.find_delayed(run.run_id, tag) if run.attempt else None
-        if delayed is not None or queued_at is None:
-            return delayed
-        return await self._queue.find(run.run_id, tag, queued_at=queued_at)
-
-
-def _queued_at(run: StoredRun) -> float | None:
-    """A moment shortly before the run's job was queued, in unix seconds, as exactly as it is known."""
-    if run.snapshot.status is RunStatus.PENDING and run.snapshot.attempt == 0:
-        return run.stored_at
-    return run.snapshot.submitted_at

@@ -14,7 +14,8 @@ from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.dead_letter import DeadLetter, DeadLetterReason
 from pyoco_server.model.json_text import NestedTooDeeply
-from pyoco_server.model.run import RunSnapshot, RunStatus
+from pyoco_server.model.run import RunSnapshot, RunStatus, known
+from pyoco_server.model.timing import NO_TIMING, Timing
 from pyoco_server.store.letters import LetterBox, LetterPage, StoredLetter
 from pyoco_server.store.runs import RunNotFound, RunStore
 from pyoco_server.store.workflows import WorkflowStore
@@ -140,11 +141,17 @@ class DeadLetterDesk:
         return repeated
 
     async def retry(
-        self, run_id: str, asker: Asker, *, idempotency_key: str | None = None
+        self,
+        run_id: str,
+        asker: Asker,
+        *,
+        idempotency_key: str | None = None,
+        timing: Timing = NO_TIMING,
     ) -> Repeated:
         """Submit a run that has ended again; its dead letter goes, as it would by `requeue`.
 
-        Whether the asker may see the run is for the asker to know.
+        Whether the asker may see the run is for the asker to know. When it may start, and until when, is
+        asked for anew by ``timing``; by when it was expected is so again, where that says nothing else.
 
         Raises:
             RunNotFound: There is no such run.
@@ -154,7 +161,10 @@ class DeadLetterDesk:
         """
         with _asking():
             run = (await self._runs.get(run_id)).snapshot
-        repeated = await self._submit(_of_snapshot(run), asker, idempotency_key)
+        again = _of_snapshot(run)
+        if timing != NO_TIMING:
+            again = replace(again, timing=timing.over(again.timing))
+        repeated = await self._submit(again, asker, idempotency_key)
         if run.status is RunStatus.FAILED:
             await self._drop_letters_of(run)
         return repeated
@@ -212,7 +222,12 @@ def _of_snapshot(run: RunSnapshot) -> NewRun:
     """The run that repeats another one, but for the text of its flow.yaml."""
     if not run.status.terminal:
         raise NotRepeatable(f"the run is {run.status}; only one that has ended is submitted again")
-    return _again(run, run.run_id, run.flow_name)
+    expected = Timing(
+        expected_start_within_sec=known(run.expected_start_within_sec),
+        expected_end_within_sec=known(run.expected_end_within_sec),
+    )
+    again = _again(run, run.run_id, run.flow_name)
+    return again if expected == NO_TIMING else replace(again, timing=expected)
 
 
 def _of_letter(letter: DeadLetter) -> NewRun:

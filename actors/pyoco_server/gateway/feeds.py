@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -128,8 +129,9 @@ class ListFeed:
     It holds at most 1,000 runs. When more wait, it drops them and says `Missed`.
     """
 
-    def __init__(self, run_filter: RunFilter) -> None:
+    def __init__(self, run_filter: RunFilter, now: Callable[[], float] = time.time) -> None:
         self.filter = run_filter
+        self._now = now
         self._waiting: dict[str, RunChanged | RunRemoved] = {}
         self._missed: Missed | None = None
         self._readers = ParkingLot()
@@ -150,7 +152,7 @@ class ListFeed:
     def push(self, row: RunRow) -> None:
         """Offer a state of a run."""
         if self.filter.concerns(row):
-            self._put(row.run_id, RunChanged(row, self.filter.matches(row)))
+            self._put(row.run_id, RunChanged(row, self.filter.matches(row, self._now())))
 
     def remove(self, row: RunRow) -> None:
         """Tell that a run is gone; ``row`` is what it was."""
@@ -180,10 +182,12 @@ class Feeds:
 
     Args:
         seen: Where to look at a run whose feed begins.
+        now: Tells the server's time, in unix seconds.
     """
 
-    def __init__(self, seen: SeenRuns) -> None:
+    def __init__(self, seen: SeenRuns, now: Callable[[], float]) -> None:
         self._seen = seen
+        self._now = now
         self._runs: defaultdict[str, set[RunFeed]] = defaultdict(set)
         self._lists: set[ListFeed] = set()
 
@@ -208,7 +212,7 @@ class Feeds:
     @contextmanager
     def of_list(self, run_filter: RunFilter) -> Iterator[ListFeed]:
         """A feed of what changes of a list in the block."""
-        feed = ListFeed(run_filter)
+        feed = ListFeed(run_filter, self._now)
         self._lists.add(feed)
         try:
             yield feed

@@ -74,7 +74,8 @@ class OnceOnly:
                 mine = None
                 held = await self._wait_for_key(where, fresh)
                 if held.record.accepted:
-                    return Accepted(held.record.run_id, replayed=True)
+                    due = await self._intake.due_of(held.record.run_id) if run.timed else None
+                    return Accepted(held.record.run_id, replayed=True, scheduled_for=due)
                 taken = await self._keys.take_over(held, owner)
                 if taken is None:
                     continue
@@ -128,7 +129,7 @@ class OnceOnly:
                 await self._release(held)
                 raise
             try:
-                return Accepted(draft.job.run_id) if await self._keys.settle(held) else None
+                return draft.accepted if await self._keys.settle(held) else None
             except BridgeError as error:
                 await self._give_up(held, stored, error)
                 return None

@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 import trio
 
-from pyoco_server.gateway.new_run import NewRun, NotAccepted, RunTooLarge
+from pyoco_server.gateway.new_run import Accepted, CannotWait, NewRun, NotAccepted, RunTooLarge
 from pyoco_server.gateway.withdrawals import Withdrawals
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BatchRefused, BridgeError, PayloadTooLarge, Unanswered
@@ -20,7 +20,9 @@ from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.event import is_first
 from pyoco_server.model.job import Job, encode_job, with_revision
 from pyoco_server.model.json_text import encode_json
-from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot
+from pyoco_server.model.punctuality import has_started
+from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot, known
+from pyoco_server.store.queue import JobQueue, held_back
 from pyoco_server.store.runs import BATCH_SECONDS, RunNotFound, RunStore, StoredRun
 from pyoco_server.store.workflows import WorkflowStore
 
@@ -51,6 +53,16 @@ class Draft:
     begun: bool = False
     stored: StoredRun | None = None
 
+    @property
+    def waits_until(self) -> float | None:
+        """When its job is to be queued, in unix seconds; None for at once."""
+        return known(self.job.scheduled_for)
+
+    @property
+    def accepted(self) -> Accepted:
+        """The answer to its submission."""
+        return Accepted(self.job.run_id, scheduled_for=self.waits_until)
+
 
 class Intake:
     """The two writes of a submission, and taking them back.
@@ -59,6 +71,7 @@ class Intake:
         withdrawals: Where to leave what cannot be taken back now.
         subject_prefix: ``pyoco.work``; a job goes to ``<prefix>.<tag>``.
         within: Seconds for queueing a job.
+        queue: Holds jobs back; without, no run can start later.
     """
 
     def __init__(
@@ -70,11 +83,13 @@ class Intake:
         *,
         subject_prefix: str,
         within: float = 2.0,
+        queue: JobQueue | None = None,
     ) -> None:
         self._connection = connection
         self._runs = runs
         self._workflows = workflows
         self._withdrawals = withdrawals
+        self._queue = queue
         self._prefix = subject_prefix
         self._within = within
         # The connection on which a stream was found to take no batches.
@@ -107,6 +122,19 @@ class Intake:
                 f"taken (max_payload of NATS is {limit})"
             )
         return draft
+
+    async def prepare(self, *runs: NewRun) -> None:
+        """Make ready for runs that ask something of time.
+
+        Raises:
+            CannotWait: One is to start later, and the server cannot hold it back.
+            BridgeError: NATS could not be asked for its time.
+        """
+        await self._runs.learn_time()
+        now = self._runs.now()
+        later = any(run.timing.due(now) is not None for run in runs)
+        if later and not (self._queue and await self._queue.can_hold_back()):
+            raise CannotWait
 
     @contextmanager
     def undone_when_cancelled(self, *drafts: Draft) -> Iterator[None]:
@@ -202,6 +230,18 @@ class Intake:
             return await self.store(draft, after=missing.revision)
         return await self.store(draft, after=found.revision) if is_first(found.snapshot) else None
 
+    async def due_of(self, run_id: str) -> float | None:
+        """When a run that was accepted may start, where it waits for that.
+
+        Raises:
+            BridgeError: NATS could not be asked.
+        """
+        try:
+            run = (await self._runs.get(run_id)).snapshot
+        except (RunNotFound, UnreadableSnapshot):
+            return None
+        return None if has_started(run) else known(run.scheduled_for)
+
     async def enqueue(self, draft: Draft, stored: StoredRun) -> None:
         """Queue the job of a stored run; when that is not acknowledged, take the snapshot back.
 
@@ -221,6 +261,7 @@ class Intake:
                         self._connection,
                         job.subject,
                         job.payload,
+                        headers=job.headers,
                         msg_id=job.msg_id,
                         within=max(deadline - trio.current_time(), 0.1),
                     )
@@ -290,8 +331,9 @@ class Intake:
         # The message id makes trying again safe: JetStream stores it once within its duplicate window. It
         # names the snapshot too, since the job of one that was taken back may be gone from the queue and
         # is remembered there all the same.
-        return Publication(
-            f"{self._prefix}.{draft.job.tag}",
-            with_revision(draft.encoded_job, stored.revision),
-            msg_id=f"{draft.job.run_id}.{stored.revision}",
-        )
+        job = draft.job
+        payload = with_revision(draft.encoded_job, stored.revision)
+        msg_id = f"{job.run_id}.{stored.revision}"
+        if (at := draft.waits_until) is not None:
+            return held_back(self._prefix, job, payload, at, msg_id=msg_id)
+        return Publication(f"{self._prefix}.{job.tag}", payload, msg_id=msg_id)

@@ -5,6 +5,8 @@ Silence is measured by this process's own clock, from when it saw a change; cloc
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -15,6 +17,9 @@ from pyoco_server.gateway.read_model.writer import Changes
 from pyoco_server.model.run import RunStatus
 
 _LONGEST_PAUSE = 64
+OVERDUE_SECONDS = 3.0
+"""How long after its time a run that was held back is to be in the queue: the server looks every quarter of
+a second."""
 
 
 @dataclass(slots=True)
@@ -57,6 +62,10 @@ class LiveRuns:
     def __init__(self) -> None:
         self._live: dict[str, LiveRun] = {}
         self.caught_up = False
+        # When something is to be seen to, of which run and of which state of it, and whether that is its
+        # place in the queue; what is of a state that the run has left is passed over when its time comes.
+        self._moments: list[tuple[float, str, int, bool]] = []
+        self._earlier = trio.Event()
 
     def get(self, run_id: str) -> LiveRun | None:
         """The run, if it has not ended."""
@@ -101,12 +110,57 @@ class LiveRuns:
             if now - run.changed_at > silence and now >= run.look_again_at:
                 yield run
 
+    @property
+    def next_moment(self) -> float:
+        """When something is to be seen to, in unix seconds by the server's clock; infinite for never."""
+        return self._moments[0][0] if self._moments else math.inf
+
+    async def sooner(self) -> None:
+        """Wait until `next_moment` may be an earlier one than when this was called."""
+        await self._earlier.wait()
+
+    def take_due(self, now: float, most: int) -> tuple[list[LiveRun], list[LiveRun]]:
+        """Take the runs, about so many at most, whose time has come.
+
+        Returns:
+            Those that are too old or late, and those that are to be in the queue by now.
+        """
+        found: tuple[dict[str, LiveRun], dict[str, LiveRun]] = ({}, {})
+        while self._moments and self._moments[0][0] <= now and sum(map(len, found)) < most:
+            _, run_id, revision, queued = heapq.heappop(self._moments)
+            run = self._live.get(run_id)
+            if run is not None and run.revision == revision:
+                found[queued][run_id] = run
+        return [*found[0].values()], [*found[1].values()]
+
+    def see_again(self, runs: Iterable[LiveRun], at: float) -> None:
+        """They could not be seen to: do it then."""
+        for run in runs:
+            self._remind(at, run, queued=False)
+
+    def _remind(self, at: float, run: LiveRun, *, queued: bool) -> None:
+        sooner = at < self.next_moment
+        heapq.heappush(self._moments, (at, run.run_id, run.revision, queued))
+        if sooner:
+            self._earlier.set()
+            self._earlier = trio.Event()
+
+    def _note_moments(self, row: RunRow, run: LiveRun) -> None:
+        waiting = row.status is RunStatus.PENDING and row.attempt == 0
+        start_before = row.start_before if waiting else None
+        for moment in (start_before, row.start_late_at, row.end_late_at):
+            if moment is not None:
+                self._remind(moment, run, queued=False)
+        if waiting and row.due_at is not None:
+            self._remind(row.due_at + OVERDUE_SECONDS, run, queued=True)
+
     def _take(self, rows: Iterable[RunRow]) -> None:
         now = trio.current_time()
         for row in rows:
             if row.status.terminal:
                 self._live.pop(row.run_id, None)
             elif (known := self._live.get(row.run_id)) is None or known.revision != row.seq:
-                self._live[row.run_id] = LiveRun(
-                    row.run_id, row.seq, row.status, bool(row.claimed), row.due_at, now
-                )
+                run = LiveRun(row.run_id, row.seq, row.status, bool(row.claimed), row.due_at, now)
+                self._live[row.run_id] = run
+                if row.scheduled_for or row.start_before or row.start_late_at or row.end_late_at:
+                    self._note_moments(row, run)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
 from pyoco_server.gateway.read_model.writer import Applied
 
 _WAITS: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200)
+_LATE: Final = {"start": 1, "end": 2}
 _RUNS: Final = (0.05, 0.25, 1, 5, 15, 60, 300, 900, 3600, 14400)
 
 
@@ -24,7 +25,7 @@ class Measures:
         self.registry = CollectorRegistry()
         self._waits = Histogram(
             "pyoco_run_queue_wait_seconds",
-            "Time from a run's submission to its start.",
+            "Time from a run's submission, or from when it was to start, to its start.",
             buckets=_WAITS,
             registry=self.registry,
         )
@@ -36,14 +37,31 @@ class Measures:
             registry=self.registry,
         )
 
+        self._late = Counter(
+            "pyoco_runs_marked_late",
+            "Runs that did not start, or not end, by when that was expected.",
+            ["what"],
+            registry=self.registry,
+        )
+        for what in _LATE:
+            self._late.labels(what)
+
+    def _note_late(self, before: int, after: int) -> None:
+        for what, bit in _LATE.items():
+            if after & bit and not before & bit:
+                self._late.labels(what).inc()
+
     def observe(self, applied: Applied) -> None:
         """Take the starts and ends of runs out of what was written."""
         for before, row in applied.changed:
+            if row.late and (before is None or before.late != row.late):
+                self._note_late(0 if before is None else before.late, row.late)
             started_before = before is not None and before.start_time is not None
             if row.start_time is None:
                 continue
             if not started_before and row.submitted_at is not None:
-                self._waits.observe(max(row.start_time - row.submitted_at, 0.0))
+                waited = row.start_time - (row.scheduled_for or row.submitted_at)
+                self._waits.observe(max(waited, 0.0))
             ended_before = before is not None and before.status.terminal
             if row.status.terminal and not ended_before and row.end_time is not None:
                 self._runs.labels(row.status).observe(max(row.end_time - row.start_time, 0.0))

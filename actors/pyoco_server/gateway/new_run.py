@@ -14,6 +14,7 @@ from pyoco_server.model.idempotency import check_idempotency_key, content_digest
 from pyoco_server.model.job import Job
 from pyoco_server.model.json_text import check_depth
 from pyoco_server.model.run import RunStatus
+from pyoco_server.model.timing import NO_TIMING, Timing
 from pyoco_server.settings import Settings
 
 # Who asks and how it is traced may differ from one try of a submission to the next.
@@ -49,6 +50,15 @@ class KeyReused(Refusal):
     """The idempotency key stands for another submission than this one."""
 
 
+class CannotWait(Refusal):
+    """The run is to start later, and this NATS server holds no messages back."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the NATS server cannot hold a run back until its time: that takes nats-server 2.12 or newer"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class NewRun:
     """A run as its submitter describes it.
@@ -71,6 +81,7 @@ class NewRun:
         traceparent: W3C trace context of the submitting request.
         idempotency_key: All submissions of a tenant with the same key are one, for a day.
         key_space: Whose names the key is one of; empty for those of clients.
+        timing: When it may start, until when, and when it is late.
 
     Raises:
         InvalidIdempotencyKey: The key is none.
@@ -94,6 +105,7 @@ class NewRun:
     traceparent: str | None = None
     idempotency_key: str | None = None
     key_space: str = ""
+    timing: Timing = NO_TIMING
 
     def __post_init__(self) -> None:
         """Refuse a key that is none, and params that not everybody could read."""
@@ -167,13 +179,35 @@ class NewRun:
             retry_of=self.retry_of,
             request_id=self.request_id,
             traceparent=self.traceparent,
+            **self._times(submitted_at),
         )
+
+    @property
+    def timed(self) -> bool:
+        """Whether it asks something of time."""
+        return self.timing is not NO_TIMING
+
+    def _times(self, now: float) -> dict[str, Any]:
+        """The times of a job that are set."""
+        if not self.timed:
+            return {}
+        timing = self.timing
+        times = {
+            "scheduled_for": timing.due(now),
+            "expires_at": timing.expiry(now),
+            "expected_start_within_sec": timing.expected_start_within_sec,
+            "expected_end_within_sec": timing.expected_end_within_sec,
+        }
+        return {name: time for name, time in times.items() if time is not None}
 
     def digest(self) -> str:
         """A digest of what is asked for; the same for each try of one submission."""
         content: dict[str, Any] = msgspec.to_builtins(self)
         for name in _NOT_CONTENT:
             del content[name]
+        if self.timing == NO_TIMING:
+            # So it was before runs could ask for it: a key may be older than this version.
+            del content["timing"]
         return content_digest(content)
 
 
@@ -185,8 +219,10 @@ class Accepted:
         run_id: The run.
         status: Its state when it was accepted.
         replayed: Whether an earlier submission with the same idempotency key had been taken already.
+        scheduled_for: When it may start, in unix seconds, where that is later.
     """
 
     run_id: str
     status: RunStatus = RunStatus.PENDING
     replayed: bool = False
+    scheduled_for: float | None = None

@@ -25,7 +25,7 @@ from pyoco_server.gateway.read_model import queries
 from pyoco_server.gateway.read_model.durations import Durations, durations
 from pyoco_server.gateway.read_model.filters import Place, RunFilter, encode_cursor
 from pyoco_server.gateway.read_model.model import NotReadable, ReadModel
-from pyoco_server.gateway.read_model.queries import Submissions
+from pyoco_server.gateway.read_model.queries import Submissions, Unpunctual
 from pyoco_server.gateway.read_model.rows import RunRow, local_day
 from pyoco_server.gateway.read_model.schema import get_meta
 from pyoco_server.gateway.seen_runs import SeenRuns
@@ -81,10 +81,14 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How many runs there are by status, and how many of them changed last today (the local day)."""
+    """How many runs there are by status, how many of those changed last today, and what time did to them.
+
+    Today is the local day.
+    """
 
     all: dict[str, int]
     today: dict[str, int]
+    unpunctual: Unpunctual
 
 
 class ReadSide:
@@ -113,7 +117,7 @@ class ReadSide:
         self.measures = Measures()
         self.live = LiveRuns()
         self.seen = SeenRuns(connection, runs)
-        self.feeds = Feeds(self.seen)
+        self.feeds = Feeds(self.seen, self.now)
         runs.on_told = self.seen.note
         bucket = KeyValue(connection, settings.runs_kv_bucket)
         self._stream = bucket.stream
@@ -149,6 +153,10 @@ class ReadSide:
         if self._also_removed is not None:
             self._also_removed(rows)
 
+    def now(self) -> float:
+        """The server's time, in unix seconds."""
+        return self._connection.clock.now()
+
     # Runs ----------------------------------------------------------------------------------------
 
     async def list_runs(self, run_filter: RunFilter, after: Place | None, limit: int) -> Page:
@@ -159,7 +167,8 @@ class ReadSide:
             NotReadable: The read model is being built.
             SearchTooWide: It would take too long.
         """
-        rows = await self._ask(lambda db: queries.page(db, run_filter, after, limit + 1))
+        now = self.now()
+        rows = await self._ask(lambda db: queries.page(db, run_filter, after, limit + 1, now))
         if len(rows) <= limit:
             return Page(rows, None)
         last = rows[limit - 1]
@@ -167,13 +176,19 @@ class ReadSide:
 
     async def count_runs(self, run_filter: RunFilter) -> RunCounts:
         """How many runs a filter has; raises as `list_runs`."""
-        return await self._ask(lambda db: queries.counts(db, run_filter))
+        now = self.now()
+        return await self._ask(lambda db: queries.counts(db, run_filter, now))
 
     async def totals(self, tenant: str | None) -> Totals:
         """How many runs there are, of a tenant or of all; raises as `list_runs`."""
-        today = local_day(self._connection.clock.now())
+        now = self.now()
+        today = local_day(now)
         return await self._ask(
-            lambda db: Totals(queries.by_status(db, tenant), queries.of_day(db, tenant, today))
+            lambda db: Totals(
+                queries.by_status(db, tenant),
+                queries.of_day(db, tenant, today),
+                queries.unpunctual(db, tenant, now),
+            )
         )
 
     async def tags_of(self, tenant: str) -> frozenset[str]:
@@ -185,7 +200,10 @@ class ReadSide:
     ) -> Submissions:
         """When the runs of a filter were submitted, up to ``last`` or now; raises as `list_runs`."""
         until = max(self._connection.clock.now() if last is None else last, first + 1)
-        return await self._ask(lambda db: queries.submissions(db, run_filter, first, until, steps))
+        now = self.now()
+        return await self._ask(
+            lambda db: queries.submissions(db, run_filter, first, until, steps, now)
+        )
 
     async def minutes(self, tenant: str | None, count: int, step: int = 1) -> list[Minute]:
         """What happened in the last minutes, in steps of so many, the present one included.

@@ -88,15 +88,7 @@ class Reaper:
 
     async def _sweep(self) -> None:
         now = trio.current_time()
-        patience = self._settings.run_orphan_after_sec
-        orphans: list[LiveRun] = []
-        for run in [*self._live.silent(now, patience, 2 * self._settings.reaper_interval_sec)]:
-            if run.status is RunStatus.CANCELLING:
-                # Nobody is left to carry the cancel out.
-                verdict = Verdict(DeadLetterReason.WORKER_CRASHED, "")
-                await self._undertaker.end(run.run_id, verdict, revision=run.revision)
-            elif run.due_at is None or run.due_at + patience < self._runs.now():
-                orphans.append(run)
+        orphans, waiting = await self._look_at_silent(now)
         if not orphans and now - self._looked_through_at < _FULL_LOOK_SECONDS:
             return
         if now < self._rest_until:
@@ -119,10 +111,31 @@ class Reaper:
                 verdict = _used_up(self._settings.consumer_max_deliver)
                 await self._undertaker.end(run.run_id, verdict, revision=run.revision, job=whole)
             elif run.run_id not in stranded:
-                run.leave_alone(now, patience)
+                run.leave_alone(now, self._settings.run_orphan_after_sec)
+        for run in waiting:
+            # A submission that broke off left it, and nobody was told that it was accepted.
+            if run.run_id not in queued and self._missed.get(run.run_id) == run.revision:
+                await self._undertaker.end(run.run_id, _lost(run), revision=run.revision)
+        orphans += waiting
         # Two looks have to agree, since the queue and its consumers are not seen at the same moment.
         self._missed = {run.run_id: run.revision for run in orphans if run.run_id not in queued}
         self._stranded = {run.run_id: run.revision for run in orphans if run.run_id in stranded}
+
+    async def _look_at_silent(self, now: float) -> tuple[list[LiveRun], list[LiveRun]]:
+        """End what was cancelled; return those that should have started by now, and those that wait."""
+        patience = self._settings.run_orphan_after_sec
+        orphans: list[LiveRun] = []
+        waiting: list[LiveRun] = []
+        for run in [*self._live.silent(now, patience, 2 * self._settings.reaper_interval_sec)]:
+            if run.status is RunStatus.CANCELLING:
+                # Nobody is left to carry the cancel out.
+                verdict = Verdict(DeadLetterReason.WORKER_CRASHED, "")
+                await self._undertaker.end(run.run_id, verdict, revision=run.revision)
+            elif run.due_at is None or run.due_at + patience < self._runs.now():
+                orphans.append(run)
+            else:
+                waiting.append(run)
+        return orphans, waiting
 
     async def _remove_finished(self, jobs: Iterable[QueuedJob]) -> None:
         """Remove the jobs of runs that have ended, whose ack was lost: nobody needs them."""

@@ -11,13 +11,28 @@ import trio
 
 from pyoco_server.gateway.idempotency import OnceOnly
 from pyoco_server.gateway.intake import Draft, Intake
-from pyoco_server.gateway.new_run import Accepted, KeyReused, NewRun, NotAccepted, RunTooLarge
+from pyoco_server.gateway.new_run import (
+    Accepted,
+    CannotWait,
+    KeyReused,
+    NewRun,
+    NotAccepted,
+    RunTooLarge,
+)
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import new_run_id
 
-__all__ = ["Accepted", "KeyReused", "NewRun", "NotAccepted", "RunTooLarge", "Submitter"]
+__all__ = [
+    "Accepted",
+    "CannotWait",
+    "KeyReused",
+    "NewRun",
+    "NotAccepted",
+    "RunTooLarge",
+    "Submitter",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -52,12 +67,24 @@ class Submitter:
         Raises:
             NotAccepted: NATS is not there, or did not answer within so many seconds; nothing was accepted.
             RunTooLarge: The run does not fit.
+            CannotWait: It is to start later, and the server cannot hold it back.
             KeyReused: Its idempotency key stands for another run.
         """
         deadline = trio.current_time() + within
+        if run.timed:
+            await self._prepare(deadline, run)
         if run.idempotency_key is not None:
             return await self._accept_once(run, run.idempotency_key, deadline)
         return await self._accept(self._intake.draft(run, new_run_id()), deadline)
+
+    async def _prepare(self, deadline: float, *runs: NewRun) -> None:
+        with trio.CancelScope(deadline=deadline):
+            try:
+                await self._intake.prepare(*runs)
+            except BridgeError as error:
+                raise _refused(error) from None
+            return
+        raise NotAccepted("NATS did not answer in time")
 
     async def submit_all(
         self, runs: Sequence[NewRun], *, within: float
@@ -68,9 +95,15 @@ class Submitter:
         """
         outcomes: Outcomes = {}
         deadline = trio.current_time() + within
+        timed = {index: run for index, run in enumerate(runs) if run.timed}
+        if timed:
+            try:
+                await self._prepare(deadline, *timed.values())
+            except Refusal as refusal:
+                outcomes = dict.fromkeys(timed, refusal)
         async with trio.open_nursery() as nursery:
             for index, run in enumerate(runs):
-                if (key := run.idempotency_key) is not None:
+                if (key := run.idempotency_key) is not None and index not in outcomes:
                     nursery.start_soon(
                         _settle, outcomes, index, self._accept_once(run, key, deadline)
                     )
@@ -81,7 +114,7 @@ class Submitter:
 
     def _drafts(self, runs: Sequence[NewRun], outcomes: Outcomes) -> Iterator[tuple[int, Draft]]:
         for index, run in enumerate(runs):
-            if run.idempotency_key is None:
+            if run.idempotency_key is None and index not in outcomes:
                 try:
                     yield index, self._intake.draft(run, new_run_id())
                 except RunTooLarge as refusal:
@@ -94,7 +127,7 @@ class Submitter:
         with trio.CancelScope(deadline=deadline), suppress(BridgeError), undone:
             async with self._batch_room:
                 await self._intake.accept_all(drafts)
-            outcomes.update((index, Accepted(draft.job.run_id)) for index, draft in batch)
+            outcomes.update((index, draft.accepted) for index, draft in batch)
             return
         async with trio.open_nursery() as nursery:
             for index, draft in batch:
@@ -105,9 +138,10 @@ class Submitter:
             await _enter(self._room)
             try:
                 await self._intake.accept(draft)
-                return Accepted(draft.job.run_id)
             except BridgeError as error:
                 raise _refused(error) from None
+            else:
+                return draft.accepted
             finally:
                 self._room.release()
         raise NotAccepted("NATS did not answer in time", draft.job.run_id if draft.begun else None)

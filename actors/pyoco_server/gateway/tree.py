@@ -18,6 +18,9 @@ from pyoco_server.gateway.key_ring import KeyRing
 from pyoco_server.gateway.read_side import ReadSide
 from pyoco_server.gateway.reaper import Reaper
 from pyoco_server.gateway.submitter import Submitter
+from pyoco_server.gateway.timekeeper import Timekeeper
+from pyoco_server.gateway.undertaker import Undertaker
+from pyoco_server.gateway.waiting_runs import WaitingRuns
 from pyoco_server.gateway.wheel_registry import WheelRegistry
 from pyoco_server.gateway.withdrawals import Withdrawals
 from pyoco_server.gateway.worker_registry import forget_workers
@@ -26,6 +29,7 @@ from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import ActorRef, ChildSpec, SupervisorSpec, task
 from pyoco_server.settings import Settings
 from pyoco_server.store.artifacts import ArtifactStore
+from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.idempotency import IdempotencyStore
 from pyoco_server.store.letters import LetterBox
 from pyoco_server.store.queue import JobQueue
@@ -48,6 +52,7 @@ class GatewayTree:
     canceller: ActorRef[RecordCancel]
     events: EventReader
     workflows: WorkflowStore
+    waiting: WaitingRuns
     reads: ReadSide | None = None
     dead_letters: DeadLetterDesk | None = None
     key_ring: KeyRing | None = None
@@ -67,7 +72,12 @@ def gateway_tree(
     workflows = WorkflowStore(connection, settings.workflows_kv_bucket)
     withdrawals = Withdrawals()
     intake = Intake(
-        connection, runs, workflows, withdrawals, subject_prefix=settings.work_subject_prefix
+        connection,
+        runs,
+        workflows,
+        withdrawals,
+        subject_prefix=settings.work_subject_prefix,
+        queue=queue,
     )
     submitter = Submitter(intake, OnceOnly(keys, intake, withdrawals))
     canceller: ChildSpec[RecordCancel] = ChildSpec(
@@ -81,7 +91,12 @@ def gateway_tree(
         canceller,
     ]
     client = GatewayTree(
-        SupervisorSpec("gateway", children), submitter, canceller.ref, events, workflows
+        SupervisorSpec("gateway", children),
+        submitter,
+        canceller.ref,
+        events,
+        workflows,
+        WaitingRuns(runs, queue),
     )
     if kind == "client":
         return client
@@ -91,6 +106,8 @@ def gateway_tree(
     reads = ReadSide(
         connection, settings, runs, None if event_keeper is None else event_keeper.on_removed
     )
+    undertaker = Undertaker(runs, queue, DeadLetterOffice(connection, settings.dlq_subject_prefix))
+    timekeeper = Timekeeper(reads.live, runs, queue, undertaker)
     reaper = Reaper(connection, settings, reads.live, runs, reads)
     wheels = WheelStore(
         connection, settings.wheel_object_store_bucket, settings.wheel_history_kv_bucket
@@ -108,6 +125,7 @@ def gateway_tree(
         reads.supervisor,
         *children,
         task("reaper", reaper.look, reaper.follow_advisories),
+        task("timekeeper", timekeeper.keep),
         task("wheel-registry", wheel_registry.clean_up),
         task("artifact-keeper", artifacts_kept),
     ]

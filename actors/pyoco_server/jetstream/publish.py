@@ -33,6 +33,7 @@ class Publication:
     payload: bytes
     msg_id: str | None = None
     expected_last_subject_sequence: int | None = None
+    headers: Headers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,11 @@ async def publish_batch(
     batch = uuid.uuid4().hex
     outgoing: list[Ahead] = []
     for number, message in enumerate(messages, 1):
-        headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+        headers = {
+            **(message.headers or {}),
+            "Nats-Batch-Id": batch,
+            "Nats-Batch-Sequence": str(number),
+        }
         if number == len(messages):
             headers["Nats-Batch-Commit"] = "1"
         expected = message.expected_last_subject_sequence

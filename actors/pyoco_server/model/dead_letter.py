@@ -25,6 +25,7 @@ class DeadLetterReason(StrEnum):
     TIMEOUT = "timeout"
     OUT_OF_MEMORY = "out_of_memory"
     JOB_LOST = "job_lost"
+    EXPIRED = "expired"
 
 
 class UnreadableDeadLetter(ModelError):

@@ -44,6 +44,13 @@ class AttemptsUsedUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Expired:
+    """The run had to start earlier, or not at all: store this FAILED snapshot, execute nothing."""
+
+    snapshot: RunSnapshot
+
+
+@dataclass(frozen=True, slots=True)
 class Spare:
     """Refused: another copy of the job has the run, and is delivered again should its worker be lost."""
 
@@ -52,7 +59,7 @@ class Spare:
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
-    """Refused: the run waits after a failed attempt, for so many seconds more."""
+    """Refused: the run waits for its time, or after a failed attempt, for so many seconds more."""
 
     snapshot: RunSnapshot
     wait_sec: float
@@ -87,7 +94,9 @@ class CancelRequested:
     snapshot: RunSnapshot
 
 
-Claim: TypeAlias = Claimed | CancelInstead | AttemptsUsedUp | NotYet | Spare | AlreadyTerminal
+Claim: TypeAlias = (
+    Claimed | CancelInstead | AttemptsUsedUp | Expired | NotYet | Spare | AlreadyTerminal
+)
 Progress: TypeAlias = Progressed | Superseded | AlreadyTerminal
 Finish: TypeAlias = Finished | RetryLater | Superseded | AlreadyTerminal
 CancelRequest: TypeAlias = CancelRequested | AlreadyTerminal

@@ -50,6 +50,7 @@ class ErrorId(StrEnum):
     TOO_MANY_REQUESTS = "ERR-PYOCO-0026", "too many requests"
     DEAD_LETTER_NOT_FOUND = "ERR-PYOCO-0027", "dead letter not found"
     NOT_REPEATABLE = "ERR-PYOCO-0028", "run cannot be submitted again"
+    NOT_MOVABLE = "ERR-PYOCO-0029", "run cannot be moved"
 
     @property
     def msg_id(self) -> str:

@@ -15,7 +15,14 @@ from msgspec import UNSET, UnsetType
 from pyoco_server.model.errors import ModelError
 from pyoco_server.model.graph_structure import GraphStructure
 from pyoco_server.model.json_text import encode_json
-from pyoco_server.model.run import RunSnapshot, RunStatus, TaskState, shrink_error
+from pyoco_server.model.run import (
+    Late,
+    RunSnapshot,
+    RunStatus,
+    TaskState,
+    known,
+    shrink_error,
+)
 
 ERROR_BYTES: Final = 4096
 """What an event keeps of an error's text, and of a traceback; the run's record has more."""
@@ -93,9 +100,17 @@ class OutputTruncated(_Event, frozen=True, kw_only=True, tag="truncated"):
     """How much is kept of one attempt (PYOCO_EVENTS_RUN_MAX_BYTES)."""
 
 
-Event: TypeAlias = StateChanged | TaskChange | LogChunk | FlowShape | OutputTruncated
+class RunLate(_Event, frozen=True, kw_only=True, tag="late"):
+    """The run has not started, or not ended, by when that was expected."""
 
-EventType: TypeAlias = Literal["state", "task", "log", "flow", "truncated"]
+    what: Literal["start", "end"]
+    expected_at: float
+    """By when."""
+
+
+Event: TypeAlias = StateChanged | TaskChange | LogChunk | FlowShape | OutputTruncated | RunLate
+
+EventType: TypeAlias = Literal["state", "task", "log", "flow", "truncated", "late"]
 EVENT_TYPES: Final = get_args(EventType)
 EVENT_KINDS: Final[Mapping[str, type[Event]]] = dict(zip(EVENT_TYPES, get_args(Event), strict=True))
 
@@ -111,8 +126,10 @@ class _Typed(msgspec.Struct):
 def state_changed(snapshot: RunSnapshot, revision: int, *, at: float) -> StateChanged:
     """Return the event of a snapshot that was just stored."""
     cancelling = snapshot.status is RunStatus.CANCELLING
+    # As long as it waits, other things of it may change.
+    changed_at = snapshot.submitted_at if is_first(snapshot) else snapshot.updated_at
     return StateChanged(
-        at=snapshot.updated_at or at,
+        at=changed_at or snapshot.updated_at or at,
         attempt=snapshot.attempt,
         status=snapshot.status,
         revision=revision,
@@ -126,6 +143,21 @@ def state_changed(snapshot: RunSnapshot, revision: int, *, at: float) -> StateCh
 def type_of(event: Event) -> EventType:
     """Return its type, as it is called on the wire."""
     return cast(EventType, event.__struct_config__.tag)
+
+
+def lateness(before: RunSnapshot, snapshot: RunSnapshot, *, at: float) -> list[RunLate]:
+    """Return the events of what a snapshot that was just stored is late with, and was not before."""
+    was, late = known(before.late) or Late(), known(snapshot.late) or Late()
+    due = known(before.scheduled_for) or before.submitted_at or 0.0
+    attempt = before.attempt
+    found: list[RunLate] = []
+    if late.start and not was.start:
+        expected_at = due + (known(before.expected_start_within_sec) or 0.0)
+        found.append(RunLate(at=at, attempt=attempt, what="start", expected_at=expected_at))
+    if late.end and not was.end:
+        expected_at = due + (known(before.expected_end_within_sec) or 0.0)
+        found.append(RunLate(at=at, attempt=attempt, what="end", expected_at=expected_at))
+    return found
 
 
 def is_first(state: RunSnapshot | StateChanged) -> bool:

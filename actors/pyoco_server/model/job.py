@@ -7,9 +7,11 @@ import uuid
 from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET
 
 from pyoco_server.model.errors import ErrorId, ModelError
 from pyoco_server.model.json_text import NestedTooDeeply, decode_json, encode_json, safe_repr
+from pyoco_server.model.run import Moment
 
 TAG: Final = re.compile(r"[A-Za-z0-9_-]+")
 """A tag is one token of a NATS subject, so it has no dot."""
@@ -74,6 +76,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """The id of the submitting request, for the logs."""
     next_attempt_at: float | None = None
     """What this message was held back for: the snapshot's field of that name, in unix seconds."""
+    scheduled_for: Moment = UNSET
+    """The same, before the first attempt."""
+    expires_at: Moment = UNSET
+    """When the run may not start any more, in unix seconds."""
+    expected_start_within_sec: Moment = UNSET
+    """When the run is late, as in its snapshot."""
+    expected_end_within_sec: Moment = UNSET
 
 
 _NO_REVISION: Final = b'"snapshot_revision":null'

@@ -30,6 +30,7 @@ from pyoco_server.model.decisions import (
     CancelRequested,
     Claim,
     Claimed,
+    Expired,
     Finish,
     Finished,
     NotYet,
@@ -41,6 +42,13 @@ from pyoco_server.model.decisions import (
 )
 from pyoco_server.model.job import Job
 from pyoco_server.model.limits import backoff
+from pyoco_server.model.punctuality import (
+    EXPIRED,
+    expired_text,
+    is_expired,
+    waits_until,
+    with_lateness,
+)
 from pyoco_server.model.result import Result
 from pyoco_server.model.run import (
     RunSnapshot,
@@ -48,6 +56,7 @@ from pyoco_server.model.run import (
     RunWheel,
     TaskRecord,
     TaskState,
+    known,
     with_attempt,
 )
 
@@ -66,6 +75,7 @@ __all__ = [
     "CancelRequested",
     "Claim",
     "Claimed",
+    "Expired",
     "Finish",
     "Finished",
     "NotYet",
@@ -132,7 +142,26 @@ def pending(job: Job) -> RunSnapshot:
         retry_backoff_sec=job.retry_backoff_sec,
         retry_of=job.retry_of,
         request_id=job.request_id,
+        scheduled_for=job.scheduled_for,
+        expires_at=job.expires_at,
+        expected_start_within_sec=job.expected_start_within_sec,
+        expected_end_within_sec=job.expected_end_within_sec,
     )
+
+
+def job_of_waiting(job: Job, snapshot: RunSnapshot) -> Job:
+    """Return the job as the message that is held back until the run may be claimed."""
+    return replace(
+        job,
+        next_attempt_at=snapshot.next_attempt_at,
+        scheduled_for=snapshot.scheduled_for,
+        expires_at=snapshot.expires_at,
+    )
+
+
+def held_back_until(job: Job) -> float | None:
+    """What the message of this job was held back for."""
+    return job.next_attempt_at if job.next_attempt_at is not None else known(job.scheduled_for)
 
 
 def is_job_of(job: Job, snapshot: RunSnapshot) -> bool:
@@ -177,17 +206,12 @@ def claim(
         now: The time of the claim.
         wheels: What the attempt imports from.
         job_sequence: Which message of the work queue brought the job.
-        due_at: The ``next_attempt_at`` that this message was held back for: then it is time, whatever the
+        due_at: What this message was held back for (`held_back_until`): then it is time, whatever the
             clocks say.
         lost: A message that is not in the queue any more, so that nothing but this claim follows it.
     """
-    if snapshot.status.terminal:
-        return AlreadyTerminal(snapshot)
-    if snapshot.status is RunStatus.CANCELLING:
-        return CancelInstead(_end(snapshot, RunStatus.CANCELLED, None, CANCELLED, now))
-    next_attempt_at = snapshot.next_attempt_at
-    if next_attempt_at not in (None, due_at) and now < next_attempt_at - _EARLY_SECONDS:
-        return NotYet(snapshot, next_attempt_at - now)
+    if (refusal := _not_now(snapshot, now, due_at)) is not None:
+        return refusal
     if (
         snapshot.status is RunStatus.RUNNING
         and job_sequence is not None
@@ -202,7 +226,7 @@ def claim(
         )
     return Claimed(
         replace(
-            snapshot,
+            with_lateness(snapshot, now),
             status=RunStatus.RUNNING,
             attempt=snapshot.attempt + 1,
             worker_id=worker_id,
@@ -222,6 +246,22 @@ def claim(
             reason=None,
         )
     )
+
+
+def _not_now(
+    snapshot: RunSnapshot, now: float, due_at: float | None
+) -> AlreadyTerminal | CancelInstead | Expired | NotYet | None:
+    """Why a run may not be claimed at this time; None where it may."""
+    if snapshot.status.terminal:
+        return AlreadyTerminal(snapshot)
+    if snapshot.status is RunStatus.CANCELLING:
+        return CancelInstead(_end(snapshot, RunStatus.CANCELLED, None, CANCELLED, now))
+    if is_expired(snapshot, now):
+        return Expired(_end(snapshot, RunStatus.FAILED, expired_text(snapshot), EXPIRED, now))
+    until = waits_until(snapshot)
+    if until is not None and until != due_at and now < until - _EARLY_SECONDS:
+        return NotYet(snapshot, until - now)
+    return None
 
 
 def progress(
@@ -443,6 +483,7 @@ def _again(
 def _end(
     snapshot: RunSnapshot, status: RunStatus, error: str | None, reason: str | None, now: float
 ) -> RunSnapshot:
+    snapshot = with_lateness(snapshot, now)
     tasks = {name: _last_state(state, status) for name, state in snapshot.tasks.items()}
     return replace(
         snapshot,

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from pyoco_server.model.artifact import Artifact, RefusedArtifact
 from pyoco_server.model.errors import ErrorId, ModelError
 from pyoco_server.model.json_text import decode_json, encode_json
 from pyoco_server.model.result import Result, ResultNote
+
+T = TypeVar("T")
 
 ERROR_BYTES: Final = 4096
 """What is left of an ``error`` that alone would make a snapshot too large."""
@@ -45,6 +48,34 @@ class RunStatus(StrEnum):
     def terminal(self) -> bool:
         """Whether the run has ended and will never change again."""
         return self in TERMINAL_STATUSES
+
+
+class RunState(StrEnum):
+    """What a run is told to be: its status, or one of two that its fields say more of.
+
+    pyoco-server 0.5.1 knows statuses only, so that these two are never stored: a run that is SCHEDULED is
+    PENDING with a ``scheduled_for`` ahead, and one that is EXPIRED is FAILED for that reason.
+    """
+
+    PENDING = "PENDING"
+    SCHEDULED = "SCHEDULED"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    EXPIRED = "EXPIRED"
+    CANCELLING = "CANCELLING"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def status(self) -> RunStatus:
+        """The status that is stored of it."""
+        match self:
+            case RunState.SCHEDULED:
+                return RunStatus.PENDING
+            case RunState.EXPIRED:
+                return RunStatus.FAILED
+            case _:
+                return RunStatus(self.value)
 
 
 TERMINAL_STATUSES: Final = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED})
@@ -133,6 +164,17 @@ class RunWheel(msgspec.Struct, frozen=True, kw_only=True):
     """Of the wheel file, in hex."""
 
 
+class Late(msgspec.Struct, frozen=True, kw_only=True):
+    """Which of what was expected of a run did not come in time."""
+
+    start: bool = False
+    end: bool = False
+
+
+Moment: TypeAlias = float | UnsetType | None
+"""Unix seconds; what is not set is not written."""
+
+
 class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a run. Times are unix seconds.
 
@@ -195,6 +237,21 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What its tasks returned and is too large for their records."""
     request_id: str | None = None
     """The id of the submitting request, as in the log lines."""
+    scheduled_for: Moment = UNSET
+    """When it may start, where that is later than its submission."""
+    expires_at: Moment = UNSET
+    """When it may not start any more."""
+    expected_start_within_sec: Moment = UNSET
+    """It is late where it has not started so many seconds after it may."""
+    expected_end_within_sec: Moment = UNSET
+    """It is late where it has not ended so many seconds after it may start."""
+    late: Late | UnsetType | None = UNSET
+    """What of it was late."""
+
+
+def known(value: T | UnsetType | None) -> T | None:
+    """Return the value of a field, ``None`` where it is not set."""
+    return None if value is UNSET else value
 
 
 _DECODER: Final = msgspec.json.Decoder(RunSnapshot)

@@ -16,11 +16,15 @@ from pyoco_server.scenario.flows import flow_text
 from pyoco_server.scenario.history import PROBE, CancelAnswer, HttpAnswer, Submission
 from pyoco_server.scenario.play import Play
 from pyoco_server.scenario.stage import Gateway
-from pyoco_server.scenario.steps import Cancel, Submit
+from pyoco_server.scenario.steps import Cancel, Reschedule, Submit
 
 _CALL_SECONDS: Final = 20.0
 _TRY_AGAIN_SECONDS: Final = 0.1
 _IN_FLIGHT: Final = 32
+_LIMITS: Final = (
+    *("timeout_sec", "max_attempts", "delay_sec", "queue_ttl_sec"),
+    *("expected_start_within_sec", "expected_end_within_sec"),
+)
 
 
 class Clients:
@@ -230,6 +234,33 @@ class Clients:
                 await trio.sleep(_TRY_AGAIN_SECONDS)
         raise ScenarioError(f"cancel: not answered within {self._play.persistence:g} s")
 
+    # Moving --------------------------------------------------------------------------------------
+
+    async def reschedule(self, step: Reschedule, random: Random) -> None:
+        """Move runs of a group; one that has started or ended is left alone.
+
+        Raises:
+            ScenarioError: It was not answered in time.
+        """
+        runs = self._play.history.group(step.group)
+        chosen = [run for run in runs if random.random() < step.share]
+        self._play.say(f"reschedule {len(chosen)} of {len(runs)} runs of {step.group}")
+        body = {"delay_sec": step.delay_sec}
+        if step.queue_ttl_sec is not None:
+            body["queue_ttl_sec"] = step.queue_ttl_sec
+        async with trio.open_nursery() as nursery:
+            for run in chosen:
+                nursery.start_soon(self._move_one, run.run_id, body)
+
+    async def _move_one(self, run_id: str, body: dict[str, float]) -> None:
+        with trio.move_on_after(self._play.persistence):
+            while True:
+                answer = await self._call("PATCH", self.gateway(None), f"/runs/{run_id}", json=body)
+                if answer is not None and answer.status_code < 500:
+                    return
+                await trio.sleep(_TRY_AGAIN_SECONDS)
+        raise ScenarioError(f"reschedule: not answered within {self._play.persistence:g} s")
+
     # Calling -------------------------------------------------------------------------------------
 
     async def _call(
@@ -262,7 +293,7 @@ class Clients:
 
 def _fields(step: Submit) -> dict[str, Any]:
     fields: dict[str, Any] = {"flow_name": step.flow, "tag": step.tag}
-    for name in ("timeout_sec", "max_attempts"):
+    for name in _LIMITS:
         if getattr(step, name) is not None:
             fields[name] = getattr(step, name)
     return fields

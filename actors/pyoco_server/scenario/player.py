@@ -43,6 +43,7 @@ class Player:
         self._actions: dict[str, Callable[[Any, Random], Awaitable[None]]] = {
             "submit": clients.submit,
             "cancel": clients.cancel,
+            "reschedule": clients.reschedule,
             "publish": self._publish,
             "replay": self._replay,
             "upload": self._upload,

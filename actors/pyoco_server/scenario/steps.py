@@ -32,6 +32,10 @@ class Submit(Part, frozen=True, kw_only=True):
         cancel_within_sec: Cancel each at a moment drawn by the seed, so long after it was accepted at most.
         timeout_sec: How long one attempt may take.
         max_attempts: How often one may be tried.
+        delay_sec: How long after its submission one may start.
+        queue_ttl_sec: How long after it may start one may still be started.
+        expected_start_within_sec: One is late that has not started so long after it may.
+        expected_end_within_sec: One is late that has not ended so long after it may start.
         may_fail: Whether a refusal is no failure of the scenario (NATS or the gateway is away).
     """
 
@@ -49,6 +53,10 @@ class Submit(Part, frozen=True, kw_only=True):
     cancel_within_sec: Seconds | None = None
     timeout_sec: Seconds | None = None
     max_attempts: Annotated[int, Meta(ge=1)] | None = None
+    delay_sec: Seconds | None = None
+    queue_ttl_sec: Seconds | None = None
+    expected_start_within_sec: Seconds | None = None
+    expected_end_within_sec: Seconds | None = None
     may_fail: bool = False
 
 
@@ -64,6 +72,22 @@ class Cancel(Part, frozen=True, kw_only=True):
     group: Name
     share: Share = 1.0
     spread_sec: Seconds = 0.0
+
+
+class Reschedule(Part, frozen=True, kw_only=True):
+    """Move runs of a group that have not started; those that have are left alone.
+
+    Attributes:
+        group: Whose.
+        share: Which part of them, drawn by the seed.
+        delay_sec: How long from then they may start.
+        queue_ttl_sec: How long after that they may still be started.
+    """
+
+    group: Name
+    share: Share = 1.0
+    delay_sec: Seconds
+    queue_ttl_sec: Seconds | None = None
 
 
 class Publish(Part, frozen=True, kw_only=True):
@@ -180,6 +204,7 @@ class Step(Part, frozen=True, kw_only=True):
     Attributes:
         submit: Submit runs.
         cancel: Cancel runs.
+        reschedule: Move runs that have not started.
         publish: Put a message into a queue, past every gateway.
         replay: Play what was recorded on a live system.
         upload: Build and upload a wheel.
@@ -205,6 +230,7 @@ class Step(Part, frozen=True, kw_only=True):
 
     submit: Submit | None = None
     cancel: Cancel | None = None
+    reschedule: Reschedule | None = None
     publish: Publish | None = None
     replay: Recording | None = None
     upload: Wheel | None = None

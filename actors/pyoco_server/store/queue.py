@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -14,8 +14,13 @@ from msgspec.structs import replace as with_fields
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import ApiError, BridgeError, NotFound
-from pyoco_server.jetstream.inventory import consumer_info, stream_info, stream_state
-from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.jetstream.inventory import (
+    consumer_info,
+    stream_info,
+    stream_state,
+    subjects_of,
+)
+from pyoco_server.jetstream.publish import Publication, publish_acked
 from pyoco_server.jetstream.stored import (
     StoredMessage,
     delete_message,
@@ -89,6 +94,8 @@ class JobQueue:
         self._stream = stream
         self._prefix = subject_prefix
         self._consumers = consumer_prefix
+        # The connection on which the server was found to hold jobs back.
+        self._holds_back_on = -1
 
     @classmethod
     def of(cls, connection: Connection, settings: Settings) -> JobQueue:
@@ -136,22 +143,51 @@ class JobQueue:
         info = await stream_info(self._connection, self._stream)
         if info is None or info.ts is None or not info.config.get("allow_msg_schedules"):
             return False
-        subject = f"{self._prefix}.{job.tag}"
-        headers = {
-            "Nats-Schedule": f"@at {(info.ts + timedelta(seconds=wait_sec)).isoformat()}",
-            "Nats-Schedule-Target": subject,
-        }
-        later = with_fields(job, next_attempt_at=next_attempt_at)
+        at = (info.ts + timedelta(seconds=wait_sec)).timestamp()
         try:
-            await publish_acked(
-                self._connection,
-                f"{subject}.{_LATER}.{job.run_id}",
-                encode_job(later),
-                headers=headers,
-            )
+            await self.put_at(with_fields(job, next_attempt_at=next_attempt_at), at)
         except ApiError:
             return False
         return True
+
+    async def put_at(self, job: Job, at: float) -> None:
+        """Have a job queued at a time, in unix seconds; one that has passed means now.
+
+        It replaces one of that run that is held back already. Ask `can_hold_back` before.
+
+        Raises:
+            BridgeError: It is not known to be stored.
+        """
+        message = held_back(self._prefix, job, encode_job(job), at)
+        await publish_acked(
+            self._connection, message.subject, message.payload, headers=message.headers
+        )
+
+    async def can_hold_back(self) -> bool:
+        """Whether the server holds jobs back; those before 2.12 cannot. Asked once a connection.
+
+        Raises:
+            BridgeError: It could not be asked.
+        """
+        epoch = self._connection.epoch
+        if self._holds_back_on != epoch:
+            info = await stream_info(self._connection, self._stream)
+            if info is None or not info.config.get("allow_msg_schedules"):
+                return False
+            self._holds_back_on = epoch
+        return True
+
+    async def held_back_runs(self) -> frozenset[str]:
+        """The runs whose jobs are held back.
+
+        Raises:
+            BridgeError: NATS could not be asked.
+        """
+        pattern = f"{self._prefix}.*.{_LATER}.>"
+        subjects = await subjects_of(self._connection, self._stream, pattern)
+        return frozenset(
+            subject.removeprefix(f"{self._prefix}.").split(".", 2)[2] for subject in subjects
+        )
 
     async def find_delayed(self, run_id: str, tag: str) -> QueuedJob | None:
         """The job of a run while it is held back.
@@ -270,6 +306,24 @@ class JobQueue:
             run_id = ""
         tag, delayed = _read_subject(message.subject, self._prefix)
         return QueuedJob(message.sequence, run_id, message.subject, tag, delayed, message.data)
+
+
+def held_back(
+    subject_prefix: str, job: Job, payload: bytes, at: float, *, msg_id: str | None = None
+) -> Publication:
+    """Return the message that has a job queued at a time; see `JobQueue.put_at`.
+
+    Args:
+        subject_prefix: ``pyoco.work``.
+        job: Which job.
+        payload: Its bytes.
+        at: When, in unix seconds.
+        msg_id: Makes a repetition harmless.
+    """
+    target = f"{subject_prefix}.{job.tag}"
+    moment = datetime.fromtimestamp(at, UTC).isoformat()
+    headers = {"Nats-Schedule": f"@at {moment}", "Nats-Schedule-Target": target}
+    return Publication(f"{target}.{_LATER}.{job.run_id}", payload, msg_id, headers=headers)
 
 
 def jobs_by_tag(

@@ -20,7 +20,7 @@ from pyoco_server.jetstream.follow import CaughtUp, Reset
 from pyoco_server.jetstream.keyvalue import Deleted, Entry, KeyValue
 from pyoco_server.jetstream.watch import WatchEvent
 from pyoco_server.kernel import Refusal
-from pyoco_server.model.event import is_first, state_changed
+from pyoco_server.model.event import is_first, lateness, state_changed
 from pyoco_server.model.run import (
     RunSnapshot,
     RunStatus,
@@ -199,6 +199,9 @@ class RunStore:
             self._bucket, run_id, value, before, ttl_seconds=ttl, within=self._within
         )
         self.on_told(run_id, revision)
+        if self._journal is not None and snapshot.late != stored.snapshot.late:
+            for late in lateness(stored.snapshot, snapshot, at=self.now()):
+                self._journal.add(run_id, late)
         if self._journal is not None and _is_news(stored.snapshot, snapshot):
             now = self.now()
             if is_first(stored.snapshot):

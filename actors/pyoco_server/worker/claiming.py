@@ -74,7 +74,7 @@ async def claim_run(
             wheels=wheels,
             now=runs.now(),
             job_sequence=delivery.stream_sequence,
-            due_at=job.next_attempt_at,
+            due_at=life.held_back_until(job),
             lost=lost,
         )
         return claim.snapshot, claim

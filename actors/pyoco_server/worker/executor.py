@@ -218,10 +218,11 @@ class Executor:
             case life.Claimed():
                 return stored
             case life.NotYet(snapshot, wait):
-                await self._settler.give_back(job, delivery, wait, until=snapshot.next_attempt_at)
+                waiting = life.job_of_waiting(job, snapshot)
+                await self._settler.give_back(waiting, delivery, wait, held_back=True)
             case life.AlreadyTerminal() | life.CancelInstead() | life.Spare():
                 _drop(assign, f"the run is {stored.snapshot.status} already")
-            case life.AttemptsUsedUp(snapshot):
+            case life.AttemptsUsedUp(snapshot) | life.Expired(snapshot):
                 await self._settler.bury(job, snapshot)
                 _drop(assign, snapshot.error or "")
             case _:

@@ -58,7 +58,9 @@ class Settler:
                     reason=snapshot.reason,
                     wait_sec=wait,
                 )
-                await self.give_back(job, delivery, wait, until=snapshot.next_attempt_at)
+                waiting = life.job_of_waiting(job, snapshot)
+                held_back = snapshot.next_attempt_at is not None
+                await self.give_back(waiting, delivery, wait, held_back=held_back)
             case life.AlreadyTerminal():
                 delivery.ack_soon()
             case life.Superseded(snapshot):
@@ -72,7 +74,7 @@ class Settler:
                 assert_never(decision)
 
     async def give_back(
-        self, job: Job, delivery: Message, wait_sec: float, *, until: float | None = None
+        self, job: Job, delivery: Message, wait_sec: float, *, held_back: bool = False
     ) -> None:
         """Let the queue deliver the job again after a wait; unheard, it does so after the ack wait.
 
@@ -80,15 +82,17 @@ class Settler:
         and whoever gets it meets the wait in the snapshot. It is held for a moment, or where each delivery
         is the last one, copies would follow each other all the while.
 
-        A run that waits for its next attempt, ``until`` then, holds no delivery, of which its tag has so many
-        only: the server queues its job again, where it can do that.
+        A run that waits for its time is ``held_back``: it holds no delivery, of which its tag has so many
+        only; the server queues its job again, where it can do that.
         """
         with trio.move_on_after(5.0):
             try:
                 if (
-                    until is not None
+                    held_back
                     and wait_sec >= _BRIEF_SECONDS
-                    and await self._queue.put_later(job, wait_sec, next_attempt_at=until)
+                    and await self._queue.put_later(
+                        job, wait_sec, next_attempt_at=job.next_attempt_at
+                    )
                 ):
                     await delivery.ack()
                 elif 0 < self._settings.consumer_max_deliver <= delivery.num_delivered:

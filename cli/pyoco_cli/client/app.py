@@ -38,6 +38,7 @@ _COMMANDS = {
     "artifacts": "pyoco_cli.client.artifacts:artifacts",
     "cancel": "pyoco_cli.client.cancel:cancel",
     "result": "pyoco_cli.client.results:result",
+    "reschedule": "pyoco_cli.client.reschedule:reschedule",
     "retry": "pyoco_cli.client.dlq:retry",
     "workers": "pyoco_cli.client.workers:workers",
     "worker-pause": "pyoco_cli.client.worker_control:worker_pause",

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pyoco_server.client.requests import RunQuery
 
 Status: TypeAlias = Annotated[
-    str | None, typer.Option(help="Only runs of that status, or those with commas in between.")
+    str | None,
+    typer.Option(help="Only runs of that status or state, or those with commas in between."),
 ]
 FlowName: TypeAlias = Annotated[str | None, typer.Option(help="Only runs of that flow.")]
 Tag: TypeAlias = Annotated[str | None, typer.Option(help="Only runs of that tag.")]
@@ -79,6 +80,9 @@ def list_runs(
         float | None,
         moment_option("--submitted-before", help="Only runs submitted before it."),
     ] = None,
+    late: Annotated[
+        bool, typer.Option("--late", help="Only runs that are, or were, late.")
+    ] = False,
     full: Full = False,
     limit: Limit = None,
     every: Annotated[bool, typer.Option("--all", help="All of them, however many.")] = False,
@@ -103,6 +107,7 @@ def list_runs(
         "updated_before": updated_before,
         "submitted_after": submitted_after,
         "submitted_before": submitted_before,
+        "late": late or None,
     }
     if every and (follow or limit is not None):
         raise CliError(

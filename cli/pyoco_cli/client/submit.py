@@ -14,6 +14,14 @@ from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.follow import print_status_csv, print_status_lines, show_live_with_logs
 from pyoco_cli.client.logs import lines_of
 from pyoco_cli.client.outcome import ENDED, exit_code, wait_for_end
+from pyoco_cli.client.times import (
+    Delay,
+    EndWithin,
+    ExpiresAt,
+    QueueTtl,
+    StartAt,
+    StartWithin,
+)
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import chosen
 from pyoco_cli.common.language import Phrase
@@ -30,6 +38,7 @@ from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
+    from pyoco_server.client.requests import LimitArguments
 
 Wait: TypeAlias = Annotated[
     bool,
@@ -92,9 +101,26 @@ def submit(
     timeout_sec: Timeout = None,
     max_attempts: Attempts = None,
     retry_backoff_sec: Backoff = None,
+    start_at: StartAt = None,
+    delay_sec: Delay = None,
+    expires_at: ExpiresAt = None,
+    queue_ttl_sec: QueueTtl = None,
+    expected_start_within_sec: StartWithin = None,
+    expected_end_within_sec: EndWithin = None,
     output: OutputOption = None,
 ) -> int:
     """Submit a run of a flow, or the runs of a file."""
+    limits: LimitArguments = {
+        "timeout_sec": timeout_sec,
+        "max_attempts": max_attempts,
+        "retry_backoff_sec": retry_backoff_sec,
+        "start_at": start_at,
+        "delay_sec": delay_sec,
+        "expires_at": expires_at,
+        "queue_ttl_sec": queue_ttl_sec,
+        "expected_start_within_sec": expected_start_within_sec,
+        "expected_end_within_sec": expected_end_within_sec,
+    }
     if batch_file is not None:
         if wait or follow or params or params_file or param or idempotency_key:
             raise CliError(
@@ -106,9 +132,7 @@ def submit(
             "flow_name": flow_name,
             "tag": tag,
             "tags": split_tags(tags),
-            "timeout_sec": timeout_sec,
-            "max_attempts": max_attempts,
-            "retry_backoff_sec": retry_backoff_sec,
+            **limits,
         }
         runs = read_batch(batch_file, {k: v for k, v in common.items() if v is not None})
         with gateway(context) as client:
@@ -121,9 +145,7 @@ def submit(
             tag=tag,
             tags=split_tags(tags),
             idempotency_key=idempotency_key,
-            timeout_sec=timeout_sec,
-            max_attempts=max_attempts,
-            retry_backoff_sec=retry_backoff_sec,
+            **limits,
         )
         return stay(client, answer, output, wait=wait, follow=follow, seconds=wait_timeout_sec)
 
@@ -146,9 +168,26 @@ def submit_yaml(
     timeout_sec: Timeout = None,
     max_attempts: Attempts = None,
     retry_backoff_sec: Backoff = None,
+    start_at: StartAt = None,
+    delay_sec: Delay = None,
+    expires_at: ExpiresAt = None,
+    queue_ttl_sec: QueueTtl = None,
+    expected_start_within_sec: StartWithin = None,
+    expected_end_within_sec: EndWithin = None,
     output: OutputOption = None,
 ) -> int:
     """Submit a run of a flow.yaml; params go over its defaults."""
+    limits: LimitArguments = {
+        "timeout_sec": timeout_sec,
+        "max_attempts": max_attempts,
+        "retry_backoff_sec": retry_backoff_sec,
+        "start_at": start_at,
+        "delay_sec": delay_sec,
+        "expires_at": expires_at,
+        "queue_ttl_sec": queue_ttl_sec,
+        "expected_start_within_sec": expected_start_within_sec,
+        "expected_end_within_sec": expected_end_within_sec,
+    }
     text = read_text(workflow_file, "--workflow-file")
     values = collect_params(params_file, params, param)
     with gateway(context) as client:
@@ -158,9 +197,7 @@ def submit_yaml(
             flow_name=flow_name,
             tag=tag,
             idempotency_key=idempotency_key,
-            timeout_sec=timeout_sec,
-            max_attempts=max_attempts,
-            retry_backoff_sec=retry_backoff_sec,
+            **limits,
         )
         return stay(client, answer, output, wait=wait, follow=follow, seconds=wait_timeout_sec)
 

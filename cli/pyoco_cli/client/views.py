@@ -20,10 +20,12 @@ from pyoco_cli.common.output import on_terminal, printable
 
 STYLES = {
     "PENDING": "dim",
+    "SCHEDULED": "dim",
     "RUNNING": "cyan",
     "COMPLETED": "green",
     "SUCCEEDED": "green",
     "FAILED": "red",
+    "EXPIRED": "red",
     "CANCELLING": "yellow",
     "CANCELLED": "yellow",
     "IDLE": "green",
@@ -48,6 +50,8 @@ def run_panel(snapshot: dict[str, Any]) -> RenderableType:
         ("changed", moment(snapshot.get("updated_at"))),
         ("attempt", _attempt(snapshot)),
         ("next attempt", moment(snapshot.get("next_attempt_at"))),
+        ("scheduled for", moment(snapshot.get("scheduled_for"))),
+        ("expires", moment(snapshot.get("expires_at"))),
         ("cancel reason", snapshot.get("cancel_reason")),
         ("wheels", _wheels(snapshot)),
         ("artifacts", len(snapshot.get("artifacts") or []) or None),
@@ -439,7 +443,9 @@ def _or_none(table: Table, text: str) -> RenderableType:
 
 
 def _state(run: dict[str, Any]) -> Text:
-    return _styled(run.get("status"))
+    state = _styled(run.get("state") or run.get("status"))
+    late = [what for what, is_so in (run.get("late") or {}).items() if is_so]
+    return Text.assemble(state, (f" late {'+'.join(late)}", "yellow")) if late else state
 
 
 def _styled(state: object) -> Text:

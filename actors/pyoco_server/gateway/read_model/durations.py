@@ -49,7 +49,8 @@ def durations(
     (count,) = db.execute(f"SELECT count(*) FROM runs WHERE {where}", given).fetchone()  # noqa: S608
     every = max(1, -(-count // SAMPLED_AT_MOST))
     rows = db.execute(
-        f"SELECT status, submitted_at, start_time, end_time FROM runs WHERE {where} AND id % ? = 0",  # noqa: S608
+        "SELECT status, coalesce(scheduled_for, submitted_at), start_time, end_time"  # noqa: S608
+        f" FROM runs WHERE {where} AND id % ? = 0",
         [*given, every],
     )
     waits: defaultdict[int, list[float]] = defaultdict(list)

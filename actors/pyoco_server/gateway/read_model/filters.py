@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from pyoco_server.gateway.read_model.rows import RunRow
-from pyoco_server.model.run import RunStatus
+from pyoco_server.model.run import RunState, RunStatus
 
 _LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
@@ -34,8 +34,10 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
 
     tenant: str | None = None
     """"" for runs without a tenant, None for those of all."""
-    statuses: tuple[RunStatus, ...] = ()
-    """Any of these; all when empty."""
+    statuses: tuple[RunStatus | RunState, ...] = ()
+    """Any of these; all when empty. A status has the runs of the states that are stored as it."""
+    late: bool = False
+    """Only those that are, or were, late."""
     flow: str | None = None
     tag: str | None = None
     worker_id: str | None = None
@@ -62,15 +64,30 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
             and (self.sha256 is None or row.sha256 == self.sha256)
         )
 
-    def matches(self, row: RunRow) -> bool:
+    def matches(self, row: RunRow, now: float = 0.0) -> bool:
         """Whether the run is one of them now."""
         return (
             self.concerns(row)
-            and (not self.statuses or row.status in self.statuses)
+            and (not self.statuses or self._has_state(row, now))
+            and (not self.late or row.late > 0)
             and (self.worker_id is None or row.worker_id == self.worker_id)
             and _within(row.updated_at, self.updated_after, self.updated_before)
             and _within(row.submitted_at, self.submitted_after, self.submitted_before)
             and (self.text is None or _found(self.text, row))
+        )
+
+    def _has_state(self, row: RunRow, now: float) -> bool:
+        # Equal as texts are the members of both enumerations that have one name.
+        return row.status in self.statuses or row.state(now) in self.statuses
+
+    @property
+    def states(self) -> tuple[RunState, ...]:
+        """The statuses without those that others of them hold."""
+        states = [RunState(status) for status in self.statuses]
+        return tuple(
+            state
+            for state in states
+            if state.value == state.status.value or RunState(state.status.value) not in states
         )
 
     def conditions(self) -> Iterator[Condition]:

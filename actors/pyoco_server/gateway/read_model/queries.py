@@ -22,7 +22,7 @@ from pyoco_server.api.system import Minute
 from pyoco_server.gateway.read_model.filters import Place, RunFilter
 from pyoco_server.gateway.read_model.rows import COLUMNS, RunRow, to_row
 from pyoco_server.kernel import Refusal
-from pyoco_server.model.run import RunStatus
+from pyoco_server.model.run import RunState, RunStatus
 
 COUNTED_AT_MOST: Final = 10_000
 """How far runs are counted where no kept count answers."""
@@ -78,20 +78,29 @@ def time_limit(db: sqlite3.Connection, seconds: float) -> Iterator[None]:
 
 
 def page(
-    db: sqlite3.Connection, run_filter: RunFilter, after: Place | None, limit: int
+    db: sqlite3.Connection,
+    run_filter: RunFilter,
+    after: Place | None,
+    limit: int,
+    now: float = 0.0,
 ) -> list[RunRow]:
-    """The newest ``limit`` runs of a filter, or those behind ``after``."""
-    return list(map(to_row, _newest(db, run_filter, after, limit, _NAMES)))
+    """The newest ``limit`` runs of a filter at this time, or those behind ``after``."""
+    return list(map(to_row, _newest(db, run_filter, after, limit, _NAMES, now)))
 
 
 def submissions(
-    db: sqlite3.Connection, run_filter: RunFilter, first: float, last: float, steps: int
+    db: sqlite3.Connection,
+    run_filter: RunFilter,
+    first: float,
+    last: float,
+    steps: int,
+    now: float = 0.0,
 ) -> Submissions:
     """When the runs of a filter were submitted, in equal steps between two times (unix seconds)."""
     limit, width = SUBMISSIONS_AT_MOST, (last - first) / steps
     found: dict[int, dict[str, int]] = {number: {} for number in range(steps)}
     rows = list(
-        _newest(db, run_filter, None, limit + 1, "status, submitted_at, updated_at, run_id")
+        _newest(db, run_filter, None, limit + 1, "status, submitted_at, updated_at, run_id", now)
     )
     for status, submitted_at, *_ in rows[:limit]:
         if submitted_at is not None and first <= submitted_at < last:
@@ -144,10 +153,11 @@ def changed_since(
     return [row for row in rows if run_filter.concerns(row)]
 
 
-def counts(db: sqlite3.Connection, run_filter: RunFilter) -> RunCounts:
-    """How many runs a filter has, by status."""
-    if not run_filter.counted:
-        return _counted_by_row(db, run_filter)
+def counts(db: sqlite3.Connection, run_filter: RunFilter, now: float = 0.0) -> RunCounts:
+    """How many runs a filter has at this time, by state."""
+    states = run_filter.states
+    if not run_filter.counted or any(state.value != state.status.value for state in states):
+        return _counted_by_row(db, run_filter, now)
     clauses, values = ["1"], []
     for name, value in (
         ("tenant", run_filter.tenant),
@@ -158,8 +168,8 @@ def counts(db: sqlite3.Connection, run_filter: RunFilter) -> RunCounts:
             clauses.append(f"{name} = ?")
             values.append(value)
     if run_filter.statuses:
-        clauses.append(f"status IN ({', '.join('?' * len(run_filter.statuses))})")
-        values += run_filter.statuses
+        clauses.append(f"status IN ({', '.join('?' * len(states))})")
+        values += states
     where = " AND ".join(clauses)
 
     def by(column: str) -> dict[str, int]:
@@ -170,8 +180,60 @@ def counts(db: sqlite3.Connection, run_filter: RunFilter) -> RunCounts:
         return dict(db.execute(sql, values).fetchall())
 
     found = by("status")
+    for state, (condition, given) in _apart(now).items():
+        if state.status.value not in found:
+            continue
+        sql = f"SELECT count(*) FROM runs WHERE {condition} AND {where}"  # noqa: S608
+        (n,) = db.execute(sql, [*given, *values]).fetchone()
+        if n:
+            found[state.value] = n
+            found[state.status.value] -= n
+    found = {state: n for state, n in found.items() if n}
     total = sum(found.values())
     return RunCounts(counts=found, total=total, flows=by("flow"), tags=by("tag"))
+
+
+def _apart(now: float) -> dict[RunState, tuple[str, list[float]]]:
+    """What sets the states apart that are stored as another one."""
+    return {
+        RunState.SCHEDULED: ("due_at > ? AND attempt = 0 AND status = 'PENDING'", [now]),
+        RunState.EXPIRED: ("expired = 1", []),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Unpunctual:
+    """How many runs have something to do with time.
+
+    Attributes:
+        scheduled: Wait for theirs.
+        expired: Were not started in it.
+        late: Have not ended and are late, with their start or their end.
+    """
+
+    scheduled: int
+    expired: int
+    late: dict[str, int]
+
+
+def unpunctual(db: sqlite3.Connection, tenant: str | None, now: float) -> Unpunctual:
+    """How many runs of a tenant, or of all, have something to do with time."""
+    of_tenant = "(?1 IS NULL OR tenant = ?1)"
+    (scheduled,) = db.execute(
+        f"SELECT count(*) FROM runs WHERE due_at > ?2 AND attempt = 0 AND status = 'PENDING'"  # noqa: S608
+        f" AND {of_tenant}",
+        (tenant, now),
+    ).fetchone()
+    (expired,) = db.execute(
+        f"SELECT count(*) FROM runs WHERE expired = 1 AND {of_tenant}",  # noqa: S608
+        (tenant,),
+    ).fetchone()
+    start, end = db.execute(
+        "SELECT coalesce(sum(late & 1 AND start_time IS NULL), 0), coalesce(sum(late > 1), 0) FROM runs"  # noqa: S608
+        f" WHERE late > 0 AND end_time IS NULL AND {of_tenant}",
+        (tenant,),
+    ).fetchone()
+    return Unpunctual(scheduled, expired, {"start": start, "end": end})
 
 
 def tags(db: sqlite3.Connection, tenant: str) -> frozenset[str]:
@@ -234,11 +296,16 @@ def _of_statuses(
 
 
 def _newest(
-    db: sqlite3.Connection, run_filter: RunFilter, after: Place | None, limit: int, names: str
+    db: sqlite3.Connection,
+    run_filter: RunFilter,
+    after: Place | None,
+    limit: int,
+    names: str,
+    now: float,
 ) -> Iterable[Sequence[Any]]:
     # ``names`` are columns, `updated_at` and `run_id` among them.
     parts, values = [], []
-    for condition, inner in _branches(db, run_filter):
+    for condition, inner in _branches(db, run_filter, now):
         clauses, given = [condition], list(inner)
         if after is not None:
             clauses.append("(updated_at, run_id) < (?, ?)")
@@ -274,30 +341,47 @@ def _minute(number: int, happened: dict[str, tuple[int, int]]) -> Minute:
     )
 
 
-def _counted_by_row(db: sqlite3.Connection, run_filter: RunFilter) -> RunCounts:
+def _counted_by_row(db: sqlite3.Connection, run_filter: RunFilter, now: float) -> RunCounts:
     found: dict[str, int] = {}
     left = COUNTED_AT_MOST
-    for status in run_filter.statuses or tuple(RunStatus):
-        one = msgspec.structs.replace(run_filter, statuses=(status,))
-        for condition, values in _branches(db, one):
+    for state in _all_of(run_filter.states):
+        one = msgspec.structs.replace(run_filter, statuses=(state,))
+        for condition, values in _branches(db, one, now, exactly=True):
             sql = f"SELECT count(*) FROM (SELECT 1 FROM runs WHERE {condition} LIMIT ?)"  # noqa: S608
             (n,) = db.execute(sql, [*values, left]).fetchone()
             if n:
-                found[status] = found.get(status, 0) + n
+                found[state] = found.get(state, 0) + n
             left -= n
             if left <= 0:
                 return RunCounts(counts=found, total=sum(found.values()), exact=False)
     return RunCounts(counts=found, total=sum(found.values()))
 
 
+def _all_of(states: Sequence[RunState]) -> list[RunState]:
+    """The states that runs of these may have; of all when empty."""
+    wanted = states or [RunState(status.value) for status in RunStatus]
+    return [
+        state for state in RunState if state in wanted or RunState(state.status.value) in wanted
+    ]
+
+
 def _branches(
-    db: sqlite3.Connection, run_filter: RunFilter
+    db: sqlite3.Connection, run_filter: RunFilter, now: float, *, exactly: bool = False
 ) -> Iterator[tuple[str, list[str | float]]]:
-    """The conditions whose union is the filter, each with an index of its own to go along."""
+    """The conditions whose union is the filter, each with an index of its own to go along.
+
+    Args:
+        db: The file.
+        run_filter: The filter.
+        now: The time.
+        exactly: Whether a status is without the states that are stored as it.
+    """
     rest, given = ["1"], []
     for sql, value in run_filter.conditions():
         rest.append(sql)
         given.append(value)
+    if run_filter.late:
+        rest.append("late > 0")
     found = _holding_text(db, run_filter.text)
     if found is not None:
         # "+": along the ids rather than along an index of all runs.
@@ -307,13 +391,21 @@ def _branches(
     rest.append(sql)
     given += needles
     plus = "" if found is None else "+"
-    for tenant, status in product(_tenants(db, run_filter), run_filter.statuses or (None,)):
+    apart = _apart(now)
+    for tenant, state in product(_tenants(db, run_filter), run_filter.states or (None,)):
         clauses: list[str] = []
         values: list[str | float] = []
-        for name, wanted in (("tenant", tenant), ("status", status)):
+        for name, wanted in (("tenant", tenant), ("status", state and state.status.value)):
             if wanted is not None:
                 clauses.append(f"{plus}{name} = ?")
                 values.append(wanted)
+        for other, (sql, more) in apart.items():
+            if other is state:
+                clauses.append(sql)
+                values += more
+            elif exactly and state is not None and other.status.value == state.value:
+                clauses.append(f"NOT coalesce({sql}, 0)")
+                values += more
         yield " AND ".join([*clauses, *rest]), [*values, *given]
 
 
@@ -322,6 +414,7 @@ def _tenants(db: sqlite3.Connection, run_filter: RunFilter) -> list[str | None]:
         return [run_filter.tenant]
     if (
         not run_filter.statuses
+        and not run_filter.late
         and all(value is None for value in (run_filter.flow, run_filter.tag, run_filter.worker_id))
         and run_filter.sha256 is None
     ):

@@ -7,10 +7,12 @@ from datetime import datetime
 from typing import Final
 
 import msgspec
+from msgspec import UnsetType
 
 from pyoco_server.api.runs import RunItem
 from pyoco_server.jetstream.keyvalue import Entry
-from pyoco_server.model.run import RunStatus, decode_snapshot
+from pyoco_server.model.punctuality import EXPIRED, late_moments
+from pyoco_server.model.run import Late, Moment, RunState, RunStatus, decode_snapshot, known
 
 
 class RunRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -44,11 +46,40 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     claimed: int = 0
     """1 where a worker of this version has, or had, it."""
     due_at: float | None = None
-    """When it may be claimed again, where it waits for that."""
+    """When it may be claimed, where it waits for that."""
     stored_at: float = 0.0
     """When the bucket stored it, by the server's clock."""
+    scheduled_for: float | None = None
+    """When it may start, or might, where that was later than its submission."""
+    start_before: float | None = None
+    """When it may not start any more."""
+    expired: int = 0
+    """1 where it had not started by then."""
+    late: int = 0
+    """1 where its start was late, 2 where its end was, 3 for both."""
+    start_late_at: float | None = None
+    """When its start will be late; None where it has started, or is late already."""
+    end_late_at: float | None = None
+    """The same of its end."""
 
-    def item(self) -> RunItem:
+    def state(self, now: float) -> RunState:
+        """What it is told to be."""
+        if self.expired:
+            return RunState.EXPIRED
+        if self.due_at is not None and self.is_scheduled(now):
+            return RunState.SCHEDULED
+        return RunState(self.status.value)
+
+    def is_scheduled(self, now: float) -> bool:
+        """Whether it waits for its time."""
+        return (
+            self.due_at is not None
+            and self.due_at > now
+            and self.attempt == 0
+            and self.status is RunStatus.PENDING
+        )
+
+    def item(self, now: float) -> RunItem:
         """What a list shows of it."""
         return RunItem(
             run_id=self.run_id,
@@ -58,6 +89,7 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
             tenant_id=self.tenant or None,
             api_key_id=self.api_key_id,
             status=self.status,
+            state=self.state(now),
             updated_at=self.updated_at,
             heartbeat_at=self.heartbeat_at,
             worker_id=self.worker_id,
@@ -67,6 +99,9 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
             end_time=self.end_time,
             attempt=self.attempt,
             workflow_yaml_sha256=self.sha256,
+            scheduled_for=self.scheduled_for,
+            expires_at=self.start_before,
+            late=Late(start=bool(self.late & 1), end=self.late > 1) if self.late else None,
         )
 
 
@@ -94,6 +129,12 @@ class _Brief(msgspec.Struct):
     updated_at: float | None = None
     worker_instance_id: str | None = None
     next_attempt_at: float | None = None
+    reason: str | None = None
+    scheduled_for: Moment = None
+    expires_at: Moment = None
+    expected_start_within_sec: Moment = None
+    expected_end_within_sec: Moment = None
+    late: Late | UnsetType | None = None
 
 
 _DECODER: Final = msgspec.json.Decoder(_Brief)
@@ -110,6 +151,19 @@ def row_of(entry: Entry) -> RunRow:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         brief = msgspec.convert(decode_snapshot(entry.value), _Brief, from_attributes=True)
     updated_at = entry.created if brief.updated_at is None else brief.updated_at
+    scheduled_for = known(brief.scheduled_for)
+    waiting = brief.status is RunStatus.PENDING and brief.attempt == 0
+    start_late_at, end_late_at, late = None, None, 0
+    if brief.expected_start_within_sec or brief.expected_end_within_sec:
+        marks = known(brief.late)
+        late = 0 if marks is None else marks.start + 2 * marks.end
+        if not brief.status.terminal:
+            start_late_at, end_late_at = late_moments(
+                scheduled_for or brief.submitted_at,
+                marks,
+                known(brief.expected_start_within_sec) if waiting else None,
+                known(brief.expected_end_within_sec),
+            )
     return RunRow(
         run_id=entry.key,
         flow=brief.flow_name,
@@ -131,8 +185,14 @@ def row_of(entry: Entry) -> RunRow:
         seq=entry.revision,
         expires_at=entry.expires_at,
         claimed=int(brief.worker_instance_id is not None),
-        due_at=brief.next_attempt_at,
+        due_at=scheduled_for if waiting and scheduled_for else brief.next_attempt_at,
         stored_at=entry.created,
+        scheduled_for=scheduled_for,
+        start_before=known(brief.expires_at),
+        expired=int(brief.status is RunStatus.FAILED and brief.reason == EXPIRED),
+        late=late,
+        start_late_at=start_late_at,
+        end_late_at=end_late_at,
     )
 
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-_VERSION: Final = 3
+_VERSION: Final = 4
 """Raise it with every change of the tables or of what rows hold: files of another version are rebuilt."""
 
 _CACHE_KIB: Final = 16 * 1024
@@ -38,7 +38,13 @@ CREATE TABLE runs (
     expires_at REAL,
     claimed INTEGER NOT NULL,
     due_at REAL,
-    stored_at REAL NOT NULL
+    stored_at REAL NOT NULL,
+    scheduled_for REAL,
+    start_before REAL,
+    expired INTEGER NOT NULL,
+    late INTEGER NOT NULL,
+    start_late_at REAL,
+    end_late_at REAL
 );
 -- Keys of the bucket that are no run: deletion markers and what cannot be read.
 CREATE TABLE other_keys (key TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
@@ -68,6 +74,10 @@ CREATE INDEX runs_by_tag ON runs (tenant, tag, updated_at, run_id);
 CREATE INDEX runs_by_worker ON runs (tenant, worker_id, updated_at, run_id)
     WHERE worker_id IS NOT NULL;
 CREATE INDEX runs_by_sha256 ON runs (tenant, sha256, updated_at, run_id) WHERE sha256 IS NOT NULL;
+-- What time made of runs: of few, as a rule, so that counting them is no work.
+CREATE INDEX runs_scheduled ON runs (due_at, tenant) WHERE due_at IS NOT NULL;
+CREATE INDEX runs_expired ON runs (tenant, updated_at, run_id) WHERE expired = 1;
+CREATE INDEX runs_late ON runs (tenant, updated_at, run_id) WHERE late > 0;
 CREATE INDEX runs_by_seq ON runs (seq);
 CREATE INDEX runs_by_expiry ON runs (expires_at) WHERE expires_at IS NOT NULL;
 CREATE VIRTUAL TABLE words USING fts5 (

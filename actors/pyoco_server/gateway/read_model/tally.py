@@ -62,7 +62,9 @@ def happenings(row: RunRow) -> list[tuple[float, str, int]]:
     if row.submitted_at is not None:
         found.append((row.submitted_at, "SUBMITTED", 0))
     if row.start_time is not None:
-        waited = 0.0 if row.submitted_at is None else row.start_time - row.submitted_at
+        # A run that was to start later has waited from then on.
+        since = row.scheduled_for or row.submitted_at
+        waited = 0.0 if since is None else row.start_time - since
         found.append((row.start_time, "STARTED", _milliseconds(waited)))
     if row.end_time is not None and row.status.terminal:
         ran = 0.0 if row.start_time is None else row.end_time - row.start_time

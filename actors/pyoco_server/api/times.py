@@ -1,0 +1,54 @@
+"""When runs may start, until when, and by when that is expected: as calls say it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, TypeAlias
+
+from msgspec import Meta
+
+from pyoco_server.api.base import JsonBody
+from pyoco_server.model.timing import MAX_AHEAD_SECONDS
+
+_NOT_SET: Final = [{"type": "string", "maxLength": 0}, {"type": "null"}]
+_MOST: Final = {"type": "number", "maximum": MAX_AHEAD_SECONDS}
+_SPAN: Final = {**_MOST, "exclusiveMinimum": 0}
+
+
+def _moment(description: str) -> Meta:
+    """Unix seconds, or an ISO 8601 time with its zone."""
+    moment = [{"type": "number"}, {"type": "string", "format": "moment", "minLength": 1}]
+    more = " Unix seconds, or an ISO 8601 time with its zone; at most 366 days ahead."
+    return Meta(description=description + more, extra_json_schema={"anyOf": [*moment, *_NOT_SET]})
+
+
+def _span(description: str, schema: dict[str, Any]) -> Meta:
+    """A number of seconds."""
+    return Meta(description=description, extra_json_schema={"anyOf": [schema, *_NOT_SET]})
+
+
+StartAt: TypeAlias = Annotated[Any, _moment("Not to be started before; the past means now.")]
+DelaySec: TypeAlias = Annotated[Any, _span("The same, from now.", {**_MOST, "minimum": 0})]
+ExpiresAt: TypeAlias = Annotated[Any, _moment("Not to be started then or later.")]
+QueueTtlSec: TypeAlias = Annotated[Any, _span("The same, from when it may start.", _SPAN)]
+ExpectedStartWithinSec: TypeAlias = Annotated[
+    Any, _span("Late where it has not started so long after it may.", _SPAN)
+]
+ExpectedEndWithinSec: TypeAlias = Annotated[
+    Any, _span("Late where it has not ended so long after it may start.", _SPAN)
+]
+
+
+class MoveBody(JsonBody, kw_only=True):
+    """The body of `PATCH /runs/{run_id}`; it changes something."""
+
+    start_at: StartAt = None
+    delay_sec: DelaySec = None
+    expires_at: ExpiresAt = None
+    queue_ttl_sec: QueueTtlSec = None
+
+
+class RetryBody(MoveBody, kw_only=True):
+    """The body of `POST /runs/{run_id}/retry`: the times of the new run."""
+
+    expected_start_within_sec: ExpectedStartWithinSec = None
+    expected_end_within_sec: ExpectedEndWithinSec = None

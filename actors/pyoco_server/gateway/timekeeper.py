@@ -1,0 +1,153 @@
+"""Does what is to be done of runs at a certain time: ends those that are too old to start, marks late ones.
+
+The server holds back what is to start later, and queues it in time. Here is what follows from a run's times
+besides; it is known from the runs bucket, so that every gateway does it, the bucket decides which was first,
+and one that was away does it when it is back. By the server's clock, whatever this machine's says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+import trio
+from msgspec.structs import replace
+
+from pyoco_server.gateway.live_runs import LiveRun, LiveRuns
+from pyoco_server.gateway.undertaker import Undertaker, Verdict
+from pyoco_server.gateway.waiting_runs import find_job, hold_back
+from pyoco_server.jetstream.errors import BridgeError, WrongRevision
+from pyoco_server.kernel import Refusal
+from pyoco_server.model.dead_letter import DeadLetterReason
+from pyoco_server.model.punctuality import (
+    expired_text,
+    has_started,
+    is_expired,
+    waits_until,
+    with_lateness,
+)
+from pyoco_server.model.run import SnapshotTooLarge, UnreadableSnapshot
+from pyoco_server.store.queue import JobQueue, QueuedJob
+from pyoco_server.store.runs import RunNotFound, RunStore, StoredRun
+
+log = structlog.get_logger(__name__)
+
+_MOST: Final = 1000
+_AT_ONCE: Final = 32
+# Of more runs than these it is cheaper to look through the queue than to look for each job.
+_FEW: Final = 16
+_LONGEST_SLEEP_SECONDS: Final = 60.0
+_RETRY_SECONDS: Final = 1.0
+
+
+class Timekeeper:
+    """Sleeps until something is to be done; several of them, one in each gateway, do not disturb each other.
+
+    Args:
+        live: Tells what is to be seen to, and when.
+    """
+
+    def __init__(
+        self, live: LiveRuns, runs: RunStore, queue: JobQueue, undertaker: Undertaker
+    ) -> None:
+        self._live = live
+        self._runs = runs
+        self._queue = queue
+        self._undertaker = undertaker
+
+    async def keep(self) -> None:
+        """Do so for as long as it is not cancelled."""
+        while True:
+            wait = self._live.next_moment - self._runs.now()
+            if wait > 0:
+                # Not for longer: the server's clock may be set.
+                with trio.move_on_after(min(wait, _LONGEST_SLEEP_SECONDS)):
+                    await self._live.sooner()
+                continue
+            due: list[LiveRun] = []
+            try:
+                await self._runs.learn_time()
+                old, waiting = self._live.take_due(self._runs.now(), _MOST)
+                due = [*old, *waiting]
+                await self._see_to([*old, *await self._held_back(waiting)])
+            except (BridgeError, Refusal) as error:
+                log.info("times of runs not kept for the moment", reason=str(error))
+                self._live.see_again(due, self._runs.now() + _RETRY_SECONDS)
+                await trio.sleep(_RETRY_SECONDS)
+
+    async def _held_back(self, waiting: Sequence[LiveRun]) -> list[LiveRun]:
+        """Those of the runs that may not be in the queue; the others wait for a worker."""
+        if len(waiting) <= _FEW:
+            return [*waiting]
+        held_back = await self._queue.held_back_runs()
+        return [run for run in waiting if run.run_id in held_back]
+
+    async def _see_to(self, due: Sequence[LiveRun]) -> None:
+        """See to runs whose time has come.
+
+        Raises:
+            BridgeError: NATS refused or could not be asked; some of them may be seen to.
+        """
+        limit = trio.CapacityLimiter(_AT_ONCE)
+        failures: list[BridgeError] = []
+        expired: list[StoredRun] = []
+
+        async def see_to(run: LiveRun) -> None:
+            async with limit:
+                try:
+                    if not failures and (ended := await self._see_to_one(run)) is not None:
+                        expired.append(ended)
+                except BridgeError as error:
+                    failures.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for run in due:
+                nursery.start_soon(see_to, run)
+        if expired:
+            await self._remove_jobs(expired)
+        if failures:
+            raise failures[0]
+
+    async def _see_to_one(self, live: LiveRun) -> StoredRun | None:
+        """Do what is to be done of a run; return it as it was where it has expired."""
+        try:
+            stored = await self._runs.get(live.run_id)
+        except (RunNotFound, UnreadableSnapshot):
+            return None
+        run, now = stored.snapshot, self._runs.now()
+        if is_expired(run, now):
+            verdict = Verdict(DeadLetterReason.EXPIRED, expired_text(run))
+            ended = await self._undertaker.end(run.run_id, verdict, revision=stored.revision)
+            return stored if ended else None
+        late = with_lateness(run, now)
+        if late is not run:
+            try:
+                await self._runs.replace(stored, replace(late, updated_at=now))
+            except (WrongRevision, SnapshotTooLarge) as error:
+                # Whoever was faster has marked it, or its change reminds of it once more.
+                log.debug("lateness not stored", run_id=run.run_id, reason=str(error))
+        await self._hurry(stored, now)
+        return None
+
+    async def _hurry(self, stored: StoredRun, now: float) -> None:
+        """Queue the job of a run whose time has come, and which is held back for another one."""
+        run = stored.snapshot
+        until = waits_until(run)
+        if has_started(run) or until is None or until > now:
+            return
+        job = await self._queue.find_delayed(run.run_id, run.tag or "")
+        if job is not None:
+            await hold_back(self._queue, job, run)
+
+    async def _remove_jobs(self, expired: Sequence[StoredRun]) -> None:
+        """Take the jobs of runs that have expired off the queue; what is missed, a worker drops."""
+        jobs: list[QueuedJob | None]
+        if len(expired) <= _FEW:
+            jobs = [await find_job(self._queue, stored) for stored in expired]
+        else:
+            run_ids = {stored.snapshot.run_id for stored in expired}
+            jobs = [job for job in await self._queue.contents() if job.run_id in run_ids]
+        for job in jobs:
+            if job is not None:
+                await self._queue.remove(job.sequence)
