@@ -219,6 +219,8 @@ def _new_run(
             timeout_sec=limits.timeout_sec,
             max_attempts=limits.max_attempts,
             retry_backoff_sec=limits.retry_backoff_sec,
+            memory_mb=limits.memory_mb,
+            cpu_sec=limits.cpu_sec,
             idempotency_key=key,
             request_id=call.request_id,
             traceparent=call.traceparent,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import pytest
 import trio
 
-from backend.stage import ended, new_run, running, worker_options
+from backend.stage import ended, eventually, new_run, running, worker_options
 from backend.test_worker_disk import unfit_slots
+from pyoco_server.backend import Backend
 from pyoco_server.gateway.submitter import NewRun
 from pyoco_server.model.run import RunStatus
 from pyoco_server.worker import executor
@@ -42,6 +44,36 @@ def one():
 def killed():
     os.kill(os.getpid(), 9)
 """
+ONE = 'flow: {graph: a}\ntasks: {a: {callable: "threadless:one"}}\n'
+# For the guardian, and so for the children that it makes.
+SCARCE = """\
+import errno
+import os
+import threading
+from pathlib import Path
+
+SCARCE = Path({!r})
+fork, start = os.fork, threading.Thread.start
+
+
+def is_scarce(what):
+    return SCARCE.exists() and SCARCE.read_text() == what
+
+
+def fork_if_there_is_room():
+    if is_scarce("fork"):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+    return fork()
+
+
+def start_if_there_is_room(self):
+    if is_scarce("thread"):
+        raise RuntimeError("can't start new thread")
+    start(self)
+
+
+os.fork, threading.Thread.start = fork_if_there_is_room, start_if_there_is_room
+"""
 PARALLEL = """\
 flow: {graph: a & b}
 tasks:
@@ -65,11 +97,46 @@ async def test_a_run_for_which_there_is_no_thread_goes_back_and_is_executed_late
 ) -> None:
     async with running(tmp_path, worker=with_code(tmp_path)) as backend:
         with unfit_slots(backend) as unfit, trio.fail_after(60):
-            run = await backend.submit(of_yaml(PARALLEL))
+            new = replace(of_yaml(PARALLEL), max_attempts=1)
+            run = await backend.submit(new)
             assert await unfit.receive() == 0
+            await eventually(lambda: resting(backend))
+            assert await resting(backend) == ["can't start new thread"]
             snapshot = await ended(backend, run.run_id)
+            await eventually(lambda: working(backend))
     assert (snapshot.status, snapshot.attempt) == (RunStatus.COMPLETED, 2)
     assert [each.reason for each in snapshot.attempts] == ["no_threads"]
+    assert snapshot.uncounted_attempts == 1
+
+
+async def resting(backend: Backend) -> list[str]:
+    """Why slots of workers take no runs."""
+    record = await backend.worker(backend.worker_id or "")
+    return [slot.resting for slot in record.slots if slot.resting] if record is not None else []
+
+
+async def working(backend: Backend) -> bool:
+    return await resting(backend) == []
+
+
+@pytest.mark.parametrize("where", ["fork", "thread"])
+async def test_a_slot_whose_next_child_finds_no_room_rests_and_goes_on(
+    tmp_path: Path, where: str
+) -> None:
+    """For a run of another tenant it takes another child."""
+    (tmp_path / "sitecustomize.py").write_text(SCARCE.format(str(tmp_path / "scarce")))
+    options = replace(with_code(tmp_path), env={"PYTHONPATH": str(tmp_path)})
+    async with running(tmp_path, worker=options) as backend:
+        await ended(backend, (await backend.submit(of_yaml(ONE))).run_id)
+        with unfit_slots(backend) as unfit, trio.fail_after(60):
+            (tmp_path / "scarce").write_text(where)
+            new = replace(of_yaml(ONE), tenant_id="b", max_attempts=1)
+            run = await backend.submit(new)
+            assert await unfit.receive() == 0
+            await eventually(lambda: resting(backend))
+            (tmp_path / "scarce").unlink()
+            snapshot = await ended(backend, run.run_id)
+    assert snapshot.status is RunStatus.COMPLETED
 
 
 async def test_a_slot_for_which_there_is_no_process_rests_and_goes_on(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pyoco_server.client import (
 )
 from pyoco_server.client.wire import cancel_wait_seconds
 from pyoco_server.settings import Settings
-from pyoco_server.worker.executor import TERMINATE_SECONDS
+from pyoco_server.worker.resource_watch import TERMINATE_SECONDS
 from wheels.making import file_name, wheel_bytes
 
 

@@ -31,7 +31,7 @@ class Lives:
     def pid(self) -> int:
         return self.child.runner.pid
 
-    async def begin(self, task: dict[str, Any] | str, tenant: str = "a") -> Flows:
+    async def begin(self, task: dict[str, Any] | str, tenant: str | None = "a") -> Flows:
         """Have the child execute a task of the misdeeds, or one as the flow.yaml has it."""
         self._runs += 1
         config = {"callable": f"misdeeds:{task}"} if isinstance(task, str) else task
@@ -66,7 +66,7 @@ class Lives:
         await self.child.clear_folder()
         return told
 
-    async def run(self, task: dict[str, Any] | str, tenant: str = "a") -> Told:
+    async def run(self, task: dict[str, Any] | str, tenant: str | None = "a") -> Told:
         return await self.end(await self.begin(task, tenant))
 
 

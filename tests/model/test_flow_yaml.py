@@ -134,7 +134,7 @@ def test_the_engine_form_with_pipes() -> None:
             "flow: {graph: a}\nruntime: {env: []}",
             (
                 "runtime.env: no such key; those that there are: expose_env, timeout_sec, "
-                "max_attempts, retry_backoff_sec (line 2, column 16)"
+                "max_attempts, retry_backoff_sec, memory_mb, cpu_sec (line 2, column 16)"
             ),
         ),
         (
@@ -249,9 +249,12 @@ def test_any_graph_text_is_taken_or_a_clear_error(text: str) -> None:
 
 def test_a_file_may_limit_its_runs() -> None:
     limits = parse(
-        "flow: {graph: a}\nruntime: {timeout_sec: 2.5, max_attempts: 3, retry_backoff_sec: 0}"
+        "flow: {graph: a}\nruntime: {timeout_sec: 2.5, max_attempts: 3, retry_backoff_sec: 0, "
+        "memory_mb: 300, cpu_sec: 1.5}"
     ).limits
-    assert limits == RunLimits(timeout_sec=2.5, max_attempts=3, retry_backoff_sec=0.0)
+    assert limits == RunLimits(
+        timeout_sec=2.5, max_attempts=3, retry_backoff_sec=0.0, memory_mb=300, cpu_sec=1.5
+    )
     assert parse("flow: {graph: a}").limits == RunLimits()
 
 
@@ -266,6 +269,12 @@ def test_a_file_may_limit_its_runs() -> None:
             "max_attempts: 1.5",
             "runtime.max_attempts: must be a whole number from 1 to 100, not 1.5",
         ),
+        (
+            "memory_mb: 0",
+            "runtime.memory_mb: must be a whole number from 1 to 1048576, not 0",
+        ),
+        ("memory_mb: 0.5", "runtime.memory_mb: must be a whole number from 1 to 1048576, not 0.5"),
+        ("cpu_sec: 0", "runtime.cpu_sec: must be seconds, more than 0 up to 259200000, not 0"),
         ("max_attempts: '2'", "runtime.max_attempts: must be a number, not a text"),
         (
             "retry_backoff_sec: [1]",

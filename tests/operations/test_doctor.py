@@ -31,7 +31,7 @@ from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.resources import ensure_consumer, ensure_resources
 from pyoco_server.model.api_key import Role, bucket_key, encode_key, new_key
 from pyoco_server.model.run import RunSnapshot, RunStatus, encode_snapshot
-from pyoco_server.model.worker import WorkerRecord, WorkerState, encode_worker
+from pyoco_server.model.worker import SlotRecord, WorkerRecord, WorkerState, encode_worker
 from pyoco_server.operations.doctor import DoctorReport, Finding, Severity, examine
 from pyoco_server.operations.doctor.machine import disk_findings
 from pyoco_server.operations.marker import Marker, Phase, set_marker
@@ -130,6 +130,11 @@ async def draining_worker_with_jobs(connection: Connection) -> None:
     await publish_acked(connection, f"pyoco.work.{TAG}", b"{}")
 
 
+async def resting_worker(connection: Connection) -> None:
+    slots = [SlotRecord(index=0), SlotRecord(index=1, resting="no process can be made: why")]
+    await KeyValue(connection, "pyoco_workers").put("w1", record(slots=slots))
+
+
 async def put_run(connection: Connection, **changes: Any) -> None:
     run = RunSnapshot(
         run_id="r1", flow_name="main", status=RunStatus.PENDING, tag=TAG, updated_at=1.0
@@ -171,6 +176,7 @@ Plant = Callable[[Connection], Awaitable[None]]
         (clock_of_a_worker, "workers.clock", Severity.WARNING, "w1 +60 NTP"),
         (paused_worker, "workers.paused", Severity.INFO, "w1 paused worker-resume"),
         (draining_worker_with_jobs, "workers.draining", Severity.WARNING, "w1 worker-resume"),
+        (resting_worker, "workers.resting", Severity.WARNING, "w1 1 of 2 made: why TasksMax"),
         (abandoned_run, "runs.abandoned", Severity.ERROR, "w9 r1 cancel"),
         (run_without_job, "runs.no_job", Severity.ERROR, f"{TAG} submit"),
         (dead_letter, "queues.dead_letters", Severity.WARNING, "PYOCO_DLQ dlq"),

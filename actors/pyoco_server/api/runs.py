@@ -21,7 +21,13 @@ from pyoco_server.api.times import (
 )
 from pyoco_server.model.artifact import Artifact, RefusedArtifact
 from pyoco_server.model.errors import ErrorId
-from pyoco_server.model.limits import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, MAX_TIMEOUT_SECONDS
+from pyoco_server.model.limits import (
+    MAX_ATTEMPTS,
+    MAX_BACKOFF_SECONDS,
+    MAX_CPU_SECONDS,
+    MAX_MEMORY_MB,
+    MAX_TIMEOUT_SECONDS,
+)
 from pyoco_server.model.punctuality import state_of
 from pyoco_server.model.result import Result
 from pyoco_server.model.run import Late, RunSnapshot, RunState, RunStatus, TaskRecord, TaskState
@@ -41,6 +47,8 @@ def _limit(description: str, **schema: Any) -> Meta:
 
 _SECONDS: Final = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_SECONDS}
 _ATTEMPTS: Final = {"type": "integer", "minimum": 1, "maximum": MAX_ATTEMPTS}
+_MEMORY: Final = {"type": "integer", "minimum": 1, "maximum": MAX_MEMORY_MB}
+_CPU: Final = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_CPU_SECONDS}
 _BACKOFF: Final = {"type": "number", "minimum": 0, "maximum": MAX_BACKOFF_SECONDS}
 _FLOW: Final = Meta(extra_json_schema={"pattern": "[A-Za-z0-9]"})
 _TAG: Final = Meta(extra_json_schema={"pattern": r"^\s*[A-Za-z0-9_-]{0,200}\s*$"})
@@ -50,6 +58,13 @@ TimeoutSec: TypeAlias = Annotated[Any, _limit("How long one attempt may take.", 
 MaxAttempts: TypeAlias = Annotated[Any, _limit("How often it may be started.", **_ATTEMPTS)]
 RetryBackoffSec: TypeAlias = Annotated[
     Any, _limit("The wait before the second attempt.", **_BACKOFF)
+]
+
+MemoryMb: TypeAlias = Annotated[
+    Any, _limit("MB of memory that its processes may have together.", **_MEMORY)
+]
+CpuSec: TypeAlias = Annotated[
+    Any, _limit("Seconds of processor time that they may take together.", **_CPU)
 ]
 
 
@@ -63,6 +78,8 @@ class SubmitBody(RetryBody, kw_only=True):
     timeout_sec: TimeoutSec = None
     max_attempts: MaxAttempts = None
     retry_backoff_sec: RetryBackoffSec = None
+    memory_mb: MemoryMb = None
+    cpu_sec: CpuSec = None
 
 
 class BatchItem(SubmitBody, kw_only=True):
@@ -104,6 +121,8 @@ class FlowForm(FormBody, kw_only=True):
     queue_ttl_sec: QueueTtlSec = None
     expected_start_within_sec: ExpectedStartWithinSec = None
     expected_end_within_sec: ExpectedEndWithinSec = None
+    memory_mb: MemoryMb = None
+    cpu_sec: CpuSec = None
 
 
 class CancelWish(msgspec.Struct):
@@ -287,10 +306,12 @@ _NO_RECORDS: Final = {"task_records": UNSET, "task_records_truncated": UNSET}
 
 def shown_run(snapshot: RunSnapshot, now: float, *, records: bool, **worker: Any) -> Run:
     """The run as it is shown at this time, with what is told of its worker."""
-    fields = msgspec.structs.asdict(snapshot)
-    for name in _TIMES:
-        if fields[name] is UNSET:
-            del fields[name]
+    fields: dict[str, Any] = {}
+    for name, value in msgspec.structs.asdict(snapshot).items():
+        if value is not UNSET:
+            fields[name] = value
+        elif name not in _TIMES:
+            fields[name] = None
     fields["state"] = state_of(snapshot, now)
     if not records:
         fields |= _NO_RECORDS

@@ -131,6 +131,10 @@ class LimitArguments(TimeArguments, total=False):
     """How often the run may be started."""
     retry_backoff_sec: float | None
     """The wait before the second attempt, in seconds; doubled before each further one."""
+    memory_mb: int | None
+    """How much memory the processes of an attempt may have together, in MB of 1,048,576 bytes."""
+    cpu_sec: float | None
+    """How much processor time they may take together, in seconds."""
 
 
 MOVE_NAMES = tuple(MoveArguments.__annotations__)

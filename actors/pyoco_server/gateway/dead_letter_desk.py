@@ -255,6 +255,8 @@ def _again(earlier: RunSnapshot | DeadLetter, run_id: str, flow_name: str) -> Ne
             timeout_sec=earlier.timeout_sec,
             max_attempts=earlier.max_attempts,
             retry_backoff_sec=earlier.retry_backoff_sec,
+            memory_mb=earlier.memory_mb or None,
+            cpu_sec=earlier.cpu_sec or None,
             retry_of=run_id,
         )
     except NestedTooDeeply as error:

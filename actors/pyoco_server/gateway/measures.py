@@ -11,6 +11,8 @@ from pyoco_server.gateway.read_model.writer import Applied
 _WAITS: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200)
 _LATE: Final = {"start": 1, "end": 2}
 _RUNS: Final = (0.05, 0.25, 1, 5, 15, 60, 300, 900, 3600, 14400)
+_CPU: Final = (0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
+_MEMORY: Final = tuple(2**power * 1024 * 1024 for power in range(5, 15))
 
 
 class Measures:
@@ -45,6 +47,18 @@ class Measures:
         )
         for what in _LATE:
             self._late.labels(what)
+        self._memory = Histogram(
+            "pyoco_run_peak_memory_bytes",
+            "The most memory that a run's last attempt had.",
+            buckets=_MEMORY,
+            registry=self.registry,
+        )
+        self._cpu = Histogram(
+            "pyoco_run_cpu_seconds",
+            "Processor time that a run's last attempt took.",
+            buckets=_CPU,
+            registry=self.registry,
+        )
 
     def _note_late(self, before: int, after: int) -> None:
         for what, bit in _LATE.items():
@@ -65,3 +79,7 @@ class Measures:
             ended_before = before is not None and before.status.terminal
             if row.status.terminal and not ended_before and row.end_time is not None:
                 self._runs.labels(row.status).observe(max(row.end_time - row.start_time, 0.0))
+                if row.peak_memory_bytes is not None:
+                    self._memory.observe(row.peak_memory_bytes)
+                if row.cpu_sec is not None:
+                    self._cpu.observe(max(row.cpu_sec, 0.0))

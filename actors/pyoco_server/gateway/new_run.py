@@ -76,6 +76,8 @@ class NewRun:
         timeout_sec: How long one attempt may take, in seconds.
         max_attempts: How often it may be tried.
         retry_backoff_sec: The wait before the second attempt, in seconds; doubled before each further one.
+        memory_mb: How much memory the processes of an attempt may have together, in MB of 1,048,576 bytes.
+        cpu_sec: How much processor time they may take together, in seconds.
         retry_of: The run that this one repeats.
         request_id: Id of the submitting request, for the logs.
         traceparent: W3C trace context of the submitting request.
@@ -100,6 +102,8 @@ class NewRun:
     timeout_sec: float | None = None
     max_attempts: int | None = None
     retry_backoff_sec: float | None = None
+    memory_mb: int | None = None
+    cpu_sec: float | None = None
     retry_of: str | None = None
     request_id: str | None = None
     traceparent: str | None = None
@@ -157,6 +161,8 @@ class NewRun:
             timeout_sec=file.limits.timeout_sec,
             max_attempts=file.limits.max_attempts,
             retry_backoff_sec=file.limits.retry_backoff_sec,
+            memory_mb=file.limits.memory_mb,
+            cpu_sec=file.limits.cpu_sec,
         )
 
     def job(self, run_id: str, submitted_at: float) -> Job:
@@ -176,6 +182,8 @@ class NewRun:
             timeout_sec=self.timeout_sec,
             max_attempts=self.max_attempts,
             retry_backoff_sec=self.retry_backoff_sec,
+            memory_mb=msgspec.UNSET if self.memory_mb is None else self.memory_mb,
+            cpu_sec=msgspec.UNSET if self.cpu_sec is None else self.cpu_sec,
             retry_of=self.retry_of,
             request_id=self.request_id,
             traceparent=self.traceparent,

@@ -24,6 +24,7 @@ class DeadLetterReason(StrEnum):
     WORKER_CRASHED = "worker_crashed"
     TIMEOUT = "timeout"
     OUT_OF_MEMORY = "out_of_memory"
+    CPU_LIMIT = "cpu_limit"
     JOB_LOST = "job_lost"
     EXPIRED = "expired"
 
@@ -62,6 +63,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeout_sec: float | None = None
     max_attempts: int | None = None
     retry_backoff_sec: float | None = None
+    memory_mb: int | None = None
+    cpu_sec: float | None = None
 
 
 def payload_text(raw: bytes) -> str:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from pyoco_server.model.artifact import Artifact, RefusedArtifact
@@ -56,6 +57,7 @@ from pyoco_server.model.run import (
     RunWheel,
     TaskRecord,
     TaskState,
+    Usage,
     known,
     with_attempt,
 )
@@ -108,7 +110,7 @@ LOST = "lost"
 """The ``reason`` of an attempt that another one took the run from."""
 
 RETRIED_REASONS: Final = frozenset(
-    {"execution_error", "timeout", "worker_crashed", "out_of_memory"}
+    {"execution_error", "timeout", "worker_crashed", "out_of_memory", "cpu_limit"}
 )
 """Why an attempt may fail and be followed by another, where the run may have more than one."""
 
@@ -140,6 +142,8 @@ def pending(job: Job) -> RunSnapshot:
         max_attempts=job.max_attempts,
         timeout_sec=job.timeout_sec,
         retry_backoff_sec=job.retry_backoff_sec,
+        memory_mb=job.memory_mb,
+        cpu_sec=job.cpu_sec,
         retry_of=job.retry_of,
         request_id=job.request_id,
         scheduled_for=job.scheduled_for,
@@ -244,6 +248,7 @@ def claim(
             updated_at=now,
             error=None,
             reason=None,
+            usage=UNSET,
         )
     )
 
@@ -315,6 +320,7 @@ def finish(
     artifacts: Sequence[Artifact] = (),
     artifacts_refused: Sequence[RefusedArtifact] = (),
     results: Sequence[Result] = (),
+    usage: Usage | None = None,
     max_backoff_sec: float = MAX_BACKOFF_SECONDS,
 ) -> Finish:
     """End the run, or only the attempt, with what the attempt reports.
@@ -338,6 +344,7 @@ def finish(
         artifacts: What was kept of what the tasks saved; an attempt that another follows has none.
         artifacts_refused: What of it was not kept.
         results: What they returned and is too large for their records.
+        usage: What the attempt took; None where that is not known.
         max_backoff_sec: The longest wait before the next attempt.
 
     Raises:
@@ -349,6 +356,8 @@ def finish(
         return settled
     if tasks is not None:
         snapshot = replace(snapshot, tasks=dict(tasks))
+    if usage is not None:
+        snapshot = replace(snapshot, usage=usage)
     if task_records is not None:
         snapshot = replace(snapshot, task_records=dict(task_records), task_records_truncated=False)
     with_artifacts = replace(
@@ -367,7 +376,7 @@ def finish(
         and snapshot.max_attempts is not None
         and _attempts_left(snapshot)
     ):
-        wait = backoff(snapshot.retry_backoff_sec, snapshot.attempt, max_backoff_sec)
+        wait = backoff(snapshot.retry_backoff_sec, _counted(snapshot), max_backoff_sec)
         return RetryLater(_again(snapshot, reason, error, now, now + wait), wait)
     return Finished(_end(with_artifacts, status, error, reason, now))
 
@@ -399,11 +408,12 @@ def release(
     now: float,
     reason: str = WORKER_STOPPED,
     error: str = "the worker was stopped before the run had ended",
+    counts: bool = True,
 ) -> Finish:
     """Give a run back that its worker cannot finish, because it was told to stop or lacks what that takes.
 
     The next attempt may start at once. A run that may have no further one ends FAILED, and one whose
-    cancel was asked for CANCELLED.
+    cancel was asked for CANCELLED. An attempt that does not count leaves the run as many as it had.
     """
     if snapshot.status.terminal:
         return AlreadyTerminal(snapshot)
@@ -411,6 +421,9 @@ def release(
         return Superseded(snapshot)
     if snapshot.status is RunStatus.CANCELLING:
         return Finished(_end(snapshot, RunStatus.CANCELLED, None, CANCELLED, now))
+    if not counts:
+        uncounted = (snapshot.uncounted_attempts or 0) + 1
+        snapshot = replace(snapshot, uncounted_attempts=uncounted)
     if not _attempts_left(snapshot):
         error = f"{error}, and {_used_up(snapshot)}"
         return Finished(_end(snapshot, RunStatus.FAILED, error, MAX_DELIVERIES, now))
@@ -451,7 +464,12 @@ def abandon(snapshot: RunSnapshot, *, reason: str, error: str, now: float) -> Ab
 
 
 def _attempts_left(snapshot: RunSnapshot) -> bool:
-    return snapshot.max_attempts is None or snapshot.attempt < snapshot.max_attempts
+    return snapshot.max_attempts is None or _counted(snapshot) < snapshot.max_attempts
+
+
+def _counted(snapshot: RunSnapshot) -> int:
+    """How many of its attempts were any."""
+    return snapshot.attempt - (snapshot.uncounted_attempts or 0)
 
 
 def _used_up(snapshot: RunSnapshot) -> str:

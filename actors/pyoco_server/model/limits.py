@@ -1,4 +1,4 @@
-"""What a user may set for the attempts of a run: how long one may take, how many there are, the wait."""
+"""What a user may set for the attempts of a run: what one may take, how many there are, the wait."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pyoco_server.model.errors import ModelError
 MAX_TIMEOUT_SECONDS: Final = 30 * 86_400.0
 MAX_ATTEMPTS: Final = 100
 MAX_BACKOFF_SECONDS: Final = 3_600.0
+MAX_MEMORY_MB: Final = 1024 * 1024
+MAX_CPU_SECONDS: Final = 100 * MAX_TIMEOUT_SECONDS
 DEFAULT_BACKOFF_SECONDS: Final = 1.0
 """How long a run waits before its second attempt, where nothing else is set."""
 
@@ -40,25 +42,27 @@ class RunLimits(msgspec.Struct, frozen=True, kw_only=True):
     the end, and one that was lost with its worker is repeated for as long as its job is delivered."""
     retry_backoff_sec: float | None = None
     """The wait before the second attempt, in seconds; doubled before each further one."""
+    memory_mb: int | None = None
+    """How much memory the processes of an attempt may have together, in MB of 1,048,576 bytes."""
+    cpu_sec: float | None = None
+    """How much processor time they may take together, in seconds."""
 
     def over(self, other: RunLimits) -> RunLimits:
         """Return these limits, with those of ``other`` where nothing is set."""
-        return RunLimits(
-            timeout_sec=other.timeout_sec if self.timeout_sec is None else self.timeout_sec,
-            max_attempts=other.max_attempts if self.max_attempts is None else self.max_attempts,
-            retry_backoff_sec=(
-                other.retry_backoff_sec
-                if self.retry_backoff_sec is None
-                else self.retry_backoff_sec
-            ),
-        )
+        own = {name: value for name in LIMIT_FIELDS if (value := getattr(self, name)) is not None}
+        return msgspec.structs.replace(other, **own)
 
 
 LIMIT_FIELDS: Final = RunLimits.__struct_fields__
 
 
 def check_limits(
-    *, timeout_sec: object = None, max_attempts: object = None, retry_backoff_sec: object = None
+    *,
+    timeout_sec: object = None,
+    max_attempts: object = None,
+    retry_backoff_sec: object = None,
+    memory_mb: object = None,
+    cpu_sec: object = None,
 ) -> RunLimits:
     """Return the limits, each of them a number, or a text that is one; ``None`` is "not set".
 
@@ -67,10 +71,12 @@ def check_limits(
     """
     return RunLimits(
         timeout_sec=_seconds("timeout_sec", timeout_sec, MAX_TIMEOUT_SECONDS, zero=False),
-        max_attempts=_attempts(max_attempts),
+        max_attempts=_whole("max_attempts", max_attempts, MAX_ATTEMPTS),
         retry_backoff_sec=_seconds(
             "retry_backoff_sec", retry_backoff_sec, MAX_BACKOFF_SECONDS, zero=True
         ),
+        memory_mb=_whole("memory_mb", memory_mb, MAX_MEMORY_MB),
+        cpu_sec=_seconds("cpu_sec", cpu_sec, MAX_CPU_SECONDS, zero=False),
     )
 
 
@@ -94,13 +100,13 @@ def _seconds(field: str, value: object, most: float, *, zero: bool) -> float | N
     return number
 
 
-def _attempts(value: object) -> int | None:
-    takes = f"must be a whole number from 1 to {MAX_ATTEMPTS}"
-    number = _number("max_attempts", value, takes)
+def _whole(field: str, value: object, most: int) -> int | None:
+    takes = f"must be a whole number from 1 to {most}"
+    number = _number(field, value, takes)
     if number is None:
         return None
-    if not number.is_integer() or not 1 <= number <= MAX_ATTEMPTS:
-        raise InvalidLimit("max_attempts", f"{takes}, not {number:g}")
+    if not number.is_integer() or not 1 <= number <= most:
+        raise InvalidLimit(field, f"{takes}, not {number:g}")
     return int(number)
 
 

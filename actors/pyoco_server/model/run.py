@@ -142,6 +142,15 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Of a task whose ``output`` is not all of its result."""
 
 
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What the processes of an attempt took of their machine, as far as it is known."""
+
+    peak_memory_bytes: int | None = None
+    """The most memory that its process had, or the largest one that it started and waited for."""
+    cpu_sec: float | None = None
+    """Processor time of its process and of those that it started and waited for, in seconds."""
+
+
 class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt that ended without ending its run. Times are unix seconds."""
 
@@ -152,6 +161,10 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     """Why it ended, for programs, e.g. ``execution_error``, ``timeout``, ``lost``, ``worker_stopped``."""
     error: str | None = None
+    peak_memory_bytes: int | None = None
+    """As `Usage.peak_memory_bytes`; None where it is not known, as when the worker was lost."""
+    cpu_sec: float | None = None
+    """As `Usage.cpu_sec`."""
 
 
 class RunWheel(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,6 +250,15 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What its tasks returned and is too large for their records."""
     request_id: str | None = None
     """The id of the submitting request, as in the log lines."""
+    # Not written where there is nothing to tell: most runs are stored without.
+    memory_mb: int | msgspec.UnsetType | None = msgspec.UNSET
+    """How much memory the processes of one attempt may have together, in MB of 1,048,576 bytes."""
+    cpu_sec: float | msgspec.UnsetType | None = msgspec.UNSET
+    """How much processor time they may take together, in seconds."""
+    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
+    """What the latest attempt took, once it has ended."""
+    uncounted_attempts: int | msgspec.UnsetType | None = msgspec.UNSET
+    """How many attempts are none of ``max_attempts``, since their worker had no means to execute anything."""
     scheduled_for: Moment = UNSET
     """When it may start, where that is later than its submission."""
     expires_at: Moment = UNSET
@@ -379,6 +401,7 @@ def shrink_error(text: str, limit: int) -> str:
 
 def with_attempt(snapshot: RunSnapshot, reason: str, error: str | None, now: float) -> RunSnapshot:
     """Return the snapshot with its present attempt among those that are over."""
+    usage = snapshot.usage or Usage()
     record = AttemptRecord(
         attempt=snapshot.attempt,
         worker_id=snapshot.worker_id,
@@ -386,9 +409,11 @@ def with_attempt(snapshot: RunSnapshot, reason: str, error: str | None, now: flo
         ended_at=now,
         reason=reason,
         error=None if error is None else shrink_error(error, ATTEMPT_ERROR_BYTES),
+        peak_memory_bytes=usage.peak_memory_bytes,
+        cpu_sec=usage.cpu_sec,
     )
     attempts = [*snapshot.attempts, record][-MAX_ATTEMPT_RECORDS:]
-    return msgspec.structs.replace(snapshot, attempts=attempts)
+    return msgspec.structs.replace(snapshot, attempts=attempts, usage=msgspec.UNSET)
 
 
 def summary(snapshot: RunSnapshot) -> dict[str, Any]:

@@ -120,6 +120,8 @@ class ScheduleSpec(msgspec.Struct, frozen=True, kw_only=True):
     timeout_sec: float | None = None
     max_attempts: int | None = None
     retry_backoff_sec: float | None = None
+    memory_mb: int | None = None
+    cpu_sec: float | None = None
     labels: dict[str, str] = msgspec.field(default_factory=dict)
     anchor_at: int = 0
     """Where a recurrence rule begins: `start_at`, or when the schedule was made."""

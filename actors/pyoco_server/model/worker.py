@@ -53,6 +53,8 @@ class SlotRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The process id of the slot's child."""
     busy_since: float | None = None
     """Unix seconds."""
+    resting: str | None = None
+    """Why it takes no runs for a while, such as that the machine has no threads left."""
 
 
 class SkippedWheel(msgspec.Struct, frozen=True, kw_only=True):

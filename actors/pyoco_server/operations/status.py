@@ -57,6 +57,8 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
     last_seen_at: float
     paused: bool = False
     draining: bool = False
+    resting: bool = False
+    """Whether a slot of it takes no runs, since the machine lacks what that takes."""
 
     @property
     def takes_jobs(self) -> bool:
@@ -140,6 +142,7 @@ def _workers(look: Look) -> list[WorkerStatus]:
             last_seen_at=record.last_seen_at,
             paused=record.paused,
             draining=record.draining,
+            resting=any(slot.resting for slot in record.slots),
         )
         for record, _ in look.workers
         if not record.hidden

@@ -240,6 +240,33 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
             "that cannot be undone, or for each run.",
         ),
     ] = "auto"
+    worker_memory_mb: Annotated[
+        int,
+        Env(
+            "PYOCO_WORKER_MEMORY_MB",
+            count(1, unlimited=0),
+            "How much memory the processes of an attempt may have together, in MB of 1,048,576 bytes; a run "
+            "may set less by memory_mb.",
+        ),
+    ] = 0
+    worker_cpu_sec: Annotated[
+        float,
+        Env(
+            "PYOCO_WORKER_CPU_SEC",
+            seconds(zero="no limit"),
+            "How much processor time the processes of an attempt may take together; a run may set less by "
+            "cpu_sec.",
+        ),
+    ] = 0.0
+    worker_cgroup: Annotated[
+        str,
+        Env(
+            "PYOCO_WORKER_CGROUP",
+            TEXT,
+            "Control group (version 2) below which each slot gets one: that of the worker where it was "
+            "delegated (auto), none (off), or the one of this folder.",
+        ),
+    ] = "auto"
     worker_drain_timeout_sec: Annotated[
         float,
         Env(

@@ -113,4 +113,6 @@ class DeadLetterOffice:
             timeout_sec=job.timeout_sec,
             max_attempts=job.max_attempts,
             retry_backoff_sec=job.retry_backoff_sec,
+            memory_mb=job.memory_mb or None,
+            cpu_sec=job.cpu_sec or None,
         )

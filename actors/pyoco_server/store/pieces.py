@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-import trio
+from pyoco_server.store.threads import in_thread
 
 PIECE_BYTES = 512 * 1024
 
@@ -32,7 +32,7 @@ class FilePieces:
             OSError: It cannot be read.
         """
         count = PIECE_BYTES if self._left is None else min(PIECE_BYTES, self._left)
-        piece = await trio.to_thread.run_sync(self._file.read, count) if count else b""
+        piece = await in_thread(self._file.read, count) if count else b""
         if not piece:
             raise StopAsyncIteration
         if self._left is not None:

@@ -22,6 +22,7 @@ from pyoco_server.model.run import RunStatus, TaskRecord, without_records
 from pyoco_server.settings import Settings
 from pyoco_server.store.artifacts import ArtifactStore
 from pyoco_server.store.pieces import FilePieces
+from pyoco_server.store.threads import in_thread
 from pyoco_server.worker.attempt import Attempt, Ending
 from pyoco_server.worker.saved_files import (
     FOLDER,
@@ -78,7 +79,7 @@ class ArtifactSaver:
         names: list[str] = []
         refusals: list[RefusedArtifact] = []
         if anything_saved(workdir):
-            names, refusals = await trio.to_thread.run_sync(
+            names, refusals = await in_thread(
                 find_saved, workdir, self._settings.artifact_max_count, abandon_on_cancel=True
             )
         list_room = _list_room(attempt, self._settings.max_run_snapshot_bytes)
@@ -126,7 +127,7 @@ class ArtifactSaver:
         tries = 0
         while True:
             try:
-                file = await trio.to_thread.run_sync(open_saved, workdir, place[1], place[0])
+                file = await in_thread(open_saved, workdir, place[1], place[0])
                 with file:
                     size = os.fstat(file.fileno()).st_size
                     self._check_size(size, work.bytes_left)

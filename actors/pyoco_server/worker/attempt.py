@@ -15,7 +15,7 @@ from pyoco_server.model import life
 from pyoco_server.model.artifact import Artifact, RefusedArtifact
 from pyoco_server.model.job import Job
 from pyoco_server.model.result import Result
-from pyoco_server.model.run import RunSnapshot, RunStatus, TaskRecord, TaskState
+from pyoco_server.model.run import RunSnapshot, RunStatus, TaskRecord, TaskState, Usage
 from pyoco_server.store.runs import RunNotFound, RunStore, StoredRun
 
 T = TypeVar("T", life.Progress, life.Finish)
@@ -30,12 +30,14 @@ class Ending:
         at: When, in unix seconds.
         error: What went wrong, for people.
         reason: Why, for programs; also the reason of the dead letter.
+        usage: What it took, as far as is known.
     """
 
     status: RunStatus
     at: float
     error: str | None = None
     reason: str | None = None
+    usage: Usage | None = None
 
 
 class Attempt:
@@ -185,6 +187,7 @@ class Attempt:
                 artifacts=self.artifacts,
                 artifacts_refused=self.artifacts_refused,
                 results=self.results,
+                usage=ending.usage,
                 max_backoff_sec=self._max_backoff,
             )
         )
@@ -193,8 +196,10 @@ class Attempt:
         self,
         reason: str = life.WORKER_STOPPED,
         error: str = "the worker was stopped before the run had ended",
+        *,
+        counts: bool = True,
     ) -> life.Finish:
-        """Give the run back, so that its next attempt can start at once; say why.
+        """Give the run back, so that its next attempt can start at once; say why, and if this one counts.
 
         Raises:
             BridgeError: NATS refused or could not be asked.
@@ -207,6 +212,7 @@ class Attempt:
                 now=self._runs.now(),
                 reason=reason,
                 error=error,
+                counts=counts,
             )
         )
 

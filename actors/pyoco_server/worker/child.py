@@ -8,9 +8,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import trio
-
 from pyoco_server.model.job import Job
+from pyoco_server.store.threads import in_thread
+from pyoco_server.worker.control_group import SlotGroup
 from pyoco_server.worker.runner.handle import RunnerOptions, RunnerProcess, open_runner
 from pyoco_server.worker.runner.task_user import TaskUser
 from pyoco_server.worker.saved_files import FOLDER
@@ -27,14 +27,19 @@ class SlotChild:
 
     Attributes:
         folder: Where its runs have their current directory, one after the other.
+        group: The control group that it is in, if any.
     """
 
-    def __init__(self, options: RunnerOptions, folder: Path) -> None:
+    def __init__(
+        self, options: RunnerOptions, folder: Path, group: SlotGroup | None = None
+    ) -> None:
         self._options = options
         self.folder = folder
+        self.group = group
         self._runner: RunnerProcess | None = None
         self._wheels = NO_WHEELS
-        # Whose runs the present life executed, and which flow's alone it may execute.
+        # Whether the present life executed a run, whose, and which flow's alone it may execute.
+        self._used = False
         self._tenant: str | None = None
         self._flow: str | None = None
         # How the folder looks as long as no run has used it; None where there is none.
@@ -49,8 +54,15 @@ class SlotChild:
     async def _start(self) -> None:
         # Wheels first: what lies about in the worker's folder is not to stand in for what was uploaded.
         paths = (*self._wheels.import_paths, *self._options.extra_sys_path)
-        self._runner = await open_runner(replace(self._options, extra_sys_path=paths))
-        self._tenant = self._flow = None
+        self._runner = None  # what has ended is not used again, should there be no other
+        self._runner = await open_runner(
+            replace(
+                self._options,
+                extra_sys_path=paths,
+                group=None if self.group is None else str(self.group.folder),
+            )
+        )
+        self._used, self._tenant, self._flow = False, None, None
 
     async def stop(self) -> None:
         """End the present life, within a few seconds; does nothing when there is none."""
@@ -69,12 +81,13 @@ class SlotChild:
             self._wheels = wheels
             await self._start()
         if job is not None:
-            self._tenant = job.tenant_id
+            self._used, self._tenant = True, job.tenant_id
 
     def _is_of_others(self, job: Job | None) -> bool:
         if job is None:
             return False
-        return self._tenant not in (None, job.tenant_id) or self._flow not in (None, _flow(job))
+        other_tenant = self._used and self._tenant != job.tenant_id
+        return other_tenant or self._flow not in (None, _flow(job))
 
     def bind(self, job: Job) -> None:
         """Execute only runs of this job's flow from now on, in the present life."""
@@ -96,7 +109,7 @@ class SlotChild:
             OSError: There is no room for a run.
         """
         if self._untouched is None:
-            self._untouched = await trio.to_thread.run_sync(_make, self.folder, self._options.user)
+            self._untouched = await in_thread(_make, self.folder, self._options.user)
             return
         room = os.statvfs(self.folder)
         ours = os.geteuid() == 0  # what is set aside for root, too
@@ -105,6 +118,11 @@ class SlotChild:
         # File systems without a limit tell of none.
         if (room.f_blocks and not blocks) or (room.f_files and not files):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
+
+    def remove_group(self) -> None:
+        """Give up the control group of a child that has ended."""
+        if self.group is not None:
+            self.group.remove()
 
     def is_touched(self) -> bool:
         """Whether a run left anything in the folder, or did since it was made."""
@@ -121,7 +139,7 @@ class SlotChild:
     async def remove_folder(self) -> None:
         """Remove the folder with all that a run left in it."""
         self._untouched = None
-        await trio.to_thread.run_sync(_remove, self.folder)
+        await in_thread(_remove, self.folder)
 
 
 def _flow(job: Job) -> str:

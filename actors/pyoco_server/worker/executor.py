@@ -30,6 +30,7 @@ from pyoco_server.worker.heartbeat import SlotBoard
 from pyoco_server.worker.memory import oom_kills
 from pyoco_server.worker.messages import Assign
 from pyoco_server.worker.recorder import GATHER_SECONDS, keep, store_end
+from pyoco_server.worker.resource_watch import MIB, TERMINATE_SECONDS, Bounds, ResourceWatch
 from pyoco_server.worker.runner.handle import Exited, Spawn
 from pyoco_server.worker.runner.protocol import (
     CancelRun,
@@ -44,9 +45,6 @@ from pyoco_server.worker.settling import Settler
 from pyoco_server.worker.wheel_set import WheelSet
 
 log = structlog.get_logger(__name__)
-
-TERMINATE_SECONDS: Final = 2.0
-"""What code that handles SIGTERM has for that before it is killed."""
 
 _NAK_DELAY_SECONDS = 2.0
 _OOM_ASK_SECONDS = 1.0
@@ -110,7 +108,6 @@ class Executor:
 
         Raises:
             NoRoom: The run has no room here, and went back to the queue.
-            OSError: No process can be made in place of the one that ended.
         """
         self.job = assign
         run_log.open_log(assign.job, self._claimant)
@@ -129,7 +126,7 @@ class Executor:
         self._begun.unpark_all()
         run_log.tell_start(attempt.claim)
         self._board.begins(attempt.claim, self._child.runner.pid)
-        ending = await self._run(attempt, spawn)
+        ending = await self._watched(attempt, spawn)
         if ending is not None and ending.reason == NO_THREADS:
             await self._give_back(attempt)
             raise NoRoom(ending.error or NO_THREADS)
@@ -141,12 +138,17 @@ class Executor:
             decision = await store_end(attempt, ending, self._connection)
         await self._settler.settle(attempt, decision)
         attempt.close()
-        if self._spent:
-            await self._child.replace()
-            self._spent = False
+        await self._renew_child()
         if not isinstance(decision, life.Finished):
             await self._artifacts.drop(attempt)
         self._is_over(attempt, decision)
+
+    async def _renew_child(self) -> None:
+        """Have another child in place of a spent one; where there is no process left, when there is again."""
+        if self._spent:
+            with suppress(OSError):
+                await self._child.replace()
+            self._spent = False
 
     def _is_over(self, attempt: Attempt, decision: life.Finish) -> None:
         now = self._runs.now()
@@ -181,7 +183,9 @@ class Executor:
         """Leave a run of which nothing was executed to another attempt."""
         try:
             decision = await attempt.release(
-                NO_THREADS, "the worker had no threads or processes left, and nothing was executed"
+                NO_THREADS,
+                "the worker had no threads or processes left, and nothing was executed",
+                counts=False,
             )
         except BridgeError:  # the job comes again, and finds the claim of an attempt that is over
             decision = life.Superseded(attempt.stored.snapshot)
@@ -189,6 +193,7 @@ class Executor:
         else:
             await self._settler.settle(attempt, decision)
         attempt.close()
+        await self._renew_child()
         self._is_over(attempt, decision)
 
     async def _claim(self, assign: Assign, wheels: WheelSet) -> StoredRun | None:
@@ -230,6 +235,17 @@ class Executor:
         return None
 
     # Executing -----------------------------------------------------------------------------------
+
+    async def _watched(self, attempt: Attempt, spawn: Spawn) -> Ending | None:
+        """The same as `_run`, with what the run may take of the machine watched where that has a limit."""
+        bounds = Bounds.of(attempt.claim, self._settings)
+        if bounds is None:
+            return await self._run(attempt, spawn)
+        watch = ResourceWatch(bounds, self._child.runner, self._child.group)
+        spawn(watch.keep)
+        ending = await self._run(attempt, spawn)
+        self._spent = self._spent or watch.breached
+        return watch.judge(ending)
 
     async def _run(self, attempt: Attempt, spawn: Spawn) -> Ending | None:
         """Have the child execute the attempt; a cancel or its time limit stop it, step by step.
@@ -278,9 +294,10 @@ class Executor:
             return _reported(end, self._runs.now())
         if cancelled:
             error = f"{how}: the flow did not end within {grace:g} s of its cancel"
-            return Ending(RunStatus.CANCELLED, self._runs.now(), error)
+            return Ending(RunStatus.CANCELLED, self._runs.now(), error, usage=end.usage)
         error = f"timeout: the attempt did not end within {limit:g} s and was {how}"
-        return Ending(RunStatus.FAILED, self._runs.now(), error, DeadLetterReason.TIMEOUT)
+        reason = DeadLetterReason.TIMEOUT
+        return Ending(RunStatus.FAILED, self._runs.now(), error, reason, end.usage)
 
     def _note_wear(self, end: FlowFinished | Exited, job: Job) -> None:
         """Look at what the run did to the child beyond its end."""
@@ -371,13 +388,15 @@ def _reported(
     end: FlowFinished | Exited, at: float, *, cancelled: bool = False, out_of_memory: bool = False
 ) -> Ending:
     if isinstance(end, FlowFinished):
-        return Ending(end.status, at, end.error, end.reason)
+        return Ending(end.status, at, end.error, end.reason, end.usage)
     if cancelled:
-        return Ending(RunStatus.CANCELLED, at, end.text)
-    reason = DeadLetterReason.OUT_OF_MEMORY if out_of_memory else DeadLetterReason.WORKER_CRASHED
-    how = (
-        f"{end.text}, for the machine or its container had no memory left"
-        if out_of_memory
-        else end.text
-    )
-    return Ending(RunStatus.FAILED, at, f"{reason}: {how}", reason)
+        return Ending(RunStatus.CANCELLED, at, end.text, usage=end.usage)
+    if end.no_room:
+        return Ending(RunStatus.FAILED, at, end.text, NO_THREADS)
+    reason, how = DeadLetterReason.WORKER_CRASHED, end.text
+    if out_of_memory:
+        reason = DeadLetterReason.OUT_OF_MEMORY
+        how += ", for the machine or its container had no memory left"
+        if (peak := end.usage.peak_memory_bytes) is not None:
+            how += f"; it had {peak / MIB:.0f} MB at most"
+    return Ending(RunStatus.FAILED, at, f"{reason}: {how}", reason, end.usage)

@@ -18,7 +18,7 @@ from pyoco_server.jetstream.errors import BridgeError, KeyNotFound, WrongRevisio
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import Actor, ActorDown, ActorRef
 from pyoco_server.model import life
-from pyoco_server.model.run import RunSnapshot, RunStatus
+from pyoco_server.model.run import RunSnapshot, RunStatus, shrink_error
 from pyoco_server.model.worker import (
     SlotRecord,
     UnreadableWorker,
@@ -44,6 +44,7 @@ _SPACING_SECONDS = 1.0
 _GATHER_SECONDS = 0.05
 _FIRST_SECONDS = 2.0
 _RETRY_SECONDS = 0.5
+_REASON_BYTES = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,10 @@ class SlotBoard:
     def has_child(self, index: int, pid: int | None) -> None:
         """A slot without a run has this child."""
         self._write(SlotRecord(index=index, pid=pid))
+
+    def rests(self, index: int, reason: str) -> None:
+        """A slot takes no runs for a while."""
+        self._write(SlotRecord(index=index, resting=shrink_error(reason, _REASON_BYTES)))
 
     def begins(self, claim: RunSnapshot, pid: int | None) -> None:
         """A run is executed in the slot that claimed it."""

@@ -99,6 +99,7 @@ class Slot(Actor[SlotMessage]):
         await self._executor.let_go()
         if self._next is not None:
             await self._settler.give_back(self._next.job, self._next.delivery, 0.0)
+        self._child.remove_group()
         # Last: it may take longer than there is time.
         await self._child.remove_folder()
 
@@ -168,27 +169,24 @@ class Slot(Actor[SlotMessage]):
         while True:
             try:
                 await self._ready_child(self._wheels)
-            except OSError as error:
-                log.error("no process for runs, taking none", reason=str(error))  # noqa: TRY400
-                self._free = False
-                if self._next is not None:
-                    await self._settler.give_back(self._next.job, self._next.delivery, 0.0)
-                    self._next = None
-                await self._wait_for_room()
-                continue
-            if self._next is None and not self._free:
-                self._become_free()
-            if self._next is None:
-                await self._wait_for_job()
-            else:
-                await self._execute(self._next, self._wheels)
+                if self._next is None and not self._free:
+                    self._become_free()
+                if self._next is None:
+                    await self._wait_for_job()
+                else:
+                    await self._execute(self._next, self._wheels)
+            except NoRoom as error:
+                await self._rest(str(error))
 
     async def _ready_child(self, wheels: WheelSets) -> None:
         """What is current for the tenant of the last run is so for the next one's, most likely."""
-        if self._stale:
-            self._stale = False
-            await self._child.replace()
-        await self._child.use(wheels.of(self._tenant))
+        try:
+            if self._stale:
+                await self._child.replace()
+                self._stale = False
+            await self._child.use(wheels.of(self._tenant))
+        except OSError as error:
+            raise NoRoom(f"no process can be made: {error}") from error
         self._board.has_child(self._index, self._child.runner.pid)
 
     async def _wait_for_job(self) -> None:
@@ -198,31 +196,35 @@ class Slot(Actor[SlotMessage]):
                 event = await self._child.runner.next_event()
                 self._events.take(event)
                 if isinstance(event, Exited):
+                    self._stale = True
+                    if event.no_room:
+                        raise NoRoom(event.text)
                     raise ChildEnded(f"slot {self._index} had no run: {event.text}")
 
     async def _execute(self, assign: Assign, wheels: WheelSets) -> None:
         self._tenant = assign.job.tenant_id
         self._next = None
-        try:
-            await self._executor.execute(assign, wheels.of(self._tenant), self.spawn)
-        except NoRoom as error:
-            log.error("no room for the run, given back", reason=str(error))  # noqa: TRY400
-            await self._wait_for_room()
-            return
+        await self._executor.execute(assign, wheels.of(self._tenant), self.spawn)
         self._become_free()
         run_log.close_log()
         await self._child.clear_folder()
 
-    async def _wait_for_room(self) -> None:
+    async def _rest(self, reason: str) -> None:
+        """Take no runs, and say why, until there is room for one."""
+        log.error("no room for runs, taking none", reason=reason)
         run_log.close_log()
+        self._free = False
+        self._board.rests(self._index, reason)
         self._tell(SlotUnfit(self._index))
+        if self._next is not None:
+            assign, self._next = self._next, None
+            await self._settler.give_back(assign.job, assign.delivery, 0.0)
         while True:
             await trio.sleep(_LOOK_FOR_ROOM_SECONDS)
             # A thread that cannot be started is a RuntimeError.
             with suppress(OSError, RuntimeError):
                 await self._child.make_folder()
                 threading.Thread(target=int).start()
-                log.info("there is room for runs again")
                 return
 
     def _become_free(self) -> None:

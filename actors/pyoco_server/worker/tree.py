@@ -20,6 +20,7 @@ from pyoco_server.worker.artifacts import ArtifactSaver
 from pyoco_server.worker.child import SlotChild
 from pyoco_server.worker.claiming import Claimant
 from pyoco_server.worker.control import ControlListener
+from pyoco_server.worker.control_group import WorkerGroup
 from pyoco_server.worker.dispatcher import Dispatcher, DispatcherMessage
 from pyoco_server.worker.events import AttemptEvents, OutputSink
 from pyoco_server.worker.executor import Executor
@@ -159,11 +160,13 @@ def worker_tree(
     )
     guardian = Guardian(runner.python, runner.variables, marks=marks_of(instance_id))
     runner = replace(runner, guardian=guardian)
+    groups = WorkerGroup.of(settings.worker_cgroup, count)
     queue = JobQueue.of(connection, settings)
     settler = Settler(queue, dead_letters, settings, worker_id)
 
     def slot(index: int) -> Slot:
-        child = SlotChild(runner, work_dir / instance_id / str(index))
+        group = groups.slot(f"{instance_id}-{index}") if groups is not None else None
+        child = SlotChild(runner, work_dir / instance_id / str(index), group)
         events = AttemptEvents(journal, index, settings.events_run_max_bytes, output=options.output)
         executor = Executor(
             settings,

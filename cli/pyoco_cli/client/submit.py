@@ -70,6 +70,14 @@ Backoff: TypeAlias = Annotated[
         "--retry-backoff-sec", help="Seconds before the second attempt; doubled each time."
     ),
 ]
+Memory: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--memory-mb", help="MB that the processes of an attempt may have together."),
+]
+Cpu: TypeAlias = Annotated[
+    float | None,
+    typer.Option("--cpu-sec", help="Seconds of processor time that they may take together."),
+]
 Key: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -107,6 +115,8 @@ def submit(
     queue_ttl_sec: QueueTtl = None,
     expected_start_within_sec: StartWithin = None,
     expected_end_within_sec: EndWithin = None,
+    memory_mb: Memory = None,
+    cpu_sec: Cpu = None,
     output: OutputOption = None,
 ) -> int:
     """Submit a run of a flow, or the runs of a file."""
@@ -114,6 +124,8 @@ def submit(
         "timeout_sec": timeout_sec,
         "max_attempts": max_attempts,
         "retry_backoff_sec": retry_backoff_sec,
+        "memory_mb": memory_mb,
+        "cpu_sec": cpu_sec,
         "start_at": start_at,
         "delay_sec": delay_sec,
         "expires_at": expires_at,
@@ -174,6 +186,8 @@ def submit_yaml(
     queue_ttl_sec: QueueTtl = None,
     expected_start_within_sec: StartWithin = None,
     expected_end_within_sec: EndWithin = None,
+    memory_mb: Memory = None,
+    cpu_sec: Cpu = None,
     output: OutputOption = None,
 ) -> int:
     """Submit a run of a flow.yaml; params go over its defaults."""
@@ -181,6 +195,8 @@ def submit_yaml(
         "timeout_sec": timeout_sec,
         "max_attempts": max_attempts,
         "retry_backoff_sec": retry_backoff_sec,
+        "memory_mb": memory_mb,
+        "cpu_sec": cpu_sec,
         "start_at": start_at,
         "delay_sec": delay_sec,
         "expires_at": expires_at,

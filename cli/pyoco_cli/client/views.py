@@ -49,6 +49,8 @@ def run_panel(snapshot: dict[str, Any]) -> RenderableType:
         ("took", _span(snapshot.get("start_time"), snapshot.get("end_time"))),
         ("changed", moment(snapshot.get("updated_at"))),
         ("attempt", _attempt(snapshot)),
+        ("took of the machine", _usage(snapshot.get("usage") or {})),
+        ("limits", _limits(snapshot)),
         ("next attempt", moment(snapshot.get("next_attempt_at"))),
         ("scheduled for", moment(snapshot.get("scheduled_for"))),
         ("expires", moment(snapshot.get("expires_at"))),
@@ -81,14 +83,38 @@ def _attempt(snapshot: dict[str, Any]) -> str:
     return f"{number} of {most}" if most is not None else str(number) if number > 1 else ""
 
 
+def _memory(usage: dict[str, Any]) -> str:
+    peak = usage.get("peak_memory_bytes")
+    return "" if peak is None else f"{peak / 1024**2:.0f} MB"
+
+
+def _processor(usage: dict[str, Any]) -> str:
+    taken = usage.get("cpu_sec")
+    return "" if taken is None else f"{taken:.2f} s"
+
+
+def _usage(usage: dict[str, Any]) -> str:
+    parts = (_memory(usage) + " of memory", _processor(usage) + " of processor time")
+    return ", ".join(part for part in parts if not part.startswith(" "))
+
+
+def _limits(snapshot: dict[str, Any]) -> str:
+    """What an attempt may take."""
+    units = {"timeout_sec": "s", "memory_mb": "MB of memory", "cpu_sec": "s of processor time"}
+    given = {name: snapshot.get(name) for name in units}
+    return ", ".join(f"{value:g} {units[name]}" for name, value in given.items() if value)
+
+
 def _attempts_table(attempts: Sequence[dict[str, Any]]) -> RenderableType:
     """The attempts before the present one."""
-    table = _table("attempt", "worker", "took", "reason", "error")
+    table = _table("attempt", "worker", "took", "memory", "processor", "reason", "error")
     for attempt in attempts:
         table.add_row(
             _text(attempt.get("attempt")),
             _text(attempt.get("worker_id")),
             _text(_span(attempt.get("started_at"), attempt.get("ended_at")) or ""),
+            _text(_memory(attempt)),
+            _text(_processor(attempt)),
             _text(attempt.get("reason") or ""),
             _text(attempt.get("error") or "", longest=60),
         )
@@ -164,14 +190,15 @@ def workers_table(workers: Sequence[dict[str, Any]]) -> RenderableType:
 
 
 def state_of(worker: dict[str, Any]) -> Text:
-    """The state of a worker, and what an operator told it."""
+    """The state of a worker, what an operator told it, and whether a slot of it takes no runs by itself."""
     paused, draining = bool(worker.get("paused")), bool(worker.get("draining"))
-    return worker_state(str(worker.get("state")), paused=paused, draining=draining)
+    resting = any(slot.get("resting") for slot in worker.get("slots") or [])
+    return worker_state(str(worker.get("state")), paused=paused, draining=draining, resting=resting)
 
 
-def worker_state(state: str, *, paused: bool, draining: bool) -> Text:
+def worker_state(state: str, *, paused: bool, draining: bool, resting: bool = False) -> Text:
     """The same of its parts; nothing is told of a worker that has gone."""
-    order = "draining" if draining else "paused" if paused else None
+    order = "draining" if draining else "paused" if paused else "resting" if resting else None
     if order is None or state not in {"RUNNING", "IDLE"}:
         return _styled(state)
     return Text.assemble(_styled(state), " ", (order, "yellow"))

@@ -65,7 +65,12 @@ def _workers(status: Status) -> RenderableType:
     for worker in status.workers:
         table.add_row(
             printable(worker.worker_id),
-            worker_state(worker.state, paused=worker.paused, draining=worker.draining),
+            worker_state(
+                worker.state,
+                paused=worker.paused,
+                draining=worker.draining,
+                resting=worker.resting,
+            ),
             f"{worker.busy}/{worker.slots}",
             printable(",".join(worker.tags)),
             f"{max(now - worker.last_seen_at, 0):.0f} s ago",

@@ -12,7 +12,15 @@ from msgspec import UnsetType
 from pyoco_server.api.runs import RunItem
 from pyoco_server.jetstream.keyvalue import Entry
 from pyoco_server.model.punctuality import EXPIRED, late_moments
-from pyoco_server.model.run import Late, Moment, RunState, RunStatus, decode_snapshot, known
+from pyoco_server.model.run import (
+    Late,
+    Moment,
+    RunState,
+    RunStatus,
+    Usage,
+    decode_snapshot,
+    known,
+)
 
 
 class RunRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -61,6 +69,9 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """When its start will be late; None where it has started, or is late already."""
     end_late_at: float | None = None
     """The same of its end."""
+    peak_memory_bytes: int | None = None
+    cpu_sec: float | None = None
+    """What its latest attempt took, where that has ended."""
 
     def state(self, now: float) -> RunState:
         """What it is told to be."""
@@ -107,6 +118,8 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 COLUMNS: Final = RunRow.__struct_fields__
 _MOST_ATTEMPTS: Final = 2**31
+_MOST_BYTES: Final = 2**62
+_UNKNOWN: Final = Usage()
 
 
 class _Brief(msgspec.Struct):
@@ -135,6 +148,7 @@ class _Brief(msgspec.Struct):
     expected_start_within_sec: Moment = None
     expected_end_within_sec: Moment = None
     late: Late | UnsetType | None = None
+    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
 
 
 _DECODER: Final = msgspec.json.Decoder(_Brief)
@@ -150,6 +164,8 @@ def row_of(entry: Entry) -> RunRow:
         brief = _DECODER.decode(entry.value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         brief = msgspec.convert(decode_snapshot(entry.value), _Brief, from_attributes=True)
+    usage = brief.usage or _UNKNOWN
+    peak = usage.peak_memory_bytes
     updated_at = entry.created if brief.updated_at is None else brief.updated_at
     scheduled_for = known(brief.scheduled_for)
     waiting = brief.status is RunStatus.PENDING and brief.attempt == 0
@@ -193,6 +209,8 @@ def row_of(entry: Entry) -> RunRow:
         late=late,
         start_late_at=start_late_at,
         end_late_at=end_late_at,
+        peak_memory_bytes=None if peak is None else min(peak, _MOST_BYTES),
+        cpu_sec=usage.cpu_sec,
     )
 
 

@@ -44,7 +44,9 @@ CREATE TABLE runs (
     expired INTEGER NOT NULL,
     late INTEGER NOT NULL,
     start_late_at REAL,
-    end_late_at REAL
+    end_late_at REAL,
+    peak_memory_bytes INTEGER,
+    cpu_sec REAL
 );
 -- Keys of the bucket that are no run: deletion markers and what cannot be read.
 CREATE TABLE other_keys (key TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;

@@ -43,7 +43,7 @@ async def check_workers(look: Look) -> list[Finding]:
                     advice="synchronise its clock (NTP): liveness is judged by it",
                 )
             )
-    return [*findings, *_ordered(look)]
+    return [*findings, *_ordered(look), *_resting(look)]
 
 
 def _ordered(look: Look) -> list[Finding]:
@@ -62,6 +62,23 @@ def _ordered(look: Look) -> list[Finding]:
         )
         for record, _ in look.workers
         if _state(record, look).active and (record.paused or record.draining)
+    ]
+
+
+def _resting(look: Look) -> list[Finding]:
+    """Workers whose slots take no runs since the machine lacks what that takes."""
+    return [
+        Finding(
+            check="workers.resting",
+            severity=Severity.WARNING,
+            what=f"{len(resting)} of {len(record.slots)} slots take no runs for now: {resting[0]}",
+            where=f"worker {record.worker_id}",
+            advice="give it what it lacks: processes and threads (ulimit -u, TasksMax= of systemd, "
+            "pids_limit of a container), memory or room on the disk; it goes on by itself",
+        )
+        for record, _ in look.workers
+        if _state(record, look).active
+        and (resting := [slot.resting for slot in record.slots if slot.resting])
     ]
 
 

@@ -2,12 +2,14 @@
 
 The worker asks for a child by a message on the control socket: what `ChildOptions` say, with the child's five
 descriptors. The last of them is the child's line: over it the child tells its process id, with a pidfd, and
-the guardian tells at last how the child ended. A line that the worker closes ends the child.
+the guardian tells at last how the child ended and what it took, or that it could not be made. A line that the
+worker closes ends the child.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import gc
 import os
@@ -23,6 +25,7 @@ from typing import Final, Never
 import msgspec
 
 from pyoco_server.worker.runner import child, kin
+from pyoco_server.worker.runner.lines import encode_end, encode_refusal
 from pyoco_server.worker.runner.protocol import ChildOptions
 
 LONGEST_REQUEST: Final = 1024 * 1024
@@ -45,8 +48,9 @@ class _Guardian:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._lines: dict[int, socket.socket] = {}
+        self._groups: dict[int, Path] = {}
         # How children ended that have left something which may not be gone yet.
-        self._ended: list[tuple[socket.socket, int]] = []
+        self._ended: list[tuple[socket.socket, bytes]] = []
         self._told_by = 0.0
         self._woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         os.set_blocking(waker, False)
@@ -81,16 +85,18 @@ class _Guardian:
             return False
         if not request:
             return False
+        options = msgspec.json.decode(request, type=ChildOptions)
         line = socket.socket(fileno=descriptors[-1])
         try:
             pid = os.fork()
         except OSError as error:
-            os.write(descriptors[2], f"{type(error).__name__}: {error}\n".encode())
-            _tell(line, 1 << 8)
+            _tell(line, encode_refusal(error.errno or errno.EAGAIN))
         else:
             if not pid:
-                _become_child(request, descriptors)
+                _become_child(options, descriptors)
             self._lines[pid] = line
+            if options.group is not None:
+                self._groups[pid] = Path(options.group)
             self._poll.register(line, select.POLLIN)
         for descriptor in descriptors[:-1]:
             os.close(descriptor)
@@ -112,28 +118,31 @@ class _Guardian:
     def _look(self) -> None:
         """Take note of children that ended, and end what they left."""
         with suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                pid, status = ended
+            while (ended := os.wait4(-1, os.WNOHANG))[0]:
+                pid, status, taken = ended
                 if (line := self._lines.pop(pid, None)) is not None:
                     with suppress(KeyError):
                         self._poll.unregister(line)
-                    self._ended.append((line, status))
+                    self._ended.append((line, encode_end(os.waitstatus_to_exitcode(status), taken)))
                     self._told_by = time.monotonic() + _PATIENCE_SECONDS
+                if (group := self._groups.pop(pid, None)) is not None:
+                    with suppress(OSError):  # faster than whatever starts processes in it
+                        (group / "cgroup.kill").write_text("1")
         orphans = set(kin.children(os.getpid())) - self._lines.keys()
         for orphan in orphans:
             kin.kill(orphan)  # it is ours until we wait for it
         if not orphans or time.monotonic() > self._told_by:
-            for line, status in self._ended:
-                _tell(line, status)
+            for line, word in self._ended:
+                _tell(line, word)
             self._ended.clear()
 
 
-def _tell(line: socket.socket, status: int) -> None:
+def _tell(line: socket.socket, word: bytes) -> None:
     with line, suppress(OSError):
-        line.send(str(os.waitstatus_to_exitcode(status)).encode())
+        line.send(word)
 
 
-def _become_child(request: bytes, descriptors: list[int]) -> Never:
+def _become_child(options: ChildOptions, descriptors: list[int]) -> Never:
     """Leave everything of the guardian behind but what it has imported."""
     try:
         os.setsid()
@@ -146,7 +155,7 @@ def _become_child(request: bytes, descriptors: list[int]) -> Never:
             socket.send_fds(line, [str(os.getpid()).encode()], [pidfd])
             os.close(pidfd)
         _rename()
-        child.main(msgspec.json.decode(request, type=ChildOptions))
+        child.main(options)
     finally:
         os._exit(70)
 

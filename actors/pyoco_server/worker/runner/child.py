@@ -8,6 +8,7 @@ the end of the child.
 from __future__ import annotations
 
 import contextvars
+import errno
 import faulthandler
 import os
 import platform
@@ -28,8 +29,11 @@ from pyoco_server.worker.runner import kin, pipe
 from pyoco_server.worker.runner.condition import Condition
 from pyoco_server.worker.runner.execution import Execution
 from pyoco_server.worker.runner.flows import Plugins
+from pyoco_server.worker.runner.meter import Meter
 from pyoco_server.worker.runner.output import OutputPump, Streams
 from pyoco_server.worker.runner.protocol import (
+    EXIT_NO_ROOM,
+    NO_THREAD,
     CancelRun,
     ChildOptions,
     Environment,
@@ -63,16 +67,28 @@ def main(options: ChildOptions) -> NoReturn:
     code = 0
     go_first_when_memory_runs_out()
     try:
+        if options.group is not None:
+            (Path(options.group) / "cgroup.procs").write_text("0")  # itself: cgroups(7)
         os.chdir(options.directory)
         if options.user is not None:
             options.user.become()
         sys.path[:0] = options.extra_sys_path
-        _Child(options, request_descriptor, pipe.EventPipe(event_descriptor)).serve()
-    except BaseException:  # noqa: BLE001 - the last words of this process, on the bare stream
+        _begin(options, request_descriptor, event_descriptor).serve()
+    except BaseException as error:  # noqa: BLE001 - the last words of this process, on the bare stream
         _print_last_words()
-        code = _EXIT_BROKEN
+        scarce = isinstance(error, OSError) and error.errno in (errno.EAGAIN, errno.ENOMEM)
+        code = EXIT_NO_ROOM if scarce else _EXIT_BROKEN
     # Threads that user code left behind would hold up an ordinary exit.
     os._exit(code)
+
+
+def _begin(options: ChildOptions, requests: int, events: int) -> _Child:
+    try:
+        return _Child(options, requests, pipe.EventPipe(events))
+    except RuntimeError as error:
+        if str(error) != NO_THREAD:
+            raise
+        raise OSError(errno.EAGAIN, NO_THREAD) from None
 
 
 def go_first_when_memory_runs_out() -> None:
@@ -93,6 +109,7 @@ class _Child:
         self._output = OutputPump(events, options.limits.output_characters)
         self._streams = Streams(self._output, events)
         self._condition = Condition(self._streams)
+        self._meter = Meter()
         self._plugins = Plugins(options.limits, options.extra_sys_path)
         self._resolver, self._resolver_error = _load_resolver(options.flow_resolver)
         self._accepted: dict[str, Execution] = {}
@@ -111,6 +128,7 @@ class _Child:
                 python=platform.python_version(),
                 pyoco=version("pyoco"),
                 resolver_error=self._resolver_error,
+                cpu_sec=self._meter.cpu_sec,
             )
         )
         self._condition.settle()
@@ -132,8 +150,15 @@ class _Child:
         self._streams.end_run(all_of_c=worn is None)
         left_out = self._output.end()
         self._events.send(
-            replace(finished, output_left_out=left_out, worn=worn, bound=self._condition.bound)
+            replace(
+                finished,
+                output_left_out=left_out,
+                worn=worn,
+                bound=self._condition.bound,
+                usage=self._meter.read(),
+            )
         )
+        self._meter.forget_peak()
 
     def _listen(self, requests: int) -> None:
         try:

@@ -24,6 +24,7 @@ from pyoco_server.worker.runner.flows import FlowBuilder, Plugins, Worker, read_
 from pyoco_server.worker.runner.output import OutputPump
 from pyoco_server.worker.runner.pipe import EventPipe, end_copy
 from pyoco_server.worker.runner.protocol import (
+    NO_THREAD,
     ChildMessage,
     EnvironmentNeeded,
     Execute,
@@ -210,8 +211,7 @@ class Execution(TaskObserver, Worker):
         if isinstance(error, MemoryError):
             return "out_of_memory"
         begun = any(state is not EngineTaskState.PENDING for state in self._context.tasks.values())
-        # CPython says it so (Modules/_threadmodule.c).
-        if isinstance(error, RuntimeError) and str(error) == "can't start new thread" and not begun:
+        if isinstance(error, RuntimeError) and str(error) == NO_THREAD and not begun:
             return "no_threads"
         return "execution_error"
 

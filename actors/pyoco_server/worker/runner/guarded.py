@@ -20,6 +20,7 @@ import structlog
 import trio
 
 from pyoco_server.worker.runner import kin
+from pyoco_server.worker.runner.lines import ChildEnd, decode_end
 from pyoco_server.worker.runner.protocol import ChildOptions
 
 log = structlog.get_logger(__name__)
@@ -144,11 +145,11 @@ class Guardian:
 class GuardedProcess:
     """A child that a guardian made, or is about to make.
 
-    When it has ended, all that it started is ended first, and then `returncode` is known.
+    When it has ended, all that it started is ended first, and then `end` is known.
 
     Attributes:
         pid: Its process id; 0 until it is known, and when it could not be made.
-        returncode: Its exit code, negative for a signal; None until it has ended.
+        end: How it ended and what it took; None until then.
         guarded: Whether its guardian lives. It goes on without, and is to be replaced when it can be.
     """
 
@@ -157,7 +158,7 @@ class GuardedProcess:
         self._mark = mark
         self._pidfd: int | None = None
         self.pid = 0
-        self.returncode: int | None = None
+        self.end: ChildEnd | None = None
         self.guarded = True
 
     @classmethod
@@ -174,7 +175,7 @@ class GuardedProcess:
 
     def look(self) -> None:
         """Take up what became of it, without waiting."""
-        while self.guarded and self.returncode is None:
+        while self.guarded and self.end is None:
             try:
                 said, descriptors, _, _ = socket.recv_fds(self._line, _LONGEST_WORD, 1)
             except BlockingIOError:
@@ -185,17 +186,17 @@ class GuardedProcess:
                 self.pid, self._pidfd = int(said), descriptors[0]
                 os.set_inheritable(self._pidfd, False)
             elif said:
-                self.returncode = int(said)
+                self.end = decode_end(said)
             else:
                 self.guarded = False
-        if self.returncode is None and (self._pidfd is None or _has_ended(self._pidfd)):
-            self.returncode = -signal.SIGKILL  # nobody is there to ask
+        if self.end is None and (self._pidfd is None or _has_ended(self._pidfd)):
+            self.end = ChildEnd(-signal.SIGKILL)  # nobody is there to ask
             if self._mark is not None:
                 kin.end_marked(range(self._mark, self._mark + 1))
 
     def kill(self) -> None:
-        """Kill it and all that it started, now; what is left of that goes before `returncode` is known."""
-        if self.returncode is not None or self._pidfd is None:
+        """Kill it and all that it started, now; what is left of that goes before `end` is known."""
+        if self.end is not None or self._pidfd is None:
             return
         if self.guarded:
             with suppress(ProcessLookupError):

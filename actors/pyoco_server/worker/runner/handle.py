@@ -19,10 +19,13 @@ import msgspec
 import structlog
 import trio
 
+from pyoco_server.model.run import Usage
 from pyoco_server.worker.runner.catalog import PluginCatalog, PluginQuery
 from pyoco_server.worker.runner.environment import exposed, inherited
 from pyoco_server.worker.runner.guarded import GuardedProcess, Guardian
+from pyoco_server.worker.runner.lines import ChildEnd
 from pyoco_server.worker.runner.protocol import (
+    EXIT_NO_ROOM,
     FROM_CHILD,
     Allowance,
     ChildMessage,
@@ -39,6 +42,7 @@ from pyoco_server.worker.runner.protocol import (
     ProtocolError,
     Providers,
     ProvidersNeeded,
+    Ready,
     Stop,
     WorkerMessage,
     frame,
@@ -51,6 +55,7 @@ _READ_BYTES: Final = 65536
 _TAIL_CHARACTERS: Final = 4000
 _LAST_READS: Final = 16
 _REAP_SECONDS: Final = 5.0
+_UNKNOWN: Final = Usage()
 
 LAST_WORDS = "; its last words: "
 """What stands in an error before the last output of a process that crashed."""
@@ -69,6 +74,7 @@ class RunnerOptions:
         environ: Where inherited variables and those of a flow's ``expose_env`` come from.
         limits: How much of what a run makes is taken.
         user: Whose the child is; None for the worker's own user.
+        group: The folder of the control group that the child joins; None for that of its guardian.
         catalog: What is known of plug-ins, for all children that share it.
         guardian: Makes the child, with an interpreter and variables of its own; None for one that is made for
             this child alone.
@@ -82,6 +88,7 @@ class RunnerOptions:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     limits: Limits = field(default_factory=Limits)
     user: TaskUser | None = None
+    group: str | None = None
     catalog: PluginCatalog = field(default_factory=PluginCatalog, repr=False, compare=False)
     guardian: Guardian | None = None
 
@@ -101,12 +108,16 @@ class Exited:
         stderr_tail: The end of what it wrote past Python's own streams, where a crash leaves its
             trace.
         importing: Whose code it was importing, as far as it told.
+        usage: What it took since the last run that it ended, as far as is known.
+        no_room: Whether it found no thread or process for itself, and so has executed nothing.
     """
 
     returncode: int
     signal: str | None
     stderr_tail: str
     importing: str | None = None
+    usage: Usage = _UNKNOWN
+    no_room: bool = False
 
     @property
     def text(self) -> str:
@@ -143,6 +154,7 @@ async def open_runner(options: RunnerOptions) -> RunnerProcess:
         extra_sys_path=tuple(str(cwd / folder) for folder in options.extra_sys_path),
         limits=options.limits,
         user=options.user,
+        group=options.group,
     )
     with ExitStack() as theirs, ExitStack() as ours:
         bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -163,7 +175,7 @@ async def open_runner(options: RunnerOptions) -> RunnerProcess:
     runner = RunnerProcess(options, process, our_requests, our_events, our_errors, bell, own)
     try:
         await runner.made()
-    except trio.Cancelled:
+    except (trio.Cancelled, OSError):
         await runner.stop(0)
         raise
     return runner
@@ -207,6 +219,8 @@ class RunnerProcess:
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         self._tail = ""
         self._run_id: str | None = None
+        # Processor time that it has told of; None as long as it has told nothing.
+        self._cpu_told: float | None = None
         self._importing: Importing | None = None
         self._said: deque[ChildMessage | EnvironmentNeeded | ProvidersNeeded] = deque()
         self._exited: Exited | None = None
@@ -226,15 +240,21 @@ class RunnerProcess:
         return self._process.pid
 
     async def made(self) -> None:
-        """Wait until there is a child, or what was started shows that it is no runner."""
-        while not self.pid and self._process.returncode is None:
+        """Wait until there is a child, or what was started shows that it is no runner.
+
+        Raises:
+            OSError: No process can be made.
+        """
+        while not self.pid and self._process.end is None:
             await trio.lowlevel.wait_readable(self._poll.fileno())
             ready = {descriptor for descriptor, _ in self._poll.poll(0)}
             if self._errors in ready:
                 self._take_errors()
-            if self._events in ready:
-                return
             self._look()
+            if self._events in ready:
+                break
+        if self._process.end is not None and (refused := self._process.end.refused) is not None:
+            raise OSError(refused, os.strerror(refused))
 
     def tell(self, message: WorkerMessage, spawn: Spawn) -> None:
         """Send a message without waiting: at once, or in a task of its own where the child is slow to read.
@@ -306,7 +326,7 @@ class RunnerProcess:
 
     async def _ended(self) -> None:
         """Wait for the end of the child and of all that it started."""
-        while self._exited is None and self._process.returncode is None:
+        while self._exited is None and self._process.end is None:
             # A descriptor for each waiter: trio lets only one task wait for a descriptor.
             descriptor = os.dup(self._process.fileno())
             try:
@@ -378,7 +398,7 @@ class RunnerProcess:
             self._take_events()
         if self._process_descriptor in ready:
             self._look()
-            if self._process.returncode is not None:
+            if self._process.end is not None:
                 await self._wind_up()
 
     def _look(self) -> None:
@@ -415,7 +435,10 @@ class RunnerProcess:
                 continue
             if isinstance(message, FlowStarted | FlowFinished):
                 self._importing = None
+            if isinstance(message, Ready):
+                self._cpu_told = message.cpu_sec
             if isinstance(message, FlowFinished):
+                self._cpu_told = (self._cpu_told or 0.0) + (message.usage.cpu_sec or 0.0)
                 self._take_all(self._take_errors)  # it belongs to the run
                 self._take_text(self._decoder.decode(b"", final=True))
                 self._run_id = None
@@ -485,11 +508,18 @@ class RunnerProcess:
             return
         self._take_all(self._take_errors)
         self._take_all(self._take_events)
-        code = self._process.returncode
-        if code is None:  # the kernel itself holds it; SIGKILL is on its way
-            code = -signal.SIGKILL
-        name = _signal_name(-code) if code < 0 else None
-        self._exited = Exited(code, name, self._tail, self._imported_last())
+        # Where it has not ended yet, the kernel itself holds it; SIGKILL is on its way.
+        end = self._process.end or ChildEnd(-signal.SIGKILL)
+        code = end.returncode
+        cpu_sec = None if end.cpu_sec is None else max(0.0, end.cpu_sec - (self._cpu_told or 0.0))
+        self._exited = Exited(
+            code,
+            _signal_name(-code) if code < 0 else None,
+            self._tail,
+            self._imported_last(),
+            Usage(peak_memory_bytes=end.peak_memory_bytes, cpu_sec=cpu_sec),
+            no_room=code == EXIT_NO_ROOM and self._cpu_told is None,
+        )
         trio.lowlevel.notify_closing(self._poll.fileno())
         self._poll.close()
         self._requests.close()

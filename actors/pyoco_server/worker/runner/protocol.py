@@ -12,8 +12,14 @@ import msgspec
 
 from pyoco_server.model.graph_structure import GraphStructure
 from pyoco_server.model.json_text import encode_json
-from pyoco_server.model.run import RunStatus, TaskRecord, TaskState
+from pyoco_server.model.run import RunStatus, TaskRecord, TaskState, Usage
 from pyoco_server.worker.runner.task_user import TaskUser
+
+EXIT_NO_ROOM: Final = 71
+"""What a child exits with that finds no thread or process for itself (EX_OSERR of sysexits.h)."""
+
+NO_THREAD: Final = "can't start new thread"
+"""What CPython's RuntimeError says then (Modules/_threadmodule.c)."""
 
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 """The longest message; both sides keep far below it, so a longer one is garbage."""
@@ -94,6 +100,7 @@ class ChildOptions(msgspec.Struct, frozen=True, kw_only=True):
         limits: How much it sends.
         user: Whom it becomes before it imports anything of others; None for the worker's own user.
         mark: What it and all that it starts is known by; see `runner.kin`.
+        group: The folder of the control group that it joins first; None for that of its guardian.
     """
 
     directory: str
@@ -102,6 +109,7 @@ class ChildOptions(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     user: TaskUser | None = None
     mark: int | None = None
+    group: str | None = None
 
 
 class Execute(msgspec.Struct, frozen=True, kw_only=True, tag="execute"):
@@ -184,12 +192,14 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
         python: The version of Python.
         pyoco: The version of the engine.
         resolver_error: Why the flow resolver cannot be loaded; every run that needs it fails.
+        cpu_sec: The processor time that it has taken so far, in seconds.
     """
 
     pid: int
     python: str
     pyoco: str
     resolver_error: str | None = None
+    cpu_sec: float = 0.0
 
 
 class EnvironmentNeeded(msgspec.Struct, frozen=True, kw_only=True, tag="environment_needed"):
@@ -280,6 +290,7 @@ class FlowFinished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
         worn: Why the child is not as good as a fresh one any more, so that another has to take its place.
         bound: Whether modules of this flow changed the process when they were imported, as they would in any
             child: this one is still as good as fresh for runs of the same flow.
+        usage: What the run took of the machine.
     """
 
     run_id: str
@@ -292,6 +303,7 @@ class FlowFinished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
     output_left_out: int = 0
     worn: str | None = None
     bound: bool = False
+    usage: Usage = Usage()
 
 
 WorkerMessage: TypeAlias = Execute | CancelRun | Environment | Providers | Stop

@@ -1,0 +1,26 @@
+"""Blocking calls in threads, on a machine that may have none left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar, TypeVarTuple, Unpack
+
+import trio
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+NO_THREAD: Final = "can't start new thread"
+"""What the RuntimeError says that CPython raises then (Modules/_threadmodule.c)."""
+
+
+async def in_thread(
+    function: Callable[[Unpack[Ts]], T], *args: *Ts, abandon_on_cancel: bool = False
+) -> T:
+    """Call a function that blocks for a moment in a thread; here, where there is no thread left."""
+    try:
+        return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=abandon_on_cancel)
+    except RuntimeError as error:
+        if str(error) != NO_THREAD:
+            raise
+    return function(*args)

@@ -1,0 +1,149 @@
+"""Limits of memory and processor time, watched while a run that has any is executed."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+import trio
+
+from pyoco_server.model.dead_letter import DeadLetterReason
+from pyoco_server.model.run import RunSnapshot, RunStatus, Usage
+from pyoco_server.settings import Settings
+from pyoco_server.worker.attempt import Ending
+from pyoco_server.worker.control_group import SlotGroup
+from pyoco_server.worker.runner import kin
+from pyoco_server.worker.runner.handle import RunnerProcess
+from pyoco_server.worker.runner.meter import cpu_sec_of, memory_of
+
+log = structlog.get_logger(__name__)
+
+MIB: Final = 1024 * 1024
+TERMINATE_SECONDS: Final = 2.0
+"""What code that handles SIGTERM has for that before it is killed."""
+
+_LOOK_SECONDS: Final = 0.05
+_LONGEST_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the processes of an attempt may have together.
+
+    Attributes:
+        memory_mb: MB of memory; None for as much as there is.
+        cpu_sec: Seconds of processor time; None for as much as there is.
+    """
+
+    memory_mb: int | None
+    cpu_sec: float | None
+
+    @classmethod
+    def of(cls, claim: RunSnapshot, settings: Settings) -> Bounds | None:
+        """What a run may have on this worker: the less of what either says; None where none says anything."""
+        memory = min(claim.memory_mb or math.inf, settings.worker_memory_mb or math.inf)
+        cpu = min(claim.cpu_sec or math.inf, settings.worker_cpu_sec or math.inf)
+        if memory == cpu == math.inf:
+            return None
+        return cls(None if memory == math.inf else int(memory), None if cpu == math.inf else cpu)
+
+
+class ResourceWatch:
+    """Looks at the processes of a run and ends them when they take more than they may.
+
+    Args:
+        runner: The child that is about to execute it.
+        group: That child's control group, in which the kernel sees to the memory.
+    """
+
+    def __init__(self, bounds: Bounds, runner: RunnerProcess, group: SlotGroup | None) -> None:
+        self._bounds = bounds
+        self._runner = runner
+        self._group = group
+        self._memory_bytes = None if bounds.memory_mb is None else bounds.memory_mb * MIB
+        self._peak_bytes = 0
+        self._breach: DeadLetterReason | None = None
+        self._scope = trio.CancelScope()
+        self._by_kernel = False
+        if group is not None and group.bounds_memory and self._memory_bytes is not None:
+            self._by_kernel = group.bound(self._memory_bytes)
+            group.forget_peak()
+        self._oom_kills = 0 if group is None else group.oom_kills()
+        self._cpu_before = self._cpu_sec(self._processes())
+
+    async def keep(self) -> None:
+        """Watch until the end is told of."""
+        with self._scope:
+            while True:
+                wait = self._look()
+                if self._breach is not None:
+                    break
+                await trio.sleep(wait)
+            log.warning("a run takes more than it may, ending it", reason=self._breach)
+            if self._breach is DeadLetterReason.CPU_LIMIT:
+                self._runner.terminate()
+                await trio.sleep(TERMINATE_SECONDS)
+            self._runner.kill()
+
+    def _look(self) -> float:
+        """Look what is taken; return how long it is until it can be too much."""
+        processes = self._processes()
+        wait = _LONGEST_SECONDS
+        if self._memory_bytes is not None and not self._by_kernel:
+            has = memory_of(processes, self._memory_bytes)
+            self._peak_bytes = max(self._peak_bytes, has)
+            wait = _LOOK_SECONDS
+            if has > self._memory_bytes:
+                self._breach = DeadLetterReason.OUT_OF_MEMORY
+        if self._bounds.cpu_sec is not None:
+            left = self._bounds.cpu_sec - (self._cpu_sec(processes) - self._cpu_before)
+            wait = min(wait, max(_LOOK_SECONDS, left / (os.cpu_count() or 1)))
+            if left <= 0:
+                self._breach = self._breach or DeadLetterReason.CPU_LIMIT
+        return wait
+
+    def _processes(self) -> set[int]:
+        pid = self._runner.pid
+        return {pid} | kin.descendants(pid) if pid else set()
+
+    def _cpu_sec(self, processes: set[int]) -> float:
+        return cpu_sec_of(processes) if self._group is None else self._group.cpu_sec()
+
+    def judge(self, ending: Ending | None) -> Ending | None:
+        """Stop watching; return how the attempt ended in the light of what was seen."""
+        self._scope.cancel()
+        if self._group is not None:
+            self._peak_bytes = max(self._peak_bytes, self._group.peak_bytes())
+            if self._group.oom_kills() > self._oom_kills:
+                self._breach = DeadLetterReason.OUT_OF_MEMORY
+            if self._by_kernel:
+                self._group.bound(None)
+        if ending is None:
+            return None
+        usage = ending.usage or Usage()
+        if self._peak_bytes > (usage.peak_memory_bytes or 0):
+            usage = Usage(peak_memory_bytes=self._peak_bytes, cpu_sec=usage.cpu_sec)
+        ending = replace(ending, usage=usage)
+        if self._breach is None or ending.status is not RunStatus.FAILED:
+            return ending
+        return replace(ending, reason=self._breach, error=f"{self._breach}: {self._text(usage)}")
+
+    @property
+    def breached(self) -> bool:
+        """Whether the child was told to end, or may yet be."""
+        return self._breach is not None
+
+    def _text(self, usage: Usage) -> str:
+        if self._breach is DeadLetterReason.CPU_LIMIT:
+            return (
+                f"the attempt took {usage.cpu_sec or self._bounds.cpu_sec:.1f} s of processor time, and "
+                f"may take {self._bounds.cpu_sec:g} s"
+            )
+        peak = max(usage.peak_memory_bytes or 0, self._memory_bytes or 0) / MIB
+        return (
+            f"the processes of the attempt had {peak:.0f} MB of memory, and may have "
+            f"{self._bounds.memory_mb} MB"
+        )

@@ -1,0 +1,92 @@
+"""What runs take of their machine: processor time and memory."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from typing import Final
+
+from pyoco_server.model.run import Usage
+
+KIB: Final = 1024
+"""The unit of ``ru_maxrss`` of getrusage(2)."""
+
+# To /proc/<pid>/clear_refs: forget the peak, which getrusage tells of as well (proc(5)).
+_FORGET_PEAK: Final = b"5"
+
+
+class Meter:
+    """Measures this process from one end of a run to the next, with what it started and waited for."""
+
+    def __init__(self) -> None:
+        self._cpu_sec = 0.0
+        self._peak_kib = self._peak_kib_of_children = 0
+        self._clear: int | None = None
+        with suppress(OSError):  # not every kernel has it
+            self._clear = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+        self.read()
+
+    def read(self) -> Usage:
+        """Return what was taken since it was read before."""
+        own, others = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
+        # What has not grown is not of this run, but where the peak was forgotten.
+        peaks = [own.ru_maxrss] if self._clear is not None or own.ru_maxrss > self._peak_kib else []
+        if others.ru_maxrss > self._peak_kib_of_children:
+            peaks.append(others.ru_maxrss)
+        self._peak_kib, self._peak_kib_of_children = own.ru_maxrss, others.ru_maxrss
+        cpu_sec = own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
+        taken = round(cpu_sec - self._cpu_sec, 6)
+        self._cpu_sec = cpu_sec
+        return Usage(peak_memory_bytes=max(peaks) * KIB if peaks else None, cpu_sec=taken)
+
+    @property
+    def cpu_sec(self) -> float:
+        """All processor time up to the last reading, in seconds."""
+        return self._cpu_sec
+
+    def forget_peak(self) -> None:
+        """Have the next run have a peak of its own."""
+        if self._clear is not None:
+            os.pwrite(self._clear, _FORGET_PEAK, 0)
+
+
+_TICK_SECONDS: Final = 1 / os.sysconf("SC_CLK_TCK")
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu_sec_of(pids: set[int]) -> float:
+    """Return the processor time of these processes and of those that they have waited for, in seconds."""
+    ticks = 0
+    for pid in pids:
+        with suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+            ticks += sum(map(int, fields[11:15]))  # from utime to cstime
+    return ticks * _TICK_SECONDS
+
+
+def memory_of(pids: set[int], enough: int) -> int:
+    """Return how many bytes of memory these processes have together.
+
+    What they share counts for each of them, unless that makes more than ``enough`` and the kernel tells of
+    their shares: to find these takes it a millisecond for each 100 MB.
+    """
+    resident = {pid: _resident(pid) for pid in pids}
+    if len(pids) > 1 and sum(resident.values()) > enough:
+        return sum(_share(pid, most) for pid, most in resident.items())
+    return sum(resident.values())
+
+
+def _resident(pid: int) -> int:
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE
+    return 0
+
+
+def _share(pid: int, otherwise: int) -> int:
+    with suppress(OSError):  # of another user's process it is not told
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_bytes().splitlines():
+            if line.startswith(b"Pss:"):
+                return int(line.split()[1]) * KIB
+    return otherwise

@@ -1,0 +1,203 @@
+"""What a run may take of its machine, and what is told of what it took."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.stage import TAG, dead_letters, ended, eventually, running
+from pyoco_server.backend import Backend
+from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.model.run import RunSnapshot, RunStatus, Usage
+from pyoco_server.worker.tree import WorkerOptions
+from runner.children import flow_yaml
+
+pytestmark = pytest.mark.nats
+MB = 1024 * 1024
+
+TASKS = """\
+import os
+import signal
+import subprocess
+import sys
+import time
+
+ALLOCATE = "import sys, time; x = bytearray(int(sys.argv[1]) << 20); time.sleep(float(sys.argv[2]))"
+
+
+def allocate(mb, seconds=20):
+    x = bytearray(mb << 20)
+    time.sleep(seconds)
+    return len(x)
+
+
+def allocate_beside(mb, count):
+    command = [sys.executable, "-c", ALLOCATE, str(mb), "20"]
+    processes = [subprocess.Popen(command, start_new_session=True) for _ in range(count)]
+    for process in processes:
+        process.wait()
+
+
+def fork(mb, count):
+    x = bytearray(os.urandom(1 << 20) * mb)
+    for _ in range(count):
+        if not os.fork():
+            time.sleep(0.5)
+            os._exit(0)
+    time.sleep(0.5)
+    return len(x)
+
+
+def burn(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def burn_deaf():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    burn(60)
+
+
+def burn_beside():
+    code = "while True: pass"
+    subprocess.run([sys.executable, "-c", code], start_new_session=True)
+
+
+def burn_and_fail():
+    burn(0.3)
+    raise ValueError("no")
+
+
+def burn_and_crash():
+    x = bytearray(100 << 20)
+    burn(0.3)
+    os.kill(os.getpid(), 9)
+
+
+def one():
+    return 1
+"""
+
+
+@asynccontextmanager
+async def a_worker(folder: Path, **changes: Any) -> AsyncIterator[Backend]:
+    (folder / "hungry.py").write_text(TASKS)
+    options = WorkerOptions(tags=(TAG,), slots=1, import_paths=(str(folder),))
+    async with running(folder, worker=options, **changes) as backend:
+        yield backend
+
+
+async def run(backend: Backend, task: str, inputs: Any = None, **limits: Any) -> RunSnapshot:
+    text = flow_yaml("a", {"a": {"callable": f"hungry:{task}", "inputs": inputs or {}}})
+    new = dataclasses.replace(NewRun("main", TAG, workflow_yaml=text), **limits)
+    accepted = await backend.submit(new)
+    return await ended(backend, accepted.run_id)
+
+
+async def letter_of(backend: Backend, reason: str) -> None:
+    async def is_there() -> bool:
+        return [letter["reason"] for letter in await dead_letters(backend)] == [reason]
+
+    await eventually(is_there)
+
+
+def taken(snapshot: RunSnapshot) -> tuple[int, float]:
+    assert isinstance(snapshot.usage, Usage)
+    assert snapshot.usage.peak_memory_bytes is not None
+    assert snapshot.usage.cpu_sec is not None
+    return snapshot.usage.peak_memory_bytes, snapshot.usage.cpu_sec
+
+
+@pytest.mark.parametrize(
+    ("task", "inputs"),
+    [("allocate", {"mb": 400}), ("allocate_beside", {"mb": 70, "count": 3})],
+)
+async def test_a_run_over_its_memory_ends_with_the_peak(
+    tmp_path: Path, task: str, inputs: dict[str, int]
+) -> None:
+    async with a_worker(tmp_path) as backend:
+        snapshot = await run(backend, task, inputs, memory_mb=180)
+        assert (snapshot.status, snapshot.reason) == (RunStatus.FAILED, "out_of_memory")
+        peak, _ = taken(snapshot)
+        assert peak > 180 * MB
+        assert (snapshot.error or "") == (
+            f"out_of_memory: the processes of the attempt had {peak / MB:.0f} MB of memory, "
+            "and may have 180 MB"
+        )
+        await letter_of(backend, "out_of_memory")
+        # The next run has what it may have.
+        assert (await run(backend, "allocate", {"mb": 250, "seconds": 0.2})).status == "COMPLETED"
+
+
+async def test_memory_that_processes_share_counts_once(tmp_path: Path) -> None:
+    async with a_worker(tmp_path) as backend:
+        snapshot = await run(backend, "fork", {"mb": 100, "count": 5}, memory_mb=300)
+    assert snapshot.status is RunStatus.COMPLETED, snapshot.error
+
+
+@pytest.mark.parametrize(
+    ("task", "inputs"), [("burn", {"seconds": 60}), ("burn_beside", {}), ("burn_deaf", {})]
+)
+async def test_a_run_over_its_processor_time_ends(
+    tmp_path: Path, task: str, inputs: dict[str, int]
+) -> None:
+    async with a_worker(tmp_path) as backend:
+        snapshot = await run(backend, task, inputs, cpu_sec=0.5)
+        assert (snapshot.status, snapshot.reason) == (RunStatus.FAILED, "cpu_limit")
+        assert (snapshot.error or "").startswith("cpu_limit: the attempt took ")
+        assert (snapshot.error or "").endswith(" s of processor time, and may take 0.5 s")
+        await letter_of(backend, "cpu_limit")
+        # What runs before it took is not its own.
+        for _ in range(3):
+            assert (await run(backend, "burn", {"seconds": 0.3}, cpu_sec=0.5)).status == "COMPLETED"
+
+
+async def test_a_worker_bounds_the_runs_that_do_not_and_those_that_ask_for_more(
+    tmp_path: Path,
+) -> None:
+    async with a_worker(tmp_path, worker_memory_mb=150, worker_cpu_sec=0.4) as backend:
+        for asked, may in ((None, 150), (1000, 150), (120, 120)):
+            snapshot = await run(backend, "allocate", {"mb": 300}, memory_mb=asked)
+            assert (snapshot.error or "").endswith(f"may have {may} MB")
+        snapshot = await run(backend, "burn", {"seconds": 60}, cpu_sec=100.0)
+        assert (snapshot.error or "").endswith("may take 0.4 s")
+
+
+async def test_what_an_attempt_took_is_of_this_attempt(tmp_path: Path) -> None:
+    async with a_worker(tmp_path) as backend:
+        small, _ = taken(await run(backend, "one"))
+        peak, cpu = taken(await run(backend, "allocate", {"mb": 150, "seconds": 0}))
+        assert 150 * MB < peak < 150 * MB + small + 20 * MB
+        peak, _ = taken(await run(backend, "one"))
+        assert peak < small + 20 * MB
+        _, cpu = taken(await run(backend, "burn", {"seconds": 0.3}))
+        assert 0.29 < cpu < 0.6
+        _, cpu = taken(await run(backend, "one"))
+        assert cpu < 0.2
+
+
+@pytest.mark.parametrize("ending", ["burn_and_fail", "burn_and_crash"])
+async def test_each_attempt_has_its_own(tmp_path: Path, ending: str) -> None:
+    async with a_worker(tmp_path) as backend:
+        await run(backend, "burn", {"seconds": 0.3})  # by the same child
+        snapshot = await run(backend, ending, max_attempts=2, retry_backoff_sec=0.0)
+    assert (snapshot.status, snapshot.attempt) == (RunStatus.FAILED, 2)
+    (first,) = snapshot.attempts
+    for peak, cpu in ((first.peak_memory_bytes, first.cpu_sec), taken(snapshot)):
+        assert peak is not None
+        assert cpu is not None
+        assert (peak > 100 * MB) is (ending == "burn_and_crash")
+        assert 0.29 < cpu < 0.6
+
+
+async def test_a_run_that_is_stopped_has_it_too(tmp_path: Path) -> None:
+    async with a_worker(tmp_path) as backend:
+        snapshot = await run(backend, "burn", {"seconds": 60}, timeout_sec=1.0)
+    assert snapshot.reason == "timeout"
+    assert taken(snapshot)[1] > 0.05
