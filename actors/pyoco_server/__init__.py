@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pyoco_server.client.sync import PyocoHttpClient
     from pyoco_server.gateway.submitter import NewRun
     from pyoco_server.logs import configure_logging
+    from pyoco_server.progress import report
     from pyoco_server.settings import Settings
     from pyoco_server.settings import Settings as NatsBackendConfig
     from pyoco_server.worker.tree import WorkerOptions
@@ -26,6 +27,7 @@ _HOMES = {
     "WorkerOptions": "pyoco_server.worker.tree",
     "configure_logging": "pyoco_server.logs",
     "open_backend": "pyoco_server.backend",
+    "report": "pyoco_server.progress",
 }
 
 # What 0.5.1 called it.
@@ -40,6 +42,7 @@ __all__ = [
     "WorkerOptions",
     "configure_logging",
     "open_backend",
+    "report",
 ]
 
 

@@ -13,6 +13,13 @@ TASKS = """\
 import sys
 import time
 
+import pyoco_server
+
+
+def report(lines):
+    pyoco_server.report(done=3, total=10, message="rows")
+    time.sleep(600)
+
 
 def count(lines):
     for number in range(lines):
@@ -45,7 +52,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         stage.env["PYOCO_SERVER_URL"] = stage.url
         stage.env["PYOCO_CANCEL_GRACE_PERIOD_SEC"] = "1"
         (stage.folder / "terminal_tasks.py").write_text(TASKS)
-        for name in ("count", "fail", "wait"):
+        for name in ("count", "fail", "wait", "report"):
             (stage.folder / f"{name}.yaml").write_text(flow(name))
         stage.nats()
         stage.gateway()

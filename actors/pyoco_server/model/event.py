@@ -85,6 +85,15 @@ class LogChunk(_Event, frozen=True, kw_only=True, tag="log"):
     """Which chunk of its attempt, from 0 on."""
 
 
+class ProgressReport(_Event, frozen=True, kw_only=True, tag="progress"):
+    """How far a task is, as it says."""
+
+    task: str
+    done: float | None = None
+    total: float | None = None
+    message: str | None = None
+
+
 class FlowShape(_Event, frozen=True, kw_only=True, tag="flow"):
     """What the flow looks like, as the process that executes it found it."""
 
@@ -108,9 +117,11 @@ class RunLate(_Event, frozen=True, kw_only=True, tag="late"):
     """By when."""
 
 
-Event: TypeAlias = StateChanged | TaskChange | LogChunk | FlowShape | OutputTruncated | RunLate
+Event: TypeAlias = (
+    StateChanged | TaskChange | LogChunk | ProgressReport | FlowShape | OutputTruncated | RunLate
+)
 
-EventType: TypeAlias = Literal["state", "task", "log", "flow", "truncated", "late"]
+EventType: TypeAlias = Literal["state", "task", "log", "progress", "flow", "truncated", "late"]
 EVENT_TYPES: Final = get_args(EventType)
 EVENT_KINDS: Final[Mapping[str, type[Event]]] = dict(zip(EVENT_TYPES, get_args(Event), strict=True))
 

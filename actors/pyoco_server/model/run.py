@@ -122,6 +122,16 @@ class SnapshotTooLarge(ModelError):
         )
 
 
+class TaskProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """What a task reported last of how far it is."""
+
+    done: float | None = None
+    total: float | None = None
+    message: str | None = None
+    at: float
+    """When, in unix seconds."""
+
+
 class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of one task of a run. Times are unix seconds.
 
@@ -140,6 +150,8 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: dict[str, Any] = msgspec.field(default_factory=dict)
     result: ResultNote | msgspec.UnsetType = msgspec.UNSET
     """Of a task whose ``output`` is not all of its result."""
+    progress: TaskProgress | msgspec.UnsetType = msgspec.UNSET
+    """Of a task that reports it."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,13 +9,21 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import trio
+from msgspec.structs import replace
 
 from pyoco_server.jetstream.consumer import Message
 from pyoco_server.model import life
 from pyoco_server.model.artifact import Artifact, RefusedArtifact
 from pyoco_server.model.job import Job
 from pyoco_server.model.result import Result
-from pyoco_server.model.run import RunSnapshot, RunStatus, TaskRecord, TaskState, Usage
+from pyoco_server.model.run import (
+    RunSnapshot,
+    RunStatus,
+    TaskProgress,
+    TaskRecord,
+    TaskState,
+    Usage,
+)
 from pyoco_server.store.runs import RunNotFound, RunStore, StoredRun
 
 T = TypeVar("T", life.Progress, life.Finish)
@@ -101,6 +109,14 @@ class Attempt:
         self.tasks |= tasks
         self.records |= records
         self.changed.set()
+
+    def note_progress(self, progress: dict[str, TaskProgress]) -> None:
+        """Remember what tasks that run said of how far they are."""
+        for name, made in progress.items():
+            if self.tasks.get(name) is TaskState.RUNNING:
+                known = self.records.get(name) or TaskRecord(state=TaskState.RUNNING)
+                self.records[name] = replace(known, progress=made)
+                self.changed.set()
 
     def ask_to_cancel(self) -> None:
         """A cancel is stored: interrupt what can be interrupted; asked again, nothing happens."""

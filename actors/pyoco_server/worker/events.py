@@ -14,9 +14,10 @@ from pyoco_server.model.event import (
     FlowShape,
     LogChunk,
     OutputTruncated,
+    ProgressReport,
     TaskChange,
 )
-from pyoco_server.model.run import TaskState, shrink_error
+from pyoco_server.model.run import TaskProgress, TaskState, shrink_error
 from pyoco_server.store.journal import Journal
 from pyoco_server.worker.runner.handle import Exited
 from pyoco_server.worker.runner.protocol import (
@@ -24,6 +25,7 @@ from pyoco_server.worker.runner.protocol import (
     FlowFinished,
     FlowStarted,
     Output,
+    ProgressMade,
     TaskChanged,
 )
 
@@ -35,6 +37,8 @@ OutputSink: TypeAlias = Callable[[Output, int], None]
 _CHUNK_CHARACTERS = 8192
 # How long output may hold up the child when events cannot be stored, before some of it is left out.
 _PATIENCE_SECONDS = 1.0
+# Reports of progress of an attempt that are told as events; its snapshot has the latest in any case.
+_MOST_REPORTS = 10_000
 
 
 class AttemptEvents:
@@ -57,12 +61,13 @@ class AttemptEvents:
         self._seq = 0
         self._kept = 0
         self._left_out = 0
+        self._reports = 0
         self._patient = True
 
     def begin(self, run_id: str, attempt: int) -> None:
         """What the child says of this run from now on belongs to this attempt."""
         self._run_id, self._attempt = run_id, attempt
-        self._seq = self._kept = self._left_out = 0
+        self._seq = self._kept = self._left_out = self._reports = 0
         self._patient = True
 
     async def room(self) -> None:
@@ -94,6 +99,10 @@ class AttemptEvents:
                 self._journal.add(run_id, shape)
             case TaskChanged() if event.run_id == run_id:
                 self._journal.add(run_id, self._task(event))
+            case ProgressMade() if event.run_id == run_id and self._reports < _MOST_REPORTS:
+                for task, made in event.progress.items():
+                    self._reports += 1
+                    self._journal.add(run_id, self._report(task, made))
             case FlowFinished() if event.run_id == run_id:
                 self._end(event.output_left_out)
             case _:
@@ -117,6 +126,16 @@ class AttemptEvents:
             error=None if error is None else shrink_error(error, ERROR_BYTES),
             traceback=None if traceback is None else shrink_error(traceback, ERROR_BYTES),
             duration_ms=change.record.duration_ms,
+        )
+
+    def _report(self, task: str, made: TaskProgress) -> ProgressReport:
+        return ProgressReport(
+            at=made.at,
+            attempt=self._attempt,
+            task=task,
+            done=made.done,
+            total=made.total,
+            message=made.message,
         )
 
     def _log(self, run_id: str, output: Output) -> None:

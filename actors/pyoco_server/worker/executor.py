@@ -38,6 +38,7 @@ from pyoco_server.worker.runner.protocol import (
     FlowFinished,
     FlowStarted,
     Output,
+    ProgressMade,
     Ready,
     TaskChanged,
 )
@@ -337,6 +338,8 @@ class Executor:
                     attempt.note(tasks, {})
                 case TaskChanged():
                     attempt.note({event.name: event.state}, {event.name: event.record})
+                case ProgressMade(progress=progress):
+                    attempt.note_progress(progress)
                 case FlowFinished():
                     attempt.note(event.tasks, event.task_records)
                     return event

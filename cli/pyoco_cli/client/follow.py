@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _STATES = "states"
 _LOGS = "logs"
 _LOGS_GRACE_SECONDS = 5.0
+_SHOWN_EVENTS = ("log", "truncated", "progress")
 _NOT_FOUND = 404
 
 
@@ -58,7 +59,9 @@ def show_live_with_logs(client: PyocoHttpClient, run_id: str, within_seconds: fl
     """Draw a run until it ends, and above it what its tasks print, as they do."""
     streams = {
         _STATES: client.watch(run_id, within_seconds=within_seconds),
-        _LOGS: client.logs(run_id, follow=True, within_seconds=within_seconds),
+        _LOGS: client.events(
+            run_id, types=_SHOWN_EVENTS, follow=True, within_seconds=within_seconds
+        ),
     }
     with _drawn() as drawn:
         for came in merged(streams, last=_STATES, grace_seconds=_LOGS_GRACE_SECONDS):
@@ -66,7 +69,7 @@ def show_live_with_logs(client: PyocoHttpClient, run_id: str, within_seconds: fl
                 case Came(source=source, item=event) if source == _STATES:
                     drawn.take(event)
                 case Came(item=chunk):
-                    drawn.take_log(chunk)
+                    drawn.take_event(chunk)
                 case Ended(source=source, error=Exception() as error) if source == _STATES:
                     raise error
                 case Ended(error=error):
@@ -96,15 +99,23 @@ class _Drawn:
         self._snapshot: dict[str, Any] = {}
         # What a task has printed of a line that it has not ended yet.
         self._begun: dict[tuple[str, str], str] = {}
+        # How far tasks are, as they say.
+        self._progress: dict[str, dict[str, Any]] = {}
 
     def draw(self) -> RenderableType:
-        return _run(self._snapshot)
+        return _run(self._snapshot, self._progress)
 
     def take(self, event: dict[str, Any]) -> None:
         self._snapshot = (event.get("data") or {}).get("snapshot") or self._snapshot
         self.live.refresh()
 
-    def take_log(self, chunk: dict[str, Any]) -> None:
+    def take_event(self, event: dict[str, Any]) -> None:
+        if event.get("type") == "progress":
+            self._progress[str(event.get("task"))] = event
+        else:
+            self._take_log(event)
+
+    def _take_log(self, chunk: dict[str, Any]) -> None:
         if chunk.get("type") == "truncated":
             self._print(chunk, left_out(chunk))
             return
@@ -133,13 +144,13 @@ class _Drawn:
         self._console.print(Text.assemble((f"{task}  ", "dim"), (printable(line), style)))
 
 
-def _run(snapshot: dict[str, Any]) -> RenderableType:
+def _run(snapshot: dict[str, Any], progress: dict[str, dict[str, Any]]) -> RenderableType:
     from rich.console import Group  # noqa: PLC0415
     from rich.spinner import Spinner  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    from pyoco_cli.client.views import STYLES  # noqa: PLC0415
+    from pyoco_cli.client.views import STYLES, progress_cells  # noqa: PLC0415
 
     if not snapshot:
         return Spinner("dots", "waiting for the run")
@@ -151,7 +162,12 @@ def _run(snapshot: dict[str, Any]) -> RenderableType:
     )
     tasks = Table.grid(padding=(0, 2))
     for name, state in (snapshot.get("tasks") or {}).items():
-        tasks.add_row(f"  {printable(name)}", Text(printable(state), STYLES.get(str(state), "")))
+        made = progress.get(name) if state == "RUNNING" else None
+        tasks.add_row(
+            f"  {printable(name)}",
+            Text(printable(state), STYLES.get(str(state), "")),
+            *(progress_cells(made) if made else ()),
+        )
     error = snapshot.get("error")
     tail = [Text(printable(error), "red")] if error else []
     return Group(head, tasks, *tail)

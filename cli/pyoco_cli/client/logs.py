@@ -10,6 +10,7 @@ import typer
 
 from pyoco_cli.client.app import OutputFormat, OutputOption, RunId
 from pyoco_cli.client.connection import gateway
+from pyoco_cli.client.progress import progress_text
 from pyoco_cli.client.run_ids import whole_id
 from pyoco_cli.common.formats import RowPrinter, chosen
 from pyoco_cli.common.moments import moment_option
@@ -33,6 +34,7 @@ class EventType(StrEnum):
     STATE = "state"
     TASK = "task"
     LOG = "log"
+    PROGRESS = "progress"
     FLOW = "flow"
     TRUNCATED = "truncated"
 
@@ -109,7 +111,7 @@ _EVENT_COLUMNS = (
         "state",
         "duration_ms",
     ),
-    *("error", "stream", "text"),
+    *("error", "stream", "text", "done", "total", "message"),
 )
 
 
@@ -163,13 +165,22 @@ def lines_of(event: dict[str, Any]) -> list[str]:
             return [
                 _line(head, name, f"{stream}:", line) for line in str(event["text"]).splitlines()
             ]
+        case kind:
+            return [_line(head, *_said(kind, event))]
+
+
+def _said(kind: object, event: dict[str, Any]) -> tuple[object, ...]:
+    """What an event of one line tells of, and what it says."""
+    match kind:
+        case "progress":
+            return f"task {event.get('task')}", progress_text(event)
         case "truncated":
-            return [_line(head, "run", left_out(event))]
+            return "run", left_out(event)
         case "flow":
             count = len((event.get("structure") or {}).get("nodes") or [])
-            return [_line(head, "run", f"flow of {count} task{'s' * (count != 1)}")]
-        case kind:
-            return [_line(head, kind)]
+            return "run", f"flow of {count} task{'s' * (count != 1)}"
+        case _:
+            return (kind,)
 
 
 def _line(*parts: object) -> str:

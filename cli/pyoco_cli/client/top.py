@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _HIDDEN = (403, 404)
 _KEY_REFUSED = (401, 403)
+# Each is a request of its own.
+_MOST_LOOKED_INTO = 5
+_MOST_TASKS = 2
 
 
 def top(
@@ -58,15 +61,38 @@ def look(client: PyocoHttpClient) -> dict[str, Any]:
             raise
         actors = None
     queues = client.get_queues()
+    runs = client.list_runs(limit=100)
     return {
         "at": time.time(),
         "counts": client.count_runs(),
-        "runs": client.list_runs(limit=100),
+        "runs": runs,
+        "progress": _progress(client, runs),
         "workers": client.get_workers(scope="all"),
         "queues": queues.get("queues"),
         "dead_letters": queues.get("dead_letters"),
         "actors": actors,
     }
+
+
+def _progress(client: PyocoHttpClient, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the latest runs that are executed tell of how far their tasks are, by run and task."""
+    from pyoco_server.client import HttpProblem  # noqa: PLC0415 - httpx, which --help needs not
+
+    running = [str(run.get("run_id")) for run in runs if run.get("status") == "RUNNING"]
+    told: dict[str, Any] = {}
+    for run_id in running[:_MOST_LOOKED_INTO]:
+        try:
+            records = client.get_tasks(run_id).get("task_records") or {}
+        except HttpProblem:
+            continue  # it is gone meanwhile
+        made = {
+            name: record["progress"]
+            for name, record in records.items()
+            if record.get("progress") and record.get("state") == "RUNNING"
+        }
+        if made:
+            told[run_id] = dict(list(made.items())[:_MOST_TASKS])
+    return told
 
 
 def _follow(

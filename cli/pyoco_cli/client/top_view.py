@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pyoco_cli.client.views import STYLES, age, state_of
+from pyoco_cli.client.views import STYLES, age, progress_cells, state_of
 from pyoco_cli.common.output import printable
 
 _QUEUES = 5
@@ -39,7 +39,9 @@ def screen(
     workers = list(seen.get("workers") or [])
     actors = list(_actors(seen.get("actors")))
     shown = [min(len(rows), most) for rows, most in _shares(queues, workers, actors)]
-    room = max(height - _FIXED_LINES - sum(max(count, 1) for count in shown), 3)
+    progress = seen.get("progress") or {}
+    taken = sum(max(count, 1) for count in shown) + sum(map(len, progress.values()))
+    room = max(height - _FIXED_LINES - taken, 3)
     return Group(
         _head(seen, server, width, trouble),
         _queue_table(queues[: shown[0]], len(queues)),
@@ -48,7 +50,7 @@ def screen(
         Text(),
         _actor_table(actors[: shown[2]], visible=seen.get("actors") is not None),
         Text(),
-        run_table(list(seen.get("runs") or [])[:room], width),
+        run_table(list(seen.get("runs") or [])[:room], width, progress),
     )
 
 
@@ -140,8 +142,16 @@ def _actor_table(rows: Sequence[dict[str, Any]], *, visible: bool) -> Renderable
     return table
 
 
-def run_table(rows: Sequence[dict[str, Any]], width: int) -> RenderableType:
-    """Draw runs, one a line, with what there is room for in ``width`` columns."""
+def run_table(
+    rows: Sequence[dict[str, Any]], width: int, progress: Mapping[str, dict[str, Any]] | None = None
+) -> RenderableType:
+    """Draw runs, one a line, with what there is room for in ``width`` columns.
+
+    Args:
+        rows: The runs.
+        width: Columns of the terminal.
+        progress: How far the tasks of some of them are, by run and task; each has a line below its run.
+    """
     # The id has to be whole, to be copied; what else there is depends on the room.
     wide = width >= 110
     table = _table("run", "status", "flow", *(("tag", "worker") if wide else ()), "changed")
@@ -155,6 +165,9 @@ def run_table(rows: Sequence[dict[str, Any]], width: int) -> RenderableType:
             *((printable(run.get("tag")), printable(run.get("worker_id") or "-")) if wide else ()),
             f"{age(run.get('updated_at'))} ago",
         )
+        for task, made in (progress or {}).get(str(run.get("run_id")), {}).items():
+            bar, text = progress_cells(made)
+            table.add_row(Text(f"  {printable(task)}"), bar, text)
     return table
 
 

@@ -13,9 +13,11 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.json import JSON
 from rich.panel import Panel
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pyoco_cli.client.progress import progress_text
 from pyoco_cli.common.output import on_terminal, printable
 
 STYLES = {
@@ -32,6 +34,7 @@ STYLES = {
     "STOPPED_GRACEFUL": "dim",
     "DISCONNECTED": "red",
 }
+_BAR_COLUMNS = 20
 
 
 def submitted(answer: dict[str, Any]) -> RenderableType:
@@ -121,6 +124,15 @@ def _attempts_table(attempts: Sequence[dict[str, Any]]) -> RenderableType:
     return table
 
 
+def progress_cells(progress: dict[str, Any]) -> tuple[RenderableType, RenderableType]:
+    """How far a task is: a bar, where it told of how much there is to do, and the same in words."""
+    total, done = progress.get("total"), progress.get("done") or 0
+    bar: RenderableType = Text()
+    if total and total > 0:
+        bar = ProgressBar(total=total, completed=min(max(done, 0), total), width=_BAR_COLUMNS)
+    return bar, Text(progress_text(progress))
+
+
 def tasks_view(run: dict[str, Any]) -> RenderableType:
     """The tasks of a run, and where those that failed did."""
     return Group(tasks_table(run), *_tracebacks(run))
@@ -143,7 +155,8 @@ def tasks_table(run: dict[str, Any]) -> RenderableType:
         took = record.get("duration_ms")
         # Of values beyond JSON, their form says more than their repr.
         output = (record.get("result") or {}).get("value", record.get("output"))
-        result = record.get("error") or output
+        progress = record.get("progress") if state == "RUNNING" else None
+        result = progress_text(progress) if progress else record.get("error") or output
         more = (
             "" if took is None else f"{took / 1000:.2f} s",
             _text("" if result is None else result, longest=200),

@@ -17,12 +17,14 @@ from pyoco.core.models import TaskState as EngineTaskState
 
 from pyoco_server.model.graph_structure import GraphStructure
 from pyoco_server.model.run import RunStatus, TaskRecord, TaskState
+from pyoco_server.progress import attach, detach
 from pyoco_server.worker.runner.condition import Condition
 from pyoco_server.worker.runner.engine import ObservedEngine, TaskObserver
 from pyoco_server.worker.runner.environment import surroundings
 from pyoco_server.worker.runner.flows import FlowBuilder, Plugins, Worker, read_flow_file
 from pyoco_server.worker.runner.output import OutputPump
 from pyoco_server.worker.runner.pipe import EventPipe, end_copy
+from pyoco_server.worker.runner.progress import ProgressBook
 from pyoco_server.worker.runner.protocol import (
     NO_THREAD,
     ChildMessage,
@@ -80,6 +82,7 @@ class Execution(TaskObserver, Worker):
         self._structure: GraphStructure | None = None
         files = ResultFiles(request.workdir, limits.result_bytes, limits.results_bytes)
         self._records = RecordBook(limits.value_bytes, limits.values_bytes, files)
+        self._progress = ProgressBook(request.run_id, lambda: self._context.tasks, output)
         self._environment: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         self._providers: queue.SimpleQueue[tuple[Provider, ...]] = queue.SimpleQueue()
 
@@ -100,6 +103,8 @@ class Execution(TaskObserver, Worker):
     def execute(self) -> FlowFinished:
         """Execute the run and tell what happens in it; return its end, which is still to be told."""
         self._output.begin(self.request.run_id)
+        self._output.also = self._progress.send_due
+        attach(self._progress.report)
         process = os.getpid()
         error: BaseException | None = None
         try:
@@ -107,6 +112,8 @@ class Execution(TaskObserver, Worker):
         except BaseException as caught:  # noqa: BLE001 - user code may raise anything
             error = caught
         end_copy(process, error)
+        detach()
+        self._output.also = None
         finished = self._finished(error)
         _let_go(error)
         return finished
@@ -126,6 +133,7 @@ class Execution(TaskObserver, Worker):
     def task_running(self, name: str) -> None:
         """Tell that the task starts or is tried again."""
         record = self._records.running(self._context.ensure_task_record(name))
+        self._progress.begin(name)
         self._tell(name, record)
 
     def task_ended(self, name: str) -> None:
@@ -133,7 +141,7 @@ class Execution(TaskObserver, Worker):
         self._output.flush()
         state = TaskState(self._context.tasks[name].value)
         record = self._records.ended(name, self._context.ensure_task_record(name), state)
-        self._tell(name, record)
+        self._tell(name, self._progress.told_in(name, record))
 
     # ---------------------------------------------------------------------------------------------
 
@@ -218,7 +226,9 @@ class Execution(TaskObserver, Worker):
     def _finished(self, error: BaseException | None) -> FlowFinished:
         states = self._states()
         records = {
-            name: self._records.ended(name, self._context.ensure_task_record(name), state)
+            name: self._progress.told_in(
+                name, self._records.ended(name, self._context.ensure_task_record(name), state)
+            )
             for name, state in states.items()
         }
         finished = FlowFinished(

@@ -10,18 +10,21 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pyoco_server.worker.runner.pipe import EventPipe
-from pyoco_server.worker.runner.protocol import Allowance, Output, StreamName
+from pyoco_server.worker.runner.protocol import Allowance, ChildMessage, Output, StreamName
 
 CHUNK_CHARACTERS: Final = 16_384
 """How much text waits to be sent; a thread that prints more waits until it is."""
 
 _INTERVAL_SECONDS: Final = 0.03
+# A task's own threads are none of it; what an event loop does for it is.
+_TASK: ContextVar[str | None] = ContextVar("pyoco_printing_task", default=None)
 
 
 @dataclass(slots=True)
@@ -47,7 +50,6 @@ class OutputPump:
         self._pipe = pipe
         self._allowance = Allowance(limit)
         self._run_id: str | None = None
-        self._task = threading.local()
         # Re-entrant, for a signal handler or finalizer may print in the middle of all this.
         self._lock = threading.RLock()
         self._sending = False
@@ -58,12 +60,28 @@ class OutputPump:
         self._characters = 0
         self._sent_at = 0.0
         self._waiting = threading.Event()
+        # Sends what else is due, and returns in how many seconds there is more.
+        self.also: Callable[[], float | None] | None = None
         threading.Thread(target=self._send_later, name="output", daemon=True).start()
 
     @property
     def forked(self) -> bool:
         """Whether this is a forked copy of the process, which has no part in the protocol."""
         return os.getpid() != self._process
+
+    @property
+    def task_here(self) -> str | None:
+        """The task that this thread, or coroutine, is of."""
+        return _TASK.get()
+
+    @property
+    def busy_here(self) -> bool:
+        """Whether this very thread is sending: it was interrupted, and cannot wait for itself."""
+        return self._pipe.held_here
+
+    def send(self, message: ChildMessage, *, quietly: bool = False) -> None:
+        """Send another message than what is printed; see `EventPipe.send`."""
+        self._pipe.send(message, quietly=quietly)
 
     def begin(self, run_id: str) -> None:
         """Tag what is printed from now on with this run, and count anew."""
@@ -84,12 +102,12 @@ class OutputPump:
 
     @contextmanager
     def attributed_to(self, task: str) -> Iterator[None]:
-        """Tag what this thread prints with the task; send all of it before the task is over."""
-        self._task.name = task
+        """Tag what is printed in this context with the task; send all of it before the task is over."""
+        token = _TASK.set(task)
         try:
             yield
         finally:
-            self._task.name = None
+            _TASK.reset(token)
             self.flush()
 
     def write(self, stream: StreamName, text: str) -> None:
@@ -134,7 +152,7 @@ class OutputPump:
         text = self._allowance.take(text)
         if not text:
             return
-        task = getattr(self._task, "name", None)
+        task = _TASK.get()
         last = self._pieces[-1] if self._pieces else None
         if last is None or (last.run_id, last.task, last.stream) != (self._run_id, task, stream):
             last = _Piece(self._run_id, task, stream, time.time())
@@ -152,11 +170,14 @@ class OutputPump:
         )
 
     def _send_later(self) -> None:
+        again: float | None = None
         while True:
-            self._waiting.wait()
+            self._waiting.wait(again)
             self._waiting.clear()
             time.sleep(_INTERVAL_SECONDS)
             self.flush()
+            also = self.also
+            again = None if also is None else also()
             self._pipe.ring()
 
 

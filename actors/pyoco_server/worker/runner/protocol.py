@@ -12,7 +12,7 @@ import msgspec
 
 from pyoco_server.model.graph_structure import GraphStructure
 from pyoco_server.model.json_text import encode_json
-from pyoco_server.model.run import RunStatus, TaskRecord, TaskState, Usage
+from pyoco_server.model.run import RunStatus, TaskProgress, TaskRecord, TaskState, Usage
 from pyoco_server.worker.runner.task_user import TaskUser
 
 EXIT_NO_ROOM: Final = 71
@@ -256,6 +256,13 @@ class TaskChanged(msgspec.Struct, frozen=True, kw_only=True, tag="task_changed")
     at: float
 
 
+class ProgressMade(msgspec.Struct, frozen=True, kw_only=True, tag="progress_made"):
+    """Child to worker: how far tasks are, as they say."""
+
+    run_id: str
+    progress: dict[str, TaskProgress]
+
+
 class Output(msgspec.Struct, frozen=True, kw_only=True, tag="output"):
     """Child to worker: printed text, in the order in which it was printed.
 
@@ -307,7 +314,7 @@ class FlowFinished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
 
 
 WorkerMessage: TypeAlias = Execute | CancelRun | Environment | Providers | Stop
-ChildMessage: TypeAlias = Ready | FlowStarted | TaskChanged | Output | FlowFinished
+ChildMessage: TypeAlias = Ready | FlowStarted | TaskChanged | ProgressMade | Output | FlowFinished
 """What a child has to tell its slot."""
 FromChild: TypeAlias = ChildMessage | EnvironmentNeeded | ProvidersNeeded | Importing
 """What a child has to tell, what is only for the handle included."""

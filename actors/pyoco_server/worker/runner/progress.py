@@ -1,0 +1,112 @@
+"""The progress that the tasks of a run report: sent twice a second at most, and the last state always."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from msgspec.structs import replace
+from pyoco.core.models import TaskState as EngineTaskState
+
+from pyoco_server.model.json_text import json_safe
+from pyoco_server.model.run import TaskProgress, TaskRecord
+from pyoco_server.worker.runner.output import OutputPump
+from pyoco_server.worker.runner.protocol import ProgressMade
+
+INTERVAL_SECONDS: Final = 0.5
+_MESSAGE_CHARACTERS: Final = 200
+
+
+class ProgressBook:
+    """Takes what the tasks of one run report, from any thread.
+
+    Args:
+        run_id: The run.
+        states: The states of its tasks, as they are at each moment.
+        output: Knows which task a thread is of, and sends what is due.
+    """
+
+    def __init__(
+        self, run_id: str, states: Callable[[], Mapping[str, EngineTaskState]], output: OutputPump
+    ) -> None:
+        self._run_id = run_id
+        self._states = states
+        self._output = output
+        # Re-entrant, for a signal handler or finalizer may report in the middle of this.
+        self._lock = threading.RLock()
+        self._latest: dict[str, TaskProgress] = {}
+        self._news: set[str] = set()
+        self._sent_at = -math.inf
+
+    def report(self, done: float | None, total: float | None, message: str | None) -> None:
+        """Take a report of the task that this thread is of; one of none is left out."""
+        task = self._task()
+        if task is None or self._output.forked:
+            return
+        with self._lock:
+            before = self._latest.get(task) or TaskProgress(at=0.0)
+            self._latest[task] = TaskProgress(
+                done=_number(done, before.done),
+                total=_number(total, before.total),
+                message=_text(message, before.message),
+                at=time.time(),
+            )
+            self._news.add(task)
+        if self._output.busy_here or self.send_due() is not None:
+            self._output.announce_soon()
+
+    def send_due(self) -> float | None:
+        """Send what is to be sent by now; return in how many seconds there is more to send."""
+        with self._lock:
+            if not self._news:
+                return None
+            wait = self._sent_at + INTERVAL_SECONDS - time.monotonic()
+            if wait > 0:
+                return wait
+            news = {task: self._latest[task] for task in self._news}
+            self._news.clear()
+            self._sent_at = time.monotonic()
+        self._output.send(ProgressMade(run_id=self._run_id, progress=news))
+        return None
+
+    def begin(self, task: str) -> None:
+        """A try of the task begins: what the one before reported is of the past."""
+        if self._latest:
+            with self._lock:
+                self._latest.pop(task, None)
+                self._news.discard(task)
+
+    def told_in(self, task: str, record: TaskRecord) -> TaskRecord:
+        """Return the record of a task with what it reported last."""
+        if task not in self._latest:
+            return record
+        with self._lock:
+            latest = self._latest[task]
+            new = task in self._news
+            self._news.discard(task)
+        if new:
+            made = ProgressMade(run_id=self._run_id, progress={task: latest})
+            self._output.send(made, quietly=True)
+        return replace(record, progress=latest)
+
+    def _task(self) -> str | None:
+        states = self._states()
+        if (task := self._output.task_here) is not None:
+            return task if states.get(task) is EngineTaskState.RUNNING else None
+        running = [name for name, state in list(states.items()) if state is EngineTaskState.RUNNING]
+        # A thread of its own, as far as that can be told.
+        return running[0] if len(running) == 1 else None
+
+
+def _number(value: float | None, before: float | None) -> float | None:
+    if value is None:
+        return before
+    number = value if type(value) is int else float(value)
+    return number if math.isfinite(number) and abs(number) < 2**53 else None
+
+
+def _text(value: object, before: str | None) -> str | None:
+    return before if value is None else str(json_safe(str(value)))[:_MESSAGE_CHARACTERS]

@@ -1,0 +1,62 @@
+"""Tasks that tell how far they are."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextvars import copy_context
+
+import pyoco_server
+
+
+def fast(count: int = 20_000) -> int:
+    for done in range(count + 1):
+        pyoco_server.report(done=done, total=count)
+    return count
+
+
+def then_silent(seconds: float = 1.5) -> None:
+    pyoco_server.report(done=1, total=3)
+    pyoco_server.report(done=2, message="two")
+    time.sleep(seconds)
+
+
+def in_a_thread() -> None:
+    thread = threading.Thread(target=lambda: pyoco_server.report(done=7, total=7))
+    thread.start()
+    thread.join()
+
+
+def beside(name: str = "") -> None:
+    """Two of these run at the same time, each with a thread that has its context."""
+    _BOTH.wait(10)
+    context = copy_context()
+    thread = threading.Thread(target=lambda: context.run(pyoco_server.report, message=name))
+    thread.start()
+    thread.join()
+    threading.Thread(target=lambda: pyoco_server.report(message="whose?")).start()
+    _BOTH.wait(10)
+
+
+_BOTH = threading.Barrier(2)
+
+
+def odd() -> None:
+    pyoco_server.report(done=float("nan"), total=float("inf"), message="\ud800\x00" * 500)
+    for wrong in ("1", [1]):
+        try:
+            pyoco_server.report(done=wrong)  # type: ignore[arg-type]
+        except TypeError:
+            continue
+        raise AssertionError(wrong)
+
+
+def late() -> threading.Thread:
+    def soon() -> None:
+        time.sleep(0.2)
+        pyoco_server.report(message="too late")
+
+    thread = threading.Thread(target=soon)
+    thread.start()
+    thread.join()
+    return thread

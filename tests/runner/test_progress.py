@@ -1,0 +1,73 @@
+"""What tasks report of how far they are: sent seldom, the last state always, and of the right task."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+import pyoco_server
+from pyoco_server.model.run import RunStatus, TaskProgress
+from pyoco_server.worker.runner.progress import INTERVAL_SECONDS
+from pyoco_server.worker.runner.protocol import ProgressMade
+from runner.children import Flows, Told
+
+
+def sent(told: Told) -> list[TaskProgress]:
+    return [
+        made
+        for event in told.events
+        if isinstance(event, ProgressMade)
+        for made in event.progress.values()
+    ]
+
+
+async def one(flows: Flows, function: str) -> Told:
+    await flows.send("a", a={"callable": f"reporting:{function}"})
+    told = await flows.hear()
+    assert told.finished.status is RunStatus.COMPLETED, told.finished.error
+    return told
+
+
+async def test_what_is_reported_often_is_sent_seldom_and_the_last_always(flows: Flows) -> None:
+    told = await one(flows, "fast")
+    made = sent(told)
+    assert (made[-1].done, made[-1].total) == (20_000, 20_000)
+    seconds = made[-1].at - made[0].at
+    assert len(made) <= 2 + seconds / INTERVAL_SECONDS
+    assert told.finished.task_records["a"].progress == made[-1]
+    assert not told.finished.worn
+
+
+async def test_a_task_that_says_nothing_more_is_told_of_before_its_end(flows: Flows) -> None:
+    """And what it does not say anew stays as it was."""
+    told = await one(flows, "then_silent")
+    made = sent(told)
+    assert [(each.done, each.total, each.message) for each in made] == [(1, 3, None), (2, 3, "two")]
+    heard = next(at for at, event in enumerate(told.events) if isinstance(event, ProgressMade))
+    assert heard < len(told.events) - 2
+    assert all(later.at >= earlier.at for earlier, later in pairwise(made))
+
+
+async def test_threads_of_a_task_report_for_it(flows: Flows) -> None:
+    told = await one(flows, "in_a_thread")
+    assert told.finished.task_records["a"].progress.done == 7  # type: ignore[union-attr]
+    each = {name: {"callable": "reporting:beside", "inputs": {"name": name}} for name in "ab"}
+    await flows.send("a & b", **each)
+    finished = (await flows.hear()).finished
+    for name in "ab":
+        assert finished.task_records[name].progress.message == name  # type: ignore[union-attr]
+
+
+async def test_odd_reports_do_no_harm(flows: Flows) -> None:
+    progress = (await one(flows, "odd")).finished.task_records["a"].progress
+    assert progress
+    assert (progress.done, progress.total) == (None, None)
+    assert len(progress.message or "") == 200
+    await one(flows, "late")
+
+
+def test_outside_of_a_run_nothing_happens() -> None:
+    begun = time.monotonic()
+    for done in range(10_000):
+        pyoco_server.report(done=done, total=10_000, message="m")
+    assert time.monotonic() - begun < 1
