@@ -19,7 +19,9 @@ from pyoco_server.model.flow_yaml import (
 )
 from pyoco_server.model.graph import EngineGraph, OperatorGraph
 from pyoco_server.model.limits import RunLimits
+from pyoco_server.model.task_policy import POLICY_KEYS, RetryBackoff, TaskPolicy
 
+TASK_KEYS = ", ".join(("callable", "use", "inputs", "outputs", *POLICY_KEYS))
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -127,13 +129,13 @@ def test_the_engine_form_with_pipes() -> None:
             "flow: {graph: a}\ntasks:\n  a:\n    retry: 3",
             (
                 "tasks.a.retry: no such key; "
-                "those that there are: callable, use, inputs, outputs (line 4, column 12)"
+                "those that there are: " + TASK_KEYS + " (line 4, column 12)"
             ),
         ),
         (
             "flow: {graph: a}\nruntime: {env: []}",
             (
-                "runtime.env: no such key; those that there are: expose_env, timeout_sec, "
+                "runtime.env: no such key; those that there are: expose_env, parallel_tasks, timeout_sec, "
                 "max_attempts, retry_backoff_sec, memory_mb, cpu_sec (line 2, column 16)"
             ),
         ),
@@ -287,3 +289,108 @@ def test_a_limit_that_cannot_be_one_is_refused(limit: str, message: str) -> None
         parse(f"flow: {{graph: a}}\nruntime:\n  {limit}")
     assert str(caught.value).startswith(message)
     assert caught.value.line == 3
+
+
+def policy_file(said: str, graph: str = "a >> b") -> str:
+    return f"flow: {{graph: '{graph}'}}\ntasks:\n  a: {{}}\n  b: {{{said}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "policy"),
+    [
+        (
+            "retries: 3, backoff: exponential, retry_on: [OSError], not_on: [a.B], timeout_sec: 2",
+            TaskPolicy(
+                retries=3,
+                backoff=RetryBackoff(kind="exponential"),
+                retry_on=("OSError",),
+                not_on=("a.B",),
+                timeout_sec=2.0,
+            ),
+        ),
+        (
+            "backoff: {kind: linear, delay_sec: 0.5, cap_sec: 9, jitter: 1}, on_failure: isolate",
+            TaskPolicy(
+                backoff=RetryBackoff(kind="linear", delay_sec=0.5, cap_sec=9.0, jitter=1.0),
+                on_failure="isolate",
+            ),
+        ),
+        (
+            "fail_policy: isolate, trigger_policy: ANY",
+            TaskPolicy(on_failure="isolate", trigger="any"),
+        ),
+        ("fail_policy: retry", TaskPolicy(retries=3)),
+        ("fail_policy: retry, retries: 1", TaskPolicy(retries=1)),
+        ("event_loop: trio, trigger: all", TaskPolicy(event_loop="trio", trigger="all")),
+    ],
+)
+def test_the_policy_of_a_task(said: str, policy: TaskPolicy) -> None:
+    assert parse(policy_file(said)).tasks["b"].policy == policy
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("retries: -1", "retries: must be a whole number from 0 to 1000, not -1"),
+        ("retries: true", "retries: must be a whole number from 0 to 1000, not True"),
+        ("timeout_sec: 0", "timeout_sec: must be seconds, more than 0 up to 2592000, not 0"),
+        ("timeout_sec: soon", "timeout_sec: must be seconds"),
+        ("backoff: random", "backoff: must be one of fixed, linear, exponential, not 'random'"),
+        (
+            "backoff: {delay: 1}",
+            "backoff.delay: no such key; those that there are: kind, delay_sec",
+        ),
+        ("backoff: {jitter: 2}", "backoff.jitter: must be a number from 0 to 1, not 2"),
+        ("backoff: [1]", "backoff: must be one of"),
+        ("retry_on: [3]", "retry_on: must be names of exceptions, e.g. ConnectionError, not 3"),
+        ("not_on: {a: 1}", "not_on: must be a list of names of exceptions"),
+        ("on_failure: retry", "on_failure: must be one of stop, isolate, not 'retry'"),
+        ("fail_policy: ignore", "fail_policy: must be one of stop, isolate, retry, not 'ignore'"),
+        (
+            "on_failure: stop, fail_policy: stop",
+            "fail_policy: is the engine's name for `on_failure`",
+        ),
+        ("trigger: most", "trigger: must be one of all, any, not 'most'"),
+        ("event_loop: uvloop", "event_loop: must be one of asyncio, trio, not 'uvloop'"),
+    ],
+)
+def test_what_is_no_policy(said: str, message: str) -> None:
+    with pytest.raises(FlowFileError) as caught:
+        parse(policy_file(said))
+    assert str(caught.value).startswith(f"tasks.b.{message}")
+    assert caught.value.line == 4
+
+
+def test_a_trigger_is_seen_in_the_graph() -> None:
+    graph = parse(policy_file("trigger: any")).graph
+    assert isinstance(graph, OperatorGraph)
+    assert graph.any_join == {"b"}
+    graph = parse("flow: {graph: (a | c) >> b}\ntasks: {b: {trigger: all}}").graph
+    assert isinstance(graph, OperatorGraph)
+    assert graph.any_join == frozenset()
+
+
+def test_how_many_tasks_run_at_the_same_time() -> None:
+    assert parse("flow: {graph: a}\nruntime: {parallel_tasks: 20}").parallel_tasks == 20
+    for wrong in ("0", "1001", "true", "1.5", "many"):
+        with pytest.raises(FlowFileError, match="whole number from 1 to 1000"):
+            parse(f"flow: {{graph: a}}\nruntime: {{parallel_tasks: {wrong}}}")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("over=xs, item=n, paralel=3", "not 'paralel'; did you mean 'parallel'?"),
+        ("over=xs, item=n, parallel=0", "parallel must be a whole number from 1 to 1000, not '0'"),
+        ("over=xs, item=n, parallel=some", "parallel must be a whole number"),
+        ("over=xs, as=n", "foreach(...) takes over, item, index, collect, parallel, not 'as'"),
+    ],
+)
+def test_words_of_loops_that_mean_nothing(words: str, message: str) -> None:
+    text = f"flow:\n  graph: |\n    a >>\n    foreach({words}) {{ b }}\n"
+    with pytest.raises(FlowFileError) as caught:
+        parse(text)
+    assert message in str(caught.value)
+    assert (caught.value.line, caught.value.column) == (4, 5)
+    # Runs that were accepted with it are executed as before.
+    parse_flow_yaml(text.encode(), max_bytes=1000, accepted=True)

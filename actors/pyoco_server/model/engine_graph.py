@@ -6,19 +6,22 @@ It is parsed and checked by the engine itself (pyoco.dsl), within limits that ar
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
-from typing import Final
+from collections.abc import Callable, Collection, Iterator, Mapping
+from copy import copy
+from difflib import get_close_matches
+from typing import Final, TypeVar
 
 import msgspec
 from pyoco.core.models import Task
 from pyoco.dsl.expressions import ExpressionSyntaxError
 from pyoco.dsl.graph import (
+    GraphParser,
     GraphReferenceError,
     GraphSyntaxError,
     GraphValidationError,
     build_flow_from_graph,
-    parse_graph,
     resolve_pipe_refs,
+    tokenize_graph,
     validate_graph_terms,
 )
 from pyoco.dsl.graph_terms import (
@@ -26,6 +29,7 @@ from pyoco.dsl.graph_terms import (
     Pipeline,
     PipeRefTerm,
     RepeatTerm,
+    SwitchCase,
     SwitchTerm,
     TaskTerm,
     Term,
@@ -36,7 +40,10 @@ from pyoco_server.model.errors import FlowFileError
 from pyoco_server.model.names import nearest
 from pyoco_server.model.operator_graph import MAX_NESTING, MAX_TEXT_CHARACTERS, PATH, graph_error
 
+T = TypeVar("T")
+
 MAX_PIPES: Final = 100
+MAX_PARALLEL: Final = 1_000
 MAX_EXPANDED_CHARACTERS: Final = 1_048_576
 """How much text the engine may read once every pipe stands where it is referred to."""
 
@@ -57,7 +64,8 @@ class EngineGraph(msgspec.Struct, frozen=True, kw_only=True, tag_field="form", t
 
     def pipeline(self) -> Pipeline:
         """Return the engine's terms, with every pipe in its place."""
-        return resolve_pipe_refs(parse_graph(self.text), self.pipes)
+        pipes = {name: _Parser(text).parse() for name, text in self.pipes.items()}
+        return _expanded(_Parser(self.text).parse(), pipes)
 
 
 def is_engine_form(text: str) -> bool:
@@ -66,7 +74,11 @@ def is_engine_form(text: str) -> bool:
 
 
 def parse_engine_graph(
-    text: str, task_names: Collection[str] = (), pipes: Mapping[str, str] | None = None
+    text: str,
+    task_names: Collection[str] = (),
+    pipes: Mapping[str, str] | None = None,
+    *,
+    accepted: bool = False,
 ) -> EngineGraph:
     """Read a graph in the engine's language.
 
@@ -74,14 +86,15 @@ def parse_engine_graph(
         text: The graph.
         task_names: The tasks that the file configures.
         pipes: Named parts of graphs, for ``pipe(name)``.
+        accepted: Whether a run was accepted with it; then words that mean nothing are left alone.
 
     Raises:
         FlowFileError: The engine refuses it, or it goes beyond a limit. Line and column are
             those of ``text``, where the engine tells them.
     """
     pipes = dict(pipes or {})
-    main = _parse(text, PATH)
-    parsed = parse_pipes(pipes)
+    main = _parse(text, PATH, accepted=accepted)
+    parsed = parse_pipes(pipes, accepted=accepted)
     _refuse_expansion(text, main, pipes, parsed)
     try:
         resolved = resolve_pipe_refs(main, pipes)
@@ -104,7 +117,7 @@ def parse_engine_graph(
     )
 
 
-def parse_pipes(pipes: Mapping[str, str]) -> dict[str, Pipeline]:
+def parse_pipes(pipes: Mapping[str, str], *, accepted: bool = False) -> dict[str, Pipeline]:
     """Return the engine's terms for each named part of a graph.
 
     Raises:
@@ -112,7 +125,13 @@ def parse_pipes(pipes: Mapping[str, str]) -> dict[str, Pipeline]:
     """
     if len(pipes) > MAX_PIPES:
         raise FlowFileError(f"{len(pipes)} pipes; at most {MAX_PIPES} are taken", path="pipes")
-    return {name: _parse(text, f"pipes.{name}") for name, text in pipes.items()}
+    return {name: _parse(text, f"pipes.{name}", accepted=accepted) for name, text in pipes.items()}
+
+
+def parallel_of(term: Term) -> int | None:
+    """Return how many iterations of a loop run at the same time, where its text says so."""
+    parallel: int | None = vars(term).get("parallel")
+    return parallel
 
 
 def task_terms(pipeline: Pipeline) -> Iterator[TaskTerm]:
@@ -143,7 +162,90 @@ def _terms(pipeline: Pipeline) -> Iterator[Term]:
             yield from _terms(branch)
 
 
-def _parse(text: str, path: str) -> Pipeline:
+class _Parser(GraphParser):
+    """The engine's parser, which takes any words in brackets, and what it forgets of them."""
+
+    def __init__(self, text: str, *, accepted: bool = True) -> None:
+        super().__init__(tokenize_graph(text))
+        self._accepted = accepted
+        self._words: dict[int, dict[str, str]] = {}
+
+    def _parse_named_args(self) -> dict[str, str]:
+        start = self.idx
+        self._words[start] = super()._parse_named_args()
+        return self._words[start]
+
+    def _parse_branch(self, stop_kinds: set[str]) -> Pipeline:
+        token = self._peek()
+        if token.kind == "STRING" and self._peek(1).kind in stop_kinds:
+            self._advance()
+            return _Parser(token.value, accepted=self._accepted).parse()
+        return self._parse_pipeline(stop_kinds=stop_kinds)
+
+    def _parse_switch(self) -> SwitchTerm:
+        return self._checked(super()._parse_switch, ("on",))
+
+    def _parse_repeat(self) -> RepeatTerm:
+        return self._checked(super()._parse_repeat, ("count", "collect", "parallel"))
+
+    def _parse_foreach(self) -> ForEachTerm:
+        return self._checked(
+            super()._parse_foreach, ("over", "item", "index", "collect", "parallel")
+        )
+
+    def _parse_until(self) -> UntilTerm:
+        return self._checked(super()._parse_until, ("cond", "max_iter", "collect"))
+
+    def _checked(self, parse: Callable[[], T], words: tuple[str, ...]) -> T:
+        start = self._peek()
+        brackets = self.idx + 1
+        term = parse()
+        said = self._words.pop(brackets)
+        for word in said:
+            if word not in words and not self._accepted:
+                nearest = get_close_matches(word, words, 1)
+                raise GraphSyntaxError(
+                    f"{start.value}(...) takes {', '.join(words)}, not {word!r}"
+                    f"{f'; did you mean {nearest[0]!r}?' if nearest else ''} at position {start.pos}"
+                )
+        parallel = said.get("parallel") if "parallel" in words else None
+        if parallel is not None and parallel.isdigit() and 1 <= int(parallel) <= MAX_PARALLEL:
+            vars(term)["parallel"] = int(parallel)
+        elif parallel is not None and not self._accepted:
+            raise GraphSyntaxError(
+                f"parallel must be a whole number from 1 to {MAX_PARALLEL}, not {parallel!r} "
+                f"at position {start.pos}"
+            )
+        return term
+
+
+def _expanded(pipeline: Pipeline, pipes: Mapping[str, Pipeline]) -> Pipeline:
+    """Put every pipe in its place, as the engine does, but keep all that the terms say.
+
+    The engine has taken them once: they end, and are not too many.
+    """
+    terms: list[Term] = []
+    for term in pipeline.terms:
+        if isinstance(term, PipeRefTerm):
+            terms += _expanded(pipes[term.name], pipes).terms
+            continue
+        expanded = copy(term)
+        match expanded:
+            case SwitchTerm():
+                expanded.cases = [
+                    SwitchCase(case.value, _expanded(case.branch, pipes)) for case in expanded.cases
+                ]
+                if expanded.default is not None:
+                    expanded.default = _expanded(expanded.default, pipes)
+            case RepeatTerm() | ForEachTerm() | UntilTerm():
+                expanded.body = _expanded(expanded.body, pipes)
+            case _:
+                pass
+        terms.append(expanded)
+    return Pipeline(terms)
+
+
+def _parse(text: str, path: str, *, accepted: bool = False) -> Pipeline:
     if len(text) > MAX_TEXT_CHARACTERS:
         raise FlowFileError(
             f"{len(text)} characters, at most {MAX_TEXT_CHARACTERS} are taken", path=path
@@ -156,7 +258,7 @@ def _parse(text: str, path: str) -> Pipeline:
         if depth > MAX_NESTING + 2:
             raise _error(f"nested more than {MAX_NESTING} deep", text, position, path)
     try:
-        return parse_graph(text)
+        return _Parser(text, accepted=accepted).parse()
     except GraphSyntaxError as error:
         reason = f"{error} (in the graph language of the engine)"
         found = _POSITION.search(reason)

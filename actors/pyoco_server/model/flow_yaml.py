@@ -10,19 +10,27 @@ from typing import Any, Final
 import msgspec
 
 from pyoco_server.model.callables import ANYTHING, CallableRules
+from pyoco_server.model.engine_graph import MAX_PARALLEL
 from pyoco_server.model.errors import ErrorId, FlowFileError
-from pyoco_server.model.graph import Graph, parse_graph
+from pyoco_server.model.graph import Graph, OperatorGraph, parse_graph
 from pyoco_server.model.json_text import JSON
 from pyoco_server.model.limits import LIMIT_FIELDS, InvalidLimit, RunLimits, check_limits
 from pyoco_server.model.names import nearest
+from pyoco_server.model.task_policy import (
+    NO_POLICY,
+    POLICY_KEYS,
+    InvalidPolicy,
+    TaskPolicy,
+    check_policy,
+)
 from pyoco_server.model.yaml_document import Path, YamlDocument, parse_yaml
 
 __all__ = ["FlowFile", "FlowFileError", "TaskConfig", "WorkflowTooLarge", "parse_flow_yaml"]
 
 _TOP_KEYS: Final = ("version", "flow", "tasks", "pipes", "runtime")
 _FLOW_KEYS: Final = ("graph", "defaults")
-_TASK_KEYS: Final = ("callable", "use", "inputs", "outputs")
-_RUNTIME_KEYS: Final = ("expose_env", *LIMIT_FIELDS)
+_TASK_KEYS: Final = ("callable", "use", "inputs", "outputs", *POLICY_KEYS)
+_RUNTIME_KEYS: Final = ("expose_env", "parallel_tasks", *LIMIT_FIELDS)
 _REFUSED: Final = {
     "flows": "a file has one workflow; put it under `flow`",
     "discovery": "what a worker loads is the operator's to say; name a task's function with "
@@ -54,6 +62,8 @@ class TaskConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Another task that this one is a copy of, under its own name."""
     inputs: dict[str, Any] = msgspec.field(default_factory=dict)
     outputs: list[str] = msgspec.field(default_factory=list)
+    policy: TaskPolicy = NO_POLICY
+    """How it is tried and waited for."""
 
 
 class FlowFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +78,8 @@ class FlowFile(msgspec.Struct, frozen=True, kw_only=True):
     pipes: dict[str, str]
     expose_env: tuple[str, ...]
     """The environment variables that the flow may see."""
+    parallel_tasks: int | None = None
+    """How many of its tasks run at the same time, at most; as many as the worker says where it is not set."""
     limits: RunLimits = RunLimits()
     """How long an attempt of a run may take, and how many there are."""
     text: str
@@ -111,17 +123,18 @@ def parse_flow_yaml(
     pipes = {name: reader.text(("pipes", name)) for name in reader.mapping(("pipes",))}
     runtime = reader.mapping(("runtime",), _RUNTIME_KEYS)
     try:
-        graph = parse_graph(graph_text, tuple(tasks), pipes)
+        graph = parse_graph(graph_text, tuple(tasks), pipes, accepted=accepted)
     except FlowFileError as error:
         raise _in_file(error, reader) from None
     return FlowFile(
         version=reader.version(),
         graph_text=graph_text,
-        graph=graph,
+        graph=_with_triggers(graph, tasks),
         defaults=reader.mapping(("flow", "defaults")),
         tasks=tasks,
         pipes=pipes,
         expose_env=tuple(reader.texts(("runtime", "expose_env"))),
+        parallel_tasks=reader.parallel_tasks(runtime),
         limits=reader.limits(runtime),
         text=text,
         sha256=hashlib.sha256(raw).hexdigest(),
@@ -201,6 +214,26 @@ class _FlowReader:
         except InvalidLimit as error:
             raise self.error(error.reason, ("runtime", error.field)) from None
 
+    def parallel_tasks(self, runtime: dict[str, JSON]) -> int | None:
+        value = runtime.get("parallel_tasks")
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PARALLEL:
+            raise self.error(
+                f"must be a whole number from 1 to {MAX_PARALLEL}", ("runtime", "parallel_tasks")
+            )
+        return value
+
+    def policy(self, path: Path, config: dict[str, JSON]) -> TaskPolicy:
+        """Return what a task says of how it is tried and waited for."""
+        said: dict[str, JSON] = {key: config[key] for key in POLICY_KEYS if key in config}
+        if not said:
+            return NO_POLICY
+        try:
+            return check_policy(said)
+        except InvalidPolicy as error:
+            raise self.error(error.reason, (*path, *error.path)) from None
+
     def version(self) -> int:
         top = self.mapping(())
         value = top.get("version", 1)
@@ -237,10 +270,23 @@ class _FlowReader:
             use=use,
             inputs=self.mapping((*path, "inputs")),
             outputs=self.texts((*path, "outputs")),
+            policy=self.policy(path, config),
         )
 
     def _optional_text(self, path: Path, config: dict[str, JSON]) -> str | None:
         return None if config.get(str(path[-1])) is None else self.text(path)
+
+
+def _with_triggers(graph: Graph, tasks: dict[str, TaskConfig]) -> Graph:
+    """Return a graph in which a task waits for all or any as its ``trigger`` says, where it has one."""
+    if not isinstance(graph, OperatorGraph):
+        return graph
+    said = {name: config.policy.trigger for name, config in tasks.items() if config.policy.trigger}
+    if not said:
+        return graph
+    either = {name for name, trigger in said.items() if trigger == "any"}
+    any_join = (graph.any_join - said.keys()) | either
+    return msgspec.structs.replace(graph, any_join=frozenset(any_join))
 
 
 def _kind(value: JSON) -> str:

@@ -132,6 +132,27 @@ class TaskProgress(msgspec.Struct, frozen=True, kw_only=True):
     """When, in unix seconds."""
 
 
+class TryRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A try of a task that may have more than one. Times are unix seconds."""
+
+    number: int
+    started_at: float | None = None
+    ended_at: float | None = None
+    error: str | None = None
+    """What it failed with, shortened; of one that succeeded, nothing."""
+
+
+class IterationRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A time that a task was executed in a loop. Times are unix seconds."""
+
+    path: str
+    """Which one, from the outermost loop inwards, e.g. ``foreach:n[2].repeat[0]``."""
+    state: str
+    started_at: float | None = None
+    ended_at: float | None = None
+    error: str | None = None
+
+
 class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of one task of a run. Times are unix seconds.
 
@@ -152,6 +173,14 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Of a task whose ``output`` is not all of its result."""
     progress: TaskProgress | msgspec.UnsetType = msgspec.UNSET
     """Of a task that reports it."""
+    tries: list[TryRecord] | msgspec.UnsetType = msgspec.UNSET
+    """Its last tries in this attempt, where it may have more than one."""
+    iterations: list[IterationRecord] | msgspec.UnsetType = msgspec.UNSET
+    """Its last times in a loop."""
+    iteration_counts: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
+    """How many times in a loop ended in each state."""
+    skipped: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether it will not be executed: its branch is not taken, or what it waits for failed."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

@@ -231,6 +231,15 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
         int,
         Env("PYOCO_WORKER_SLOTS", count(1), "Runs that a worker executes at the same time."),
     ] = msgspec.field(default_factory=cores)
+    worker_parallel_tasks: Annotated[
+        int,
+        Env(
+            "PYOCO_WORKER_PARALLEL_TASKS",
+            count(0),
+            "Tasks of one run that run at the same time, where its flow says nothing of `parallel_tasks`; 0: "
+            "four for each core, and at least 8.",
+        ),
+    ] = 0
     worker_fresh_child: Annotated[
         str,
         Env(

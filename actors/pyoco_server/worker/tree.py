@@ -12,6 +12,7 @@ from typing import Any
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.kernel import ActorRef, ChildSpec, Intensity, Strategy, SupervisorSpec
 from pyoco_server.settings import Settings
+from pyoco_server.settings.readers import cores
 from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.journal import Journal
 from pyoco_server.store.queue import JobQueue
@@ -156,6 +157,7 @@ def worker_tree(
             results_bytes=settings.artifact_run_max_bytes,
             callables=settings.flow_callables,
             import_seconds=settings.worker_import_timeout_sec,
+            parallel_tasks=settings.worker_parallel_tasks or max(8, 4 * cores()),
         ),
     )
     guardian = Guardian(runner.python, runner.variables, marks=marks_of(instance_id))

@@ -7,8 +7,9 @@ import queue
 import resource
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 from pyoco.core.models import Flow, RunContext
@@ -18,9 +19,12 @@ from pyoco.core.models import TaskState as EngineTaskState
 from pyoco_server.model.graph_structure import GraphStructure
 from pyoco_server.model.run import RunStatus, TaskRecord, TaskState
 from pyoco_server.progress import attach, detach
+from pyoco_server.worker.runner.calls import RealCalls
+from pyoco_server.worker.runner.cancel_signal import CancelSignal
 from pyoco_server.worker.runner.condition import Condition
-from pyoco_server.worker.runner.engine import ObservedEngine, TaskObserver
+from pyoco_server.worker.runner.engine import execute_flow
 from pyoco_server.worker.runner.environment import surroundings
+from pyoco_server.worker.runner.failure import failure_of, says, where
 from pyoco_server.worker.runner.flows import FlowBuilder, Plugins, Worker, read_flow_file
 from pyoco_server.worker.runner.output import OutputPump
 from pyoco_server.worker.runner.pipe import EventPipe, end_copy
@@ -39,10 +43,12 @@ from pyoco_server.worker.runner.protocol import (
     ProvidersNeeded,
     TaskChanged,
 )
-from pyoco_server.worker.runner.records import RecordBook, error_text, with_kind
+from pyoco_server.worker.runner.records import RecordBook, error_text
 from pyoco_server.worker.runner.resolver import FlowResolver
 from pyoco_server.worker.runner.result_files import ResultFiles
 from pyoco_server.worker.runner.shape import in_order, shape
+from pyoco_server.worker.runner.task_record import LiveRecord
+from pyoco_server.worker.runner.tries import TaskObserver, Tasks
 
 _CANCELLED: Final = frozenset({EngineStatus.CANCELLING, EngineStatus.CANCELLED})
 
@@ -79,6 +85,7 @@ class Execution(TaskObserver, Worker):
         self._output = output
         self._events = events
         self._context = RunContext(run_id=request.run_id, params=request.params)
+        self._stopping = CancelSignal()
         self._structure: GraphStructure | None = None
         files = ResultFiles(request.workdir, limits.result_bytes, limits.results_bytes)
         self._records = RecordBook(limits.value_bytes, limits.values_bytes, files)
@@ -87,10 +94,10 @@ class Execution(TaskObserver, Worker):
         self._providers: queue.SimpleQueue[tuple[Provider, ...]] = queue.SimpleQueue()
 
     def cancel(self) -> None:
-        """Have no further task started; before, during and after the run alike."""
-        # As the engine's own cancel() does, which takes runs only that it has started already.
+        """Have no further task or try started; before, during and after the run alike."""
         if self._context.status is EngineStatus.RUNNING:
             self._context.status = EngineStatus.CANCELLING
+            self._stopping.ask()
 
     def give_environment(self, values: dict[str, str]) -> None:
         """Hand over the variables that the flow may see."""
@@ -130,18 +137,41 @@ class Execution(TaskObserver, Worker):
         """Tag what the task prints."""
         return self._output.attributed_to(name)
 
-    def task_running(self, name: str) -> None:
+    def task_running(self, name: str, record: LiveRecord) -> None:
         """Tell that the task starts or is tried again."""
-        record = self._records.running(self._context.ensure_task_record(name))
         self._progress.begin(name)
-        self._tell(name, record)
+        self._tell(name, self._records.running(record))
 
-    def task_ended(self, name: str) -> None:
+    def task_ended(self, name: str, record: LiveRecord) -> None:
         """Tell how the task ended, after all that it printed."""
         self._output.flush()
-        state = TaskState(self._context.tasks[name].value)
-        record = self._records.ended(name, self._context.ensure_task_record(name), state)
-        self._tell(name, self._progress.told_in(name, record))
+        state = TaskState(record.state.value)
+        self._tell(name, self._progress.told_in(name, self._records.ended(name, record, state)))
+
+    def task_skipped(self, name: str, record: LiveRecord) -> None:
+        """Tell that the task will not be executed."""
+        self._tell(name, self._records.ended(name, record, TaskState.PENDING))
+
+    # Called by the call of a task that has a process of its own ----------------------------------
+
+    def set_out(self, send: Callable[[tuple[Any, ...]], bool]) -> None:
+        """In that process: hand over what is printed and reported."""
+        self._output.relay = lambda stream, text: send(("printed", stream, text))
+
+        def report(done: float | None, total: float | None, message: str | None) -> None:
+            send(("reported", done, total, message))
+
+        attach(report)
+
+    def arrived(self, message: tuple[Any, ...]) -> None:
+        """Take what that process handed over."""
+        match message:
+            case "printed", stream, text:
+                self._output.write(stream, text)
+            case "reported", done, total, said:
+                self._progress.report(done, total, said)
+            case _:  # of nobody that speaks this
+                return
 
     # ---------------------------------------------------------------------------------------------
 
@@ -173,9 +203,18 @@ class Execution(TaskObserver, Worker):
             self._condition.imported()
             order = in_order(flow.tasks)
             self._structure = shape(flow, order)
-            # The engine keeps the order of what it finds; else it is that of a set.
-            self._context.tasks = dict.fromkeys(order, EngineTaskState.PENDING)
-            ObservedEngine(self).run(flow, request.params, self._context)
+            self._context.flow_name = flow.name
+            calls = RealCalls(self._stopping, self)
+            tasks = Tasks(self._context, self, self._stopping, calls)
+            try:
+                execute_flow(flow, order, self._context, tasks, self, self._parallel_tasks(flow))
+            finally:
+                calls.close()
+
+    def _parallel_tasks(self, flow: Flow) -> int:
+        """How many tasks of the flow run at the same time."""
+        wanted = getattr(flow, "parallel_tasks", None)
+        return self._limits.parallel_tasks if wanted is None else int(wanted)
 
     def _flow(self) -> Flow:
         request = self.request
@@ -196,7 +235,9 @@ class Execution(TaskObserver, Worker):
             self._events.send(EnvironmentNeeded(run_id=request.run_id, names=file.expose_env))
             os.environ.update(self._environment.get())
 
-        return FlowBuilder(file, self._plugins, self).build(request.flow_name or "main")
+        flow = FlowBuilder(file, self._plugins, self).build(request.flow_name or "main")
+        flow.parallel_tasks = file.parallel_tasks  # type: ignore[attr-defined]
+        return flow
 
     def ask_for_providers(self, since: float) -> tuple[Provider, ...]:
         """Ask the worker for what brings tasks that the flow.yaml does not define."""
@@ -216,7 +257,7 @@ class Execution(TaskObserver, Worker):
     def _reason(self, error: BaseException) -> FailureReason:
         if isinstance(error, FlowNotFound):
             return "flow_not_found"
-        if isinstance(error, MemoryError):
+        if "MemoryError" in failure_of(error).kinds:
             return "out_of_memory"
         begun = any(state is not EngineTaskState.PENDING for state in self._context.tasks.values())
         if isinstance(error, RuntimeError) and str(error) == NO_THREAD and not begun:
@@ -241,7 +282,7 @@ class Execution(TaskObserver, Worker):
             return replace(finished, status=RunStatus.CANCELLED)
         if error is None:
             return finished
-        text, reason = _text(error), self._reason(error)
+        text, reason = says(error), self._reason(error)
         if reason == "out_of_memory":
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             text = f"out_of_memory: {text}; its process had {peak:.0f} MB at most"
@@ -250,7 +291,7 @@ class Execution(TaskObserver, Worker):
             status=RunStatus.FAILED,
             reason=reason,
             error=error_text(text),
-            traceback=error_text("".join(traceback.format_exception(error))),
+            traceback=error_text(where(error)),
         )
 
 
@@ -262,13 +303,3 @@ def _let_go(error: BaseException | None) -> None:
         traceback.clear_frames(error.__traceback__)
         error.__traceback__ = None
         error = error.__cause__ or error.__context__
-
-
-def _text(error: BaseException) -> str:
-    """Return what an error says, with its type where that says nothing or it is no ordinary error."""
-    kind = type(error).__name__
-    try:
-        text = str(error)
-    except Exception as unspeakable:  # noqa: BLE001 - the error's own code may raise anything
-        return f"{kind}, whose text cannot be told: {type(unspeakable).__name__}"
-    return with_kind(text, kind) if isinstance(error, Exception) else f"{kind}: {text}".rstrip(": ")

@@ -6,8 +6,8 @@ were parsed by the model and are wired here; no text is ever executed.
 A task of a flow.yaml is one of these:
 
 - ``callable: module:function``. Where the name stands for a Task or TaskWrapper of pyoco, i.e. a
-  function under ``@task``, the task keeps what only Python code can say of it: ``retries``,
-  ``timeout_sec``, ``fail_policy`` and ``parallel_group``.
+  function under ``@task``, the task keeps its policy and ``parallel_group``; what the file says of its policy
+  goes before it.
 - ``use: name``: a copy of another task of the file, or of one that the worker knows.
 - neither, or not in the file at all: a task that the worker knows, from a plug-in (entry points
   ``pyoco.tasks``) or from the modules of ``PYOCO_DISCOVERY_MODULES``. The worker tells which one
@@ -31,8 +31,10 @@ from pyoco.dsl.syntax import TaskWrapper
 from pyoco_server.model.callables import callable_rules
 from pyoco_server.model.flow_yaml import FlowFile, TaskConfig, parse_flow_yaml
 from pyoco_server.model.graph import EngineGraph, OperatorGraph
+from pyoco_server.worker.runner.graph_words import say_all
 from pyoco_server.worker.runner.importing import NotImported, guarded, home_of, wheel_of
 from pyoco_server.worker.runner.plugins import bring
+from pyoco_server.worker.runner.policies import copy_policy, set_policy
 from pyoco_server.worker.runner.protocol import Limits, Provider
 
 
@@ -132,12 +134,12 @@ class FlowBuilder:
                 return _wire(graph, tasks, flow_name)
             case EngineGraph():
                 names = dict.fromkeys((*self._file.tasks, *graph.unlisted))
-                return build_flow_from_graph(
-                    graph=graph.text,
-                    tasks={name: self._task(name) for name in names},
-                    pipes=graph.pipes,
-                    flow_name=flow_name,
+                tasks = {name: self._task(name) for name in names}
+                flow = build_flow_from_graph(
+                    graph=graph.text, tasks=tasks, pipes=graph.pipes, flow_name=flow_name
                 )
+                say_all(graph.pipeline(), flow, tasks)
+                return flow
             case _:
                 assert_never(graph)
 
@@ -155,6 +157,7 @@ class FlowBuilder:
             task = _with_values(self._plugin(config.use, name), name)
         task.inputs.update(deepcopy(config.inputs))
         task.outputs.extend(config.outputs)
+        set_policy(task, config.policy)
         return task
 
     def _plugin(self, name: str, wanted_by: str) -> Task:
@@ -235,7 +238,7 @@ def _how_to_bring(module: str | None) -> str:
 
 def _copy(task: Task, name: str) -> Task:
     """Return a task with the policies of another, but without inputs, outputs and dependencies."""
-    return Task(
+    copy = Task(
         func=task.func,
         name=name,
         parallel_group=task.parallel_group,
@@ -243,6 +246,8 @@ def _copy(task: Task, name: str) -> Task:
         retries=task.retries,
         timeout_sec=task.timeout_sec,
     )
+    copy_policy(copy, task)
+    return copy
 
 
 def _with_values(task: Task, name: str) -> Task:

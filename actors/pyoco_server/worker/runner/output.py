@@ -50,6 +50,8 @@ class OutputPump:
         self._pipe = pipe
         self._allowance = Allowance(limit)
         self._run_id: str | None = None
+        # In a copy of this process that a task has for itself: takes what it prints, or returns False.
+        self.relay: Callable[[StreamName, str], bool] | None = None
         # Re-entrant, for a signal handler or finalizer may print in the middle of all this.
         self._lock = threading.RLock()
         self._sending = False
@@ -213,6 +215,8 @@ class TaskStream(io.TextIOWrapper):
     def take(self, text: str) -> None:
         """Take text, whether the stream is open or not."""
         if self._pump.forked:
+            if self._pump.relay is not None and self._pump.relay(self._stream, text):
+                return
             os.write(self._bytes.fileno(), text.encode("utf-8", "backslashreplace"))
         else:
             self._pump.write(self._stream, text)

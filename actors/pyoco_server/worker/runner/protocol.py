@@ -47,6 +47,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         workflow_bytes: That a flow.yaml may have; a run that brings more fails.
         callables: Which functions a flow.yaml may name (``PYOCO_FLOW_CALLABLES``).
         import_seconds: That the import of a plug-in, or of a module that a flow.yaml names, may take.
+        parallel_tasks: How many tasks of a run run at the same time, where its flow says nothing.
     """
 
     value_bytes: int = 256 * 1024
@@ -57,6 +58,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     workflow_bytes: int = 256 * 1024
     callables: str = "*"
     import_seconds: float = 60.0
+    parallel_tasks: int = 8
 
 
 class Allowance:

@@ -15,6 +15,7 @@ from pyoco_server.model.result import ResultNote
 from pyoco_server.model.run import TaskRecord, TaskState, shrink_error
 from pyoco_server.model.value_forms import Formed, with_forms
 from pyoco_server.worker.runner.result_files import ResultFiles
+from pyoco_server.worker.runner.task_record import LiveRecord
 
 ERROR_BYTES = 16 * 1024
 """What is kept of one error's text, and of one traceback."""
@@ -71,6 +72,7 @@ class RecordBook:
             started_at=record.started_at,
             error=_task_error(record),
             traceback=error_text(record.traceback),
+            **_times(record),
         )
 
     def ended(self, name: str, record: EngineRecord, state: TaskState) -> TaskRecord:
@@ -104,6 +106,7 @@ class RecordBook:
             output=output,
             artifacts=_mapping(artifacts),
             result=result,
+            **_times(record),
         )
 
     def _output(self, name: str, value: object) -> tuple[JSON, ResultNote | UnsetType]:
@@ -146,6 +149,20 @@ class RecordBook:
             self._left -= size
             return safe
         return f"<{size} bytes of JSON, left out: at most {limit} are kept here>"
+
+
+def _times(record: EngineRecord) -> dict[str, Any]:
+    """What there is to tell of tries, of loops and of being left out; mostly nothing."""
+    told: dict[str, Any] = {}
+    if isinstance(record, LiveRecord):
+        if record.tries:
+            told["tries"] = list(record.tries)
+        if record.iterations:
+            told["iterations"] = list(record.iterations)
+            told["iteration_counts"] = record.iteration_counts
+        if record.skipped:
+            told["skipped"] = True
+    return told
 
 
 def _mapping(value: JSON) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pyoco.dsl.nodes import (
 )
 
 from pyoco_server.model.graph_structure import GraphEdge, GraphNode, GraphStructure, NodeKind
+from pyoco_server.worker.runner.policies import policy_of
 
 
 def shape(flow: Flow, order: list[str]) -> GraphStructure:
@@ -37,7 +38,7 @@ def shape(flow: Flow, order: list[str]) -> GraphStructure:
             GraphEdge(
                 source=before.name,
                 target=name,
-                kind="any" if tasks[name].trigger_policy == "ANY" else "all",
+                kind="any" if policy_of(tasks[name]).trigger == "any" else "all",
             )
             for name in order
             for before in sorted(tasks[name].dependencies, key=lambda task: task.name)

@@ -1,0 +1,132 @@
+"""What a task's function is called with, resolved as the engine does (pyoco 0.8, ``Engine._execute_task``).
+
+Beyond the engine, variables of loops are arguments too, before params and results, and a text of ``inputs``
+may refer to them and to whatever an expression of a graph can: ``$ctx.<variable>``, ``$ctx.loop.index``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from pyoco.core.context import Context
+from pyoco.core.exceptions import InvalidReferenceError
+from pyoco.core.models import Task
+from pyoco.dsl.expressions import ExpressionEvaluationError, resolve_path
+
+_SIGNATURES: WeakKeyDictionary[Callable[..., Any], inspect.Signature] = WeakKeyDictionary()
+_NOTHING: Final = object()
+_MOST_NAMES: Final = 20
+_ROOTS: Final = {"scratch", "results", "params"}
+
+
+class MissingArgument(TypeError):
+    """A function needs an argument that nothing is called like."""
+
+
+def bind(task: Task, ctx: Context) -> dict[str, Any]:
+    """Return the arguments of a task, by name.
+
+    Raises:
+        MissingArgument: One that it needs is not there.
+        KeyError: An input refers to what is not there.
+        InvalidReferenceError: An input is no reference.
+    """
+    arguments = {name: _resolve(value, ctx) for name, value in task.inputs.items()}
+    signature = _signature(task.func)
+    missing: list[str] = []
+    for name, parameter in signature.parameters.items():
+        if name == "ctx":
+            arguments[name] = ctx
+        elif name in arguments:
+            continue
+        elif (variable := ctx.get_var(name, _NOTHING)) is not _NOTHING:
+            arguments[name] = variable
+        elif name in ctx.params:
+            arguments[name] = ctx.params[name]
+        elif name in ctx.results:
+            arguments[name] = ctx.results[name]
+        elif parameter.default is parameter.empty and parameter.kind in _NEEDED:
+            missing.append(name)
+    if missing:
+        raise MissingArgument(_missing(missing[0], ctx))
+    return arguments
+
+
+_NEEDED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def save_outputs(task: Task, ctx: Context, result: object) -> None:
+    """Put a result where the task's ``outputs`` say, besides the record."""
+    for path in task.outputs:
+        root, *parts = path.split(".")
+        if root not in _ROOTS:
+            continue
+        parts = parts or [root]  # as the engine does
+        current: Any = getattr(ctx, root)
+        for part in parts[:-1]:
+            current = current.setdefault(part, {})
+            if not isinstance(current, dict):
+                break
+        else:
+            current[parts[-1]] = result
+
+
+def _resolve(value: Any, ctx: Context) -> Any:
+    try:
+        return ctx.resolve(value)
+    except InvalidReferenceError:
+        if not value.startswith("$ctx."):
+            raise
+        try:
+            data: Mapping[str, Any] = ctx.expression_data()
+            return resolve_path(data, value[len("$ctx.") :], "$ctx")
+        except ExpressionEvaluationError as error:
+            raise KeyError(f"{value}: {error}") from None
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a function; to find it takes as long as the rest of a short task.
+
+    Raises:
+        ValueError: It has none.
+    """
+    with suppress(TypeError):  # it cannot be kept
+        known = _SIGNATURES.get(function)
+        if known is None:
+            known = _SIGNATURES[function] = inspect.signature(function)
+        return known
+    return inspect.signature(function)
+
+
+def _missing(name: str, ctx: Context) -> str:
+    """Say that an argument is missing, and what there would be."""
+    import difflib  # noqa: PLC0415 - for errors only
+
+    variables = [key for key in ctx.expression_data() if key not in _OTHER_DATA]
+    there = {
+        "variables of loops": variables,
+        "params": list(ctx.params),
+        "results": list(ctx.results),
+    }
+    told = "; ".join(f"{what}: {_listed(names)}" for what, names in there.items() if names)
+    nearest = difflib.get_close_matches(
+        name, [each for names in there.values() for each in names], 1
+    )
+    return (
+        f"missing argument {name!r}: an argument is a param of that name, the result of the task of that "
+        f"name, or one of `inputs`. There are {told or 'no params and no results'}"
+        + (f". The nearest is {nearest[0]!r}" if nearest else "")
+    )
+
+
+_OTHER_DATA: Final = {"params", "results", "scratch", "artifacts", "loop", "loops"}
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = sorted(map(str, names))
+    more = f", and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more

@@ -1,0 +1,128 @@
+"""One call of a task's function: here, on an event loop, or in a process of its own."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pyoco.core.context import Context
+
+from pyoco_server.model.task_policy import EventLoop
+from pyoco_server.worker.runner.cancel_signal import CancelSignal
+from pyoco_server.worker.runner.failure import interrupted
+from pyoco_server.worker.runner.own_process import Relay, call_apart
+from pyoco_server.worker.runner.pipe import end_copy
+
+
+class Calls(ABC):
+    """Calls the functions of one run's tasks."""
+
+    @abstractmethod
+    def call(
+        self,
+        function: Callable[..., Any],
+        arguments: Mapping[str, Any],
+        *,
+        limit: float | None,
+        event_loop: EventLoop,
+        context: Context,
+    ) -> Any:
+        """Return what the function returns, awaited where it has to be.
+
+        Args:
+            function: The task's.
+            arguments: By name.
+            limit: How long it may take, in seconds.
+            event_loop: What awaits it.
+            context: The run's, which it may change.
+
+        Raises:
+            TaskTimeout: It took longer than ``limit``.
+            TaskCancelled: It ended because the run was cancelled.
+            Exception: What it raises.
+        """
+
+
+class RealCalls(Calls):
+    """Calls them in this process; with a time limit in a copy of it, which can be killed.
+
+    Args:
+        stopping: Tells of a cancel.
+        relay: Takes what a copy prints.
+    """
+
+    def __init__(self, stopping: CancelSignal, relay: Relay) -> None:
+        self._stopping = stopping
+        self._relay = relay
+        self._lock = threading.Lock()
+        self._loops: Any = None
+
+    def call(
+        self,
+        function: Callable[..., Any],
+        arguments: Mapping[str, Any],
+        *,
+        limit: float | None,
+        event_loop: EventLoop,
+        context: Context,
+    ) -> Any:
+        """Return what the function returns; see `Calls.call`."""
+        if limit is not None:
+            return call_apart(
+                lambda: self._alone(function, arguments, event_loop),
+                limit=limit,
+                context=context,
+                stopping=self._stopping,
+                relay=self._relay,
+                stop_at_cancel=inspect.iscoroutinefunction(function),
+            )
+        result = call_here(function, arguments)
+        return self._await(result, event_loop) if inspect.iscoroutine(result) else result
+
+    def close(self) -> None:
+        """End the event loops, and what is left on them; blocks for some seconds at most."""
+        if self._loops is not None:
+            self._loops.close()
+
+    def _await(self, coroutine: Any, event_loop: EventLoop) -> Any:
+        with self._lock:
+            if self._loops is None:
+                # Few runs have any.
+                from pyoco_server.worker.runner.event_loops import EventLoops  # noqa: PLC0415
+
+                self._loops = EventLoops()
+        return self._loops.run(coroutine, event_loop, self._stopping)
+
+    def _alone(
+        self, function: Callable[..., Any], arguments: Mapping[str, Any], event_loop: EventLoop
+    ) -> Any:
+        result = call_here(function, arguments)
+        if not inspect.iscoroutine(result):
+            return result
+        from pyoco_server.worker.runner.event_loops import run_alone  # noqa: PLC0415
+
+        return run_alone(result, event_loop)
+
+
+def call_here(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Call a function; what would end the program is an error of its own, and a copy that it made ends.
+
+    Raises:
+        TaskInterrupted: It raised what is no `Exception`.
+        Exception: What it raises.
+    """
+    process = os.getpid()
+    try:
+        result = function(**arguments)
+    except Exception as error:
+        end_copy(process, error)
+        raise
+    except BaseException as error:  # user code must not end the child
+        end_copy(process, error)
+        raise interrupted(error) from error
+    end_copy(process)
+    return result

@@ -1,0 +1,109 @@
+"""What went wrong in a task: for the run to fail with, for its record, and for its policy to decide by."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final
+
+from pyoco_server.model.task_policy import RetryAfter
+from pyoco_server.worker.runner.records import with_kind
+
+_OURS: Final = __name__.rpartition(".")[0]
+
+
+class TaskInterrupted(Exception):
+    """A task raised what is meant to end a program or thread, e.g. ``SystemExit``."""
+
+
+class TaskTimeout(TimeoutError):
+    """A try of a task took longer than it may, and was stopped."""
+
+
+class TaskCancelled(Exception):
+    """A task ended because its run was cancelled."""
+
+
+class TaskProcessDied(Exception):
+    """The process of a task that has a time limit ended by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error as it is told.
+
+    Attributes:
+        text: What it says, with its kind where that says nothing.
+        kinds: The names of its class and of those that it is derived from, with and without their modules.
+        traceback: Where it arose.
+        retry_after: The wait that it asks for, in seconds.
+    """
+
+    text: str
+    kinds: tuple[str, ...]
+    traceback: str
+    retry_after: float | None = None
+
+
+class RemoteError(Exception):
+    """An error that was raised in another process.
+
+    Attributes:
+        failure: What is known of it.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(failure.text)
+
+
+def interrupted(error: BaseException) -> TaskInterrupted:
+    """Return the error for one that is meant to end a program."""
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return TaskInterrupted(f"the task raised {text}")
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Return what there is to tell of an error."""
+    if isinstance(error, RemoteError):
+        return error.failure
+    kinds: dict[str, None] = {}
+    for each in type(error).__mro__[:-1]:
+        kinds[each.__name__] = kinds[f"{each.__module__}.{each.__qualname__}"] = None
+    return Failure(
+        text=says(error),
+        kinds=tuple(kinds),
+        traceback=where(error),
+        retry_after=error.seconds if isinstance(error, RetryAfter) else None,
+    )
+
+
+def says(error: BaseException) -> str:
+    """Return what an error says, with its type where that says nothing or it is no ordinary error."""
+    kind = type(error).__name__
+    try:
+        text = str(error)
+    except Exception as unspeakable:  # noqa: BLE001 - the error's own code may raise anything
+        return f"{kind}, whose text cannot be told: {type(unspeakable).__name__}"
+    if isinstance(error, RemoteError):
+        return text
+    return with_kind(text, kind) if isinstance(error, Exception) else f"{kind}: {text}".rstrip(": ")
+
+
+def where(error: BaseException) -> str:
+    """Return the traceback of an error, from the code of the flow on."""
+    if isinstance(error, RemoteError):
+        return error.failure.traceback
+    lines = traceback.format_exception(type(error), error, _outside(error.__traceback__))
+    return "".join(lines)
+
+
+def _outside(frames: TracebackType | None) -> TracebackType | None:
+    """Leave out the frames of this package that an error came through at last, if there are others."""
+    inner = frames
+    while inner is not None:
+        if not str(inner.tb_frame.f_globals.get("__name__", "")).startswith(f"{_OURS}."):
+            return inner
+        inner = inner.tb_next
+    return frames

@@ -1,0 +1,330 @@
+"""A call that can be stopped: made in a copy of this process, which gives the result back or is killed.
+
+A thread cannot be stopped, so that a task with a time limit gets a process: a copy of this one (fork), which
+has the task's code imported, and its arguments. What the task returns and what it puts into ``ctx.scratch``,
+``ctx.params``, ``ctx.results`` and its artifacts comes back pickled; all else that it changes is the copy's.
+
+At its time limit the code is asked: `TaskStopped` is raised in it (SIGTERM), so that its ``finally`` blocks
+run. A moment later the copy is killed, with all that it started.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import math
+import mmap
+import os
+import pickle
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final, NoReturn, Protocol
+
+from pyoco.core.context import Context
+from pyoco.core.models import RunContext, RunStatus
+
+from pyoco_server.worker.runner import kin
+from pyoco_server.worker.runner.cancel_signal import CancelSignal
+from pyoco_server.worker.runner.failure import (
+    Failure,
+    RemoteError,
+    TaskCancelled,
+    TaskProcessDied,
+    TaskTimeout,
+    failure_of,
+)
+from pyoco_server.worker.runner.task_record import TASK
+
+GRACE_SECONDS: Final = 1.0
+"""What code that was asked to stop has for its clean-up before it is killed."""
+
+_PATIENCE_SECONDS: Final = 5.0
+_LAST_WORD_SECONDS: Final = 0.2
+_READ_BYTES: Final = 256 * 1024
+_LIBC: Final = ctypes.CDLL(None)
+
+
+class TaskStopped(BaseException):
+    """Raised in the code of a task that has a time limit, when it is over or the run is cancelled."""
+
+
+class Relay(Protocol):
+    """Takes what a copy of this process says, on both sides."""
+
+    def set_out(self, send: Callable[[tuple[Any, ...]], bool]) -> None:
+        """In the copy: have what is printed handed to ``send``, which a copy of the copy cannot: False."""
+
+    def arrived(self, message: tuple[Any, ...]) -> None:
+        """In this process: take what the copy sent."""
+
+
+def call_apart(
+    call: Callable[[], Any],
+    *,
+    limit: float,
+    context: Context,
+    stopping: CancelSignal,
+    relay: Relay,
+    stop_at_cancel: bool,
+) -> Any:
+    """Return what a call returns that is made in a copy of this process.
+
+    Args:
+        call: What to call; it and its result need not be known to pickle beforehand.
+        limit: How long it may take, in seconds.
+        context: The run's; what the call changes of it is changed here.
+        stopping: Tells of a cancel.
+        relay: Takes what the copy prints.
+        stop_at_cancel: Whether a cancel stops the code; else it can see it by ``ctx.is_cancelled``.
+
+    Raises:
+        TaskTimeout: It took longer.
+        TaskCancelled: A cancel stopped it.
+        TaskProcessDied: Its process ended by itself.
+        RemoteError: What the call raised.
+        OSError: No process can be made.
+    """
+    until = time.monotonic() + limit
+    flag = mmap.mmap(-1, 1)
+    pid, pipe = _fork(call, context, relay, flag)
+    watch = os.pidfd_open(pid)
+    process = _Process(pid, watch)
+
+    def on_cancel() -> None:
+        with suppress(ValueError):  # it is over already
+            flag[0] = 1
+        if stop_at_cancel:
+            process.ask()
+
+    try:
+        with stopping.calling(on_cancel):
+            answer = _hear(pipe, relay, until)
+            if answer is None:
+                process.ask()
+                late = _hear(pipe, relay, time.monotonic() + GRACE_SECONDS)
+                del late  # whatever it says now, it had its time
+                raise TaskTimeout(
+                    f"timeout: the task did not end within {limit:g} s and was stopped"
+                )
+    finally:
+        os.close(pipe)
+        process.end()
+        flag.close()
+    match answer:
+        case ("returned", result, changes):
+            _apply(context, changes)
+            return result
+        case ("raised", failure):
+            if stop_at_cancel and stopping.asked:
+                raise TaskCancelled
+            raise RemoteError(failure)
+        case _:
+            if stop_at_cancel and stopping.asked:
+                raise TaskCancelled
+            raise TaskProcessDied(f"the process of the task {process.ended()}")
+
+
+class _Process:
+    """A copy, to be stopped and waited for."""
+
+    def __init__(self, pid: int, watch: int) -> None:
+        self._pid = pid
+        self._watch = watch
+        self._lock = threading.Lock()
+        self._status: int | None = None
+        self._over = False
+
+    def ask(self) -> None:
+        with self._lock:
+            if not self._over:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._watch, signal.SIGTERM)
+
+    def end(self) -> None:
+        """Have it be gone, and all that it started where it has not ended by itself."""
+        with self._lock:
+            self._over = True
+        # It says its last word before it exits.
+        if not _readable(self._watch, _LAST_WORD_SECONDS):
+            kin.end_with_descendants(self._watch, self._pid, _PATIENCE_SECONDS)
+        with suppress(ChildProcessError):  # code of the flow waits for any process
+            self._status = os.waitpid(self._pid, 0)[1]
+        os.close(self._watch)
+
+    def ended(self) -> str:
+        if self._status is None:
+            return "ended"
+        code = os.waitstatus_to_exitcode(self._status)
+        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+
+
+def _readable(descriptor: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(math.ceil(seconds * 1000)))
+
+
+def _hear(pipe: int, relay: Relay, until: float) -> tuple[Any, ...] | None:
+    """Take what the copy says up to its answer; None where that does not come in time, () where it ended."""
+    data = bytearray()
+    while True:
+        left = until - time.monotonic()
+        if left <= 0 or not _readable(pipe, left):
+            return None
+        read = os.read(pipe, _READ_BYTES)
+        if not read:
+            return ()
+        data += read
+        while len(data) >= 8:
+            end = 8 + int.from_bytes(data[:8], "big")
+            if len(data) < end:
+                break
+            message: tuple[Any, ...] = pickle.loads(bytes(data[8:end]))  # noqa: S301 - a copy's of ours
+            del data[:end]
+            if message[0] in ("returned", "raised"):
+                return message
+            relay.arrived(message)
+
+
+# In the copy -----------------------------------------------------------------------------------
+
+
+def _fork(
+    call: Callable[[], Any], context: Context, relay: Relay, flag: mmap.mmap
+) -> tuple[int, int]:
+    pipe, theirs = os.pipe()
+    _flush()  # else the copy would write it again
+    try:
+        pid = os.fork()
+    except BaseException:
+        os.close(pipe)
+        os.close(theirs)
+        raise
+    if pid == 0:
+        _be_copy(call, context, relay, flag, theirs)
+    os.close(theirs)
+    return pid, pipe
+
+
+def _be_copy(
+    call: Callable[[], Any], context: Context, relay: Relay, flag: mmap.mmap, pipe: int
+) -> NoReturn:
+    code = 70  # EX_SOFTWARE of sysexits.h
+    try:
+        signal.signal(signal.SIGTERM, _stop)
+        kin.adopt_orphans()
+        gc.freeze()  # what is the original's is never looked at, and so stays shared
+        process = os.getpid()
+        lock = threading.Lock()
+
+        def send(message: tuple[Any, ...]) -> bool:
+            if os.getpid() != process:
+                return False
+            with lock:
+                _send(pipe, message)
+            return True
+
+        relay.set_out(send)
+        _see_cancel(context, flag)
+        before = _Before(context)
+        try:
+            answer: tuple[Any, ...] = ("returned", call(), before.changes(context))
+        except BaseException as error:  # noqa: BLE001 - it is told to the other side
+            answer = ("raised", failure_of(error))
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _flush()
+        try:
+            _send(pipe, answer)
+        except Exception as error:  # noqa: BLE001 - pickling executes code of the flow
+            text = (
+                f"the result of a task that has a time limit comes from a process of its own, and cannot be "
+                f"handed over: {type(error).__name__}: {error}"
+            )
+            _send(pipe, ("raised", Failure(text, ("TypeError",), text)))
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _flush() -> None:
+    """Hand on what is printed and held back, by C code too."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    _LIBC.fflush(ctypes.c_void_p.in_dll(_LIBC, "stdout"))
+
+
+def _stop(_number: int, _frame: object) -> NoReturn:
+    raise TaskStopped("the task is to stop")
+
+
+def _send(pipe: int, message: tuple[Any, ...]) -> None:
+    body = memoryview(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
+    os.write(pipe, len(body).to_bytes(8, "big"))
+    while body:
+        body = body[os.write(pipe, body) :]
+
+
+def _see_cancel(context: Context, flag: mmap.mmap) -> None:
+    """Have the run that the copy sees be cancelled when the original is."""
+    context._lock = threading.Lock()  # another thread may have held it
+    run = context.run_context
+    if run is None:
+        return
+
+    def status(_run: RunContext) -> RunStatus:
+        return RunStatus.CANCELLING if flag[0] else RunStatus.RUNNING
+
+    seen: Any = type("CopiedRun", (RunContext,), {"status": property(status)})
+    copied = seen.__new__(seen)
+    vars(copied).update(vars(run))
+    context.run_context = copied
+
+
+class _Before:
+    """What a context is like before a call."""
+
+    def __init__(self, context: Context) -> None:
+        self._pickled = {
+            name: {key: _pickled(value) for key, value in getattr(context, name).items()}
+            for name in ("scratch", "params")
+        }
+        self._same = {name: dict(getattr(context, name)) for name in ("results", "artifacts")}
+
+    def changes(self, context: Context) -> dict[str, dict[str, Any]]:
+        """Return what is new or other than before."""
+        changes: dict[str, dict[str, Any]] = {}
+        for name, before in self._pickled.items():
+            changes[name] = {
+                key: value
+                for key, value in getattr(context, name).items()
+                if key not in before or before[key] != _pickled(value)
+            }
+        for name, same in self._same.items():
+            changes[name] = {
+                key: value
+                for key, value in getattr(context, name).items()
+                if key not in same or same[key] is not value
+            }
+        return changes
+
+
+def _pickled(value: object) -> bytes | None:
+    try:
+        return pickle.dumps(value)
+    except Exception:  # noqa: BLE001 - what cannot be handed over stays as it was
+        return None
+
+
+def _apply(context: Context, changes: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, changed in changes.items():
+        getattr(context, name).update(changed)
+    task = TASK.get()
+    if task is not None:
+        task[1].artifacts |= {
+            name: {"type": saved["type"]} for name, saved in changes["artifacts"].items()
+        }

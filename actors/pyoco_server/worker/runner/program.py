@@ -1,0 +1,418 @@
+"""Executes a flow with switches or loops: its steps one after the other, each by what the flow says.
+
+A step runs where the one before it succeeded. A loop has succeeded where all of its iterations did; where
+some did, what has ``trigger: any`` runs behind it. An iteration of ``until`` that failed has not met its
+condition.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from copy import copy
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from operator import itemgetter
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+from pyoco.core.context import Context, LoopFrame, LoopStack
+from pyoco.core.exceptions import SwitchNoMatch, UntilMaxIterationsExceeded
+from pyoco.core.models import Task
+from pyoco.dsl.expressions import Expression
+from pyoco.dsl.nodes import (
+    DEFAULT_CASE_VALUE,
+    DSLNode,
+    ForEachNode,
+    RepeatNode,
+    SubFlowNode,
+    SwitchNode,
+    TaskNode,
+    UntilNode,
+)
+
+from pyoco_server.worker.runner.policies import policy_of
+from pyoco_server.worker.runner.tries import RunCancelled, Tasks
+
+DEFAULT_MAX_ITERATIONS = 1_000
+_MISSING = object()
+
+
+class Threads(Protocol):
+    """Where iterations run beside each other."""
+
+    size: int
+
+    def start(self, call: Callable[[], None]) -> None:
+        """Call in a thread, now or when one is free.
+
+        Raises:
+            RuntimeError: There can be no further thread.
+        """
+
+
+class Success(Enum):
+    """What became of a step."""
+
+    ALL = "all"
+    SOME = "some"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """Where steps are executed.
+
+    Attributes:
+        context: What their tasks see.
+        produced: What those returned that succeeded, by name.
+    """
+
+    context: Context
+    produced: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Iteration:
+    """One time of a loop: the engine's word for it, and what is known by name in it."""
+
+    frame: LoopFrame
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Turns:
+    """The iterations of a loop, made one by one."""
+
+    total: int
+    make: Callable[[int], _Iteration]
+
+
+@dataclass(frozen=True, slots=True)
+class _IterationEnd:
+    """What became of an iteration."""
+
+    success: Success
+    produced: Mapping[str, Any]
+
+
+class FlowProgram:
+    """Executes the engine's nodes.
+
+    Args:
+        tasks: Executes the tasks.
+        threads: For loops that run several iterations at the same time.
+    """
+
+    def __init__(self, tasks: Tasks, threads: Threads) -> None:
+        self._tasks = tasks
+        self._threads = threads
+
+    def execute(self, steps: SubFlowNode, context: Context) -> Success:
+        """Execute steps.
+
+        Raises:
+            RunCancelled: Not all.
+            Exception: A task failed whose failure ends the run, or a step cannot be decided.
+        """
+        return self._sequence(steps, _Scope(context))
+
+    def _sequence(self, steps: SubFlowNode, scope: _Scope) -> Success:
+        success = Success.ALL
+        for step in steps.steps:
+            self._go_on()
+            if success is Success.ALL or (success is Success.SOME and _takes_any(step)):
+                success = self._step(step, scope)
+            else:
+                success = Success.NONE
+                self._skip(step)
+        self._go_on()
+        return success
+
+    def _go_on(self) -> None:
+        if self._tasks.cancelled:
+            raise RunCancelled
+
+    def _step(self, step: DSLNode, scope: _Scope) -> Success:
+        match step:
+            case TaskNode(task=task):
+                return self._task(task, scope)
+            case SwitchNode():
+                return self._switch(step, scope)
+            case RepeatNode():
+                return self._loop(step, scope, _repeats(step, scope.context))
+            case ForEachNode():
+                return self._loop(step, scope, _items(step, scope.context))
+            case UntilNode():
+                return self._until(step, scope)
+            case _:
+                raise TypeError(f"Unknown node type: {type(step)}")
+
+    def _task(self, task: Task, scope: _Scope) -> Success:
+        if not self._tasks.execute(task, scope.context):
+            return Success.NONE
+        scope.produced[task.name] = scope.context.results[task.name]
+        return Success.ALL
+
+    def _skip(self, step: DSLNode) -> None:
+        for task in tasks_of(step):
+            self._tasks.skip(task)
+
+    def _switch(self, node: SwitchNode, scope: _Scope) -> Success:
+        taken = _case(node, _evaluate(node.expression, scope.context))
+        for case in node.cases:
+            if case.target is not taken:
+                self._skip(case.target)
+        return self._sequence(taken, scope)
+
+    # Loops ---------------------------------------------------------------------------------------
+
+    def _loop(self, node: RepeatNode | ForEachNode, scope: _Scope, turns: _Turns) -> Success:
+        if not turns.total:
+            self._skip(node.body)
+            return Success.ALL
+        beside = min(getattr(node, "parallel", None) or 1, self._threads.size, turns.total)
+        collected = _Collected(node.collect)
+        successes: set[Success] = set()
+        ended: Iterable[_IterationEnd]
+        if beside > 1:
+            ended = self._beside(node.body, scope.context, turns, beside)
+        else:
+            ended = (
+                self._iterate(node.body, scope.context, turns.make(index))
+                for index in range(turns.total)
+            )
+        for each in ended:
+            successes.add(each.success)
+            collected.add(each.produced)
+        self._give(collected, scope)
+        return successes.pop() if len(successes) == 1 else Success.SOME
+
+    def _until(self, node: UntilNode, scope: _Scope) -> Success:
+        most = node.max_iter or DEFAULT_MAX_ITERATIONS
+        met: bool | None = None
+        collected = _Collected(node.collect)
+
+        def look() -> None:
+            nonlocal met
+            met = bool(_evaluate(node.condition, scope.context))
+
+        for index in range(most):
+            frame = LoopFrame(
+                "until", "until", index=index, iteration=index + 1, condition=met, count=most
+            )
+            met = False
+            ended = self._iterate(node.body, scope.context, _Iteration(frame), look)
+            collected.add(ended.produced)
+            if met:
+                self._give(collected, scope)
+                return Success.ALL
+        raise UntilMaxIterationsExceeded(node.condition.source, most)
+
+    def _iterate(
+        self,
+        body: SubFlowNode,
+        context: Context,
+        iteration: _Iteration,
+        look: Callable[[], None] | None = None,
+    ) -> _IterationEnd:
+        """Execute the body once, and ``look`` where it succeeded."""
+        self._go_on()
+        scope = _Scope(context)
+        outer = {name: context.get_var(name, _MISSING) for name in iteration.variables}
+        context.push_loop(iteration.frame)
+        for name, value in iteration.variables.items():
+            context.set_var(name, value)
+        try:
+            success = self._sequence(body, scope)
+            if look is not None and success is Success.ALL:
+                look()
+        finally:
+            for name, value in outer.items():
+                if value is _MISSING:
+                    context.clear_var(name)
+                else:
+                    context.set_var(name, value)
+            context.pop_loop()
+        return _IterationEnd(success, scope.produced)
+
+    def _beside(
+        self, body: SubFlowNode, context: Context, turns: _Turns, beside: int
+    ) -> list[_IterationEnd]:
+        """Execute iterations beside each other, each with results of its own; then they are the run's."""
+        lock = threading.Lock()
+        left = iter(range(turns.total))
+        taken = 0
+        done: SimpleQueue[tuple[int, _IterationEnd | BaseException, dict[str, Any]]] = SimpleQueue()
+        before = dict(context.results)
+
+        def take() -> int | None:
+            nonlocal taken
+            with lock:
+                index = next(left, None)
+                taken += index is not None
+                return index
+
+        def take_turns() -> None:
+            nonlocal left
+            while (index := take()) is not None:
+                apart = _apart(context, before)
+                outcome: _IterationEnd | BaseException
+                try:
+                    outcome = self._iterate(body, apart, turns.make(index))
+                except BaseException as error:  # noqa: BLE001 - it is raised below
+                    with lock:
+                        left = iter(())
+                    outcome = error
+                done.put((index, outcome, apart.results))
+
+        for _ in range(beside - 1):
+            with suppress(RuntimeError):  # there is no further thread
+                self._threads.start(take_turns)
+        # This thread takes turns, too: where all others are busy with an outer loop, it goes on alone.
+        take_turns()
+        ended = [done.get() for _ in range(taken)]
+        ended.sort(key=itemgetter(0))
+        successful: list[_IterationEnd] = []
+        for _, outcome, results in ended:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            successful.append(outcome)
+            context.results.update(
+                {
+                    name: value
+                    for name, value in results.items()
+                    if name not in before or before[name] is not value
+                }
+            )
+        return successful
+
+    def _give(self, collected: _Collected, scope: _Scope) -> None:
+        """Have the result of each task of a loop be what the loop collects of it."""
+        for name, result in collected.results():
+            scope.produced[name] = result
+            scope.context.set_result(name, result)
+            self._tasks.give_output(name, result)
+
+
+class _Collected:
+    """What the tasks of a loop returned, as far as it is kept.
+
+    Args:
+        mode: ``list``, ``flatten``, ``first`` or ``last``; None for ``last``.
+    """
+
+    def __init__(self, mode: str | None) -> None:
+        self._mode = mode
+        self._count = 0
+        self._kept: dict[str, dict[int, Any]] = {}
+
+    def add(self, produced: Mapping[str, Any]) -> None:
+        """Take in the next iteration."""
+        for name, value in produced.items():
+            kept = self._kept.setdefault(name, {})
+            if self._mode not in {"list", "flatten"}:
+                index = 0
+                if self._mode == "first" and kept:
+                    continue
+            else:
+                index = self._count
+            kept[index] = value
+        self._count += 1
+
+    def results(self) -> Iterator[tuple[str, Any]]:
+        """Yield what is kept, by name; in a list, an iteration without a result has None."""
+        for name, kept in self._kept.items():
+            match self._mode:
+                case "list":
+                    yield name, [kept.get(index) for index in range(self._count)]
+                case "flatten":
+                    yield name, list(_flat(kept.values()))
+                case _:
+                    yield name, kept[0]
+
+
+def tasks_of(step: DSLNode) -> Iterator[Task]:
+    """Yield the tasks in a step, in their order."""
+    match step:
+        case TaskNode(task=task):
+            yield task
+        case SubFlowNode(steps=steps):
+            for each in steps:
+                yield from tasks_of(each)
+        case SwitchNode(cases=cases):
+            for case in cases:
+                yield from tasks_of(case.target)
+        case RepeatNode(body=body) | ForEachNode(body=body) | UntilNode(body=body):
+            yield from tasks_of(body)
+        case _:
+            return
+
+
+def _takes_any(step: DSLNode) -> bool:
+    first = next(tasks_of(step), None)
+    return first is not None and policy_of(first).trigger == "any"
+
+
+def _case(node: SwitchNode, value: object) -> SubFlowNode:
+    for case in node.cases:
+        if case.value != DEFAULT_CASE_VALUE and case.value == value:
+            return case.target
+    for case in node.cases:
+        if case.value == DEFAULT_CASE_VALUE:
+            return case.target
+    raise SwitchNoMatch(node.expression.source)
+
+
+def _evaluate(expression: Any, context: Context) -> Any:
+    if isinstance(expression, Expression):
+        return expression.evaluate(ctx=context.expression_data(), env=context.env_data())
+    return expression
+
+
+def _repeats(node: RepeatNode, context: Context) -> _Turns:
+    times = _evaluate(node.count, context)
+    if not isinstance(times, int):
+        raise TypeError("Repeat count must evaluate to an integer.")
+    if times < 0:
+        raise ValueError("Repeat count cannot be negative.")
+
+    def make(index: int) -> _Iteration:
+        frame = LoopFrame("repeat", "repeat", index=index, iteration=index + 1, count=times)
+        return _Iteration(frame)
+
+    return _Turns(times, make)
+
+
+def _items(node: ForEachNode, context: Context) -> _Turns:
+    items = _evaluate(node.source, context)
+    if not isinstance(items, list | tuple):
+        raise TypeError("ForEach source must evaluate to a list or tuple.")
+    items = tuple(items)
+    name = f"foreach:{node.alias or node.source.source}"
+    count = len(items)
+
+    def make(index: int) -> _Iteration:
+        item = items[index]
+        frame = LoopFrame(name, "foreach", index=index, iteration=index + 1, count=count, item=item)
+        variables = ((node.alias, item), (node.index_alias, index))
+        return _Iteration(frame, {name: value for name, value in variables if name})
+
+    return _Turns(count, make)
+
+
+def _apart(context: Context, results: Mapping[str, Any]) -> Context:
+    """Return a context with results and loops of its own; scratch, params and artifacts are shared."""
+    loops = LoopStack()  # type: ignore[no-untyped-call]
+    for frame in context.loops:
+        loops.push(copy(frame))
+    return replace(context, results=dict(results), _vars=dict(context._vars), _loop_stack=loops)
+
+
+def _flat(values: Iterable[Any]) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from value
+        else:
+            yield value

@@ -1,0 +1,228 @@
+"""Tasks that are tried again, stopped, awaited and repeated; untyped, as most users' are."""
+
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators
+
+import asyncio
+import functools
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import trio
+from pyoco import task
+
+from pyoco_server import NonRetryable, RetryAfter, policy
+
+LOCK = asyncio.Lock()
+
+
+def sleeper(seconds=6.0, mark=None):
+    try:
+        time.sleep(seconds)
+    finally:
+        if mark is not None:
+            Path(mark).write_text("cleaned up")
+    return "slept"
+
+
+def note_down(mark):
+    Path(mark).write_text("cleaned up")
+
+
+def stubborn(mark):
+    Path(mark).write_text(str(os.getpid()))
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:  # noqa: BLE001 - it does not listen
+            print("not me", flush=True)
+
+
+def start_and_hang(mark):
+    process = subprocess.Popen(["sleep", "600"])
+    Path(mark).write_text(str(process.pid))
+    while True:
+        with suppress(BaseException):
+            time.sleep(60)
+
+
+def busy(mark):
+    """Hold the interpreter, which no thread could be stopped in."""
+    Path(mark).write_text(str(os.getpid()))
+    sum(range(10**12))
+
+
+def chatty():
+    print("to out")
+    print("to err", file=sys.stderr)
+    return "said"
+
+
+def note(path, text="x", fail=0, error="ConnectionError"):
+    """Note that it was called, and fail as often as told."""
+    with Path(path).open("a") as file:
+        file.write(f"{text} {time.time()}\n")
+    if len(Path(path).read_text().splitlines()) <= fail:
+        raise {
+            "ConnectionError": ConnectionError("no line"),
+            "ValueError": ValueError("no value"),
+            "NonRetryable": NonRetryable("no use"),
+            "RetryAfter": RetryAfter(0.2, "later"),
+        }[error]
+    return len(Path(path).read_text().splitlines())
+
+
+@task
+@policy(retries=2, backoff={"delay_sec": 0}, retry_on=["OSError"])
+def said_in_python(path, error="ConnectionError"):
+    return note(path, fail=2, error=error)
+
+
+@policy(timeout_sec=0.2, on_failure="isolate")
+def short_of_time():
+    time.sleep(30)
+
+
+@task
+def engine_retry(path):
+    return note(path, fail=2)
+
+
+engine_retry.task.fail_policy = "retry"
+
+
+async def wait_for_it(n=1):
+    print("waiting")
+    await asyncio.sleep(0.01)
+    print("waited")
+    return n * 10
+
+
+def indirect(n=1):
+    return wait_for_it(n)
+
+
+partial = functools.partial(wait_for_it, n=7)
+
+
+async def meet_on_loop(ctx, parties=3):
+    """Return once so many are on the same loop."""
+    async with LOCK:
+        here = ctx.scratch.setdefault("here", [])
+        here.append(id(asyncio.get_running_loop()))
+    while len(here) < parties:
+        await asyncio.sleep(0.005)
+    return len(set(here))
+
+
+async def async_fail():
+    await asyncio.sleep(0)
+    raise KeyError("user_id")
+
+
+async def async_exit():
+    sys.exit(3)
+
+
+async def async_forever(mark=None):
+    try:
+        print("here", flush=True)
+        await asyncio.sleep(600)
+    finally:
+        if mark is not None:
+            note_down(mark)
+
+
+async def async_block():
+    sleeper(60)
+
+
+@policy(event_loop="trio")
+async def on_trio(n=2):
+    print("on trio")
+    with trio.move_on_after(5):
+        await trio.sleep(0.01)
+    return n * 100
+
+
+@policy(event_loop="trio")
+async def trio_forever():
+    print("here", flush=True)
+    await trio.sleep_forever()
+
+
+def square(n):
+    return n * n
+
+
+def one_of(n, index=None):
+    if n == 2:
+        raise ValueError(f"not {n}")
+    return [n, index]
+
+
+def total(square):
+    return sum(square)
+
+
+def together(n, ctx):
+    """Be here with another one."""
+    here = ctx.scratch.setdefault("here", [])
+    here.append(n)
+    until = time.monotonic() + 20
+    while len(here) < 2 and time.monotonic() < until:
+        time.sleep(0.002)
+    return n
+
+
+def two_step(square):
+    return square + 1
+
+
+def change(ctx, items):
+    ctx.scratch["made"] = {"by": os.getpid()}
+    ctx.save_artifact("made.txt", "made")
+    return len(items)
+
+
+def look(ctx):
+    return ctx.scratch["made"]["by"] != os.getpid()
+
+
+def unpicklable():
+    return lambda: None
+
+
+def die():
+    os.kill(os.getpid(), 9)
+
+
+def any_result(ctx):
+    return sorted(ctx.results)
+
+
+def needs(itemz):
+    return itemz
+
+
+def items():
+    return [1, 2]
+
+
+def until_cancelled(ctx):
+    print("here", flush=True)
+    until = time.monotonic() + 30
+    while not ctx.is_cancelled:
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    return "done waiting"
+
+
+def own_error():
+    class OddError(Exception):
+        pass
+
+    raise OddError("odd")
