@@ -34,7 +34,7 @@ from pyoco_server.kernel import ActorDown, AskExpired
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import is_run_id
 from pyoco_server.model.limits import InvalidLimit
-from pyoco_server.model.run import RunSnapshot
+from pyoco_server.model.run import RunSnapshot, shown
 from pyoco_server.model.timing import MOVED_FIELDS, NO_TIMING
 from pyoco_server.store.runs import RunNotFound
 
@@ -90,7 +90,7 @@ def runs_blueprint(backend: Backend) -> Blueprint:
     @short
     async def tasks(call: Call, run_id: str) -> Answer:
         run = call.see(await backend.get(known_id(run_id)))
-        return json_body(msgspec.convert(run, RunTasks, from_attributes=True))
+        return json_body(msgspec.convert(shown(run), RunTasks, from_attributes=True))
 
     @blueprint.post("/<run_id>/cancel")
     @access(Access.SUBMIT)

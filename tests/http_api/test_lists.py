@@ -205,3 +205,31 @@ async def test_tenants_see_their_own_runs_only(tmp_path: Path) -> None:
         answer = await client.get(stolen, headers=as_key(theirs))
         assert answer.status_code == 422
         assert (await client.get("/runs")).status_code == 401
+
+
+async def test_what_was_skipped_or_failed_in_isolation_is_told(tmp_path: Path) -> None:
+    """Stored is what readers of 0.5.1 know: a task that was not executed is PENDING."""
+    run_id = "8c0b2c4e-4b40-4d43-9f8e-0f0a0e6d0001"
+    ended = snapshot(
+        run_id,
+        tasks={"a": "FAILED", "b": "PENDING", "c": "SUCCEEDED"},
+        task_records={"a": {"state": "FAILED"}, "b": {"state": "PENDING", "skipped": True}},
+        failed_tasks=["a"],
+    )
+    under_way = snapshot(
+        run_id[:-1] + "2",
+        status="RUNNING",
+        tasks={"b": "PENDING", "c": "PENDING"},
+        task_records={"b": {"state": "PENDING", "skipped": True}},
+    )
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        await put_runs(backend, [ended, under_way])
+        shown = {"a": "FAILED", "b": "SKIPPED", "c": "SUCCEEDED"}
+        run = (await client.get(f"/runs/{run_id}?include=records")).json()
+        assert (run["tasks"], run["failed_tasks"]) == (shown, ["a"])
+        assert run["task_records"]["b"]["state"] == "SKIPPED"
+        assert (await client.get(f"/runs/{run_id}/tasks")).json()["tasks"] == shown
+        items = {item["run_id"]: item for item in (await client.get("/runs")).json()}
+        assert items[run_id]["failed_tasks"] == ["a"]
+        other = (await client.get(f"/runs/{under_way['run_id']}")).json()
+        assert other["tasks"] == {"b": "SKIPPED", "c": "PENDING"}

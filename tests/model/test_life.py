@@ -10,7 +10,14 @@ from msgspec.structs import replace
 from pyoco_server.model import life
 from pyoco_server.model.job import Job
 from pyoco_server.model.limits import backoff
-from pyoco_server.model.run import RunSnapshot, RunStatus, TaskRecord, TaskState
+from pyoco_server.model.run import (
+    MAX_FAILED_TASKS,
+    RunSnapshot,
+    RunStatus,
+    TaskRecord,
+    TaskState,
+    shown,
+)
 
 JOB = Job(run_id="r", flow_name="f", submitted_at=10.0, max_attempts=None, timeout_sec=5.0)
 TERMINAL = [status for status in RunStatus if status.terminal]
@@ -381,3 +388,23 @@ def test_a_next_attempt_that_is_stored_already_is_told_again() -> None:
     # That one has begun: nothing is left to do.
     begun = claimed(replace(first.snapshot, next_attempt_at=None))
     assert isinstance(finish(begun, RunStatus.FAILED), life.Superseded)
+
+
+def test_a_run_names_the_tasks_that_failed_however_it_ended() -> None:
+    running = RunSnapshot(
+        run_id="r", flow_name="f", status=RunStatus.RUNNING, attempt=1, worker_instance_id="i"
+    )
+    tasks = {"a": TaskState.FAILED, "b": TaskState.PENDING, "c": TaskState.SUCCEEDED}
+    for status in (RunStatus.COMPLETED, RunStatus.FAILED):
+        ended = life.finish(
+            running, instance_id="i", attempt=1, status=status, now=1.0, tasks=tasks
+        ).snapshot
+        assert ended.failed_tasks == ["a"]
+        # As readers of 0.5.1 know it.
+        assert ended.tasks["b"] is TaskState.PENDING
+        assert shown(ended).tasks["b"] is TaskState.SKIPPED
+    many = dict.fromkeys(map(str, range(500)), TaskState.FAILED)
+    ended = life.finish(
+        running, instance_id="i", attempt=1, status=RunStatus.COMPLETED, now=1.0, tasks=many
+    ).snapshot
+    assert len(ended.failed_tasks) == MAX_FAILED_TASKS

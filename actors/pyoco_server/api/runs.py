@@ -30,7 +30,15 @@ from pyoco_server.model.limits import (
 )
 from pyoco_server.model.punctuality import state_of
 from pyoco_server.model.result import Result
-from pyoco_server.model.run import Late, RunSnapshot, RunState, RunStatus, TaskRecord, TaskState
+from pyoco_server.model.run import (
+    Late,
+    RunSnapshot,
+    RunState,
+    RunStatus,
+    TaskRecord,
+    TaskState,
+    shown,
+)
 from pyoco_server.model.worker import WorkerState
 
 MAX_BATCH_RUNS: Final = 1000
@@ -307,7 +315,7 @@ _NO_RECORDS: Final = {"task_records": UNSET, "task_records_truncated": UNSET}
 def shown_run(snapshot: RunSnapshot, now: float, *, records: bool, **worker: Any) -> Run:
     """The run as it is shown at this time, with what is told of its worker."""
     fields: dict[str, Any] = {}
-    for name, value in msgspec.structs.asdict(snapshot).items():
+    for name, value in msgspec.structs.asdict(shown(snapshot)).items():
         if value is not UNSET:
             fields[name] = value
         elif name not in _TIMES:
@@ -359,6 +367,8 @@ class RunItem(msgspec.Struct, kw_only=True, frozen=True):
     heartbeat_at: float | None
     worker_id: str | None
     error: str | None
+    failed_tasks: list[str]
+    """The first of the tasks that failed; a run that has some may be COMPLETED."""
     submitted_at: float | None
     start_time: float | None
     end_time: float | None

@@ -72,6 +72,8 @@ class TaskChange(_Event, frozen=True, kw_only=True, tag="task"):
     traceback: str | None = None
     """Of a task that FAILED, where."""
     duration_ms: float | None = None
+    try_number: int | UnsetType = UNSET
+    """Of a task that may be tried again: which try it is."""
 
 
 class LogChunk(_Event, frozen=True, kw_only=True, tag="log"):

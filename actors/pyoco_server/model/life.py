@@ -52,6 +52,7 @@ from pyoco_server.model.punctuality import (
 )
 from pyoco_server.model.result import Result
 from pyoco_server.model.run import (
+    MAX_FAILED_TASKS,
     RunSnapshot,
     RunStatus,
     RunWheel,
@@ -503,10 +504,12 @@ def _end(
 ) -> RunSnapshot:
     snapshot = with_lateness(snapshot, now)
     tasks = {name: _last_state(state, status) for name, state in snapshot.tasks.items()}
+    failed = [name for name, state in tasks.items() if state is TaskState.FAILED]
     return replace(
         snapshot,
         status=status,
         tasks=tasks,
+        failed_tasks=failed[:MAX_FAILED_TASKS],
         task_records={
             name: _last_record(record, tasks.get(name, record.state), now)
             for name, record in snapshot.task_records.items()

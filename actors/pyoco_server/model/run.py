@@ -26,6 +26,9 @@ ERROR_BYTES: Final = 4096
 MAX_ATTEMPT_RECORDS: Final = 20
 """How many past attempts a snapshot tells of."""
 
+MAX_FAILED_TASKS: Final = 100
+"""How many tasks that failed a run names."""
+
 ATTEMPT_ERROR_BYTES: Final = 300
 """How much of the error of each of them."""
 
@@ -89,6 +92,8 @@ class TaskState(StrEnum):
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
+    SKIPPED = "SKIPPED"
+    """It was not executed, and will not be. Stored as PENDING, which readers of 0.5.1 know; see `shown`."""
 
     @property
     def terminal(self) -> bool:
@@ -285,6 +290,8 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What the latest attempt could import from, by name."""
     artifacts: list[Artifact] = msgspec.field(default_factory=list)
     """What its tasks saved, by name."""
+    failed_tasks: list[str] = msgspec.field(default_factory=list)
+    """The tasks that failed, the first :data:`MAX_FAILED_TASKS`; a run that has some may be COMPLETED."""
     artifacts_refused: list[RefusedArtifact] = msgspec.field(default_factory=list)
     """What of it was not kept; the first of many."""
     results: list[Result] = msgspec.field(default_factory=list)
@@ -325,6 +332,7 @@ _EMPTY: Final[Mapping[str, Any]] = {
     "task_records": {},
     "task_records_truncated": False,
     "attempt": 0,
+    "failed_tasks": [],
     "attempts": [],
     "wheels": [],
     "artifacts": [],
@@ -421,6 +429,33 @@ def encode_snapshot(snapshot: RunSnapshot, *, max_bytes: int) -> bytes:
 def without_records(snapshot: RunSnapshot) -> RunSnapshot:
     """Return the snapshot with its task records dropped and marked as dropped."""
     return msgspec.structs.replace(snapshot, task_records={}, task_records_truncated=True)
+
+
+def shown(snapshot: RunSnapshot) -> RunSnapshot:
+    """Return the snapshot as it is shown: what was not executed, and will not be, is SKIPPED.
+
+    So is every task that never started once its run has ended.
+    """
+    over = snapshot.status.terminal
+    records = snapshot.task_records
+    skipped = [
+        name
+        for name, state in snapshot.tasks.items()
+        if state is TaskState.PENDING
+        and (over or (name in records and records[name].skipped is True))
+    ]
+    if not skipped:
+        return snapshot
+    return msgspec.structs.replace(
+        snapshot,
+        tasks=snapshot.tasks | dict.fromkeys(skipped, TaskState.SKIPPED),
+        task_records=records
+        | {
+            name: msgspec.structs.replace(records[name], state=TaskState.SKIPPED)
+            for name in skipped
+            if name in records
+        },
+    )
 
 
 def shrink_error(text: str, limit: int) -> str:

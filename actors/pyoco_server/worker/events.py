@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import structlog
 import trio
+from msgspec import UNSET, UnsetType
 
 from pyoco_server.model.event import (
     ERROR_BYTES,
@@ -122,10 +123,11 @@ class AttemptEvents:
             at=change.at,
             attempt=self._attempt,
             task=change.name,
-            state=change.state,
+            state=TaskState.SKIPPED if change.record.skipped is True else change.state,
             error=None if error is None else shrink_error(error, ERROR_BYTES),
             traceback=None if traceback is None else shrink_error(traceback, ERROR_BYTES),
             duration_ms=change.record.duration_ms,
+            try_number=_try_number(change),
         )
 
     def _report(self, task: str, made: TaskProgress) -> ProgressReport:
@@ -185,3 +187,10 @@ class AttemptEvents:
 def _pieces(text: str) -> Iterator[str]:
     for start in range(0, len(text), _CHUNK_CHARACTERS):
         yield text[start : start + _CHUNK_CHARACTERS]
+
+
+def _try_number(change: TaskChanged) -> int | UnsetType:
+    if not change.record.tries:  # not said, or none that has ended
+        return UNSET
+    last = change.record.tries[-1].number
+    return last if change.state.terminal else last + 1

@@ -154,9 +154,11 @@ def lines_of(event: dict[str, Any]) -> list[str]:
             took = event.get("duration_ms")
             shown = None if took is None else f"{took / 1000:.2f} s"
             name = f"task {event.get('task')}"
+            number = event.get("try_number")
+            tried = None if number is None else f"try {number}"
             traceback = str(event.get("traceback") or "").splitlines()
             return [
-                _line(head, name, event.get("state"), shown, event.get("error")),
+                _line(head, name, event.get("state"), tried, shown, event.get("error")),
                 *(f"  {printable(line)}" for line in traceback),
             ]
         case "log":

@@ -9,6 +9,7 @@ import typer
 from pyoco_cli.client.app import OutputOption, RunId, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.run_ids import whole_id
+from pyoco_cli.common.formats import OutputFormat, chosen
 
 
 def get(
@@ -21,7 +22,9 @@ def get(
     """Get the snapshot of a run."""
     with gateway(context) as client:
         run_id = whole_id(client, run_id)
-        run = client.get_run_with_records(run_id) if records else client.get_run(run_id)
+        # For people, they say where a task failed.
+        whole = records or chosen(output) is OutputFormat.TABLE
+        run = client.get_run_with_records(run_id) if whole else client.get_run(run_id)
     show(run, output, "run_panel")
 
 

@@ -30,6 +30,7 @@ STYLES = {
     "EXPIRED": "red",
     "CANCELLING": "yellow",
     "CANCELLED": "yellow",
+    "SKIPPED": "dim",
     "IDLE": "green",
     "STOPPED_GRACEFUL": "dim",
     "DISCONNECTED": "red",
@@ -61,6 +62,7 @@ def run_panel(snapshot: dict[str, Any]) -> RenderableType:
         ("wheels", _wheels(snapshot)),
         ("artifacts", len(snapshot.get("artifacts") or []) or None),
         ("reason", snapshot.get("reason")),
+        ("failed tasks", ", ".join(snapshot.get("failed_tasks") or []) or None),
         ("error", snapshot.get("error")),
     )
     parts: list[RenderableType] = [facts]
@@ -149,7 +151,11 @@ def _tracebacks(run: dict[str, Any]) -> list[RenderableType]:
 def tasks_table(run: dict[str, Any]) -> RenderableType:
     """The tasks of a run."""
     records = run.get("task_records") or {}
-    table = _table("task", "state", *(("took", "result") if records else ()))
+    tried = any(
+        record.get("tries") or record.get("iteration_counts") for record in records.values()
+    )
+    columns = ("took", *(("tries",) if tried else ()), "result") if records else ()
+    table = _table("task", "state", *columns)
     for name, state in (run.get("tasks") or {}).items():
         record = records.get(name) or {}
         took = record.get("duration_ms")
@@ -159,10 +165,21 @@ def tasks_table(run: dict[str, Any]) -> RenderableType:
         result = progress_text(progress) if progress else record.get("error") or output
         more = (
             "" if took is None else f"{took / 1000:.2f} s",
+            *((_tries(record),) if tried else ()),
             _text("" if result is None else result, longest=200),
         )
         table.add_row(_text(name), _styled(state), *(more if records else ()))
     return table
+
+
+def _tries(record: dict[str, Any]) -> str:
+    """How often a task was tried, or how its times in a loop ended."""
+    counts = record.get("iteration_counts") or {}
+    tries = record.get("tries") or []
+    parts = [f"{count} {state}" for state, count in counts.items()]
+    if tries:
+        parts.append(f"{tries[-1].get('number')} tries" if len(tries) > 1 else "1 try")
+    return ", ".join(parts)
 
 
 def runs_table(runs: Sequence[dict[str, Any]]) -> RenderableType:
@@ -174,9 +191,14 @@ def runs_table(runs: Sequence[dict[str, Any]]) -> RenderableType:
         "flow": [_first_line(run.get("flow_name")) for run in runs],
         "worker": [_first_line(run.get("worker_id")) for run in runs],
         "tag": [_first_line(run.get("tag")) for run in runs],
-        "error": [_first_line(run.get("error") or "") for run in runs],
+        "error": [_first_line(run.get("error") or _failed_tasks(run)) for run in runs],
     }
     return Fitted(columns, spare=("worker", "tag")) if runs else Text("(no runs)", "dim")
+
+
+def _failed_tasks(run: dict[str, Any]) -> str:
+    failed = run.get("failed_tasks") or []
+    return f"failed tasks: {', '.join(failed)}" if failed else ""
 
 
 def cells_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:

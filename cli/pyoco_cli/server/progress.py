@@ -13,13 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from pyoco_cli.server.results import OutputLine, PrintedLines
-from pyoco_server.model.run import RunSnapshot, RunStatus, TaskRecord, TaskState
+from pyoco_server.model.run import RunSnapshot, RunStatus, TaskRecord, TaskState, shown
 
 _MARKS = {
     TaskState.PENDING: ("·", "dim"),
     TaskState.SUCCEEDED: ("✔", "green"),
     TaskState.FAILED: ("✘", "bold red"),
     TaskState.CANCELLED: ("■", "yellow"),
+    TaskState.SKIPPED: ("○", "dim"),
 }
 _STATUS_STYLES = {
     RunStatus.COMPLETED: "bold green",
@@ -66,7 +67,7 @@ class RunProgress:
 
     def update(self, snapshot: RunSnapshot) -> None:
         """Take in a state of the run."""
-        self._snapshot = snapshot
+        self._snapshot = snapshot = shown(snapshot)
         if self._live is None:
             self._tell_changes(snapshot)
 

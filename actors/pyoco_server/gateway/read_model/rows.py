@@ -55,6 +55,8 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """1 where a worker of this version has, or had, it."""
     due_at: float | None = None
     """When it may be claimed, where it waits for that."""
+    failed_tasks: str = "[]"
+    """A JSON list."""
     stored_at: float = 0.0
     """When the bucket stored it, by the server's clock."""
     scheduled_for: float | None = None
@@ -105,6 +107,7 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
             heartbeat_at=self.heartbeat_at,
             worker_id=self.worker_id,
             error=self.error,
+            failed_tasks=msgspec.json.decode(self.failed_tasks),
             submitted_at=self.submitted_at,
             start_time=self.start_time,
             end_time=self.end_time,
@@ -149,6 +152,7 @@ class _Brief(msgspec.Struct):
     expected_end_within_sec: Moment = None
     late: Late | UnsetType | None = None
     usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
+    failed_tasks: list[str] = msgspec.field(default_factory=list)
 
 
 _DECODER: Final = msgspec.json.Decoder(_Brief)
@@ -202,6 +206,9 @@ def row_of(entry: Entry) -> RunRow:
         expires_at=entry.expires_at,
         claimed=int(brief.worker_instance_id is not None),
         due_at=scheduled_for if waiting and scheduled_for else brief.next_attempt_at,
+        failed_tasks=msgspec.json.encode(brief.failed_tasks).decode()
+        if brief.failed_tasks
+        else "[]",
         stored_at=entry.created,
         scheduled_for=scheduled_for,
         start_before=known(brief.expires_at),

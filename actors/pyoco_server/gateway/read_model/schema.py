@@ -38,6 +38,7 @@ CREATE TABLE runs (
     expires_at REAL,
     claimed INTEGER NOT NULL,
     due_at REAL,
+    failed_tasks TEXT NOT NULL,
     stored_at REAL NOT NULL,
     scheduled_for REAL,
     start_before REAL,
