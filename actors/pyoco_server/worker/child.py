@@ -119,11 +119,6 @@ class SlotChild:
         if (room.f_blocks and not blocks) or (room.f_files and not files):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
 
-    def remove_group(self) -> None:
-        """Give up the control group of a child that has ended."""
-        if self.group is not None:
-            self.group.remove()
-
     def is_touched(self) -> bool:
         """Whether a run left anything in the folder, or did since it was made."""
         try:

@@ -93,19 +93,23 @@ class WorkerGroup:
     def __init__(self, folder: Path, slots: int) -> None:
         self._folder = folder
         self._slots = slots
+        self._made: list[SlotGroup] = []
 
     @classmethod
-    def of(cls, place: str, slots: int) -> WorkerGroup | None:
+    def of(
+        cls, place: str, slots: int, *, process: Path = Path("/proc/self")
+    ) -> WorkerGroup | None:
         """Take a group into use, once for each worker; None where there is none to be had.
 
         Args:
             place: ``auto``, ``off`` or a folder (``PYOCO_WORKER_CGROUP``).
             slots: How many share it.
+            process: What the kernel tells of this process.
         """
         if place == "off":
             return None
         try:
-            folder = _delegated() if place == "auto" else Path(place)
+            folder = _delegated(process) if place == "auto" else Path(place)
             if folder is None:
                 return None
             _share(folder)
@@ -128,7 +132,13 @@ class WorkerGroup:
         except OSError as error:
             log.warning("no control group for a slot", folder=str(folder), reason=str(error))
             return None
+        self._made.append(group)
         return group
+
+    def remove(self) -> None:
+        """Remove the groups of slots, in which there is no process any more."""
+        for group in self._made:
+            group.remove()
 
 
 def _most_pids(folder: Path, slots: int) -> int | None:
@@ -138,9 +148,9 @@ def _most_pids(folder: Path, slots: int) -> int | None:
     return None
 
 
-def _delegated() -> Path | None:
+def _delegated(process: Path) -> Path | None:
     """The group that this process is in, once nobody is; None where it is not its own."""
-    mounted, name = _mount_point(), _own_name()
+    mounted, name = _mount_point(process), _own_name(process)
     if mounted is None or name is None:
         return None
     own = mounted / name.lstrip("/")
@@ -170,16 +180,16 @@ def _share(folder: Path) -> None:
         (folder / "cgroup.subtree_control").write_text(" ".join(wanted))
 
 
-def _mount_point() -> Path | None:
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+def _mount_point(process: Path) -> Path | None:
+    for line in (process / "mountinfo").read_text().splitlines():
         fields, _, kind = line.partition(" - ")
         if kind.startswith("cgroup2 "):
             return Path(fields.split()[4])
     return None
 
 
-def _own_name() -> str | None:
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
+def _own_name(process: Path) -> str | None:
+    for line in (process / "cgroup").read_text().splitlines():
         if line.startswith("0::"):
             return line.removeprefix("0::")
     return None

@@ -9,6 +9,7 @@ from typing import Never
 import trio
 
 from pyoco_server.kernel import Actor
+from pyoco_server.worker.control_group import WorkerGroup
 from pyoco_server.worker.held_folder import HeldFolder, make_held, sweep
 from pyoco_server.worker.runner.guarded import Guardian
 from pyoco_server.worker.runner.kin import end_marked, marks_of
@@ -19,12 +20,20 @@ class Housekeeper(Actor[Never]):
 
     Args:
         guardian: Made the children, and goes after them.
+        groups: Were theirs.
     """
 
-    def __init__(self, folders: Path, own: str, guardian: Guardian | None = None) -> None:
+    def __init__(
+        self,
+        folders: Path,
+        own: str,
+        guardian: Guardian | None = None,
+        groups: WorkerGroup | None = None,
+    ) -> None:
         self._folders = folders
         self._own = own
         self._guardian = guardian
+        self._groups = groups
         self._held: HeldFolder | None = None
 
     async def on_start(self) -> None:
@@ -39,6 +48,8 @@ class Housekeeper(Actor[Never]):
         """End what is left of the children, and remove the worker's folder; its slots have ended before."""
         if self._guardian is not None:
             await self._guardian.close()
+        if self._groups is not None:
+            self._groups.remove()
         if self._held is not None:
             await trio.to_thread.run_sync(self._held.remove)
 

@@ -65,6 +65,7 @@ class ResourceWatch:
         self._group = group
         self._memory_bytes = None if bounds.memory_mb is None else bounds.memory_mb * MIB
         self._peak_bytes = 0
+        self._cpu_taken = 0.0
         self._breach: DeadLetterReason | None = None
         self._scope = trio.CancelScope()
         self._by_kernel = False
@@ -99,7 +100,8 @@ class ResourceWatch:
             if has > self._memory_bytes:
                 self._breach = DeadLetterReason.OUT_OF_MEMORY
         if self._bounds.cpu_sec is not None:
-            left = self._bounds.cpu_sec - (self._cpu_sec(processes) - self._cpu_before)
+            self._cpu_taken = max(self._cpu_taken, self._cpu_sec(processes) - self._cpu_before)
+            left = self._bounds.cpu_sec - self._cpu_taken
             wait = min(wait, max(_LOOK_SECONDS, left / (os.cpu_count() or 1)))
             if left <= 0:
                 self._breach = self._breach or DeadLetterReason.CPU_LIMIT
@@ -124,8 +126,11 @@ class ResourceWatch:
         if ending is None:
             return None
         usage = ending.usage or Usage()
-        if self._peak_bytes > (usage.peak_memory_bytes or 0):
-            usage = Usage(peak_memory_bytes=self._peak_bytes, cpu_sec=usage.cpu_sec)
+        # What was seen may be more: of processes that nobody has waited for.
+        usage = Usage(
+            peak_memory_bytes=max(usage.peak_memory_bytes or 0, self._peak_bytes) or None,
+            cpu_sec=max(usage.cpu_sec or 0.0, self._cpu_taken) or None,
+        )
         ending = replace(ending, usage=usage)
         if self._breach is None or ending.status is not RunStatus.FAILED:
             return ending
@@ -139,8 +144,8 @@ class ResourceWatch:
     def _text(self, usage: Usage) -> str:
         if self._breach is DeadLetterReason.CPU_LIMIT:
             return (
-                f"the attempt took {usage.cpu_sec or self._bounds.cpu_sec:.1f} s of processor time, and "
-                f"may take {self._bounds.cpu_sec:g} s"
+                f"the attempt took {usage.cpu_sec or 0.0:.1f} s of processor time, and may take "
+                f"{self._bounds.cpu_sec:g} s"
             )
         peak = max(usage.peak_memory_bytes or 0, self._memory_bytes or 0) / MIB
         return (

@@ -99,7 +99,6 @@ class Slot(Actor[SlotMessage]):
         await self._executor.let_go()
         if self._next is not None:
             await self._settler.give_back(self._next.job, self._next.delivery, 0.0)
-        self._child.remove_group()
         # Last: it may take longer than there is time.
         await self._child.remove_folder()
 

@@ -162,13 +162,15 @@ def worker_tree(
     )
     guardian = Guardian(runner.python, runner.variables, marks=marks_of(instance_id))
     runner = replace(runner, guardian=guardian)
-    groups = WorkerGroup.of(settings.worker_cgroup, count)
     queue = JobQueue.of(connection, settings)
     settler = Settler(queue, dead_letters, settings, worker_id)
 
+    groups = WorkerGroup.of(settings.worker_cgroup, count)
+    names = [f"{instance_id}-{index}" for index in range(count)]
+    group_of = [None if groups is None else groups.slot(name) for name in names]
+
     def slot(index: int) -> Slot:
-        group = groups.slot(f"{instance_id}-{index}") if groups is not None else None
-        child = SlotChild(runner, work_dir / instance_id / str(index), group)
+        child = SlotChild(runner, work_dir / instance_id / str(index), group_of[index])
         events = AttemptEvents(journal, index, settings.events_run_max_bytes, output=options.output)
         executor = Executor(
             settings,
@@ -206,7 +208,7 @@ def worker_tree(
     spec = SupervisorSpec(
         "worker",
         [
-            ChildSpec("housekeeper", lambda: Housekeeper(work_dir, instance_id, guardian)),
+            ChildSpec("housekeeper", lambda: Housekeeper(work_dir, instance_id, guardian, groups)),
             heartbeat,
             SupervisorSpec(
                 "slots", slots, intensity=Intensity(restarts=10 * count), stop_together=True
