@@ -12,26 +12,18 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed
 
 from pyoco_http.call import Answer, Header
-from pyoco_server.gateway.canceller import CancelNotStored
-from pyoco_server.gateway.dead_letter_desk import LettersUnavailable
 from pyoco_server.gateway.key_ring import KeysUnavailable, TooManyChecks
-from pyoco_server.gateway.monitor import NotSeen
 from pyoco_server.gateway.read_model.model import NotReadable
 from pyoco_server.gateway.read_model.queries import SearchTooWide
 from pyoco_server.gateway.submitter import CannotWait, KeyReused, NotAccepted, RunTooLarge
 from pyoco_server.gateway.waiting_runs import MoveNotStored, RunHasStarted
-from pyoco_server.gateway.wheel_registry import WheelsUnavailable
-from pyoco_server.gateway.worker_registry import (
-    WorkerNotChanged,
-    WorkerNotFound,
-    WorkerNotSteerable,
-)
+from pyoco_server.gateway.worker_registry import WorkerNotFound, WorkerNotSteerable
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.names import nearest
-from pyoco_server.model.run import UnreadableSnapshot
+from pyoco_server.model.run import SnapshotTooLarge, UnreadableSnapshot
 from pyoco_server.store.runs import RunNotFound
 
 log = structlog.get_logger(__name__)
@@ -42,14 +34,10 @@ _SHORTAGES: Final = frozenset(
 
 _UNAVAILABLE = (
     NotAccepted,
-    CancelNotStored,
     KeysUnavailable,
-    LettersUnavailable,
-    WheelsUnavailable,
     MoveNotStored,
     NotReadable,
-    NotSeen,
-    WorkerNotChanged,
+    SnapshotTooLarge,
     BridgeError,
     ActorDown,
     AskExpired,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import structlog
@@ -34,10 +32,6 @@ class LetterNotFound(Refusal):
     def __init__(self, seq: int) -> None:
         super().__init__(f"dead letter {seq} not found")
         self.seq = seq
-
-
-class LettersUnavailable(Refusal):
-    """NATS could not be asked."""
 
 
 class NotRepeatable(Refusal):
@@ -83,7 +77,7 @@ class LetterFilter:
 class DeadLetterDesk:
     """Does it in the task of whoever asks; ``tenant_id`` is whose letters that one sees, None for all.
 
-    Each call raises `LettersUnavailable` where NATS cannot be asked. Cancelled, it may or may not be done.
+    Each call raises a `BridgeError` where NATS cannot be asked. Cancelled, it may or may not be done.
     """
 
     def __init__(
@@ -96,10 +90,7 @@ class DeadLetterDesk:
 
     async def page(self, wanted: LetterFilter, *, before: int | None, limit: int) -> LetterPage:
         """A page of letters, newest first; see `LetterBox.page`."""
-        with _asking():
-            return await self._letters.page(
-                wanted.takes, before=before, limit=limit, tag=wanted.tag
-            )
+        return await self._letters.page(wanted.takes, before=before, limit=limit, tag=wanted.tag)
 
     async def get(self, seq: int, tenant_id: str | None = None) -> StoredLetter:
         """A letter.
@@ -107,8 +98,7 @@ class DeadLetterDesk:
         Raises:
             LetterNotFound: There is none that the asker may see.
         """
-        with _asking():
-            stored = await self._letters.get(seq)
+        stored = await self._letters.get(seq)
         if stored is None or tenant_id not in (None, stored.letter.tenant_id):
             raise LetterNotFound(seq)
         return stored
@@ -116,8 +106,7 @@ class DeadLetterDesk:
     async def drop(self, seq: int, tenant_id: str | None = None) -> None:
         """Delete a letter; raises as `get`."""
         await self.get(seq, tenant_id)
-        with _asking():
-            await self._letters.delete(seq)
+        await self._letters.delete(seq)
 
     async def requeue(self, seq: int, tenant_id: str | None, asker: Asker) -> Repeated:
         """Submit the run of a letter again, then delete the letter.
@@ -159,8 +148,7 @@ class DeadLetterDesk:
             NotRepeatable: The run cannot be submitted again.
             Refusal: As `Submitter.submit`.
         """
-        with _asking():
-            run = (await self._runs.get(run_id)).snapshot
+        run = (await self._runs.get(run_id)).snapshot
         again = _of_snapshot(run)
         if timing != NO_TIMING:
             again = replace(again, timing=timing.over(again.timing))
@@ -190,8 +178,7 @@ class DeadLetterDesk:
         if letter.run_id is None or letter.reason == DeadLetterReason.INVALID_JOB:
             return _of_letter(letter)
         try:
-            with _asking():
-                return _of_snapshot((await self._runs.get(letter.run_id)).snapshot)
+            return _of_snapshot((await self._runs.get(letter.run_id)).snapshot)
         except RunNotFound:
             return _of_letter(letter)
 
@@ -199,8 +186,7 @@ class DeadLetterDesk:
         """Add the text of its flow.yaml to a run that repeats another one, and who asks for it now."""
         text = None
         if again.workflow_yaml_sha256 is not None:
-            with _asking():
-                text = await self._workflows.get(again.workflow_yaml_sha256)
+            text = await self._workflows.get(again.workflow_yaml_sha256)
             if text is None:
                 raise NotRepeatable(
                     f"the flow.yaml {again.workflow_yaml_sha256} that it brought is not kept (any more)"
@@ -261,11 +247,3 @@ def _again(earlier: RunSnapshot | DeadLetter, run_id: str, flow_name: str) -> Ne
         )
     except NestedTooDeeply as error:
         raise NotRepeatable(f"its params are {error}") from None
-
-
-@contextmanager
-def _asking() -> Iterator[None]:
-    try:
-        yield
-    except BridgeError as error:
-        raise LettersUnavailable(str(error)) from None

@@ -10,18 +10,13 @@ import trio
 from pyoco_server.api.system import Queue
 from pyoco_server.gateway.indexer import Indexer
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import BridgeError, NotFound
+from pyoco_server.jetstream.errors import BridgeError, NotFound, Unanswered
 from pyoco_server.jetstream.inventory import StreamState, list_consumers, stream_state
-from pyoco_server.kernel import Refusal
 from pyoco_server.settings import Settings
 
 _FRESH_SECONDS: Final = 1.0
 _ANSWER_SECONDS: Final = 1.5
 _STALLED_SECONDS: Final = 10.0
-
-
-class NotSeen(Refusal):
-    """NATS could not be asked; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +49,8 @@ class Monitor:
         self._settings = settings
         self._indexer = indexer
         self._asking = trio.Lock()
-        self._found: Overview | NotSeen = NotSeen("not asked yet")
+        # Or why it could not be found.
+        self._found: Overview | str = "not asked yet"
         self._found_at = float("-inf")
         # The position of the read model, and since when it has had that.
         self._moved = (-1, float("-inf"))
@@ -63,22 +59,22 @@ class Monitor:
         """How things are, not longer than a second ago.
 
         Raises:
-            NotSeen: NATS could not be asked.
+            Unanswered: NATS could not be asked; the text says why.
         """
         async with self._asking:
             if trio.current_time() - self._found_at >= _FRESH_SECONDS:
                 await self._look()
-        if isinstance(self._found, NotSeen):
-            raise NotSeen(str(self._found))
+        if isinstance(self._found, str):
+            raise Unanswered(self._found)
         return self._found
 
     async def _look(self) -> None:
-        found: Overview | NotSeen = NotSeen(f"not answered within {_ANSWER_SECONDS:g} s")
+        found: Overview | str = f"not answered within {_ANSWER_SECONDS:g} s"
         try:
             with trio.move_on_after(_ANSWER_SECONDS):
                 found = await self._ask_all()
         except BridgeError as error:
-            found = NotSeen(str(error))
+            found = str(error)
         self._found, self._found_at = found, trio.current_time()
 
     async def _ask_all(self) -> Overview:

@@ -19,7 +19,7 @@ from pyoco_server.gateway.feeds import Feeds, ListFeed
 from pyoco_server.gateway.indexer import Indexer, OnRemoved
 from pyoco_server.gateway.live_runs import LiveRuns
 from pyoco_server.gateway.measures import Measures
-from pyoco_server.gateway.monitor import Monitor, NotSeen, Overview
+from pyoco_server.gateway.monitor import Monitor, Overview
 from pyoco_server.gateway.projector import Projector
 from pyoco_server.gateway.read_model import queries
 from pyoco_server.gateway.read_model.durations import Durations, durations
@@ -337,8 +337,7 @@ class ReadSide:
         """Queues, dead letters and lag, not older than a second.
 
         Raises:
-            Unavailable: NATS is away.
-            NotSeen: It could not be asked.
+            BridgeError: NATS is away, or could not be asked.
         """
         self._require_nats()
         return await self._monitor.overview()
@@ -361,7 +360,7 @@ class ReadSide:
     async def _stall(self) -> list[str]:
         try:
             overview = await self.overview()
-        except (NotSeen, Unavailable) as error:
+        except BridgeError as error:
             return [f"the streams could not be looked at: {error}"]
         if not overview.stalled:
             return []

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import structlog
 import trio
 
-from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.jetstream.errors import BridgeError, Unanswered
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.wheel import StoredWheel, WheelName, check_rise
 from pyoco_server.model.wheel_archive import check_archive
@@ -33,10 +33,6 @@ class PackageTaken(Refusal):
 
 class RegistryFull(Refusal):
     """The quota would be passed."""
-
-
-class WheelsUnavailable(Refusal):
-    """NATS could not be asked, or did not acknowledge; the change may or may not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +115,8 @@ class WheelRegistry:
             WheelVersionConflict: Its version does not rise above those that its owner has or had.
             PackageTaken: All tenants share a package of its name.
             RegistryFull: Its owner has no room left.
-            WheelsUnavailable: NATS could not be asked, or not within five minutes.
+            BridgeError: NATS could not be asked, or not within five minutes.
+            OSError: The wheel could not be read.
         """
         with _asking(_UPLOAD_SECONDS):
             if self._strict:
@@ -144,7 +141,7 @@ class WheelRegistry:
         Raises:
             WheelNotFound: There is none that the asker sees.
             PackageTaken: It is not for the asker to delete.
-            WheelsUnavailable: NATS could not be asked, or not within half a minute.
+            BridgeError: NATS could not be asked, or not within half a minute.
         """
         with _asking(_DELETE_SECONDS):
             found = await self._store.get(name, by.tenant_id, by.sees)
@@ -215,8 +212,7 @@ class WheelRegistry:
 
 @contextmanager
 def _asking(seconds: float) -> Iterator[None]:
-    try:
-        with trio.fail_after(seconds):
-            yield
-    except (BridgeError, OSError, trio.TooSlowError) as error:
-        raise WheelsUnavailable(str(error) or f"not done within {seconds:g} s") from None
+    with trio.move_on_after(seconds) as doing:
+        yield
+    if doing.cancelled_caught:
+        raise Unanswered(f"not done within {seconds:g} s")

@@ -10,7 +10,13 @@ import trio
 from msgspec.structs import replace
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import BridgeError, InvalidKey, KeyNotFound, WrongRevision
+from pyoco_server.jetstream.errors import (
+    BridgeError,
+    InvalidKey,
+    KeyNotFound,
+    Unanswered,
+    WrongRevision,
+)
 from pyoco_server.jetstream.keyvalue import CaughtUp, Deleted, Entry, KeyValue, Reset, WatchEvent
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.errors import ErrorId
@@ -45,10 +51,6 @@ class WorkerNotFound(Refusal):
     def __init__(self, worker_id: str) -> None:
         super().__init__(f"worker {worker_id!r} not found")
         self.worker_id = worker_id
-
-
-class WorkerNotChanged(Refusal):
-    """The worker's record could not be written; the text says why."""
 
 
 class WorkerNotSteerable(Refusal):
@@ -102,7 +104,7 @@ class WorkerRegistry:
 
         Raises:
             WorkerNotFound: Nobody has the id.
-            WorkerNotChanged: NATS refused or could not be asked.
+            BridgeError: NATS refused or could not be asked.
         """
         return await self._change(worker_id, lambda record: replace(record, hidden=hidden))
 
@@ -112,7 +114,7 @@ class WorkerRegistry:
         Raises:
             WorkerNotFound: Nobody has the id.
             WorkerNotSteerable: It is of version 0.5.1.
-            WorkerNotChanged: NATS refused or could not be asked.
+            BridgeError: NATS refused or could not be asked.
         """
 
         def change(record: WorkerRecord) -> WorkerRecord:
@@ -166,9 +168,7 @@ class WorkerRegistry:
                 return changed
         except (KeyNotFound, InvalidKey):
             raise WorkerNotFound(worker_id) from None
-        except BridgeError as error:
-            raise WorkerNotChanged(str(error)) from error
-        raise WorkerNotChanged(f"worker {worker_id} is written without a pause")
+        raise Unanswered(f"worker {worker_id} is written without a pause")
 
     async def _try_change(
         self, worker_id: str, change: Callable[[WorkerRecord], WorkerRecord]
