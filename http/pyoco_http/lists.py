@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import msgspec
 import trio
 from msgspec.structs import replace
 from quart import Blueprint, request
@@ -44,6 +43,7 @@ _PAGED: Final = (
     "counts",
     "late",
 )
+_COUNTS: Final = ("counts", "total", "exact", "flows", "tags")
 _READ_AT_ONCE: Final = 32
 
 
@@ -75,7 +75,8 @@ def lists_blueprint(backend: Backend) -> Blueprint:
         page = await reads.list_runs(wanted, after, query.limit)
         more: dict[str, Any] = {"next_cursor": page.next_cursor}
         if paged and query.counts:
-            more |= msgspec.structs.asdict(await reads.count_runs(wanted))
+            counts = await reads.count_runs(wanted)
+            more |= {name: getattr(counts, name) for name in _COUNTS}
         if query.include:
             whole = await _snapshots(backend, page.rows, wanted)
             return FullRunPage(items=whole, **more) if paged else whole

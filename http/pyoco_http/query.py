@@ -16,7 +16,9 @@ is given twice though it is taken once.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Final, TypeVar, cast
@@ -35,6 +37,7 @@ FLAGS: Final[Mapping[str, bool]] = {
     **dict.fromkeys(("false", "0", "no", "off"), False),
 }
 _DIGITS: Final = 18
+_PLAIN: Final = re.compile(r"[-+.0-9eE]+")
 
 
 class UnusableText(ValueError):
@@ -186,10 +189,10 @@ def _whole(least: int, most: int | None, text: str) -> int:
 
 
 def _number(least: float | None, most: float | None, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = math.nan
+    with suppress(ValueError):
+        # Python takes more: "1_0", " 1", digits of other scripts.
+        value = float(text) if _PLAIN.fullmatch(text) else value
     low, high = -math.inf if least is None else least, math.inf if most is None else most
     if math.isfinite(value) and low <= value <= high:
         return value
