@@ -8,7 +8,7 @@ from pyoco_http.access import Access, access, see
 from pyoco_http.call import asked
 from pyoco_http.event_pages import cursor, follows, page
 from pyoco_http.event_streams import EventStream
-from pyoco_http.operation import LAST_EVENT_ID, TEXT, described
+from pyoco_http.operation import LAST_EVENT_ID, described
 from pyoco_http.problems import Problem
 from pyoco_http.runs import known_id
 from pyoco_server.api.events import EventPage, EventsQuery, RunGraph
@@ -76,7 +76,7 @@ def events_blueprint(backend: Backend) -> Blueprint:
     @access(Access.READ)
     @described(
         "Read the flow.yaml that a run brought",
-        {"application/yaml": TEXT},
+        {"application/yaml": {"description": "As it was sent."}},
         refusals={404: "run not found, or workflow not found"},
     )
     async def workflow(run_id: str) -> Response:

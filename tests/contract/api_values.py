@@ -78,6 +78,11 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         case.headers[_KEY_HEADER] = uuid.uuid4().hex
     if isinstance(case.body, dict):
         _make_times_agree(case.body)
+    if "minutes" in case.query:
+        # Many minutes are told in wide steps only.
+        case.query["step_minutes"] = 1440
+    if "steps" in case.query:
+        case.query["submitted_after"] = 0
     if "follow" in case.query:
         case.query.pop("tail", None)
         case.query.pop("format", None)  # as plain text it has no end

@@ -49,7 +49,7 @@ async def test_every_answer_is_as_it_is_described(tmp_path: Path) -> None:
             wanted.add((method, path, 200))
             given = names(there, path)
             if path.startswith("/dlq/{"):
-                given["seq"] = await write_letter(backend, there.ended, "a")
+                given["seq"] = str(await write_letter(backend, there.ended, "a"))
             for query in ASKED.get(path, ("",)) if method == "GET" else ("",):
                 url = path.format(**given) + query
                 sent = SENT.get((method, path), {})
