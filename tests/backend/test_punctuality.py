@@ -239,8 +239,11 @@ async def test_a_run_that_takes_too_long_is_late_while_it_runs(tmp_path: Path) -
         slow = timed("slow", expected_start_within_sec=30.0, expected_end_within_sec=1.0)
         slow.params["seconds"] = 3
         accepted = await backend.submit(slow)
-        run = await until(backend, accepted.run_id, lambda s: known(s.late) is not None)
-        assert (run.status, known(run.late)) == (RunStatus.RUNNING, Late(end=True))
+        await until(
+            backend,
+            accepted.run_id,
+            lambda s: s.status is RunStatus.RUNNING and known(s.late) == Late(end=True),
+        )
         done = await ended(backend, accepted.run_id)
         assert (done.status, known(done.late)) == (RunStatus.COMPLETED, Late(end=True))
         assert done.attempt == 1

@@ -38,6 +38,7 @@ EXAMPLES: Final = [
     _get("get_tasks", "/runs/{run_id}/tasks", "r"),
     _post("cancel_run", "/runs/{run_id}/cancel", "r"),
     _post("retry_run", "/runs/{run_id}/retry", "r"),
+    Example("reschedule_run", ("PATCH", "/runs/{run_id}"), ("r",), {"start_at": 0}),
     _get("wait_run", "/runs/{run_id}/watch", "r"),
     _get("watch", "/runs/{run_id}/watch", "r"),
     _get("watch_run", "/runs/{run_id}/watch", "r"),
