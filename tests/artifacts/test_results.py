@@ -72,7 +72,7 @@ async def test_a_large_result_is_kept_with_its_run_and_a_small_one_costs_nothing
 ) -> None:
     monkeypatch.setattr("pyoco_server.gateway.artifact_keeper._INTERVAL_SECONDS", 0.2)
     monkeypatch.setattr("pyoco_server.gateway.artifact_keeper._SETTLED_SECONDS", 0.0)
-    async with saving(tmp_path, TASKS, runs_ttl_sec=3.0) as backend:
+    async with saving(tmp_path, TASKS, runs_ttl_sec=8.0) as backend:
         done = await run(backend, "large", size=1_000_000)
         assert (done.status, done.artifacts) == ("COMPLETED", [])
         assert done.task_records["it"].output.startswith("<1020001 bytes of JSON")
