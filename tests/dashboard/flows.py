@@ -70,6 +70,10 @@ def noise():
     print("KeyError: no such day", file=sys.stderr)
 
 
+def large():
+    return list(range(100_000))
+
+
 def save():
     folder = Path("artifacts")
     folder.mkdir(exist_ok=True)

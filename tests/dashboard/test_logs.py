@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -134,3 +135,20 @@ def test_a_cancel_says_what_it_does_and_took_goes_on(dashboard: Dashboard, world
     dashboard.dialog_button("Back").click()
     world.open_gate("told")
     expect(page.locator(".view-head .status")).to_have_text("completed")
+
+
+LARGE = """\
+flow: {graph: large >> noise}
+tasks:
+  large: {callable: "dash_tasks:large"}
+  noise: {callable: "dash_tasks:noise"}
+"""
+
+
+def test_a_large_result_is_downloaded_whole(dashboard: Dashboard, world: World) -> None:
+    run_id = world.submit(LARGE)
+    world.reaches(run_id, "COMPLETED")
+    page = dashboard.open(f"runs/{run_id}?task=large")
+    with page.expect_download() as download:
+        page.get_by_role("button", name=re.compile(r"^Whole result \(\d+\.\d KiB\)$")).click()
+    assert json.loads(download.value.path().read_text()) == list(range(100_000))

@@ -86,6 +86,7 @@ def test_errors_are_told_by_line(dashboard: Dashboard) -> None:
     editor.fill("flow:\n  graph: a >> b\ntasks:\n  a: {callable: 'x:y'}\n  b: {calable: 'x:y'}\n")
     verdict = page.locator("#flow-verdict")
     expect(verdict).to_contain_text("calable")
+    expect(verdict.locator(".source")).to_have_text("  b: {calable: 'x:y'}\n      ^")
     expect(page.locator(".bad-line")).to_have_text("5\n")
     expect(dashboard.button("Run")).to_be_disabled()
     dashboard.button("Line 5").click()

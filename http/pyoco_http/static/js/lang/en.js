@@ -97,4 +97,10 @@ export default {
   "system.run": "Time that runs took", "system.run.none": "No run has ended in this time", "system.sampled": "Of each {every}. run, because they are so many",
   "workers.drain.idle": "It runs nothing now, and stops at once.", "workers.drain.busy": "{count} runs go on for as long as the worker was told to wait; what has not ended then goes back to the queue for another worker.", "workers.drain.at_once": "{count} runs go back to the queue at once, for another worker.", "workers.drain.within": "{count} runs may end within {duration}; what has not ended then goes back to the queue for another worker.",
   "run.result.whole": "Whole result ({bytes})",
+  "state.SCHEDULED": "scheduled", "state.EXPIRED": "expired", "reason.expired": "expired in the queue", "reason.cpu_limit": "processor time used up",
+  "late.late": "late", "late.start": "started late, or has not started", "late.end": "ended late, or has not ended", "late.only": "late ones only", "runs.failed_tasks": "{count} failed tasks",
+  "move.do": "Start at …", "move.title": "When shall the run {run} of {flow} start?", "move.at": "Start at", "move.now": "Start now",
+  "run.scheduled_for": "Planned start", "run.expires": "Expires", "run.expected_start": "Expected start", "run.expected_end": "Expected end", "run.within": "within {duration}", "run.memory": "Peak memory", "run.cpu": "CPU time",
+  "task.tries": "Tries", "task.try": "Try", "task.no_of_try": "try {number}", "task.iterations": "Iterations", "task.iteration": "Iteration", "task.progress": "Progress",
+  "submit.start": "Start at (optional)", "submit.nearest": "Did you mean {name}?", "schedules.schedule": "Schedule",
 };

@@ -5,7 +5,7 @@ import { h } from "../dom.js";
 import { t, word } from "../i18n.js";
 import { render } from "../render.js";
 import { confirm, tell } from "./feedback.js";
-import { ended } from "./status.js";
+import { ended, runState } from "./status.js";
 
 const AT_ONCE = 8;
 const NAMED = 5; // flows
@@ -76,7 +76,7 @@ export function bulk({ find, changed }) {
 
 // "2 running, 1 pending: nightly, import"
 function summary(items) {
-  const states = Map.groupBy(items, (item) => item.status);
+  const states = Map.groupBy(items, runState);
   const flows = [...new Set(items.map((item) => item.flow_name))];
   const more = flows.length > NAMED ? ` +${flows.length - NAMED}` : "";
   return `${[...states].map(([status, those]) => `${those.length} ${word("state", status)}`).join(", ")}: ${flows.slice(0, NAMED).join(", ")}${more}`;

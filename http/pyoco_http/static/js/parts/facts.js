@@ -3,7 +3,7 @@
 import { h } from "../dom.js";
 import { t, word } from "../i18n.js";
 import { href } from "../router.js";
-import { duration, took, when } from "../time.js";
+import { bytes, duration, size, took, when } from "../time.js";
 import { badge } from "./status.js";
 
 /** The facts of a snapshot as the rows of a list of terms. */
@@ -20,6 +20,13 @@ export function facts(snapshot) {
     "runs.worker": snapshot.worker_id ? [h("a", { href: href(["runs"], { worker_id: snapshot.worker_id }) }, snapshot.worker_id), " ", snapshot.worker_state ? badge(snapshot.worker_state) : null] : "–",
     "run.attempt": snapshot.attempt ? [snapshot.attempt, snapshot.max_attempts ? ` / ${snapshot.max_attempts}` : null] : "–",
     "run.next_attempt": snapshot.next_attempt_at && snapshot.status === "PENDING" ? when(snapshot.next_attempt_at) : null,
+    "run.scheduled_for": snapshot.scheduled_for ? when(snapshot.scheduled_for) : null,
+    "run.expires": snapshot.expires_at ? when(snapshot.expires_at) : null,
+    "run.expected_start": within(snapshot.expected_start_within_sec, snapshot.late?.start),
+    "run.expected_end": within(snapshot.expected_end_within_sec, snapshot.late?.end),
+    "schedules.schedule": snapshot.schedule_id ? [h("a", { href: href(["schedules", snapshot.schedule_id]) }, snapshot.schedule_id), snapshot.scheduled_at ? [" · ", when(snapshot.scheduled_at)] : null] : null,
+    "run.memory": amount(snapshot.usage?.peak_memory_bytes, snapshot.memory_mb, size, (limit) => bytes(limit * 1024 * 1024)),
+    "run.cpu": amount(snapshot.usage?.cpu_sec, snapshot.cpu_sec, took, duration),
     "run.timeout": snapshot.timeout_sec ? duration(snapshot.timeout_sec) : null,
     "run.retry_of": snapshot.retry_of ? h("a", { class: "mono", href: href(["runs", snapshot.retry_of]) }, snapshot.retry_of.slice(0, 8)) : null,
     "run.tenant": snapshot.tenant_id ? [snapshot.tenant_id, snapshot.api_key_id].filter(Boolean).join(" / ") : null,
@@ -29,6 +36,15 @@ export function facts(snapshot) {
   return Object.entries(rows)
     .filter(([, value]) => value !== null)
     .map(([key, value]) => [h("dt", {}, t(key)), h("dd", {}, value)]);
+}
+
+// "within 30 s", and whether it was not.
+const within = (seconds, late) => (seconds ? [t("run.within", { duration: duration(seconds) }), late ? [" ", h("span", { class: "status tone-warn" }, t("late.late"))] : null] : null);
+
+// What was used, of what may be.
+function amount(used, most, shown, limit) {
+  if (used == null && most == null) return null;
+  return [used == null ? "–" : shown(used), most == null ? null : ` / ${limit(most)}`];
 }
 
 /** Why a run failed, with the traceback of the task that did; null when nothing went wrong. */

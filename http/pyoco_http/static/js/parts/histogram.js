@@ -7,7 +7,7 @@ import { render } from "../render.js";
 import { moment } from "../time.js";
 import { bars } from "./chart.js";
 import { dragged } from "./drag.js";
-import { RUN_STATUSES, tone } from "./status.js";
+import { RUN_STATES, tone } from "./status.js";
 
 const STEPS = 60;
 const WIDTH = 600;
@@ -44,7 +44,7 @@ export function histogram({ choose, signal }) {
 
   function draw() {
     const { from, to, steps, exact } = shown;
-    const parts = RUN_STATUSES.map((status) => ({ tone: tone(status), of: ({ counts }) => counts[status] ?? 0 }));
+    const parts = RUN_STATES.map((status) => ({ tone: tone(status), of: ({ counts }) => counts[status] ?? 0 }));
     const sums = steps.map(({ counts }) => Object.values(counts).reduce((sum, count) => sum + count, 0));
     const most = Math.max(...sums, 1);
     const total = sums.reduce((sum, count) => sum + count, 0);
@@ -56,7 +56,7 @@ export function histogram({ choose, signal }) {
   }
 
   function read({ start, counts }, span) {
-    const each = RUN_STATUSES.filter((status) => counts[status]).map((status) => `${counts[status]} ${word("state", status)}`);
+    const each = RUN_STATES.filter((status) => counts[status]).map((status) => `${counts[status]} ${word("state", status)}`);
     return `${moment(start, span)} – ${moment(start + span / STEPS, span)}: ${each.join(", ") || "0"}`;
   }
 

@@ -42,7 +42,7 @@ export function rangeField(change) {
   }
 
   function entered() {
-    const seconds = (text) => (text === "" ? "" : String(new Date(text).getTime() / 1000));
+    const seconds = (text) => (text === "" ? "" : String(unixOf(text)));
     change({ range: "", from: seconds(from.value), to: seconds(to.value) });
   }
 
@@ -58,8 +58,11 @@ export function rangeField(change) {
   return { element: [h("label", { class: "field", for: "filter-range" }, t("range.label"), choice), times], show };
 }
 
-// As such a field wants it: local, without a zone.
-function local(seconds) {
+/** The unix seconds of what stands in a field of a local time. */
+export const unixOf = (text) => new Date(text).getTime() / 1000;
+
+/** Unix seconds as such a field wants them: local, without a zone. */
+export function local(seconds) {
   if (seconds === null) return "";
   const date = new Date(seconds * 1000);
   return new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);

@@ -1,25 +1,31 @@
 // States of runs, tasks, workers and actors, in words and colours.
 
 import { h } from "../dom.js";
-import { word } from "../i18n.js";
+import { t, word } from "../i18n.js";
 
 const TONES = {
   PENDING: "pending", RUNNING: "running", COMPLETED: "good", SUCCEEDED: "good", FAILED: "bad", CANCELLING: "warn",
-  CANCELLED: "warn", SKIPPED: "pending", IDLE: "good", STOPPED_GRACEFUL: "pending", DISCONNECTED: "bad",
+  CANCELLED: "warn", SKIPPED: "pending", SCHEDULED: "pending", EXPIRED: "bad", active: "good", paused: "warn", ended: "pending",
+  run: "good", skipped: "pending", missed: "warn", refused: "bad", IDLE: "good", STOPPED_GRACEFUL: "pending", DISCONNECTED: "bad",
 };
 
-export const RUN_STATUSES = ["PENDING", "RUNNING", "CANCELLING", "COMPLETED", "FAILED", "CANCELLED"];
+export const RUN_STATES = ["PENDING", "SCHEDULED", "RUNNING", "CANCELLING", "COMPLETED", "FAILED", "EXPIRED", "CANCELLED"];
+/** States that most installations never have: shown where there are some. */
+export const RARE_STATES = new Set(["SCHEDULED", "EXPIRED"]);
 const TERMINAL = new Set(["COMPLETED", "FAILED", "CANCELLED"]);
 
 /** Whether a run has ended. */
 export const ended = (status) => TERMINAL.has(status);
+
+/** What a run is told to be; SCHEDULED and EXPIRED stand beside the status of 0.5.1. */
+export const runState = (run) => run.state ?? run.status;
 
 /** The colour of a state: pending, running, good, bad or warn. */
 export const tone = (state) => TONES[state] ?? "pending";
 
 /** The state of a task; "SKIPPED" when its run is over and it never began. */
 export function taskState(snapshot, name) {
-  const state = snapshot.tasks?.[name] ?? "PENDING";
+  const state = snapshot.task_records?.[name]?.skipped ? "SKIPPED" : snapshot.tasks?.[name] ?? "PENDING";
   return state === "PENDING" && ended(snapshot.status) ? "SKIPPED" : state;
 }
 
@@ -33,4 +39,14 @@ export function stateOf(states) {
 /** A state as a badge. */
 export function badge(state) {
   return h("span", { class: `status tone-${tone(state)}`, dataset: { state } }, word("state", state));
+}
+
+/** What else there is to say of a run beside its state: that it is late, or that tasks of it failed; null for nothing. */
+export function marks(run) {
+  const count = Array.isArray(run.failed_tasks) ? run.failed_tasks.length : run.failed_tasks ?? 0;
+  const late = run.late ? ["start", "end"].filter((what) => run.late[what]).map((what) => t(`late.${what}`)).join(", ") : "";
+  return [
+    late ? h("span", { class: "status tone-warn", title: late }, t("late.late")) : null,
+    count > 0 ? h("span", { class: "status tone-warn", title: Array.isArray(run.failed_tasks) ? run.failed_tasks.join(", ") : null }, t("runs.failed_tasks", { count })) : null,
+  ];
 }

@@ -3,7 +3,7 @@
 import { h } from "../dom.js";
 import { write } from "../exact.js";
 import { t, word } from "../i18n.js";
-import { bytes, took, when } from "../time.js";
+import { bytes, size, took, when } from "../time.js";
 import { download } from "./download.js";
 import { badge, ended, taskState } from "./status.js";
 import { table } from "./table.js";
@@ -31,12 +31,40 @@ function record(snapshot, name, base) {
     [t("run.started"), when(known.started_at)],
     [t("run.ended"), when(known.ended_at)],
     [t("run.took"), took(known.duration_ms === null ? (known.started_at && !known.ended_at ? Date.now() / 1000 - known.started_at : null) : known.duration_ms / 1000)],
+    progress(known),
     [t("run.inputs"), h("pre", { class: "code" }, json(known.inputs))],
     known.state === "SUCCEEDED" ? [t("run.output"), [h("pre", { class: "code" }, json(outputOf(known))), whole(snapshot, name, known, base)]] : null,
     known.error ? [t("run.error"), h("pre", { class: "code error-text" }, known.error)] : null,
+    known.tries?.length ? [t("task.tries"), tries(known.tries)] : null,
+    known.iterations?.length ? [t("task.iterations"), iterations(known)] : null,
     known.traceback ? [t("run.traceback", { task: name }), h("pre", { class: "code" }, known.traceback)] : null,
   ];
   return h("dl", { class: "facts" }, values.filter(Boolean).map(([key, value]) => [h("dt", {}, key), h("dd", {}, value)]));
+}
+
+const tries = (all) => table({
+  caption: t("task.tries"),
+  columns: ["task.try", "run.started", "run.took", "runs.error"],
+  rows: all.map((each) => h("tr", {}, h("td", {}, each.number), h("td", {}, when(each.started_at)), h("td", {}, span(each)), h("td", { class: "error-text wide" }, each.error ?? ""))),
+});
+
+const iterations = ({ iterations: last, iteration_counts: counts = {} }) => [
+  h("p", { class: "muted" }, Object.entries(counts).map(([state, count]) => `${count} ${word("state", state)}`).join(", ")),
+  table({
+    caption: t("task.iterations"),
+    columns: ["task.iteration", "runs.status", "run.started", "run.took", "runs.error"],
+    rows: last.map((each) => h("tr", {}, h("td", { class: "mono wide" }, each.path), h("td", {}, badge(each.state)), h("td", {}, when(each.started_at)), h("td", {}, span(each)), h("td", { class: "error-text wide" }, each.error ?? ""))),
+  }),
+];
+
+const span = ({ started_at: from, ended_at: to }) => took(from && to ? to - from : null);
+
+// How far a task says it is.
+function progress({ progress: said }) {
+  if (!said) return null;
+  const { done, total, message } = said;
+  const words = [total ? `${done} / ${total}` : done, message].filter((each) => each !== null && each !== undefined && each !== "").join(" · ");
+  return [t("task.progress"), [total ? h("progress", { max: total, value: done, "aria-label": t("task.progress") }) : null, " ", words]];
 }
 
 // The record has the beginning of a large result only: all of it is kept beside the run.
@@ -53,11 +81,12 @@ function whole(snapshot, name, { result }, base) {
 export function attempts(snapshot) {
   const before = snapshot.attempts ?? [];
   if (before.length === 0) return null;
+  const measured = before.some((attempt) => attempt.peak_memory_bytes != null || attempt.cpu_sec != null);
   return h("div", { class: "table-wrap" }, table({
     caption: t("run.attempts"),
-    columns: ["run.attempt", "runs.worker", "run.started", "run.ended", "runs.error"],
+    columns: ["run.attempt", "runs.worker", "run.started", "run.ended", ...(measured ? ["run.memory", "run.cpu"] : []), "runs.error"],
     rows: before.map((attempt) => h("tr", {},
-      h("td", {}, attempt.attempt), h("td", {}, attempt.worker_id ?? ""), h("td", {}, when(attempt.started_at)), h("td", {}, when(attempt.ended_at)),
+      h("td", {}, attempt.attempt), h("td", {}, attempt.worker_id ?? ""), h("td", {}, when(attempt.started_at)), h("td", {}, when(attempt.ended_at)), measured ? [h("td", {}, size(attempt.peak_memory_bytes)), h("td", {}, took(attempt.cpu_sec))] : null,
       h("td", { class: "error-text wide" }, [attempt.reason ? word("reason", attempt.reason) : null, attempt.error].filter(Boolean).join(": ")))),
   }));
 }

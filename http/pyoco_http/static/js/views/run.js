@@ -13,8 +13,9 @@ import { filePanel } from "../parts/files.js";
 import { drawGraph } from "../parts/graph.js";
 import { history } from "../parts/history.js";
 import { logPanel } from "../parts/logs.js";
-import { badge, ended } from "../parts/status.js";
+import { badge, ended, marks, runState } from "../parts/status.js";
 import { tabs } from "../parts/tabs.js";
+import { moveRun } from "../parts/moving.js";
 import { attempts, outputOf, taskPanel } from "../parts/tasks.js";
 import { timeline } from "../parts/timeline.js";
 import { workflowPanel } from "../parts/workflow.js";
@@ -75,7 +76,7 @@ export function runView(main, { path, query, signal, setLive }) {
   const draw = gathered(() => {
     if (signal.aborted || snapshot === null) return;
     const run = { ...snapshot, worker_state: worker?.id === snapshot.worker_id ? worker?.state : null };
-    document.title = `${run.flow_name} ${word("state", run.status)} · pyoco-server`;
+    document.title = `${run.flow_name} ${word("state", runState(run))} · pyoco-server`;
     drawHead(run);
     render(problem, trouble(run));
     graph?.update(run, task);
@@ -92,11 +93,13 @@ export function runView(main, { path, query, signal, setLive }) {
       head,
       h("a", { href: "#/runs" }, t("nav.runs")),
       h("h1", { dir: "auto" }, run.flow_name),
-      badge(run.status),
+      badge(runState(run)),
+      marks(run),
       h("code", { class: "muted" }, runId),
       h("span", { class: "spacer" }),
       h("button", { type: "button", class: "quiet", onclick: () => showCommands(snapshot) }, t("run.copy_cli")),
       h("button", { type: "button", class: "danger", disabled: over || run.status === "CANCELLING", onclick: () => cancelRun(snapshot, base) }, t("run.cancel")),
+      runState(run) === "SCHEDULED" ? h("button", { type: "button", onclick: () => moveRun(snapshot, base) }, t("move.do")) : null,
       h("button", { type: "button", onclick: again }, t("again.do")),
       h("button", { type: "button", disabled: !over, onclick: retry }, t("run.retry")),
     );

@@ -9,7 +9,7 @@ import { foldable } from "../parts/foldable.js";
 import { histogram } from "../parts/histogram.js";
 import { listTimes, rangeField } from "../parts/range.js";
 import { savedViews } from "../parts/saved_views.js";
-import { badge, ended, RUN_STATUSES } from "../parts/status.js";
+import { badge, ended, marks, RARE_STATES, RUN_STATES, runState } from "../parts/status.js";
 import { suggestions } from "../parts/suggest.js";
 import { windowTable } from "../parts/window.js";
 import { render } from "../render.js";
@@ -19,7 +19,7 @@ import { follow } from "../sse.js";
 import { took, when } from "../time.js";
 
 const FIELDS = ["q", "flow", "tag", "worker_id"];
-const NARROWING = [...FIELDS, "status"]; // what the gateway is asked as it stands in the URL
+const NARROWING = [...FIELDS, "status", "late", "schedule_id"]; // what the gateway is asked as it stands in the URL
 const TIMES = ["range", "from", "to"];
 const TYPING_MS = 250;
 const COUNTS_MS = 1000;
@@ -59,8 +59,10 @@ export function runsView(main, { query, signal, setLive }) {
   const range = rangeField(change);
   const saved = savedViews({ filters: () => filters, open: (those) => { for (const name of [...NARROWING, ...TIMES]) delete filters[name]; change(those); fill(); } });
   const starts = histogram({ choose: (from, to) => { change({ range: "", from: String(from), to: String(to) }); fill(); }, signal });
+  const late = h("input", { type: "checkbox", checked: filters.late === "true", onchange: () => change({ late: late.checked ? "true" : "" }) });
+  const lateOnly = h("label", { class: "nowrap check" }, late, " ", t("late.only"));
   const folded = foldable("runs-filters", h("form", { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
-    FIELDS.map(field), range.element, h("button", { type: "button", class: "quiet", onclick: clear }, t("runs.clear")), saved.element, known.element));
+    FIELDS.map(field), range.element, lateOnly, h("button", { type: "button", class: "quiet", onclick: clear }, t("runs.clear")), saved.element, known.element));
 
   replace(
     main,
@@ -106,6 +108,7 @@ export function runsView(main, { query, signal, setLive }) {
   function fill() {
     for (const name of FIELDS) document.getElementById(`filter-${name}`).value = filters[name] ?? "";
     range.show(filters);
+    late.checked = filters.late === "true";
   }
 
   function clear() {
@@ -171,9 +174,10 @@ export function runsView(main, { query, signal, setLive }) {
     const { status: _, ...others } = wanted;
     try {
       const { counts: byStatus, exact } = await get("/runs/counts", others, signal);
-      const total = RUN_STATUSES.reduce((sum, status) => sum + (byStatus[status] ?? 0), 0);
+      const total = RUN_STATES.reduce((sum, status) => sum + (byStatus[status] ?? 0), 0);
+      const shownStates = RUN_STATES.filter((status) => !RARE_STATES.has(status) || byStatus[status] || filters.status === status);
       const shown = (count) => (exact ? String(count) : `${count}+`);
-      render(counts, chip("", shown(total)), RUN_STATUSES.map((status) => chip(status, shown(byStatus[status] ?? 0))));
+      render(counts, chip("", shown(total)), shownStates.map((status) => chip(status, shown(byStatus[status] ?? 0))));
     } catch (error) {
       if (error.status) tellError(error);
     }
@@ -203,9 +207,9 @@ export function runsView(main, { query, signal, setLive }) {
         "aria-selected": String(picked), onclick: (event) => { if (!event.target.closest("a, input")) go(["runs", runId]); },
       },
       h("td", { class: "col-check" }, h("input", { type: "checkbox", checked: picked, "aria-label": t("runs.select", { run: runId }), onchange: () => chosen.pick(runId) })),
-      h("td", { class: "c-status" }, badge(item.status)),
+      h("td", { class: "c-status" }, badge(runState(item))),
       h("td", { class: "c-id" }, h("a", { class: "mono", href: href(["runs", runId]), title: runId }, runId.slice(0, 8))),
-      h("td", { class: "c-flow", title: item.flow_name, dir: "auto" }, item.flow_name),
+      h("td", { class: "c-flow", title: item.flow_name, dir: "auto" }, item.flow_name, marks(item).map((mark) => mark && [" ", mark])),
       h("td", { class: "c-tag hide-narrow", title: item.tag ?? "" }, item.tag ?? ""),
       h("td", { class: "c-worker hide-narrow", title: item.worker_id ?? "" }, item.worker_id ?? ""),
       h("td", { class: "c-time" }, when(item.updated_at)),

@@ -8,7 +8,9 @@ import { submitOne } from "../parts/again.js";
 import { draft, forgetDraft, keepDraft } from "../parts/draft.js";
 import { tellError } from "../parts/feedback.js";
 import { drawGraph } from "../parts/graph.js";
+import { findingList } from "../parts/findings.js";
 import { paramFields } from "../parts/params.js";
+import { unixOf } from "../parts/range.js";
 import { go } from "../router.js";
 
 const TYPING_MS = 300;
@@ -55,6 +57,7 @@ export function submitView(main, { signal }) {
   const params = paramFields({ before: before.params, changed: keep });
   const name = h("input", { type: "text", id: "flow-name", value: before.name ?? "main", required: true, oninput: keep });
   const tag = h("input", { type: "text", id: "flow-tag", value: before.tag ?? "", placeholder: "default", pattern: "[A-Za-z0-9_\\-]+", oninput: keep });
+  const start = h("input", { type: "datetime-local", id: "flow-start", step: 1 });
   const opened = h("code", { class: "muted" }, fileName);
   const run = h("button", { class: "primary", disabled: true }, t("submit.run"));
   const label = (id, key, input) => h("label", { class: "field", for: id }, t(key), input);
@@ -69,7 +72,7 @@ export function submitView(main, { signal }) {
       h("section", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, t("submit.what"))),
         picture,
         h("div", { class: "card-body" },
-          h("div", { class: "filters" }, label("flow-name", "runs.flow", name), label("flow-tag", "runs.tag", tag)),
+          h("div", { class: "filters" }, label("flow-name", "runs.flow", name), label("flow-tag", "runs.tag", tag), label("flow-start", "submit.start", start)),
           h("h3", {}, t("run.params")), params.element),
         h("div", { class: "dialog-foot" }, run))),
   );
@@ -109,16 +112,16 @@ export function submitView(main, { signal }) {
       checked = answer;
       numbers();
       const count = answer.graph.nodes.filter((node) => node.kind === "task").length;
-      replace(verdict, h("p", { class: "muted" }, answer.unlisted.length ? t("submit.unlisted", { names: answer.unlisted.join(", ") }) : t("submit.good", { count })));
+      replace(verdict, h("p", { class: "muted" }, answer.unlisted.length ? t("submit.unlisted", { names: answer.unlisted.join(", ") }) : t("submit.good", { count })), findingList(answer.findings ?? [], jump));
       replace(picture, drawGraph(answer.graph).element);
       params.show(answer.defaults ?? {});
       run.disabled = false;
     } catch (error) {
       if (signal.aborted || text.value !== value) return;
-      const { line, column } = error.problem ?? {};
+      const { line, column, findings = [] } = error.problem ?? {};
       numbers(line);
       replace(picture, h("p", { class: "card-body muted" }, t("submit.no_graph")));
-      replace(verdict, h("div", { class: "problem" },
+      replace(verdict, findings.length > 0 ? findingList(findings, (at, place) => jump(at, at === line ? column ?? 1 : place)) : h("div", { class: "problem" },
         line ? h("button", { type: "button", class: "quiet small", onclick: () => jump(line, column ?? 1) }, t("submit.line", { line })) : null, " ",
         error.problem?.reason ?? error.message));
     }
@@ -134,7 +137,7 @@ export function submitView(main, { signal }) {
   async function submit() {
     if (checked === null) return;
     run.disabled = true;
-    const where = tag.value.trim() ? { tag: tag.value.trim() } : {};
+    const where = { ...(tag.value.trim() ? { tag: tag.value.trim() } : {}), ...(start.value ? { start_at: unixOf(start.value) } : {}) };
     try {
       const runId = await submitOne({ flow_name: name.value.trim(), ...where, params: params.values(), workflow_yaml: text.value });
       forgetDraft();
