@@ -54,7 +54,7 @@ export default {
 
   "workers.all": "stopped and hidden ones too", "workers.none": "No workers", "workers.none.next": "Start one where its tasks can run:",
   "workers.tags": "Tags", "workers.heartbeat": "Heartbeat", "workers.last": "Last run", "workers.stopped": "Stopped", "workers.slots": "Slots: {busy} of {count} busy",
-  "workers.free": "free", "workers.paused": "paused", "workers.draining": "draining", "workers.hidden": "hidden",
+  "workers.free": "free", "workers.resting": "resting", "workers.paused": "paused", "workers.draining": "draining", "workers.hidden": "hidden",
   "workers.no_wheels": "none",
   "workers.pause": "Pause", "workers.resume": "Resume", "workers.drain": "Drain", "workers.hide": "Hide", "workers.show": "Show",
   "workers.drain.title": "Drain {worker}?", "workers.drain.sure": "It takes no more jobs, and its process ends.",
@@ -97,7 +97,7 @@ export default {
   "system.run": "Time that runs took", "system.run.none": "No run has ended in this time", "system.sampled": "Of each {every}. run, because they are so many",
   "workers.drain.idle": "It runs nothing now, and stops at once.", "workers.drain.busy": "{count} runs go on for as long as the worker was told to wait; what has not ended then goes back to the queue for another worker.", "workers.drain.at_once": "{count} runs go back to the queue at once, for another worker.", "workers.drain.within": "{count} runs may end within {duration}; what has not ended then goes back to the queue for another worker.",
   "run.result.whole": "Whole result ({bytes})",
-  "state.SCHEDULED": "scheduled", "state.EXPIRED": "expired", "reason.expired": "expired in the queue", "reason.cpu_limit": "processor time used up",
+  "state.SCHEDULED": "scheduled", "state.EXPIRED": "expired", "reason.expired": "expired in the queue", "reason.cpu_limit": "over its processor time",
   "late.late": "late", "late.start": "started late, or has not started", "late.end": "ended late, or has not ended", "late.only": "late ones only", "runs.failed_tasks": "{count} failed tasks",
   "move.do": "Start at …", "move.title": "When shall the run {run} of {flow} start?", "move.at": "Start at", "move.now": "Start now",
   "run.scheduled_for": "Planned start", "run.expires": "Expires", "run.expected_start": "Expected start", "run.expected_end": "Expected end", "run.within": "within {duration}", "run.memory": "Peak memory", "run.cpu": "CPU time",

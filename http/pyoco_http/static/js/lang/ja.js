@@ -54,7 +54,7 @@ export default {
 
   "workers.all": "停止・非表示も含める", "workers.none": "ワーカーはありません", "workers.none.next": "タスクを動かせる場所で起動してください。",
   "workers.tags": "タグ", "workers.heartbeat": "ハートビート", "workers.last": "直前の実行", "workers.stopped": "停止", "workers.slots": "スロット: {count} 中 {busy} 使用中",
-  "workers.free": "空き", "workers.paused": "一時停止中", "workers.draining": "ドレイン中", "workers.hidden": "非表示",
+  "workers.free": "空き", "workers.resting": "休止中", "workers.paused": "一時停止中", "workers.draining": "ドレイン中", "workers.hidden": "非表示",
   "workers.no_wheels": "なし",
   "workers.pause": "一時停止", "workers.resume": "再開", "workers.drain": "ドレイン", "workers.hide": "隠す", "workers.show": "表示する",
   "workers.drain.title": "{worker} をドレインしますか?", "workers.drain.sure": "新しいジョブを取らず、プロセスは終了します。",
@@ -97,7 +97,7 @@ export default {
   "system.run": "実行の所要時間", "system.run.none": "この期間に終了した実行はありません", "system.sampled": "件数が多いため、{every} 件に 1 件を集計しています",
   "workers.drain.idle": "実行中のものはなく、すぐに停止します。", "workers.drain.busy": "実行中の {count} 件はワーカーに設定された時間まで続き、終わらなければキューに戻されて別のワーカーが実行します。", "workers.drain.at_once": "実行中の {count} 件はすぐにキューに戻され、別のワーカーが実行します。", "workers.drain.within": "実行中の {count} 件は {duration} 以内に終われば完了し、終わらなければキューに戻されて別のワーカーが実行します。",
   "run.result.whole": "結果の全体({bytes})",
-  "state.SCHEDULED": "予約済み", "state.EXPIRED": "期限切れ", "reason.expired": "キューで期限切れ", "reason.cpu_limit": "CPU 時間の上限",
+  "state.SCHEDULED": "予約済み", "state.EXPIRED": "期限切れ", "reason.expired": "キューで期限切れ", "reason.cpu_limit": "CPU 時間の超過",
   "late.late": "遅延", "late.start": "開始が遅れています", "late.end": "終了が遅れています", "late.only": "遅延のみ", "runs.failed_tasks": "失敗タスク {count} 件",
   "move.do": "開始日時を変更", "move.title": "{flow} の実行 {run} をいつ開始しますか?", "move.at": "開始日時", "move.now": "今すぐ開始",
   "run.scheduled_for": "開始予定", "run.expires": "期限", "run.expected_start": "開始の目安", "run.expected_end": "終了の目安", "run.within": "{duration} 以内", "run.memory": "最大メモリ", "run.cpu": "CPU 時間",

@@ -8,7 +8,7 @@ import { dialog, tellError } from "./feedback.js";
 import { paramFields } from "./params.js";
 import { workflowOf } from "./workflow.js";
 
-const LIMITS = ["timeout_sec", "max_attempts", "retry_backoff_sec"];
+const LIMITS = ["timeout_sec", "max_attempts", "retry_backoff_sec", "memory_mb", "cpu_sec"];
 
 /** Ask for the params and submit; resolves to the id of the new run, null when there is none. */
 export async function runAgain(snapshot, base, signal) {

@@ -135,7 +135,7 @@ function said(snapshot, name, state) {
   const took = record?.duration_ms ?? (state === "RUNNING" && record?.started_at ? Date.now() - 1000 * record.started_at : null);
   const tries = record?.tries?.length > 1 ? t("task.no_of_try", { number: record.tries.at(-1).number }) : null;
   const { done, total } = record?.progress ?? {};
-  const share = state === "RUNNING" && total > 0 ? `${Math.floor((100 * done) / total)} %` : null;
+  const share = state === "RUNNING" && total > 0 && done !== null ? `${Math.floor((100 * done) / total)} %` : null;
   return [word("state", state), share, took === null ? null : duration(took / 1000), tries].filter(Boolean).join(" · ");
 }
 

@@ -63,8 +63,8 @@ const span = ({ started_at: from, ended_at: to }) => took(from && to ? to - from
 function progress({ progress: said }) {
   if (!said) return null;
   const { done, total, message } = said;
-  const words = [total ? `${done} / ${total}` : done, message].filter((each) => each !== null && each !== undefined && each !== "").join(" · ");
-  return [t("task.progress"), [total ? h("progress", { max: total, value: done, "aria-label": t("task.progress") }) : null, " ", words]];
+  const words = [total ? `${done ?? 0} / ${total}` : done, message].filter((each) => each !== null && each !== undefined && each !== "").join(" · ");
+  return [t("task.progress"), [total ? h("progress", { max: total, value: done ?? 0, "aria-label": t("task.progress") }) : null, " ", words]];
 }
 
 // The record has the beginning of a large result only: all of it is kept beside the run.

@@ -12,7 +12,7 @@ import { href, setQuery } from "../router.js";
 import { when } from "../time.js";
 
 const LOOK_MS = 5000;
-const REASONS = ["invalid_job", "flow_not_found", "execution_error", "max_deliveries", "worker_crashed", "timeout", "out_of_memory", "job_lost"];
+const REASONS = ["invalid_job", "flow_not_found", "execution_error", "max_deliveries", "worker_crashed", "timeout", "out_of_memory", "cpu_limit", "expired", "job_lost"];
 const COLUMNS = ["history.when", "dlq.reason", "runs.run", "runs.flow", "runs.tag", "runs.error", null];
 
 export function dlqView(main, { query, signal, setLive }) {

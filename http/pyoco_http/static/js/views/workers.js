@@ -61,9 +61,10 @@ export function workersView(main, { query, signal, setLive }) {
     ];
   }
 
-  function slot({ index, run_id: runId, busy_since: since }) {
+  function slot({ index, run_id: runId, busy_since: since, resting }) {
     const state = runId ? [runLink(runId), h("span", { class: "muted" }, duration(since ? Date.now() / 1000 - since : null))] : h("span", { class: "muted" }, t("workers.free"));
-    return h("li", { class: runId ? "slot busy" : "slot" }, h("span", { class: "muted" }, `#${index}`), state);
+    return h("li", { class: runId ? "slot busy" : "slot" }, h("span", { class: "muted" }, `#${index}`), state,
+      resting ? h("span", { class: "status tone-warn", title: resting }, t("workers.resting")) : null);
   }
 
   const runLink = (runId) => h("a", { class: "mono", href: href(["runs", runId]), title: runId }, runId.slice(0, RUN_SHOWN));
