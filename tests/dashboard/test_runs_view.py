@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 from dashboard import flows
 from dashboard.browsing import Dashboard
 from dashboard.world import World
+from e2e.programs import HTTP
 
 
 def test_a_run_appears_and_changes_by_itself(dashboard: Dashboard, world: World) -> None:
@@ -194,3 +195,34 @@ def test_what_a_gateway_told_is_sent_along(dashboard: Dashboard, world: World) -
     page.wait_for_function("() => document.querySelector('#known-worker_id option')")
     assert sent[-1] is not None
     assert sent[-1].count("-") >= 1
+
+
+def test_runs_that_wait_for_their_time_expire_and_are_late(
+    dashboard: Dashboard, world: World
+) -> None:
+    flow = f"time-{uuid.uuid4().hex[:8]}"
+    planned = world.submit(flows.REPORT, flow_name=flow, delay_sec=3600)
+    expired = world.submit(flows.REPORT, flow_name=flow, tag="absent", queue_ttl_sec=0.5)
+    late = world.submit(flows.REPORT, flow_name=flow, tag="absent", expected_start_within_sec=0.5)
+    page = dashboard.open(f"runs?flow={flow}")
+    expect(dashboard.row(planned).locator(".status")).to_have_text("scheduled")
+    expect(dashboard.row(expired).locator(".status")).to_have_text("expired")
+    expect(dashboard.row(late).locator(".status")).to_have_text(["pending", "late"])
+    page.locator('.count[data-status="EXPIRED"]').click()
+    expect(page.locator("tr[data-key]")).to_have_count(1)
+    assert "status=EXPIRED" in page.url
+    page.locator('.count[data-status=""]').click()
+    page.get_by_label("late ones only").check()
+    expect(page.locator("tr[data-key]")).to_have_count(1)
+    expect(dashboard.row(late)).to_be_visible()
+    dashboard.row(late).get_by_role("link").click()
+    page.get_by_role("tab", name="History").click()
+    expect(page.get_by_role("tabpanel")).to_contain_text("started late, or has not started")
+    HTTP.post(f"{world.url}/runs/{late}/cancel").raise_for_status()
+
+    dashboard.open(f"runs/{planned}")
+    expect(page.locator(".view-head .status")).to_have_text("scheduled")
+    expect(page.locator(".facts").first).to_contain_text("Planned start")
+    dashboard.button("Start at …").click()
+    dashboard.dialog_button("Start now").click()
+    expect(page.locator(".view-head .status")).to_have_text("completed")

@@ -7,6 +7,7 @@ import { duration, when } from "../time.js";
 import { badge } from "./status.js";
 import { labelled } from "./table.js";
 
+const TYPES = ["state", "task", "late"];
 const COLUMNS = ["history.when", "history.what", "runs.status", "run.attempt", "runs.worker", "history.why"];
 
 /** A table that follows the events of a run until `signal` is aborted. */
@@ -14,12 +15,12 @@ export function history(path, signal) {
   const body = h("tbody");
   const note = h("p", { class: "muted", hidden: true });
   follow(path, {
-    query: { follow: 1, type: "state,task" },
+    query: { follow: 1, type: TYPES.join() },
     signal,
     until: (name) => name === "end",
     on: {
       event: (name, event) => {
-        if (name === "state" || name === "task") add(body, name, event);
+        if (TYPES.includes(name)) add(body, name, event);
       },
       end: () => {
         if (body.childElementCount > 0) return;
@@ -45,11 +46,11 @@ function add(body, name, event) {
 
 function row(name, event) {
   const took = event.duration_ms === null || event.duration_ms === undefined ? null : duration(event.duration_ms / 1000);
-  const why = [event.reason ? word("reason", event.reason) : null, event.by, event.error, took].filter(Boolean).join(" · ");
+  const why = [name === "late" ? t(`late.${event.what}`) : null, event.reason ? word("reason", event.reason) : null, event.by, event.error, took].filter(Boolean).join(" · ");
   return labelled(h("tr", { dataset: name === "state" ? { revision: event.revision } : {} },
     h("td", {}, when(event.at)),
     h("td", {}, name === "task" ? event.task : t("runs.run")),
-    h("td", {}, badge(event.status ?? event.state)),
+    h("td", {}, name === "late" ? h("span", { class: "status tone-warn" }, t("late.late")) : badge(event.status ?? event.state)),
     h("td", {}, event.attempt || ""),
     h("td", {}, event.worker_id ?? ""),
     h("td", { class: "wide" }, why)), COLUMNS);
