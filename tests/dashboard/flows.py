@@ -70,6 +70,13 @@ def noise():
     print("KeyError: no such day", file=sys.stderr)
 
 
+def progress(gate):
+    from pyoco_server import report
+
+    report(done=3, total=10, message="files read")
+    wait(gate)
+
+
 def large():
     return list(range(100_000))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 import uuid
 
 import pytest
@@ -180,3 +181,54 @@ def test_a_run_that_does_not_exist_says_so(dashboard: Dashboard) -> None:
     expect(page.get_by_role("alert")).to_contain_text("run not found")
     page.get_by_role("main").get_by_role("link", name="Runs").click()
     expect(dashboard.live).to_have_text("live")
+
+
+PROGRESS = """\
+flow: {graph: progress, defaults: {gate: told-of-progress}}
+tasks: {progress: {callable: "dash_tasks:progress"}}
+"""
+
+
+def test_how_far_a_task_is_and_what_its_run_took(dashboard: Dashboard, world: World) -> None:
+    run_id = world.submit(PROGRESS)
+    page = dashboard.open(f"runs/{run_id}")
+    expect(page.locator('.graph [data-task="progress"]')).to_contain_text("running · 30 %")
+    expect(page.get_by_role("tabpanel")).to_contain_text("3 / 10 · files read")
+    bar = page.get_by_role("progressbar", name="Progress")
+    assert bar.evaluate("bar => bar.value / bar.max") == 0.3
+    world.open_gate("told-of-progress")
+    expect(page.locator(".view-head .status")).to_have_text("completed")
+    facts = page.locator(".facts").first
+    expect(facts).to_contain_text(re.compile(r"Peak memory\d+\.\d MiB"))
+    expect(facts).to_contain_text("CPU time")
+
+
+def test_tries_iterations_and_what_was_skipped(dashboard: Dashboard, world: World) -> None:
+    now = time.time()
+    tried = {"started_at": now - 3, "ended_at": now - 2}
+    run_id = world.put_run(
+        tasks={"again": "SUCCEEDED", "each": "SUCCEEDED", "left": "PENDING"},
+        task_records={
+            "again": {
+                "state": "SUCCEEDED",
+                **tried,
+                "tries": [{"number": 1, **tried, "error": "no route"}, {"number": 2, **tried}],
+            },
+            "each": {
+                "state": "SUCCEEDED",
+                **tried,
+                "iterations": [{"path": "foreach:n[2]", "state": "SUCCEEDED", **tried}],
+                "iteration_counts": {"SUCCEEDED": 2, "FAILED": 1},
+            },
+            "left": {"state": "PENDING", "skipped": True},
+        },
+    )
+    page = dashboard.open(f"runs/{run_id}?task=again")
+    panel = page.get_by_role("tabpanel")
+    expect(panel.locator("tbody tr")).to_have_count(2)
+    expect(panel.locator("tbody tr").first).to_contain_text("no route")
+    expect(page.locator('.graph [data-task="again"]')).to_contain_text("try 2")
+    expect(page.locator('.graph [data-task="left"]')).to_contain_text("did not run")
+    page.locator('.graph [data-task="each"]').click()
+    expect(panel).to_contain_text("2 succeeded, 1 failed")
+    expect(panel).to_contain_text("foreach:n[2]")
