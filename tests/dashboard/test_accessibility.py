@@ -13,6 +13,7 @@ from dashboard.world import World
 HEADINGS = {
     "runs": ("Runs", "実行"),
     "submit": ("Submit", "投入"),
+    "schedules": ("Schedules", "スケジュール"),
     "workers": ("Workers", "ワーカー"),
     "wheels": ("Wheels", "Wheel"),
     "dlq": ("Dead letters", "デッドレター"),

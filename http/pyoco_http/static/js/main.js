@@ -10,6 +10,8 @@ import { startTheme, switchTheme, theme } from "./theme.js";
 import { dlqView } from "./views/dlq.js";
 import { runView } from "./views/run.js";
 import { runsView } from "./views/runs.js";
+import { scheduleView } from "./views/schedule.js";
+import { schedulesView } from "./views/schedules.js";
 import { submitView } from "./views/submit.js";
 import { systemView } from "./views/system.js";
 import { wheelsView } from "./views/wheels.js";
@@ -18,6 +20,7 @@ import { workersView } from "./views/workers.js";
 const VIEWS = {
   runs: (path) => (path.length > 1 ? runView : runsView),
   submit: () => submitView,
+  schedules: (path) => (path.length > 1 ? scheduleView : schedulesView),
   workers: () => workersView,
   wheels: () => wheelsView,
   dlq: () => dlqView,

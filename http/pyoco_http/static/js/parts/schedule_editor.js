@@ -1,0 +1,40 @@
+// A schedule as text: its fields as JSON, with a look at the next ticks before anything is saved.
+
+import { send } from "../api.js";
+import { h, replace } from "../dom.js";
+import { parse, write } from "../exact.js";
+import { t } from "../i18n.js";
+import { tickTime } from "./schedules.js";
+
+const FIELDS = [
+  "name", "flow_name", "workflow_yaml_sha256", "tag", "tags", "params", "cron", "every_sec", "rrule", "at", "timezone", "jitter_sec", "start_at",
+  "end_at", "overlap", "catch_up", "catch_up_limit", "timeout_sec", "max_attempts", "retry_backoff_sec", "labels",
+];
+const PREVIEWED = 5;
+
+/** `schedule`: what is there, or a beginning; `save(fields)`: stores it, and raises what the gateway says against it. */
+export function scheduleEditor(schedule, save) {
+  const known = Object.fromEntries(FIELDS.filter((name) => schedule[name] !== null && schedule[name] !== undefined).map((name) => [name, schedule[name]]));
+  const text = h("textarea", { id: "schedule-text", rows: 18, spellcheck: "false", value: write(known, 2) });
+  const said = h("div", { role: "status" });
+
+  async function tried(act) {
+    try {
+      await act(parse(text.value, true));
+    } catch (error) {
+      replace(said, h("div", { class: "problem" }, error.message));
+    }
+  }
+
+  async function preview(fields) {
+    const { ticks } = await send("POST", "/schedules/preview", { ...fields, count: PREVIEWED });
+    replace(said, h("h3", {}, t("schedules.next")), ticks.length === 0 ? h("p", { class: "muted" }, t("schedules.never")) : h("ul", { class: "ticks" }, ticks.map((tick) => h("li", {}, tickTime(tick)))));
+  }
+
+  return h("div", { class: "card-body" },
+    h("label", { class: "field", for: "schedule-text" }, t("schedules.text"), text),
+    h("div", { class: "filters" },
+      h("button", { type: "button", onclick: () => tried(preview) }, t("schedules.preview")),
+      h("button", { type: "button", class: "primary", onclick: () => tried(save) }, t("schedules.save"))),
+    said);
+}

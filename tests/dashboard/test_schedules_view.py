@@ -1,0 +1,80 @@
+"""Schedules: made, looked at, run now, paused, changed, filled for the past and deleted."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from dashboard import flows
+from dashboard.browsing import Dashboard
+from dashboard.world import World
+from e2e.programs import HTTP
+
+
+@pytest.mark.refusals
+def test_a_schedule_from_its_text_to_its_end(dashboard: Dashboard, world: World) -> None:
+    page = dashboard.open("schedules?new=1")
+    text = page.locator("#schedule-text")
+    fields = json.loads(text.input_value())
+    fields |= {
+        "name": "nightly report",
+        "tag": "hello",
+        "cron": "0 3 * * *",
+        "workflow_yaml": flows.REPORT,
+        "params": {"title": "Nights"},
+    }
+    text.fill(json.dumps(fields | {"cron": "0 25 * * *"}))
+    dashboard.button("Show the next ticks").click()
+    expect(page.locator(".problem")).to_contain_text("cron")
+    text.fill(json.dumps(fields))
+    dashboard.button("Show the next ticks").click()
+    expect(page.locator(".ticks li")).to_have_count(5)
+    expect(page.locator(".ticks li").first).to_contain_text("03:00:00")
+    page.locator("#schedule-id").fill("dash-nightly")
+    dashboard.button("Save").click()
+    page.wait_for_url(re.compile("schedules/dash-nightly"))
+    expect(page.get_by_role("heading", level=1)).to_have_text("nightly report")
+    expect(dashboard.card("Next ticks").locator("li")).to_have_count(10)
+
+    dashboard.button("Run now").click()
+    past = page.get_by_role("tabpanel")
+    expect(past.get_by_text("by hand")).to_be_visible()
+    expect(past.locator('.status[data-state="COMPLETED"]')).to_be_visible()
+    run_id = past.get_by_role("link").first.get_attribute("title")
+    assert run_id is not None
+    assert world.stage.get(run_id)["params"]["title"] == "Nights"
+
+    page.get_by_role("tab", name="Edit").click()
+    known = json.loads(page.locator("#schedule-text").input_value())
+    page.locator("#schedule-text").fill(json.dumps(known | {"cron": "30 4 * * *"}))
+    dashboard.button("Save").click()
+    expect(page.locator(".facts")).to_contain_text("30 4 * * *")
+    page.get_by_role("tab", name="Changes").click()
+    expect(page.get_by_role("tabpanel")).to_contain_text("cron")
+
+    page.get_by_role("tab", name="Backfill").click()
+    page.locator("#backfill-from").fill("2026-01-01T00:00:00")
+    page.locator("#backfill-to").fill("2026-01-03T00:00:00")
+    dashboard.button("Show what would run").click()
+    expect(page.get_by_role("tabpanel").locator("tbody tr")).to_have_count(2)
+    dashboard.button("Submit 2 runs").click()
+    dashboard.dialog_button("Submit 2 runs").click()
+    expect(dashboard.toast).to_have_text("2 runs submitted")
+
+    dashboard.button("Pause").click()
+    expect(page.locator(".view-head .status")).to_have_text("paused")
+    dashboard.open("schedules")
+    row = page.locator('tr[data-key="dash-nightly"]')
+    expect(row).to_contain_text("paused")
+    row.get_by_role("button", name="Resume").click()
+    expect(row).to_contain_text("active")
+    expect(dashboard.card("The next 24 hours").locator(".tick-mark")).to_have_count(1)
+    row.get_by_role("link").first.click()
+    dashboard.button("Delete").click()
+    expect(page.get_by_role("dialog")).to_contain_text("nightly report")
+    dashboard.dialog_button("Delete").click()
+    expect(row).to_have_count(0)
+    assert HTTP.get(f"{world.url}/schedules/dash-nightly").status_code == 404
