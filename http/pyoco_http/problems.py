@@ -12,6 +12,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed
 
 from pyoco_http.call import Answer, Header
+from pyoco_server.gateway.canceller import CancelNotStored
 from pyoco_server.gateway.key_ring import KeysUnavailable, TooManyChecks
 from pyoco_server.gateway.read_model.model import NotReadable
 from pyoco_server.gateway.read_model.queries import SearchTooWide
@@ -23,7 +24,7 @@ from pyoco_server.kernel import ActorDown, AskExpired
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.names import nearest
-from pyoco_server.model.run import SnapshotTooLarge, UnreadableSnapshot
+from pyoco_server.model.run import UnreadableSnapshot
 from pyoco_server.store.runs import RunNotFound
 
 log = structlog.get_logger(__name__)
@@ -34,10 +35,10 @@ _SHORTAGES: Final = frozenset(
 
 _UNAVAILABLE = (
     NotAccepted,
+    CancelNotStored,
     KeysUnavailable,
     MoveNotStored,
     NotReadable,
-    SnapshotTooLarge,
     BridgeError,
     ActorDown,
     AskExpired,

@@ -138,7 +138,7 @@ class Backend:
 
         Raises:
             RunNotFound: There is none with this id.
-            BridgeError: NATS could not be asked; it is not recorded.
+            CancelNotStored: NATS could not be asked.
         """
         canceller = self._require_gateway().canceller
         within = await self._reached()

@@ -19,12 +19,15 @@ from pyoco_server.store.runs import RunStore, StoredRun
 log = structlog.get_logger(__name__)
 
 
+class CancelNotStored(Refusal):
+    """NATS could not be asked; the request is not recorded."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordCancel(Request[RunSnapshot]):
     """Cancel a run; answered with the snapshot as it then is, CANCELLING or terminal.
 
-    Refused with `RunNotFound` or `UnreadableSnapshot`; with `SnapshotTooLarge` or a `BridgeError`, it is not
-    recorded.
+    Refused with `RunNotFound`, `CancelNotStored` or `UnreadableSnapshot`.
 
     Attributes:
         run_id: The run.
@@ -52,8 +55,10 @@ class Canceller(Actor[RecordCancel]):
     async def _cancel(self, request: RecordCancel, reply: Reply[RunSnapshot]) -> None:
         try:
             reply.send(await self._record(request))
-        except (Refusal, UnreadableSnapshot, BridgeError, SnapshotTooLarge) as error:
+        except (Refusal, UnreadableSnapshot) as error:
             reply.fail(error)
+        except (BridgeError, SnapshotTooLarge) as error:
+            reply.fail(CancelNotStored(str(error)))
 
     async def _record(self, request: RecordCancel) -> RunSnapshot:
         before = await self._runs.get(request.run_id)
