@@ -9,7 +9,7 @@ const LEAST = 0.1;
 const MOST = 2;
 const STEP = 1.25;
 const TALLEST = 480; // px
-const MAP = { width: 150, height: 90 };
+const MAP = { width: 150, height: 90, least: 14 };
 let count = 0;
 
 /** `onRoom(room)`: called when there is other room {width, height} for it. Returns {element, room, show}. */
@@ -18,7 +18,7 @@ export function viewport({ label, onRoom }) {
   const scroller = h("div", { class: "graph", tabindex: 0, role: "region", "aria-label": label, onkeydown: onKey, onscroll: mark });
   const percent = h("span", { class: "muted graph-zoom" });
   const eye = s("rect", { class: "eye" });
-  const map = s("svg", { class: "minimap", "aria-hidden": "true" }, s("use", { href: `#${id}` }), eye);
+  const map = s("svg", { class: "minimap", "aria-hidden": "true", preserveAspectRatio: "none" }, s("use", { href: `#${id}` }), eye);
   const tool = (key, sign, act) => h("button", { type: "button", class: "quiet small", title: t(key), "aria-label": t(key), onclick: act }, sign);
   const element = h("div", { class: "graph-frame" }, scroller, map,
     h("div", { class: "graph-tools" },
@@ -37,8 +37,8 @@ export function viewport({ label, onRoom }) {
     scroller.replaceChildren(svg);
     const ratio = Math.min(MAP.width / width, MAP.height / height);
     map.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    map.setAttribute("width", width * ratio);
-    map.setAttribute("height", height * ratio);
+    map.setAttribute("width", Math.max(width * ratio, MAP.least));
+    map.setAttribute("height", Math.max(height * ratio, MAP.least));
     if (chosen) apply();
     else fit();
   }
@@ -100,8 +100,8 @@ export function viewport({ label, onRoom }) {
   });
   dragged(map, () => true, (event) => {
     const box = map.getBoundingClientRect();
-    const factor = (size.width * scale) / box.width;
-    scroller.scrollTo((event.clientX - box.left) * factor - scroller.clientWidth / 2, (event.clientY - box.top) * factor - scroller.clientHeight / 2);
+    const at = { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height };
+    scroller.scrollTo(at.x * size.width * scale - scroller.clientWidth / 2, at.y * size.height * scale - scroller.clientHeight / 2);
   });
 
   let known = 0;

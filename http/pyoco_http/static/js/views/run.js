@@ -97,11 +97,12 @@ export function runView(main, { path, query, signal, setLive }) {
       marks(run),
       h("code", { class: "muted" }, runId),
       h("span", { class: "spacer" }),
-      h("button", { type: "button", class: "quiet", onclick: () => showCommands(snapshot) }, t("run.copy_cli")),
-      h("button", { type: "button", class: "danger", disabled: over || run.status === "CANCELLING", onclick: () => cancelRun(snapshot, base) }, t("run.cancel")),
-      runState(run) === "SCHEDULED" ? h("button", { type: "button", onclick: () => moveRun(snapshot, base) }, t("move.do")) : null,
-      h("button", { type: "button", onclick: again }, t("again.do")),
-      h("button", { type: "button", disabled: !over, onclick: retry }, t("run.retry")),
+      h("span", { class: "buttons" },
+        h("button", { type: "button", class: "quiet", onclick: () => showCommands(snapshot) }, t("run.copy_cli")),
+        h("button", { type: "button", class: "danger", disabled: over || run.status === "CANCELLING", onclick: () => cancelRun(snapshot, base) }, t("run.cancel")),
+        runState(run) === "SCHEDULED" ? h("button", { type: "button", onclick: () => moveRun(snapshot, base) }, t("move.do")) : null,
+        h("button", { type: "button", onclick: again }, t("again.do")),
+        h("button", { type: "button", disabled: !over, onclick: retry }, t("run.retry"))),
     );
   }
 
