@@ -30,11 +30,14 @@ def test_paste_fill_and_run(dashboard: Dashboard, world: World) -> None:
     page.locator("#flow-tag").fill("hello")
     page.locator('[data-param="text"]').fill("2025")
     page.locator('[data-param="count"]').fill("4")
+    page.get_by_text("Times and limits").click()
+    page.get_by_label("Time limit in seconds").fill("50.5")
     dashboard.button("Run").click()
     expect(page.locator(".view-head .status")).to_have_text("completed")
     run = world.stage.get(page.url.rpartition("/")[2])
     assert run["flow_name"] == "typed"
     assert run["tag"] == "hello"
+    assert run["timeout_sec"] == 50.5
     # A text stays a text, whatever it looks like.
     assert run["params"] == {"text": "2025", "count": 4, "options": {"deep": [1]}}
 

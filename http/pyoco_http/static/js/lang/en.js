@@ -102,7 +102,7 @@ export default {
   "move.do": "Start at …", "move.title": "When shall the run {run} of {flow} start?", "move.at": "Start at", "move.now": "Start now",
   "run.scheduled_for": "Planned start", "run.expires": "Expires", "run.expected_start": "Expected start", "run.expected_end": "Expected end", "run.within": "within {duration}", "run.memory": "Peak memory", "run.cpu": "CPU time",
   "task.tries": "Tries", "task.try": "Try", "task.no_of_try": "try {number}", "task.iterations": "Iterations", "task.iteration": "Iteration", "task.progress": "Progress",
-  "submit.start": "Start at (optional)", "submit.nearest": "Did you mean {name}?", "schedules.schedule": "Schedule",
+  "submit.nearest": "Did you mean {name}?", "schedules.schedule": "Schedule",
   "nav.schedules": "Schedules", "schedules.none": "No schedules", "schedules.none.next": "A schedule runs a flow again and again. Make one here, or from a terminal:", "schedules.new": "New schedule", "schedules.show_more": "Show more",
   "schedules.when": "When", "schedules.due": "Next", "schedules.last": "Last", "schedules.every": "every {duration}", "schedules.at": "at {count} times", "schedules.by_hand": "by hand", "schedules.runs": "its runs",
   "schedules.state.active": "active", "schedules.state.paused": "paused", "schedules.state.ended": "ended",
@@ -118,4 +118,6 @@ export default {
   "schedules.catch_up": "Ticks that were missed", "schedules.catch_up.none": "stay without a run", "schedules.catch_up.last": "the last one is made up", "schedules.catch_up.all": "all are made up",
   "schedules.action.create": "made", "schedules.action.update": "changed", "schedules.action.pause": "paused", "schedules.action.resume": "resumed", "schedules.action.backfill": "backfilled",
   "schedules.jitter": "Later by up to", "schedules.labels": "Labels", "schedules.counts": "Ticks so far",
+  "time.in": "in {duration}", "limit.all": "Times and limits (optional)", "limit.start_at": "Start at", "limit.queue_ttl_sec": "Expires after seconds in the queue", "limit.expected_start_within_sec": "Late if not started within seconds", "limit.expected_end_within_sec": "Late if not ended within seconds",
+  "limit.timeout_sec": "Time limit in seconds", "limit.max_attempts": "Attempts at most", "limit.retry_backoff_sec": "Seconds between attempts", "limit.memory_mb": "Memory in MB", "limit.cpu_sec": "CPU time in seconds",
 };

@@ -102,7 +102,7 @@ export default {
   "move.do": "開始日時を変更", "move.title": "{flow} の実行 {run} をいつ開始しますか?", "move.at": "開始日時", "move.now": "今すぐ開始",
   "run.scheduled_for": "開始予定", "run.expires": "期限", "run.expected_start": "開始の目安", "run.expected_end": "終了の目安", "run.within": "{duration} 以内", "run.memory": "最大メモリ", "run.cpu": "CPU 時間",
   "task.tries": "試行", "task.try": "回", "task.no_of_try": "{number} 回目", "task.iterations": "繰り返し", "task.iteration": "位置", "task.progress": "進捗",
-  "submit.start": "開始日時(任意)", "submit.nearest": "{name} ではありませんか?", "schedules.schedule": "スケジュール",
+  "submit.nearest": "{name} ではありませんか?", "schedules.schedule": "スケジュール",
   "nav.schedules": "スケジュール", "schedules.none": "スケジュールはありません", "schedules.none.next": "スケジュールはフローを繰り返し実行します。ここから、または端末から作成できます。", "schedules.new": "新しいスケジュール", "schedules.show_more": "さらに表示",
   "schedules.when": "時期", "schedules.due": "次回", "schedules.last": "前回", "schedules.every": "{duration} ごと", "schedules.at": "{count} 回の指定日時", "schedules.by_hand": "手動", "schedules.runs": "実行の一覧",
   "schedules.state.active": "有効", "schedules.state.paused": "一時停止中", "schedules.state.ended": "終了",
@@ -118,4 +118,6 @@ export default {
   "schedules.catch_up": "逃した分", "schedules.catch_up.none": "実行しない", "schedules.catch_up.last": "最後の 1 件を実行", "schedules.catch_up.all": "すべて実行",
   "schedules.action.create": "作成", "schedules.action.update": "変更", "schedules.action.pause": "一時停止", "schedules.action.resume": "再開", "schedules.action.backfill": "過去分の実行",
   "schedules.jitter": "遅らせる最大時間", "schedules.labels": "ラベル", "schedules.counts": "これまで",
+  "time.in": "(あと {duration})", "limit.all": "日時と制限(任意)", "limit.start_at": "開始日時", "limit.queue_ttl_sec": "キューでの期限(秒)", "limit.expected_start_within_sec": "開始の目安(秒)", "limit.expected_end_within_sec": "終了の目安(秒)",
+  "limit.timeout_sec": "制限時間(秒)", "limit.max_attempts": "試行回数の上限", "limit.retry_backoff_sec": "試行の間隔(秒)", "limit.memory_mb": "メモリ(MB)", "limit.cpu_sec": "CPU 時間(秒)",
 };

@@ -4,7 +4,7 @@ import { h } from "../dom.js";
 import { t, word } from "../i18n.js";
 import { href } from "../router.js";
 import { bytes, duration, size, took, when } from "../time.js";
-import { badge } from "./status.js";
+import { badge, runState } from "./status.js";
 
 /** The facts of a snapshot as the rows of a list of terms. */
 export function facts(snapshot) {
@@ -20,7 +20,7 @@ export function facts(snapshot) {
     "runs.worker": snapshot.worker_id ? [h("a", { href: href(["runs"], { worker_id: snapshot.worker_id }) }, snapshot.worker_id), " ", snapshot.worker_state ? badge(snapshot.worker_state) : null] : "–",
     "run.attempt": snapshot.attempt ? [snapshot.attempt, snapshot.max_attempts ? ` / ${snapshot.max_attempts}` : null] : "–",
     "run.next_attempt": snapshot.next_attempt_at && snapshot.status === "PENDING" ? when(snapshot.next_attempt_at) : null,
-    "run.scheduled_for": snapshot.scheduled_for ? when(snapshot.scheduled_for) : null,
+    "run.scheduled_for": snapshot.scheduled_for ? [when(snapshot.scheduled_for), runState(snapshot) === "SCHEDULED" ? ` ${t("time.in", { duration: duration(snapshot.scheduled_for - Date.now() / 1000) })}` : null] : null,
     "run.expires": snapshot.expires_at ? when(snapshot.expires_at) : null,
     "run.expected_start": within(snapshot.expected_start_within_sec, snapshot.late?.start),
     "run.expected_end": within(snapshot.expected_end_within_sec, snapshot.late?.end),

@@ -18,7 +18,10 @@ const TERMINAL = new Set(["COMPLETED", "FAILED", "CANCELLED"]);
 export const ended = (status) => TERMINAL.has(status);
 
 /** What a run is told to be; SCHEDULED and EXPIRED stand beside the status of 0.5.1. */
-export const runState = (run) => run.state ?? run.status;
+export function runState({ state, status, scheduled_for: at }) {
+  // Nothing is told when its time comes.
+  return state === "SCHEDULED" && at * 1000 <= Date.now() ? status : state ?? status;
+}
 
 /** The colour of a state: pending, running, good, bad or warn. */
 export const tone = (state) => TONES[state] ?? "pending";

@@ -8,9 +8,9 @@ import { submitOne } from "../parts/again.js";
 import { draft, forgetDraft, keepDraft } from "../parts/draft.js";
 import { tellError } from "../parts/feedback.js";
 import { drawGraph } from "../parts/graph.js";
+import { limitFields } from "../parts/limits.js";
 import { findingList } from "../parts/findings.js";
 import { paramFields } from "../parts/params.js";
-import { unixOf } from "../parts/range.js";
 import { go } from "../router.js";
 
 const TYPING_MS = 300;
@@ -57,7 +57,7 @@ export function submitView(main, { signal }) {
   const params = paramFields({ before: before.params, changed: keep });
   const name = h("input", { type: "text", id: "flow-name", value: before.name ?? "main", required: true, oninput: keep });
   const tag = h("input", { type: "text", id: "flow-tag", value: before.tag ?? "", placeholder: "default", pattern: "[A-Za-z0-9_\\-]+", oninput: keep });
-  const start = h("input", { type: "datetime-local", id: "flow-start", step: 1 });
+  const limits = limitFields();
   const opened = h("code", { class: "muted" }, fileName);
   const run = h("button", { class: "primary", disabled: true }, t("submit.run"));
   const label = (id, key, input) => h("label", { class: "field", for: id }, t(key), input);
@@ -72,7 +72,8 @@ export function submitView(main, { signal }) {
       h("section", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, t("submit.what"))),
         picture,
         h("div", { class: "card-body" },
-          h("div", { class: "filters" }, label("flow-name", "runs.flow", name), label("flow-tag", "runs.tag", tag), label("flow-start", "submit.start", start)),
+          h("div", { class: "filters" }, label("flow-name", "runs.flow", name), label("flow-tag", "runs.tag", tag)),
+          limits.element,
           h("h3", {}, t("run.params")), params.element),
         h("div", { class: "dialog-foot" }, run))),
   );
@@ -137,7 +138,7 @@ export function submitView(main, { signal }) {
   async function submit() {
     if (checked === null) return;
     run.disabled = true;
-    const where = { ...(tag.value.trim() ? { tag: tag.value.trim() } : {}), ...(start.value ? { start_at: unixOf(start.value) } : {}) };
+    const where = { ...(tag.value.trim() ? { tag: tag.value.trim() } : {}), ...limits.values() };
     try {
       const runId = await submitOne({ flow_name: name.value.trim(), ...where, params: params.values(), workflow_yaml: text.value });
       forgetDraft();
