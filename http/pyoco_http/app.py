@@ -25,6 +25,9 @@ from pyoco_http.problems import register_problems
 from pyoco_http.results import results_blueprint
 from pyoco_http.rules import Rules, register_rules
 from pyoco_http.runs import runs_blueprint
+from pyoco_http.schedule_actions import schedule_actions_blueprint
+from pyoco_http.schedule_times import schedule_times_blueprint
+from pyoco_http.schedules import schedules_blueprint
 from pyoco_http.short_routes import ShortRoutes
 from pyoco_http.sse import EventStreams, register_event_streams
 from pyoco_http.submissions import submissions_blueprint
@@ -41,6 +44,13 @@ class Name(BaseConverter):
     """
 
     regex = r"(?!(?:batch|counts|history|stream|yaml)\Z)[^/]+"
+    part_isolating = True
+
+
+class ScheduleName(BaseConverter):
+    """A part of a path that is a schedule's id: no route's own word is taken for one."""
+
+    regex = r"(?!(?:calendar|preview)\Z)[^/]+"
     part_isolating = True
 
 
@@ -85,7 +95,7 @@ def create_app(backend: Backend, *, loopback: bool = True) -> GatewayApp:
         "RESPONSE_TIMEOUT": None,
         "BODY_SECONDS": backend.settings.http_body_timeout_sec,
     }
-    app.url_map.converters["default"] = Name
+    app.url_map.converters |= {"default": Name, "schedule": ScheduleName}
     # A path with "//" is none of ours, and no detour to one either.
     app.url_map.merge_slashes = False
     register_problems(app)
@@ -104,6 +114,9 @@ def create_app(backend: Backend, *, loopback: bool = True) -> GatewayApp:
     app.register_blueprint(logs_blueprint(backend))
     app.register_blueprint(metrics_blueprint(backend))
     app.register_blueprint(runs_blueprint(backend))
+    app.register_blueprint(schedule_actions_blueprint(backend))
+    app.register_blueprint(schedule_times_blueprint(backend))
+    app.register_blueprint(schedules_blueprint(backend))
     app.register_blueprint(submissions_blueprint(backend))
     app.register_blueprint(wheels_blueprint(backend))
     app.register_blueprint(system_blueprint(backend))

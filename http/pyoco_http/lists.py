@@ -117,6 +117,9 @@ def run_filter(query: RunsQuery) -> RunFilter:
         updated_before=query.updated_before,
         submitted_after=query.submitted_after,
         submitted_before=query.submitted_before,
+        schedule_id=query.schedule_id or None,
+        scheduled_after=query.scheduled_after,
+        scheduled_before=query.scheduled_before,
     )
 
 

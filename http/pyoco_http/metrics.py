@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 import trio
@@ -22,6 +23,7 @@ from pyoco_server.gateway.read_side import Totals
 from pyoco_server.jetstream.connection import ConnectionStatus
 from pyoco_server.kernel import TreeNode
 from pyoco_server.model.run import RunStatus
+from pyoco_server.model.schedule import Schedule, ScheduleState
 from pyoco_server.model.worker import WorkerRecord, WorkerState
 
 # A client can make as many tags as it likes.
@@ -46,6 +48,7 @@ def metrics_blueprint(backend: Backend) -> Blueprint:
         present = [
             *_runs(totals),
             *_workers(workers),
+            *_schedules(backend.schedules.board.all(_seen_by(principal().tenant_id))),
             *_streams(overview, queues),
             *_connection(backend.connection.status),
             *_actors(backend.system.tree()),
@@ -128,6 +131,20 @@ def _workers(workers: Iterable[tuple[WorkerRecord, WorkerState]]) -> Iterator[Me
         "Slots of the workers that are alive, by what they do.",
         "state",
         {"busy": busy, "free": len(slots) - busy},
+    )
+
+
+def _seen_by(tenant_id: str | None) -> Callable[[Schedule], bool]:
+    return lambda schedule: tenant_id in (None, schedule.tenant_id)
+
+
+def _schedules(schedules: Iterable[Schedule]) -> Iterator[Metric]:
+    states = Counter(schedule.state for schedule in schedules)
+    yield _gauge(
+        "pyoco_schedules",
+        "Schedules, by whether ticks of them are to come.",
+        "state",
+        {state: states[state] for state in ScheduleState},
     )
 
 

@@ -19,6 +19,7 @@ from wheels.making import file_name, wheel_bytes
 
 WORKER = "w1"
 WHEEL = file_name("secret", "1.0")
+SCHEDULE = "secret-schedule"
 ARTIFACT = "reports/secret.txt"
 TASK = "count"
 CONTENT = b"what the run saved"
@@ -36,6 +37,7 @@ class Population:
     wheel: str = WHEEL
     artifact: str = ARTIFACT
     task: str = TASK
+    schedule: str = SCHEDULE
 
 
 async def populate(
@@ -67,6 +69,12 @@ async def populate(
         "/wheels", files={"wheel": (WHEEL, wheel_bytes("secret", "1.0"))}, headers=as_key(key)
     )
     assert uploaded.status_code == 200, uploaded.text
+    made = await client.post(
+        "/schedules",
+        json={"schedule_id": SCHEDULE, "flow_name": "secret", "cron": "0 0 1 1 *"},
+        headers=as_key(key),
+    )
+    assert made.status_code == 200, made.text
     return Population(key, ended, pending, await write_letter(backend, ended, tenant))
 
 

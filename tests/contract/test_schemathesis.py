@@ -53,6 +53,7 @@ async def test_no_500_and_nothing_undocumented(
                 "SCHEMATHESIS_HOOKS": "contract.api_values",
                 "API_RUNS": f"{there.ended},{there.pending}",
                 "API_WORKERS": there.worker,
+                "API_SCHEDULES": there.schedule,
                 "API_LETTERS": ",".join(map(str, letters)),
                 "API_NAMES": f"{there.wheel},{ARTIFACT},docs.css",
             },

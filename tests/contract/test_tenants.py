@@ -21,6 +21,7 @@ def names(there: Population, path: str) -> dict[str, str]:
         "name": file,
         "task": there.task,
         "worker_id": there.worker,
+        "schedule_id": there.schedule,
     }
 
 
@@ -35,6 +36,11 @@ async def ask(
             body: dict[str, object] = {"flow_name": "own"}
         case "POST", "/runs/batch":
             body = {"runs": [{"flow_name": "own"}]}
+        case "PATCH" | "PUT", "/schedules/{schedule_id}":
+            # Another version than one that does not exist makes none.
+            body = {"flow_name": "own", "every_sec": 3600, "version": 1}
+        case "POST", "/schedules/{schedule_id}/backfill":
+            body = {"from": 0, "to": 1, "dry_run": True}
         case "PATCH", _:
             body = {"hidden": False}
         case _:
@@ -56,14 +62,14 @@ async def test_what_one_tenant_has_does_not_exist_for_another(tmp_path: Path) ->
             answer = await ask(client, method, path, there, stranger)
             if path in ("/openapi.json", "/docs"):
                 continue
-            hidden = path.startswith(("/runs/{", "/dlq/{", "/wheels/{"))
+            hidden = path.startswith(("/runs/{", "/dlq/{", "/wheels/{", "/schedules/{"))
             if hidden and answer.status_code != 404:
                 wrong.append(f"{method} {path}: {answer.status_code}")
             # What a 404 names is what was asked for.
             if answer.status_code != 404 and any(mark in answer.text for mark in marks):
                 wrong.append(f"{method} {path}: {answer.text[:300]}")
         assert wrong == []
-        for path in ("/runs/{run_id}", "/dlq/{seq}", "/wheels/{name}"):
+        for path in ("/runs/{run_id}", "/dlq/{seq}", "/wheels/{name}", "/schedules/{schedule_id}"):
             left = await ask(client, "GET", path, there, key)
             assert left.status_code == 200, path
         pending = await client.get(f"/runs/{there.pending}", headers=as_key(key))

@@ -122,9 +122,41 @@ def test_run_life(stage: Stage) -> None:
     assert other.wait(20) == 0
 
 
+def test_schedules(stage: Stage) -> None:
+    page = GUIDES / "schedules.md"
+    [text] = re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    (stage.folder / "schedules.yaml").write_text(text)
+    (stage.folder / "cleanup.yaml").write_text(FAILING)
+    for command in console_lines(page):
+        said = json.loads(type_into_shell(stage, command, {}).splitlines()[-1])
+        match command.split()[2]:
+            case "create" | "show":
+                assert said["schedule_id"] == "nightly"
+            case "list":
+                assert [item["schedule_id"] for item in said["items"]] == ["nightly"]
+            case "next":
+                assert [tick["local"][11:16] for tick in said["ticks"]] == ["02:30"] * 3
+            case "ticks":
+                assert said["items"] == []
+            case "trigger":
+                assert stage.get(said["run_id"])["schedule_id"] == "nightly"
+            case "pause" | "resume" as what:
+                assert said["paused"] == (what == "pause")
+            case "backfill":
+                assert [item["outcome"] for item in said["items"]] == ["would_submit"] * 3
+            case "apply":
+                actions = {item["schedule_id"]: item["action"] for item in said["items"]}
+                assert actions == {"cleanup": "create", "nightly": "keep"}
+            case "delete":
+                assert said["deleted"]
+            case unknown:
+                raise AssertionError(f"not known how to look at {unknown}")
+
+
 def test_every_page_with_commands_is_run() -> None:
     run = {
         *("docs/guides/logs-and-history.md", "docs/guides/submitting.md"),
+        "docs/guides/schedules.md",
         *("docs/guides/run-life.md", "docs/guides/cluster.md"),  # test_cluster_guide.py
         "docs/guides/times.md",
         "docs/guides/first-day.md",  # test_first_day.py

@@ -20,6 +20,7 @@ from msgspec import structs
 from backend.stage import TAG, ended, new_run, queued, settings_for, worker_options
 from nats_fixtures import Connection, Node, connected, node_in
 from pyoco_server.backend import Backend, open_backend
+from pyoco_server.gateway.schedule_desk import Person, Wish
 from pyoco_server.jetstream import snapshots
 from pyoco_server.jetstream.errors import ApiError, RestoreUnfinished, Unavailable
 from pyoco_server.jetstream.inventory import list_consumers, list_streams, stream_info
@@ -29,7 +30,8 @@ from pyoco_server.jetstream.requests import RawMessage
 from pyoco_server.jetstream.resources import ensure_consumer, ensure_resources
 from pyoco_server.jetstream.snapshots import SnapshotBroken
 from pyoco_server.model.punctuality import state_of
-from pyoco_server.model.run import RunState, RunStatus
+from pyoco_server.model.run import RunState, RunStatus, decode_snapshot
+from pyoco_server.model.schedule import TickOutcome
 from pyoco_server.model.timing import Timing
 from pyoco_server.operations import backup as backup_module
 from pyoco_server.operations import ours
@@ -128,7 +130,8 @@ async def test_everything_comes_back_with_its_revisions_and_consumers(two: Two) 
     assert await values(two.new, "pyoco_runs") == await values(two.old, "pyoco_runs")
     names = [c.name for c in await list_consumers(two.new, "PYOCO_WORK")]
     assert names == [f"pyoco_workers_{TAG}"]
-    assert [part.stream for part in two.manifest.streams][:2] == ["PYOCO_WORK", RUNS]
+    first = ["PYOCO_WORK", "KV_pyoco_schedules", RUNS]
+    assert [part.stream for part in two.manifest.streams][:3] == first
     # Nothing of the restore is left, and the usual start goes on.
     await ensure_resources(two.new, SETTINGS)
     assert two.path.stat().st_mode & 0o077 == 0
@@ -420,3 +423,40 @@ async def test_runs_whose_time_passed_before_a_restore_start_behind_it(tmp_path:
             await backend.move(later, Timing(start_at=0.0))
             assert (await ended(backend, later)).status is RunStatus.COMPLETED
             assert await queued(backend) == 0
+
+
+async def test_schedules_come_back_and_their_passed_ticks_are_told_and_made_up_for(
+    tmp_path: Path,
+) -> None:
+    """The last tick before the backup has its run in it: no second one is made."""
+    path = tmp_path / "backup.pyoco"
+    every_second = Wish(
+        {"flow_name": "quick", "every_sec": 1, "catch_up": "last", "overlap": "allow"}
+    )
+    async with node_in(tmp_path / "nats") as node, connected(node) as connection:
+        async with backend_on(node, tmp_path, worker=False) as backend:
+            await backend.schedules.create("s", every_second, Person())
+            await backend.schedules.create("still", every_second, Person())
+            await backend.schedules.pause("still", Person())
+            with trio.fail_after(20):
+                while len(await values(connection, "pyoco_runs")) < 2:
+                    await trio.sleep(0.05)
+            await backup(connection, SETTINGS, path)
+        await trio.sleep(2.5)
+        done = await restored(connection, path, replace=True)
+        assert done.passed.schedules == 1
+        assert done.passed.made_up == 1
+        assert done.passed.left_out >= 1
+        assert "1 schedules: " in str(done.passed)
+        before = len(await values(connection, "pyoco_runs"))
+        async with backend_on(node, tmp_path, worker=False) as backend:
+            with trio.fail_after(20):
+                while len(await values(connection, "pyoco_runs")) < before + 2:
+                    await trio.sleep(0.05)
+            known = await backend.schedules.get("s", Person())
+            runs = [
+                decode_snapshot(e.value) for e in (await values(connection, "pyoco_runs")).values()
+            ]
+            ticks = [run.scheduled_at for run in runs]
+            assert len(ticks) == len(set(ticks))
+            assert known.progress.counts[TickOutcome.MISSED] >= 1

@@ -30,7 +30,16 @@ from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.resources import ensure_consumer, ensure_resources
 from pyoco_server.model.api_key import Role, bucket_key, encode_key, new_key
+from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunSnapshot, RunStatus, encode_snapshot
+from pyoco_server.model.schedule import (
+    Schedule,
+    ScheduleProgress,
+    TickOutcome,
+    TickRecord,
+    read_spec,
+)
+from pyoco_server.model.schedule_rules import made, with_records
 from pyoco_server.model.worker import SlotRecord, WorkerRecord, WorkerState, encode_worker
 from pyoco_server.operations.doctor import DoctorReport, Finding, Severity, examine
 from pyoco_server.operations.doctor.machine import disk_findings
@@ -156,6 +165,45 @@ async def dead_letter(connection: Connection) -> None:
     await publish_acked(connection, "pyoco.dlq.hello", b"{}")
 
 
+async def scheduled(
+    connection: Connection, change: Callable[[Schedule], Schedule], **spec: Any
+) -> None:
+    """A schedule in the bucket that no gateway sees to."""
+    now = connection.clock.now()
+    fields = {"flow_name": "f", "tag": "gpu", "every_sec": 60, **spec}
+    bare = Schedule(
+        schedule_id="nightly",
+        spec=read_spec(fields, default_tag="default", now=now),
+        progress=ScheduleProgress(cursor=0),
+    )
+    schedule = change(made(bare, now, None))
+    bucket = KeyValue(connection, SETTINGS.schedules_kv_bucket)
+    await bucket.put(schedule.key, encode_json(schedule))
+
+
+async def unserved_schedule(connection: Connection) -> None:
+    await scheduled(connection, lambda schedule: schedule)
+
+
+async def schedule_that_ended(connection: Connection) -> None:
+    await scheduled(connection, lambda schedule: schedule, every_sec=None, at=[1])
+
+
+async def schedule_that_nobody_sees_to(connection: Connection) -> None:
+    def late(schedule: Schedule) -> Schedule:
+        wake_at = connection.clock.now() - 100
+        return structs.replace(
+            schedule, progress=structs.replace(schedule.progress, wake_at=wake_at)
+        )
+
+    await scheduled(connection, late)
+
+
+async def schedule_whose_run_is_refused(connection: Connection) -> None:
+    record = TickRecord(tick=1, outcome=TickOutcome.REFUSED, decided_at=1, reason="too large")
+    await scheduled(connection, lambda schedule: with_records(schedule, [record]))
+
+
 async def broken_restore(connection: Connection) -> None:
     await set_marker(connection, Marker(Phase.FILLING, "abc"), replicas=1, fresh=True)
 
@@ -179,6 +227,10 @@ Plant = Callable[[Connection], Awaitable[None]]
         (resting_worker, "workers.resting", Severity.WARNING, "w1 1 of 2 made: why TasksMax"),
         (abandoned_run, "runs.abandoned", Severity.ERROR, "w9 r1 cancel"),
         (run_without_job, "runs.no_job", Severity.ERROR, f"{TAG} submit"),
+        (unserved_schedule, "schedules.no_worker", Severity.WARNING, "nightly gpu --tags"),
+        (schedule_that_ended, "schedules.never", Severity.WARNING, "nightly never show"),
+        (schedule_that_nobody_sees_to, "schedules.late", Severity.ERROR, "nightly 100 up"),
+        (schedule_whose_run_is_refused, "schedules.refused", Severity.ERROR, "large update"),
         (dead_letter, "queues.dead_letters", Severity.WARNING, "PYOCO_DLQ dlq"),
         (broken_restore, "nats.restore", Severity.ERROR, "PYOCO_RESTORE restore"),
     ],
@@ -289,6 +341,7 @@ async def test_nothing_is_found_where_nothing_is_wrong(tmp_path: Path, nats_node
         "queues",
         "workers",
         "runs",
+        "schedules",
     ]
 
 
@@ -320,6 +373,22 @@ async def test_a_gateway_that_is_away_or_not_ready_is_found(tmp_path: Path) -> N
     async with gateway(tmp_path, nowhere) as url:
         finding = the(await examine(Settings(nats_url=nowhere), server=url), "gateway.not_ready")
     assert "NATS is not connected" in finding.what
+
+
+async def test_a_gateway_whose_clock_is_off_is_named(
+    tmp_path: Path, nats_node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(tmp_path).for_node(nats_node.url)
+    async with open_backend(settings) as backend, trio.open_nursery() as nursery:
+        await backend.wait_ready(within=30)
+        url = await nursery.start(partial(serve_http, backend, host="127.0.0.1", port=0))
+        right = await examine(settings, server=url)
+        assert not [found for found in right.findings if found.check == "gateway.clock"]
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() + 600)
+        wrong = the(await examine(settings, server=url), "gateway.clock")
+        assert "+600 s" in wrong.what or "+599 s" in wrong.what
+        nursery.cancel_scope.cancel()
 
 
 async def test_what_is_open_to_everybody_is_found(tmp_path: Path) -> None:

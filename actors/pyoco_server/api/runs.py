@@ -204,6 +204,13 @@ class RunsQuery(Query, frozen=True, kw_only=True):
     submitted_before: Annotated[
         float | None, Meta(description="Only runs submitted before it.")
     ] = None
+    schedule_id: Annotated[str, Meta(description="Only runs of this schedule.")] = ""
+    scheduled_after: Annotated[
+        float | None, Meta(description="Only runs of ticks after this time, in unix seconds.")
+    ] = None
+    scheduled_before: Annotated[float | None, Meta(description="Only runs of ticks before it.")] = (
+        None
+    )
 
 
 class RunCountsQuery(RunsQuery, frozen=True, kw_only=True):
@@ -377,6 +384,8 @@ class RunItem(msgspec.Struct, kw_only=True, frozen=True):
     scheduled_for: float | None = None
     expires_at: float | None = None
     late: Late | None = None
+    schedule_id: str | None = None
+    scheduled_at: float | None = None
 
 
 class SubmissionStep(msgspec.Struct, kw_only=True, frozen=True):

@@ -15,6 +15,7 @@ from pyoco_server.gateway.dead_letter_desk import DeadLetterDesk
 from pyoco_server.gateway.event_reader import EventReader
 from pyoco_server.gateway.key_ring import Standing
 from pyoco_server.gateway.read_side import ReadSide
+from pyoco_server.gateway.schedule_desk import ScheduleDesk
 from pyoco_server.gateway.submitter import Accepted, NewRun
 from pyoco_server.gateway.tree import GatewayTree
 from pyoco_server.gateway.wheel_registry import WheelRegistry
@@ -230,6 +231,11 @@ class Backend:
     def dead_letters(self) -> DeadLetterDesk:
         """Who sees to dead letters and repeats runs."""
         return _whole(self._require_gateway().dead_letters)
+
+    @property
+    def schedules(self) -> ScheduleDesk:
+        """Who sees to schedules for people."""
+        return _whole(self._require_gateway().schedules)
 
     @property
     def workflows(self) -> WorkflowStore:

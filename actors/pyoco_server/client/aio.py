@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import BinaryIO, Unpack
 
-from pyoco_server.client.aio_runs import AsyncRunCalls
+from pyoco_server.client.aio_schedules import AsyncScheduleCalls
 from pyoco_server.client.requests import (
     ApiCall,
     Document,
@@ -25,7 +25,7 @@ from pyoco_server.client.requests import (
 from pyoco_server.client.watch import ListWatch
 
 
-class AsyncPyocoHttpClient(AsyncRunCalls):
+class AsyncPyocoHttpClient(AsyncScheduleCalls):
     """Talks to a gateway; one connection pool, to be closed (it is an async context manager).
 
     Each of its methods may be cancelled at any time; a call that was on its way may then have had its

@@ -172,6 +172,9 @@ class RunQuery(TypedDict, total=False):
     updated_before: float | None
     submitted_after: float | None
     submitted_before: float | None
+    schedule_id: str | None
+    scheduled_after: float | None
+    scheduled_before: float | None
 
 
 WorkerOrder: TypeAlias = Literal["pause", "resume", "drain"]

@@ -22,11 +22,11 @@ from pyoco_server.client.requests import (
     parse_text,
     segment,
 )
-from pyoco_server.client.sync_runs import RunCalls
+from pyoco_server.client.sync_schedules import ScheduleCalls
 from pyoco_server.client.watch import ListWatch
 
 
-class PyocoHttpClient(RunCalls):
+class PyocoHttpClient(ScheduleCalls):
     """Talks to a gateway; one connection pool, to be closed (it is a context manager).
 
     Names, arguments and results of the methods that 0.5.1 had are unchanged.

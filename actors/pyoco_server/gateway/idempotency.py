@@ -61,7 +61,9 @@ class OnceOnly:
         """
         owner = uuid.uuid4().hex
         where = storage_key(run.tenant_id, key, run.key_space)
-        fresh = IdempotencyRecord(run_id=new_run_id(), digest=run.digest(), owner=owner)
+        fresh = IdempotencyRecord(
+            run_id=run.run_id or new_run_id(), digest=run.digest(), owner=owner
+        )
         draft = self._intake.draft(run, fresh.run_id)
         mine: str | None = None  # the run, while it is this try that works on it
         with trio.move_on_after(_WITHIN_SECONDS):

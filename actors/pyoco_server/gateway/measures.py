@@ -7,9 +7,11 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
 from pyoco_server.gateway.read_model.writer import Applied
+from pyoco_server.model.schedule import Schedule, TickOutcome, TickRecord
 
 _WAITS: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200)
 _LATE: Final = {"start": 1, "end": 2}
+_LATENESS: Final = (0.05, 0.25, 1, 5, 30, 300, 3600)
 _RUNS: Final = (0.05, 0.25, 1, 5, 15, 60, 300, 900, 3600, 14400)
 _CPU: Final = (0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
 _MEMORY: Final = tuple(2**power * 1024 * 1024 for power in range(5, 15))
@@ -60,10 +62,30 @@ class Measures:
             registry=self.registry,
         )
 
+        self._ticks = Counter(
+            "pyoco_schedule_ticks",
+            "Ticks of schedules that this gateway saw to, by what became of them.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._lateness = Histogram(
+            "pyoco_schedule_lateness_seconds",
+            "Time from when a tick was due to when its run was submitted, by this gateway.",
+            buckets=_LATENESS,
+            registry=self.registry,
+        )
+
     def _note_late(self, before: int, after: int) -> None:
         for what, bit in _LATE.items():
             if after & bit and not before & bit:
                 self._late.labels(what).inc()
+
+    def ticks_settled(self, schedule: Schedule, ticks: list[TickRecord], now: float) -> None:
+        """Take what became of ticks."""
+        for tick in ticks:
+            self._ticks.labels(tick.outcome).inc(tick.count)
+            if tick.outcome is TickOutcome.RUN:
+                self._lateness.observe(max(now - schedule.due_at(tick.tick), 0.0))
 
     def observe(self, applied: Applied) -> None:
         """Take the starts and ends of runs out of what was written."""

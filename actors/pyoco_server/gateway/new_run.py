@@ -84,6 +84,10 @@ class NewRun:
         idempotency_key: All submissions of a tenant with the same key are one, for a day.
         key_space: Whose names the key is one of; empty for those of clients.
         timing: When it may start, until when, and when it is late.
+        run_id: The run's id, for one that has it before it is submitted; so it is the same submission
+            whatever else of it has changed by the next try.
+        schedule_id: The schedule that submits it.
+        scheduled_at: For which tick of that, in unix seconds.
 
     Raises:
         InvalidIdempotencyKey: The key is none.
@@ -110,6 +114,9 @@ class NewRun:
     idempotency_key: str | None = None
     key_space: str = ""
     timing: Timing = NO_TIMING
+    run_id: str | None = None
+    schedule_id: str | None = None
+    scheduled_at: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse a key that is none, and params that not everybody could read."""
@@ -188,6 +195,8 @@ class NewRun:
             request_id=self.request_id,
             traceparent=self.traceparent,
             **self._times(submitted_at),
+            schedule_id=self.schedule_id,
+            scheduled_at=self.scheduled_at,
         )
 
     @property
@@ -210,6 +219,8 @@ class NewRun:
 
     def digest(self) -> str:
         """A digest of what is asked for; the same for each try of one submission."""
+        if self.run_id is not None:
+            return content_digest({"run_id": self.run_id})
         content: dict[str, Any] = msgspec.to_builtins(self)
         for name in _NOT_CONTENT:
             del content[name]

@@ -17,6 +17,10 @@ from pyoco_server.gateway.intake import Intake
 from pyoco_server.gateway.key_ring import KeyRing
 from pyoco_server.gateway.read_side import ReadSide
 from pyoco_server.gateway.reaper import Reaper
+from pyoco_server.gateway.schedule_board import ScheduleBoard
+from pyoco_server.gateway.schedule_desk import ScheduleDesk
+from pyoco_server.gateway.schedule_runs import ScheduleRuns
+from pyoco_server.gateway.scheduler import Scheduler
 from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.gateway.timekeeper import Timekeeper
 from pyoco_server.gateway.undertaker import Undertaker
@@ -34,6 +38,7 @@ from pyoco_server.store.idempotency import IdempotencyStore
 from pyoco_server.store.letters import LetterBox
 from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunStore
+from pyoco_server.store.schedules import ScheduleStore
 from pyoco_server.store.wheels import WheelStore
 from pyoco_server.store.workflows import WorkflowStore
 
@@ -57,6 +62,7 @@ class GatewayTree:
     dead_letters: DeadLetterDesk | None = None
     key_ring: KeyRing | None = None
     wheel_registry: WheelRegistry | None = None
+    schedules: ScheduleDesk | None = None
 
 
 def gateway_tree(
@@ -115,6 +121,13 @@ def gateway_tree(
     wheel_registry = WheelRegistry(
         wheels, strict=settings.wheel_check == "strict", quota_bytes=settings.wheel_quota_bytes
     )
+    store = ScheduleStore(KeyValue(connection, settings.schedules_kv_bucket))
+    board = ScheduleBoard(store.bucket)
+    texts = WorkflowStore(connection, settings.schedules_kv_bucket)
+    schedule_runs = ScheduleRuns(
+        submitter, runs, texts, canceller.ref, settings.workflow_yaml_max_bytes
+    )
+    scheduler = Scheduler(connection, store, board, schedule_runs, reads.measures.ticks_settled)
     artifacts_kept = partial(
         keep_artifacts,
         ArtifactStore(connection, settings.artifacts_bucket),
@@ -128,6 +141,7 @@ def gateway_tree(
         task("timekeeper", timekeeper.keep),
         task("wheel-registry", wheel_registry.clean_up),
         task("artifact-keeper", artifacts_kept),
+        task("scheduler", board.follow, scheduler.take, scheduler.keep_time),
     ]
     key_ring = None
     if settings.http_auth_mode == "api_key":
@@ -149,4 +163,7 @@ def gateway_tree(
         dead_letters=DeadLetterDesk(letters, runs, workflows, submitter),
         key_ring=key_ring,
         wheel_registry=wheel_registry,
+        schedules=ScheduleDesk(
+            store, board, scheduler, schedule_runs, submitter, texts, settings.default_tag
+        ),
     )

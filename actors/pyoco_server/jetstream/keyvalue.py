@@ -51,6 +51,11 @@ class KeyValue:
         """The time of the server, by which entries are stored and expire, in unix seconds."""
         return self._connection.clock.now()
 
+    @property
+    def knows_time(self) -> bool:
+        """Whether `now` is the server's."""
+        return self._connection.clock.known
+
     async def learn_time(self) -> None:
         """Make sure that `now` is the server's.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from pyoco_server.jetstream import advisories
+from pyoco_server.jetstream import advisories, wakeups
 from pyoco_server.jetstream.api import Anything, call
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import (
@@ -69,6 +69,14 @@ def expected_streams(settings: Settings) -> list[dict[str, Any]]:
             _ADVISORY_SECONDS,
             retention="workqueue",
         ),
+        _stream(
+            wakeups.STREAM,
+            [f"{wakeups.SUBJECT_PREFIX}.>"],
+            replicas,
+            retention="workqueue",
+            allow_msg_schedules=True,
+            allow_rollup_hdrs=True,
+        ),
         _bucket(settings.runs_kv_bucket, replicas) | {"allow_atomic": True},
         _bucket(
             settings.workflows_kv_bucket,
@@ -76,6 +84,7 @@ def expected_streams(settings: Settings) -> list[dict[str, Any]]:
             settings.runs_ttl_sec and settings.runs_ttl_sec + _WORKFLOW_EXTRA_SECONDS,
         ),
         _bucket(settings.idempotency_kv_bucket, replicas, _IDEMPOTENCY_SECONDS),
+        _bucket(settings.schedules_kv_bucket, replicas),
         _bucket(settings.workers_kv_bucket, replicas),
         _bucket(settings.auth_kv_bucket, replicas),
         _bucket(settings.wheel_history_kv_bucket, replicas, settings.wheel_history_ttl_sec),
@@ -106,6 +115,12 @@ async def ensure_resources(connection: Connection, settings: Settings) -> None:
         settings.work_stream,
         "allow_msg_schedules",
         "a run that waits for its next attempt holds a delivery of its tag's consumer",
+    )
+    await _allow(
+        connection,
+        wakeups.STREAM,
+        "allow_msg_schedules",
+        "gateways keep the time of schedules themselves",
     )
 
 

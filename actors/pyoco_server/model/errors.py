@@ -51,6 +51,8 @@ class ErrorId(StrEnum):
     DEAD_LETTER_NOT_FOUND = "ERR-PYOCO-0027", "dead letter not found"
     NOT_REPEATABLE = "ERR-PYOCO-0028", "run cannot be submitted again"
     NOT_MOVABLE = "ERR-PYOCO-0029", "run cannot be moved"
+    SCHEDULE_NOT_FOUND = "ERR-PYOCO-0030", "schedule not found"
+    SCHEDULE_CONFLICT = "ERR-PYOCO-0031", "schedule exists or changed"
 
     @property
     def msg_id(self) -> str:

@@ -7,7 +7,7 @@ import uuid
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from pyoco_server.model.errors import ErrorId, ModelError
 from pyoco_server.model.json_text import NestedTooDeeply, decode_json, encode_json, safe_repr
@@ -87,6 +87,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     expected_start_within_sec: Moment = UNSET
     """When the run is late, as in its snapshot."""
     expected_end_within_sec: Moment = UNSET
+    schedule_id: str | UnsetType | None = UNSET
+    """The schedule that submitted it."""
+    scheduled_at: Moment = UNSET
+    """For which tick of that, in unix seconds."""
 
 
 _NO_REVISION: Final = b'"snapshot_revision":null'

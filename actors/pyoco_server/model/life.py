@@ -151,6 +151,8 @@ def pending(job: Job) -> RunSnapshot:
         expires_at=job.expires_at,
         expected_start_within_sec=job.expected_start_within_sec,
         expected_end_within_sec=job.expected_end_within_sec,
+        schedule_id=job.schedule_id,
+        scheduled_at=job.scheduled_at,
     )
 
 

@@ -318,6 +318,11 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     late: Late | UnsetType | None = UNSET
     """What of it was late."""
 
+    schedule_id: str | UnsetType | None = UNSET
+    """The schedule that submitted it."""
+    scheduled_at: Moment = UNSET
+    """For which tick of that."""
+
 
 def known(value: T | UnsetType | None) -> T | None:
     """Return the value of a field, ``None`` where it is not set."""

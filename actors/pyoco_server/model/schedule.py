@@ -127,6 +127,14 @@ class ScheduleSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Where a recurrence rule begins: `start_at`, or when the schedule was made."""
 
 
+class ScheduleState(StrEnum):
+    """Whether ticks of a schedule are to come."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    ENDED = "ended"
+
+
 class TickOutcome(StrEnum):
     """What became of a tick."""
 
@@ -203,9 +211,22 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         """Where it is stored."""
         return storage_key(self.tenant_id, self.schedule_id)
 
+    @property
+    def state(self) -> ScheduleState:
+        """Whether ticks are to come."""
+        if self.paused:
+            return ScheduleState.PAUSED
+        if self.progress.next_tick is None and not self.progress.waiting:
+            return ScheduleState.ENDED
+        return ScheduleState.ACTIVE
+
     def run_id_of(self, tick: int) -> str:
         """The run of a tick: the same for whoever submits it, and however late."""
         return str(uuid.uuid5(_RUN_IDS, f"{self.key} {tick}"))
+
+    def run_id_asked_for(self, idempotency_key: str) -> str:
+        """The run that somebody asks for beside the ticks, however often they do."""
+        return str(uuid.uuid5(_RUN_IDS, f"{self.key} trigger {idempotency_key}"))
 
     def due_at(self, tick: int) -> float:
         """When a tick is due: with jitter so much later, always as much, and never behind the next tick."""
@@ -279,7 +300,7 @@ def read_spec(fields: Mapping[str, Any], *, default_tag: str, now: float) -> Sch
         raise InvalidSchedule("end_at", "is before start_at")
     anchor = int(now) if start is None else start
     spec = ScheduleSpec(
-        flow_name=read.text("flow_name", "main" if "workflow_yaml_sha256" in fields else None),
+        flow_name=read.text("flow_name", None),
         name=read.text("name", ""),
         tag=read.tag(default_tag),
         tags=read.texts("tags"),
@@ -308,7 +329,7 @@ class _SpecFields:
 
     def _given(self, name: str) -> Any:
         value = self._fields.get(name)
-        return None if value == "" else value
+        return None if isinstance(value, str) and not value.strip() else value
 
     def text(self, name: str, default: str | None) -> str:
         value = self._given(name)
@@ -376,14 +397,7 @@ class _SpecFields:
 
     def whole(self, name: str, least: int, most: int) -> int | None:
         value = self._given(name)
-        if value is None:
-            return None
-        right = isinstance(value, int | float) and not isinstance(value, bool)
-        if not right or value != value // 1 or not least <= value <= most:
-            raise InvalidSchedule(
-                name, f"takes a whole number from {least} to {most}, not {safe_repr(value)[:80]}"
-            )
-        return int(value)
+        return None if value is None else read_whole(name, value, least, most)
 
     def member(self, name: str, kind: type[E], default: E) -> E:
         value = self._given(name)
@@ -425,7 +439,7 @@ class _SpecFields:
 
     def moment(self, name: str, timezone: str) -> int | None:
         value = self._given(name)
-        return None if value is None else _moment(name, value, timezone)
+        return None if value is None else read_moment(name, value, timezone)
 
     def timing(self, timezone: str, anchor: int) -> dict[str, Any]:
         given = [name for name in TIMING_FIELDS if self._given(name) is not None]
@@ -460,10 +474,29 @@ class _SpecFields:
         value = self._given("at")
         if not isinstance(value, list) or not 1 <= len(value) <= MAX_MOMENTS:
             raise InvalidSchedule("at", f"takes a list of 1 to {MAX_MOMENTS} moments")
-        return sorted({_moment("at", item, timezone) for item in value})
+        return sorted({read_moment("at", item, timezone) for item in value})
 
 
-def _moment(field: str, value: Any, timezone: str) -> int:
+def read_whole(field: str, value: Any, least: int, most: int) -> int:
+    """A whole number that somebody wrote.
+
+    Raises:
+        InvalidSchedule: It is none, or out of its range.
+    """
+    right = isinstance(value, int | float) and not isinstance(value, bool)
+    if not right or value != value // 1 or not least <= value <= most:
+        raise InvalidSchedule(
+            field, f"takes a whole number from {least} to {most}, not {safe_repr(value)[:80]}"
+        )
+    return int(value)
+
+
+def read_moment(field: str, value: Any, timezone: str) -> int:
+    """A moment that somebody wrote, in unix seconds.
+
+    Raises:
+        InvalidSchedule: It is none.
+    """
     takes = (
         "takes unix seconds, a date and time with its offset such as 2026-12-01T09:00:00+09:00, or one of "
         "the schedule's time zone, in whole seconds"

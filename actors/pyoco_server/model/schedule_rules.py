@@ -168,13 +168,15 @@ def written_down(
     return aimed(with_records(replace(schedule, progress=moved), records), now)
 
 
-def with_records(schedule: Schedule, records: Iterable[TickRecord]) -> Schedule:
-    """The schedule with what became of further ticks."""
+def with_records(
+    schedule: Schedule, records: Iterable[TickRecord], *, counted: bool = True
+) -> Schedule:
+    """The schedule with what became of further ticks; what was triggered is not counted."""
     new = sorted(records, key=lambda record: record.tick)
     if not new:
         return schedule
     counts = dict(schedule.progress.counts)
-    for record in new:
+    for record in new if counted else ():
         counts[record.outcome] = counts.get(record.outcome, 0) + record.count
     ticks = [*schedule.progress.ticks, *new][-MAX_TICKS_KEPT:]
     return replace(schedule, progress=replace(schedule.progress, ticks=ticks, counts=counts))

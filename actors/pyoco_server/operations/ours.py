@@ -25,11 +25,18 @@ def is_ours(name: str, settings: Settings) -> bool:
 
 
 async def our_streams(connection: Connection, settings: Settings) -> list[StreamInfo]:
-    """All our streams that exist: the work queue first, then the runs, then the rest by name.
+    """All our streams that exist: the work queue first, schedules, then the runs, then the rest by name.
+
+    A backup takes them in that order: a schedule whose tick had its run a moment later submits it again when
+    it is restored, and finds the run; the other way round the tick would be lost.
 
     Raises:
         BridgeError: Not connected, refused or not answered.
     """
-    first = {settings.work_stream: 0, runs_stream(settings): 1}
+    first = {
+        settings.work_stream: 0,
+        f"KV_{settings.schedules_kv_bucket}": 1,
+        runs_stream(settings): 2,
+    }
     found = [s for s in await list_streams(connection) if is_ours(s.name, settings)]
-    return sorted(found, key=lambda stream: (first.get(stream.name, 2), stream.name))
+    return sorted(found, key=lambda stream: (first.get(stream.name, 3), stream.name))

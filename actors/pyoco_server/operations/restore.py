@@ -31,6 +31,7 @@ from pyoco_server.operations.backup import Progress, backup, ignore
 from pyoco_server.operations.manifest import LATE_JOBS, LateJob, Manifest, StreamPart
 from pyoco_server.operations.marker import Marker, Phase, read_marker, remove_marker, set_marker
 from pyoco_server.operations.ours import our_streams
+from pyoco_server.operations.passed_ticks import PassedTicks, passed_ticks
 from pyoco_server.settings import Settings
 
 
@@ -65,11 +66,13 @@ class Restored:
         manifest: What the backup says of itself.
         kept: Where the replaced data are, if there were any.
         resumed: Whether an unfinished restore was ended.
+        passed: What becomes of the ticks of schedules that have passed since the backup.
     """
 
     manifest: Manifest
     kept: Path | None
     resumed: bool
+    passed: PassedTicks
 
 
 async def restore(
@@ -107,7 +110,8 @@ async def restore(
     filling = marker is not None and (marker.phase, marker.archive) == (Phase.FILLING, digest)
     if filling and await _is_complete(connection, manifest):
         await _finish(connection, archive)
-        return Restored(manifest, None, resumed=True)
+        passed = await passed_ticks(connection, settings)
+        return Restored(manifest, None, resumed=True, passed=passed)
     kept = None
     if marker is None:
         await _check_server(connection, found, may_replace=options.replace)
@@ -129,7 +133,8 @@ async def restore(
         await _finish(connection, archive)
     except (BridgeError, ArchiveUnusable) as error:
         raise await _put_back(connection, settings, kept, error) from error
-    return Restored(manifest, kept, resumed=marker is not None)
+    passed = await passed_ticks(connection, settings)
+    return Restored(manifest, kept, resumed=marker is not None, passed=passed)
 
 
 def _check_names(manifest: Manifest, settings: Settings) -> None:

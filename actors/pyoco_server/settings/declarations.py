@@ -141,6 +141,9 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
         str,
         Env("PYOCO_IDEMPOTENCY_KV_BUCKET", BUCKET, "Bucket of the idempotency keys of a day."),
     ] = "pyoco_idempotency"
+    schedules_kv_bucket: Annotated[
+        str, Env("PYOCO_SCHEDULES_KV_BUCKET", BUCKET, "Bucket of the schedules.")
+    ] = "pyoco_schedules"
     max_run_snapshot_bytes: Annotated[
         int,
         Env(

@@ -40,6 +40,7 @@ _COMMANDS = {
     "result": "pyoco_cli.client.results:result",
     "reschedule": "pyoco_cli.client.reschedule:reschedule",
     "retry": "pyoco_cli.client.dlq:retry",
+    "schedule": "pyoco_cli.client.schedule:schedule",
     "workers": "pyoco_cli.client.workers:workers",
     "worker-pause": "pyoco_cli.client.worker_control:worker_pause",
     "worker-resume": "pyoco_cli.client.worker_control:worker_resume",
@@ -122,6 +123,7 @@ def show(
 
 
 def draw(view: str, *values: Any) -> None:
-    """Print ``values`` for people, as the function ``view`` of ``views`` draws them."""
-    views = import_module("pyoco_cli.client.views")
-    make_console().print(getattr(views, view)(*values))
+    """Print ``values`` for people, as the function ``view`` of ``views``, or ``module:view``, draws them."""
+    module, _, name = view.rpartition(":")
+    views = import_module(f"pyoco_cli.client.{module or 'views'}")
+    make_console().print(getattr(views, name)(*values))

@@ -83,6 +83,13 @@ def list_runs(
     late: Annotated[
         bool, typer.Option("--late", help="Only runs that are, or were, late.")
     ] = False,
+    schedule_id: Annotated[str | None, typer.Option(help="Only runs of that schedule.")] = None,
+    scheduled_after: Annotated[
+        float | None, moment_option("--scheduled-after", help="Only of ticks after it.")
+    ] = None,
+    scheduled_before: Annotated[
+        float | None, moment_option("--scheduled-before", help="Only of ticks before it.")
+    ] = None,
     full: Full = False,
     limit: Limit = None,
     every: Annotated[bool, typer.Option("--all", help="All of them, however many.")] = False,
@@ -108,6 +115,9 @@ def list_runs(
         "submitted_after": submitted_after,
         "submitted_before": submitted_before,
         "late": late or None,
+        "schedule_id": schedule_id,
+        "scheduled_after": scheduled_after,
+        "scheduled_before": scheduled_before,
     }
     if every and (follow or limit is not None):
         raise CliError(

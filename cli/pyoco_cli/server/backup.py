@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -105,8 +106,14 @@ def restore(
             str(error),
             hint="with too few servers for the backup's replicas: --replicas 1",
         ) from None
-    more = {"kept": None if done.kept is None else str(done.kept), "resumed": done.resumed}
+    more = {
+        "kept": None if done.kept is None else str(done.kept),
+        "resumed": done.resumed,
+        "passed_ticks": asdict(done.passed),
+    }
     _show("restored", source, done.manifest, time.monotonic() - began, more, output)
+    if chosen(output) is OutputFormat.TABLE and done.passed.schedules:
+        print_line(str(done.passed))
 
 
 async def _restore(settings: Settings, source: Path, options: Options) -> Restored:

@@ -42,11 +42,14 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
     tag: str | None = None
     worker_id: str | None = None
     sha256: str | None = None
+    schedule_id: str | None = None
     text: str | None = None
     updated_after: float | None = None
     updated_before: float | None = None
     submitted_after: float | None = None
     submitted_before: float | None = None
+    scheduled_after: float | None = None
+    scheduled_before: float | None = None
 
     @property
     def counted(self) -> bool:
@@ -62,6 +65,8 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
             and (self.flow is None or row.flow == self.flow)
             and (self.tag is None or row.tag == self.tag)
             and (self.sha256 is None or row.sha256 == self.sha256)
+            and (self.schedule_id is None or row.schedule_id == self.schedule_id)
+            and _within(row.scheduled_at, self.scheduled_after, self.scheduled_before)
         )
 
     def matches(self, row: RunRow, now: float = 0.0) -> bool:
@@ -97,10 +102,13 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
             ("tag = ?", self.tag),
             ("worker_id = ?", self.worker_id),
             ("sha256 = ?", self.sha256),
+            ("schedule_id = ?", self.schedule_id),
             ("updated_at > ?", self.updated_after),
             ("updated_at < ?", self.updated_before),
             ("submitted_at > ?", self.submitted_after),
             ("submitted_at < ?", self.submitted_before),
+            ("scheduled_at > ?", self.scheduled_after),
+            ("scheduled_at < ?", self.scheduled_before),
         ):
             if value is not None:
                 yield sql, value

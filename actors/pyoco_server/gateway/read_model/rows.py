@@ -74,6 +74,8 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     peak_memory_bytes: int | None = None
     cpu_sec: float | None = None
     """What its latest attempt took, where that has ended."""
+    schedule_id: str | None = None
+    scheduled_at: float | None = None
 
     def state(self, now: float) -> RunState:
         """What it is told to be."""
@@ -115,6 +117,8 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
             workflow_yaml_sha256=self.sha256,
             scheduled_for=self.scheduled_for,
             expires_at=self.start_before,
+            schedule_id=self.schedule_id,
+            scheduled_at=self.scheduled_at,
             late=Late(start=bool(self.late & 1), end=self.late > 1) if self.late else None,
         )
 
@@ -153,6 +157,8 @@ class _Brief(msgspec.Struct):
     late: Late | UnsetType | None = None
     usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
     failed_tasks: list[str] = msgspec.field(default_factory=list)
+    schedule_id: str | None = None
+    scheduled_at: float | None = None
 
 
 _DECODER: Final = msgspec.json.Decoder(_Brief)
@@ -218,6 +224,8 @@ def row_of(entry: Entry) -> RunRow:
         end_late_at=end_late_at,
         peak_memory_bytes=None if peak is None else min(peak, _MOST_BYTES),
         cpu_sec=usage.cpu_sec,
+        schedule_id=brief.schedule_id,
+        scheduled_at=brief.scheduled_at,
     )
 
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-_VERSION: Final = 4
+_VERSION: Final = 5
 """Raise it with every change of the tables or of what rows hold: files of another version are rebuilt."""
 
 _CACHE_KIB: Final = 16 * 1024
@@ -47,7 +47,9 @@ CREATE TABLE runs (
     start_late_at REAL,
     end_late_at REAL,
     peak_memory_bytes INTEGER,
-    cpu_sec REAL
+    cpu_sec REAL,
+    schedule_id TEXT,
+    scheduled_at REAL
 );
 -- Keys of the bucket that are no run: deletion markers and what cannot be read.
 CREATE TABLE other_keys (key TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
@@ -81,6 +83,8 @@ CREATE INDEX runs_by_sha256 ON runs (tenant, sha256, updated_at, run_id) WHERE s
 CREATE INDEX runs_scheduled ON runs (due_at, tenant) WHERE due_at IS NOT NULL;
 CREATE INDEX runs_expired ON runs (tenant, updated_at, run_id) WHERE expired = 1;
 CREATE INDEX runs_late ON runs (tenant, updated_at, run_id) WHERE late > 0;
+CREATE INDEX runs_by_schedule ON runs (tenant, schedule_id, updated_at, run_id)
+    WHERE schedule_id IS NOT NULL;
 CREATE INDEX runs_by_seq ON runs (seq);
 CREATE INDEX runs_by_expiry ON runs (expires_at) WHERE expires_at IS NOT NULL;
 CREATE VIRTUAL TABLE words USING fts5 (

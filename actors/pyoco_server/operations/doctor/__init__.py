@@ -9,13 +9,18 @@ from pyoco_server.jetstream.connection import ConnectionOptions, open_connection
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.operations.doctor.access import check_access
 from pyoco_server.operations.doctor.finding import DoctorReport, Finding, Severity
-from pyoco_server.operations.doctor.gateway import check_gateway, check_nats_open
+from pyoco_server.operations.doctor.gateway import (
+    check_gateway,
+    check_gateway_clock,
+    check_nats_open,
+)
 from pyoco_server.operations.doctor.look import look_at
 from pyoco_server.operations.doctor.machine import check_disk
 from pyoco_server.operations.doctor.nats import check_nats
 from pyoco_server.operations.doctor.queues import check_queues
 from pyoco_server.operations.doctor.resources import check_resources
 from pyoco_server.operations.doctor.runs import check_runs, check_workers
+from pyoco_server.operations.doctor.schedules import check_schedules
 from pyoco_server.settings import Settings
 from pyoco_server.settings.environment import without_user
 
@@ -28,6 +33,7 @@ _CHECKS = {
     "queues": check_queues,
     "workers": check_workers,
     "runs": check_runs,
+    "schedules": check_schedules,
 }
 
 
@@ -55,6 +61,8 @@ async def examine(
                 findings += await check(look)
                 checked.append(group)
             findings += await check_access(look)
+            if server is not None:
+                findings += await check_gateway_clock(server, look)
     except BridgeError as error:
         findings.append(
             Finding(

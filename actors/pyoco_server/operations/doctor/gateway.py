@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pyoco_server.jetstream.greeting import read_greeting
 from pyoco_server.operations.doctor.finding import Finding, Severity
+from pyoco_server.operations.doctor.look import Look
 from pyoco_server.operations.doctor.machine import is_remote, listens_for_everybody
 from pyoco_server.settings import Settings
 from pyoco_server.settings.environment import without_user
@@ -17,6 +19,7 @@ from pyoco_server.settings.environment import without_user
 _ANSWER_SECONDS = 5.0
 _LAG = "pyoco_projector_lag"
 _MUCH_LAG = 1000
+_CLOCK_SECONDS = 3.0
 
 
 async def check_gateway(server: str, key_header: dict[str, str]) -> list[Finding]:
@@ -91,6 +94,30 @@ def _lag(server: str, answer: httpx.Response) -> list[Finding]:
         )
         for lag in lags
         if lag > _MUCH_LAG
+    ]
+
+
+async def check_gateway_clock(server: str, look: Look) -> list[Finding]:
+    """Compare the gateway's clock, which its answers tell, with that of NATS."""
+    async with httpx.AsyncClient(base_url=server, timeout=_ANSWER_SECONDS) as client:
+        asked = look.connection.clock.now()
+        try:
+            told = (await client.get("/health")).headers.get("date")
+            shown = None if told is None else parsedate_to_datetime(told).timestamp()
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+            return []
+    # It is told in whole seconds.
+    if shown is None or asked - _CLOCK_SECONDS < shown < asked + _ANSWER_SECONDS:
+        return []
+    return [
+        Finding(
+            check="gateway.clock",
+            severity=Severity.WARNING,
+            what=f"its clock differs from that of NATS by {shown - asked:+.0f} s",
+            where=server,
+            advice="synchronise its clock (NTP): schedules go by that of NATS, its logs and the expiry of "
+            "API keys by its own",
+        )
     ]
 
 

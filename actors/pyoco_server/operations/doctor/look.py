@@ -26,6 +26,7 @@ from pyoco_server.jetstream.inventory import (
 from pyoco_server.jetstream.keyvalue import Entry, KeyValue
 from pyoco_server.model.errors import ModelError
 from pyoco_server.model.run import RunSnapshot, decode_snapshot
+from pyoco_server.model.schedule import Schedule, decode_schedule
 from pyoco_server.model.worker import WorkerRecord, decode_worker, last_sign
 from pyoco_server.operations.ours import is_ours, runs_stream
 from pyoco_server.settings import Settings
@@ -51,6 +52,7 @@ class Look:
         delayed: Jobs by tag of runs that wait for their next attempt.
         workers: Records with what stored them; ``last_seen_at`` is by the server's clock too.
         runs: Snapshots; None when they could not be read in time.
+        schedules: Those that could be read in time.
     """
 
     connection: Connection
@@ -63,6 +65,7 @@ class Look:
     delayed: Counter[str]
     workers: list[tuple[WorkerRecord, Entry]]
     runs: list[RunSnapshot] | None = field(default_factory=list)
+    schedules: list[Schedule] = field(default_factory=list)
 
     def consumer_of(self, tag: str) -> ConsumerInfo | None:
         """The consumer of a tag's jobs."""
@@ -84,6 +87,7 @@ async def look_at(connection: Connection, settings: Settings) -> Look:
     queued, delayed = jobs_by_tag(subjects, settings.work_subject_prefix)
     workers = await _values(connection, streams, settings.workers_kv_bucket, _worker)
     runs = await _values(connection, streams, settings.runs_kv_bucket, _run)
+    schedules = await _values(connection, streams, settings.schedules_kv_bucket, _schedule)
     if streams:
         # For the time that it tells; where its leader does not answer, there is worse to tell than clocks.
         with suppress(BridgeError):
@@ -99,6 +103,7 @@ async def look_at(connection: Connection, settings: Settings) -> Look:
         delayed=delayed,
         workers=workers or [],
         runs=runs if runs_stream(settings) in streams else [],
+        schedules=schedules or [],
     )
 
 
@@ -127,6 +132,11 @@ async def _values(
 def _worker(entry: Entry) -> tuple[WorkerRecord, Entry]:
     record = decode_worker(entry.value, worker_id=entry.key)
     return replace(record, last_seen_at=last_sign(record, entry.created)), entry
+
+
+def _schedule(entry: Entry) -> Schedule:
+    # Beside them are the texts that they brought.
+    return decode_schedule(entry.value)
 
 
 def _run(entry: Entry) -> RunSnapshot:

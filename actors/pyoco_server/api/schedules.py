@@ -1,0 +1,252 @@
+"""Schedules."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from pyoco_server.api.base import JsonBody, Query
+from pyoco_server.model.run import RunStatus
+from pyoco_server.model.schedule import (
+    CatchUp,
+    Overlap,
+    ScheduleChange,
+    ScheduleSpec,
+    ScheduleState,
+    TickOutcome,
+    TickRecord,
+)
+
+Moment: TypeAlias = (
+    Annotated[
+        int | float | str,
+        Meta(
+            description="Unix seconds, a date and time with its offset such as 2026-12-01T09:00:00+09:00, or "
+            "one that clocks of the schedule's time zone show; in whole seconds."
+        ),
+    ]
+    | None
+)
+
+
+class ScheduleFilter(Query, frozen=True, kw_only=True):
+    """Which schedules."""
+
+    flow: Annotated[str, Meta(description="Only those of this flow.")] = ""
+    tag: Annotated[str, Meta(description="Only those that go to this tag.")] = ""
+    paused: Annotated[bool | None, Meta(description="Only paused ones, or only others.")] = None
+    label: Annotated[str, Meta(description="Only those with this label, as name=value.")] = ""
+    q: Annotated[str, Meta(description="Only those whose id or name holds this text.")] = ""
+    cursor: Annotated[str, Meta(description="A next_cursor.")] = ""
+
+
+class SchedulesQuery(ScheduleFilter, frozen=True, kw_only=True):
+    """A page of schedules."""
+
+    limit: Annotated[int, Meta(ge=1, le=500, description="How many at most.")] = 100
+
+
+class CalendarQuery(ScheduleFilter, frozen=True, kw_only=True):
+    """What is due in the next hours."""
+
+    hours: Annotated[int, Meta(ge=1, le=744, description="How many hours.")] = 24
+    limit: Annotated[int, Meta(ge=1, le=200, description="How many schedules at most.")] = 200
+
+
+class NextTicksQuery(Query, frozen=True, kw_only=True):
+    """How many ticks to come."""
+
+    count: Annotated[int, Meta(ge=1, le=100, description="How many.")] = 5
+
+
+class ScheduleFields(JsonBody, kw_only=True):
+    """What can be said of a schedule; one of ``cron``, ``every_sec``, ``rrule`` and ``at`` says when."""
+
+    flow_name: str | UnsetType | None = UNSET
+    name: str | UnsetType | None = UNSET
+    tag: str | UnsetType | None = UNSET
+    tags: list[str] | UnsetType | None = UNSET
+    params: dict[str, Any] | UnsetType | None = UNSET
+    workflow_yaml: str | UnsetType | None = UNSET
+    """The text of a flow.yaml; ``params`` go over its defaults."""
+    workflow_yaml_sha256: str | UnsetType | None = UNSET
+    """One that is kept already, by its digest."""
+    cron: str | UnsetType | None = UNSET
+    """Five fields, or six with the second first."""
+    every_sec: float | UnsetType | None = UNSET
+    rrule: str | UnsetType | None = UNSET
+    """A recurrence rule (RFC 5545) in steps of days or more; it begins at ``start_at``."""
+    at: list[Moment] | UnsetType | None = UNSET
+    timezone: str | UnsetType | None = UNSET
+    """An IANA time zone; UTC unless said."""
+    jitter_sec: float | UnsetType | None = UNSET
+    """A tick is due up to so much later, always as much."""
+    start_at: Moment | UnsetType = UNSET
+    end_at: Moment | UnsetType = UNSET
+    overlap: Overlap | UnsetType | None = UNSET
+    catch_up: CatchUp | UnsetType | None = UNSET
+    catch_up_limit: float | UnsetType | None = UNSET
+    timeout_sec: float | UnsetType | None = UNSET
+    max_attempts: float | UnsetType | None = UNSET
+    retry_backoff_sec: float | UnsetType | None = UNSET
+    labels: dict[str, str] | UnsetType | None = UNSET
+    paused: bool | UnsetType | None = UNSET
+
+    def said(self) -> dict[str, Any]:
+        """Those that are there, as `read_spec` takes them."""
+        names = (*ScheduleSpec.__struct_fields__, "workflow_yaml_sha256")
+        found = {name: getattr(self, name, UNSET) for name in names}
+        return {name: value for name, value in found.items() if value is not UNSET}
+
+
+class NewSchedule(ScheduleFields, kw_only=True):
+    """A schedule to be made."""
+
+    schedule_id: (
+        Annotated[str, Meta(extra_json_schema={"pattern": "^[A-Za-z0-9_-]{1,64}$"})] | None
+    ) = None
+    """Chosen by the gateway where it is not given."""
+
+
+class ScheduleUpdate(ScheduleFields, kw_only=True):
+    """What a schedule is to be, or what of it is to be changed."""
+
+    version: float | None = None
+    """The version that is to be changed; another one is refused."""
+
+
+class SchedulePreviewBody(ScheduleFields, kw_only=True):
+    """A schedule that is not made yet."""
+
+    count: float = 5
+
+
+class BackfillBody(JsonBody, kw_only=True):
+    """Which ticks of the past are to have their runs."""
+
+    begin: Moment = msgspec.field(name="from")
+    end: Moment = msgspec.field(name="to")
+    limit: float = 100
+    dry_run: bool = False
+
+
+class ScheduledTick(msgspec.Struct, frozen=True, kw_only=True):
+    """A tick to come."""
+
+    tick_at: int
+    due_at: float
+    """The same, with the jitter."""
+    local: str
+    """As clocks of the schedule's time zone show it."""
+
+
+class ScheduleView(ScheduleSpec, frozen=True, kw_only=True):
+    """A schedule as it is now."""
+
+    schedule_id: str
+    version: int
+    paused: bool
+    state: ScheduleState
+    tenant_id: str | None
+    api_key_id: str | None
+    created_at: float
+    updated_at: float
+    next_tick_at: int | None
+    next_due_at: float | None
+    waiting: list[int]
+    """Ticks that wait for the run before them."""
+    last_tick: TickRecord | None
+    counts: dict[TickOutcome, int]
+
+
+class WholeSchedule(ScheduleView, frozen=True, kw_only=True):
+    """A schedule with its history of changes, the latest last."""
+
+    changes: list[ScheduleChange]
+
+
+class SchedulePage(msgspec.Struct, frozen=True, kw_only=True):
+    """Schedules, by id."""
+
+    items: list[ScheduleView]
+    next_cursor: str | None
+    total: int
+
+
+class SchedulePreview(msgspec.Struct, frozen=True, kw_only=True):
+    """The next ticks of a schedule."""
+
+    ticks: list[ScheduledTick]
+    spec: ScheduleSpec
+
+
+class PastTick(TickRecord, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of a tick, and of its run."""
+
+    local: str
+    status: RunStatus | None = None
+
+
+class TickPage(msgspec.Struct, frozen=True, kw_only=True):
+    """The last ticks of a schedule, the latest first."""
+
+    items: list[PastTick]
+    waiting: list[ScheduledTick]
+
+
+class CalendarItem(msgspec.Struct, frozen=True, kw_only=True):
+    """The ticks of one schedule to come."""
+
+    schedule_id: str
+    name: str
+    flow_name: str
+    timezone: str
+    paused: bool
+    ticks: list[ScheduledTick]
+    more: bool
+    """Whether there are more of them in that time."""
+
+
+class Calendar(msgspec.Struct, frozen=True, kw_only=True):
+    """What is due in the next hours, by schedule."""
+
+    begin: float = msgspec.field(name="from")
+    end: float = msgspec.field(name="to")
+    items: list[CalendarItem]
+    next_cursor: str | None
+
+
+class FilledTick(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backfill does for a tick."""
+
+    tick_at: int
+    local: str
+    run_id: str
+    outcome: Literal["exists", "submitted", "would_submit", "failed"]
+    reason: str | None
+
+
+class BackfillAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backfill does."""
+
+    items: list[FilledTick]
+    dry_run: bool
+    more: bool
+    """Whether there are more ticks than the limit."""
+
+
+class Triggered(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that was asked for."""
+
+    run_id: str
+    status: RunStatus
+    schedule_id: str
+
+
+class ScheduleDeleted(msgspec.Struct, frozen=True, kw_only=True):
+    """A schedule that is gone."""
+
+    schedule_id: str
+    deleted: bool = True

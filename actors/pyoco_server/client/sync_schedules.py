@@ -1,0 +1,169 @@
+# Written by tests/contract/unasync.py from aio_schedules.py: change that and run `uv run poe client`.
+"""Calls about schedules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyoco_server.client.requests import (
+    IDEMPOTENCY_HEADER,
+    ApiCall,
+    Document,
+    get,
+    given,
+    new_idempotency_key,
+    parse_object,
+    segment,
+)
+from pyoco_server.client.sync_runs import RunCalls
+
+
+class ScheduleCalls(RunCalls):
+    """Schedules: what runs when. Their fields are those of `POST /schedules`."""
+
+    def list_schedules(
+        self,
+        *,
+        flow: str | None = None,
+        tag: str | None = None,
+        paused: bool | None = None,
+        label: str | None = None,
+        q: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Document:
+        """Return a page of schedules, by id, as ``{items, next_cursor, total}``.
+
+        Args:
+            flow: Only those of this flow.
+            tag: Only those that go to this tag.
+            paused: Only paused ones, or only others.
+            label: Only those with this label, as ``name=value``.
+            q: Only those whose id or name holds this text.
+            limit: How many at most.
+            cursor: The ``next_cursor`` of the page before.
+        """
+        return self._run(
+            get(
+                "/schedules",
+                parse_object,
+                flow=flow,
+                tag=tag,
+                paused=None if paused is None else str(paused).lower(),
+                label=label,
+                q=q,
+                limit=limit,
+                cursor=cursor,
+            )
+        )
+
+    def all_schedules(self, *, label: str | None = None) -> list[Document]:
+        """Return every schedule, or every one with a label, by id."""
+        found: list[Document] = []
+        cursor: str | None = None
+        while True:
+            page = self.list_schedules(label=label, limit=500, cursor=cursor)
+            found += page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return found
+
+    def get_schedule(self, schedule_id: str) -> Document:
+        """Return a schedule with who has changed it.
+
+        Raises:
+            HttpProblem: 404 where there is none.
+        """
+        return self._run(get(_path(schedule_id), parse_object))
+
+    def create_schedule(self, schedule_id: str | None = None, **fields: Any) -> Document:
+        """Make a schedule; return it.
+
+        Raises:
+            HttpProblem: 409 where there is one with that id, 422 where it cannot be one.
+        """
+        body = given(schedule_id=schedule_id) | fields
+        # Not repeatable: a second one finds the first.
+        return self._run(ApiCall("POST", "/schedules", parse_object, json=body))
+
+    def put_schedule(self, schedule_id: str, **fields: Any) -> Document:
+        """Make a schedule, or make it another one; what is not said is as if it were new."""
+        path = _path(schedule_id)
+        return self._run(ApiCall("PUT", path, parse_object, json=fields, repeatable=True))
+
+    def update_schedule(self, schedule_id: str, **fields: Any) -> Document:
+        """Change some fields of a schedule; with ``version`` only that version of it.
+
+        Raises:
+            HttpProblem: 404 where there is none, 409 where it has another version.
+        """
+        path = _path(schedule_id)
+        repeatable = "version" not in fields
+        return self._run(ApiCall("PATCH", path, parse_object, json=fields, repeatable=repeatable))
+
+    def delete_schedule(self, schedule_id: str) -> Document:
+        """Delete a schedule; its runs stay."""
+        # Not repeatable: a second one does not find it.
+        return self._run(ApiCall("DELETE", _path(schedule_id), parse_object))
+
+    def pause_schedule(self, schedule_id: str) -> Document:
+        """Let no tick of a schedule have a run until it is resumed."""
+        path = _path(schedule_id, "pause")
+        return self._run(ApiCall("POST", path, parse_object, repeatable=True))
+
+    def resume_schedule(self, schedule_id: str) -> Document:
+        """Go on with the ticks of a schedule from now on."""
+        path = _path(schedule_id, "resume")
+        return self._run(ApiCall("POST", path, parse_object, repeatable=True))
+
+    def trigger_schedule(self, schedule_id: str, *, idempotency_key: str | None = None) -> Document:
+        """Submit a run of a schedule now; return ``{run_id, status, schedule_id}``."""
+        headers = {IDEMPOTENCY_HEADER: idempotency_key or new_idempotency_key()}
+        path = _path(schedule_id, "trigger")
+        return self._run(ApiCall("POST", path, parse_object, headers=headers, repeatable=True))
+
+    def backfill_schedule(
+        self,
+        schedule_id: str,
+        begin: float | str,
+        end: float | str,
+        *,
+        limit: int | None = None,
+        dry_run: bool = False,
+    ) -> Document:
+        """Submit the runs of past ticks that have none; return ``{items, dry_run, more}``.
+
+        Args:
+            schedule_id: The schedule.
+            begin: The first moment: unix seconds, or a date and time, by the clocks of the schedule's zone
+                where it says no offset.
+            end: The last one.
+            limit: How many ticks at most.
+            dry_run: Only tell what would be done.
+        """
+        body = {"from": begin, "to": end, "dry_run": dry_run} | given(limit=limit)
+        path = _path(schedule_id, "backfill")
+        return self._run(ApiCall("POST", path, parse_object, json=body, repeatable=True))
+
+    def next_ticks(self, schedule_id: str, *, count: int | None = None) -> Document:
+        """Return the next ticks of a schedule as ``{ticks, spec}``."""
+        return self._run(get(_path(schedule_id, "next"), parse_object, count=count))
+
+    def preview_schedule(self, *, count: int | None = None, **fields: Any) -> Document:
+        """Return the next ticks of a schedule that is not made yet as ``{ticks, spec}``."""
+        body = fields | given(count=count)
+        return self._run(
+            ApiCall("POST", "/schedules/preview", parse_object, json=body, repeatable=True)
+        )
+
+    def past_ticks(self, schedule_id: str) -> Document:
+        """Return what became of the last ticks of a schedule as ``{items, waiting}``."""
+        return self._run(get(_path(schedule_id, "ticks"), parse_object))
+
+    def get_calendar(self, *, hours: int | None = None) -> Document:
+        """Return what is due in the next hours, by schedule."""
+        return self._run(get("/schedules/calendar", parse_object, hours=hours))
+
+
+def _path(schedule_id: str, *parts: str) -> str:
+    return "/".join(("/schedules", segment(schedule_id), *parts))

@@ -1,0 +1,123 @@
+"""What a gateway knows of all schedules: it follows their bucket. Lists are answered from it, no more."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from typing import assert_never
+
+import structlog
+import trio
+
+from pyoco_server.jetstream.keyvalue import CaughtUp, Deleted, Entry, KeyValue, Reset
+from pyoco_server.model.schedule import Schedule, UnreadableSchedule, decode_schedule
+from pyoco_server.store.schedules import StoredSchedule
+
+log = structlog.get_logger(__name__)
+
+_MOST_DELETED = 1_000
+
+
+class ScheduleBoard:
+    """All schedules, some milliseconds behind the bucket.
+
+    Attributes:
+        caught_up: Whether it has been read to its end.
+        unreadable: Keys whose value is none.
+    """
+
+    def __init__(self, bucket: KeyValue) -> None:
+        self._bucket = bucket
+        self._known: dict[str, StoredSchedule] = {}
+        self._deleted: dict[str, int] = {}
+        # When each has to be looked at; what was replaced meanwhile is left in and dropped when it comes up.
+        self._wakes: list[tuple[float, str]] = []
+        self._changed = trio.Event()
+        self.caught_up = False
+        self.unreadable: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, key: str) -> Schedule | None:
+        """A schedule; None where it is not known."""
+        found = self._known.get(key)
+        return None if found is None else found.schedule
+
+    def all(self, wanted: Callable[[Schedule], bool]) -> Iterable[Schedule]:
+        """Those that are wanted, by id."""
+        found = [stored.schedule for stored in self._known.values() if wanted(stored.schedule)]
+        return sorted(found, key=lambda schedule: (schedule.schedule_id, schedule.tenant_id or ""))
+
+    def note(self, stored: StoredSchedule) -> None:
+        """Take what was written here, ahead of the watch that will bring it."""
+        key = stored.schedule.key
+        known = self._known.get(key)
+        if self._deleted.get(key, 0) > stored.revision:
+            return
+        if known is None or known.revision < stored.revision:
+            self._known[key] = stored
+            if stored.schedule.progress.wake_at is not None:
+                heapq.heappush(self._wakes, (stored.schedule.progress.wake_at, key))
+            self._tell()
+
+    def drop(self, key: str, revision: int) -> None:
+        """Take note that a schedule was deleted."""
+        known = self._known.get(key)
+        if known is None or known.revision <= revision:
+            self._known.pop(key, None)
+
+    def next_wake(self) -> tuple[float, str] | None:
+        """The schedule that has to be looked at first, and when; None for none."""
+        while self._wakes:
+            at, key = self._wakes[0]
+            known = self._known.get(key)
+            if known is not None and known.schedule.progress.wake_at == at:
+                return at, key
+            heapq.heappop(self._wakes)
+        return None
+
+    async def changed(self) -> None:
+        """Wait until something else is known."""
+        await self._changed.wait()
+
+    async def some(self) -> None:
+        """Wait until there is a schedule at all."""
+        while not self._known:
+            await self._changed.wait()
+
+    async def follow(self) -> None:
+        """Follow the bucket, for as long as it is not cancelled."""
+        async with self._bucket.watch("schedule.>") as changes:
+            async for event in changes:
+                match event:
+                    case Reset():
+                        self._known.clear()
+                        self._wakes.clear()
+                        self.caught_up = False
+                    case CaughtUp():
+                        self.caught_up = True
+                    case Deleted(key, revision):
+                        self._deleted[key] = revision
+                        while len(self._deleted) > _MOST_DELETED:
+                            del self._deleted[next(iter(self._deleted))]
+                        self.drop(key, revision)
+                    case Entry():
+                        self._learn(event)
+                    case _:
+                        assert_never(event)
+                self._tell()
+
+    def _learn(self, entry: Entry) -> None:
+        try:
+            schedule = decode_schedule(entry.value)
+        except UnreadableSchedule as error:
+            log.warning("unreadable schedule", key=entry.key, reason=str(error))
+            self.unreadable.add(entry.key)
+            return
+        self.unreadable.discard(entry.key)
+        self.note(StoredSchedule(schedule, entry.revision))
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()

@@ -1,0 +1,198 @@
+"""The runs of schedules: what a tick submits, and which runs of a schedule go on."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import partial
+
+import structlog
+import trio
+
+from pyoco_server.gateway.canceller import RecordCancel
+from pyoco_server.gateway.new_run import Accepted, NewRun, RunTooLarge
+from pyoco_server.gateway.submitter import Submitter
+from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.kernel import ActorRef, Refusal
+from pyoco_server.model.flow_yaml import FlowFile, FlowFileError, parse_flow_yaml
+from pyoco_server.model.limits import RunLimits
+from pyoco_server.model.run import RunStatus, UnreadableSnapshot
+from pyoco_server.model.schedule import Schedule, TickOutcome, TickRecord
+from pyoco_server.model.schedule_params import fill_in, values_of
+from pyoco_server.store.runs import RunNotFound, RunStore
+from pyoco_server.store.workflows import WorkflowStore
+
+log = structlog.get_logger(__name__)
+
+KEY_SPACE = "schedule"
+_SUBMIT_SECONDS = 15.0
+_FILES_KEPT = 64
+
+
+class FlowNotKept(Refusal):
+    """The flow.yaml that a schedule brought is not there any more."""
+
+
+class ScheduleRuns:
+    """Submits, finds and cancels runs of schedules.
+
+    Args:
+        texts: Where the flow.yaml texts of schedules are kept.
+    """
+
+    def __init__(
+        self,
+        submitter: Submitter,
+        runs: RunStore,
+        texts: WorkflowStore,
+        canceller: ActorRef[RecordCancel],
+        max_yaml_bytes: int,
+    ) -> None:
+        self._submitter = submitter
+        self._runs = runs
+        self._texts = texts
+        self._canceller = canceller
+        self._max_yaml_bytes = max_yaml_bytes
+        self._files: OrderedDict[str, FlowFile] = OrderedDict()
+
+    async def submit(self, schedule: Schedule, tick: int, *, now: float) -> TickRecord:
+        """Submit the run of a tick, once however often it is tried.
+
+        Raises:
+            NotAccepted: NATS is not there, or did not answer.
+            BridgeError: The same.
+        """
+        record = partial(TickRecord, tick=tick, decided_at=now)
+        try:
+            run = await self.run_of(schedule, tick)
+            accepted = await self._submitter.submit(run, within=_SUBMIT_SECONDS)
+        except (RunTooLarge, FlowNotKept, FlowFileError) as refusal:
+            log.warning(
+                "tick has no run", schedule_id=schedule.schedule_id, tick=tick, reason=str(refusal)
+            )
+            return record(outcome=TickOutcome.REFUSED, reason=str(refusal)[:500])
+        return record(outcome=TickOutcome.RUN, run_id=accepted.run_id)
+
+    async def submit_all(
+        self, schedule: Schedule, ticks: Sequence[int]
+    ) -> list[Accepted | Exception]:
+        """Submit the runs of many ticks; return for each what `Submitter.submit` returns or raises.
+
+        Raises:
+            FlowNotKept: The flow.yaml is gone.
+            BridgeError: NATS could not be asked for it.
+        """
+        runs = [await self.run_of(schedule, tick) for tick in ticks]
+        return await self._submitter.submit_all(runs, within=_SUBMIT_SECONDS)
+
+    async def run_of(self, schedule: Schedule, tick: int) -> NewRun:
+        """The run of a tick: always with the same id.
+
+        Raises:
+            FlowNotKept: The flow.yaml is gone.
+            FlowFileError: It cannot be taken (any more).
+            BridgeError: NATS could not be asked for it.
+        """
+        spec = schedule.spec
+        values = values_of(
+            schedule.schedule_id, spec.name or schedule.schedule_id, spec.timezone, tick
+        )
+        params = fill_in(spec.params, values)
+        limits = RunLimits(
+            timeout_sec=spec.timeout_sec,
+            max_attempts=spec.max_attempts,
+            retry_backoff_sec=spec.retry_backoff_sec,
+        )
+        file = None
+        if spec.workflow_yaml_sha256 is not None:
+            file = await self._file(spec.workflow_yaml_sha256)
+            params = {**file.defaults, **params}
+            limits = limits.over(file.limits)
+        return NewRun(
+            spec.flow_name,
+            spec.tag,
+            tuple(spec.tags),
+            params,
+            workflow_yaml=None if file is None else file.text,
+            workflow_yaml_sha256=spec.workflow_yaml_sha256,
+            workflow_yaml_bytes=spec.workflow_yaml_bytes,
+            tenant_id=schedule.tenant_id,
+            api_key_id=schedule.api_key_id,
+            timeout_sec=limits.timeout_sec,
+            max_attempts=limits.max_attempts,
+            retry_backoff_sec=limits.retry_backoff_sec,
+            idempotency_key=f"{KEY_SPACE}:{schedule.schedule_id}:{tick}",
+            key_space=KEY_SPACE,
+            run_id=schedule.run_id_of(tick),
+            schedule_id=schedule.schedule_id,
+            scheduled_at=float(tick),
+        )
+
+    async def going_on(self, run_ids: Sequence[str]) -> list[str]:
+        """Those of the runs that have not ended.
+
+        Raises:
+            BridgeError: NATS could not be asked.
+        """
+        statuses = await self.statuses(run_ids)
+        return [
+            run_id for run_id in run_ids if run_id in statuses and not statuses[run_id].terminal
+        ]
+
+    async def statuses(self, run_ids: Sequence[str]) -> dict[str, RunStatus]:
+        """Where those of the runs stand that are there.
+
+        Raises:
+            BridgeError: NATS could not be asked.
+        """
+        found: dict[str, RunStatus] = {}
+        failures: list[BridgeError] = []
+        room = trio.CapacityLimiter(64)
+
+        async def look(run_id: str) -> None:
+            try:
+                async with room:
+                    found[run_id] = (await self._runs.get(run_id)).snapshot.status
+            except RunNotFound:
+                return
+            except UnreadableSnapshot:
+                # There it is, and nobody goes on with it.
+                found[run_id] = RunStatus.FAILED
+            except BridgeError as error:
+                failures.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for run_id in run_ids:
+                nursery.start_soon(look, run_id)
+        if failures:
+            raise failures[0]
+        return found
+
+    async def cancel(self, schedule: Schedule, run_ids: Sequence[str]) -> None:
+        """Cancel runs in favour of a later tick.
+
+        Raises:
+            Refusal: One could not be.
+        """
+        for run_id in run_ids:
+            request = RecordCancel(
+                run_id,
+                by=f"schedule:{schedule.schedule_id}",
+                reason="the next tick of its schedule is due",
+            )
+            try:
+                await self._canceller.ask(request, within=_SUBMIT_SECONDS)
+            except RunNotFound:
+                continue
+
+    async def _file(self, sha256: str) -> FlowFile:
+        file = self._files.get(sha256)
+        if file is None:
+            text = await self._texts.get(sha256)
+            if text is None:
+                raise FlowNotKept(f"the flow.yaml {sha256} that the schedule brought is not kept")
+            file = parse_flow_yaml(text.encode(), max_bytes=self._max_yaml_bytes)
+            self._files[sha256] = file
+            while len(self._files) > _FILES_KEPT:
+                self._files.popitem(last=False)
+        return file

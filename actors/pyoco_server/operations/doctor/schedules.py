@@ -1,0 +1,64 @@
+"""Checks of schedules: those that nobody sees to, that are never due, or whose runs nobody takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pyoco_server.model.schedule import Schedule, ScheduleState, TickOutcome
+from pyoco_server.model.worker import effective_state
+from pyoco_server.operations.doctor.finding import Finding, Severity
+from pyoco_server.operations.doctor.look import Look
+
+# Longer than a gateway takes to make up for a lost wake-up.
+_LATE_SECONDS = 30.0
+
+
+async def check_schedules(look: Look) -> list[Finding]:
+    """Look for schedules whose ticks get no runs, or runs that stay."""
+    timeout = look.settings.worker_disconnect_timeout_sec
+    alive = [r for r, _ in look.workers if effective_state(r, look.now, timeout).active]
+    taken = {tag for record in alive for tag in record.tags}
+    return [
+        finding
+        for schedule in look.schedules
+        if not schedule.paused
+        for finding in _of(schedule, taken, look.now)
+    ]
+
+
+def _of(schedule: Schedule, taken: set[str], now: float) -> Iterator[Finding]:
+    where, progress = f"schedule {schedule.schedule_id}", schedule.progress
+    show = f"pyoco-client schedule show {schedule.schedule_id}"
+    if progress.wake_at is not None and now - progress.wake_at > _LATE_SECONDS:
+        yield Finding(
+            check="schedules.late",
+            severity=Severity.ERROR,
+            what=f"it is due for {now - progress.wake_at:.0f} s, and no gateway has seen to it",
+            where=where,
+            advice="start a gateway (pyoco-server up), or look at the log of those that run",
+        )
+    if schedule.state is ScheduleState.ENDED and not progress.counts:
+        yield Finding(
+            check="schedules.never",
+            severity=Severity.WARNING,
+            what="it was never due, and never will be",
+            where=where,
+            advice=f"look at its times, start and end ({show}), or delete it",
+        )
+    if schedule.state is ScheduleState.ACTIVE and schedule.spec.tag not in taken:
+        yield Finding(
+            check="schedules.no_worker",
+            severity=Severity.WARNING,
+            what=f"its runs go to the tag {schedule.spec.tag}, which no worker takes",
+            where=where,
+            advice=f"start one: pyoco-worker --tags {schedule.spec.tag}",
+        )
+    last = progress.ticks[-1] if progress.ticks else None
+    if last is not None and last.outcome is TickOutcome.REFUSED:
+        yield Finding(
+            check="schedules.refused",
+            severity=Severity.ERROR,
+            what=f"the run of its last tick cannot be submitted: {last.reason}",
+            where=where,
+            advice=f"change it: pyoco-client schedule update {schedule.schedule_id}",
+        )

@@ -1,0 +1,101 @@
+"""The stored schedules, each written by compare-and-set: what people change, and how far it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyoco_server.jetstream.errors import KeyNotFound, Unavailable, WrongRevision
+from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.model.json_text import encode_json
+from pyoco_server.model.schedule import Schedule, decode_schedule
+from pyoco_server.store.fenced import write_fenced
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSchedule:
+    """A schedule, and the revision that it is stored under."""
+
+    schedule: Schedule
+    revision: int
+
+
+class ScheduleStore:
+    """Reads and writes schedules.
+
+    Args:
+        bucket: Where they are.
+        within: Seconds for one write or read, retries included.
+    """
+
+    def __init__(self, bucket: KeyValue, *, within: float = 5.0) -> None:
+        self.bucket = bucket
+        self._within = within
+
+    async def now(self) -> float:
+        """The server's time, in unix seconds: clocks of gateways may be minutes apart.
+
+        Raises:
+            Unavailable: It is not known yet.
+            BridgeError: NATS could not be asked.
+        """
+        await self.bucket.learn_time()
+        if not self.bucket.knows_time:
+            raise Unavailable("the server's time is not known yet")
+        return self.bucket.now()
+
+    async def get(self, key: str) -> StoredSchedule | None:
+        """Read a schedule, as it was written last; None where there is none.
+
+        Raises:
+            UnreadableSchedule: Something else is stored there.
+            BridgeError: NATS could not be asked.
+        """
+        try:
+            entry = await self.bucket.get(key, within=self._within)
+        except KeyNotFound:
+            return None
+        return StoredSchedule(decode_schedule(entry.value), entry.revision)
+
+    async def create(self, schedule: Schedule) -> StoredSchedule | None:
+        """Write a schedule where there is none; None where there is one.
+
+        Raises:
+            BridgeError: NATS refused or could not be asked; it may or may not be written.
+        """
+        revision = 0
+        try:
+            await self.bucket.get(schedule.key, within=self._within)
+        except KeyNotFound as missing:
+            revision = missing.revision
+        else:
+            return None
+        return await self._write(schedule, revision)
+
+    async def update(self, stored: StoredSchedule, schedule: Schedule) -> StoredSchedule | None:
+        """Write a schedule where nobody has since it was read; None where somebody has.
+
+        Raises:
+            BridgeError: NATS refused or could not be asked; it may or may not be written.
+        """
+        return await self._write(schedule, stored.revision)
+
+    async def delete(self, stored: StoredSchedule) -> bool:
+        """Delete a schedule that nobody has written since it was read; False where somebody has.
+
+        Raises:
+            BridgeError: NATS refused or could not be asked; it may or may not be deleted.
+        """
+        try:
+            await self.bucket.delete(stored.schedule.key, stored.revision, within=self._within)
+        except WrongRevision:
+            return False
+        return True
+
+    async def _write(self, schedule: Schedule, before: int) -> StoredSchedule | None:
+        try:
+            revision = await write_fenced(
+                self.bucket, schedule.key, encode_json(schedule), before, within=self._within
+            )
+        except WrongRevision:
+            return None
+        return StoredSchedule(schedule, revision)

@@ -1,0 +1,194 @@
+"""`schedule apply`: the schedules of a file, as a whole, so that they are kept where the file is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+import yaml
+
+from pyoco_cli.client.app import OutputOption, show
+from pyoco_cli.client.connection import gateway
+from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.parameters import read_text
+from pyoco_server.model.errors import ErrorId
+
+if TYPE_CHECKING:
+    from pyoco_server.client import PyocoHttpClient
+
+_EXAMPLE = 'schedules: {nightly: {flow_name: main, cron: "30 2 * * *", timezone: Asia/Tokyo}}'
+# What the gateway fills in by itself.
+_NOT_SAID = frozenset({"anchor_at", "workflow_yaml_bytes"})
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleStep:
+    """What is to be done with one schedule.
+
+    Attributes:
+        schedule_id: Which.
+        action: What.
+        changes: Of each field that differs, what it was and what it is to be.
+        fields: What the file says.
+        ticks: Its next ones.
+    """
+
+    schedule_id: str
+    action: Literal["create", "update", "delete", "keep"]
+    changes: dict[str, tuple[Any, Any]]
+    fields: dict[str, Any]
+    ticks: list[dict[str, Any]]
+
+
+def apply(
+    context: typer.Context,
+    *,
+    file: Annotated[
+        Path, typer.Option("-f", "--file", metavar="FILE", help="YAML with `schedules:`.")
+    ],
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete schedules that the file does not have.")
+    ] = False,
+    label: Annotated[
+        str | None,
+        typer.Option(metavar="NAME=VALUE", help="With --prune: only those with that label."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be done.")
+    ] = False,
+    output: OutputOption = None,
+) -> None:
+    """Make schedules what a file says. Nothing is changed where anything in it is wrong.
+
+    Applied again, it changes nothing. A schedule whose `paused` the file does not say stays as it is.
+    """
+    wanted = _read(file)
+    with gateway(context) as client:
+        steps = list(_plan(client, wanted, prune=prune, label=label))
+        if not dry_run:
+            for step in steps:
+                _carry_out(client, step)
+    document = {
+        "dry_run": dry_run,
+        "items": [
+            {
+                "schedule_id": step.schedule_id,
+                "action": step.action,
+                "changes": {
+                    name: {"from": old, "to": new} for name, (old, new) in step.changes.items()
+                },
+                "next": [tick["local"] for tick in step.ticks],
+            }
+            for step in steps
+        ],
+    }
+    show(document, output, "schedule_views:applied")
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """The schedules of a file by their ids.
+
+    Raises:
+        CliError: It cannot be read, or is none.
+    """
+    try:
+        document = yaml.safe_load(read_text(path, "--file"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise _wrong(f"{path} is no YAML: {error}") from None
+    found = document.get("schedules") if isinstance(document, dict) else None
+    if isinstance(found, list) and all(isinstance(item, dict) for item in found):
+        named = [(str(item.get("schedule_id") or ""), item) for item in found]
+        if doubled := {name for name, _ in named if [n for n, _ in named].count(name) > 1}:
+            raise _wrong(f"{path} has {', '.join(sorted(doubled))} twice")
+        found = dict(named)
+    if (
+        not isinstance(found, dict)
+        or document.keys() != {"schedules"}
+        or not all(isinstance(item, dict) for item in found.values())
+    ):
+        raise _wrong(f"{path} takes `schedules:` by their ids, and nothing else")
+    if "" in found:
+        raise _wrong(f"{path} has a schedule without schedule_id")
+    return {str(name): _fields_of(item, path) for name, item in found.items()}
+
+
+def _fields_of(item: dict[str, Any], path: Path) -> dict[str, Any]:
+    fields = {str(name): _plain(value) for name, value in item.items() if name != "schedule_id"}
+    if (brought := fields.pop("workflow_file", None)) is not None:
+        fields["workflow_yaml"] = read_text(path.parent / str(brought), "workflow_file")
+    return fields
+
+
+def _plain(value: Any) -> Any:
+    """A value of YAML as JSON has it."""
+    match value:
+        case datetime() | date():
+            return value.isoformat()
+        case dict():
+            return {str(name): _plain(item) for name, item in value.items()}
+        case list():
+            return [_plain(item) for item in value]
+        case _:
+            return value
+
+
+def _plan(
+    client: PyocoHttpClient, wanted: dict[str, dict[str, Any]], *, prune: bool, label: str | None
+) -> Iterator[ScheduleStep]:
+    """What is to be done, by id.
+
+    Raises:
+        CliError: A schedule of the file cannot be one.
+    """
+    from pyoco_server.client import HttpProblem  # noqa: PLC0415 - httpx, see connection.py
+
+    there = {found["schedule_id"]: found for found in client.all_schedules()}
+    for schedule_id, fields in sorted(wanted.items()):
+        try:
+            preview = client.preview_schedule(
+                **{name: value for name, value in fields.items() if name != "count"}
+            )
+        except HttpProblem as error:
+            if error.status not in {413, 422}:
+                raise
+            raise _wrong(
+                f"schedule {schedule_id}: {error.detail}: {error.extra.get('reason')}"
+            ) from None
+        before = there.get(schedule_id)
+        if before is None:
+            yield ScheduleStep(schedule_id, "create", {}, fields, preview["ticks"])
+            continue
+        spec = {name: value for name, value in preview["spec"].items() if name not in _NOT_SAID}
+        if fields.get("paused") is not None:
+            spec["paused"] = fields["paused"]
+        changes = {
+            name: (before.get(name), value)
+            for name, value in spec.items()
+            if before.get(name) != value
+        }
+        yield ScheduleStep(
+            schedule_id, "update" if changes else "keep", changes, fields, preview["ticks"]
+        )
+    if prune:
+        scope = client.all_schedules(label=label) if label else there.values()
+        for found in scope:
+            if found["schedule_id"] not in wanted:
+                yield ScheduleStep(found["schedule_id"], "delete", {}, {}, [])
+
+
+def _carry_out(client: PyocoHttpClient, step: ScheduleStep) -> None:
+    match step.action:
+        case "create" | "update":
+            client.put_schedule(step.schedule_id, **step.fields)
+        case "delete":
+            client.delete_schedule(step.schedule_id)
+        case "keep":
+            return
+
+
+def _wrong(reason: str) -> CliError:
+    return CliError(ErrorId.INVALID_INPUT, reason, hint=_EXAMPLE)

@@ -1,0 +1,169 @@
+"""How schedules look on a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pyoco_cli.client.views import age, moment
+from pyoco_cli.common.output import printable
+
+_STYLES = {"active": "green", "paused": "yellow", "ended": "dim"}
+_OUTCOMES = {"run": "green", "skipped": "yellow", "missed": "yellow", "refused": "red"}
+_SIGNS = {
+    "create": ("+", "green"),
+    "update": ("~", "yellow"),
+    "delete": ("-", "red"),
+    "keep": ("=", "dim"),
+}
+
+
+def schedules_page(page: dict[str, Any]) -> RenderableType:
+    """Schedules, one a line, and where the next page starts."""
+    if not page["items"]:
+        return Text("(no schedules)", "dim")
+    table = _table("schedule", "state", "when", "flow", "next", "last")
+    for item in page["items"]:
+        table.add_row(
+            _text(item["schedule_id"]),
+            Text(item["state"], _STYLES.get(item["state"], "")),
+            _text(when(item)),
+            _text(item["flow_name"]),
+            Text(moment(item["next_tick_at"])),
+            _last(item.get("last_tick")),
+        )
+    cursor = page.get("next_cursor")
+    return Group(table, Text(f"next_cursor: {printable(cursor)}", "dim")) if cursor else table
+
+
+def schedule_line(found: dict[str, Any]) -> RenderableType:
+    """A schedule in a line."""
+    return schedules_page({"items": [found]})
+
+
+def whole(
+    found: dict[str, Any], ticks: Sequence[Mapping[str, Any]], past: Sequence[Mapping[str, Any]]
+) -> RenderableType:
+    """A schedule, its next ticks, its last ones, and who has changed it."""
+    facts = Table.grid(padding=(0, 2))
+    for name, value in (
+        ("schedule", found["schedule_id"]),
+        ("name", found["name"]),
+        ("state", found["state"]),
+        ("when", when(found)),
+        ("time zone", found["timezone"]),
+        ("flow", found["flow_name"]),
+        ("tag", found["tag"]),
+        ("params", json.dumps(found["params"], ensure_ascii=False) if found["params"] else None),
+        ("overlap", found["overlap"]),
+        ("catch-up", found["catch_up"]),
+        ("labels", ", ".join(f"{name}={text}" for name, text in found["labels"].items())),
+        ("ticks so far", ", ".join(f"{n} {what}" for what, n in found["counts"].items())),
+    ):
+        if value not in {None, ""}:
+            facts.add_row(Text(name, "dim"), _text(value))
+    changes = _table("changed", "by", "what")
+    for change in reversed(found["changes"][-5:]):
+        what = f"{change['action']} {', '.join(change.get('fields', ()))}".strip()
+        changes.add_row(
+            Text(moment(change["changed_at"])), _text(change.get("changed_by")), _text(what)
+        )
+    parts: list[RenderableType] = [facts, Text()]
+    parts += [ticks_to_come({"ticks": ticks}), Text(), past_ticks({"items": past[:5]}), Text()]
+    return Group(*parts, changes)
+
+
+def ticks_to_come(found: dict[str, Any]) -> RenderableType:
+    """Ticks to come, one a line."""
+    if not found["ticks"]:
+        return Text("never due (any more)", "yellow")
+    table = _table("next", "due")
+    for tick in found["ticks"]:
+        later = tick["due_at"] - tick["tick_at"]
+        table.add_row(_text(tick["local"]), Text(f"{later:.1f} s later" if later else "", "dim"))
+    return table
+
+
+def past_ticks(found: dict[str, Any]) -> RenderableType:
+    """What became of ticks, one a line."""
+    if not found["items"]:
+        return Text("(no ticks yet)", "dim")
+    table = _table("tick", "outcome", "run", "status", "why")
+    for tick in found["items"]:
+        count = f" ({tick['count']})" if tick.get("count", 1) > 1 else ""
+        table.add_row(
+            _text(tick["local"]),
+            Text(tick["outcome"] + count, _OUTCOMES.get(tick["outcome"], "")),
+            _text(tick.get("run_id")),
+            _text(tick.get("status")),
+            _text("triggered" if tick.get("triggered") else tick.get("reason") or ""),
+        )
+    return table
+
+
+def backfilled(found: dict[str, Any]) -> RenderableType:
+    """What a backfill does, one tick a line."""
+    if not found["items"]:
+        return Text("(no ticks in that time)", "dim")
+    table = _table("tick", "outcome", "run")
+    for item in found["items"]:
+        table.add_row(_text(item["local"]), _text(item["outcome"]), _text(item["run_id"]))
+    more = [Text("there are more: raise --limit, or go on from the last one", "yellow")]
+    return Group(table, *(more if found["more"] else []))
+
+
+def applied(found: dict[str, Any]) -> RenderableType:
+    """What was, or would be, changed, as a diff."""
+    lines: list[Text] = []
+    for item in found["items"]:
+        sign, style = _SIGNS[item["action"]]
+        coming = f"  next: {', '.join(item['next'])}" if item["next"] else ""
+        quiet = item["action"] == "keep"
+        lines.append(
+            Text(printable(f"{sign} {item['schedule_id']}{'' if quiet else coming}"), style)
+        )
+        lines += [
+            Text(printable(f"    {name}: {_short(change['from'])} → {_short(change['to'])}"), style)
+            for name, change in item["changes"].items()
+        ]
+    if found["dry_run"]:
+        lines.append(Text("nothing was changed (--dry-run)", "dim"))
+    return Group(*lines) if lines else Text("(no schedules)", "dim")
+
+
+def when(item: Mapping[str, Any]) -> str:
+    """What says when a schedule is due."""
+    if item.get("cron"):
+        return str(item["cron"])
+    if item.get("every_sec"):
+        return f"every {item['every_sec']} s"
+    if item.get("rrule"):
+        return str(item["rrule"])
+    return f"{len(item.get('at') or ())} moments"
+
+
+def _last(tick: Mapping[str, Any] | None) -> Text:
+    if tick is None:
+        return Text("-")
+    return Text(f"{tick['outcome']} {age(tick['tick'])}", _OUTCOMES.get(tick["outcome"], ""))
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def _text(value: object) -> Text:
+    return Text(printable("-" if value is None else value))
+
+
+def _table(*headers: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in headers:
+        table.add_column(Text(header), no_wrap=True, overflow="fold")
+    return table

@@ -1,0 +1,161 @@
+"""What calls about schedules have in common: who makes them, what they want, and how they are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from quart import request
+
+from pyoco_http.call import current_call
+from pyoco_http.flows import read_flow_file
+from pyoco_http.operation import IDEMPOTENCY_KEY
+from pyoco_http.problems import Problem, Problems
+from pyoco_http.query import refused
+from pyoco_server.api import schedules as api
+from pyoco_server.api.base import Query
+from pyoco_server.backend import Backend
+from pyoco_server.gateway.schedule_desk import (
+    Person,
+    ScheduleChanged,
+    ScheduleExists,
+    ScheduleNotFound,
+    SchedulesUnavailable,
+    TooManySchedules,
+    Wish,
+)
+from pyoco_server.gateway.schedule_runs import FlowNotKept
+from pyoco_server.model.errors import ErrorId, FlowFileError
+from pyoco_server.model.idempotency import InvalidIdempotencyKey, check_idempotency_key
+from pyoco_server.model.schedule import InvalidSchedule, Schedule, read_whole
+
+SCHEDULE_MISSING: Final = {404: "schedule not found"}
+SCHEDULE_CONFLICT: Final = {409: "schedule exists, or has another version"}
+SCHEDULE_INVALID: Final = {422: "invalid schedule: `field` says what of it"}
+
+# Where a route of its own is.
+_RESERVED: Final = frozenset({"calendar", "preview"})
+
+SCHEDULE_PROBLEMS: Final[Problems] = {
+    ScheduleNotFound: lambda error: Problem(
+        404, "schedule not found", ErrorId.SCHEDULE_NOT_FOUND, schedule_id=error.schedule_id[:80]
+    ),
+    ScheduleExists: lambda error: Problem(
+        409, "schedule exists", ErrorId.SCHEDULE_CONFLICT, reason=str(error)
+    ),
+    ScheduleChanged: lambda error: Problem(
+        409, "schedule changed", ErrorId.SCHEDULE_CONFLICT, reason=str(error)
+    ),
+    TooManySchedules: lambda error: Problem(
+        409, "too many schedules", ErrorId.SCHEDULE_CONFLICT, reason=str(error)
+    ),
+    FlowNotKept: lambda error: Problem(
+        409, "flow.yaml not kept", ErrorId.NOT_REPEATABLE, reason=str(error)
+    ),
+    InvalidSchedule: lambda error: Problem(
+        422, f"invalid {error.field}", ErrorId.INVALID_INPUT, field=error.field, reason=error.reason
+    ),
+    FlowFileError: lambda error: Problem(
+        409, "flow.yaml not taken", ErrorId.NOT_REPEATABLE, reason=str(error)
+    ),
+    SchedulesUnavailable: lambda error: Problem(
+        503,
+        "nats unavailable: SchedulesUnavailable",
+        ErrorId.NATS_UNAVAILABLE,
+        headers=((b"retry-after", b"1"),),
+        reason=str(error),
+    ),
+}
+
+
+async def wish_of(backend: Backend, body: api.ScheduleFields) -> Wish:
+    """What the body of a call wants.
+
+    Raises:
+        Problem: Its flow.yaml cannot be taken, or is not kept.
+    """
+    settings = backend.settings
+    fields, file = body.said(), None
+    text, sha256 = body.workflow_yaml, body.workflow_yaml_sha256
+    if text is None or sha256 is None:
+        fields |= {"workflow_yaml_sha256": None, "workflow_yaml_bytes": None}
+    if isinstance(sha256, str) and not isinstance(text, str):
+        text = await backend.schedules.flow_text(sha256)
+        if text is None:
+            raise refused(Query, "workflow_yaml_sha256", f"no flow.yaml {sha256[:80]!r} is kept")
+    if isinstance(text, str):
+        file = read_flow_file(text.encode(), settings.workflow_yaml_max_bytes, settings.callables)
+    paused = body.paused if isinstance(body.paused, bool) else None
+    return Wish(fields, file, paused)
+
+
+def version_of(body: api.ScheduleUpdate) -> int | None:
+    """The version that the body of a call names, if it does.
+
+    Raises:
+        InvalidSchedule: It is none.
+    """
+    return None if body.version is None else read_whole("version", body.version, 1, 2**53)
+
+
+def person() -> Person:
+    """Who makes the call that is being handled."""
+    call = current_call()
+    principal = call.principal
+    return Person(
+        principal.tenant_id, principal.key_id, principal.actor, call.request_id, call.traceparent
+    )
+
+
+def check_free(schedule_id: str) -> None:
+    """Make sure that an id is none of the API's own words.
+
+    Raises:
+        Problem: It is.
+    """
+    if schedule_id in _RESERVED:
+        raise refused(Query, "schedule_id", f"{schedule_id!r} is a word of the API")
+
+
+def schedule_filter(query: api.ScheduleFilter) -> Callable[[Schedule], bool]:
+    """The filter that a query asks for."""
+    text = query.q.lower()
+    name, _, value = query.label.partition("=")
+
+    def wanted(schedule: Schedule) -> bool:
+        spec = schedule.spec
+        return (
+            query.flow in {"", spec.flow_name}
+            and query.tag in {"", spec.tag}
+            and query.paused in {None, schedule.paused}
+            and (text in schedule.schedule_id.lower() or text in spec.name.lower())
+            and (not query.label or spec.labels.get(name) == value)
+            and (not query.cursor or _place(schedule) > query.cursor)
+        )
+
+    return wanted
+
+
+def page_of(found: list[Schedule], limit: int) -> tuple[list[Schedule], str | None]:
+    """The first of the schedules, and where the next page begins."""
+    page = found[:limit]
+    return page, _place(page[-1]) if len(found) > limit else None
+
+
+def _place(schedule: Schedule) -> str:
+    return f"{schedule.schedule_id} {schedule.tenant_id or ''}"
+
+
+def key_of_call() -> str | None:
+    """The idempotency key of the call, if it has one.
+
+    Raises:
+        Problem: It is none.
+    """
+    key = request.headers.get(IDEMPOTENCY_KEY.name)
+    if key is None:
+        return None
+    try:
+        return check_idempotency_key(key)
+    except InvalidIdempotencyKey as error:
+        raise refused(Query, IDEMPOTENCY_KEY.name, str(error)) from None

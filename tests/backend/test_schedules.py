@@ -1,0 +1,376 @@
+"""Each tick of a schedule gets what the schedule says, once, whatever breaks between."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from backend.stage import TAG, ended, running, settings_for
+from backend.test_idempotency import second_gateway
+from nats_fixtures import node_in, paused
+from pyoco_server.backend import Backend, open_backend
+from pyoco_server.gateway.schedule_desk import (
+    Person,
+    ScheduleChanged,
+    ScheduleExists,
+    ScheduleNotFound,
+    Wish,
+)
+from pyoco_server.gateway.schedule_runs import ScheduleRuns
+from pyoco_server.jetstream import wakeups
+from pyoco_server.jetstream.errors import Unanswered
+from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.model.flow_yaml import parse_flow_yaml
+from pyoco_server.model.run import RunSnapshot, RunStatus, decode_snapshot
+from pyoco_server.model.schedule import InvalidSchedule, TickOutcome
+from pyoco_server.store.schedules import ScheduleStore, StoredSchedule
+
+ME = Person()
+
+
+def wish(**fields: Any) -> Wish:
+    return Wish({"flow_name": "quick", "tag": TAG, "every_sec": 1, "overlap": "allow", **fields})
+
+
+async def runs_of(backend: Backend, schedule_id: str = "s") -> list[RunSnapshot]:
+    entries = await KeyValue(backend.connection, backend.settings.runs_kv_bucket).all()
+    found = [decode_snapshot(entry.value) for entry in entries]
+    return [run for run in found if run.schedule_id == schedule_id]
+
+
+async def ticks_with_runs(backend: Backend, schedule_id: str = "s") -> Counter[float]:
+    return Counter(run.scheduled_at or 0.0 for run in await runs_of(backend, schedule_id))
+
+
+def assert_each_once(found: Counter[float], first: float, last: float) -> None:
+    """Every second of a time has one run."""
+    assert found == Counter(
+        dict.fromkeys([float(at) for at in range(int(first), int(last) + 1)], 1)
+    )
+
+
+async def seen(backend: Backend, count: int, schedule_id: str = "s", within: float = 20) -> None:
+    """Wait until so many ticks have runs."""
+    with trio.fail_after(within):
+        while len(await ticks_with_runs(backend, schedule_id)) < count:
+            await trio.sleep(0.05)
+
+
+async def test_each_tick_has_one_run_with_its_time_at_two_gateways(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=False) as backend, second_gateway(backend):
+        made = await backend.schedules.create(
+            "s", wish(params={"at": "{{scheduled_unix}}"}, timeout_sec=7), ME
+        )
+        await seen(backend, 3)
+        found = await ticks_with_runs(backend)
+        assert_each_once(found, made.progress.next_tick or 0, max(found))
+        for run in await runs_of(backend):
+            assert run.params == {"at": run.scheduled_at}
+            assert (run.tag, run.timeout_sec) == (TAG, 7)
+        await backend.schedules.pause("s", ME)
+        known = await backend.schedules.get("s", ME)
+        assert {tick.outcome for tick in known.progress.ticks} == {TickOutcome.RUN}
+        assert {tick.run_id for tick in known.progress.ticks} == {
+            run.run_id for run in await runs_of(backend)
+        }
+
+
+STEPS = (
+    "before the run is submitted",
+    "after the run was submitted",
+    "before it is written down",
+    "after it was written down",
+    "before the next wake-up",
+    "after the next wake-up",
+)
+
+
+async def test_a_gateway_that_dies_between_any_two_steps_loses_no_tick_and_doubles_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What dies gets no further; its wake-up comes again, as that of a gateway that was killed does."""
+    left = [*STEPS]
+
+    def die(at: str) -> None:
+        if at in left:
+            left.remove(at)
+            raise Unanswered("it was killed here")
+
+    submit, update, wake = ScheduleRuns.submit, ScheduleStore.update, wakeups.wake
+
+    async def dying_submit(self: ScheduleRuns, *args: Any, **more: Any) -> Any:
+        die(STEPS[0])
+        done = await submit(self, *args, **more)
+        die(STEPS[1])
+        return done
+
+    async def dying_update(self: ScheduleStore, *args: Any) -> StoredSchedule | None:
+        die(STEPS[2])
+        done = await update(self, *args)
+        die(STEPS[3])
+        return done
+
+    async def dying_wake(*args: Any) -> None:
+        die(STEPS[4])
+        await wake(*args)
+        die(STEPS[5])
+
+    async with running(tmp_path, worker=False) as backend:
+        made = await backend.schedules.create("s", wish(catch_up="all"), ME)
+        monkeypatch.setattr(ScheduleRuns, "submit", dying_submit)
+        monkeypatch.setattr(ScheduleStore, "update", dying_update)
+        monkeypatch.setattr(wakeups, "wake", dying_wake)
+        await seen(backend, 6)
+        assert left == []
+        found = await ticks_with_runs(backend)
+        assert_each_once(found, made.progress.next_tick or 0, max(found))
+
+
+@asynccontextmanager
+async def beside_a_node(tmp_path: Path) -> AsyncIterator[tuple[Backend, Any]]:
+    async with (
+        node_in(tmp_path / "nats") as node,
+        open_backend(settings_for(tmp_path, nats_url=node.url)) as backend,
+    ):
+        await backend.wait_ready(within=30)
+        yield backend, node
+
+
+async def test_ticks_while_nats_was_away_are_made_up_for_all_or_the_last_or_none(
+    tmp_path: Path,
+) -> None:
+    async with beside_a_node(tmp_path) as (backend, node):
+        everything = await backend.schedules.create("all", wish(catch_up="all"), ME)
+        await backend.schedules.create("last", wish(catch_up="last"), ME)
+        now = await backend.schedules.now()
+        within = wish(every_sec=None, at=[int(now) + 3], catch_up="none")
+        await backend.schedules.create("none", within, ME)
+        await seen(backend, 1, "all")
+        await seen(backend, 1, "last")
+        with paused(node):
+            await trio.sleep(5)
+        await seen(backend, 8, "all")
+        found = await ticks_with_runs(backend, "all")
+        assert_each_once(found, everything.progress.next_tick or 0, max(found))
+        of_last = await ticks_with_runs(backend, "last")
+        assert set(of_last.values()) == {1}
+        last = await backend.schedules.get("last", ME)
+        assert last.progress.counts.get(TickOutcome.MISSED, 0) >= 2
+        assert sum(last.progress.counts.values()) == last.progress.cursor - int(min(of_last)) + 1
+        assert len(await ticks_with_runs(backend, "none")) == 1  # a few seconds late is on time
+
+
+async def test_a_server_that_is_killed_over_ticks_loses_none(tmp_path: Path) -> None:
+    async with beside_a_node(tmp_path) as (backend, node):
+        made = await backend.schedules.create("s", wish(catch_up="all"), ME)
+        for count in (1, 3):
+            await seen(backend, count)
+            node.kill()
+        await seen(backend, 5)
+        found = await ticks_with_runs(backend)
+        assert_each_once(found, made.progress.next_tick or 0, max(found))
+
+
+@pytest.mark.parametrize("ahead", [-600.0, 600.0])
+async def test_a_gateway_whose_clock_is_minutes_off_loses_and_doubles_no_tick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        right = time.time
+        monkeypatch.setattr(time, "time", lambda: right() + ahead)
+        async with second_gateway(backend) as wrong:
+            made = await wrong.schedules.create("s", wish(), ME)
+            assert abs(made.created_at - right()) < 5
+            await seen(backend, 3)
+            found = await ticks_with_runs(backend)
+            assert_each_once(found, made.progress.next_tick or 0, max(found))
+            assert max(found) <= right()
+
+
+async def test_without_a_server_that_holds_messages_back_gateways_keep_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no(connection: Any) -> bool:
+        return False
+
+    async def never(*args: Any) -> None:
+        raise AssertionError("this server takes no such message")
+
+    monkeypatch.setattr(wakeups, "keeps_time", no)
+    monkeypatch.setattr(wakeups, "wake", never)
+    async with running(tmp_path, worker=False) as backend, second_gateway(backend):
+        made = await backend.schedules.create("s", wish(catch_up="all"), ME)
+        await seen(backend, 4)
+        found = await ticks_with_runs(backend)
+        assert_each_once(found, made.progress.next_tick or 0, max(found))
+
+
+async def test_a_wake_up_that_nobody_had_asked_for_is_made_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def forgotten(*args: Any) -> None:
+        return
+
+    async with running(tmp_path, worker=False) as backend:
+        with monkeypatch.context() as patch:
+            patch.setattr(wakeups, "wake", forgotten)
+            await backend.schedules.create("s", wish(every_sec=2), ME)
+        backend.schedules._scheduler._patience = 0.5
+        await seen(backend, 1)
+
+
+async def test_a_tick_waits_or_is_skipped_or_takes_the_place_of_a_run_that_goes_on(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as backend:
+        first = int(await backend.schedules.now()) + 1
+        slow = {"flow_name": "steps", "params": {"seconds": 60}, "every_sec": None}
+        await backend.schedules.create(
+            "s", wish(**slow, at=[first, first + 2], overlap="cancel_running"), ME
+        )
+        await seen(backend, 2)
+        by_tick = {run.scheduled_at: run for run in await runs_of(backend)}
+        before, after = by_tick[float(first)], by_tick[float(first + 2)]
+        assert before.status is RunStatus.CANCELLED
+        assert before.cancel_requested_by == "schedule:s"
+        assert (after.submitted_at or 0) >= (before.end_time or 1e12)
+        await backend.cancel(after.run_id)
+        await ended(backend, after.run_id)
+
+        first = int(await backend.schedules.now()) + 1
+        brief = {**slow, "params": {"seconds": 2}}
+        await backend.schedules.create(
+            "q", wish(**brief, at=[first, first + 1], overlap="queue"), ME
+        )
+        await backend.schedules.create(
+            "k", wish(**brief, at=[first, first + 1], overlap="skip"), ME
+        )
+        await seen(backend, 2, "q")
+        one, two = sorted(await runs_of(backend, "q"), key=lambda run: run.scheduled_at or 0)
+        assert (two.submitted_at or 0) >= (one.end_time or 1e12)
+        assert len(await runs_of(backend, "k")) == 1
+        skipped = (await backend.schedules.get("k", ME)).progress.ticks[-1]
+        assert (skipped.tick, skipped.outcome) == (first + 1, TickOutcome.SKIPPED)
+
+
+async def test_changes_hold_from_now_on_and_are_told_with_who_and_what(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        desk, ann = backend.schedules, Person(actor="ann")
+        await desk.create("s", wish(), ann)
+        with pytest.raises(ScheduleExists):
+            await desk.create("s", wish(), ann)
+        await seen(backend, 1)
+        still = await desk.pause("s", ann)
+        count = len(await ticks_with_runs(backend))
+        await trio.sleep(1.5)
+        assert len(await ticks_with_runs(backend)) == count
+        assert still.progress.wake_at is None
+        on = await desk.resume("s", ann)
+        await seen(backend, count + 1)
+        found = await ticks_with_runs(backend)
+        assert len(set(found)) == found.total()
+        changed = await desk.patch("s", Wish({"cron": "0 3 * * *", "timezone": "Asia/Tokyo"}), ann)
+        assert (changed.spec.every_sec, changed.spec.cron) == (None, "0 3 * * *")
+        assert changed.spec.flow_name == "quick"
+        with pytest.raises(ScheduleChanged):
+            await desk.patch("s", Wish({"name": "x"}), ann, version=on.version)
+        same = await desk.patch("s", Wish({"cron": "0  3 * * *"}), ann)
+        assert same.version == changed.version
+        told = [(change.action, change.changed_by) for change in changed.changes]
+        assert told == [(what, "ann") for what in ("create", "pause", "resume", "update")]
+        assert {"cron", "every_sec", "timezone"} <= set(changed.changes[-1].fields)
+        await desk.delete("s", ann)
+        with pytest.raises(ScheduleNotFound):
+            await desk.get("s", ann)
+        assert not list(desk.listed(None, lambda schedule: True))
+        again = await desk.create("s", wish(), ann)
+        assert again.version == 1
+
+
+async def test_somebody_runs_it_now_and_a_repeated_call_makes_one_run(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        desk = backend.schedules
+        yearly = wish(every_sec=None, cron="0 0 1 1 *", params={"at": "{{scheduled_at}}"})
+        await desk.create("s", yearly, ME)
+        first = await desk.trigger("s", ME, idempotency_key="k")
+        await trio.sleep(1.1)
+        assert (await desk.trigger("s", ME, idempotency_key="k")).run_id == first.run_id
+        other = await desk.trigger("s", ME)
+        assert other.run_id != first.run_id
+        told = (await desk.get("s", ME)).progress
+        assert [tick.run_id for tick in told.ticks] == [first.run_id, other.run_id]
+        assert told.counts == {}
+        assert len(await runs_of(backend)) == 2
+
+
+async def test_a_backfill_makes_the_runs_that_are_missing_and_no_second_ones(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        desk = backend.schedules
+        await desk.create("s", wish(every_sec=60), ME)
+        end = int(await desk.now())
+        begin = end - end % 60 - 240
+        plan = await desk.backfill("s", ME, begin, end, 3, dry_run=True)
+        assert [item.tick for item in plan.items] == [begin, begin + 60, begin + 120]
+        assert plan.more
+        assert {item.outcome for item in plan.items} == {"would_submit"}
+        assert await runs_of(backend) == []
+        done = await desk.backfill("s", ME, begin, end, 3, dry_run=False)
+        assert {item.outcome for item in done.items} == {"submitted"}
+        again = await desk.backfill("s", ME, begin, end, 100, dry_run=False)
+        assert [item.outcome for item in again.items] == ["exists"] * 3 + ["submitted"] * 2
+        assert set((await ticks_with_runs(backend)).values()) == {1}
+        assert (await desk.get("s", ME)).changes[-1].action == "backfill"
+        with pytest.raises(InvalidSchedule):
+            await desk.backfill("s", ME, begin, end + 3600, 3, dry_run=True)
+
+
+async def test_a_schedule_brings_its_flow_and_keeps_it(tmp_path: Path) -> None:
+    text = (
+        "version: 1\nflow:\n  graph: a\n  defaults: {x: 1, y: 2}\n"
+        "tasks:\n  a:\n    callable: math:sqrt\nruntime: {}\n"
+    )
+    async with running(tmp_path, worker=False) as backend:
+        file = parse_flow_yaml(text.encode(), max_bytes=10_000)
+        brings = Wish({"flow_name": "main", "tag": TAG, "every_sec": 1, "params": {"x": 5}}, file)
+        made = await backend.schedules.create("s", brings, ME)
+        assert made.spec.workflow_yaml_sha256 == file.sha256
+        await seen(backend, 1)
+        run = (await runs_of(backend))[0]
+        assert run.workflow_yaml_sha256 == file.sha256
+        assert run.params == {"x": 5, "y": 2}
+
+
+async def test_tenants_have_schedules_apart(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        desk, a, b = backend.schedules, Person("a", "key-a"), Person("b", "key-b")
+        await desk.create("s", wish(), a)
+        with pytest.raises(ScheduleNotFound):
+            await desk.get("s", b)
+        await desk.create("s", wish(every_sec=3600), b)
+        assert [s.tenant_id for s in desk.listed("b", lambda schedule: True)] == ["b"]
+        assert len(list(desk.listed(None, lambda schedule: True))) == 2
+        await seen(backend, 1)
+        assert {(run.tenant_id, run.api_key_id) for run in await runs_of(backend)} == {
+            ("a", "key-a")
+        }
+
+
+async def test_what_is_looked_at_while_it_is_deleted_leaves_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        await backend.schedules.create("s", wish(), ME)
+        await seen(backend, 1)
+        await backend.schedules.delete("s", ME)
+        count = len(await ticks_with_runs(backend))
+        await trio.sleep(1.2)
+        assert len(await ticks_with_runs(backend)) <= count + 1
+        assert await backend.schedules._scheduler.look("schedule._.s") is None
+        assert len(backend.schedules.board) == 0

@@ -1,0 +1,180 @@
+"""Schedules over HTTP."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from http_api.gateway import gateway
+from http_api.keyed import KEYED, key_for
+
+NIGHTLY = {
+    "schedule_id": "nightly",
+    "flow_name": "quick",
+    "cron": "30 2 * * *",
+    "timezone": "Europe/Berlin",
+    "params": {"day": "{{scheduled_date}}"},
+    "labels": {"team": "data"},
+}
+
+
+async def test_a_schedule_is_made_looked_at_changed_and_deleted(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, _):
+        made = (await client.post("/schedules", json=NIGHTLY)).json()
+        assert (made["schedule_id"], made["version"], made["state"]) == ("nightly", 1, "active")
+        assert made["next_tick_at"] > made["created_at"]
+        again = await client.post("/schedules", json=NIGHTLY)
+        assert (again.status_code, again.json()["detail"]) == (409, "schedule exists")
+        coming = (await client.get("/schedules/nightly/next?count=3")).json()["ticks"]
+        assert [tick["local"][11:16] for tick in coming] == ["02:30"] * 3
+        changed = await client.patch("/schedules/nightly", json={"every_sec": 60, "version": 1})
+        assert changed.json()["cron"] is None
+        assert changed.json()["params"] == NIGHTLY["params"]
+        assert [change["action"] for change in changed.json()["changes"]] == ["create", "update"]
+        stale = await client.patch("/schedules/nightly", json={"every_sec": 5, "version": 1})
+        assert (stale.status_code, stale.json()["err_id"]) == (409, "ERR-PYOCO-0031")
+        paused = (await client.post("/schedules/nightly/pause")).json()
+        assert (paused["state"], paused["next_tick_at"]) == ("paused", None)
+        assert (await client.post("/schedules/nightly/resume")).json()["state"] == "active"
+        body = {name: value for name, value in NIGHTLY.items() if name != "schedule_id"}
+        whole = (await client.put("/schedules/nightly", json=body)).json()
+        assert (whole["cron"], whole["every_sec"]) == ("30 2 * * *", None)
+        new = (await client.put("/schedules/other", json=body)).json()
+        assert (new["schedule_id"], new["version"]) == ("other", 1)
+        page = (await client.get("/schedules?limit=1")).json()
+        assert ([item["schedule_id"] for item in page["items"]], page["total"]) == (["nightly"], 2)
+        rest = (await client.get("/schedules", params={"cursor": page["next_cursor"]})).json()
+        assert [item["schedule_id"] for item in rest["items"]] == ["other"]
+        found = (await client.get("/schedules?label=team=data&q=NIGHT&paused=false")).json()
+        assert [item["schedule_id"] for item in found["items"]] == ["nightly"]
+        assert (await client.get("/schedules?label=team=ops")).json()["items"] == []
+        assert (await client.delete("/schedules/nightly")).json()["deleted"]
+        gone = await client.get("/schedules/nightly")
+        assert (gone.status_code, gone.json()["detail"]) == (404, "schedule not found")
+        without_id = dict(body)
+        chosen = (await client.post("/schedules", json=without_id)).json()
+        assert chosen["schedule_id"].startswith("s-")
+
+
+async def test_a_preview_shows_ticks_and_stores_nothing(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, _):
+        body = {"flow_name": "f", "every_sec": 3600, "timezone": "Asia/Tokyo", "count": 3}
+        ticks = (await client.post("/schedules/preview", json=body)).json()["ticks"]
+        assert [b["tick_at"] - a["tick_at"] for a, b in pairwise(ticks)] == [
+            3600,
+            3600,
+        ]
+        assert ticks[0]["local"].endswith("+09:00")
+        assert (await client.get("/schedules")).json()["total"] == 0
+
+
+async def test_runs_carry_their_schedule_and_lists_are_filtered_by_it(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, _):
+        body = {"schedule_id": "s", "flow_name": "quick", "every_sec": 1, "overlap": "allow"}
+        await client.post("/schedules", json=body)
+        header = {"Idempotency-Key": "now"}
+        asked = (await client.post("/schedules/s/trigger", headers=header)).json()
+        again = (await client.post("/schedules/s/trigger", headers=header)).json()
+        assert asked == again
+        items: list[dict[str, Any]] = []
+        with trio.fail_after(20):
+            while len(items) < 3:
+                items = (await client.get("/runs?schedule_id=s")).json()
+        last = max(item["scheduled_at"] for item in items)
+        assert {item["schedule_id"] for item in items} == {"s"}
+        later = (await client.get(f"/runs?schedule_id=s&scheduled_after={last}")).json()
+        assert all(item["scheduled_at"] > last for item in later)
+        assert (await client.get("/runs?schedule_id=none")).json() == []
+        run = (await client.get(f"/runs/{items[0]['run_id']}")).json()
+        assert run["schedule_id"] == "s"
+        await client.post("/schedules/s/pause")
+        ticks = (await client.get("/schedules/s/ticks")).json()["items"]
+        assert {tick["outcome"] for tick in ticks} == {"run"}
+        assert {tick["status"] for tick in ticks} == {"PENDING"}
+        calendar = (await client.get("/schedules/calendar?hours=1")).json()
+        assert calendar["items"][0]["paused"]
+        assert len(calendar["items"][0]["ticks"]) == 100
+        assert calendar["items"][0]["more"]
+        metrics = (await client.get("/metrics")).text
+        assert 'pyoco_schedule_ticks_total{outcome="run"}' in metrics
+        assert 'pyoco_schedules{state="paused"} 1' in metrics
+
+
+async def test_the_past_is_filled_once(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, _):
+        await client.post("/schedules", json=NIGHTLY)
+        span = {"from": "2026-11-01T00:00", "to": "2026-11-03T23:59:59"}
+        plan = (
+            await client.post("/schedules/nightly/backfill", json=span | {"dry_run": True})
+        ).json()
+        assert [item["local"] for item in plan["items"]] == [
+            f"2026-11-0{day}T02:30:00+01:00" for day in (1, 2, 3)
+        ]
+        assert {item["outcome"] for item in plan["items"]} == {"would_submit"}
+        done = (await client.post("/schedules/nightly/backfill", json=span)).json()
+        assert {item["outcome"] for item in done["items"]} == {"submitted"}
+        again = (await client.post("/schedules/nightly/backfill", json=span)).json()
+        assert {item["outcome"] for item in again["items"]} == {"exists"}
+        run = (await client.get(f"/runs/{done['items'][0]['run_id']}")).json()
+        assert run["params"] == {"day": "2026-11-01"}
+
+
+WRONG: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"cron": "nonsense"}, "cron"),
+    ({"timezone": "Mars"}, "timezone"),
+    ({"params": {"a": "{{scheduled_dat}}"}}, "params"),
+    ({"schedule_id": "calendar"}, "schedule_id"),
+    ({"schedule_id": "a b"}, "schedule_id"),
+    ({"cronn": "* * * * *"}, "cronn"),
+    ({"every_sec": 5}, "every_sec"),
+    ({"workflow_yaml_sha256": "0" * 64}, "workflow_yaml_sha256"),
+    ({"tag": "a.b"}, "tag"),
+)
+
+
+async def test_what_cannot_be_is_refused_with_its_name(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, _):
+        for body, field in WRONG:
+            answer = await client.post("/schedules", json=NIGHTLY | body)
+            assert (answer.status_code, answer.json().get("field")) == (422, field), body
+
+
+async def test_a_flow_yaml_that_cannot_be_taken_says_where(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, _):
+        wrong = await client.post("/schedules", json=NIGHTLY | {"workflow_yaml": "flow: ["})
+        assert wrong.json()["detail"] == "invalid workflow yaml"
+        text = "flow: {graph: a}\ntasks: {a: {callable: 'math:sqrt'}}\n"
+        made = (await client.post("/schedules", json=NIGHTLY | {"workflow_yaml": text})).json()
+        kept = {"workflow_yaml_sha256": made["workflow_yaml_sha256"], "every_sec": 60}
+        other = await client.put("/schedules/other", json={"flow_name": "f", **kept})
+        assert other.json()["workflow_yaml_bytes"] == len(text)
+        renamed = (await client.patch("/schedules/other", json={"name": "x"})).json()
+        assert renamed["workflow_yaml_sha256"] == made["workflow_yaml_sha256"]
+        without = await client.patch("/schedules/other", json={"workflow_yaml": None})
+        assert without.json()["workflow_yaml_sha256"] is None
+
+
+async def test_another_tenants_schedule_is_none_and_changes_need_the_role(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False, **KEYED) as (client, backend):
+        mine = {"X-API-Key": (await key_for(backend, "a"))[0]}
+        theirs = {"X-API-Key": (await key_for(backend, "b"))[0]}
+        reader = {"X-API-Key": (await key_for(backend, "a", ()))[0]}
+        made = await client.post("/schedules", json=NIGHTLY, headers=mine)
+        assert made.json()["tenant_id"] == "a"
+        assert (await client.get("/schedules/nightly", headers=theirs)).status_code == 404
+        assert (await client.get("/schedules", headers=theirs)).json()["items"] == []
+        assert (await client.get("/schedules/nightly", headers=reader)).status_code == 200
+        for method, path in (
+            ("POST", "/schedules"),
+            ("DELETE", "/schedules/nightly"),
+            ("POST", "/schedules/nightly/trigger"),
+            ("POST", "/schedules/nightly/pause"),
+            ("POST", "/schedules/nightly/backfill"),
+        ):
+            refused = await client.request(method, path, headers=reader, json={})
+            assert refused.status_code == 403, path
+        told = (await client.get("/schedules/nightly", headers=mine)).json()
+        assert told["changes"][0]["changed_by"] == f"api_key:{told['api_key_id']}"

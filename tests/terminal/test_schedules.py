@@ -1,0 +1,95 @@
+"""`pyoco-client schedule …`: previews, lists, and a file that is applied as a whole."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from commands.calling import client
+from e2e.programs import Stage
+from terminal.screens import on_terminal
+
+pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(120)]
+
+FILE = """\
+schedules:
+  nightly:
+    flow_name: main
+    cron: 30 2 * * *
+    timezone: Europe/Berlin
+    params: {day: "{{scheduled_date}}"}
+    start_at: 2026-01-01
+  hourly:
+    flow_name: main
+    every_sec: 3600
+    paused: true
+"""
+
+
+def shown(stage: Stage, *command: str) -> str:
+    argv = ("pyoco-client", "schedule", *command)
+    with on_terminal(*argv, folder=stage.folder, env=stage.env, columns=120) as terminal:
+        assert terminal.end() == 0
+        return terminal.text
+
+
+def test_a_schedule_is_shown_before_it_is_made_and_changed(stage: Stage) -> None:
+    made = client(
+        stage,
+        *("schedule", "create", "daily", "--cron", "0 9 * * 1-5", "--timezone", "Asia/Tokyo"),
+        *("--workflow-file", str(stage.folder / "count.yaml"), "--tag", "hello"),
+        *("--label", "team=data"),
+    )
+    assert len(re.findall(r"next: \S+T09:00:00\+09:00", made.err)) == 5
+    assert made.last["labels"] == {"team": "data"}
+    only = client(stage, "schedule", "update", "daily", "--every", "1h30m", "--dry-run")
+    assert only.last["spec"]["every_sec"] == 5400
+    assert client(stage, "schedule", "show", "daily").last["cron"] == "0 9 * * 1-5"
+    changed = client(stage, "schedule", "update", "daily", "--every", "1h30m").last
+    assert (changed["cron"], changed["every_sec"]) == (None, 5400)
+    assert client(stage, "schedule", "pause", "daily").last["state"] == "paused"
+    assert client(stage, "schedule", "resume", "daily").last["state"] == "active"
+    run = client(stage, "schedule", "trigger", "daily", "--wait").last
+    assert run["schedule_id"] == "daily"
+    ticks = client(stage, "schedule", "ticks", "daily").last["items"]
+    assert (ticks[0]["triggered"], ticks[0]["status"]) == (True, "COMPLETED")
+    runs = client(stage, "list", "--schedule-id", "daily").last
+    assert [item["run_id"] for item in runs] == [run["run_id"]]
+    span = ("--from", "2026-01-05T00:00", "--to", "2026-01-05T03:00", "--dry-run")
+    filled = client(stage, "schedule", "backfill", "daily", *span).last
+    assert {item["outcome"] for item in filled["items"]} == {"would_submit"}
+    assert "every 5400 s" in shown(stage, "list")
+    assert "Asia/Tokyo" in shown(stage, "show", "daily")
+    assert client(stage, "schedule", "delete", "daily").last["deleted"]
+
+
+def test_a_file_is_applied_as_a_whole_and_again_changes_nothing(
+    stage: Stage, tmp_path: Path
+) -> None:
+    file = tmp_path / "schedules.yaml"
+    file.write_text(FILE)
+
+    def applied(*options: str) -> dict[str, str]:
+        done = client(stage, "schedule", "apply", "-f", str(file), *options).last
+        return {item["schedule_id"]: item["action"] for item in done["items"]}
+
+    assert applied("--dry-run") == {"hourly": "create", "nightly": "create"}
+    assert client(stage, "schedule", "list").last["items"] == []
+    assert applied() == {"hourly": "create", "nightly": "create"}
+    assert applied() == {"hourly": "keep", "nightly": "keep"}
+    file.write_text(FILE.replace("30 2", "45 2").replace("3600", "nonsense"))
+    wrong = client(stage, "schedule", "apply", "-f", str(file))
+    assert wrong.code == 1
+    assert "schedule hourly" in wrong.err
+    assert client(stage, "schedule", "show", "nightly").last["cron"] == "30 2 * * *"
+    file.write_text(FILE.replace("30 2", "45 2"))
+    diff = client(stage, "schedule", "apply", "-f", str(file), "--output", "text", "--dry-run")
+    assert '    cron: "30 2 * * *" → "45 2 * * *"' in diff.lines
+    assert applied() == {"hourly": "keep", "nightly": "update"}
+    file.write_text(FILE.partition("  hourly:")[0])
+    assert applied() == {"nightly": "update"}
+    assert applied("--prune") == {"hourly": "delete", "nightly": "keep"}
+    assert applied("--prune") == {"nightly": "keep"}
+    client(stage, "schedule", "delete", "nightly")
