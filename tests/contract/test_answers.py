@@ -19,6 +19,7 @@ SENT: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/runs/yaml"): yaml_form(),
     ("POST", "/runs/batch"): {"json": {"runs": [RUN, {"flow_name": ""}]}},
     ("POST", "/flows/check"): {"content": YAML},
+    ("PATCH", "/runs/{run_id}"): {"json": {"delay_sec": 60}},
     ("PATCH", "/workers/{worker_id}"): {"json": {"hidden": False}},
     ("POST", "/wheels"): {"files": {"wheel": (file_name("other"), wheel_bytes("other"))}},
 }
@@ -31,7 +32,6 @@ ASKED = {
     "/stats": ("", "?percentiles=1"),
     "/workers": ("?scope=all",),
 }
-# Of other kinds than JSON: files, pages, metrics, streams.
 _ORDER = ("GET", "PATCH", "POST", "PUT", "DELETE")
 
 
@@ -48,6 +48,8 @@ async def test_every_answer_is_as_it_is_described(tmp_path: Path) -> None:
                 continue
             wanted.add((method, path, 200))
             given = names(there, path)
+            if (method, path) == ("PATCH", "/runs/{run_id}"):
+                given["run_id"] = there.pending
             if path.startswith("/dlq/{"):
                 given["seq"] = str(await write_letter(backend, there.ended, "a"))
             for query in ASKED.get(path, ("",)) if method == "GET" else ("",):

@@ -41,7 +41,7 @@ class NotATiming(ValueError):
     """A crontab or recurrence rule that cannot be one; the text says why."""
 
 
-class Timing(Protocol):
+class Recurrence(Protocol):
     """What ticks follow from; exactly one of the first four is set."""
 
     @property
@@ -62,7 +62,7 @@ class Timing(Protocol):
     def anchor_at(self) -> int: ...  # noqa: D102
 
 
-def ticks(timing: Timing, after: float) -> Iterator[int]:
+def ticks(timing: Recurrence, after: float) -> Iterator[int]:
     """The ticks later than a moment, in order.
 
     Args:
@@ -81,12 +81,12 @@ def ticks(timing: Timing, after: float) -> Iterator[int]:
         yield tick
 
 
-def next_tick(timing: Timing, after: float) -> int | None:
+def next_tick(timing: Recurrence, after: float) -> int | None:
     """The first tick later than a moment; None where there is none any more."""
     return next(ticks(timing, after), None)
 
 
-def latest_ticks(timing: Timing, after: int, until: float, most: int) -> tuple[list[int], int]:
+def latest_ticks(timing: Recurrence, after: int, until: float, most: int) -> tuple[list[int], int]:
     """The last ticks of a time, however long it was.
 
     Args:
@@ -172,7 +172,7 @@ def of_wall_clock(wall: datetime, timezone: str) -> int:
     return _localised(int((wall - _EPOCH).total_seconds()), ZoneInfo(timezone))
 
 
-def _all(timing: Timing, after: int) -> Iterator[int]:
+def _all(timing: Recurrence, after: int) -> Iterator[int]:
     if timing.cron is not None:
         return _by_cron(timing.cron, timing.timezone, after)
     if timing.rrule is not None:
