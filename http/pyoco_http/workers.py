@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 from msgspec.structs import replace
 from quart import Blueprint, request
 
@@ -58,32 +59,16 @@ def workers_blueprint(backend: Backend) -> Blueprint:
             updated_at=record.updated_at or time.time(),
         )
 
-    @blueprint.post("/<string:worker_id>/pause")
-    @access(Access.OPERATE)
-    @described("Let a worker take no further job", WorkerOrdered, refusals=_NO_ORDER)
-    async def pause(worker_id: str) -> WorkerOrdered:
-        return await order(worker_id, WorkerOrder.PAUSE)
+    def takes(order: WorkerOrder, summary: str) -> None:
+        async def view(worker_id: str) -> WorkerOrdered:
+            record = await reads.worker_registry.order(worker_id, order)
+            return msgspec.convert(record, WorkerOrdered, from_attributes=True)
 
-    @blueprint.post("/<string:worker_id>/resume")
-    @access(Access.OPERATE)
-    @described("Let a paused worker take jobs again", WorkerOrdered, refusals=_NO_ORDER)
-    async def resume(worker_id: str) -> WorkerOrdered:
-        return await order(worker_id, WorkerOrder.RESUME)
+        view.__name__ = order.value
+        described_view = described(summary, WorkerOrdered, refusals=_NO_ORDER)(view)
+        blueprint.post(f"/<string:worker_id>/{order}")(access(Access.OPERATE)(described_view))
 
-    @blueprint.post("/<string:worker_id>/drain")
-    @access(Access.OPERATE)
-    @described("Let a worker finish what it runs, and end", WorkerOrdered, refusals=_NO_ORDER)
-    async def drain(worker_id: str) -> WorkerOrdered:
-        return await order(worker_id, WorkerOrder.DRAIN)
-
-    async def order(worker_id: str, what: WorkerOrder) -> WorkerOrdered:
-        record = await reads.worker_registry.order(worker_id, what)
-        return WorkerOrdered(
-            worker_id=record.worker_id,
-            instance_id=record.instance_id,
-            paused=record.paused,
-            draining=record.draining,
-            updated_at=record.updated_at,
-        )
-
+    takes(WorkerOrder.PAUSE, "Let a worker take no further job")
+    takes(WorkerOrder.RESUME, "Let a paused worker take jobs again")
+    takes(WorkerOrder.DRAIN, "Let a worker finish what it runs, and end")
     return blueprint

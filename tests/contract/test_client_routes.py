@@ -11,7 +11,10 @@ import pytest
 
 from contract.client_calls import EXAMPLES, LEFT_OUT, Example, Route
 from http_api import answers
+from pyoco_http.query import fields_of, read_query
+from pyoco_server.api.runs import FlowForm, RunsQuery, SubmitBody
 from pyoco_server.client import AsyncPyocoHttpClient, PyocoHttpClient
+from pyoco_server.client.requests import LimitArguments, RunQuery
 
 URL = "http://gateway.invalid"
 
@@ -22,6 +25,7 @@ class Asked(Exception):
     def __init__(self, request: httpx.Request) -> None:
         self.method = request.method
         self.path = request.url.path
+        self.query = request.url.query
 
 
 def stop(request: httpx.Request) -> httpx.Response:
@@ -84,3 +88,18 @@ async def test_a_trio_method_asks_its_route(example: Example) -> None:
         with pytest.raises(Asked) as found:
             await (anext(answer) if inspect.isasyncgen(answer) else answer)
     assert route_of(found.value) == example.route
+
+
+def test_what_the_client_can_ask_is_what_the_gateway_takes() -> None:
+    assert set(RunQuery.__annotations__) == set(fields_of(RunsQuery))
+    assert set(LimitArguments.__annotations__) <= set(SubmitBody.__struct_fields__)
+    assert set(LimitArguments.__annotations__) <= set(FlowForm.__struct_fields__)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: f"{e.method}-{e.route[1]}")
+def test_a_method_sends_only_what_is_known(example: Example) -> None:
+    transport = httpx.MockTransport(stop)
+    with PyocoHttpClient(URL, transport=transport) as client, pytest.raises(Asked) as found:
+        begin(getattr(client, example.method), example)
+    operation = answers.known_operations()[example.route]
+    read_query(operation.query, found.value.query)

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +20,6 @@ from pyoco_server.model.run import (
     decode_snapshot,
     encode_snapshot,
     shrink_error,
-    summary,
     without_records,
 )
 
@@ -142,14 +140,3 @@ def test_a_shrunk_error_keeps_within_its_limit(text: str, limit: int) -> None:
     assert len(shrunk.encode("utf-8", "backslashreplace")) <= limit
     if len(text.encode("utf-8", "backslashreplace")) <= limit:
         assert shrunk == text
-
-
-def test_a_summary_is_what_a_list_shows() -> None:
-    shown = summary(snapshot(error="e", worker_id="w", task_records={"a": TaskRecord()}))
-    assert sorted(shown) == sorted(
-        words(
-            "run_id flow_name tag tags tenant_id api_key_id status updated_at heartbeat_at "
-            "worker_id error"
-        )
-    )
-    assert msgspec.json.decode(msgspec.json.encode(shown))["status"] == "RUNNING"

@@ -344,19 +344,6 @@ _EMPTY: Final[Mapping[str, Any]] = {
     "artifacts_refused": [],
     "results": [],
 }
-_SUMMARY_FIELDS: Final = (
-    "run_id",
-    "flow_name",
-    "tag",
-    "tags",
-    "tenant_id",
-    "api_key_id",
-    "status",
-    "updated_at",
-    "heartbeat_at",
-    "worker_id",
-    "error",
-)
 
 
 def decode_snapshot(raw: bytes) -> RunSnapshot:
@@ -495,8 +482,3 @@ def with_attempt(snapshot: RunSnapshot, reason: str, error: str | None, now: flo
     )
     attempts = [*snapshot.attempts, record][-MAX_ATTEMPT_RECORDS:]
     return msgspec.structs.replace(snapshot, attempts=attempts, usage=msgspec.UNSET)
-
-
-def summary(snapshot: RunSnapshot) -> dict[str, Any]:
-    """Return the item that a list of runs shows for this run."""
-    return {name: getattr(snapshot, name) for name in _SUMMARY_FIELDS}
