@@ -44,7 +44,7 @@ async def test_the_client_sends_params_along_with_a_file(tmp_path: Path) -> None
             answer = await ours.submit_run_yaml(YAML.decode(), {"x": 7}, tag=TAG)
             assert (await backend.get(answer["run_id"])).params == {"x": 7}
             wrong: dict[str, Any] = {"timeout_seconds": 5}
-            with pytest.raises(TypeError, match=r"timeout_seconds.*there are timeout_sec"):
+            with pytest.raises(TypeError, match=r"timeout_seconds.*there are .*\btimeout_sec\b"):
                 await ours.submit_run_yaml(YAML.decode(), tag=TAG, **wrong)
             with pytest.raises(TypeError, match="timeout_seconds"):
                 await ours.submit_run("quick", tag=TAG, **wrong)
