@@ -57,9 +57,15 @@ def play(folder: Path, mark: str, victims: list[str], after: float, seed: int) -
         # The child may be another one by now.
         child = next(iter(children(guardian)), child)
         pids = {"worker": worker.pid, "guardian": guardian, "child": child}
+        until = time.monotonic() + 20
         for victim in victims:
             if is_alive(pids[victim]):
                 os.kill(pids[victim], signal.SIGKILL)
+        if victims == ["child", "guardian"]:
+            # Nobody but the worker can end what they left, and it does so before it goes on.
+            while guardian in children(worker.pid) or not children(worker.pid):
+                assert time.monotonic() < until, (victims, "the worker does not go on")
+                time.sleep(0.01)
         if "worker" not in victims:
             time.sleep(0.1)
             worker.kill()  # which has gone on meanwhile, with another child or guardian
