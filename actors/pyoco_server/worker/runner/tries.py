@@ -112,6 +112,8 @@ class Tasks:
                     if loop is not None:
                         kept = self._loops.setdefault(task.name, _Iterations())
                         kept.note(record, loop.path or "")
+                    elif task.name in self._loops:
+                        self._loops[task.name].show(record)
                     self._run.task_records[task.name] = record
                     self._run.tasks[task.name] = record.state
                 self._observer.task_ended(task.name, record)
@@ -236,10 +238,15 @@ class _Iterations:
                 error=None if record.error is None else shrink_error(record.error, _ERROR_BYTES),
             )
         )
-        record.iterations, record.iteration_counts = tuple(self._last), dict(self._counts)
+        self.show(record)
         for worst in (TaskState.CANCELLED, TaskState.FAILED):
             if worst.value in self._counts:
                 record.state = worst
+                break
+
+    def show(self, record: LiveRecord) -> None:
+        """Have a record tell of all so far."""
+        record.iterations, record.iteration_counts = tuple(self._last), dict(self._counts)
 
 
 def _tell_artifacts_apart(context: Context) -> None:
