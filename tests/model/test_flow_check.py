@@ -74,7 +74,7 @@ def test_an_error_has_its_line_and_the_name_that_was_meant(
             "bc",
         ),
         ("flow: {graph: a}\ntasks: {a: {inputs: {x: $node.a}}}\n", "error", (2, 25), None),
-        ("flow: {graph: a}\ntasks: {a: {inputs: {x: $ctx.param.a}}}\n", "error", (2, 25), None),
+        ("flow: {graph: a}\ntasks: {a: {inputs: {x: $ctx.param.a}}}\n", "error", (2, 25), "params"),
         ("flow: {graph: a}\ntasks: {a: {inputs: {x: $5.00}}}\n", "error", (2, 25), None),
         ("flow: {graph: a}\ntasks: {a: {inputs: {x: $env.HOME}}}\n", "warning", (2, 25), None),
         (

@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from pyoco_server.model.callables import ANYTHING, CallableRules
 from pyoco_server.model.errors import FlowFileError
 from pyoco_server.model.flow_yaml import FlowFile, parse_flow_yaml
+from pyoco_server.model.graph import OperatorGraph
 from pyoco_server.model.json_text import JSON
 from pyoco_server.model.names import nearest
 from pyoco_server.model.yaml_document import Path, Place, YamlDocument, parse_yaml, path_text
+
+_ROOTS: Final = ("params", "results", "scratch", "artifacts")
+"""What expressions and inputs see below ``$ctx``, outside of loops."""
 
 
 class FlowFinding(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,8 +139,11 @@ class _Look:
                 if node not in known:
                     reason = f"no task is called {node}"
                     yield self._finding("error", path, reason, nearest(node, known))
-            case "$ctx", ["params", str(name), *_] if name:
-                pass  # they may come with the run
+            case "$ctx", [str(root), *_] if root:
+                # Params may come with the run; in loops, there are variables.
+                if isinstance(self.flow.graph, OperatorGraph) and root not in _ROOTS:
+                    reason = f"$ctx has no {root}; there are {', '.join(_ROOTS)}"
+                    yield self._finding("error", path, reason, nearest(root, _ROOTS))
             case "$env", [str(name), *_] if name:
                 if name not in self.flow.expose_env:
                     reason = (
