@@ -58,6 +58,37 @@ async def test_threads_of_a_task_report_for_it(flows: Flows) -> None:
         assert finished.task_records[name].progress.message == name  # type: ignore[union-attr]
 
 
+async def test_coroutines_and_tasks_with_a_process_of_their_own_report_as_well(
+    flows: Flows,
+) -> None:
+    for more in ({}, {"timeout_sec": 30}):
+        await flows.send(
+            "a & b",
+            a={"callable": "reporting:from_a_coroutine", **more},
+            b={"callable": "reporting:fast", "inputs": {"count": 100}, **more},
+        )
+        finished = (await flows.hear()).finished
+        assert finished.status is RunStatus.COMPLETED, finished.error
+        last = {name: record.progress for name, record in finished.task_records.items()}
+        assert (last["a"].done, last["b"].done) == (3, 100)  # type: ignore[union-attr]
+
+
+async def test_a_line_that_is_written_over_and_over_is_one_line_and_progress(flows: Flows) -> None:
+    for more in ({}, {"timeout_sec": 30}):
+        await flows.send("a", a={"callable": "reporting:bar", **more})
+        told = await flows.hear()
+        assert told.finished.status is RunStatus.COMPLETED, told.finished.error
+        assert told.text("a", "stderr") == "100%|##########| 100/100\n"
+        assert told.text("a", "stdout") == "done\nplain\nnever ended"
+        messages = [made.message or "" for made in sent(told)]
+        assert any("%|" in message for message in messages)
+        assert not told.finished.worn
+    await flows.send("a", a={"callable": "reporting:bar_and_report"})
+    told = await flows.hear()
+    assert told.text("a", "stderr") == "theirs"
+    assert told.finished.task_records["a"].progress.message == "mine"  # type: ignore[union-attr]
+
+
 async def test_odd_reports_do_no_harm(flows: Flows) -> None:
     progress = (await one(flows, "odd")).finished.task_records["a"].progress
     assert progress

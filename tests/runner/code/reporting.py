@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import threading
 import time
 from contextvars import copy_context
@@ -60,3 +62,31 @@ def late() -> threading.Thread:
     thread.start()
     thread.join()
     return thread
+
+
+async def from_a_coroutine() -> None:
+    await asyncio.gather(*(_told(done) for done in range(1, 4)))
+
+
+async def _told(done: int) -> None:
+    await asyncio.sleep(0)
+    pyoco_server.report(done=done, total=3)
+
+
+def bar() -> None:
+    """As tqdm draws one (4.67, `tqdm.std.tqdm.status_printer`)."""
+    for done in range(0, 101, 5):
+        sys.stderr.write(f"\r{done:3}%|{'#' * (done // 10):10}| {done}/100")
+        sys.stderr.flush()
+        time.sleep(0.03)
+    sys.stderr.write("\n")
+    print("working", end="\r")
+    print("       ", end="\r")
+    print("done\r\nplain")
+    print("half\rnever ended", end="")
+
+
+def bar_and_report() -> None:
+    pyoco_server.report(done=1, message="mine")
+    sys.stderr.write("\rtheirs")
+    sys.stderr.flush()

@@ -111,6 +111,7 @@ class Execution(TaskObserver, Worker):
         """Execute the run and tell what happens in it; return its end, which is still to be told."""
         self._output.begin(self.request.run_id)
         self._output.also = self._progress.send_due
+        self._output.on_rewritten = self._progress.line
         attach(self._progress.report)
         process = os.getpid()
         error: BaseException | None = None
@@ -120,7 +121,7 @@ class Execution(TaskObserver, Worker):
             error = caught
         end_copy(process, error)
         detach()
-        self._output.also = None
+        self._output.also = self._output.on_rewritten = None
         finished = self._finished(error)
         _let_go(error)
         return finished

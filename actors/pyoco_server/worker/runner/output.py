@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from pyoco_server.worker.runner.pipe import EventPipe
 from pyoco_server.worker.runner.protocol import Allowance, ChildMessage, Output, StreamName
+from pyoco_server.worker.runner.rewritten import RewrittenLines
 
 CHUNK_CHARACTERS: Final = 16_384
 """How much text waits to be sent; a thread that prints more waits until it is."""
@@ -61,6 +62,9 @@ class OutputPump:
         self._pieces: list[_Piece] = []
         self._characters = 0
         self._sent_at = 0.0
+        self._rewritten = RewrittenLines()
+        # Told of how a line is at the moment that is written over and over.
+        self.on_rewritten: Callable[[str], None] | None = None
         self._waiting = threading.Event()
         # Sends what else is due, and returns in how many seconds there is more.
         self.also: Callable[[], float | None] | None = None
@@ -98,6 +102,7 @@ class OutputPump:
         What its threads still print is of no run.
         """
         with self._lock:
+            self._end_lines(None)
             self.flush()
             self._run_id = None
             return self._allowance.renew()
@@ -109,6 +114,8 @@ class OutputPump:
         try:
             yield
         finally:
+            with self._lock:
+                self._end_lines(task)
             _TASK.reset(token)
             self.flush()
 
@@ -119,6 +126,9 @@ class OutputPump:
             self._waiting.set()
             return
         with self._lock:
+            if "\r" in text:  # print() writes its text and its end one after the other
+                text = self._pull_back(stream) + text
+            text = self._rewritten.take(_TASK.get(), stream, text)
             for start in range(0, len(text), CHUNK_CHARACTERS):
                 self._take(stream, text[start : start + CHUNK_CHARACTERS])
                 # A line is sent whole: print() writes its text and its end one after the other.
@@ -126,7 +136,32 @@ class OutputPump:
                 due = quiet and text.endswith("\n")
                 if due or self._characters >= CHUNK_CHARACTERS:
                     self.flush()
+            state = self._rewritten.state(_TASK.get(), stream)
+            told = self.on_rewritten
+        if state is not None and told is not None:
+            told(state)
         self._waiting.set()
+
+    def _pull_back(self, stream: StreamName) -> str:
+        """Return what was printed last of a line that has no end, as far as it is not sent yet."""
+        last = self._pieces[-1] if self._pieces else None
+        if last is None or (last.run_id, last.task, last.stream) != (
+            self._run_id,
+            _TASK.get(),
+            stream,
+        ):
+            return ""
+        head, end, begun = "".join(last.parts).rpartition("\n")
+        last.parts = [head + end]
+        if not head + end:
+            self._pieces.pop()
+        self._characters -= len(begun)
+        self._allowance.give_back(len(begun))
+        return begun
+
+    def _end_lines(self, task: str | None) -> None:
+        for stream, text in self._rewritten.end(task):
+            self._take(stream, text)
 
     def announce_soon(self) -> None:
         """Have the worker look in a moment at what was sent to it quietly."""

@@ -39,12 +39,21 @@ class ProgressBook:
         self._lock = threading.RLock()
         self._latest: dict[str, TaskProgress] = {}
         self._news: set[str] = set()
+        # Tasks that only draw it.
+        self._drawn: set[str] = set()
         self._sent_at = -math.inf
 
     def report(self, done: float | None, total: float | None, message: str | None) -> None:
         """Take a report of the task that this thread is of; one of none is left out."""
         task = self._task()
-        if task is None or self._output.forked:
+        if task is not None:
+            self._drawn.discard(task)
+            self._take(task, done, total, message)
+
+    def _take(
+        self, task: str, done: float | None, total: float | None, message: str | None
+    ) -> None:
+        if self._output.forked:
             return
         with self._lock:
             before = self._latest.get(task) or TaskProgress(at=0.0)
@@ -57,6 +66,13 @@ class ProgressBook:
             self._news.add(task)
         if self._output.busy_here or self.send_due() is not None:
             self._output.announce_soon()
+
+    def line(self, text: str) -> None:
+        """Take how a line is that the task writes over and over; what it reports itself goes before it."""
+        task = self._task()
+        if task is not None and (task in self._drawn or task not in self._latest):
+            self._drawn.add(task)
+            self._take(task, None, None, text)
 
     def send_due(self) -> float | None:
         """Send what is to be sent by now; return in how many seconds there is more to send."""

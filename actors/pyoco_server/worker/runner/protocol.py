@@ -78,6 +78,10 @@ class Allowance:
         self._left = self._characters
         return left_out
 
+    def give_back(self, characters: int) -> None:
+        """Take so many characters for not printed."""
+        self._left += characters
+
     def take(self, text: str) -> str:
         """Return what is taken of a text; where the rest begins to be left out, it says so itself."""
         beyond = len(text) - self._left
