@@ -109,3 +109,30 @@ async def test_an_error_that_is_a_mere_value_says_of_which_kind(
     await flows.send("a", a=function)
     finished = (await flows.hear()).finished
     assert finished.error == finished.task_records["a"].error == error
+
+
+@pytest.mark.parametrize(
+    ("graph", "more"),
+    [
+        ("a", {"retries": 1, "backoff": {"delay_sec": 0}}),
+        ("a", {"retries": 1, "backoff": {"delay_sec": 0}, "timeout_sec": 30}),
+        ("a", {"on_failure": "isolate"}),
+        ("repeat(count=1) { a }", {}),
+        ("repeat(count=2) { a }", {"timeout_sec": 30, "on_failure": "isolate"}),
+        ("a", {"callable": "sample_tasks:miss_a_key_later"}),
+    ],
+)
+async def test_a_missing_key_says_so_wherever_it_is_told(
+    flows: Flows, graph: str, more: dict[str, Any]
+) -> None:
+    await flows.send(graph, a={"callable": "sample_tasks:miss_a_key", **more})
+    finished = (await flows.hear()).finished
+    record = finished.task_records["a"]
+    told = [
+        record.error,
+        *(each.error for each in (*(record.tries or ()), *(record.iterations or ()))),
+    ]
+    if finished.status is RunStatus.FAILED:
+        told.append(finished.error)
+    assert set(told) == {"KeyError: 'user_id'"}
+    assert "in miss_a_key" in (record.traceback or "")

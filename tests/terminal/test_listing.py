@@ -123,7 +123,7 @@ def test_workers_are_a_line_each(stage: Stage, failed: str) -> None:
     assert worker.split()[-1] == "hello"
 
 
-@pytest.mark.parametrize("command", ["get --records", "tasks", "events", "dlq show"])
+@pytest.mark.parametrize("command", ["get", "get --records", "tasks", "events", "dlq show"])
 def test_a_person_sees_where_it_failed(stage: Stage, failed: str, command: str) -> None:
     about = failed
     if command == "dlq show":

@@ -196,3 +196,7 @@ def resolve(name):
     if name == "broken":
         raise ZeroDivisionError("the resolver broke")
     return {"kept": KEPT}[name]
+
+
+async def miss_a_key_later() -> None:
+    raise KeyError("user_id")
