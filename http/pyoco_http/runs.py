@@ -13,7 +13,6 @@ from pyoco_http.access import Access, access, see
 from pyoco_http.bodies import read_json
 from pyoco_http.call import Answer, Call, asked, json_body
 from pyoco_http.operation import described
-from pyoco_http.problems import Problem
 from pyoco_http.short_routes import short
 from pyoco_http.sse import event_stream, pack, within_heartbeat
 from pyoco_http.submissions import invalid_limit, timing_of
@@ -31,7 +30,6 @@ from pyoco_server.api.times import MoveBody
 from pyoco_server.backend import Backend
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
-from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import is_run_id
 from pyoco_server.model.limits import InvalidLimit
 from pyoco_server.model.run import RunSnapshot, shown
@@ -119,21 +117,19 @@ def runs_blueprint(backend: Backend) -> Blueprint:
         refusals={
             **_NOT_FOUND,
             409: "run has started",
-            422: "nothing to change, or a time that cannot be one",
+            422: "a time that cannot be one",
         },
-        doc="A start that has passed means now.",
+        doc="A start that has passed means now. What is not given stays as it is.",
     )
     @short
     async def move(call: Call, run_id: str) -> Answer:
-        call.see(await backend.get(known_id(run_id)))
+        snapshot = call.see(await backend.get(known_id(run_id)))
         timing = timing_of(read_json(call.body, MoveBody), now(), MOVED_FIELDS)
-        if timing == NO_TIMING:
-            reason = f"takes one or two of {', '.join(MOVED_FIELDS)}"
-            raise Problem(422, "nothing to change", ErrorId.INVALID_INPUT, reason=reason)
-        try:
-            snapshot = await backend.move(run_id, timing)
-        except InvalidLimit as error:
-            raise invalid_limit(error) from None
+        if timing != NO_TIMING:
+            try:
+                snapshot = await backend.move(run_id, timing)
+            except InvalidLimit as error:
+                raise invalid_limit(error) from None
         return json_body(shown_run(snapshot, now(), records=False))
 
     @blueprint.get("/<run_id>/watch")

@@ -53,6 +53,7 @@ _FORMATS: dict[str, st.SearchStrategy[Any]] = {
     "event-cursor": st.just(""),
     "json-object": st.sampled_from(["{}", '{"x": 1, "y": [null, "é"]}']),
     "flow-yaml": st.just(_YAML),
+    "number-text": st.sampled_from(["", "2"]),
     "moment": st.sampled_from(["2020-01-31T09:00:00Z", "2020-01-31T09:00:00.5+09:00", "1.5e9"]),
     "wheel": st.just(wheel_bytes("demo", "1.0")),
 }

@@ -19,11 +19,14 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from pyoco_server.model import life
+from pyoco_server.model.event import is_first
 from pyoco_server.model.job import Job
-from pyoco_server.model.run import RunSnapshot, RunStatus, TaskState
+from pyoco_server.model.punctuality import has_started, is_expired, moved, with_lateness
+from pyoco_server.model.run import Moment, RunSnapshot, RunStatus, TaskState, known
 
 JOB = Job(run_id="r", flow_name="f", submitted_at=10.0)
 MAX_DELIVER = 5
@@ -31,7 +34,16 @@ TERMINAL = [status for status in RunStatus if status.terminal]
 REASONS = ["execution_error", "flow_not_found", "timeout"]
 LAGS = [0, 0, 0, 0, 0, 1, 1, 2]
 """How many revisions ago a writer read what it now writes on."""
-TROUBLES = ["lease_runs_out", "stop_worker", "kill_worker", "cancel", "reap", "take_back"]
+TIMES = {
+    "scheduled_for": 25.0,
+    "expires_at": 80.0,
+    "expected_start_within_sec": 10.0,
+    "expected_end_within_sec": 40.0,
+}
+TROUBLES = [
+    *("lease_runs_out", "stop_worker", "kill_worker", "cancel", "reap", "take_back"),
+    *("move", "expire", "mark_late"),
+]
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,8 @@ class Delivery:
 
     instance: str
     number: int
+    held_until: float | None = None
+    """What its message was held back for."""
     attempt: int | None = None
     """Set when the slot's claim was stored."""
     ended: bool = False
@@ -93,6 +107,7 @@ class Life(RuleBasedStateMachine):
         """Who has the lease; nobody when it ran out or was given back."""
         self.delivered = 0
         self.due = 0.0
+        self.held_until: Moment = UNSET
         self.slots: list[Delivery] = []
         self.claims: list[Delivery] = []
         self.accepted = False
@@ -102,12 +117,18 @@ class Life(RuleBasedStateMachine):
         self.answers: list[RunSnapshot] = []
 
     @initialize(
-        attempts=st.sampled_from([None, None, 1, 2, 3]), calm=st.sets(st.sampled_from(TROUBLES))
+        attempts=st.sampled_from([None, None, 1, 2, 3]),
+        calm=st.sets(st.sampled_from(TROUBLES)),
+        times=st.sampled_from([{}, {}, {"scheduled_for": 20.0}, {"expires_at": 60.0}, TIMES]),
     )
-    def submit(self, attempts: int | None, calm: set[str]) -> None:
+    def submit(self, attempts: int | None, calm: set[str], times: dict[str, float]) -> None:
         """Begin; what of the troubles is not to happen makes room for more of the others."""
         self.calm = calm
         self.job = replace(JOB, max_attempts=attempts, retry_backoff_sec=3.0)
+        self.job = replace(self.job, **times)
+        # The server queues it when it is due.
+        self.due = times.get("scheduled_for", 0.0)
+        self.held_until = self.job.scheduled_for
         self.write(None, life.pending(self.job))
         self.submitting = True
 
@@ -141,8 +162,13 @@ class Life(RuleBasedStateMachine):
             moves += [self.kill_worker]
         if self.accepted:
             moves += [self.cancel]
+            moves += [self.move]
         if self.cancel_acknowledged and not self.over:
             moves += [self.end_unclaimed]
+        if self.job.expires_at is not UNSET and not self.over:
+            moves += [self.expire]
+        if self.job.expected_end_within_sec is not UNSET and not self.over:
+            moves += [self.mark_late]
         if self.accepted and not self.deliverable and self.leased is None:
             moves += [self.reap]
         return [*moves, self.wait]
@@ -181,6 +207,8 @@ class Life(RuleBasedStateMachine):
         """Withdraw the snapshot that nobody touched; where somebody did, the run was accepted."""
         self.submitting = False
         first = self.history[1]
+        if self.stored is not None and is_first(self.stored):
+            first = self.stored  # nobody but the time has touched it
         if not self.write(first, None):
             self.accepted = self.published
 
@@ -192,7 +220,7 @@ class Life(RuleBasedStateMachine):
 
     def deliver(self, how: Choice) -> None:
         self.delivered += 1
-        self.leased = Delivery(f"i{how.more}", self.delivered)
+        self.leased = Delivery(f"i{how.more}", self.delivered, known(self.held_until))
         self.slots.append(self.leased)
 
     def lease_runs_out(self, how: Choice) -> None:
@@ -215,10 +243,18 @@ class Life(RuleBasedStateMachine):
             if self.stored is None:
                 slot.ended = True
             return
-        answer = life.claim(read, worker_id="w", instance_id=slot.instance, slot=0, now=self.now)
+        answer = life.claim(
+            read,
+            worker_id="w",
+            instance_id=slot.instance,
+            slot=0,
+            now=self.now,
+            due_at=slot.held_until,
+        )
         match answer:
             case life.Claimed(snapshot):
                 if self.write(read, snapshot):
+                    self.it_starts_in_its_time(read)
                     slot.attempt = snapshot.attempt
                     self.claims.append(slot)
             case (
@@ -229,8 +265,10 @@ class Life(RuleBasedStateMachine):
                 slot.ended = self.write(read, snapshot)
             case life.AlreadyTerminal() | life.Spare():
                 slot.ended = True
-            case life.NotYet(_, wait):
+            case life.NotYet(snapshot, wait):
                 if read is self.stored:
+                    if self.leased is slot:
+                        self.held_until = snapshot.scheduled_for
                     self.nak(slot, wait)
 
     def at_work(self, how: Choice) -> tuple[Delivery, RunSnapshot | None]:
@@ -348,6 +386,34 @@ class Life(RuleBasedStateMachine):
             if isinstance(answer, life.Finished) and self.write(read, answer.snapshot):
                 self.leave_queue()
 
+    # Who changes its times
+
+    def move(self, how: Choice) -> None:
+        """Change when it may start; its message may follow, or stay where it is."""
+        read = self.read(how.lag)
+        if read is None or has_started(read) or is_expired(read, self.now):
+            return
+        due = self.now + [-5.0, 5.0, 30.0, 60.0][how.pick]
+        follows = how.more % 2 and self.in_queue and self.leased is None
+        if self.write(read, moved(read, due=due, expires_at=None, now=self.now)) and follows:
+            self.due, self.held_until = due, due
+
+    def expire(self, how: Choice) -> None:
+        """End it where it has not started in time, and take its job off the queue."""
+        read = self.read(how.lag)
+        if read is None or not is_expired(read, self.now):
+            return
+        answer = life.abandon(read, reason="expired", error="e", now=self.now)
+        if isinstance(answer, life.Finished) and self.write(read, answer.snapshot):
+            self.leave_queue()
+
+    def mark_late(self, how: Choice) -> None:
+        read = self.read(how.lag)
+        if read is not None and not read.status.terminal:
+            late = with_lateness(read, self.now)
+            if late is not read:
+                self.write(read, late)
+
     # The reaper
 
     def reap(self, how: Choice) -> None:
@@ -385,6 +451,14 @@ class Life(RuleBasedStateMachine):
         assert numbers == list(range(1, len(numbers) + 1))
         if self.stored is not None and self.stored.max_attempts is not None:
             assert len(numbers) <= self.stored.max_attempts
+
+    def it_starts_in_its_time(self, read: RunSnapshot) -> None:
+        """Never before its time, as the snapshot has it, and never when it has expired."""
+        if read.attempt:
+            return
+        due, until = known(read.scheduled_for), known(read.expires_at)
+        assert due is None or self.now >= due - 0.05
+        assert until is None or self.now < until
 
     def an_accepted_run_has_a_job_until_it_ends(self) -> None:
         if self.accepted and not self.over:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, TypeAlias
+from typing import Annotated, ClassVar, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
 from pyoco_server.model.errors import ErrorId
+
+NOT_SET: Final = ({"type": "string", "maxLength": 0}, {"type": "null"})
+"""What says that a field is not set, as JSON schemas."""
+
+NUMBER_TEXT: Final = ({"type": "string", "format": "number-text"}, {"type": "null"})
+"""A text that is a number, or says that a field is not set."""
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Final, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from pyoco_server.api.base import EventCursor, FormBody, JsonBody, Query
+from pyoco_server.api.base import NUMBER_TEXT, EventCursor, FormBody, JsonBody, Query
 from pyoco_server.api.times import (
     DelaySec,
     ExpectedEndWithinSec,
@@ -49,8 +49,7 @@ MAX_BATCH_RUNS: Final = 1000
 
 def _limit(description: str, **schema: Any) -> Meta:
     """A limit of a run: a number, a text that is one, or what says that it is not set."""
-    not_set = [{"type": "string", "maxLength": 0}, {"type": "null"}]
-    return Meta(description=description, extra_json_schema={"anyOf": [schema, *not_set]})
+    return Meta(description=description, extra_json_schema={"anyOf": [schema, *NUMBER_TEXT]})
 
 
 _SECONDS: Final = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_SECONDS}

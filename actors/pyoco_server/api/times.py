@@ -6,10 +6,9 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from msgspec import Meta
 
-from pyoco_server.api.base import JsonBody
+from pyoco_server.api.base import NOT_SET, NUMBER_TEXT, JsonBody
 from pyoco_server.model.timing import MAX_AHEAD_SECONDS
 
-_NOT_SET: Final = [{"type": "string", "maxLength": 0}, {"type": "null"}]
 _MOST: Final = {"type": "number", "maximum": MAX_AHEAD_SECONDS}
 _SPAN: Final = {**_MOST, "exclusiveMinimum": 0}
 
@@ -18,12 +17,12 @@ def _moment(description: str) -> Meta:
     """Unix seconds, or an ISO 8601 time with its zone."""
     moment = [{"type": "number"}, {"type": "string", "format": "moment", "minLength": 1}]
     more = " Unix seconds, or an ISO 8601 time with its zone; at most 366 days ahead."
-    return Meta(description=description + more, extra_json_schema={"anyOf": [*moment, *_NOT_SET]})
+    return Meta(description=description + more, extra_json_schema={"anyOf": [*moment, *NOT_SET]})
 
 
 def _span(description: str, schema: dict[str, Any]) -> Meta:
     """A number of seconds."""
-    return Meta(description=description, extra_json_schema={"anyOf": [schema, *_NOT_SET]})
+    return Meta(description=description, extra_json_schema={"anyOf": [schema, *NUMBER_TEXT]})
 
 
 StartAt: TypeAlias = Annotated[Any, _moment("Not to be started before; the past means now.")]
@@ -39,7 +38,7 @@ ExpectedEndWithinSec: TypeAlias = Annotated[
 
 
 class MoveBody(JsonBody, kw_only=True):
-    """The body of `PATCH /runs/{run_id}`; it changes something."""
+    """The body of `PATCH /runs/{run_id}`."""
 
     start_at: StartAt = None
     delay_sec: DelaySec = None

@@ -23,7 +23,13 @@ from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.punctuality import has_started
 from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot, known
 from pyoco_server.store.queue import JobQueue, held_back
-from pyoco_server.store.runs import BATCH_SECONDS, RunNotFound, RunStore, StoredRun
+from pyoco_server.store.runs import (
+    BATCH_SECONDS,
+    RunNotFound,
+    RunStore,
+    StoredRun,
+    is_untouched,
+)
 from pyoco_server.store.workflows import WorkflowStore
 
 log = structlog.get_logger(__name__)
@@ -312,7 +318,7 @@ class Intake:
         while True:
             try:
                 stored = await self._runs.get(snapshot.run_id)
-                if stored.snapshot != snapshot or await self._runs.withdraw(stored):
+                if not is_untouched(stored.snapshot, snapshot) or await self._runs.withdraw(stored):
                     return
             except RunNotFound as missing:
                 # So that a create which is still under way is refused when it arrives.

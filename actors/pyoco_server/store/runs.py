@@ -322,7 +322,7 @@ class RunStore:
         return True
 
     async def withdraw(self, stored: StoredRun) -> bool:
-        """Take back a snapshot that nobody has touched; return whether it is gone.
+        """Take back a snapshot that nobody has touched but time; return whether it is gone.
 
         False means that somebody did, so the run lives on.
 
@@ -330,20 +330,31 @@ class RunStore:
             BridgeError: NATS refused or could not be asked.
         """
         run_id = stored.snapshot.run_id
-        try:
-            revision = await self._bucket.delete(
-                run_id, stored.revision, marker_seconds=_MARKER_SECONDS
-            )
-        except WrongRevision:
+        for _ in range(_MAX_RACES):
             try:
-                await self.get(run_id)
-            except RunNotFound:
+                revision = await self._bucket.delete(
+                    run_id, stored.revision, marker_seconds=_MARKER_SECONDS
+                )
+            except WrongRevision:
+                try:
+                    found = await self.get(run_id)
+                except RunNotFound:
+                    return True
+                except UnreadableSnapshot:
+                    log.warning("unreadable snapshot", run_id=run_id)
+                    return False
+                if not is_untouched(found.snapshot, stored.snapshot):
+                    return False
+                stored = found
+            else:
+                self.on_told(run_id, revision)
                 return True
-            except UnreadableSnapshot:
-                log.warning("unreadable snapshot", run_id=run_id)
-            return False
-        self.on_told(run_id, revision)
-        return True
+        raise Unanswered(f"run {run_id} is written by others faster than it can be read")
+
+
+def is_untouched(found: RunSnapshot, first: RunSnapshot) -> bool:
+    """Whether a run is as it was submitted, but for what time makes of it: it may have been marked late."""
+    return is_first(found) and found.submitted_at == first.submitted_at
 
 
 def _tell_nobody(run_id: str, revision: int) -> None:
