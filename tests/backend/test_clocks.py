@@ -124,3 +124,37 @@ async def test_the_servers_time_is_told_with_a_stream(tmp_path: Path) -> None:
             assert not other.clock.known
             await stream_info(other, "KV_pyoco_runs")
             assert abs(other.clock.now() - own.now()) < 0.5
+
+
+@pytest.mark.parametrize("ahead", [-600.0, 600.0])
+async def test_times_of_runs_are_those_of_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    """Of a gateway whose machine's clock is wrong nothing starts, expires or is late at another moment."""
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + ahead)
+    async with gateway(tmp_path, worker=worker_options(tmp_path)) as (client, backend):
+
+        async def submit(**times: Any) -> str:
+            answer = await client.post("/runs", json={"flow_name": "quick", "tag": TAG, **times})
+            assert answer.status_code == 200, answer.text
+            return str(answer.json()["run_id"])
+
+        later = await submit(start_at=real() + 4.0, expected_start_within_sec=60)
+        delayed = await submit(delay_sec=2.0, queue_ttl_sec=60)
+        kept = await submit(start_at=real() + 300, expires_at=real() + 400)
+        for run_id in (later, delayed):
+            run = await ended(backend, run_id)
+            assert run.status == "COMPLETED"
+            assert run.start_time is not None
+            assert run.scheduled_for
+            assert -0.1 <= run.start_time - run.scheduled_for < 5
+            assert abs(run.start_time - real()) < 5
+            assert not run.late
+        await backend.cancel(kept)
+        nobody = await client.post(
+            "/runs", json={"flow_name": "quick", "tag": "nobody", "queue_ttl_sec": 0.5}
+        )
+        run = await ended(backend, nobody.json()["run_id"], within=10)
+        assert run.reason == "expired"
+        assert (await backend.get(kept)).start_time is None
