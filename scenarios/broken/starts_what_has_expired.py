@@ -1,0 +1,14 @@
+"""Nobody looks at whether a run may still be started, as with a queue that only knows how to deliver."""
+
+
+def never(original):
+    def is_expired(run, now):
+        return False
+
+    return is_expired
+
+
+BREAK = {
+    "pyoco_server.model.life:is_expired": never,
+    "pyoco_server.gateway.timekeeper:is_expired": never,
+}
