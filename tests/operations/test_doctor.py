@@ -31,6 +31,7 @@ from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.resources import ensure_consumer, ensure_resources
 from pyoco_server.model.api_key import Role, bucket_key, encode_key, new_key
 from pyoco_server.model.json_text import encode_json
+from pyoco_server.model.job import Job
 from pyoco_server.model.run import RunSnapshot, RunStatus, encode_snapshot
 from pyoco_server.model.schedule import (
     Schedule,
@@ -45,6 +46,7 @@ from pyoco_server.operations.doctor import DoctorReport, Finding, Severity, exam
 from pyoco_server.operations.doctor.machine import disk_findings
 from pyoco_server.operations.marker import Marker, Phase, set_marker
 from pyoco_server.settings import Settings
+from pyoco_server.store.queue import JobQueue
 
 pytestmark = pytest.mark.nats
 SETTINGS = Settings()
@@ -93,6 +95,11 @@ async def other_subjects(connection: Connection) -> None:
 
 async def no_consumer(connection: Connection) -> None:
     await publish_acked(connection, "pyoco.work.gpu", b"{}")
+
+
+async def delayed_for_nobody(connection: Connection) -> None:
+    queue = JobQueue.of(connection, SETTINGS)
+    await queue.put_at(Job(run_id="r", flow_name="f", tag="gpu"), time.time() + 600)
 
 
 async def nobody_asks(connection: Connection) -> None:
@@ -218,6 +225,7 @@ Plant = Callable[[Connection], Awaitable[None]]
         (forgetful_bucket, "resources.settings", Severity.WARNING, "KV_pyoco_workers migrate"),
         (other_subjects, "resources.settings", Severity.ERROR, "PYOCO_DLQ elsewhere"),
         (no_consumer, "queues.no_consumer", Severity.WARNING, "gpu --tags"),
+        (delayed_for_nobody, "queues.delayed", Severity.WARNING, "gpu 1 --tags"),
         (nobody_asks, "queues.stuck", Severity.WARNING, f"{TAG} --tags"),
         (paused_consumer, "queues.paused", Severity.WARNING, f"pyoco_workers_{TAG} resume"),
         (silent_worker, "workers.silent", Severity.WARNING, "w1 100"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from pyoco_server.jetstream.inventory import ConsumerInfo, list_consumers
+from pyoco_server.model.worker import effective_state
 from pyoco_server.operations.doctor.finding import Finding, Severity
 from pyoco_server.operations.doctor.look import Look
 
@@ -30,6 +31,7 @@ async def check_queues(look: Look) -> list[Finding]:
             )
         elif not consumer.paused and _unasked(consumer):
             suspects.append(consumer.name)
+    findings += _delayed_for_nobody(look)
     findings += [found for consumer in look.consumers for found in _own_state(consumer)]
     if suspects:
         await trio.sleep(_AGAIN_SECONDS)
@@ -39,6 +41,28 @@ async def check_queues(look: Look) -> list[Finding]:
             if now.name in suspects and then is not None and _unasked(now):
                 findings += _stuck(then, now, look)
     return [*findings, *_dead_letters(look)]
+
+
+def _delayed_for_nobody(look: Look) -> list[Finding]:
+    """Runs that wait for their time, of tags whose queues are empty by now: nobody would notice before."""
+    timeout = look.settings.worker_disconnect_timeout_sec
+    served = {
+        tag
+        for worker, _ in look.workers
+        if effective_state(worker, look.now, timeout).active
+        for tag in worker.tags
+    }
+    return [
+        Finding(
+            check="queues.delayed",
+            severity=Severity.WARNING,
+            what=f"{jobs} runs wait for their time, and no worker is there that takes them",
+            where=f"tag {tag}",
+            advice=f"start one in time: pyoco-worker --tags {tag}",
+        )
+        for tag, jobs in sorted(look.delayed.items())
+        if tag not in served and not look.queued[tag]
+    ]
 
 
 def _unasked(consumer: ConsumerInfo) -> bool:
