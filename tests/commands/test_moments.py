@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
+from typer.testing import CliRunner
 
 from pyoco_cli.client import main
+from pyoco_cli.client.app import app
+from pyoco_cli.client.times import coming
 from pyoco_cli.common.moments import moment, span
 
 NOW = datetime(2026, 3, 2, 12, 30, tzinfo=UTC).timestamp()
@@ -72,3 +75,30 @@ def test_what_is_no_time_is_told_with_what_would_be(capsys: pytest.CaptureFixtur
     told = capsys.readouterr().err
     assert "--updated-after" in told
     assert "'soon' is no time; it takes a span back (90s, 2h, 1d), today, yesterday" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("1800000000", 1_800_000_000.0),
+        ("2027-01-15T08:00:00Z", 1_800_000_000.0),
+        (" 2027-01-15T17:00:00+09:00 ", 1_800_000_000.0),
+    ],
+)
+def test_a_moment_to_come(text: str, moment: float) -> None:
+    assert coming(text) == moment
+
+
+def test_a_moment_without_a_zone_is_of_this_machine() -> None:
+    assert coming("2027-01-15T17:00:00") == 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--start-at", "soon"), ("--delay", "a while"), ("--queue-ttl", "1 fortnight")],
+)
+def test_what_is_no_time_is_refused_by_name(option: str, value: str) -> None:
+    done = CliRunner().invoke(app, ["reschedule", "r", option, value])
+    assert done.exit_code == 2
+    assert option in done.stderr
+    assert value in done.stderr

@@ -8,23 +8,29 @@ from hypothesis import strategies as st
 
 from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.read_model.rows import RunRow
-from pyoco_server.model.run import RunStatus
+from pyoco_server.model.run import RunState, RunStatus
 
 NAMES = st.sampled_from(["a", "main", "Main%2", "x_y", "über", "1000"])
 TENANTS = st.sampled_from(["", "t1", "t2"])
 IDS = st.sampled_from([f"run-{n:02}" for n in range(12)])
 # Few times, so that they collide; some are the borders of minutes.
 TIMES = st.sampled_from([0.0, 59.9, 60.0, 61.5, 120.0, 1e9, 1e9 + 0.25])
+NOW = 100.0
 MAYBE_TIMES = st.none() | TIMES
 ERRORS = st.none() | st.sampled_from(["ValueError: it broke", "50% of x_y", "Ünlucky", "a"])
 
 
 @st.composite
 def rows(draw: st.DrawFn) -> RunRow:
+    status = draw(st.sampled_from(RunStatus))
     return row(
         draw(IDS),
         flow=draw(NAMES),
-        status=draw(st.sampled_from(RunStatus)),
+        status=status,
+        attempt=draw(st.sampled_from([0, 1])),
+        due_at=draw(st.none() | st.sampled_from([NOW - 1, NOW + 1])),
+        expired=int(status is RunStatus.FAILED and draw(st.booleans())),
+        late=draw(st.integers(0, 3)),
         tag=draw(st.sampled_from(["", "hello", "gpu"])),
         tenant=draw(TENANTS),
         sha256=draw(st.none() | st.sampled_from(["aa", "bb"])),
@@ -69,11 +75,12 @@ TEXTS = st.sampled_from(["a", "run-0", "RUN-1", "broke", "x_y", "%", "_", "0% of
 FILTERS = st.builds(
     RunFilter,
     tenant=st.none() | TENANTS,
-    statuses=st.lists(st.sampled_from(RunStatus), max_size=3, unique=True).map(tuple),
+    statuses=st.lists(st.sampled_from(RunState), max_size=3, unique=True).map(tuple),
     flow=st.none() | NAMES,
     tag=st.none() | st.sampled_from(["hello", "gpu"]),
     worker_id=st.none() | st.sampled_from(["w1", "w2"]),
     sha256=st.none() | st.sampled_from(["aa", "bb"]),
+    late=st.booleans(),
     text=st.none() | TEXTS,
     updated_after=st.none() | TIMES,
     updated_before=st.none() | TIMES,

@@ -18,7 +18,8 @@ from pyoco_server.gateway.read_model.rows import RunRow
 from pyoco_server.gateway.read_model.schema import open_reader
 from pyoco_server.gateway.read_model.tally import happenings
 from pyoco_server.gateway.read_model.writer import Changes, Writer
-from read_model.rows import FILTERS, IDS, TENANTS, rows
+from pyoco_server.model.run import RunState
+from read_model.rows import FILTERS, IDS, NOW, TENANTS, rows
 
 
 class ReadModelMachine(RuleBasedStateMachine):
@@ -117,22 +118,22 @@ class ReadModelMachine(RuleBasedStateMachine):
     def page_through(self, run_filter: RunFilter, limit: int) -> None:
         if not self.built:
             return
-        matching = [one for one in self.runs.values() if run_filter.matches(one)]
+        matching = [one for one in self.runs.values() if run_filter.matches(one, NOW)]
         matching.sort(key=lambda one: (one.updated_at, one.run_id), reverse=True)
         found: list[RunRow] = []
         after = None
         db = open_reader(self.path)
         try:
-            while part := queries.page(db, run_filter, after, limit):
+            while part := queries.page(db, run_filter, after, limit, NOW):
                 found += part
                 place = (part[-1].updated_at, part[-1].run_id)
                 after = decode_cursor(encode_cursor(place, run_filter), run_filter)
                 assert after == place
-            counted = queries.counts(db, run_filter)
+            counted = queries.counts(db, run_filter, NOW)
         finally:
             db.close()
         assert found == matching
-        assert counted.counts == Counter(one.status for one in matching)
+        assert counted.counts == Counter(one.state(NOW) for one in matching)
 
     @rule(run_filter=FILTERS, age=st.integers(0, 6))
     def look_back(self, run_filter: RunFilter, age: int) -> None:
@@ -150,6 +151,12 @@ class ReadModelMachine(RuleBasedStateMachine):
         mine = [one for one in self.runs.values() if tenant in (None, one.tenant)]
         of_day = Counter(one.status for one in mine if one.day == day)
         assert queries.of_day(self.writer._db, tenant, day) == of_day
+        times = queries.unpunctual(self.writer._db, tenant, NOW)
+        states = Counter(one.state(NOW) for one in mine)
+        assert (times.scheduled, times.expired) == (
+            states[RunState.SCHEDULED],
+            states[RunState.EXPIRED],
+        )
         by_status = Counter(one.status for one in mine)
         assert queries.by_status(self.writer._db, tenant) == by_status
         found = queries.minutes(self.writer._db, tenant, 0, 2)
