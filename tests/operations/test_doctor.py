@@ -30,8 +30,8 @@ from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.resources import ensure_consumer, ensure_resources
 from pyoco_server.model.api_key import Role, bucket_key, encode_key, new_key
-from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.job import Job
+from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunSnapshot, RunStatus, encode_snapshot
 from pyoco_server.model.schedule import (
     Schedule,
