@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -100,6 +101,31 @@ async def test_a_child_that_lost_its_guardian_is_killed_with_all_that_it_started
     exited = (await flows.hear(())).exited
     assert exited.signal == "SIGKILL"
     assert alive_with(mark) == []
+
+
+STARTS_ON = """\
+import subprocess, sys, threading, time
+from pyoco_server.worker.runner import kin
+
+def end():
+    time.sleep(0.2)
+    kin.end_all(5.0)
+
+kin.adopt_orphans()
+threading.Thread(target=end, daemon=True).start()
+while True:
+    argv = [sys.executable, "-S", "-c", "import time; time.sleep(600)", {mark!r}]
+    subprocess.run(argv, start_new_session=True)  # as soon as one was killed, there is the next
+"""
+
+
+async def test_a_process_ends_with_all_that_it_starts_while_it_is_ended(tmp_path: Path) -> None:
+    mark = str(tmp_path)
+    for _ in range(3):
+        code = STARTS_ON.format(mark=mark)
+        with trio.fail_after(60):
+            await trio.run_process([sys.executable, "-c", code], check=False)
+        assert alive_with(f"time.sleep(600) {mark}") == []
 
 
 @pytest.mark.parametrize("way", ["return", "raise", "exit", "in C"])

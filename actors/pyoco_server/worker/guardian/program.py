@@ -32,6 +32,8 @@ LONGEST_REQUEST: Final = 1024 * 1024
 _DESCRIPTORS: Final = 5
 # A process that was killed is gone at once, unless the kernel itself holds it.
 _PATIENCE_SECONDS: Final = 5.0
+# What a child has to end by itself, once the worker is gone; one whose code lets no thread run takes it all.
+_OWN_SECONDS: Final = 2.0
 
 
 def main() -> None:
@@ -73,6 +75,11 @@ class _Guardian:
             self._look()
             if self._control.fileno() in ready and not self._make_child():
                 break
+        # A child that notices ends what it started before itself. Killed from here it would leave that to
+        # this process, which may be killed as well in the next moment.
+        until = time.monotonic() + _OWN_SECONDS
+        while kin.has_living_child() and time.monotonic() < until:
+            time.sleep(0.01)
         kin.end_children(_PATIENCE_SECONDS)
 
     def _make_child(self) -> bool:

@@ -168,7 +168,8 @@ class _Child:
             _print_last_words()
             os._exit(_EXIT_BROKEN)
         # The worker is gone, and maybe the guardian with it.
-        kin.end_children(_PATIENCE_SECONDS)
+        if self._accepted or kin.have_children():
+            kin.end_all(_PATIENCE_SECONDS)
         os._exit(0)
 
     def _take(self, request: WorkerMessage) -> None:

@@ -15,7 +15,7 @@ import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 _SET_CHILD_SUBREAPER: Final = 36  # prctl(2)
 _LOOK_SECONDS: Final = 0.001
@@ -84,6 +84,11 @@ def have_children() -> bool:
     return True
 
 
+def has_living_child() -> bool:
+    """Return whether this process has a child that has not ended."""
+    return any(not _is_dead(pid) for pid in children(os.getpid()))
+
+
 def end_children(patience_seconds: float) -> bool:
     """Kill all that this process, which adopts orphans, has started, and wait for it.
 
@@ -105,6 +110,24 @@ def end_children(patience_seconds: float) -> bool:
         time.sleep(_LOOK_SECONDS)
 
 
+def end_all(patience_seconds: float) -> NoReturn:
+    """End this process, which adopts orphans, and all that it has started and its threads start still.
+
+    A copy of it does that from outside, since this one has to be stopped first.
+    """
+    process = os.getpid()
+    with suppress(OSError):  # there may be no process left
+        pidfd = os.pidfd_open(process)
+        if not os.fork():
+            try:
+                end_with_descendants(pidfd, process, patience_seconds)
+            finally:
+                os._exit(0)
+        time.sleep(patience_seconds)
+    end_children(patience_seconds)
+    os._exit(0)
+
+
 def end_with_descendants(pidfd: int, pid: int, patience_seconds: float) -> None:
     """Kill a process that adopts orphans, and before it, all that it started.
 
@@ -114,7 +137,8 @@ def end_with_descendants(pidfd: int, pid: int, patience_seconds: float) -> None:
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
         until = time.monotonic() + patience_seconds
-        while living := {each for each in descendants(pid) if not _is_dead(each)}:
+        own = {os.getpid()}
+        while living := {each for each in descendants(pid) - own if not _is_dead(each)}:
             for each in living:
                 kill(each)
             if time.monotonic() > until:
