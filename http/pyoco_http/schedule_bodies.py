@@ -104,7 +104,7 @@ def _whole(**further: Schema) -> Schema:
 
 _VERSION: Final[Schema] = _or_null(_whole_number(1))
 NEW_SCHEDULE: Final = _json(
-    _whole(schedule_id={"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"})
+    _whole(schedule_id=_or_null({"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}))
 )
 REPLACED_SCHEDULE: Final = _json(_whole(version=_VERSION))
 CHANGED_SCHEDULE: Final = _json(
