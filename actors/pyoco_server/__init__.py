@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pyoco_server.client.sync import PyocoHttpClient
     from pyoco_server.gateway.submitter import NewRun
     from pyoco_server.logs import configure_logging
-    from pyoco_server.model.task_policy import NonRetryable, RetryAfter, policy
+    from pyoco_server.model.flow.task_policy import NonRetryable, RetryAfter, policy
     from pyoco_server.progress import report
     from pyoco_server.settings import Settings
     from pyoco_server.settings import Settings as NatsBackendConfig
@@ -23,15 +23,15 @@ _HOMES = {
     "Backend": "pyoco_server.backend",
     "NatsBackendConfig": "pyoco_server.settings",
     "NewRun": "pyoco_server.gateway.submitter",
-    "NonRetryable": "pyoco_server.model.task_policy",
+    "NonRetryable": "pyoco_server.model.flow.task_policy",
     "PyocoHttpClient": "pyoco_server.client.sync",
-    "RetryAfter": "pyoco_server.model.task_policy",
+    "RetryAfter": "pyoco_server.model.flow.task_policy",
     "Settings": "pyoco_server.settings",
     "WorkerOptions": "pyoco_server.worker.tree",
     "configure_logging": "pyoco_server.logs",
     "open_backend": "pyoco_server.backend",
     "report": "pyoco_server.progress",
-    "policy": "pyoco_server.model.task_policy",
+    "policy": "pyoco_server.model.flow.task_policy",
 }
 
 # What 0.5.1 called it.

@@ -10,11 +10,11 @@ from pyoco_http.operation import described
 from pyoco_http.problems import Problem
 from pyoco_server.api.system import CheckedFlow
 from pyoco_server.backend import Backend
-from pyoco_server.model.callables import ANYTHING, CallableRules
 from pyoco_server.model.errors import ErrorId, FlowFileError
-from pyoco_server.model.flow_check import finding_of, findings_of
-from pyoco_server.model.flow_yaml import FlowFile, WorkflowTooLarge, parse_flow_yaml
-from pyoco_server.model.graph import structure
+from pyoco_server.model.flow.callables import ANYTHING, CallableRules
+from pyoco_server.model.flow.check import finding_of, findings_of
+from pyoco_server.model.flow.file import FlowFile, WorkflowTooLarge, parse_flow_yaml
+from pyoco_server.model.flow.graph import structure
 
 
 def flows_blueprint(backend: Backend) -> Blueprint:

@@ -23,7 +23,7 @@ from pyoco_server.gateway.read_side import Totals
 from pyoco_server.jetstream.connection import ConnectionStatus
 from pyoco_server.kernel import TreeNode
 from pyoco_server.model.run import RunStatus
-from pyoco_server.model.schedule import Schedule, ScheduleState
+from pyoco_server.model.schedules.schedule import Schedule, ScheduleState
 from pyoco_server.model.worker import WorkerRecord, WorkerState
 
 # A client can make as many tags as it likes.

@@ -19,8 +19,8 @@ from pyoco_http.schedule_calls import (
 from pyoco_http.schedule_views import filled_view, whole_schedule
 from pyoco_server.api import schedules as api
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.schedule_desk import MAX_BACKFILL
-from pyoco_server.model.schedule import read_moment, read_whole
+from pyoco_server.gateway.schedules.desk import MAX_BACKFILL
+from pyoco_server.model.schedules.schedule import read_moment, read_whole
 
 
 def schedule_actions_blueprint(backend: Backend) -> Blueprint:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 from pyoco_server.model.limits import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, MAX_TIMEOUT_SECONDS
-from pyoco_server.model.schedule import (
+from pyoco_server.model.schedules.schedule import (
     MAX_CATCH_UP,
     MAX_LABELS,
     MAX_MOMENTS,
@@ -14,7 +14,7 @@ from pyoco_server.model.schedule import (
     CatchUp,
     Overlap,
 )
-from pyoco_server.model.ticks import LAST_MOMENT
+from pyoco_server.model.schedules.ticks import LAST_MOMENT
 
 Schema: TypeAlias = dict[str, Any]
 

@@ -15,7 +15,7 @@ from pyoco_http.query import refused
 from pyoco_server.api import schedules as api
 from pyoco_server.api.base import Query
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.schedule_desk import (
+from pyoco_server.gateway.schedules.desk import (
     Person,
     ScheduleChanged,
     ScheduleExists,
@@ -24,10 +24,10 @@ from pyoco_server.gateway.schedule_desk import (
     TooManySchedules,
     Wish,
 )
-from pyoco_server.gateway.schedule_runs import FlowNotKept
+from pyoco_server.gateway.schedules.runs import FlowNotKept
 from pyoco_server.model.errors import ErrorId, FlowFileError
 from pyoco_server.model.idempotency import InvalidIdempotencyKey, check_idempotency_key
-from pyoco_server.model.schedule import InvalidSchedule, Schedule, read_whole
+from pyoco_server.model.schedules.schedule import InvalidSchedule, Schedule, read_whole
 
 SCHEDULE_MISSING: Final = {404: "schedule not found"}
 SCHEDULE_CONFLICT: Final = {409: "schedule exists, or has another version"}

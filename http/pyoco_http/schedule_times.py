@@ -24,9 +24,9 @@ from pyoco_http.schedule_calls import (
 from pyoco_http.schedule_views import calendar_item, tick_view, ticks_page
 from pyoco_server.api import schedules as api
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.schedule_desk import MAX_PREVIEW
-from pyoco_server.model.schedule import Schedule, read_whole
-from pyoco_server.model.ticks import ticks
+from pyoco_server.gateway.schedules.desk import MAX_PREVIEW
+from pyoco_server.model.schedules.schedule import Schedule, read_whole
+from pyoco_server.model.schedules.ticks import ticks
 
 
 def schedule_times_blueprint(backend: Backend) -> Blueprint:

@@ -17,10 +17,10 @@ from pyoco_server.api.schedules import (
     TickPage,
     WholeSchedule,
 )
-from pyoco_server.gateway.schedule_desk import Filled
+from pyoco_server.gateway.schedules.desk import Filled
 from pyoco_server.model.run import RunStatus
-from pyoco_server.model.schedule import Schedule
-from pyoco_server.model.ticks import local_time, ticks
+from pyoco_server.model.schedules.schedule import Schedule
+from pyoco_server.model.schedules.ticks import local_time, ticks
 
 _TICKS_IN_CALENDAR = 100
 

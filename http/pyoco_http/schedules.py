@@ -27,7 +27,7 @@ from pyoco_http.schedule_calls import (
 from pyoco_http.schedule_views import schedule_view, whole_schedule
 from pyoco_server.api import schedules as api
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.schedule_desk import ScheduleNotFound
+from pyoco_server.gateway.schedules.desk import ScheduleNotFound
 
 
 def schedules_blueprint(backend: Backend) -> Blueprint:

@@ -33,7 +33,7 @@ from pyoco_server.api.times import MoveBody
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.submitter import Accepted, NewRun
 from pyoco_server.model.errors import ErrorId
-from pyoco_server.model.flow_yaml import FlowFile
+from pyoco_server.model.flow.file import FlowFile
 from pyoco_server.model.idempotency import InvalidIdempotencyKey
 from pyoco_server.model.job import InvalidTag, check_tag
 from pyoco_server.model.json_text import NestedTooDeeply

@@ -16,20 +16,20 @@ from backend.stage import TAG, ended, running, settings_for
 from backend.test_idempotency import second_gateway
 from nats_fixtures import node_in, paused
 from pyoco_server.backend import Backend, open_backend
-from pyoco_server.gateway.schedule_desk import (
+from pyoco_server.gateway.schedules.desk import (
     Person,
     ScheduleChanged,
     ScheduleExists,
     ScheduleNotFound,
     Wish,
 )
-from pyoco_server.gateway.schedule_runs import ScheduleRuns
+from pyoco_server.gateway.schedules.runs import ScheduleRuns
 from pyoco_server.jetstream import wakeups
 from pyoco_server.jetstream.errors import Unanswered
 from pyoco_server.jetstream.keyvalue import KeyValue
-from pyoco_server.model.flow_yaml import parse_flow_yaml
+from pyoco_server.model.flow.file import parse_flow_yaml
 from pyoco_server.model.run import RunSnapshot, RunStatus, decode_snapshot
-from pyoco_server.model.schedule import InvalidSchedule, TickOutcome
+from pyoco_server.model.schedules.schedule import InvalidSchedule, TickOutcome
 from pyoco_server.store.schedules import ScheduleStore, StoredSchedule
 
 ME = Person()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyoco_server.model.callables import callable_rules
+from pyoco_server.model.flow.callables import callable_rules
 
 
 @pytest.mark.parametrize(

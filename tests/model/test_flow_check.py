@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyoco_server.model.flow_check import FlowFinding, check_flow_file
+from pyoco_server.model.flow.check import FlowFinding, check_flow_file
 
 TASKS = "tasks:\n  fetch: {callable: m:f}\n  count: {callable: m:g}\n"
 

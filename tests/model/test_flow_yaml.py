@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyoco_server.model.errors import ErrorId
-from pyoco_server.model.flow_yaml import (
+from pyoco_server.model.flow.file import (
     FlowFile,
     FlowFileError,
     TaskConfig,
     WorkflowTooLarge,
     parse_flow_yaml,
 )
-from pyoco_server.model.graph import EngineGraph, OperatorGraph
+from pyoco_server.model.flow.graph import EngineGraph, OperatorGraph
+from pyoco_server.model.flow.task_policy import POLICY_KEYS, RetryBackoff, TaskPolicy
 from pyoco_server.model.limits import RunLimits
-from pyoco_server.model.task_policy import POLICY_KEYS, RetryBackoff, TaskPolicy
 
 TASK_KEYS = ", ".join(("callable", "use", "inputs", "outputs", *POLICY_KEYS))
 GOLDEN = Path(__file__).parent / "golden"

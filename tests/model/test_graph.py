@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyoco_server.model.errors import FlowFileError
-from pyoco_server.model.graph import (
+from pyoco_server.model.flow.graph import (
     EngineGraph,
     OperatorGraph,
     is_engine_form,

@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from pyoco_server.model import schedule_rules as rules
 from pyoco_server.model.json_text import encode_json
-from pyoco_server.model.schedule import (
+from pyoco_server.model.schedules import rules
+from pyoco_server.model.schedules.params import (
+    UnknownPlaceholder,
+    check_placeholders,
+    fill_in,
+    values_of,
+)
+from pyoco_server.model.schedules.schedule import (
     InvalidSchedule,
     Overlap,
     Schedule,
@@ -19,12 +25,6 @@ from pyoco_server.model.schedule import (
     check_schedule_id,
     decode_schedule,
     read_spec,
-)
-from pyoco_server.model.schedule_params import (
-    UnknownPlaceholder,
-    check_placeholders,
-    fill_in,
-    values_of,
 )
 
 NOW = 1_000_000

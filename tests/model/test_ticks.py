@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from cronsim import CronSim
 
-from pyoco_server.model.ticks import (
+from pyoco_server.model.schedules.ticks import (
     NotATiming,
     check_cron,
     check_rrule,

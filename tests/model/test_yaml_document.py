@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from pyoco_server.model.errors import FlowFileError
-from pyoco_server.model.yaml_document import parse_yaml
+from pyoco_server.model.flow.yaml_document import parse_yaml
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from msgspec import structs
 from backend.stage import TAG, ended, new_run, queued, settings_for, worker_options
 from nats_fixtures import Connection, Node, connected, node_in
 from pyoco_server.backend import Backend, open_backend
-from pyoco_server.gateway.schedule_desk import Person, Wish
+from pyoco_server.gateway.schedules.desk import Person, Wish
 from pyoco_server.jetstream import snapshots
 from pyoco_server.jetstream.errors import ApiError, RestoreUnfinished, Unavailable
 from pyoco_server.jetstream.inventory import list_consumers, list_streams, stream_info
@@ -31,7 +31,7 @@ from pyoco_server.jetstream.resources import ensure_consumer, ensure_resources
 from pyoco_server.jetstream.snapshots import SnapshotBroken
 from pyoco_server.model.punctuality import state_of
 from pyoco_server.model.run import RunState, RunStatus, decode_snapshot
-from pyoco_server.model.schedule import TickOutcome
+from pyoco_server.model.schedules.schedule import TickOutcome
 from pyoco_server.model.timing import Timing
 from pyoco_server.operations import backup as backup_module
 from pyoco_server.operations import ours

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from pyoco_server.model.flow_yaml import parse_flow_yaml
+from pyoco_server.model.flow.file import parse_flow_yaml
 from pyoco_server.model.run import RunStatus, TaskState
 from runner.children import Flows
 

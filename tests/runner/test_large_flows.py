@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pyoco_server.model.flow_yaml import parse_flow_yaml
+from pyoco_server.model.flow.file import parse_flow_yaml
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunStatus
 from runner.children import Flows

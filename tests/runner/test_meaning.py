@@ -36,14 +36,14 @@ from pyoco.dsl.nodes import (
 from pyoco.dsl.syntax import FlowFragment
 from pyoco.trace.backend import TraceBackend
 
-from pyoco_server.model.task_policy import EventLoop
-from pyoco_server.worker.runner.calls import Calls
-from pyoco_server.worker.runner.cancel_signal import CancelSignal
-from pyoco_server.worker.runner.engine import execute_flow
-from pyoco_server.worker.runner.failure import TaskTimeout
+from pyoco_server.model.flow.task_policy import EventLoop
+from pyoco_server.worker.runner.engine.calls import Calls
+from pyoco_server.worker.runner.engine.cancel_signal import CancelSignal
+from pyoco_server.worker.runner.engine.execute import execute_flow
+from pyoco_server.worker.runner.engine.failure import TaskTimeout
+from pyoco_server.worker.runner.engine.task_record import LiveRecord
+from pyoco_server.worker.runner.engine.tries import TaskObserver, Tasks
 from pyoco_server.worker.runner.shape import in_order
-from pyoco_server.worker.runner.task_record import LiveRecord
-from pyoco_server.worker.runner.tries import TaskObserver, Tasks
 
 pytestmark = pytest.mark.usefixtures("in_own_directory")
 SEEDS = st.integers(0, 2**32)

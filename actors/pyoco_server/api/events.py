@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from pyoco_server.api.base import EventCursor, Query
 from pyoco_server.model.event import Event, EventType, LogChunk, OutputTruncated, StreamName
-from pyoco_server.model.graph_structure import GraphEdge, GraphNode
+from pyoco_server.model.flow.structure import GraphEdge, GraphNode
 
 
 class PlaceQuery(Query, frozen=True, kw_only=True):

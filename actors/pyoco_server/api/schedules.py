@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from pyoco_server.api.base import JsonBody, Query
 from pyoco_server.model.run import RunStatus
-from pyoco_server.model.schedule import (
+from pyoco_server.model.schedules.schedule import (
     CatchUp,
     Overlap,
     ScheduleChange,

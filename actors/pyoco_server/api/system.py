@@ -8,9 +8,9 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from pyoco_server.api.base import Query
-from pyoco_server.model.flow_check import FlowFinding
-from pyoco_server.model.flow_yaml import TaskConfig
-from pyoco_server.model.graph_structure import GraphStructure
+from pyoco_server.model.flow.check import FlowFinding
+from pyoco_server.model.flow.file import TaskConfig
+from pyoco_server.model.flow.structure import GraphStructure
 
 MOST_MINUTES: Final = 43_200
 MOST_STEPS: Final = 1440

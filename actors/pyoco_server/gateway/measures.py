@@ -7,7 +7,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
 from pyoco_server.gateway.read_model.writer import Applied
-from pyoco_server.model.schedule import Schedule, TickOutcome, TickRecord
+from pyoco_server.model.schedules.schedule import Schedule, TickOutcome, TickRecord
 
 _WAITS: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200)
 _LATE: Final = {"start": 1, "end": 2}

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from pyoco_server.kernel import Refusal
-from pyoco_server.model.flow_yaml import FlowFile, parse_flow_yaml
+from pyoco_server.model.flow.file import FlowFile, parse_flow_yaml
 from pyoco_server.model.idempotency import check_idempotency_key, content_digest
 from pyoco_server.model.job import Job
 from pyoco_server.model.json_text import check_depth

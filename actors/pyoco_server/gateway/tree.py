@@ -17,10 +17,10 @@ from pyoco_server.gateway.intake import Intake
 from pyoco_server.gateway.key_ring import KeyRing
 from pyoco_server.gateway.read_side import ReadSide
 from pyoco_server.gateway.reaper import Reaper
-from pyoco_server.gateway.schedule_board import ScheduleBoard
-from pyoco_server.gateway.schedule_desk import ScheduleDesk
-from pyoco_server.gateway.schedule_runs import ScheduleRuns
-from pyoco_server.gateway.scheduler import Scheduler
+from pyoco_server.gateway.schedules.board import ScheduleBoard
+from pyoco_server.gateway.schedules.clockwork import Scheduler
+from pyoco_server.gateway.schedules.desk import ScheduleDesk
+from pyoco_server.gateway.schedules.runs import ScheduleRuns
 from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.gateway.timekeeper import Timekeeper
 from pyoco_server.gateway.undertaker import Undertaker

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from pyoco_server.model.errors import ModelError
-from pyoco_server.model.graph_structure import GraphStructure
+from pyoco_server.model.flow.structure import GraphStructure
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import (
     Late,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import NotFound
 from pyoco_server.jetstream.keyvalue import KeyValue
-from pyoco_server.model.schedule import Schedule, UnreadableSchedule, decode_schedule
-from pyoco_server.model.schedule_rules import due
+from pyoco_server.model.schedules.rules import due
+from pyoco_server.model.schedules.schedule import Schedule, UnreadableSchedule, decode_schedule
 from pyoco_server.settings import Settings
 
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from pyoco_server.model.errors import FlowFileError
-from pyoco_server.model.yaml_document import parse_yaml
+from pyoco_server.model.flow.yaml_document import parse_yaml
 from pyoco_server.scenario.parts import Name, Part, Seconds
 from pyoco_server.scenario.steps import Repeat, Step
 

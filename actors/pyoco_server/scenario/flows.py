@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pyoco_server.model.yaml_document import parse_yaml
+from pyoco_server.model.flow.yaml_document import parse_yaml
 from pyoco_server.scenario.document import Scenario, ScenarioError
 
 _KNOWN: Final[dict[str, dict[str, Any]]] = {

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from pyoco_server.model.callables import PATTERNS, CallableRules, callable_rules
+from pyoco_server.model.flow.callables import PATTERNS, CallableRules, callable_rules
 from pyoco_server.model.job import check_tag
 from pyoco_server.settings.environment import (
     Env,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pyoco_server.jetstream.errors import KeyNotFound, Unavailable, WrongRevision
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.model.json_text import encode_json
-from pyoco_server.model.schedule import Schedule, decode_schedule
+from pyoco_server.model.schedules.schedule import Schedule, decode_schedule
 from pyoco_server.store.fenced import write_fenced
 
 

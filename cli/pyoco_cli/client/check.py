@@ -77,7 +77,7 @@ def _names_a_gateway(context: typer.Context) -> bool:
 def _here(raw: bytes) -> list[dict[str, Any]]:
     import msgspec  # noqa: PLC0415 - with the engine's parser, which `--help` does not need
 
-    from pyoco_server.model.flow_check import check_flow_file  # noqa: PLC0415
+    from pyoco_server.model.flow.check import check_flow_file  # noqa: PLC0415
     from pyoco_server.settings import Settings  # noqa: PLC0415
 
     most = Settings().workflow_yaml_max_bytes

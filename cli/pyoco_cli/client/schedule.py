@@ -17,7 +17,7 @@ from pyoco_cli.common.formats import OutputFormat, chosen
 from pyoco_cli.common.moments import span
 from pyoco_cli.common.parameters import Param, Params, ParamsFile, collect_params, read_text
 from pyoco_server.model.errors import ErrorId
-from pyoco_server.model.schedule import CatchUp, Overlap
+from pyoco_server.model.schedules.schedule import CatchUp, Overlap
 
 schedule = typer.Typer(help="Schedules: what runs when.")
 schedule.command("apply")(apply)

@@ -83,7 +83,7 @@ def _of_yaml(text: str, path: Path, json_error: Exception) -> object:
     # Few commands read YAML.
     import yaml  # noqa: PLC0415
 
-    from pyoco_server.model.yaml_document import surprise  # noqa: PLC0415
+    from pyoco_server.model.flow.yaml_document import surprise  # noqa: PLC0415
 
     class Loader(yaml.SafeLoader):
         def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:

@@ -18,7 +18,7 @@ from pyoco_cli.server.session import open_session, run_flow
 from pyoco_cli.signals import stop_signals
 from pyoco_http.server import PortBusy
 from pyoco_server.logs import configure_logging
-from pyoco_server.model.flow_yaml import parse_flow_yaml
+from pyoco_server.model.flow.file import parse_flow_yaml
 from pyoco_server.model.run import RunStatus
 from pyoco_server.node import NodeFailed, open_node
 from pyoco_server.settings import Settings

@@ -26,7 +26,7 @@ from pyoco_server.jetstream.inventory import (
 from pyoco_server.jetstream.keyvalue import Entry, KeyValue
 from pyoco_server.model.errors import ModelError
 from pyoco_server.model.run import RunSnapshot, decode_snapshot
-from pyoco_server.model.schedule import Schedule, decode_schedule
+from pyoco_server.model.schedules.schedule import Schedule, decode_schedule
 from pyoco_server.model.worker import WorkerRecord, decode_worker, last_sign
 from pyoco_server.operations.ours import is_ours, runs_stream
 from pyoco_server.settings import Settings

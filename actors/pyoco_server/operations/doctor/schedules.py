@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pyoco_server.model.schedule import Schedule, ScheduleState, TickOutcome
+from pyoco_server.model.schedules.schedule import Schedule, ScheduleState, TickOutcome
 from pyoco_server.model.worker import effective_state
 from pyoco_server.operations.doctor.finding import Finding, Severity
 from pyoco_server.operations.doctor.look import Look

@@ -16,15 +16,17 @@ from pyoco.core.models import Flow, RunContext
 from pyoco.core.models import RunStatus as EngineStatus
 from pyoco.core.models import TaskState as EngineTaskState
 
-from pyoco_server.model.graph_structure import GraphStructure
+from pyoco_server.model.flow.structure import GraphStructure
 from pyoco_server.model.run import RunStatus, TaskRecord, TaskState
 from pyoco_server.progress import attach, detach
-from pyoco_server.worker.runner.calls import RealCalls
-from pyoco_server.worker.runner.cancel_signal import CancelSignal
 from pyoco_server.worker.runner.condition import Condition
-from pyoco_server.worker.runner.engine import execute_flow
+from pyoco_server.worker.runner.engine.calls import RealCalls
+from pyoco_server.worker.runner.engine.cancel_signal import CancelSignal
+from pyoco_server.worker.runner.engine.execute import execute_flow
+from pyoco_server.worker.runner.engine.failure import failure_of, says, where
+from pyoco_server.worker.runner.engine.task_record import LiveRecord
+from pyoco_server.worker.runner.engine.tries import TaskObserver, Tasks
 from pyoco_server.worker.runner.environment import surroundings
-from pyoco_server.worker.runner.failure import failure_of, says, where
 from pyoco_server.worker.runner.flows import FlowBuilder, Plugins, Worker, read_flow_file
 from pyoco_server.worker.runner.output import OutputPump
 from pyoco_server.worker.runner.pipe import EventPipe, end_copy
@@ -47,8 +49,6 @@ from pyoco_server.worker.runner.records import RecordBook, error_text
 from pyoco_server.worker.runner.resolver import FlowResolver
 from pyoco_server.worker.runner.result_files import ResultFiles
 from pyoco_server.worker.runner.shape import in_order, shape
-from pyoco_server.worker.runner.task_record import LiveRecord
-from pyoco_server.worker.runner.tries import TaskObserver, Tasks
 
 _CANCELLED: Final = frozenset({EngineStatus.CANCELLING, EngineStatus.CANCELLED})
 

@@ -28,13 +28,13 @@ from pyoco.core.models import Flow, Task
 from pyoco.dsl.graph import build_flow_from_graph
 from pyoco.dsl.syntax import TaskWrapper
 
-from pyoco_server.model.callables import callable_rules
-from pyoco_server.model.flow_yaml import FlowFile, TaskConfig, parse_flow_yaml
-from pyoco_server.model.graph import EngineGraph, OperatorGraph
-from pyoco_server.worker.runner.graph_words import say_all
+from pyoco_server.model.flow.callables import callable_rules
+from pyoco_server.model.flow.file import FlowFile, TaskConfig, parse_flow_yaml
+from pyoco_server.model.flow.graph import EngineGraph, OperatorGraph
+from pyoco_server.worker.runner.engine.graph_words import say_all
+from pyoco_server.worker.runner.engine.policies import copy_policy, set_policy
 from pyoco_server.worker.runner.importing import NotImported, guarded, home_of, wheel_of
 from pyoco_server.worker.runner.plugins import bring
-from pyoco_server.worker.runner.policies import copy_policy, set_policy
 from pyoco_server.worker.runner.protocol import Limits, Provider
 
 

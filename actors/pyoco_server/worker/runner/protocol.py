@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from pyoco_server.model.graph_structure import GraphStructure
+from pyoco_server.model.flow.structure import GraphStructure
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunStatus, TaskProgress, TaskRecord, TaskState, Usage
 from pyoco_server.worker.runner.task_user import TaskUser

@@ -14,8 +14,8 @@ from pyoco_server.model.json_text import JSON, MAX_VALUES, Conversion, encode_js
 from pyoco_server.model.result import ResultNote
 from pyoco_server.model.run import TaskRecord, TaskState, shrink_error
 from pyoco_server.model.value_forms import Formed, with_forms
+from pyoco_server.worker.runner.engine.task_record import LiveRecord
 from pyoco_server.worker.runner.result_files import ResultFiles
-from pyoco_server.worker.runner.task_record import LiveRecord
 
 ERROR_BYTES = 16 * 1024
 """What is kept of one error's text, and of one traceback."""

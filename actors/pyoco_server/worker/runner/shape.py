@@ -17,12 +17,12 @@ from pyoco.dsl.nodes import (
     UntilNode,
 )
 
-from pyoco_server.model.graph_structure import GraphEdge, GraphNode, GraphStructure, NodeKind
-from pyoco_server.worker.runner.policies import policy_of
+from pyoco_server.model.flow.structure import GraphEdge, GraphNode, GraphStructure, NodeKind
+from pyoco_server.worker.runner.engine.policies import policy_of
 
 
 def shape(flow: Flow, order: list[str]) -> GraphStructure:
-    """Return the nodes and edges of a flow, as `pyoco_server.model.graph.structure` does of a text.
+    """Return the nodes and edges of a flow, as `pyoco_server.model.flow.graph.structure` does of a text.
 
     ``order`` are its tasks `in_order`.
     """

@@ -6,7 +6,7 @@ from typing import Final
 
 from pyoco.core.models import Task
 
-from pyoco_server.model.task_policy import (
+from pyoco_server.model.flow.task_policy import (
     NO_POLICY,
     POLICY_KEYS,
     TaskPolicy,

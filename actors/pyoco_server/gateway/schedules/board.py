@@ -10,7 +10,7 @@ import structlog
 import trio
 
 from pyoco_server.jetstream.keyvalue import CaughtUp, Deleted, Entry, KeyValue, Reset
-from pyoco_server.model.schedule import Schedule, UnreadableSchedule, decode_schedule
+from pyoco_server.model.schedules.schedule import Schedule, UnreadableSchedule, decode_schedule
 from pyoco_server.store.schedules import StoredSchedule
 
 log = structlog.get_logger(__name__)

@@ -15,8 +15,8 @@ from pyoco.dsl.graph_terms import (
     UntilTerm,
 )
 
-from pyoco_server.model.engine_graph import EngineGraph, branches
-from pyoco_server.model.operator_graph import OperatorGraph
+from pyoco_server.model.flow.engine_graph import EngineGraph, branches
+from pyoco_server.model.flow.operator_graph import OperatorGraph
 
 NodeKind: TypeAlias = Literal["task", "switch", "repeat", "foreach", "until"]
 EdgeKind: TypeAlias = Literal["all", "any"]

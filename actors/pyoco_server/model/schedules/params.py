@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC
 from typing import Any, Final
 
-from pyoco_server.model.ticks import local_time
+from pyoco_server.model.schedules.ticks import local_time
 
 PLACEHOLDERS: Final = (
     "scheduled_at",

@@ -29,8 +29,8 @@ from pyoco.core.context import Context
 from pyoco.core.models import RunContext, RunStatus
 
 from pyoco_server.worker.runner import kin
-from pyoco_server.worker.runner.cancel_signal import CancelSignal
-from pyoco_server.worker.runner.failure import (
+from pyoco_server.worker.runner.engine.cancel_signal import CancelSignal
+from pyoco_server.worker.runner.engine.failure import (
     Failure,
     RemoteError,
     TaskCancelled,
@@ -38,7 +38,7 @@ from pyoco_server.worker.runner.failure import (
     TaskTimeout,
     failure_of,
 )
-from pyoco_server.worker.runner.task_record import TASK
+from pyoco_server.worker.runner.engine.task_record import TASK
 
 GRACE_SECONDS: Final = 1.0
 """What code that was asked to stop has for its clean-up before it is killed."""

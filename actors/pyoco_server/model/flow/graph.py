@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TypeAlias
 
-from pyoco_server.model.engine_graph import (
+from pyoco_server.model.flow.engine_graph import (
     EngineGraph,
     is_engine_form,
     parse_engine_graph,
     parse_pipes,
 )
-from pyoco_server.model.graph_structure import GraphEdge, GraphNode, GraphStructure, structure
-from pyoco_server.model.operator_graph import OperatorGraph, parse_operator_graph
+from pyoco_server.model.flow.operator_graph import OperatorGraph, parse_operator_graph
+from pyoco_server.model.flow.structure import GraphEdge, GraphNode, GraphStructure, structure
 
 __all__ = [
     "EngineGraph",

@@ -14,9 +14,9 @@ from contextvars import Context, copy_context
 from queue import SimpleQueue
 from typing import Any, Final, TypeAlias
 
-from pyoco_server.model.task_policy import EventLoop
-from pyoco_server.worker.runner.cancel_signal import CancelSignal
-from pyoco_server.worker.runner.failure import TaskCancelled, interrupted
+from pyoco_server.model.flow.task_policy import EventLoop
+from pyoco_server.worker.runner.engine.cancel_signal import CancelSignal
+from pyoco_server.worker.runner.engine.failure import TaskCancelled, interrupted
 
 _CLOSE_SECONDS: Final = 5.0
 

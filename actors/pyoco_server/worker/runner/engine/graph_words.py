@@ -12,8 +12,8 @@ from pyoco.core.models import Flow, Task
 from pyoco.dsl.graph_terms import ForEachTerm, Pipeline, RepeatTerm, SwitchTerm, TaskTerm, UntilTerm
 from pyoco.dsl.nodes import DSLNode, ForEachNode, RepeatNode, SwitchNode, TaskNode, UntilNode
 
-from pyoco_server.model.engine_graph import parallel_of
-from pyoco_server.worker.runner.policies import copy_policy
+from pyoco_server.model.flow.engine_graph import parallel_of
+from pyoco_server.worker.runner.engine.policies import copy_policy
 
 
 def say_all(pipeline: Pipeline, flow: Flow, tasks: Mapping[str, Task]) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from pyoco_server.model.schedule import (
+from pyoco_server.model.schedules.schedule import (
     MAX_ACTIVE,
     MAX_CHANGES_KEPT,
     MAX_TICKS_KEPT,
@@ -25,7 +25,7 @@ from pyoco_server.model.schedule import (
     TickOutcome,
     TickRecord,
 )
-from pyoco_server.model.ticks import latest_ticks, next_tick
+from pyoco_server.model.schedules.ticks import latest_ticks, next_tick
 
 ON_TIME_SECONDS: Final = 60.0
 """How late a tick may be that is made up for by nothing (`CatchUp.NONE`)."""

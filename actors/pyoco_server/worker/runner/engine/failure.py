@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
-from pyoco_server.model.task_policy import RetryAfter
+from pyoco_server.model.flow.task_policy import RetryAfter
 from pyoco_server.worker.runner.records import with_kind
 
 _OURS: Final = __name__.rpartition(".")[0]

@@ -11,10 +11,10 @@ from typing import Any
 
 from pyoco.core.context import Context
 
-from pyoco_server.model.task_policy import EventLoop
-from pyoco_server.worker.runner.cancel_signal import CancelSignal
-from pyoco_server.worker.runner.failure import interrupted
-from pyoco_server.worker.runner.own_process import Relay, call_apart
+from pyoco_server.model.flow.task_policy import EventLoop
+from pyoco_server.worker.runner.engine.cancel_signal import CancelSignal
+from pyoco_server.worker.runner.engine.failure import interrupted
+from pyoco_server.worker.runner.engine.own_process import Relay, call_apart
 from pyoco_server.worker.runner.pipe import end_copy
 
 
@@ -92,7 +92,7 @@ class RealCalls(Calls):
         with self._lock:
             if self._loops is None:
                 # Few runs have any.
-                from pyoco_server.worker.runner.event_loops import EventLoops  # noqa: PLC0415
+                from pyoco_server.worker.runner.engine.event_loops import EventLoops  # noqa: PLC0415
 
                 self._loops = EventLoops()
         return self._loops.run(coroutine, event_loop, self._stopping)
@@ -103,7 +103,7 @@ class RealCalls(Calls):
         result = call_here(function, arguments)
         if not inspect.iscoroutine(result):
             return result
-        from pyoco_server.worker.runner.event_loops import run_alone  # noqa: PLC0415
+        from pyoco_server.worker.runner.engine.event_loops import run_alone  # noqa: PLC0415
 
         return run_alone(result, event_loop)
 

@@ -22,8 +22,8 @@ from pyoco_server.model.errors import ModelError
 from pyoco_server.model.job import InvalidTag, check_tag
 from pyoco_server.model.json_text import NestedTooDeeply, check_depth, safe_repr
 from pyoco_server.model.limits import LIMIT_FIELDS, InvalidLimit, check_limits
-from pyoco_server.model.schedule_params import UnknownPlaceholder, check_placeholders
-from pyoco_server.model.ticks import (
+from pyoco_server.model.schedules.params import UnknownPlaceholder, check_placeholders
+from pyoco_server.model.schedules.ticks import (
     LAST_MOMENT,
     NotATiming,
     check_cron,

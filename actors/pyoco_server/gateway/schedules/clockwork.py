@@ -18,15 +18,15 @@ from collections.abc import Callable
 import structlog
 import trio
 
-from pyoco_server.gateway.schedule_board import ScheduleBoard
-from pyoco_server.gateway.schedule_runs import ScheduleRuns
+from pyoco_server.gateway.schedules.board import ScheduleBoard
+from pyoco_server.gateway.schedules.runs import ScheduleRuns
 from pyoco_server.jetstream import wakeups
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message
 from pyoco_server.jetstream.errors import BridgeError, NotFound
 from pyoco_server.kernel import Refusal
-from pyoco_server.model import schedule_rules as rules
-from pyoco_server.model.schedule import Overlap, Schedule, TickRecord, UnreadableSchedule
+from pyoco_server.model.schedules import rules
+from pyoco_server.model.schedules.schedule import Overlap, Schedule, TickRecord, UnreadableSchedule
 from pyoco_server.store.schedules import ScheduleStore, StoredSchedule
 
 log = structlog.get_logger(__name__)

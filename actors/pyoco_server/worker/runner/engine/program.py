@@ -32,8 +32,8 @@ from pyoco.dsl.nodes import (
     UntilNode,
 )
 
-from pyoco_server.worker.runner.policies import policy_of
-from pyoco_server.worker.runner.tries import RunCancelled, Tasks
+from pyoco_server.worker.runner.engine.policies import policy_of
+from pyoco_server.worker.runner.engine.tries import RunCancelled, Tasks
 
 DEFAULT_MAX_ITERATIONS = 1_000
 _MISSING = object()

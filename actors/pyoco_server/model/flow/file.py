@@ -9,21 +9,21 @@ from typing import Any, Final
 
 import msgspec
 
-from pyoco_server.model.callables import ANYTHING, CallableRules
-from pyoco_server.model.engine_graph import MAX_PARALLEL
 from pyoco_server.model.errors import ErrorId, FlowFileError
-from pyoco_server.model.graph import Graph, OperatorGraph, parse_graph
-from pyoco_server.model.json_text import JSON
-from pyoco_server.model.limits import LIMIT_FIELDS, InvalidLimit, RunLimits, check_limits
-from pyoco_server.model.names import nearest
-from pyoco_server.model.task_policy import (
+from pyoco_server.model.flow.callables import ANYTHING, CallableRules
+from pyoco_server.model.flow.engine_graph import MAX_PARALLEL
+from pyoco_server.model.flow.graph import Graph, OperatorGraph, parse_graph
+from pyoco_server.model.flow.task_policy import (
     NO_POLICY,
     POLICY_KEYS,
     InvalidPolicy,
     TaskPolicy,
     check_policy,
 )
-from pyoco_server.model.yaml_document import Path, YamlDocument, parse_yaml
+from pyoco_server.model.flow.yaml_document import Path, YamlDocument, parse_yaml
+from pyoco_server.model.json_text import JSON
+from pyoco_server.model.limits import LIMIT_FIELDS, InvalidLimit, RunLimits, check_limits
+from pyoco_server.model.names import nearest
 
 __all__ = ["FlowFile", "FlowFileError", "TaskConfig", "WorkflowTooLarge", "parse_flow_yaml"]
 

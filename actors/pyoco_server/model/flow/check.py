@@ -9,13 +9,13 @@ from typing import Final, Literal
 
 import msgspec
 
-from pyoco_server.model.callables import ANYTHING, CallableRules
 from pyoco_server.model.errors import FlowFileError
-from pyoco_server.model.flow_yaml import FlowFile, parse_flow_yaml
-from pyoco_server.model.graph import OperatorGraph
+from pyoco_server.model.flow.callables import ANYTHING, CallableRules
+from pyoco_server.model.flow.file import FlowFile, parse_flow_yaml
+from pyoco_server.model.flow.graph import OperatorGraph
+from pyoco_server.model.flow.yaml_document import Path, Place, YamlDocument, parse_yaml, path_text
 from pyoco_server.model.json_text import JSON
 from pyoco_server.model.names import nearest
-from pyoco_server.model.yaml_document import Path, Place, YamlDocument, parse_yaml, path_text
 
 _ROOTS: Final = ("params", "results", "scratch", "artifacts")
 """What expressions and inputs see below ``$ctx``, outside of loops."""

@@ -14,11 +14,11 @@ from pyoco_server.gateway.new_run import Accepted, NewRun, RunTooLarge
 from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorRef, Refusal
-from pyoco_server.model.flow_yaml import FlowFile, FlowFileError, parse_flow_yaml
+from pyoco_server.model.flow.file import FlowFile, FlowFileError, parse_flow_yaml
 from pyoco_server.model.limits import RunLimits
 from pyoco_server.model.run import RunStatus, UnreadableSnapshot
-from pyoco_server.model.schedule import Schedule, TickOutcome, TickRecord
-from pyoco_server.model.schedule_params import fill_in, values_of
+from pyoco_server.model.schedules.params import fill_in, values_of
+from pyoco_server.model.schedules.schedule import Schedule, TickOutcome, TickRecord
 from pyoco_server.store.runs import RunNotFound, RunStore
 from pyoco_server.store.workflows import WorkflowStore
 

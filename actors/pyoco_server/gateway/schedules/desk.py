@@ -16,16 +16,16 @@ import trio
 from msgspec.structs import replace
 
 from pyoco_server.gateway.new_run import Accepted
-from pyoco_server.gateway.schedule_board import ScheduleBoard
-from pyoco_server.gateway.schedule_runs import ScheduleRuns
-from pyoco_server.gateway.scheduler import Scheduler
+from pyoco_server.gateway.schedules.board import ScheduleBoard
+from pyoco_server.gateway.schedules.clockwork import Scheduler
+from pyoco_server.gateway.schedules.runs import ScheduleRuns
 from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Refusal
-from pyoco_server.model import schedule_rules as rules
-from pyoco_server.model.flow_yaml import FlowFile
+from pyoco_server.model.flow.file import FlowFile
 from pyoco_server.model.run import RunStatus
-from pyoco_server.model.schedule import (
+from pyoco_server.model.schedules import rules
+from pyoco_server.model.schedules.schedule import (
     TIMING_FIELDS,
     InvalidSchedule,
     Schedule,
@@ -38,7 +38,7 @@ from pyoco_server.model.schedule import (
     read_spec,
     storage_key,
 )
-from pyoco_server.model.ticks import ticks
+from pyoco_server.model.schedules.ticks import ticks
 from pyoco_server.store.schedules import ScheduleStore, StoredSchedule
 from pyoco_server.store.workflows import WorkflowStore
 

@@ -37,8 +37,13 @@ from pyoco.dsl.graph_terms import (
 )
 
 from pyoco_server.model.errors import FlowFileError
+from pyoco_server.model.flow.operator_graph import (
+    MAX_NESTING,
+    MAX_TEXT_CHARACTERS,
+    PATH,
+    graph_error,
+)
 from pyoco_server.model.names import nearest
-from pyoco_server.model.operator_graph import MAX_NESTING, MAX_TEXT_CHARACTERS, PATH, graph_error
 
 T = TypeVar("T")
 

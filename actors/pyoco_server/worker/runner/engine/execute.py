@@ -15,10 +15,10 @@ from queue import SimpleQueue
 from pyoco.core.context import Context
 from pyoco.core.models import Flow, RunContext, RunStatus, Task, TaskState
 
-from pyoco_server.worker.runner.policies import policy_of
-from pyoco_server.worker.runner.program import FlowProgram
-from pyoco_server.worker.runner.task_record import LiveRecord
-from pyoco_server.worker.runner.tries import RunCancelled, TaskObserver, Tasks
+from pyoco_server.worker.runner.engine.policies import policy_of
+from pyoco_server.worker.runner.engine.program import FlowProgram
+from pyoco_server.worker.runner.engine.task_record import LiveRecord
+from pyoco_server.worker.runner.engine.tries import RunCancelled, TaskObserver, Tasks
 
 
 def execute_flow(

@@ -16,14 +16,19 @@ from typing import Any, Final
 from pyoco.core.context import Context
 from pyoco.core.models import RunContext, RunStatus, Task, TaskState
 
+from pyoco_server.model.flow.task_policy import ENGINE_BACKOFF, TaskPolicy
 from pyoco_server.model.run import IterationRecord, TryRecord, shrink_error
-from pyoco_server.model.task_policy import ENGINE_BACKOFF, TaskPolicy
-from pyoco_server.worker.runner.arguments import bind, save_outputs
-from pyoco_server.worker.runner.calls import Calls
-from pyoco_server.worker.runner.cancel_signal import CancelSignal
-from pyoco_server.worker.runner.failure import Failure, TaskCancelled, failure_of
-from pyoco_server.worker.runner.policies import policy_of
-from pyoco_server.worker.runner.task_record import MAX_ITERATIONS, MAX_TRIES, TASK, LiveRecord
+from pyoco_server.worker.runner.engine.arguments import bind, save_outputs
+from pyoco_server.worker.runner.engine.calls import Calls
+from pyoco_server.worker.runner.engine.cancel_signal import CancelSignal
+from pyoco_server.worker.runner.engine.failure import Failure, TaskCancelled, failure_of
+from pyoco_server.worker.runner.engine.policies import policy_of
+from pyoco_server.worker.runner.engine.task_record import (
+    MAX_ITERATIONS,
+    MAX_TRIES,
+    TASK,
+    LiveRecord,
+)
 
 _ERROR_BYTES: Final = 300
 # A wait that is shorter is over before anybody could read of it.
