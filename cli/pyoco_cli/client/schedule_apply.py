@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-import yaml
 
 from pyoco_cli.client.app import OutputOption, show
 from pyoco_cli.client.connection import gateway
@@ -95,6 +94,9 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         CliError: It cannot be read, or is none.
     """
+    # Here, because the help of all commands needs none.
+    import yaml  # noqa: PLC0415
+
     try:
         document = yaml.safe_load(read_text(path, "--file"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
