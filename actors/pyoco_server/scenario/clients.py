@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, Final
 
 import httpx
+import msgspec
 import trio
 
 from pyoco_server.model.run import RunStatus
@@ -16,7 +17,7 @@ from pyoco_server.scenario.flows import flow_text
 from pyoco_server.scenario.history import PROBE, CancelAnswer, HttpAnswer, Submission
 from pyoco_server.scenario.play import Play
 from pyoco_server.scenario.stage import Gateway
-from pyoco_server.scenario.steps import Cancel, Reschedule, Submit
+from pyoco_server.scenario.steps import Cancel, OrderSchedule, Reschedule, SetSchedule, Submit
 
 _CALL_SECONDS: Final = 20.0
 _TRY_AGAIN_SECONDS: Final = 0.1
@@ -253,15 +254,61 @@ class Clients:
                 nursery.start_soon(self._move_one, run.run_id, body)
 
     async def _move_one(self, run_id: str, body: dict[str, float]) -> None:
-        with trio.move_on_after(self._play.persistence):
-            while True:
-                answer = await self._call("PATCH", self.gateway(None), f"/runs/{run_id}", json=body)
-                if answer is not None and answer.status_code < 500:
-                    return
-                await trio.sleep(_TRY_AGAIN_SECONDS)
-        raise ScenarioError(f"reschedule: not answered within {self._play.persistence:g} s")
+        await self._insist("reschedule", "PATCH", f"/runs/{run_id}", json=body)
+
+    # Schedules -----------------------------------------------------------------------------------
+
+    async def schedule(self, step: SetSchedule, _: Random) -> None:
+        """Make a schedule, or make it another one.
+
+        Raises:
+            ScenarioError: It was not answered in time, or refused.
+        """
+        self._play.say(f"schedule {step.id} of {step.flow}")
+        body = {
+            name: value
+            for name, value in msgspec.structs.asdict(step).items()
+            if value is not None and name not in ("id", "flow", "params")
+        }
+        body["flow_name"] = step.flow
+        body["workflow_yaml"] = flow_text(self._play.scenario, step.flow, step.params)
+        await self._insist("schedule", "PUT", f"/schedules/{step.id}", json=body)
+
+    async def order_schedule(self, step: OrderSchedule, _: Random) -> None:
+        """Have something done with a schedule.
+
+        Raises:
+            ScenarioError: It was not answered in time, or refused.
+        """
+        self._play.say(f"{step.do} schedule {step.id}")
+        if step.do == "delete":
+            await self._insist("order_schedule", "DELETE", f"/schedules/{step.id}")
+        else:
+            # With a key, so that it is triggered once however often it is tried.
+            key = {"Idempotency-Key": self._submission().ticket} if step.do == "trigger" else {}
+            path = f"/schedules/{step.id}/{step.do}"
+            await self._insist("order_schedule", "POST", path, headers=key)
 
     # Calling -------------------------------------------------------------------------------------
+
+    async def _insist(self, what: str, method: str, path: str, **options: Any) -> None:
+        """Call until it is answered.
+
+        Raises:
+            ScenarioError: It was not in time, or refused for what is no matter of time.
+        """
+        with trio.move_on_after(self._play.persistence):
+            while True:
+                answer = await self._call(method, self.gateway(None), path, **options)
+                if answer is not None and answer.status_code < 300:
+                    return
+                # Runs that have started are not moved, and what is deleted may be so already.
+                if answer is not None and answer.status_code in (404, 409):
+                    return
+                if answer is not None and answer.status_code < 500:
+                    raise ScenarioError(f"{what}: {answer.status_code} {answer.text[:500]}")
+                await trio.sleep(_TRY_AGAIN_SECONDS)
+        raise ScenarioError(f"{what}: not answered within {self._play.persistence:g} s")
 
     async def _call(
         self, method: str, gateway: Gateway, path: str, **options: Any

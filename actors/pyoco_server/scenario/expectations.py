@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
@@ -37,6 +38,7 @@ async def check(expect: Expect, play: Play) -> list[Unmet]:
             *_of_invariants(expect, play.history),
             *_of_figures(expect, play.history, play.now),
             *await _of_results(expect, play),
+            *await _of_ticks(expect, play.stage),
             *await _of_others(expect, play.stage),
         ]
         waited = trio.current_time() - began
@@ -123,6 +125,35 @@ async def _of_others(expect: Expect, stage: Stage) -> list[Unmet]:
                 unmet.append(
                     Unmet(f"{count} dead letters {reason} expected, there are {dict(reasons)}")
                 )
+    return unmet
+
+
+async def _of_ticks(expect: Expect, stage: Stage) -> list[Unmet]:
+    unmet = []
+    for name, count in expect.ticks.items():
+        schedule = await _ask(stage, f"/schedules/{quote(name)}", {})
+        query = {"schedule_id": name, "limit": "200", "updated_after": "0"}
+        page = await _ask(stage, "/runs", query)
+        if schedule is None or page is None:
+            unmet.append(Unmet(f"schedule {name} cannot be read"))
+            continue
+        # Ticks are whole seconds; a run that was triggered is of none.
+        runs = [run for run in page["items"] if (run.get("scheduled_at") or 0.5) % 1 == 0]
+        ticks = Counter(run["scheduled_at"] for run in runs)
+        unmet += [
+            Unmet(f"schedule {name}: {number} runs of the tick at {tick:.0f}")
+            for tick, number in sorted(ticks.items())
+            if number > 1
+        ]
+        every = schedule.get("every_sec")
+        unmet += [
+            Unmet(f"schedule {name}: no run of the ticks between {earlier:.0f} and {later:.0f}")
+            for earlier, later in pairwise(sorted(ticks))
+            if every is not None and later - earlier > every
+        ]
+        ended = sum(run["status"] == "COMPLETED" for run in runs)
+        if ended < count:
+            unmet.append(Unmet(f"schedule {name}: {count} runs expected, {ended} are COMPLETED"))
     return unmet
 
 

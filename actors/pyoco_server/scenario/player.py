@@ -44,6 +44,8 @@ class Player:
             "submit": clients.submit,
             "cancel": clients.cancel,
             "reschedule": clients.reschedule,
+            "schedule": clients.schedule,
+            "order_schedule": clients.order_schedule,
             "publish": self._publish,
             "replay": self._replay,
             "upload": self._upload,

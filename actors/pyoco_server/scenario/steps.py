@@ -90,6 +90,46 @@ class Reschedule(Part, frozen=True, kw_only=True):
     queue_ttl_sec: Seconds | None = None
 
 
+class SetSchedule(Part, frozen=True, kw_only=True):
+    """Make a schedule, or make it another one.
+
+    Attributes:
+        id: What it is called.
+        flow: Which flow its runs have, as in ``submit``.
+        params: Over the flow's defaults.
+        tag: Where its runs go.
+        every_sec: How long from one tick to the next.
+        cron: Instead: a crontab, with six fields for seconds.
+        timezone: The crontab's.
+        overlap: What a tick does while the run before goes on: allow, skip, queue, cancel_running.
+        catch_up: What becomes of ticks that nobody was there for: all, last, none.
+        catch_up_limit: How many of them at most.
+    """
+
+    id: Name
+    flow: Name = "quick"
+    params: dict[str, Any] = msgspec.field(default_factory=dict)
+    tag: Name = "hello"
+    every_sec: Seconds | None = None
+    cron: str | None = None
+    timezone: str = "UTC"
+    overlap: Literal["allow", "skip", "queue", "cancel_running"] = "allow"
+    catch_up: Literal["all", "last", "none"] = "all"
+    catch_up_limit: Annotated[int, Meta(ge=1)] | None = None
+
+
+class OrderSchedule(Part, frozen=True, kw_only=True):
+    """Have something done with a schedule.
+
+    Attributes:
+        id: Which.
+        do: What.
+    """
+
+    id: Name
+    do: Literal["pause", "resume", "trigger", "delete"]
+
+
 class Publish(Part, frozen=True, kw_only=True):
     """Put a message into a queue as it stands, past every gateway: poison, or a job once more.
 
@@ -161,6 +201,8 @@ class Expect(Part, frozen=True, kw_only=True):
         results: Each of them has this result of this task, read as clients read it.
         workers: State of workers by id.
         letters: So many dead letters there are, by reason.
+        ticks: So many ticks of schedules, by id, have a run that COMPLETED, or more; none has two, and where
+            the schedule is one of ``every_sec``, none is left out in between.
         ready: Whether every gateway that runs is ready.
         invariants: Hold for the whole history so far.
         figures: Lie within bounds.
@@ -175,6 +217,7 @@ class Expect(Part, frozen=True, kw_only=True):
     results: dict[str, Any] = msgspec.field(default_factory=dict)
     workers: dict[str, str] = msgspec.field(default_factory=dict)
     letters: dict[str, int] = msgspec.field(default_factory=dict)
+    ticks: dict[str, int] = msgspec.field(default_factory=dict)
     ready: bool | None = None
     invariants: list[Invariant] = msgspec.field(default_factory=list)
     figures: list[Bound] = msgspec.field(default_factory=list)
@@ -205,6 +248,8 @@ class Step(Part, frozen=True, kw_only=True):
         submit: Submit runs.
         cancel: Cancel runs.
         reschedule: Move runs that have not started.
+        schedule: Make a schedule.
+        order_schedule: Pause, resume, trigger or delete one.
         publish: Put a message into a queue, past every gateway.
         replay: Play what was recorded on a live system.
         upload: Build and upload a wheel.
@@ -231,6 +276,8 @@ class Step(Part, frozen=True, kw_only=True):
     submit: Submit | None = None
     cancel: Cancel | None = None
     reschedule: Reschedule | None = None
+    schedule: SetSchedule | None = None
+    order_schedule: OrderSchedule | None = None
     publish: Publish | None = None
     replay: Recording | None = None
     upload: Wheel | None = None

@@ -343,6 +343,8 @@ class ScheduleDesk:
             run = await self._runs.run_of(schedule, int(now))
         run = with_fields(
             run,
+            # Not a whole second, as ticks are: it is the run of none.
+            scheduled_at=now,
             idempotency_key=idempotency_key,
             key_space=f"trigger {schedule_id}",
             run_id=(
