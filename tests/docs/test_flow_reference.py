@@ -64,6 +64,11 @@ def test_the_parser_the_schema_and_the_page_have_the_same_keys(place: str) -> No
     assert [key for key in keys if f"`{place}{key}" not in shown and f"`{key}`" not in shown] == []
 
 
+def test_the_page_tells_each_key_once() -> None:
+    keys = re.findall(r"^\| `([\w.<>]+)`", PAGE[: PAGE.index("## Policies")], re.MULTILINE)
+    assert sorted(keys) == sorted(set(keys))
+
+
 VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "tasks.a.callable": (["m:f"], ["m", 1]),
     "tasks.a.inputs": ([{}, {"x": 1}], [[], "x"]),
