@@ -176,6 +176,7 @@ def test_the_engine_form() -> None:
     [
         ("x: a >>\n b & c", "Unexpected character '&'", (2, 4)),
         ("x: a >> b c", "Expected one of .* got 'IDENT'", (1, 11)),
+        ("x: a >> b\nrepeat(count=2){ c }", "`>>` joins its steps, those of two lines", (2, 1)),
         ("switch(on=params.kind){ A: a }", r"Unexpected character '\.'", (1, 17)),
         ("while(x){ a }", "Unknown callable term 'while'", (1, 1)),
         ("switch(on=k){ A: a; A: b }", "duplicate switch case 'A'", None),

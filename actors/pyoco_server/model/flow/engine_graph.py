@@ -270,6 +270,8 @@ def _parse(text: str, path: str, *, accepted: bool = False) -> Pipeline:
         if found is None:
             raise FlowFileError(reason, path=path) from None
         reason = reason.replace(found.group(), "", 1)
+        if "but got 'IDENT'" in reason:
+            reason += ": `>>` joins its steps, those of two lines as well"
         raise _error(reason, text, int(found.group(1)), path) from None
     except RecursionError:
         raise FlowFileError("nested too deeply", path=path) from None
