@@ -129,6 +129,7 @@ async def test_what_comes_of_a_process_that_fails(flows: Flows) -> None:
         record = told.finished.task_records["a"]
         assert record.error == told.finished.error
         assert record.traceback
+        assert "pyoco_server/worker" not in record.traceback
     told = await run(flows, "a", params={"n": 2}, a=of("square", timeout_sec=20))
     assert told.finished.task_records["a"].output == 4
 

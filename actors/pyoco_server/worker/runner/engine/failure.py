@@ -95,8 +95,10 @@ def where(error: BaseException) -> str:
     """Return the traceback of an error, from the code of the flow on."""
     if isinstance(error, RemoteError):
         return error.failure.traceback
-    lines = traceback.format_exception(type(error), error, _outside(error.__traceback__))
-    return "".join(lines)
+    frames = _outside(error.__traceback__)
+    if frames is error.__traceback__ and type(error).__module__.startswith(f"{_OURS}."):
+        frames = None  # It is about the flow, and has come through none of its code.
+    return "".join(traceback.format_exception(type(error), error, frames))
 
 
 def _outside(frames: TracebackType | None) -> TracebackType | None:
