@@ -44,9 +44,17 @@ _HINTS: dict[str, Phrase] = {
     ErrorId.API_KEY_INVALID: Phrase.CHECK_KEY,
     ErrorId.NOT_ALLOWED: Phrase.KEY_LACKS_ROLE,
     ErrorId.RUN_NOT_FOUND: Phrase.LIST_RUNS,
+    ErrorId.SCHEDULE_NOT_FOUND: Phrase.LIST_SCHEDULES,
+    ErrorId.SCHEDULE_CONFLICT: Phrase.LIST_SCHEDULES,
+    ErrorId.DEAD_LETTER_NOT_FOUND: Phrase.LIST_LETTERS,
     ErrorId.WHEEL_NOT_FOUND: Phrase.LIST_WHEELS,
     ErrorId.WHEEL_VERSION_CONFLICT: Phrase.LIST_WHEELS,
     ErrorId.NATS_UNAVAILABLE: Phrase.NATS_AWAY,
+}
+# What a run that is there does not have.
+_OF_RUNS: dict[str, Phrase] = {
+    "result not found": Phrase.LIST_RESULTS,
+    "artifact not found": Phrase.LIST_ARTIFACTS,
 }
 
 
@@ -116,12 +124,16 @@ def refusal(problem: HttpProblem) -> CliError:
     reason = f"HTTP {problem.status} {problem.request.method} {problem.request.url.path}"
     if problem.detail:
         reason = f"{reason}: {problem.detail}"
-    more = problem.extra.get("reason")
+    more = str(problem.extra.get("reason") or "")
+    missing = _OF_RUNS.get(problem.detail)
     return CliError(
         error_id,
         reason,
-        detail=str(more) if more and more != problem.detail else None,
-        hint=_HINTS.get(error_id, Phrase.CHECK_REQUEST),
+        title=problem.detail if missing else None,
+        detail=more if more and more not in problem.detail else None,
+        hint=missing.fill(run_id=str(problem.extra.get("run_id")))
+        if missing
+        else _HINTS.get(error_id, Phrase.CHECK_REQUEST),
     )
 
 

@@ -64,6 +64,22 @@ class Phrase(Enum):
     LIST_RUNS = _Both(
         "see which runs there are: pyoco-client list", "run の一覧: pyoco-client list"
     )
+    LIST_RESULTS = _Both(
+        "see which there are: pyoco-client result {run_id}",
+        "結果の一覧: pyoco-client result {run_id}",
+    )
+    LIST_ARTIFACTS = _Both(
+        "see which there are: pyoco-client artifacts {run_id}",
+        "成果物の一覧: pyoco-client artifacts {run_id}",
+    )
+    LIST_SCHEDULES = _Both(
+        "see which schedules there are: pyoco-client schedule list",
+        "スケジュールの一覧: pyoco-client schedule list",
+    )
+    LIST_LETTERS = _Both(
+        "see which dead letters there are: pyoco-client dlq list",
+        "デッドレターの一覧: pyoco-client dlq list",
+    )
     MORE_OF_ID = _Both("give more of its characters", "ID をもう少し長く指定してください")
     LIST_WHEELS = _Both(
         "see which wheels there are: pyoco-client wheels", "wheel の一覧: pyoco-client wheels"

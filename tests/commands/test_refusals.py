@@ -1,0 +1,48 @@
+"""What a person is told when the gateway refuses."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from pyoco_cli.client.connection import refusal
+from pyoco_server.client import HttpProblem
+from pyoco_server.model.errors import ErrorId
+
+
+def told(status: int, path: str, **fields: object) -> list[str]:
+    request = httpx.Request("GET", f"http://gateway{path}")
+    response = httpx.Response(status, json=fields, request=request)
+    return str(refusal(HttpProblem.of(response))).splitlines()
+
+
+@pytest.mark.parametrize(("kind", "command"), [("result", "result"), ("artifact", "artifacts")])
+def test_what_a_run_lacks_is_not_said_of_the_run(kind: str, command: str) -> None:
+    lines = told(
+        404, "/x", detail=f"{kind} not found", err_id=ErrorId.RUN_NOT_FOUND.value, run_id="ab-1"
+    )
+    assert lines[0] == f"ERR-PYOCO-0005: {kind} not found"
+    assert lines[-1] == f"- hint: see which there are: pyoco-client {command} ab-1"
+    gone = told(404, "/x", detail="run not found", err_id=ErrorId.RUN_NOT_FOUND.value)
+    assert gone[0] == "ERR-PYOCO-0005: run not found"
+    assert gone[-1].endswith("pyoco-client list")
+
+
+@pytest.mark.parametrize(
+    ("error", "command"),
+    [
+        (ErrorId.SCHEDULE_NOT_FOUND, "pyoco-client schedule list"),
+        (ErrorId.SCHEDULE_CONFLICT, "pyoco-client schedule list"),
+        (ErrorId.DEAD_LETTER_NOT_FOUND, "pyoco-client dlq list"),
+    ],
+)
+def test_a_hint_names_the_list_to_look_at(error: ErrorId, command: str) -> None:
+    lines = told(404, "/x", detail=error.text, err_id=error.value)
+    assert lines[-1].endswith(command)
+
+
+def test_a_reason_is_told_once() -> None:
+    why = "Invalid enum value 'quue' - at `$.overlap`"
+    detail = f"invalid request body: {why}"
+    lines = told(422, "/x", detail=detail, err_id=ErrorId.INVALID_INPUT.value, reason=why)
+    assert "".join(lines).count("quue") == 1
