@@ -83,6 +83,7 @@ def test_a_file_is_applied_as_a_whole_and_again_changes_nothing(
     wrong = client(stage, "schedule", "apply", "-f", str(file))
     assert wrong.code == 1
     assert "schedule hourly" in wrong.err
+    assert wrong.err.count("nonsense") <= 1
     assert client(stage, "schedule", "show", "nightly").last["cron"] == "30 2 * * *"
     file.write_text(FILE.replace("30 2", "45 2"))
     diff = client(stage, "schedule", "apply", "-f", str(file), "--output", "text", "--dry-run")
@@ -93,3 +94,15 @@ def test_a_file_is_applied_as_a_whole_and_again_changes_nothing(
     assert applied("--prune") == {"hourly": "delete", "nightly": "keep"}
     assert applied("--prune") == {"nightly": "keep"}
     client(stage, "schedule", "delete", "nightly")
+
+
+def test_a_flow_that_a_file_brings_is_called_as_one_that_is_submitted(
+    stage: Stage, tmp_path: Path
+) -> None:
+    (tmp_path / "flow.yaml").write_text("flow: {graph: a}\ntasks: {a: {callable: 'm:a'}}\n")
+    file = tmp_path / "schedules.yaml"
+    file.write_text("schedules: {brings: {workflow_file: flow.yaml, every_sec: 3600}}")
+    assert client(stage, "schedule", "apply", "-f", str(file)).code == 0
+    assert client(stage, "schedule", "show", "brings").last["flow_name"] == "main"
+    assert client(stage, "schedule", "apply", "-f", str(file)).last["items"][0]["action"] == "keep"
+    client(stage, "schedule", "delete", "brings")

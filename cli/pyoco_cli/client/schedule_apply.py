@@ -17,7 +17,7 @@ from pyoco_cli.common.parameters import read_text
 from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
-    from pyoco_server.client import PyocoHttpClient
+    from pyoco_server.client import HttpProblem, PyocoHttpClient
 
 _EXAMPLE = 'schedules: {nightly: {flow_name: main, cron: "30 2 * * *", timezone: Asia/Tokyo}}'
 # What the gateway fills in by itself.
@@ -122,6 +122,7 @@ def _fields_of(item: dict[str, Any], path: Path) -> dict[str, Any]:
     fields = {str(name): _plain(value) for name, value in item.items() if name != "schedule_id"}
     if (brought := fields.pop("workflow_file", None)) is not None:
         fields["workflow_yaml"] = read_text(path.parent / str(brought), "workflow_file")
+        fields.setdefault("flow_name", "main")  # as `schedule create` has it
     return fields
 
 
@@ -157,9 +158,7 @@ def _plan(
         except HttpProblem as error:
             if error.status not in {413, 422}:
                 raise
-            raise _wrong(
-                f"schedule {schedule_id}: {error.detail}: {error.extra.get('reason')}"
-            ) from None
+            raise _wrong(f"schedule {schedule_id}: {_said(error)}") from None
         before = there.get(schedule_id)
         if before is None:
             yield ScheduleStep(schedule_id, "create", {}, fields, preview["ticks"])
@@ -180,6 +179,11 @@ def _plan(
         for found in scope:
             if found["schedule_id"] not in wanted:
                 yield ScheduleStep(found["schedule_id"], "delete", {}, {}, [])
+
+
+def _said(problem: HttpProblem) -> str:
+    why = str(problem.extra.get("reason") or "")
+    return problem.detail if why in problem.detail else f"{problem.detail}: {why}"
 
 
 def _carry_out(client: PyocoHttpClient, step: ScheduleStep) -> None:
