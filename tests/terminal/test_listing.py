@@ -204,9 +204,10 @@ def test_all_of_a_flow_are_cancelled_when_that_is_meant(stage: Stage) -> None:
 
 def test_a_cancel_tells_a_person_what_it_means(stage: Stage, failed: str) -> None:
     run_id = submit(stage, "wait").last["run_id"]
+    later = submit(stage, "wait", "--delay", "1h").last["run_id"]
     wait_for(lambda: stage.get(run_id)["status"] == "RUNNING", what="a run that is executed")
     seen = {}
-    for each in (run_id, failed):
+    for each in (run_id, later, failed):
         command = ("pyoco-client", "cancel", each)
         with on_terminal(*command, folder=stage.folder, env=stage.env, columns=120) as terminal:
             assert terminal.end() == 0
@@ -214,6 +215,7 @@ def test_a_cancel_tells_a_person_what_it_means(stage: Stage, failed: str) -> Non
     assert (
         "terminated after the worker's grace period (PYOCO_CANCEL_GRACE_PERIOD_SEC" in seen[run_id]
     )
+    assert "grace period" not in seen[later]
     assert "nothing was cancelled: the run had ended FAILED" in seen[failed]
     cancel(stage, run_id)
 

@@ -104,7 +104,7 @@ def _ask(count: int) -> None:
 def _explain(snapshot: dict[str, Any]) -> None:
     """Say what the answer means, where that is not what one might expect."""
     status = snapshot.get("status")
-    if status == "CANCELLING":
+    if status == "CANCELLING" and snapshot.get("worker_id"):
         typer.echo(str(Phrase.IS_CANCELLING), err=True)
     elif status in ENDED and status != "CANCELLED":
         typer.echo(Phrase.HAD_ENDED.fill(status=str(status)), err=True)
