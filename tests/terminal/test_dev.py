@@ -65,6 +65,8 @@ def test_lines_are_whole_and_in_order_with_the_states(stage: Stage) -> None:
     dev.send(signal.SIGINT)
     assert dev.wait() == 130
     lines = [line.strip() for line in dev.text().splitlines()]
+    [hint] = [line for line in lines if line.startswith("try ")]
+    assert hint.endswith("submit-yaml --workflow-file flow.yaml --flow-name main --tag default")
     places = [
         next(place for place, line in enumerate(lines) if line.endswith(end))
         for end in ("RUNNING", "tell RUNNING", "tell │ one line", "tell │ and more")

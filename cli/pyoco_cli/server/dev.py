@@ -206,11 +206,14 @@ def _greet(
     console.print(f"HTTP API   {session.url}", highlight=False)
     console.print(f"NATS       {session.node.url}", highlight=False)
     console.print(f"worker     dev, tags {','.join(worker.tags)}", highlight=False)
-    console.print(f"data       {Path(settings.state_dir).resolve()}", highlight=False)
+    console.print(
+        f"data       {Path(settings.state_dir).resolve()}", highlight=False, soft_wrap=True
+    )
     console.print(
         f"[dim]try        pyoco-client --server {session.url} submit-yaml "
         f"--workflow-file flow.yaml --flow-name main --tag {tag}[/dim]",
         highlight=False,
+        soft_wrap=True,  # in one piece, to be copied
     )
     console.print("[dim]stop with Ctrl-C[/dim]")
 
