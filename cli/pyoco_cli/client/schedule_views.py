@@ -144,7 +144,8 @@ def when(item: Mapping[str, Any]) -> str:
         return f"every {item['every_sec']} s"
     if item.get("rrule"):
         return str(item["rrule"])
-    return f"{len(item.get('at') or ())} moments"
+    moments: Sequence[Any] = item.get("at") or ()
+    return f"at {moment(moments[0])}" if len(moments) == 1 else f"{len(moments)} moments"
 
 
 def _last(tick: Mapping[str, Any] | None) -> Text:

@@ -40,7 +40,14 @@ _BAR_COLUMNS = 20
 
 def submitted(answer: dict[str, Any]) -> RenderableType:
     """A run that was just taken."""
-    return Text.assemble(("submitted ", "dim"), _text(answer.get("run_id")), "  ", _state(answer))
+    due = answer.get("scheduled_for") if answer.get("state") == "SCHEDULED" else None
+    return Text.assemble(
+        ("submitted ", "dim"),
+        _text(answer.get("run_id")),
+        "  ",
+        _state(answer),
+        f" for {moment(due)}" if due else "",
+    )
 
 
 def run_panel(snapshot: dict[str, Any]) -> RenderableType:
@@ -142,10 +149,20 @@ def tasks_view(run: dict[str, Any]) -> RenderableType:
 
 def _tracebacks(run: dict[str, Any]) -> list[RenderableType]:
     return [
-        Text.assemble((f"\n{printable(name)}\n", "bold"), printable(record["traceback"]).rstrip())
+        Text.assemble((f"\n{printable(name)}\n", "bold"), printable(where).rstrip())
         for name, record in (run.get("task_records") or {}).items()
-        if record.get("state") == "FAILED" and record.get("traceback")
+        if record.get("state") == "FAILED" and (where := _where(record))
     ]
+
+
+def _where(record: dict[str, Any]) -> str:
+    """Where a task failed: in which line of its code, and at which times in a loop."""
+    failed = [
+        f"{times.get('path')}: {times.get('error')}"
+        for times in record.get("iterations") or []
+        if times.get("state") == "FAILED" and times.get("error")
+    ]
+    return "\n".join([*failed, record.get("traceback") or ""]).rstrip()
 
 
 def tasks_table(run: dict[str, Any]) -> RenderableType:
@@ -453,7 +470,8 @@ class Fitted:
             if widths[head] + _GAP <= room:
                 shown.add(head)
                 room -= widths[head] + _GAP
-        if room - _GAP >= min(widths["error"], _LEAST_REST):
+        rest = room - _GAP
+        if rest >= min(widths["error"], _LEAST_REST):
             shown.add("error")
         table = Table(box=None, pad_edge=False, header_style="bold")
         heads = [head for head in self._columns if head in shown]
@@ -464,6 +482,8 @@ class Fitted:
                 no_wrap=not may_be_folded,
                 overflow="fold" if may_be_folded else "ellipsis",
                 min_width=None if may_be_cut or may_be_folded else widths[head],
+                # Of columns that are too wide together, rich would shorten all.
+                max_width=rest if may_be_cut else None,
             )
         for row in zip(*(self._columns[head] for head in heads), strict=True):
             table.add_row(*row)

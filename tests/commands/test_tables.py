@@ -1,0 +1,62 @@
+"""What people see of runs and letters, on screens of any width."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from pyoco_cli.client.schedule_views import when
+from pyoco_cli.client.views import letters_page, moment, runs_table, submitted, tasks_view
+
+ID = "06111963-9448-4488-9914-5ef694a39dab"
+ERROR = "timeout: the attempt did not end within 1 s and was terminated (SIGTERM)"
+
+
+def lines(view: RenderableType, width: int = 100) -> list[str]:
+    console = Console(width=width)
+    with console.capture() as captured:
+        console.print(view)
+    return captured.get().splitlines()
+
+
+@pytest.mark.parametrize("width", [*range(70, 170, 10), 400])
+def test_an_error_takes_the_room_that_the_other_columns_leave(width: int) -> None:
+    letter = {
+        "seq": 4, "reason": "timeout", "timestamp": 0, "run_id": ID, "flow_name": "main", "error": ERROR
+    }  # fmt: skip
+    head, line = lines(letters_page({"items": [letter]}), width)
+    assert head.split()[:5] == ["seq", "reason", "age", "run", "flow"]
+    assert line.startswith("4    timeout  ")
+    assert f"  {ID}  main" in line
+
+    run = {"run_id": ID, "state": "FAILED", "updated_at": 0, "flow_name": "main", "error": ERROR}
+    head, line = lines(runs_table([run]), width)
+    assert head.split()[:4] == ["run", "status", "changed", "flow"]
+    assert line.startswith(f"{ID}  FAILED  ")
+
+
+def test_a_run_that_waits_for_its_time_says_until_when() -> None:
+    answer = {"run_id": ID, "status": "PENDING", "state": "SCHEDULED", "scheduled_for": 1798761600}
+    assert lines(submitted(answer)) == [f"submitted {ID}  SCHEDULED for {moment(1798761600)}"]
+    answer |= {"state": "PENDING"}
+    assert lines(submitted(answer)) == [f"submitted {ID}  PENDING"]
+
+
+def test_a_schedule_of_one_moment_says_which() -> None:
+    assert when({"at": [1798761600]}) == f"at {moment(1798761600)}"
+    assert when({"at": [1798761600, 1798761660]}) == "2 moments"
+
+
+def test_what_failed_in_a_loop_is_told() -> None:
+    record: dict[str, Any] = {
+        "state": "FAILED",
+        "iterations": [
+            {"path": "foreach:n[0]", "state": "SUCCEEDED", "error": None},
+            {"path": "foreach:n[1]", "state": "FAILED", "error": "no such file"},
+        ],
+        "iteration_counts": {"SUCCEEDED": 1, "FAILED": 1},
+    }
+    run = {"tasks": {"load": "FAILED"}, "task_records": {"load": record}}
+    assert lines(tasks_view(run))[-2:] == ["load", "foreach:n[1]: no such file"]
