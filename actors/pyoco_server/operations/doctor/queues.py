@@ -120,6 +120,6 @@ def _dead_letters(look: Look) -> list[Finding]:
             severity=Severity.WARNING,
             what=f"{stream.state.messages} dead letters",
             where=stream.name,
-            advice="read them, then queue them again or delete them: pyoco-client dlq",
+            advice="read them, then queue them again or delete them: pyoco-client dlq list",
         )
     ]
