@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from pyoco_cli.client.schedule_views import when
+from pyoco_cli.client.schedule_views import past_ticks, when
 from pyoco_cli.client.views import letters_page, moment, runs_table, submitted, tasks_view
 
 ID = "06111963-9448-4488-9914-5ef694a39dab"
@@ -35,6 +35,20 @@ def test_an_error_takes_the_room_that_the_other_columns_leave(width: int) -> Non
     head, line = lines(runs_table([run]), width)
     assert head.split()[:4] == ["run", "status", "changed", "flow"]
     assert line.startswith(f"{ID}  FAILED  ")
+
+
+@pytest.mark.parametrize("width", [80, 90, 100, 110, 160])
+def test_what_became_of_ticks_is_whole(width: int) -> None:
+    went = {
+        "local": "2026-11-29T09:34:06+00:00", "outcome": "run", "run_id": ID, "status": "COMPLETED"
+    }  # fmt: skip
+    why = "a run of the schedule goes on, and overlap is skip"
+    left = {"local": "2026-11-29T09:34:08+00:00", "outcome": "skipped", "reason": why}
+    head, run, skipped = lines(past_ticks({"items": [went, left]}), width)
+    assert head.split()[:3] == ["tick", "outcome", "run"]
+    assert run.startswith(f"2026-11-29T09:34:06+00:00  run      {ID}")
+    assert skipped.startswith("2026-11-29T09:34:08+00:00  skipped  -")
+    assert (why in skipped) == (width == 160)
 
 
 def test_a_run_that_waits_for_its_time_says_until_when() -> None:

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pyoco_cli.client.views import age, moment
+from pyoco_cli.client.views import Fitted, age, moment
 from pyoco_cli.common.output import printable
 
 _STYLES = {"active": "green", "paused": "yellow", "ended": "dim"}
@@ -93,17 +93,23 @@ def past_ticks(found: dict[str, Any]) -> RenderableType:
     """What became of ticks, one a line."""
     if not found["items"]:
         return Text("(no ticks yet)", "dim")
-    table = _table("tick", "outcome", "run", "status", "why")
-    for tick in found["items"]:
-        count = f" ({tick['count']})" if tick.get("count", 1) > 1 else ""
-        table.add_row(
-            _text(tick["local"]),
-            Text(tick["outcome"] + count, _OUTCOMES.get(tick["outcome"], "")),
-            _text(tick.get("run_id")),
-            _text(tick.get("status")),
-            _text("triggered" if tick.get("triggered") else tick.get("reason") or ""),
-        )
-    return table
+    ticks = found["items"]
+    columns = {
+        "tick": [_text(tick["local"]) for tick in ticks],
+        "outcome": [_outcome(tick) for tick in ticks],
+        "run": [_text(tick.get("run_id")) for tick in ticks],
+        "status": [_text(tick.get("status")) for tick in ticks],
+        "why": [
+            _text("triggered" if tick.get("triggered") else tick.get("reason") or "")
+            for tick in ticks
+        ],
+    }
+    return Fitted(columns, spare=("status",), rest="why")
+
+
+def _outcome(tick: Mapping[str, Any]) -> Text:
+    count = f" ({tick['count']})" if tick.get("count", 1) > 1 else ""
+    return Text(tick["outcome"] + count, _OUTCOMES.get(tick["outcome"], ""))
 
 
 def backfilled(found: dict[str, Any]) -> RenderableType:

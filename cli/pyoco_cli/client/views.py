@@ -447,36 +447,44 @@ _LEAST_REST = 12
 class Fitted:
     """A table that leaves out what there is no room for, rather than to cut what people copy.
 
-    A ``flow`` goes on in the next line where it is too long; ``error`` takes the room that is left,
-    cut where it is too long, and is absent where that is next to none.
+    A ``flow`` goes on in the next line where it is too long.
 
     Args:
         columns: The cells of each column by its head, in the order of the columns.
         spare: Those that are there if there is room for them, in this order.
+        rest: The one that takes the room that is left, cut where it is too long, and is absent where that is
+            next to none.
     """
 
-    def __init__(self, columns: Mapping[str, Sequence[Text]], *, spare: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        columns: Mapping[str, Sequence[Text]],
+        *,
+        spare: Sequence[str] = (),
+        rest: str = "error",
+    ) -> None:
         self._columns = columns
         self._spare = spare
+        self._rest = rest
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         widths = {
             head: max(len(head), *(cell.cell_len for cell in cells))
             for head, cells in self._columns.items()
         }
-        shown = set(widths) - {*self._spare, "error"}
+        shown = set(widths) - {*self._spare, self._rest}
         room = options.max_width - sum(widths[head] + _GAP for head in shown) + _GAP
         for head in self._spare:
             if widths[head] + _GAP <= room:
                 shown.add(head)
                 room -= widths[head] + _GAP
         rest = room - _GAP
-        if rest >= min(widths["error"], _LEAST_REST):
-            shown.add("error")
+        if rest >= min(widths[self._rest], _LEAST_REST):
+            shown.add(self._rest)
         table = Table(box=None, pad_edge=False, header_style="bold")
         heads = [head for head in self._columns if head in shown]
         for head in heads:
-            may_be_cut, may_be_folded = head == "error", head == "flow"
+            may_be_cut, may_be_folded = head == self._rest, head == "flow"
             table.add_column(
                 head,
                 no_wrap=not may_be_folded,
