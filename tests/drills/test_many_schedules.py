@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import trio
-from pyoco_server.gateway.schedule_desk import Person, Wish
 
 from backend.stage import settings_for
 from nats_fixtures import node_in
 from pyoco_server.backend import open_backend
+from pyoco_server.gateway.schedules.desk import Person, Wish
 from pyoco_server.model.schedules.schedule import Schedule
 
 ALL, AT_ONCE = 10_000, 1_000
