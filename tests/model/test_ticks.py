@@ -361,11 +361,44 @@ def test_what_is_no_crontab_is_refused(text: str) -> None:
         "FREQ=DAILY;NONSENSE=1",
         "DTSTART:20260101T000000\nRRULE:FREQ=DAILY",
         "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30",
+        "FREQ=MONTHLY;BYDAY=9MO",
+        "FREQ=YEARLY;BYDAY=54MO",
+        "FREQ=WEEKLY;BYEASTER=400;BYSETPOS=-1",
+        "FREQ=DAILY;BYMONTH=13",
+        "FREQ=DAILY;BYMONTHDAY=-32",
+        "FREQ=DAILY;BYHOUR=\u0663",
+        "FREQ=DAILY;BYHOUR=0,1,2,3,4,5,6,7,8,9,10,11;BYMINUTE=0,5,10,15,20,25,30,35,40,45",
     ],
 )
 def test_what_is_no_rule_is_refused(text: str) -> None:
     with pytest.raises(NotATiming):
         check_rrule(text, anchor=0, timezone="UTC")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        f"FREQ={step};INTERVAL={interval}{more};BYHOUR=2,9;BYMINUTE=30"
+        for step in ("DAILY", "WEEKLY", "MONTHLY", "YEARLY")
+        for interval, more in ((1, ""), (3, ";BYDAY=TU,SU"), (2, ";BYMONTH=2,7;BYMONTHDAY=-1"))
+    ],
+)
+@pytest.mark.parametrize("anchor", ["1972-02-28", "1972-02-29", "1981-01-31"])
+def test_a_rule_that_began_long_ago_goes_on_as_it_began(rule: str, anchor: str) -> None:
+    when = When(rrule=rule, timezone="America/New_York", anchor_at=unix(anchor))
+    moment = unix("1999-05-05")
+    from_its_beginning = (tick for tick in ticks(when, 0) if tick > moment)
+    assert list(islice(ticks(when, moment), 3)) == list(islice(from_its_beginning, 3))
+
+
+def test_a_rule_that_began_long_ago_is_as_fast_as_a_new_one() -> None:
+    rule = "FREQ=DAILY;BYMINUTE=0,15,30,45;BYHOUR=" + ",".join(map(str, range(24)))
+    for step in ("DAILY", "WEEKLY", "MONTHLY", "YEARLY"):
+        every = "" if step == "DAILY" else ";BYDAY=MO,TU,WE,TH,FR,SA,SU"
+        when = When(rrule=rule.replace("DAILY", step) + every, anchor_at=0)
+        began = time.process_time()
+        assert next_tick(when, unix("2150-01-01")) == unix("2150-01-01T00:15")
+        assert time.process_time() - began < 1
 
 
 def test_a_time_of_day_is_read_in_its_zone() -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import islice
@@ -33,8 +33,23 @@ _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - a wall clock has no zone
 _DAY: Final = 86_400
 # What may be looked at one by one on the way to the latest ticks of a long time.
 _CHUNK: Final = 2_000
+# Each occurrence up to the one that is looked for costs time.
+_MOST_TIMES_OF_DAY: Final = 96
 _STEPS: Final = frozenset({"DAILY", "WEEKLY", "MONTHLY", "YEARLY"})
 _UNTIL: Final = re.compile(r"UNTIL=(\d{8}T\d{6})Z")
+# The numbers that a part takes: the least, the most, and whether they may be counted from the end.
+_RANGES: Final = {
+    "BYMONTH": (1, 12, False),
+    "BYMONTHDAY": (1, 31, True),
+    "BYYEARDAY": (1, 366, True),
+    "BYWEEKNO": (1, 53, True),
+    "BYSETPOS": (1, 366, True),
+    "BYHOUR": (0, 23, False),
+    "BYMINUTE": (0, 59, False),
+    "BYSECOND": (0, 59, False),
+}
+_OTHER_PARTS: Final = frozenset({"FREQ", "INTERVAL", "COUNT", "UNTIL", "WKST", "BYDAY"})
+_BYDAY: Final = re.compile(r"([+-]?[0-9]{1,2})?(MO|TU|WE|TH|FR|SA|SU)")
 
 
 class NotATiming(ValueError):
@@ -144,9 +159,7 @@ def check_rrule(text: str, *, anchor: int, timezone: str) -> str:
     rule = text.strip().upper().removeprefix("RRULE:")
     if len(rule) > MAX_EXPRESSION_CHARACTERS or re.search(r"[\s:]", rule):
         raise NotATiming("takes one rule such as FREQ=WEEKLY;BYDAY=MO; when it begins is start_at")
-    parts: dict[str, str] = {}
-    for part in filter(None, rule.split(";")):
-        name, _, parts[name] = part.partition("=")
+    parts = _parts_of(rule)
     if parts.get("FREQ") not in _STEPS:
         raise NotATiming(
             f"FREQ is one of {', '.join(sorted(_STEPS))}; shorter steps are every_sec or cron"
@@ -157,9 +170,49 @@ def check_rrule(text: str, *, anchor: int, timezone: str) -> str:
             raise NotATiming(f"{name} is a whole number from 1 to 100000, not {number[:40]!r}")
     if parts.get("INTERVAL", "1") != "1" and int(parts["INTERVAL"]) > 1_000:
         raise NotATiming("INTERVAL is at most 1000")
+    _check_parts(parts)
     if next(_by_rule(rule, anchor, timezone, anchor - 1), None) is None:
         raise NotATiming(f"{rule!r} is never due")
     return rule
+
+
+def _parts_of(rule: str) -> dict[str, str]:
+    parts: dict[str, str] = {}
+    for part in filter(None, rule.split(";")):
+        name, _, parts[name] = part.partition("=")
+    return parts
+
+
+def _check_parts(parts: Mapping[str, str]) -> None:
+    times = 1
+    for name, text in parts.items():
+        values = text.split(",")
+        if name in _RANGES:
+            least, most, signed = _RANGES[name]
+            for value in values:
+                digits = value.removeprefix("+").removeprefix("-") if signed else value
+                if not (re.fullmatch("[0-9]{1,3}", digits) and least <= int(digits) <= most):
+                    sign = ", or negative" if signed else ""
+                    raise NotATiming(
+                        f"{name} takes numbers from {least} to {most}{sign}, not {value[:40]!r}"
+                    )
+            if name in {"BYHOUR", "BYMINUTE", "BYSECOND"}:
+                times *= len(set(values))
+        elif name == "BYDAY":
+            most = 53 if parts["FREQ"] == "YEARLY" and "BYMONTH" not in parts else 5
+            for value in values:
+                found = _BYDAY.fullmatch(value)
+                if found is None or not (found[1] is None or 1 <= abs(int(found[1])) <= most):
+                    raise NotATiming(
+                        f"BYDAY takes days such as MO, and 1MO to {most}MO, not {value[:40]!r}"
+                    )
+        elif name not in _OTHER_PARTS:
+            raise NotATiming(f"there is no part {name[:40]!r}")
+    if times > _MOST_TIMES_OF_DAY:
+        raise NotATiming(
+            f"a day has {times} times, and may have {_MOST_TIMES_OF_DAY}; "
+            "shorter steps are every_sec or cron"
+        )
 
 
 def local_time(moment: float, timezone: str) -> datetime:
@@ -192,10 +245,11 @@ def _by_interval(step: int, origin: int, after: int) -> Iterator[int]:
 
 def _by_rule(text: str, anchor: int, timezone: str, after: int) -> Iterator[int]:
     zone = ZoneInfo(timezone)
-    rule = _rule(text, anchor, timezone)
-    last = after
     # A day earlier: a repeated hour has the same times twice.
-    for wall in rule.xafter(_wall(max(after, anchor) - _DAY, zone), inc=True):
+    begin = _wall(max(after, anchor) - _DAY, zone)
+    rule = _rule(text, _nearer(text, _wall(anchor, zone), begin), timezone)
+    last = after
+    for wall in rule.xafter(begin, inc=True):
         tick = _localised(int((wall - _EPOCH).total_seconds()), zone)
         if tick >= LAST_MOMENT:
             return
@@ -204,8 +258,35 @@ def _by_rule(text: str, anchor: int, timezone: str, after: int) -> Iterator[int]
             yield tick
 
 
+def _nearer(text: str, anchor: datetime, moment: datetime) -> datetime:
+    """A beginning from which a rule goes on as from its own, not long before a moment.
+
+    All that lies between its beginning and what is looked for is walked through, years of it for an old one.
+    """
+    parts = _parts_of(text)
+    if "COUNT" in parts:
+        return anchor
+    interval = int(parts.get("INTERVAL", "1"))
+    days = (moment - anchor).days
+    match parts["FREQ"]:
+        case "DAILY" | "WEEKLY" as step:
+            period = interval * (7 if step == "WEEKLY" else 1)
+            periods = max(days // period - 1, 0)
+            # Not at each tick another one: rules that were read are kept.
+            return anchor + timedelta(days=(periods - periods % 16) * period)
+        case "MONTHLY" if anchor.day <= 28:
+            periods = max(days // (31 * interval) - 1, 0)
+            months = anchor.month - 1 + periods * interval
+            return anchor.replace(year=anchor.year + months // 12, month=months % 12 + 1)
+        case _ if (anchor.month, anchor.day) != (2, 29):
+            periods = max(days // (366 * interval) - 1, 0)
+            return anchor.replace(year=anchor.year + periods * interval)
+        case _:
+            return anchor
+
+
 @lru_cache(maxsize=256)
-def _rule(text: str, anchor: int, timezone: str) -> rrule:
+def _rule(text: str, first: datetime, timezone: str) -> rrule:
     zone = ZoneInfo(timezone)
 
     def on_wall(found: re.Match[str]) -> str:
@@ -213,7 +294,7 @@ def _rule(text: str, anchor: int, timezone: str) -> rrule:
         return f"UNTIL={until.astimezone(zone):%Y%m%dT%H%M%S}"
 
     try:
-        rule = rrulestr(_UNTIL.sub(on_wall, text), dtstart=_wall(anchor, zone))
+        rule = rrulestr(_UNTIL.sub(on_wall, text), dtstart=first)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         raise NotATiming(f"{text!r} is no recurrence rule: {error}") from None
     if not isinstance(rule, rrule):
