@@ -351,6 +351,38 @@ async def test_a_schedule_brings_its_flow_and_keeps_it(tmp_path: Path) -> None:
         assert run.params == {"x": 5, "y": 2}
 
 
+async def test_limits_of_the_flow_yaml_and_of_the_schedule_are_those_of_its_runs(
+    tmp_path: Path,
+) -> None:
+    text = (
+        "version: 1\nflow: {graph: a}\ntasks: {a: {callable: math:sqrt}}\n"
+        "runtime: {memory_mb: 300, cpu_sec: 9, timeout_sec: 8}\n"
+    )
+    async with running(tmp_path, worker=False) as backend:
+        file = parse_flow_yaml(text.encode(), max_bytes=10_000)
+        fields = {"flow_name": "main", "tag": TAG, "every_sec": 1, "cpu_sec": 5}
+        await backend.schedules.create("s", Wish(fields, file), ME)
+        await seen(backend, 1)
+        run = (await runs_of(backend))[0]
+        assert (run.memory_mb, run.cpu_sec, run.timeout_sec) == (300, 5, 8)
+
+
+async def test_a_change_between_submitting_and_writing_down_stops_no_schedule(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        made = await backend.schedules.create("s", wish(every_sec=3, params={"x": 1}), ME)
+        tick = made.progress.next_tick or 0
+        desk = backend.schedules
+        await desk._runs.submit(made, tick, now=float(tick))
+        await desk.patch("s", Wish({"params": {"x": 2}}), ME)
+        await seen(backend, 2)
+        params = {run.scheduled_at: run.params for run in await runs_of(backend)}
+        assert (params[tick], params[tick + 3]) == ({"x": 1}, {"x": 2})
+        first = (await desk.get("s", ME)).progress.ticks[0]
+        assert (first.outcome, first.run_id) == (TickOutcome.RUN, made.run_id_of(tick))
+
+
 async def test_tenants_have_schedules_apart(tmp_path: Path) -> None:
     async with running(tmp_path, worker=False) as backend:
         desk, a, b = backend.schedules, Person("a", "key-a"), Person("b", "key-b")

@@ -10,12 +10,12 @@ import structlog
 import trio
 
 from pyoco_server.gateway.canceller import RecordCancel
-from pyoco_server.gateway.new_run import Accepted, NewRun, RunTooLarge
+from pyoco_server.gateway.new_run import Accepted, KeyReused, NewRun, RunTooLarge
 from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorRef, Refusal
 from pyoco_server.model.flow.file import FlowFile, FlowFileError, parse_flow_yaml
-from pyoco_server.model.limits import RunLimits
+from pyoco_server.model.limits import LIMIT_FIELDS, RunLimits
 from pyoco_server.model.run import RunStatus, UnreadableSnapshot
 from pyoco_server.model.schedules.params import fill_in, values_of
 from pyoco_server.model.schedules.schedule import Schedule, TickOutcome, TickRecord
@@ -65,13 +65,18 @@ class ScheduleRuns:
         record = partial(TickRecord, tick=tick, decided_at=now)
         try:
             run = await self.run_of(schedule, tick)
-            accepted = await self._submitter.submit(run, within=_SUBMIT_SECONDS)
+            run_id = (await self._submitter.submit(run, within=_SUBMIT_SECONDS)).run_id
+        except KeyReused as refusal:
+            # Submitted before the schedule was changed, by somebody who could not write it down any more.
+            run_id = schedule.run_id_of(tick)
+            if run_id not in await self.statuses([run_id]):
+                return record(outcome=TickOutcome.REFUSED, reason=str(refusal)[:500])
         except (RunTooLarge, FlowNotKept, FlowFileError) as refusal:
             log.warning(
                 "tick has no run", schedule_id=schedule.schedule_id, tick=tick, reason=str(refusal)
             )
             return record(outcome=TickOutcome.REFUSED, reason=str(refusal)[:500])
-        return record(outcome=TickOutcome.RUN, run_id=accepted.run_id)
+        return record(outcome=TickOutcome.RUN, run_id=run_id)
 
     async def submit_all(
         self, schedule: Schedule, ticks: Sequence[int]
@@ -98,11 +103,7 @@ class ScheduleRuns:
             schedule.schedule_id, spec.name or schedule.schedule_id, spec.timezone, tick
         )
         params = fill_in(spec.params, values)
-        limits = RunLimits(
-            timeout_sec=spec.timeout_sec,
-            max_attempts=spec.max_attempts,
-            retry_backoff_sec=spec.retry_backoff_sec,
-        )
+        limits = RunLimits(**{name: getattr(spec, name) for name in LIMIT_FIELDS})
         file = None
         if spec.workflow_yaml_sha256 is not None:
             file = await self._file(spec.workflow_yaml_sha256)
@@ -121,6 +122,8 @@ class ScheduleRuns:
             timeout_sec=limits.timeout_sec,
             max_attempts=limits.max_attempts,
             retry_backoff_sec=limits.retry_backoff_sec,
+            memory_mb=limits.memory_mb,
+            cpu_sec=limits.cpu_sec,
             idempotency_key=f"{KEY_SPACE}:{schedule.schedule_id}:{tick}",
             key_space=KEY_SPACE,
             run_id=schedule.run_id_of(tick),
