@@ -77,6 +77,20 @@ async def test_code_that_does_not_listen_is_killed_with_what_it_started(
         await gone(int((tmp_path / name).read_text()))
 
 
+async def test_what_threads_print_is_not_mixed_into_the_result(flows: Flows) -> None:
+    talkative = of("talkative", timeout_sec=30)
+    told = await run(flows, "talkative >> length", talkative=talkative, length=of("length"))
+    assert told.finished.error is None
+    assert told.finished.task_records["length"].output == 3_000_000
+
+
+async def test_a_task_that_prints_without_end_is_stopped_at_its_limit(flows: Flows) -> None:
+    for _ in range(5):
+        told = await run(flows, "flood", flood=of("flood", timeout_sec=0.2))
+        assert told.finished.error is not None
+        assert told.finished.error.startswith("timeout: the task did not end within 0.2 s")
+
+
 async def test_a_limit_holds_in_loops_and_branches_and_beside_others(flows: Flows) -> None:
     slow = of("sleeper", timeout_sec=0.2, on_failure="isolate")
     told = await run(

@@ -7,6 +7,7 @@ import functools
 import os
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,26 @@ def sleeper(seconds=6.0, mark=None):
         if mark is not None:
             Path(mark).write_text("cleaned up")
     return "slept"
+
+
+def talkative():
+    def talk():
+        while True:
+            print("y" * 2000)
+
+    for _ in range(3):
+        threading.Thread(target=talk, daemon=True).start()
+    time.sleep(0.2)
+    return "r" * 3_000_000
+
+
+def length(talkative):
+    return len(talkative)
+
+
+def flood():
+    while True:
+        print("x" * 200_000)
 
 
 def note_down(mark):

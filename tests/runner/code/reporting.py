@@ -44,6 +44,7 @@ _BOTH = threading.Barrier(2)
 
 
 def odd() -> None:
+    pyoco_server.report(done=10**400, total=-(10**400))
     pyoco_server.report(done=float("nan"), total=float("inf"), message="\ud800\x00" * 500)
     for wrong in ("1", [1]):
         try:

@@ -216,20 +216,11 @@ def _be_copy(
 ) -> NoReturn:
     code = 70  # EX_SOFTWARE of sysexits.h
     try:
-        signal.signal(signal.SIGTERM, _stop)
+        out = _Out(pipe)
+        signal.signal(signal.SIGTERM, out.stop)
         kin.adopt_orphans()
         gc.freeze()  # what is the original's is never looked at, and so stays shared
-        process = os.getpid()
-        lock = threading.Lock()
-
-        def send(message: tuple[Any, ...]) -> bool:
-            if os.getpid() != process:
-                return False
-            with lock:
-                _send(pipe, message)
-            return True
-
-        relay.set_out(send)
+        relay.set_out(out.send)
         _see_cancel(context, flag)
         before = _Before(context)
         try:
@@ -239,13 +230,13 @@ def _be_copy(
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _flush()
         try:
-            _send(pipe, answer)
+            out.send(answer)
         except Exception as error:  # noqa: BLE001 - pickling executes code of the flow
             text = (
                 f"the result of a task that has a time limit comes from a process of its own, and cannot be "
                 f"handed over: {type(error).__name__}: {error}"
             )
-            _send(pipe, ("raised", Failure(text, ("TypeError",), text)))
+            out.send(("raised", Failure(text, ("TypeError",), text)))
         code = 0
     finally:
         os._exit(code)
@@ -258,15 +249,48 @@ def _flush() -> None:
     _LIBC.fflush(ctypes.c_void_p.in_dll(_LIBC, "stdout"))
 
 
-def _stop(_number: int, _frame: object) -> NoReturn:
-    raise TaskStopped("the task is to stop")
+class _Out:
+    """What the copy says: each message whole, whichever threads say something and whatever signal comes."""
 
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+        self._process = os.getpid()
+        self._main = threading.get_ident()
+        self._lock = threading.Lock()
+        self._sending_here = False
+        self._asked = False
 
-def _send(pipe: int, message: tuple[Any, ...]) -> None:
-    body = memoryview(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
-    os.write(pipe, len(body).to_bytes(8, "big"))
-    while body:
-        body = body[os.write(pipe, body) :]
+    def send(self, message: tuple[Any, ...]) -> bool:
+        """Say something; a copy of the copy cannot, nor code that interrupts the saying of something else."""
+        if os.getpid() != self._process:
+            return False
+        body = memoryview(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
+        here = threading.get_ident() == self._main
+        if here and self._sending_here:
+            return False
+        self._sending_here = self._sending_here or here
+        try:
+            with self._lock:
+                self._write(memoryview(len(body).to_bytes(8, "big")))
+                self._write(body)
+        finally:
+            if here:
+                self._sending_here = False
+        if here and self._asked:
+            self._asked = False
+            raise TaskStopped("the task is to stop")
+        return True
+
+    def stop(self, _number: int, _frame: object) -> None:
+        """Raise `TaskStopped` in the code, once it is between two messages; it is on the main thread."""
+        if self._sending_here:
+            self._asked = True
+        else:
+            raise TaskStopped("the task is to stop")
+
+    def _write(self, data: memoryview) -> None:
+        while data:
+            data = data[os.write(self._pipe, data) :]
 
 
 def _see_cancel(context: Context, flag: mmap.mmap) -> None:
