@@ -28,6 +28,13 @@ class Word(StrEnum):
     A = "a"
 
 
+class Deadly:
+    """Ends the program of whoever looks at it."""
+
+    def __repr__(self) -> str:
+        raise SystemExit(3)
+
+
 class Rude:
     def __repr__(self) -> str:
         raise RuntimeError("no")
@@ -63,6 +70,7 @@ class RudeMapping(OrderedDict[str, int]):
         ("\ud800x", "\\ud800x"),
         ({"\ud800": 1}, {"\\ud800": 1}),
         (Rude(), "<Rude object; its repr raised RuntimeError>"),
+        ([Deadly()], ["<Deadly object; its repr raised SystemExit>"]),
         ([Rude()], ["<Rude object; its repr raised RuntimeError>"]),
         (TaskRecord(error="x").state, "PENDING"),
     ],

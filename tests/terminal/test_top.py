@@ -56,7 +56,7 @@ def test_everything_is_on_one_screen_and_changes(stage: Stage, columns: int, lin
 def test_a_script_gets_one_look_as_json(stage: Stage) -> None:
     seen = client(stage, "top").last
     assert set(seen) == {
-        *("at", "counts", "runs", "workers", "queues", "dead_letters", "actors"),
+        *("at", "counts", "runs", "workers", "queues", "dead_letters", "actors", "progress"),
     }
     assert [worker["worker_id"] for worker in seen["workers"]] == ["w1"]
 

@@ -166,7 +166,7 @@ class Conversion:
             if isinstance(value, list | tuple | Mapping):
                 return self.container(value, value, depth)
             return self.other(value, depth)
-        except Exception:  # noqa: BLE001 - even to ask a value for its class may raise anything
+        except BaseException:  # noqa: BLE001 - even to ask a value for its class may raise anything
             self.exact = False
             return safe_repr(value)
 
@@ -201,7 +201,7 @@ class Conversion:
                     for key, item in items.items()
                 }
             return [self.convert(item, depth + 1) for item in items]
-        except Exception:  # noqa: BLE001 - a foreign mapping may raise anything
+        except BaseException:  # noqa: BLE001 - a foreign mapping may raise anything
             self.exact = False
             return safe_repr(value)
         finally:
@@ -220,7 +220,7 @@ def safe_repr(value: object, *, short: bool = False) -> str:
     """Return ``repr(value)``, cut to a sane length, whatever the object's own code does."""
     try:
         text = _SHORT_REPR.repr(value) if short else repr(value)
-    except Exception as error:  # noqa: BLE001 - a foreign __repr__ may raise anything
+    except BaseException as error:  # noqa: BLE001 - a foreign __repr__ may raise anything
         return f"<{type(value).__name__} object; its repr raised {type(error).__name__}>"
     if len(text) > MAX_REPR_CHARACTERS:
         text = f"{text[:MAX_REPR_CHARACTERS]}… ({len(text)} characters)"

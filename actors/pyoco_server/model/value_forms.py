@@ -44,7 +44,7 @@ class _Forms(Conversion):
     def other(self, value: object, depth: int) -> JSON:
         try:
             return self._form(value, depth)
-        except Exception:  # noqa: BLE001 - that, and whatever the value's own code raises
+        except BaseException:  # noqa: BLE001 - that, and whatever the value's own code raises
             return super().other(value, depth)
 
     def key(self, key: object) -> str:
