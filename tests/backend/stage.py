@@ -30,6 +30,8 @@ import time
 from pyoco.core.models import Flow
 from pyoco.dsl.syntax import task
 
+from pyoco_server import policy
+
 
 @task
 def quick(x=1):
@@ -79,9 +81,18 @@ def large(size=1200000):
     return "x" * size
 
 
+@task
+@policy(retries=2, backoff={"delay_sec": 0})
+def retried(path, seconds=0):
+    with open(path, "a") as file:
+        file.write("a try\\n")
+    time.sleep(seconds)
+    raise ValueError("it broke")
+
+
 TASKS = {
     task.task.name: task
-    for task in (quick, slow, steps, broken, flaky, crash, stubborn, large)
+    for task in (quick, slow, steps, broken, flaky, crash, stubborn, large, retried)
 }
 
 

@@ -145,6 +145,42 @@ async def test_a_worker_that_stops_gives_its_run_back(tmp_path: Path) -> None:
             assert (await ended(backend, accepted.run_id)).status is RunStatus.COMPLETED
 
 
+async def test_tries_are_counted_over_workers_that_stop(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    async with running(tmp_path, worker=False) as backend:
+        settings = backend.settings_with_node()
+        run_id = (await backend.submit(new_run("retried", path=str(calls), seconds=60))).run_id
+        for number in (1, 2, 3):
+            options = worker_options(tmp_path, worker_id=f"w{number}")
+            async with open_backend(settings, gateway=False, worker=options):
+                await so_many_lines(calls, number)
+        options = worker_options(tmp_path, worker_id="last")
+        async with open_backend(settings, gateway=False, worker=options):
+            state = await ended(backend, run_id)
+        assert (state.status, state.attempt, state.reason) == ("FAILED", 4, "execution_error")
+        assert (state.error or "").startswith("no try is left after 3 tries")
+        assert count_lines(calls) == 3
+
+
+async def test_an_attempt_that_failed_is_followed_by_one_with_all_tries(tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    async with running(tmp_path) as backend:
+        run = limited("retried", path=str(calls), max_attempts=2)
+        state = await ended(backend, (await backend.submit(run)).run_id)
+        assert (state.error, state.attempt) == ("it broke", 2)
+        assert count_lines(calls) == 6
+
+
+def count_lines(path: Path) -> int:
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+async def so_many_lines(path: Path, number: int) -> None:
+    with trio.fail_after(20):
+        while count_lines(path) < number:
+            await trio.sleep(0.02)
+
+
 async def test_a_run_with_one_attempt_ends_when_its_worker_stops(tmp_path: Path) -> None:
     async with running(tmp_path, worker=False) as backend:
         accepted = await backend.submit(limited("slow", seconds=60, max_attempts=1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from pyoco_server.model import life
@@ -16,6 +17,9 @@ from pyoco_server.model.run import (
     RunStatus,
     TaskRecord,
     TaskState,
+    TryRecord,
+    decode_snapshot,
+    encode_snapshot,
     shown,
 )
 
@@ -360,6 +364,39 @@ def test_an_attempt_that_was_lost_is_told_of() -> None:
         60.0,
         "lost",
     )
+
+
+def test_tries_are_counted_on_after_an_attempt_that_was_lost_or_given_back() -> None:
+    begun = {"a": [TryRecord(number=2, started_at=21.0)]}
+    answer = life.progress(
+        claimed(life.pending(JOB)),
+        instance_id="i1",
+        attempt=1,
+        tasks={},
+        task_records={},
+        heartbeat_at=22.0,
+        now=22.0,
+        tries_begun=begun,
+    )
+    running = decode_snapshot(encode_snapshot(answer.snapshot, max_bytes=0))
+    assert running.tries_begun == begun
+    assert claimed(running, instance="i2").tries_begun == begun
+    given_back = release(running)
+    assert claimed(given_back.snapshot, now=500.0).tries_begun == begun
+    known = life.release(running, instance_id="i1", attempt=1, now=40.0, tries_begun={})
+    assert known.snapshot.tries_begun is UNSET
+
+
+@pytest.mark.parametrize("max_attempts", [None, 3])
+def test_an_attempt_that_ended_leaves_no_tries_to_count_on(max_attempts: int | None) -> None:
+    begun = {"a": [TryRecord(number=2, started_at=21.0)]}
+    running = replace(
+        claimed(life.pending(replace(JOB, max_attempts=max_attempts))), tries_begun=begun
+    )
+    for reason in ("execution_error", "timeout"):
+        ended = finish(running, RunStatus.FAILED, reason=reason).snapshot
+        assert ended.status is (RunStatus.PENDING if max_attempts else RunStatus.FAILED)
+        assert ended.tries_begun is UNSET
 
 
 def test_a_run_tells_of_its_last_attempts_only() -> None:

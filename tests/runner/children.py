@@ -20,7 +20,14 @@ from pyoco_server.worker.runner.handle import (
     RunnerProcess,
     open_runner,
 )
-from pyoco_server.worker.runner.protocol import Execute, FlowFinished, Output, TaskChanged
+from pyoco_server.worker.runner.protocol import (
+    Execute,
+    FlowFinished,
+    Output,
+    TaskChanged,
+    TriesTold,
+    TryStored,
+)
 
 CODE = str(Path(__file__).parent / "code")
 WITHIN_SECONDS = 60
@@ -81,6 +88,7 @@ class Flows:
 
     def __init__(self, runner: RunnerProcess) -> None:
         self.runner = runner
+        self.tries: list[TriesTold] = []
 
     async def send(self, graph: str = "", **tasks: Any) -> str:
         """Send a flow of tasks, each a function of the sample module or a task's configuration."""
@@ -103,6 +111,12 @@ class Flows:
         with trio.fail_after(WITHIN_SECONDS):
             while True:
                 event = await self.runner.next_event()
+                if isinstance(event, TriesTold):
+                    if event.begins:
+                        answer = TryStored(run_id=event.run_id, key=event.key)
+                        await self.runner.send(answer)
+                    self.tries.append(event)
+                    continue
                 told.events.append(event)
                 if isinstance(event, Exited) or (
                     isinstance(event, until) if isinstance(until, type | tuple) else until(event)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from random import Random
@@ -37,6 +37,7 @@ from pyoco.dsl.syntax import FlowFragment
 from pyoco.trace.backend import TraceBackend
 
 from pyoco_server.model.flow.task_policy import EventLoop
+from pyoco_server.model.run import TryRecord
 from pyoco_server.worker.runner.engine.calls import Calls
 from pyoco_server.worker.runner.engine.cancel_signal import CancelSignal
 from pyoco_server.worker.runner.engine.execute import execute_flow
@@ -172,6 +173,13 @@ class Silent(TaskObserver):
 
     def task_running(self, name: str, record: LiveRecord) -> None:
         pass
+
+    def try_begins(self, key: str, tries: Sequence[TryRecord]) -> bool:
+        assert tries[-1].ended_at is None
+        return True
+
+    def try_ended(self, key: str, tries: Sequence[TryRecord]) -> None:
+        assert all(each.ended_at is not None for each in tries)
 
     def task_ended(self, name: str, record: LiveRecord) -> None:
         numbers = [each.number for each in record.tries or ()]

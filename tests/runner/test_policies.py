@@ -8,9 +8,18 @@ from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 
-from pyoco_server.model.run import RunStatus, TaskState
-from pyoco_server.worker.runner.protocol import CancelRun, FlowFinished, Output, TaskChanged
+from pyoco_server.model.run import RunStatus, TaskState, TryRecord
+from pyoco_server.worker.runner.engine.tries import LOST_TRY
+from pyoco_server.worker.runner.protocol import (
+    CancelRun,
+    FlowFinished,
+    Output,
+    TaskChanged,
+    TriesTold,
+    TryStored,
+)
 from runner.children import Flows, Told, flow_yaml
 
 FAILED, PENDING, SUCCEEDED = TaskState.FAILED, TaskState.PENDING, TaskState.SUCCEEDED
@@ -268,6 +277,100 @@ async def test_a_cancel_ends_a_wait_for_the_next_try(flows: Flows, tmp_path: Pat
     finished = (await flows.hear()).finished
     assert finished.status is RunStatus.CANCELLED
     assert finished.tasks == {"a": TaskState.CANCELLED, "b": TaskState.CANCELLED}
+
+
+# Tries of earlier attempts -----------------------------------------------------------------------
+
+LOST = TryRecord(number=1, started_at=1.0)
+BROKE = TryRecord(number=2, started_at=2.0, ended_at=3.0, error="it broke")
+
+
+def noting(path: Path, **said: Any) -> dict[str, Any]:
+    return of("note", backoff={"delay_sec": 0}, inputs={"path": str(path), "fail": 9}, **said)
+
+
+async def test_an_attempt_goes_on_counting(flows: Flows, tmp_path: Path) -> None:
+    path = tmp_path / "calls"
+    text = flow_yaml("a", {"a": noting(path, retries=3)})
+    told = await flows.run_yaml(text, tries_before={"a": (LOST, BROKE)})
+    record = told.finished.task_records["a"]
+    assert (told.finished.error, len(lines(path))) == ("no line", 2)
+    tries = [(each.number, each.error) for each in record.tries or ()]
+    assert tries == [(1, LOST_TRY), (2, "it broke"), (3, "no line"), (4, "no line")]
+    begun = [[each.number for each in told.tries] for told in flows.tries if told.begins]
+    assert begun == [[1, 2, 3], [2, 3, 4]]
+
+
+@pytest.mark.parametrize(("before", "why"), [((LOST,), LOST_TRY), ((LOST, BROKE), "it broke")])
+async def test_a_task_without_a_try_left_fails_by_its_policy(
+    flows: Flows, tmp_path: Path, before: tuple[TryRecord, ...], why: str
+) -> None:
+    path = tmp_path / "calls"
+    for on_failure, status in (("stop", RunStatus.FAILED), ("isolate", RunStatus.COMPLETED)):
+        task = noting(path, retries=len(before), on_failure=on_failure)
+        text = flow_yaml("a >> b", {"a": task, "b": of("square")})
+        again = replace(before[-1], number=len(before) + 1)
+        told = await flows.run_yaml(text, tries_before={"a": (*before, again)})
+        finished = told.finished
+        record = finished.task_records["a"]
+        assert (finished.status, finished.tasks) == (status, {"a": FAILED, "b": PENDING})
+        assert (record.error or "").startswith(f"no try is left after {again.number} tries")
+        assert (record.error or "").endswith(why)
+        assert [each.number for each in record.tries or ()] == list(range(1, again.number + 1))
+        if on_failure == "stop":
+            assert finished.error == record.error
+    assert not path.exists()
+    assert flows.tries == []
+
+
+async def test_each_iteration_has_tries_of_its_own(flows: Flows, tmp_path: Path) -> None:
+    path = tmp_path / "calls"
+    task = noting(path, retries=1, on_failure="isolate")
+    before = {"a repeat[1]": (LOST,), "a repeat[2]": (LOST, BROKE), "b": (LOST,)}
+    text = flow_yaml("repeat(count=3) { a }", {"a": task})
+    told = await flows.run_yaml(text, tries_before=before)
+    assert told.finished.status is RunStatus.COMPLETED
+    assert len(lines(path)) == 2 + 1 + 0
+    errors = [each.error or "" for each in told.finished.task_records["a"].iterations or ()]
+    assert errors[:2] == ["no line", "no line"]
+    assert errors[2].startswith("no try is left")
+
+
+async def test_each_time_that_a_task_is_executed_has_tries_of_its_own(
+    flows: Flows, tmp_path: Path
+) -> None:
+    inputs = {"path": str(tmp_path / "calls"), "fail": 1}
+    task = of("note", retries=1, backoff={"delay_sec": 0}, inputs=inputs)
+    text = flow_yaml("repeat(count=1) { a } >> repeat(count=1) { a }", {"a": task})
+    told = await flows.run_yaml(text, tries_before={"a repeat[0] #2": (LOST,)})
+    assert told.finished.status is RunStatus.COMPLETED, told.finished.error
+    begun = [(told.key, told.tries[-1].number) for told in flows.tries if told.begins]
+    assert begun == [("a repeat[0]", 1), ("a repeat[0]", 2), ("a repeat[0] #2", 2)]
+
+
+async def test_a_try_waits_until_it_is_stored(flows: Flows, tmp_path: Path) -> None:
+    path = tmp_path / "calls"
+    text = flow_yaml("a", {"a": noting(path, retries=1)})
+    run_id = await flows.send_yaml(text)
+    event = None
+    while not isinstance(event, TriesTold):
+        event = await flows.runner.next_event()
+    assert (event.key, event.begins, [each.number for each in event.tries]) == ("a", True, [1])
+    await flows.runner.send(TryStored(run_id=run_id, key="b"))
+    with trio.move_on_after(0.3):
+        await flows.hear()
+    assert not path.exists()
+    await flows.runner.send(CancelRun(run_id=run_id))
+    finished = (await flows.hear()).finished
+    assert (finished.status, finished.tasks) == (RunStatus.CANCELLED, {"a": TaskState.CANCELLED})
+    assert not path.exists()
+
+
+async def test_what_is_not_tried_again_is_not_waited_for(flows: Flows, tmp_path: Path) -> None:
+    task = of("note", inputs={"path": str(tmp_path / "calls")})
+    told = await run(flows, "a >> b", a=task, b={**task, "retries": 1})
+    assert told.finished.status is RunStatus.COMPLETED
+    assert [(told.key, len(told.tries)) for told in flows.tries] == [("b", 1), ("b", 0)]
 
 
 # Isolation ---------------------------------------------------------------------------------------

@@ -58,6 +58,7 @@ from pyoco_server.model.run import (
     RunWheel,
     TaskRecord,
     TaskState,
+    TryRecord,
     Usage,
     known,
     with_attempt,
@@ -200,7 +201,8 @@ def claim(
     """Take the run for one more attempt.
 
     A RUNNING run of another owner is taken over: its job was delivered again, so that owner let
-    it go or lost it. The tasks start anew with each attempt, with the ``wheels`` of that moment.
+    it go or lost it. The tasks start anew with each attempt, with the ``wheels`` of that moment; tries of
+    those that had not succeeded are counted on.
 
     A job that waits is another message than before, and where a worker dies between storing that one and
     acknowledging the one before, there are two: the one that came first has the run.
@@ -281,6 +283,7 @@ def progress(
     task_records: Mapping[str, TaskRecord],
     heartbeat_at: float,
     now: float,
+    tries_begun: Mapping[str, Sequence[TryRecord]] | None = None,
 ) -> Progress:
     """Record how far the attempt is; the status stays, so a cancel request is never lost.
 
@@ -292,6 +295,8 @@ def progress(
         task_records: What is known of each of them.
         heartbeat_at: When the attempt was last known to be alive.
         now: The time of the write.
+        tries_begun: The tries so far of what may be tried again and has not succeeded; those stored when
+            ``None``.
     """
     if snapshot.status.terminal:
         return AlreadyTerminal(snapshot)
@@ -299,7 +304,7 @@ def progress(
         return Superseded(snapshot)
     return Progressed(
         replace(
-            snapshot,
+            _with_tries(snapshot, tries_begun),
             tasks=dict(tasks),
             task_records=dict(task_records),
             task_records_truncated=False,
@@ -380,6 +385,8 @@ def finish(
         and _attempts_left(snapshot)
     ):
         wait = backoff(snapshot.retry_backoff_sec, _counted(snapshot), max_backoff_sec)
+        # It ended by itself: the attempt that follows has all tries of its tasks.
+        snapshot = replace(snapshot, tries_begun=UNSET)
         return RetryLater(_again(snapshot, reason, error, now, now + wait), wait)
     return Finished(_end(with_artifacts, status, error, reason, now))
 
@@ -412,11 +419,13 @@ def release(
     reason: str = WORKER_STOPPED,
     error: str = "the worker was stopped before the run had ended",
     counts: bool = True,
+    tries_begun: Mapping[str, Sequence[TryRecord]] | None = None,
 ) -> Finish:
     """Give a run back that its worker cannot finish, because it was told to stop or lacks what that takes.
 
-    The next attempt may start at once. A run that may have no further one ends FAILED, and one whose
-    cancel was asked for CANCELLED. An attempt that does not count leaves the run as many as it had.
+    The next attempt may start at once, and goes on counting the ``tries_begun`` of tasks. A run that may have
+    no further one ends FAILED, and one whose cancel was asked for CANCELLED. An attempt that does not count
+    leaves the run as many as it had.
     """
     if snapshot.status.terminal:
         return AlreadyTerminal(snapshot)
@@ -424,6 +433,7 @@ def release(
         return Superseded(snapshot)
     if snapshot.status is RunStatus.CANCELLING:
         return Finished(_end(snapshot, RunStatus.CANCELLED, None, CANCELLED, now))
+    snapshot = _with_tries(snapshot, tries_begun)
     if not counts:
         uncounted = (snapshot.uncounted_attempts or 0) + 1
         snapshot = replace(snapshot, uncounted_attempts=uncounted)
@@ -464,6 +474,15 @@ def abandon(snapshot: RunSnapshot, *, reason: str, error: str, now: float) -> Ab
     if snapshot.status is RunStatus.CANCELLING:
         return Finished(_end(snapshot, RunStatus.CANCELLED, None, CANCELLED, now))
     return Finished(_end(snapshot, RunStatus.FAILED, error, reason, now))
+
+
+def _with_tries(
+    snapshot: RunSnapshot, tries_begun: Mapping[str, Sequence[TryRecord]] | None
+) -> RunSnapshot:
+    if tries_begun is None:
+        return snapshot
+    begun = {key: list(tries) for key, tries in tries_begun.items()}
+    return replace(snapshot, tries_begun=begun or UNSET)
 
 
 def _attempts_left(snapshot: RunSnapshot) -> bool:
@@ -522,6 +541,7 @@ def _end(
         updated_at=now,
         error=error,
         reason=reason,
+        tries_begun=UNSET,
     )
 
 

@@ -29,6 +29,9 @@ MAX_ATTEMPT_RECORDS: Final = 20
 MAX_FAILED_TASKS: Final = 100
 """How many tasks that failed a run names."""
 
+MAX_TRIED: Final = 100
+"""How many tasks and iterations a snapshot keeps the tries of that were begun."""
+
 ATTEMPT_ERROR_BYTES: Final = 300
 """How much of the error of each of them."""
 
@@ -179,7 +182,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     progress: TaskProgress | msgspec.UnsetType = msgspec.UNSET
     """Of a task that reports it."""
     tries: list[TryRecord] | msgspec.UnsetType = msgspec.UNSET
-    """Its last tries in this attempt, where it may have more than one."""
+    """Its last tries, where it may have more than one; also those of earlier attempts that are counted on."""
     iterations: list[IterationRecord] | msgspec.UnsetType = msgspec.UNSET
     """Its last times in a loop."""
     iteration_counts: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
@@ -317,6 +320,9 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """It is late where it has not ended so many seconds after it may start."""
     late: Late | UnsetType | None = UNSET
     """What of it was late."""
+    tries_begun: dict[str, list[TryRecord]] | UnsetType | None = UNSET
+    """The last tries of what may be tried again and has not succeeded, by task and iteration: an attempt that
+    follows one which was lost or given back goes on counting."""
 
     schedule_id: str | UnsetType | None = UNSET
     """The schedule that submitted it."""

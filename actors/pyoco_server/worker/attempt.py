@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,12 +17,15 @@ from pyoco_server.model.artifact import Artifact, RefusedArtifact
 from pyoco_server.model.job import Job
 from pyoco_server.model.result import Result
 from pyoco_server.model.run import (
+    MAX_TRIED,
     RunSnapshot,
     RunStatus,
     TaskProgress,
     TaskRecord,
     TaskState,
+    TryRecord,
     Usage,
+    known,
 )
 from pyoco_server.store.runs import RunNotFound, RunStore, StoredRun
 
@@ -73,12 +76,17 @@ class Attempt:
         self.claim = stored.snapshot
         self.tasks: dict[str, TaskState] = {}
         self.records: dict[str, TaskRecord] = {}
+        self.tries_begun: dict[str, list[TryRecord]] = dict(known(self.claim.tries_begun) or {})
         self.artifacts: list[Artifact] = []
         self.artifacts_refused: list[RefusedArtifact] = []
         self.results: list[Result] = []
         self.ending: Ending | None = None
         # Set when there is progress to write.
         self.changed = trio.Event()
+        # Tries that begin once they are stored, and who is told then; set when there are any.
+        self.tries_waiting: set[str] = set()
+        self.urgent = trio.Event()
+        self.on_try_stored: Callable[[str], None] = _nobody_waits
         # Whether somebody asked for it to be cancelled, and whether another attempt has the run by now; what
         # either interrupts at the moment.
         self.cancel_asked = False
@@ -109,6 +117,26 @@ class Attempt:
         self.tasks |= tasks
         self.records |= records
         self.changed.set()
+
+    def note_tries(self, key: str, tries: Sequence[TryRecord], *, begins: bool) -> None:
+        """Remember the tries of a task, and that the last of them begins once it is stored.
+
+        What succeeded has none to count on. Beyond `MAX_TRIED`, those are forgotten that were told of first.
+        """
+        self.tries_begun.pop(key, None)
+        if tries:
+            self.tries_begun[key] = list(tries)
+            for oldest in list(self.tries_begun)[:-MAX_TRIED]:
+                del self.tries_begun[oldest]
+        self.changed.set()
+        if begins:
+            self.tries_waiting.add(key)
+            self.hurry()
+
+    def hurry(self) -> None:
+        """Have the progress written at once."""
+        self.changed.set()
+        self.urgent.set()
 
     def note_progress(self, progress: dict[str, TaskProgress]) -> None:
         """Remember what tasks that run said of how far they are."""
@@ -167,8 +195,8 @@ class Attempt:
             SnapshotTooLarge: The states of the tasks alone do not fit.
             BridgeError: NATS refused or could not be asked; try again later.
         """
-        self.changed = trio.Event()
-        now = self._runs.now()
+        self.changed, self.urgent = trio.Event(), trio.Event()
+        waiting, now = list(self.tries_waiting), self._runs.now()
         decision = await self._change(
             lambda snapshot: life.progress(
                 snapshot,
@@ -178,9 +206,19 @@ class Attempt:
                 task_records=self.records,
                 heartbeat_at=now,
                 now=now,
+                tries_begun=self.tries_begun,
             )
         )
-        return isinstance(decision, life.Progressed)
+        holds = isinstance(decision, life.Progressed)
+        if holds and not self.cancelling:
+            self.begin_tries(waiting)
+        return holds
+
+    def begin_tries(self, keys: Iterable[str]) -> None:
+        """Have tries begin that waited for their being stored."""
+        for key in keys:
+            self.tries_waiting.discard(key)
+            self.on_try_stored(key)
 
     async def write_end(self, ending: Ending) -> life.Finish:
         """Store the end of the run, or of the attempt where another follows.
@@ -229,6 +267,7 @@ class Attempt:
                 reason=reason,
                 error=error,
                 counts=counts,
+                tries_begun=self.tries_begun,
             )
         )
 
@@ -242,3 +281,7 @@ class Attempt:
         except RunNotFound:  # deleted or expired under the attempt: nothing is left to write to
             return life.Superseded(self.stored.snapshot)
         return decision
+
+
+def _nobody_waits(_key: str) -> None:
+    """Where no child is told that its try is stored."""

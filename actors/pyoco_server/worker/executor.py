@@ -41,6 +41,8 @@ from pyoco_server.worker.runner.protocol import (
     ProgressMade,
     Ready,
     TaskChanged,
+    TriesTold,
+    TryStored,
 )
 from pyoco_server.worker.settling import Settler
 from pyoco_server.worker.wheel_set import WheelSet
@@ -164,7 +166,8 @@ class Executor:
             if attempt is None:
                 await self._begun.park()
                 continue
-            await trio.sleep(GATHER_SECONDS)
+            with trio.move_on_after(GATHER_SECONDS):
+                await attempt.urgent.wait()
             if self.attempt is attempt and not (attempt.closed or attempt.lost):
                 await keep(attempt, self._settings, self._connection)
 
@@ -257,6 +260,9 @@ class Executor:
         limit = math.inf if attempt.claim.timeout_sec is None else attempt.claim.timeout_sec
         grace = self._settings.cancel_grace_period_sec
         self._events.begin(attempt.run_id, attempt.claim.attempt)
+        attempt.on_try_stored = lambda key: self._child.runner.tell(
+            TryStored(run_id=attempt.run_id, key=key), spawn
+        )
         if (now := trio.current_time()) - self._oom_asked > _OOM_ASK_SECONDS:
             self._oom_kills, self._oom_asked = oom_kills(), now
         self._child.runner.tell(_request(attempt, self._child.folder), spawn)
@@ -338,6 +344,8 @@ class Executor:
                     attempt.note(tasks, {})
                 case TaskChanged():
                     attempt.note({event.name: event.state}, {event.name: event.record})
+                case TriesTold(key=key, tries=tries, begins=begins):
+                    attempt.note_tries(key, tries, begins=begins)
                 case ProgressMade(progress=progress):
                     attempt.note_progress(progress)
                 case FlowFinished():
@@ -384,6 +392,7 @@ def _request(attempt: Attempt, folder: Path) -> Execute:
         workflow_yaml=attempt.job.workflow_yaml,
         env=run_log.variables(attempt.job),
         workdir=str(folder),
+        tries_before={key: tuple(tries) for key, tries in attempt.tries_begun.items()},
     )
 
 

@@ -31,7 +31,7 @@ async def keep(attempt: Attempt, settings: Settings, connection: Connection) -> 
     async with trio.open_nursery() as nursery:
         attempt.keeping = nursery.cancel_scope
         nursery.start_soon(_keep_lease, attempt, settings.ack_progress_interval, connection)
-        await _write_progress(attempt, settings.run_heartbeat_interval_sec)
+        await _write_progress(attempt, settings.run_heartbeat_interval_sec, connection)
         if attempt.lost:
             nursery.cancel_scope.cancel()
 
@@ -53,16 +53,25 @@ async def _keep_lease(attempt: Attempt, interval: float, connection: Connection)
             )
 
 
-async def _write_progress(attempt: Attempt, interval: float) -> None:
-    """Write what changed, or at least a sign of life each ``interval`` seconds."""
+async def _write_progress(attempt: Attempt, interval: float, connection: Connection) -> None:
+    """Write what changed, at once where a try begins, or a sign of life each ``interval`` seconds."""
+    delay = _FIRST_RETRY_SECONDS
     with trio.CancelScope() as attempt.progressing:
         while attempt.ending is None:
             with trio.move_on_after(interval):
                 await attempt.changed.wait()
-                await trio.sleep(GATHER_SECONDS)
+                with trio.move_on_after(GATHER_SECONDS):
+                    await attempt.urgent.wait()
+            epoch = connection.epoch
             if not await _progress(attempt):
                 attempt.lose()
                 return
+            if attempt.tries_waiting and not (attempt.urgent.is_set() or attempt.cancelling):
+                back = await _reconnected(connection, epoch, within=delay)
+                delay = _FIRST_RETRY_SECONDS if back else min(delay * 2, _RETRY_SECONDS)
+                attempt.hurry()
+            else:
+                delay = _FIRST_RETRY_SECONDS
             if attempt.cancelling:
                 attempt.ask_to_cancel()
 
@@ -126,4 +135,8 @@ def _too_large(attempt: Attempt, error: SnapshotTooLarge) -> None:
         run_id=attempt.run_id,
         reason=str(error),
     )
+    if not (attempt.tasks or attempt.records):
+        # Even so: its tries are counted within this attempt only.
+        attempt.tries_begun = {}
+        attempt.begin_tries(list(attempt.tries_waiting))
     attempt.tasks, attempt.records = {}, {}

@@ -42,6 +42,7 @@ from pyoco_server.worker.runner.protocol import (
     Providers,
     Ready,
     Stop,
+    TryStored,
     WorkerMessage,
 )
 from pyoco_server.worker.runner.resolver import (
@@ -195,6 +196,9 @@ class _Child:
             case Providers(run_id=run_id, providers=providers):
                 if accepted := self._accepted.get(run_id):
                     accepted.give_providers(providers)
+            case TryStored(run_id=run_id, key=key):
+                if accepted := self._accepted.get(run_id):
+                    accepted.try_stored(key)
             case Stop():
                 for accepted in list(self._accepted.values()):
                     accepted.cancel()

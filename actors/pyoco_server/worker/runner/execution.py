@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import queue
 import resource
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from pyoco.core.models import RunStatus as EngineStatus
 from pyoco.core.models import TaskState as EngineTaskState
 
 from pyoco_server.model.flow.structure import GraphStructure
-from pyoco_server.model.run import RunStatus, TaskRecord, TaskState
+from pyoco_server.model.run import RunStatus, TaskRecord, TaskState, TryRecord
 from pyoco_server.progress import attach, detach
 from pyoco_server.worker.runner.condition import Condition
 from pyoco_server.worker.runner.engine.calls import RealCalls
@@ -44,6 +45,7 @@ from pyoco_server.worker.runner.protocol import (
     Provider,
     ProvidersNeeded,
     TaskChanged,
+    TriesTold,
 )
 from pyoco_server.worker.runner.records import RecordBook, error_text
 from pyoco_server.worker.runner.resolver import FlowResolver
@@ -92,6 +94,8 @@ class Execution(TaskObserver, Worker):
         self._progress = ProgressBook(request.run_id, lambda: self._context.tasks, output)
         self._environment: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         self._providers: queue.SimpleQueue[tuple[Provider, ...]] = queue.SimpleQueue()
+        # Tries that begin once they are stored.
+        self._tries: dict[str, threading.Event] = {}
 
     def cancel(self) -> None:
         """Have no further task or try started; before, during and after the run alike."""
@@ -106,6 +110,11 @@ class Execution(TaskObserver, Worker):
     def give_providers(self, providers: tuple[Provider, ...]) -> None:
         """Hand over what the worker knows of plug-ins."""
         self._providers.put(providers)
+
+    def try_stored(self, key: str) -> None:
+        """Have a try begin that waited for that."""
+        if (waiting := self._tries.get(key)) is not None:
+            waiting.set()
 
     def execute(self) -> FlowFinished:
         """Execute the run and tell what happens in it; return its end, which is still to be told."""
@@ -152,6 +161,23 @@ class Execution(TaskObserver, Worker):
     def task_skipped(self, name: str, record: LiveRecord) -> None:
         """Tell that the task will not be executed."""
         self._tell(name, self._records.ended(name, record, TaskState.PENDING))
+
+    def try_begins(self, key: str, tries: Sequence[TryRecord]) -> bool:
+        """Wait for the worker's word that the try is stored."""
+        stored = self._tries[key] = threading.Event()
+        try:
+            with self._stopping.calling(stored.set):
+                self._events.send(
+                    TriesTold(run_id=self.request.run_id, key=key, tries=tuple(tries), begins=True)
+                )
+                stored.wait()
+        finally:
+            del self._tries[key]
+        return not self._stopping.asked
+
+    def try_ended(self, key: str, tries: Sequence[TryRecord]) -> None:
+        """Tell what the task's tries came to."""
+        self._send_soon(TriesTold(run_id=self.request.run_id, key=key, tries=tuple(tries)))
 
     # Called by the call of a task that has a process of its own ----------------------------------
 
@@ -206,7 +232,9 @@ class Execution(TaskObserver, Worker):
             self._structure = shape(flow, order)
             self._context.flow_name = flow.name
             calls = RealCalls(self._stopping, self)
-            tasks = Tasks(self._context, self, self._stopping, calls)
+            tasks = Tasks(
+                self._context, self, self._stopping, calls, tries_before=request.tries_before
+            )
             try:
                 execute_flow(flow, order, self._context, tasks, self, self._parallel_tasks(flow))
             finally:

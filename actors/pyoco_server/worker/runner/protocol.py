@@ -12,7 +12,7 @@ import msgspec
 
 from pyoco_server.model.flow.structure import GraphStructure
 from pyoco_server.model.json_text import encode_json
-from pyoco_server.model.run import RunStatus, TaskProgress, TaskRecord, TaskState, Usage
+from pyoco_server.model.run import RunStatus, TaskProgress, TaskRecord, TaskState, TryRecord, Usage
 from pyoco_server.worker.runner.task_user import TaskUser
 
 EXIT_NO_ROOM: Final = 71
@@ -130,6 +130,7 @@ class Execute(msgspec.Struct, frozen=True, kw_only=True, tag="execute"):
         workflow_yaml: The flow.yaml that the run brings; ``None``: the child's resolver knows it.
         env: Further environment variables, for this run only.
         workdir: The current directory of the run, made when missing; ``None``: the worker's own.
+        tries_before: The last tries in attempts that were lost or given back, by the key of `TriesTold`.
     """
 
     run_id: str
@@ -139,6 +140,7 @@ class Execute(msgspec.Struct, frozen=True, kw_only=True, tag="execute"):
     workflow_yaml: str | None = None
     env: dict[str, str] = msgspec.field(default_factory=dict)
     workdir: str | None = None
+    tries_before: dict[str, tuple[TryRecord, ...]] = msgspec.field(default_factory=dict)
 
 
 class CancelRun(msgspec.Struct, frozen=True, kw_only=True, tag="cancel_run"):
@@ -184,6 +186,13 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True, tag="providers"):
 
     run_id: str
     providers: tuple[Provider, ...]
+
+
+class TryStored(msgspec.Struct, frozen=True, kw_only=True, tag="try_stored"):
+    """Worker to child: the answer to a `TriesTold` that begins a try; it is stored, and may begin."""
+
+    run_id: str
+    key: str
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, tag="stop"):
@@ -262,6 +271,21 @@ class TaskChanged(msgspec.Struct, frozen=True, kw_only=True, tag="task_changed")
     at: float
 
 
+class TriesTold(msgspec.Struct, frozen=True, kw_only=True, tag="tries_told"):
+    """Child to worker: what became of the tries of a task that may be tried again.
+
+    Attributes:
+        key: The task, and which iteration and time of it.
+        tries: Its last tries; none once it has succeeded.
+        begins: Whether the last of them is to begin, and waits for `TryStored`.
+    """
+
+    run_id: str
+    key: str
+    tries: tuple[TryRecord, ...] = ()
+    begins: bool = False
+
+
 class ProgressMade(msgspec.Struct, frozen=True, kw_only=True, tag="progress_made"):
     """Child to worker: how far tasks are, as they say."""
 
@@ -319,8 +343,10 @@ class FlowFinished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
     usage: Usage = Usage()
 
 
-WorkerMessage: TypeAlias = Execute | CancelRun | Environment | Providers | Stop
-ChildMessage: TypeAlias = Ready | FlowStarted | TaskChanged | ProgressMade | Output | FlowFinished
+WorkerMessage: TypeAlias = Execute | CancelRun | Environment | Providers | TryStored | Stop
+ChildMessage: TypeAlias = (
+    Ready | FlowStarted | TaskChanged | TriesTold | ProgressMade | Output | FlowFinished
+)
 """What a child has to tell its slot."""
 FromChild: TypeAlias = ChildMessage | EnvironmentNeeded | ProvidersNeeded | Importing
 """What a child has to tell, what is only for the handle included."""

@@ -8,11 +8,12 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Final
 
+from msgspec import structs
 from pyoco.core.context import Context
 from pyoco.core.models import RunContext, RunStatus, Task, TaskState
 
@@ -33,6 +34,12 @@ from pyoco_server.worker.runner.engine.task_record import (
 _ERROR_BYTES: Final = 300
 # A wait that is shorter is over before anybody could read of it.
 _TOLD_SECONDS: Final = 0.5
+# Of the tries of a task, so many are stored, with so much of their errors.
+_STORED_TRIES: Final = 3
+_STORED_ERROR_BYTES: Final = 200
+
+LOST_TRY: Final = "its worker was lost or stopped during this try"
+"""The error of a try that was begun in an earlier attempt of the run, and of which no more is known."""
 
 
 class TaskObserver(ABC):
@@ -51,12 +58,28 @@ class TaskObserver(ABC):
         """A try of the task begins or has failed, with what is known so far."""
 
     @abstractmethod
+    def try_begins(self, key: str, tries: Sequence[TryRecord]) -> bool:
+        """A try begins, the last of these, of a task that may be tried again: wait until that is stored.
+
+        Returns:
+            Whether it may begin; else the run was cancelled meanwhile.
+        """
+
+    @abstractmethod
+    def try_ended(self, key: str, tries: Sequence[TryRecord]) -> None:
+        """The last of these tries has failed, or the task has succeeded and there are none to count on."""
+
+    @abstractmethod
     def task_ended(self, name: str, record: LiveRecord) -> None:
         """The task's record has its final values."""
 
     @abstractmethod
     def task_skipped(self, name: str, record: LiveRecord) -> None:
         """The task will not be executed."""
+
+
+class NoTryLeft(Exception):
+    """The task was tried as often as it may be, in attempts of the run that were lost or given back."""
 
 
 class RunCancelled(Exception):
@@ -72,6 +95,7 @@ class Tasks:
         stopping: Ends waits when the run is cancelled.
         calls: Calls their functions.
         clock: The time, in unix seconds.
+        tries_before: The last tries in attempts that were lost or given back, by task, iteration and time.
     """
 
     def __init__(
@@ -81,6 +105,8 @@ class Tasks:
         stopping: CancelSignal,
         calls: Calls,
         clock: Callable[[], float] = time.time,
+        *,
+        tries_before: Mapping[str, Sequence[TryRecord]] | None = None,
     ) -> None:
         self._run = run
         self._observer = observer
@@ -90,6 +116,9 @@ class Tasks:
         # What is kept of loops, by the names of tasks; iterations may end at the same time.
         self._lock = threading.Lock()
         self._loops: dict[str, _Iterations] = {}
+        self._tries_before = tries_before or {}
+        # How often each task that may be tried again was executed, by task and iteration.
+        self._times: dict[str, int] = {}
 
     @property
     def cancelled(self) -> bool:
@@ -147,16 +176,20 @@ class Tasks:
     ) -> BaseException | None:
         """Try a task until it succeeds, or may be tried no more; return the last error."""
         started_at = record.started_at or 0.0
-        number = 1
+        kept = self._kept_tries(task, context, record) if policy.retries else None
+        number = first = 1 if kept is None else kept.count + 1
+        if number > (policy.retries or 0) + 1:
+            return self._none_left(record, number - 1)
         while True:
-            began = self._clock() if number > 1 else started_at
-            if self.cancelled and number > 1:
+            began = self._clock() if number > first else started_at
+            if self.cancelled and number > first:
                 self._cancel(record)
                 return None
             error: BaseException | None = None
             output: Any = None
             try:
-                output = self._once(task, policy, context, record)
+                begins = None if kept is None else functools.partial(kept.begin, number, began)
+                output = self._once(task, policy, context, record, begins)
             except TaskCancelled:
                 self._cancel(record)
                 return None
@@ -165,8 +198,9 @@ class Tasks:
             failure = None if error is None else failure_of(error)
             record.ended_at = self._clock()
             record.duration_ms = (record.ended_at - started_at) * 1000
-            if number > 1 or policy.retries:
-                _note_try(record, number, began, record.ended_at, failure)
+            if kept is not None:
+                noted = _note_try(record, number, began, record.ended_at, failure)
+                kept.end(None if failure is None else noted)
             if failure is None:
                 record.state, record.output = TaskState.SUCCEEDED, output
                 record.error = record.traceback = None
@@ -181,10 +215,41 @@ class Tasks:
                 return None
             number += 1
 
-    def _once(self, task: Task, policy: TaskPolicy, context: Context, record: LiveRecord) -> Any:
+    def _kept_tries(self, task: Task, context: Context, record: LiveRecord) -> _KeptTries:
+        """What is stored of the tries of a task at this time of it; its record tells of them."""
+        key = task.name if context.loop is None else f"{task.name} {context.loop.path}"
+        with self._lock:
+            times = self._times[key] = self._times.get(key, 0) + 1
+        if times > 1:
+            key += f" #{times}"
+        before = [_as_lost(each) for each in self._tries_before.get(key, ())]
+        if before:
+            record.tries = deque(before, maxlen=MAX_TRIES)
+        return _KeptTries(self._observer, key, before)
+
+    def _none_left(self, record: LiveRecord, tries: int) -> NoTryLeft:
+        assert record.tries
+        number = "one try" if tries == 1 else f"{tries} tries"
+        last = record.tries[-1].error
+        record.error = f"no try is left after {number} in earlier attempts of the run: {last}"
+        record.state = TaskState.FAILED
+        record.ended_at = self._clock()
+        record.duration_ms = (record.ended_at - (record.started_at or 0.0)) * 1000
+        return NoTryLeft(record.error)
+
+    def _once(
+        self,
+        task: Task,
+        policy: TaskPolicy,
+        context: Context,
+        record: LiveRecord,
+        begins: Callable[[], None] | None,
+    ) -> Any:
         arguments = bind(task, context)
         record.inputs = {name: value for name, value in arguments.items() if name != "ctx"}
         self._observer.task_running(task.name, record)
+        if begins is not None:
+            begins()
         output = self._calls.call(
             task.func,
             arguments,
@@ -214,13 +279,61 @@ class Tasks:
         record.duration_ms = (record.ended_at - (record.started_at or 0.0)) * 1000
 
 
+class _KeptTries:
+    """The tries of a task, as they are stored: an attempt that follows a lost one goes on counting.
+
+    Args:
+        observer: Has them stored.
+        key: Whose they are.
+        before: The last ones in earlier attempts of the run.
+    """
+
+    def __init__(self, observer: TaskObserver, key: str, before: Sequence[TryRecord]) -> None:
+        self._observer = observer
+        self._key = key
+        self._tries: deque[TryRecord] = deque(before, maxlen=_STORED_TRIES)
+
+    @property
+    def count(self) -> int:
+        """How many were begun."""
+        return self._tries[-1].number if self._tries else 0
+
+    def begin(self, number: int, began: float) -> None:
+        """Have a try stored that begins.
+
+        Raises:
+            TaskCancelled: It may not, for the run was cancelled.
+        """
+        self._tries.append(TryRecord(number=number, started_at=began))
+        if not self._observer.try_begins(self._key, self._tries):
+            raise TaskCancelled
+
+    def end(self, failed: TryRecord | None) -> None:
+        """Tell how the last one ended: it failed so, or succeeded."""
+        if failed is None:
+            self._tries.clear()
+        else:
+            if self.count == failed.number:  # else it had not come to begin
+                self._tries.pop()
+            error = shrink_error(failed.error or "", _STORED_ERROR_BYTES)
+            self._tries.append(structs.replace(failed, error=error))
+        self._observer.try_ended(self._key, self._tries)
+
+
+def _as_lost(before: TryRecord) -> TryRecord:
+    """A try of an earlier attempt, as this one knows of it."""
+    return before if before.ended_at is not None else structs.replace(before, error=LOST_TRY)
+
+
 def _note_try(
     record: LiveRecord, number: int, began: float, ended: float, failure: Failure | None
-) -> None:
+) -> TryRecord:
     if record.tries is None:
         record.tries = deque(maxlen=MAX_TRIES)
     error = None if failure is None else shrink_error(failure.text, _ERROR_BYTES)
-    record.tries.append(TryRecord(number=number, started_at=began, ended_at=ended, error=error))
+    noted = TryRecord(number=number, started_at=began, ended_at=ended, error=error)
+    record.tries.append(noted)
+    return noted
 
 
 class _Iterations:
