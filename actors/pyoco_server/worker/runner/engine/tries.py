@@ -229,9 +229,8 @@ class Tasks:
 
     def _none_left(self, record: LiveRecord, tries: int) -> NoTryLeft:
         assert record.tries
-        number = "one try" if tries == 1 else f"{tries} tries"
         last = record.tries[-1].error
-        record.error = f"no try is left after {number} in earlier attempts of the run: {last}"
+        record.error = f"no try is left after {tries} tries in earlier attempts of the run: {last}"
         record.state = TaskState.FAILED
         record.ended_at = self._clock()
         record.duration_ms = (record.ended_at - (record.started_at or 0.0)) * 1000
