@@ -51,6 +51,22 @@ def test_a_script_of_less_than_25_lines_runs_a_flow(project: Path, kind: str) ->
     assert ended.stdout.strip().splitlines()[-1] == "COMPLETED hello you", ended.stdout
 
 
+def test_the_cells_of_a_notebook_run_inside_of_its_loop(project: Path) -> None:
+    cells = [block("run: notebook, first cell"), block("run: notebook, next cell"), "stack.close()"]
+    (project / "notebook.py").write_text(
+        "import asyncio\n\n"
+        "async def notebook():\n"
+        "    names = {}\n"
+        f"    for cell in {cells!r}:\n"
+        "        exec(cell, names)\n"
+        "        await asyncio.sleep(0)\n\n"
+        "asyncio.run(notebook())\n"
+    )
+    ended = run(project, "notebook.py")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip().splitlines()[-1] == "COMPLETED hello you", ended.stdout
+
+
 def test_the_pytest_plugin_in_a_project_of_its_own(project: Path) -> None:
     (project / "pytest.ini").write_text("[pytest]\ntrio_mode = true\n")
     test = project / "test_flow.py"

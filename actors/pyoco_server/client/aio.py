@@ -261,7 +261,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         """Return the metrics in Prometheus' text format."""
         return await self._run(get("/metrics", parse_text))
 
-    async def get_stats(self, *, minutes: int | None = None) -> Document:
+    async def get_stats(self, minutes: int | None = None) -> Document:
         """Return ``{minutes: [...]}``: what happened in each of the last minutes (60 unless told)."""
         return await self._run(get("/stats", parse_object, minutes=minutes))
 

@@ -260,7 +260,7 @@ class PyocoHttpClient(ScheduleCalls):
         """Return the metrics in Prometheus' text format."""
         return self._run(get("/metrics", parse_text))
 
-    def get_stats(self, *, minutes: int | None = None) -> Document:
+    def get_stats(self, minutes: int | None = None) -> Document:
         """Return ``{minutes: [...]}``: what happened in each of the last minutes (60 unless told)."""
         return self._run(get("/stats", parse_object, minutes=minutes))
 
