@@ -361,10 +361,13 @@ async def test_limits_of_the_flow_yaml_and_of_the_schedule_are_those_of_its_runs
     async with running(tmp_path, worker=False) as backend:
         file = parse_flow_yaml(text.encode(), max_bytes=10_000)
         fields = {"flow_name": "main", "tag": TAG, "every_sec": 1, "cpu_sec": 5}
+        fields |= {"queue_ttl_sec": 60, "expected_end_within_sec": 9}
         await backend.schedules.create("s", Wish(fields, file), ME)
         await seen(backend, 1)
         run = (await runs_of(backend))[0]
         assert (run.memory_mb, run.cpu_sec, run.timeout_sec) == (300, 5, 8)
+        assert run.expires_at == pytest.approx(run.submitted_at + 60, abs=5)
+        assert run.expected_end_within_sec == 9
 
 
 async def test_a_change_between_submitting_and_writing_down_stops_no_schedule(

@@ -91,6 +91,11 @@ class ScheduleFields(JsonBody, kw_only=True):
     timeout_sec: float | UnsetType | None = UNSET
     max_attempts: float | UnsetType | None = UNSET
     retry_backoff_sec: float | UnsetType | None = UNSET
+    memory_mb: float | UnsetType | None = UNSET
+    cpu_sec: float | UnsetType | None = UNSET
+    queue_ttl_sec: float | UnsetType | None = UNSET
+    expected_start_within_sec: float | UnsetType | None = UNSET
+    expected_end_within_sec: float | UnsetType | None = UNSET
     labels: dict[str, str] | UnsetType | None = UNSET
     paused: bool | UnsetType | None = UNSET
 

@@ -64,6 +64,9 @@ TIMING_FIELDS: Final = Timing.__struct_fields__
 MOVED_FIELDS: Final = ("start_at", "delay_sec", "expires_at", "queue_ttl_sec")
 """What can be changed of a run that has not started."""
 
+SPAN_FIELDS: Final = ("queue_ttl_sec", "expected_start_within_sec", "expected_end_within_sec")
+"""What can be said of runs without a moment, such as those of a schedule."""
+
 NO_TIMING: Final = Timing()
 
 

@@ -11,7 +11,18 @@ import typer
 from pyoco_cli.client.app import OutputOption, draw, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.schedule_apply import apply
-from pyoco_cli.client.submit import Attempts, Backoff, Follow, Patience, Timeout, Wait, stay
+from pyoco_cli.client.submit import (
+    Attempts,
+    Backoff,
+    Cpu,
+    Follow,
+    Memory,
+    Patience,
+    Timeout,
+    Wait,
+    stay,
+)
+from pyoco_cli.client.times import EndWithin, QueueTtl, StartWithin
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import OutputFormat, chosen
 from pyoco_cli.common.moments import span
@@ -43,6 +54,11 @@ _SPEC_FIELDS = (
     "timeout_sec",
     "max_attempts",
     "retry_backoff_sec",
+    "memory_mb",
+    "cpu_sec",
+    "queue_ttl_sec",
+    "expected_start_within_sec",
+    "expected_end_within_sec",
     "labels",
 )
 
@@ -170,6 +186,11 @@ def create(
     timeout_sec: Timeout = None,
     max_attempts: Attempts = None,
     retry_backoff_sec: Backoff = None,
+    memory_mb: Memory = None,
+    cpu_sec: Cpu = None,
+    queue_ttl_sec: QueueTtl = None,
+    expected_start_within_sec: StartWithin = None,
+    expected_end_within_sec: EndWithin = None,
     label: Labels = None,
     paused: Annotated[bool, typer.Option("--paused", help="Make it paused.")] = False,
     dry_run: DryRun = False,
@@ -196,6 +217,11 @@ def create(
         timeout_sec=timeout_sec,
         max_attempts=max_attempts,
         retry_backoff_sec=retry_backoff_sec,
+        memory_mb=memory_mb,
+        cpu_sec=cpu_sec,
+        queue_ttl_sec=queue_ttl_sec,
+        expected_start_within_sec=expected_start_within_sec,
+        expected_end_within_sec=expected_end_within_sec,
         label=label,
     )
     with gateway(context) as client:
@@ -234,6 +260,11 @@ def update(
     timeout_sec: Timeout = None,
     max_attempts: Attempts = None,
     retry_backoff_sec: Backoff = None,
+    memory_mb: Memory = None,
+    cpu_sec: Cpu = None,
+    queue_ttl_sec: QueueTtl = None,
+    expected_start_within_sec: StartWithin = None,
+    expected_end_within_sec: EndWithin = None,
     label: Labels = None,
     dry_run: DryRun = False,
     output: OutputOption = None,
@@ -259,6 +290,11 @@ def update(
         timeout_sec=timeout_sec,
         max_attempts=max_attempts,
         retry_backoff_sec=retry_backoff_sec,
+        memory_mb=memory_mb,
+        cpu_sec=cpu_sec,
+        queue_ttl_sec=queue_ttl_sec,
+        expected_start_within_sec=expected_start_within_sec,
+        expected_end_within_sec=expected_end_within_sec,
         label=label,
     )
     if not fields:

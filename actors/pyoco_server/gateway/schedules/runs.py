@@ -19,6 +19,7 @@ from pyoco_server.model.limits import LIMIT_FIELDS, RunLimits
 from pyoco_server.model.run import RunStatus, UnreadableSnapshot
 from pyoco_server.model.schedules.params import fill_in, values_of
 from pyoco_server.model.schedules.schedule import Schedule, TickOutcome, TickRecord
+from pyoco_server.model.timing import SPAN_FIELDS, Timing
 from pyoco_server.store.runs import RunNotFound, RunStore
 from pyoco_server.store.workflows import WorkflowStore
 
@@ -127,6 +128,7 @@ class ScheduleRuns:
             idempotency_key=f"{KEY_SPACE}:{schedule.schedule_id}:{tick}",
             key_space=KEY_SPACE,
             run_id=schedule.run_id_of(tick),
+            timing=Timing(**{name: getattr(spec, name) for name in SPAN_FIELDS}),
             schedule_id=schedule.schedule_id,
             scheduled_at=float(tick),
         )

@@ -31,6 +31,7 @@ from pyoco_server.model.schedules.ticks import (
     next_tick,
     of_wall_clock,
 )
+from pyoco_server.model.timing import SPAN_FIELDS, check_timing
 
 MAX_MOMENTS: Final = 1_000
 MAX_LABELS: Final = 20
@@ -122,6 +123,9 @@ class ScheduleSpec(msgspec.Struct, frozen=True, kw_only=True):
     retry_backoff_sec: float | None = None
     memory_mb: int | None = None
     cpu_sec: float | None = None
+    queue_ttl_sec: float | None = None
+    expected_start_within_sec: float | None = None
+    expected_end_within_sec: float | None = None
     labels: dict[str, str] = msgspec.field(default_factory=dict)
     anchor_at: int = 0
     """Where a recurrence rule begins: `start_at`, or when the schedule was made."""
@@ -317,6 +321,7 @@ def read_spec(fields: Mapping[str, Any], *, default_tag: str, now: float) -> Sch
         labels=read.labels(),
         anchor_at=anchor,
         **read.limits(),
+        **read.spans(),
     )
     return replace(spec, **read.timing(timezone, anchor))
 
@@ -436,6 +441,13 @@ class _SpecFields:
         except InvalidLimit as error:
             raise InvalidSchedule(error.field, error.reason) from None
         return {name: getattr(limits, name) for name in LIMIT_FIELDS}
+
+    def spans(self) -> dict[str, Any]:
+        try:
+            asked = check_timing(0.0, **{name: self._given(name) for name in SPAN_FIELDS})
+        except InvalidLimit as error:
+            raise InvalidSchedule(error.field, error.reason) from None
+        return {name: getattr(asked, name) for name in SPAN_FIELDS}
 
     def moment(self, name: str, timezone: str) -> int | None:
         value = self._given(name)
