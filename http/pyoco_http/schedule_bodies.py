@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-from pyoco_server.model.limits import MAX_ATTEMPTS, MAX_BACKOFF_SECONDS, MAX_TIMEOUT_SECONDS
+from pyoco_server.model.limits import (
+    MAX_ATTEMPTS,
+    MAX_BACKOFF_SECONDS,
+    MAX_CPU_SECONDS,
+    MAX_MEMORY_MB,
+    MAX_TIMEOUT_SECONDS,
+)
 from pyoco_server.model.schedules.schedule import (
     MAX_CATCH_UP,
     MAX_LABELS,
@@ -15,6 +21,7 @@ from pyoco_server.model.schedules.schedule import (
     Overlap,
 )
 from pyoco_server.model.schedules.ticks import LAST_MOMENT
+from pyoco_server.model.timing import MAX_AHEAD_SECONDS
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -80,6 +87,11 @@ _COMMON: Final[dict[str, Schema]] = {
     "timeout_sec": _seconds(MAX_TIMEOUT_SECONDS, exclusiveMinimum=0),
     "max_attempts": _or_null(_whole_number(1, MAX_ATTEMPTS)),
     "retry_backoff_sec": _seconds(MAX_BACKOFF_SECONDS, minimum=0),
+    "memory_mb": _or_null(_whole_number(1, MAX_MEMORY_MB)),
+    "cpu_sec": _seconds(MAX_CPU_SECONDS, exclusiveMinimum=0),
+    "queue_ttl_sec": _seconds(MAX_AHEAD_SECONDS, exclusiveMinimum=0),
+    "expected_start_within_sec": _seconds(MAX_AHEAD_SECONDS, exclusiveMinimum=0),
+    "expected_end_within_sec": _seconds(MAX_AHEAD_SECONDS, exclusiveMinimum=0),
     "labels": _or_null(
         {
             "type": "object",

@@ -28,7 +28,7 @@ from pyoco_server.jetstream import wakeups
 from pyoco_server.jetstream.errors import Unanswered
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.model.flow.file import parse_flow_yaml
-from pyoco_server.model.run import RunSnapshot, RunStatus, decode_snapshot
+from pyoco_server.model.run import RunSnapshot, RunStatus, decode_snapshot, known
 from pyoco_server.model.schedules.schedule import InvalidSchedule, TickOutcome
 from pyoco_server.store.schedules import ScheduleStore, StoredSchedule
 
@@ -366,8 +366,22 @@ async def test_limits_of_the_flow_yaml_and_of_the_schedule_are_those_of_its_runs
         await seen(backend, 1)
         run = (await runs_of(backend))[0]
         assert (run.memory_mb, run.cpu_sec, run.timeout_sec) == (300, 5, 8)
-        assert run.expires_at == pytest.approx(run.submitted_at + 60, abs=5)
+        assert known(run.expires_at) == pytest.approx((run.submitted_at or 0) + 60, abs=5)
         assert run.expected_end_within_sec == 9
+
+
+async def test_when_it_is_due_cannot_be_taken_away_alone(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        await backend.schedules.create(
+            "s", Wish({"flow_name": "main", "tag": TAG, "every_sec": 9}), ME
+        )
+        for name in ("every_sec", "at"):
+            with pytest.raises(InvalidSchedule, match="is not taken away alone"):
+                await backend.schedules.patch("s", Wish({name: None}), ME)
+        changed = await backend.schedules.patch(
+            "s", Wish({"every_sec": None, "cron": "0 * * * *"}), ME
+        )
+        assert (changed.spec.every_sec, changed.spec.cron) == (None, "0 * * * *")
 
 
 async def test_a_change_between_submitting_and_writing_down_stops_no_schedule(

@@ -13,6 +13,7 @@ from http_api.keyed import KEYED, as_key, key_for
 from wheels.making import file_name, wheel_bytes
 
 RUN = {"flow_name": "f"}
+SCHEDULE = {"flow_name": "f", "every_sec": 60}
 # What is sent to routes that read a body.
 SENT: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/runs"): {"json": RUN},
@@ -20,6 +21,11 @@ SENT: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/runs/batch"): {"json": {"runs": [RUN, {"flow_name": ""}]}},
     ("POST", "/flows/check"): {"content": YAML},
     ("PATCH", "/runs/{run_id}"): {"json": {"delay_sec": 60}},
+    ("POST", "/schedules"): {"json": SCHEDULE},
+    ("POST", "/schedules/preview"): {"json": SCHEDULE},
+    ("POST", "/schedules/{schedule_id}/backfill"): {"json": {"from": 0, "to": 0}},
+    ("PUT", "/schedules/{schedule_id}"): {"json": SCHEDULE},
+    ("PATCH", "/schedules/{schedule_id}"): {"json": {"name": "another"}},
     ("PATCH", "/workers/{worker_id}"): {"json": {"hidden": False}},
     ("POST", "/wheels"): {"files": {"wheel": (file_name("other"), wheel_bytes("other"))}},
 }

@@ -22,7 +22,7 @@ from http_api.answers import known_operations
 from http_api.gateway import gateway
 from http_api.keyed import KEYED, key_for
 
-EXAMPLES = os.environ.get("PYOCO_TEST_API_EXAMPLES", "20")
+EXAMPLES = os.environ.get("PYOCO_TEST_API_EXAMPLES", "10")
 SEED = os.environ.get("PYOCO_TEST_API_SEED", "1")
 LETTERS = 40
 

@@ -475,6 +475,8 @@ class Life(RuleBasedStateMachine):
             if self.over or not self.accepted:
                 break
             self.wait(_WELL)
+            if self.deliverable and self.due > self.now:
+                continue  # the server holds it back
             if self.deliverable:
                 self.deliver(_WELL)
                 self.claim(_WELL)

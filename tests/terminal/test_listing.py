@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 
@@ -105,7 +106,7 @@ def test_every_command_prints_every_format(stage: Stage, failed: str, command: s
     seq = str(client(stage, "dlq", "list", "--run-id", failed).last["items"][0]["seq"])
     argv = [{"RUN": failed, "SEQ": seq}.get(word, word) for word in command.split()]
     documents = client(stage, *argv, "--output", "jsonl").lines
-    rows = list(csv.DictReader(client(stage, *argv, "--output", "csv").lines))
+    rows = list(csv.DictReader(io.StringIO(client(stage, *argv, "--output", "csv").out)))
     assert len(rows) == len(documents)
     if rows:
         first = json.loads(documents[0])

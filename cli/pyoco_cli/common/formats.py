@@ -70,8 +70,9 @@ class RowPrinter:
 
     def _print(self, cells: Iterable[str]) -> None:
         line = io.StringIO()
-        csv.writer(line, lineterminator="").writerow(cells)
-        print_line(line.getvalue())
+        # With its own end of a line, or it would not quote a cell that has one.
+        csv.writer(line, lineterminator="\n").writerow(cells)
+        print_line(line.getvalue().removesuffix("\n"))
 
 
 def print_rows(

@@ -173,7 +173,13 @@ def row_of(entry: Entry) -> RunRow:
     try:
         brief = _DECODER.decode(entry.value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        brief = msgspec.convert(decode_snapshot(entry.value), _Brief, from_attributes=True)
+        snapshot = decode_snapshot(entry.value)
+        given = {name: getattr(snapshot, name) for name in _Brief.__struct_fields__}
+        brief = msgspec.convert(
+            {name: value for name, value in given.items() if value is not msgspec.UNSET},
+            _Brief,
+            from_attributes=True,
+        )
     usage = brief.usage or _UNKNOWN
     peak = usage.peak_memory_bytes
     updated_at = entry.created if brief.updated_at is None else brief.updated_at

@@ -281,10 +281,15 @@ class ScheduleDesk:
         self, schedule_id: str, wish: Wish, who: Person, *, version: int | None = None
     ) -> Schedule:
         """Change some fields of a schedule; raises as `replace`."""
+        when = [name for name in TIMING_FIELDS if name in wish.fields]
+        if when and all(wish.fields[name] is None for name in when):
+            raise InvalidSchedule(
+                when[0], f"is not taken away alone: give one of {', '.join(TIMING_FIELDS)} instead"
+            )
         for _ in range(_TRIES):
             before = await self.get(schedule_id, who)
             fields = document(before) | dict(wish.fields)
-            if any(wish.fields.get(name) is not None for name in TIMING_FIELDS):
+            if when:
                 fields |= {name: wish.fields.get(name) for name in TIMING_FIELDS}
             whole = with_fields(wish, fields=fields)
             try:
