@@ -76,5 +76,7 @@ def test_a_schedule_from_its_text_to_its_end(dashboard: Dashboard, world: World)
     dashboard.button("Delete").click()
     expect(page.get_by_role("dialog")).to_contain_text("nightly report")
     dashboard.dialog_button("Delete").click()
+    # The list, which is shown when it is done.
+    expect(page.get_by_role("heading", name="Schedules")).to_be_visible()
     expect(row).to_have_count(0)
     assert HTTP.get(f"{world.url}/schedules/dash-nightly").status_code == 404
