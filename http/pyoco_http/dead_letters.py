@@ -14,8 +14,7 @@ from pyoco_http.operation import IDEMPOTENCY_KEY, described
 from pyoco_http.problems import Problem, Problems, answer_with
 from pyoco_http.query import refused
 from pyoco_http.runs import known_id
-from pyoco_http.submissions import times_told, timing_of
-from pyoco_server.api.base import Query
+from pyoco_http.submissions import key_of_call, times_told, timing_of
 from pyoco_server.api.dead_letters import (
     DeadLetterDropped,
     DeadLetterItem,
@@ -32,7 +31,6 @@ from pyoco_server.gateway.dead_letter_desk import (
     NotRepeatable,
 )
 from pyoco_server.model.errors import ErrorId
-from pyoco_server.model.idempotency import InvalidIdempotencyKey, check_idempotency_key
 from pyoco_server.model.job import InvalidTag, check_tag
 from pyoco_server.store.letters import StoredLetter
 
@@ -108,7 +106,7 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
         raw: bytes = await request.body
         timing = timing_of(read_json(raw, RetryBody) if raw else RetryBody(), backend.reads.now())
         repeated = await backend.dead_letters.retry(
-            run_id, asker, idempotency_key=_key(), timing=timing
+            run_id, asker, idempotency_key=key_of_call(), timing=timing
         )
         run, of = repeated.accepted, repeated.retry_of
         return Submitted(run_id=run.run_id, status=run.status, retry_of=of, **times_told(run))
@@ -137,16 +135,6 @@ def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 18) or int(text) == 0:
         raise LetterNotFound(0)
     return int(text)
-
-
-def _key() -> str | None:
-    key = request.headers.get(IDEMPOTENCY_KEY.name)
-    if key is None:
-        return None
-    try:
-        return check_idempotency_key(key)
-    except InvalidIdempotencyKey as error:
-        raise refused(Query, IDEMPOTENCY_KEY.name, str(error)) from None
 
 
 def _item(stored: StoredLetter) -> DeadLetterItem:

@@ -13,10 +13,10 @@ from pyoco_http.schedule_calls import (
     SCHEDULE_INVALID,
     SCHEDULE_MISSING,
     SCHEDULE_PROBLEMS,
-    key_of_call,
     person,
 )
 from pyoco_http.schedule_views import filled_view, whole_schedule
+from pyoco_http.submissions import key_of_call
 from pyoco_server.api import schedules as api
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.schedules.desk import MAX_BACKFILL

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from quart import request
-
 from pyoco_http.call import current_call
 from pyoco_http.flows import read_flow_file
-from pyoco_http.operation import IDEMPOTENCY_KEY
 from pyoco_http.problems import Problem, Problems
 from pyoco_http.query import refused
 from pyoco_server.api import schedules as api
@@ -26,7 +23,6 @@ from pyoco_server.gateway.schedules.desk import (
 )
 from pyoco_server.gateway.schedules.runs import FlowNotKept
 from pyoco_server.model.errors import ErrorId, FlowFileError
-from pyoco_server.model.idempotency import InvalidIdempotencyKey, check_idempotency_key
 from pyoco_server.model.schedules.schedule import InvalidSchedule, Schedule, read_whole
 
 SCHEDULE_MISSING: Final = {404: "schedule not found"}
@@ -144,18 +140,3 @@ def page_of(found: list[Schedule], limit: int) -> tuple[list[Schedule], str | No
 
 def _place(schedule: Schedule) -> str:
     return f"{schedule.schedule_id} {schedule.tenant_id or ''}"
-
-
-def key_of_call() -> str | None:
-    """The idempotency key of the call, if it has one.
-
-    Raises:
-        Problem: It is none.
-    """
-    key = request.headers.get(IDEMPOTENCY_KEY.name)
-    if key is None:
-        return None
-    try:
-        return check_idempotency_key(key)
-    except InvalidIdempotencyKey as error:
-        raise refused(Query, IDEMPOTENCY_KEY.name, str(error)) from None

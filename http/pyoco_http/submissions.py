@@ -9,7 +9,7 @@ import msgspec
 import structlog
 import trio
 from msgspec import UNSET
-from quart import Blueprint, Response
+from quart import Blueprint, Response, request
 
 from pyoco_http.access import Access, access
 from pyoco_http.bodies import read_json
@@ -18,7 +18,9 @@ from pyoco_http.flows import read_flow_file
 from pyoco_http.forms import read_form
 from pyoco_http.operation import IDEMPOTENCY_KEY, described
 from pyoco_http.problems import Problem, problem_of
+from pyoco_http.query import refused
 from pyoco_http.short_routes import short
+from pyoco_server.api.base import Query
 from pyoco_server.api.runs import (
     MAX_BATCH_RUNS,
     BatchAnswer,
@@ -34,7 +36,7 @@ from pyoco_server.backend import Backend
 from pyoco_server.gateway.submitter import Accepted, NewRun
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.flow.file import FlowFile
-from pyoco_server.model.idempotency import InvalidIdempotencyKey
+from pyoco_server.model.idempotency import InvalidIdempotencyKey, check_idempotency_key
 from pyoco_server.model.job import InvalidTag, check_tag
 from pyoco_server.model.json_text import NestedTooDeeply
 from pyoco_server.model.limits import LIMIT_FIELDS, InvalidLimit, RunLimits, check_limits
@@ -272,6 +274,21 @@ def invalid_limit(error: InvalidLimit) -> Problem:
         field=error.field,
         reason=error.reason,
     )
+
+
+def key_of_call() -> str | None:
+    """The idempotency key of the call, if it has one.
+
+    Raises:
+        Problem: It is none.
+    """
+    key = request.headers.get(IDEMPOTENCY_KEY.name)
+    if key is None:
+        return None
+    try:
+        return check_idempotency_key(key)
+    except InvalidIdempotencyKey as error:
+        raise refused(Query, IDEMPOTENCY_KEY.name, str(error)) from None
 
 
 def _params(text: str | None) -> dict[str, Any]:
