@@ -5,18 +5,17 @@ The server publishes it when a later pull finds a message whose deliveries are u
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from pyoco_server.jetstream.api import Anything, call
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import CONSUMER_EXISTS, ApiError
+from pyoco_server.jetstream.consumer import create_consumer
 
 STREAM: Final = "PYOCO_ADVISORIES"
 DURABLE: Final = "pyoco_reaper"
 _PREFIX: Final = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"
-_ACK_WAIT_NANOSECONDS: Final = 30 * 1_000_000_000
+_ACK_WAIT_SECONDS: Final = 30.0
 
 
 class MaxDeliveries(msgspec.Struct, kw_only=True):
@@ -40,22 +39,9 @@ async def ensure_advisory_consumer(connection: Connection) -> None:
         ApiError: JetStream refused.
         BridgeError: Not connected, or not answered.
     """
-    config: dict[str, Any] = {
-        "durable_name": DURABLE,
-        "name": DURABLE,
-        "ack_policy": "explicit",
-        "deliver_policy": "all",
-        "replay_policy": "instant",
-        "ack_wait": _ACK_WAIT_NANOSECONDS,
-        "max_deliver": -1,
-        "max_ack_pending": 1000,
-    }
-    body = {"stream_name": STREAM, "config": config, "action": "create"}
-    try:
-        await call(connection, f"CONSUMER.CREATE.{STREAM}.{DURABLE}", body, answer=Anything)
-    except ApiError as error:
-        if error.err_code not in CONSUMER_EXISTS:
-            raise
+    await create_consumer(
+        connection, STREAM, DURABLE, ack_wait_sec=_ACK_WAIT_SECONDS, max_ack_pending=1000
+    )
 
 
 def decode_advisory(raw: bytes) -> MaxDeliveries | None:

@@ -8,8 +8,9 @@ import itertools
 import msgspec
 import trio
 
+from pyoco_server.jetstream.api import Anything, call
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import ApiError, NotFound, Unavailable
+from pyoco_server.jetstream.errors import CONSUMER_EXISTS, ApiError, NotFound, Unavailable
 from pyoco_server.jetstream.outbox import Feed
 from pyoco_server.jetstream.requests import Headers, RawMessage, Waiter, new_inbox
 
@@ -17,6 +18,54 @@ from pyoco_server.jetstream.requests import Headers, RawMessage, Waiter, new_inb
 _LATE_SECONDS = 1.0
 _NO_WAIT_SECONDS = 2.0
 _NANOSECONDS = 1_000_000_000
+
+
+async def create_consumer(
+    connection: Connection,
+    stream: str,
+    name: str,
+    *,
+    subject: str = "",
+    ack_wait_sec: float,
+    max_deliver: int = -1,
+    max_ack_pending: int,
+    within: float = 5.0,
+) -> None:
+    """Create a durable pull consumer that several take from; nothing happens where it exists.
+
+    Args:
+        connection: The way to NATS.
+        stream: Of which stream.
+        name: Its name.
+        subject: Which messages of the stream; all when empty.
+        ack_wait_sec: After how many seconds what is not acknowledged is delivered again.
+        max_deliver: How often at most; -1 for no limit.
+        max_ack_pending: How many deliveries may wait for their acknowledgement.
+        within: Seconds to wait.
+
+    Raises:
+        ApiError: JetStream refused.
+        BridgeError: Not connected, or not answered.
+    """
+    config = {
+        "durable_name": name,
+        "name": name,
+        "ack_policy": "explicit",
+        "deliver_policy": "all",
+        "replay_policy": "instant",
+        "ack_wait": int(ack_wait_sec * _NANOSECONDS),
+        "max_deliver": max_deliver,
+        "max_ack_pending": max_ack_pending,
+    }
+    what = f"CONSUMER.CREATE.{stream}.{name}"
+    if subject:
+        config["filter_subject"], what = subject, f"{what}.{subject}"
+    body = {"stream_name": stream, "config": config, "action": "create"}
+    try:
+        await call(connection, what, body, answer=Anything, within=within)
+    except ApiError as error:
+        if error.err_code not in CONSUMER_EXISTS:
+            raise
 
 
 class Delivery(msgspec.Struct, frozen=True):

@@ -76,6 +76,11 @@ class StreamInfo(msgspec.Struct, kw_only=True):
     """On how many subjects of those that were asked for there are messages."""
 
     @property
+    def holds_back(self) -> bool:
+        """Whether messages can wait in it until it is time; see `jetstream.delayed`."""
+        return bool(self.config.get("allow_msg_schedules"))
+
+    @property
     def name(self) -> str:
         """Its name."""
         return str(self.config["name"])

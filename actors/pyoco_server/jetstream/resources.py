@@ -9,8 +9,8 @@ import structlog
 from pyoco_server.jetstream import advisories, wakeups
 from pyoco_server.jetstream.api import Anything, call
 from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.consumer import create_consumer
 from pyoco_server.jetstream.errors import (
-    CONSUMER_EXISTS,
     STREAM_EXISTS,
     ApiError,
     NotFound,
@@ -29,8 +29,7 @@ _IDEMPOTENCY_SECONDS = 24 * 3600.0
 _ADVISORY_SECONDS = 7 * 24 * 3600.0
 # A stream that is there from before a restore touches anything until it is done.
 RESTORE_MARKER = "PYOCO_RESTORE"
-# Somebody else made it in between.
-_EXISTS = (STREAM_EXISTS, *CONSUMER_EXISTS)
+_CREATE_SECONDS = 10.0
 
 
 def expected_streams(settings: Settings) -> list[dict[str, Any]]:
@@ -135,30 +134,34 @@ async def ensure_consumer(connection: Connection, settings: Settings, tag: str) 
     try:
         await call(connection, f"CONSUMER.INFO.{stream}.{name}", answer=Anything)
     except NotFound:
-        subject = f"{settings.work_subject_prefix}.{tag}"
-        config = {
-            "durable_name": name,
-            "name": name,
-            "filter_subject": subject,
-            "ack_policy": "explicit",
-            "deliver_policy": "all",
-            "replay_policy": "instant",
-            "ack_wait": int(settings.consumer_ack_wait_sec * _NANOSECONDS),
-            "max_deliver": settings.consumer_max_deliver,
-            "max_ack_pending": settings.consumer_max_ack_pending,
-        }
-        body = {"stream_name": stream, "config": config, "action": "create"}
-        await _create(connection, f"CONSUMER.CREATE.{stream}.{name}.{subject}", body)
+        await create_consumer(
+            connection,
+            stream,
+            name,
+            subject=f"{settings.work_subject_prefix}.{tag}",
+            ack_wait_sec=settings.consumer_ack_wait_sec,
+            max_deliver=settings.consumer_max_deliver,
+            max_ack_pending=settings.consumer_max_ack_pending,
+            within=_CREATE_SECONDS,
+        )
 
 
 async def _ensure_stream(connection: Connection, config: dict[str, Any]) -> None:
     name = config["name"]
     if await stream_info(connection, name) is None:
         try:
-            await _create(connection, f"STREAM.CREATE.{name}", config)
+            await call(
+                connection,
+                f"STREAM.CREATE.{name}",
+                config,
+                answer=Anything,
+                within=_CREATE_SECONDS,
+            )
         except ApiError as error:
-            why = f"{name} cannot be made: {error.description}"
-            raise ApiError(error.code, error.err_code, why) from None
+            # Somebody else may have made it in between.
+            if error.err_code != STREAM_EXISTS:
+                why = f"{name} cannot be made: {error.description}"
+                raise ApiError(error.code, error.err_code, why) from None
 
 
 async def _allow(connection: Connection, stream: str, feature: str, without: str) -> None:
@@ -170,14 +173,6 @@ async def _allow(connection: Connection, stream: str, feature: str, without: str
         await update_stream(connection, info.config | {feature: True})
     except ApiError as error:
         log.info(without, stream=stream, reason=str(error))
-
-
-async def _create(connection: Connection, what: str, body: dict[str, Any]) -> None:
-    try:
-        await call(connection, what, body, answer=Anything, within=10.0)
-    except ApiError as error:
-        if error.err_code not in _EXISTS:
-            raise
 
 
 def _stream(

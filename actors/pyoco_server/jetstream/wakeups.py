@@ -1,19 +1,15 @@
 """Wake-ups: JetStream says when it is time for something, to one of those that wait for it.
 
-A message is held back under a subject of its own until it is due, and then moved to a work queue by the
-server, whose clock is the only one that counts (ADR-51 of nats-architecture-and-design, nats-server 2.12).
-One that falls due while the server is away is moved when it is back.
+A message for each is held back until then (`jetstream.delayed`), and comes to a work queue.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
-from pyoco_server.jetstream.api import Anything, call
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.consumer import PullConsumer
-from pyoco_server.jetstream.errors import CONSUMER_EXISTS, ApiError
+from pyoco_server.jetstream.consumer import PullConsumer, create_consumer
+from pyoco_server.jetstream.delayed import delayed
 from pyoco_server.jetstream.inventory import stream_info
 from pyoco_server.jetstream.publish import publish_acked
 
@@ -23,7 +19,7 @@ DURABLE: Final = "pyoco_scheduler"
 
 _DUE: Final = f"{SUBJECT_PREFIX}.due"
 _LATER: Final = f"{SUBJECT_PREFIX}.later"
-_ACK_WAIT_NANOSECONDS: Final = 30 * 1_000_000_000
+_ACK_WAIT_SECONDS: Final = 30.0
 
 
 async def keeps_time(connection: Connection) -> bool:
@@ -33,7 +29,7 @@ async def keeps_time(connection: Connection) -> bool:
         BridgeError: NATS could not be asked.
     """
     info = await stream_info(connection, STREAM)
-    return info is not None and bool(info.config.get("allow_msg_schedules"))
+    return info is not None and info.holds_back
 
 
 async def wake(connection: Connection, key: str, at: float) -> None:
@@ -47,9 +43,8 @@ async def wake(connection: Connection, key: str, at: float) -> None:
     Raises:
         BridgeError: It is not known to be stored.
     """
-    moment = datetime.fromtimestamp(at, UTC).isoformat()
-    headers = {"Nats-Schedule": f"@at {moment}", "Nats-Schedule-Target": f"{_DUE}.{key}"}
-    await publish_acked(connection, f"{_LATER}.{key}", b"", headers=headers)
+    message = delayed(f"{_LATER}.{key}", f"{_DUE}.{key}", b"", at)
+    await publish_acked(connection, message.subject, message.payload, headers=message.headers)
 
 
 def open_wakeups(connection: Connection) -> PullConsumer:
@@ -69,23 +64,11 @@ async def ensure_wakeups(connection: Connection) -> None:
         ApiError: JetStream refused.
         BridgeError: Not connected, or not answered.
     """
-    subject = f"{_DUE}.>"
-    config: dict[str, Any] = {
-        "durable_name": DURABLE,
-        "name": DURABLE,
-        "filter_subject": subject,
-        "ack_policy": "explicit",
-        "deliver_policy": "all",
-        "replay_policy": "instant",
-        "ack_wait": _ACK_WAIT_NANOSECONDS,
-        "max_deliver": -1,
-        "max_ack_pending": 5000,
-    }
-    body = {"stream_name": STREAM, "config": config, "action": "create"}
-    try:
-        await call(
-            connection, f"CONSUMER.CREATE.{STREAM}.{DURABLE}.{subject}", body, answer=Anything
-        )
-    except ApiError as error:
-        if error.err_code not in CONSUMER_EXISTS:
-            raise
+    await create_consumer(
+        connection,
+        STREAM,
+        DURABLE,
+        subject=f"{_DUE}.>",
+        ack_wait_sec=_ACK_WAIT_SECONDS,
+        max_ack_pending=5000,
+    )

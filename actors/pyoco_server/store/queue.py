@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import msgspec
@@ -13,6 +13,7 @@ import trio
 from msgspec.structs import replace as with_fields
 
 from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.delayed import delayed
 from pyoco_server.jetstream.errors import ApiError, BridgeError, NotFound
 from pyoco_server.jetstream.inventory import (
     consumer_info,
@@ -34,7 +35,6 @@ from pyoco_server.settings import Settings
 _SKEW_SECONDS: Final = 0.25
 _SEARCHED: Final = 500
 _LANES: Final = 16
-# Delayed messages: ADR-51 of nats-architecture-and-design, nats-server 2.12.
 _LATER: Final = "later"
 
 
@@ -141,7 +141,7 @@ class JobQueue:
             BridgeError: It is not known to be stored.
         """
         info = await stream_info(self._connection, self._stream)
-        if info is None or info.ts is None or not info.config.get("allow_msg_schedules"):
+        if info is None or info.ts is None or not info.holds_back:
             return False
         at = (info.ts + timedelta(seconds=wait_sec)).timestamp()
         try:
@@ -172,7 +172,7 @@ class JobQueue:
         epoch = self._connection.epoch
         if self._holds_back_on != epoch:
             info = await stream_info(self._connection, self._stream)
-            if info is None or not info.config.get("allow_msg_schedules"):
+            if info is None or not info.holds_back:
                 return False
             self._holds_back_on = epoch
         return True
@@ -321,9 +321,7 @@ def held_back(
         msg_id: Makes a repetition harmless.
     """
     target = f"{subject_prefix}.{job.tag}"
-    moment = datetime.fromtimestamp(at, UTC).isoformat()
-    headers = {"Nats-Schedule": f"@at {moment}", "Nats-Schedule-Target": target}
-    return Publication(f"{target}.{_LATER}.{job.run_id}", payload, msg_id, headers=headers)
+    return delayed(f"{target}.{_LATER}.{job.run_id}", target, payload, at, msg_id=msg_id)
 
 
 def jobs_by_tag(
