@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import trio
 from msgspec.structs import replace
 from quart import Blueprint, request
 
@@ -27,7 +26,7 @@ from pyoco_server.api.runs import (
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.read_model.filters import InvalidListCursor, RunFilter, decode_cursor
 from pyoco_server.gateway.read_model.rows import RunRow
-from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.jetstream.together import for_each
 from pyoco_server.model.run import UnreadableSnapshot
 from pyoco_server.store.runs import RunNotFound
 
@@ -126,24 +125,14 @@ def run_filter(query: RunsQuery) -> RunFilter:
 async def _snapshots(backend: Backend, rows: list[RunRow], wanted: RunFilter) -> list[Run]:
     """The whole snapshots of a page, as they are stored now; without those that are gone by now."""
     found: dict[str, Run] = {}
-    failures: list[BridgeError] = []
-    limit = trio.CapacityLimiter(_READ_AT_ONCE)
 
-    async def read(run_id: str) -> None:
-        async with limit:
-            try:
-                snapshot = await backend.get(run_id)
-            except (RunNotFound, UnreadableSnapshot):
-                return
-            except BridgeError as error:
-                failures.append(error)
-                return
+    async def read(row: RunRow) -> None:
+        try:
+            snapshot = await backend.get(row.run_id)
+        except (RunNotFound, UnreadableSnapshot):
+            return
         if wanted.tenant in (None, snapshot.tenant_id):
-            found[run_id] = shown_run(snapshot, backend.reads.now(), records=True)
+            found[row.run_id] = shown_run(snapshot, backend.reads.now(), records=True)
 
-    async with trio.open_nursery() as nursery:
-        for row in rows:
-            nursery.start_soon(read, row.run_id)
-    if failures:
-        raise failures[0]
+    await for_each(rows, read, _READ_AT_ONCE)
     return [found[row.run_id] for row in rows if row.run_id in found]

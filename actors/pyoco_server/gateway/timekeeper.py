@@ -18,6 +18,7 @@ from pyoco_server.gateway.live_runs import LiveRun, LiveRuns
 from pyoco_server.gateway.undertaker import Undertaker, Verdict
 from pyoco_server.gateway.waiting_runs import find_job, hold_back
 from pyoco_server.jetstream.errors import BridgeError, WrongRevision
+from pyoco_server.jetstream.together import for_each
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.dead_letter import DeadLetterReason
 from pyoco_server.model.punctuality import (
@@ -89,25 +90,18 @@ class Timekeeper:
         Raises:
             BridgeError: NATS refused or could not be asked; some of them may be seen to.
         """
-        limit = trio.CapacityLimiter(_AT_ONCE)
-        failures: list[BridgeError] = []
         expired: list[StoredRun] = []
 
         async def see_to(run: LiveRun) -> None:
-            async with limit:
-                try:
-                    if not failures and (ended := await self._see_to_one(run)) is not None:
-                        expired.append(ended)
-                except BridgeError as error:
-                    failures.append(error)
+            if (ended := await self._see_to_one(run)) is not None:
+                expired.append(ended)
 
-        async with trio.open_nursery() as nursery:
-            for run in due:
-                nursery.start_soon(see_to, run)
-        if expired:
+        try:
+            await for_each(due, see_to, _AT_ONCE)
+        except BridgeError:
             await self._remove_jobs(expired)
-        if failures:
-            raise failures[0]
+            raise
+        await self._remove_jobs(expired)
 
     async def _see_to_one(self, live: LiveRun) -> StoredRun | None:
         """Do what is to be done of a run; return it as it was where it has expired."""

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from functools import partial
 
 import structlog
-import trio
 
 from pyoco_server.gateway.canceller import RecordCancel
 from pyoco_server.gateway.new_run import Accepted, KeyReused, NewRun, RunTooLarge
 from pyoco_server.gateway.submitter import Submitter
-from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.jetstream.together import for_each
 from pyoco_server.kernel import ActorRef, Refusal
 from pyoco_server.model.flow.file import FlowFile, FlowFileError, parse_flow_yaml
 from pyoco_server.model.limits import LIMIT_FIELDS, RunLimits
@@ -28,6 +27,7 @@ log = structlog.get_logger(__name__)
 KEY_SPACE = "schedule"
 _SUBMIT_SECONDS = 15.0
 _FILES_KEPT = 64
+_READ_AT_ONCE = 64
 
 
 class FlowNotKept(Refusal):
@@ -151,26 +151,17 @@ class ScheduleRuns:
             BridgeError: NATS could not be asked.
         """
         found: dict[str, RunStatus] = {}
-        failures: list[BridgeError] = []
-        room = trio.CapacityLimiter(64)
 
         async def look(run_id: str) -> None:
             try:
-                async with room:
-                    found[run_id] = (await self._runs.get(run_id)).snapshot.status
+                found[run_id] = (await self._runs.get(run_id)).snapshot.status
             except RunNotFound:
                 return
             except UnreadableSnapshot:
                 # There it is, and nobody goes on with it.
                 found[run_id] = RunStatus.FAILED
-            except BridgeError as error:
-                failures.append(error)
 
-        async with trio.open_nursery() as nursery:
-            for run_id in run_ids:
-                nursery.start_soon(look, run_id)
-        if failures:
-            raise failures[0]
+        await for_each(run_ids, look, _READ_AT_ONCE)
         return found
 
     async def cancel(self, schedule: Schedule, run_ids: Sequence[str]) -> None:
