@@ -39,7 +39,7 @@ from pyoco_server.model.flow.file import FlowFile
 from pyoco_server.model.idempotency import InvalidIdempotencyKey, check_idempotency_key
 from pyoco_server.model.job import InvalidTag, check_tag
 from pyoco_server.model.json_text import NestedTooDeeply
-from pyoco_server.model.limits import LIMIT_FIELDS, InvalidLimit, RunLimits, check_limits
+from pyoco_server.model.limits import LIMIT_FIELDS, InvalidLimit, RunLimits, check_limits, limits_in
 from pyoco_server.model.run import RunState
 from pyoco_server.model.timing import TIMING_FIELDS, Timing, check_timing
 from pyoco_server.settings import Settings
@@ -218,11 +218,7 @@ def _new_run(
             workflow_yaml_bytes=None if flow_file is None else flow_file.size_bytes,
             tenant_id=call.principal.tenant_id,
             api_key_id=call.principal.key_id,
-            timeout_sec=limits.timeout_sec,
-            max_attempts=limits.max_attempts,
-            retry_backoff_sec=limits.retry_backoff_sec,
-            memory_mb=limits.memory_mb,
-            cpu_sec=limits.cpu_sec,
+            **limits_in(limits),
             idempotency_key=key,
             request_id=call.request_id,
             traceparent=call.traceparent,

@@ -12,6 +12,7 @@ from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.dead_letter import DeadLetter, DeadLetterReason
 from pyoco_server.model.json_text import NestedTooDeeply
+from pyoco_server.model.limits import limits_in
 from pyoco_server.model.run import RunSnapshot, RunStatus, known
 from pyoco_server.model.timing import NO_TIMING, Timing
 from pyoco_server.store.letters import LetterBox, LetterPage, StoredLetter
@@ -238,11 +239,7 @@ def _again(earlier: RunSnapshot | DeadLetter, run_id: str, flow_name: str) -> Ne
             workflow_yaml_bytes=earlier.workflow_yaml_bytes,
             tenant_id=earlier.tenant_id,
             api_key_id=earlier.api_key_id,
-            timeout_sec=earlier.timeout_sec,
-            max_attempts=earlier.max_attempts,
-            retry_backoff_sec=earlier.retry_backoff_sec,
-            memory_mb=earlier.memory_mb or None,
-            cpu_sec=earlier.cpu_sec or None,
+            **limits_in(earlier),
             retry_of=run_id,
         )
     except NestedTooDeeply as error:

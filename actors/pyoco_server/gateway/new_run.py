@@ -13,6 +13,7 @@ from pyoco_server.model.flow.file import FlowFile, parse_flow_yaml
 from pyoco_server.model.idempotency import check_idempotency_key, content_digest
 from pyoco_server.model.job import Job
 from pyoco_server.model.json_text import check_depth
+from pyoco_server.model.limits import limits_in
 from pyoco_server.model.run import RunStatus
 from pyoco_server.model.timing import NO_TIMING, Timing
 from pyoco_server.settings import Settings
@@ -165,11 +166,7 @@ class NewRun:
             workflow_yaml=file.text,
             workflow_yaml_sha256=file.sha256,
             workflow_yaml_bytes=file.size_bytes,
-            timeout_sec=file.limits.timeout_sec,
-            max_attempts=file.limits.max_attempts,
-            retry_backoff_sec=file.limits.retry_backoff_sec,
-            memory_mb=file.limits.memory_mb,
-            cpu_sec=file.limits.cpu_sec,
+            **limits_in(file.limits),
         )
 
     def job(self, run_id: str, submitted_at: float) -> Job:
@@ -186,11 +183,7 @@ class NewRun:
             workflow_yaml=self.workflow_yaml,
             workflow_yaml_sha256=self.workflow_yaml_sha256,
             workflow_yaml_bytes=self.workflow_yaml_bytes,
-            timeout_sec=self.timeout_sec,
-            max_attempts=self.max_attempts,
-            retry_backoff_sec=self.retry_backoff_sec,
-            memory_mb=msgspec.UNSET if self.memory_mb is None else self.memory_mb,
-            cpu_sec=msgspec.UNSET if self.cpu_sec is None else self.cpu_sec,
+            **limits_in(self),
             retry_of=self.retry_of,
             request_id=self.request_id,
             traceparent=self.traceparent,

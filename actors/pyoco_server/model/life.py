@@ -42,7 +42,7 @@ from pyoco_server.model.decisions import (
     Superseded,
 )
 from pyoco_server.model.job import Job
-from pyoco_server.model.limits import backoff
+from pyoco_server.model.limits import backoff, limits_in
 from pyoco_server.model.punctuality import (
     EXPIRED,
     expired_text,
@@ -141,11 +141,7 @@ def pending(job: Job) -> RunSnapshot:
         heartbeat_at=job.submitted_at,
         updated_at=job.submitted_at,
         submitted_at=job.submitted_at,
-        max_attempts=job.max_attempts,
-        timeout_sec=job.timeout_sec,
-        retry_backoff_sec=job.retry_backoff_sec,
-        memory_mb=job.memory_mb,
-        cpu_sec=job.cpu_sec,
+        **limits_in(job),
         retry_of=job.retry_of,
         request_id=job.request_id,
         scheduled_for=job.scheduled_for,

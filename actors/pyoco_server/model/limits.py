@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET
 
 from pyoco_server.model.errors import ModelError
 
@@ -49,11 +50,16 @@ class RunLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     def over(self, other: RunLimits) -> RunLimits:
         """Return these limits, with those of ``other`` where nothing is set."""
-        own = {name: value for name in LIMIT_FIELDS if (value := getattr(self, name)) is not None}
-        return msgspec.structs.replace(other, **own)
+        return msgspec.structs.replace(other, **limits_in(self))
 
 
 LIMIT_FIELDS: Final = RunLimits.__struct_fields__
+
+
+def limits_in(source: object) -> dict[str, Any]:
+    """Return the limits that are set, by name, of what has fields for them: limits, a run, its job, …."""
+    found = ((name, getattr(source, name)) for name in LIMIT_FIELDS)
+    return {name: value for name, value in found if value is not None and value is not UNSET}
 
 
 def check_limits(

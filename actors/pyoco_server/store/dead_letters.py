@@ -15,6 +15,7 @@ from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.model.dead_letter import DeadLetter, DeadLetterReason, encode_dead_letter
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import Job
+from pyoco_server.model.limits import limits_in
 
 log = structlog.get_logger(__name__)
 
@@ -110,9 +111,5 @@ class DeadLetterOffice:
             params=job.params,
             workflow_yaml_sha256=job.workflow_yaml_sha256,
             workflow_yaml_bytes=job.workflow_yaml_bytes,
-            timeout_sec=job.timeout_sec,
-            max_attempts=job.max_attempts,
-            retry_backoff_sec=job.retry_backoff_sec,
-            memory_mb=job.memory_mb or None,
-            cpu_sec=job.cpu_sec or None,
+            **limits_in(job),
         )

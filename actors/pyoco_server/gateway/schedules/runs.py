@@ -14,7 +14,7 @@ from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.jetstream.together import for_each
 from pyoco_server.kernel import ActorRef, Refusal
 from pyoco_server.model.flow.file import FlowFile, FlowFileError, parse_flow_yaml
-from pyoco_server.model.limits import LIMIT_FIELDS, RunLimits
+from pyoco_server.model.limits import RunLimits, limits_in
 from pyoco_server.model.run import RunStatus, UnreadableSnapshot
 from pyoco_server.model.schedules.params import fill_in, values_of
 from pyoco_server.model.schedules.schedule import Schedule, TickOutcome, TickRecord
@@ -104,7 +104,7 @@ class ScheduleRuns:
             schedule.schedule_id, spec.name or schedule.schedule_id, spec.timezone, tick
         )
         params = fill_in(spec.params, values)
-        limits = RunLimits(**{name: getattr(spec, name) for name in LIMIT_FIELDS})
+        limits = RunLimits(**limits_in(spec))
         file = None
         if spec.workflow_yaml_sha256 is not None:
             file = await self._file(spec.workflow_yaml_sha256)
@@ -120,11 +120,7 @@ class ScheduleRuns:
             workflow_yaml_bytes=spec.workflow_yaml_bytes,
             tenant_id=schedule.tenant_id,
             api_key_id=schedule.api_key_id,
-            timeout_sec=limits.timeout_sec,
-            max_attempts=limits.max_attempts,
-            retry_backoff_sec=limits.retry_backoff_sec,
-            memory_mb=limits.memory_mb,
-            cpu_sec=limits.cpu_sec,
+            **limits_in(limits),
             idempotency_key=f"{KEY_SPACE}:{schedule.schedule_id}:{tick}",
             key_space=KEY_SPACE,
             run_id=schedule.run_id_of(tick),
