@@ -1,8 +1,12 @@
-"""The catalogue of error ids, and the bases of the errors that the model raises."""
+"""The catalogue of error ids, the bases of the errors that the model raises, and a word of Python's own."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
+
+NO_THREAD: Final = "can't start new thread"
+"""What the RuntimeError says that CPython raises where there is none left (Modules/_threadmodule.c)."""
 
 
 class ErrorId(StrEnum):

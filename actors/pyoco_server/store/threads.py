@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar, TypeVarTuple, Unpack
+from typing import TypeVar, TypeVarTuple, Unpack
 
 import trio
 
+from pyoco_server.model.errors import NO_THREAD
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-NO_THREAD: Final = "can't start new thread"
-"""What the RuntimeError says that CPython raises then (Modules/_threadmodule.c)."""
 
 
 async def in_thread(

@@ -142,8 +142,8 @@ class Attempt:
         """Remember what tasks that run said of how far they are."""
         for name, made in progress.items():
             if self.tasks.get(name) is TaskState.RUNNING:
-                known = self.records.get(name) or TaskRecord(state=TaskState.RUNNING)
-                self.records[name] = replace(known, progress=made)
+                record = self.records.get(name) or TaskRecord(state=TaskState.RUNNING)
+                self.records[name] = replace(record, progress=made)
                 self.changed.set()
 
     def ask_to_cancel(self) -> None:

@@ -180,12 +180,8 @@ def counts(db: sqlite3.Connection, run_filter: RunFilter, now: float = 0.0) -> R
         return dict(db.execute(sql, values).fetchall())
 
     found = by("status")
-    for state, (condition, given) in _apart(now).items():
-        if state.status.value not in found:
-            continue
-        sql = f"SELECT count(*) FROM runs WHERE {condition} AND {where}"  # noqa: S608
-        (n,) = db.execute(sql, [*given, *values]).fetchone()
-        if n:
+    for state in _apart(now):
+        if state.status.value in found and (n := _count(db, state, now, where, values)):
             found[state.value] = n
             found[state.status.value] -= n
     found = {state: n for state, n in found.items() if n}
@@ -199,6 +195,16 @@ def _apart(now: float) -> dict[RunState, tuple[str, list[float]]]:
         RunState.SCHEDULED: ("due_at > ? AND attempt = 0 AND status = 'PENDING'", [now]),
         RunState.EXPIRED: ("expired = 1", []),
     }
+
+
+def _count(
+    db: sqlite3.Connection, state: RunState, now: float, where: str, values: Sequence[object]
+) -> int:
+    """How many runs are in a state that is stored as another one, ``where`` that is so."""
+    condition, given = _apart(now)[state]
+    sql = f"SELECT count(*) FROM runs WHERE {condition} AND {where}"  # noqa: S608
+    (n,) = db.execute(sql, [*given, *values]).fetchone()
+    return int(n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,22 +224,17 @@ class Unpunctual:
 
 def unpunctual(db: sqlite3.Connection, tenant: str | None, now: float) -> Unpunctual:
     """How many runs of a tenant, or of all, have something to do with time."""
-    of_tenant = "(?1 IS NULL OR tenant = ?1)"
-    (scheduled,) = db.execute(
-        f"SELECT count(*) FROM runs WHERE due_at > ?2 AND attempt = 0 AND status = 'PENDING'"  # noqa: S608
-        f" AND {of_tenant}",
-        (tenant, now),
-    ).fetchone()
-    (expired,) = db.execute(
-        f"SELECT count(*) FROM runs WHERE expired = 1 AND {of_tenant}",  # noqa: S608
-        (tenant,),
-    ).fetchone()
+    of_tenant, values = "(? IS NULL OR tenant = ?)", (tenant, tenant)
     start, end = db.execute(
         "SELECT coalesce(sum(late & 1 AND start_time IS NULL), 0), coalesce(sum(late > 1), 0) FROM runs"  # noqa: S608
         f" WHERE late > 0 AND end_time IS NULL AND {of_tenant}",
-        (tenant,),
+        values,
     ).fetchone()
-    return Unpunctual(scheduled, expired, {"start": start, "end": end})
+    return Unpunctual(
+        scheduled=_count(db, RunState.SCHEDULED, now, of_tenant, values),
+        expired=_count(db, RunState.EXPIRED, now, of_tenant, values),
+        late={"start": start, "end": end},
+    )
 
 
 def tags(db: sqlite3.Connection, tenant: str) -> frozenset[str]:

@@ -81,7 +81,7 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
         """What it is told to be."""
         if self.expired:
             return RunState.EXPIRED
-        if self.due_at is not None and self.is_scheduled(now):
+        if self.is_scheduled(now):
             return RunState.SCHEDULED
         return RunState(self.status.value)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import copy
-from difflib import get_close_matches
 from typing import Final, TypeVar
 
 import msgspec
@@ -208,10 +207,10 @@ class _Parser(GraphParser):
         said = self._words.pop(brackets)
         for word in said:
             if word not in words and not self._accepted:
-                nearest = get_close_matches(word, words, 1)
+                near = nearest(word, words)
                 raise GraphSyntaxError(
                     f"{start.value}(...) takes {', '.join(words)}, not {word!r}"
-                    f"{f'; did you mean {nearest[0]!r}?' if nearest else ''} at position {start.pos}"
+                    f"{f'; did you mean {near!r}?' if near else ''} at position {start.pos}"
                 )
         parallel = said.get("parallel") if "parallel" in words else None
         if parallel is not None and parallel.isdigit() and 1 <= int(parallel) <= MAX_PARALLEL:

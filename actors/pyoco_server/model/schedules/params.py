@@ -6,12 +6,12 @@ evaluated. A text that is nothing but ``{{scheduled_unix}}`` becomes a number. `
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC
 from typing import Any, Final
 
+from pyoco_server.model.names import nearest
 from pyoco_server.model.schedules.ticks import local_time
 
 PLACEHOLDERS: Final = (
@@ -58,9 +58,9 @@ def check_placeholders(params: Any) -> None:
         for found in _FOUND.finditer(text):
             name = found[1]
             if name is not None and name not in PLACEHOLDERS:
-                near = difflib.get_close_matches(name, PLACEHOLDERS, n=1)
+                near = nearest(name, PLACEHOLDERS)
                 meant = (
-                    f"did you mean {near[0]!r}?" if near else f"there are {', '.join(PLACEHOLDERS)}"
+                    f"did you mean {near!r}?" if near else f"there are {', '.join(PLACEHOLDERS)}"
                 )
                 raise UnknownPlaceholder(
                     f"{found[0][:80]!r} stands for nothing; {meant} (write '{{{{{{{{' for '{{{{')"

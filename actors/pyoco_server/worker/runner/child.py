@@ -24,6 +24,7 @@ from typing import Final, NoReturn, assert_never
 
 from msgspec.structs import replace
 
+from pyoco_server.model.errors import NO_THREAD
 from pyoco_server.model.run import RunStatus
 from pyoco_server.worker.runner import kin, pipe
 from pyoco_server.worker.runner.condition import Condition
@@ -33,7 +34,6 @@ from pyoco_server.worker.runner.meter import Meter
 from pyoco_server.worker.runner.output import OutputPump, Streams
 from pyoco_server.worker.runner.protocol import (
     EXIT_NO_ROOM,
-    NO_THREAD,
     CancelRun,
     ChildOptions,
     Environment,

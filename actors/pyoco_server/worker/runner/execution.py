@@ -17,6 +17,7 @@ from pyoco.core.models import Flow, RunContext
 from pyoco.core.models import RunStatus as EngineStatus
 from pyoco.core.models import TaskState as EngineTaskState
 
+from pyoco_server.model.errors import NO_THREAD
 from pyoco_server.model.flow.structure import GraphStructure
 from pyoco_server.model.run import RunStatus, TaskRecord, TaskState, TryRecord
 from pyoco_server.progress import attach, detach
@@ -33,7 +34,6 @@ from pyoco_server.worker.runner.output import OutputPump
 from pyoco_server.worker.runner.pipe import EventPipe, end_copy
 from pyoco_server.worker.runner.progress import ProgressBook
 from pyoco_server.worker.runner.protocol import (
-    NO_THREAD,
     ChildMessage,
     EnvironmentNeeded,
     Execute,

@@ -18,9 +18,6 @@ from pyoco_server.worker.runner.task_user import TaskUser
 EXIT_NO_ROOM: Final = 71
 """What a child exits with that finds no thread or process for itself (EX_OSERR of sysexits.h)."""
 
-NO_THREAD: Final = "can't start new thread"
-"""What CPython's RuntimeError says then (Modules/_threadmodule.c)."""
-
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 """The longest message; both sides keep far below it, so a longer one is garbage."""
 

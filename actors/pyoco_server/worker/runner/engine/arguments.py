@@ -17,6 +17,8 @@ from pyoco.core.exceptions import InvalidReferenceError
 from pyoco.core.models import Task
 from pyoco.dsl.expressions import ExpressionEvaluationError, resolve_path
 
+from pyoco_server.model.names import nearest
+
 _SIGNATURES: WeakKeyDictionary[Callable[..., Any], inspect.Signature] = WeakKeyDictionary()
 _NOTHING: Final = object()
 _MOST_NAMES: Final = 20
@@ -104,8 +106,6 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
 
 def _missing(name: str, ctx: Context) -> str:
     """Say that an argument is missing, and what there would be."""
-    import difflib  # noqa: PLC0415 - for errors only
-
     variables = [key for key in ctx.expression_data() if key not in _OTHER_DATA]
     there = {
         "variables of loops": variables,
@@ -113,13 +113,11 @@ def _missing(name: str, ctx: Context) -> str:
         "results": list(ctx.results),
     }
     told = "; ".join(f"{what}: {_listed(names)}" for what, names in there.items() if names)
-    nearest = difflib.get_close_matches(
-        name, [each for names in there.values() for each in names], 1
-    )
+    near = nearest(name, [each for names in there.values() for each in names])
     return (
         f"missing argument {name!r}: an argument is a param of that name, the result of the task of that "
         f"name, or one of `inputs`. There are {told or 'no params and no results'}"
-        + (f". The nearest is {nearest[0]!r}" if nearest else "")
+        + (f". The nearest is {near!r}" if near else "")
     )
 
 

@@ -7,15 +7,14 @@ Tasks that nothing can run beside are executed on the thread that calls, others 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from collections.abc import Sequence
 from queue import SimpleQueue
 
 from pyoco.core.context import Context
 from pyoco.core.models import Flow, RunContext, RunStatus, Task, TaskState
 
 from pyoco_server.worker.runner.engine.policies import policy_of
+from pyoco_server.worker.runner.engine.pool import Pool
 from pyoco_server.worker.runner.engine.program import FlowProgram
 from pyoco_server.worker.runner.engine.task_record import LiveRecord
 from pyoco_server.worker.runner.engine.tries import RunCancelled, TaskObserver, Tasks
@@ -74,31 +73,6 @@ def _cancel_pending(run: RunContext) -> None:
     for name, state in run.tasks.items():
         if state is TaskState.PENDING:
             run.tasks[name] = run.ensure_task_record(name).state = TaskState.CANCELLED
-
-
-class Pool:
-    """Threads for what runs at the same time, made when there is anything."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._threads: ThreadPoolExecutor | None = None
-
-    def __enter__(self) -> Pool:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        if self._threads is not None:
-            self._threads.shutdown()
-
-    def start(self, call: Callable[[], None]) -> None:
-        """Call in a thread, now or when one is free.
-
-        Raises:
-            RuntimeError: There can be no further thread.
-        """
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(self.size, "task")
-        self._threads.submit(copy_context().run, call)
 
 
 class _Graph:

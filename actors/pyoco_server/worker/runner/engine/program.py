@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from operator import itemgetter
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 from pyoco.core.context import Context, LoopFrame, LoopStack
 from pyoco.core.exceptions import SwitchNoMatch, UntilMaxIterationsExceeded
@@ -33,23 +33,11 @@ from pyoco.dsl.nodes import (
 )
 
 from pyoco_server.worker.runner.engine.policies import policy_of
+from pyoco_server.worker.runner.engine.pool import Pool
 from pyoco_server.worker.runner.engine.tries import RunCancelled, Tasks
 
 DEFAULT_MAX_ITERATIONS = 1_000
 _MISSING = object()
-
-
-class Threads(Protocol):
-    """Where iterations run beside each other."""
-
-    size: int
-
-    def start(self, call: Callable[[], None]) -> None:
-        """Call in a thread, now or when one is free.
-
-        Raises:
-            RuntimeError: There can be no further thread.
-        """
 
 
 class Success(Enum):
@@ -102,12 +90,12 @@ class FlowProgram:
 
     Args:
         tasks: Executes the tasks.
-        threads: For loops that run several iterations at the same time.
+        pool: For loops that run several iterations at the same time.
     """
 
-    def __init__(self, tasks: Tasks, threads: Threads) -> None:
+    def __init__(self, tasks: Tasks, pool: Pool) -> None:
         self._tasks = tasks
-        self._threads = threads
+        self._pool = pool
 
     def execute(self, steps: SubFlowNode, context: Context) -> Success:
         """Execute steps.
@@ -172,7 +160,7 @@ class FlowProgram:
         if not turns.total:
             self._skip(node.body)
             return Success.ALL
-        beside = min(getattr(node, "parallel", None) or 1, self._threads.size, turns.total)
+        beside = min(getattr(node, "parallel", None) or 1, self._pool.size, turns.total)
         collected = _Collected(node.collect)
         successes: set[Success] = set()
         ended: Iterable[_IterationEnd]
@@ -269,7 +257,7 @@ class FlowProgram:
 
         for _ in range(beside - 1):
             with suppress(RuntimeError):  # there is no further thread
-                self._threads.start(take_turns)
+                self._pool.start(take_turns)
         # This thread takes turns, too: where all others are busy with an outer loop, it goes on alone.
         take_turns()
         ended = [done.get() for _ in range(taken)]

@@ -31,6 +31,11 @@ class LiveRecord(EngineRecord):
     iteration_counts: dict[str, int] = field(default_factory=dict)
     skipped: bool = False
 
+    def end(self, at: float) -> None:
+        """Note when it ended, so far, and how long it took; in unix seconds."""
+        self.ended_at = at
+        self.duration_ms = (at - (self.started_at or 0.0)) * 1000
+
 
 TASK: ContextVar[tuple[str, LiveRecord] | None] = ContextVar("pyoco_task", default=None)
 """The name and record of the task whose code this is: on a thread, an event loop, or in its own process."""

@@ -196,10 +196,9 @@ class Tasks:
             except Exception as caught:  # noqa: BLE001 - user code may raise anything
                 error = caught
             failure = None if error is None else failure_of(error)
-            record.ended_at = self._clock()
-            record.duration_ms = (record.ended_at - started_at) * 1000
+            record.end(ended := self._clock())
             if kept is not None:
-                noted = _note_try(record, number, began, record.ended_at, failure)
+                noted = _note_try(record, number, began, ended, failure)
                 kept.end(None if failure is None else noted)
             if failure is None:
                 record.state, record.output = TaskState.SUCCEEDED, output
@@ -232,8 +231,7 @@ class Tasks:
         last = record.tries[-1].error
         record.error = f"no try is left after {tries} tries in earlier attempts of the run: {last}"
         record.state = TaskState.FAILED
-        record.ended_at = self._clock()
-        record.duration_ms = (record.ended_at - (record.started_at or 0.0)) * 1000
+        record.end(self._clock())
         return NoTryLeft(record.error)
 
     def _once(
@@ -274,8 +272,7 @@ class Tasks:
 
     def _cancel(self, record: LiveRecord) -> None:
         record.state = TaskState.CANCELLED
-        record.ended_at = self._clock()
-        record.duration_ms = (record.ended_at - (record.started_at or 0.0)) * 1000
+        record.end(self._clock())
 
 
 class _KeptTries:
