@@ -10,15 +10,9 @@ from pyoco_cli.client.app import OutputOption, RunId, draw, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.run_ids import whole_id
 from pyoco_cli.client.submit import Follow, Patience, Wait, stay
-from pyoco_cli.client.times import (
-    Delay,
-    EndWithin,
-    ExpiresAt,
-    QueueTtl,
-    StartAt,
-    StartWithin,
-)
+from pyoco_cli.client.times import TimeOptions
 from pyoco_cli.common.formats import OutputFormat, chosen
+from pyoco_cli.common.option_groups import with_options
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
@@ -102,6 +96,7 @@ def drop_letter(context: typer.Context, seq: Sequence, output: OutputOption = No
     show(answer, output)
 
 
+@with_options(times=TimeOptions)
 def retry(
     context: typer.Context,
     run_id: RunId,
@@ -109,23 +104,10 @@ def retry(
     wait: Wait = False,
     follow: Follow = False,
     wait_timeout_sec: Patience = None,
-    start_at: StartAt = None,
-    delay_sec: Delay = None,
-    expires_at: ExpiresAt = None,
-    queue_ttl_sec: QueueTtl = None,
-    expected_start_within_sec: StartWithin = None,
-    expected_end_within_sec: EndWithin = None,
+    times: TimeOptions,
     output: OutputOption = None,
 ) -> int:
     """Submit a run that has ended again, as a new one with the same params; its dead letter goes."""
     with gateway(context) as client:
-        answer = client.retry_run(
-            whole_id(client, run_id),
-            start_at=start_at,
-            delay_sec=delay_sec,
-            expires_at=expires_at,
-            queue_ttl_sec=queue_ttl_sec,
-            expected_start_within_sec=expected_start_within_sec,
-            expected_end_within_sec=expected_end_within_sec,
-        )
+        answer = client.retry_run(whole_id(client, run_id), **times)
         return stay(client, answer, output, wait=wait, follow=follow, seconds=wait_timeout_sec)

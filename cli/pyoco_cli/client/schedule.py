@@ -4,63 +4,31 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, TypedDict
 
 import typer
 
 from pyoco_cli.client.app import OutputOption, draw, show
 from pyoco_cli.client.connection import gateway
+from pyoco_cli.client.limits import Attempts, Backoff, Cpu, Memory, Timeout
 from pyoco_cli.client.schedule_apply import apply
-from pyoco_cli.client.submit import (
-    Attempts,
-    Backoff,
-    Cpu,
-    Follow,
-    Memory,
-    Patience,
-    Timeout,
-    Wait,
-    stay,
-)
+from pyoco_cli.client.submit import Follow, Patience, Wait, stay
 from pyoco_cli.client.times import EndWithin, QueueTtl, StartWithin
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import OutputFormat, chosen
 from pyoco_cli.common.moments import span
+from pyoco_cli.common.option_groups import with_options
 from pyoco_cli.common.parameters import Param, Params, ParamsFile, collect_params, read_text
 from pyoco_server.model.errors import ErrorId
-from pyoco_server.model.schedules.schedule import CatchUp, Overlap
+from pyoco_server.model.schedules.schedule import (
+    SAID_FIELDS,
+    TIMING_FIELDS,
+    CatchUp,
+    Overlap,
+)
 
 schedule = typer.Typer(help="Schedules: what runs when.")
 schedule.command("apply")(apply)
-
-_SPEC_FIELDS = (
-    "flow_name",
-    "name",
-    "tag",
-    "tags",
-    "params",
-    "workflow_yaml_sha256",
-    "cron",
-    "every_sec",
-    "rrule",
-    "at",
-    "timezone",
-    "jitter_sec",
-    "start_at",
-    "end_at",
-    "overlap",
-    "catch_up",
-    "catch_up_limit",
-    "timeout_sec",
-    "max_attempts",
-    "retry_backoff_sec",
-    "memory_mb",
-    "cpu_sec",
-    "queue_ttl_sec",
-    "expected_start_within_sec",
-    "expected_end_within_sec",
-    "labels",
-)
 
 ScheduleId: TypeAlias = Annotated[
     str, typer.Argument(metavar="SCHEDULE_ID", help="Id of the schedule.")
@@ -106,6 +74,38 @@ Labels: TypeAlias = Annotated[
     list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="May be repeated.")
 ]
 DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
+
+
+class ScheduleOptions(TypedDict):
+    """What can be said of a schedule."""
+
+    flow_name: FlowName
+    workflow_file: FlowFileOption
+    name: Name
+    tag: TagOption
+    params: Params
+    params_file: ParamsFile
+    param: Param
+    cron: Cron
+    every: Every
+    rrule: Rule
+    at: At
+    timezone: Zone
+    jitter_sec: Jitter
+    start_at: Start
+    end_at: End
+    overlap: OverlapOption
+    catch_up: CatchUpOption
+    catch_up_limit: CatchUpLimit
+    timeout_sec: Timeout
+    max_attempts: Attempts
+    retry_backoff_sec: Backoff
+    memory_mb: Memory
+    cpu_sec: Cpu
+    queue_ttl_sec: QueueTtl
+    expected_start_within_sec: StartWithin
+    expected_end_within_sec: EndWithin
+    label: Labels
 
 
 class Which(StrEnum):
@@ -161,69 +161,19 @@ def show_schedule(
 
 
 @schedule.command("create")
+@with_options(said=ScheduleOptions)
 def create(
     context: typer.Context,
     schedule_id: ScheduleId,
     *,
-    flow_name: FlowName = None,
-    workflow_file: FlowFileOption = None,
-    name: Name = None,
-    tag: TagOption = None,
-    params: Params = None,
-    params_file: ParamsFile = None,
-    param: Param = None,
-    cron: Cron = None,
-    every: Every = None,
-    rrule: Rule = None,
-    at: At = None,
-    timezone: Zone = None,
-    jitter_sec: Jitter = None,
-    start_at: Start = None,
-    end_at: End = None,
-    overlap: OverlapOption = None,
-    catch_up: CatchUpOption = None,
-    catch_up_limit: CatchUpLimit = None,
-    timeout_sec: Timeout = None,
-    max_attempts: Attempts = None,
-    retry_backoff_sec: Backoff = None,
-    memory_mb: Memory = None,
-    cpu_sec: Cpu = None,
-    queue_ttl_sec: QueueTtl = None,
-    expected_start_within_sec: StartWithin = None,
-    expected_end_within_sec: EndWithin = None,
-    label: Labels = None,
+    said: ScheduleOptions,
     paused: Annotated[bool, typer.Option("--paused", help="Make it paused.")] = False,
     dry_run: DryRun = False,
     output: OutputOption = None,
 ) -> None:
     """Make a schedule; its next five ticks are shown before that."""
-    fields = _fields(
-        flow_name=flow_name or "main",
-        workflow_file=workflow_file,
-        name=name,
-        tag=tag,
-        params=collect_params(params_file, params, param) or None,
-        cron=cron,
-        every=every,
-        rrule=rrule,
-        at=at,
-        timezone=timezone,
-        jitter_sec=jitter_sec,
-        start_at=start_at,
-        end_at=end_at,
-        overlap=overlap,
-        catch_up=catch_up,
-        catch_up_limit=catch_up_limit,
-        timeout_sec=timeout_sec,
-        max_attempts=max_attempts,
-        retry_backoff_sec=retry_backoff_sec,
-        memory_mb=memory_mb,
-        cpu_sec=cpu_sec,
-        queue_ttl_sec=queue_ttl_sec,
-        expected_start_within_sec=expected_start_within_sec,
-        expected_end_within_sec=expected_end_within_sec,
-        label=label,
-    )
+    fields = _fields(said)
+    fields["flow_name"] = fields.get("flow_name") or "main"
     with gateway(context) as client:
         preview = client.preview_schedule(**fields)
         if dry_run:
@@ -235,68 +185,17 @@ def create(
 
 
 @schedule.command("update")
+@with_options(said=ScheduleOptions)
 def update(
     context: typer.Context,
     schedule_id: ScheduleId,
     *,
-    flow_name: FlowName = None,
-    workflow_file: FlowFileOption = None,
-    name: Name = None,
-    tag: TagOption = None,
-    params: Params = None,
-    params_file: ParamsFile = None,
-    param: Param = None,
-    cron: Cron = None,
-    every: Every = None,
-    rrule: Rule = None,
-    at: At = None,
-    timezone: Zone = None,
-    jitter_sec: Jitter = None,
-    start_at: Start = None,
-    end_at: End = None,
-    overlap: OverlapOption = None,
-    catch_up: CatchUpOption = None,
-    catch_up_limit: CatchUpLimit = None,
-    timeout_sec: Timeout = None,
-    max_attempts: Attempts = None,
-    retry_backoff_sec: Backoff = None,
-    memory_mb: Memory = None,
-    cpu_sec: Cpu = None,
-    queue_ttl_sec: QueueTtl = None,
-    expected_start_within_sec: StartWithin = None,
-    expected_end_within_sec: EndWithin = None,
-    label: Labels = None,
+    said: ScheduleOptions,
     dry_run: DryRun = False,
     output: OutputOption = None,
 ) -> None:
     """Change what is said of a schedule; its next five ticks are shown before that."""
-    fields = _fields(
-        flow_name=flow_name,
-        workflow_file=workflow_file,
-        name=name,
-        tag=tag,
-        params=collect_params(params_file, params, param) or None,
-        cron=cron,
-        every=every,
-        rrule=rrule,
-        at=at,
-        timezone=timezone,
-        jitter_sec=jitter_sec,
-        start_at=start_at,
-        end_at=end_at,
-        overlap=overlap,
-        catch_up=catch_up,
-        catch_up_limit=catch_up_limit,
-        timeout_sec=timeout_sec,
-        max_attempts=max_attempts,
-        retry_backoff_sec=retry_backoff_sec,
-        memory_mb=memory_mb,
-        cpu_sec=cpu_sec,
-        queue_ttl_sec=queue_ttl_sec,
-        expected_start_within_sec=expected_start_within_sec,
-        expected_end_within_sec=expected_end_within_sec,
-        label=label,
-    )
+    fields = _fields(said)
     if not fields:
         raise CliError(
             ErrorId.INVALID_COMMAND_LINE, "nothing is to be changed", hint="schedule update -h"
@@ -403,25 +302,20 @@ def _show_ticks(preview: dict[str, Any]) -> None:
     typer.echo("\n".join(lines), err=True)
 
 
-def _fields(
-    *,
-    workflow_file: Path | None,
-    every: str | None,
-    label: list[str] | None,
-    at: list[str] | None,
-    start_at: str | None,
-    end_at: str | None,
-    **others: Any,
-) -> dict[str, Any]:
+def _fields(said: ScheduleOptions) -> dict[str, Any]:
     """The fields of what was said.
 
     Raises:
         CliError: Something cannot be understood.
     """
-    fields = {name: value for name, value in others.items() if value is not None}
-    if workflow_file is not None:
-        fields["workflow_yaml"] = read_text(workflow_file, "--workflow-file")
-    if every is not None:
+    fields: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    file, text = fields.pop("params_file", None), fields.pop("params", None)
+    params = collect_params(file, text, fields.pop("param", None))
+    if params:
+        fields["params"] = params
+    if (file := fields.pop("workflow_file", None)) is not None:
+        fields["workflow_yaml"] = read_text(file, "--workflow-file")
+    if (every := fields.pop("every", None)) is not None:
         seconds = span(every) if not every.isdigit() else float(every)
         if seconds is None:
             raise CliError(
@@ -430,14 +324,14 @@ def _fields(
                 hint="90s, 5m, 1d",
             )
         fields["every_sec"] = seconds
-    if label is not None:
-        pairs = [text.partition("=") for text in label]
+    if (labels := fields.pop("label", None)) is not None:
+        pairs = [text.partition("=") for text in labels]
         fields["labels"] = {name: value for name, _, value in pairs}
-    if at:
-        fields["at"] = [_moment(text) for text in at]
-    for name, text in (("start_at", start_at), ("end_at", end_at)):
-        if text is not None:
-            fields[name] = _moment(text)
+    if moments := fields.pop("at", None):
+        fields["at"] = [_moment(text) for text in moments]
+    for name in ("start_at", "end_at"):
+        if name in fields:
+            fields[name] = _moment(fields[name])
     return fields
 
 
@@ -450,10 +344,9 @@ def _moment(text: str) -> float | str:
 
 def _merged(before: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     """What a schedule is with some fields changed, as a preview takes it."""
-    timing = {"cron", "every_sec", "rrule", "at"}
-    kept = {name: before.get(name) for name in _SPEC_FIELDS}
-    if timing & fields.keys():
-        kept |= dict.fromkeys(timing)
+    kept = {name: before.get(name) for name in SAID_FIELDS}
+    if fields.keys() & set(TIMING_FIELDS):
+        kept |= dict.fromkeys(TIMING_FIELDS)
     if "workflow_yaml" in fields:
         kept.pop("workflow_yaml_sha256")
     return kept | fields

@@ -15,13 +15,12 @@ from pyoco_cli.client.connection import gateway
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.parameters import read_text
 from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.schedules.schedule import SAID_FIELDS
 
 if TYPE_CHECKING:
     from pyoco_server.client import HttpProblem, PyocoHttpClient
 
 _EXAMPLE = 'schedules: {nightly: {flow_name: main, cron: "30 2 * * *", timezone: Asia/Tokyo}}'
-# What the gateway fills in by itself.
-_NOT_SAID = frozenset({"anchor_at", "workflow_yaml_bytes"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +162,7 @@ def _plan(
         if before is None:
             yield ScheduleStep(schedule_id, "create", {}, fields, preview["ticks"])
             continue
-        spec = {name: value for name, value in preview["spec"].items() if name not in _NOT_SAID}
+        spec = {name: value for name, value in preview["spec"].items() if name in SAID_FIELDS}
         if fields.get("paused") is not None:
             spec["paused"] = fields["paused"]
         changes = {

@@ -12,19 +12,14 @@ from pyoco_cli.client.app import OutputFormat, OutputOption, show
 from pyoco_cli.client.batch import read_batch, submit_batch
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.follow import print_status_csv, print_status_lines, show_live_with_logs
+from pyoco_cli.client.limits import LimitOptions
 from pyoco_cli.client.logs import lines_of
 from pyoco_cli.client.outcome import ENDED, exit_code, wait_for_end
-from pyoco_cli.client.times import (
-    Delay,
-    EndWithin,
-    ExpiresAt,
-    QueueTtl,
-    StartAt,
-    StartWithin,
-)
+from pyoco_cli.client.times import TimeOptions
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import chosen
 from pyoco_cli.common.language import Phrase
+from pyoco_cli.common.option_groups import with_options
 from pyoco_cli.common.output import on_terminal, print_json, print_line
 from pyoco_cli.common.parameters import (
     Param,
@@ -38,7 +33,6 @@ from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
-    from pyoco_server.client.requests import LimitArguments
 
 Wait: TypeAlias = Annotated[
     bool,
@@ -58,26 +52,6 @@ Patience: TypeAlias = Annotated[
         help="With --wait or --follow: seconds at most; exits with 124.",
     ),
 ]
-Timeout: TypeAlias = Annotated[
-    float | None, typer.Option("--timeout-sec", help="Seconds that an attempt may take.")
-]
-Attempts: TypeAlias = Annotated[
-    int | None, typer.Option("--max-attempts", help="How often the run may be started.")
-]
-Backoff: TypeAlias = Annotated[
-    float | None,
-    typer.Option(
-        "--retry-backoff-sec", help="Seconds before the second attempt; doubled each time."
-    ),
-]
-Memory: TypeAlias = Annotated[
-    int | None,
-    typer.Option("--memory-mb", help="MB that the processes of an attempt may have together."),
-]
-Cpu: TypeAlias = Annotated[
-    float | None,
-    typer.Option("--cpu-sec", help="Seconds of processor time that they may take together."),
-]
 Key: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -86,6 +60,7 @@ Key: TypeAlias = Annotated[
 ]
 
 
+@with_options(limits=LimitOptions, times=TimeOptions)
 def submit(
     context: typer.Context,
     *,
@@ -106,33 +81,11 @@ def submit(
     wait: Wait = False,
     follow: Follow = False,
     wait_timeout_sec: Patience = None,
-    timeout_sec: Timeout = None,
-    max_attempts: Attempts = None,
-    retry_backoff_sec: Backoff = None,
-    start_at: StartAt = None,
-    delay_sec: Delay = None,
-    expires_at: ExpiresAt = None,
-    queue_ttl_sec: QueueTtl = None,
-    expected_start_within_sec: StartWithin = None,
-    expected_end_within_sec: EndWithin = None,
-    memory_mb: Memory = None,
-    cpu_sec: Cpu = None,
+    limits: LimitOptions,
+    times: TimeOptions,
     output: OutputOption = None,
 ) -> int:
     """Submit a run of a flow, or the runs of a file."""
-    limits: LimitArguments = {
-        "timeout_sec": timeout_sec,
-        "max_attempts": max_attempts,
-        "retry_backoff_sec": retry_backoff_sec,
-        "memory_mb": memory_mb,
-        "cpu_sec": cpu_sec,
-        "start_at": start_at,
-        "delay_sec": delay_sec,
-        "expires_at": expires_at,
-        "queue_ttl_sec": queue_ttl_sec,
-        "expected_start_within_sec": expected_start_within_sec,
-        "expected_end_within_sec": expected_end_within_sec,
-    }
     if batch_file is not None:
         if wait or follow or params or params_file or param or idempotency_key:
             raise CliError(
@@ -145,6 +98,7 @@ def submit(
             "tag": tag,
             "tags": split_tags(tags),
             **limits,
+            **times,
         }
         runs = read_batch(batch_file, {k: v for k, v in common.items() if v is not None})
         with gateway(context) as client:
@@ -158,10 +112,12 @@ def submit(
             tags=split_tags(tags),
             idempotency_key=idempotency_key,
             **limits,
+            **times,
         )
         return stay(client, answer, output, wait=wait, follow=follow, seconds=wait_timeout_sec)
 
 
+@with_options(limits=LimitOptions, times=TimeOptions)
 def submit_yaml(
     context: typer.Context,
     *,
@@ -177,33 +133,11 @@ def submit_yaml(
     wait: Wait = False,
     follow: Follow = False,
     wait_timeout_sec: Patience = None,
-    timeout_sec: Timeout = None,
-    max_attempts: Attempts = None,
-    retry_backoff_sec: Backoff = None,
-    start_at: StartAt = None,
-    delay_sec: Delay = None,
-    expires_at: ExpiresAt = None,
-    queue_ttl_sec: QueueTtl = None,
-    expected_start_within_sec: StartWithin = None,
-    expected_end_within_sec: EndWithin = None,
-    memory_mb: Memory = None,
-    cpu_sec: Cpu = None,
+    limits: LimitOptions,
+    times: TimeOptions,
     output: OutputOption = None,
 ) -> int:
     """Submit a run of a flow.yaml; params go over its defaults."""
-    limits: LimitArguments = {
-        "timeout_sec": timeout_sec,
-        "max_attempts": max_attempts,
-        "retry_backoff_sec": retry_backoff_sec,
-        "memory_mb": memory_mb,
-        "cpu_sec": cpu_sec,
-        "start_at": start_at,
-        "delay_sec": delay_sec,
-        "expires_at": expires_at,
-        "queue_ttl_sec": queue_ttl_sec,
-        "expected_start_within_sec": expected_start_within_sec,
-        "expected_end_within_sec": expected_end_within_sec,
-    }
     text = read_text(workflow_file, "--workflow-file")
     values = collect_params(params_file, params, param)
     with gateway(context) as client:
@@ -214,6 +148,7 @@ def submit_yaml(
             tag=tag,
             idempotency_key=idempotency_key,
             **limits,
+            **times,
         )
         return stay(client, answer, output, wait=wait, follow=follow, seconds=wait_timeout_sec)
 

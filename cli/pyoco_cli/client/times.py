@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, TypedDict
 
 import typer
 
@@ -66,3 +66,19 @@ EndWithin: TypeAlias = Annotated[
     float | None,
     _option("--expected-end-within", "Late where it has not ended so long after it may start."),
 ]
+
+
+class MoveOptions(TypedDict):
+    """When a run may start, and until when."""
+
+    start_at: StartAt
+    delay_sec: Delay
+    expires_at: ExpiresAt
+    queue_ttl_sec: QueueTtl
+
+
+class TimeOptions(MoveOptions):
+    """Those, and by when that is expected."""
+
+    expected_start_within_sec: StartWithin
+    expected_end_within_sec: EndWithin

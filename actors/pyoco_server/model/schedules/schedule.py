@@ -131,6 +131,14 @@ class ScheduleSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Where a recurrence rule begins: `start_at`, or when the schedule was made."""
 
 
+SAID_FIELDS: Final = tuple(
+    name
+    for name in ScheduleSpec.__struct_fields__
+    if name not in {"workflow_yaml_bytes", "anchor_at"}
+)
+"""What people say; the others follow from it."""
+
+
 class ScheduleState(StrEnum):
     """Whether ticks of a schedule are to come."""
 
