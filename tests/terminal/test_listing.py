@@ -199,7 +199,7 @@ def test_all_of_a_flow_are_cancelled_when_that_is_meant(stage: Stage) -> None:
     assert {run["cancel_reason"] for run in said.last} == {"wrong date"}
     assert client(stage, *command[1:]).last == []
     assert stage.get(other)["status"] == "PENDING"
-    client(stage, "cancel", "--tag", "nobody", "--yes")
+    client(stage, "cancel", "--tag", "nobody", "--wait", "--yes")
     assert stage.get(other)["status"] == "CANCELLED"
 
 

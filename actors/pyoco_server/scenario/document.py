@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -157,6 +158,10 @@ def parse_scenario(text: str) -> Scenario:
 def json_schema() -> dict[str, Any]:
     """The JSON schema of a scenario file, for editors."""
     schema = msgspec.json.schema(Scenario)
+    for told in schema["$defs"].values():
+        # Versions of msgspec before 0.23 leave a docstring indented.
+        if "description" in told:
+            told["description"] = inspect.cleandoc(told["description"])
     schema["$defs"]["Step"] |= {"minProperties": 1, "maxProperties": 1}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
