@@ -267,7 +267,11 @@ def same(old: Said, ours: Said) -> None:
 
 def on_both(scene: Scene, line: str) -> None:
     server = ["--server", scene.stage.url]
-    old = scene.old("pyoco-client", [*server, *split(line, scene.places)])
+    for _ in range(5):
+        old = scene.old("pyoco-client", [*server, *split(line, scene.places)])
+        # 0.5.1's gateway takes a listing that came too late for an empty bucket.
+        if "NoKeysError" not in old.err:
+            break
     ours = client(scene.stage, *split(line, scene.places))
     same(old, ours)
     if line == "metrics":
