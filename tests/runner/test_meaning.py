@@ -360,17 +360,22 @@ class Model:
 
     def collect(self, loop: Loop, turns: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
         made: dict[str, Any] = {}
-        for name in {name for _, each in turns for name in each}:
+        names = {name for _, each in turns for name in each}
+        if loop.collect in {"list", "flatten"}:
+            names |= {step.name for step in steps_of(loop)}
+        for name in names:
             there = [each[name] for _, each in turns if name in each]
             made[name] = {
-                None: there[-1],
-                "last": there[-1],
-                "first": there[0],
+                None: there[-1:],
+                "last": there[-1:],
+                "first": there[:1],
                 "list": [each.get(name) for _, each in turns],
                 "flatten": [
                     one for each in there for one in (each if isinstance(each, list) else [each])
                 ],
             }[loop.collect]
+            if loop.collect not in {"list", "flatten"}:
+                (made[name],) = made[name]
         self.results |= made
         return made
 

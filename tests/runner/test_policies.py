@@ -142,6 +142,7 @@ async def test_what_a_task_with_a_limit_does_is_as_without(flows: Flows, tmp_pat
 async def test_what_comes_of_a_process_that_fails(flows: Flows) -> None:
     errors = {
         "unpicklable": "cannot be handed over",
+        "not_made_anew": "cannot be handed over: TypeError: NotMadeAnew.__init__() missing 1",
         "die": "the process of the task was ended by SIGKILL",
         "own_error": "odd",
     }
@@ -153,7 +154,8 @@ async def test_what_comes_of_a_process_that_fails(flows: Flows) -> None:
         assert record.error == told.finished.error
         assert record.traceback
         assert "pyoco_server/worker" not in record.traceback
-    told = await run(flows, "a", params={"n": 2}, a=of("square", timeout_sec=20))
+    longest = of("square", timeout_sec=2_592_000)
+    told = await run(flows, "a", params={"n": 2}, a=longest)
     assert told.finished.task_records["a"].output == 4
 
 
@@ -218,6 +220,36 @@ HOW_OFTEN: list[tuple[dict[str, Any], str, int]] = [
     ({"fail_policy": "retry", "retries": 1}, "ValueError", 2),
     ({"fail_policy": "stop"}, "ValueError", 1),
 ]
+
+
+@pytest.mark.parametrize("limit", [{}, {"timeout_sec": 20}])
+@pytest.mark.parametrize("function", ["fail_beside", "fail_beside_on_trio"])
+async def test_an_error_in_a_group_is_that_of_the_task(
+    flows: Flows, tmp_path: Path, function: str, limit: Any
+) -> None:
+    cases: list[tuple[dict[str, Any], str, int, str]] = [
+        ({"retry_on": ["OSError"]}, "ConnectionError", 3, "ConnectionError: no line"),
+        ({"not_on": ["OSError"]}, "ConnectionError", 1, "ConnectionError: no line"),
+        ({}, "NonRetryable", 1, "NonRetryable: no use"),
+    ]
+    for index, (said, error, calls, text) in enumerate(cases):
+        path = tmp_path / str(index)
+        inputs = {"path": str(path), "error": error}
+        said |= {"retries": 2, "backoff": {"delay_sec": 0}}
+        told = await run(flows, "a", a=of(function, inputs=inputs, **said, **limit))
+        assert len(lines(path)) == calls, said
+        assert (told.finished.error or "").endswith(f"(1 sub-exception): {text}")
+
+
+async def test_what_an_error_of_the_flow_lacks_is_left_out(flows: Flows) -> None:
+    told = await run(flows, "a", a=of("own_retry_after", retries=1, backoff={"delay_sec": 0}))
+    assert (told.finished.error or "").startswith("OwnRetryAfter")
+    assert told.finished.tasks == {"a": FAILED}
+    assert len(told.finished.task_records["a"].tries or []) == 2
+    told = await run(flows, "a", a=of("told_with_kinds"))
+    assert told.finished.error == (
+        "all failed (4 sub-exceptions): KeyError: 'user_id'; OSError: a; OSError: b; and 1 more"
+    )
 
 
 @pytest.mark.parametrize("limit", [{}, {"timeout_sec": 20}])
@@ -451,7 +483,7 @@ async def test_coroutines_of_a_run_share_a_loop(flows: Flows) -> None:
 
 @pytest.mark.parametrize("limit", [{}, {"timeout_sec": 60}])
 async def test_a_cancel_cancels_coroutines(flows: Flows, limit: Any) -> None:
-    for function in ("async_forever", "trio_forever"):
+    for function in ("async_forever", "trio_forever", "waits"):
         run_id = await flows.send_yaml(
             flow_yaml("a >> b", {"a": of(function, **limit), "b": of("square")})
         )
@@ -509,6 +541,44 @@ async def test_what_is_collected_is_the_result_of_the_task(flows: Flows) -> None
     )
     records = told.finished.task_records
     assert (records["two_step"].output, records["total"].output) == ([2, 5, 10], 14)
+
+
+@pytest.mark.parametrize("parallel", ["", ", parallel=2"])
+async def test_a_list_is_collected_where_nothing_was_executed(flows: Flows, parallel: str) -> None:
+    loop = f"foreach(over=rows, item=row, collect=list{parallel})"
+    taken = "switch(on='{{ $ctx.row }}') { a: square; b: other: square }"
+    for rows, output, other in (([], [], []), (["a", "a"], [4, 4], [None, None])):
+        told = await run(
+            flows,
+            f"{loop} {{ {taken} }} >> total",
+            params={"rows": rows, "n": 2},
+            square=of("square"),
+            total=of("total"),
+        )
+        finished = told.finished
+        assert finished.status is RunStatus.COMPLETED, finished.error
+        records = finished.task_records
+        assert (records["square"].output, records["other"].output) == (output, other)
+        assert records["total"].output == sum(output)
+        assert records["other"].skipped is True
+    inner = f"foreach(over='{{{{ $ctx.row }}}}', item=n, collect=flatten{parallel}) {{ square }}"
+    told = await run(
+        flows, f"{loop} {{ {inner} }}", params={"rows": [[], [1, 2]]}, square=of("square")
+    )
+    assert told.finished.task_records["square"].output == [[], [1, 4]]
+
+
+async def test_loops_in_loops_keep_to_the_tasks_at_the_same_time(flows: Flows) -> None:
+    loop = "foreach(over=rows, item=n, collect=list, parallel=4)"
+    told = await run(
+        flows,
+        f"{loop} {{ {loop} {{ most_at_the_same_time }} }}",
+        params={"rows": [1, 2, 3, 4]},
+        extra="runtime: {parallel_tasks: 2}\n",
+        most_at_the_same_time=of("most_at_the_same_time"),
+    )
+    output: Any = told.finished.task_records["most_at_the_same_time"].output
+    assert max(each for row in output for each in row) == 2
 
 
 async def test_items_run_beside_each_other_where_the_flow_says_so(flows: Flows) -> None:

@@ -157,6 +157,62 @@ async def async_forever(mark=None):
             note_down(mark)
 
 
+class Waits:
+    async def __call__(self):
+        await async_forever()
+
+
+waits = Waits()
+
+
+async def fail_beside(path, error):
+    """Fail as code does that awaits several things at the same time."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.to_thread(note, path, fail=99, error=error))
+
+
+@policy(event_loop="trio")
+async def fail_beside_on_trio(path, error):
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(
+            functools.partial(
+                trio.to_thread.run_sync, functools.partial(note, path, fail=99, error=error)
+            )
+        )
+
+
+class OwnRetryAfter(RetryAfter):
+    def __init__(self):
+        Exception.__init__(self, "own")
+
+
+def own_retry_after():
+    raise OwnRetryAfter
+
+
+def told_with_kinds():
+    raise ExceptionGroup("all failed", [KeyError("user_id"), *map(OSError, "abc")])
+
+
+class NotMadeAnew(Exception):
+    def __init__(self, text, more):
+        super().__init__(text)
+
+
+def not_made_anew():
+    return NotMadeAnew("text", "more")
+
+
+def most_at_the_same_time(ctx):
+    """Return how many of these run at the moment."""
+    here = ctx.scratch.setdefault("here", [])
+    here.append(1)
+    time.sleep(0.02)
+    most = len(here)
+    here.pop()
+    return most
+
+
 async def async_block():
     sleeper(60)
 

@@ -78,7 +78,7 @@ class RealCalls(Calls):
                 context=context,
                 stopping=self._stopping,
                 relay=self._relay,
-                stop_at_cancel=inspect.iscoroutinefunction(function),
+                stop_at_cancel=_is_async(function),
             )
         result = call_here(function, arguments)
         return self._await(result, event_loop) if inspect.iscoroutine(result) else result
@@ -106,6 +106,13 @@ class RealCalls(Calls):
         from pyoco_server.worker.runner.engine.event_loops import run_alone  # noqa: PLC0415
 
         return run_alone(result, event_loop)
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    """Whether calls make coroutines, also of an object that can be called."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - it is not whether there is one
+    )
 
 
 def call_here(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:

@@ -47,9 +47,11 @@ def execute_flow(
         run.task_records[name] = LiveRecord()
     context = Context(params=run.params, run_context=run)
     observer.flow_started()
-    with Pool(parallel_tasks) as pool:
+    in_steps = flow.has_control_flow()
+    # The thread that calls takes iterations of loops, but waits for the tasks of a graph.
+    with Pool(parallel_tasks - in_steps) as pool:
         try:
-            if flow.has_control_flow():
+            if in_steps:
                 FlowProgram(tasks, pool).execute(flow.build_program(), context)  # type: ignore[no-untyped-call]
             else:
                 _Graph([by_name[name] for name in order], tasks, context, pool).execute()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
-from pyoco_server.model.flow.task_policy import RetryAfter
+from pyoco_server.model.flow.task_policy import MAX_SECONDS, RetryAfter
 from pyoco_server.worker.runner.records import with_kind
 
 _OURS: Final = __name__.rpartition(".")[0]
+_TOLD_OF_GROUP: Final = 3
 
 
 class TaskInterrupted(Exception):
@@ -35,7 +37,8 @@ class Failure:
 
     Attributes:
         text: What it says, with its kind where that says nothing.
-        kinds: The names of its class and of those that it is derived from, with and without their modules.
+        kinds: The names of its class and of those that it is derived from, with and without their modules; of
+            a group those of the errors in it as well.
         traceback: Where it arose.
         retry_after: The wait that it asks for, in seconds.
     """
@@ -69,14 +72,34 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, RemoteError):
         return error.failure
     kinds: dict[str, None] = {}
-    for each in type(error).__mro__[:-1]:
-        kinds[each.__name__] = kinds[f"{each.__module__}.{each.__qualname__}"] = None
+    errors = [error, *_inside(error)]
+    for kind in dict.fromkeys(type(each) for each in errors):
+        for each in kind.__mro__[:-1]:
+            kinds[each.__name__] = kinds[f"{each.__module__}.{each.__qualname__}"] = None
     return Failure(
         text=says(error),
         kinds=tuple(kinds),
         traceback=where(error),
-        retry_after=error.seconds if isinstance(error, RetryAfter) else None,
+        retry_after=max(
+            (wait for each in errors if (wait := _wait(each)) is not None), default=None
+        ),
     )
+
+
+def _inside(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors of a group, which code raises that awaits several things at the same time."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            if isinstance(each, BaseExceptionGroup):
+                yield from _inside(each)
+            else:
+                yield each
+
+
+def _wait(error: BaseException) -> float | None:
+    """The wait that an error asks for; code of the flow may have made another class of it."""
+    seconds = getattr(error, "seconds", None) if isinstance(error, RetryAfter) else None
+    return seconds if isinstance(seconds, float) and 0 <= seconds <= MAX_SECONDS else None
 
 
 def says(error: BaseException) -> str:
@@ -88,7 +111,17 @@ def says(error: BaseException) -> str:
         return f"{kind}, whose text cannot be told: {type(unspeakable).__name__}"
     if isinstance(error, RemoteError):
         return text
+    if inside := list(_inside(error)):
+        told = [_with_type(each) for each in inside[:_TOLD_OF_GROUP]]
+        if len(inside) > _TOLD_OF_GROUP:
+            told.append(f"and {len(inside) - _TOLD_OF_GROUP} more")
+        return f"{text}: {'; '.join(told)}"
     return with_kind(text, kind) if isinstance(error, Exception) else f"{kind}: {text}".rstrip(": ")
+
+
+def _with_type(error: BaseException) -> str:
+    kind, text = type(error).__name__, says(error)
+    return text if text.startswith(kind) else f"{kind}: {text}"
 
 
 def where(error: BaseException) -> str:

@@ -46,6 +46,7 @@ GRACE_SECONDS: Final = 1.0
 _PATIENCE_SECONDS: Final = 5.0
 _LAST_WORD_SECONDS: Final = 0.2
 _READ_BYTES: Final = 256 * 1024
+_LONGEST_POLL_MS: Final = 86_400_000  # poll(2) takes an int
 _LIBC: Final = ctypes.CDLL(None)
 
 
@@ -129,6 +130,14 @@ def call_apart(
             raise TaskProcessDied(f"the process of the task {process.ended()}")
 
 
+def _not_handed_over(error: Exception) -> Failure:
+    text = (
+        f"the result of a task that has a time limit comes from a process of its own, and cannot be "
+        f"handed over: {type(error).__name__}: {error}"
+    )
+    return Failure(text, ("TypeError",), text)
+
+
 class _Process:
     """A copy, to be stopped and waited for."""
 
@@ -166,7 +175,7 @@ class _Process:
 def _readable(descriptor: int, seconds: float) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(math.ceil(seconds * 1000)))
+    return bool(poll.poll(min(math.ceil(seconds * 1000), _LONGEST_POLL_MS)))
 
 
 def _hear(pipe: int, relay: Relay, until: float) -> tuple[Any, ...] | None:
@@ -174,8 +183,10 @@ def _hear(pipe: int, relay: Relay, until: float) -> tuple[Any, ...] | None:
     data = bytearray()
     while True:
         left = until - time.monotonic()
-        if left <= 0 or not _readable(pipe, left):
+        if left <= 0:
             return None
+        if not _readable(pipe, left):
+            continue
         read = os.read(pipe, _READ_BYTES)
         if not read:
             return ()
@@ -184,7 +195,11 @@ def _hear(pipe: int, relay: Relay, until: float) -> tuple[Any, ...] | None:
             end = 8 + int.from_bytes(data[:8], "big")
             if len(data) < end:
                 break
-            message: tuple[Any, ...] = pickle.loads(bytes(data[8:end]))  # noqa: S301 - a copy's of ours
+            message: tuple[Any, ...]
+            try:
+                message = pickle.loads(bytes(data[8:end]))  # noqa: S301 - a copy's of ours
+            except Exception as error:  # noqa: BLE001 - unpickling executes code of the flow
+                return "raised", _not_handed_over(error)
             del data[:end]
             if message[0] in ("returned", "raised"):
                 return message
@@ -232,11 +247,7 @@ def _be_copy(
         try:
             out.send(answer)
         except Exception as error:  # noqa: BLE001 - pickling executes code of the flow
-            text = (
-                f"the result of a task that has a time limit comes from a process of its own, and cannot be "
-                f"handed over: {type(error).__name__}: {error}"
-            )
-            out.send(("raised", Failure(text, ("TypeError",), text)))
+            out.send(("raised", _not_handed_over(error)))
         code = 0
     finally:
         os._exit(code)

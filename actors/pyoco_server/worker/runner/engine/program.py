@@ -90,7 +90,7 @@ class FlowProgram:
 
     Args:
         tasks: Executes the tasks.
-        pool: For loops that run several iterations at the same time.
+        pool: For loops that run several iterations at the same time, besides those of the calling thread.
     """
 
     def __init__(self, tasks: Tasks, pool: Pool) -> None:
@@ -159,9 +159,9 @@ class FlowProgram:
     def _loop(self, node: RepeatNode | ForEachNode, scope: _Scope, turns: _Turns) -> Success:
         if not turns.total:
             self._skip(node.body)
-            return Success.ALL
-        beside = min(getattr(node, "parallel", None) or 1, self._pool.size, turns.total)
-        collected = _Collected(node.collect)
+        # This thread takes turns, too.
+        beside = min(getattr(node, "parallel", None) or 1, self._pool.size + 1, turns.total)
+        collected = _Collected(node)
         successes: set[Success] = set()
         ended: Iterable[_IterationEnd]
         if beside > 1:
@@ -175,12 +175,18 @@ class FlowProgram:
             successes.add(each.success)
             collected.add(each.produced)
         self._give(collected, scope)
-        return successes.pop() if len(successes) == 1 else Success.SOME
+        match len(successes):
+            case 0:
+                return Success.ALL
+            case 1:
+                return successes.pop()
+            case _:
+                return Success.SOME
 
     def _until(self, node: UntilNode, scope: _Scope) -> Success:
         most = node.max_iter or DEFAULT_MAX_ITERATIONS
         met: bool | None = None
-        collected = _Collected(node.collect)
+        collected = _Collected(node)
 
         def look() -> None:
             nonlocal met
@@ -258,7 +264,7 @@ class FlowProgram:
         for _ in range(beside - 1):
             with suppress(RuntimeError):  # there is no further thread
                 self._pool.start(take_turns)
-        # This thread takes turns, too: where all others are busy with an outer loop, it goes on alone.
+        # Where all other threads are busy with an outer loop, this one goes on alone.
         take_turns()
         ended = [done.get() for _ in range(taken)]
         ended.sort(key=itemgetter(0))
@@ -287,14 +293,16 @@ class FlowProgram:
 class _Collected:
     """What the tasks of a loop returned, as far as it is kept.
 
-    Args:
-        mode: ``list``, ``flatten``, ``first`` or ``last``; None for ``last``.
+    Its ``collect`` is ``list``, ``flatten``, ``first`` or ``last``; None for ``last``. Lists are those of all
+    its tasks, also where none was executed: what comes behind takes them as they are.
     """
 
-    def __init__(self, mode: str | None) -> None:
-        self._mode = mode
+    def __init__(self, node: RepeatNode | ForEachNode | UntilNode) -> None:
+        self._mode = node.collect
         self._count = 0
         self._kept: dict[str, dict[int, Any]] = {}
+        if self._mode in {"list", "flatten"}:
+            self._kept = {task.name: {} for task in tasks_of(node.body)}
 
     def add(self, produced: Mapping[str, Any]) -> None:
         """Take in the next iteration."""
