@@ -89,6 +89,16 @@ def see(snapshot: RunSnapshot) -> RunSnapshot:
     return current_call().see(snapshot)
 
 
+def need(role: Role, reason: str) -> None:
+    """Refuse the call where its caller lacks a role that only some calls of its route need.
+
+    Raises:
+        Problem: It does; ``reason`` says what the role is needed for.
+    """
+    if role not in principal().roles:
+        raise _lacks(role, reason=reason)
+
+
 class Doorkeeper:
     """Checks every call before its handler and its body."""
 
@@ -116,8 +126,7 @@ class Doorkeeper:
         standing = await self._let_in(call)
         role = level.role
         if role is not None and role not in standing.principal.roles:
-            detail = f"api key lacks the role {role.value}"
-            raise Problem(403, detail, ErrorId.NOT_ALLOWED, role=role.value)
+            raise _lacks(role)
         call.standing = standing
 
     async def _let_in(self, call: Call) -> Standing:
@@ -128,3 +137,8 @@ class Doorkeeper:
             return await self._backend.authenticate(key)
         except InvalidApiKey:
             raise Problem(403, "invalid api key", ErrorId.API_KEY_INVALID) from None
+
+
+def _lacks(role: Role, **more: Any) -> Problem:
+    detail = f"api key lacks the role {role.value}"
+    return Problem(403, detail, ErrorId.NOT_ALLOWED, role=role.value, **more)

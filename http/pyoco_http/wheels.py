@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from quart import Blueprint, Response, request
 
-from pyoco_http.access import Access, access, principal
+from pyoco_http.access import Access, access, need, principal
 from pyoco_http.bodies import FORM_BYTES, body_limit
 from pyoco_http.call import asked
 from pyoco_http.downloads import download
@@ -20,6 +21,7 @@ from pyoco_server.api.wheels import (
     WheelForm,
     WheelHistoryQuery,
     WheelItem,
+    WheelsQuery,
     wheel_item,
 )
 from pyoco_server.backend import Backend
@@ -48,14 +50,14 @@ def wheels_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.get("")
     @access(Access.READ)
-    @described("List wheels, by name", list[WheelItem])
+    @described("List wheels, by name", list[WheelItem], query=WheelsQuery)
     async def list_wheels() -> list[WheelItem]:
+        sees = _sight(asked(WheelsQuery))
         state = await backend.wheels.state()
-        by = _requester()
         return [
             wheel_item(found.wheel, backend.wheels.bucket)
             for found in state.wheels
-            if by.sees(found.wheel)
+            if sees(found.wheel.tenant_id)
         ]
 
     @blueprint.post("")
@@ -87,12 +89,8 @@ def wheels_blueprint(backend: Backend) -> Blueprint:
         query = asked(WheelHistoryQuery)
         wanted = query.wheel_name.strip()
         name = parse_wheel_name(wanted).text if wanted else None
-        by = principal()
-        events = [
-            event
-            for event in await backend.wheels.history()
-            if event.owner_tenant_id is None or by.sees(event.owner_tenant_id)
-        ]
+        sees = _sight(query)
+        events = [event for event in await backend.wheels.history() if sees(event.owner_tenant_id)]
         return newest(events, limit=query.limit, wheel_name=name, action=query.action)
 
     @blueprint.get("/<name>")
@@ -128,17 +126,24 @@ def wheels_blueprint(backend: Backend) -> Blueprint:
     return blueprint
 
 
+def _sight(query: WheelsQuery) -> Callable[[str | None], bool]:
+    """Of which owners the caller is told; None is what all share.
+
+    Raises:
+        Problem: It asks for more than its key may see.
+    """
+    if query.all_tenants:
+        need(Role.ADMIN, "wheels of all tenants are listed for an admin")
+        return lambda _: True
+    by = principal()
+    return lambda owner: owner is None or by.sees(owner)
+
+
 def _new_wheel(spooled: Upload) -> NewWheel:
     form = WheelForm(wheel=b"", **spooled.fields)
     by = _requester()
-    if form.shared and not by.manages_shared:
-        raise Problem(
-            403,
-            f"api key lacks the role {Role.ADMIN.value}",
-            ErrorId.NOT_ALLOWED,
-            role=Role.ADMIN.value,
-            reason="a wheel that all tenants share is uploaded by an admin",
-        )
+    if form.shared:
+        need(Role.ADMIN, "a wheel that all tenants share is uploaded by an admin")
     return NewWheel(
         name=parse_wheel_name(spooled.filename or ""),
         file=spooled.file,

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
 
 from pyoco_cli.client.schedule_views import past_ticks, when
-from pyoco_cli.client.views import letters_page, moment, runs_table, submitted, tasks_view
+from pyoco_cli.client.views import (
+    letters_page,
+    moment,
+    runs_table,
+    submitted,
+    tasks_view,
+    wheels_table,
+)
 
 ID = "06111963-9448-4488-9914-5ef694a39dab"
 ERROR = "timeout: the attempt did not end within 1 s and was terminated (SIGTERM)"
@@ -74,3 +82,11 @@ def test_what_failed_in_a_loop_is_told() -> None:
     }
     run = {"tasks": {"load": "FAILED"}, "task_records": {"load": record}}
     assert lines(tasks_view(run))[-2:] == ["load", "foreach:n[1]: no such file"]
+
+
+def test_wheels_of_several_tenants_say_whose_they_are() -> None:
+    own, shared = ({"name": name, "tenant_id": whose} for name, whose in (("a", "t1"), ("b", None)))
+    head, *rows = lines(wheels_table([own, shared]))
+    assert head.split()[-1] == "tenant"
+    assert [re.split(r" {2,}", row.strip())[-1] for row in rows] == ["t1", "(all tenants)"]
+    assert "tenant" not in lines(wheels_table([own, own]))[0]

@@ -15,6 +15,7 @@ from http_api.test_wheels import upload
 from nats_fixtures import eventually
 from pyoco_server.backend import Backend
 from pyoco_server.jetstream.resources import ensure_consumer
+from pyoco_server.model.api_key import Role
 from wheels.making import file_name, wheel_bytes
 
 pytestmark = pytest.mark.nats
@@ -111,3 +112,29 @@ async def test_tenants_are_told_of_their_own_and_of_what_is_shared(tmp_path: Pat
         (whole,) = await asked(client, "/workers", admin)
         assert whole["tags"] == ["default", "a-secret", "b-own"]
         assert whole["wheel_sync"]["selected_wheels"] == sorted((SECRET, OWN, SHARED))
+
+
+@pytest.mark.parametrize("path", ["/wheels", "/wheels/history"])
+async def test_wheels_of_all_tenants_are_for_an_admin_who_asks(tmp_path: Path, path: str) -> None:
+    async with gateway(tmp_path, worker=False, **KEYED) as (client, backend):
+        _, reader = await populate(client, backend)
+        admin, _ = await key_for(backend, "c", [Role.ADMIN])
+        operator, _ = await key_for(backend, "b", [Role.SUBMIT, Role.OPERATE])
+
+        async def names(query: str) -> set[str]:
+            found = await asked(client, f"{path}{query}", admin)
+            return {each.get("name") or each["wheel_name"] for each in found}
+
+        assert await names("?all_tenants=true") == {SECRET, OWN, SHARED}
+        assert await names("?all_tenants=false") == await names("") == {SHARED}
+        for key in (reader, operator):
+            refused = await client.get(f"{path}?all_tenants=1", headers=as_key(key))
+            assert (refused.status_code, refused.json()["role"]) == (403, "admin")
+            assert "secret" not in refused.text
+        unreadable = await client.get(f"{path}?all_tenants=perhaps", headers=as_key(admin))
+        assert unreadable.status_code == 422
+
+
+async def test_where_no_keys_are_asked_for_everybody_may_ask_for_all(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, _):
+        assert (await client.get("/wheels?all_tenants=true")).json() == []

@@ -14,7 +14,15 @@ from pyoco_server.model.wheel import StoredWheel
 WheelAction: TypeAlias = Literal["upload", "delete"]
 
 
-class WheelHistoryQuery(Query, frozen=True, kw_only=True):
+class WheelsQuery(Query, frozen=True, kw_only=True):
+    """Whose wheels."""
+
+    all_tenants: Annotated[
+        bool, Meta(description="Those of all tenants; takes an admin's key.")
+    ] = False
+
+
+class WheelHistoryQuery(WheelsQuery, frozen=True, kw_only=True):
     """Which part of the history."""
 
     limit: Annotated[int, Meta(ge=1, le=500, description="How many at most.")] = 100

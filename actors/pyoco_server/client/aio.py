@@ -202,9 +202,9 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         path = f"/workers/{segment(worker_id)}/{order}"
         return await self._run(ApiCall("POST", path, parse_object, repeatable=True))
 
-    async def list_wheels(self) -> list[Document]:
-        """Return the wheels of the registry, by name."""
-        return await self._run(get("/wheels", parse_objects))
+    async def list_wheels(self, *, all_tenants: bool | None = None) -> list[Document]:
+        """Return the wheels of the registry, by name; those of all tenants for an admin's key."""
+        return await self._run(get("/wheels", parse_objects, all_tenants=all_tenants))
 
     async def list_wheel_history(
         self,
@@ -212,11 +212,12 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         limit: int | None = None,
         wheel_name: str | None = None,
         action: str | None = None,
+        all_tenants: bool | None = None,
     ) -> list[Document]:
-        """Return uploads and deletions of wheels, the newest first."""
-        path = "/wheels/history"
+        """Return uploads and deletions of wheels, the newest first; of all tenants for an admin's key."""
+        query = {"limit": limit, "wheel_name": wheel_name, "action": action}
         return await self._run(
-            get(path, parse_objects, limit=limit, wheel_name=wheel_name, action=action)
+            get("/wheels/history", parse_objects, **query, all_tenants=all_tenants)
         )
 
     async def upload_wheel(

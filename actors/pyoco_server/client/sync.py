@@ -201,9 +201,9 @@ class PyocoHttpClient(ScheduleCalls):
         path = f"/workers/{segment(worker_id)}/{order}"
         return self._run(ApiCall("POST", path, parse_object, repeatable=True))
 
-    def list_wheels(self) -> list[Document]:
-        """Return the wheels of the registry, by name."""
-        return self._run(get("/wheels", parse_objects))
+    def list_wheels(self, *, all_tenants: bool | None = None) -> list[Document]:
+        """Return the wheels of the registry, by name; those of all tenants for an admin's key."""
+        return self._run(get("/wheels", parse_objects, all_tenants=all_tenants))
 
     def list_wheel_history(
         self,
@@ -211,12 +211,11 @@ class PyocoHttpClient(ScheduleCalls):
         limit: int | None = None,
         wheel_name: str | None = None,
         action: str | None = None,
+        all_tenants: bool | None = None,
     ) -> list[Document]:
-        """Return uploads and deletions of wheels, the newest first."""
-        path = "/wheels/history"
-        return self._run(
-            get(path, parse_objects, limit=limit, wheel_name=wheel_name, action=action)
-        )
+        """Return uploads and deletions of wheels, the newest first; of all tenants for an admin's key."""
+        query = {"limit": limit, "wheel_name": wheel_name, "action": action}
+        return self._run(get("/wheels/history", parse_objects, **query, all_tenants=all_tenants))
 
     def upload_wheel(
         self,

@@ -258,13 +258,15 @@ def worker_state(state: str, *, paused: bool, draining: bool, resting: bool = Fa
 
 def wheels_table(wheels: Sequence[dict[str, Any]]) -> RenderableType:
     """Wheels, one a line."""
-    table = _listing("wheel", "bytes", "changed", "tags")
+    owned = len({wheel.get("tenant_id") for wheel in wheels}) > 1
+    table = _listing("wheel", "bytes", "changed", "tags", *(("tenant",) if owned else ()))
     for wheel in wheels:
         table.add_row(
             _text(wheel.get("name")),
             _text(wheel.get("size_bytes")),
             f"{age(wheel.get('mtime'))} ago",
             _line(",".join(map(str, wheel.get("tags") or [])) or "(all workers)"),
+            *((_line(wheel.get("tenant_id") or "(all tenants)"),) if owned else ()),
         )
     return _or_none(table, "no wheels")
 

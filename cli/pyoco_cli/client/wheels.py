@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -32,11 +32,19 @@ class Preflight(StrEnum):
     OFF = "off"
 
 
-def wheels(context: typer.Context, output: OutputOption = None) -> None:
+AllTenantsOption: TypeAlias = Annotated[
+    bool, typer.Option("--all-tenants", help="Those of all tenants; takes an admin's key.")
+]
+
+
+def wheels(
+    context: typer.Context, *, all_tenants: AllTenantsOption = False, output: OutputOption = None
+) -> None:
     """List the wheels of the registry."""
     with gateway(context) as client:
-        found = client.list_wheels()
-    show(found, output, "wheels_table", columns=("name", "size_bytes", "mtime", "tags"))
+        found = client.list_wheels(all_tenants=all_tenants or None)
+    columns = ("name", "size_bytes", "mtime", "tags", *(("tenant_id",) if all_tenants else ()))
+    show(found, output, "wheels_table", columns=columns)
 
 
 def wheel_history(
@@ -45,12 +53,16 @@ def wheel_history(
     limit: Annotated[int, typer.Option(help="How many, 1 to 500.")] = 100,
     wheel_name: Annotated[str | None, typer.Option(help="Only that wheel.")] = None,
     action: Annotated[Action | None, typer.Option(help="Only that action.")] = None,
+    all_tenants: AllTenantsOption = False,
     output: OutputOption = None,
 ) -> None:
     """List uploads and deletions of wheels, the newest first."""
     with gateway(context) as client:
         events = client.list_wheel_history(
-            limit=limit, wheel_name=wheel_name, action=None if action is None else action.value
+            limit=limit,
+            wheel_name=wheel_name,
+            action=None if action is None else action.value,
+            all_tenants=all_tenants or None,
         )
     show(events, output, "history_table", columns=("occurred_at", "action", "wheel_name"))
 
