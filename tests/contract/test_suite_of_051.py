@@ -5,7 +5,8 @@ They come with its source distribution, as functions without fixtures, and start
 
 Three are left out. ``…cancel_run_transitions_to_cancelled_and_idempotent`` and
 ``…cancel_requires_auth_and_hides_cross_tenant`` want CANCELLING for a run that was still waiting, which is
-CANCELLED at once here; ``…dashboard_static_assets_served`` looks for names inside of 0.5.1's page.
+CANCELLED at once here; ``…dashboard_static_assets_served`` has no client and no worker, and looks for a function
+and a media query inside of 0.5.1's page (``refreshRunsDelta``, ``max-width: 1100px``), which is another.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from contextlib import suppress
+import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,10 @@ _TESTS = {
         "test_http_wheel_registry_upload_requires_strict_version_bump",
     ),
 }
+_TRIES = 3
+_PATIENCE_SECONDS = 15
+"""Several times what one takes."""
+_SECONDS = 120
 _BIN = Path(sys.executable).parent
 _UVICORN = f"""\
 import os, sys
@@ -74,45 +80,67 @@ def suite(old_bin: Path) -> Path:
     ("module", "name"), [(module, name) for module, names in _TESTS.items() for name in names]
 )
 def test_it_passes(tmp_path: Path, old_bin: Path, suite: Path, module: str, name: str) -> None:
-    # Its worker hangs now and then (fault 9), and deadlines of its own are short for a busy machine.
-    said = [_failure(tmp_path / "1", old_bin, suite, module, name)]
-    for number in ("2", "3"):
-        if said[-1] is not None:
-            said.append(_failure(tmp_path / number, old_bin, suite, module, name))
-    assert said[-1] is None, "\n".join(each or "" for each in said)
+    # Its worker hangs for good now and then (fault 9), and deadlines of its own are short for a busy machine:
+    # a try that has not passed for a while is joined by another.
+    tries: list[Try] = []
+    deadline = time.monotonic() + _SECONDS
+    with ExitStack() as ended:
+        while time.monotonic() < deadline:
+            patience = len(tries) * _PATIENCE_SECONDS
+            late = time.monotonic() >= deadline - _SECONDS + patience
+            if len(tries) < _TRIES and (late or all(each.failed for each in tries)):
+                folder = tmp_path / str(len(tries))
+                tries.append(Try(folder, old_bin, suite, f"import {module}; {module}.{name}()"))
+                ended.callback(tries[-1].end)
+            if any(each.passed for each in tries):
+                return
+            if len(tries) == _TRIES and all(each.failed for each in tries):
+                break
+            time.sleep(0.05)
+    pytest.fail("\n".join(each.said for each in tries))
 
 
-def _failure(folder: Path, old_bin: Path, suite: Path, module: str, name: str) -> str | None:
-    """Run a test; return what it said where it failed."""
-    folder.mkdir()
-    (folder / "uvicorn.py").write_text(_UVICORN)
-    # Some of them start it by this path.
-    (folder / ".venv").symlink_to(old_bin.parent, target_is_directory=True)
-    environment = {
-        **os.environ,
-        "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": f"{folder}{os.pathsep}{suite}",
-        "PYOCO_LOAD_DOTENV": "0",
-        "PYOCO_STATE_DIR": str(folder / "state"),
-        # Their wheels are a few bytes that are none.
-        "PYOCO_WHEEL_CHECK": "off",
-    }
-    test = subprocess.Popen(
-        [str(old_bin / "python"), "-c", f"import {module}; {module}.{name}()"],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        said, _ = test.communicate(timeout=80)
-    except subprocess.TimeoutExpired:
-        return f"{name} hangs"
-    else:
-        return said if test.returncode else None
-    finally:
+class Try:
+    """A test of 0.5.1 that runs, in a process and a folder of its own."""
+
+    def __init__(self, folder: Path, old_bin: Path, suite: Path, program: str) -> None:
+        folder.mkdir()
+        (folder / "uvicorn.py").write_text(_UVICORN)
+        # Some of them start it by this path.
+        (folder / ".venv").symlink_to(old_bin.parent, target_is_directory=True)
+        environment = {
+            **os.environ,
+            "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": f"{folder}{os.pathsep}{suite}",
+            "PYOCO_LOAD_DOTENV": "0",
+            "PYOCO_STATE_DIR": str(folder / "state"),
+            # Their wheels are a few bytes that are none.
+            "PYOCO_WHEEL_CHECK": "off",
+        }
+        self._log = folder / "said"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [str(old_bin / "python"), "-c", program],
+                cwd=folder,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def passed(self) -> bool:
+        return self._process.poll() == 0
+
+    @property
+    def failed(self) -> bool:
+        return self._process.poll() not in (None, 0)
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text(errors="replace") if self.failed else "hangs"
+
+    def end(self) -> None:
         with suppress(ProcessLookupError):  # what it started and did not end
-            os.killpg(test.pid, signal.SIGKILL)
-        test.communicate()
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
