@@ -115,6 +115,42 @@ async def test_a_reply_may_fail_with_a_refusal(autojump_clock: MockClock) -> Non
         assert node.incarnation == 1
 
 
+async def test_a_task_may_answer_with_what_it_comes_to(autojump_clock: MockClock) -> None:
+    spec = probe("a", Journal())
+
+    async def shout(text: str) -> str:
+        await trio.sleep(10)
+        return text.upper()
+
+    async def answer_with_it(me: Probe) -> None:
+        me.answer(request, shout, "late but here")
+
+    request = Do(answer_with_it, answer=None)
+
+    async with running(spec):
+        assert await spec.ref.ask(request, within=60) == "LATE BUT HERE"
+
+
+@pytest.mark.parametrize("error", [NotToday("no"), LookupError("gone")])
+async def test_a_task_that_answers_may_refuse(error: Exception, autojump_clock: MockClock) -> None:
+    spec = probe("a", Journal())
+
+    async def fail() -> str:
+        await trio.sleep(10)
+        raise error
+
+    async def refused(me: Probe) -> None:
+        me.answer(request, fail, refusing=(Refusal, LookupError))
+
+    request = Do(refused, answer=None)
+    async with running(spec) as system:
+        with pytest.raises(type(error), match=str(error)):
+            await spec.ref.ask(request, within=60)
+        node = system.tree().find("/a")
+        assert node is not None
+        assert node.incarnation == 1
+
+
 async def test_only_the_request_in_hand_can_be_answered(autojump_clock: MockClock) -> None:
     spec = probe("a", Journal())
 

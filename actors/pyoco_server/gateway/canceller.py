@@ -9,7 +9,7 @@ import structlog
 from pyoco_server.gateway.waiting_runs import find_job
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, WrongRevision
-from pyoco_server.kernel import Actor, Refusal, Reply, Request
+from pyoco_server.kernel import Actor, Refusal, Request
 from pyoco_server.model import life
 from pyoco_server.model.run import RunSnapshot, RunStatus, SnapshotTooLarge, UnreadableSnapshot
 from pyoco_server.store.control import CancelRecorded, control_subject, encode_control
@@ -50,15 +50,13 @@ class Canceller(Actor[RecordCancel]):
 
     async def handle(self, message: RecordCancel) -> None:
         """Start the request and be free for the next one."""
-        self.spawn(self._cancel, message, self.reply_to(message))
+        self.answer(message, self._cancel, message, refusing=(Refusal, UnreadableSnapshot))
 
-    async def _cancel(self, request: RecordCancel, reply: Reply[RunSnapshot]) -> None:
+    async def _cancel(self, request: RecordCancel) -> RunSnapshot:
         try:
-            reply.send(await self._record(request))
-        except (Refusal, UnreadableSnapshot) as error:
-            reply.fail(error)
+            return await self._record(request)
         except (BridgeError, SnapshotTooLarge) as error:
-            reply.fail(CancelNotStored(str(error)))
+            raise CancelNotStored(str(error)) from None
 
     async def _record(self, request: RecordCancel) -> RunSnapshot:
         before = await self._runs.get(request.run_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Generic, Never, TypeVar, TypeVarTuple, Unpack
 
-from .errors import KernelError
+from .errors import KernelError, Refusal
 from .messages import A, Reply, Request
 
 if TYPE_CHECKING:
@@ -78,6 +78,30 @@ class Actor(Generic[M]):
             KernelError: ``request`` is not the message that is being handled.
         """
         return self._running_cell.take_reply(request)
+
+    def answer(
+        self,
+        request: Request[A],
+        work: Callable[[Unpack[Ts]], Awaitable[A]],
+        *args: *Ts,
+        refusing: type[Exception] | tuple[type[Exception], ...] = Refusal,
+    ) -> None:
+        """Answer the request in hand with what a task comes to: its value, or an error of ``refusing``.
+
+        The mailbox goes on meanwhile; what else the task raises crashes the actor, as in `spawn`.
+
+        Raises:
+            KernelError: ``request`` is not the message that is being handled.
+        """
+        reply = self.reply_to(request)
+
+        async def settle() -> None:
+            try:
+                reply.send(await work(*args))
+            except refusing as error:
+                reply.fail(error)
+
+        self.spawn(settle)
 
     def monitor(self, other: ActorRef[Never]) -> None:
         """Receive a `Down` message each time an incarnation of ``other`` ends from now on.

@@ -216,14 +216,11 @@ class EventWriter(Actor[Written]):
 
     async def handle(self, message: Written) -> None:
         """Answer as soon as nothing of what was told so far waits any more."""
-        reply = self.reply_to(message)
+        self.answer(message, self._written)
 
-        async def answer() -> None:
-            for run_id in self._journal.run_ids:
-                await self._start(run_id).wait()
-            reply.send(None)
-
-        self.spawn(answer)
+    async def _written(self) -> None:
+        for run_id in self._journal.run_ids:
+            await self._start(run_id).wait()
 
     async def _serve(self) -> None:
         for run_id in self._journal.run_ids:

@@ -16,7 +16,7 @@ from packaging.tags import sys_tags
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, ObjectDamaged
-from pyoco_server.kernel import Actor, ActorDown, ActorRef, Reply
+from pyoco_server.kernel import Actor, ActorDown, ActorRef
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.wheel import Selection, StoredWheel, select
 from pyoco_server.model.wheel_archive import BadWheel
@@ -86,9 +86,9 @@ class WheelSyncer(Actor[CurrentWheels]):
         self._heartbeat = heartbeat
         self._supported = {tag: place for place, tag in reversed(list(enumerate(sys_tags())))}
         self._changed = trio.Event()
-        self._waiting: list[Reply[WheelSets]] = []
         # What is current; None until the registry was looked at.
         self._sets: WheelSets | None = None
+        self._looked = trio.Event()
         self._have: dict[str, _Have] = {}
         self._failures: dict[str, _Failure] = {}
         self._report = WheelSync(enabled=True, last_result="idle")
@@ -100,17 +100,16 @@ class WheelSyncer(Actor[CurrentWheels]):
 
     async def handle(self, message: CurrentWheels) -> None:
         """Tell what is current, as soon as that is known."""
-        reply = self.reply_to(message)
-        if self._sets is None:
-            self._waiting.append(reply)
-        else:
-            reply.send(self._sets)
+        self.answer(message, self._current)
+
+    async def _current(self) -> WheelSets:
+        while self._sets is None:
+            await self._looked.wait()
+        return self._sets
 
     async def _hand_out(self, sets: WheelSets) -> None:
         self._sets = sets
-        for reply in self._waiting:
-            reply.send(sets)
-        self._waiting.clear()
+        self._looked.set()
         for slot in self._slots:
             with suppress(ActorDown):  # it asks when it is back
                 await slot.tell(NewWheels(sets))
