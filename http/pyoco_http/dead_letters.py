@@ -32,7 +32,7 @@ from pyoco_server.gateway.dead_letter_desk import (
 )
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import InvalidTag, check_tag
-from pyoco_server.store.letters import StoredLetter
+from pyoco_server.store.dead_letters import StoredLetter
 
 _NOT_FOUND = {404: "dead letter not found"}
 

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from dataclasses import replace as with_fields
 from typing import Any, TypeVar, cast
 from unittest import mock
 
@@ -33,6 +34,7 @@ from pyoco_server.gateway.new_run import Accepted, NewRun, NotAccepted
 from pyoco_server.gateway.projector import changes_of
 from pyoco_server.gateway.reaper import Reaper
 from pyoco_server.gateway.submitter import Submitter
+from pyoco_server.gateway.undertaker import Undertaker
 from pyoco_server.gateway.withdrawals import Withdrawals
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
@@ -58,12 +60,8 @@ from pyoco_server.scenario.history import (
 )
 from pyoco_server.scenario.judge import Violation, judge
 from pyoco_server.settings import Settings
-from pyoco_server.store.dead_letters import DeadLetterOffice
-from pyoco_server.store.idempotency import IdempotencyStore
-from pyoco_server.store.journal import Journal
-from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunNotFound, RunStore
-from pyoco_server.store.workflows import WorkflowStore
+from pyoco_server.store.stores import Stores
 from pyoco_server.worker.tree import WorkerOptions, worker_tree
 
 T = TypeVar("T")
@@ -174,18 +172,17 @@ class Drill:
         fake = self._connect()
         connection = cast(Connection, fake)
         bucket = KeyValue(connection, SETTINGS.runs_kv_bucket)
-        runs = RunStore(bucket, max_bytes=SETTINGS.max_run_snapshot_bytes)
-        queue = JobQueue.of(connection, SETTINGS)
+        stores = _stores(connection)
+        runs, queue = stores.runs, stores.queue
         withdrawals = Withdrawals()
         intake = Intake(
             connection,
             runs,
-            WorkflowStore(connection, SETTINGS.workflows_kv_bucket),
+            stores.workflows,
             withdrawals,
             subject_prefix=SETTINGS.work_subject_prefix,
         )
-        keys = IdempotencyStore(KeyValue(connection, SETTINGS.idempotency_kv_bucket))
-        submitter = Submitter(intake, OnceOnly(keys, intake, withdrawals))
+        submitter = Submitter(intake, OnceOnly(stores.idempotency, intake, withdrawals))
         withdrawer = task("withdrawer", withdrawals.carry_out)
         canceller: ChildSpec[RecordCancel] = ChildSpec(
             "canceller", lambda: Canceller(connection, runs, queue)
@@ -197,7 +194,14 @@ class Drill:
                 async for batch in batches:
                     live.apply(changes_of(batch))
 
-        reaper = Reaper(connection, SETTINGS, live, runs)
+        reaper = Reaper(
+            connection,
+            SETTINGS,
+            live,
+            runs,
+            queue,
+            Undertaker(runs, queue, stores.dead_letters),
+        )
         children: list[ChildSpec[Any]] = [
             withdrawer,
             canceller,
@@ -214,19 +218,13 @@ class Drill:
         """A worker until it is killed."""
         fake = self._connect()
         connection = cast(Connection, fake)
-        runs = RunStore(
-            KeyValue(connection, SETTINGS.runs_kv_bucket),
-            max_bytes=SETTINGS.max_run_snapshot_bytes,
-        )
         tree = worker_tree(
             connection,
             self.settings,
             WorkerOptions(
                 tags=(TAG,), worker_id=f"w{index}", slots=2, output=lambda output, slot: None
             ),
-            runs,
-            DeadLetterOffice(connection, SETTINGS.dlq_subject_prefix),
-            Journal(max_message_bytes=SETTINGS.events_max_message_bytes),
+            _stores(connection),
         )
         with trio.CancelScope() as scope:
             async with open_system(SupervisorSpec("root", [tree.spec])):
@@ -394,6 +392,13 @@ class Drill:
     def _all_ended(self) -> bool:
         lasts = map(self.history.last, self.history.revisions)
         return all(last is None or last.status.terminal for last in lasts)
+
+
+def _stores(connection: Connection) -> Stores:
+    """Those of a process; runs stay, and nobody is told of their changes."""
+    bucket = KeyValue(connection, SETTINGS.runs_kv_bucket)
+    runs = RunStore(bucket, max_bytes=SETTINGS.max_run_snapshot_bytes)
+    return with_fields(Stores.of(connection, SETTINGS), runs=runs)
 
 
 @contextmanager

@@ -27,11 +27,9 @@ from pyoco_server.model.timing import Timing
 from pyoco_server.model.worker import WorkerRecord
 from pyoco_server.node import Node
 from pyoco_server.settings import Settings
-from pyoco_server.store.artifacts import ArtifactStore
 from pyoco_server.store.provisioner import Provisioned, ProvisionerMessage
-from pyoco_server.store.runs import RunNotFound, RunStore
-from pyoco_server.store.wheels import WheelStore
-from pyoco_server.store.workflows import WorkflowStore
+from pyoco_server.store.runs import RunNotFound
+from pyoco_server.store.stores import Stores
 from pyoco_server.worker.messages import Drain, DrainOrdered, FirstJob, Refresh
 
 if TYPE_CHECKING:
@@ -68,6 +66,7 @@ class Backend:
         node: The embedded NATS node, if it has one.
         wheels: The wheel registry, to read from; `wheel_registry` changes it.
         artifacts: What runs saved.
+        workflows: The flow.yaml texts that runs brought.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class Backend:
         settings: Settings,
         connection: Connection,
         system: ActorSystem,
-        runs: RunStore,
+        stores: Stores,
         provisioner: ChildSpec[ProvisionerMessage],
         gateway: GatewayTree | None,
         worker: WorkerTree | None,
@@ -85,11 +84,10 @@ class Backend:
         self.connection = connection
         self.system = system
         self.node = node
-        self.wheels = WheelStore(
-            connection, settings.wheel_object_store_bucket, settings.wheel_history_kv_bucket
-        )
-        self.artifacts = ArtifactStore(connection, settings.artifacts_bucket)
-        self._runs = runs
+        self.wheels = stores.wheels
+        self.artifacts = stores.artifacts
+        self.workflows = stores.workflows
+        self._runs = stores.runs
         self._provisioner = provisioner.ref
         self._gateway = gateway
         self._worker = worker
@@ -236,11 +234,6 @@ class Backend:
     def schedules(self) -> ScheduleDesk:
         """Who sees to schedules for people."""
         return _whole(self._require_gateway().schedules)
-
-    @property
-    def workflows(self) -> WorkflowStore:
-        """The flow.yaml texts that runs brought."""
-        return self._require_gateway().workflows
 
     @property
     def wheel_registry(self) -> WheelRegistry:

@@ -13,15 +13,13 @@ from pyoco_server.backend.backend import Backend
 from pyoco_server.crash_reports.writing import open_crash_reports
 from pyoco_server.gateway.tree import GatewayKind, gateway_tree
 from pyoco_server.jetstream.connection import ConnectionOptions, open_connection
-from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import ChildSpec, Strategy, SupervisorSpec, open_system
 from pyoco_server.logs import stay_quiet
 from pyoco_server.node import open_node
 from pyoco_server.settings import Settings, check_variable
-from pyoco_server.store.dead_letters import DeadLetterOffice
-from pyoco_server.store.journal import EventWriter, Journal, Written
+from pyoco_server.store.journal import EventWriter, Written
 from pyoco_server.store.provisioner import Provisioner, ProvisionerMessage
-from pyoco_server.store.runs import RunStore
+from pyoco_server.store.stores import Stores
 
 if TYPE_CHECKING:
     from pyoco_server.worker.tree import WorkerOptions, WorkerTree
@@ -79,14 +77,7 @@ async def open_backend(
         check_variable(Settings, "nats_url", reached.nats_url)
         options = ConnectionOptions.of(reached, name=name)
         connection = await stack.enter_async_context(open_connection(options))
-        journal = Journal(max_message_bytes=settings.events_max_message_bytes)
-        runs = RunStore(
-            KeyValue(connection, settings.runs_kv_bucket),
-            max_bytes=settings.max_run_snapshot_bytes,
-            ttl_seconds=settings.runs_ttl_sec,
-            journal=journal,
-        )
-        dead_letters = DeadLetterOffice(connection, settings.dlq_subject_prefix)
+        stores = Stores.of(connection, settings)
         provisioner: ChildSpec[ProvisionerMessage] = ChildSpec(
             "provisioner",
             lambda: Provisioner(
@@ -95,18 +86,18 @@ async def open_backend(
         )
         events: ChildSpec[Written] = ChildSpec(
             "events",
-            lambda: EventWriter(connection, journal, settings.events_subject_prefix),
+            lambda: EventWriter(connection, stores.journal, settings.events_subject_prefix),
         )
         kind: GatewayKind | None = (
             ("whole" if gateway else None) if isinstance(gateway, bool) else gateway
         )
-        gateway_part = None if kind is None else gateway_tree(connection, settings, runs, kind)
+        gateway_part = None if kind is None else gateway_tree(connection, settings, stores, kind)
         worker_part: WorkerTree | None = None
         if worker:
             # A gateway need not wait for a worker's modules.
             from pyoco_server.worker.tree import worker_tree  # noqa: PLC0415
 
-            worker_part = worker_tree(connection, settings, worker, runs, dead_letters, journal)
+            worker_part = worker_tree(connection, settings, worker, stores)
             stack.callback(worker_part.name.let_go)
         parts = [part.spec for part in (gateway_part, worker_part) if part is not None]
         root = SupervisorSpec("root", [provisioner, events, *parts], strategy=Strategy.ONE_FOR_ONE)
@@ -116,7 +107,7 @@ async def open_backend(
         )
         system = await stack.enter_async_context(open_system(root, tap=tap))
         backend = Backend(
-            settings, connection, system, runs, provisioner, gateway_part, worker_part, node
+            settings, connection, system, stores, provisioner, gateway_part, worker_part, node
         )
         if node is not None:
             await backend.wait_ready(within=_READY_SECONDS)

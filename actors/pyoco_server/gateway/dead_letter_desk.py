@@ -15,7 +15,7 @@ from pyoco_server.model.json_text import NestedTooDeeply
 from pyoco_server.model.limits import limits_in
 from pyoco_server.model.run import RunSnapshot, RunStatus, known
 from pyoco_server.model.timing import NO_TIMING, Timing
-from pyoco_server.store.letters import LetterBox, LetterPage, StoredLetter
+from pyoco_server.store.dead_letters import DeadLetterStore, LetterPage, StoredLetter
 from pyoco_server.store.runs import RunNotFound, RunStore
 from pyoco_server.store.workflows import WorkflowStore
 
@@ -82,7 +82,11 @@ class DeadLetterDesk:
     """
 
     def __init__(
-        self, letters: LetterBox, runs: RunStore, workflows: WorkflowStore, submitter: Submitter
+        self,
+        letters: DeadLetterStore,
+        runs: RunStore,
+        workflows: WorkflowStore,
+        submitter: Submitter,
     ) -> None:
         self._letters = letters
         self._runs = runs
@@ -90,7 +94,7 @@ class DeadLetterDesk:
         self._submitter = submitter
 
     async def page(self, wanted: LetterFilter, *, before: int | None, limit: int) -> LetterPage:
-        """A page of letters, newest first; see `LetterBox.page`."""
+        """A page of letters, newest first; see `DeadLetterStore.page`."""
         return await self._letters.page(wanted.takes, before=before, limit=limit, tag=wanted.tag)
 
     async def get(self, seq: int, tenant_id: str | None = None) -> StoredLetter:

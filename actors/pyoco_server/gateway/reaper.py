@@ -21,7 +21,6 @@ from pyoco_server.kernel import Refusal
 from pyoco_server.model.dead_letter import DeadLetterReason
 from pyoco_server.model.run import RunStatus
 from pyoco_server.settings import Settings
-from pyoco_server.store.dead_letters import DeadLetterOffice
 from pyoco_server.store.queue import JobQueue, QueuedJob
 from pyoco_server.store.runs import RunStore
 
@@ -53,15 +52,16 @@ class Reaper:
         settings: Settings,
         live: LiveRuns,
         runs: RunStore,
+        queue: JobQueue,
+        undertaker: Undertaker,
         reads: ReadSide | None = None,
     ) -> None:
         self._connection = connection
         self._live = live
         self._reads = reads
         self._runs = runs
-        self._queue = JobQueue.of(connection, settings)
-        letters = DeadLetterOffice(connection, settings.dlq_subject_prefix)
-        self._undertaker = Undertaker(runs, self._queue, letters)
+        self._queue = queue
+        self._undertaker = undertaker
         self._settings = settings
         self._epoch = -1
         self._looked_through_at = trio.current_time()

@@ -32,15 +32,7 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import ActorRef, ChildSpec, SupervisorSpec, task
 from pyoco_server.settings import Settings
-from pyoco_server.store.artifacts import ArtifactStore
-from pyoco_server.store.dead_letters import DeadLetterOffice
-from pyoco_server.store.idempotency import IdempotencyStore
-from pyoco_server.store.letters import LetterBox
-from pyoco_server.store.queue import JobQueue
-from pyoco_server.store.runs import RunStore
-from pyoco_server.store.schedules import ScheduleStore
-from pyoco_server.store.wheels import WheelStore
-from pyoco_server.store.workflows import WorkflowStore
+from pyoco_server.store.stores import Stores
 
 GatewayKind: TypeAlias = Literal["whole", "client"]
 
@@ -56,7 +48,6 @@ class GatewayTree:
     submitter: Submitter
     canceller: ActorRef[RecordCancel]
     events: EventReader
-    workflows: WorkflowStore
     waiting: WaitingRuns
     reads: ReadSide | None = None
     dead_letters: DeadLetterDesk | None = None
@@ -66,16 +57,14 @@ class GatewayTree:
 
 
 def gateway_tree(
-    connection: Connection, settings: Settings, runs: RunStore, kind: GatewayKind = "whole"
+    connection: Connection, settings: Settings, stores: Stores, kind: GatewayKind = "whole"
 ) -> GatewayTree:
     """Put a gateway together; its actors do not depend on each other.
 
     A client submits, cancels and reads events. The rest of a whole gateway is what a system needs once at
     least, wherever it runs: lists and their read model, keys, dead letters, wheels, reaping and cleaning up.
     """
-    keys = IdempotencyStore(KeyValue(connection, settings.idempotency_kv_bucket))
-    queue = JobQueue.of(connection, settings)
-    workflows = WorkflowStore(connection, settings.workflows_kv_bucket)
+    runs, queue, workflows = stores.runs, stores.queue, stores.workflows
     withdrawals = Withdrawals()
     intake = Intake(
         connection,
@@ -85,7 +74,7 @@ def gateway_tree(
         subject_prefix=settings.work_subject_prefix,
         queue=queue,
     )
-    submitter = Submitter(intake, OnceOnly(keys, intake, withdrawals))
+    submitter = Submitter(intake, OnceOnly(stores.idempotency, intake, withdrawals))
     canceller: ChildSpec[RecordCancel] = ChildSpec(
         "canceller", lambda: Canceller(connection, runs, queue), mailbox_capacity=1024
     )
@@ -101,7 +90,6 @@ def gateway_tree(
         submitter,
         canceller.ref,
         events,
-        workflows,
         WaitingRuns(runs, queue),
     )
     if kind == "client":
@@ -112,27 +100,22 @@ def gateway_tree(
     reads = ReadSide(
         connection, settings, runs, None if event_keeper is None else event_keeper.on_removed
     )
-    undertaker = Undertaker(runs, queue, DeadLetterOffice(connection, settings.dlq_subject_prefix))
+    undertaker = Undertaker(runs, queue, stores.dead_letters)
     timekeeper = Timekeeper(reads.live, runs, queue, undertaker)
-    reaper = Reaper(connection, settings, reads.live, runs, reads)
-    wheels = WheelStore(
-        connection, settings.wheel_object_store_bucket, settings.wheel_history_kv_bucket
-    )
+    reaper = Reaper(connection, settings, reads.live, runs, queue, undertaker, reads)
     wheel_registry = WheelRegistry(
-        wheels, strict=settings.wheel_check == "strict", quota_bytes=settings.wheel_quota_bytes
+        stores.wheels,
+        strict=settings.wheel_check == "strict",
+        quota_bytes=settings.wheel_quota_bytes,
     )
-    store = ScheduleStore(KeyValue(connection, settings.schedules_kv_bucket))
+    store, texts = stores.schedules, stores.schedule_texts
     board = ScheduleBoard(store.bucket)
-    texts = WorkflowStore(connection, settings.schedules_kv_bucket)
     schedule_runs = ScheduleRuns(
         submitter, runs, texts, canceller.ref, settings.workflow_yaml_max_bytes
     )
     scheduler = Scheduler(connection, store, board, schedule_runs, reads.measures.ticks_settled)
     artifacts_kept = partial(
-        keep_artifacts,
-        ArtifactStore(connection, settings.artifacts_bucket),
-        runs,
-        max_age=settings.artifact_max_age_sec,
+        keep_artifacts, stores.artifacts, runs, max_age=settings.artifact_max_age_sec
     )
     children = [
         reads.supervisor,
@@ -155,12 +138,11 @@ def gateway_tree(
         children.append(
             task("worker-keeper", partial(forget_workers, bucket, max_silence=max_silence))
         )
-    letters = LetterBox(connection, settings.dlq_stream, settings.dlq_subject_prefix)
     return replace(
         client,
         spec=SupervisorSpec("gateway", children),
         reads=reads,
-        dead_letters=DeadLetterDesk(letters, runs, workflows, submitter),
+        dead_letters=DeadLetterDesk(stores.dead_letters, runs, workflows, submitter),
         key_ring=key_ring,
         wheel_registry=wheel_registry,
         schedules=ScheduleDesk(

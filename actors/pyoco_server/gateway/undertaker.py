@@ -17,7 +17,7 @@ from pyoco_server.model.run import (
     SnapshotTooLarge,
     UnreadableSnapshot,
 )
-from pyoco_server.store.dead_letters import DeadLetterOffice
+from pyoco_server.store.dead_letters import DeadLetterStore
 from pyoco_server.store.queue import JobQueue, QueuedJob
 from pyoco_server.store.runs import RunNotFound, RunStore
 
@@ -35,7 +35,7 @@ class Verdict:
 class Undertaker:
     """What several gateways do to the same run at once, one of them does: the bucket decides."""
 
-    def __init__(self, runs: RunStore, queue: JobQueue, dead_letters: DeadLetterOffice) -> None:
+    def __init__(self, runs: RunStore, queue: JobQueue, dead_letters: DeadLetterStore) -> None:
         self._runs = runs
         self._queue = queue
         self._dead_letters = dead_letters

@@ -52,12 +52,13 @@ class ArtifactSaver:
     """Keeps the artifacts of one attempt after the other.
 
     Args:
-        connection: The way to their bucket.
+        store: Where.
+        connection: Tells whether NATS is there.
         settings: How much is kept; what is beyond it is refused, and the run ends as it would have.
     """
 
-    def __init__(self, connection: Connection, settings: Settings) -> None:
-        self._store = ArtifactStore(connection, settings.artifacts_bucket)
+    def __init__(self, store: ArtifactStore, connection: Connection, settings: Settings) -> None:
+        self._store = store
         self._connection = connection
         self._settings = settings
 

@@ -22,7 +22,7 @@ from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import InvalidJob, decode_job
 from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot
 from pyoco_server.settings import Settings
-from pyoco_server.store.dead_letters import DeadLetterOffice
+from pyoco_server.store.dead_letters import DeadLetterStore
 from pyoco_server.store.runs import RunNotFound, RunStore
 from pyoco_server.worker.messages import (
     Assign,
@@ -87,7 +87,7 @@ class Dispatcher(Actor[DispatcherMessage]):
         tags: Sequence[str],
         slots: Sequence[ActorRef[Assign | Redelivered | Report]],
         runs: RunStore,
-        dead_letters: DeadLetterOffice,
+        dead_letters: DeadLetterStore,
         *,
         heartbeat: ActorRef[LookAgain | Stopping],
         worker_id: str,

@@ -15,7 +15,7 @@ from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import Job
 from pyoco_server.model.run import RunSnapshot, RunStatus
 from pyoco_server.settings import Settings
-from pyoco_server.store.dead_letters import DeadLetterOffice
+from pyoco_server.store.dead_letters import DeadLetterStore
 from pyoco_server.store.queue import JobQueue
 from pyoco_server.worker.attempt import Attempt
 
@@ -35,7 +35,7 @@ class Settler:
     """
 
     def __init__(
-        self, queue: JobQueue, dead_letters: DeadLetterOffice, settings: Settings, worker_id: str
+        self, queue: JobQueue, dead_letters: DeadLetterStore, settings: Settings, worker_id: str
     ) -> None:
         self._queue = queue
         self._dead_letters = dead_letters

@@ -13,10 +13,7 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.kernel import ActorRef, ChildSpec, Intensity, Strategy, SupervisorSpec
 from pyoco_server.settings import Settings
 from pyoco_server.settings.readers import cores
-from pyoco_server.store.dead_letters import DeadLetterOffice
-from pyoco_server.store.journal import Journal
-from pyoco_server.store.queue import JobQueue
-from pyoco_server.store.runs import RunStore
+from pyoco_server.store.stores import Stores
 from pyoco_server.worker.artifacts import ArtifactSaver
 from pyoco_server.worker.child import SlotChild
 from pyoco_server.worker.claiming import Claimant
@@ -87,9 +84,7 @@ def worker_tree(
     connection: Connection,
     settings: Settings,
     options: WorkerOptions,
-    runs: RunStore,
-    dead_letters: DeadLetterOffice,
-    journal: Journal,
+    stores: Stores,
 ) -> WorkerTree:
     """Put a worker together: heartbeat, slots, control listener, dispatcher, started in that order.
 
@@ -126,8 +121,8 @@ def worker_tree(
             settings,
             tags,
             [slot.ref for slot in slots],
-            runs,
-            dead_letters,
+            stores.runs,
+            stores.dead_letters,
             heartbeat=heartbeat.ref,
             worker_id=worker_id,
             limit=options.limit,
@@ -137,7 +132,7 @@ def worker_tree(
     syncer: ChildSpec[CurrentWheels] = ChildSpec(
         "wheel-syncer",
         lambda: WheelSyncer(
-            connection,
+            stores.wheels,
             settings,
             tags,
             slots=[slot.ref for slot in slots],
@@ -162,8 +157,7 @@ def worker_tree(
     )
     guardian = Guardian(runner.python, runner.variables, marks=marks_of(instance_id))
     runner = replace(runner, guardian=guardian)
-    queue = JobQueue.of(connection, settings)
-    settler = Settler(queue, dead_letters, settings, worker_id)
+    settler = Settler(stores.queue, stores.dead_letters, settings, worker_id)
 
     groups = WorkerGroup.of(settings.worker_cgroup, count)
     names = [f"{instance_id}-{index}" for index in range(count)]
@@ -171,16 +165,18 @@ def worker_tree(
 
     def slot(index: int) -> Slot:
         child = SlotChild(runner, work_dir / instance_id / str(index), group_of[index])
-        events = AttemptEvents(journal, index, settings.events_run_max_bytes, output=options.output)
+        events = AttemptEvents(
+            stores.journal, index, settings.events_run_max_bytes, output=options.output
+        )
         executor = Executor(
             settings,
             Claimant(worker_id, instance_id, index),
             child,
             board,
-            runs=runs,
-            queue=queue,
+            runs=stores.runs,
+            queue=stores.queue,
             settler=settler,
-            artifacts=ArtifactSaver(connection, settings),
+            artifacts=ArtifactSaver(stores.artifacts, connection, settings),
             events=events,
             connection=connection,
         )
@@ -202,7 +198,7 @@ def worker_tree(
     control: ChildSpec[Any] = ChildSpec(
         "control",
         lambda: ControlListener(
-            connection, instance_id, [each.ref for each in slots], heartbeat.ref, journal
+            connection, instance_id, [each.ref for each in slots], heartbeat.ref, stores.journal
         ),
     )
     spec = SupervisorSpec(

@@ -14,7 +14,6 @@ import trio
 from msgspec.structs import replace
 from packaging.tags import sys_tags
 
-from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, ObjectDamaged
 from pyoco_server.kernel import Actor, ActorDown, ActorRef
 from pyoco_server.model.errors import ErrorId
@@ -68,16 +67,14 @@ class WheelSyncer(Actor[CurrentWheels]):
 
     def __init__(
         self,
-        connection: Connection,
+        store: WheelStore,
         settings: Settings,
         tags: Sequence[str],
         *,
         slots: Sequence[ActorRef[NewWheels]],
         heartbeat: ActorRef[WheelsReported],
     ) -> None:
-        self._store = WheelStore(
-            connection, settings.wheel_object_store_bucket, settings.wheel_history_kv_bucket
-        )
+        self._store = store
         self._folder = WheelFolder(Path(settings.wheel_sync_dir).absolute())
         self._tags = tags
         self._interval = settings.wheel_sync_interval_sec
