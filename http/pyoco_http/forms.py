@@ -1,100 +1,238 @@
-"""Forms with small parts, read whole: all of them, or none."""
+"""Multipart forms: their texts, and the file that each is about, in memory or on disk as it comes."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 
+import trio
 from quart import request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
 from pyoco_http.problems import Problem, unknown_name
-from pyoco_http.query import fields_of
-from pyoco_server.api.base import FormBody
+from pyoco_http.query import UnusableText, fields_of, read_fields, refused
+from pyoco_server.api.base import FormBody, Query
 from pyoco_server.model.errors import ErrorId
 
+_TEXT_BYTES = 64 * 1024
+_BUFFER_BYTES = 2 * 1024 * 1024
 _MAX_PARTS = 32
+# A client that is told "too large" while it still sends may never read the answer; so much more is heard.
+_HEAR_OUT_BYTES = 64 * 1024 * 1024
+
+
+class FileTooLarge(Exception):
+    """The file is longer than allowed."""
 
 
 @dataclass
 class Form:
-    """What came: the text parts, and the bytes of the files, by name.
+    """What came.
 
     Attributes:
+        file: The bytes of its file.
+        filename: As the client calls that; None where there is none.
+        content_type: Likewise.
+        size_bytes: How many bytes it has.
+        sha256: Their digest in hex.
+        texts: The other parts, by name.
         unknown: The refusal of a part that nobody asks for, for whoever misses none of the others.
     """
 
-    fields: dict[str, str] = field(default_factory=dict)
-    files: dict[str, bytes] = field(default_factory=dict)
+    file: BinaryIO
+    filename: str | None = None
+    content_type: str | None = None
+    size_bytes: int = 0
+    sha256: str = ""
+    texts: dict[str, str] = field(default_factory=dict)
     unknown: Problem | None = None
 
 
 async def read_form(kind: type[FormBody]) -> Form:
-    """Read the multipart body of the request in hand; one of another kind holds nothing.
+    """Read the body of the request in hand into memory; one of another kind holds nothing.
 
     Raises:
         Problem: It is broken off or damaged, or has a part twice.
     """
-    boundary = request.mimetype_params.get("boundary", "")
-    if request.mimetype != "multipart/form-data" or not boundary:
-        return Form()
-    # Quart's own parser takes what is broken off for whole, and drops the part that it breaks off in.
-    decoder = MultipartDecoder(boundary.encode(), max_parts=_MAX_PARTS)
-    texts = fields_of(kind)
-    files = [name for name in kind.__struct_fields__ if name not in texts]
-    reader = _FormReader(texts.keys(), files)
+    reader = _Reader(kind, BytesIO())
+    if boundary := _boundary():
+        # Quart's own parser takes what is broken off for whole, and drops the part that it breaks off in.
+        decoder = MultipartDecoder(boundary, max_parts=_MAX_PARTS)
+        body = await request.body
+        with _damaged():
+            reader.feed(decoder, body)
+            reader.feed(decoder, b"")
+        reader.write(reader.taken())
+    return reader.form
+
+
+@asynccontextmanager
+async def spooled_form(
+    kind: type[FormBody], folder: Path, max_bytes: int
+) -> AsyncIterator[tuple[Form, dict[str, Any]]]:
+    """Read the body of the request in hand; its file is on disk for the length of the block, without a name.
+
+    At most about a mebibyte of it is in memory at any time.
+
+    Args:
+        kind: The form.
+        folder: Where there is room for the file; made when missing.
+        max_bytes: How long that may be.
+
+    Yields:
+        What came, and its texts as they are read, without empty ones.
+
+    Raises:
+        FileTooLarge: The file is longer.
+        Problem: The body is no multipart form, has no file or a part that nobody asks for, or stops coming.
+    """
+    with await trio.to_thread.run_sync(_open, folder) as file:
+        reader = _Reader(kind, file, _TEXT_BYTES)
+        form = reader.form
+        if boundary := _boundary():
+            decoder = MultipartDecoder(boundary, _BUFFER_BYTES, max_parts=_MAX_PARTS)
+            with _damaged():
+                await _spool(decoder, reader, max_bytes)
+        if form.unknown is not None:
+            raise form.unknown
+        try:
+            fields = read_fields(kind, form.texts.items())
+        except UnusableText as error:
+            raise refused(Query, error.name, error.takes) from None
+        if form.size_bytes > max_bytes:
+            raise FileTooLarge
+        if form.filename is None:
+            reason = f"send the file as the multipart file field {reader.part!r}"
+            raise Problem(
+                422,
+                f"missing {reader.part}",
+                ErrorId.INVALID_INPUT,
+                field=reader.part,
+                reason=reason,
+            )
+        yield form, fields
+
+
+def _boundary() -> bytes:
+    """What is between the parts; empty for a body of another kind."""
+    if request.mimetype != "multipart/form-data":
+        return b""
+    return request.mimetype_params.get("boundary", "").encode()
+
+
+@contextmanager
+def _damaged() -> Iterator[None]:
     try:
-        decoder.receive_data(await request.body)
-        decoder.receive_data(None)
-        while not isinstance(event := decoder.next_event(), Epilogue | NeedData):
-            reader.take(event)
+        yield
     except (ValueError, RequestEntityTooLarge) as error:
         raise Problem(
             422, "invalid multipart body", ErrorId.INVALID_INPUT, reason=str(error)
         ) from None
-    return reader.form
 
 
-class _FormReader:
-    def __init__(self, fields: Collection[str], files: Collection[str]) -> None:
-        self._fields = fields
-        self._files = files
-        # None where nobody asks for the part in hand.
+def _open(folder: Path) -> BinaryIO:
+    folder.mkdir(parents=True, exist_ok=True)
+    # Without a name from the start, so that not even a crash leaves it behind.
+    return cast(BinaryIO, tempfile.TemporaryFile(dir=folder))
+
+
+async def _spool(decoder: MultipartDecoder, reader: _Reader, max_bytes: int) -> None:
+    body = aiter(request.body)
+    while True:
+        data = await anext(body, b"")
+        reader.feed(decoder, data)
+        pieces, size = reader.taken(), reader.form.size_bytes
+        # Beyond its limit it is only counted.
+        if pieces and size <= max_bytes:
+            await trio.to_thread.run_sync(reader.write, pieces)
+        if not data or size > max_bytes + _HEAR_OUT_BYTES:
+            return
+
+
+class _Reader:
+    """Sorts the parts of a form.
+
+    Attributes:
+        part: The name of its file.
+        form: What came so far.
+    """
+
+    def __init__(
+        self, kind: type[FormBody], file: BinaryIO, most_text_bytes: int | None = None
+    ) -> None:
+        self._fields = fields_of(kind).keys()
+        [self.part] = [name for name in kind.__struct_fields__ if name not in self._fields]
+        self.form = Form(file)
+        self._most = most_text_bytes
+        # The part in hand; None for one that nobody asks for.
         self._name: str | None = None
-        self._of_file = False
-        self._data = bytearray()
-        self.form = Form()
+        self._pieces: list[bytes] = []
+        self._text = bytearray()
+        self._digest = hashlib.sha256()
 
-    def take(self, event: Event) -> None:
+    def feed(self, decoder: MultipartDecoder, data: bytes) -> None:
+        """Take up a piece of the body; an empty one is its end.
+
+        Raises:
+            ValueError: It makes no sense.
+        """
+        decoder.receive_data(data or None)
+        while not isinstance(event := decoder.next_event(), NeedData | Epilogue):
+            self._take(event)
+
+    def taken(self) -> list[bytes]:
+        """The pieces of the file that are not written yet; they are written by `write`."""
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def write(self, pieces: list[bytes]) -> None:
+        """Write them; whoever takes the file over does so by its descriptor."""
+        for piece in pieces:
+            self._digest.update(piece)
+            self.form.file.write(piece)
+        self.form.file.flush()
+        self.form.sha256 = self._digest.hexdigest()
+
+    def _take(self, event: Event) -> None:
+        form = self.form
         match event:
+            case File(name=self.part, filename=filename, headers=headers) if form.filename is None:
+                self._name, form.filename = self.part, filename
+                form.content_type = headers.get("content-type")
             case Field(name=name) | File(name=name):
-                self._of_file = isinstance(event, File)
-                self._begin(str(name))
-            case Data(data=data, more_data=more):
-                self._data += data
-                if self._name is not None and not more:
-                    self._end(self._name)
+                self._begin(str(name), expected=isinstance(event, Field))
+            case Data(data=data) if self._name == self.part:
+                form.size_bytes += len(data)
+                self._pieces.append(bytes(data))
+            case Data(data=data, more_data=more) if self._name is not None:
+                self._take_text(self._name, data, more=more)
             case _:
                 return
 
-    def _begin(self, name: str) -> None:
-        if name not in (self._files if self._of_file else self._fields):
-            if name in self._files:
-                raise ValueError(f"{name!r} must be a file, with a filename")
-            self.form.unknown = unknown_name("field", name, (*self._fields, *self._files))
-            self._name = None
-            return
-        if name in self.form.fields or name in self.form.files:
+    def _begin(self, name: str, *, expected: bool) -> None:
+        """Begin with a text, or with what nobody asks for."""
+        if name in self.form.texts or (name == self.part and not expected):
             raise ValueError(f"field {name!r} is given twice")
-        self._name = name
-        self._data.clear()
+        if name == self.part:
+            raise ValueError(f"{name!r} must be a file, with a filename")
+        self._text.clear()
+        self._name = name if expected and name in self._fields else None
+        if self._name is None:
+            self.form.unknown = unknown_name("field", name, (*self._fields, self.part))
 
-    def _end(self, name: str) -> None:
-        if self._of_file:
-            self.form.files[name] = bytes(self._data)
-            return
-        try:
-            self.form.fields[name] = self._data.decode()
-        except UnicodeDecodeError:
-            raise ValueError(f"field {name!r} is not UTF-8") from None
+    def _take_text(self, name: str, data: bytes, *, more: bool) -> None:
+        self._text += data
+        if self._most is not None and len(self._text) > self._most:
+            raise ValueError(f"field {name!r} is longer than {self._most} bytes")
+        if not more:
+            try:
+                self.form.texts[name] = self._text.decode()
+            except UnicodeDecodeError:
+                raise ValueError(f"field {name!r} is not UTF-8") from None

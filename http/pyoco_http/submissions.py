@@ -84,8 +84,7 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
     )
     async def submit_yaml() -> Response:
         form = await read_form(FlowForm)
-        upload = form.files.get("workflow")
-        if upload is None:
+        if form.filename is None:
             raise Problem(
                 422,
                 "invalid workflow yaml",
@@ -96,16 +95,18 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
         if form.unknown is not None:
             raise form.unknown
         limits: dict[str, Any] = {
-            name: form.fields.get(name) for name in (*LIMIT_FIELDS, *TIMING_FIELDS)
+            name: form.texts.get(name) for name in (*LIMIT_FIELDS, *TIMING_FIELDS)
         }
         body = SubmitBody(
-            flow_name=form.fields.get("flow_name") or "",
-            tag=form.fields.get("tag"),
-            params=_params(form.fields.get("params")),
+            flow_name=form.texts.get("flow_name") or "",
+            tag=form.texts.get("tag"),
+            params=_params(form.texts.get("params")),
             **limits,
         )
         _routing_tag(body.tag, settings.default_tag)
-        flow_file = read_flow_file(upload, settings.workflow_yaml_max_bytes, settings.callables)
+        form.file.seek(0)
+        raw = form.file.read()
+        flow_file = read_flow_file(raw, settings.workflow_yaml_max_bytes, settings.callables)
         call = current_call()
         run = _new_run(settings, now(), call, body, flow_file, call.header(_KEY_NAME))
         return _answer(await backend.submit(run)).response()

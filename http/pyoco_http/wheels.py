@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from quart import Blueprint, Response, request
 
@@ -13,9 +13,9 @@ from pyoco_http.access import Access, access, need, principal
 from pyoco_http.bodies import FORM_BYTES, body_limit
 from pyoco_http.call import asked
 from pyoco_http.downloads import download
+from pyoco_http.forms import FileTooLarge, Form, spooled_form
 from pyoco_http.operation import BYTES, RANGE, described
 from pyoco_http.problems import Problem, Problems, answer_with
-from pyoco_http.uploads import FileTooLarge, Upload, spooled_upload
 from pyoco_server.api.wheels import (
     WheelDeleted,
     WheelForm,
@@ -76,8 +76,8 @@ def wheels_blueprint(backend: Backend) -> Blueprint:
     )
     async def upload() -> WheelItem:
         folder = Path(settings.state_dir) / "uploads"
-        async with spooled_upload(WheelForm, "wheel", folder, settings.wheel_max_bytes) as spooled:
-            stored = await backend.wheel_registry.upload(_new_wheel(spooled))
+        async with spooled_form(WheelForm, folder, settings.wheel_max_bytes) as (form, fields):
+            stored = await backend.wheel_registry.upload(_new_wheel(form, fields))
         return wheel_item(stored, backend.wheels.bucket)
 
     @blueprint.get("/history")
@@ -139,8 +139,8 @@ def _sight(query: WheelsQuery) -> Callable[[str | None], bool]:
     return lambda owner: owner is None or by.sees(owner)
 
 
-def _new_wheel(spooled: Upload) -> NewWheel:
-    form = WheelForm(wheel=b"", **spooled.fields)
+def _new_wheel(spooled: Form, fields: dict[str, Any]) -> NewWheel:
+    form = WheelForm(wheel=b"", **fields)
     by = _requester()
     if form.shared:
         need(Role.ADMIN, "a wheel that all tenants share is uploaded by an admin")

@@ -13,7 +13,7 @@ import trio
 
 from backend.stage import TAG
 from http_api.gateway import gateway, yaml_form
-from pyoco_http import uploads
+from pyoco_http import forms
 from pyoco_server.gateway.read_model.writer import Writer
 
 
@@ -57,7 +57,7 @@ async def test_an_upload_without_room_is_a_503(
 
     async with gateway(tmp_path, worker=False) as (client, _):
         with monkeypatch.context() as patch:
-            patch.setattr(uploads, "_open", none_left)
+            patch.setattr(forms, "_open", none_left)
             files = {"wheel": ("a-1.0-py3-none-any.whl", b"x" * 100_000)}
             answer = await client.post("/wheels", files=files)
         assert answer.status_code == 503, answer.text
