@@ -368,7 +368,7 @@ async def test_keys_that_are_a_shell_are_named_while_flows_may_name_anything(
         _, submitting = new_key("acme", now=time.time(), roles=[Role.SUBMIT])
         await keys.put(bucket_key(submitting.key_id), encode_key(submitting))
         finding = the(await seen_by(nats_node), "access.callables")
-        assert "1 API keys may submit" in finding.what
+        assert "1 API key may submit" in finding.what
         assert "PYOCO_FLOW_CALLABLES" in finding.advice
         assert (await seen_by(nats_node, flow_callables="ours.*")).findings == []
 
@@ -447,7 +447,7 @@ async def test_the_exit_code_says_how_bad_it_is(nats_node: Node) -> None:
     assert document["findings"][0]["check"] == "queues.no_consumer"
     assert document["findings"][0].keys() == {"check", "severity", "what", "where", "advice"}
     text = (await run(*argv, "--output", "text")).stdout.decode()
-    assert "WARNING  tag gpu: 1 jobs wait" in text
+    assert "WARNING  tag gpu: 1 job waits" in text
     assert "→ start one: pyoco-worker --tags gpu" in text
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import NotFound
 from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.model.counted import counted
 from pyoco_server.model.schedules.rules import due
 from pyoco_server.model.schedules.schedule import Schedule, UnreadableSchedule, decode_schedule
 from pyoco_server.settings import Settings
@@ -32,7 +33,8 @@ class PassedTicks:
             return "no schedules"
         passed = self.made_up + self.left_out
         return (
-            f"{self.schedules} schedules: {passed} ticks have passed since the backup, "
+            f"{counted(self.schedules, 'schedule')}: "
+            f"{counted(passed, 'tick has', 'ticks have')} passed since the backup, "
             f"of which {self.made_up} will have a run (catch_up) and {self.left_out} will have none"
         )
 

@@ -11,6 +11,7 @@ from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import OutputFormat, RowPrinter
 from pyoco_cli.common.language import Phrase
 from pyoco_cli.common.parameters import read_text
+from pyoco_server.model.counted import counted
 from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def submit_batch(
     if rejected:
         raise CliError(
             ErrorId.INVALID_INPUT,
-            f"{len(rejected)} of {len(runs)} runs were rejected; the first: {rejected[0]}",
+            f"{len(rejected)} of {counted(len(runs), 'run was', 'runs were')} rejected; "
+            f"the first: {rejected[0]}",
             hint=Phrase.CHECK_REQUEST,
         )
     return 0

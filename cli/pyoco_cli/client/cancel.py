@@ -16,6 +16,7 @@ from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.language import Phrase
 from pyoco_cli.common.output import on_terminal
 from pyoco_server.client.requests import CANCEL_WAIT_SECONDS
+from pyoco_server.model.counted import counted
 from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
@@ -96,9 +97,12 @@ def _ask(count: int) -> None:
     """Let a person confirm; a program has to say so before."""
     if not sys.stdin.isatty():
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE, f"{count} runs would be cancelled", hint=Phrase.GIVE_YES
+            ErrorId.INVALID_COMMAND_LINE,
+            f"{counted(count, 'run')} would be cancelled",
+            hint=Phrase.GIVE_YES,
         )
-    typer.confirm(Phrase.CANCEL_SEVERAL.fill(count=str(count)), abort=True, err=True)
+    question = Phrase.CANCEL_ONE if count == 1 else Phrase.CANCEL_SEVERAL
+    typer.confirm(question.fill(count=str(count)), abort=True, err=True)
 
 
 def _explain(snapshot: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from pyoco_cli.client.run_ids import whole_id
 from pyoco_cli.common.formats import RowPrinter, chosen
 from pyoco_cli.common.moments import moment_option
 from pyoco_cli.common.output import print_line, print_text, printable
+from pyoco_server.model.counted import counted
 
 Follow: TypeAlias = Annotated[
     bool, typer.Option("-f", "--follow", help="Go on with what comes, until the run has ended.")
@@ -180,7 +181,7 @@ def _said(kind: object, event: dict[str, Any]) -> tuple[object, ...]:
             return "run", left_out(event)
         case "flow":
             count = len((event.get("structure") or {}).get("nodes") or [])
-            return "run", f"flow of {count} task{'s' * (count != 1)}"
+            return "run", f"flow of {counted(count, 'task')}"
         case _:
             return (kind,)
 

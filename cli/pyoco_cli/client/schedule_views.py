@@ -12,6 +12,7 @@ from rich.text import Text
 
 from pyoco_cli.client.views import Fitted, age, moment
 from pyoco_cli.common.output import printable
+from pyoco_server.model.counted import counted
 
 _STYLES = {"active": "green", "paused": "yellow", "ended": "dim"}
 _OUTCOMES = {"run": "green", "skipped": "yellow", "missed": "yellow", "refused": "red"}
@@ -151,7 +152,7 @@ def when(item: Mapping[str, Any]) -> str:
     if item.get("rrule"):
         return str(item["rrule"])
     moments: Sequence[Any] = item.get("at") or ()
-    return f"at {moment(moments[0])}" if len(moments) == 1 else f"{len(moments)} moments"
+    return f"at {moment(moments[0])}" if len(moments) == 1 else counted(len(moments), "moment")
 
 
 def _last(tick: Mapping[str, Any] | None) -> Text:

@@ -106,6 +106,10 @@ class Phrase(Enum):
         "retry cancel or inspect run/worker status: pyoco-client get {run_id}",
         "再度キャンセルするか、run と worker の状態を確認してください: pyoco-client get {run_id}",
     )
+    CANCEL_ONE = _Both(
+        "1 run has not ended. Cancel it?",
+        "終了していない run が 1 件あります。キャンセルしますか？",
+    )
     CANCEL_SEVERAL = _Both(
         "{count} runs have not ended. Cancel them all?",
         "終了していない run が {count} 件あります。すべてキャンセルしますか？",

@@ -17,6 +17,7 @@ from pyoco_cli.common.formats import OutputFormat, OutputOption, chosen
 from pyoco_cli.common.output import print_line
 from pyoco_cli.server.nats import NatsUrl, nats, operator_settings
 from pyoco_cli.server.transfer import transfer_shown
+from pyoco_server.model.counted import counted
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.operations.archive import ArchiveUnusable, open_archive
 from pyoco_server.operations.backup import backup as make_backup
@@ -134,8 +135,8 @@ def _show(
     messages = sum(stream.messages for stream in manifest.streams)
     if chosen(output) is OutputFormat.TABLE:
         print_line(
-            f"{what} {path}: {len(manifest.streams)} streams, {messages} messages, "
-            f"{size / 1e6:.1f} MB in {seconds:.1f} s"
+            f"{what} {path}: {counted(len(manifest.streams), 'stream')}, "
+            f"{counted(messages, 'message')}, {size / 1e6:.1f} MB in {seconds:.1f} s"
         )
         if more.get("kept"):
             print_line(f"what was there before: {more['kept']}")

@@ -12,6 +12,7 @@ from pyoco_cli.client.app import show
 from pyoco_cli.common.formats import OutputFormat, OutputOption, chosen
 from pyoco_cli.common.output import make_console, printable
 from pyoco_cli.server.nats import NatsUrl, nats, operator_settings
+from pyoco_server.model.counted import counted
 from pyoco_server.operations.doctor import DoctorReport, Severity, examine
 from pyoco_server.operations.status import Status, status_of
 from pyoco_server.settings import Settings
@@ -70,7 +71,9 @@ def _draw(report: DoctorReport) -> None:
         console.print(Text.assemble(("  → ", "dim"), printable(found.advice)))
     looked = ", ".join(report.checked)
     if report.findings:
-        console.print(f"{len(report.findings)} findings; looked at: {looked}", style="dim")
+        console.print(
+            f"{counted(len(report.findings), 'finding')}; looked at: {looked}", style="dim"
+        )
     else:
         console.print(Text.assemble(("all well", "green"), (f"; looked at: {looked}", "dim")))
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from pyoco_cli.client.views import STYLES, worker_state
 from pyoco_cli.common.output import printable
+from pyoco_server.model.counted import counted
 from pyoco_server.operations.status import Status
 
 
@@ -26,13 +27,15 @@ def status_screen(status: Status) -> RenderableType:
     nats = status.nats
     head.add_row(
         Text("NATS", "dim"),
-        f"{nats.server}  {nats.version}  {nats.streams} streams, {nats.bytes / 1e6:.1f} MB",
+        f"{nats.server}  {nats.version}  {counted(nats.streams, 'stream')}, {nats.bytes / 1e6:.1f} MB",
     )
     for node in nats.lost_nodes:
         head.add_row("", Text(f"node {printable(node)} is lost", "red"))
     head.add_row(Text("runs", "dim"), _runs(status))
     if status.dead_letters:
-        head.add_row(Text("dead", "dim"), Text(f"{status.dead_letters} dead letters", "yellow"))
+        head.add_row(
+            Text("dead", "dim"), Text(counted(status.dead_letters, "dead letter"), "yellow")
+        )
     return Group(head, Text(), _queues(status), Text(), _workers(status))
 
 

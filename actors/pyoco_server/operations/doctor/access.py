@@ -7,6 +7,7 @@ import trio
 from pyoco_server.jetstream.errors import Unanswered
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.model.api_key import Role, UnreadableKey, decode_key
+from pyoco_server.model.counted import counted
 from pyoco_server.operations.doctor.finding import Finding, Severity
 from pyoco_server.operations.doctor.look import Look
 
@@ -36,7 +37,7 @@ async def check_access(look: Look) -> list[Finding]:
         Finding(
             check="access.callables",
             severity=Severity.INFO,
-            what=f"{submitting} API keys may submit, and a flow.yaml may name any function, "
+            what=f"{counted(submitting, 'API key')} may submit, and a flow.yaml may name any function, "
             "such as subprocess:getoutput: each of them is a shell on the workers",
             where="PYOCO_FLOW_CALLABLES",
             advice="name what flows may use, for gateways and workers, such as "

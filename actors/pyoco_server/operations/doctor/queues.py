@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from pyoco_server.jetstream.inventory import ConsumerInfo, list_consumers
+from pyoco_server.model.counted import counted
 from pyoco_server.model.worker import effective_state
 from pyoco_server.operations.doctor.finding import Finding, Severity
 from pyoco_server.operations.doctor.look import Look
@@ -24,7 +25,7 @@ async def check_queues(look: Look) -> list[Finding]:
                 Finding(
                     check="queues.no_consumer",
                     severity=Severity.WARNING,
-                    what=f"{jobs} jobs wait, and no worker ever came for that tag",
+                    what=f"{counted(jobs, 'job waits', 'jobs wait')}, and no worker ever came for that tag",
                     where=f"tag {tag}",
                     advice=f"start one: pyoco-worker --tags {tag}",
                 )
@@ -56,7 +57,8 @@ def _delayed_for_nobody(look: Look) -> list[Finding]:
         Finding(
             check="queues.delayed",
             severity=Severity.WARNING,
-            what=f"{jobs} runs wait for their time, and no worker is there that takes them",
+            what=f"{counted(jobs, 'run waits for its', 'runs wait for their')} time, "
+            "and no worker is there for that tag",
             where=f"tag {tag}",
             advice=f"start one in time: pyoco-worker --tags {tag}",
         )
@@ -77,7 +79,7 @@ def _stuck(then: ConsumerInfo, now: ConsumerInfo, look: Look) -> list[Finding]:
         Finding(
             check="queues.stuck",
             severity=Severity.WARNING,
-            what=f"{now.num_pending} jobs wait, and no worker asks for them",
+            what=f"{counted(now.num_pending, 'job waits', 'jobs wait')}, and no worker asks for any",
             where=f"tag {tag}",
             advice=f"start a worker (pyoco-worker --tags {tag}), or look at the log of those that run",
         )
@@ -91,7 +93,7 @@ def _own_state(consumer: ConsumerInfo) -> list[Finding]:
             Finding(
                 check="queues.paused",
                 severity=Severity.WARNING,
-                what=f"it is paused; {consumer.num_pending} jobs wait",
+                what=f"it is paused; {counted(consumer.num_pending, 'job waits', 'jobs wait')}",
                 where=consumer.name,
                 advice="resume it when the reason is gone",
             )
@@ -102,7 +104,8 @@ def _own_state(consumer: ConsumerInfo) -> list[Finding]:
             Finding(
                 check="queues.full",
                 severity=Severity.WARNING,
-                what=f"{limit} jobs are being executed, which is its limit; {consumer.num_pending} wait",
+                what=f"{counted(limit, 'job is', 'jobs are')} being executed, which is its limit; "
+                f"{counted(consumer.num_pending, 'more waits', 'more wait')}",
                 where=consumer.name,
                 advice="raise PYOCO_CONSUMER_MAX_ACK_PENDING, or find out why runs take so long",
             )
@@ -118,7 +121,7 @@ def _dead_letters(look: Look) -> list[Finding]:
         Finding(
             check="queues.dead_letters",
             severity=Severity.WARNING,
-            what=f"{stream.state.messages} dead letters",
+            what=counted(stream.state.messages, "dead letter"),
             where=stream.name,
             advice="read them, then queue them again or delete them: pyoco-client dlq list",
         )

@@ -8,6 +8,7 @@ from typing import Any, Final
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.jetstream.inventory import StreamInfo, stream_info
 from pyoco_server.jetstream.resources import expected_streams
+from pyoco_server.model.counted import counted
 from pyoco_server.operations.doctor.finding import Finding, Severity
 from pyoco_server.operations.doctor.look import Look
 
@@ -97,7 +98,8 @@ def _few_replicas(found: StreamInfo, config: dict[str, Any]) -> list[Finding]:
         Finding(
             check="resources.replicas",
             severity=Severity.WARNING,
-            what=f"{found.replicas} copies, not {wanted} as PYOCO_JETSTREAM_REPLICAS says",
+            what=f"{counted(found.replicas, 'copy', 'copies')}, "
+            f"not {wanted} as PYOCO_JETSTREAM_REPLICAS says",
             where=found.name,
             advice=f"pyoco-server admin migrate --replicas {wanted}",
         )
@@ -117,7 +119,7 @@ def _lost_nodes(look: Look) -> list[Finding]:
         Finding(
             check="resources.lost_node",
             severity=Severity.ERROR,
-            what=f"NATS node {name} is lost; it holds copies of {len(streams)} streams",
+            what=f"NATS node {name} is lost; it holds copies of {counted(len(streams), 'stream')}",
             where=name,
             advice="bring it back; one more lost node of three, and nothing can be stored",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
+from pyoco_server.model.counted import counted
 from pyoco_server.model.run import RunSnapshot, RunStatus
 from pyoco_server.model.worker import WorkerRecord, WorkerState, effective_state
 from pyoco_server.operations.doctor.finding import Finding, Severity
@@ -71,7 +72,8 @@ def _resting(look: Look) -> list[Finding]:
         Finding(
             check="workers.resting",
             severity=Severity.WARNING,
-            what=f"{len(resting)} of {len(record.slots)} slots take no runs for now: {resting[0]}",
+            what=f"{len(resting)} of {counted(len(record.slots), 'slot takes', 'slots take')} no runs "
+            f"for now: {resting[0]}",
             where=f"worker {record.worker_id}",
             advice="give it what it lacks: processes and threads (ulimit -u, TasksMax= of systemd, "
             "pids_limit of a container), memory or room on the disk; it goes on by itself",
@@ -115,7 +117,8 @@ def _abandoned(look: Look) -> list[Finding]:
         Finding(
             check="runs.abandoned",
             severity=Severity.ERROR,
-            what=f"{len(run_ids)} runs are RUNNING at a worker that is gone: {_names(run_ids)}",
+            what=f"{counted(len(run_ids), 'run is', 'runs are')} RUNNING "
+            f"at a worker that is gone: {_names(run_ids)}",
             where=f"worker {worker_id}",
             advice="a worker of their tags takes them over where their jobs are still queued; "
             "cancel the rest: pyoco-client cancel RUN_ID",
@@ -134,8 +137,9 @@ def _without_job(look: Look) -> list[Finding]:
         Finding(
             check="runs.no_job",
             severity=Severity.ERROR,
-            what=f"at least {count - jobs[tag]} of {count} unfinished runs have no job in "
-            "the queue: nobody will execute them",
+            what=f"at least {count - jobs[tag]} of "
+            f"{counted(count, 'unfinished run has', 'unfinished runs have')} no job in the queue: "
+            "nobody will execute them",
             where=f"tag {tag}",
             advice="cancel them and submit them again: pyoco-client list --status PENDING "
             f"--tag {tag}",

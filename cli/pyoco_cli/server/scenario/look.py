@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pyoco_cli.common.errors import CliError
+from pyoco_server.model.counted import counted
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.scenario.document import Scenario, ScenarioError, json_schema, read_scenario
 
@@ -36,7 +37,7 @@ def check(files: Files) -> None:
     """Read scenario files and say what is wrong in them, and where."""
     for path in files:
         scenario = read(path)
-        typer.echo(f"{path}: {scenario.name}, {len(scenario.steps)} steps")
+        typer.echo(f"{path}: {scenario.name}, {counted(len(scenario.steps), 'step')}")
 
 
 def schema() -> None:
