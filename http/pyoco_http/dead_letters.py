@@ -14,7 +14,7 @@ from pyoco_http.operation import IDEMPOTENCY_KEY, described
 from pyoco_http.problems import Problem, Problems, answer_with
 from pyoco_http.query import refused
 from pyoco_http.runs import known_id
-from pyoco_http.submissions import key_of_call, times_told, timing_of
+from pyoco_http.submissions import invalid_params, key_of_call, times_told, timing_of
 from pyoco_server.api.dead_letters import (
     DeadLetterDropped,
     DeadLetterItem,
@@ -32,6 +32,7 @@ from pyoco_server.gateway.dead_letter_desk import (
 )
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import InvalidTag, check_tag
+from pyoco_server.model.json_text import NestedTooDeeply
 from pyoco_server.store.dead_letters import StoredLetter
 
 _NOT_FOUND = {404: "dead letter not found"}
@@ -96,7 +97,7 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
         refusals={
             404: "run not found",
             409: "run cannot be submitted again",
-            422: "idempotency key reused, invalid idempotency key, or a time that cannot be one",
+            422: "idempotency key reused, invalid idempotency key, or params or a time that cannot be",
         },
     )
     async def retry(run_id: str) -> Submitted:
@@ -104,10 +105,18 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
         call.see(await backend.get(known_id(run_id)))
         asker = Asker(call.principal.key_id, call.request_id, call.traceparent)
         raw: bytes = await request.body
-        timing = timing_of(read_json(raw, RetryBody) if raw else RetryBody(), backend.reads.now())
-        repeated = await backend.dead_letters.retry(
-            run_id, asker, idempotency_key=key_of_call(), timing=timing
-        )
+        body = read_json(raw, RetryBody) if raw else RetryBody()
+        timing = timing_of(body, backend.reads.now())
+        try:
+            repeated = await backend.dead_letters.retry(
+                run_id,
+                asker,
+                params=body.params,
+                idempotency_key=key_of_call(),
+                timing=timing,
+            )
+        except NestedTooDeeply as error:
+            raise invalid_params(str(error)) from None
         run, of = repeated.accepted, repeated.retry_of
         return Submitted(run_id=run.run_id, status=run.status, retry_of=of, **times_told(run))
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from pyoco_http.access import principal
 from pyoco_server.backend import Backend
+from pyoco_server.model.api_key import Role
 from pyoco_server.model.wheel import UNSUPPORTED_TAGS
 from pyoco_server.model.worker import SkippedWheel, WheelSync, WorkerRecord
 
@@ -91,9 +92,11 @@ async def workers_seen(
     if tags is None:
         return {record.worker_id: record for record in records}
     wheels = await _wheels_seen(backend)
+    unseen = {} if Role.OPERATE in principal().roles else {"ordered_by": None, "order_reason": None}
     return {
         record.worker_id: replace(
             record,
+            **unseen,
             tags=[tag for tag in record.tags if tag in tags],
             wheel_sync=wheels.of(record.wheel_sync),
         )

@@ -226,7 +226,7 @@ def _new_run(
             timing=timing_of(body, now),
         )
     except NestedTooDeeply as error:
-        raise _invalid_params(str(error)) from None
+        raise invalid_params(str(error)) from None
     except InvalidIdempotencyKey as error:
         raise Problem(
             422,
@@ -299,12 +299,13 @@ def _params(text: str | None) -> dict[str, Any]:
     try:
         return msgspec.json.decode(text or "", type=dict[str, Any])
     except RecursionError:
-        raise _invalid_params(str(NestedTooDeeply())) from None
+        raise invalid_params(str(NestedTooDeeply())) from None
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise _invalid_params(f"takes a JSON object: {error}") from None
+        raise invalid_params(f"takes a JSON object: {error}") from None
 
 
-def _invalid_params(reason: str) -> Problem:
+def invalid_params(reason: str) -> Problem:
+    """The answer to params that cannot be taken."""
     return Problem(422, "invalid params", ErrorId.INVALID_INPUT, field="params", reason=reason)
 
 

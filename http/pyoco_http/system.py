@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import UNSET
 from msgspec.structs import replace
 from quart import Blueprint
@@ -20,14 +22,17 @@ from pyoco_server.api.system import (
     Minute,
     NatsHealth,
     Percentiles,
+    Queue,
     Queues,
     ReadyAnswer,
     Stats,
     StatsQuery,
+    WaitingReason,
 )
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.read_model.durations import Durations
 from pyoco_server.kernel import TreeNode
+from pyoco_server.model.worker import WorkerRecord
 
 
 def system_blueprint(backend: Backend) -> Blueprint:
@@ -76,7 +81,12 @@ def system_blueprint(backend: Backend) -> Blueprint:
     @described("The queues of all tags", Queues)
     async def queues() -> Queues:
         overview, tags = await reads.overview(), await tags_seen(backend)
-        seen = [queue for queue in overview.queues if tags is None or queue.tag in tags]
+        workers = [record for record, state in await reads.workers() if state.active]
+        seen = [
+            replace(queue, waiting_reason=_waiting_reason(queue, workers))
+            for queue in overview.queues
+            if tags is None or queue.tag in tags
+        ]
         return Queues(queues=seen, dead_letters=overview.dead_letters)
 
     @blueprint.get("/stats")
@@ -97,6 +107,16 @@ def system_blueprint(backend: Backend) -> Blueprint:
         return Stats(minutes=detailed, percentiles=whole)
 
     return blueprint
+
+
+def _waiting_reason(queue: Queue, workers: Iterable[WorkerRecord]) -> WaitingReason | None:
+    """Why the jobs of a queue wait; ``workers`` are those that are there."""
+    if not queue.pending or queue.waiting_pulls:
+        return None
+    paused = [worker.paused or worker.draining for worker in workers if queue.tag in worker.tags]
+    if not paused:
+        return WaitingReason.NO_WORKER
+    return WaitingReason.PAUSED if all(paused) else WaitingReason.BUSY
 
 
 def _with_percentiles(minute: Minute, found: Durations) -> Minute:

@@ -8,12 +8,19 @@ import msgspec
 from msgspec.structs import replace
 from quart import Blueprint, request
 
-from pyoco_http.access import Access, access
+from pyoco_http.access import Access, access, principal
 from pyoco_http.bodies import read_json
 from pyoco_http.call import asked
 from pyoco_http.operation import described
 from pyoco_http.sight import workers_seen
-from pyoco_server.api.workers import HiddenBody, Scope, WorkerHidden, WorkerOrdered, WorkersQuery
+from pyoco_server.api.workers import (
+    HiddenBody,
+    OrderBody,
+    Scope,
+    WorkerHidden,
+    WorkerOrdered,
+    WorkersQuery,
+)
 from pyoco_server.backend import Backend
 from pyoco_server.model.worker import WorkerOrder, WorkerRecord
 
@@ -37,10 +44,11 @@ def workers_blueprint(backend: Backend) -> Blueprint:
             if (query.include_hidden or not record.hidden)
             and (query.scope is Scope.ALL or state.active)
             and (not query.state or state in query.state)
-        ][: query.limit]
+        ]
         seen = await workers_seen(backend, (record for record, _ in found))
         # As stored, but with the state as of now.
-        return [replace(seen[record.worker_id], state=state) for record, state in found]
+        shown = [replace(seen[record.worker_id], state=state) for record, state in found]
+        return [w for w in shown if not query.tag or query.tag in w.tags][: query.limit]
 
     @blueprint.patch("/<string:worker_id>")
     @access(Access.OPERATE)
@@ -61,11 +69,16 @@ def workers_blueprint(backend: Backend) -> Blueprint:
 
     def takes(order: WorkerOrder, summary: str) -> None:
         async def view(worker_id: str) -> WorkerOrdered:
-            record = await reads.worker_registry.order(worker_id, order)
+            raw: bytes = await request.body
+            wish = read_json(raw, OrderBody) if raw else OrderBody()
+            by = principal().actor or wish.requested_by
+            record = await reads.worker_registry.order(worker_id, order, by=by, reason=wish.reason)
             return msgspec.convert(record, WorkerOrdered, from_attributes=True)
 
         view.__name__ = order.value
-        described_view = described(summary, WorkerOrdered, refusals=_NO_ORDER)(view)
+        described_view = described(
+            summary, WorkerOrdered, body=OrderBody, body_required=False, refusals=_NO_ORDER
+        )(view)
         blueprint.post(f"/<string:worker_id>/{order}")(access(Access.OPERATE)(described_view))
 
     takes(WorkerOrder.PAUSE, "Let a worker take no further job")

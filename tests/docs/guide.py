@@ -14,8 +14,13 @@ _CONSOLE = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def console_lines(page: Path) -> Iterator[str]:
-    """Each command of a page; a backslash or an open quote joins lines as a shell does."""
-    for block in _CONSOLE.findall(page.read_text()):
+    """Each command of a page."""
+    return console_lines_of(page.read_text())
+
+
+def console_lines_of(text: str) -> Iterator[str]:
+    """Each command of a text; a backslash or an open quote joins lines as a shell does."""
+    for block in _CONSOLE.findall(text):
         command = ""
         for line in block.splitlines():
             command += line
@@ -24,7 +29,7 @@ def console_lines(page: Path) -> Iterator[str]:
             else:
                 yield command
                 command = ""
-        assert not command, f"{page}: a command without an end: {command!r}"
+        assert not command, f"a command without an end: {command!r}"
 
 
 def type_into_shell(stage: Stage, command: str, words: Mapping[str, str]) -> str:

@@ -158,6 +158,7 @@ def test_every_page_with_commands_is_run() -> None:
         *("docs/guides/logs-and-history.md", "docs/guides/submitting.md"),
         "docs/guides/schedules.md",
         *("docs/guides/run-life.md", "docs/guides/cluster.md"),  # test_cluster_guide.py
+        "docs/guides/operator-tasks.md",  # test_operator_tasks.py
         "docs/guides/times.md",
         "docs/guides/first-day.md",  # test_first_day.py
         *("docs/reference/http_api.md", "docs/reference/flow_yaml.md"),

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from backend.stage import TAG, ended, eventually, new_run, queued, started
 from http_api.gateway import YAML, gateway, yaml_form
 from http_api.keyed import KEYED, as_key, key_for, submitted
+from http_api.test_depth import nested
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.submitter import NewRun, RunTooLarge
 from pyoco_server.jetstream.keyvalue import KeyValue
@@ -204,6 +205,25 @@ async def test_a_run_that_has_ended_is_run_again_and_no_other(tmp_path: Path) ->
             f"/runs/{accepted.run_id}/retry", headers={"Idempotency-Key": "a b"}
         )
         assert wrong.status_code == 422
+
+
+async def test_a_run_is_run_again_with_other_params(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as (client, backend):
+        accepted = await backend.submit(new_run("quick", x=5))
+        await ended(backend, accepted.run_id)
+        path = f"/runs/{accepted.run_id}/retry"
+        again = await client.post(path, json={"params": {"x": 6}})
+        assert (await ended(backend, again.json()["run_id"])).params == {"x": 6}
+        key = {"Idempotency-Key": "once"}
+        first = await client.post(path, json={"params": {"x": 7}}, headers=key)
+        other = await client.post(path, json={"params": {"x": 8}}, headers=key)
+        assert (first.status_code, other.status_code) == (200, 422)
+        deep = json.loads(nested(100))
+        wrongs: list[dict[str, Any]] = [{"params": [1]}, {"parms": {}}, {"params": deep}]
+        for wrong in wrongs:
+            refused = await client.post(path, json=wrong)
+            assert refused.status_code == 422, refused.text
+        assert refused.json()["field"] == "params"
 
 
 async def test_a_run_whose_flow_yaml_is_lost_is_not_run_again(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import trio
 from http_api.gateway import gateway
 from http_api.keyed import KEYED, as_key, key_for
 from http_api.seeding import put_worker
+from nats_fixtures import eventually
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.model.api_key import Role
 
@@ -132,3 +133,48 @@ async def test_hiding_needs_the_role_for_it(tmp_path: Path) -> None:
         assert refused.status_code == 403
         taken = await client.patch("/workers/w", json=body, headers=as_key(operator))
         assert taken.status_code == 200
+
+
+async def test_an_order_says_who_gave_it_and_why_to_those_who_may_give_some(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False, **KEYED) as (client, backend):
+        await put_worker(backend, "w", tags=["default"], slots=[{"index": 0}])
+        reader, _ = await key_for(backend, roles=[Role.SUBMIT])
+        operator, record = await key_for(backend, roles=[Role.OPERATE])
+        wish = {"reason": "disk is full", "requested_by": "somebody else"}
+        paused = await client.post("/workers/w/pause", json=wish, headers=as_key(operator))
+        assert paused.status_code == 200, paused.text
+        by = paused.json()["ordered_by"]
+        assert by == f"api_key:{record.key_id}"
+
+        async def orders(key: str) -> tuple[object, ...]:
+            [worker] = (await client.get("/workers", headers=as_key(key))).json()
+            return worker["paused"], worker["ordered_by"], worker["order_reason"]
+
+        async def told() -> bool:
+            return (await orders(operator))[0] is True
+
+        await eventually(told)
+        assert await orders(operator) == (True, by, "disk is full")
+        assert await orders(reader) == (True, None, None)
+        again = await client.post("/workers/w/resume", headers=as_key(operator))
+        assert (again.json()["paused"], again.json()["order_reason"]) == (False, None)
+        for body in ({"why": "x"}, {"reason": "x" * 501}, {"reason": 1}):
+            refused = await client.post("/workers/w/pause", json=body, headers=as_key(operator))
+            assert refused.status_code == 422, refused.text
+
+
+async def test_workers_of_a_tag_are_those_that_the_caller_knows_to_have_it(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False, **KEYED) as (client, backend):
+        await put_worker(backend, "w1", tags=["default", "secret"])
+        await put_worker(backend, "w2", tags=["default"])
+        reader, _ = await key_for(backend, roles=[Role.SUBMIT])
+        admin, _ = await key_for(backend)
+
+        async def of(tag: str, key: str) -> set[str]:
+            answer = await client.get(f"/workers?tag={tag}&limit=2", headers=as_key(key))
+            return {worker["worker_id"] for worker in answer.json()}
+
+        assert await of("secret", admin) == {"w1"}
+        assert await of("secret", reader) == set()
+        assert await of("default", reader) == {"w1", "w2"}
+        assert await of("other", admin) == set()

@@ -16,8 +16,8 @@ from pyoco_server.api.times import (
     ExpectedStartWithinSec,
     ExpiresAt,
     QueueTtlSec,
-    RetryBody,
     StartAt,
+    TimesBody,
 )
 from pyoco_server.model.artifact import Artifact, RefusedArtifact
 from pyoco_server.model.errors import ErrorId
@@ -75,7 +75,7 @@ CpuSec: TypeAlias = Annotated[
 ]
 
 
-class SubmitBody(RetryBody, kw_only=True):
+class SubmitBody(TimesBody, kw_only=True):
     """The body of `POST /runs`."""
 
     flow_name: Annotated[str, _FLOW]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
@@ -71,6 +72,17 @@ class ActorTree(msgspec.Struct, kw_only=True, frozen=True):
     tree: ActorNode
 
 
+class WaitingReason(StrEnum):
+    """Why the jobs of a tag wait."""
+
+    NO_WORKER = "no_worker"
+    """No worker of the tag is there."""
+    PAUSED = "paused"
+    """Each of them is paused or draining."""
+    BUSY = "busy"
+    """They have no free slot."""
+
+
 class Queue(msgspec.Struct, kw_only=True, frozen=True):
     """The jobs of one tag."""
 
@@ -85,6 +97,8 @@ class Queue(msgspec.Struct, kw_only=True, frozen=True):
     """How many of the jobs that workers hold were delivered before."""
     consumer: bool = True
     """Whether the tag has a consumer: else no worker ever asked for it."""
+    waiting_reason: WaitingReason | None = None
+    """Why jobs wait; null where none do, or where they are about to be taken."""
 
 
 class Queues(msgspec.Struct, kw_only=True, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, TypeAlias
 
+import msgspec
 from msgspec import Meta
 
 from pyoco_server.api.base import NOT_SET, NUMBER_TEXT, JsonBody
@@ -46,8 +47,16 @@ class MoveBody(JsonBody, kw_only=True):
     queue_ttl_sec: QueueTtlSec = None
 
 
-class RetryBody(MoveBody, kw_only=True):
-    """The body of `POST /runs/{run_id}/retry`: the times of the new run."""
+class TimesBody(MoveBody, kw_only=True):
+    """When a new run may start, until when, and by when that is expected."""
 
     expected_start_within_sec: ExpectedStartWithinSec = None
     expected_end_within_sec: ExpectedEndWithinSec = None
+
+
+class RetryBody(TimesBody, kw_only=True):
+    """The body of `POST /runs/{run_id}/retry`: what the new run has that the other one had not."""
+
+    params: Annotated[
+        dict[str, Any], Meta(description="They go over those of the run that is repeated.")
+    ] = msgspec.field(default_factory=dict)

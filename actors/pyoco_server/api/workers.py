@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -29,6 +29,7 @@ class WorkersQuery(Query, frozen=True, kw_only=True):
     scope: Annotated[Scope, Meta(description="active: RUNNING and IDLE ones.")] = Scope.ACTIVE
     state: Annotated[tuple[WorkerState, ...], Meta(description="Only workers of this state.")] = ()
     include_hidden: Annotated[bool, Meta(description="Whether hidden ones too.")] = False
+    tag: Annotated[str, Meta(description="Only workers with this tag.")] = ""
     limit: Annotated[int, Meta(ge=1, le=500, description="How many at most.")] = 100
 
 
@@ -39,6 +40,18 @@ class HiddenBody(JsonBody, kw_only=True):
     error_id: ClassVar[ErrorId] = WorkersQuery.error_id
 
     hidden: bool
+
+
+Words: TypeAlias = Annotated[str, Meta(max_length=500)]
+
+
+class OrderBody(JsonBody, kw_only=True):
+    """The body of `POST /workers/{worker_id}/pause` and its like."""
+
+    reason: Words | None = None
+    """Why, for people."""
+    requested_by: Words | None = None
+    """Who asks, where the gateway asks for no keys."""
 
 
 class WorkerHidden(msgspec.Struct, kw_only=True, frozen=True):
@@ -56,4 +69,7 @@ class WorkerOrdered(msgspec.Struct, kw_only=True, frozen=True):
     instance_id: str
     paused: bool
     draining: bool
+    ordered_at: float | None
+    ordered_by: str | None
+    order_reason: str | None
     updated_at: float

@@ -15,6 +15,7 @@ from pyoco_server.client.requests import (
     WorkerOrder,
     get,
     get_bytes,
+    given,
     parse_object,
     parse_objects,
     parse_page,
@@ -176,6 +177,7 @@ class PyocoHttpClient(ScheduleCalls):
         scope: str | None = None,
         state: str | None = None,
         include_hidden: bool | None = None,
+        tag: str | None = None,
         limit: int | None = None,
     ) -> list[Document]:
         """Return worker records, last seen first."""
@@ -186,6 +188,7 @@ class PyocoHttpClient(ScheduleCalls):
                 scope=scope,
                 state=state,
                 include_hidden=include_hidden,
+                tag=tag,
                 limit=limit,
             )
         )
@@ -196,10 +199,21 @@ class PyocoHttpClient(ScheduleCalls):
         body = {"hidden": bool(hidden)}
         return self._run(ApiCall("PATCH", path, parse_object, json=body, repeatable=True))
 
-    def order_worker(self, worker_id: str, order: WorkerOrder) -> Document:
-        """Tell a worker to pause, resume or drain; return what is stored of that."""
+    def order_worker(
+        self,
+        worker_id: str,
+        order: WorkerOrder,
+        *,
+        reason: str | None = None,
+        requested_by: str | None = None,
+    ) -> Document:
+        """Tell a worker to pause, resume or drain; return what is stored of that.
+
+        ``reason`` is for people. Who asks is the API key, or ``requested_by`` where no keys are asked for.
+        """
         path = f"/workers/{segment(worker_id)}/{order}"
-        return self._run(ApiCall("POST", path, parse_object, repeatable=True))
+        body = given(reason=reason, requested_by=requested_by) or None
+        return self._run(ApiCall("POST", path, parse_object, json=body, repeatable=True))
 
     def list_wheels(self, *, all_tenants: bool | None = None) -> list[Document]:
         """Return the wheels of the registry, by name; those of all tenants for an admin's key."""

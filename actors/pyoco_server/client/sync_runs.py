@@ -166,14 +166,22 @@ class RunCalls(Caller):
             snapshot = self.get_run(run_id)
         return snapshot
 
-    def retry_run(self, run_id: str, **times: Unpack[TimeArguments]) -> Document:
+    def retry_run(
+        self,
+        run_id: str,
+        params: Mapping[str, Any] | None = None,
+        **times: Unpack[TimeArguments],
+    ) -> Document:
         """Submit a run that has ended again, as a new one; return ``{run_id, status, retry_of}``.
+
+        ``params`` go over those that it had.
 
         Raises:
             HttpProblem: 409 when it has not ended, or when its flow.yaml is not kept.
         """
-        body = limits_of(times, TIME_NAMES) or None
-        return self._run(ApiCall("POST", run_path(run_id, "retry"), parse_object, json=body))
+        body = limits_of(times, TIME_NAMES) | ({"params": dict(params)} if params else {})
+        path = run_path(run_id, "retry")
+        return self._run(ApiCall("POST", path, parse_object, json=body or None))
 
     def reschedule_run(self, run_id: str, **times: Unpack[MoveArguments]) -> Document:
         """Change when a run that has not started may start, or until when; return its snapshot.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 
@@ -139,6 +141,7 @@ class DeadLetterDesk:
         run_id: str,
         asker: Asker,
         *,
+        params: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
         timing: Timing = NO_TIMING,
     ) -> Repeated:
@@ -146,15 +149,19 @@ class DeadLetterDesk:
 
         Whether the asker may see the run is for the asker to know. When it may start, and until when, is
         asked for anew by ``timing``; by when it was expected is so again, where that says nothing else.
+        ``params`` go over those that the run had.
 
         Raises:
             RunNotFound: There is no such run.
             UnreadableSnapshot: What is stored is none.
             NotRepeatable: The run cannot be submitted again.
+            NestedTooDeeply: The ``params`` are.
             Refusal: As `Submitter.submit`.
         """
         run = (await self._runs.get(run_id)).snapshot
         again = _of_snapshot(run)
+        if params:
+            again = replace(again, params={**again.params, **params})
         if timing != NO_TIMING:
             again = replace(again, timing=timing.over(again.timing))
         repeated = await self._submit(again, asker, idempotency_key)

@@ -108,8 +108,15 @@ class WorkerRegistry:
         """
         return await self._change(worker_id, lambda record: replace(record, hidden=hidden))
 
-    async def order(self, worker_id: str, order: WorkerOrder) -> WorkerRecord:
-        """Tell a worker to pause, resume or drain; return the stored record.
+    async def order(
+        self,
+        worker_id: str,
+        order: WorkerOrder,
+        *,
+        by: str | None = None,
+        reason: str | None = None,
+    ) -> WorkerRecord:
+        """Tell a worker to pause, resume or drain; return the stored record, with by whom and why.
 
         Raises:
             WorkerNotFound: Nobody has the id.
@@ -120,7 +127,8 @@ class WorkerRegistry:
         def change(record: WorkerRecord) -> WorkerRecord:
             if not record.slots:  # as those of version 0.5.1, which overwrite what they do not know
                 raise WorkerNotSteerable(worker_id)
-            return ordered(record, order)
+            told = {"ordered_at": self._bucket.now(), "ordered_by": by, "order_reason": reason}
+            return replace(ordered(record, order), **told)
 
         return await self._change(worker_id, change)
 

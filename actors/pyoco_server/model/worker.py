@@ -112,6 +112,12 @@ class WorkerRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The same: the worker is to take no jobs, also after a restart, until it is resumed."""
     draining: bool = False
     """The process is to take no more jobs, to end those that it has, and to stop."""
+    ordered_at: float | None = None
+    """When an operator paused, resumed or drained it last. It belongs to the operator, as what follows."""
+    ordered_by: str | None = None
+    """Who that was: the API key, or without keys whom the call named."""
+    order_reason: str | None = None
+    """Why, in their words."""
     tags: list[str] = msgspec.field(default_factory=list)
     last_seen_at: float = 0.0
     last_heartbeat_at: float = 0.0
@@ -181,6 +187,9 @@ def keep_orders(own: WorkerRecord, stored: WorkerRecord | None) -> WorkerRecord:
         hidden=stored.hidden,
         paused=stored.paused,
         draining=same and stored.draining,
+        ordered_at=stored.ordered_at,
+        ordered_by=stored.ordered_by,
+        order_reason=stored.order_reason,
     )
 
 

@@ -50,7 +50,7 @@ def artifacts(
                 hint=f"pyoco-client artifacts {run_id}",
             )
         fetched = [_fetch(client, run_id, artifact, out) for artifact in wanted]
-    show(fetched, output)
+    show(fetched, output, "fetched")
 
 
 def _fetch(

@@ -13,6 +13,7 @@ from pyoco_cli.client.submit import Follow, Patience, Wait, stay
 from pyoco_cli.client.times import TimeOptions
 from pyoco_cli.common.formats import OutputFormat, chosen
 from pyoco_cli.common.option_groups import with_options
+from pyoco_cli.common.parameters import Param, Params, ParamsFile, collect_params
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
@@ -93,7 +94,7 @@ def drop_letter(context: typer.Context, seq: Sequence, output: OutputOption = No
     """Delete a dead letter."""
     with gateway(context) as client:
         answer = client.drop_dead_letter(seq)
-    show(answer, output)
+    show(answer, output, "gone")
 
 
 @with_options(times=TimeOptions)
@@ -101,13 +102,20 @@ def retry(
     context: typer.Context,
     run_id: RunId,
     *,
+    params: Params = None,
+    params_file: ParamsFile = None,
+    param: Param = None,
     wait: Wait = False,
     follow: Follow = False,
     wait_timeout_sec: Patience = None,
     times: TimeOptions,
     output: OutputOption = None,
 ) -> int:
-    """Submit a run that has ended again, as a new one with the same params; its dead letter goes."""
+    """Submit a run that has ended again, as a new one; its dead letter goes.
+
+    Its params are those that it had, with those that are given over them.
+    """
+    changed = collect_params(params_file, params, param)
     with gateway(context) as client:
-        answer = client.retry_run(whole_id(client, run_id), **times)
+        answer = client.retry_run(whole_id(client, run_id), changed, **times)
         return stay(client, answer, output, wait=wait, follow=follow, seconds=wait_timeout_sec)

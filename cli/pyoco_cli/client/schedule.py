@@ -215,7 +215,7 @@ def delete(context: typer.Context, schedule_id: ScheduleId, output: OutputOption
     """Delete a schedule; its runs stay."""
     with gateway(context) as client:
         answer = client.delete_schedule(schedule_id)
-    show(answer, output)
+    show(answer, output, "gone")
 
 
 @schedule.command("pause")

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from pyoco_cli.client.views import STYLES, age, progress_cells, state_of
 from pyoco_cli.common.output import printable
+from pyoco_server.model.counted import counted
 
 _QUEUES = 5
 _WORKERS = 6
@@ -19,6 +20,11 @@ _FIGURES = frozenset(
     {"waiting", "executing", "asking", "busy", "mailbox", "messages", "each", "restarts"}
     | {"seen", "changed"}
 )
+_REASONS = {
+    "no_worker": "no worker there",
+    "paused": "workers paused",
+    "busy": "workers busy",
+}
 # Titles of the four tables, blank lines between them, and the head.
 _FIXED_LINES = 10
 
@@ -68,7 +74,7 @@ def _head(seen: dict[str, Any], server: str, width: int, trouble: str | None) ->
         if by_status.get(name)
     ]
     if letters := seen.get("dead_letters"):
-        parts.append((f"{letters} dead letter{'s' * (letters != 1)}", "yellow"))
+        parts.append((counted(letters, "dead letter"), "yellow"))
     if trouble is not None:
         parts = [(f"no answer, showing {age(seen['at'])} ago: {printable(trouble)}", "bold red")]
     line = Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
@@ -77,15 +83,17 @@ def _head(seen: dict[str, Any], server: str, width: int, trouble: str | None) ->
 
 
 def _queue_table(rows: Sequence[dict[str, Any]], count: int) -> RenderableType:
-    table = _table(_more("queue", len(rows), count), "waiting", "executing", "asking")
+    table = _table(_more("queue", len(rows), count), "waiting", "executing", "asking", "why")
     for queue in rows:
         waiting = int(queue.get("pending") or 0)
+        why = str(queue.get("waiting_reason") or "")
         nobody = waiting and not queue.get("waiting_pulls") and not queue.get("ack_pending")
         table.add_row(
             printable(queue.get("tag")),
             Text(str(waiting), "red" if nobody else ""),
             str(queue.get("ack_pending")),
             str(queue.get("waiting_pulls")),
+            Text(_REASONS.get(why, printable(why)), "" if why == "busy" else "yellow"),
         )
     return table
 

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from pyoco_cli.client.progress import progress_text
 from pyoco_cli.common.output import on_terminal, printable
+from pyoco_server.model.counted import counted
 
 STYLES = {
     "PENDING": "dim",
@@ -195,7 +196,7 @@ def _tries(record: dict[str, Any]) -> str:
     tries = record.get("tries") or []
     parts = [f"{count} {state}" for state, count in counts.items()]
     if tries:
-        parts.append(f"{tries[-1].get('number')} tries" if len(tries) > 1 else "1 try")
+        parts.append(counted(int(tries[-1].get("number") or len(tries)), "try", "tries"))
     return ", ".join(parts)
 
 
@@ -238,7 +239,41 @@ def workers_table(workers: Sequence[dict[str, Any]]) -> RenderableType:
             _styled(worker.get("last_run_status") or ""),
             _line(",".join(map(str, worker.get("tags") or []))),
         )
-    return _or_none(table, "no workers")
+    return Group(_or_none(table, "no workers"), *_orders(workers))
+
+
+def ordered(answer: dict[str, Any]) -> RenderableType:
+    """What a worker was told just now."""
+    order = (
+        "drains" if answer.get("draining") else "is paused" if answer.get("paused") else "goes on"
+    )
+    return Text.assemble(("worker ", "dim"), _text(answer.get("worker_id")), f" {order}")
+
+
+def stopped(answer: dict[str, Any]) -> RenderableType:
+    """A worker that was waited for."""
+    return Text.assemble(("worker ", "dim"), _text(answer.get("worker_id")), " has stopped")
+
+
+def _orders(workers: Iterable[dict[str, Any]]) -> Iterable[Text]:
+    """By whom workers were told not to work, and why."""
+    for worker in workers:
+        order = "draining" if worker.get("draining") else "paused" if worker.get("paused") else None
+        if order is None or worker.get("ordered_at") is None:
+            continue
+        by, why = worker.get("ordered_by"), worker.get("order_reason")
+        said = [f"{order} {age(worker['ordered_at'])} ago", f"by {by}" if by else "", why or ""]
+        line = f"{worker.get('worker_id')}: {', '.join(part for part in said if part)}"
+        yield Text(printable(line), "yellow")
+
+
+_DELETED = {"schedule_id": "schedule", "name": "wheel", "seq": "dead letter"}
+
+
+def gone(answer: dict[str, Any]) -> RenderableType:
+    """Something that was deleted just now."""
+    name, what = next((each for each in _DELETED.items() if each[0] in answer), ("", ""))
+    return Text.assemble((f"deleted {what} ", "dim"), _text(answer.get(name)))
 
 
 def state_of(worker: dict[str, Any]) -> Text:
@@ -271,6 +306,22 @@ def wheels_table(wheels: Sequence[dict[str, Any]]) -> RenderableType:
     return _or_none(table, "no wheels")
 
 
+def uploaded(wheel: dict[str, Any]) -> RenderableType:
+    """A wheel that was uploaded just now."""
+    tags = ", ".join(map(str, wheel.get("tags") or []))
+    return Text.assemble(
+        ("uploaded ", "dim"),
+        _text(wheel.get("name")),
+        (f" for {f'workers with the tags {printable(tags)}' if tags else 'all workers'}", "dim"),
+    )
+
+
+def built(wheel: dict[str, Any]) -> RenderableType:
+    """A wheel that was built just now, and what was brought along."""
+    names = "".join(f"\nbrought {name}" for name in wheel.get("dependencies") or [])
+    return Text.assemble(("built ", "dim"), _text(wheel.get("path")), (printable(names), "dim"))
+
+
 def artifacts_table(listing: dict[str, Any]) -> RenderableType:
     """What a run saved, one a line; then what was not kept."""
     table = _listing("artifact", "bytes", "task", "sha256")
@@ -286,6 +337,12 @@ def artifacts_table(listing: dict[str, Any]) -> RenderableType:
         said = f"not kept: {refused.get('name')}: {refused.get('reason')}"
         parts.append(Text(printable(said), "yellow"))
     return Group(*parts)
+
+
+def fetched(files: Sequence[dict[str, Any]]) -> RenderableType:
+    """Artifacts that were fetched just now."""
+    lines = [Text.assemble(("fetched ", "dim"), _text(file.get("path"))) for file in files]
+    return Group(*lines) if lines else Text("(no artifacts)", "dim")
 
 
 def results_table(listing: dict[str, Any]) -> RenderableType:

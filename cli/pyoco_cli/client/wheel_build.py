@@ -82,14 +82,16 @@ def wheel_build(
                 built = build(project, version or project.version, place)
                 brought = [] if target is None else download(built, target, place)
                 names = [path.name for path in brought]
-                show({"name": built.name, "path": str(built), "dependencies": names}, output)
+                document = {"name": built.name, "path": str(built), "dependencies": names}
+                show(document, output, "built")
                 return
             with gateway(context) as client:
                 sender = Sender(client, split_tags(tags), shared, target)
                 if version is None and bump:
-                    show(_upload_bumped(sender, project, place, build), output)
+                    show(_upload_bumped(sender, project, place, build), output, "uploaded")
                 else:
-                    show(sender.send(build(project, version or project.version, place)), output)
+                    built = build(project, version or project.version, place)
+                    show(sender.send(built), output, "uploaded")
     except BadFolder as error:
         raise CliError(
             ErrorId.INVALID_COMMAND_LINE, str(error), hint="pyoco-client wheel-build my_tasks"

@@ -105,7 +105,7 @@ def wheel_upload(
         raise unreadable(wheel_file, error) from None
     with gateway(context) as client:
         wheel = upload(client, wheel_file, replace=replace, tags=split_tags(tags), shared=shared)
-    show(wheel, output)
+    show(wheel, output, "uploaded")
 
 
 def wheel_delete(
@@ -117,7 +117,7 @@ def wheel_delete(
     """Delete a wheel from the registry."""
     with gateway(context) as client:
         answer = client.delete_wheel(name)
-    show(answer, output)
+    show(answer, output, "gone")
 
 
 def _check(path: Path, *, strict: bool, need_entry_points: bool, need_usage: bool) -> None:

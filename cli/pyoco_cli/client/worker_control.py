@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, TypedDict
 
 import typer
 
@@ -13,6 +13,7 @@ from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.outcome import TIMED_OUT
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.language import Phrase
+from pyoco_cli.common.option_groups import with_options
 from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
@@ -25,24 +26,41 @@ WorkerId: TypeAlias = Annotated[
 ]
 
 
-def worker_pause(context: typer.Context, worker_id: WorkerId, output: OutputOption = None) -> None:
+class OrderOptions(TypedDict):
+    """Why an order is given, and by whom."""
+
+    reason: Annotated[str | None, typer.Option(help="Why, for people; kept with the worker.")]
+    requested_by: Annotated[
+        str | None, typer.Option(help="Who asks; under authentication that is the API key.")
+    ]
+
+
+@with_options(why=OrderOptions)
+def worker_pause(
+    context: typer.Context, worker_id: WorkerId, *, why: OrderOptions, output: OutputOption = None
+) -> None:
     """Let a worker take no more jobs until it is resumed; what runs goes on."""
     with gateway(context) as client:
-        answer = client.order_worker(worker_id, "pause")
-    show(answer, output)
+        answer = client.order_worker(worker_id, "pause", **why)
+    show(answer, output, "ordered")
 
 
-def worker_resume(context: typer.Context, worker_id: WorkerId, output: OutputOption = None) -> None:
+@with_options(why=OrderOptions)
+def worker_resume(
+    context: typer.Context, worker_id: WorkerId, *, why: OrderOptions, output: OutputOption = None
+) -> None:
     """Let a paused worker take jobs again."""
     with gateway(context) as client:
-        answer = client.order_worker(worker_id, "resume")
-    show(answer, output)
+        answer = client.order_worker(worker_id, "resume", **why)
+    show(answer, output, "ordered")
 
 
+@with_options(why=OrderOptions)
 def worker_drain(
     context: typer.Context,
     worker_id: WorkerId,
     *,
+    why: OrderOptions,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it has stopped.")] = False,
     timeout_sec: Annotated[
         float,
@@ -52,10 +70,10 @@ def worker_drain(
 ) -> None:
     """Let a worker end what it runs, give back what takes too long, and stop."""
     with gateway(context) as client:
-        answer = client.order_worker(worker_id, "drain")
+        answer = client.order_worker(worker_id, "drain", **why)
         if wait:
             _wait_for_stop(client, answer, timeout_sec or math.inf)
-    show(answer, output)
+    show(answer, output, "stopped" if wait else "ordered")
 
 
 def _wait_for_stop(client: PyocoHttpClient, ordered: dict[str, Any], seconds: float) -> None:

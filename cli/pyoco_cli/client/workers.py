@@ -48,6 +48,7 @@ def workers(
     include_hidden: Annotated[
         bool, typer.Option("--include-hidden", help="Also those that were hidden.")
     ] = False,
+    tag: Annotated[str | None, typer.Option(help="Only workers with that tag.")] = None,
     limit: Annotated[int | None, typer.Option(help="How many, 1 to 500.")] = None,
     output: Annotated[
         WorkersOutput | None,
@@ -60,6 +61,7 @@ def workers(
             scope=scope.value,
             state=None if state is None else state.value,
             include_hidden=True if include_hidden else None,
+            tag=tag,
             limit=limit,
         )
     match output:
