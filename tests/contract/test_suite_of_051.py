@@ -5,8 +5,9 @@ They come with its source distribution, as functions without fixtures, and start
 
 Three are left out. ``…cancel_run_transitions_to_cancelled_and_idempotent`` and
 ``…cancel_requires_auth_and_hides_cross_tenant`` want CANCELLING for a run that was still waiting, which is
-CANCELLED at once here; ``…dashboard_static_assets_served`` has no client and no worker, and looks for a function
-and a media query inside of 0.5.1's page (``refreshRunsDelta``, ``max-width: 1100px``), which is another.
+CANCELLED at once here; ``…dashboard_static_assets_served`` has no client and no worker, and looks for a
+function and a media query inside of 0.5.1's page (``refreshRunsDelta``, ``max-width: 1100px``), which is
+another.
 """
 
 from __future__ import annotations
