@@ -13,7 +13,9 @@ from typing import Any, BinaryIO, cast
 
 import trio
 from quart import request
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.http import parse_options_header
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
 from pyoco_http.problems import Problem, unknown_name
@@ -94,14 +96,12 @@ async def spooled_form(
         Problem: The body is no multipart form, has no file or a part that nobody asks for, or stops coming.
     """
     with await trio.to_thread.run_sync(_open, folder) as file:
-        reader = _Reader(kind, file, _TEXT_BYTES)
+        reader = _Reader(kind, file, spooled=True)
         form = reader.form
         if boundary := _boundary():
             decoder = MultipartDecoder(boundary, _BUFFER_BYTES, max_parts=_MAX_PARTS)
             with _damaged():
                 await _spool(decoder, reader, max_bytes)
-        if form.unknown is not None:
-            raise form.unknown
         try:
             fields = read_fields(kind, form.texts.items())
         except UnusableText as error:
@@ -159,22 +159,27 @@ async def _spool(decoder: MultipartDecoder, reader: _Reader, max_bytes: int) -> 
 class _Reader:
     """Sorts the parts of a form.
 
+    Args:
+        kind: The form.
+        file: Where its file goes.
+        spooled: Whether the form may be longer than what is kept in memory, so that what cannot be taken is
+            refused as it comes.
+
     Attributes:
         part: The name of its file.
         form: What came so far.
     """
 
-    def __init__(
-        self, kind: type[FormBody], file: BinaryIO, most_text_bytes: int | None = None
-    ) -> None:
+    def __init__(self, kind: type[FormBody], file: BinaryIO, *, spooled: bool = False) -> None:
         self._fields = fields_of(kind).keys()
         [self.part] = [name for name in kind.__struct_fields__ if name not in self._fields]
         self.form = Form(file)
-        self._most = most_text_bytes
+        self._spooled = spooled
         # The part in hand; None for one that nobody asks for.
         self._name: str | None = None
         self._pieces: list[bytes] = []
         self._text = bytearray()
+        self._headers = Headers()
         self._digest = hashlib.sha256()
 
     def feed(self, decoder: MultipartDecoder, data: bytes) -> None:
@@ -203,11 +208,8 @@ class _Reader:
     def _take(self, event: Event) -> None:
         form = self.form
         match event:
-            case File(name=self.part, filename=filename, headers=headers) if form.filename is None:
-                self._name, form.filename = self.part, filename
-                form.content_type = headers.get("content-type")
-            case Field(name=name) | File(name=name):
-                self._begin(str(name), expected=isinstance(event, Field))
+            case Field() | File():
+                self._begin(event, name_of(event))
             case Data(data=data) if self._name == self.part:
                 form.size_bytes += len(data)
                 self._pieces.append(bytes(data))
@@ -216,23 +218,61 @@ class _Reader:
             case _:
                 return
 
-    def _begin(self, name: str, *, expected: bool) -> None:
-        """Begin with a text, or with what nobody asks for."""
-        if name in self.form.texts or (name == self.part and not expected):
+    def _begin(self, part: Field | File, name: str) -> None:
+        if name in self.form.texts or (name == self.part and self.form.filename is not None):
             raise ValueError(f"field {name!r} is given twice")
-        if name == self.part:
+        if isinstance(part, File) and name in self._fields:
+            raise ValueError(f"{name!r} must be a text, without a filename")
+        if isinstance(part, Field) and name == self.part:
             raise ValueError(f"{name!r} must be a file, with a filename")
+        self._name, self._headers = name, part.headers
         self._text.clear()
-        self._name = name if expected and name in self._fields else None
-        if self._name is None:
-            self.form.unknown = unknown_name("field", name, (*self._fields, self.part))
+        if isinstance(part, File) and name == self.part:
+            self.form.filename = part.filename
+            self.form.content_type = part.headers.get("content-type")
+        elif name not in self._fields:
+            if self._spooled and isinstance(part, File):
+                raise ValueError(f"file field {name!r} is not expected")
+            unknown = unknown_name("field", name, (*self._fields, self.part))
+            if self._spooled:
+                raise unknown
+            self._name, self.form.unknown = None, unknown
 
     def _take_text(self, name: str, data: bytes, *, more: bool) -> None:
         self._text += data
-        if self._most is not None and len(self._text) > self._most:
-            raise ValueError(f"field {name!r} is longer than {self._most} bytes")
+        if self._spooled and len(self._text) > _TEXT_BYTES:
+            raise ValueError(f"field {name!r} is longer than {_TEXT_BYTES} bytes")
         if not more:
-            try:
-                self.form.texts[name] = self._text.decode()
-            except UnicodeDecodeError:
-                raise ValueError(f"field {name!r} is not UTF-8") from None
+            self.form.texts[name] = text_of(name, self._text, self._headers)
+
+
+def name_of(part: Field | File) -> str:
+    """The name of a part that begins.
+
+    Raises:
+        ValueError: It has none, or its bytes are not sent as they are (RFC 7578, 4.7).
+    """
+    name: str | None = part.name
+    if name is None:
+        raise ValueError("a part has no name")
+    encoding = part.headers.get("content-transfer-encoding", "binary").strip().lower()
+    if encoding not in {"binary", "8bit", "7bit"}:
+        raise ValueError(f"field {name!r} is encoded as {encoding[:80]}; send it as it is")
+    return name
+
+
+def text_of(name: str, data: bytearray, headers: Headers) -> str:
+    """The text of a part.
+
+    Raises:
+        ValueError: It is not UTF-8, or would be another text in the charset that it is said to be in.
+    """
+    _, options = parse_options_header(headers.get("content-type", ""))
+    charset = options.get("charset", "utf-8")
+    try:
+        text = data.decode()
+        if data.decode(charset) == text:
+            return text
+    except (UnicodeError, LookupError):
+        pass  # told in the same way
+    raise ValueError(f"field {name!r} is not UTF-8")
