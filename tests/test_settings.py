@@ -98,6 +98,8 @@ def test_the_names_that_cannot_be_set() -> None:
         ("PYOCO_NATS_URL", "localhost:4222", "nats_url", "localhost:4222"),
         ("PYOCO_NATS_URL", "nats://[::1]:4222/,h", "nats_url", "nats://[::1]:4222/,h"),
         ("PYOCO_NATS_URL", "wss://u:p%40@h_1.a", "nats_url", "wss://u:p%40@h_1.a"),
+        ("PYOCO_NATS_URL", "bücher.example.:1", "nats_url", "bücher.example.:1"),
+        ("PYOCO_STATE_DIR", "not/there/yet", "state_dir", "not/there/yet"),
         ("PYOCO_HTTP_ROOT_PATH", "/a/b.c/", "root_path", "/a/b.c"),
         ("PYOCO_RUNS_TTL_SEC", "1e3", "runs_ttl_sec", 1000.0),
         ("PYOCO_HTTP_ALLOWED_HOSTS", "A.b, [::1]", "allowed_hosts", frozenset({"a.b", "::1"})),
@@ -134,7 +136,20 @@ def test_what_a_variable_takes(
                 *("nats://", "nats://:4222", "nats://h:1,", ",", "nats://h:1,nats://h:x"),
                 *("nats://[h]:1", "nats://::1:4222", "nats://h:1/x", "nats://h?x=1", "nats://h 1"),
                 *("h:99999", "nats//h:4222", "nats:/h:4222", "mqtt://h:1"),
+                *(
+                    "!!",
+                    "a..b:1",
+                    "nats://h\x00:1",
+                    f"{'h' * 64}:1",
+                    "nats://$HOST:4222",
+                    "nats://h_1.:0",
+                ),
             )
+        ),
+        *(
+            (name, path, "the path of a folder")
+            for name in ("PYOCO_STATE_DIR", "PYOCO_CRASH_REPORTS_DIR", "PYOCO_WHEEL_SYNC_DIR")
+            for path in ("/dev/null", "/dev/null/x", f"{__file__}/x", "/" + "x" * 300, "a\x00b")
         ),
         ("PYOCO_JETSTREAM_REPLICAS", "6", "a whole number, 1 to 5"),
         ("PYOCO_DLQ_MAX_BYTES", "9223372036854775808", "a whole number"),
@@ -291,6 +306,12 @@ def test_a_secret_file_that_cannot_be_read_is_told(
     with pytest.raises(SettingsError, match=why) as caught:
         read(tmp_path, PYOCO_NATS_URL_FILE="secret")
     assert "not a url" not in str(caught.value) or data == b"not a url"
+
+
+def test_a_path_that_cannot_be_one_is_told(tmp_path: Path) -> None:
+    for name in ("PYOCO_NATS_PASSWORD_FILE", "PYOCO_ENV_FILE"):
+        with pytest.raises(SettingsError, match=name):
+            read(tmp_path, **{name: "a\x00b"})
 
 
 PRINTS = """

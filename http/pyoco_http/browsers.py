@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -22,6 +23,11 @@ HEADERS: Final[tuple[Header, ...]] = (
 )
 """What every answer tells a browser, unless it says something else about the same."""
 
+
+# A host and perhaps a port, and nothing that programs read differently (RFC 9110, 7.2).
+_AUTHORITY: Final = re.compile(
+    r"(\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[\w.-]+))(:[0-9]*)?", re.ASCII
+)
 
 _PROBED = frozenset({"/health", "/health/ready"})
 
@@ -43,12 +49,13 @@ class OwnNames:
 
     def hold(self, authority: str) -> bool:
         """Whether a ``host:port`` is one of them."""
-        try:
-            host = (urlsplit(f"//{authority}").hostname or "").removesuffix(".")
-        except ValueError:
+        if self.any_name:
+            return True
+        parts = _AUTHORITY.fullmatch(authority.lower())
+        if parts is None:
             return False
-        own = is_loopback(host) or host in self.listed
-        return self.any_name or (own and "@" not in authority)
+        host = (parts["address"] or parts["name"]).removesuffix(".")
+        return is_loopback(host) or host in self.listed
 
     def check(self, call: Call) -> None:
         """Let no page of another site write, nor read by a name that was made to point here.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,45 @@ async def test_a_part_is_taken_once_and_as_it_is(tmp_path: Path) -> None:
         text = form_of(("workflow", YAML), tag, ("flow_name", b"main"))
         refused = await client.post("/runs/yaml", **text)
         assert "must be a file" in refused.json()["reason"]
+
+
+MISREAD = [
+    ("ä".encode("latin-1"), "Content-Type: text/plain; charset=ISO-8859-1", "is not UTF-8"),
+    ("あ".encode("iso-2022-jp"), "Content-Type: text/plain; charset=iso-2022-jp", "is not UTF-8"),
+    ("t".encode("utf-16-le"), "Content-Type: text/plain; charset=utf-16-le", "is not UTF-8"),
+    (b"quick", "Content-Type: text/plain; charset=klingon", "is not UTF-8"),
+    (b"cXVpY2s=", "Content-Transfer-Encoding: base64", "is encoded as base64"),
+    (b"quick", 'Content-Disposition: form-data; filename="t"; name="tag"', "not expected|a text"),
+    (b"quick", "Content-Disposition: form-data", "has no name"),
+]
+
+
+async def test_a_part_that_would_be_read_as_something_else_is_refused(tmp_path: Path) -> None:
+    form = form_of(FILE, ("flow_name", b"main"))
+    async with gateway(tmp_path, worker=False) as (client, _):
+        for path, tag in (("/runs/yaml", "tag"), ("/wheels", "tags")):
+            named = f'Content-Disposition: form-data; name="{tag}"\r\n'
+            for value, headers, reason in MISREAD:
+                head = headers if "Disposition" in headers else named + headers
+                part = b"--b\r\n%b\r\n\r\n%b\r\n" % (head.encode(), value)
+                refused = await client.post(path, **{**form, "content": part + form["content"]})
+                said = refused.json()
+                assert (refused.status_code, said["detail"]) == (422, "invalid multipart body")
+                assert re.search(reason, said["reason"]), said
+
+
+async def test_what_says_the_same_in_utf_8_is_taken(tmp_path: Path) -> None:
+    """As Java's clients send a field."""
+    form = form_of(FILE, ("flow_name", b"main"))
+    form["content"] = (
+        b'--b\r\nContent-Disposition: form-data; name="tag"\r\n'
+        b"Content-Type: text/plain; charset=ISO-8859-1\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+        + TAG.encode() + b"\r\n" + form["content"]
+    )  # fmt: skip
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        answer = await client.post("/runs/yaml", **form)
+        assert answer.status_code == 200, answer.text
+        assert await queued(backend) == 1
 
 
 async def test_what_0_5_1_sends_is_taken(tmp_path: Path) -> None:

@@ -32,6 +32,14 @@ FOREIGN = [
     "[::2]:8000",
     "[::1",
     "evil.example:80@localhost:80x",
+    "user:password@localhost",
+    "localhost:8000, evil.example",
+    "localhost/evil.example",
+    "localhost#.evil.example",
+    "localhost:http",
+    "[::1%25lo]",
+    "[127.0.0.1",
+    "",
 ]
 OWN = [
     "localhost",

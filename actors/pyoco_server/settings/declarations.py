@@ -23,6 +23,7 @@ from pyoco_server.settings.readers import (
     CERTIFICATES,
     CREDENTIALS,
     FLAG,
+    FOLDER,
     KEPT,
     LEVELS,
     POSITIVE,
@@ -312,13 +313,13 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
         ),
     ] = 60.0
     state_dir: Annotated[
-        str, Env("PYOCO_STATE_DIR", TEXT, "Folder of what outlives a process on this machine.")
+        str, Env("PYOCO_STATE_DIR", FOLDER, "Folder of what outlives a process on this machine.")
     ] = ".pyoco"
     crash_reports_dir: Annotated[
         str,
         Env(
             "PYOCO_CRASH_REPORTS_DIR",
-            TEXT,
+            FOLDER,
             "Folder into which the messages of a crashed actor are written, to be replayed; empty: nowhere. "
             "They hold params of runs.",
         ),
@@ -432,7 +433,7 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
         bool, Env("PYOCO_WHEEL_SYNC_ENABLED", FLAG, "Whether a worker installs the wheels.")
     ] = False
     wheel_sync_dir: Annotated[
-        str, Env("PYOCO_WHEEL_SYNC_DIR", TEXT, "Folder where a worker keeps them.")
+        str, Env("PYOCO_WHEEL_SYNC_DIR", FOLDER, "Folder where a worker keeps them.")
     ] = ".pyoco/wheels"
     wheel_sync_interval_sec: Annotated[
         float,

@@ -92,8 +92,8 @@ def read_variables(
         if env.in_file and not (text or "").strip():
             try:
                 text = read_secret(env.name, get, cwd)
-            except (OSError, UnicodeDecodeError) as error:
-                why = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+            except (OSError, ValueError) as error:
+                why = _why_unreadable(error)
                 problems.append(f"the file of {env.name}{FILE_SUFFIX} cannot be read ({why})")
                 continue
         text = text or defaults.get(env.name) or ""
@@ -176,14 +176,20 @@ def _read_file(
         return {}
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+    except (OSError, ValueError) as error:
+        why = _why_unreadable(error)
         problems.append(
             f"PYOCO_ENV_FILE is {named!r}, which cannot be read ({why}); "
             "it takes the path of a text file"
         )
         return {}
     return dotenv_values(stream=io.StringIO(text), interpolate=False)
+
+
+def _why_unreadable(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 def _problem(name: str, text: str, reader: Reader) -> str:

@@ -98,6 +98,24 @@ def file_with(what: str, *marks: bytes) -> Reader:
     return Reader(f"the path of a file that can be read, with {what}", read)
 
 
+def folder(text: str) -> str:
+    """Read the path of a folder, which need not be there yet."""
+    path = Path(text)
+    above = next((each for each in (path, *path.parents) if _exists(each)), None)
+    if above is None or not above.is_dir() or "\0" in text:
+        raise ValueError(text)
+    return text
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return False  # what is above tells
+    except OSError as error:  # such as a name that is too long
+        raise ValueError(str(path)) from error
+
+
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -130,6 +148,8 @@ def servers(text: str) -> str:
             raise ValueError(text)
         if parts.netloc.rpartition("@")[2].startswith("["):
             ipaddress.IPv6Address(parts.hostname)
+        elif _HOST_NAME.fullmatch(parts.hostname or "") is None:
+            raise ValueError(text)
     return text
 
 
@@ -159,6 +179,8 @@ def cores() -> int:
 
 
 _BLANK: Final = re.compile(r"\s")
+# Letters may be of any script (RFC 5891); lengths are those of RFC 1035, 2.3.4.
+_HOST_NAME: Final = re.compile(r"(?=.{1,254}\Z)[\w-]{1,63}(\.[\w-]{1,63})*\.?")
 _NAME: Final = r"[A-Za-z0-9_-]+"
 # NATS takes 255 characters, of which some are ours (KV_, $KV., OBJ_).
 BUCKET: Final = pattern(r"[A-Za-z0-9_-]{1,200}", "a bucket name of A-Z a-z 0-9 _ -")
@@ -168,6 +190,7 @@ SUBJECT: Final = pattern(
 )
 FLAG: Final = choice(_FLAGS, "1, true, yes, on or 0, false, no, off")
 TEXT: Final = pattern(r".*\S.*", "a text")
+FOLDER: Final = Reader("the path of a folder, or of one that can be made", folder)
 URL: Final = Reader("nats://host:port, or several with commas in between", servers)
 CREDENTIALS: Final = file_with(
     "a user's JWT and seed", b"BEGIN NATS USER JWT", b"BEGIN USER NKEY SEED"
