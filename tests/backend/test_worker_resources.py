@@ -143,12 +143,12 @@ async def test_a_slot_for_which_there_is_no_process_rests_and_goes_on(tmp_path: 
     real = SlotChild._start
     refused = 0
 
-    async def start(child: SlotChild) -> None:
+    async def start(child: SlotChild, *, worn: bool) -> None:
         nonlocal refused
         refused += 1
         if refused <= 2:
             raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
-        await real(child)
+        await real(child, worn=worn)
 
     async with running(tmp_path, worker=with_code(tmp_path)) as backend:
         first = await backend.submit(new_run("quick"))

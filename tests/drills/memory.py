@@ -62,6 +62,7 @@ from pyoco_server.scenario.judge import Violation, judge
 from pyoco_server.settings import Settings
 from pyoco_server.store.runs import RunNotFound, RunStore
 from pyoco_server.store.stores import Stores
+from pyoco_server.worker.spare import SpareChild
 from pyoco_server.worker.tree import WorkerOptions, worker_tree
 
 T = TypeVar("T")
@@ -441,7 +442,10 @@ def drill(seed: int) -> tuple[History, list[Violation]]:
         async with trio.open_nursery() as nursery:
             it = Drill(seed, nursery, folder)
             factory = runner_factory(nursery, it.now, it.began, it.made)
-            with mock.patch(f"{_CHILD}.open_runner", factory):
+            with (
+                mock.patch(f"{_CHILD}.open_runner", factory),
+                mock.patch.object(SpareChild, "prepare"),
+            ):
                 await it.run()
                 it.history.executions = [
                     TaskExecution(each.run_id, each.attempt, each.pid, "t", each.at, each.ended)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import trio
 
 from pyoco_server.model.job import Job
 from pyoco_server.worker.child import SlotChild
+from pyoco_server.worker.control_group import SlotGroup
 from pyoco_server.worker.runner.guarded import Guardian
 from pyoco_server.worker.runner.handle import Exited, RunnerOptions
 from pyoco_server.worker.runner.protocol import Execute, FlowFinished
-from pyoco_server.worker.wheel_set import NO_WHEELS
+from pyoco_server.worker.spare import SpareChild
+from pyoco_server.worker.wheel_set import NO_WHEELS, WheelSet
 from runner.children import Flows, Told, flow_yaml
 
 CODE = str(Path(__file__).parent / "code")
@@ -23,26 +26,28 @@ CODE = str(Path(__file__).parent / "code")
 class Lives:
     """Executes one run after the other in the child of a slot."""
 
-    def __init__(self, child: SlotChild) -> None:
+    def __init__(self, child: SlotChild, spare: SpareChild) -> None:
         self.child = child
+        self.spare = spare
+        self.wheels: WheelSet = NO_WHEELS
         self._runs = 0
 
     @property
     def pid(self) -> int:
         return self.child.runner.pid
 
-    async def begin(self, task: dict[str, Any] | str, tenant: str | None = "a") -> Flows:
-        """Have the child execute a task of the misdeeds, or one as the flow.yaml has it."""
+    async def begin(self, task: dict[str, Any] | str | None, tenant: str | None = "a") -> Flows:
+        """Have the child execute one of the misdeeds, a task as of a flow.yaml, or the resolver's flow."""
         self._runs += 1
         config = {"callable": f"misdeeds:{task}"} if isinstance(task, str) else task
         self.job = Job(
             run_id=f"r{self._runs}",
             flow_name="main",
             tenant_id=tenant,
-            workflow_yaml=flow_yaml("a", {"a": config}),
+            workflow_yaml=None if config is None else flow_yaml("a", {"a": config}),
         )
         await self.child.make_folder()
-        await self.child.use(NO_WHEELS, self.job)
+        await self.child.use(self.wheels, self.job)
         flows = Flows(self.child.runner)
         await self.child.runner.send(
             Execute(
@@ -71,14 +76,19 @@ class Lives:
 
 
 @asynccontextmanager
-async def lives(folder: Path, marks: range | None = None, **options: Any) -> AsyncIterator[Lives]:
+async def lives(
+    folder: Path, marks: range | None = None, group: SlotGroup | None = None, **options: Any
+) -> AsyncIterator[Lives]:
     """A child that ends with the block, with its guardian."""
     given = RunnerOptions(extra_sys_path=(CODE,), **options)
     guardian = Guardian(given.python, given.variables, marks=marks)
-    child = SlotChild(RunnerOptions(extra_sys_path=(CODE,), guardian=guardian, **options), folder)
+    given = replace(given, guardian=guardian)
+    spare = SpareChild()
+    child = SlotChild(given, folder, group, spare)
     try:
-        yield Lives(child)
+        yield Lives(child, spare)
     finally:
         with trio.CancelScope(shield=True):
             await child.stop()
+            await spare.stop()
             await guardian.close()

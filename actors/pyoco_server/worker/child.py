@@ -14,6 +14,7 @@ from pyoco_server.worker.control_group import SlotGroup
 from pyoco_server.worker.runner.handle import RunnerOptions, RunnerProcess, open_runner
 from pyoco_server.worker.runner.task_user import TaskUser
 from pyoco_server.worker.saved_files import FOLDER
+from pyoco_server.worker.spare import SpareChild
 from pyoco_server.worker.wheel_set import NO_WHEELS, WheelSet
 
 _STOP_GRACE_SECONDS = 1.0
@@ -28,12 +29,20 @@ class SlotChild:
     Attributes:
         folder: Where its runs have their current directory, one after the other.
         group: The control group that it is in, if any.
+
+    Args:
+        spare: What takes its place when it has to go.
     """
 
     def __init__(
-        self, options: RunnerOptions, folder: Path, group: SlotGroup | None = None
+        self,
+        options: RunnerOptions,
+        folder: Path,
+        group: SlotGroup | None = None,
+        spare: SpareChild | None = None,
     ) -> None:
         self._options = options
+        self._spare = spare or SpareChild()
         self.folder = folder
         self.group = group
         self._runner: RunnerProcess | None = None
@@ -51,17 +60,19 @@ class SlotChild:
         assert self._runner is not None
         return self._runner
 
-    async def _start(self) -> None:
+    async def _start(self, *, worn: bool) -> None:
+        """Start a life; where the one before was worn out, the one after it is made ahead."""
         # Wheels first: what lies about in the worker's folder is not to stand in for what was uploaded.
         paths = (*self._wheels.import_paths, *self._options.extra_sys_path)
         self._runner = None  # what has ended is not used again, should there be no other
-        self._runner = await open_runner(
-            replace(
-                self._options,
-                extra_sys_path=paths,
-                group=None if self.group is None else str(self.group.folder),
-            )
+        options = replace(
+            self._options,
+            extra_sys_path=paths,
+            group=None if self.group is None else str(self.group.folder),
         )
+        self._runner = await self._spare.take(options) or await open_runner(options)
+        if worn:
+            self._spare.prepare(options)
         self._used, self._tenant, self._flow = False, None, None
 
     async def stop(self) -> None:
@@ -76,10 +87,11 @@ class SlotChild:
             OSError: No process can be made.
         """
         if self._runner is None or wheels.digest != self._wheels.digest or self._is_of_others(job):
+            worn = self._is_of_others(job)
             await self.stop()
             # The set before may go now: nothing imports from it any more.
             self._wheels = wheels
-            await self._start()
+            await self._start(worn=worn)
         if job is not None:
             self._used, self._tenant = True, job.tenant_id
 
@@ -93,14 +105,16 @@ class SlotChild:
         """Execute only runs of this job's flow from now on, in the present life."""
         self._flow = _flow(job)
 
-    async def replace(self) -> None:
-        """End the present life and start the next.
+    async def replace(self, *, code_changed: bool = False) -> None:
+        """End the present life and start the next, with all code imported anew if it has changed.
 
         Raises:
             OSError: No process can be made.
         """
         await self.stop()
-        await self._start()
+        if code_changed:
+            await self._spare.stop()
+        await self._start(worn=not code_changed)
 
     async def make_folder(self) -> None:
         """Make the folder for the next run, if it is not there.

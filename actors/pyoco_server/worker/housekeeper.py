@@ -13,6 +13,7 @@ from pyoco_server.worker.control_group import WorkerGroup
 from pyoco_server.worker.held_folder import HeldFolder, make_held, sweep
 from pyoco_server.worker.runner.guarded import Guardian
 from pyoco_server.worker.runner.kin import end_marked, marks_of
+from pyoco_server.worker.spare import SpareChild
 
 
 class Housekeeper(Actor[Never]):
@@ -21,6 +22,7 @@ class Housekeeper(Actor[Never]):
     Args:
         guardian: Made the children, and goes after them.
         groups: Were theirs.
+        spare: The child that no slot took.
     """
 
     def __init__(
@@ -29,11 +31,13 @@ class Housekeeper(Actor[Never]):
         own: str,
         guardian: Guardian | None = None,
         groups: WorkerGroup | None = None,
+        spare: SpareChild | None = None,
     ) -> None:
         self._folders = folders
         self._own = own
         self._guardian = guardian
         self._groups = groups
+        self._spare = spare
         self._held: HeldFolder | None = None
 
     async def on_start(self) -> None:
@@ -46,6 +50,8 @@ class Housekeeper(Actor[Never]):
 
     async def on_stop(self) -> None:
         """End what is left of the children, and remove the worker's folder; its slots have ended before."""
+        if self._spare is not None:
+            await self._spare.stop()
         if self._guardian is not None:
             await self._guardian.close()
         if self._groups is not None:

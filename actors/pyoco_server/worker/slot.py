@@ -181,7 +181,7 @@ class Slot(Actor[SlotMessage]):
         """What is current for the tenant of the last run is so for the next one's, most likely."""
         try:
             if self._stale:
-                await self._child.replace()
+                await self._child.replace(code_changed=True)
                 self._stale = False
             await self._child.use(wheels.of(self._tenant))
         except OSError as error:

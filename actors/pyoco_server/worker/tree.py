@@ -33,6 +33,7 @@ from pyoco_server.worker.runner.protocol import Limits
 from pyoco_server.worker.runner.task_user import TaskUser
 from pyoco_server.worker.settling import Settler
 from pyoco_server.worker.slot import Slot, SlotMessage
+from pyoco_server.worker.spare import SpareChild
 from pyoco_server.worker.wheel_syncer import WheelSyncer
 
 # To stop the child, and to store and tell what became of its run.
@@ -157,6 +158,7 @@ def worker_tree(
     )
     guardian = Guardian(runner.python, runner.variables, marks=marks_of(instance_id))
     runner = replace(runner, guardian=guardian)
+    spare = SpareChild()
     settler = Settler(stores.queue, stores.dead_letters, settings, worker_id)
 
     groups = WorkerGroup.of(settings.worker_cgroup, count)
@@ -164,7 +166,8 @@ def worker_tree(
     group_of = [None if groups is None else groups.slot(name) for name in names]
 
     def slot(index: int) -> Slot:
-        child = SlotChild(runner, work_dir / instance_id / str(index), group_of[index])
+        folder = work_dir / instance_id / str(index)
+        child = SlotChild(runner, folder, group_of[index], spare)
         events = AttemptEvents(
             stores.journal, index, settings.events_run_max_bytes, output=options.output
         )
@@ -204,7 +207,10 @@ def worker_tree(
     spec = SupervisorSpec(
         "worker",
         [
-            ChildSpec("housekeeper", lambda: Housekeeper(work_dir, instance_id, guardian, groups)),
+            ChildSpec(
+                "housekeeper",
+                lambda: Housekeeper(work_dir, instance_id, guardian, groups, spare),
+            ),
             heartbeat,
             SupervisorSpec(
                 "slots", slots, intensity=Intensity(restarts=10 * count), stop_together=True

@@ -110,14 +110,19 @@ class _Guardian:
         return True
 
     def _hear(self, pid: int, line: socket.socket) -> None:
-        """Send the child's group the signal that the worker asks for; the line's end is the child's."""
+        """Send the child's group the signal that the worker asks for; the line's end is the child's.
+
+        What is no number is the control group that it is in now.
+        """
         try:
-            said = line.recv(16)
+            said = line.recv(LONGEST_REQUEST)
         except ConnectionError:
             said = b""
         with suppress(ProcessLookupError, PermissionError):
-            if said:
+            if said.isdigit():
                 os.killpg(pid, int(said))
+            elif said:
+                self._groups[pid] = Path(os.fsdecode(said))
             else:
                 os.kill(pid, signal.SIGKILL)
                 self._poll.unregister(line)

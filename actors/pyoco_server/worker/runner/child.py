@@ -39,6 +39,7 @@ from pyoco_server.worker.runner.protocol import (
     Environment,
     Execute,
     FlowFinished,
+    ImportFrom,
     Providers,
     Ready,
     Stop,
@@ -51,6 +52,9 @@ from pyoco_server.worker.runner.resolver import (
     load_flow_resolver,
 )
 
+# Found once, for all children that a guardian makes.
+_PYTHON: Final = platform.python_version()
+_PYOCO: Final = version("pyoco")
 _OOM_SCORE: Final = "500"
 _EXIT_BROKEN: Final = 70  # EX_SOFTWARE of sysexits.h
 _PATIENCE_SECONDS: Final = 5.0
@@ -114,7 +118,7 @@ class _Child:
         self._plugins = Plugins(options.limits, options.extra_sys_path)
         self._resolver, self._resolver_error = _load_resolver(options.flow_resolver)
         self._accepted: dict[str, Execution] = {}
-        self._queue: queue.SimpleQueue[Execution | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Execution | ImportFrom | None] = queue.SimpleQueue()
         listener = threading.Thread(
             target=self._listen, args=(requests,), name="requests", daemon=True
         )
@@ -126,14 +130,17 @@ class _Child:
         self._events.send(
             Ready(
                 pid=os.getpid(),
-                python=platform.python_version(),
-                pyoco=version("pyoco"),
+                python=_PYTHON,
+                pyoco=_PYOCO,
                 resolver_error=self._resolver_error,
                 cpu_sec=self._meter.cpu_sec,
             )
         )
         self._condition.settle()
         while (execution := self._queue.get()) is not None:
+            if isinstance(execution, ImportFrom):
+                self._import_from(execution.folders)
+                continue
             # What code sets in the context, as `decimal` does, is of its run.
             finished = contextvars.copy_context().run(execution.execute)
             del self._accepted[finished.run_id]
@@ -141,6 +148,11 @@ class _Child:
             del execution
             self._tell_end(finished)
             del finished
+
+    def _import_from(self, folders: tuple[str, ...]) -> None:
+        sys.path[: len(self._plugins.wheels)] = folders
+        self._plugins.wheels = folders
+        self._condition.settle()
 
     def _tell_end(self, finished: FlowFinished) -> None:
         try:
@@ -187,24 +199,31 @@ class _Child:
                 )
                 self._accepted[request.run_id] = execution
                 self._queue.put(execution)
-            case CancelRun(run_id=run_id):
-                if accepted := self._accepted.get(run_id):
-                    accepted.cancel()
-            case Environment(run_id=run_id, values=values):
-                if accepted := self._accepted.get(run_id):
-                    accepted.give_environment(values)
-            case Providers(run_id=run_id, providers=providers):
-                if accepted := self._accepted.get(run_id):
-                    accepted.give_providers(providers)
-            case TryStored(run_id=run_id, key=key):
-                if accepted := self._accepted.get(run_id):
-                    accepted.try_stored(key)
+            case ImportFrom():
+                self._queue.put(request)
+            case CancelRun() | Environment() | Providers() | TryStored():
+                if accepted := self._accepted.get(request.run_id):
+                    _tell(accepted, request)
             case Stop():
                 for accepted in list(self._accepted.values()):
                     accepted.cancel()
                 self._queue.put(None)
             case _:
                 assert_never(request)
+
+
+def _tell(execution: Execution, request: CancelRun | Environment | Providers | TryStored) -> None:
+    match request:
+        case CancelRun():
+            execution.cancel()
+        case Environment(values=values):
+            execution.give_environment(values)
+        case Providers(providers=providers):
+            execution.give_providers(providers)
+        case TryStored(key=key):
+            execution.try_stored(key)
+        case _:
+            assert_never(request)
 
 
 def _load_resolver(spec: str | None) -> tuple[FlowResolver, str | None]:

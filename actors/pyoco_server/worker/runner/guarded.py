@@ -13,6 +13,7 @@ import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -194,11 +195,24 @@ class GuardedProcess:
             if self._mark is not None:
                 kin.end_marked(range(self._mark, self._mark + 1))
 
+    def join(self, group: str) -> None:
+        """Put it, with what it has started, into a control group that ends with it; before it has ended.
+
+        Raises:
+            OSError: It cannot be put there.
+        """
+        for pid in (self.pid, *kin.descendants(self.pid)):
+            (Path(group) / "cgroup.procs").write_text(str(pid))
+        self._line.send(group.encode())
+
     def kill(self) -> None:
         """Kill it and all that it started, now; what is left of that goes before `end` is known."""
-        if self.end is not None or self._pidfd is None:
+        if self.end is not None:
             return
-        if self.guarded:
+        if self._pidfd is None:
+            with suppress(OSError):  # the guardian kills it as soon as it is made
+                self._line.shutdown(socket.SHUT_WR)
+        elif self.guarded:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         else:

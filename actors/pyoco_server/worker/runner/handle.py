@@ -9,9 +9,9 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -36,6 +36,7 @@ from pyoco_server.worker.runner.protocol import (
     FlowFinished,
     FlowStarted,
     Frames,
+    ImportFrom,
     Importing,
     Limits,
     Output,
@@ -147,11 +148,26 @@ async def open_runner(options: RunnerOptions) -> RunnerProcess:
     """
     # Here and not at the end: cancelled, it leaves no child that nobody knows of.
     await trio.lowlevel.checkpoint()
+    runner = begin_runner(options)
+    try:
+        await runner.made()
+    except (trio.Cancelled, OSError):
+        await runner.stop(0)
+        raise
+    return runner
+
+
+def begin_runner(options: RunnerOptions) -> RunnerProcess:
+    """Begin to start a child, without waiting for it to be `RunnerProcess.made`; else as `open_runner`.
+
+    Raises:
+        OSError: No guardian can be asked for one.
+    """
     cwd = Path.cwd()
     child_options = ChildOptions(
         directory=str(cwd),
         flow_resolver=options.flow_resolver,
-        extra_sys_path=tuple(str(cwd / folder) for folder in options.extra_sys_path),
+        extra_sys_path=_absolute(options.extra_sys_path),
         limits=options.limits,
         user=options.user,
         group=options.group,
@@ -172,13 +188,11 @@ async def open_runner(options: RunnerOptions) -> RunnerProcess:
             process = GuardedProcess.never_made()
         ours.pop_all()
     own = guardian if options.guardian is None else None
-    runner = RunnerProcess(options, process, our_requests, our_events, our_errors, bell, own)
-    try:
-        await runner.made()
-    except (trio.Cancelled, OSError):
-        await runner.stop(0)
-        raise
-    return runner
+    return RunnerProcess(options, process, our_requests, our_events, our_errors, bell, own)
+
+
+def _absolute(folders: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(Path.cwd() / folder) for folder in folders)
 
 
 def _pipe(reading: ExitStack, writing: ExitStack) -> tuple[int, int]:
@@ -255,6 +269,30 @@ class RunnerProcess:
                 break
         if self._process.end is not None and (refused := self._process.end.refused) is not None:
             raise OSError(refused, os.strerror(refused))
+
+    async def adopt(self, options: RunnerOptions) -> bool:
+        """Have a child that has executed nothing be as one that was made with these options.
+
+        Returns whether it is: it lives, and what is different does not show in what it has done so far.
+
+        Raises:
+            OSError: It was not made, or cannot join the group.
+        """
+        own, paths = self._options, options.extra_sys_path
+        if options != replace(own, group=options.group, extra_sys_path=paths):
+            return False
+        if paths != own.extra_sys_path and own.flow_resolver is not None:
+            return False  # who knows where that came from
+        await self.made()
+        self._look()
+        if self._process.end is not None or not self._process.guarded:
+            return False
+        if options.group is not None:
+            self._process.join(options.group)
+        if paths != own.extra_sys_path:
+            await self.send(ImportFrom(folders=_absolute(paths)))
+        self._options = options
+        return True
 
     def tell(self, message: WorkerMessage, spawn: Spawn) -> None:
         """Send a message without waiting: at once, or in a task of its own where the child is slow to read.
@@ -364,7 +402,7 @@ class RunnerProcess:
         values = exposed(needed.names, options.environ)
         look = PluginQuery(
             python=options.python,
-            paths=tuple(str(Path.cwd() / folder) for folder in options.extra_sys_path),
+            paths=_absolute(options.extra_sys_path),
             env=frozenset({**inherited(options.environ), **options.env, **values}.items()),
             seconds=options.limits.import_seconds,
             user=options.user,

@@ -140,6 +140,12 @@ class Execute(msgspec.Struct, frozen=True, kw_only=True, tag="execute"):
     tries_before: dict[str, tuple[TryRecord, ...]] = msgspec.field(default_factory=dict)
 
 
+class ImportFrom(msgspec.Struct, frozen=True, kw_only=True, tag="import_from"):
+    """Worker to child: take these for the folders to import from before all others; before any run."""
+
+    folders: tuple[str, ...]
+
+
 class CancelRun(msgspec.Struct, frozen=True, kw_only=True, tag="cancel_run"):
     """Worker to child: start no more tasks of this run."""
 
@@ -340,7 +346,9 @@ class FlowFinished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
     usage: Usage = Usage()
 
 
-WorkerMessage: TypeAlias = Execute | CancelRun | Environment | Providers | TryStored | Stop
+WorkerMessage: TypeAlias = (
+    Execute | ImportFrom | CancelRun | Environment | Providers | TryStored | Stop
+)
 ChildMessage: TypeAlias = (
     Ready | FlowStarted | TaskChanged | TriesTold | ProgressMade | Output | FlowFinished
 )

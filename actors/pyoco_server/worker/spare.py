@@ -1,0 +1,57 @@
+"""A child that is made ahead, so that no slot has to wait for one when it needs another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import structlog
+import trio
+
+from pyoco_server.worker.runner.handle import RunnerOptions, RunnerProcess, begin_runner
+
+log = structlog.get_logger(__name__)
+
+
+class SpareChild:
+    """One child for all slots of a worker, which has executed nothing and knows no tenant.
+
+    There is none until one was needed for the first time: a worker that replaces no child pays for none.
+    """
+
+    def __init__(self) -> None:
+        self._runner: RunnerProcess | None = None
+
+    def prepare(self, options: RunnerOptions) -> None:
+        """Begin to make a child for whoever needs one next, if there is none; returns at once."""
+        if self._runner is None:
+            try:
+                self._runner = begin_runner(replace(options, group=None))
+            except (
+                OSError
+            ) as error:  # who needs one next makes it, and says so if it cannot be made
+                log.debug("no spare child", reason=str(error))
+
+    async def take(self, options: RunnerOptions) -> RunnerProcess | None:
+        """Return the child that was made ahead, if it can be one with these options; it is the taker's now.
+
+        None where there is no such child. Cancelled, it leaves no child that nobody knows of.
+        """
+        runner, self._runner = self._runner, None
+        if runner is None:
+            return None
+        try:
+            if await runner.adopt(options):
+                return runner
+        except OSError as error:
+            log.debug("the spare child is not used", reason=str(error))
+        except trio.Cancelled:
+            await runner.stop(0)
+            raise
+        await runner.stop(0)
+        return None
+
+    async def stop(self) -> None:
+        """End the child, if there is one."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.stop(0)
