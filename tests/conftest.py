@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,44 @@ sys.dont_write_bytecode = False
 # How long an example takes says how busy the machine is.
 settings.register_profile("busy machine", settings(), deadline=None)
 settings.load_profile("busy machine")
+
+
+# Half of the work of a test is to note which lines run. These take long, or measure how long something
+# takes, and kill much of what they start: hardly a line is told by them that is not told by others.
+WITHOUT_COVERAGE = frozenset(
+    {"benchmarks", "costs", "dashboard", "docs", "drills", "e2e", "faults", "isolation", "scenario"}
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the slow modules come early, so that none is left to one worker alone at the end."""
+    slow, places = set(), dict[Path, int]()
+    for place, item in enumerate(items):
+        places.setdefault(item.path, place)
+        if item.get_closest_marker("slow"):
+            slow.add(item.path)
+    items.sort(key=lambda item: places[item.path] * (0.6 if item.path in slow else 1))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Trace neither a test without coverage nor the processes that it starts.
+
+    The marker ``no_cover`` would pause one of two: coverage begins in a worker of pytest-xdist as in any
+    process, and pytest-cov begins there once more.
+    """
+    measured = "COVERAGE_PROCESS_CONFIG"
+    if measured not in os.environ or item.path.parent.name not in WITHOUT_COVERAGE:
+        return (yield)
+    config, here, in_threads = os.environ.pop(measured), sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)
+    try:
+        return (yield)
+    finally:
+        threading.settrace(in_threads)
+        sys.settrace(here)
+        os.environ[measured] = config
 
 
 @pytest.fixture(autouse=True)
