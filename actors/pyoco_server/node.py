@@ -11,6 +11,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -27,6 +28,8 @@ _ANSWER_SECONDS = 1.0
 _LOOK_SECONDS = 0.02
 _STOP_SECONDS = 5.0
 _LONGEST_DELAY_SECONDS = 5.0
+_PORT = 4222
+_MOST_GREETING_BYTES = 64 * 1024
 
 
 class NodeFailed(Exception):
@@ -50,8 +53,30 @@ class StoreBusy(NodeFailed):
         self.pid = error.pid
 
 
-class _Info(msgspec.Struct):
+class Greeting(msgspec.Struct, kw_only=True):
+    """What a server says of itself before anybody logs in (INFO; docs.nats.io, client protocol)."""
+
     server_name: str = ""
+    auth_required: bool = False
+    tls_verify: bool = False
+
+
+async def read_greeting(url: str) -> Greeting | None:
+    """Read it; None when nobody, or no NATS server, answers. Put a deadline around it."""
+    parts = urlsplit(url)
+    try:
+        async with await trio.open_tcp_stream(
+            parts.hostname or "127.0.0.1", parts.port or _PORT
+        ) as stream:
+            said = b""
+            while b"\n" not in said and len(said) < _MOST_GREETING_BYTES:
+                piece = bytes(await stream.receive_some())
+                if not piece:
+                    return None
+                said += piece
+        return msgspec.json.decode(said.partition(b" ")[2].strip(), type=Greeting)
+    except (OSError, trio.BrokenResourceError, msgspec.MsgspecError):
+        return None
 
 
 class Node:
@@ -148,20 +173,10 @@ class Node:
         )
 
     async def _answers(self) -> bool:
-        """Whether our server greets there; it sends INFO first (docs.nats.io, client protocol)."""
-        try:
-            with trio.move_on_after(_ANSWER_SECONDS):
-                async with await trio.open_tcp_stream(self.host, self.port) as stream:
-                    greeting = b""
-                    while b"\n" not in greeting:
-                        piece = bytes(await stream.receive_some())
-                        if not piece:
-                            return False
-                        greeting += piece
-                info = msgspec.json.decode(greeting.partition(b" ")[2].strip(), type=_Info)
-                return info.server_name == self._name
-        except (OSError, trio.BrokenResourceError, msgspec.MsgspecError):
-            return False
+        """Whether our server greets there."""
+        with trio.move_on_after(_ANSWER_SECONDS):
+            greeting = await read_greeting(self.url)
+            return greeting is not None and greeting.server_name == self._name
         return False
 
     async def _keep_alive(self) -> None:

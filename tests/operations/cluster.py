@@ -15,7 +15,7 @@ import trio
 
 from nats_fixtures import eventually
 from operations.servers import NATS_SERVER, free_port
-from pyoco_server.jetstream.greeting import read_greeting
+from pyoco_server.node import read_greeting
 from pyoco_server.process import OwnedProcess, spawn_owned
 
 NATS_BOOTSTRAP = str(Path(sys.executable).parent / "nats-bootstrap")

@@ -29,7 +29,6 @@ class StreamState(msgspec.Struct, kw_only=True):
     first_seq: int = 0
     last_seq: int = 0
     """The sequence of the last message that was ever stored."""
-    consumer_count: int = 0
     num_subjects: int = 0
     """On how many subjects there are messages."""
     subjects: dict[str, int] | None = None
@@ -99,7 +98,6 @@ class ConsumerInfo(msgspec.Struct, kw_only=True):
     """A consumer as it is now."""
 
     name: str = ""
-    stream_name: str = ""
     config: dict[str, Any] = msgspec.field(default_factory=dict)
     num_ack_pending: int = 0
     """Delivered and not acknowledged yet."""
@@ -113,27 +111,15 @@ class ConsumerInfo(msgspec.Struct, kw_only=True):
     cluster: Cluster | None = None
     delivered: _Delivered = msgspec.field(default_factory=_Delivered)
 
-    @property
-    def durable(self) -> bool:
-        """Whether it stays when nobody listens."""
-        return bool(self.config.get("durable_name"))
-
 
 class _Limits(msgspec.Struct, kw_only=True):
-    max_memory: int = -1
     max_storage: int = -1
-    max_streams: int = -1
-    max_consumers: int = -1
 
 
 class AccountInfo(msgspec.Struct, kw_only=True):
     """What the account uses of JetStream, and what it may; -1 is no limit."""
 
-    memory: int = 0
     storage: int = 0
-    reserved_storage: int = 0
-    streams: int = 0
-    consumers: int = 0
     limits: _Limits = msgspec.field(default_factory=_Limits)
 
 

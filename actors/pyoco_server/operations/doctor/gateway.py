@@ -9,7 +9,7 @@ import httpx
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from pyoco_server.jetstream.greeting import read_greeting
+from pyoco_server.node import read_greeting
 from pyoco_server.operations.doctor.finding import Finding, Severity
 from pyoco_server.operations.doctor.look import Look
 from pyoco_server.operations.doctor.machine import is_remote, listens_for_everybody
