@@ -11,10 +11,9 @@ from pyoco_http.access import Access, access, principal
 from pyoco_http.bodies import read_json
 from pyoco_http.call import asked, current_call
 from pyoco_http.operation import IDEMPOTENCY_KEY, described
-from pyoco_http.problems import Problem, Problems, answer_with
-from pyoco_http.query import refused
+from pyoco_http.problems import Problem, Problems, answer_with, invalid
 from pyoco_http.runs import known_id
-from pyoco_http.submissions import invalid_params, key_of_call, times_told, timing_of
+from pyoco_http.submissions import key_of_call, times_told, timing_of
 from pyoco_server.api.dead_letters import (
     DeadLetterDropped,
     DeadLetterItem,
@@ -31,7 +30,7 @@ from pyoco_server.gateway.dead_letter_desk import (
     NotRepeatable,
 )
 from pyoco_server.model.errors import ErrorId
-from pyoco_server.model.job import InvalidTag, check_tag
+from pyoco_server.model.job import check_tag
 from pyoco_server.model.json_text import NestedTooDeeply
 from pyoco_server.store.dead_letters import StoredLetter
 
@@ -51,7 +50,7 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
         wanted = LetterFilter(
             tenant_id=principal().tenant_id,
             reason=query.reason or None,
-            tag=_tag(query.tag),
+            tag=check_tag(query.tag) if query.tag else None,
             run_id=query.run_id or None,
         )
         page = await backend.dead_letters.page(wanted, before=query.cursor, limit=query.limit)
@@ -116,7 +115,7 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
                 timing=timing,
             )
         except NestedTooDeeply as error:
-            raise invalid_params(str(error)) from None
+            raise invalid("params", str(error)) from None
         run, of = repeated.accepted, repeated.retry_of
         return Submitted(run_id=run.run_id, status=run.status, retry_of=of, **times_told(run))
 
@@ -131,13 +130,6 @@ _PROBLEMS: Final[Problems] = {
         409, "run cannot be submitted again", ErrorId.NOT_REPEATABLE, reason=str(error)
     ),
 }
-
-
-def _tag(text: str) -> str | None:
-    try:
-        return check_tag(text) if text else None
-    except InvalidTag as error:
-        raise refused(DeadLettersQuery, "tag", str(error)) from None
 
 
 def _number(text: str) -> int:

@@ -22,7 +22,10 @@ from pyoco_server.gateway.worker_registry import WorkerNotFound, WorkerNotSteera
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
 from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.idempotency import InvalidIdempotencyKey
+from pyoco_server.model.job import InvalidTag
 from pyoco_server.model.json_text import encode_json
+from pyoco_server.model.limits import InvalidLimit
 from pyoco_server.model.names import nearest
 from pyoco_server.model.run import UnreadableSnapshot
 from pyoco_server.store.runs import RunNotFound
@@ -92,6 +95,13 @@ class Problem(Exception):
 
 _Maker = Callable[[Any], Problem]
 Problems = Mapping[type[Exception], _Maker]
+
+
+def invalid(field: str, reason: str, detail: str | None = None) -> Problem:
+    """The refusal of a value that cannot be used."""
+    return Problem(
+        422, detail or f"invalid {field}", ErrorId.INVALID_INPUT, field=field, reason=reason
+    )
 
 
 def too_many(reason: str, seconds: int = 1) -> Problem:
@@ -212,6 +222,11 @@ _PROBLEMS: Final[Problems] = {
         409, "run has started", ErrorId.NOT_MOVABLE, state=error.state, reason=str(error)
     ),
     TooManyChecks: lambda error: too_many(str(error)),
+    InvalidLimit: lambda error: invalid(error.field, error.reason),
+    InvalidTag: lambda error: invalid("tag", str(error)),
+    InvalidIdempotencyKey: lambda error: invalid(
+        "Idempotency-Key", str(error), "invalid idempotency key"
+    ),
     UnreadableSnapshot: _unreadable,
     HTTPException: _http,
     OSError: _machine,

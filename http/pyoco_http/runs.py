@@ -15,7 +15,7 @@ from pyoco_http.call import Answer, Call, asked, json_body
 from pyoco_http.operation import described
 from pyoco_http.short_routes import short
 from pyoco_http.sse import event_stream, pack, within_heartbeat
-from pyoco_http.submissions import invalid_limit, timing_of
+from pyoco_http.submissions import timing_of
 from pyoco_server.api.runs import (
     CancelWish,
     IncludeQuery,
@@ -31,7 +31,6 @@ from pyoco_server.backend import Backend
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
 from pyoco_server.model.job import is_run_id
-from pyoco_server.model.limits import InvalidLimit
 from pyoco_server.model.run import RunSnapshot, shown
 from pyoco_server.model.timing import MOVED_FIELDS, NO_TIMING
 from pyoco_server.store.runs import RunNotFound
@@ -126,10 +125,7 @@ def runs_blueprint(backend: Backend) -> Blueprint:
         snapshot = call.see(await backend.get(known_id(run_id)))
         timing = timing_of(read_json(call.body, MoveBody), now(), MOVED_FIELDS)
         if timing != NO_TIMING:
-            try:
-                snapshot = await backend.move(run_id, timing)
-            except InvalidLimit as error:
-                raise invalid_limit(error) from None
+            snapshot = await backend.move(run_id, timing)
         return json_body(shown_run(snapshot, now(), records=False))
 
     @blueprint.get("/<run_id>/watch")

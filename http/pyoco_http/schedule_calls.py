@@ -7,7 +7,7 @@ from typing import Final
 
 from pyoco_http.call import current_call
 from pyoco_http.flows import read_flow_file
-from pyoco_http.problems import Problem, Problems
+from pyoco_http.problems import Problem, Problems, invalid
 from pyoco_http.query import refused
 from pyoco_server.api import schedules as api
 from pyoco_server.api.base import Query
@@ -48,9 +48,7 @@ SCHEDULE_PROBLEMS: Final[Problems] = {
     FlowNotKept: lambda error: Problem(
         409, "flow.yaml not kept", ErrorId.NOT_REPEATABLE, reason=str(error)
     ),
-    InvalidSchedule: lambda error: Problem(
-        422, f"invalid {error.field}", ErrorId.INVALID_INPUT, field=error.field, reason=error.reason
-    ),
+    InvalidSchedule: lambda error: invalid(error.field, error.reason),
     FlowFileError: lambda error: Problem(
         409, "flow.yaml not taken", ErrorId.NOT_REPEATABLE, reason=str(error)
     ),

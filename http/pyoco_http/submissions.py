@@ -17,10 +17,8 @@ from pyoco_http.call import Answer, Call, current_call, json_body
 from pyoco_http.flows import read_flow_file
 from pyoco_http.forms import read_form
 from pyoco_http.operation import IDEMPOTENCY_KEY, described
-from pyoco_http.problems import Problem, problem_of
-from pyoco_http.query import refused
+from pyoco_http.problems import Problem, invalid, problem_of
 from pyoco_http.short_routes import short
-from pyoco_server.api.base import Query
 from pyoco_server.api.runs import (
     MAX_BATCH_RUNS,
     BatchAnswer,
@@ -34,12 +32,12 @@ from pyoco_server.api.runs import (
 from pyoco_server.api.times import MoveBody
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.submitter import Accepted, NewRun
-from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.errors import ErrorId, ModelError
 from pyoco_server.model.flow.file import FlowFile
-from pyoco_server.model.idempotency import InvalidIdempotencyKey, check_idempotency_key
-from pyoco_server.model.job import InvalidTag, check_tag
+from pyoco_server.model.idempotency import check_idempotency_key
+from pyoco_server.model.job import check_tag
 from pyoco_server.model.json_text import NestedTooDeeply
-from pyoco_server.model.limits import LIMIT_FIELDS, InvalidLimit, RunLimits, check_limits, limits_in
+from pyoco_server.model.limits import LIMIT_FIELDS, check_limits, limits_in
 from pyoco_server.model.run import RunState
 from pyoco_server.model.timing import TIMING_FIELDS, Timing, check_timing
 from pyoco_server.settings import Settings
@@ -85,13 +83,8 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
     async def submit_yaml() -> Response:
         form = await read_form(FlowForm)
         if form.filename is None:
-            raise Problem(
-                422,
-                "invalid workflow yaml",
-                ErrorId.INVALID_INPUT,
-                field="workflow",
-                reason="send the flow.yaml as the multipart file field 'workflow'",
-            )
+            reason = "send the flow.yaml as the multipart file field 'workflow'"
+            raise invalid("workflow", reason, "invalid workflow yaml")
         if form.unknown is not None:
             raise form.unknown
         limits: dict[str, Any] = {
@@ -103,7 +96,7 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
             params=_params(form.texts.get("params")),
             **limits,
         )
-        _routing_tag(body.tag, settings.default_tag)
+        check_tag((body.tag or "").strip() or settings.default_tag)
         form.file.seek(0)
         raw = form.file.read()
         flow_file = read_flow_file(raw, settings.workflow_yaml_max_bytes, settings.callables)
@@ -156,7 +149,7 @@ def times_told(accepted: Accepted) -> dict[str, Any]:
 
 def _read_batch(
     settings: Settings, now: float, call: Call, raws: list[msgspec.Raw]
-) -> list[NewRun | Problem]:
+) -> list[NewRun | Exception]:
     """Read the runs of a batch, in a thread of its own: a thousand flow.yaml files take their time."""
     texts: dict[str, FlowFile] = {}  # most batches run one flow many times
 
@@ -172,11 +165,11 @@ def _read_batch(
             texts[text] = flow_file
         return _new_run(settings, now, call, item, flow_file, item.idempotency_key)
 
-    def read_or_refuse(raw: msgspec.Raw) -> NewRun | Problem:
+    def read_or_refuse(raw: msgspec.Raw) -> NewRun | Exception:
         try:
             return read(raw)
-        except Problem as problem:
-            return problem
+        except (Problem, ModelError) as refusal:
+            return refusal
 
     return [read_or_refuse(raw) for raw in raws]
 
@@ -197,17 +190,20 @@ def _new_run(
     flow_file: FlowFile | None,
     key: str | None,
 ) -> NewRun:
-    """What is asked for, checked.
+    """What is asked for, checked; the limits of the call go over those of its flow.yaml.
 
     Raises:
         Problem: Something in it is wrong.
+        ModelError: The same.
     """
     flow_name = body.flow_name if flow_file is None else body.flow_name.strip()
     if not flow_name.strip():
         raise Problem(422, "missing flow_name", ErrorId.INVALID_INPUT, field="flow_name")
-    tag = _routing_tag(body.tag, settings.default_tag)
+    tag = check_tag((body.tag or "").strip() or settings.default_tag)
     defaults = {} if flow_file is None else dict(flow_file.defaults)
-    limits = _limits(body, flow_file)
+    limits = check_limits(**{name: getattr(body, name) for name in LIMIT_FIELDS})
+    if flow_file is not None:
+        limits = limits.over(flow_file.limits)
     try:
         return NewRun(
             flow_name,
@@ -226,66 +222,26 @@ def _new_run(
             timing=timing_of(body, now),
         )
     except NestedTooDeeply as error:
-        raise invalid_params(str(error)) from None
-    except InvalidIdempotencyKey as error:
-        raise Problem(
-            422,
-            "invalid idempotency key",
-            ErrorId.INVALID_INPUT,
-            field=IDEMPOTENCY_KEY.name,
-            reason=str(error),
-        ) from None
-
-
-def _limits(body: SubmitBody, flow_file: FlowFile | None) -> RunLimits:
-    """The limits of a submission; they go over those of its flow.yaml.
-
-    Raises:
-        Problem: One of them cannot be one.
-    """
-    try:
-        limits = check_limits(**{name: getattr(body, name) for name in LIMIT_FIELDS})
-    except InvalidLimit as error:
-        raise invalid_limit(error) from None
-    return limits if flow_file is None else limits.over(flow_file.limits)
+        raise invalid("params", str(error)) from None
 
 
 def timing_of(body: MoveBody, now: float, names: Iterable[str] = TIMING_FIELDS) -> Timing:
     """What a body asks of time.
 
     Raises:
-        Problem: Something of it cannot be.
+        InvalidLimit: Something of it cannot be.
     """
-    try:
-        return check_timing(now, **{name: getattr(body, name) for name in names})
-    except InvalidLimit as error:
-        raise invalid_limit(error) from None
-
-
-def invalid_limit(error: InvalidLimit) -> Problem:
-    """The answer to a limit, or a time, that cannot be one."""
-    return Problem(
-        422,
-        f"invalid {error.field}",
-        ErrorId.INVALID_INPUT,
-        field=error.field,
-        reason=error.reason,
-    )
+    return check_timing(now, **{name: getattr(body, name) for name in names})
 
 
 def key_of_call() -> str | None:
     """The idempotency key of the call, if it has one.
 
     Raises:
-        Problem: It is none.
+        InvalidIdempotencyKey: It is none.
     """
     key = request.headers.get(IDEMPOTENCY_KEY.name)
-    if key is None:
-        return None
-    try:
-        return check_idempotency_key(key)
-    except InvalidIdempotencyKey as error:
-        raise refused(Query, IDEMPOTENCY_KEY.name, str(error)) from None
+    return None if key is None else check_idempotency_key(key)
 
 
 def _params(text: str | None) -> dict[str, Any]:
@@ -299,21 +255,6 @@ def _params(text: str | None) -> dict[str, Any]:
     try:
         return msgspec.json.decode(text or "", type=dict[str, Any])
     except RecursionError:
-        raise invalid_params(str(NestedTooDeeply())) from None
+        raise invalid("params", str(NestedTooDeeply())) from None
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise invalid_params(f"takes a JSON object: {error}") from None
-
-
-def invalid_params(reason: str) -> Problem:
-    """The answer to params that cannot be taken."""
-    return Problem(422, "invalid params", ErrorId.INVALID_INPUT, field="params", reason=reason)
-
-
-def _routing_tag(tag: str | None, default: str) -> str:
-    chosen = (tag or "").strip() or default
-    try:
-        return check_tag(chosen)
-    except InvalidTag as error:
-        raise Problem(
-            422, "invalid tag", ErrorId.INVALID_INPUT, field="tag", reason=str(error)
-        ) from None
+        raise invalid("params", f"takes a JSON object: {error}") from None

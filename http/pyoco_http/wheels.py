@@ -15,7 +15,7 @@ from pyoco_http.call import asked
 from pyoco_http.downloads import download
 from pyoco_http.forms import FileTooLarge, Form, spooled_form
 from pyoco_http.operation import BYTES, RANGE, described
-from pyoco_http.problems import Problem, Problems, answer_with
+from pyoco_http.problems import Problem, Problems, answer_with, invalid
 from pyoco_server.api.wheels import (
     WheelDeleted,
     WheelForm,
@@ -177,9 +177,9 @@ def _requester() -> Requester:
 
 # How what the registry refuses is answered.
 _PROBLEMS: Final[Problems] = {
-    InvalidWheelName: lambda error: _refused(error, error.detail, field="wheel"),
-    InvalidWheelTags: lambda error: _refused(error, "invalid wheel tags", field="tags"),
-    BadWheel: lambda error: _refused(error, "invalid wheel archive", field="wheel"),
+    InvalidWheelName: lambda error: invalid("wheel", str(error), error.detail),
+    InvalidWheelTags: lambda error: invalid("tags", str(error), "invalid wheel tags"),
+    BadWheel: lambda error: invalid("wheel", str(error), "invalid wheel archive"),
     FileTooLarge: lambda _: Problem(413, "wheel too large", ErrorId.INVALID_INPUT),
     RegistryFull: lambda error: Problem(
         413, "wheel registry full", ErrorId.INVALID_INPUT, reason=str(error)
@@ -194,7 +194,3 @@ _PROBLEMS: Final[Problems] = {
         404, "wheel not found", ErrorId.WHEEL_NOT_FOUND, name=error.name
     ),
 }
-
-
-def _refused(error: Exception, detail: str, *, field: str) -> Problem:
-    return Problem(422, detail, ErrorId.INVALID_INPUT, reason=str(error), field=field)
