@@ -25,9 +25,11 @@ from pyoco_http.problems import register_problems
 from pyoco_http.results import results_blueprint
 from pyoco_http.rules import Rules, register_rules
 from pyoco_http.runs import runs_blueprint
-from pyoco_http.schedule_actions import schedule_actions_blueprint
-from pyoco_http.schedule_times import schedule_times_blueprint
-from pyoco_http.schedules import schedules_blueprint
+from pyoco_http.schedules import (
+    schedule_actions_blueprint,
+    schedule_times_blueprint,
+    schedules_blueprint,
+)
 from pyoco_http.short_routes import ShortRoutes
 from pyoco_http.sse import EventStreams, register_event_streams
 from pyoco_http.submissions import submissions_blueprint

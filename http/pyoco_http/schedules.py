@@ -1,17 +1,24 @@
-"""Schedules over HTTP: made, changed and looked at."""
+"""Schedules over HTTP: made, changed and looked at; when they are due; paused, run now and for the past."""
 
 from __future__ import annotations
 
 import uuid
+from itertools import islice
 
 from quart import Blueprint, request
 
 from pyoco_http.access import Access, access
 from pyoco_http.bodies import read_json
 from pyoco_http.call import asked
-from pyoco_http.operation import described
+from pyoco_http.operation import IDEMPOTENCY_KEY, described
 from pyoco_http.problems import answer_with
-from pyoco_http.schedule_bodies import CHANGED_SCHEDULE, NEW_SCHEDULE, REPLACED_SCHEDULE
+from pyoco_http.schedule_bodies import (
+    BACKFILL,
+    CHANGED_SCHEDULE,
+    NEW_SCHEDULE,
+    PREVIEWED_SCHEDULE,
+    REPLACED_SCHEDULE,
+)
 from pyoco_http.schedule_calls import (
     SCHEDULE_CONFLICT,
     SCHEDULE_INVALID,
@@ -24,10 +31,20 @@ from pyoco_http.schedule_calls import (
     version_of,
     wish_of,
 )
-from pyoco_http.schedule_views import schedule_view, whole_schedule
+from pyoco_http.schedule_views import (
+    calendar_item,
+    filled_view,
+    schedule_view,
+    tick_view,
+    ticks_page,
+    whole_schedule,
+)
+from pyoco_http.submissions import key_of_call
 from pyoco_server.api import schedules as api
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.schedules.desk import ScheduleNotFound
+from pyoco_server.gateway.schedules.desk import MAX_BACKFILL, MAX_PREVIEW, ScheduleNotFound
+from pyoco_server.model.schedules.schedule import Schedule, read_moment, read_whole
+from pyoco_server.model.schedules.ticks import ticks
 
 
 def schedules_blueprint(backend: Backend) -> Blueprint:
@@ -109,5 +126,128 @@ def schedules_blueprint(backend: Backend) -> Blueprint:
     async def delete(schedule_id: str) -> api.ScheduleDeleted:
         await desk.delete(schedule_id, person())
         return api.ScheduleDeleted(schedule_id=schedule_id)
+
+    return blueprint
+
+
+def schedule_actions_blueprint(backend: Backend) -> Blueprint:
+    """`POST` below `/schedules/{schedule_id}`."""
+    blueprint = Blueprint("schedule_actions", __name__, url_prefix="/schedules")
+    answer_with(blueprint, SCHEDULE_PROBLEMS)
+    desk = backend.schedules
+
+    @blueprint.post("/<schedule:schedule_id>/pause")
+    @access(Access.SUBMIT)
+    @described("Let no tick have a run", api.WholeSchedule, refusals=SCHEDULE_MISSING)
+    async def pause(schedule_id: str) -> api.WholeSchedule:
+        return whole_schedule(await desk.pause(schedule_id, person()))
+
+    @blueprint.post("/<schedule:schedule_id>/resume")
+    @access(Access.SUBMIT)
+    @described("Go on with the ticks from now on", api.WholeSchedule, refusals=SCHEDULE_MISSING)
+    async def resume(schedule_id: str) -> api.WholeSchedule:
+        return whole_schedule(await desk.resume(schedule_id, person()))
+
+    @blueprint.post("/<schedule:schedule_id>/trigger")
+    @access(Access.SUBMIT)
+    @described(
+        "Submit a run of a schedule now",
+        api.Triggered,
+        headers=(IDEMPOTENCY_KEY,),
+        refusals={
+            **SCHEDULE_MISSING,
+            409: "flow.yaml not kept",
+            413: "the run is too large",
+            422: "invalid idempotency key",
+        },
+    )
+    async def trigger(schedule_id: str) -> api.Triggered:
+        accepted = await desk.trigger(schedule_id, person(), idempotency_key=key_of_call())
+        return api.Triggered(
+            run_id=accepted.run_id, status=accepted.status, schedule_id=schedule_id
+        )
+
+    @blueprint.post("/<schedule:schedule_id>/backfill")
+    @access(Access.SUBMIT)
+    @described(
+        "Submit the runs of past ticks that have none",
+        api.BackfillAnswer,
+        body=BACKFILL,
+        refusals={**SCHEDULE_MISSING, **SCHEDULE_INVALID, 409: "flow.yaml not kept"},
+        doc="Repeated, it makes no second runs. With `dry_run` it only tells what it would do.",
+    )
+    async def backfill(schedule_id: str) -> api.BackfillAnswer:
+        body = read_json(await request.body, api.BackfillBody)
+        schedule = await desk.get(schedule_id, person())
+        timezone = schedule.spec.timezone
+        begin = read_moment("from", body.begin, timezone)
+        end = read_moment("to", body.end, timezone)
+        limit = read_whole("limit", body.limit, 1, MAX_BACKFILL)
+        done = await desk.backfill(schedule_id, person(), begin, end, limit, dry_run=body.dry_run)
+        items = [filled_view(item, timezone) for item in done.items]
+        return api.BackfillAnswer(items=items, dry_run=body.dry_run, more=done.more)
+
+    return blueprint
+
+
+def schedule_times_blueprint(backend: Backend) -> Blueprint:
+    """Previews, the calendar, and what became of ticks."""
+    blueprint = Blueprint("schedule_times", __name__, url_prefix="/schedules")
+    answer_with(blueprint, SCHEDULE_PROBLEMS)
+    desk = backend.schedules
+
+    @blueprint.post("/preview")
+    @access(Access.READ)
+    @described(
+        "The next ticks of a schedule that is not made yet",
+        api.SchedulePreview,
+        body=PREVIEWED_SCHEDULE,
+        refusals=SCHEDULE_INVALID,
+    )
+    async def preview() -> api.SchedulePreview:
+        body = read_json(await request.body, api.SchedulePreviewBody)
+        count = read_whole("count", body.count, 1, MAX_PREVIEW)
+        spec, found = await desk.preview(await wish_of(backend, body), count)
+        shown = Schedule(schedule_id="preview", spec=spec, progress=desk.nothing_yet)
+        return api.SchedulePreview(ticks=[tick_view(shown, tick) for tick in found], spec=spec)
+
+    @blueprint.get("/calendar")
+    @access(Access.READ)
+    @described("What is due in the next hours, by schedule", api.Calendar, query=api.CalendarQuery)
+    async def calendar() -> api.Calendar:
+        query = asked(api.CalendarQuery)
+        found = [*desk.listed(person().tenant_id, schedule_filter(query))]
+        page, cursor = page_of(found, query.limit)
+        begin = await desk.now()
+        end = begin + query.hours * 3600
+        items = await desk.computed(lambda: [calendar_item(item, begin, end) for item in page])
+        return api.Calendar(begin=begin, end=end, items=items, next_cursor=cursor)
+
+    @blueprint.get("/<schedule:schedule_id>/next")
+    @access(Access.READ)
+    @described(
+        "The next ticks of a schedule",
+        api.SchedulePreview,
+        query=api.NextTicksQuery,
+        refusals=SCHEDULE_MISSING,
+    )
+    async def coming(schedule_id: str) -> api.SchedulePreview:
+        count = asked(api.NextTicksQuery).count
+        schedule = await desk.get(schedule_id, person())
+        after = max(schedule.progress.cursor, int(await desk.now()))
+        found = await desk.computed(lambda: list(islice(ticks(schedule.spec, after), count)))
+        return api.SchedulePreview(
+            ticks=[tick_view(schedule, tick) for tick in found], spec=schedule.spec
+        )
+
+    @blueprint.get("/<schedule:schedule_id>/ticks")
+    @access(Access.READ)
+    @described(
+        "What became of the last ticks, and of their runs", api.TickPage, refusals=SCHEDULE_MISSING
+    )
+    async def past(schedule_id: str) -> api.TickPage:
+        schedule = await desk.get(schedule_id, person())
+        ids = [tick.run_id for tick in schedule.progress.ticks if tick.run_id is not None]
+        return ticks_page(schedule, await desk.statuses(ids))
 
     return blueprint
