@@ -14,7 +14,10 @@ from http_api.keyed import as_key, submitted
 from http_api.seeding import put_runs, put_worker, snapshot
 from pyoco_server.backend import Backend
 from pyoco_server.jetstream.publish import publish_acked
-from pyoco_server.model.dead_letter import DeadLetter, encode_dead_letter
+from pyoco_server.model.dead_letter import (
+    DeadLetter,
+)
+from pyoco_server.model.json_text import encode_json
 from wheels.making import file_name, wheel_bytes
 
 WORKER = "w1"
@@ -90,7 +93,7 @@ async def write_letter(backend: Backend, run_id: str, tenant: str) -> int:
         tenant_id=tenant,
         params={},
     )
-    ack = await publish_acked(backend.connection, "pyoco.dlq.hello", encode_dead_letter(letter))
+    ack = await publish_acked(backend.connection, "pyoco.dlq.hello", encode_json(letter))
     return ack.seq
 
 

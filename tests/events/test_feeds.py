@@ -17,7 +17,11 @@ from pyoco_server.jetstream.follow import CaughtUp, Follower, Reset
 from pyoco_server.jetstream.inventory import stream_state
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.stored import purge_subject
-from pyoco_server.model.event import StateChanged, encode_event, join_events
+from pyoco_server.model.event import (
+    StateChanged,
+    join_events,
+)
+from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunStatus
 
 pytestmark = pytest.mark.nats
@@ -121,7 +125,7 @@ async def test_a_first_state_that_was_lost_is_told_all_the_same(tmp_path: Path) 
             while not states(await stored(backend, run_id))[-1].terminal:
                 await trio.sleep(0.02)
         await purge_subject(backend.connection, "PYOCO_EVENTS", subject)
-        await publish_acked(backend.connection, subject, join_events([encode_event(later)]))
+        await publish_acked(backend.connection, subject, join_events([encode_json(later)]))
         first, second = await stored(backend, run_id)
         assert states([first, second]) == [RunStatus.PENDING, RunStatus.RUNNING]
         assert isinstance(first.event, StateChanged)

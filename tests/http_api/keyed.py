@@ -15,9 +15,9 @@ from pyoco_server.model.api_key import (
     ApiKeyRecord,
     Role,
     bucket_key,
-    encode_key,
     new_key,
 )
+from pyoco_server.model.json_text import encode_json
 
 KEYED: dict[str, Any] = {"http_auth_mode": "api_key"}
 
@@ -27,7 +27,7 @@ def bucket_of(backend: Backend) -> KeyValue:
 
 
 async def store(backend: Backend, record: ApiKeyRecord) -> None:
-    await bucket_of(backend).put(bucket_key(record.key_id), encode_key(record))
+    await bucket_of(backend).put(bucket_key(record.key_id), encode_json(record))
 
 
 async def key_for(

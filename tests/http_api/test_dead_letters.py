@@ -19,7 +19,10 @@ from pyoco_server.gateway.submitter import NewRun, RunTooLarge
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.model.api_key import Role
-from pyoco_server.model.dead_letter import DeadLetter, encode_dead_letter
+from pyoco_server.model.dead_letter import (
+    DeadLetter,
+)
+from pyoco_server.model.json_text import encode_json
 
 
 async def listed(client: httpx.AsyncClient, **query: Any) -> dict[str, Any]:
@@ -32,9 +35,7 @@ async def listed(client: httpx.AsyncClient, **query: Any) -> dict[str, Any]:
 async def write(backend: Backend, number: int, **fields: Any) -> int:
     letter = DeadLetter(timestamp=float(number), reason="execution_error", error=f"error {number}")
     letter = replace(letter, **{"tag": TAG, **fields})
-    ack = await publish_acked(
-        backend.connection, f"pyoco.dlq.{letter.tag}", encode_dead_letter(letter)
-    )
+    ack = await publish_acked(backend.connection, f"pyoco.dlq.{letter.tag}", encode_json(letter))
     return ack.seq
 
 

@@ -16,11 +16,11 @@ from pyoco_server.model.api_key import (
     bucket_key,
     check_key_id,
     decode_key,
-    encode_key,
     matches,
     new_key,
     parse_key,
 )
+from pyoco_server.model.json_text import encode_json
 
 # Made with pyoco-server 0.5.1: generate_api_key(tenant_id="demo", now=1700000000.5, pepper="salty").
 OLD_KEY = "pyoco_2d20ce9bbbe5f8ea6c5c2b08.gbfcQKvE7tTkmkPQ3fCRJ3P2hWpT31Dteqh6gj4A1iQ"
@@ -42,8 +42,8 @@ def test_a_new_key_matches_its_record_only_with_its_pepper() -> None:
     assert not matches(None, secret, "p")
     assert (record.created_at, record.expires_at) == (5.0, 9.0)
     assert record.principal == Principal("demo", key_id, frozenset([Role.OPERATE]))
-    assert decode_key(encode_key(record)) == record
-    assert secret not in encode_key(record).decode()
+    assert decode_key(encode_json(record)) == record
+    assert secret not in encode_json(record).decode()
 
 
 def test_a_record_of_051_is_read_and_counts_as_all_roles() -> None:
@@ -56,7 +56,7 @@ def test_a_record_of_051_is_read_and_counts_as_all_roles() -> None:
 
 
 def test_a_record_has_every_field_that_051_wants() -> None:
-    fields = json.loads(encode_key(new_key("demo", now=1.0)[1]))
+    fields = json.loads(encode_json(new_key("demo", now=1.0)[1]))
     assert set(json.loads(OLD_RECORD)) <= set(fields)
     assert fields["revoked_at"] is None
     assert fields["kdf"] == "pbkdf2_hmac_sha256"
@@ -108,12 +108,12 @@ GOOD = new_key("demo", now=1.0)[1]
         b"[]",
         b"{}",
         b"\xff",
-        encode_key(replace(GOOD, kdf="md5")),
-        encode_key(replace(GOOD, iterations=10**9)),
-        encode_key(replace(GOOD, iterations=-1)),
-        encode_key(replace(GOOD, hash_b64="")),
-        encode_key(replace(GOOD, hash_b64="a")),
-        encode_key(replace(GOOD, salt_b64="a")),
+        encode_json(replace(GOOD, kdf="md5")),
+        encode_json(replace(GOOD, iterations=10**9)),
+        encode_json(replace(GOOD, iterations=-1)),
+        encode_json(replace(GOOD, hash_b64="")),
+        encode_json(replace(GOOD, hash_b64="a")),
+        encode_json(replace(GOOD, salt_b64="a")),
     ],
 )
 def test_what_is_no_record_is_never_taken_for_one(raw: bytes) -> None:

@@ -10,9 +10,9 @@ from pyoco_server.model.dead_letter import (
     DeadLetterReason,
     UnreadableDeadLetter,
     decode_dead_letter,
-    encode_dead_letter,
     payload_text,
 )
+from pyoco_server.model.json_text import encode_json
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -22,19 +22,19 @@ def test_a_dead_letter_of_0_5_1_is_read_and_written_with_nothing_lost(path: Path
     raw = path.read_bytes()
     known = {name: value for name, value in json.loads(raw).items() if value is not None}
     letter = decode_dead_letter(raw)
-    assert json.loads(encode_dead_letter(letter)) == known
+    assert json.loads(encode_json(letter)) == known
     assert DeadLetterReason(letter.reason)
 
 
 def test_what_is_not_known_is_not_written() -> None:
     letter = DeadLetter(timestamp=1.5, reason=DeadLetterReason.TIMEOUT, error=None, run_id="r")
-    assert json.loads(encode_dead_letter(letter)) == {
+    assert json.loads(encode_json(letter)) == {
         "timestamp": 1.5,
         "reason": "timeout",
         "error": None,
         "run_id": "r",
     }
-    assert decode_dead_letter(encode_dead_letter(letter)) == letter
+    assert decode_dead_letter(encode_json(letter)) == letter
 
 
 def test_a_payload_is_cut_and_always_text() -> None:

@@ -29,7 +29,11 @@ from pyoco_server.jetstream.inventory import delete_stream, stream_info, update_
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.resources import ensure_consumer, ensure_resources
-from pyoco_server.model.api_key import Role, bucket_key, encode_key, new_key
+from pyoco_server.model.api_key import (
+    Role,
+    bucket_key,
+    new_key,
+)
 from pyoco_server.model.job import Job
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunSnapshot, RunStatus, encode_snapshot
@@ -362,11 +366,11 @@ async def test_keys_that_are_a_shell_are_named_while_flows_may_name_anything(
         _, reading = new_key("acme", now=time.time(), roles=[])
         _, revoked = new_key("acme", now=time.time())
         for key in (reading, structs.replace(revoked, revoked_at=time.time())):
-            await keys.put(bucket_key(key.key_id), encode_key(key))
+            await keys.put(bucket_key(key.key_id), encode_json(key))
         await keys.put("odd", b"{}")
         assert (await seen_by(nats_node)).findings == []
         _, submitting = new_key("acme", now=time.time(), roles=[Role.SUBMIT])
-        await keys.put(bucket_key(submitting.key_id), encode_key(submitting))
+        await keys.put(bucket_key(submitting.key_id), encode_json(submitting))
         finding = the(await seen_by(nats_node), "access.callables")
         assert "1 API key may submit" in finding.what
         assert "PYOCO_FLOW_CALLABLES" in finding.advice

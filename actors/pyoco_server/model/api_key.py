@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from pyoco_server.model.errors import ErrorId, ModelError
-from pyoco_server.model.json_text import decode_json, encode_json
+from pyoco_server.model.json_text import decode_json
 
 KDF: Final = "pbkdf2_hmac_sha256"
 ITERATIONS: Final = 200_000
@@ -194,11 +194,6 @@ def matches(record: ApiKeyRecord | None, secret: str, pepper: str | None) -> boo
 def bucket_key(key_id: str) -> str:
     """Where the auth bucket holds the record of a key."""
     return f"api_keys.{key_id}"
-
-
-def encode_key(record: ApiKeyRecord) -> bytes:
-    """Write a record, as this version and 0.5.1 read it."""
-    return encode_json(record)
 
 
 def decode_key(raw: bytes) -> ApiKeyRecord:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from pyoco_server.model.errors import ModelError
-from pyoco_server.model.json_text import decode_json, encode_json
+from pyoco_server.model.json_text import decode_json
 
 PAYLOAD_BYTES: Final = 4096
 """How much of a message that is no job is kept."""
@@ -85,8 +85,3 @@ def decode_dead_letter(raw: bytes) -> DeadLetter:
         return msgspec.convert(data, DeadLetter)
     except ValueError as error:
         raise UnreadableDeadLetter(f"a dead letter cannot be understood: {error}") from None
-
-
-def encode_dead_letter(letter: DeadLetter) -> bytes:
-    """Write a dead letter."""
-    return encode_json(letter)

@@ -14,7 +14,6 @@ from msgspec import UNSET, UnsetType
 
 from pyoco_server.model.errors import ModelError
 from pyoco_server.model.flow.structure import GraphStructure
-from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import (
     Late,
     RunSnapshot,
@@ -176,11 +175,6 @@ def lateness(before: RunSnapshot, snapshot: RunSnapshot, *, at: float) -> list[R
 def is_first(state: RunSnapshot | StateChanged) -> bool:
     """Whether it is the state that a run is submitted in, and leaves but once."""
     return state.status is RunStatus.PENDING and state.attempt == 0
-
-
-def encode_event(event: Event) -> bytes:
-    """Write one event; `join_events` makes a message of several."""
-    return encode_json(event)
 
 
 def join_events(encoded: list[bytes]) -> bytes:

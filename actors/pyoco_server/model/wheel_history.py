@@ -8,8 +8,6 @@ from typing import Final
 
 import msgspec
 
-from pyoco_server.model.json_text import encode_json
-
 
 class WheelActor(msgspec.Struct, frozen=True, kw_only=True):
     """Whose key it was; nothing where no keys are asked for."""
@@ -54,11 +52,6 @@ class WheelEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _DECODER: Final = msgspec.json.Decoder(WheelEvent)
-
-
-def encode_event(event: WheelEvent) -> bytes:
-    """Write an event."""
-    return encode_json(event)
 
 
 def decode_event(raw: bytes) -> WheelEvent | None:

@@ -14,8 +14,8 @@ from pyoco_server.model.api_key import (
     UnreadableKey,
     bucket_key,
     decode_key,
-    encode_key,
 )
+from pyoco_server.model.json_text import encode_json
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ class KeyRecords:
             WrongRevision: The id is taken.
             BridgeError: It was refused, or is not known to be stored.
         """
-        await self._bucket.create(bucket_key(record.key_id), encode_key(record))
+        await self._bucket.create(bucket_key(record.key_id), encode_json(record))
 
     async def all(self) -> Sequence[ApiKeyRecord]:
         """Every readable record, the newest first. Waits for NATS: put a deadline around it."""
@@ -72,7 +72,7 @@ class KeyRecords:
                 return record
             record = replace(record, revoked_at=now)
             try:
-                await self._bucket.update(entry.key, encode_key(record), entry.revision)
+                await self._bucket.update(entry.key, encode_json(record), entry.revision)
             except WrongRevision:
                 continue
             return record

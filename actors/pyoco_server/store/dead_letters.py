@@ -26,11 +26,11 @@ from pyoco_server.model.dead_letter import (
     DeadLetterReason,
     UnreadableDeadLetter,
     decode_dead_letter,
-    encode_dead_letter,
     payload_text,
 )
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import Job
+from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.limits import limits_in
 
 log = structlog.get_logger(__name__)
@@ -117,7 +117,7 @@ class DeadLetterStore:
         return True
 
     async def _publish(self, tag: str, letter: DeadLetter, msg_id: str | None) -> None:
-        subject, payload = f"{self._prefix}.{tag}", encode_dead_letter(letter)
+        subject, payload = f"{self._prefix}.{tag}", encode_json(letter)
         deadline = trio.current_time() + _NOBODY_SECONDS
         while True:
             try:

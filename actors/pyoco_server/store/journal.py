@@ -18,7 +18,12 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import ApiError, BridgeError, Malformed, PayloadTooLarge
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.kernel import Actor, Request
-from pyoco_server.model.event import Event, StateChanged, encode_event, join_events
+from pyoco_server.model.event import (
+    Event,
+    StateChanged,
+    join_events,
+)
+from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunStatus
 
 log = structlog.get_logger(__name__)
@@ -79,7 +84,7 @@ class Journal:
 
     def add(self, run_id: str, event: Event) -> None:
         """Tell an event of a run, behind those that were told before; returns at once."""
-        encoded = encode_event(event)
+        encoded = encode_json(event)
         if self._size >= 2 * self._limit:
             self.dropped += 1
             return

@@ -16,6 +16,7 @@ from pyoco_server.jetstream.follow import CaughtUp, Reset
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.objectstore import ObjectChanged, ObjectInfo, ObjectStore
 from pyoco_server.kernel import Refusal
+from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.wheel import (
     SHA256_HEADER,
     TAGS_HEADER,
@@ -28,7 +29,10 @@ from pyoco_server.model.wheel import (
     parse_object_name,
     parse_worker_tags,
 )
-from pyoco_server.model.wheel_history import WheelEvent, decode_event, encode_event
+from pyoco_server.model.wheel_history import (
+    WheelEvent,
+    decode_event,
+)
 from pyoco_server.store.pieces import FilePieces
 
 log = structlog.get_logger(__name__)
@@ -227,7 +231,7 @@ class WheelStore:
         Raises:
             BridgeError: NATS refused, or is not known to have stored it.
         """
-        await self._history.put(event.key, encode_event(event))
+        await self._history.put(event.key, encode_json(event))
 
     async def history(self) -> list[WheelEvent]:
         """Everything that the history holds.
