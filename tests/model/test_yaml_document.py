@@ -110,6 +110,6 @@ def test_what_yaml_1_1_reads_as_few_expect_is_refused_with_its_line(text: str) -
 
 
 def test_a_tag_does_not_make_it_clearer() -> None:
-    for text in ("!!int 0644", "!!bool yes", "!!float 1:30.5"):
+    for text in ("!!int 0644", "!!bool yes", "!!float 1:30.5", '!!int "0644"', "!!int '1_000'"):
         with pytest.raises(FlowFileError, match="quote it"):
             parse_yaml(f"a: {text}")

@@ -224,8 +224,8 @@ class _TreeBuilder:
         tag = self._tag(event, path)
         text = event.value
         # A text that is quoted, or said to be one, is one.
-        plain = not event.style and (tag != "str" or event.tag is None)
-        if plain and not self._accepted and (reason := surprise(tag, text)):
+        unclear = tag != "str" or not (event.style or event.tag)
+        if unclear and not self._accepted and (reason := surprise(tag, text)):
             raise _error(reason, event, path)
         if tag == "str":
             return str(text)
