@@ -12,7 +12,7 @@ from pyoco_server.api.system import CheckedFlow
 from pyoco_server.backend import Backend
 from pyoco_server.model.errors import ErrorId, FlowFileError
 from pyoco_server.model.flow.callables import ANYTHING, CallableRules
-from pyoco_server.model.flow.check import finding_of, findings_of
+from pyoco_server.model.flow.check import check_flow_file, findings_of
 from pyoco_server.model.flow.file import FlowFile, WorkflowTooLarge, parse_flow_yaml
 from pyoco_server.model.flow.graph import structure
 
@@ -67,5 +67,7 @@ def read_flow_file(raw: bytes, max_bytes: int, callables: CallableRules = ANYTHI
             reason=str(error),
             line=error.line,
             column=error.column,
-            findings=[msgspec.to_builtins(finding_of(error, raw))],
+            findings=msgspec.to_builtins(
+                check_flow_file(raw, max_bytes=max_bytes, callables=callables).findings
+            ),
         ) from None

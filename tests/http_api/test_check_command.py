@@ -12,8 +12,8 @@ from commands.calling import Said, caught
 from http_api.gateway import gateway
 from pyoco_cli.client import main
 
-WRONG = "flow:\n  graph: fetch\ntasks:\n  fetch:\n    calable: m:f\n"
-RIGHT = WRONG.replace("calable", "callable")
+WRONG = "flow:\n  graph: fetch\ntasks:\n  fetch:\n    calable: m:f\n    retries: many\n"
+RIGHT = WRONG.replace("calable", "callable").replace("many", "3")
 
 
 def check(*options: str) -> Said:
@@ -28,14 +28,16 @@ def test_a_file_is_looked_at_without_a_gateway(
     path.write_text(WRONG)
     said = check("check", str(path), "--output", "table")
     assert said.code == 1
-    first, *lines = said.out.splitlines()
+    first, *lines, second, line, mark = said.out.splitlines()
     assert first.startswith(
         f"{path}:5:5: error: tasks.fetch.calable: no such key; those that there are: "
     )
     assert first.endswith("; did you mean 'callable'?")
     assert lines == ["        calable: m:f", "        ^"]
+    assert second.startswith(f"{path}:6:14: error: tasks.fetch.retries: must be a whole number")
+    assert (line, mark) == ("        retries: many", f"{' ' * 17}^")
     said = check("check", str(path), "--output", "json")
-    (finding,) = json.loads(said.out)["findings"]
+    finding, _ = json.loads(said.out)["findings"]
     assert (finding["line"], finding["column"], finding["nearest"]) == (5, 5, "callable")
     path.write_text(RIGHT)
     assert check("check", str(path), "--output", "json").last == {
@@ -59,6 +61,17 @@ async def test_a_gateway_looks_at_it_with_its_own_limits(tmp_path: Path) -> None
         await path.write_text(WRONG)
         said = await asked("--server", url)
         assert (said.code, json.loads(said.out)["findings"][0]["nearest"]) == (1, "callable")
+        here = await trio.to_thread.run_sync(check, "check", str(path), "--output", "json")
+        assert json.loads(said.out) == json.loads(here.out)
+        for answer in (
+            await client.post("/flows/check", content=WRONG.encode()),
+            await client.post("/runs/yaml", files={"workflow": ("flow.yaml", WRONG.encode())}),
+        ):
+            refusal = answer.json()
+            assert refusal["findings"] == json.loads(said.out)["findings"]
+            first = refusal["findings"][0]
+            assert (refusal["line"], refusal["column"]) == (first["line"], first["column"])
+            assert "did you mean 'callable'? (line 5, column 5)" in refusal["reason"]
         await path.write_text(RIGHT)
         assert (await asked()).code == 0
         said = await asked("--server", url)

@@ -49,6 +49,34 @@ def test_nothing_is_said_of_a_file_that_says_what_it_means() -> None:
         ("flow:\n  graph: pipe(prat)\npipes: {part: a}\n", (2, 10), "part", "  graph: pipe(prat)"),
         ("flow:\n  graph: |\n    a >>\n", (3, 9), None, "    a >>"),
         ("flow: [\n", (2, 1), None, ""),
+        (
+            "flow:\n  graph: repeat(cuont=2) { a }\n",
+            (2, 17),
+            "count",
+            "  graph: repeat(cuont=2) { a }",
+        ),
+        (
+            "flow:\n  graph: forech(over=x) { a }\n",
+            (2, 10),
+            "foreach",
+            "  graph: forech(over=x) { a }",
+        ),
+        ("flow:\n  graph: repeat() { a }\n", (2, 10), None, "  graph: repeat() { a }"),
+        ("flow:\n  graph: |\n    x: a >>\n    x: b\n", (4, 5), None, "    x: b"),
+        (
+            "flow: {graph: a}\ntasks: {a: {backoff: {dely_sec: 1}}}\n",
+            (2, 23),
+            "delay_sec",
+            "tasks: {a: {backoff: {dely_sec: 1}}}",
+        ),
+        (
+            "flow: {graph: a}\ntasks: {a: {on_failure: isolat}}\n",
+            (2, 25),
+            "isolate",
+            "tasks: {a: {on_failure: isolat}}",
+        ),
+        ("flow: {graph: a}\ntasks: {a: *x}\n", (2, 12), None, "tasks: {a: *x}"),
+        ("flow: {graph: a}\npipes: {p: 1}\n", (2, 12), None, "pipes: {p: 1}"),
     ],
 )
 def test_an_error_has_its_line_and_the_name_that_was_meant(
@@ -57,6 +85,80 @@ def test_an_error_has_its_line_and_the_name_that_was_meant(
     (found,) = look(text)
     assert found.severity == "error"
     assert ((found.line, found.column), found.nearest, found.source) == (place, nearest, source)
+
+
+ALL_WRONG = """\
+version: x
+flow:
+  graph: |
+    a >> b + c
+    d ++ e
+  defalts: {}
+tasks:
+  a: {calable: m:f, retries: -1, backoff: {kind: exponentail, delay: 1, jitter: 3}}
+  b: {callable: mf, timeout_sec: yes, inputs: {x: $node.zz.output}}
+  c: {use: a, outputs: [1, 2], on_failure: isolat, fail_policy: stop}
+  d:
+  c: 3
+  1: {}
+pipes: {p: a & b, q: [x], r: fine}
+runtime: {cpu: 3, cpu_sec: -1, timeout_sec: "x", expose_env: [no, HOME], parallel_tasks: 0}
+extra: &x 1
+"""
+
+
+def test_all_that_is_wrong_is_told_in_the_order_of_the_lines() -> None:
+    found = look(ALL_WRONG)
+    assert [(each.line, each.path) for each in found] == [
+        (1, "version"),
+        (4, "flow.graph"),
+        (5, "flow.graph"),
+        (6, "flow.defalts"),
+        (8, "tasks.a.calable"),
+        (8, "tasks.a.retries"),
+        (8, "tasks.a.backoff.kind"),
+        (8, "tasks.a.backoff.delay"),
+        (8, "tasks.a.backoff.jitter"),
+        (9, "tasks.b.callable"),
+        (9, "tasks.b.timeout_sec"),
+        (10, "tasks.c.outputs[0]"),
+        (10, "tasks.c.outputs[1]"),
+        (10, "tasks.c.on_failure"),
+        (11, "tasks.d"),
+        (12, "tasks.c"),
+        (13, "tasks.1"),
+        (14, "pipes.p"),
+        (14, "pipes.q"),
+        (15, "runtime.cpu"),
+        (15, "runtime.cpu_sec"),
+        (15, "runtime.timeout_sec"),
+        (15, "runtime.expose_env[0]"),
+        (15, "runtime.parallel_tasks"),
+        (16, "extra"),
+    ]
+    assert {each.severity for each in found} == {"error"}
+    lines = ALL_WRONG.split("\n")
+    assert all(each.line and each.source == lines[each.line - 1] for each in found)
+
+
+def test_an_error_is_told_beside_what_most_likely_is_not_meant() -> None:
+    found = look(
+        "flow:\n  graph: fetch >> cuont\ntasks:\n  fetch: {callable: m:f, inputs: {x: $node.ftch.output}}\n"
+        "  count: {callable: m:g, input: {}}\n"
+    )
+    assert [(each.severity, each.line, each.nearest) for each in found] == [
+        ("warning", 2, "count"),
+        ("error", 4, "fetch"),
+        ("error", 5, "inputs"),
+    ]
+
+
+def test_of_many_errors_the_first_are_told() -> None:
+    tasks = "".join(f"  t{number}: {{calable: m:f}}\n" for number in range(200))
+    found = look(f"flow: {{graph: t0}}\ntasks:\n{tasks}")
+    assert [each.line for each in found] == list(range(3, 53))
+    found = look("flow: {graph: t0}\ntasks: {" + tasks.replace("\n", ",") + "}\n")
+    assert {each.source for each in found} == {None}  # of a line without end nobody wants all
 
 
 @pytest.mark.parametrize(

@@ -79,8 +79,8 @@ class FlowFileError(ModelError):
         path: Where in the document, e.g. ``tasks.add_one.callable``; empty for the whole.
         line: The line, counted from 1, where it is known.
         column: The column, counted from 1, where it is known.
-        key: Line and column of the key that is wrong, where it is not the value.
         nearest: The name that was most likely meant.
+        others: What else is wrong and does not come of this, in the order of the lines.
     """
 
     def __init__(
@@ -90,14 +90,19 @@ class FlowFileError(ModelError):
         path: str = "",
         line: int | None = None,
         column: int | None = None,
-        key: tuple[int, int] | None = None,
         nearest: str | None = None,
+        others: tuple[FlowFileError, ...] = (),
     ) -> None:
-        self.key = key
         self.nearest = nearest
+        self.others = others
         self.reason = reason
         self.path = path
         self.line = line
         self.column = column
-        place = "" if line is None else f" (line {line}, column {column or 1})"
-        super().__init__(f"{path}: {reason}{place}" if path else f"{reason}{place}")
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        where = f"{self.path}: " if self.path else ""
+        meant = f"; did you mean {self.nearest!r}?" if self.nearest else ""
+        place = "" if self.line is None else f" (line {self.line}, column {self.column or 1})"
+        return f"{where}{self.reason}{meant}{place}"

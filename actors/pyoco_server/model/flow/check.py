@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -11,12 +11,20 @@ import msgspec
 
 from pyoco_server.model.errors import FlowFileError
 from pyoco_server.model.flow.callables import ANYTHING, CallableRules
-from pyoco_server.model.flow.file import FlowFile, parse_flow_yaml
+from pyoco_server.model.flow.file import FlowFile, read_flow_yaml
 from pyoco_server.model.flow.graph import OperatorGraph
-from pyoco_server.model.flow.yaml_document import Path, Place, YamlDocument, parse_yaml, path_text
+from pyoco_server.model.flow.yaml_document import (
+    MAX_ERRORS,
+    Path,
+    Place,
+    YamlDocument,
+    path_text,
+    read_yaml,
+)
 from pyoco_server.model.json_text import JSON
 from pyoco_server.model.names import nearest
 
+_LONGEST_LINE: Final = 1_000
 _ROOTS: Final = ("params", "results", "scratch", "artifacts")
 """What expressions and inputs see below ``$ctx``, outside of loops."""
 
@@ -34,7 +42,7 @@ class FlowFinding(msgspec.Struct, frozen=True, kw_only=True):
     line: int | None = None
     column: int | None = None
     source: str | None = None
-    """The line itself."""
+    """The line itself, unless it is very long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,28 +68,35 @@ def check_flow_file(
 ) -> FlowCheck:
     """Look at a flow.yaml; the arguments are those of `parse_flow_yaml`."""
     try:
-        flow = parse_flow_yaml(raw, max_bytes=max_bytes, callables=callables)
+        flow, errors = read_flow_yaml(raw, max_bytes=max_bytes, callables=callables)
     except FlowFileError as error:
-        return FlowCheck(None, (finding_of(error, raw),))
-    return FlowCheck(flow, findings_of(flow))
+        flow, errors = None, [error]
+    text = raw.decode("utf-8", "replace")
+    findings = [_finding_of(error, text) for error in errors]
+    if flow is not None:
+        wrong = {error.path for error in errors}
+        findings += [each for each in findings_of(flow) if each.path not in wrong]
+    return FlowCheck(None if errors else flow, _in_order(findings))
 
 
 def findings_of(flow: FlowFile) -> tuple[FlowFinding, ...]:
-    """Return what most likely is not meant in a file that can be taken."""
-    return tuple(_Look(flow, parse_yaml(flow.text)).findings())
+    """Return what most likely is not meant in a file, as far as that can be taken."""
+    return _in_order(_Look(flow, read_yaml(flow.text)).findings())
 
 
-def finding_of(error: FlowFileError, raw: bytes) -> FlowFinding:
-    """Return what an error of the file says."""
-    line, column = error.key or (error.line, error.column)
+def _in_order(findings: Iterable[FlowFinding]) -> tuple[FlowFinding, ...]:
+    return tuple(sorted(findings, key=lambda each: (each.line or 0, each.column or 0))[:MAX_ERRORS])
+
+
+def _finding_of(error: FlowFileError, text: str) -> FlowFinding:
     return FlowFinding(
         severity="error",
         path=error.path,
         reason=error.reason,
         nearest=error.nearest,
-        line=line,
-        column=column,
-        source=_line(raw.decode("utf-8", "replace"), line),
+        line=error.line,
+        column=error.column,
+        source=_line(text, error.line),
     )
 
 
@@ -89,7 +104,8 @@ def _line(text: str, number: int | None) -> str | None:
     lines = text.split("\n")
     if number is None or number > len(lines):
         return None
-    return lines[number - 1].rstrip("\r")
+    line = lines[number - 1].rstrip("\r")
+    return line if len(line) <= _LONGEST_LINE else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,8 @@ MAX_EXPANDED_CHARACTERS: Final = 1_048_576
 
 _POSITION: Final = re.compile(r" ?at position (\d+)")
 _FORM: Final = re.compile(r"[{}:]|\b(?:switch|repeat|foreach|until|pipe)\s*\(")
+_TERMS: Final = ("switch", "repeat", "foreach", "until", "pipe")
+_UNKNOWN_TERM: Final = re.compile(r"Unknown callable term '(\w+)'")
 _COMMENT: Final = re.compile(r"#[^\n]*")
 
 
@@ -104,7 +106,7 @@ def parse_engine_graph(
         resolved = resolve_pipe_refs(main, pipes)
         used = list(task_terms(resolved))
         _refuse_problems(resolved)
-        _refuse_repeated(resolved)
+        _refuse_repeated(resolved, text)
         stand_ins = {term.name: Task(func=_never, name=term.name) for term in used}
         build_flow_from_graph(graph=text, tasks=stand_ins, pipes=pipes)
     except FlowFileError:
@@ -166,6 +168,12 @@ def _terms(pipeline: Pipeline) -> Iterator[Term]:
             yield from _terms(branch)
 
 
+class _NoSuchWord(GraphSyntaxError):
+    def __init__(self, text: str, near: str | None) -> None:
+        super().__init__(text)
+        self.nearest = near
+
+
 class _Parser(GraphParser):
     """The engine's parser, which takes any words in brackets, and what it forgets of them."""
 
@@ -203,15 +211,15 @@ class _Parser(GraphParser):
     def _checked(self, parse: Callable[[], T], words: tuple[str, ...]) -> T:
         start = self._peek()
         brackets = self.idx + 1
-        term = parse()
+        try:
+            term = parse()
+        except GraphSyntaxError as error:
+            self._refuse_words(start.value, brackets, words)  # which it may come of
+            if _POSITION.search(str(error)):
+                raise
+            raise GraphSyntaxError(f"{error} at position {start.pos}") from None
+        self._refuse_words(start.value, brackets, words)
         said = self._words.pop(brackets)
-        for word in said:
-            if word not in words and not self._accepted:
-                near = nearest(word, words)
-                raise GraphSyntaxError(
-                    f"{start.value}(...) takes {', '.join(words)}, not {word!r}"
-                    f"{f'; did you mean {near!r}?' if near else ''} at position {start.pos}"
-                )
         parallel = said.get("parallel") if "parallel" in words else None
         if parallel is not None and parallel.isdigit() and 1 <= int(parallel) <= MAX_PARALLEL:
             vars(term)["parallel"] = int(parallel)
@@ -221,6 +229,15 @@ class _Parser(GraphParser):
                 f"at position {start.pos}"
             )
         return term
+
+    def _refuse_words(self, term: str, brackets: int, words: tuple[str, ...]) -> None:
+        for word in self._words.get(brackets, ()):
+            if word not in words and not self._accepted:
+                at = next(token.pos for token in self.tokens[brackets:] if token.value == word)
+                raise _NoSuchWord(
+                    f"{term}(...) takes {', '.join(words)}, not {word!r} at position {at}",
+                    nearest(word, words),
+                )
 
 
 def _expanded(pipeline: Pipeline, pipes: Mapping[str, Pipeline]) -> Pipeline:
@@ -271,7 +288,12 @@ def _parse(text: str, path: str, *, accepted: bool = False) -> Pipeline:
         reason = reason.replace(found.group(), "", 1)
         if "but got 'IDENT'" in reason:
             reason += ": `>>` joins its steps, those of two lines as well"
-        raise _error(reason, text, int(found.group(1)), path) from None
+        refusal = _error(reason, text, int(found.group(1)), path)
+        if isinstance(error, _NoSuchWord):
+            refusal.nearest = error.nearest
+        elif unknown := _UNKNOWN_TERM.match(reason):
+            refusal.nearest = nearest(unknown[1], _TERMS)
+        raise refusal from None
     except RecursionError:
         raise FlowFileError("nested too deeply", path=path) from None
 
@@ -279,6 +301,14 @@ def _parse(text: str, path: str, *, accepted: bool = False) -> Pipeline:
 def _error(reason: str, text: str, position: int, path: str) -> FlowFileError:
     error = graph_error(reason, text, position)
     return FlowFileError(reason, path=path, line=error.line, column=error.column)
+
+
+def _error_at(pattern: str, reason: str, text: str, time: int = 0) -> FlowFileError:
+    """Return an error with the place where something stands in the graph's text, for that time of more."""
+    found = [*re.finditer(rf"(?<!\w){pattern}(?!\w)", text)]
+    if len(found) <= time:  # a pipe has it
+        return FlowFileError(reason, path=PATH)
+    return graph_error(reason, text, found[time].start())
 
 
 def _refuse_expansion(
@@ -293,11 +323,13 @@ def _refuse_expansion(
 
     def size(name: str, inside: tuple[str, ...]) -> int:
         if name not in parsed:
-            raise FlowFileError(
+            error = _error_at(
+                rf"pipe\s*\(\s*{re.escape(name)}",
                 f"pipe({name}) refers to no pipe; configure it under `pipes`",
-                path=PATH,
-                nearest=nearest(name, parsed),
+                text,
             )
+            error.nearest = nearest(name, parsed)
+            raise error
         if name in inside:
             cycle = " -> ".join((*inside[inside.index(name) :], name))
             raise FlowFileError(f"pipes refer to themselves: {cycle}", path="pipes")
@@ -317,11 +349,15 @@ def _refuse_expansion(
 
 
 def _refuse_problems(pipeline: Pipeline) -> None:
-    for problem in validate_graph_terms(pipeline).errors:
-        raise FlowFileError(problem, path=PATH)
+    errors = [
+        FlowFileError(problem, path=PATH) for problem in validate_graph_terms(pipeline).errors
+    ]
+    if errors:
+        errors[0].others = tuple(errors[1:])
+        raise errors[0]
 
 
-def _refuse_repeated(pipeline: Pipeline) -> None:
+def _refuse_repeated(pipeline: Pipeline, text: str) -> None:
     """Refuse a task that comes twice where the engine would have it wait for itself.
 
     Without a switch or loop the engine runs tasks by their dependencies; with one, in the
@@ -333,10 +369,12 @@ def _refuse_repeated(pipeline: Pipeline) -> None:
     for term in task_terms(pipeline):
         name = term.node_name or term.name
         if name in seen:
-            raise FlowFileError(
+            raise _error_at(
+                re.escape(name),
                 f"task {name} comes twice; give the second one a name of its own: "
                 f"`{name}_2: {term.name}`",
-                path=PATH,
+                text,
+                time=1,
             )
         seen.add(name)
 

@@ -71,8 +71,13 @@ def parse_operator_graph(text: str, task_names: Collection[str] = ()) -> Operato
     _admit(text)
     source = _Source(text)
     builder = _Builder(source)
+    errors: list[FlowFileError] = []
     for statement in source.statements():
-        builder.statement(statement)
+        try:
+            builder.statement(statement)
+        except FlowFileError as error:
+            errors.append(error)
+    _refuse(errors)
     named = tuple(builder.nodes)
     builder.refuse_cycles()
     nodes = (*named, *(name for name in task_names if name not in builder.nodes))
@@ -94,12 +99,16 @@ def _admit(text: str) -> None:
             path=PATH,
         )
     position = depth = operators = 0
+    errors: list[FlowFileError] = []
     while position < len(text):
         token = _TOKEN.match(text, position)
         if token is None:
-            raise graph_error(
-                f"{text[position]!r} is not taken here, only {_TAKEN}", text, position
+            errors.append(
+                graph_error(f"{text[position]!r} is not taken here, only {_TAKEN}", text, position)
             )
+            end = text.find("\n", position)  # what comes behind it may come of it
+            position = len(text) if end < 0 else end
+            continue
         match token.group():
             case "(" | "[":
                 depth += 1
@@ -114,6 +123,14 @@ def _admit(text: str) -> None:
         if operators > MAX_OPERATORS:
             raise graph_error(f"more than {MAX_OPERATORS} operators", text, position)
         position = token.end()
+    _refuse(errors)
+
+
+def _refuse(errors: list[FlowFileError]) -> None:
+    """Raise the first of some errors, which tells of the others."""
+    if errors:
+        errors[0].others = tuple(errors[1:])
+        raise errors[0]
 
 
 def graph_error(reason: str, text: str, position: int) -> FlowFileError:

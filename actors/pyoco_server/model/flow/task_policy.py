@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 import msgspec
 
 from pyoco_server.model.errors import ModelError
+from pyoco_server.model.names import nearest
 
 F = TypeVar("F")
 
@@ -61,11 +62,22 @@ class InvalidPolicy(ModelError):
     Args:
         path: Its key, and the key in it.
         reason: What is wrong and what would be right.
+        unknown: Whether it is the key that is wrong.
+        meant: The word that was most likely meant.
     """
 
-    def __init__(self, path: tuple[str, ...], reason: str) -> None:
+    def __init__(
+        self,
+        path: tuple[str, ...],
+        reason: str,
+        *,
+        unknown: bool = False,
+        meant: str | None = None,
+    ) -> None:
         self.path = path
         self.reason = reason
+        self.unknown = unknown
+        self.meant = meant
         super().__init__(f"{'.'.join(path)}: {reason}")
 
 
@@ -213,7 +225,10 @@ def _one_of(
         return None
     text = value.lower() if any_case and isinstance(value, str) else value
     if text not in taken:
-        raise InvalidPolicy((key,), f"must be one of {', '.join(taken)}, not {_shown(value)}")
+        meant = nearest(text, taken) if isinstance(text, str) else None
+        raise InvalidPolicy(
+            (key,), f"must be one of {', '.join(taken)}, not {_shown(value)}", meant=meant
+        )
     return text
 
 
@@ -259,13 +274,15 @@ def _backoff(value: object) -> RetryBackoff | None:
             raise InvalidPolicy(
                 ("backoff", str(key)),
                 f"no such key; those that there are: {', '.join(_BACKOFF_KEYS)}",
+                unknown=True,
+                meant=nearest(str(key), _BACKOFF_KEYS),
             )
     said: dict[str, Any] = {}
     if value.get("kind") is not None:
         try:
             said["kind"] = _one_of(value, "kind", _KINDS)
         except InvalidPolicy as error:
-            raise InvalidPolicy(("backoff", "kind"), error.reason) from None
+            raise InvalidPolicy(("backoff", "kind"), error.reason, meant=error.meant) from None
     for key in ("delay_sec", "cap_sec"):
         if value.get(key) is not None:
             said[key] = _seconds(value[key], ("backoff", key), zero=True)

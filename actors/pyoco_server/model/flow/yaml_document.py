@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -21,6 +22,8 @@ from pyoco_server.model.json_text import JSON, MAX_DEPTH
 
 MAX_NODES: Final = 10_000
 MAX_NUMBER_CHARACTERS: Final = 400
+MAX_ERRORS: Final = 50
+"""How many errors of a file are told."""
 
 Path: TypeAlias = tuple[str | int, ...]
 """Keys and indices from the document's root to a value."""
@@ -41,11 +44,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class YamlDocument:
-    """The value of a document, and the place of every value and of every key in it."""
+    """The value of a document, and the place of every value and of every key in it.
+
+    What is wrong in it has no value, or the one that it would have had.
+    """
 
     value: JSON
     places: dict[Path, Place]
     keys: dict[Path, Place]
+    errors: tuple[FlowFileError, ...] = ()
 
     def error(self, reason: str, path: Path) -> FlowFileError:
         """Return the error that says what is wrong at ``path``."""
@@ -57,11 +64,10 @@ class YamlDocument:
 
     def key_error(self, reason: str, path: Path, nearest: str | None = None) -> FlowFileError:
         """Return the error that says what is wrong with the last key of ``path``."""
-        error = self.error(reason, path)
-        place = self.keys.get(path)
-        error.key = None if place is None else (place.line, place.column)
-        error.nearest = nearest
-        return error
+        place = self.keys.get(path, Place(1, 1))
+        return FlowFileError(
+            reason, path=path_text(path), line=place.line, column=place.column, nearest=nearest
+        )
 
 
 def path_text(path: Path) -> str:
@@ -118,33 +124,59 @@ def parse_yaml(text: str, *, max_nodes: int = MAX_NODES, accepted: bool = False)
         FlowFileError: It is not YAML, holds more than one document or none, or goes beyond what
             this module takes; the error tells the line.
     """
+    document = read_yaml(text, max_nodes=max_nodes, accepted=accepted)
+    if document.errors:
+        raise first_of(document.errors)
+    return document
+
+
+def read_yaml(text: str, *, max_nodes: int = MAX_NODES, accepted: bool = False) -> YamlDocument:
+    """Read a document as `parse_yaml` does, and go on where something is wrong that others do not come of.
+
+    Raises:
+        FlowFileError: There is no going on.
+    """
+    errors: list[FlowFileError] = []
     try:
         loader = _Loader(text)
         try:
-            return _TreeBuilder(loader, max_nodes, accepted=accepted).document()
+            return _TreeBuilder(loader, max_nodes, errors, accepted=accepted).document()
         finally:
             loader.dispose()
+    except FlowFileError as error:
+        last = error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise FlowFileError(
+        last = FlowFileError(
             f"not valid YAML: {error.problem or error.context}",
             line=mark.line + 1 if mark else None,
             column=mark.column + 1 if mark else None,
-        ) from None
+        )
     except yaml.YAMLError as error:
-        raise FlowFileError(f"not valid YAML: {str(error).splitlines()[0]}") from None
+        last = FlowFileError(f"not valid YAML: {str(error).splitlines()[0]}")
+    raise first_of([*errors, last])
+
+
+def first_of(errors: Iterable[FlowFileError]) -> FlowFileError:
+    """Return the first error by its line, which tells of the others; there is one at least."""
+    first, *others = sorted(errors, key=lambda error: (error.line or 0, error.column or 0))
+    first.others = tuple(others[: MAX_ERRORS - 1])
+    return first
 
 
 class _TreeBuilder:
-    """Builds one document of a loader's events."""
+    """Builds one document of a loader's events; notes what is wrong and leaves the rest as it is."""
 
-    def __init__(self, loader: Any, max_nodes: int, *, accepted: bool) -> None:
+    def __init__(
+        self, loader: Any, max_nodes: int, errors: list[FlowFileError], *, accepted: bool
+    ) -> None:
         self._loader = loader
         self._accepted = accepted
         self._max_nodes = max_nodes
         self._places: dict[Path, Place] = {}
         self._keys: dict[Path, Place] = {}
         self._nodes = 0
+        self._errors = errors
 
     def document(self) -> YamlDocument:
         self._loader.get_event()  # the start of the stream
@@ -155,18 +187,27 @@ class _TreeBuilder:
         event = self._loader.get_event()
         if not isinstance(event, yaml.StreamEndEvent):
             raise _error("one document is enough; remove this one", event, ())
-        return YamlDocument(value, self._places, self._keys)
+        return YamlDocument(value, self._places, self._keys, tuple(self._errors))
+
+    def _wrong(self, reason: str, event: Any, path: Path) -> None:
+        self._errors.append(_error(reason, event, path))
 
     def _value(self, event: Any, path: Path) -> JSON:
         self._admit(event, path)
         mark = event.start_mark
         style = event.style if isinstance(event, yaml.ScalarEvent) else None
         self._places[path] = Place(mark.line + 1, mark.column + 1, style)
+        if isinstance(event, yaml.AliasEvent):
+            return None
         if isinstance(event, yaml.ScalarEvent):
-            return self._scalar(event, path)
+            try:
+                return self._scalar(event, path)
+            except FlowFileError as error:
+                self._errors.append(error)
+                return None
         kind = "seq" if isinstance(event, yaml.SequenceStartEvent) else "map"
         if event.tag not in {None, "!", _TAG + kind}:
-            raise _error(f"the tag {event.tag} is not taken", event, path)
+            self._wrong(f"the tag {event.tag} is not taken", event, path)
         # The params of a flow.yaml stand two levels down, at flow.defaults.
         if len(path) >= MAX_DEPTH + 2:
             raise _error(f"nested more than {MAX_DEPTH} deep", event, path)
@@ -177,11 +218,9 @@ class _TreeBuilder:
         if self._nodes > self._max_nodes:
             raise _error(f"more than {self._max_nodes} keys and values", event, path)
         if isinstance(event, yaml.AliasEvent):
-            raise _error(
-                f"aliases are not taken; write out what *{event.anchor} means", event, path
-            )
-        if event.anchor is not None:
-            raise _error(f"anchors are not taken; remove &{event.anchor}", event, path)
+            self._wrong(f"aliases are not taken; write out what *{event.anchor} means", event, path)
+        elif event.anchor is not None:
+            self._wrong(f"anchors are not taken; remove &{event.anchor}", event, path)
 
     def _list(self, path: Path) -> list[JSON]:
         items: list[JSON] = []
@@ -194,22 +233,30 @@ class _TreeBuilder:
         while not isinstance(event := self._loader.get_event(), yaml.MappingEndEvent):
             key = self._key(event, path)
             mark = event.start_mark
-            self._keys[*path, key] = Place(mark.line + 1, mark.column + 1)
+            self._keys.setdefault((*path, key), Place(mark.line + 1, mark.column + 1))
             if key in entries:
-                raise _error("given twice; keep one of the two", event, (*path, key))
-            entries[key] = self._value(self._loader.get_event(), (*path, key))
+                self._wrong("given twice; keep one of the two", event, (*path, key))
+                self._pass_over((*path, key))
+            else:
+                entries[key] = self._value(self._loader.get_event(), (*path, key))
         return entries
+
+    def _pass_over(self, path: Path) -> None:
+        """Leave out a value, whatever is in it."""
+        unread = _TreeBuilder(self._loader, self._max_nodes - self._nodes, [], accepted=True)
+        unread._value(self._loader.get_event(), path)
+        self._nodes += unread._nodes
 
     def _key(self, event: Any, path: Path) -> str:
         self._admit(event, path)
         if not isinstance(event, yaml.ScalarEvent):
             raise _error("a key must be a text, not a list or mapping", event, path)
-        tag = self._tag(event, path)
+        tag, key = self._tag(event, path), str(event.value)
         if tag == "merge":
-            raise _error("merge keys (<<) are not taken; write out the keys", event, path)
-        if tag != "str":
-            raise _error(f'a key must be a text; quote it: "{event.value[:80]}"', event, path)
-        return str(event.value)
+            self._wrong("merge keys (<<) are not taken; write out the keys", event, (*path, key))
+        elif tag != "str":
+            self._wrong(f'a key must be a text; quote it: "{key[:80]}"', event, (*path, key))
+        return key
 
     def _tag(self, event: Any, path: Path) -> str:
         """Return the short name of a scalar's type."""
@@ -217,7 +264,8 @@ class _TreeBuilder:
         if tag is None or tag == "!":
             tag = self._loader.resolve(yaml.ScalarNode, event.value, event.implicit)
         if not tag.startswith(_TAG):
-            raise _error(f"the tag {tag} is not taken", event, path)
+            self._wrong(f"the tag {tag} is not taken", event, path)
+            return "str"
         return str(tag.removeprefix(_TAG))
 
     def _scalar(self, event: Any, path: Path) -> JSON:
