@@ -36,6 +36,8 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
     when the gateway cannot be reached, and ``UnexpectedAnswer`` (a ``ValueError``) when something
     else answers at that URL.
 
+    The examples take a ``client`` as given, the ``run_id`` of a run, and so on.
+
     Args:
         base_url: Where the gateway is, e.g. ``http://127.0.0.1:8000``; a path in it is kept.
         api_key: The key, under authentication.
@@ -54,7 +56,13 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         full: bool = False,
         limit: int | None = None,
     ) -> list[Document]:
-        """Return runs, the newest change first."""
+        """Return runs, the newest change first.
+
+        Example::
+
+            runs = await client.list_runs(status="COMPLETED", tag="hello", limit=10)
+            print(runs[0]["status"])  # COMPLETED
+        """
         page = await self.find_runs(status=status, flow=flow, tag=tag, full=full, limit=limit)
         items: list[Document] = page["items"]
         return items
@@ -71,7 +79,13 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         cursor: str | None = None,
         workflow_yaml_sha256: str | None = None,
     ) -> Document:
-        """Return a page of runs as ``{items, next_cursor}``."""
+        """Return a page of runs as ``{items, next_cursor}``.
+
+        Example::
+
+            page = await client.list_runs_vnext(flow="main", limit=1)
+            more = await client.list_runs_vnext(flow="main", limit=1, cursor=page["next_cursor"])
+        """
         return await self.find_runs(
             status=status,
             flow=flow,
@@ -91,7 +105,13 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         cursor: str | None = None,
         **query: Unpack[RunQuery],
     ) -> Document:
-        """Return a page of runs by any filter, the newest change first, as ``{items, next_cursor}``."""
+        """Return a page of runs by any filter, the newest change first, as ``{items, next_cursor}``.
+
+        Example::
+
+            page = await client.find_runs(status="FAILED", updated_after=time.time() - 86_400)
+            print([run["error"] for run in page["items"]])
+        """
         include = "full" if full else None
         return await self._run(
             get("/runs", parse_page, include=include, limit=limit, cursor=cursor, **query)
@@ -110,6 +130,11 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         Args:
             within_seconds: When to end; ``None`` for never.
             query: Which runs.
+
+        Example::
+
+            async for change in client.follow_runs(status="FAILED", within_seconds=0.2):
+                print(change["event"])  # hello
         """
         watch = ListWatch(
             first=get("/runs/stream", parse_object, **query),
@@ -121,7 +146,13 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
                 yield event
 
     async def count_runs(self, **query: Unpack[RunQuery]) -> Document:
-        """Return how many runs there are: ``{counts: {status: count}, total, …}``."""
+        """Return how many runs there are: ``{counts: {status: count}, total, …}``.
+
+        Example::
+
+            answer = await client.count_runs(tag="hello")
+            print(answer["total"], answer["counts"]["COMPLETED"])
+        """
         return await self._run(get("/runs/counts", parse_object, **query))
 
     async def list_dead_letters(
@@ -133,7 +164,13 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         tag: str | None = None,
         run_id: str | None = None,
     ) -> Document:
-        """Return a page of dead letters, the newest first, as ``{items, next_cursor}``."""
+        """Return a page of dead letters, the newest first, as ``{items, next_cursor}``.
+
+        Example::
+
+            page = await client.list_dead_letters(reason="execution_error", limit=10)
+            print([letter["error"] for letter in page["items"]])
+        """
         return await self._run(
             get(
                 "/dlq",
@@ -147,7 +184,13 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         )
 
     async def get_dead_letter(self, seq: int) -> Document:
-        """Return a dead letter."""
+        """Return a dead letter.
+
+        Example::
+
+            letter = await client.get_dead_letter(seq)
+            print(letter["reason"])  # execution_error
+        """
         return await self._run(get(f"/dlq/{int(seq)}", parse_object))
 
     async def requeue_dead_letter(self, seq: int) -> Document:
@@ -155,21 +198,43 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
 
         Raises:
             HttpProblem: 409 when the letter does not tell enough for that.
+
+        Example::
+
+            run = await client.requeue_dead_letter(seq)
+            print(run["status"])  # PENDING
         """
         # Not repeatable: the letter is gone after it.
         return await self._run(ApiCall("POST", f"/dlq/{int(seq)}/requeue", parse_object))
 
     async def drop_dead_letter(self, seq: int) -> Document:
-        """Delete a dead letter."""
+        """Delete a dead letter.
+
+        Example::
+
+            await client.drop_dead_letter(seq)
+        """
         # Not repeatable: a second one does not find it.
         return await self._run(ApiCall("DELETE", f"/dlq/{int(seq)}", parse_object))
 
     async def get_queues(self) -> Document:
-        """Return ``{queues, dead_letters}``: the jobs of each tag."""
+        """Return ``{queues, dead_letters}``: the jobs of each tag.
+
+        Example::
+
+            answer = await client.get_queues()
+            print({queue["tag"]: queue["waiting_reason"] for queue in answer["queues"]})
+        """
         return await self._run(get("/queues", parse_object))
 
     async def get_actors(self) -> Document:
-        """Return ``{tree}``: the gateway's supervision tree."""
+        """Return ``{tree}``: the gateway's supervision tree.
+
+        Example::
+
+            answer = await client.get_actors()
+            print(answer["tree"]["state"])  # supervising
+        """
         return await self._run(get("/actors", parse_object))
 
     async def get_workers(
@@ -181,7 +246,13 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         tag: str | None = None,
         limit: int | None = None,
     ) -> list[Document]:
-        """Return worker records, last seen first."""
+        """Return worker records, last seen first.
+
+        Example::
+
+            workers = await client.get_workers(tag="hello")
+            print([worker["worker_id"] for worker in workers])  # ['w1']
+        """
         return await self._run(
             get(
                 "/workers",
@@ -195,7 +266,12 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         )
 
     async def patch_worker_hidden(self, worker_id: str, *, hidden: bool) -> Document:
-        """Hide a worker from lists, or show it again."""
+        """Hide a worker from lists, or show it again.
+
+        Example::
+
+            await client.patch_worker_hidden("w1", hidden=True)
+        """
         path = f"/workers/{segment(worker_id)}"
         body = {"hidden": bool(hidden)}
         return await self._run(ApiCall("PATCH", path, parse_object, json=body, repeatable=True))
@@ -211,13 +287,24 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         """Tell a worker to pause, resume or drain; return what is stored of that.
 
         ``reason`` is for people. Who asks is the API key, or ``requested_by`` where no keys are asked for.
+
+        Example::
+
+            worker = await client.order_worker("w1", "pause", reason="disk is full")
+            print(worker["paused"])  # True
         """
         path = f"/workers/{segment(worker_id)}/{order}"
         body = given(reason=reason, requested_by=requested_by) or None
         return await self._run(ApiCall("POST", path, parse_object, json=body, repeatable=True))
 
     async def list_wheels(self, *, all_tenants: bool | None = None) -> list[Document]:
-        """Return the wheels of the registry, by name; those of all tenants for an admin's key."""
+        """Return the wheels of the registry, by name; those of all tenants for an admin's key.
+
+        Example::
+
+            wheels = await client.list_wheels()
+            print([wheel["name"] for wheel in wheels])
+        """
         return await self._run(get("/wheels", parse_objects, all_tenants=all_tenants))
 
     async def list_wheel_history(
@@ -228,7 +315,13 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         action: str | None = None,
         all_tenants: bool | None = None,
     ) -> list[Document]:
-        """Return uploads and deletions of wheels, the newest first; of all tenants for an admin's key."""
+        """Return uploads and deletions of wheels, the newest first; of all tenants for an admin's key.
+
+        Example::
+
+            uploads = await client.list_wheel_history(action="upload", limit=10)
+            print([upload["wheel_name"] for upload in uploads])
+        """
         query = {"limit": limit, "wheel_name": wheel_name, "action": action}
         return await self._run(
             get("/wheels/history", parse_objects, **query, all_tenants=all_tenants)
@@ -246,6 +339,11 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         """Upload a wheel, as bytes or from an open file; without tags it is for every worker.
 
         Under authentication it belongs to the key's tenant, unless it is ``shared`` with all.
+
+        Example::
+
+            with open(wheel_name, "rb") as file:
+                wheel = await client.upload_wheel(filename=wheel_name, data=file, tags=["cpu"])
         """
         form = {"replace": "true" if replace else "false"}
         if tags:
@@ -263,33 +361,73 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
 
         Raises:
             DamagedDownload: What came is not what was uploaded.
+
+        Example::
+
+            with open(wheel_name, "wb") as file:
+                sha256 = await client.download_wheel(wheel_name, file)
         """
         path = f"/wheels/{segment(wheel_name)}"
         return await self._download(wheel_name, lambda start: get_bytes(path, start), to)
 
     async def delete_wheel(self, wheel_name: str) -> Document:
-        """Delete a wheel."""
+        """Delete a wheel.
+
+        Example::
+
+            await client.delete_wheel(wheel_name)
+        """
         # Not repeatable: a second one does not find it.
         return await self._run(ApiCall("DELETE", f"/wheels/{segment(wheel_name)}", parse_object))
 
     async def get_metrics(self) -> str:
-        """Return the metrics in Prometheus' text format."""
+        """Return the metrics in Prometheus' text format.
+
+        Example::
+
+            text = await client.get_metrics()
+            print([line for line in text.splitlines() if line.startswith("pyoco_runs")])
+        """
         return await self._run(get("/metrics", parse_text))
 
     async def get_stats(self, minutes: int | None = None) -> Document:
-        """Return ``{minutes: [...]}``: what happened in each of the last minutes (60 unless told)."""
+        """Return ``{minutes: [...]}``: what happened in each of the last minutes (60 unless told).
+
+        Example::
+
+            stats = await client.get_stats(15)
+            print(len(stats["minutes"]))  # 15
+        """
         return await self._run(get("/stats", parse_object, minutes=minutes))
 
     async def get_health(self) -> Document:
-        """Return ``{status}`` of the gateway's process."""
+        """Return ``{status}`` of the gateway's process.
+
+        Example::
+
+            answer = await client.get_health()
+            print(answer["status"])  # ok
+        """
         return await self._run(get("/health", parse_object))
 
     async def get_ready(self) -> Document:
-        """Return ``{status, reasons, nats}``; that the gateway is not ready is no error here."""
+        """Return ``{status, reasons, nats}``; that the gateway is not ready is no error here.
+
+        Example::
+
+            answer = await client.get_ready()
+            print(answer["status"], answer["reasons"])  # ready []
+        """
         return await self._run(
             ApiCall("GET", "/health/ready", parse_readiness, repeatable=True, also=503)
         )
 
     async def get_api_description(self) -> Document:
-        """Return the gateway's OpenAPI document."""
+        """Return the gateway's OpenAPI document.
+
+        Example::
+
+            document = await client.get_api_description()
+            print("/runs" in document["paths"])  # True
+        """
         return await self._run(get("/openapi.json", parse_object))

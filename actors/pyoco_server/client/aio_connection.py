@@ -52,7 +52,12 @@ class AsyncCaller:
         await self.close()
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections.
+
+        Example::
+
+            await client.close()
+        """
         await self._client.aclose()
 
     async def _run(self, call: ApiCall[T]) -> T:

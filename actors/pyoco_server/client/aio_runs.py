@@ -63,6 +63,11 @@ class AsyncRunCalls(AsyncCaller):
         The gateway takes all submits with the same ``idempotency_key`` for one. Where none is
         given and the client may repeat the call, it sends a new one, so that repeating it is safe.
         A gateway of version 0.5.1 does not know keys: use ``RetryPolicy(attempts=1)`` with it.
+
+        Example::
+
+            run = await client.submit_run("report", {"date": "2026-11-28"}, tag="hello")
+            print(run["status"])  # PENDING
         """
         body = {"flow_name": flow_name, "params": dict(params or {})}
         body |= given(tag=tag, tags=tags) | limits_of(limits)
@@ -81,6 +86,11 @@ class AsyncRunCalls(AsyncCaller):
         """Submit a run of the flow.yaml whose text is given; return ``{run_id, status}``.
 
         ``params`` go over the defaults of the file.
+
+        Example::
+
+            run = await client.submit_run_yaml(flow_yaml, {"x": 2}, tag="hello")
+            print(run["status"])  # PENDING
         """
         form = given(flow_name=flow_name, tag=tag) | limits_of(limits)
         if params:
@@ -102,6 +112,14 @@ class AsyncRunCalls(AsyncCaller):
         Args:
             runs: Of each ``flow_name`` and, where wanted, ``params, tag, tags, workflow_yaml,
                 idempotency_key`` and the limits and times that ``submit_run`` takes.
+
+        Example::
+
+            days = ["2026-11-27", "2026-11-28"]
+            answer = await client.submit_batch(
+                [{"flow_name": "report", "params": {"date": day}} for day in days]
+            )
+            print(answer["accepted"])  # 2
         """
         keyed = [
             {**run, "idempotency_key": self._retry.key(run.get("idempotency_key"))} for run in runs
@@ -117,6 +135,11 @@ class AsyncRunCalls(AsyncCaller):
 
         Raises:
             HttpProblem: 422 when it cannot be understood; its ``extra`` says where.
+
+        Example::
+
+            flow = await client.check_flow(flow_yaml)
+            print([*flow["tasks"]])  # ['add_one', 'save']
         """
         return await self._run(
             ApiCall(
@@ -130,11 +153,23 @@ class AsyncRunCalls(AsyncCaller):
         )
 
     async def get_run(self, run_id: str) -> Document:
-        """Return the snapshot of a run, without its task records."""
+        """Return the snapshot of a run, without its task records.
+
+        Example::
+
+            run = await client.get_run(run_id)
+            print(run["status"])  # COMPLETED
+        """
         return await self._run(get(run_path(run_id), parse_object))
 
     async def get_run_with_records(self, run_id: str) -> Document:
-        """Return the snapshot of a run."""
+        """Return the snapshot of a run.
+
+        Example::
+
+            run = await client.get_run_with_records(run_id)
+            print(run["task_records"]["add_one"]["output"])  # 2
+        """
         return await self._run(get(run_path(run_id), parse_object, include="records"))
 
     async def cancel_run(
@@ -150,6 +185,11 @@ class AsyncRunCalls(AsyncCaller):
 
         Raises:
             TimeoutError: The run has not ended after ``timeout_sec`` seconds (default 45).
+
+        Example::
+
+            run = await client.cancel_run(run_id, wait=True, reason="wrong input")
+            print(run["status"])  # CANCELLED
         """
         wish = given(reason=reason, requested_by=requested_by)
         # Repeatable: a second one finds the run cancelling or ended.
@@ -178,6 +218,11 @@ class AsyncRunCalls(AsyncCaller):
 
         Raises:
             HttpProblem: 409 when it has not ended, or when its flow.yaml is not kept.
+
+        Example::
+
+            run = await client.retry_run(run_id, {"x": 5})
+            print(run["retry_of"] == run_id)  # True
         """
         body = limits_of(times, TIME_NAMES) | ({"params": dict(params)} if params else {})
         path = run_path(run_id, "retry")
@@ -188,6 +233,11 @@ class AsyncRunCalls(AsyncCaller):
 
         Raises:
             HttpProblem: 409 when it has started, or ended.
+
+        Example::
+
+            run = await client.reschedule_run(run_id, delay_sec=3600)
+            print(run["state"])  # SCHEDULED
         """
         body = limits_of(times, MOVE_NAMES)
         # A delay counts from when it arrives.
@@ -197,7 +247,13 @@ class AsyncRunCalls(AsyncCaller):
         )
 
     async def get_tasks(self, run_id: str) -> Document:
-        """Return the task states and task records of a run."""
+        """Return the task states and task records of a run.
+
+        Example::
+
+            run = await client.get_tasks(run_id)
+            print(run["tasks"]["add_one"])  # SUCCEEDED
+        """
         return await self._run(get(run_path(run_id, "tasks"), parse_object))
 
     async def get_graph(self, run_id: str) -> Document:
@@ -205,6 +261,11 @@ class AsyncRunCalls(AsyncCaller):
 
         Raises:
             HttpProblem: 404 also while that is not known.
+
+        Example::
+
+            graph = await client.get_graph(run_id)
+            print(len(graph["nodes"]), len(graph["edges"]))  # 2 1
         """
         return await self._run(get(run_path(run_id, "graph"), parse_object))
 
@@ -213,6 +274,11 @@ class AsyncRunCalls(AsyncCaller):
 
         Raises:
             HttpProblem: 404 also for a run that brought none.
+
+        Example::
+
+            text = await client.get_workflow(run_id)
+            print(text == flow_yaml)  # True
         """
         return await self._run(get(run_path(run_id, "workflow"), parse_text))
 
@@ -228,6 +294,13 @@ class AsyncRunCalls(AsyncCaller):
 
         It is one connection, and what breaks it is raised; ``watch`` goes on instead. Leave
         it before its end only through ``contextlib.aclosing``, which closes the connection.
+
+        Example::
+
+            async with aclosing(client.watch_run(run_id)) as events:
+                async for event in events:
+                    print(event["event"])  # snapshot
+                    break
         """
         call = with_params(_watch(run_id, include_records, since), timeout_sec=timeout_sec)
         parser = SseParser()
@@ -256,6 +329,11 @@ class AsyncRunCalls(AsyncCaller):
             since: Least ``updated_at`` of a snapshot, in unix seconds.
             within_seconds: When to end in any case; ``None`` for never.
             until_terminal: Whether to end with the run.
+
+        Example::
+
+            async for event in client.watch(run_id, within_seconds=60):
+                print(event["data"]["snapshot"]["status"])  # COMPLETED
         """
         watch = RunWatch(
             first=_watch(run_id, include_records, since),
@@ -272,6 +350,11 @@ class AsyncRunCalls(AsyncCaller):
 
         Raises:
             TimeoutError: It has not ended after ``within_seconds``.
+
+        Example::
+
+            run = await client.wait_run(run_id, within_seconds=60)
+            print(run["status"])  # COMPLETED
         """
         watch = RunWatch(
             first=_watch(run_id), deadline=self._deadline(within_seconds), retry=self._retry
@@ -302,6 +385,11 @@ class AsyncRunCalls(AsyncCaller):
             cursor: Begin behind the event with this ``id``.
             follow: Whether to wait for what comes.
             within_seconds: When to end following in any case; ``None`` for never.
+
+        Example::
+
+            async for event in client.events(run_id, types=["task"]):
+                print(event["task"], event["state"])
         """
         path = run_path(run_id, "events")
         first = get(path, parse_object, type=",".join(types), cursor=cursor, limit=_PAGE_ITEMS)
@@ -332,6 +420,11 @@ class AsyncRunCalls(AsyncCaller):
             tail: Of what is stored, only that many lines, the last ones.
             follow: Whether to wait for what comes, until the run's end.
             within_seconds: When to end following in any case; ``None`` for never.
+
+        Example::
+
+            async for chunk in client.logs(run_id, task="save", stream="stdout"):
+                print(chunk["text"].rstrip())  # saved
         """
         first = get(
             run_path(run_id, "logs"),
@@ -366,16 +459,32 @@ class AsyncRunCalls(AsyncCaller):
 
         One with ``cut`` is not all that its task returned, and one with ``refused`` was not kept; both
         say why.
+
+        Example::
+
+            listing = await client.list_results(run_id)
+            print([result["task"] for result in listing["results"]])
         """
         return await self._run(get(run_path(run_id, "results"), parse_object))
 
     async def get_result(self, run_id: str, task: str) -> Any:
-        """Return what a task returned, in its JSON form."""
+        """Return what a task returned, in its JSON form.
+
+        Example::
+
+            print(await client.get_result(run_id, "add_one"))  # 2
+        """
         path = run_path(run_id, "results", *(segment(part) for part in task.split("/")))
         return await self._run(get(path, parse_value))
 
     async def list_artifacts(self, run_id: str) -> Document:
-        """Return what a run saved: ``artifacts`` with name, size and digest, and ``artifacts_refused``."""
+        """Return what a run saved: ``artifacts`` with name, size and digest, and ``artifacts_refused``.
+
+        Example::
+
+            listing = await client.list_artifacts(run_id)
+            print([artifact["name"] for artifact in listing["artifacts"]])  # ['report.txt']
+        """
         return await self._run(get(run_path(run_id, "artifacts"), parse_object))
 
     async def download_artifact(self, run_id: str, name: str, to: BinaryIO) -> str:
@@ -385,6 +494,11 @@ class AsyncRunCalls(AsyncCaller):
 
         Raises:
             DamagedDownload: What came is not what was saved.
+
+        Example::
+
+            with open("report.txt", "wb") as file:
+                await client.download_artifact(run_id, "report.txt", file)
         """
         path = run_path(run_id, "artifacts", *(segment(part) for part in name.split("/")))
         return await self._download(name, lambda start: get_bytes(path, start), to)

@@ -41,6 +41,11 @@ class AsyncScheduleCalls(AsyncRunCalls):
             q: Only those whose id or name holds this text.
             limit: How many at most.
             cursor: The ``next_cursor`` of the page before.
+
+        Example::
+
+            page = await client.list_schedules(flow="report", paused=False)
+            print([schedule["schedule_id"] for schedule in page["items"]])  # ['nightly']
         """
         return await self._run(
             get(
@@ -57,7 +62,13 @@ class AsyncScheduleCalls(AsyncRunCalls):
         )
 
     async def all_schedules(self, *, label: str | None = None) -> list[Document]:
-        """Return every schedule, or every one with a label, by id."""
+        """Return every schedule, or every one with a label, by id.
+
+        Example::
+
+            schedules = await client.all_schedules()
+            print([schedule["schedule_id"] for schedule in schedules])  # ['nightly']
+        """
         found: list[Document] = []
         cursor: str | None = None
         while True:
@@ -72,6 +83,11 @@ class AsyncScheduleCalls(AsyncRunCalls):
 
         Raises:
             HttpProblem: 404 where there is none.
+
+        Example::
+
+            schedule = await client.get_schedule("nightly")
+            print(schedule["cron"], schedule["changes"][-1]["action"])  # 30 2 * * * create
         """
         return await self._run(get(_path(schedule_id), parse_object))
 
@@ -80,13 +96,26 @@ class AsyncScheduleCalls(AsyncRunCalls):
 
         Raises:
             HttpProblem: 409 where there is one with that id, 422 where it cannot be one.
+
+        Example::
+
+            schedule = await client.create_schedule(
+                "nightly", flow_name="report", cron="30 2 * * *", timezone="Asia/Tokyo"
+            )
+            print(schedule["state"])  # active
         """
         body = given(schedule_id=schedule_id) | fields
         # Not repeatable: a second one finds the first.
         return await self._run(ApiCall("POST", "/schedules", parse_object, json=body))
 
     async def put_schedule(self, schedule_id: str, **fields: Any) -> Document:
-        """Make a schedule, or make it another one; what is not said is as if it were new."""
+        """Make a schedule, or make it another one; what is not said is as if it were new.
+
+        Example::
+
+            schedule = await client.put_schedule("nightly", flow_name="report", every_sec=3600)
+            print(schedule["every_sec"])  # 3600
+        """
         path = _path(schedule_id)
         return await self._run(ApiCall("PUT", path, parse_object, json=fields, repeatable=True))
 
@@ -95,6 +124,11 @@ class AsyncScheduleCalls(AsyncRunCalls):
 
         Raises:
             HttpProblem: 404 where there is none, 409 where it has another version.
+
+        Example::
+
+            schedule = await client.update_schedule("nightly", cron="0 3 * * *")
+            print(schedule["cron"])  # 0 3 * * *
         """
         path = _path(schedule_id)
         repeatable = "version" not in fields
@@ -103,24 +137,47 @@ class AsyncScheduleCalls(AsyncRunCalls):
         )
 
     async def delete_schedule(self, schedule_id: str) -> Document:
-        """Delete a schedule; its runs stay."""
+        """Delete a schedule; its runs stay.
+
+        Example::
+
+            await client.delete_schedule("nightly")
+        """
         # Not repeatable: a second one does not find it.
         return await self._run(ApiCall("DELETE", _path(schedule_id), parse_object))
 
     async def pause_schedule(self, schedule_id: str) -> Document:
-        """Let no tick of a schedule have a run until it is resumed."""
+        """Let no tick of a schedule have a run until it is resumed.
+
+        Example::
+
+            schedule = await client.pause_schedule("nightly")
+            print(schedule["state"])  # paused
+        """
         path = _path(schedule_id, "pause")
         return await self._run(ApiCall("POST", path, parse_object, repeatable=True))
 
     async def resume_schedule(self, schedule_id: str) -> Document:
-        """Go on with the ticks of a schedule from now on."""
+        """Go on with the ticks of a schedule from now on.
+
+        Example::
+
+            schedule = await client.resume_schedule("nightly")
+            print(schedule["state"])  # active
+        """
         path = _path(schedule_id, "resume")
         return await self._run(ApiCall("POST", path, parse_object, repeatable=True))
 
     async def trigger_schedule(
         self, schedule_id: str, *, idempotency_key: str | None = None
     ) -> Document:
-        """Submit a run of a schedule now; return ``{run_id, status, schedule_id}``."""
+        """Submit a run of a schedule now; return ``{run_id, status, schedule_id}``.
+
+        Example::
+
+            run = await client.trigger_schedule("nightly")
+            print(run["schedule_id"], run["status"])  # nightly PENDING
+        """
         headers = {IDEMPOTENCY_HEADER: idempotency_key or new_idempotency_key()}
         path = _path(schedule_id, "trigger")
         return await self._run(
@@ -145,28 +202,57 @@ class AsyncScheduleCalls(AsyncRunCalls):
             end: The last one.
             limit: How many ticks at most.
             dry_run: Only tell what would be done.
+
+        Example::
+
+            answer = await client.backfill_schedule("nightly", "2026-01-05", "2026-01-07T12:00", dry_run=True)
+            print([item["outcome"] for item in answer["items"]])
         """
         body = {"from": begin, "to": end, "dry_run": dry_run} | given(limit=limit)
         path = _path(schedule_id, "backfill")
         return await self._run(ApiCall("POST", path, parse_object, json=body, repeatable=True))
 
     async def next_ticks(self, schedule_id: str, *, count: int | None = None) -> Document:
-        """Return the next ticks of a schedule as ``{ticks, spec}``."""
+        """Return the next ticks of a schedule as ``{ticks, spec}``.
+
+        Example::
+
+            answer = await client.next_ticks("nightly", count=3)
+            print([tick["local"] for tick in answer["ticks"]])
+        """
         return await self._run(get(_path(schedule_id, "next"), parse_object, count=count))
 
     async def preview_schedule(self, *, count: int | None = None, **fields: Any) -> Document:
-        """Return the next ticks of a schedule that is not made yet as ``{ticks, spec}``."""
+        """Return the next ticks of a schedule that is not made yet as ``{ticks, spec}``.
+
+        Example::
+
+            answer = await client.preview_schedule(flow_name="report", cron="30 2 * * *", count=3)
+            print(len(answer["ticks"]))  # 3
+        """
         body = fields | given(count=count)
         return await self._run(
             ApiCall("POST", "/schedules/preview", parse_object, json=body, repeatable=True)
         )
 
     async def past_ticks(self, schedule_id: str) -> Document:
-        """Return what became of the last ticks of a schedule as ``{items, waiting}``."""
+        """Return what became of the last ticks of a schedule as ``{items, waiting}``.
+
+        Example::
+
+            answer = await client.past_ticks("nightly")
+            print([(tick["local"], tick["outcome"]) for tick in answer["items"]])
+        """
         return await self._run(get(_path(schedule_id, "ticks"), parse_object))
 
     async def get_calendar(self, *, hours: int | None = None) -> Document:
-        """Return what is due in the next hours, by schedule."""
+        """Return what is due in the next hours, by schedule.
+
+        Example::
+
+            calendar = await client.get_calendar(hours=48)
+            print([each["schedule_id"] for each in calendar["items"]])  # ['nightly']
+        """
         return await self._run(get("/schedules/calendar", parse_object, hours=hours))
 
 

@@ -52,7 +52,12 @@ class Caller:
         self.close()
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections.
+
+        Example::
+
+            client.close()
+        """
         self._client.close()
 
     def _run(self, call: ApiCall[T]) -> T:
