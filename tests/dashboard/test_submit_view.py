@@ -24,7 +24,7 @@ tasks:
 def test_paste_fill_and_run(dashboard: Dashboard, world: World) -> None:
     page = dashboard.open("submit")
     page.get_by_label("flow.yaml").fill(TYPES)
-    expect(page.locator("#flow-verdict")).to_have_text("Understood: 1 tasks.")
+    expect(page.locator("#flow-verdict")).to_have_text("Understood: 1 task.")
     expect(page.locator(".graph .node")).to_have_count(1)
     page.locator("#flow-name").fill("typed")
     page.locator("#flow-tag").fill("hello")

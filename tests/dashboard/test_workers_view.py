@@ -30,6 +30,8 @@ def test_hide_pause_and_drain(dashboard: Dashboard, world: World) -> None:
     page = dashboard.open("workers")
     card = page.locator('[data-worker="w2"]')
     card.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("dialog")).to_contain_text("until it is resumed")
+    dashboard.dialog_button("Pause").click()
     expect(card.locator(".tone-warn")).to_have_text("paused")
     waiting = world.submit(flows.REPORT, tag="spare")
     card.get_by_role("button", name="Resume").click()
@@ -49,9 +51,7 @@ def test_hide_pause_and_drain(dashboard: Dashboard, world: World) -> None:
     expect(card.get_by_role("link", name=run_id[:8])).to_be_visible()
     card.get_by_role("button", name="Drain").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text(
-        "1 runs may end within 30.0 s; what has not ended then goes back"
-    )
+    expect(dialog).to_contain_text("1 run may end within 30.0 s; what has not ended then goes back")
     world.open_gate(gate)
     dashboard.dialog_button("Drain").click()
     expect(card.locator('.status[data-state="STOPPED_GRACEFUL"]')).to_be_visible()

@@ -3,6 +3,8 @@
 // Below these keys stands what users wrote, or their code returned; everything else is for us to reckon with.
 const OF_USERS = new Set(["params", "defaults", "inputs", "output", "value"]);
 const TOKEN = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
+// Controls beyond ASCII, marks and overrides of direction, spaces without width, ends of lines that are no \n.
+const UNSEEN = /[\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 // Chance makes it a text that stands in no answer.
 const MARK = `number-${Array.from(crypto.getRandomValues(new Uint32Array(4)), (each) => each.toString(36)).join("")}:`;
 
@@ -34,8 +36,13 @@ function settled(value, exact) {
   return value;
 }
 
-/** Write JSON. */
+/** Write JSON, in which nothing is hidden. */
 export function write(value, indent) {
   const text = JSON.stringify(value, (key, each) => (each instanceof Numeral ? MARK + each.text : each), indent);
-  return text?.replaceAll(new RegExp(`"${MARK}([^"]*)"`, "g"), "$1");
+  return visible(text?.replaceAll(new RegExp(`"${MARK}([^"]*)"`, "g"), "$1"));
+}
+
+/** A text in which nothing is hidden: what turns its direction, or cannot be seen, is told as \u…. */
+export function visible(text) {
+  return text?.replaceAll(UNSEEN, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }

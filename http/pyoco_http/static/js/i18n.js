@@ -27,10 +27,12 @@ export function setLang(name) {
   document.documentElement.lang = name;
 }
 
-/** The text of a key, with {name} filled in. */
+/** The text of a key, with {name} filled in; of {count:run|runs} the first for one, the second for all other numbers. */
 export function t(key, values = {}) {
   const text = LANGUAGES[language][key] ?? en[key] ?? key;
-  return text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
+  return text
+    .replace(/\{(\w+):([^|}]*)\|([^}]*)\}/g, (_, name, one, more) => (Number(values[name]) === 1 ? one : more))
+    .replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
 }
 
 /** The word for a value of a closed list, such as a status; the value itself where there is none. */

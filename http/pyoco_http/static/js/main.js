@@ -35,7 +35,7 @@ function draw() {
   replace(
     document.body,
     h("a", { class: "skip", href: "#view", onclick: (event) => { event.preventDefault(); main.focus(); } }, t("nav.skip")),
-    h("div", { class: "shell" }, navigation(), h("div", { class: "page" }, topbar(live), main)),
+    h("div", { class: "shell" }, navigation(), h("div", { class: "page" }, topbar(live), h("div", { class: "away", hidden: true }), main)),
   );
   show(main, live);
 }
@@ -87,8 +87,12 @@ function show(main, live) {
     live.dataset.state = state;
     live.title = reason;
     live.querySelector(".live-text").textContent = state === "" ? "" : t(`live.${state}`);
+    // Whatever the view shows meanwhile, an old list or nothing, this says why.
+    const away = document.querySelector(".away");
+    away.hidden = state !== "lost";
+    replace(away, h("strong", {}, reason || t("api.unreachable")), " ", t("live.stale"));
   };
-  setLive("");
+  setLive("loading");
   for (const link of document.querySelectorAll(".nav-link")) {
     if (link.dataset.view === path[0]) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");

@@ -1,9 +1,11 @@
 // The runs on the screen: a first page, further pages by cursor, and what changes meanwhile.
 
 import { get } from "./api.js";
+import { pause } from "./page.js";
 
 const PAGE = 200;
 const PAUSE_MS = 2000;
+const FETCHING_MS = 50;
 
 export class RunsList {
   #rows = null; // the sorted runs; null when they have to be sorted again
@@ -52,6 +54,13 @@ export class RunsList {
     this.#take(page);
     this.#rows = null;
     this.changed();
+  }
+
+  /** Load further pages to the end, or until there are `most` runs, or one cannot be had. */
+  async rest(most) {
+    while (!this.complete && this.#byId.size < most && this.error === null && !this.signal.aborted) {
+      await (this.#fetching ? pause(FETCHING_MS, this.signal) : this.more());
+    }
   }
 
   /** Start over; what is on the screen stays until the first page is there. */

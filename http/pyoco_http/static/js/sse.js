@@ -53,7 +53,8 @@ export async function follow(path, { query, on, signal, until = () => false }) {
       }
     } catch (error) {
       if (signal.aborted) return;
-      reason = error.message;
+      // What a browser says of a stream that broke off helps nobody.
+      reason = error.status === undefined ? "" : error.message;
       if (error.status >= 400 && error.status < 500 && error.status !== 429) {
         on.fail?.(error);
         return;

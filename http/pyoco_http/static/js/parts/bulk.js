@@ -11,10 +11,11 @@ const AT_ONCE = 8;
 const NAMED = 5; // flows
 
 /**
- * `find(runId)`: the run as it is now; `changed`: called when other runs are chosen.
+ * `find(runId)`: the run as it is now; `changed`: called when other runs are chosen; `rest()`: what chooses the runs
+ * that fit and are not loaded yet, null where all are.
  * Returns {element, has, size, pick, choose, draw}.
  */
-export function bulk({ find, changed }) {
+export function bulk({ find, changed, rest }) {
   const chosen = new Set();
   const element = h("div", { class: "card-head", hidden: true, role: "group", "aria-label": t("do.actions") });
 
@@ -41,6 +42,7 @@ export function bulk({ find, changed }) {
     render(
       element,
       h("strong", {}, t("runs.chosen", { count: chosen.size })),
+      rest() === null ? null : h("button", { type: "button", class: "small", onclick: rest() }, t("runs.select_rest")),
       h("span", { class: "spacer" }),
       button("cancel", open),
       button("retry", over),

@@ -1,6 +1,7 @@
 // What is known of a run: when, where, how often, by whom; and what went wrong.
 
 import { h } from "../dom.js";
+import { visible } from "../exact.js";
 import { t, word } from "../i18n.js";
 import { href } from "../router.js";
 import { bytes, duration, size, took, when } from "../time.js";
@@ -16,6 +17,7 @@ export function facts(snapshot) {
     "run.started": [when(started), queued === null ? null : h("span", { class: "muted" }, ` ${t("run.waited", { duration: duration(queued) })}`)],
     "run.ended": when(end),
     "run.took": took(started ? (end ?? Date.now() / 1000) - started : null),
+    "runs.flow": [snapshot.flow_name, " · ", h("a", { href: href(["runs"], { flow: snapshot.flow_name }) }, t("run.of_flow"))],
     "runs.tag": snapshot.tag ? h("a", { href: href(["runs"], { tag: snapshot.tag }) }, snapshot.tag) : "–",
     "runs.worker": snapshot.worker_id ? [h("a", { href: href(["runs"], { worker_id: snapshot.worker_id }) }, snapshot.worker_id), " ", snapshot.worker_state ? badge(snapshot.worker_state) : null] : "–",
     "run.attempt": snapshot.attempt ? [snapshot.attempt, snapshot.max_attempts ? ` / ${snapshot.max_attempts}` : null] : "–",
@@ -53,6 +55,6 @@ export function trouble(snapshot) {
   const failing = Object.entries(snapshot.task_records ?? {}).find(([, record]) => record.traceback);
   return h("section", { class: "problem", role: "alert" },
     h("strong", {}, snapshot.reason ? word("reason", snapshot.reason) : t("run.error")),
-    h("pre", { dir: "auto" }, snapshot.error),
-    failing ? h("details", {}, h("summary", {}, t("run.traceback", { task: failing[0] })), h("pre", {}, failing[1].traceback)) : null);
+    h("pre", { dir: "auto", tabindex: 0 }, visible(snapshot.error)),
+    failing ? h("details", {}, h("summary", {}, t("run.traceback", { task: failing[0] })), h("pre", { tabindex: 0 }, failing[1].traceback)) : null);
 }

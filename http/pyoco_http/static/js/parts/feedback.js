@@ -17,6 +17,8 @@ function place() {
 /** Say something for some seconds. */
 export function tell(text, { bad = false } = {}) {
   const toasts = place();
+  // The same again, as of one gateway that is away for many calls, is no news.
+  for (const known of toasts.children) if (known.textContent === text) known.remove();
   const toast = h("div", { class: bad ? "toast bad" : "toast" }, text);
   toasts.append(toast);
   // Shown anew, it is above a dialog that was opened meanwhile.
@@ -76,6 +78,18 @@ export async function copy(text) {
 /** What a view shows when it has nothing to show: what it is, and what to do next. */
 export function empty(title, text, command) {
   return h("div", { class: "empty" }, h("strong", {}, title), text, command ? h("div", {}, h("code", {}, command)) : null);
+}
+
+/** A view's look failed: a refusal stands at its place, all else is told above the view, and what was there stays. */
+export function showFailure(element, error, setLive) {
+  const refused = error.status >= 400 && error.status < 500;
+  setLive(refused ? "" : "lost", error.message);
+  if (refused) showProblem(element, error);
+}
+
+/** Say in the place of a whole view that what it would show is not there; `back`: where to go then. */
+export function showMissing(main, error, back) {
+  replace(main, h("div", { class: "problem", role: "alert" }, h("h1", {}, error.message)), h("p", {}, back));
 }
 
 /** Put a failure at the place of what could not be had. */

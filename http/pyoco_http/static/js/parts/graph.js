@@ -84,7 +84,7 @@ export function drawGraph(graph, onTask = null) {
       const state = holds === null ? taskState(snapshot, name) : stateOf(holds.map((each) => taskState(snapshot, each)));
       const words = holds === null ? said(snapshot, name, state) : tally(snapshot, holds);
       element.dataset.state = state;
-      sub.textContent = words;
+      sub.textContent = shorten(words, 22);
       title.textContent = `${name}: ${words}`;
       element.setAttribute("aria-label", title.textContent);
       element.classList.toggle("chosen", holds === null && name === chosen);
@@ -136,7 +136,9 @@ function said(snapshot, name, state) {
   const tries = record?.tries?.length > 1 ? t("task.no_of_try", { number: record.tries.at(-1).number }) : null;
   const { done, total } = record?.progress ?? {};
   const share = state === "RUNNING" && total > 0 && done !== null ? `${Math.floor((100 * done) / total)} %` : null;
-  return [word("state", state), share, took === null ? null : duration(took / 1000), tries].filter(Boolean).join(" · ");
+  const rounds = Object.values(record?.iteration_counts ?? {}).reduce((sum, count) => sum + count, 0);
+  const time = share === null && took !== null ? duration(took / 1000) : null;
+  return [word("state", state), share, rounds > 1 ? `× ${rounds}` : time, tries].filter(Boolean).join(" · ");
 }
 
 function tally(snapshot, names) {
@@ -148,6 +150,14 @@ function tally(snapshot, names) {
   return [...counts].map(([state, count]) => `${count} ${word("state", state)}`).join(", ");
 }
 
-function shorten(name, most) {
-  return [...name].length > most ? `${[...name].slice(0, most - 1).join("")}…` : name;
+// A letter of Chinese or Japanese is nearly as wide as two of others.
+function shorten(text, most) {
+  let room = most;
+  let kept = "";
+  for (const letter of text) {
+    room -= letter.codePointAt(0) >= 0x1100 ? 1.8 : 1;
+    if (room < 0) return `${[...kept].slice(0, -1).join("")}…`;
+    kept += letter;
+  }
+  return text;
 }

@@ -50,6 +50,7 @@ export function marks(run) {
   const late = run.late ? ["start", "end"].filter((what) => run.late[what]).map((what) => t(`late.${what}`)).join(", ") : "";
   return [
     late ? h("span", { class: "status tone-warn", title: late }, t("late.late")) : null,
-    count > 0 ? h("span", { class: "status tone-warn", title: Array.isArray(run.failed_tasks) ? run.failed_tasks.join(", ") : null }, t("runs.failed_tasks", { count })) : null,
+    // That a run failed says that a task did.
+    count > (run.status === "FAILED" ? 1 : 0) ? h("span", { class: "status tone-warn", title: Array.isArray(run.failed_tasks) ? run.failed_tasks.join(", ") : null }, t("runs.failed_tasks", { count })) : null,
   ];
 }

@@ -1,7 +1,7 @@
 // What is known of each task, and of attempts that went before.
 
 import { h } from "../dom.js";
-import { write } from "../exact.js";
+import { visible, write } from "../exact.js";
 import { t, word } from "../i18n.js";
 import { bytes, size, took, when } from "../time.js";
 import { download } from "./download.js";
@@ -32,12 +32,12 @@ function record(snapshot, name, base) {
     [t("run.ended"), when(known.ended_at)],
     [t("run.took"), took(known.duration_ms === null ? (known.started_at && !known.ended_at ? Date.now() / 1000 - known.started_at : null) : known.duration_ms / 1000)],
     progress(known),
-    [t("run.inputs"), h("pre", { class: "code" }, json(known.inputs))],
-    known.state === "SUCCEEDED" ? [t("run.output"), [h("pre", { class: "code" }, json(outputOf(known))), whole(snapshot, name, known, base)]] : null,
-    known.error ? [t("run.error"), h("pre", { class: "code error-text" }, known.error)] : null,
+    known.error ? [t("run.error"), h("pre", { class: "code error-text", dir: "auto", tabindex: 0 }, visible(known.error))] : null,
+    [t("run.inputs"), h("pre", { class: "code", tabindex: 0 }, json(known.inputs))],
+    known.state === "SUCCEEDED" ? [t("run.output"), [h("pre", { class: "code", tabindex: 0 }, json(outputOf(known))), whole(snapshot, name, known, base)]] : null,
     known.tries?.length ? [t("task.tries"), tries(known.tries)] : null,
     known.iterations?.length ? [t("task.iterations"), iterations(known)] : null,
-    known.traceback ? [t("run.traceback", { task: name }), h("pre", { class: "code" }, known.traceback)] : null,
+    known.traceback ? [t("run.traceback", { task: name }), h("pre", { class: "code", tabindex: 0 }, known.traceback)] : null,
   ];
   return h("dl", { class: "facts" }, values.filter(Boolean).map(([key, value]) => [h("dt", {}, key), h("dd", {}, value)]));
 }
@@ -49,7 +49,8 @@ const tries = (all) => table({
 });
 
 const iterations = ({ iterations: last, iteration_counts: counts = {} }) => [
-  h("p", { class: "muted" }, Object.entries(counts).map(([state, count]) => `${count} ${word("state", state)}`).join(", ")),
+  h("p", { class: "muted" }, [Object.entries(counts).map(([state, count]) => `${count} ${word("state", state)}`).join(", "),
+    last.length < Object.values(counts).reduce((sum, count) => sum + count, 0) ? t("task.iterations_last", { count: last.length }) : null].filter(Boolean).join("; ")),
   table({
     caption: t("task.iterations"),
     columns: ["task.iteration", "runs.status", "run.started", "run.took", "runs.error"],

@@ -15,7 +15,7 @@ let count = 0;
 /** `onRoom(room)`: called when there is other room {width, height} for it. Returns {element, room, show}. */
 export function viewport({ label, onRoom }) {
   const id = `picture-${(count += 1)}`;
-  const scroller = h("div", { class: "graph", tabindex: 0, role: "region", "aria-label": label, onkeydown: onKey, onscroll: mark });
+  const scroller = h("div", { class: "graph", tabindex: 0, role: "group", "aria-label": label, onkeydown: onKey, onscroll: mark });
   const percent = h("span", { class: "muted graph-zoom" });
   const eye = s("rect", { class: "eye" });
   const map = s("svg", { class: "minimap", "aria-hidden": "true", preserveAspectRatio: "none" }, s("use", { href: `#${id}` }), eye);

@@ -2,10 +2,10 @@
 
 import { get, path as apiPath, send } from "../api.js";
 import { h, replace } from "../dom.js";
-import { write } from "../exact.js";
+import { visible, write } from "../exact.js";
 import { t, word } from "../i18n.js";
 import { every } from "../parts/every.js";
-import { confirm, empty, showProblem, tell, tellError } from "../parts/feedback.js";
+import { confirm, empty, showFailure, tell, tellError } from "../parts/feedback.js";
 import { table } from "../parts/table.js";
 import { render } from "../render.js";
 import { href, setQuery } from "../router.js";
@@ -59,9 +59,7 @@ export function dlqView(main, { query, signal, setLive }) {
   }
 
   function failed(error) {
-    if (signal.aborted) return;
-    setLive("lost", error.message);
-    if (error.status) showProblem(list, error);
+    if (!signal.aborted) showFailure(list, error, setLive);
   }
 
   function draw() {
@@ -73,11 +71,11 @@ export function dlqView(main, { query, signal, setLive }) {
     const [first] = (letter.error ?? "").split("\n");
     return h("tr", { dataset: { key: letter.seq, seq: letter.seq } },
       h("td", {}, when(letter.timestamp)),
-      h("td", {}, word("reason", letter.reason)),
+      h("td", { class: "nowrap" }, word("reason", letter.reason)),
       h("td", {}, letter.run_id ? h("a", { class: "mono", href: href(["runs", letter.run_id]), title: letter.run_id }, letter.run_id.slice(0, 8)) : "–"),
-      h("td", {}, letter.flow_name ?? ""),
+      h("td", { class: "wide named", dir: "auto" }, visible(letter.flow_name) ?? ""),
       h("td", {}, letter.tag ?? ""),
-      h("td", { class: "wide" }, h("details", {}, h("summary", { class: "error-text" }, first || t("dlq.look")), h("pre", { class: "code" }, write(letter, 2)))),
+      h("td", { class: "wide" }, h("details", {}, h("summary", { class: "error-text", dir: "auto" }, visible(first) || t("dlq.look")), h("pre", { class: "code", tabindex: 0 }, write(letter, 2)))),
       h("td", { class: "right nowrap" },
         h("button", { type: "button", class: "small", disabled: letter.reason === "invalid_job", onclick: () => requeue(letter) }, t("dlq.requeue")), " ",
         h("button", { type: "button", class: "danger small", onclick: () => drop(letter) }, t("dlq.drop"))));

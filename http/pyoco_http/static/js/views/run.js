@@ -8,7 +8,7 @@ import { runAgain } from "../parts/again.js";
 import { cancelRun } from "../parts/cancelling.js";
 import { showCommands } from "../parts/commands.js";
 import { facts, trouble } from "../parts/facts.js";
-import { tell, tellError } from "../parts/feedback.js";
+import { copy, showMissing, tell, tellError } from "../parts/feedback.js";
 import { filePanel } from "../parts/files.js";
 import { drawGraph } from "../parts/graph.js";
 import { history } from "../parts/history.js";
@@ -42,6 +42,7 @@ export function runView(main, { path, query, signal, setLive }) {
   const picture = h("div", { class: "picture" });
   const terms = h("dl", { class: "facts" });
   const lanes = h("div", { class: "card-body" });
+  const before = h("div");
   const detail = h("div", { class: "card-body" });
   const data = h("div", { class: "card-body" });
   const kept = filePanel(base, signal);
@@ -63,8 +64,10 @@ export function runView(main, { path, query, signal, setLive }) {
     main,
     head,
     problem,
-    h("div", { class: "columns" }, card("run.graph", picture), card("run.facts", h("div", { class: "card-body" }, terms))),
-    card("run.timeline", lanes),
+    h("div", { class: "columns" },
+      h("div", { class: "stack" }, card("run.graph", picture), card("run.timeline", lanes)),
+      card("run.facts", h("div", { class: "card-body" }, terms))),
+    before,
     h("section", { class: "card", "aria-label": t("run.more") }, panels.element),
   );
 
@@ -81,7 +84,9 @@ export function runView(main, { path, query, signal, setLive }) {
     render(problem, trouble(run));
     graph?.update(run, task);
     render(terms, facts(run));
-    render(lanes, timeline(run) ?? h("p", { class: "muted" }, t("run.not_started")), attempts(run));
+    render(lanes, timeline(run, task, choose) ?? h("p", { class: "muted" }, t("run.not_started")));
+    const tried = attempts(run);
+    render(before, tried === null ? null : card("run.attempts", tried));
     render(detail, taskPanel(run, task, choose, base));
     drawData(run);
     kept.draw(run);
@@ -95,7 +100,7 @@ export function runView(main, { path, query, signal, setLive }) {
       h("h1", { dir: "auto" }, run.flow_name),
       badge(runState(run)),
       marks(run),
-      h("code", { class: "muted" }, runId),
+      h("button", { type: "button", class: "quiet small mono muted id", title: t("run.copy_id"), onclick: () => copy(runId) }, runId),
       h("span", { class: "spacer" }),
       h("span", { class: "buttons" },
         h("button", { type: "button", class: "quiet", onclick: () => showCommands(snapshot) }, t("run.copy_cli")),
@@ -191,7 +196,7 @@ export function runView(main, { path, query, signal, setLive }) {
         if (snapshot.worker_id && snapshot.worker_id !== worker?.id) lookAtWorker(snapshot.worker_id);
       },
       end: () => setLive(""), // what has ended never changes again
-      fail: (error) => replace(main, h("div", { class: "problem", role: "alert" }, error.message), h("p", {}, h("a", { href: "#/runs" }, t("nav.runs")))),
+      fail: (error) => { setLive(""); showMissing(main, error, h("a", { href: "#/runs" }, t("nav.runs"))); },
     },
   });
 

@@ -2,6 +2,7 @@
 
 import { get } from "../api.js";
 import { gathered, h, replace } from "../dom.js";
+import { visible } from "../exact.js";
 import { t, word } from "../i18n.js";
 import { bulk } from "../parts/bulk.js";
 import { empty, tellError } from "../parts/feedback.js";
@@ -25,6 +26,7 @@ const TYPING_MS = 250;
 const COUNTS_MS = 1000;
 const HISTOGRAM_MS = 5000;
 const CLOCK_MS = 1000;
+const MOST_CHOSEN = 10_000;
 
 export function runsView(main, { query, signal, setLive }) {
   const filters = Object.fromEntries([...query].filter(([name]) => NARROWING.includes(name) || TIMES.includes(name)));
@@ -36,7 +38,7 @@ export function runsView(main, { query, signal, setLive }) {
   const counts = h("div", { class: "counts", role: "group", "aria-label": t("runs.by_status") });
   const newer = h("button", { class: "primary small", type: "button", hidden: true, onclick: () => { table.toTop(); list.release(); } });
   const note = h("div");
-  const chosen = bulk({ find: (runId) => list.run(runId), changed: () => draw() });
+  const chosen = bulk({ find: (runId) => list.run(runId), changed: () => draw(), rest: () => (list.complete ? null : chooseRest) });
   const all = h("input", { type: "checkbox", "aria-label": t("runs.select_all"), onchange: () => chosen.choose(all.checked ? list.items.map((item) => item.run_id) : []) });
   const table = windowTable({
     label: t("nav.runs"),
@@ -71,7 +73,7 @@ export function runsView(main, { query, signal, setLive }) {
     counts,
     folded.element,
     starts.element,
-    h("section", { class: "card" }, chosen.element, table.element, note),
+    h("section", { class: "card runs" }, chosen.element, table.element, note),
     h("p", { class: "muted hide-narrow" }, t("runs.keys")),
   );
 
@@ -84,6 +86,11 @@ export function runsView(main, { query, signal, setLive }) {
     chosen.draw();
     drawNote();
   });
+
+  async function chooseRest() {
+    await list.rest(MOST_CHOSEN);
+    chosen.choose(list.items.map((item) => item.run_id));
+  }
 
   // Filters -----------------------------------------------------------------------------------------
 
@@ -209,12 +216,12 @@ export function runsView(main, { query, signal, setLive }) {
       h("td", { class: "col-check" }, h("input", { type: "checkbox", checked: picked, "aria-label": t("runs.select", { run: runId }), onchange: () => chosen.pick(runId) })),
       h("td", { class: "c-status" }, badge(runState(item))),
       h("td", { class: "c-id" }, h("a", { class: "mono", href: href(["runs", runId]), title: runId }, runId.slice(0, 8))),
-      h("td", { class: "c-flow", title: item.flow_name, dir: "auto" }, item.flow_name, marks(item).map((mark) => mark && [" ", mark])),
+      h("td", { class: "c-flow", title: item.flow_name, dir: "auto" }, visible(item.flow_name), marks(item).map((mark) => mark && [" ", mark])),
       h("td", { class: "c-tag hide-narrow", title: item.tag ?? "" }, item.tag ?? ""),
       h("td", { class: "c-worker hide-narrow", title: item.worker_id ?? "" }, item.worker_id ?? ""),
       h("td", { class: "c-time" }, when(item.updated_at)),
       h("td", { class: "c-took hide-narrow" }, started && (end || going) ? took((end ?? Date.now() / 1000) - started) : ""),
-      h("td", { class: "c-error hide-narrow error-text", title: error ?? "" }, error ?? ""),
+      h("td", { class: "c-error hide-narrow error-text", title: error ?? "", dir: "auto" }, visible(error) ?? ""),
     );
   }
 

@@ -6,7 +6,7 @@ import { write } from "../exact.js";
 import { t, word } from "../i18n.js";
 import { backfillPanel } from "../parts/backfill.js";
 import { every } from "../parts/every.js";
-import { confirm, tell, tellError } from "../parts/feedback.js";
+import { confirm, showMissing, tell, tellError } from "../parts/feedback.js";
 import { scheduleEditor } from "../parts/schedule_editor.js";
 import { buttons, outcome, schedulePath, stateBadge, tickTime, timing, titleOf } from "../parts/schedules.js";
 import { table } from "../parts/table.js";
@@ -49,8 +49,8 @@ export function scheduleView(main, { path, query, signal, setLive }) {
       draw(coming.ticks, ticks);
     } catch (error) {
       if (signal.aborted) return;
-      setLive("lost", error.message);
-      if (schedule === null) replace(main, h("div", { class: "problem", role: "alert" }, error.message), h("p", {}, h("a", { href: "#/schedules" }, t("nav.schedules"))));
+      setLive(error.status === 404 ? "" : "lost", error.message);
+      if (schedule === null) showMissing(main, error, h("a", { href: "#/schedules" }, t("nav.schedules")));
       else if (error.status === 404) go(["schedules"]);
     }
   });

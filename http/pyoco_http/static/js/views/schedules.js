@@ -5,7 +5,7 @@ import { h, replace } from "../dom.js";
 import { t } from "../i18n.js";
 import { calendar } from "../parts/calendar.js";
 import { every } from "../parts/every.js";
-import { empty, showProblem } from "../parts/feedback.js";
+import { empty, showFailure } from "../parts/feedback.js";
 import { scheduleEditor } from "../parts/schedule_editor.js";
 import { buttons, outcome, stateBadge, timing, titleOf } from "../parts/schedules.js";
 import { table } from "../parts/table.js";
@@ -48,17 +48,15 @@ export function schedulesView(main, { query, signal, setLive }) {
       }));
       render(day, calendar(due));
     } catch (error) {
-      if (signal.aborted) return;
-      setLive("lost", error.message);
-      if (error.status) showProblem(list, error);
+      if (!signal.aborted) showFailure(list, error, setLive);
     }
   });
 
   function row(schedule) {
     return h("tr", { dataset: { key: schedule.schedule_id } },
-      h("td", { class: "wide", dir: "auto" }, h("a", { href: href(["schedules", schedule.schedule_id]), title: schedule.schedule_id }, titleOf(schedule))),
-      h("td", { class: "wide" }, schedule.flow_name),
-      h("td", {}, timing(schedule)),
+      h("td", { class: "wide named", dir: "auto" }, h("a", { href: href(["schedules", schedule.schedule_id]), title: schedule.schedule_id }, titleOf(schedule))),
+      h("td", { class: "wide named", dir: "auto" }, schedule.flow_name),
+      h("td", { class: "wide named" }, timing(schedule)),
       h("td", {}, when(schedule.next_due_at)),
       h("td", {}, schedule.last_tick ? outcome(schedule.last_tick) : "–"),
       h("td", {}, stateBadge(schedule)),

@@ -27,7 +27,8 @@ tasks:
     callable: pyoco_server._workflow_test_tasks:to_text
 `;
 
-export function submitView(main, { signal }) {
+export function submitView(main, { signal, setLive }) {
+  setLive("");
   const before = draft();
   let fileName = before.file ?? "";
   let checked = null; // what the gateway said of the text on the screen

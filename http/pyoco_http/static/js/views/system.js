@@ -97,11 +97,12 @@ function queues({ queues: found, dead_letters: letters }) {
   if (found.length === 0) return [empty(t("system.queues.none"), t("workers.none.next"), "pyoco-worker --tags default --worker-id w1"), dead];
   return [
     table({
-      columns: ["runs.tag", ...QUEUE_COLUMNS.map((key) => `system.${key}`)],
+      columns: ["runs.tag", ...QUEUE_COLUMNS.map((key) => `system.${key}`), "history.why"],
       right: QUEUE_COLUMNS.map((key) => `system.${key}`),
       rows: found.map((queue) => h("tr", { dataset: { key: queue.tag } },
         h("td", { class: "wide" }, h("a", { href: href(["runs"], { tag: queue.tag }) }, queue.tag)),
-        QUEUE_COLUMNS.map((key) => h("td", { class: "right", title: t(`system.${key}.what`) }, queue[key] ?? "–")))),
+        QUEUE_COLUMNS.map((key) => h("td", { class: "right", title: t(`system.${key}.what`) }, queue[key] ?? "–")),
+        h("td", { class: "nowrap" }, queue.waiting_reason ? h("span", { class: "status tone-warn" }, word("system.waits", queue.waiting_reason)) : ""))),
     }),
     dead,
   ];

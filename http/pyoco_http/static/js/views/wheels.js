@@ -5,7 +5,7 @@ import { h, replace } from "../dom.js";
 import { t, word } from "../i18n.js";
 import { download } from "../parts/download.js";
 import { every } from "../parts/every.js";
-import { confirm, empty, showProblem, tell, tellError } from "../parts/feedback.js";
+import { confirm, empty, showFailure, tell, tellError } from "../parts/feedback.js";
 import { table } from "../parts/table.js";
 import { render } from "../render.js";
 import { bytes, size, when } from "../time.js";
@@ -48,9 +48,7 @@ export function wheelsView(main, { signal, setLive }) {
       render(list, wheels.length ? registry(wheels, workers) : empty(t("wheels.none"), t("wheels.none.next"), "pyoco-client wheel-upload --wheel-file dist/my_tasks-0.1.0-py3-none-any.whl"));
       render(past, events.length ? log(events) : h("p", { class: "card-body muted" }, t("wheels.history.none")));
     } catch (error) {
-      if (signal.aborted) return;
-      setLive("lost", error.message);
-      if (error.status) showProblem(list, error);
+      if (!signal.aborted) showFailure(list, error, setLive);
     }
   });
 

@@ -4,7 +4,7 @@ import { get, path as apiPath, send } from "../api.js";
 import { h, replace } from "../dom.js";
 import { t } from "../i18n.js";
 import { every } from "../parts/every.js";
-import { confirm, empty, showProblem, tellError } from "../parts/feedback.js";
+import { confirm, empty, showFailure, tellError } from "../parts/feedback.js";
 import { badge } from "../parts/status.js";
 import { render } from "../render.js";
 import { href, setQuery } from "../router.js";
@@ -14,24 +14,35 @@ const LOOK_MS = 2000;
 const RUN_SHOWN = 8; // characters of a run's id
 
 export function workersView(main, { query, signal, setLive }) {
-  const options = { all: query.get("all") === "1" };
+  const options = { all: query.get("all") === "1", q: query.get("q") ?? "" };
+  let workers = null;
   const list = h("div", { class: "cards" });
-  const all = h("input", { type: "checkbox", checked: options.all, onchange: () => { options.all = all.checked; setQuery(options.all ? { all: 1 } : {}); look(); } });
-  replace(main, h("div", { class: "view-head" }, h("h1", {}, t("nav.workers")), h("span", { class: "spacer" }), h("label", {}, all, " ", t("workers.all"))), list);
+  const all = h("input", { type: "checkbox", checked: options.all, onchange: () => { options.all = all.checked; remember(); look(); } });
+  const search = h("input", { type: "search", id: "worker-search", value: options.q, oninput: () => { options.q = search.value.trim(); remember(); draw(); } });
+  const remember = () => setQuery({ ...(options.all ? { all: 1 } : {}), q: options.q });
+  replace(main, h("div", { class: "view-head" }, h("h1", {}, t("nav.workers")), h("span", { class: "spacer" }), h("label", { class: "nowrap" }, all, " ", t("workers.all"))),
+    h("div", { class: "filters" }, h("label", { class: "field grow", for: "worker-search" }, t("workers.search"), search)), list);
 
   const look = every(LOOK_MS, signal, async () => {
     try {
-      const workers = await get("/workers", { scope: options.all ? "all" : "active", include_hidden: options.all, limit: 500 }, signal);
+      workers = await get("/workers", { scope: options.all ? "all" : "active", include_hidden: options.all, limit: 500 }, signal);
       setLive("live");
       // By name, so that a card stays where it is.
       workers.sort((one, two) => (one.worker_id < two.worker_id ? -1 : 1));
-      render(list, workers.length ? workers.map(card) : empty(t("workers.none"), t("workers.none.next"), "pyoco-worker --tags default --worker-id w1"));
+      draw();
     } catch (error) {
-      if (signal.aborted) return;
-      setLive("lost", error.message);
-      if (error.status) showProblem(list, error);
+      if (!signal.aborted) showFailure(list, error, setLive);
     }
   });
+
+  function draw() {
+    if (workers === null) return;
+    const words = options.q.toLowerCase();
+    const found = workers.filter(({ worker_id: id, tags }) => [id, ...(tags ?? [])].some((text) => text.toLowerCase().includes(words)));
+    if (found.length > 0) render(list, found.map(card));
+    else if (workers.length > 0) render(list, empty(t("workers.none"), t("workers.none.filtered")));
+    else render(list, empty(t("workers.none"), t("workers.none.next"), "pyoco-worker --tags default --worker-id w1"));
+  }
 
   function card(worker) {
     const slots = worker.slots ?? [];
@@ -56,6 +67,7 @@ export function workersView(main, { query, signal, setLive }) {
     return [
       h("dt", {}, t("workers.tags")), h("dd", { class: "chips" }, (worker.tags ?? []).map((tag) => h("span", { class: "chip" }, tag))),
       h("dt", {}, t("workers.heartbeat")), h("dd", {}, h("span", { title: seen ? new Date(seen * 1000).toISOString() : "" }, ago(seen))),
+      (worker.paused || worker.draining) && worker.ordered_at ? [h("dt", {}, t("workers.ordered")), h("dd", {}, ordered(worker))] : null,
       worker.last_run_id ? [h("dt", {}, t("workers.last")), h("dd", {}, runLink(worker.last_run_id), " ", worker.last_run_status ? badge(worker.last_run_status) : null)] : null,
       worker.stop_reason ? [h("dt", {}, t("workers.stopped")), h("dd", {}, when(worker.stopped_at), ` ${worker.stop_reason}`)] : null,
     ];
@@ -94,16 +106,27 @@ export function workersView(main, { query, signal, setLive }) {
       }
       look();
     };
-    const order = (what) => () => tellWorker("POST", `${base}/${what}`);
-    const drain = async () => {
-      const agreed = await confirm({ title: t("workers.drain.title", { worker: worker.worker_id }), text: drainText(worker), action: t("workers.drain"), danger: true });
-      if (agreed) await order("drain")();
+    const order = (what, body) => tellWorker("POST", `${base}/${what}`, body);
+    const ask = async (what, text) => {
+      const reason = h("input", { type: "text", id: "order-reason", maxlength: 500 });
+      const agreed = await confirm({
+        title: t(`workers.${what}.title`, { worker: worker.worker_id }),
+        text: [text, h("label", { class: "field", for: "order-reason" }, t("workers.reason"), reason)],
+        action: t(`workers.${what}`), danger: what === "drain",
+      });
+      if (agreed) await order(what, reason.value.trim() ? { reason: reason.value.trim() } : undefined);
     };
+    const busy = (worker.slots ?? []).filter((slot) => slot.run_id).length;
     return h("div", { class: "card-foot" },
-      worker.paused ? button("workers.resume", order("resume"), !there) : button("workers.pause", order("pause"), !there),
-      button("workers.drain", drain, !there || worker.draining),
+      worker.paused ? button("workers.resume", () => order("resume"), !there) : button("workers.pause", () => ask("pause", [h("p", {}, t("workers.pause.sure")), busy ? h("p", {}, t("workers.pause.busy", { count: busy })) : null]), !there),
+      button("workers.drain", () => ask("drain", drainText(worker)), !there || worker.draining),
       button(worker.hidden ? "workers.show" : "workers.hide", () => tellWorker("PATCH", base, { hidden: !worker.hidden })));
   }
+}
+
+// Who paused or drained a worker, when and why.
+function ordered({ ordered_at: at, ordered_by: who, order_reason: reason }) {
+  return [when(at), who ? ` ${t("workers.ordered.by", { who })}` : null, reason ? h("div", { dir: "auto" }, reason) : null];
 }
 
 // What a drain does to this worker as it is now. Workers before 0.6 do not say how long they wait.
