@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -13,9 +14,13 @@ from msgspec.structs import replace as changed
 
 from backend.stage import TAG, ended, queued, running
 from pyoco_server.backend import Backend, open_backend
+from pyoco_server.gateway import intake
 from pyoco_server.gateway.new_run import Accepted, KeyReused, NewRun, NotAccepted
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.errors import Unanswered
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.jetstream.requests import RawMessage
 from pyoco_server.model import life
 from pyoco_server.model.idempotency import (
     IdempotencyRecord,
@@ -63,6 +68,78 @@ async def test_fifty_uses_of_a_key_at_two_gateways_make_one_run(tmp_path: Path) 
         assert sorted(answer.replayed for answer in answers) == [False] + [True] * 49
         assert await stored_runs(backend) == 1
         assert await queued(backend) == 1
+
+
+BATCH_STEPS = {
+    "keys": (IdempotencyStore, "create_all"),
+    "runs": (RunStore, "create_all"),
+    "jobs": (intake, "publish_batch"),
+    "settled": (IdempotencyStore, "settle_all"),
+}
+
+
+@pytest.mark.parametrize("step", BATCH_STEPS)
+@pytest.mark.parametrize("done", [False, True])
+async def test_each_keyed_run_of_a_batch_is_one_run_whatever_step_gets_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, done: bool
+) -> None:
+    owner, name = BATCH_STEPS[step]
+    real = getattr(owner, name)
+    reached: list[str] = []
+
+    async def unanswered(*args: Any, **options: Any) -> Any:
+        reached.append(step)
+        if done:
+            await real(*args, **options)
+        raise Unanswered("no answer")
+
+    runs = [keyed(f"k-{number}") for number in range(5)]
+    async with running(tmp_path, worker=False) as backend:
+        monkeypatch.setattr(owner, name, unanswered)
+        monkeypatch.setattr(IdempotencyStore, "take_over", None)  # its keys are its own
+        first = await backend.submit_all(runs)
+        assert reached == [step]
+        ids = [each.run_id for each in first if isinstance(each, Accepted)]
+        assert len(set(ids)) == 5
+        monkeypatch.undo()
+        again = await backend.submit_all(runs)
+        assert again == [Accepted(run_id, replayed=True) for run_id in ids]
+        assert await stored_runs(backend) == 5
+        assert await queued(backend) == 5
+
+
+async def test_keyed_runs_of_a_batch_take_four_messages_in_flight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        requests: list[str] = []
+        real = Connection.request
+
+        async def request(self: Connection, subject: str, *args: Any, **options: Any) -> RawMessage:
+            if subject.startswith(("$KV.pyoco_runs.", "$KV.pyoco_idempotency.", "pyoco.work.")):
+                requests.append(subject)
+            return await real(self, subject, *args, **options)
+
+        monkeypatch.setattr(Connection, "request", request)
+        await backend.submit_all([keyed(f"k-{number}") for number in range(100)])
+        assert len(requests) == 4, "keys, snapshots, jobs, keys again"
+        assert await queued(backend) == 100
+
+
+async def test_a_batch_with_a_key_of_another_submission_refuses_that_one_alone(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        first = await backend.submit(keyed("k-0"))
+        runs = [keyed("k-0"), keyed("k-0", params={"x": 2}), keyed("k-1"), keyed("k-1")]
+        same, other, new, twice = await backend.submit_all(runs)
+        assert same == Accepted(first.run_id, replayed=True)
+        assert isinstance(other, KeyReused)
+        assert isinstance(new, Accepted)
+        assert isinstance(twice, Accepted)
+        assert new.run_id == twice.run_id
+        assert {new.replayed, twice.replayed} == {False, True}
+        assert await stored_runs(backend) == 2
 
 
 async def test_a_repeat_is_answered_with_the_run_even_after_its_end(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from backend.stage import TAG, ended, running, settings_for
 from backend.test_idempotency import second_gateway
 from nats_fixtures import node_in, paused
 from pyoco_server.backend import Backend, open_backend
+from pyoco_server.gateway.schedules import clockwork
 from pyoco_server.gateway.schedules.desk import (
     Person,
     ScheduleChanged,
@@ -25,11 +26,13 @@ from pyoco_server.gateway.schedules.desk import (
 )
 from pyoco_server.gateway.schedules.runs import ScheduleRuns
 from pyoco_server.jetstream import wakeups
+from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import Unanswered
 from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.jetstream.requests import RawMessage
 from pyoco_server.model.flow.file import parse_flow_yaml
 from pyoco_server.model.run import RunSnapshot, RunStatus, decode_snapshot, known
-from pyoco_server.model.schedules.schedule import InvalidSchedule, TickOutcome
+from pyoco_server.model.schedules.schedule import InvalidSchedule, TickOutcome, UnreadableSchedule
 from pyoco_server.store.schedules import ScheduleStore, StoredSchedule
 
 ME = Person()
@@ -92,8 +95,9 @@ STEPS = (
 )
 
 
+@pytest.mark.parametrize("together", [1, 5])
 async def test_a_gateway_that_dies_between_any_two_steps_loses_no_tick_and_doubles_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int
 ) -> None:
     """What dies gets no further; its wake-up comes again, as that of a gateway that was killed does."""
     left = [*STEPS]
@@ -104,6 +108,7 @@ async def test_a_gateway_that_dies_between_any_two_steps_loses_no_tick_and_doubl
             raise Unanswered("it was killed here")
 
     submit, update, wake = ScheduleRuns.submit, ScheduleStore.update, wakeups.wake
+    update_all = ScheduleStore.update_all
 
     async def dying_submit(self: ScheduleRuns, *args: Any, **more: Any) -> Any:
         die(STEPS[0])
@@ -117,22 +122,32 @@ async def test_a_gateway_that_dies_between_any_two_steps_loses_no_tick_and_doubl
         die(STEPS[3])
         return done
 
+    async def dying_update_all(self: ScheduleStore, *args: Any) -> list[StoredSchedule]:
+        die(STEPS[2])
+        done = await update_all(self, *args)
+        die(STEPS[3])
+        return done
+
     async def dying_wake(*args: Any) -> None:
         die(STEPS[4])
         await wake(*args)
         die(STEPS[5])
 
     async with running(tmp_path, worker=False) as backend:
-        made = await backend.schedules.create("s", wish(catch_up="all"), ME)
+        ids = [f"s{number}" for number in range(together)]
+        made = [await backend.schedules.create(id_, wish(catch_up="all"), ME) for id_ in ids]
         monkeypatch.setattr(ScheduleRuns, "submit", dying_submit)
         monkeypatch.setattr(ScheduleStore, "update", dying_update)
+        monkeypatch.setattr(ScheduleStore, "update_all", dying_update_all)
         monkeypatch.setattr(wakeups, "wake", dying_wake)
         with trio.fail_after(30):
             while left:
                 await trio.sleep(0.05)
-        await seen(backend, len(await ticks_with_runs(backend)) + 2)
-        found = await ticks_with_runs(backend)
-        assert_each_once(found, made.progress.next_tick or 0, max(found))
+        for schedule in made:
+            so_far = len(await ticks_with_runs(backend, schedule.schedule_id))
+            await seen(backend, so_far + 2, schedule.schedule_id)
+            found = await ticks_with_runs(backend, schedule.schedule_id)
+            assert_each_once(found, schedule.progress.next_tick or 0, max(found))
 
 
 @asynccontextmanager
@@ -196,6 +211,53 @@ async def test_a_gateway_whose_clock_is_minutes_off_loses_and_doubles_no_tick(
             assert max(found) <= right()
 
 
+async def test_schedules_of_the_same_second_are_seen_to_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        desk = backend.schedules
+        due = int(await desk.now()) + 3600
+        for number in range(50):
+            await desk.create(f"s{number}", wish(every_sec=None, at=[due, due + 5]), ME)
+        requests: Counter[str] = Counter()
+        real = Connection.request
+
+        async def request(self: Connection, subject: str, *args: Any, **options: Any) -> RawMessage:
+            requests[subject] += 1
+            return await real(self, subject, *args, **options)
+
+        monkeypatch.setattr(Connection, "request", request)
+        keys = [schedule.key for schedule in desk.listed(None, lambda schedule: True)]
+        outcomes = await desk._rounds.see_to(keys, at_least=due)
+        reads = sum(count for subject, count in requests.items() if subject.startswith("$JS.API"))
+        assert reads <= 51
+        assert sum(requests.values()) - reads <= 6, "keys, runs, jobs, keys, schedules, wake-ups"
+        for outcome in outcomes.values():
+            assert isinstance(outcome, StoredSchedule)
+            assert outcome.schedule.progress.next_tick == due + 5
+            assert [tick.outcome for tick in outcome.schedule.progress.ticks] == [TickOutcome.RUN]
+
+
+async def test_of_schedules_that_are_seen_to_together_each_fails_for_itself(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        desk = backend.schedules
+        due = int(await desk.now()) + 3600
+        for number in range(4):
+            await desk.create(f"s{number}", wish(every_sec=None, at=[due]), ME)
+        keys = [schedule.key for schedule in desk.listed(None, lambda schedule: True)]
+        bucket = KeyValue(backend.connection, backend.settings.schedules_kv_bucket)
+        await bucket.put(keys[1], b"no schedule")
+        await desk.delete("s2", ME)
+        outcomes = await desk._rounds.see_to(keys, at_least=due)
+        assert isinstance(outcomes[keys[1]], UnreadableSchedule)
+        assert outcomes[keys[2]] is None
+        for number in (0, 3):
+            assert await ticks_with_runs(backend, f"s{number}") == Counter([float(due)])
+            assert (await desk.get(f"s{number}", ME)).progress.counts == {TickOutcome.RUN: 1}
+
+
 async def test_without_a_server_that_holds_messages_back_gateways_keep_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,11 +282,11 @@ async def test_a_wake_up_that_nobody_had_asked_for_is_made_up_for(
     async def forgotten(*args: Any) -> None:
         return
 
+    monkeypatch.setattr(clockwork, "_PATIENCE_SECONDS", 0.3)
     async with running(tmp_path, worker=False) as backend:
         with monkeypatch.context() as patch:
             patch.setattr(wakeups, "wake", forgotten)
             await backend.schedules.create("s", wish(every_sec=2), ME)
-        backend.schedules._scheduler._patience = 0.5
         await seen(backend, 1)
 
 
@@ -391,7 +453,7 @@ async def test_a_change_between_submitting_and_writing_down_stops_no_schedule(
         made = await backend.schedules.create("s", wish(every_sec=3, params={"x": 1}), ME)
         tick = made.progress.next_tick or 0
         desk = backend.schedules
-        await desk._runs.submit(made, tick, now=float(tick))
+        await desk._runs.submit([(made, tick)], now=float(tick))
         await desk.patch("s", Wish({"params": {"x": 2}}), ME)
         await seen(backend, 2)
         params = {run.scheduled_at: run.params for run in await runs_of(backend)}
@@ -423,5 +485,5 @@ async def test_what_is_looked_at_while_it_is_deleted_leaves_nothing(tmp_path: Pa
         count = len(await ticks_with_runs(backend))
         await trio.sleep(1.2)
         assert len(await ticks_with_runs(backend)) <= count + 1
-        assert await backend.schedules._scheduler.look("schedule._.s") is None
+        assert await backend.schedules._rounds.look("schedule._.s") is None
         assert len(backend.schedules.board) == 0

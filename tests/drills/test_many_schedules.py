@@ -18,6 +18,7 @@ from backend.stage import settings_for
 from nats_fixtures import node_in
 from pyoco_server.backend import open_backend
 from pyoco_server.gateway.schedules.desk import Person, Wish
+from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.model.schedules.schedule import Schedule
 
 ALL, AT_ONCE = 10_000, 1_000
@@ -65,13 +66,15 @@ async def test_a_thousand_of_ten_thousand_schedules_are_due_in_one_second(tmp_pa
             while sum(bool(known.progress.ticks) for known in desk.board.all(every)) < AT_ONCE:
                 await trio.sleep(0.5)
         took = time.process_time() - cpu
-        ids = [
-            known.progress.ticks[0].run_id or ""
+        ids = {
+            known.progress.ticks[0].run_id
             for known in desk.board.all(every)
             if known.progress.ticks
-        ]
-        assert len(set(ids)) == AT_ONCE
-        late = sorted([((await backend.get(run_id)).submitted_at or 0) - due for run_id in ids])
+        }
+        assert len(ids) == AT_ONCE
+        # By the server's clock: not when a run was begun, but when it was there.
+        stored = await KeyValue(backend.connection, backend.settings.runs_kv_bucket).all()
+        late = sorted(entry.created - due for entry in stored if entry.key in ids)
         p99 = late[int(0.99 * len(late))]
         print(
             f"\nmade in {made:.1f} s, listed in {1000 * listed:.0f} ms, idle {100 * idle:.1f} % of a core; "

@@ -184,7 +184,7 @@ class Held:
 
 @pytest.mark.parametrize("step", ["store", "enqueue"])
 @pytest.mark.parametrize("done", [False, True])
-@pytest.mark.parametrize("kind", ["plain", "keyed", "batch"])
+@pytest.mark.parametrize("kind", ["plain", "keyed", "batch", "keyed batch"])
 async def test_a_submission_that_nobody_waits_for_any_more_is_not_executed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, done: bool, kind: str
 ) -> None:
@@ -193,22 +193,26 @@ async def test_a_submission_that_nobody_waits_for_any_more_is_not_executed(
     async with running(tmp_path, worker=False) as backend:
         held.install(monkeypatch)
         async with trio.open_nursery() as nursery:
-            if kind == "batch":
-                nursery.start_soon(backend.submit_all, [RUN] * 3)
-            else:
-                key = "k" if kind == "keyed" else None
-                nursery.start_soon(backend.submit, replace(RUN, idempotency_key=key))
+            match kind:
+                case "batch":
+                    nursery.start_soon(backend.submit_all, [RUN] * 3)
+                case "keyed batch":
+                    runs = [replace(RUN, idempotency_key=f"k{number}") for number in range(3)]
+                    nursery.start_soon(backend.submit_all, runs)
+                case _:
+                    key = "k" if kind == "keyed" else None
+                    nursery.start_soon(backend.submit, replace(RUN, idempotency_key=key))
             with trio.fail_after(20):
                 await held.reached.wait()
             nursery.cancel_scope.cancel()
-        runs = KeyValue(backend.connection, "pyoco_runs")
-        withdrawn = 3 if kind == "batch" else 1
+        stored_runs = KeyValue(backend.connection, "pyoco_runs")
+        withdrawn = 3 if "batch" in kind else 1
         stored = 0 if step == "store" and not done else withdrawn
 
         async def taken_back() -> bool:
             stream = await stream_info(backend.connection, "KV_pyoco_runs")
             assert stream is not None
-            return stream.state.last_seq == stored + withdrawn and await runs.all() == []
+            return stream.state.last_seq == stored + withdrawn and await stored_runs.all() == []
 
         await eventually(taken_back, what="what was stored, and that it is taken back")
         held.gate.set()

@@ -9,6 +9,8 @@ lost the key finds out when it settles it, and then waits as well.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -18,7 +20,7 @@ from msgspec.structs import replace
 from pyoco_server.gateway.intake import Draft, Intake
 from pyoco_server.gateway.new_run import Accepted, KeyReused, NewRun, NotAccepted
 from pyoco_server.gateway.withdrawals import Withdrawals
-from pyoco_server.jetstream.errors import BridgeError, WrongRevision
+from pyoco_server.jetstream.errors import BatchRefused, BridgeError, WrongRevision
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.idempotency import (
     IdempotencyRecord,
@@ -40,6 +42,37 @@ _LONGEST_LOOK_SECONDS = 0.25
 _WITHIN_SECONDS = 12.0
 
 
+@dataclass(slots=True)
+class KeyedDraft:
+    """A keyed submission on its way in.
+
+    Attributes:
+        run: What is asked for.
+        key: Where its key is stored.
+        record: What the key is taken with.
+        draft: Its run, written once.
+        begun: Whether the key may be taken with this record.
+        held: The key, once it is known to be.
+    """
+
+    run: NewRun
+    key: str
+    record: IdempotencyRecord
+    draft: Draft
+    begun: bool = False
+    held: HeldKey | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes of it go to NATS."""
+        return self.draft.size
+
+    @property
+    def accepted(self) -> Accepted:
+        """The answer to its submission."""
+        return self.draft.accepted
+
+
 class OnceOnly:
     """Accepts keyed submissions; a try that is cancelled is left to the withdrawals."""
 
@@ -48,8 +81,45 @@ class OnceOnly:
         self._intake = intake
         self._withdrawals = withdrawals
 
-    async def accept(self, run: NewRun, key: str) -> Accepted:
-        """Accept a run once for all tries with this key.
+    def draft(self, run: NewRun) -> KeyedDraft:
+        """Write down a run that has an idempotency key.
+
+        Raises:
+            RunTooLarge: The run does not fit.
+        """
+        where = storage_key(run.tenant_id, run.idempotency_key or "", run.key_space)
+        run_id = run.run_id or new_run_id()
+        fresh = IdempotencyRecord(run_id=run_id, digest=run.digest(), owner=uuid.uuid4().hex)
+        return KeyedDraft(run, where, fresh, self._intake.draft(run, run_id))
+
+    async def accept_all(self, keyed: Sequence[KeyedDraft]) -> None:
+        """Accept runs that are not begun, whose keys were never used: each step for all of them together.
+
+        Cancelled, it is left to the withdrawals.
+
+        Raises:
+            BridgeError: That did not work; each may be accepted by itself, from where it is.
+        """
+        for each in keyed:
+            each.begun = True
+        try:
+            held = await self._keys.create_all([(each.key, each.record) for each in keyed])
+        except BatchRefused:
+            for each in keyed:
+                each.begun = False
+            raise
+        for each, taken in zip(keyed, held, strict=True):
+            each.held = taken
+        try:
+            await self._intake.accept_all([each.draft for each in keyed])
+            await self._keys.settle_all(held)
+        except trio.Cancelled:
+            for each, taken in zip(keyed, held, strict=True):
+                self._withdrawals.add(partial(self._abandon, each.draft, taken))
+            raise
+
+    async def accept(self, keyed: KeyedDraft) -> Accepted:
+        """Accept a run once for all tries with its key, from where it is.
 
         Cancelled or refused, the key is not used up: the next try completes the submission.
 
@@ -59,15 +129,10 @@ class OnceOnly:
             NotAccepted: It took too long.
             BridgeError: NATS refused or could not be asked.
         """
-        owner = uuid.uuid4().hex
-        where = storage_key(run.tenant_id, key, run.key_space)
-        fresh = IdempotencyRecord(
-            run_id=run.run_id or new_run_id(), digest=run.digest(), owner=owner
-        )
-        draft = self._intake.draft(run, fresh.run_id)
+        run, where, fresh, draft = keyed.run, keyed.key, keyed.record, keyed.draft
         mine: str | None = None  # the run, while it is this try that works on it
         with trio.move_on_after(_WITHIN_SECONDS):
-            held = await self._keys.create(where, fresh)
+            held = keyed.held or await self._keys.create(where, fresh, unsure=keyed.begun)
             if held is not None:
                 mine = fresh.run_id
                 if accepted := await self._complete(draft, held, again=False):
@@ -78,7 +143,7 @@ class OnceOnly:
                 if held.record.accepted:
                     due = await self._intake.due_of(held.record.run_id) if run.timed else None
                     return Accepted(held.record.run_id, replayed=True, scheduled_for=due)
-                taken = await self._keys.take_over(held, owner)
+                taken = await self._keys.take_over(held, fresh.owner)
                 if taken is None:
                     continue
                 # The time of a draft tells the snapshot and the job of this try from those of another one.
@@ -122,7 +187,7 @@ class OnceOnly:
         try:
             try:
                 store = self._intake.store_again if again else self._intake.store
-                stored = await store(draft)
+                stored = draft.stored or await store(draft)
                 if stored is not None:
                     await self._intake.enqueue(draft, stored)
             except WrongRevision:

@@ -65,6 +65,11 @@ class Draft:
         return known(self.job.scheduled_for)
 
     @property
+    def size(self) -> int:
+        """How many bytes of it go to NATS."""
+        return len(self.encoded_job) + len(self.encoded_snapshot)
+
+    @property
     def accepted(self) -> Accepted:
         """The answer to its submission."""
         return Accepted(self.job.run_id, scheduled_for=self.waits_until)

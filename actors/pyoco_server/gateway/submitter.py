@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TypeAlias
+from functools import partial
+from typing import TypeAlias, TypeVar
 
 import structlog
 import trio
 
-from pyoco_server.gateway.idempotency import OnceOnly
+from pyoco_server.gateway.idempotency import KeyedDraft, OnceOnly
 from pyoco_server.gateway.intake import Draft, Intake
 from pyoco_server.gateway.new_run import (
     Accepted,
@@ -36,8 +37,8 @@ __all__ = [
 
 log = structlog.get_logger(__name__)
 
+D = TypeVar("D", Draft, KeyedDraft)
 Outcomes: TypeAlias = dict[int, Accepted | Exception]
-Batch: TypeAlias = list[tuple[int, Draft]]
 
 # The server takes 50 at a time of a stream, from all gateways together, of 1,000 messages at most. Fewer
 # here, so that others get their turn in between.
@@ -74,7 +75,7 @@ class Submitter:
         if run.timed:
             await self._prepare(deadline, run)
         if run.idempotency_key is not None:
-            return await self._accept_once(run, run.idempotency_key, deadline)
+            return await self._accept_once(self._once.draft(run), deadline)
         return await self._accept(self._intake.draft(run, new_run_id()), deadline)
 
     async def _prepare(self, deadline: float, *runs: NewRun) -> None:
@@ -101,37 +102,51 @@ class Submitter:
                 await self._prepare(deadline, *timed.values())
             except Refusal as refusal:
                 outcomes = dict.fromkeys(timed, refusal)
+        to_do = [(index, run) for index, run in enumerate(runs) if index not in outcomes]
+        plain = (pair for pair in to_do if pair[1].idempotency_key is None)
+        keyed = (pair for pair in to_do if pair[1].idempotency_key is not None)
         async with trio.open_nursery() as nursery:
-            for index, run in enumerate(runs):
-                if (key := run.idempotency_key) is not None and index not in outcomes:
-                    nursery.start_soon(
-                        _settle, outcomes, index, self._accept_once(run, key, deadline)
-                    )
-            for batch in _batches(self._drafts(runs, outcomes)):
-                nursery.start_soon(self._settle_batch, batch, deadline, outcomes)
+            settle = partial(self._settle, deadline, outcomes)
+            for batch in _batches(_written(plain, self._draft, outcomes)):
+                nursery.start_soon(settle, batch, self._accept_together, self._accept)
+                await trio.lowlevel.checkpoint()
+            for once in _batches(_written(keyed, self._once.draft, outcomes)):
+                nursery.start_soon(settle, once, self._once.accept_all, self._accept_once)
                 await trio.lowlevel.checkpoint()
         return [outcomes[index] for index in range(len(runs))]
 
-    def _drafts(self, runs: Sequence[NewRun], outcomes: Outcomes) -> Iterator[tuple[int, Draft]]:
-        for index, run in enumerate(runs):
-            if run.idempotency_key is None and index not in outcomes:
-                try:
-                    yield index, self._intake.draft(run, new_run_id())
-                except RunTooLarge as refusal:
-                    outcomes[index] = refusal
+    def _draft(self, run: NewRun) -> Draft:
+        return self._intake.draft(run, new_run_id())
 
-    async def _settle_batch(self, batch: Batch, deadline: float, outcomes: Outcomes) -> None:
+    async def _settle(
+        self,
+        deadline: float,
+        outcomes: Outcomes,
+        batch: Sequence[tuple[int, D]],
+        all_at_once: Callable[[Sequence[D]], Awaitable[None]],
+        alone: Callable[[D, float], Awaitable[Accepted]],
+    ) -> None:
         """Accept runs all at once, or else each by itself from where that came to."""
-        drafts = [draft for _, draft in batch]
-        undone = self._intake.undone_when_cancelled(*drafts)
-        with trio.CancelScope(deadline=deadline), suppress(BridgeError), undone:
-            async with self._batch_room:
-                await self._intake.accept_all(drafts)
-            outcomes.update((index, draft.accepted) for index, draft in batch)
-            return
+        if len(batch) > 1:
+            with trio.CancelScope(deadline=deadline), suppress(BridgeError):
+                async with self._batch_room:
+                    await all_at_once([draft for _, draft in batch])
+                outcomes.update((index, draft.accepted) for index, draft in batch)
+                return
+
+        async def by_itself(index: int, draft: D) -> None:
+            try:
+                outcomes[index] = await alone(draft, deadline)
+            except Refusal as refusal:
+                outcomes[index] = refusal
+
         async with trio.open_nursery() as nursery:
             for index, draft in batch:
-                nursery.start_soon(_settle, outcomes, index, self._accept(draft, deadline))
+                nursery.start_soon(by_itself, index, draft)
+
+    async def _accept_together(self, drafts: Sequence[Draft]) -> None:
+        with self._intake.undone_when_cancelled(*drafts):
+            await self._intake.accept_all(drafts)
 
     async def _accept(self, draft: Draft, deadline: float) -> Accepted:
         with trio.CancelScope(deadline=deadline), self._intake.undone_when_cancelled(draft):
@@ -146,11 +161,11 @@ class Submitter:
                 self._room.release()
         raise NotAccepted("NATS did not answer in time", draft.job.run_id if draft.begun else None)
 
-    async def _accept_once(self, run: NewRun, key: str, deadline: float) -> Accepted:
+    async def _accept_once(self, keyed: KeyedDraft, deadline: float) -> Accepted:
         with trio.CancelScope(deadline=deadline):
             await _enter(self._room)
             try:
-                return await self._once.accept(run, key)
+                return await self._once.accept(keyed)
             except BridgeError as error:
                 raise _refused(error) from None
             finally:
@@ -166,19 +181,22 @@ async def _enter(room: trio.Semaphore) -> None:
         await room.acquire()
 
 
-async def _settle(outcomes: Outcomes, index: int, accepting: Awaitable[Accepted]) -> None:
-    try:
-        outcomes[index] = await accepting
-    except Refusal as refusal:
-        outcomes[index] = refusal
+def _written(
+    runs: Iterable[tuple[int, NewRun]], write: Callable[[NewRun], D], outcomes: Outcomes
+) -> Iterator[tuple[int, D]]:
+    for index, run in runs:
+        try:
+            yield index, write(run)
+        except RunTooLarge as refusal:
+            outcomes[index] = refusal
 
 
-def _batches(drafts: Iterable[tuple[int, Draft]]) -> Iterator[Batch]:
-    batch: Batch = []
+def _batches(drafts: Iterable[tuple[int, D]]) -> Iterator[list[tuple[int, D]]]:
+    batch: list[tuple[int, D]] = []
     size = 0
     for index, draft in drafts:
         batch.append((index, draft))
-        size += len(draft.encoded_job) + len(draft.encoded_snapshot)
+        size += draft.size
         if len(batch) >= _BATCH_RUNS or size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0

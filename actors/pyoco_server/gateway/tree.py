@@ -17,9 +17,11 @@ from pyoco_server.gateway.intake import Intake
 from pyoco_server.gateway.key_ring import KeyRing
 from pyoco_server.gateway.read_side import ReadSide
 from pyoco_server.gateway.reaper import Reaper
+from pyoco_server.gateway.schedules.alarm import Alarm
 from pyoco_server.gateway.schedules.board import ScheduleBoard
 from pyoco_server.gateway.schedules.clockwork import Scheduler
 from pyoco_server.gateway.schedules.desk import ScheduleDesk
+from pyoco_server.gateway.schedules.rounds import Rounds
 from pyoco_server.gateway.schedules.runs import ScheduleRuns
 from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.gateway.timekeeper import Timekeeper
@@ -113,7 +115,9 @@ def gateway_tree(
     schedule_runs = ScheduleRuns(
         submitter, runs, texts, canceller.ref, settings.workflow_yaml_max_bytes
     )
-    scheduler = Scheduler(connection, store, board, schedule_runs, reads.measures.ticks_settled)
+    alarm = Alarm(connection, board)
+    rounds = Rounds(store, board, schedule_runs, alarm, reads.measures.ticks_settled)
+    scheduler = Scheduler(connection, board, rounds, alarm)
     artifacts_kept = partial(
         keep_artifacts, stores.artifacts, runs, max_age=settings.artifact_max_age_sec
     )
@@ -146,6 +150,6 @@ def gateway_tree(
         key_ring=key_ring,
         wheel_registry=wheel_registry,
         schedules=ScheduleDesk(
-            store, board, scheduler, schedule_runs, submitter, texts, settings.default_tag
+            store, board, rounds, alarm, schedule_runs, submitter, texts, settings.default_tag
         ),
     )

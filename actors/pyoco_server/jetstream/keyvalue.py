@@ -7,13 +7,14 @@ make it (ADR-8 of nats-architecture-and-design); a revision is a sequence of tha
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import (
     NO_TTL,
     ApiError,
+    BatchRefused,
     InvalidKey,
     KeyNotFound,
     WrongRevision,
@@ -40,6 +41,8 @@ class KeyValue:
         self._connection = connection
         self.bucket = bucket
         self.stream = f"KV_{bucket}"
+        # The connection on which the bucket was found to take no batches.
+        self._no_batches_on = -1
 
     @property
     def max_value_bytes(self) -> int | None:
@@ -123,17 +126,26 @@ class KeyValue:
         revision = 0 if message is None else message.sequence
         return await self.update(key, value, revision, ttl_seconds=ttl_seconds, within=within)
 
-    async def create_all(self, values: Mapping[str, bytes], *, within: float = 5.0) -> range:
-        """Write values where there never were any, all or none; return their revisions.
+    async def update_all(
+        self, values: Sequence[tuple[str, bytes, int]], *, within: float = 5.0
+    ) -> range:
+        """Do what `update` does with many keys, values and revisions: all of it, or nothing.
 
         Raises:
             BridgeError: As `publish_batch`.
         """
+        if self._connection.epoch == self._no_batches_on:
+            raise BatchRefused(f"bucket {self.bucket} takes no batches", lasting=True)
         messages = [
-            Publication(self._subject(key), value, expected_last_subject_sequence=0)
-            for key, value in values.items()
+            Publication(self._subject(key), value, expected_last_subject_sequence=revision)
+            for key, value, revision in values
         ]
-        return await publish_batch(self._connection, messages, within=within)
+        try:
+            return await publish_batch(self._connection, messages, within=within)
+        except BatchRefused as error:
+            if error.lasting:
+                self._no_batches_on = self._connection.epoch
+            raise
 
     async def update(
         self,

@@ -73,17 +73,18 @@ def expected_streams(settings: Settings) -> list[dict[str, Any]]:
             [f"{wakeups.SUBJECT_PREFIX}.>"],
             replicas,
             retention="workqueue",
+            allow_atomic=True,
             allow_msg_schedules=True,
             allow_rollup_hdrs=True,
         ),
-        _bucket(settings.runs_kv_bucket, replicas) | {"allow_atomic": True},
+        _bucket(settings.runs_kv_bucket, replicas, allow_atomic=True),
         _bucket(
             settings.workflows_kv_bucket,
             replicas,
             settings.runs_ttl_sec and settings.runs_ttl_sec + _WORKFLOW_EXTRA_SECONDS,
         ),
-        _bucket(settings.idempotency_kv_bucket, replicas, _IDEMPOTENCY_SECONDS),
-        _bucket(settings.schedules_kv_bucket, replicas),
+        _bucket(settings.idempotency_kv_bucket, replicas, _IDEMPOTENCY_SECONDS, allow_atomic=True),
+        _bucket(settings.schedules_kv_bucket, replicas, allow_atomic=True),
         _bucket(settings.workers_kv_bucket, replicas),
         _bucket(settings.auth_kv_bucket, replicas),
         _bucket(settings.wheel_history_kv_bucket, replicas, settings.wheel_history_ttl_sec),
@@ -196,7 +197,7 @@ def _stream(
     }
 
 
-def _bucket(name: str, replicas: int, ttl_seconds: float = 0.0) -> dict[str, Any]:
+def _bucket(name: str, replicas: int, ttl_seconds: float = 0.0, **further: Any) -> dict[str, Any]:
     """The stream of a key-value bucket (ADR-8), as nats-py makes it, with per-key expiry allowed."""
     return _stream(
         f"KV_{name}",
@@ -209,6 +210,7 @@ def _bucket(name: str, replicas: int, ttl_seconds: float = 0.0) -> dict[str, Any
         deny_delete=True,
         allow_direct=True,
         allow_msg_ttl=True,
+        **further,
     )
 
 

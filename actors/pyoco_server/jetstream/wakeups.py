@@ -5,13 +5,17 @@ A message for each is held back until then (`jetstream.delayed`), and comes to a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import PullConsumer, create_consumer
 from pyoco_server.jetstream.delayed import delayed
+from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.jetstream.inventory import stream_info
-from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.jetstream.publish import Publication, publish_acked, publish_batch
+from pyoco_server.jetstream.together import for_each
 
 STREAM: Final = "PYOCO_SCHEDULES"
 SUBJECT_PREFIX: Final = "pyoco.schedules"
@@ -20,6 +24,7 @@ DURABLE: Final = "pyoco_scheduler"
 _DUE: Final = f"{SUBJECT_PREFIX}.due"
 _LATER: Final = f"{SUBJECT_PREFIX}.later"
 _ACK_WAIT_SECONDS: Final = 30.0
+_AT_ONCE: Final = 64
 
 
 async def keeps_time(connection: Connection) -> bool:
@@ -32,19 +37,27 @@ async def keeps_time(connection: Connection) -> bool:
     return info is not None and info.holds_back
 
 
-async def wake(connection: Connection, key: str, at: float) -> None:
-    """Have a key delivered when it is time, in the place of an earlier wake-up of that key.
+async def wake(connection: Connection, keys: Mapping[str, float]) -> None:
+    """Have keys delivered when it is time, each in the place of an earlier wake-up of that key.
 
     Args:
         connection: The way to NATS.
-        key: What to wake: tokens of a subject.
-        at: When, in unix seconds; at once for a moment that is over.
+        keys: What to wake, tokens of a subject each, and when, in unix seconds; at once for a moment that
+            is over.
 
     Raises:
-        BridgeError: It is not known to be stored.
+        BridgeError: Not all are known to be stored.
     """
-    message = delayed(f"{_LATER}.{key}", f"{_DUE}.{key}", b"", at)
-    await publish_acked(connection, message.subject, message.payload, headers=message.headers)
+    messages = [delayed(f"{_LATER}.{key}", f"{_DUE}.{key}", b"", at) for key, at in keys.items()]
+    if len(messages) > 1:
+        with suppress(BridgeError):
+            await publish_batch(connection, messages)
+            return
+
+    async def ask(message: Publication) -> None:
+        await publish_acked(connection, message.subject, message.payload, headers=message.headers)
+
+    await for_each(messages, ask, _AT_ONCE)
 
 
 def open_wakeups(connection: Connection) -> PullConsumer:

@@ -6,6 +6,7 @@ one that holds only while nobody took the key over in between.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -60,13 +61,28 @@ class IdempotencyStore:
         age = self._bucket.now() - entry.created
         return HeldKey(key, decode_record(entry.value), entry.revision, age)
 
-    async def create(self, key: str, record: IdempotencyRecord) -> HeldKey | None:
+    async def create(
+        self, key: str, record: IdempotencyRecord, *, unsure: bool = False
+    ) -> HeldKey | None:
         """Take a key that was never used; None where it was.
+
+        Args:
+            key: The key.
+            record: What to remember.
+            unsure: This very record was written before, perhaps.
 
         Raises:
             BridgeError: NATS refused or could not be asked; the key may or may not be taken.
         """
-        return await self._write(key, record, 0)
+        return await self._write(key, record, 0, unsure=unsure)
+
+    async def create_all(self, records: Sequence[tuple[str, IdempotencyRecord]]) -> list[HeldKey]:
+        """Take keys that were never used: all of them, or none.
+
+        Raises:
+            BridgeError: As `KeyValue.update_all`; where one was used, as where they cannot be taken together.
+        """
+        return await self._write_all([(key, record, 0) for key, record in records])
 
     async def take_over(self, held: HeldKey, owner: str) -> HeldKey | None:
         """Take a key from the try that holds it; None where another one was faster.
@@ -89,6 +105,14 @@ class IdempotencyStore:
             is not None
         )
 
+    async def settle_all(self, held: Sequence[HeldKey]) -> None:
+        """Note of all of them that the run is accepted, or of none.
+
+        Raises:
+            BridgeError: As `KeyValue.update_all`; where one was taken over, as where it cannot be done.
+        """
+        await self._write_all([(h.key, replace(h.record, accepted=True), h.revision) for h in held])
+
     async def release(self, held: HeldKey) -> bool:
         """Let the next try begin at once; False where the key was settled or taken over meanwhile.
 
@@ -98,10 +122,22 @@ class IdempotencyStore:
         released = replace(held.record, released=True)
         return await self._write(held.key, released, held.revision) is not None
 
-    async def _write(self, key: str, record: IdempotencyRecord, before: int) -> HeldKey | None:
+    async def _write_all(
+        self, writes: Sequence[tuple[str, IdempotencyRecord, int]]
+    ) -> list[HeldKey]:
+        values = [(key, encode_json(record), before) for key, record, before in writes]
+        revisions = await self._bucket.update_all(values, within=self._within)
+        return [
+            HeldKey(key, record, revision)
+            for (key, record, _), revision in zip(writes, revisions, strict=True)
+        ]
+
+    async def _write(
+        self, key: str, record: IdempotencyRecord, before: int, *, unsure: bool = False
+    ) -> HeldKey | None:
         try:
             revision = await write_fenced(
-                self._bucket, key, encode_json(record), before, within=self._within
+                self._bucket, key, encode_json(record), before, unsure=unsure, within=self._within
             )
         except WrongRevision:
             return None

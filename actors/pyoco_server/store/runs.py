@@ -171,14 +171,15 @@ class RunStore:
             Unanswered: They may be stored, or will be.
             BridgeError: NATS could not be asked; none is stored.
         """
-        values = {snapshot.run_id: encoded for snapshot, encoded in drafts}
-        revisions = await self._bucket.create_all(values, within=BATCH_SECONDS)
-        for run_id, revision in zip(values, revisions, strict=True):
-            self.on_told(run_id, revision)
-        return [
+        values = [(snapshot.run_id, encoded, 0) for snapshot, encoded in drafts]
+        revisions = await self._bucket.update_all(values, within=BATCH_SECONDS)
+        stored = [
             StoredRun(snapshot, revision)
             for (snapshot, _), revision in zip(drafts, revisions, strict=True)
         ]
+        for run in stored:
+            self.on_told(run.snapshot.run_id, run.revision)
+        return stored
 
     async def replace(self, stored: StoredRun, snapshot: RunSnapshot) -> StoredRun:
         """Store ``snapshot`` in the place of ``stored``.

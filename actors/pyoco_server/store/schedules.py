@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pyoco_server.jetstream.errors import KeyNotFound, Unavailable, WrongRevision
+from pyoco_server.jetstream.errors import BatchRefused, KeyNotFound, Unavailable, WrongRevision
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.schedules.schedule import Schedule, decode_schedule
 from pyoco_server.store.fenced import write_fenced
+
+# What goes to NATS in one piece; more of it waits for its turn.
+_MOST_TOGETHER_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,27 @@ class ScheduleStore:
             BridgeError: NATS refused or could not be asked; it may or may not be written.
         """
         return await self._write(schedule, stored.revision)
+
+    async def update_all(
+        self, writes: Sequence[tuple[StoredSchedule, Schedule]]
+    ) -> list[StoredSchedule]:
+        """Write schedules where nobody has since they were read: all of them, or none.
+
+        Raises:
+            BridgeError: As `KeyValue.update_all`; where one was written by somebody else, as where they
+                cannot be written together.
+        """
+        values = [
+            (schedule.key, encode_json(schedule), stored.revision) for stored, schedule in writes
+        ]
+        size = sum(len(value) for _, value, _ in values)
+        if size > _MOST_TOGETHER_BYTES:
+            raise BatchRefused(f"{size} bytes at a time")
+        revisions = await self.bucket.update_all(values, within=self._within)
+        return [
+            StoredSchedule(schedule, revision)
+            for (_, schedule), revision in zip(writes, revisions, strict=True)
+        ]
 
     async def delete(self, stored: StoredSchedule) -> bool:
         """Delete a schedule that nobody has written since it was read; False where somebody has.

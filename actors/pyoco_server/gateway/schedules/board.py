@@ -77,6 +77,15 @@ class ScheduleBoard:
             heapq.heappop(self._wakes)
         return None
 
+    def due(self, until: float, most: int) -> list[str]:
+        """Those that have to be looked at by a moment, the first ones of them."""
+        found: list[tuple[float, str]] = []
+        while len(found) < most and (wake := self.next_wake()) is not None and wake[0] <= until:
+            found.append(heapq.heappop(self._wakes))
+        for wake in found:
+            heapq.heappush(self._wakes, wake)
+        return list(dict.fromkeys(key for _, key in found))
+
     async def changed(self) -> None:
         """Wait until something else is known."""
         await self._changed.wait()

@@ -16,9 +16,10 @@ import trio
 from msgspec.structs import replace
 
 from pyoco_server.gateway.new_run import Accepted
+from pyoco_server.gateway.schedules.alarm import Alarm
 from pyoco_server.gateway.schedules.board import ScheduleBoard
-from pyoco_server.gateway.schedules.clockwork import Scheduler
-from pyoco_server.gateway.schedules.runs import ScheduleRuns
+from pyoco_server.gateway.schedules.rounds import Rounds
+from pyoco_server.gateway.schedules.runs import FlowNotKept, ScheduleRuns
 from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Refusal
@@ -154,7 +155,8 @@ class ScheduleDesk:
         self,
         store: ScheduleStore,
         board: ScheduleBoard,
-        scheduler: Scheduler,
+        rounds: Rounds,
+        alarm: Alarm,
         runs: ScheduleRuns,
         submitter: Submitter,
         texts: WorkflowStore,
@@ -162,7 +164,8 @@ class ScheduleDesk:
     ) -> None:
         self._store = store
         self.board = board
-        self._scheduler = scheduler
+        self._rounds = rounds
+        self._alarm = alarm
         self._runs = runs
         self._submitter = submitter
         self._texts = texts
@@ -254,7 +257,7 @@ class ScheduleDesk:
             stored = await self._store.create(rules.made(bare, now, who.actor))
             if stored is None:
                 raise ScheduleExists(f"there is a schedule {schedule_id}")
-            await self._scheduler.aim(stored)
+            await self._alarm.set_soon(stored)
         return stored.schedule
 
     async def replace(
@@ -408,7 +411,10 @@ class ScheduleDesk:
             missing = [tick for tick in found if ids[tick] not in there]
             outcomes: list[Accepted | Exception] = []
             if not dry_run and missing:
-                outcomes = await self._runs.submit_all(schedule, missing)
+                outcomes = await self._runs.submit_all([(schedule, tick) for tick in missing])
+                for outcome in outcomes:
+                    if isinstance(outcome, FlowNotKept | BridgeError):
+                        raise outcome
         done = dict(zip(missing, outcomes, strict=False))
         items = [
             _filled(tick, ids[tick], exists=ids[tick] in there, outcome=done.get(tick))
@@ -452,7 +458,7 @@ class ScheduleDesk:
             stored = await self._get(schedule_id, who)
             with _asking():
                 # What is due goes by what the schedule was.
-                stored = await self._scheduler.look(stored.schedule.key) or stored
+                stored = await self._rounds.look(stored.schedule.key) or stored
                 now = await self._store.now()
                 if version not in (None, stored.schedule.version):
                     raise ScheduleChanged(
@@ -463,7 +469,7 @@ class ScheduleDesk:
                     return after
                 written = await self._store.update(stored, after)
                 if written is not None:
-                    await self._scheduler.aim(written)
+                    await self._alarm.set_soon(written)
                     return written.schedule
         raise SchedulesUnavailable("the schedule is changed by others all the time")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import partial
 
 import structlog
 
 from pyoco_server.gateway.canceller import RecordCancel
 from pyoco_server.gateway.new_run import Accepted, KeyReused, NewRun, RunTooLarge
 from pyoco_server.gateway.submitter import Submitter
+from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.jetstream.together import for_each
 from pyoco_server.kernel import ActorRef, Refusal
 from pyoco_server.model.flow.file import FlowFile, FlowFileError, parse_flow_yaml
@@ -56,40 +56,53 @@ class ScheduleRuns:
         self._max_yaml_bytes = max_yaml_bytes
         self._files: OrderedDict[str, FlowFile] = OrderedDict()
 
-    async def submit(self, schedule: Schedule, tick: int, *, now: float) -> TickRecord:
-        """Submit the run of a tick, once however often it is tried.
+    async def submit(
+        self, ticks: Sequence[tuple[Schedule, int]], *, now: float
+    ) -> list[TickRecord | Exception]:
+        """Submit the runs of ticks, each once however often it is tried.
 
-        Raises:
-            NotAccepted: NATS is not there, or did not answer.
-            BridgeError: The same.
+        Returns:
+            What became of each; an exception (`NotAccepted`, `BridgeError`) where NATS is not there, or did
+            not answer.
         """
-        record = partial(TickRecord, tick=tick, decided_at=now)
-        try:
-            run = await self.run_of(schedule, tick)
-            run_id = (await self._submitter.submit(run, within=_SUBMIT_SECONDS)).run_id
-        except KeyReused as refusal:
-            # Submitted before the schedule was changed, by somebody who could not write it down any more.
-            run_id = schedule.run_id_of(tick)
-            if run_id not in await self.statuses([run_id]):
-                return record(outcome=TickOutcome.REFUSED, reason=str(refusal)[:500])
-        except (RunTooLarge, FlowNotKept, FlowFileError) as refusal:
-            log.warning(
-                "tick has no run", schedule_id=schedule.schedule_id, tick=tick, reason=str(refusal)
-            )
-            return record(outcome=TickOutcome.REFUSED, reason=str(refusal)[:500])
-        return record(outcome=TickOutcome.RUN, run_id=run_id)
+        outcomes = await self.submit_all(ticks)
+        return [
+            await self._record(schedule, tick, now, outcome)
+            for (schedule, tick), outcome in zip(ticks, outcomes, strict=True)
+        ]
 
-    async def submit_all(
-        self, schedule: Schedule, ticks: Sequence[int]
-    ) -> list[Accepted | Exception]:
-        """Submit the runs of many ticks; return for each what `Submitter.submit` returns or raises.
+    async def submit_all(self, ticks: Sequence[tuple[Schedule, int]]) -> list[Accepted | Exception]:
+        """Submit the runs of ticks; return for each what `run_of` or `Submitter.submit` returns or raises."""
+        outcomes: dict[int, Accepted | Exception] = {}
+        runs: dict[int, NewRun] = {}
+        for index, (schedule, tick) in enumerate(ticks):
+            try:
+                runs[index] = await self.run_of(schedule, tick)
+            except (FlowNotKept, FlowFileError, BridgeError) as error:
+                outcomes[index] = error
+        submitted = await self._submitter.submit_all([*runs.values()], within=_SUBMIT_SECONDS)
+        outcomes.update(zip(runs, submitted, strict=True))
+        return [outcomes[index] for index in range(len(ticks))]
 
-        Raises:
-            FlowNotKept: The flow.yaml is gone.
-            BridgeError: NATS could not be asked for it.
-        """
-        runs = [await self.run_of(schedule, tick) for tick in ticks]
-        return await self._submitter.submit_all(runs, within=_SUBMIT_SECONDS)
+    async def _record(
+        self, schedule: Schedule, tick: int, now: float, outcome: Accepted | Exception
+    ) -> TickRecord | Exception:
+        run_id = schedule.run_id_of(tick)
+        match outcome:
+            case Accepted():
+                run_id = outcome.run_id
+            case KeyReused():
+                # Submitted before the schedule was changed, by somebody who could not write it down any more.
+                try:
+                    if run_id not in await self.statuses([run_id]):
+                        return _refused(schedule, tick, now, outcome)
+                except BridgeError as error:
+                    return error
+            case RunTooLarge() | FlowNotKept() | FlowFileError():
+                return _refused(schedule, tick, now, outcome)
+            case _:
+                return outcome
+        return TickRecord(tick=tick, outcome=TickOutcome.RUN, decided_at=now, run_id=run_id)
 
     async def run_of(self, schedule: Schedule, tick: int) -> NewRun:
         """The run of a tick: always with the same id.
@@ -188,3 +201,10 @@ class ScheduleRuns:
             while len(self._files) > _FILES_KEPT:
                 self._files.popitem(last=False)
         return file
+
+
+def _refused(schedule: Schedule, tick: int, now: float, refusal: Exception) -> TickRecord:
+    log.warning("tick has no run", schedule_id=schedule.schedule_id, tick=tick, reason=str(refusal))
+    return TickRecord(
+        tick=tick, outcome=TickOutcome.REFUSED, decided_at=now, reason=str(refusal)[:500]
+    )
