@@ -1,7 +1,7 @@
 """Ten schedules each second while two gateways and NATS are killed at random: each tick has its run, once.
 
-Twenty seconds; three minutes, NATS away for 30 s of them, with ``PYOCO_DRILL_LONG=1``. ``PYOCO_DRILL_SEED``
-chooses what is killed.
+Twenty seconds; with ``PYOCO_DRILL_LONG=1`` three minutes, NATS away for 30 s of them, and two workers, which
+are killed as well, bring all runs to their ends. ``PYOCO_DRILL_SEED`` chooses what is killed.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from e2e.programs import HTTP, Program, Stage, open_stage, wait_for
+from e2e.programs import FLOW_YAML, HTTP, TERMINAL, Program, Stage, open_stage, wait_for
 from ports import free_port
 
 LONG = os.environ.get("PYOCO_DRILL_LONG") == "1"
 SECONDS, AWAY = (180, 30) if LONG else (20, 4)
 SCHEDULES = 10
+WORKERS = ("w1", "w2") if LONG else ()
 
 
 @contextmanager
@@ -45,23 +47,38 @@ def kill(program: Program) -> None:
     program.process.wait()
 
 
-def ticks_of(stage: Stage, schedule_id: str) -> Counter[float]:
-    """The ticks that have runs; a run is there once, so that two of a tick are two of these."""
-    found: Counter[float] = Counter()
+def runs_of(stage: Stage, schedule_id: str) -> list[dict[str, Any]]:
+    """The runs of a schedule, each once."""
+    found: list[dict[str, Any]] = []
     cursor: str | None = ""
     while cursor is not None:
         query = {"schedule_id": schedule_id, "limit": "200", "updated_after": "0", "cursor": cursor}
         query = {name: value for name, value in query.items() if value}
         page = HTTP.get(f"{stage.url}/runs", params=query).raise_for_status().json()
-        found.update(item["scheduled_at"] for item in page["items"])
+        found += page["items"]
         cursor = page["next_cursor"]
+    return found
+
+
+def ends_of_all(stage: Stage) -> Counter[str]:
+    """How the runs of all schedules have ended, once they have."""
+
+    def look() -> Counter[str]:
+        runs = [run for number in range(SCHEDULES) for run in runs_of(stage, f"s{number}")]
+        found = Counter(run["status"] for run in runs)
+        return found if set(found) <= TERMINAL else Counter()
+
+    found: Counter[str] = wait_for(look, within=300, every=2, what="the ends of all runs")
+    print(f"  {sum(found.values())} runs: {dict(found)}")
     return found
 
 
 def make(stage: Stage, number: int) -> int:
     """Make a schedule of each second; return its first tick."""
     body = {
-        "flow_name": "nobody-executes-it",
+        "flow_name": "main",
+        "tag": "hello",
+        "workflow_yaml": FLOW_YAML,
         "every_sec": 1,
         "overlap": "allow",
         "catch_up": "all" if number % 2 else "last",
@@ -75,6 +92,7 @@ def trouble(stages: tuple[Stage, Stage], nats: Program, chance: random.Random) -
     """Kill something every few seconds, and bring it back; once NATS is away for longer."""
     first, second = stages
     gateways = {first.http_port: first.programs[-1], second.http_port: second.programs[-1]}
+    workers = {name: first.worker(worker_id=name) for name in WORKERS}
     ends = time.monotonic() + SECONDS
     was_away = False
     while time.monotonic() < ends:
@@ -84,6 +102,10 @@ def trouble(stages: tuple[Stage, Stage], nats: Program, chance: random.Random) -
             time.sleep(chance.uniform(0.1, 1.0) if was_away else AWAY)
             was_away = True
             nats = first.nats()
+        elif workers and chance.random() < 0.4:
+            name = chance.choice(WORKERS)
+            kill(workers[name])
+            workers[name] = first.worker(worker_id=name)
         else:
             stage = chance.choice(stages)
             kill(gateways[stage.http_port])
@@ -91,7 +113,7 @@ def trouble(stages: tuple[Stage, Stage], nats: Program, chance: random.Random) -
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240 + 3 * SECONDS)
+@pytest.mark.timeout(600 + 3 * SECONDS)
 def test_each_tick_has_one_run_while_everything_is_killed(tmp_path: Path) -> None:
     seed = int(os.environ.get("PYOCO_DRILL_SEED", "1"))
     with two_gateways(tmp_path) as stages:
@@ -119,7 +141,7 @@ def test_each_tick_has_one_run_while_everything_is_killed(tmp_path: Path) -> Non
             # Not what the pause answered: a tick that was submitted before it may be written down after it.
             url = f"{stages[0].url}/schedules/s{number}"
             paused = HTTP.get(url).raise_for_status().json()
-            found = ticks_of(stages[0], f"s{number}")
+            found = Counter(run["scheduled_at"] for run in runs_of(stages[0], f"s{number}"))
             assert set(found.values()) == {1}, (number, found)
             last = int(max(found))
             every = {float(tick) for tick in range(first[number], last + 1)}
@@ -134,3 +156,5 @@ def test_each_tick_has_one_run_while_everything_is_killed(tmp_path: Path) -> Non
             f"\nseed {seed}: {SECONDS} s, {missed} ticks left out where the last one is made up for"
         )
         assert missed > 0
+        if WORKERS:
+            assert set(ends_of_all(stages[0])) == {"COMPLETED"}

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from cronsim import CronSim
+from dateutil.rrule import rrulestr
 
 from pyoco_server.model.schedules.ticks import (
     NotATiming,
@@ -407,3 +408,59 @@ def test_a_time_of_day_is_read_in_its_zone() -> None:
     )
     gap = of_wall_clock(datetime.fromisoformat("2026-03-29T02:30"), "Europe/Berlin")
     assert local_time(gap, "Europe/Berlin").isoformat() == "2026-03-29T03:00:00+02:00"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30",
+        "FREQ=WEEKLY;BYMONTH=4;BYMONTHDAY=31",
+        "FREQ=MONTHLY;BYDAY=MO;BYSETPOS=300",
+        "FREQ=YEARLY;BYWEEKNO=1;BYMONTH=6",
+    ],
+)
+def test_a_rule_that_is_never_due_is_found_out_soon(rule: str) -> None:
+    began = time.process_time()
+    with pytest.raises(NotATiming, match="is never due"):
+        check_rrule(rule, anchor=unix("2026-01-01"), timezone="Europe/Berlin")
+    assert time.process_time() - began < 8, "half a minute, where it is looked for up to 9999"
+
+
+@pytest.mark.parametrize(
+    ("until", "days"),
+    [
+        ("20260103", 3),
+        ("20260103T000000", 3),
+        ("20260102T225959Z", 2),  # midnight in Berlin is an hour before that of UTC
+        ("20260102T230000Z", 3),
+        ("20991231T235959Z", 10),
+        ("99991231T235959Z", 10),
+    ],
+)
+def test_a_rule_goes_on_to_its_end_and_not_beyond(until: str, days: int) -> None:
+    rule = check_rrule(
+        f"FREQ=DAILY;UNTIL={until}", anchor=unix("2025-12-31T23:00:00"), timezone="Europe/Berlin"
+    )
+    when = When(rrule=rule, timezone="Europe/Berlin", anchor_at=unix("2025-12-31T23:00:00"))
+    found = list(islice(ticks(when, 0), 10))
+    assert found == [unix("2025-12-31T23:00:00") + 86_400 * day for day in range(days)]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "FREQ=DAILY;INTERVAL=3;BYDAY=MO,SA",
+        "FREQ=WEEKLY;INTERVAL=5;BYDAY=SU;WKST=SU",
+        "FREQ=MONTHLY;BYDAY=-1FR,2TU",
+        "FREQ=YEARLY;BYWEEKNO=53",
+        "FREQ=YEARLY;BYYEARDAY=366,-366",
+        "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29",
+    ],
+)
+def test_a_rule_is_due_when_dateutil_says(rule: str) -> None:
+    begin = datetime(1999, 12, 31, 9)  # noqa: DTZ001
+    end = datetime(2199, 12, 31)  # noqa: DTZ001
+    expected = rrulestr(rule, dtstart=begin).between(begin, end, inc=True)
+    when = When(rrule=rule, anchor_at=unix("1999-12-31T09:00:00"))
+    found = [datetime.fromtimestamp(at, UTC).replace(tzinfo=None) for at in ticks(when, 0)]
+    assert [wall for wall in found if wall <= end] == expected

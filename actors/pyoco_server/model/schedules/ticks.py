@@ -15,13 +15,14 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import islice
 from typing import Final, Protocol
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
+from dateutil.parser import parse as parse_date
 from dateutil.rrule import rrule, rrulestr
 
 LAST_MOMENT: Final = 7_258_118_400
@@ -36,7 +37,11 @@ _CHUNK: Final = 2_000
 # Each occurrence up to the one that is looked for costs time.
 _MOST_TIMES_OF_DAY: Final = 96
 _STEPS: Final = frozenset({"DAILY", "WEEKLY", "MONTHLY", "YEARLY"})
-_UNTIL: Final = re.compile(r"UNTIL=(\d{8}T\d{6})Z")
+_UNTIL: Final = re.compile(r"UNTIL=([^;]+)")
+# dateutil looks for an occurrence up to the year 9999, which takes half a minute for a rule that has none.
+# The calendar is the same again after 400 years: so many times that later, less is left to look through.
+_CYCLES: Final = 19 * timedelta(days=146_097)
+_LAST_DAY: Final = datetime(2200, 1, 2)  # noqa: DTZ001
 # The numbers that a part takes: the least, the most, and whether they may be counted from the end.
 _RANGES: Final = {
     "BYMONTH": (1, 12, False),
@@ -151,7 +156,9 @@ def check_cron(expression: str) -> str:
 
 
 def check_rrule(text: str, *, anchor: int, timezone: str) -> str:
-    """Return a recurrence rule (RFC 5545) in one spelling. It takes seconds to find that one is never due.
+    """Return a recurrence rule (RFC 5545) in one spelling.
+
+    It may take a second or two of processor to find that one is never due.
 
     Raises:
         NotATiming: It is none, never due, or has steps shorter than a day.
@@ -249,8 +256,8 @@ def _by_rule(text: str, anchor: int, timezone: str, after: int) -> Iterator[int]
     begin = _wall(max(after, anchor) - _DAY, zone)
     rule = _rule(text, _nearer(text, _wall(anchor, zone), begin), timezone)
     last = after
-    for wall in rule.xafter(begin, inc=True):
-        tick = _localised(int((wall - _EPOCH).total_seconds()), zone)
+    for wall in rule.xafter(begin + _CYCLES, inc=True):
+        tick = _localised(int((wall - _CYCLES - _EPOCH).total_seconds()), zone)
         if tick >= LAST_MOMENT:
             return
         if tick > last:
@@ -287,14 +294,19 @@ def _nearer(text: str, anchor: datetime, moment: datetime) -> datetime:
 
 @lru_cache(maxsize=256)
 def _rule(text: str, first: datetime, timezone: str) -> rrule:
+    """A rule that begins at ``first``, so many cycles of the calendar later (see `_CYCLES`)."""
     zone = ZoneInfo(timezone)
 
-    def on_wall(found: re.Match[str]) -> str:
-        until = datetime.strptime(found[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-        return f"UNTIL={until.astimezone(zone):%Y%m%dT%H%M%S}"
+    def later(found: re.Match[str]) -> str:
+        until = parse_date(found[1])
+        if until.year > _LAST_DAY.year:
+            until = _LAST_DAY
+        elif until.tzinfo is not None:
+            until = until.astimezone(zone).replace(tzinfo=None)
+        return f"UNTIL={until + _CYCLES:%Y%m%dT%H%M%S}"
 
     try:
-        rule = rrulestr(_UNTIL.sub(on_wall, text), dtstart=first)
+        rule = rrulestr(_UNTIL.sub(later, text), dtstart=first + _CYCLES)
     except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
         raise NotATiming(f"{text!r} is no recurrence rule: {error}") from None
     if not isinstance(rule, rrule):
