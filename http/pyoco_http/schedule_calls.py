@@ -12,18 +12,17 @@ from pyoco_http.query import refused
 from pyoco_server.api import schedules as api
 from pyoco_server.api.base import Query
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.schedules.desk import (
+from pyoco_server.gateway.schedules.desk import ScheduleExists, TooManySchedules, Wish
+from pyoco_server.gateway.schedules.records import (
     Person,
     ScheduleChanged,
-    ScheduleExists,
     ScheduleNotFound,
     SchedulesUnavailable,
-    TooManySchedules,
-    Wish,
 )
 from pyoco_server.gateway.schedules.runs import FlowNotKept
 from pyoco_server.model.errors import ErrorId, FlowFileError
-from pyoco_server.model.schedules.schedule import InvalidSchedule, Schedule, read_whole
+from pyoco_server.model.schedules.reading import read_whole
+from pyoco_server.model.schedules.schedule import InvalidSchedule, Schedule
 
 SCHEDULE_MISSING: Final = {404: "schedule not found"}
 SCHEDULE_CONFLICT: Final = {409: "schedule exists, or has another version"}

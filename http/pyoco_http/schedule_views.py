@@ -17,7 +17,7 @@ from pyoco_server.api.schedules import (
     TickPage,
     WholeSchedule,
 )
-from pyoco_server.gateway.schedules.desk import Filled
+from pyoco_server.gateway.schedules.asked import Filled
 from pyoco_server.model.run import RunStatus
 from pyoco_server.model.schedules.schedule import Schedule
 from pyoco_server.model.schedules.ticks import local_time, ticks

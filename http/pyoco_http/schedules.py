@@ -42,8 +42,11 @@ from pyoco_http.schedule_views import (
 from pyoco_http.submissions import key_of_call
 from pyoco_server.api import schedules as api
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.schedules.desk import MAX_BACKFILL, MAX_PREVIEW, ScheduleNotFound
-from pyoco_server.model.schedules.schedule import Schedule, read_moment, read_whole
+from pyoco_server.gateway.schedules.asked import MAX_BACKFILL
+from pyoco_server.gateway.schedules.desk import MAX_PREVIEW
+from pyoco_server.gateway.schedules.records import ScheduleNotFound, computed
+from pyoco_server.model.schedules.reading import read_moment, read_whole
+from pyoco_server.model.schedules.schedule import Schedule, ScheduleProgress
 from pyoco_server.model.schedules.ticks import ticks
 
 
@@ -162,7 +165,7 @@ def schedule_actions_blueprint(backend: Backend) -> Blueprint:
         },
     )
     async def trigger(schedule_id: str) -> api.Triggered:
-        accepted = await desk.trigger(schedule_id, person(), idempotency_key=key_of_call())
+        accepted = await desk.asked.trigger(schedule_id, person(), idempotency_key=key_of_call())
         return api.Triggered(
             run_id=accepted.run_id, status=accepted.status, schedule_id=schedule_id
         )
@@ -183,7 +186,9 @@ def schedule_actions_blueprint(backend: Backend) -> Blueprint:
         begin = read_moment("from", body.begin, timezone)
         end = read_moment("to", body.end, timezone)
         limit = read_whole("limit", body.limit, 1, MAX_BACKFILL)
-        done = await desk.backfill(schedule_id, person(), begin, end, limit, dry_run=body.dry_run)
+        done = await desk.asked.backfill(
+            schedule_id, person(), begin, end, limit, dry_run=body.dry_run
+        )
         items = [filled_view(item, timezone) for item in done.items]
         return api.BackfillAnswer(items=items, dry_run=body.dry_run, more=done.more)
 
@@ -208,7 +213,7 @@ def schedule_times_blueprint(backend: Backend) -> Blueprint:
         body = read_json(await request.body, api.SchedulePreviewBody)
         count = read_whole("count", body.count, 1, MAX_PREVIEW)
         spec, found = await desk.preview(await wish_of(backend, body), count)
-        shown = Schedule(schedule_id="preview", spec=spec, progress=desk.nothing_yet)
+        shown = Schedule(schedule_id="preview", spec=spec, progress=ScheduleProgress(cursor=0))
         return api.SchedulePreview(ticks=[tick_view(shown, tick) for tick in found], spec=spec)
 
     @blueprint.get("/calendar")
@@ -220,7 +225,7 @@ def schedule_times_blueprint(backend: Backend) -> Blueprint:
         page, cursor = page_of(found, query.limit)
         begin = await desk.now()
         end = begin + query.hours * 3600
-        items = await desk.computed(lambda: [calendar_item(item, begin, end) for item in page])
+        items = await computed(lambda: [calendar_item(item, begin, end) for item in page])
         return api.Calendar(begin=begin, end=end, items=items, next_cursor=cursor)
 
     @blueprint.get("/<schedule:schedule_id>/next")
@@ -235,7 +240,7 @@ def schedule_times_blueprint(backend: Backend) -> Blueprint:
         count = asked(api.NextTicksQuery).count
         schedule = await desk.get(schedule_id, person())
         after = max(schedule.progress.cursor, int(await desk.now()))
-        found = await desk.computed(lambda: list(islice(ticks(schedule.spec, after), count)))
+        found = await computed(lambda: list(islice(ticks(schedule.spec, after), count)))
         return api.SchedulePreview(
             ticks=[tick_view(schedule, tick) for tick in found], spec=schedule.spec
         )

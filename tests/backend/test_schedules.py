@@ -17,13 +17,8 @@ from backend.test_idempotency import second_gateway
 from nats_fixtures import node_in, paused
 from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.schedules import clockwork
-from pyoco_server.gateway.schedules.desk import (
-    Person,
-    ScheduleChanged,
-    ScheduleExists,
-    ScheduleNotFound,
-    Wish,
-)
+from pyoco_server.gateway.schedules.desk import ScheduleExists, Wish
+from pyoco_server.gateway.schedules.records import Person, ScheduleChanged, ScheduleNotFound
 from pyoco_server.gateway.schedules.runs import ScheduleRuns
 from pyoco_server.jetstream import wakeups
 from pyoco_server.jetstream.connection import Connection
@@ -228,7 +223,7 @@ async def test_schedules_of_the_same_second_are_seen_to_together(
 
         monkeypatch.setattr(Connection, "request", request)
         keys = [schedule.key for schedule in desk.listed(None, lambda schedule: True)]
-        outcomes = await desk._rounds.see_to(keys, at_least=due)
+        outcomes = await desk._records._rounds.see_to(keys, at_least=due)
         reads = sum(count for subject, count in requests.items() if subject.startswith("$JS.API"))
         assert reads <= 51
         assert sum(requests.values()) - reads <= 6, "keys, runs, jobs, keys, schedules, wake-ups"
@@ -250,7 +245,7 @@ async def test_of_schedules_that_are_seen_to_together_each_fails_for_itself(
         bucket = KeyValue(backend.connection, backend.settings.schedules_kv_bucket)
         await bucket.put(keys[1], b"no schedule")
         await desk.delete("s2", ME)
-        outcomes = await desk._rounds.see_to(keys, at_least=due)
+        outcomes = await desk._records._rounds.see_to(keys, at_least=due)
         assert isinstance(outcomes[keys[1]], UnreadableSchedule)
         assert outcomes[keys[2]] is None
         for number in (0, 3):
@@ -363,10 +358,10 @@ async def test_somebody_runs_it_now_and_a_repeated_call_makes_one_run(tmp_path: 
         desk = backend.schedules
         yearly = wish(every_sec=None, cron="0 0 1 1 *", params={"at": "{{scheduled_at}}"})
         await desk.create("s", yearly, ME)
-        first = await desk.trigger("s", ME, idempotency_key="k")
+        first = await desk.asked.trigger("s", ME, idempotency_key="k")
         await trio.sleep(1.1)
-        assert (await desk.trigger("s", ME, idempotency_key="k")).run_id == first.run_id
-        other = await desk.trigger("s", ME)
+        assert (await desk.asked.trigger("s", ME, idempotency_key="k")).run_id == first.run_id
+        other = await desk.asked.trigger("s", ME)
         assert other.run_id != first.run_id
         told = (await desk.get("s", ME)).progress
         assert [tick.run_id for tick in told.ticks] == [first.run_id, other.run_id]
@@ -382,19 +377,19 @@ async def test_a_backfill_makes_the_runs_that_are_missing_and_no_second_ones(
         await desk.create("s", wish(every_sec=60), ME)
         end = int(await desk.now())
         begin = end - end % 60 - 240
-        plan = await desk.backfill("s", ME, begin, end, 3, dry_run=True)
+        plan = await desk.asked.backfill("s", ME, begin, end, 3, dry_run=True)
         assert [item.tick for item in plan.items] == [begin, begin + 60, begin + 120]
         assert plan.more
         assert {item.outcome for item in plan.items} == {"would_submit"}
         assert await runs_of(backend) == []
-        done = await desk.backfill("s", ME, begin, end, 3, dry_run=False)
+        done = await desk.asked.backfill("s", ME, begin, end, 3, dry_run=False)
         assert {item.outcome for item in done.items} == {"submitted"}
-        again = await desk.backfill("s", ME, begin, end, 100, dry_run=False)
+        again = await desk.asked.backfill("s", ME, begin, end, 100, dry_run=False)
         assert [item.outcome for item in again.items] == ["exists"] * 3 + ["submitted"] * 2
         assert set((await ticks_with_runs(backend)).values()) == {1}
         assert (await desk.get("s", ME)).changes[-1].action == "backfill"
         with pytest.raises(InvalidSchedule):
-            await desk.backfill("s", ME, begin, end + 3600, 3, dry_run=True)
+            await desk.asked.backfill("s", ME, begin, end + 3600, 3, dry_run=True)
 
 
 async def test_a_schedule_brings_its_flow_and_keeps_it(tmp_path: Path) -> None:
@@ -485,5 +480,5 @@ async def test_what_is_looked_at_while_it_is_deleted_leaves_nothing(tmp_path: Pa
         count = len(await ticks_with_runs(backend))
         await trio.sleep(1.2)
         assert len(await ticks_with_runs(backend)) <= count + 1
-        assert await backend.schedules._rounds.look("schedule._.s") is None
+        assert await backend.schedules._records._rounds.look("schedule._.s") is None
         assert len(backend.schedules.board) == 0

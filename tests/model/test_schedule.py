@@ -16,6 +16,7 @@ from pyoco_server.model.schedules.params import (
     fill_in,
     values_of,
 )
+from pyoco_server.model.schedules.reading import read_spec
 from pyoco_server.model.schedules.schedule import (
     InvalidSchedule,
     Overlap,
@@ -24,7 +25,6 @@ from pyoco_server.model.schedules.schedule import (
     TickRecord,
     check_schedule_id,
     decode_schedule,
-    read_spec,
 )
 
 NOW = 1_000_000

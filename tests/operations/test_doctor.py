@@ -37,13 +37,13 @@ from pyoco_server.model.api_key import (
 from pyoco_server.model.job import Job
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunSnapshot, RunStatus, encode_snapshot
+from pyoco_server.model.schedules.reading import read_spec
 from pyoco_server.model.schedules.rules import made, with_records
 from pyoco_server.model.schedules.schedule import (
     Schedule,
     ScheduleProgress,
     TickOutcome,
     TickRecord,
-    read_spec,
 )
 from pyoco_server.model.worker import SlotRecord, WorkerRecord, WorkerState, encode_worker
 from pyoco_server.operations.doctor import DoctorReport, Finding, Severity, examine

@@ -3,101 +3,61 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
 from functools import partial
 from itertools import islice
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final
 
 import msgspec
-import trio
 from msgspec.structs import replace
 
-from pyoco_server.gateway.new_run import Accepted
 from pyoco_server.gateway.schedules.alarm import Alarm
+from pyoco_server.gateway.schedules.asked import AskedRuns
 from pyoco_server.gateway.schedules.board import ScheduleBoard
+from pyoco_server.gateway.schedules.records import (
+    TRIES,
+    Person,
+    ScheduleChanged,
+    ScheduleRecords,
+    SchedulesUnavailable,
+    asking,
+    computed,
+)
 from pyoco_server.gateway.schedules.rounds import Rounds
-from pyoco_server.gateway.schedules.runs import FlowNotKept, ScheduleRuns
+from pyoco_server.gateway.schedules.runs import ScheduleRuns
 from pyoco_server.gateway.submitter import Submitter
-from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.flow.file import FlowFile
 from pyoco_server.model.run import RunStatus
 from pyoco_server.model.schedules import rules
+from pyoco_server.model.schedules.reading import read_spec
 from pyoco_server.model.schedules.schedule import (
     TIMING_FIELDS,
     InvalidSchedule,
     Schedule,
     ScheduleProgress,
     ScheduleSpec,
-    TickOutcome,
-    TickRecord,
-    UnreadableSchedule,
     check_schedule_id,
-    read_spec,
-    storage_key,
 )
 from pyoco_server.model.schedules.ticks import ticks
-from pyoco_server.store.schedules import ScheduleStore, StoredSchedule
+from pyoco_server.store.schedules import ScheduleStore
 from pyoco_server.store.workflows import WorkflowStore
 
-A = TypeVar("A")
-
 MAX_PREVIEW: Final = 100
-MAX_BACKFILL: Final = 1_000
 MAX_SCHEDULES: Final = 20_000
 
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
-_TRIES: Final = 20
-# A recurrence rule that is never due takes seconds to be found out.
-_READ_SECONDS: Final = 5.0
-_SUBMIT_SECONDS: Final = 15.0
 _WHEN: Final = (*TIMING_FIELDS, "timezone", "start_at", "end_at", "jitter_sec")
-
-
-class ScheduleNotFound(Refusal):
-    """There is no such schedule that the asker may see."""
-
-    def __init__(self, schedule_id: str) -> None:
-        super().__init__(f"schedule {schedule_id} not found")
-        self.schedule_id = schedule_id
 
 
 class ScheduleExists(Refusal):
     """There is a schedule with that id."""
 
 
-class ScheduleChanged(Refusal):
-    """The schedule has another version than the asker knows."""
-
-
-class SchedulesUnavailable(Refusal):
-    """NATS could not be asked."""
-
-
 class TooManySchedules(Refusal):
     """There are as many schedules as there may be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """Who asks.
-
-    Attributes:
-        tenant_id: Whose schedules those are.
-        api_key_id: The key that new schedules and their runs belong to.
-        actor: How the history names them.
-        request_id: See `NewRun`.
-        traceparent: See `NewRun`.
-    """
-
-    tenant_id: str | None = None
-    api_key_id: str | None = None
-    actor: str | None = None
-    request_id: str | None = None
-    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,40 +75,12 @@ class Wish:
     paused: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Filled:
-    """What became of a tick of a backfill.
-
-    Attributes:
-        tick: The tick.
-        run_id: Its run.
-        outcome: ``exists``, ``submitted``, ``would_submit`` or ``failed``.
-        reason: Why it failed.
-    """
-
-    tick: int
-    run_id: str
-    outcome: Literal["exists", "submitted", "would_submit", "failed"]
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Backfill:
-    """What a backfill does.
-
-    Attributes:
-        items: Of each tick, in order.
-        more: Whether there are more ticks than the limit.
-    """
-
-    items: list[Filled]
-    more: bool
-
-
 class ScheduleDesk:
-    """Does it in the task of whoever asks.
+    """Does it in the task of whoever asks; raises as `ScheduleRecords` does.
 
-    Each call raises `SchedulesUnavailable` where NATS cannot be asked. Cancelled, it may or may not be done.
+    Attributes:
+        board: What is known of all schedules.
+        asked: Submits runs that people ask for.
     """
 
     def __init__(
@@ -164,40 +96,28 @@ class ScheduleDesk:
     ) -> None:
         self._store = store
         self.board = board
-        self._rounds = rounds
         self._alarm = alarm
         self._runs = runs
-        self._submitter = submitter
+        self._records = ScheduleRecords(store, board, rounds, alarm)
+        self.asked = AskedRuns(self._records, runs, submitter)
         self._texts = texts
         self._default_tag = default_tag
-
-    nothing_yet: Final = ScheduleProgress(cursor=0)
-    """How far a schedule is that is not stored."""
 
     async def flow_text(self, sha256: str) -> str | None:
         """The flow.yaml that schedules brought, by its digest; None where it is not kept."""
         if not _DIGEST.fullmatch(sha256):
             return None
-        with _asking():
+        with asking():
             return await self._texts.get(sha256)
 
     async def statuses(self, run_ids: Sequence[str]) -> Mapping[str, RunStatus]:
         """Where those of the runs stand that are there."""
-        with _asking():
+        with asking():
             return await self._runs.statuses(run_ids)
-
-    async def computed(self, compute: Callable[[], A]) -> A:
-        """What is computed in a thread: recurrence rules may take seconds.
-
-        Raises:
-            InvalidSchedule: It takes too long.
-        """
-        return await _computed(compute)
 
     async def now(self) -> float:
         """The server's time."""
-        with _asking():
-            return await self._store.now()
+        return await self._records.now()
 
     def listed(
         self, tenant_id: str | None, wanted: Callable[[Schedule], bool]
@@ -217,7 +137,7 @@ class ScheduleDesk:
         Raises:
             ScheduleNotFound: There is none that the asker may see.
         """
-        return (await self._get(schedule_id, who)).schedule
+        return (await self._records.get(schedule_id, who)).schedule
 
     async def preview(self, wish: Wish, count: int) -> tuple[ScheduleSpec, list[int]]:
         """The spec of what is not stored, and its next ticks.
@@ -225,10 +145,10 @@ class ScheduleDesk:
         Raises:
             InvalidSchedule: It cannot be one.
         """
-        with _asking():
+        with asking():
             now = await self._store.now()
         spec = await self._read(wish, now)
-        return spec, await _computed(lambda: list(islice(ticks(spec, now), count)))
+        return spec, await computed(lambda: list(islice(ticks(spec, now), count)))
 
     async def create(self, schedule_id: str, wish: Wish, who: Person) -> Schedule:
         """Make a schedule; nothing before now is due.
@@ -239,7 +159,7 @@ class ScheduleDesk:
             TooManySchedules: There are too many.
         """
         check_schedule_id(schedule_id)
-        with _asking():
+        with asking():
             now = await self._store.now()
             spec = await self._read(wish, now)
             if len(self.board) >= MAX_SCHEDULES:
@@ -272,11 +192,11 @@ class ScheduleDesk:
             ScheduleNotFound: There is none that the asker may see.
             ScheduleChanged: It has another version.
         """
-        with _asking():
+        with asking():
             now = await self._store.now()
             spec = await self._read(wish, now)
             await self._keep(wish)
-        return await self._change(
+        return await self._records.change(
             schedule_id, who, partial(_with_spec, spec=spec, wish=wish, who=who), version
         )
 
@@ -289,7 +209,7 @@ class ScheduleDesk:
             raise InvalidSchedule(
                 when[0], f"is not taken away alone: give one of {', '.join(TIMING_FIELDS)} instead"
             )
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             before = await self.get(schedule_id, who)
             fields = document(before) | dict(wish.fields)
             if when:
@@ -312,7 +232,7 @@ class ScheduleDesk:
                 return schedule
             return rules.changed(rules.paused(schedule, now), now, "pause", who.actor)
 
-        return await self._change(schedule_id, who, change)
+        return await self._records.change(schedule_id, who, change)
 
     async def resume(self, schedule_id: str, who: Person) -> Schedule:
         """Go on with the ticks from now on; those of the pause are left out. Raises as `get`."""
@@ -323,164 +243,17 @@ class ScheduleDesk:
             on = rules.from_now_on(replace(schedule, paused=False), now)
             return rules.changed(on, now, "resume", who.actor)
 
-        return await self._change(schedule_id, who, change)
+        return await self._records.change(schedule_id, who, change)
 
     async def delete(self, schedule_id: str, who: Person) -> None:
         """Delete a schedule; its runs stay. Raises as `get`."""
-        for _ in range(_TRIES):
-            stored = await self._get(schedule_id, who)
-            with _asking():
+        for _ in range(TRIES):
+            stored = await self._records.get(schedule_id, who)
+            with asking():
                 if await self._store.delete(stored):
                     self.board.drop(stored.schedule.key, stored.revision)
                     return
         raise SchedulesUnavailable("the schedule is changed by others all the time")
-
-    async def trigger(
-        self, schedule_id: str, who: Person, *, idempotency_key: str | None = None
-    ) -> Accepted:
-        """Submit a run of a schedule now, beside its ticks, whatever else goes on.
-
-        Raises:
-            ScheduleNotFound: There is none that the asker may see.
-            FlowNotKept: Its flow.yaml is gone.
-            Refusal: As `Submitter.submit`.
-        """
-        schedule = await self.get(schedule_id, who)
-        with _asking():
-            now = await self._store.now()
-            run = await self._runs.run_of(schedule, int(now))
-        run = with_fields(
-            run,
-            # Not a whole second, as ticks are: it is the run of none.
-            scheduled_at=now,
-            idempotency_key=idempotency_key,
-            key_space=f"trigger {schedule_id}",
-            run_id=(
-                None if idempotency_key is None else schedule.run_id_asked_for(idempotency_key)
-            ),
-            api_key_id=who.api_key_id or schedule.api_key_id,
-            request_id=who.request_id,
-            traceparent=who.traceparent,
-        )
-        accepted = await self._submitter.submit(run, within=_SUBMIT_SECONDS)
-        if not accepted.replayed:
-            record = TickRecord(
-                tick=int(now),
-                outcome=TickOutcome.RUN,
-                decided_at=now,
-                run_id=accepted.run_id,
-                triggered=True,
-                reason=who.actor,
-            )
-            await self._note(
-                schedule_id, who, lambda s, _: rules.with_records(s, [record], counted=False)
-            )
-        return accepted
-
-    async def backfill(
-        self, schedule_id: str, who: Person, begin: int, end: int, limit: int, *, dry_run: bool
-    ) -> Backfill:
-        """Submit the runs of past ticks that have none, from the first on; repeated, it makes no second ones.
-
-        It goes by what the schedule is now, and looks at neither `Overlap` nor whether it is paused.
-
-        Raises:
-            ScheduleNotFound: There is none that the asker may see.
-            InvalidSchedule: The time is none, or not over.
-            FlowNotKept: Its flow.yaml is gone.
-        """
-        schedule = await self.get(schedule_id, who)
-        with _asking():
-            now = await self._store.now()
-        if not 0 <= begin <= end:
-            raise InvalidSchedule("to", "is before from")
-        if end > now:
-            raise InvalidSchedule(
-                "to", "is not over yet: ticks to come have their runs by themselves"
-            )
-
-        def find() -> list[int]:
-            past = ticks(schedule.spec, begin - 1)
-            return [tick for tick in islice(past, limit + 1) if tick <= end]
-
-        found = await _computed(find)
-        more, found = len(found) > limit, found[:limit]
-        ids = {tick: schedule.run_id_of(tick) for tick in found}
-        with _asking():
-            there = await self._runs.statuses(list(ids.values()))
-            missing = [tick for tick in found if ids[tick] not in there]
-            outcomes: list[Accepted | Exception] = []
-            if not dry_run and missing:
-                outcomes = await self._runs.submit_all([(schedule, tick) for tick in missing])
-                for outcome in outcomes:
-                    if isinstance(outcome, FlowNotKept | BridgeError):
-                        raise outcome
-        done = dict(zip(missing, outcomes, strict=False))
-        items = [
-            _filled(tick, ids[tick], exists=ids[tick] in there, outcome=done.get(tick))
-            for tick in found
-        ]
-        if submitted := sum(item.outcome == "submitted" for item in items):
-            span = [f"from={begin}", f"to={end}", f"runs={submitted}"]
-            await self._note(
-                schedule_id,
-                who,
-                lambda s, at: rules.changed(s, at, "backfill", who.actor, fields=span),
-            )
-        return Backfill(items, more)
-
-    # How ------------------------------------------------------------------------------------------
-
-    async def _get(self, schedule_id: str, who: Person) -> StoredSchedule:
-        key = storage_key(who.tenant_id, schedule_id)
-        if who.tenant_id is None and self.board.get(key) is None:
-            # Without keys everybody sees everything.
-            for schedule in self.board.all(lambda s: s.schedule_id == schedule_id):
-                key = schedule.key
-        try:
-            check_schedule_id(schedule_id)
-            with _asking():
-                stored = await self._store.get(key)
-        except InvalidSchedule:
-            stored = None
-        if stored is None:
-            raise ScheduleNotFound(schedule_id)
-        return stored
-
-    async def _change(
-        self,
-        schedule_id: str,
-        who: Person,
-        change: Callable[[Schedule, float], Schedule],
-        version: int | None = None,
-    ) -> Schedule:
-        for _ in range(_TRIES):
-            stored = await self._get(schedule_id, who)
-            with _asking():
-                # What is due goes by what the schedule was.
-                stored = await self._rounds.look(stored.schedule.key) or stored
-                now = await self._store.now()
-                if version not in (None, stored.schedule.version):
-                    raise ScheduleChanged(
-                        f"the schedule has version {stored.schedule.version}, not {version}"
-                    )
-                after = await _computed(partial(change, stored.schedule, now))
-                if after == stored.schedule:
-                    return after
-                written = await self._store.update(stored, after)
-                if written is not None:
-                    await self._alarm.set_soon(written)
-                    return written.schedule
-        raise SchedulesUnavailable("the schedule is changed by others all the time")
-
-    async def _note(
-        self, schedule_id: str, who: Person, change: Callable[[Schedule, float], Schedule]
-    ) -> None:
-        """Write into a schedule what was done with it; what was done stays done where that fails."""
-        try:
-            await self._change(schedule_id, who, change)
-        except Refusal:
-            return
 
     async def _keep(self, wish: Wish) -> None:
         if wish.file is not None:
@@ -491,7 +264,7 @@ class ScheduleDesk:
         if wish.file is not None:
             fields["workflow_yaml_sha256"] = wish.file.sha256
             fields["workflow_yaml_bytes"] = wish.file.size_bytes
-        return await _computed(partial(read_spec, fields, default_tag=self._default_tag, now=now))
+        return await computed(partial(read_spec, fields, default_tag=self._default_tag, now=now))
 
 
 def document(schedule: Schedule) -> dict[str, Any]:
@@ -522,37 +295,3 @@ def _with_spec(
     if not differing:
         return schedule
     return rules.changed(after, now, "update", who.actor, fields=differing)
-
-
-def _filled(
-    tick: int, run_id: str, *, exists: bool, outcome: Accepted | Exception | None
-) -> Filled:
-    match outcome:
-        case None:
-            return Filled(tick, run_id, "exists" if exists else "would_submit")
-        case Accepted():
-            return Filled(tick, outcome.run_id, "submitted")
-        case _:
-            return Filled(tick, run_id, "failed", str(outcome))
-
-
-async def _computed(compute: Callable[[], A]) -> A:
-    """What is computed in a thread: recurrence rules may take seconds.
-
-    Raises:
-        InvalidSchedule: It takes too long.
-    """
-    with trio.move_on_after(_READ_SECONDS):
-        return await trio.to_thread.run_sync(compute, abandon_on_cancel=True, limiter=_ROOM)
-    raise InvalidSchedule("rrule", "takes too long to be computed, as one that is never due does")
-
-
-_ROOM: Final = trio.CapacityLimiter(4)
-
-
-@contextmanager
-def _asking() -> Iterator[None]:
-    try:
-        yield
-    except (BridgeError, UnreadableSchedule) as error:
-        raise SchedulesUnavailable(str(error)) from None

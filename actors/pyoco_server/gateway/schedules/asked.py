@@ -1,0 +1,165 @@
+"""Runs of schedules that people ask for: one now, or those of ticks that are past."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import replace as with_fields
+from itertools import islice
+from typing import Final, Literal
+
+from pyoco_server.gateway.new_run import Accepted
+from pyoco_server.gateway.schedules.records import Person, ScheduleRecords, asking, computed
+from pyoco_server.gateway.schedules.runs import FlowNotKept, ScheduleRuns
+from pyoco_server.gateway.submitter import Submitter
+from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.model.schedules import rules
+from pyoco_server.model.schedules.schedule import InvalidSchedule, TickOutcome, TickRecord
+from pyoco_server.model.schedules.ticks import ticks
+
+MAX_BACKFILL: Final = 1_000
+
+_SUBMIT_SECONDS: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What became of a tick of a backfill.
+
+    Attributes:
+        tick: The tick.
+        run_id: Its run.
+        outcome: ``exists``, ``submitted``, ``would_submit`` or ``failed``.
+        reason: Why it failed.
+    """
+
+    tick: int
+    run_id: str
+    outcome: Literal["exists", "submitted", "would_submit", "failed"]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """What a backfill does.
+
+    Attributes:
+        items: Of each tick, in order.
+        more: Whether there are more ticks than the limit.
+    """
+
+    items: list[Filled]
+    more: bool
+
+
+class AskedRuns:
+    """Submits them, in the task of whoever asks; raises as `ScheduleRecords` does."""
+
+    def __init__(self, records: ScheduleRecords, runs: ScheduleRuns, submitter: Submitter) -> None:
+        self._records = records
+        self._runs = runs
+        self._submitter = submitter
+
+    async def trigger(
+        self, schedule_id: str, who: Person, *, idempotency_key: str | None = None
+    ) -> Accepted:
+        """Submit a run of a schedule now, beside its ticks, whatever else goes on.
+
+        Raises:
+            ScheduleNotFound: There is none that the asker may see.
+            FlowNotKept: Its flow.yaml is gone.
+            Refusal: As `Submitter.submit`.
+        """
+        schedule = (await self._records.get(schedule_id, who)).schedule
+        now = await self._records.now()
+        with asking():
+            run = await self._runs.run_of(schedule, int(now))
+        run = with_fields(
+            run,
+            # Not a whole second, as ticks are: it is the run of none.
+            scheduled_at=now,
+            idempotency_key=idempotency_key,
+            key_space=f"trigger {schedule_id}",
+            run_id=(
+                None if idempotency_key is None else schedule.run_id_asked_for(idempotency_key)
+            ),
+            api_key_id=who.api_key_id or schedule.api_key_id,
+            request_id=who.request_id,
+            traceparent=who.traceparent,
+        )
+        accepted = await self._submitter.submit(run, within=_SUBMIT_SECONDS)
+        if not accepted.replayed:
+            record = TickRecord(
+                tick=int(now),
+                outcome=TickOutcome.RUN,
+                decided_at=now,
+                run_id=accepted.run_id,
+                triggered=True,
+                reason=who.actor,
+            )
+            await self._records.note(
+                schedule_id, who, lambda s, _: rules.with_records(s, [record], counted=False)
+            )
+        return accepted
+
+    async def backfill(
+        self, schedule_id: str, who: Person, begin: int, end: int, limit: int, *, dry_run: bool
+    ) -> Backfill:
+        """Submit the runs of past ticks that have none, from the first on; repeated, it makes no second ones.
+
+        It goes by what the schedule is now, and looks at neither `Overlap` nor whether it is paused.
+
+        Raises:
+            ScheduleNotFound: There is none that the asker may see.
+            InvalidSchedule: The time is none, or not over.
+            FlowNotKept: Its flow.yaml is gone.
+        """
+        schedule = (await self._records.get(schedule_id, who)).schedule
+        now = await self._records.now()
+        if not 0 <= begin <= end:
+            raise InvalidSchedule("to", "is before from")
+        if end > now:
+            raise InvalidSchedule(
+                "to", "is not over yet: ticks to come have their runs by themselves"
+            )
+
+        def find() -> list[int]:
+            past = ticks(schedule.spec, begin - 1)
+            return [tick for tick in islice(past, limit + 1) if tick <= end]
+
+        found = await computed(find)
+        more, found = len(found) > limit, found[:limit]
+        ids = {tick: schedule.run_id_of(tick) for tick in found}
+        with asking():
+            there = await self._runs.statuses(list(ids.values()))
+            missing = [tick for tick in found if ids[tick] not in there]
+            outcomes: list[Accepted | Exception] = []
+            if not dry_run and missing:
+                outcomes = await self._runs.submit_all([(schedule, tick) for tick in missing])
+                for outcome in outcomes:
+                    if isinstance(outcome, FlowNotKept | BridgeError):
+                        raise outcome
+        done = dict(zip(missing, outcomes, strict=False))
+        items = [
+            _filled(tick, ids[tick], exists=ids[tick] in there, outcome=done.get(tick))
+            for tick in found
+        ]
+        if submitted := sum(item.outcome == "submitted" for item in items):
+            span = [f"from={begin}", f"to={end}", f"runs={submitted}"]
+            await self._records.note(
+                schedule_id,
+                who,
+                lambda s, at: rules.changed(s, at, "backfill", who.actor, fields=span),
+            )
+        return Backfill(items, more)
+
+
+def _filled(
+    tick: int, run_id: str, *, exists: bool, outcome: Accepted | Exception | None
+) -> Filled:
+    match outcome:
+        case None:
+            return Filled(tick, run_id, "exists" if exists else "would_submit")
+        case Accepted():
+            return Filled(tick, outcome.run_id, "submitted")
+        case _:
+            return Filled(tick, run_id, "failed", str(outcome))

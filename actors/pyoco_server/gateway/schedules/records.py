@@ -1,0 +1,175 @@
+"""The records of schedules for people: each change by compare-and-set against ticks and other changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeVar
+
+import trio
+
+from pyoco_server.gateway.schedules.alarm import Alarm
+from pyoco_server.gateway.schedules.board import ScheduleBoard
+from pyoco_server.gateway.schedules.rounds import Rounds
+from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.kernel import Refusal
+from pyoco_server.model.schedules.schedule import (
+    InvalidSchedule,
+    Schedule,
+    UnreadableSchedule,
+    check_schedule_id,
+    storage_key,
+)
+from pyoco_server.store.schedules import ScheduleStore, StoredSchedule
+
+A = TypeVar("A")
+
+TRIES: Final = 20
+# A recurrence rule may take a second or two to be computed, and several at once longer.
+_READ_SECONDS: Final = 5.0
+_ROOM: Final = trio.CapacityLimiter(4)
+
+
+class ScheduleNotFound(Refusal):
+    """There is no such schedule that the asker may see."""
+
+    def __init__(self, schedule_id: str) -> None:
+        super().__init__(f"schedule {schedule_id} not found")
+        self.schedule_id = schedule_id
+
+
+class ScheduleChanged(Refusal):
+    """The schedule has another version than the asker knows."""
+
+
+class SchedulesUnavailable(Refusal):
+    """NATS could not be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who asks.
+
+    Attributes:
+        tenant_id: Whose schedules those are.
+        api_key_id: The key that new schedules and their runs belong to.
+        actor: How the history names them.
+        request_id: See `NewRun`.
+        traceparent: See `NewRun`.
+    """
+
+    tenant_id: str | None = None
+    api_key_id: str | None = None
+    actor: str | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
+
+
+class ScheduleRecords:
+    """Reads and changes schedules in the task of whoever asks.
+
+    Each call raises `SchedulesUnavailable` where NATS cannot be asked. Cancelled, it may or may not be done.
+    """
+
+    def __init__(
+        self, store: ScheduleStore, board: ScheduleBoard, rounds: Rounds, alarm: Alarm
+    ) -> None:
+        self._store = store
+        self._board = board
+        self._rounds = rounds
+        self._alarm = alarm
+
+    async def now(self) -> float:
+        """The server's time."""
+        with asking():
+            return await self._store.now()
+
+    async def get(self, schedule_id: str, who: Person) -> StoredSchedule:
+        """A schedule as it is now.
+
+        Raises:
+            ScheduleNotFound: There is none that the asker may see.
+        """
+        key = storage_key(who.tenant_id, schedule_id)
+        if who.tenant_id is None and self._board.get(key) is None:
+            # Without keys everybody sees everything.
+            for schedule in self._board.all(lambda s: s.schedule_id == schedule_id):
+                key = schedule.key
+        try:
+            check_schedule_id(schedule_id)
+            with asking():
+                stored = await self._store.get(key)
+        except InvalidSchedule:
+            stored = None
+        if stored is None:
+            raise ScheduleNotFound(schedule_id)
+        return stored
+
+    async def change(
+        self,
+        schedule_id: str,
+        who: Person,
+        change: Callable[[Schedule, float], Schedule],
+        version: int | None = None,
+    ) -> Schedule:
+        """Change a schedule; what is due before that still goes by what it was.
+
+        Args:
+            schedule_id: Which.
+            who: Who asks.
+            change: Makes of the schedule and the time what it is to be.
+            version: The version that it must have.
+
+        Raises:
+            ScheduleNotFound: There is none that the asker may see.
+            ScheduleChanged: It has another version.
+        """
+        for _ in range(TRIES):
+            stored = await self.get(schedule_id, who)
+            with asking():
+                # What is due goes by what the schedule was.
+                stored = await self._rounds.look(stored.schedule.key) or stored
+                now = await self._store.now()
+                if version not in (None, stored.schedule.version):
+                    raise ScheduleChanged(
+                        f"the schedule has version {stored.schedule.version}, not {version}"
+                    )
+                after = await computed(partial(change, stored.schedule, now))
+                if after == stored.schedule:
+                    return after
+                written = await self._store.update(stored, after)
+                if written is not None:
+                    await self._alarm.set_soon(written)
+                    return written.schedule
+        raise SchedulesUnavailable("the schedule is changed by others all the time")
+
+    async def note(
+        self, schedule_id: str, who: Person, change: Callable[[Schedule, float], Schedule]
+    ) -> None:
+        """Write into a schedule what was done with it; what was done stays done where that fails."""
+        try:
+            await self.change(schedule_id, who, change)
+        except Refusal:
+            return
+
+
+async def computed(compute: Callable[[], A]) -> A:
+    """What is computed in a thread: recurrence rules may take seconds.
+
+    Raises:
+        InvalidSchedule: It takes too long.
+    """
+    with trio.move_on_after(_READ_SECONDS):
+        return await trio.to_thread.run_sync(compute, abandon_on_cancel=True, limiter=_ROOM)
+    raise InvalidSchedule("rrule", "takes too long to be computed, as one that is never due does")
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """Refuse, where NATS cannot be asked in the block."""
+    try:
+        yield
+    except (BridgeError, UnreadableSchedule) as error:
+        raise SchedulesUnavailable(str(error)) from None
