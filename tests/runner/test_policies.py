@@ -648,6 +648,31 @@ async def test_a_missing_argument_says_what_there_is(flows: Flows) -> None:
         assert part in error
 
 
+async def test_an_input_of_another_name_says_what_there_is(flows: Flows) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
+        (
+            {"itemx": 1},
+            "takes no argument 'itemx', which is one of `inputs`. It takes itemz. The nearest is 'itemz'",
+        ),
+        (
+            {"itemz": "$node.itemz.output"},
+            "$node.itemz.output: there is no 'itemz'; there are items. The nearest is 'items'",
+        ),
+        ({"itemz": "$node.items.output.n"}, "$node.items.output.n: a list has no 'n'"),
+        (
+            {"itemz": "$ctx.params.limt"},
+            "$ctx.params.limt: there is no 'limt'; there are limit. The nearest is 'limit'",
+        ),
+    ]
+    for inputs, text in cases:
+        needs = of("needs", inputs=inputs)
+        told = await run(
+            flows, "items >> needs", params={"limit": 3}, items=of("items"), needs=needs
+        )
+        assert text in (told.finished.error or "")
+        assert told.finished.task_records["needs"].error == told.finished.error
+
+
 def test_the_names_of_a_policy_need_no_server() -> None:
     code = (
         "import sys, pyoco_server; pyoco_server.NonRetryable, pyoco_server.RetryAfter, pyoco_server.policy;"

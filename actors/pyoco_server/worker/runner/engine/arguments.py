@@ -29,16 +29,23 @@ class MissingArgument(TypeError):
     """A function needs an argument that nothing is called like."""
 
 
+class UnknownArgument(TypeError):
+    """One of ``inputs`` is no argument of the function."""
+
+
 def bind(task: Task, ctx: Context) -> dict[str, Any]:
     """Return the arguments of a task, by name.
 
     Raises:
         MissingArgument: One that it needs is not there.
+        UnknownArgument: There is one that it does not take.
         KeyError: An input refers to what is not there.
         InvalidReferenceError: An input is no reference.
     """
     arguments = {name: _resolve(value, ctx) for name, value in task.inputs.items()}
     signature = _signature(task.func)
+    if not arguments.keys() <= signature.parameters.keys():
+        _refuse_unknown(task.name, arguments, signature)
     missing: list[str] = []
     for name, parameter in signature.parameters.items():
         if name == "ctx":
@@ -80,6 +87,10 @@ def save_outputs(task: Task, ctx: Context, result: object) -> None:
 def _resolve(value: Any, ctx: Context) -> Any:
     try:
         return ctx.resolve(value)
+    except (KeyError, AttributeError):
+        if value.startswith("$env."):  # of which nobody wants a list
+            raise
+        raise KeyError(_not_there(value, ctx)) from None
     except InvalidReferenceError:
         if not value.startswith("$ctx."):
             raise
@@ -118,6 +129,50 @@ def _missing(name: str, ctx: Context) -> str:
         f"missing argument {name!r}: an argument is a param of that name, the result of the task of that "
         f"name, or one of `inputs`. There are {told or 'no params and no results'}"
         + (f". The nearest is {near!r}" if near else "")
+    )
+
+
+def _refuse_unknown(task: str, names: Iterable[str], signature: inspect.Signature) -> None:
+    """Say which argument of a task its function does not take, and which there are."""
+    taken = [
+        name
+        for name, parameter in signature.parameters.items()
+        if name != "ctx" and parameter.kind in _NEEDED
+    ]
+    if any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values()):
+        return
+    for name in names:
+        if name not in signature.parameters:
+            near = nearest(name, taken)
+            raise UnknownArgument(
+                f"the function of task {task} takes no argument {name!r}, which is one of `inputs`. It takes "
+                + (_listed(taken) or "none")
+                + (f". The nearest is {near!r}" if near else "")
+            )
+
+
+def _not_there(reference: str, ctx: Context) -> str:
+    """Say what of a reference to a result or param is not there, and what is."""
+    root, *parts = reference.split(".")
+    there: Any = ctx.params
+    steps = [".".join(parts[1:])]
+    if root == "$node":
+        there, steps = ctx.results, [parts[0], *parts[2:]]
+    for step in steps:
+        if isinstance(there, dict):
+            if step not in there:
+                break
+            there = there[step]
+        elif hasattr(there, step):
+            there = getattr(there, step)
+        else:
+            break
+    if not isinstance(there, dict):
+        return f"{reference}: a {type(there).__name__} has no {step!r}"
+    names = [str(name) for name in there]
+    near = nearest(step, names)
+    return f"{reference}: there is no {step!r}; there are {_listed(names) or 'none'}" + (
+        f". The nearest is {near!r}" if near else ""
     )
 
 
