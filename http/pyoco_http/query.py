@@ -156,7 +156,12 @@ def read_query(kind: type[Q], raw: bytes) -> Q:
     """
     if not raw:
         return cast(Q, _nothing(kind))
-    pairs = parse_qsl(raw.decode("latin-1"), keep_blank_values=True)
+    try:
+        pairs = parse_qsl(raw.decode("latin-1"), keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        # Replaced by what stands for what cannot be read, it would be looked for in vain.
+        detail = kind.refusal or "invalid query"
+        raise Problem(422, detail, kind.error_id, reason="the query takes UTF-8") from None
     try:
         return kind(**read_fields(kind, pairs))
     except UnusableText as error:

@@ -45,6 +45,12 @@ def refusal(kind: type[Query], query: str) -> Problem:
     return caught.value
 
 
+@pytest.mark.parametrize("text", ["flow=%ff", "flow=caf%e9", "flow=%ed%a0%80", "%ff=1"])
+def test_what_is_not_utf_8_is_refused_and_not_looked_for_in_vain(text: str) -> None:
+    for kind in QUERIES:
+        assert "UTF-8" in refusal(kind, text).extra["reason"]
+
+
 @pytest.mark.parametrize(("kind", "name"), of_type(inspect.BoolType))
 def test_each_truth_value_is_spelt_in_the_same_ways(kind: type[Query], name: str) -> None:
     for text, value in FLAGS.items():
