@@ -41,6 +41,7 @@ def test_pages_come_back_by_themselves_and_show_nothing_stale(
         def while_away() -> None:
             for each in (runs, run, workers):
                 expect(each.live).to_have_text("connection lost, trying again")
+                expect(each.page.locator(".away")).to_contain_text("may be out of date")
             expect(runs.row(run_id)).to_be_visible()  # what is known stays to be read
             world.put("pyoco_runs", {gone: {"run_id": gone, "flow_name": "x", "status": "FAILED"}})
             world.open_gate("away")
@@ -51,5 +52,6 @@ def test_pages_come_back_by_themselves_and_show_nothing_stale(
         expect(runs.row(gone).locator(".status")).to_have_text("failed")
         for each in (runs, workers):
             expect(each.live).to_have_text("live")
+            expect(each.page.locator(".away")).to_be_hidden()
         for each in (runs, run, workers):
             each.check(failed_requests=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import time
@@ -25,6 +26,9 @@ def test_the_graph_and_the_tasks_are_live(dashboard: Dashboard, world: World) ->
     assert graph.locator("path.edge").count() == 2
     lanes = page.locator(".timeline-row")
     expect(lanes).to_have_count(2)
+    page.locator(".timeline-row", has_text="prepare").locator(".timeline-lane").click()
+    expect(graph.locator('[data-task="prepare"]')).to_have_class("node chosen")
+    expect(page.locator(".timeline-row.chosen")).to_contain_text("prepare")
     # With the keyboard as well.
     graph.get_by_role("button", name=re.compile("^wait")).focus()
     page.keyboard.press("Enter")
@@ -83,6 +87,18 @@ def test_logs_history_data_and_files(dashboard: Dashboard, world: World) -> None
     expect(history.locator('tr:has(td:nth-child(2):text-is("report")) .status')).to_have_text(
         ["running", "succeeded"]
     )
+
+    history.get_by_label("One line a task").check()
+    report = history.locator("tr:visible", has=page.get_by_text("report", exact=True))
+    expect(report).to_have_count(1)
+    expect(report.locator(".status")).to_have_text(["running", "succeeded"])
+    with page.expect_download() as download:
+        dashboard.button("Download as JSON").click()
+    told = json.loads(download.value.path().read_text())
+    assert [each["state"] for each in told if each.get("task") == "report"] == [
+        "RUNNING",
+        "SUCCEEDED",
+    ]
 
     page.get_by_role("tab", name="Params and results").click()
     expect(page.get_by_role("tabpanel")).to_contain_text('"report": "Visits: 1197 rows"')
@@ -232,3 +248,45 @@ def test_tries_iterations_and_what_was_skipped(dashboard: Dashboard, world: Worl
     page.locator('.graph [data-task="each"]').click()
     expect(panel).to_contain_text("2 succeeded, 1 failed")
     expect(panel).to_contain_text("foreach:n[2]")
+    # What went before is on the time line as well, and told as a part of all where it is one.
+    tried_bars = page.locator(".timeline-row", has_text="again").locator(".timeline-bar")
+    expect(tried_bars).to_have_count(2)
+    expect(tried_bars.first).to_have_class(re.compile("tone-bad"))
+    expect(panel).to_contain_text("these are the last 1")
+    page.get_by_role("link", name="all its runs").click()
+    expect(page.locator("#filter-flow")).to_have_value("main")
+
+
+EXACT = {
+    "big": 9007199254740993,
+    "float": 1.0,
+    "text": "1e400",
+    "hidden": "a\u202eb\u200bc\u0000",
+    "word": "x" * 10_000,
+    "rtl": "שלום",
+}
+
+
+def test_numbers_and_texts_are_exact_however_odd(dashboard: Dashboard, world: World) -> None:
+    error = f"no \u202e{EXACT['word']}"
+    run_id = world.put_run(params=EXACT, status="FAILED", error=error, flow_name="a\u202eb")
+    page = dashboard.open(f"runs/{run_id}?tab=data")
+    shown = page.get_by_role("tabpanel").locator("pre").first
+    expect(shown).to_contain_text('"big": 9007199254740993,')
+    expect(shown).to_contain_text('"float": 1.0,')
+    text = shown.inner_text()
+    assert json.loads(text) == EXACT
+    assert "\\u202e" in text
+    assert "\u202e" not in text
+    expect(page.get_by_role("alert")).to_contain_text("no \\u202ex")
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 860})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        tall = page.get_by_role("alert").bounding_box()
+        assert tall is not None
+        assert tall["height"] < 300
+    with page.expect_download() as download:
+        dashboard.button("Download as JSON").click()
+    assert json.loads(download.value.path().read_text())["params"] == EXACT
+    page.goto(f"{world.url}/#/runs?q={run_id}")
+    expect(dashboard.row(run_id)).to_contain_text("a\\u202eb")

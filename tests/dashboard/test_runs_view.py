@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from dashboard import flows
 from dashboard.browsing import Dashboard
-from dashboard.world import World
+from dashboard.world import World, snapshot
 from e2e.programs import HTTP
 
 
@@ -226,3 +226,21 @@ def test_runs_that_wait_for_their_time_expire_and_are_late(
     dashboard.button("Start at …").click()
     dashboard.dialog_button("Start now").click()
     expect(page.locator(".view-head .status")).to_have_text("completed")
+
+
+def test_all_that_fit_are_selected_not_only_what_is_loaded(
+    dashboard: Dashboard, world: World
+) -> None:
+    flow = f"many-{uuid.uuid4().hex[:8]}"
+    runs = [snapshot(flow_name=flow) for _ in range(450)]
+    world.put("pyoco_runs", {run["run_id"]: run for run in runs})
+    page = dashboard.open(f"runs?flow={flow}")
+    expect(page.locator('.count[data-status=""]')).to_contain_text("450")
+    page.get_by_label("Select all that are loaded").check()
+    expect(page.get_by_text("200 selected")).to_be_visible()
+    dashboard.button("Select all that fit").click()
+    expect(page.get_by_text("450 selected")).to_be_visible()
+    expect(dashboard.button("Select all that fit")).to_have_count(0)
+    dashboard.button("Retry 450").click()
+    expect(page.get_by_role("dialog")).to_contain_text(f"450 completed: {flow}")
+    dashboard.dialog_button("Back").click()

@@ -8,7 +8,7 @@ export default {
   "time.ago": "{duration} ago",
 
   "do.back": "Back", "do.copy": "Copy", "do.copied": "Copied", "do.done": "Done", "do.actions": "Actions",
-  "do.copy.by_hand": "The browser gives no access to the clipboard here: mark the text and copy it.", "do.download": "Download",
+  "do.copy.by_hand": "The browser gives no access to the clipboard here: mark the text and copy it.", "do.download": "Download", "do.json": "Download as JSON",
   "key.title": "API key", "key.why": "This gateway asks for an API key. It is kept until this tab is closed.",
   "key.wrong": "This key was refused: it is unknown, revoked or expired.", "key.label": "Key", "key.use": "Use this key",
   "api.unreachable": "The gateway cannot be reached.", "api.role": "The API key in use lacks the role \"{role}\" for this.",
@@ -47,7 +47,7 @@ export default {
   "run.logs.every": "All attempts", "run.logs.wrap": "Wrap lines",
   "run.files.name": "File", "run.files.sha": "SHA-256", "run.files.none": "This run saved no files.",
   "graph.switch": "switch", "graph.repeat": "repeat", "graph.foreach": "for each", "graph.until": "until", "graph.any": "starts as soon as any of its predecessors has succeeded",
-  "history.when": "When", "history.what": "What", "history.why": "Why",
+  "history.compact": "One line a task", "history.when": "When", "history.what": "What", "history.why": "Why",
   "history.none": "Nothing is kept of what happened in this run.",
   "command.get": "See it with its records", "command.logs": "Read its logs", "command.watch": "Follow it to its end", "command.cancel": "Cancel it",
   "command.retry": "Submit it again", "command.submit": "Submit another one like it",

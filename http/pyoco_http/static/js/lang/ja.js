@@ -8,7 +8,7 @@ export default {
   "time.ago": "{duration} 前",
 
   "do.back": "戻る", "do.copy": "コピー", "do.copied": "コピーしました", "do.done": "閉じる", "do.actions": "操作",
-  "do.copy.by_hand": "ここではクリップボードを使えません。選択してコピーしてください。", "do.download": "ダウンロード",
+  "do.copy.by_hand": "ここではクリップボードを使えません。選択してコピーしてください。", "do.download": "ダウンロード", "do.json": "JSON でダウンロード",
   "key.title": "API キー", "key.why": "このゲートウェイには API キーが必要です。このタブを閉じるまで保持されます。",
   "key.wrong": "このキーは拒否されました。未登録、失効、または期限切れです。", "key.label": "キー", "key.use": "このキーを使う",
   "api.unreachable": "ゲートウェイに接続できません。", "api.role": "この API キーには必要なロール「{role}」がありません。",
@@ -47,7 +47,7 @@ export default {
   "run.logs.every": "すべての試行", "run.logs.wrap": "折り返す",
   "run.files.name": "ファイル名", "run.files.sha": "SHA-256", "run.files.none": "この実行が保存したファイルはありません。",
   "graph.switch": "分岐", "graph.repeat": "繰り返し", "graph.foreach": "要素ごと", "graph.until": "条件まで", "graph.any": "先行タスクのどれか一つが成功すると始まります",
-  "history.when": "日時", "history.what": "対象", "history.why": "理由",
+  "history.compact": "タスクごとに1行", "history.when": "日時", "history.what": "対象", "history.why": "理由",
   "history.none": "この実行の経過は保存されていません。",
   "command.get": "記録つきで表示", "command.logs": "ログを読む", "command.watch": "終わるまで見守る", "command.cancel": "キャンセルする",
   "command.retry": "もう一度投入する", "command.submit": "同じ内容で新しく投入する",

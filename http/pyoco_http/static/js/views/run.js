@@ -7,6 +7,7 @@ import { t, word } from "../i18n.js";
 import { runAgain } from "../parts/again.js";
 import { cancelRun } from "../parts/cancelling.js";
 import { showCommands } from "../parts/commands.js";
+import { save } from "../parts/download.js";
 import { facts, trouble } from "../parts/facts.js";
 import { copy, showMissing, tell, tellError } from "../parts/feedback.js";
 import { filePanel } from "../parts/files.js";
@@ -53,7 +54,7 @@ export function runView(main, { path, query, signal, setLive }) {
     items: {
       task: { label: t("run.task"), make: () => detail },
       logs: { label: t("run.logs"), make: openLogs },
-      history: { label: t("run.history"), make: () => history(`${base}/events`, signal) },
+      history: { label: t("run.history"), make: () => history(`${base}/events`, signal, runId.slice(0, 8)) },
       data: { label: t("run.data"), make: () => data },
       files: { label: t("run.files"), make: () => kept.element },
       flow: { label: "flow.yaml", make: () => workflowPanel(base, () => snapshot, signal) },
@@ -115,6 +116,7 @@ export function runView(main, { path, query, signal, setLive }) {
     const outputs = Object.fromEntries(Object.entries(run.task_records ?? {}).filter(([, record]) => record.state === "SUCCEEDED").map(([name, record]) => [name, outputOf(record)]));
     render(
       data,
+      h("div", { class: "right" }, h("button", { type: "button", class: "quiet small", onclick: () => save(new Blob([json(snapshot)], { type: "application/json" }), `${runId.slice(0, 8)}.json`) }, t("do.json"))),
       h("h3", {}, t("run.params")), h("pre", { class: "code", tabindex: 0 }, json(run.params)),
       h("h3", {}, t("run.outputs")), run.task_records_truncated ? h("p", { class: "muted" }, t("run.truncated")) : h("pre", { class: "code", tabindex: 0 }, json(outputs)),
     );

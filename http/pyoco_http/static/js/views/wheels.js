@@ -77,7 +77,7 @@ export function wheelsView(main, { signal, setLive }) {
       columns: ["history.when", "history.what", "wheels.name", "wheels.size", "wheels.by", "wheels.from"],
       rows: events.map((event) => h("tr", { dataset: { key: event.event_id } },
         h("td", {}, when(seconds(event.occurred_at))),
-        h("td", {}, word("wheels.action", event.action)),
+        h("td", { class: "nowrap" }, word("wheels.action", event.action)),
         h("td", { class: "mono wide" }, event.wheel_name),
         h("td", {}, size(event.size_bytes)),
         h("td", {}, [event.actor?.tenant_id, event.actor?.api_key_id].filter(Boolean).join(" / ") || "–"),
