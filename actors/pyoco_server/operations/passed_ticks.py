@@ -9,8 +9,9 @@ from pyoco_server.jetstream.errors import NotFound
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.model.counted import counted
 from pyoco_server.model.schedules.rules import due
-from pyoco_server.model.schedules.schedule import Schedule, UnreadableSchedule, decode_schedule
+from pyoco_server.model.schedules.schedule import decode_schedule
 from pyoco_server.settings import Settings
+from pyoco_server.store.entries import readable
 
 
 @dataclass(frozen=True)
@@ -53,21 +54,10 @@ async def passed_ticks(connection: Connection, settings: Settings) -> PassedTick
         found_any = 0
     if not found_any:
         return PassedTicks()
-    found = [due(schedule, bucket.now()) for schedule in await _active(bucket)]
+    schedules = await readable(bucket, lambda entry: decode_schedule(entry.value))
+    found = [due(each, bucket.now()) for each in schedules if not each.paused]
     return PassedTicks(
         len(found),
         sum(len(what.ticks) for what in found),
         sum(what.missed.count for what in found if what.missed is not None),
     )
-
-
-async def _active(bucket: KeyValue) -> list[Schedule]:
-    schedules = []
-    for entry in await bucket.all():
-        try:
-            schedule = decode_schedule(entry.value)
-        except UnreadableSchedule:
-            continue
-        if not schedule.paused:
-            schedules.append(schedule)
-    return schedules

@@ -19,9 +19,8 @@ from pyoco_server.model.dead_letter import (
     decode_dead_letter,
 )
 from pyoco_server.model.event import StateChanged, UnreadableEvents, decode_events
-from pyoco_server.model.run import RunSnapshot, RunStatus, UnreadableSnapshot, decode_snapshot
+from pyoco_server.model.run import RunSnapshot, RunStatus, decode_snapshot
 from pyoco_server.model.worker import (
-    UnreadableWorker,
     WorkerRecord,
     WorkerState,
     decode_worker,
@@ -37,6 +36,7 @@ from pyoco_server.scenario.recording import (
 from pyoco_server.scenario.redaction import redact_run
 from pyoco_server.scenario.steps import Expect, Publish, Step
 from pyoco_server.settings import Settings
+from pyoco_server.store.entries import readable
 
 _MOST_SLOTS = 64
 
@@ -60,7 +60,10 @@ async def record(
     """
     snapshots = [
         snapshot
-        for snapshot in await _snapshots(connection, settings)
+        for snapshot in await readable(
+            KeyValue(connection, settings.runs_kv_bucket),
+            lambda entry: decode_snapshot(entry.value),
+        )
         if (snapshot.updated_at or 0.0) >= since
     ]
     if not snapshots:
@@ -79,7 +82,9 @@ async def record(
     ]
     if redact:
         runs = [redact_run(run) for run in runs]
-    workers = await _workers(connection, settings)
+    workers = await readable(
+        KeyValue(connection, settings.workers_kv_bucket), lambda entry: decode_worker(entry.value)
+    )
     parts, moves = _cast(workers, runs, began, now, settings.worker_disconnect_timeout_sec)
     poison = await _poison(connection, settings, began, redact=redact)
     counts = Counter(run.final.value for run in runs)
@@ -92,26 +97,6 @@ async def record(
         steps.append(Step(expect=Expect(invariants=["I1", "I2", "I3", "I5", "I7"])))
     about = f"Recorded: {len(runs)} runs in {now - began:.0f} s, {len(parts)} workers."
     return Scenario(name="recorded", about=about, cast=Cast(workers=parts), steps=steps)
-
-
-async def _snapshots(connection: Connection, settings: Settings) -> list[RunSnapshot]:
-    found = []
-    for entry in await KeyValue(connection, settings.runs_kv_bucket).all():
-        try:
-            found.append(decode_snapshot(entry.value))
-        except UnreadableSnapshot:
-            continue  # what nobody can read cannot be played either
-    return found
-
-
-async def _workers(connection: Connection, settings: Settings) -> list[WorkerRecord]:
-    found = []
-    for entry in await KeyValue(connection, settings.workers_kv_bucket).all():
-        try:
-            found.append(decode_worker(entry.value))
-        except UnreadableWorker:
-            continue
-    return found
 
 
 async def _messages(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import Any
-
-from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import ApiError, NotFound
+from pyoco_server.jetstream.errors import ApiError
+from pyoco_server.jetstream.inventory import create_stream, delete_stream
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.scenario.document import ScenarioError
 
@@ -24,7 +21,7 @@ async def fill(connection: Connection) -> None:
         ScenarioError: It does not.
     """
     config = {"name": _STREAM, "subjects": ["scene.filler"], "storage": "file", "num_replicas": 1}
-    await call(connection, f"STREAM.CREATE.{_STREAM}", config, answer=dict[str, Any])
+    await create_stream(connection, config)
     for size in (len(_BLOCK), 4096, 1):
         for _ in range(_MOST_BLOCKS):
             try:
@@ -37,5 +34,4 @@ async def fill(connection: Connection) -> None:
 
 async def free(connection: Connection) -> None:
     """Give the storage back."""
-    with suppress(NotFound):
-        await call(connection, f"STREAM.DELETE.{_STREAM}", answer=dict[str, Any])
+    await delete_stream(connection, _STREAM)

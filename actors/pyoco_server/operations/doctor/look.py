@@ -24,12 +24,12 @@ from pyoco_server.jetstream.inventory import (
     subjects_of,
 )
 from pyoco_server.jetstream.keyvalue import Entry, KeyValue
-from pyoco_server.model.errors import ModelError
 from pyoco_server.model.run import RunSnapshot, decode_snapshot
 from pyoco_server.model.schedules.schedule import Schedule, decode_schedule
 from pyoco_server.model.worker import WorkerRecord, decode_worker, last_sign
 from pyoco_server.operations.ours import is_ours, runs_stream
 from pyoco_server.settings import Settings
+from pyoco_server.store.entries import readable
 from pyoco_server.store.queue import jobs_by_tag
 
 T = TypeVar("T")
@@ -85,9 +85,9 @@ async def look_at(connection: Connection, settings: Settings) -> Look:
     consumers = await list_consumers(connection, work) if work in streams else []
     subjects = await subjects_of(connection, work) if work in streams else {}
     queued, delayed = jobs_by_tag(subjects, settings.work_subject_prefix)
-    workers = await _values(connection, streams, settings.workers_kv_bucket, _worker)
-    runs = await _values(connection, streams, settings.runs_kv_bucket, _run)
-    schedules = await _values(connection, streams, settings.schedules_kv_bucket, _schedule)
+    workers = await values_of(connection, streams, settings.workers_kv_bucket, _worker)
+    runs = await values_of(connection, streams, settings.runs_kv_bucket, _run)
+    schedules = await values_of(connection, streams, settings.schedules_kv_bucket, _schedule)
     if streams:
         # For the time that it tells; where its leader does not answer, there is worse to tell than clocks.
         with suppress(BridgeError):
@@ -107,26 +107,20 @@ async def look_at(connection: Connection, settings: Settings) -> Look:
     )
 
 
-async def _values(
+async def values_of(
     connection: Connection,
     streams: dict[str, StreamInfo],
     bucket: str,
     read: Callable[[Entry], T],
 ) -> list[T] | None:
+    """What ``read`` makes of the entries of a bucket; None where they could not be read in time."""
     if f"KV_{bucket}" not in streams:
         return []
-    values: list[T] = []
     try:
         with trio.fail_after(_READ_SECONDS):
-            entries = await KeyValue(connection, bucket).all()
+            return await readable(KeyValue(connection, bucket), read)
     except (trio.TooSlowError, Unanswered):
         return None
-    for entry in entries:
-        try:
-            values.append(read(entry))
-        except ModelError:
-            continue  # not one of ours: the gateway logs it
-    return values
 
 
 def _worker(entry: Entry) -> tuple[WorkerRecord, Entry]:

@@ -19,7 +19,7 @@ SKEW_SECONDS = 2.0
 
 async def check_nats(look: Look) -> list[Finding]:
     """Look at the server that answers."""
-    findings = [*_version(look), *_storage(look), *await _clock(look), *_worker_clocks(look)]
+    findings = [*_version(look), *_storage(look), *await _clock(look)]
     if await stream_info(look.connection, RESTORE_MARKER) is not None:
         findings.append(
             Finding(
@@ -89,21 +89,4 @@ async def _clock(look: Look) -> list[Finding]:
             where=look.connection.status.server or "",
             advice="synchronise both clocks (NTP): times that are shown are of both",
         )
-    ]
-
-
-def _worker_clocks(look: Look) -> list[Finding]:
-    """Workers whose own clock says something else than the server's, when that stored their record."""
-    return [
-        Finding(
-            check="worker.clock",
-            severity=Severity.WARNING,
-            what=f"the clock of the worker differs from that of NATS by {abs(skew):.1f} s",
-            where=f"worker {record.worker_id}",
-            advice="synchronise the clocks (NTP): times of tasks are by the worker's",
-        )
-        for record, entry in look.workers
-        # What the operator changed last was stored at another time.
-        if record.updated_at == record.last_heartbeat_at
-        and abs(skew := record.updated_at - entry.created) >= SKEW_SECONDS
     ]

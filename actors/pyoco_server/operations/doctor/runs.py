@@ -41,7 +41,7 @@ async def check_workers(look: Look) -> list[Finding]:
                     what=f"its clock differs from that of NATS by "
                     f"{record.updated_at - entry.created:+.1f} s",
                     where=f"worker {record.worker_id}",
-                    advice="synchronise its clock (NTP): liveness is judged by it",
+                    advice="synchronise its clock (NTP): times of tasks are by it",
                 )
             )
     return [*findings, *_ordered(look), *_resting(look)]
