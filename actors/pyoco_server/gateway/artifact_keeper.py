@@ -9,9 +9,9 @@ import trio
 
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.model.result import kept_name
-from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot
+from pyoco_server.model.run import RunSnapshot
 from pyoco_server.store.artifacts import ArtifactStore, KeptFile
-from pyoco_server.store.runs import RunNotFound, RunStore
+from pyoco_server.store.runs import RunStore
 
 log = structlog.get_logger(__name__)
 
@@ -44,18 +44,12 @@ async def _sweep(store: ArtifactStore, runs: RunStore, max_age: float) -> int:
     known: dict[str, RunSnapshot | None] = {}
     for kept in await store.all():
         if kept.run_id not in known:
-            known = {kept.run_id: await _run(runs, kept.run_id)}
+            stored = await runs.find(kept.run_id)
+            known = {kept.run_id: None if stored is None else stored.snapshot}
         if _is_over(kept, known[kept.run_id], now - _unix_time(kept.info.mtime, now), max_age):
             await store.drop(kept.run_id, kept.attempt, [kept.name])
             removed += 1
     return removed
-
-
-async def _run(runs: RunStore, run_id: str) -> RunSnapshot | None:
-    try:
-        return (await runs.get(run_id)).snapshot
-    except (RunNotFound, UnreadableSnapshot):
-        return None
 
 
 def _is_over(kept: KeptFile, run: RunSnapshot | None, age: float, max_age: float) -> bool:

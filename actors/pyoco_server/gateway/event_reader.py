@@ -32,8 +32,8 @@ from pyoco_server.model.event import (
     is_first,
     state_changed,
 )
-from pyoco_server.model.run import RunStatus, UnreadableSnapshot
-from pyoco_server.store.runs import RunNotFound, RunStore
+from pyoco_server.model.run import RunStatus
+from pyoco_server.store.runs import RunStore
 
 log = structlog.get_logger(__name__)
 
@@ -204,9 +204,8 @@ class EventReader:
         last = await last_message(self._connection, self._stream, subject)
         if last is not None and _has_end(last.data):
             return last.sequence > (seen or BEGINNING).sequence
-        try:
-            stored = await self._runs.get(run_id)
-        except (RunNotFound, UnreadableSnapshot):
+        stored = await self._runs.find(run_id)
+        if stored is None:
             return False
         run = stored.snapshot
         # A worker of 0.5.1, which has no instance, tells no events.
@@ -298,9 +297,8 @@ async def _first_state(runs: RunStore, run_id: str, *, alone: bool) -> StateChan
 
     Where it would be ``alone``, it is told only as long as others are to follow.
     """
-    try:
-        stored = await runs.get(run_id)
-    except (RunNotFound, UnreadableSnapshot):
+    stored = await runs.find(run_id)
+    if stored is None:
         return None
     run = stored.snapshot
     if is_first(run):

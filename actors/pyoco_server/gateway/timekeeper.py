@@ -28,9 +28,9 @@ from pyoco_server.model.punctuality import (
     waits_until,
     with_lateness,
 )
-from pyoco_server.model.run import SnapshotTooLarge, UnreadableSnapshot
+from pyoco_server.model.run import SnapshotTooLarge
 from pyoco_server.store.queue import JobQueue, QueuedJob
-from pyoco_server.store.runs import RunNotFound, RunStore, StoredRun
+from pyoco_server.store.runs import RunStore, StoredRun
 
 log = structlog.get_logger(__name__)
 
@@ -105,9 +105,8 @@ class Timekeeper:
 
     async def _see_to_one(self, live: LiveRun) -> StoredRun | None:
         """Do what is to be done of a run; return it as it was where it has expired."""
-        try:
-            stored = await self._runs.get(live.run_id)
-        except (RunNotFound, UnreadableSnapshot):
+        stored = await self._runs.find(live.run_id)
+        if stored is None:
             return None
         run, now = stored.snapshot, self._runs.now()
         if is_expired(run, now):

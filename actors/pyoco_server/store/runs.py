@@ -290,10 +290,19 @@ class RunStore:
         Raises:
             BridgeError: NATS could not be asked.
         """
+        stored = await self.find(run_id)
+        return stored is not None and stored.snapshot.status.terminal
+
+    async def find(self, run_id: str) -> StoredRun | None:
+        """Read a run; None where there is none with this id, or none that can be read.
+
+        Raises:
+            BridgeError: NATS could not be asked.
+        """
         try:
-            return (await self.get(run_id)).snapshot.status.terminal
+            return await self.get(run_id)
         except (RunNotFound, UnreadableSnapshot):
-            return False
+            return None
 
     async def forget(self, run_id: str) -> None:
         """Delete an ended run for good; nothing happens to one that has not ended.
