@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -9,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import trio
 
@@ -20,6 +22,7 @@ __all__ = [
     "Connection",
     "ConnectionOptions",
     "Node",
+    "away",
     "connected",
     "eventually",
     "killed",
@@ -54,6 +57,22 @@ async def killed(node: Node, connection: Connection) -> None:
             await trio.sleep(0.01)
         while connection.epoch == epoch or not connection.status.connected:
             await connection.changed()
+
+
+@asynccontextmanager
+async def away(node: Node | None, connection: Connection) -> AsyncIterator[None]:
+    """Kill the server, and keep it from being started again; the connection has noticed when it begins."""
+    assert node is not None
+
+    def not_yet(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EAGAIN, "not before the test is through")
+
+    with mock.patch("pyoco_server.node.spawn_owned", not_yet):
+        node.kill()
+        with trio.fail_after(30):
+            while connection.status.connected:
+                await connection.changed()
+        yield
 
 
 @contextmanager

@@ -124,7 +124,7 @@ async def test_a_server_that_holds_nothing_back_has_the_run_refused(
 
 async def test_a_cancelled_run_is_withdrawn_at_once_and_never_starts(tmp_path: Path) -> None:
     async with running(tmp_path) as backend:
-        due = backend.reads.now() + 1.5
+        due = backend.reads.now() + 60
         accepted = await backend.submit(timed(start_at=due))
         await backend.cancel(accepted.run_id)
         assert (await ended(backend, accepted.run_id)).status is RunStatus.CANCELLED
@@ -132,7 +132,7 @@ async def test_a_cancelled_run_is_withdrawn_at_once_and_never_starts(tmp_path: P
         async def withdrawn() -> bool:
             return await queued(backend) == 0
 
-        await eventually(withdrawn, within=1.0)
+        await eventually(withdrawn)
         assert backend.reads.now() < due
 
 

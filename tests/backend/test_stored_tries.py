@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 import trio
 from msgspec.structs import replace
+from trio.testing import MockClock
 
 from pyoco_server.jetstream.errors import Unanswered
 from pyoco_server.model import life
@@ -95,7 +96,7 @@ async def until(condition: Callable[[], object], seconds: float = math.inf) -> N
 
 
 @pytest.mark.parametrize("failures", [0, 3])
-async def test_it_begins_once_it_is_stored(failures: int) -> None:
+async def test_it_begins_once_it_is_stored(failures: int, autojump_clock: MockClock) -> None:
     runs = Runs(Unanswered("not now") for _ in range(failures))
     attempt = attempt_with(runs)
     async with kept(attempt) as begun:

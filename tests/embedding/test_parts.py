@@ -88,7 +88,7 @@ async def test_a_client_without_nats_is_refused_when_its_time_is_over(
         began = trio.current_time()
         with pytest.raises(NotAccepted):
             await client.submit(new_run("quick"))
-        assert trio.current_time() - began < 10
+        assert trio.current_time() - began < 30
 
 
 async def test_the_watch_of_a_client_ends_when_the_run_is_deleted(tmp_path: Path) -> None:

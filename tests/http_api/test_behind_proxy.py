@@ -95,7 +95,9 @@ async def _works(client: httpx.AsyncClient, direct: httpx.AsyncClient, url: str)
     run = {"flow_name": "f", "tag": TAG}
     run_id = (await client.post("runs", json=run, headers=origin)).json()["run_id"]
     assert (await client.get(f"runs/{run_id}")).json()["status"] == "PENDING"
-    with trio.fail_after(4):  # sooner than the first heartbeat: it is not held back
+    # Held back, it would come with the first heartbeat.
+    with pytest.MonkeyPatch.context() as patch, trio.fail_after(60):
+        patch.setattr("pyoco_http.sse.HEARTBEAT_SECONDS", 600.0)
         async with events(client, f"/pyoco/runs/{run_id}/watch") as stream:
             event, _ = await anext(stream)
             assert event == "snapshot"

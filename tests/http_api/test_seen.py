@@ -143,16 +143,18 @@ async def test_a_token_carries_what_was_told_to_another_gateway(
         await trio.to_thread.run_sync(synchronous)
 
 
-async def test_tokens_that_mean_nothing_here_are_not_waited_for(tmp_path: Path) -> None:
+async def test_tokens_that_mean_nothing_here_are_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with gateway(tmp_path, worker=False) as (client, _):
         await submitted(client)
         token = (await client.get("/runs")).headers[SEEN]
         bucket, _, seq = token.partition("-")
-        for odd in ("", "x", "-", bucket, f"{bucket}-", f"{bucket}-x", f"00000000-{seq}9999"):
-            began = trio.current_time()
-            answer = await client.get("/runs", headers={SEEN: odd})
-            assert (answer.status_code, answer.headers.get(STALE)) == (200, None)
-            assert trio.current_time() - began < 0.9, odd
+        with monkeypatch.context() as patch, trio.fail_after(60):
+            patch.setattr("pyoco_server.gateway.read_side._CATCH_UP_SECONDS", 600.0)
+            for odd in ("", "x", "-", bucket, f"{bucket}-", f"{bucket}-x", f"00000000-{seq}9999"):
+                answer = await client.get("/runs", headers={SEEN: odd})
+                assert (answer.status_code, answer.headers.get(STALE)) == (200, None), odd
         ahead = await client.get("/runs", headers={SEEN: f"{bucket}-{int(seq) + 1}"})
         assert (ahead.status_code, ahead.headers[STALE]) == (200, "true")
         # Nobody else waits for what one client claims.

