@@ -148,13 +148,13 @@ async def test_times_of_runs_are_those_of_the_server(
             assert run.status == "COMPLETED"
             assert run.start_time is not None
             assert run.scheduled_for
-            assert -0.1 <= run.start_time - run.scheduled_for < 5
-            assert abs(run.start_time - real()) < 5
+            assert -0.1 <= run.start_time - run.scheduled_for < 30
+            assert abs(run.start_time - real()) < 30
             assert not run.late
         await backend.cancel(kept)
         nobody = await client.post(
             "/runs", json={"flow_name": "quick", "tag": "nobody", "queue_ttl_sec": 0.5}
         )
-        run = await ended(backend, nobody.json()["run_id"], within=10)
+        run = await ended(backend, nobody.json()["run_id"])
         assert run.reason == "expired"
         assert (await backend.get(kept)).start_time is None

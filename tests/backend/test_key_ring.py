@@ -42,7 +42,7 @@ async def refused(backend: Backend, key: str) -> None:
 
 
 async def ends(backend: Backend, key: str) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         while True:
             try:
                 await backend.authenticate(key)
@@ -69,7 +69,7 @@ async def test_roles_that_are_taken_away_are_gone(backend: Backend) -> None:
     key, record = await key_for(backend)
     standing = await backend.authenticate(key)
     await store(backend, replace(record, roles=["submit", "a-role-of-later"]))
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         await standing.ended.wait()
     assert (await backend.authenticate(key)).principal.roles == {Role.SUBMIT}
 
@@ -93,17 +93,21 @@ async def test_a_key_ends_and_with_it_the_standing_of_its_holders(
             await bucket.put(name, b"{}")
         case _:
             await store(backend, replace(record, expires_at=time.time() - 1))
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         await standing.ended.wait()
     await ends(backend, key)
 
 
-async def test_a_key_expires_by_the_clock(backend: Backend) -> None:
-    key, record = await key_for(backend, expires_at=time.time() + 1.5)
-    standing = await backend.authenticate(key)
-    assert standing.expires_at == record.expires_at
-    await ends(backend, key)
-    assert time.time() >= (record.expires_at or 0)
+async def test_a_key_expires_by_the_clock(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expires_at = time.time() + 600
+    key, _ = await key_for(backend, expires_at=expires_at)
+    assert (await backend.authenticate(key)).expires_at == expires_at
+    monkeypatch.setattr(time, "time", lambda: expires_at - 1)
+    await backend.authenticate(key)
+    monkeypatch.setattr(time, "time", lambda: expires_at + 1)
+    await refused(backend, key)
 
 
 async def test_a_deleted_key_that_is_stored_again_is_good_again(backend: Backend) -> None:
@@ -111,7 +115,7 @@ async def test_a_deleted_key_that_is_stored_again_is_good_again(backend: Backend
     await bucket_of(backend).delete(bucket_key(record.key_id))
     await ends(backend, key)
     await store(backend, record)
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         while True:
             try:
                 await backend.authenticate(key)

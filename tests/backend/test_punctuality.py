@@ -47,12 +47,12 @@ async def no_time(_: Timekeeper) -> None:
 
 async def test_a_run_that_was_not_started_in_time_ends_by_itself(tmp_path: Path) -> None:
     async with running(tmp_path, worker=False) as backend:
-        accepted = await backend.submit(timed(queue_ttl_sec=0.5))
+        accepted = await backend.submit(timed(queue_ttl_sec=1.0))
         assert await queued(backend) == 1
-        run = await ended(backend, accepted.run_id, within=5)
+        run = await ended(backend, accepted.run_id)
         assert (run.status, run.reason) == (RunStatus.FAILED, "expired")
         assert run.end_time is not None
-        assert 0 <= run.end_time - (known(run.expires_at) or 0) < 1
+        assert 0 <= run.end_time - (known(run.expires_at) or 0) < 10
         assert await state(backend, accepted.run_id) is RunState.EXPIRED
         await empty_queue(backend)
         (letter,) = await dead_letters(backend)
@@ -64,7 +64,7 @@ async def test_a_run_that_was_not_started_in_time_ends_by_itself(tmp_path: Path)
 async def test_a_run_that_is_held_back_expires_as_well(tmp_path: Path) -> None:
     async with running(tmp_path, worker=False) as backend:
         accepted = await backend.submit(timed(delay_sec=0.4, queue_ttl_sec=0.4))
-        assert (await ended(backend, accepted.run_id, within=5)).reason == "expired"
+        assert (await ended(backend, accepted.run_id)).reason == "expired"
         await empty_queue(backend)
         assert await held_back(backend) == frozenset()
 
@@ -266,7 +266,7 @@ async def test_what_was_late_while_no_gateway_was_there_is_marked_when_it_ends(
 
 async def test_a_run_that_starts_later_is_late_from_then_on(tmp_path: Path) -> None:
     async with running(tmp_path) as backend:
-        run = timed(delay_sec=1.0, expected_start_within_sec=0.9, expected_end_within_sec=20.0)
+        run = timed(delay_sec=2.5, expected_start_within_sec=2.4, expected_end_within_sec=20.0)
         accepted = await backend.submit(run)
         done = await ended(backend, accepted.run_id)
         assert (done.status, known(done.late)) == (RunStatus.COMPLETED, None)

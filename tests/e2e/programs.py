@@ -283,7 +283,7 @@ def open_stage(folder: Path) -> Iterator[Stage]:
     finally:
         for program in reversed(stage.programs):
             program.stop()
-    wait_for(lambda: not any(map(alive, family)), within=10, what=f"the end of processes {family}")
+    wait_for(lambda: not any(map(alive, family)), within=30, what=f"the end of processes {family}")
 
 
 def last_json(text: str) -> dict[str, Any]:

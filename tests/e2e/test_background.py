@@ -103,7 +103,7 @@ def test_one_that_does_not_end_is_told_and_can_be_killed(stage: Stage) -> None:
     assert "--kill" in err
     code, _, err = call(stage, "down", "--timeout-sec", "0.3", "--kill")
     assert (code, err) == (0, "")
-    wait_for(lambda: not any(map(alive, family)), within=10, what="the end of the family")
+    wait_for(lambda: not any(map(alive, family)), within=30, what="the end of the family")
 
 
 def test_the_store_and_its_sync_can_be_chosen(stage: Stage, tmp_path: Path) -> None:

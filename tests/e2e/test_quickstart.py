@@ -18,7 +18,7 @@ def test_the_demo_ends_with_a_completed_run_and_leaves_nothing(stage: Stage) -> 
     # Whatever its length, a result is one line for who greps it.
     result = "warmest in Naha (24.6 °C), coldest in Sapporo (8.3 °C), 14.3 °C on average."
     assert f"bulletin → 2024-04-01: {result}" in demo.text()
-    wait_for(lambda: not any(map(alive, family)), within=10)
+    wait_for(lambda: not any(map(alive, family)), within=30)
     assert not (stage.folder / ".pyoco").exists()
 
 

@@ -136,7 +136,7 @@ def test_fault_11_the_nats_server_ends_with_the_gateway_that_started_it(
     assert any(is_nats(pid) for pid in family)
     gateway.send(number)
     gateway.wait(20)
-    wait_for(lambda: not any(map(alive, family)), within=10, what="the end of its processes")
+    wait_for(lambda: not any(map(alive, family)), within=30, what="the end of its processes")
 
 
 def is_nats(pid: int) -> bool:

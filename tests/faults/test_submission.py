@@ -341,7 +341,7 @@ async def test_a_keyed_run_that_was_refused_is_executed_once_when_it_is_tried_ag
         with pytest.raises(NotAccepted):
             await backend.submit(run)
         answers.lose.clear()
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             accepted = await backend.submit(run)
         assert await queued(backend) == 2
         async with open_backend(

@@ -139,7 +139,7 @@ async def test_a_key_that_expired_is_gone_and_can_be_created_again(
 
         await eventually(gone, within=10)
         if marked:
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 event = await anext(events)
             assert isinstance(event, Deleted)
             assert event.key == "k"

@@ -67,7 +67,7 @@ async def test_the_present_then_caught_up_then_changes(bucket: KeyValue) -> None
     a = await bucket.put("a", b"1")
     b = await bucket.put("b", b"2")
     async with bucket.watch() as events:
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             seen = [await anext(events) for _ in range(3)]
             assert [getattr(event, "value", event) for event in seen] == [b"1", b"2", CaughtUp(b)]
             assert [getattr(event, "revision", 0) for event in seen] == [a, b, b]
@@ -82,7 +82,7 @@ async def test_the_present_then_caught_up_then_changes(bucket: KeyValue) -> None
 async def test_without_history_only_what_comes(bucket: KeyValue) -> None:
     last = await bucket.put("a", b"1")
     async with bucket.watch(include_history=False) as events:
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             assert await anext(events) == CaughtUp(last)
             await bucket.put("b", b"2")
             assert getattr(await anext(events), "key", None) == "b"
@@ -94,7 +94,7 @@ async def test_behind_a_revision_and_by_pattern(bucket: KeyValue) -> None:
     await bucket.put("y.3", b"")
     await bucket.put("x.4", b"")
     async with bucket.watch("x.*", since=since) as events:
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             assert getattr(await anext(events), "key", None) == "x.4"
             assert isinstance(await anext(events), CaughtUp)
 
@@ -196,7 +196,7 @@ async def test_a_bucket_made_anew_is_told_and_read_from_its_beginning(bucket: Ke
 async def test_a_wiped_store_is_noticed_from_a_revision_of_another_life(bucket: KeyValue) -> None:
     await bucket.put("k", b"")
     async with bucket.watch(since=1000) as events:
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             assert isinstance(await anext(events), Reset)
             assert getattr(await anext(events), "key", None) == "k"
             assert await anext(events) == CaughtUp(1)
