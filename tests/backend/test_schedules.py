@@ -54,7 +54,7 @@ def assert_each_once(found: Counter[float], first: float, last: float) -> None:
     )
 
 
-async def seen(backend: Backend, count: int, schedule_id: str = "s", within: float = 20) -> None:
+async def seen(backend: Backend, count: int, schedule_id: str = "s", within: float = 60) -> None:
     """Wait until so many ticks have runs."""
     with trio.fail_after(within):
         while len(await ticks_with_runs(backend, schedule_id)) < count:
@@ -327,9 +327,11 @@ async def test_changes_hold_from_now_on_and_are_told_with_who_and_what(tmp_path:
             await desk.create("s", wish(), ann)
         await seen(backend, 1)
         still = await desk.pause("s", ann)
-        count = len(await ticks_with_runs(backend))
+        paused_at = await desk.now()
         await trio.sleep(1.5)
-        assert len(await ticks_with_runs(backend)) == count
+        # What was being made of the last tick before may still have come.
+        assert max(await ticks_with_runs(backend)) <= paused_at
+        count = len(await ticks_with_runs(backend))
         assert still.progress.wake_at is None
         on = await desk.resume("s", ann)
         await seen(backend, count + 1)
