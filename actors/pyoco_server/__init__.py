@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pyoco_server.backend import Backend, open_backend
     from pyoco_server.client.sync import PyocoHttpClient
-    from pyoco_server.gateway.submitter import NewRun
+    from pyoco_server.gateway.new_run import NewRun
     from pyoco_server.logs import configure_logging
     from pyoco_server.model.flow.task_policy import NonRetryable, RetryAfter, policy
     from pyoco_server.progress import report
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Backend": "pyoco_server.backend",
     "NatsBackendConfig": "pyoco_server.settings",
-    "NewRun": "pyoco_server.gateway.submitter",
+    "NewRun": "pyoco_server.gateway.new_run",
     "NonRetryable": "pyoco_server.model.flow.task_policy",
     "PyocoHttpClient": "pyoco_server.client.sync",
     "RetryAfter": "pyoco_server.model.flow.task_policy",

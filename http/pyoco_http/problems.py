@@ -14,9 +14,9 @@ from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAll
 from pyoco_http.call import Answer, Header
 from pyoco_server.gateway.canceller import CancelNotStored
 from pyoco_server.gateway.key_ring import KeysUnavailable, TooManyChecks
+from pyoco_server.gateway.new_run import CannotWait, KeyReused, NotAccepted, RunTooLarge
 from pyoco_server.gateway.read_model.model import NotReadable
 from pyoco_server.gateway.read_model.queries import SearchTooWide
-from pyoco_server.gateway.submitter import CannotWait, KeyReused, NotAccepted, RunTooLarge
 from pyoco_server.gateway.waiting_runs import MoveNotStored, RunHasStarted
 from pyoco_server.gateway.worker_registry import WorkerNotFound, WorkerNotSteerable
 from pyoco_server.jetstream.errors import BridgeError

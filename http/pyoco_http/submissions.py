@@ -31,7 +31,7 @@ from pyoco_server.api.runs import (
 )
 from pyoco_server.api.times import MoveBody
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.submitter import Accepted, NewRun
+from pyoco_server.gateway.new_run import Accepted, NewRun
 from pyoco_server.model.errors import ErrorId, ModelError
 from pyoco_server.model.flow.file import FlowFile
 from pyoco_server.model.idempotency import check_idempotency_key

@@ -12,7 +12,7 @@ import msgspec
 
 from backend.stage import TAG, ended, running, worker_options
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.jetstream.api import call
 from pyoco_server.model.run import RunSnapshot
 

@@ -17,7 +17,7 @@ from http_api.gateway import gateway
 from pyoco_cli.client import main
 from pyoco_server.backend import Backend
 from pyoco_server.client import AsyncPyocoHttpClient
-from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.store.runs import RunNotFound
 

@@ -13,7 +13,7 @@ import trio
 from msgspec.structs import replace
 
 from pyoco_server.backend import Backend, open_backend
-from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.consumer import Message, PullConsumer
 from pyoco_server.jetstream.errors import NotFound

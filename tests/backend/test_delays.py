@@ -29,7 +29,7 @@ from backend.test_waiting_runs import Claims
 from nats_servers import server_in
 from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway import waiting_runs
-from pyoco_server.gateway.submitter import Accepted, CannotWait, NewRun
+from pyoco_server.gateway.new_run import Accepted, CannotWait, NewRun
 from pyoco_server.gateway.waiting_runs import RunHasStarted
 from pyoco_server.jetstream.errors import Unanswered
 from pyoco_server.jetstream.resources import ensure_consumer

@@ -21,7 +21,7 @@ from backend.stage import (
 )
 from nats_fixtures import node_in
 from pyoco_server.backend import Backend, open_backend
-from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message, PullConsumer
 from pyoco_server.jetstream.errors import BridgeError

@@ -25,8 +25,8 @@ from backend.test_delays import held_back, state, timed
 from backend.test_waiting_runs import Claims
 from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.dead_letter_desk import Asker
+from pyoco_server.gateway.new_run import Accepted
 from pyoco_server.gateway.read_model.filters import RunFilter
-from pyoco_server.gateway.submitter import Accepted
 from pyoco_server.gateway.timekeeper import Timekeeper
 from pyoco_server.gateway.waiting_runs import RunHasStarted
 from pyoco_server.jetstream.resources import ensure_consumer

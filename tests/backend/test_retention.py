@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from backend.stage import TAG, ended, eventually, new_run, queued, running, worker_options
 from pyoco_server.backend import Backend
+from pyoco_server.gateway.new_run import NewRun, NotAccepted
 from pyoco_server.gateway.read_model.filters import RunFilter
-from pyoco_server.gateway.submitter import NewRun, NotAccepted
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import Unanswered
 from pyoco_server.jetstream.inventory import list_streams, stream_info

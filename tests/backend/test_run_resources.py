@@ -12,7 +12,7 @@ import pytest
 
 from backend.stage import TAG, dead_letters, ended, eventually, running
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.model.run import RunSnapshot, RunStatus, Usage
 from pyoco_server.worker.tree import WorkerOptions
 from runner.children import flow_yaml

@@ -22,7 +22,7 @@ from backend.stage import (
     worker_options,
 )
 from nats_fixtures import away
-from pyoco_server.gateway.submitter import NotAccepted, RunTooLarge
+from pyoco_server.gateway.new_run import NotAccepted, RunTooLarge
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.model import life

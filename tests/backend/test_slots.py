@@ -25,7 +25,7 @@ from backend.stage import (
     worker_options,
 )
 from pyoco_server.backend import open_backend
-from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.jetstream.errors import ApiError, Unavailable
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked

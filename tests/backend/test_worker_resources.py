@@ -13,7 +13,7 @@ import trio
 from backend.stage import ended, eventually, new_run, running, worker_options
 from backend.test_worker_disk import unfit_slots
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.model.run import RunStatus
 from pyoco_server.worker import executor
 from pyoco_server.worker.child import SlotChild

@@ -11,7 +11,7 @@ from backend.stage import TAG, new_run, running, settings_for, worker_options
 from e2e.programs import FLOW_YAML
 from ports import free_port
 from pyoco_server import NewRun, open_backend
-from pyoco_server.gateway.submitter import Accepted, NotAccepted
+from pyoco_server.gateway.new_run import Accepted, NotAccepted
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.store.runs import RunNotFound
 

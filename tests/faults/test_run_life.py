@@ -23,7 +23,7 @@ from backend.stage import (
     worker_options,
 )
 from pyoco_server.backend import open_backend
-from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.jetstream.consumer import Message
 from pyoco_server.model.run import RunSnapshot, RunStatus, TaskState
 from pyoco_server.store.runs import RunStore, StoredRun

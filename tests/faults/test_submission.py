@@ -18,7 +18,7 @@ import trio.testing
 from backend.stage import TAG, empty_queue, ended, eventually, queued, running, worker_options
 from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.intake import SNAPSHOT_ROOM_BYTES
-from pyoco_server.gateway.submitter import Accepted, NewRun, NotAccepted, RunTooLarge
+from pyoco_server.gateway.new_run import Accepted, NewRun, NotAccepted, RunTooLarge
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, Unanswered, Unavailable
 from pyoco_server.jetstream.inventory import stream_info, update_stream

@@ -15,7 +15,7 @@ from http_api.gateway import YAML, gateway, yaml_form
 from http_api.keyed import KEYED, as_key, key_for, submitted
 from http_api.test_depth import nested
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.submitter import NewRun, RunTooLarge
+from pyoco_server.gateway.new_run import NewRun, RunTooLarge
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.model.api_key import Role

@@ -17,7 +17,7 @@ from backend.stage import TAG, ended, new_run, until, worker_options
 from http_api.gateway import YAML, gateway, yaml_form
 from http_api.seeding import put_runs, snapshot
 from pyoco_server.client.sse import SseEvent, SseParser
-from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.gateway.new_run import NewRun
 
 FLOWS = """\
 import sys

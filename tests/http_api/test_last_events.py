@@ -14,7 +14,7 @@ from http_api.gateway import gateway
 from http_api.seeding import put_runs, snapshot
 from pyoco_server.backend import Backend
 from pyoco_server.client import AsyncPyocoHttpClient
-from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.store.journal import EventWriter
 
 FLOWS = """\

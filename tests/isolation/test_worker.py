@@ -12,7 +12,7 @@ from backend.stage import TAG, ended, running
 from isolation.families import alive_with, gone
 from isolation.lives import CODE
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.model.run import RunStatus
 from pyoco_server.worker.tree import WorkerOptions
 from runner.children import flow_yaml

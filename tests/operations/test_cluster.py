@@ -17,7 +17,7 @@ from backend.stage import new_run, settings_for, worker_options
 from nats_fixtures import eventually
 from operations.cluster import Cluster, three_nodes
 from pyoco_server.backend import Backend, open_backend
-from pyoco_server.gateway.submitter import NotAccepted
+from pyoco_server.gateway.new_run import NotAccepted
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.jetstream.inventory import list_streams, stream_info
 from pyoco_server.kernel import AskExpired

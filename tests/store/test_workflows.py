@@ -9,7 +9,7 @@ import trio
 
 from backend.stage import TAG, running
 from nats_fixtures import Node, connected, killed
-from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.resources import ensure_resources

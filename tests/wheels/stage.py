@@ -11,7 +11,7 @@ from typing import Any
 
 from backend.stage import TAG, eventually, running
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.gateway.wheel_registry import NewWheel, Requester
 from pyoco_server.jetstream.objectstore import ObjectStore
 from pyoco_server.model.run import RunSnapshot

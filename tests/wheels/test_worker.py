@@ -204,7 +204,7 @@ async def test_plugins_of_a_wheel_are_found(tmp_path: Path) -> None:
         )
         await upload(backend, data, file_name("plug", "1.0"))
         await synced(backend, file_name("plug", "1.0"))
-        from pyoco_server.gateway.submitter import NewRun
+        from pyoco_server.gateway.new_run import NewRun
 
         run = await backend.submit(NewRun("main", "hello", workflow_yaml=yaml))
         assert (await ended(backend, run.run_id)).task_records["hello"].output == "from a plug-in"

@@ -14,9 +14,9 @@ from pyoco_server.gateway.canceller import RecordCancel
 from pyoco_server.gateway.dead_letter_desk import DeadLetterDesk
 from pyoco_server.gateway.event_reader import EventReader
 from pyoco_server.gateway.key_ring import Standing
+from pyoco_server.gateway.new_run import Accepted, NewRun
 from pyoco_server.gateway.read_side import ReadSide
 from pyoco_server.gateway.schedules.desk import ScheduleDesk
-from pyoco_server.gateway.submitter import Accepted, NewRun
 from pyoco_server.gateway.tree import GatewayTree
 from pyoco_server.gateway.wheel_registry import WheelRegistry
 from pyoco_server.jetstream.connection import Connection

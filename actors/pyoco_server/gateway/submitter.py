@@ -14,8 +14,6 @@ from pyoco_server.gateway.idempotency import KeyedDraft, OnceOnly
 from pyoco_server.gateway.intake import Draft, Intake
 from pyoco_server.gateway.new_run import (
     Accepted,
-    CannotWait,
-    KeyReused,
     NewRun,
     NotAccepted,
     RunTooLarge,
@@ -24,16 +22,6 @@ from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import new_run_id
-
-__all__ = [
-    "Accepted",
-    "CannotWait",
-    "KeyReused",
-    "NewRun",
-    "NotAccepted",
-    "RunTooLarge",
-    "Submitter",
-]
 
 log = structlog.get_logger(__name__)
 

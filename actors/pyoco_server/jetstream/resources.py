@@ -16,7 +16,7 @@ from pyoco_server.jetstream.errors import (
     NotFound,
     RestoreUnfinished,
 )
-from pyoco_server.jetstream.inventory import stream_info, update_stream
+from pyoco_server.jetstream.inventory import create_stream, stream_info, update_stream
 from pyoco_server.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -151,13 +151,7 @@ async def _ensure_stream(connection: Connection, config: dict[str, Any]) -> None
     name = config["name"]
     if await stream_info(connection, name) is None:
         try:
-            await call(
-                connection,
-                f"STREAM.CREATE.{name}",
-                config,
-                answer=Anything,
-                within=_CREATE_SECONDS,
-            )
+            await create_stream(connection, config)
         except ApiError as error:
             # Somebody else may have made it in between.
             if error.err_code != STREAM_EXISTS:

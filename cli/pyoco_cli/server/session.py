@@ -15,7 +15,7 @@ from pyoco_cli.server.ports import usual_or_free
 from pyoco_cli.server.progress import RunProgress
 from pyoco_http.server import serve_http
 from pyoco_server.backend import Backend, open_backend
-from pyoco_server.gateway.submitter import NewRun
+from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.model.flow.file import FlowFile, parse_flow_yaml
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.node import Node
