@@ -21,6 +21,7 @@ from pyoco_server.model.schedules.schedule import (
     InvalidSchedule,
     Overlap,
     Schedule,
+    ScheduleState,
     TickOutcome,
     TickRecord,
     check_schedule_id,
@@ -46,13 +47,17 @@ def look(
 ) -> tuple[rules.Decision, Schedule, rules.Due]:
     what = rules.due(of, now)
     decision = rules.decide(of, what, now, alive=alive)
-    submitted = {
-        tick: TickRecord(
-            tick=tick, outcome=TickOutcome.RUN, decided_at=now, run_id=of.run_id_of(tick)
-        )
-        for tick in decision.start
-    }
-    return decision, rules.written_down(of, decision, now, active=[], submitted=submitted), what
+    decided = rules.decided(of, decision, now, active=[])
+    return decision, started(decided, now), what
+
+
+def started(of: Schedule, now: float) -> Schedule:
+    """The schedule once the runs that are to be submitted are."""
+    records = [
+        TickRecord(tick=tick, outcome=TickOutcome.RUN, decided_at=now, run_id=of.run_id_of(tick))
+        for tick in of.progress.starting
+    ]
+    return rules.started(of, records, now) if records else of
 
 
 def test_a_tick_starts_its_run_and_the_next_one_is_aimed_at() -> None:
@@ -136,21 +141,18 @@ def test_jitter_is_the_same_for_a_tick_whoever_asks_and_never_reaches_the_next_o
     assert look(jittered, NOW + 30)[1].progress.cursor >= NOW + 20
 
 
-def test_what_was_submitted_before_somebody_else_wrote_is_told_once() -> None:
-    first = schedule()
-    _, after, _ = look(first, NOW + 10)
-    nothing = rules.decide(after, rules.due(after, NOW + 10), NOW + 10, alive=False)
-    record = after.progress.ticks[-1]
-    again = rules.written_down(after, nothing, NOW + 10, active=[], submitted={NOW + 10: record})
-    assert again.progress.ticks == after.progress.ticks
-    lost = rules.written_down(
-        rules.from_now_on(first, NOW + 10),
-        nothing,
-        NOW + 10,
-        active=[],
-        submitted={NOW + 10: record},
-    )
-    assert lost.progress.ticks == [record]
+def test_what_is_to_be_submitted_is_written_down_and_gone_on_with_at_once() -> None:
+    first = schedule(every_sec=None, at=[NOW + 10])
+    decision = rules.decide(first, rules.due(first, NOW + 10), NOW + 10, alive=False)
+    decided = rules.decided(first, decision, NOW + 10, active=[])
+    assert decided.progress.starting == [NOW + 10]
+    assert (decided.progress.wake_at, decided.state) == (NOW + 10, ScheduleState.ACTIVE)
+    assert not decided.progress.ticks
+    assert not decided.progress.active
+    assert rules.due(decided, NOW + 99).ticks == ()
+    after = started(decided, NOW + 99)
+    assert [record.tick for record in after.progress.ticks] == [NOW + 10]
+    assert (after.progress.starting, after.state) == ([], ScheduleState.ENDED)
 
 
 def test_a_paused_schedule_is_not_looked_at_and_begins_anew_afterwards() -> None:

@@ -1,10 +1,11 @@
 """The clockwork of schedules: each tick gets what its schedule says, once, whichever gateway sees to it.
 
 JetStream says when (`jetstream.wakeups`), and hands each wake-up to one gateway. That one looks at the
-schedule's record, submits what is due under ids and keys that follow from the ticks, writes down by
-compare-and-set what became of them, asks to be woken for the next tick, and only then acknowledges. Killed
-between any two of these steps, it leaves a wake-up that comes again, and another one does the same once more:
-with no effect where it was done, by the keys and the compare-and-set.
+schedule's record, writes down by compare-and-set what it decides, submits what is due under ids and keys
+that follow from the ticks, writes down what became of them, asks to be woken for the next tick, and only
+then acknowledges. Killed between any two of these steps, it leaves a wake-up that comes again, and
+another one does the same once more: with no effect where it was done, by the keys and the compare-and-
+set.
 
 A wake-up that is lost for good, because a gateway was killed before it had asked for it, is made up for by
 `keep_time`, a few seconds later. With a server that holds nothing back (before 2.12) that is all there is.

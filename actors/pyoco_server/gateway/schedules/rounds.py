@@ -1,17 +1,17 @@
-"""Seeing to what is due of schedules, of many in one round: each step is done for all of them together.
+"""Seeing to what is due of schedules, of many in one round.
 
-A thousand schedules of the same second would wait for each other's round trips otherwise. What JetStream does
-not take together is done for each by itself, and what fails for one fails for that one alone.
+What was decided is written down before the first run is submitted, and what came of that behind it. Each
+step is done for all together, since a thousand schedules of the same second would wait for each other's
+round trips otherwise. What JetStream does not take together is done for each by itself, and what fails
+for one fails for that one alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
-
-import trio
 
 from pyoco_server.gateway.schedules.alarm import Alarm
 from pyoco_server.gateway.schedules.board import ScheduleBoard
@@ -38,14 +38,14 @@ class _Visit:
     """A visit to a schedule, over as many rounds as it takes.
 
     Attributes:
-        key: To which.
-        submitted: What became of the ticks that were submitted.
+        key: Which.
+        stored: How it is stored, as it was read or written last.
         over: Whether there is nothing more to do.
         outcome: What came of it then.
     """
 
     key: str
-    submitted: dict[int, TickRecord] = field(default_factory=dict)
+    stored: StoredSchedule | None = None
     over: bool = False
     outcome: Outcome = None
 
@@ -54,24 +54,22 @@ class _Visit:
 
 
 @dataclass(slots=True, eq=False)
-class _ToDo:
-    """What is to be done with a schedule.
+class _Change:
+    """What a schedule becomes.
 
     Attributes:
-        visit: Whose.
-        stored: What it was decided on.
-        decision: What.
-        alive: Those of its runs that go on.
-        after: The schedule once it is done.
-        written: That, once it is stored.
+        visit: Of which.
+        before: What it was.
+        after: What it is to be.
+        done: What became of ticks.
+        written: Whether it is.
     """
 
     visit: _Visit
-    stored: StoredSchedule
-    decision: rules.Decision
-    alive: list[str]
-    after: Schedule = field(init=False)
-    written: StoredSchedule | None = None
+    before: StoredSchedule
+    after: Schedule
+    done: Sequence[TickRecord]
+    written: bool = False
 
 
 class Rounds:
@@ -132,32 +130,41 @@ class Rounds:
         return {visit.key: visit.outcome for visit in visits}
 
     async def _round(self, visits: Sequence[_Visit], now: float) -> None:
-        todo: list[_ToDo] = []
+        decided: list[_Change] = []
 
         async def decide(visit: _Visit) -> None:
-            found = await self._decide(visit, now)
-            if found is not None:
-                todo.append(found)
+            change = await self._decide(visit, now)
+            if change is not None:
+                decided.append(change)
 
         await _each(visits, decide)
-        await self._submit(todo, now)
-        await self._write_down([each for each in todo if not each.visit.over], now)
-
-    async def _decide(self, visit: _Visit, now: float) -> _ToDo | None:
-        """What is to be done with a schedule; None where that is nothing."""
-        stored = await self._store.get(visit.key)
-        if stored is None or (stored.schedule.paused and not visit.submitted):
-            if stored is not None:
-                self._board.note(stored)
+        await self._write(decided)
+        # Of those that lost a race nothing is known any more.
+        lost = {change.visit for change in decided if not change.written}
+        known = [visit for visit in visits if not visit.over and visit not in lost]
+        started = await self._start(known, now)
+        await self._write(started)
+        lost |= {change.visit for change in started if not change.written}
+        ended = {
+            visit: visit.stored
+            for visit in known
+            if not visit.over and visit not in lost and visit.stored is not None
+        }
+        await self._alarm.set(*ended.values())
+        for visit, stored in ended.items():
             visit.end(stored)
+
+    async def _decide(self, visit: _Visit, now: float) -> _Change | None:
+        """What a schedule becomes by what is due; None where that is nothing else."""
+        visit.stored = stored = await self._store.get(visit.key)
+        if stored is None:
+            visit.end(None)
             return None
         schedule = stored.schedule
+        if schedule.paused or schedule.progress.starting:
+            return None
         what = rules.due(schedule, now)
-        if schedule.paused:
-            what = rules.Due((), None, schedule.progress.cursor)
-        if not (what.ticks or what.missed or visit.submitted):
-            await self._alarm.set(stored)
-            visit.end(stored)
+        if not (what.ticks or what.missed):
             return None
         alive: list[str] = list(schedule.progress.active)
         if what.ticks and schedule.spec.overlap is not Overlap.ALLOW:
@@ -165,66 +172,60 @@ class Rounds:
         decision = rules.decide(schedule, what, now, alive=bool(alive))
         if decision.cancel:
             await self._runs.cancel(schedule, alive)
-        return _ToDo(visit, stored, decision, alive)
+        after = rules.decided(schedule, decision, now, active=alive)
+        if after.progress == schedule.progress:
+            return None
+        return _Change(visit, stored, after, decision.settled)
 
-    async def _submit(self, todo: Sequence[_ToDo], now: float) -> None:
-        new = [
-            (each, tick)
-            for each in todo
-            for tick in each.decision.start
-            if tick not in each.visit.submitted
+    async def _start(self, visits: Sequence[_Visit], now: float) -> list[_Change]:
+        """Submit the runs of the ticks that are to start; return what schedules become by that."""
+        ticks = [
+            (visit, visit.stored, tick)
+            for visit in visits
+            if visit.stored is not None
+            for tick in visit.stored.schedule.progress.starting
         ]
-        ticks = [(each.stored.schedule, tick) for each, tick in new]
-        records = await self._runs.submit(ticks, now=now) if ticks else []
-        for (each, tick), record in zip(new, records, strict=True):
-            if isinstance(record, TickRecord):
-                each.visit.submitted[tick] = record
+        if not ticks:
+            return []
+        outcomes = await self._runs.submit(
+            [(stored.schedule, tick) for _, stored, tick in ticks], now=now
+        )
+        records: dict[_Visit, list[TickRecord]] = {}
+        for (visit, _, _), outcome in zip(ticks, outcomes, strict=True):
+            if isinstance(outcome, TickRecord):
+                records.setdefault(visit, []).append(outcome)
             else:
-                each.visit.end(record)
+                visit.end(outcome)
+        return [
+            _Change(visit, visit.stored, rules.started(visit.stored.schedule, done, now), done)
+            for visit, done in records.items()
+            if not visit.over and visit.stored is not None
+        ]
 
-    async def _write_down(self, todo: Sequence[_ToDo], now: float) -> None:
-        changed: list[_ToDo] = []
-        for each in todo:
-            # It may take milliseconds to find a next tick.
-            await trio.lowlevel.checkpoint()
-            each.after = rules.written_down(
-                each.stored.schedule,
-                each.decision,
-                now,
-                active=each.alive,
-                submitted=each.visit.submitted,
-            )
-            if each.after.progress == each.stored.schedule.progress:
-                each.written = each.stored
-            else:
-                changed.append(each)
-        await self._write(changed)
-        written = {each.visit: each.written for each in todo if each.written is not None}
-        for each in changed:
-            if each.written is not None:
-                done = [*each.decision.settled, *each.visit.submitted.values()]
-                self._settled(each.after, done, self._store.bucket.now())
-        await self._alarm.set(*written.values())
-        for visit, stored in written.items():
-            visit.end(stored)
-
-    async def _write(self, todo: Sequence[_ToDo]) -> None:
+    async def _write(self, changes: Sequence[_Change]) -> None:
         """Write schedules, but for those that somebody has written since they were read."""
-        if len(todo) > 1:
+        if len(changes) > 1:
             with suppress(BridgeError):
-                all_written = await self._store.update_all(
-                    [(each.stored, each.after) for each in todo]
+                stored = await self._store.update_all(
+                    [(change.before, change.after) for change in changes]
                 )
-                for each, stored in zip(todo, all_written, strict=True):
-                    each.written = stored
+                for change, each in zip(changes, stored, strict=True):
+                    self._note(change, each)
                 return
-        by_visit = {each.visit: each for each in todo}
+        by_visit = {change.visit: change for change in changes}
 
         async def write(visit: _Visit) -> None:
-            each = by_visit[visit]
-            each.written = await self._store.update(each.stored, each.after)
+            change = by_visit[visit]
+            stored = await self._store.update(change.before, change.after)
+            if stored is not None:
+                self._note(change, stored)
 
         await _each(list(by_visit), write)
+
+    def _note(self, change: _Change, stored: StoredSchedule) -> None:
+        change.written, change.visit.stored = True, stored
+        if change.done:
+            self._settled(change.after, list(change.done), self._store.bucket.now())
 
 
 async def _each(visits: Sequence[_Visit], do: Callable[[_Visit], Awaitable[None]]) -> None:

@@ -6,7 +6,7 @@ the ids of runs follow from their ticks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -136,36 +136,43 @@ def decide(schedule: Schedule, what: Due, now: float, *, alive: bool) -> Decisio
     return Decision(start, waiting, settled, cancel, what.cursor)
 
 
-def written_down(
-    schedule: Schedule,
-    decision: Decision,
-    now: float,
-    *,
-    active: Sequence[str],
-    submitted: Mapping[int, TickRecord],
+def decided(
+    schedule: Schedule, decision: Decision, now: float, *, active: Sequence[str]
 ) -> Schedule:
-    """The record once a decision is carried out.
+    """The record of what was decided; it says which ticks are to be submitted before any of them is.
+
+    Who is killed in between leaves no run behind that the schedule knows nothing of: ticks that are due by
+    then change nothing in it.
 
     Args:
         schedule: The record that was decided on.
         decision: The decision.
         now: Unix seconds.
         active: Which of its runs go on.
-        submitted: What became of the ticks that were to be started.
     """
-    known = {record.tick for record in schedule.progress.ticks if not record.triggered}
-    records = [
-        *(record for record in decision.settled if record.tick not in submitted),
-        *(record for tick, record in submitted.items() if tick not in known),
-    ]
-    started = [record.run_id for record in records if record.run_id is not None]
     moved = replace(
         schedule.progress,
         cursor=decision.cursor,
-        waiting=[tick for tick in decision.waiting if tick not in submitted],
-        active=[*active, *started][-MAX_ACTIVE:],
+        waiting=list(decision.waiting),
+        starting=list(decision.start),
+        active=list(active),
     )
-    return aimed(with_records(replace(schedule, progress=moved), records), now)
+    return aimed(with_records(replace(schedule, progress=moved), decision.settled), now)
+
+
+def started(schedule: Schedule, records: Sequence[TickRecord], now: float) -> Schedule:
+    """The record once what was to be submitted is.
+
+    Args:
+        schedule: The record that says what is to be submitted.
+        records: What became of that.
+        now: Unix seconds.
+    """
+    runs = [record.run_id for record in records if record.run_id is not None]
+    active = [*schedule.progress.active, *runs][-MAX_ACTIVE:]
+    moved = replace(schedule.progress, starting=[], active=active)
+    after = with_records(replace(schedule, progress=moved), records)
+    return _awaiting(after, moved.next_tick, now)
 
 
 def with_records(
@@ -184,13 +191,18 @@ def with_records(
 
 def aimed(schedule: Schedule, now: float) -> Schedule:
     """The schedule with its next tick, and when it is to be looked at next."""
+    return _awaiting(schedule, next_tick(schedule.spec, schedule.progress.cursor), now)
+
+
+def _awaiting(schedule: Schedule, following: int | None, now: float) -> Schedule:
     progress = schedule.progress
-    following = next_tick(schedule.spec, progress.cursor)
     wake_at = None if following is None else schedule.due_at(following)
     if progress.waiting:
         wake_at = min(now + _LOOK_SECONDS, wake_at or now + _LOOK_SECONDS)
     if schedule.paused:
         wake_at = None
+    if progress.starting:
+        wake_at = now
     return replace(schedule, progress=replace(progress, next_tick=following, wake_at=wake_at))
 
 

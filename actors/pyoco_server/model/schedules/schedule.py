@@ -176,6 +176,8 @@ class ScheduleProgress(msgspec.Struct, frozen=True, kw_only=True):
     next_tick: int | None = None
     waiting: list[int] = msgspec.field(default_factory=list)
     """Ticks that wait for the run before them."""
+    starting: list[int] = msgspec.field(default_factory=list)
+    """Ticks whose runs are being submitted, or may be: whoever looks next goes on with them."""
     active: list[str] = msgspec.field(default_factory=list)
     """Its last runs, as far as they are not known to have ended."""
     ticks: list[TickRecord] = msgspec.field(default_factory=list)
@@ -210,7 +212,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         """Whether ticks are to come."""
         if self.paused:
             return ScheduleState.PAUSED
-        if self.progress.next_tick is None and not self.progress.waiting:
+        progress = self.progress
+        if progress.next_tick is None and not (progress.waiting or progress.starting):
             return ScheduleState.ENDED
         return ScheduleState.ACTIVE
 
