@@ -14,9 +14,10 @@ import trio
 
 from backend.stage import TAG, ended, running, settings_for
 from backend.test_idempotency import second_gateway
+from e2e.programs import FLOW_YAML
 from nats_fixtures import node_in, paused
 from pyoco_server.backend import Backend, open_backend
-from pyoco_server.gateway.schedules import clockwork
+from pyoco_server.gateway.schedules import clockwork, text_keeper
 from pyoco_server.gateway.schedules.desk import ScheduleExists, Wish
 from pyoco_server.gateway.schedules.records import Person, ScheduleChanged, ScheduleNotFound
 from pyoco_server.gateway.schedules.runs import ScheduleRuns
@@ -492,6 +493,30 @@ async def test_a_change_between_submitting_and_writing_down_stops_no_schedule(
         assert (params[tick], params[tick + 3]) == ({"x": 1}, {"x": 2})
         first = (await desk.get("s", ME)).progress.ticks[0]
         assert (first.outcome, first.run_id) == (TickOutcome.RUN, made.run_id_of(tick))
+
+
+async def test_a_text_that_no_schedule_names_any_more_is_removed_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bringing(number: int) -> Wish:
+        file = parse_flow_yaml(FLOW_YAML.replace("x: 1", f"x: {number}").encode(), max_bytes=10_000)
+        return Wish({"flow_name": "main", "tag": TAG, "every_sec": 3600}, file)
+
+    async with running(tmp_path, worker=False) as backend:
+        desk = backend.schedules
+        bucket = KeyValue(backend.connection, backend.settings.schedules_kv_bucket)
+        keeper = text_keeper.TextKeeper(backend.connection, bucket, desk.board)
+        used, unused = bringing(1), bringing(2)
+        await desk.create("used", used, ME)
+        await desk.create("unused", unused, ME)
+        await desk.delete("unused", ME)
+        assert await keeper.sweep() == 0, "it may be that of a schedule that is just being made"
+        monkeypatch.setattr(text_keeper, "_UNUSED_SECONDS", -1.0)
+        monkeypatch.setattr(desk.board, "all", lambda wanted: [])
+        assert await keeper.sweep() == 1, "what is followed here may be behind"
+        for wished, kept in ((used, True), (unused, False)):
+            assert wished.file is not None
+            assert (await desk.flow_text(wished.file.sha256) is not None) is kept
 
 
 async def test_tenants_have_schedules_apart(tmp_path: Path) -> None:
