@@ -139,3 +139,20 @@ async def test_a_forked_copy_ends_when_it_returns_and_says_nothing(
         "bytes": "",
     }
     assert [type(event) for event in told.events].count(FlowFinished) == 1
+
+
+@pytest.mark.parametrize("how", ["terminate and kill", "stop", "cancel the wait"])
+async def test_a_child_that_has_stopped_itself_and_its_guardian_is_ended(
+    slot: Lives, how: str
+) -> None:
+    flows = await slot.begin("stop_itself_and_its_guardian")
+    runner = slot.child.runner
+    await flows.hear(Output)
+    if how == "terminate and kill":
+        runner.terminate()
+        runner.kill()
+    else:
+        with trio.move_on_after(0.1 if how == "cancel the wait" else 20):
+            await runner.stop(0.2)
+    assert (await slot.end(flows)).exited.signal in ("SIGKILL", "SIGTERM")
+    assert (await slot.run("count")).finished.status is RunStatus.COMPLETED

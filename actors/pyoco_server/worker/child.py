@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from pyoco_server.model.job import Job
 from pyoco_server.store.threads import in_thread
 from pyoco_server.worker.control_group import SlotGroup
+from pyoco_server.worker.removal import remove_folder
 from pyoco_server.worker.runner.handle import RunnerOptions, RunnerProcess, open_runner
 from pyoco_server.worker.runner.task_user import TaskUser
 from pyoco_server.worker.saved_files import FOLDER
@@ -148,7 +148,7 @@ class SlotChild:
     async def remove_folder(self) -> None:
         """Remove the folder with all that a run left in it."""
         self._untouched = None
-        await in_thread(_remove, self.folder)
+        await in_thread(remove_folder, self.folder)
 
 
 def _flow(job: Job) -> str:
@@ -157,7 +157,7 @@ def _flow(job: Job) -> str:
 
 def _make(folder: Path, user: TaskUser | None) -> tuple[int, ...]:
     """Make a folder with what the engine wants to find in it, for one user; return how it looks."""
-    _remove(folder)
+    remove_folder(folder)
     saved = folder / FOLDER
     saved.mkdir(parents=True)
     for above in folder.parents[:2] if user is not None else ():
@@ -177,7 +177,3 @@ def _marks(folder: Path) -> tuple[int, ...]:
         found = os.lstat(path)
         marks += (found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
     return tuple(marks)
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)

@@ -20,6 +20,7 @@ from pyoco_server.model.run import RunStatus, SnapshotTooLarge, UnreadableSnapsh
 from pyoco_server.settings import Settings
 from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunStore, StoredRun
+from pyoco_server.store.threads import in_thread
 from pyoco_server.worker import run_log
 from pyoco_server.worker.artifacts import ArtifactSaver
 from pyoco_server.worker.attempt import Attempt, Ending
@@ -27,6 +28,7 @@ from pyoco_server.worker.child import SlotChild
 from pyoco_server.worker.claiming import Claimant, Withdrawn, claim_run, release_claim
 from pyoco_server.worker.events import AttemptEvents
 from pyoco_server.worker.heartbeat import SlotBoard
+from pyoco_server.worker.housekeeper import end_what_dead_workers_left
 from pyoco_server.worker.memory import oom_kills
 from pyoco_server.worker.messages import Assign
 from pyoco_server.worker.recorder import GATHER_SECONDS, keep, store_end
@@ -129,6 +131,10 @@ class Executor:
         self._begun.unpark_all()
         run_log.tell_start(attempt.claim)
         self._board.begins(attempt.claim, self._child.runner.pid)
+        if (
+            attempt.claim.attempt > 1
+        ):  # the one before may have been of a worker that was killed here
+            await in_thread(end_what_dead_workers_left, self._child.folder.parents[1])
         ending = await self._watched(attempt, spawn)
         if ending is not None and ending.reason == NO_THREADS:
             await self._give_back(attempt)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import uuid
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from pyoco_server.worker.removal import remove_folder
 
 
 class HeldFolder:
@@ -29,7 +30,7 @@ class HeldFolder:
 
     def remove(self) -> None:
         """Remove it with all that is in it, and hold it no longer; what cannot be removed is left."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        remove_folder(self.path)
         self._let_go()
 
 
@@ -99,7 +100,7 @@ def _remove_unheld(path: Path, first: Callable[[str], None]) -> bool:
         if descriptor is not None:
             try:
                 first(path.name)
-                shutil.rmtree(path)
+                remove_folder(path)
             finally:
                 os.close(descriptor)
             return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Never
 
@@ -46,7 +45,7 @@ class Housekeeper(Actor[Never]):
         self.spawn(self._sweep)
 
     async def _sweep(self) -> None:
-        await trio.to_thread.run_sync(partial(sweep, self._folders, first=_end_processes))
+        await trio.to_thread.run_sync(end_what_dead_workers_left, self._folders)
 
     async def on_stop(self) -> None:
         """End what is left of the children, and remove the worker's folder; its slots have ended before."""
@@ -60,6 +59,6 @@ class Housekeeper(Actor[Never]):
             await trio.to_thread.run_sync(self._held.remove)
 
 
-def _end_processes(worker: str) -> None:
-    """End what a worker left that was killed together with all that would have ended it."""
-    end_marked(marks_of(worker))
+def end_what_dead_workers_left(folders: Path) -> None:
+    """End processes and remove folders of workers that were killed with all that would have done that."""
+    sweep(folders, first=lambda worker: end_marked(marks_of(worker)))

@@ -14,6 +14,7 @@ FOLDER: Final = "artifacts"
 """Where the engine's ``save_artifact`` writes, below the working folder of the run."""
 
 _SHOWN_CHARACTERS: Final = 200
+_DEEPEST: Final = 64
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -72,6 +73,9 @@ def _walk(root: int) -> Iterator[tuple[str, str | None]]:
     for folder, folders, files, descriptor in os.fwalk(".", dir_fd=root, follow_symlinks=False):
         prefix = folder.removeprefix(".").removeprefix("/")
         folders.sort()
+        if prefix.count("/") >= _DEEPEST and folders:
+            yield f"{prefix}/{folders[0]}", f"more than {_DEEPEST} folders are in each other"
+            folders.clear()
         for entry in sorted(files) + [each for each in folders if _is_link(each, descriptor)]:
             name = f"{prefix}/{entry}" if prefix else entry
             try:

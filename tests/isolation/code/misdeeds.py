@@ -1,7 +1,7 @@
 """Tasks that leave something behind, and one that looks around; untyped, as most users' are."""
 
 # mypy: ignore-errors
-# ruff: noqa: PTH110, PTH115, PTH123, PTH208, SIM115
+# ruff: noqa: B003, PTH102, PTH104, PTH110, PTH115, PTH123, PTH208, PTH211, SIM105, SIM115
 
 import asyncio
 import ctypes
@@ -471,7 +471,190 @@ def go_without_a_word():
     os._exit(0)
 
 
-NOT_MISDEEDS = {"canary", "count", "save_and_return_much", "use_streams"}
+# Against the process that executes it and those around it -------------------------------------------
+
+
+def leave_its_session():
+    os.setsid()
+
+
+def fork_twice():
+    if os.fork() == 0:
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(600)
+        os._exit(0)
+    os.wait()
+
+
+def adopt_no_orphans():
+    LIBC.prctl(36, 0, 0, 0, 0)
+    fork_twice()
+
+
+def change_its_name_and_fate():
+    LIBC.prctl(15, b"another name", 0, 0, 0)
+    LIBC.prctl(4, 1, 0, 0, 0)
+
+
+def die_with_a_parent():
+    LIBC.prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
+def be_traced():
+    LIBC.ptrace(0, 0, 0, 0)
+
+
+def trace_its_guardian():
+    LIBC.ptrace(16, os.getppid(), 0, 0)
+
+
+def stop_its_guardian():
+    os.kill(os.getppid(), signal.SIGSTOP)
+
+
+def stop_its_guardian_and_die():
+    os.kill(os.getppid(), signal.SIGSTOP)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stop_itself_and_its_guardian():
+    print("stopping", flush=True)
+    os.kill(os.getppid(), signal.SIGSTOP)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def interrupt_its_guardian():
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGALRM):
+        os.kill(os.getppid(), number)
+
+
+def bound_its_guardian():
+    resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (3, 3))
+
+
+def close_everything():
+    os.closerange(0, 3)
+    os.closerange(4, 256)
+
+
+def write_into_everything():
+    for descriptor in range(3, 64):
+        try:
+            os.write(descriptor, b"\xff" * 4096)
+        except OSError:
+            pass
+
+
+def hang_at_exit():
+    import atexit
+
+    atexit.register(time.sleep, 600)
+    sys.exit(3)
+
+
+def exit_in_a_thread():
+    thread = threading.Thread(target=sys.exit, args=[3])
+    thread.start()
+    thread.join()
+
+
+def dump_later():
+    faulthandler.dump_traceback_later(0.3, exit=True)
+
+
+def disable_faulthandler():
+    faulthandler.disable()
+
+
+def hook_everything():
+    sys.excepthook = threading.excepthook = sys.unraisablehook = lambda *_: os._exit(1)
+    gc.callbacks.append(lambda *_: None)
+    os.register_at_fork(before=int)
+
+
+def wake_by_descriptor():
+    signal.set_wakeup_fd(os.pipe2(os.O_NONBLOCK)[1])
+
+
+def shrink_stacks():
+    threading.stack_size(32768)
+
+
+def replace_environ():
+    os.environ = {"LEFT": SECRET}
+
+
+def overflow_the_stack():
+    sys.setrecursionlimit(10**9)
+    nested = []
+    for _ in range(10**6):
+        nested = [nested]
+    repr(nested)
+
+
+def read_nowhere():
+    ctypes.string_at(1)
+
+
+def abort():
+    os.abort()
+
+
+def print_much_without_end():
+    os.write(1, b"x" * 3_000_000)
+    sys.stdout.write("y" * 3_000_000)
+
+
+def fill_its_folder():
+    for number in range(2000):
+        Path(f"file {number}").write_bytes(b"x" * 1000)
+    Path("artifacts/deep").joinpath(*["d"] * 200).mkdir(parents=True)
+
+
+def nest_folders():
+    for _ in range(1500):
+        os.mkdir("d")
+        os.chdir("d")
+
+
+def forbid_its_folder():
+    inner = Path("inner")
+    inner.mkdir()
+    (inner / "file").touch()
+    inner.chmod(0)
+    Path.cwd().chmod(0)
+
+
+def link_out_of_its_folder():
+    os.symlink("/", "root")
+    os.symlink("/nowhere", "artifacts/nowhere")
+    os.mkfifo("pipe")
+
+
+def replace_its_folder_by_a_link():
+    folder = Path.cwd()
+    os.rename(folder, f"{folder}.moved")
+    os.symlink(f"{folder}.moved", folder)
+
+
+def block_all_signals_in_c():
+    full = (ctypes.c_ulong * 16)(*[2**64 - 1] * 16)
+    LIBC.pthread_sigmask(2, full, None)
+
+
+def handle_signals_in_c():
+    LIBC.signal(signal.SIGTERM, ctypes.c_void_p(1))
+    LIBC.signal(signal.SIGUSR2, ctypes.c_void_p(1))
+
+
+NOT_MISDEEDS = {
+    "canary",
+    "count",
+    "save_and_return_much",
+    "stop_itself_and_its_guardian",
+    "use_streams",
+}
 ALL = sorted(
     name
     for name, value in list(vars().items())

@@ -32,14 +32,26 @@ LONGEST_REQUEST: Final = 1024 * 1024
 _DESCRIPTORS: Final = 5
 # A process that was killed is gone at once, unless the kernel itself holds it.
 _PATIENCE_SECONDS: Final = 5.0
+_DETACH: Final = 17  # PTRACE_DETACH of ptrace(2)
+# What a terminal or a service manager sends is for the worker, and task code of its user may send anything.
+_NOT_FOR_IT: Final = (
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGTERM,
+    signal.SIGQUIT,
+    signal.SIGALRM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTSTP,
+)
 # What a child has to end by itself, once the worker is gone; one whose code lets no thread run takes it all.
 _OWN_SECONDS: Final = 2.0
 
 
 def main() -> None:
     """Make children until the worker is gone; then end them."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # what a terminal sends is for the worker
+    for number in _NOT_FOR_IT:
+        signal.signal(number, signal.SIG_IGN)
     kin.adopt_orphans()
     gc.collect()
     gc.freeze()  # what is shared with the children stays shared
@@ -132,6 +144,9 @@ class _Guardian:
         with suppress(ChildProcessError):
             while (ended := os.wait4(-1, os.WNOHANG))[0]:
                 pid, status, taken = ended
+                if os.WIFSTOPPED(status):  # it has itself traced; let it go on untraced
+                    ctypes.CDLL(None).ptrace(_DETACH, pid, None, os.WSTOPSIG(status))
+                    continue
                 if (line := self._lines.pop(pid, None)) is not None:
                     with suppress(KeyError):
                         self._poll.unregister(line)
@@ -159,7 +174,7 @@ def _become_child(options: ChildOptions, descriptors: list[int]) -> Never:
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        for number in (*_NOT_FOR_IT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         _place(descriptors)
         with socket.socket(fileno=4) as line:

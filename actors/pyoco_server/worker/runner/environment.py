@@ -26,6 +26,7 @@ _INHERITED: Final = frozenset(
     }
 )
 _INHERITED_PREFIXES: Final = ("LC_",)
+_ENVIRON, _ENVIRONB = os.environ, os.environb
 _NEVER_EXPOSED_PREFIXES: Final = (
     "NATS_",
     "PYOCO_NATS_",
@@ -82,6 +83,7 @@ def surroundings(workdir: str | None, variables: Mapping[str, str]) -> Iterator[
         yield
     finally:
         os.chdir(directory)
+        os.environ, os.environb = _ENVIRON, _ENVIRONB
         if stored != environment:
             for name in stored.keys() - environment.keys():
                 del os.environb[name]

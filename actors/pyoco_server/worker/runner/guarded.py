@@ -11,7 +11,7 @@ import select
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
@@ -84,12 +84,13 @@ class Guardian:
                     self._ask(request, passed)
             stack.pop_all()
         line.setblocking(False)
-        return GuardedProcess(line, mark)
+        return GuardedProcess(line, mark, self.wake)
 
     def _ask(self, request: bytes, descriptors: list[int]) -> None:
         if self._control is None:
             self._start()
         assert self._control is not None
+        self.wake()
         socket.send_fds(self._control, [request], descriptors)
 
     def _start(self) -> None:
@@ -120,6 +121,12 @@ class Guardian:
             self._process.wait()
             self._process = None
 
+    def wake(self) -> None:
+        """Have the process go on, which code of its user may have stopped."""
+        if self._process is not None:
+            # Not by Popen, which would look what became of it first, and forget it.
+            os.kill(self._process.pid, signal.SIGCONT)
+
     def kill(self) -> None:
         """Kill the process, so that its children lose their guardian."""
         if self._process is not None:
@@ -132,6 +139,7 @@ class Guardian:
         """
         if self._process is None:
             return
+        self.wake()
         if self._control is not None:
             self._control.close()
         with trio.CancelScope(shield=True), trio.move_on_after(_PATIENCE_SECONDS):
@@ -154,8 +162,14 @@ class GuardedProcess:
         guarded: Whether its guardian lives. It goes on without, and is to be replaced when it can be.
     """
 
-    def __init__(self, line: socket.socket, mark: int | None = None) -> None:
+    def __init__(
+        self,
+        line: socket.socket,
+        mark: int | None = None,
+        wake_guardian: Callable[[], None] = lambda: None,
+    ) -> None:
         self._line = line
+        self._wake_guardian = wake_guardian
         self._mark = mark
         self._pidfd: int | None = None
         self.pid = 0
@@ -170,6 +184,11 @@ class GuardedProcess:
             other.send(b"1")
         return cls(line)
 
+    @property
+    def pidfd(self) -> int | None:
+        """What is readable when it has ended, be that told or not; None until it is known."""
+        return self._pidfd
+
     def fileno(self) -> int:
         """What is readable when `look` has something to see; another one once it is not `guarded`."""
         return self._line.fileno() if self.guarded or self._pidfd is None else self._pidfd
@@ -180,6 +199,8 @@ class GuardedProcess:
             try:
                 said, descriptors, _, _ = socket.recv_fds(self._line, _LONGEST_WORD, 1)
             except BlockingIOError:
+                if self._pidfd is not None and _has_ended(self._pidfd):
+                    self._wake_guardian()  # it is about to tell, or was stopped
                 return
             except ConnectionError:
                 said, descriptors = b"", []
@@ -209,6 +230,7 @@ class GuardedProcess:
         """Kill it and all that it started, now; what is left of that goes before `end` is known."""
         if self.end is not None:
             return
+        self._wake_guardian()
         if self._pidfd is None:
             with suppress(OSError):  # the guardian kills it as soon as it is made
                 self._line.shutdown(socket.SHUT_WR)
@@ -222,6 +244,7 @@ class GuardedProcess:
         """Send SIGTERM to it and its group."""
         with suppress(OSError):
             if self.guarded:
+                self._wake_guardian()
                 self._line.send(str(int(signal.SIGTERM)).encode())
             elif self._pidfd is not None:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)

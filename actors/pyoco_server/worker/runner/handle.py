@@ -243,6 +243,7 @@ class RunnerProcess:
         self._readable = {events, errors}
         self._watching_events = True  # till its first message: what is no runner rings no bell
         self._process_descriptor = process.fileno()
+        self._pidfd: int | None = None
         for descriptor in (events, bell, errors, self._process_descriptor):
             self._poll.register(descriptor, select.EPOLLIN)
         for descriptor in (events, errors):
@@ -434,7 +435,7 @@ class RunnerProcess:
             self._take_events()
         elif self._events in ready:
             self._take_events()
-        if self._process_descriptor in ready:
+        if self._process_descriptor in ready or self._pidfd in ready:
             self._look()
             if self._process.end is not None:
                 await self._wind_up()
@@ -443,9 +444,13 @@ class RunnerProcess:
         """Take up what became of the child, and what else that is to be learnt from now."""
         if self._exited is None:
             self._process.look()
+            if self._pidfd is None and (pidfd := self._process.pidfd) is not None:
+                # Once: what it means the guardian tells, unless that one was stopped.
+                self._poll.register(pidfd, select.EPOLLIN | select.EPOLLONESHOT)
+                self._pidfd = pidfd
             if (descriptor := self._process.fileno()) != self._process_descriptor:
                 self._poll.unregister(self._process_descriptor)
-                self._poll.register(descriptor, select.EPOLLIN)
+                self._poll.modify(descriptor, select.EPOLLIN)
                 self._process_descriptor = descriptor
 
     def _take_events(self) -> bool:

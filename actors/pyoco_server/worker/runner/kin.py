@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 _SET_CHILD_SUBREAPER: Final = 36  # prctl(2)
+_GET_CHILD_SUBREAPER: Final = 37
 _LOOK_SECONDS: Final = 0.001
 # Far beyond what any process gets to, in microseconds of RLIMIT_RTTIME of getrlimit(2).
 _MARKS: Final = 1 << 61
@@ -27,6 +28,13 @@ _MARKS_OF_ONE: Final = 1 << 20
 def adopt_orphans() -> None:
     """Become the parent of what the children of this process leave (PR_SET_CHILD_SUBREAPER)."""
     ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def adopts_orphans() -> bool:
+    """Return whether this process still is that."""
+    found = ctypes.c_int()
+    ctypes.CDLL(None).prctl(_GET_CHILD_SUBREAPER, ctypes.byref(found), 0, 0, 0)
+    return bool(found.value)
 
 
 def marks_of(name: str) -> range:
@@ -41,11 +49,25 @@ def bear(mark: int) -> None:
         resource.setrlimit(resource.RLIMIT_RTTIME, (mark, mark))
 
 
-def end_marked(marks: range) -> None:
-    """Kill all processes that bear one of these marks."""
+def end_marked(marks: range, patience_seconds: float = 5.0) -> None:
+    """Kill all processes that bear one of these marks, and wait until they are gone.
+
+    Blocks for as long as there is something to kill, at most for so many seconds.
+    """
+    until = time.monotonic() + patience_seconds
+    while _end_marked(marks) and time.monotonic() < until:
+        time.sleep(_LOOK_SECONDS)
+
+
+def _end_marked(marks: range) -> bool:
+    found = False
     for path in Path("/proc").iterdir():
-        if path.name.isdecimal() and _mark_of(path) in marks:
+        if not path.name.isdecimal() or (mark := _mark_of(path)) is None:
+            continue  # to look for None in a range takes a step for each of its numbers
+        if mark in marks and not _is_dead(int(path.name)):
             kill(int(path.name))
+            found = True
+    return found
 
 
 def _mark_of(process: Path) -> int | None:
