@@ -219,7 +219,7 @@ _PROBLEMS: Final[Problems] = {
         422, "invalid start_at", ErrorId.INVALID_INPUT, field="start_at", reason=str(error)
     ),
     RunHasStarted: lambda error: Problem(
-        409, "run has started", ErrorId.NOT_MOVABLE, state=error.state, reason=str(error)
+        409, "run cannot be moved", ErrorId.NOT_MOVABLE, state=error.state, reason=str(error)
     ),
     TooManyChecks: lambda error: too_many(str(error)),
     InvalidLimit: lambda error: invalid(error.field, error.reason),

@@ -115,7 +115,7 @@ def runs_blueprint(backend: Backend) -> Blueprint:
         body=MoveBody,
         refusals={
             **_NOT_FOUND,
-            409: "run has started",
+            409: "run cannot be moved",
             422: "a time that cannot be one",
         },
         doc="A start that has passed means now. What is not given stays as it is.",

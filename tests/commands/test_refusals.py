@@ -46,3 +46,18 @@ def test_a_reason_is_told_once() -> None:
     detail = f"invalid request body: {why}"
     lines = told(422, "/x", detail=detail, err_id=ErrorId.INVALID_INPUT.value, reason=why)
     assert "".join(lines).count("quue") == 1
+
+
+@pytest.mark.parametrize("error", [ErrorId.NOT_MOVABLE, ErrorId.NOT_REPEATABLE])
+def test_what_cannot_be_done_with_a_run_leads_to_it(error: ErrorId) -> None:
+    lines = told(409, "/runs/ab-1/retry", detail=error.text, err_id=error.value, reason="RUNNING")
+    assert lines[-1] == "- hint: see how the run is: pyoco-client get ab-1"
+
+
+@pytest.mark.parametrize(
+    ("status", "named"), [(422, "the reason"), (413, "the reason"), (500, "server")]
+)
+def test_who_asked_wrongly_is_not_sent_to_look_at_the_server(status: int, named: str) -> None:
+    hint = told(status, "/runs", detail="invalid tag", reason="has a space")[-1]
+    assert named in hint
+    assert ("server" in hint) == (status == 500)

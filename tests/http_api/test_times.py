@@ -121,7 +121,7 @@ async def test_a_run_that_has_not_started_is_moved(tmp_path: Path) -> None:
         assert (await ended(backend, run["run_id"])).status == "COMPLETED"
         with pytest.raises(HttpProblem) as refused:
             await client.reschedule_run(run["run_id"], start_at=0)
-        assert (refused.value.status, refused.value.detail) == (409, "run has started")
+        assert (refused.value.status, refused.value.detail) == (409, "run cannot be moved")
         assert refused.value.extra["state"] == "COMPLETED"
         with pytest.raises(HttpProblem) as refused:
             await client.reschedule_run("nobody", start_at=0)

@@ -12,8 +12,17 @@ from e2e.programs import Stage, open_stage, wait_for
 TASKS = """\
 import sys
 import time
+from pathlib import Path
 
 import pyoco_server
+
+GATE = Path(__file__).with_name("gate")
+
+
+def gated(lines):
+    while not GATE.exists():
+        time.sleep(0.02)
+    count(lines)
 
 
 def report(lines):
@@ -30,6 +39,10 @@ def count(lines):
 def fail(lines):
     print("about to fail", file=sys.stderr)
     raise ValueError("bad luck")
+
+
+def lookup(lines):
+    return {}["user_id"]
 
 
 def wait(lines):
@@ -52,7 +65,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         stage.env["PYOCO_SERVER_URL"] = stage.url
         stage.env["PYOCO_CANCEL_GRACE_PERIOD_SEC"] = "1"
         (stage.folder / "terminal_tasks.py").write_text(TASKS)
-        for name in ("count", "fail", "wait", "report"):
+        for name in ("count", "fail", "gated", "lookup", "wait", "report"):
             (stage.folder / f"{name}.yaml").write_text(flow(name))
         stage.nats()
         stage.gateway()

@@ -17,9 +17,12 @@ SUBMIT = ("pyoco-client", "submit-yaml", "--tag", "hello", "--workflow-file")
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_a_person_sees_states_and_output_until_the_end(stage: Stage, columns: int) -> None:
-    command = (*SUBMIT, "count.yaml", "--follow")
+    command = (*SUBMIT, "gated.yaml", "--follow")
+    gate = stage.folder / "gate"
+    gate.unlink(missing_ok=True)
     with on_terminal(*command, folder=stage.folder, env=stage.env, columns=columns) as terminal:
-        terminal.see(lambda: "RUNNING" in terminal.text, what="a state while it runs")
+        terminal.see(lambda: "second  RUNNING" in terminal.text, what="a state while it runs")
+        gate.touch()
         assert terminal.end() == 0
         lines = terminal.text.splitlines()
         assert [line for line in lines if line.startswith("first  line")] == [
@@ -56,10 +59,12 @@ def test_ctrl_c_leaves_the_run_and_a_sane_terminal(stage: Stage) -> None:
     cancel(stage, running["run_id"])
 
 
-def test_a_script_gets_status_lines_or_text_or_json(stage: Stage) -> None:
+def test_a_script_gets_json_or_text_or_csv(stage: Stage) -> None:
     said = submit(stage, "count", "--follow")
     assert said.code == 0
-    assert said.lines[-1].split("\t")[2] == "COMPLETED"
+    documents = [json.loads(line) for line in said.lines]
+    assert documents[0]["status"] == "PENDING"
+    assert documents[-1]["data"]["snapshot"]["status"] == "COMPLETED"
 
     said = submit(stage, "fail", "--follow", "--output", "text")
     assert said.code == 1
@@ -67,9 +72,10 @@ def test_a_script_gets_status_lines_or_text_or_json(stage: Stage) -> None:
     assert any(line.endswith("task second  stderr:  about to fail") for line in said.lines)
     assert any("  run  FAILED" in line for line in said.lines)
 
-    said = submit(stage, "count", "--follow", "--output", "json")
+    said = submit(stage, "count", "--follow", "--output", "csv")
     assert said.code == 0
-    assert said.last["data"]["snapshot"]["status"] == "COMPLETED"
+    assert said.lines[0] == "ts,event,status,run_id"
+    assert said.lines[-1].split(",")[2] == "COMPLETED"
 
 
 def test_waiting_tells_the_outcome_only(stage: Stage) -> None:

@@ -15,6 +15,13 @@ ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
 TOP = ("pyoco-client", "top", "--interval-sec", "0.3")
 
 
+@pytest.fixture(autouse=True)
+def nothing_runs(stage: Stage) -> None:
+    """What a test before left running, because it failed, would be counted here as well."""
+    client(stage, "cancel", "--tag", "hello", "--wait", "--yes")
+    client(stage, "worker-resume", "w1")
+
+
 def row(terminal: Terminal, head: str) -> list[str]:
     return next((line.split() for line in terminal.lines if line.startswith(head)), [])
 

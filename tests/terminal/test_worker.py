@@ -6,7 +6,6 @@ import pytest
 
 from commands.calling import client
 from e2e.programs import Stage, wait_for
-from ports import free_port
 from terminal.screens import CTRL_C, on_terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(120)]
@@ -39,20 +38,3 @@ def test_a_worker_in_a_pipe_logs_json(stage: Stage) -> None:
     )
     assert worker.wait(30) == 0
     assert all(line.startswith("{") for line in worker.text().splitlines())
-
-
-def test_one_run_of_a_nats_that_is_away_is_an_error(stage: Stage) -> None:
-    url = f"nats://127.0.0.1:{free_port()}"
-    worker = stage.start(*f"pyoco-worker --nats-url {url} --run-once".split())
-    assert worker.wait(30) == 1
-    assert "ERR-PYOCO-0003" in worker.text()
-    assert "- hint: check --nats-url" in worker.text()
-
-
-def test_a_resolver_that_is_not_there_says_how_it_is_brought(stage: Stage) -> None:
-    worker = stage.start(
-        *f"pyoco-worker --nats-url {stage.nats_url} --flow-resolver nowhere:resolve".split()
-    )
-    assert worker.wait(30) == 1
-    for part in (str(stage.folder), "wheel-build", "--wheel-sync"):
-        assert part in worker.text()

@@ -31,7 +31,9 @@ class RunHasStarted(Refusal):
     """
 
     def __init__(self, state: RunState) -> None:
-        super().__init__(f"the run is {state}: only one that has not started can be moved")
+        super().__init__(
+            f"the run is {state}: only one that has not started can be given another time"
+        )
         self.state = state
 
 

@@ -70,7 +70,7 @@ def submit_batch(
             ErrorId.INVALID_INPUT,
             f"{len(rejected)} of {counted(len(runs), 'run was', 'runs were')} rejected; "
             f"the first: {rejected[0]}",
-            hint=Phrase.CHECK_REQUEST,
+            hint=Phrase.MEND_REQUEST,
         )
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,9 @@ _HINTS: dict[str, Phrase] = {
     ErrorId.WHEEL_VERSION_CONFLICT: Phrase.LIST_WHEELS,
     ErrorId.NATS_UNAVAILABLE: Phrase.NATS_AWAY,
 }
+# What cannot be done with a run as it is.
+_OF_HOW_A_RUN_IS = frozenset({ErrorId.NOT_MOVABLE, ErrorId.NOT_REPEATABLE})
+_RUN = re.compile(r".*/runs/([^/]+)")
 # What a run that is there does not have.
 _OF_RUNS: dict[str, Phrase] = {
     "result not found": Phrase.LIST_RESULTS,
@@ -133,8 +137,15 @@ def refusal(problem: HttpProblem) -> CliError:
         detail=more if more and more not in problem.detail else None,
         hint=missing.fill(run_id=str(problem.extra.get("run_id")))
         if missing
-        else _HINTS.get(error_id, Phrase.CHECK_REQUEST),
+        else _hint(error_id, problem),
     )
+
+
+def _hint(error_id: str, problem: HttpProblem) -> str | Phrase:
+    if error_id in _OF_HOW_A_RUN_IS and (run := _RUN.match(problem.request.url.path)):
+        return Phrase.SEE_RUN.fill(run_id=run[1])
+    refused = 400 <= problem.status < 500
+    return _HINTS.get(error_id, Phrase.MEND_REQUEST if refused else Phrase.CHECK_REQUEST)
 
 
 def _id_of(problem: HttpProblem) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from pyoco_cli.common.errors import CliError
@@ -37,6 +39,16 @@ class Followed:
             self.count += 1
             self.snapshot = (event.get("data") or {}).get("snapshot") or self.snapshot
             yield event
+
+
+@contextmanager
+def leaving(run_id: str) -> Iterator[None]:
+    """Say that the run goes on when Ctrl-C ends what only looks at it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write(f"- hint: {Phrase.RUN_GOES_ON.fill(run_id=run_id)}\n")
+        raise
 
 
 def wait_for_end(client: PyocoHttpClient, run_id: str, seconds: float | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from rich.text import Text
 from pyoco_cli.client.views import Fitted, age, moment
 from pyoco_cli.common.output import printable
 from pyoco_server.model.counted import counted
+from pyoco_server.model.schedules.ticks import local_time
 
 _STYLES = {"active": "green", "paused": "yellow", "ended": "dim"}
 _OUTCOMES = {"run": "green", "skipped": "yellow", "missed": "yellow", "refused": "red"}
@@ -28,16 +29,16 @@ def schedules_page(page: dict[str, Any]) -> RenderableType:
     """Schedules, one a line, and where the next page starts."""
     if not page["items"]:
         return Text("(no schedules)", "dim")
-    table = _table("schedule", "state", "when", "flow", "next", "last")
-    for item in page["items"]:
-        table.add_row(
-            _text(item["schedule_id"]),
-            Text(item["state"], _STYLES.get(item["state"], "")),
-            _text(when(item)),
-            _text(item["flow_name"]),
-            Text(moment(item["next_tick_at"])),
-            _last(item.get("last_tick")),
-        )
+    items = page["items"]
+    columns = {
+        "schedule": [_text(item["schedule_id"]) for item in items],
+        "state": [Text(item["state"], _STYLES.get(item["state"], "")) for item in items],
+        "when": [_text(when(item)) for item in items],
+        "flow": [_text(item["flow_name"]) for item in items],
+        "next": [_text(_next(item)) for item in items],
+        "last": [_last(item.get("last_tick")) for item in items],
+    }
+    table = Fitted(columns, rest="last")
     cursor = page.get("next_cursor")
     return Group(table, Text(f"next_cursor: {printable(cursor)}", "dim")) if cursor else table
 
@@ -153,6 +154,12 @@ def when(item: Mapping[str, Any]) -> str:
         return str(item["rrule"])
     moments: Sequence[Any] = item.get("at") or ()
     return f"at {moment(moments[0])}" if len(moments) == 1 else counted(len(moments), "moment")
+
+
+def _next(item: Mapping[str, Any]) -> str | None:
+    """The next tick as the clocks of the schedule's zone show it, as everywhere."""
+    tick = item["next_tick_at"]
+    return None if tick is None else local_time(tick, item["timezone"]).isoformat()
 
 
 def _last(tick: Mapping[str, Any] | None) -> Text:

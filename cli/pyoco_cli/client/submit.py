@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -11,14 +10,13 @@ import typer
 from pyoco_cli.client.app import OutputFormat, OutputOption, show
 from pyoco_cli.client.batch import read_batch, submit_batch
 from pyoco_cli.client.connection import gateway
-from pyoco_cli.client.follow import print_status_csv, print_status_lines, show_live_with_logs
+from pyoco_cli.client.follow import print_status_csv, show_live_with_logs
 from pyoco_cli.client.limits import LimitOptions
 from pyoco_cli.client.logs import lines_of
-from pyoco_cli.client.outcome import ENDED, exit_code, wait_for_end
+from pyoco_cli.client.outcome import ENDED, exit_code, leaving, wait_for_end
 from pyoco_cli.client.times import TimeOptions
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import chosen
-from pyoco_cli.common.language import Phrase
 from pyoco_cli.common.option_groups import with_options
 from pyoco_cli.common.output import on_terminal, print_json, print_line
 from pyoco_cli.common.parameters import (
@@ -164,21 +162,17 @@ def stay(
 ) -> int:
     """Print the answer to a submission, stay with the run if asked to, and return the exit code."""
     run_id = str(answer.get("run_id"))
-    # Status lines and rows name the run themselves, and a JSON line would not fit among them.
-    alone = not follow or output is not None or on_terminal()
-    if alone and not (output is OutputFormat.CSV and (wait or follow)):
+    # Rows name the run themselves.
+    if not (output is OutputFormat.CSV and (wait or follow)):
         show(answer, output, "submitted")
     if not (wait or follow):
         return 0
-    try:
+    with leaving(run_id):
         if follow:
             _follow(client, run_id, output, seconds)
             final = client.get_run(run_id)
         else:
             final = wait_for_end(client, run_id, seconds)
-    except KeyboardInterrupt:
-        sys.stderr.write(f"- hint: {Phrase.RUN_GOES_ON.fill(run_id=run_id)}\n")
-        raise
     if not follow and final.get("status") in ENDED:
         show(final, output, "run_panel")
     return exit_code(run_id, final, seconds)
@@ -193,10 +187,8 @@ def _follow(
         for event in client.events(run_id, follow=True, within_seconds=seconds):
             for line in lines_of(event):
                 print_line(line)
-    elif output in {OutputFormat.JSON, OutputFormat.JSONL}:
-        for event in client.watch(run_id, within_seconds=seconds):
-            print_json(event)
     elif output is OutputFormat.CSV:
         print_status_csv(client.watch(run_id, within_seconds=seconds))
     else:
-        print_status_lines(client.watch(run_id, within_seconds=seconds))
+        for event in client.watch(run_id, within_seconds=seconds):
+            print_json(event)

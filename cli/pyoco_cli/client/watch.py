@@ -11,7 +11,7 @@ import typer
 from pyoco_cli.client.app import OutputOption, RunId, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.follow import print_status_csv, print_status_lines, show_live
-from pyoco_cli.client.outcome import ENDED, Followed, exit_code, wait_for_end
+from pyoco_cli.client.outcome import ENDED, Followed, exit_code, leaving, wait_for_end
 from pyoco_cli.client.run_ids import whole_id
 from pyoco_cli.common.moments import moment_option
 from pyoco_cli.common.output import on_terminal, print_json
@@ -67,16 +67,17 @@ def watch(
             until_terminal=until_terminal or seconds is None,
         )
         events = Followed(_first(watched, max_events) if max_events > 0 else watched)
-        match output:
-            case WatchOutput.STATUS:
-                print_status_lines(events)
-            case WatchOutput.CSV:
-                print_status_csv(events)
-            case None | WatchOutput.TABLE if on_terminal() or output is not None:
-                show_live(events)
-            case _:
-                for event in events:
-                    print_json(event)
+        with leaving(run_id):
+            match output:
+                case WatchOutput.STATUS:
+                    print_status_lines(events)
+                case WatchOutput.CSV:
+                    print_status_csv(events)
+                case None | WatchOutput.TABLE if on_terminal() or output is not None:
+                    show_live(events)
+                case _:
+                    for event in events:
+                        print_json(event)
     if 0 < max_events <= events.count and events.snapshot.get("status") not in ENDED:
         return 0
     return exit_code(run_id, events.snapshot, seconds)
@@ -98,7 +99,8 @@ def wait(
     seconds = timeout_sec or None
     with gateway(context) as client:
         run_id = whole_id(client, run_id)
-        final = wait_for_end(client, run_id, seconds)
+        with leaving(run_id):
+            final = wait_for_end(client, run_id, seconds)
     if final.get("status") in ENDED:
         show(final, output, "run_panel")
     return exit_code(run_id, final, seconds)

@@ -70,7 +70,13 @@ def _made(name: str, command: Any) -> Any:
         group.add_typer(command, name=name)
     else:
         group.command(name)(command)
-    return typer.main.get_group(group).commands[name]
+    made: Any = typer.main.get_group(group).commands[name]
+    below = getattr(made, "commands", {})
+    # Those that are made when they are asked for come here by themselves.
+    for each in (made, *(() if isinstance(below, _Commands) else below.values())):
+        # Lists of commands have it whole, in as many lines as it takes, rather than its beginning.
+        each.short_help = " ".join((each.help or "").partition("\n\n")[0].split())
+    return made
 
 
 def _imported(module: str) -> ModuleType:

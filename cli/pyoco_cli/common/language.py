@@ -92,6 +92,12 @@ class Phrase(Enum):
         "check server status and request parameters",
         "サーバの状態とリクエスト内容を確認してください",
     )
+    MEND_REQUEST = _Both(
+        "the gateway is there: change what the reason names", "理由に示された箇所を直してください"
+    )
+    SEE_RUN = _Both(
+        "see how the run is: pyoco-client get {run_id}", "run の状態: pyoco-client get {run_id}"
+    )
     WAIT_TIMEOUT = _Both("wait timeout", "待ち時間を超えました")
     WAS_CANCELLED = _Both("the run was cancelled", "run はキャンセルされました")
     SEE_TASKS = _Both(

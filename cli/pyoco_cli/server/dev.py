@@ -70,8 +70,9 @@ def dev(
 ) -> None:
     """Run NATS, gateway and worker here, with data under .pyoco/, until Ctrl-C.
 
-    Task code of this folder can be imported; when it changes, slots take a fresh process before
-    their next run. A flow.yaml that is given runs at once, and again each time it is saved.
+    Task code of this folder and of that of the flow.yaml can be imported; when it changes, slots take
+    a fresh process before their next run. A flow.yaml that is given runs at once, and again each time
+    it is saved.
 
     With --wheel, runs see what workers elsewhere would: a wheel of the folder that is built and
     uploaded to the registry here at the start and on each change, and nothing else of the folder.
@@ -111,7 +112,7 @@ def dev(
         worker_id="dev",
         slots=slots,
         flow_resolver=flow_resolver,
-        import_paths=() if built else (str(folder),),
+        import_paths=() if built else tuple(map(str, _code_folders(flow))),
         env=python_path_without(folder) if built else {},
         output=partial(_print, lines, built),
     )
@@ -169,7 +170,7 @@ async def _dev(
             pressed_keys() as keys,
             trio.open_nursery() as nursery,
         ):
-            _greet(screen.console, session, worker, settings)
+            _greet(screen.console, session, worker, settings, flow.path if flow else None)
             nursery.start_soon(
                 _follow_code, session, flow, wheel, Path(settings.state_dir), keys, screen
             )
@@ -199,7 +200,11 @@ async def _executing(session: LocalSession) -> list[str]:
 
 
 def _greet(
-    console: Console, session: LocalSession, worker: WorkerOptions, settings: Settings
+    console: Console,
+    session: LocalSession,
+    worker: WorkerOptions,
+    settings: Settings,
+    flow: Path | None,
 ) -> None:
     tag = worker.tags[0]
     console.print(f"dashboard  {session.url}/", highlight=False)
@@ -211,7 +216,7 @@ def _greet(
     )
     console.print(
         f"[dim]try        pyoco-client --server {session.url} submit-yaml "
-        f"--workflow-file flow.yaml --flow-name main --tag {tag}[/dim]",
+        f"--workflow-file {flow or 'flow.yaml'} --flow-name main --tag {tag}[/dim]",
         highlight=False,
         soft_wrap=True,  # in one piece, to be copied
     )
@@ -299,8 +304,15 @@ async def _watch_code(
     changed: trio.MemorySendChannel[set[str]],
 ) -> None:
     root = Path.cwd()
-    async for changes in awatch(root, watch_filter=_SourceFilter(flow, wheel, state_dir), step=100):
+    code = _SourceFilter(flow, wheel, state_dir)
+    async for changes in awatch(*_code_folders(flow), watch_filter=code, step=100):
         await changed.send({_shown(path, root) for _, path in changes})
+
+
+def _code_folders(flow: Path | None) -> list[Path]:
+    """The folder of the flow.yaml, whose code stands beside it, and the present one."""
+    own = [] if flow is None else [flow.resolve().parent]
+    return list(dict.fromkeys([*own, Path.cwd()]))
 
 
 def _shown(path: str | Path, root: Path) -> str:
