@@ -242,6 +242,11 @@ def storage_key(tenant_id: str | None, schedule_id: str) -> str:
     return f"schedule.{'_' if tenant_id is None else f't-{tenant_id}'}.{schedule_id}"
 
 
+def is_schedule_key(key: str) -> bool:
+    """Whether a key of the bucket is a schedule's."""
+    return key.startswith("schedule.")
+
+
 def check_schedule_id(text: str) -> str:
     """Return the id of a schedule.
 
