@@ -155,10 +155,10 @@ def _not_there(reference: str, ctx: Context) -> str:
     """Say what of a reference to a result or param is not there, and what is."""
     root, *parts = reference.split(".")
     there: Any = ctx.params
-    steps = [".".join(parts[1:])]
+    step, *steps = [".".join(parts[1:])]
     if root == "$node":
-        there, steps = ctx.results, [parts[0], *parts[2:]]
-    for step in steps:
+        there, step, steps = ctx.results, parts[0], parts[2:]
+    while steps:
         if isinstance(there, dict):
             if step not in there:
                 break
@@ -167,6 +167,7 @@ def _not_there(reference: str, ctx: Context) -> str:
             there = getattr(there, step)
         else:
             break
+        step, *steps = steps
     if not isinstance(there, dict):
         return f"{reference}: a {type(there).__name__} has no {step!r}"
     names = [str(name) for name in there]
