@@ -90,6 +90,14 @@ async def test_a_large_result_is_kept_with_its_run_and_a_small_one_costs_nothing
             await backend.get(done.run_id)
 
 
+async def test_a_result_that_nearly_fills_a_snapshot_is_kept_beside_it(tmp_path: Path) -> None:
+    """The snapshot would be too large with it and what else it has, and lose all records."""
+    async with saving(tmp_path, TASKS) as backend:
+        done = await run(backend, "large", size=257_000)
+        assert done.task_records["it"].output.startswith("<262141 bytes of JSON, left out")
+        assert await kept(backend, done) == ["x" * 99] * 2_570
+
+
 @pytest.mark.parametrize(
     ("limits", "task", "why"),
     [

@@ -94,6 +94,19 @@ async def test_the_results_of_a_run_have_a_limit_together() -> None:
         assert [output[:3] for output in outputs] == ["xxx", "xxx", "<90"]
 
 
+async def test_results_and_inputs_leave_room_for_all_records_of_a_run() -> None:
+    limits = Limits(snapshot_bytes=100_000)
+    async with a_child(RunnerOptions(extra_sys_path=(CODE,), limits=limits)) as runner:
+        each = {"function": "large", "inputs": {"size": 40_000}}
+        pair = {"function": "add", "inputs": {"left": "$node.a.output", "right": "small"}}
+        told = await Flows(runner).run("a >> b >> c >> d", a=each, b=each, c=each, d=pair)
+        records = told.finished.task_records
+        assert [str(records[name].output)[:3] for name in "abc"] == ["xxx", "xxx", "<40"]
+        assert str(records["d"].inputs["left"]).startswith("<40")
+        assert records["d"].inputs["right"] == "small"
+        assert len(encode_json(records)) < 100_000
+
+
 @pytest.mark.parametrize(
     ("function", "error"),
     [

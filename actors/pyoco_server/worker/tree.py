@@ -149,6 +149,7 @@ def worker_tree(
         limits=Limits(
             workflow_bytes=settings.workflow_yaml_max_bytes,
             output_characters=settings.events_run_max_bytes,
+            snapshot_bytes=settings.max_run_snapshot_bytes,
             result_bytes=settings.result_max_bytes,
             results_bytes=settings.artifact_run_max_bytes,
             callables=settings.flow_callables,

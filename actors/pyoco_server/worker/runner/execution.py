@@ -47,7 +47,7 @@ from pyoco_server.worker.runner.protocol import (
     TaskChanged,
     TriesTold,
 )
-from pyoco_server.worker.runner.records import RecordBook, error_text
+from pyoco_server.worker.runner.records import RecordBook, error_text, room_for_records
 from pyoco_server.worker.runner.resolver import FlowResolver
 from pyoco_server.worker.runner.result_files import ResultFiles
 from pyoco_server.worker.runner.shape import in_order, shape
@@ -90,7 +90,12 @@ class Execution(TaskObserver, Worker):
         self._stopping = CancelSignal()
         self._structure: GraphStructure | None = None
         files = ResultFiles(request.workdir, limits.result_bytes, limits.results_bytes)
-        self._records = RecordBook(limits.value_bytes, limits.values_bytes, files)
+        self._records = RecordBook(
+            limits.value_bytes,
+            limits.values_bytes,
+            files,
+            room=room_for_records(limits.snapshot_bytes, request.params),
+        )
         self._progress = ProgressBook(request.run_id, lambda: self._context.tasks, output)
         self._environment: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         self._providers: queue.SimpleQueue[tuple[Provider, ...]] = queue.SimpleQueue()

@@ -38,6 +38,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         value_bytes: Of JSON that one output, and the inputs of one task, may have.
         values_bytes: Of JSON that all outputs and inputs of one run may have.
+        snapshot_bytes: That the run's snapshot may have, which loses all records when it has more; 0: any.
         result_bytes: Of JSON that one output may have to be kept beside the record that has no room for it.
         results_bytes: The same of all outputs of one run.
         output_characters: That one run may print.
@@ -49,6 +50,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     value_bytes: int = 256 * 1024
     values_bytes: int = 8 * 1024 * 1024
+    snapshot_bytes: int = 0
     result_bytes: int = 4 * 1024 * 1024
     results_bytes: int = 2 * 1024**3
     output_characters: int = 8 * 1024 * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from typing import Any, Final
@@ -20,6 +21,11 @@ from pyoco_server.worker.runner.result_files import ResultFiles
 ERROR_BYTES = 16 * 1024
 """What is kept of one error's text, and of one traceback."""
 
+# A value of so many bytes is better in its record than a file of its own.
+_SMALL_BYTES: Final = 1_000
+# What a record has beside its values, and a snapshot beside its params and records.
+_RECORD_BYTES: Final = 200
+_SNAPSHOT_BYTES: Final = 4_096
 
 _MERE_VALUE: Final = re.compile(r"""(?s)(['"]).*\1|\(.*\)|[-\d.]*""")
 """What an error "says" that was only given a value, such as a KeyError."""
@@ -47,19 +53,32 @@ def error_text(text: str | None) -> str | None:
     return shrink_error(str(json_safe(text)), ERROR_BYTES)
 
 
+def room_for_records(snapshot_bytes: int, params: object) -> float:
+    """Return how many bytes the records of a run may have where its snapshot may have so many; 0 are any."""
+    if not snapshot_bytes:
+        return math.inf
+    return snapshot_bytes - _SNAPSHOT_BYTES - len(encode_json(params))
+
+
 class RecordBook:
     """Makes the records of one run out of the engine's, from any thread.
 
     A value of more than ``value_limit`` bytes, or one that does not fit into what
-    ``total_limit`` leaves, is replaced by a text that tells its size.
+    ``total_limit`` leaves, is replaced by a text that tells its size; one that is not small also where
+    the snapshot has no room for it, which else would lose all records.
 
     Args:
         files: Takes the results that are too large.
+        room: How many bytes of records the run's snapshot has room for.
     """
 
-    def __init__(self, value_limit: int, total_limit: int, files: ResultFiles) -> None:
+    def __init__(
+        self, value_limit: int, total_limit: int, files: ResultFiles, *, room: float = math.inf
+    ) -> None:
         self._files = files
         self._value_limit = value_limit
+        self._room = room
+        self._total = total_limit
         self._left = total_limit
         self._lock = threading.Lock()
         self._sizes: dict[str, int] = {}
@@ -125,7 +144,7 @@ class RecordBook:
                 return output, UNSET
             raw = encode_json(formed.value)
         note = ResultNote(size_bytes=len(raw), cut=formed.cut if formed is not None else None)
-        if formed is not None and len(raw) <= min(self._value_limit, self._left):
+        if formed is not None and len(raw) <= self._limit(len(raw)):
             self._left -= len(raw)
             return output, replace(note, value=formed.value)
         self._files.keep(name, raw)
@@ -144,11 +163,19 @@ class RecordBook:
 
     def _fitting(self, safe: JSON, size: int) -> JSON:
         """A value where there is room for it, or the text that tells its size."""
-        limit = min(self._value_limit, self._left)
+        limit = self._limit(size)
         if size <= limit:
             self._left -= size
             return safe
         return f"<{size} bytes of JSON, left out: at most {limit} are kept here>"
+
+    def _limit(self, size: int) -> int:
+        """Return how many bytes a value may have that has so many."""
+        limit = min(self._value_limit, self._left)
+        if size <= _SMALL_BYTES:
+            return limit
+        taken = self._total - self._left + _RECORD_BYTES * len(self._ended)
+        return int(max(0, min(limit, self._room - taken)))
 
 
 def _times(record: EngineRecord) -> dict[str, Any]:
