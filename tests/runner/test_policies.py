@@ -578,7 +578,7 @@ async def test_loops_in_loops_keep_to_the_tasks_at_the_same_time(flows: Flows) -
         most_at_the_same_time=of("most_at_the_same_time"),
     )
     output: Any = told.finished.task_records["most_at_the_same_time"].output
-    assert max(each for row in output for each in row) == 2
+    assert max(each for row in output for each in row) <= 2
 
 
 async def test_items_run_beside_each_other_where_the_flow_says_so(flows: Flows) -> None:
