@@ -35,7 +35,21 @@ settings.load_profile("busy machine")
 # Half of the work of a test is to note which lines run. These take long, or measure how long something
 # takes, and kill much of what they start: hardly a line is told by them that is not told by others.
 WITHOUT_COVERAGE = frozenset(
-    {"benchmarks", "costs", "dashboard", "docs", "drills", "e2e", "faults", "isolation", "scenario"}
+    [
+        "benchmarks",
+        "costs",
+        "dashboard",
+        "docs",
+        "drills",
+        "e2e",
+        "faults",
+        "isolation",
+        "scenario",
+        "test_cluster",
+        "test_life_interleavings",
+        "test_schemathesis",
+        "test_suite_of_051",
+    ]
 )
 
 
@@ -57,7 +71,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     process, and pytest-cov begins there once more.
     """
     measured = "COVERAGE_PROCESS_CONFIG"
-    if measured not in os.environ or item.path.parent.name not in WITHOUT_COVERAGE:
+    if measured not in os.environ or WITHOUT_COVERAGE.isdisjoint(
+        {item.path.parent.name, item.path.stem}
+    ):
         return (yield)
     config, here, in_threads = os.environ.pop(measured), sys.gettrace(), threading.gettrace()
     sys.settrace(None)
