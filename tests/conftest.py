@@ -44,9 +44,9 @@ WITHOUT_COVERAGE = frozenset(
         "e2e",
         "faults",
         "isolation",
-        "scenario",
         "test_cluster",
         "test_life_interleavings",
+        "test_scenarios",
         "test_schemathesis",
         "test_suite_of_051",
     ]
