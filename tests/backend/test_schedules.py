@@ -70,7 +70,7 @@ async def seen(backend: Backend, count: int, schedule_id: str = "s", within: flo
 async def test_each_tick_has_one_run_with_its_time_at_two_gateways(tmp_path: Path) -> None:
     async with running(tmp_path, worker=False) as backend, second_gateway(backend):
         made = await backend.schedules.create(
-            "s", wish(params={"at": "{{scheduled_unix}}"}, timeout_sec=7), ME
+            "s", wish(catch_up="all", params={"at": "{{scheduled_unix}}"}, timeout_sec=7), ME
         )
         await seen(backend, 3)
         found = await ticks_with_runs(backend)

@@ -65,7 +65,8 @@ async def test_a_thousand_of_ten_thousand_schedules_are_due_in_one_second(tmp_pa
         cpu = time.process_time()
         with trio.fail_after(120):
             while sum(bool(known.progress.ticks) for known in desk.board.all(every)) < AT_ONCE:
-                await trio.sleep(0.5)
+                # To look through all of them takes time from what is measured.
+                await trio.sleep(3)
         took = time.process_time() - cpu
         ids = {
             known.progress.ticks[0].run_id

@@ -167,7 +167,7 @@ class Rounds:
         if not (what.ticks or what.missed):
             return None
         alive: list[str] = list(schedule.progress.active)
-        if what.ticks and schedule.spec.overlap is not Overlap.ALLOW:
+        if alive and what.ticks and schedule.spec.overlap is not Overlap.ALLOW:
             alive = await self._runs.going_on(alive)
         decision = rules.decide(schedule, what, now, alive=bool(alive))
         if decision.cancel:
