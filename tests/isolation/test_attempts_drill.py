@@ -25,9 +25,9 @@ from runner.children import flow_yaml
 
 LONG = os.environ.get("PYOCO_DRILL_LONG") == "1"
 SEED = int(os.environ.get("PYOCO_DRILL_SEED", "1"))
-ROUNDS = int(os.environ.get("PYOCO_DRILL_ROUNDS", "100")) if LONG else 2
+ROUNDS = int(os.environ.get("PYOCO_DRILL_ROUNDS", "100")) if LONG else 1
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600 if LONG else 120)]
 
 
 @pytest.fixture
