@@ -156,12 +156,14 @@ def read_query(kind: type[Q], raw: bytes) -> Q:
     """
     if not raw:
         return cast(Q, _nothing(kind))
-    try:
-        pairs = parse_qsl(raw.decode("latin-1"), keep_blank_values=True, errors="strict")
-    except UnicodeDecodeError:
+    pairs = parse_qsl(raw.decode("latin-1"), keep_blank_values=True, errors="surrogateescape")
+    for name, text in pairs:
         # Replaced by what stands for what cannot be read, it would be looked for in vain.
-        detail = kind.refusal or "invalid query"
-        raise Problem(422, detail, kind.error_id, reason="the query takes UTF-8") from None
+        try:
+            (name + text).encode()
+        except UnicodeEncodeError:
+            known = name if name in fields_of(kind) else "query"
+            raise refused(kind, known, "takes UTF-8") from None
     try:
         return kind(**read_fields(kind, pairs))
     except UnusableText as error:

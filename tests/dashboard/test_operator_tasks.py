@@ -84,6 +84,8 @@ def test_2_run_it_again_with_another_date(operator: Operator, world: World, name
 
 def test_3_stop_everything_of_a_flow(operator: Operator, world: World, name: str) -> None:
     runs = [world.submit(flows.REPORT, flow_name=name, tag="absent") for _ in range(3)]
+    # Another, so that three are shown only when the list is that of the flow.
+    expect(operator.dashboard.row(world.submit(flows.REPORT))).to_be_visible()
     operator.page.keyboard.press("/")
     operator.page.locator("#filter-flow").fill(name)
     expect(operator.page.locator("tr[data-key]")).to_have_count(3)

@@ -97,7 +97,7 @@ def test_errors_are_told_by_line(dashboard: Dashboard) -> None:
         "text => text.value.slice(0, text.selectionStart)", editor.element_handle()
     )
     assert before.count("\n") == 4
-    assert before.endswith("calable: ")
+    assert before.endswith("  b: {")
     editor.fill(TYPES)
     expect(dashboard.button("Run")).to_be_enabled()
     expect(page.locator(".bad-line")).to_have_count(0)

@@ -453,7 +453,7 @@ async def test_schedules_come_back_and_their_passed_ticks_are_told_and_made_up_f
         assert done.passed.schedules == 1
         assert done.passed.made_up == 1
         assert done.passed.left_out >= 1
-        assert "1 schedules: " in str(done.passed)
+        assert "1 schedule: " in str(done.passed)
         before = len(await values(connection, "pyoco_runs"))
         async with backend_on(node, tmp_path, worker=False) as backend:
             with trio.fail_after(20):

@@ -65,7 +65,7 @@ def test_a_script_gets_one_look_as_json(stage: Stage) -> None:
     assert set(seen) == {
         *("at", "counts", "runs", "workers", "queues", "dead_letters", "actors", "progress"),
     }
-    assert [worker["worker_id"] for worker in seen["workers"]] == ["w1"]
+    assert "w1" in {worker["worker_id"] for worker in seen["workers"]}
 
 
 def test_a_gateway_that_is_away_is_told_on_the_screen(stage: Stage) -> None:

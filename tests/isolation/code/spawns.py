@@ -118,7 +118,8 @@ def until_told(mark, stay):
 
 def wait_for_copy(way):
     Path("copy").unlink(missing_ok=True)
-    libc = ctypes.CDLL(None)
+    # It keeps the GIL meanwhile: a copy without it would wait for a thread that it does not have.
+    libc = ctypes.PyDLL(None)
     pid = libc.fork() if way == "in C" else os.fork()
     if pid == 0:
         # Where the descriptors of the protocol were, if they were closed.
