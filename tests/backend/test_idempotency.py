@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from pyoco_server.model.idempotency import (
 from pyoco_server.model.job import encode_job, new_run_id
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunStatus
-from pyoco_server.store.idempotency import IdempotencyStore
+from pyoco_server.store.idempotency import HeldKey, IdempotencyStore
 from pyoco_server.store.runs import RunStore
 
 
@@ -106,6 +106,40 @@ async def test_each_keyed_run_of_a_batch_is_one_run_whatever_step_gets_no_answer
         assert again == [Accepted(run_id, replayed=True) for run_id in ids]
         assert await stored_runs(backend) == 5
         assert await queued(backend) == 5
+
+
+@pytest.mark.parametrize("done", [False, True])
+async def test_a_batch_that_may_be_settled_is_not_taken_back_for_want_of_another_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: bool
+) -> None:
+    """Its jobs are queued and its keys, perhaps, answered with its runs: nothing is queued again."""
+    real_settle, real_request = IdempotencyStore.settle_all, Connection.request
+    deaf = False
+
+    async def unanswered(store: IdempotencyStore, held: Sequence[HeldKey]) -> None:
+        nonlocal deaf
+        if done:
+            await real_settle(store, held)
+        deaf = True
+        raise Unanswered("no answer")
+
+    async def request(self: Connection, subject: str, *args: Any, **options: Any) -> RawMessage:
+        if deaf and subject.startswith("pyoco.work."):
+            raise Unanswered("no answer")
+        return await real_request(self, subject, *args, **options)
+
+    runs = [keyed(f"k-{number}") for number in range(3)]
+    async with running(tmp_path, worker=False) as backend:
+        monkeypatch.setattr(IdempotencyStore, "settle_all", unanswered)
+        monkeypatch.setattr(Connection, "request", request)
+        first = await backend.submit_all(runs)
+        assert deaf
+        monkeypatch.undo()
+        ids = [each.run_id for each in first if isinstance(each, Accepted)]
+        assert first == [Accepted(run_id) for run_id in ids], "each new, and none refused"
+        assert await backend.submit_all(runs) == [Accepted(each, replayed=True) for each in ids]
+        assert await stored_runs(backend) == 3
+        assert await queued(backend) == 3
 
 
 async def test_keyed_runs_of_a_batch_take_four_messages_in_flight(

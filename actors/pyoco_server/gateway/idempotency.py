@@ -196,7 +196,10 @@ class OnceOnly:
                 await self._release(held)
                 raise
             try:
-                return draft.accepted if await self._keys.settle(held) else None
+                # What a batch had queued, it may have settled as well.
+                return (
+                    draft.accepted if await self._keys.settle(held, unsure=draft.queued) else None
+                )
             except BridgeError as error:
                 await self._give_up(held, stored, error)
                 return None

@@ -50,6 +50,7 @@ class Draft:
     Attributes:
         begun: Whether its snapshot may be stored.
         stored: Its snapshot, once it is known to be.
+        queued: Whether its job is known to be queued.
     """
 
     job: Job
@@ -58,6 +59,7 @@ class Draft:
     encoded_snapshot: bytes
     begun: bool = False
     stored: StoredRun | None = None
+    queued: bool = False
 
     @property
     def waits_until(self) -> float | None:
@@ -184,6 +186,8 @@ class Intake:
             if error.lasting:
                 self._no_batches_on = self._connection.epoch
             raise
+        for draft in drafts:
+            draft.queued = True
 
     async def _store_all(self, drafts: Sequence[Draft]) -> Sequence[StoredRun]:
         for draft in drafts:
@@ -254,15 +258,18 @@ class Intake:
         return None if has_started(run) else known(run.scheduled_for)
 
     async def enqueue(self, draft: Draft, stored: StoredRun) -> None:
-        """Queue the job of a stored run; when that is not acknowledged, take the snapshot back.
+        """Queue the job of a stored run, unless it is; when that is not acknowledged, take the snapshot back.
 
-        It returns as well where it was not acknowledged and still a worker has it.
+        What is known to be queued may be accepted by now: it is neither queued again nor taken back for want
+        of an answer. It returns as well where it was not acknowledged and still a worker has it.
 
         Raises:
             RunTooLarge: NATS does not take a job this large.
             NotAccepted: It was not acknowledged, and the snapshot is taken back.
             BridgeError: The same.
         """
+        if draft.queued:
+            return
         job = self._publication(draft, stored)
         deadline = trio.current_time() + self._within
         try:

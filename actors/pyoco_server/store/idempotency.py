@@ -94,16 +94,18 @@ class IdempotencyStore:
             held.key, replace(held.record, owner=owner, released=False), held.revision
         )
 
-    async def settle(self, held: HeldKey) -> bool:
+    async def settle(self, held: HeldKey, *, unsure: bool = False) -> bool:
         """Note that the run is accepted; False where the key was taken over meanwhile.
+
+        Args:
+            held: The key.
+            unsure: This was tried before, and may be noted.
 
         Raises:
             BridgeError: NATS refused or could not be asked; whether it is noted is open.
         """
-        return (
-            await self._write(held.key, replace(held.record, accepted=True), held.revision)
-            is not None
-        )
+        settled = replace(held.record, accepted=True)
+        return await self._write(held.key, settled, held.revision, unsure=unsure) is not None
 
     async def settle_all(self, held: Sequence[HeldKey]) -> None:
         """Note of all of them that the run is accepted, or of none.
