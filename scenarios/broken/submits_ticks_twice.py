@@ -11,9 +11,9 @@ def nameless(original):
 
 
 def again(original):
-    async def submit(self, schedule, tick, *, now):
-        await original(self, schedule, tick, now=now)
-        return await original(self, schedule, tick, now=now)
+    async def submit(self, ticks, *, now):
+        await original(self, ticks, now=now)
+        return await original(self, ticks, now=now)
 
     return submit
 

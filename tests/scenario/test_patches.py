@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import pkgutil
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,8 @@ import pytest
 
 from pyoco_server.scenario.document import ScenarioError
 from pyoco_server.scenario.patches import check_patch, place_patch
+
+FOLDER = Path(__file__).parents[2] / "scenarios"
 
 CODE = """
 class Door:
@@ -61,3 +66,16 @@ def test_a_module_that_nobody_imports_is_an_error(tmp_path: Path) -> None:
 
 def test_without_a_patch_there_is_nothing_to_check(tmp_path: Path) -> None:
     check_patch(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(FOLDER.glob("**/broken/*.py")), ids=lambda path: str(path.stem)
+)
+def test_what_takes_a_things_place_is_called_as_that_is(path: Path) -> None:
+    """A twin that is called in vain fails for that, and shows nothing of what it is about."""
+    for name, make in runpy.run_path(str(path))["BREAK"].items():
+        original = pkgutil.resolve_name(name)
+        kinds = inspect.signature(original).parameters.values()
+        positional = [p.name for p in kinds if p.kind is p.POSITIONAL_OR_KEYWORD]
+        named = {p.name: None for p in kinds if p.kind is p.KEYWORD_ONLY}
+        inspect.signature(make(original)).bind(*positional, **named)
