@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -149,12 +150,26 @@ async def _of_ticks(expect: Expect, stage: Stage) -> list[Unmet]:
         unmet += [
             Unmet(f"schedule {name}: no run of the ticks between {earlier:.0f} and {later:.0f}")
             for earlier, later in pairwise(sorted(ticks))
-            if every is not None and later - earlier > every
+            if every is not None
+            and not all(
+                _is_paused(schedule, tick)
+                for tick in range(int(earlier + every), int(later), int(every))
+            )
         ]
         ended = sum(run["status"] == "COMPLETED" for run in runs)
         if ended < count:
             unmet.append(Unmet(f"schedule {name}: {count} runs expected, {ended} are COMPLETED"))
     return unmet
+
+
+def _is_paused(schedule: Mapping[str, Any], tick: float) -> bool:
+    """Whether a tick has no run because its schedule was paused."""
+    orders = [
+        change["action"]
+        for change in schedule["changes"]
+        if change["action"] in ("pause", "resume") and change["changed_at"] < tick
+    ]
+    return orders[-1:] == ["pause"]
 
 
 async def _ask(stage: Stage, path: str, query: dict[str, str]) -> Any:

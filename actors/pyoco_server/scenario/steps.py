@@ -202,7 +202,7 @@ class Expect(Part, frozen=True, kw_only=True):
         workers: State of workers by id.
         letters: So many dead letters there are, by reason.
         ticks: So many ticks of schedules, by id, have a run that COMPLETED, or more; none has two, and where
-            the schedule is one of ``every_sec``, none is left out in between.
+            the schedule is one of ``every_sec``, none is left out in between, but for those of a pause.
         ready: Whether every gateway that runs is ready.
         invariants: Hold for the whole history so far.
         figures: Lie within bounds.
