@@ -20,6 +20,7 @@ from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.schedules import clockwork, text_keeper
 from pyoco_server.gateway.schedules.desk import ScheduleExists, Wish
 from pyoco_server.gateway.schedules.records import Person, ScheduleChanged, ScheduleNotFound
+from pyoco_server.gateway.schedules.rounds import Rounds
 from pyoco_server.gateway.schedules.runs import ScheduleRuns
 from pyoco_server.jetstream import wakeups
 from pyoco_server.jetstream.connection import Connection
@@ -516,6 +517,33 @@ async def test_a_change_between_submitting_and_writing_down_stops_no_schedule(
         assert (first.outcome, first.run_id) == (TickOutcome.RUN, made.run_id_of(tick))
 
 
+async def test_a_tick_that_falls_due_while_a_change_is_made_goes_by_what_there_was_or_will_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        desk = backend.schedules
+        due = int(await desk.now()) + 4
+        await desk.create("s", wish(every_sec=None, at=[due, due + 3600]), ME)
+        time_is, look = due - 0.001, Rounds.look
+
+        async def now(_: ScheduleStore) -> float:
+            return time_is
+
+        async def look_until_it_is_due(self: Rounds, *args: Any) -> StoredSchedule | None:
+            nonlocal time_is
+            looked_at = await look(self, *args)
+            time_is = due + 0.001
+            return looked_at
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ScheduleStore, "now", now)
+            patch.setattr(Rounds, "look", look_until_it_is_due)
+            changed = await desk.patch("s", Wish({"at": [due, due + 7200]}), ME)
+        assert time_is > due
+        assert changed.progress.next_tick == due
+        await seen(backend, 1)
+
+
 async def test_a_text_that_no_schedule_names_any_more_is_removed_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -563,5 +591,5 @@ async def test_what_is_looked_at_while_it_is_deleted_leaves_nothing(tmp_path: Pa
         count = len(await ticks_with_runs(backend))
         await trio.sleep(1.2)
         assert len(await ticks_with_runs(backend)) <= count + 1
-        assert await backend.schedules._records._rounds.look("schedule._.s") is None
+        assert await backend.schedules._records._rounds.look("schedule._.s", time.time()) is None
         assert len(backend.schedules.board) == 0

@@ -129,9 +129,9 @@ class ScheduleRecords:
         for _ in range(TRIES):
             stored = await self.get(schedule_id, who)
             with asking():
-                # What is due goes by what the schedule was.
-                stored = await self._rounds.look(stored.schedule.key) or stored
+                # What is due by now goes by what the schedule was, and what is due later by what it becomes.
                 now = await self._store.now()
+                stored = await self._rounds.look(stored.schedule.key, now) or stored
                 if version not in (None, stored.schedule.version):
                     raise ScheduleChanged(
                         f"the schedule has version {stored.schedule.version}, not {version}"

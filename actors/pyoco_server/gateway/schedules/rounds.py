@@ -93,25 +93,31 @@ class Rounds:
         self._alarm = alarm
         self._settled = settled
 
-    async def look(self, key: str) -> StoredSchedule | None:
-        """See to what is due of a schedule; return it as it is then, None where there is none.
+    async def look(self, key: str, now: float) -> StoredSchedule | None:
+        """See to what is due of a schedule at a moment, and to nothing that is due later.
+
+        Returns:
+            It as it is then; None where there is none.
 
         Raises:
             Refusal: Not all could be done; it is to be tried again.
             BridgeError: The same.
             UnreadableSchedule: What is stored is none.
         """
-        outcome = (await self.see_to([key]))[key]
+        outcome = (await self.see_to([key], now=now))[key]
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    async def see_to(self, keys: Iterable[str], *, at_least: float = 0.0) -> dict[str, Outcome]:
+    async def see_to(
+        self, keys: Iterable[str], *, at_least: float = 0.0, now: float | None = None
+    ) -> dict[str, Outcome]:
         """See to what is due of schedules; return for each what `look` would have returned or raised.
 
         Args:
             keys: Which.
             at_least: A moment that is over by the server's clock, in unix seconds.
+            now: Goes by this moment instead of the server's clock, in unix seconds.
         """
         visits = [_Visit(key) for key in keys]
         for _ in range(_TRIES):
@@ -119,7 +125,8 @@ class Rounds:
             if not left:
                 break
             try:
-                await self._round(left, max(await self._store.now(), at_least))
+                moment = max(await self._store.now(), at_least) if now is None else now
+                await self._round(left, moment)
             except BridgeError as error:
                 for visit in left:
                     if not visit.over:
