@@ -68,6 +68,7 @@ async def ticks_up_to_now(
 
     Of several that are made up for, runs are stored in any order.
     """
+    found: Counter[float] = Counter()
     last = max(await ticks_with_runs(backend, schedule_id))
     with trio.move_on_after(20):
         while True:
