@@ -1,5 +1,7 @@
 """Many runs of one instant, the gateway killed over it: each starts once, in its time; cancelled ones never.
 
+Or each expires once, and is started by nobody.
+
 ``PYOCO_DRILL_LONG=1`` plays 5,000 runs and prints what it took.
 """
 
@@ -33,7 +35,7 @@ def test_runs_of_one_instant_start_once_each_and_cancelled_ones_never(tmp_path: 
         stage.worker("--slots", "2")
         due = time.time() + AHEAD
         began = time.monotonic()
-        run_ids = submit(stage, due)
+        run_ids = submit(stage, start_at=due)
         accepted_in = time.monotonic() - began
         early = chance.sample(run_ids, RUNS // 5)
         for run_id in early:
@@ -69,9 +71,38 @@ def test_runs_of_one_instant_start_once_each_and_cancelled_ones_never(tmp_path: 
     )
 
 
-def submit(stage: Stage, due: float) -> list[str]:
+@pytest.mark.slow
+@pytest.mark.timeout(600 if LONG else 120)
+def test_runs_that_expire_in_one_instant_end_once_each_and_are_started_by_nobody(
+    tmp_path: Path,
+) -> None:
+    with open_stage(tmp_path) as stage:
+        stage.nats()
+        gateway = stage.gateway()
+        due = time.time() + AHEAD
+        run_ids = submit(stage, expires_at=due)
+        assert time.time() < due - 0.5, "it took too long to get ready"
+        gateway.send(signal.SIGKILL)
+        gateway.wait()
+        time.sleep(max(due + 0.5 - time.time(), 0))
+        # Jobs are there for it, as long as the runs have not ended.
+        stage.worker("--slots", "2")
+        stage.gateway()
+        wait_for(lambda: all_ended(stage), within=400.0, what="the end of all runs")
+        over = time.time() - due
+        runs = everything(stage)
+        letters = everything(stage, "/dlq")
+    assert {run["run_id"] for run in runs} == set(run_ids)
+    assert {(run["status"], run["state"], run["attempt"]) for run in runs} == {
+        ("FAILED", "EXPIRED", 0)
+    }
+    assert sorted(letter["run_id"] for letter in letters) == sorted(run_ids)
+    print(f"\n{RUNS} runs that expired in one instant: the last had ended {over:.1f} s later")
+
+
+def submit(stage: Stage, **times: float) -> list[str]:
     found: list[str] = []
-    run = {"flow_name": "main", "tag": "hello", "workflow_yaml": FLOW_YAML, "start_at": due}
+    run = {"flow_name": "main", "tag": "hello", "workflow_yaml": FLOW_YAML, **times}
     for first in range(0, RUNS, AT_ONCE):
         body = {"runs": [run] * min(AT_ONCE, RUNS - first)}
         answer = HTTP.post(f"{stage.url}/runs/batch", json=body, timeout=60)
@@ -89,14 +120,14 @@ def cancel(stage: Stage, run_id: str) -> str:
 def all_ended(stage: Stage) -> bool:
     answer = HTTP.get(f"{stage.url}/runs/counts")
     counts = answer.json()["counts"] if answer.status_code == 200 else {"none": 1}
-    return set(counts) <= {"COMPLETED", "CANCELLED"}
+    return set(counts) <= {"COMPLETED", "CANCELLED", "EXPIRED"}
 
 
-def everything(stage: Stage) -> list[dict[str, Any]]:
+def everything(stage: Stage, path: str = "/runs") -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    query: dict[str, Any] = {"limit": 200, "updated_after": 0}
+    query: dict[str, Any] = {"limit": 200} | ({"updated_after": 0} if path == "/runs" else {})
     while True:
-        page = HTTP.get(f"{stage.url}/runs", params=query).json()
+        page = HTTP.get(f"{stage.url}{path}", params=query).json()
         found += page["items"]
         if page["next_cursor"] is None:
             return found
