@@ -71,8 +71,7 @@ async def test_a_large_result_is_kept_with_its_run_and_a_small_one_costs_nothing
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pyoco_server.gateway.artifact_keeper._INTERVAL_SECONDS", 0.2)
-    monkeypatch.setattr("pyoco_server.gateway.artifact_keeper._SETTLED_SECONDS", 0.0)
-    async with saving(tmp_path, TASKS, runs_ttl_sec=8.0) as backend:
+    async with saving(tmp_path, TASKS, runs_ttl_sec=12.0) as backend:
         done = await run(backend, "large", size=1_000_000)
         assert (done.status, done.artifacts) == ("COMPLETED", [])
         assert done.task_records["it"].output.startswith("<1020001 bytes of JSON")
@@ -81,6 +80,8 @@ async def test_a_large_result_is_kept_with_its_run_and_a_small_one_costs_nothing
         small = await run(backend, "small")
         assert (small.task_records["it"].output, small.results) == ({"n": 1}, [])
         assert await stored(backend) == objects
+        # Only now: what is being written would look like what nothing lists.
+        monkeypatch.setattr("pyoco_server.gateway.artifact_keeper._SETTLED_SECONDS", 0.0)
 
         async def nothing_stored() -> bool:
             return await stored(backend) == []

@@ -43,7 +43,8 @@ async def put_runs(backend: Backend, snapshots: Iterable[dict[str, Any]]) -> Non
     async def put(one: dict[str, Any]) -> None:
         nonlocal last
         async with limit:
-            last = max(last, await bucket.put(one["run_id"], msgspec.json.encode(one), within=60))
+            revision = await bucket.put(one["run_id"], msgspec.json.encode(one), within=60)
+            last = max(last, revision)  # of all of them: others were put meanwhile
 
     async with trio.open_nursery() as nursery:
         for one in snapshots:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -149,6 +151,26 @@ async def test_a_task_that_answers_may_refuse(error: Exception, autojump_clock: 
         node = system.tree().find("/a")
         assert node is not None
         assert node.incarnation == 1
+
+
+async def test_what_was_handled_is_not_held_until_the_next_message(
+    autojump_clock: MockClock,
+) -> None:
+    spec = probe("a", Journal())
+
+    class Held(str):
+        """Something that others wait to see go."""
+
+    class Asked(Echo):
+        """A message of its own."""
+
+    async with running(spec):
+        asked, answer = Asked(Held("hi")), await spec.ref.ask(Echo(Held("answer")), within=5)
+        gone = [weakref.ref(asked), weakref.ref(answer)]
+        await spec.ref.tell(asked)
+        del asked, answer
+        await wait_all_tasks_blocked()
+        assert [ref() for ref in gone] == [None, None]
 
 
 async def test_only_the_request_in_hand_can_be_answered(autojump_clock: MockClock) -> None:

@@ -104,6 +104,8 @@ class Cell:
                 self._record.handled(trio.current_time() - began)
                 self._current = None
             self._record.state = State.IDLE
+            # Until the next message comes, what this one and its answer hold would be held by nobody else.
+            del envelope
 
     def _answered(self, envelope: Envelope) -> None:
         if envelope.reply is not None and not envelope.reply_taken:
