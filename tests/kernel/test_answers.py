@@ -161,16 +161,21 @@ async def test_what_was_handled_is_not_held_until_the_next_message(
     class Held(str):
         """Something that others wait to see go."""
 
+        __slots__ = ("__weakref__",)
+
     class Asked(Echo):
         """A message of its own."""
 
     async with running(spec):
         asked, answer = Asked(Held("hi")), await spec.ref.ask(Echo(Held("answer")), within=5)
-        gone = [weakref.ref(asked), weakref.ref(answer)]
+        gone: list[weakref.ref[str] | weakref.ref[Asked]] = [
+            weakref.ref(asked),
+            weakref.ref(answer),
+        ]
         await spec.ref.tell(asked)
         del asked, answer
         await wait_all_tasks_blocked()
-        assert [ref() for ref in gone] == [None, None]
+        assert all(ref() is None for ref in gone)
 
 
 async def test_only_the_request_in_hand_can_be_answered(autojump_clock: MockClock) -> None:
