@@ -26,9 +26,8 @@ class SpareChild:
         if self._runner is None:
             try:
                 self._runner = begin_runner(replace(options, group=None))
-            except (
-                OSError
-            ) as error:  # who needs one next makes it, and says so if it cannot be made
+            except OSError as error:
+                # Who needs one next makes it, and says so if it cannot be made.
                 log.debug("no spare child", reason=str(error))
 
     async def take(self, options: RunnerOptions) -> RunnerProcess | None:

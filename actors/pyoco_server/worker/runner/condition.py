@@ -101,9 +101,8 @@ class Condition:
         reasons: list[str] = []
         if kin.have_children() and (kin.end_children(_PATIENCE_SECONDS) or _awaits_processes()):
             reasons.append("processes")
-        elif (
-            not kin.adopts_orphans()
-        ):  # its guardian has what it may have left, and ends that after it
+        elif not kin.adopts_orphans():
+            # Its guardian has what it may have left, and ends that after it.
             reasons.append("the adoption of processes")
         if failed:
             gc.collect()

@@ -19,6 +19,8 @@ from typing import Final, NoReturn
 
 _SET_CHILD_SUBREAPER: Final = 36  # prctl(2)
 _GET_CHILD_SUBREAPER: Final = 37
+# Once: to open it takes longer than what is asked of it, behind each run.
+_LIBC: Final = ctypes.CDLL(None)
 _LOOK_SECONDS: Final = 0.001
 # Far beyond what any process gets to, in microseconds of RLIMIT_RTTIME of getrlimit(2).
 _MARKS: Final = 1 << 61
@@ -27,13 +29,13 @@ _MARKS_OF_ONE: Final = 1 << 20
 
 def adopt_orphans() -> None:
     """Become the parent of what the children of this process leave (PR_SET_CHILD_SUBREAPER)."""
-    ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _LIBC.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def adopts_orphans() -> bool:
     """Return whether this process still is that."""
     found = ctypes.c_int()
-    ctypes.CDLL(None).prctl(_GET_CHILD_SUBREAPER, ctypes.byref(found), 0, 0, 0)
+    _LIBC.prctl(_GET_CHILD_SUBREAPER, ctypes.byref(found), 0, 0, 0)
     return bool(found.value)
 
 
