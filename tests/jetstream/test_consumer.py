@@ -44,6 +44,14 @@ class Queue:
         """Whether no job is out with anybody."""
         return (await self.info())["num_ack_pending"] == 0
 
+    async def offers(self, count: int) -> None:
+        """Wait until the consumer knows of so many jobs: it hears of one behind the publish's ack."""
+
+        async def known() -> bool:
+            return (await self.info())["num_pending"] == count
+
+        await eventually(known)
+
 
 @pytest.fixture
 async def queue(nats_node: Node) -> AsyncIterator[Queue]:
@@ -57,9 +65,10 @@ async def queue(nats_node: Node) -> AsyncIterator[Queue]:
 
 async def test_no_more_than_asked_for_and_the_rest_stays(queue: Queue) -> None:
     await queue.add("a", "b", "c")
+    await queue.offers(3)
     taken = await queue.consumer.fetch(2, expires=0.0)
     assert [each.data for each in taken] == [b"a", b"b"]
-    assert (await queue.info())["num_pending"] == 1
+    await queue.offers(1)
     for each in taken:
         await each.ack()
     assert await queue.idle()
@@ -198,7 +207,7 @@ async def test_at_the_limit_of_jobs_in_work_there_is_nothing_for_now(queue: Queu
     for _ in range(2):
         await publish_acked(queue.connection, "s", b"")
     consumer = PullConsumer(queue.connection, "S", "one")
-    (job,) = await consumer.fetch(2, expires=0.0)
+    (job,) = await consumer.fetch(2, expires=5.0)
     assert await consumer.fetch(1, expires=0.3) == []
     await job.ack()
     assert len(await consumer.fetch(2, expires=1.0)) == 1
