@@ -6,6 +6,7 @@ comes is answered with a line of JSON. What is counted is work, not time.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
@@ -57,7 +58,10 @@ class Tally:
 
 TALLIES: Final = {
     name: Tally()
-    for name in ("task_steps", "io_waits", "json_encodes", "json_decodes", "sql_statements")
+    for name in (
+        *("task_steps", "io_waits", "json_encodes", "json_decodes", "sql_statements"),
+        "collections",
+    )
 }
 
 
@@ -110,6 +114,11 @@ def count() -> None:
     def instrumented(*args: Any, **kwargs: Any) -> Any:
         return run(*args, **kwargs, instruments=[Steps()])
 
+    def collecting(phase: str, _: object) -> None:
+        if phase == "start":
+            TALLIES["collections"].add()
+
+    gc.callbacks.append(collecting)
     sqlite3.connect = connected
     trio.run = cast("Any", instrumented)
 

@@ -16,7 +16,7 @@ No function here changes its arguments. Times are unix seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -358,14 +358,16 @@ def finish(
         raise ValueError(f"a run ends COMPLETED, FAILED or CANCELLED, not {status}")
     if (settled := _settled(snapshot, instance_id, attempt, now)) is not None:
         return settled
+    reported: dict[str, Any] = {}
     if tasks is not None:
-        snapshot = replace(snapshot, tasks=dict(tasks))
+        reported["tasks"] = dict(tasks)
     if usage is not None:
-        snapshot = replace(snapshot, usage=usage)
+        reported["usage"] = usage
     if task_records is not None:
-        snapshot = replace(snapshot, task_records=dict(task_records), task_records_truncated=False)
+        reported |= {"task_records": dict(task_records), "task_records_truncated": False}
     with_artifacts = replace(
         snapshot,
+        **reported,
         artifacts=list(artifacts),
         artifacts_refused=list(artifacts_refused),
         results=list(results),
@@ -382,7 +384,7 @@ def finish(
     ):
         wait = backoff(snapshot.retry_backoff_sec, _counted(snapshot), max_backoff_sec)
         # It ended by itself: the attempt that follows has all tries of its tasks.
-        snapshot = replace(snapshot, tries_begun=UNSET)
+        snapshot = replace(snapshot, **reported, tries_begun=UNSET)
         return RetryLater(_again(snapshot, reason, error, now, now + wait), wait)
     return Finished(_end(with_artifacts, status, error, reason, now))
 

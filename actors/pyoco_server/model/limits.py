@@ -58,8 +58,11 @@ LIMIT_FIELDS: Final = RunLimits.__struct_fields__
 
 def limits_in(source: object) -> dict[str, Any]:
     """Return the limits that are set, by name, of what has fields for them: limits, a run, its job, …."""
-    found = ((name, getattr(source, name)) for name in LIMIT_FIELDS)
-    return {name: value for name, value in found if value is not None and value is not UNSET}
+    return {
+        name: value
+        for name in LIMIT_FIELDS
+        if (value := getattr(source, name)) is not None and value is not UNSET
+    }
 
 
 def check_limits(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -16,6 +16,7 @@ from pyoco_server.model.limits import InvalidLimit
 MAX_AHEAD_SECONDS: Final = 366 * 86_400.0
 """How far ahead a start or an expiry may lie, and how long a span may be."""
 
+_MOMENTS: Final = ("start_at", "expires_at")
 _LONGEST_TEXT: Final = 64
 _MOMENT: Final = (
     "takes unix seconds, or an ISO 8601 time with its zone such as 2030-01-31T09:00:00Z"
@@ -81,16 +82,13 @@ def check_timing(now: float, **asked: object) -> Timing:
     Raises:
         InvalidLimit: One of them is not what it should be.
     """
-    if all(value is None or value == "" for value in asked.values()):
+    given = {name: value for name, value in asked.items() if value is not None and value != ""}
+    if not given:
         return NO_TIMING
-    read: dict[str, Any] = {}
-    for name, value in asked.items():
-        if value is None or value == "":
-            continue
-        if name in {"start_at", "expires_at"}:
-            read[name] = _moment(name, value, now)
-        else:
-            read[name] = _span(name, value)
+    read: dict[str, float] = {
+        name: _moment(name, value, now) if name in _MOMENTS else _span(name, value)
+        for name, value in given.items()
+    }
     for one, other in (("delay_sec", "start_at"), ("queue_ttl_sec", "expires_at")):
         if one in read and other in read:
             raise InvalidLimit(one, f"says the same as {other}: give one of the two")

@@ -20,7 +20,7 @@ from watchfiles import Change, DefaultFilter, awatch
 
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.parameters import Param, Params, ParamsFile, collect_params
-from pyoco_cli.configuration import keep_secrets, load_settings, start_failure
+from pyoco_cli.configuration import collect_seldom, keep_secrets, load_settings, start_failure
 from pyoco_cli.server.dev_wheel import FolderWheel, check_options, python_path_without
 from pyoco_cli.server.embedded import NatsStore, NatsSync, node_in_state_dir
 from pyoco_cli.server.exposure import InsecureBind, exposed
@@ -87,6 +87,7 @@ def dev(
         },
     )
     keep_secrets()
+    collect_seldom()
     settings = exposed(settings, host, insecure=insecure_bind)
     configure_logging(service="pyoco-server:http", settings=settings)
     console = Console()

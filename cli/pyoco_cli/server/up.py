@@ -11,7 +11,7 @@ import trio
 import typer
 
 from pyoco_cli.common.errors import CliError
-from pyoco_cli.configuration import keep_secrets, load_settings, start_failure
+from pyoco_cli.configuration import collect_seldom, keep_secrets, load_settings, start_failure
 from pyoco_cli.server.detach import detach as start_detached
 from pyoco_cli.server.detach import this_background
 from pyoco_cli.server.embedded import NatsStore, NatsSync, node_in_state_dir
@@ -70,6 +70,7 @@ def up(
     if detach:
         raise typer.Exit(start_detached(settings))
     keep_secrets()
+    collect_seldom()
     configure_logging(service="pyoco-server:http", settings=settings)
     node = None
     if with_nats_bootstrap:

@@ -12,7 +12,7 @@ import typer
 
 from pyoco_cli.common.errors import CliError, run
 from pyoco_cli.common.version import Version
-from pyoco_cli.configuration import keep_secrets, load_settings, state_folder
+from pyoco_cli.configuration import collect_seldom, keep_secrets, load_settings, state_folder
 from pyoco_cli.signals import stop_signals
 from pyoco_server.backend import open_backend
 from pyoco_server.jetstream.errors import BridgeError
@@ -79,6 +79,7 @@ def worker(
         defaults={"PYOCO_LOG_FORMAT": "text"} if sys.stderr.isatty() else None,
     )
     keep_secrets()
+    collect_seldom()
     state_folder(settings)
     _check_task_user(settings)
     configure_logging(service="pyoco-server:worker", settings=settings)

@@ -165,10 +165,14 @@ class OutputPump:
 
     def announce_soon(self) -> None:
         """Have the worker look in a moment at what was sent to it quietly."""
-        self._waiting.set()
+        if not self._waiting.is_set():  # to say it again takes far longer than to look
+            self._waiting.set()
 
     def flush(self) -> None:
         """Send what there is."""
+        if not self._pieces and not self._aside:
+            self._sent_at = time.monotonic()
+            return
         if self.forked or self._pipe.held_here:
             return
         with self._lock:

@@ -130,6 +130,8 @@ class RecordBook:
 
     def _output(self, name: str, value: object) -> tuple[JSON, ResultNote | UnsetType]:
         """What a record tells of a task's result."""
+        if value is None:
+            return None, UNSET
         first = Conversion()
         safe = first.convert(value)
         raw = encode_json(safe)
@@ -151,6 +153,8 @@ class RecordBook:
         return output, note
 
     def _bounded(self, value: object, what: str) -> JSON:
+        if type(value) is dict and not value:
+            return {}
         safe = json_safe(value)
         size = len(encode_json(safe))
         fitting = self._fitting(safe, size)

@@ -34,6 +34,8 @@ class RewrittenLines:
 
     def end(self, task: str | None) -> list[tuple[StreamName, str]]:
         """The task prints nothing more: return what was held back of it."""
+        if not self._held:
+            return []
         mine = [key for key in self._held if key[0] == task]
         return [(key[1], _last(self._held.pop(key))) for key in mine]
 

@@ -153,14 +153,17 @@ class _Graph:
             task, succeeded = ended.pop()
             del self._waits[task]
             for after in self._after.get(task, ()):
-                if after not in self._waits or after in self._ready or self._waits[after] <= 0:
-                    continue  # it has started, or will not
-                self._waits[after] -= 1
+                left = self._waits.get(after, 0) - 1
+                if left < 0:
+                    continue  # it is ready or has started, or will not
                 any_of = after in self._any
-                if succeeded and (any_of or self._waits[after] == 0):
-                    self._waits[after] = 0
+                if succeeded == any_of:
+                    left = 0  # one is enough: to start, or not to
+                self._waits[after] = left
+                if left > 0:
+                    continue
+                if succeeded:
                     self._ready.append(after)
-                elif not succeeded and (not any_of or self._waits[after] == 0):
-                    self._waits[after] = 0
+                else:
                     self._tasks.skip(after)
                     ended.append((after, False))

@@ -123,7 +123,8 @@ class Tasks:
     @property
     def cancelled(self) -> bool:
         """Whether nothing further is to be started."""
-        return self._run.status in {RunStatus.CANCELLING, RunStatus.CANCELLED}
+        status = self._run.status
+        return status is RunStatus.CANCELLING or status is RunStatus.CANCELLED
 
     def execute(self, task: Task, context: Context) -> bool:
         """Execute a task; return whether it succeeded. Where it is `cancelled` meanwhile, it may have not.
