@@ -44,7 +44,7 @@ async def node_in(folder: Path, **options: Any) -> AsyncIterator[Node]:
 async def connected(node: Node, **options: Any) -> AsyncIterator[Connection]:
     """A connection that is up."""
     async with open_connection(ConnectionOptions(urls=(node.url,), **options)) as connection:
-        await connection.wait_connected(within=20)
+        await connection.wait_connected(within=60)
         yield connection
 
 
@@ -52,7 +52,7 @@ async def killed(node: Node, connection: Connection) -> None:
     """Kill the server; return when the connection has noticed and is back."""
     epoch, restarts = connection.epoch, node.restarts
     node.kill()
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         while node.restarts == restarts:
             await trio.sleep(0.01)
         while connection.epoch == epoch or not connection.status.connected:
@@ -69,7 +69,7 @@ async def away(node: Node | None, connection: Connection) -> AsyncIterator[None]
 
     with mock.patch("pyoco_server.node.spawn_owned", not_yet):
         node.kill()
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while connection.status.connected:
                 await connection.changed()
         yield
@@ -91,7 +91,7 @@ def paused(node: Node) -> Iterator[None]:
 
 
 async def eventually(
-    condition: Callable[[], Awaitable[Any]], *, within: float = 20, what: str = "the condition"
+    condition: Callable[[], Awaitable[Any]], *, within: float = 60, what: str = "the condition"
 ) -> Any:
     """Wait for an async condition that nothing announces; return what it returned."""
     with trio.move_on_after(within):

@@ -41,7 +41,7 @@ async def server_in(folder: Path, config: str = "", port: int = 0) -> AsyncItera
     port = port or free_port()
     process = _start(folder, port, config)
     try:
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while not await _greets(port):
                 assert process.returncode is None, f"see {folder}/nats.log"
                 await trio.sleep(0.02)

@@ -47,7 +47,7 @@ async def test_it_answers_and_leaves_no_process(tmp_path: Path) -> None:
         async with connected(node) as connection:
             assert connection.status.server == node.url
         async with httpx.AsyncClient(base_url=node.monitor_url or "") as monitor:
-            answer = await monitor.get("/healthz", timeout=20)
+            answer = await monitor.get("/healthz", timeout=60)
             assert answer.json() == {"status": "ok"}
     assert is_gone(pid)
     assert node.pid is None
@@ -109,7 +109,7 @@ async def test_who_has_a_store_is_told_and_a_killed_one_has_it_no_more(tmp_path:
                 pytest.fail("it started")
         holder.kill()
         holder.wait()
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             async with node_in(tmp_path):
                 pass
 
@@ -126,14 +126,14 @@ async def test_another_server_on_the_port_is_not_taken_for_ours(
     async with node_in(tmp_path / "first") as first:
         # As when the other one comes between the look at the port and the start.
         monkeypatch.setattr("pyoco_server.node._claim_port", lambda host, port: port)
-        with trio.fail_after(30), pytest.raises(NodeFailed, match=r"did not start.*in use"):
+        with trio.fail_after(60), pytest.raises(NodeFailed, match=r"did not start.*in use"):
             async with node_in(tmp_path / "second", port=first.port):
                 pytest.fail("it took the other server for its own")
 
 
 async def test_a_store_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     (tmp_path / "jetstream").write_text("not a folder")
-    with trio.fail_after(30), pytest.raises(NodeFailed, match="did not start"):
+    with trio.fail_after(60), pytest.raises(NodeFailed, match="did not start"):
         async with open_node(store_dir=tmp_path):
             pytest.fail("it started")
 
@@ -164,9 +164,9 @@ async def test_it_is_started_again_with_the_same_port_and_store(tmp_path: Path) 
             async def back(expected: int = restarts) -> bool:
                 return node.restarts == expected and node.pid is not None
 
-            await eventually(back, within=30)
+            await eventually(back, within=60)
             pids.add(node.pid)
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 while connection.epoch <= restarts or not connection.status.connected:
                     await connection.changed()
         again = await publish_acked(connection, "pyoco.work.a", b"2")
@@ -193,13 +193,13 @@ async def test_a_passing_shortage_as_it_is_started_again_costs_nothing_more(
         async def back() -> bool:
             return node.restarts == 1
 
-        await eventually(back, within=30)
+        await eventually(back, within=60)
         assert shortages == 0
 
 
 async def test_cancelling_takes_even_a_stopped_server_down(tmp_path: Path) -> None:
     pids: list[int] = []
-    with trio.fail_after(30), trio.CancelScope() as scope:
+    with trio.fail_after(60), trio.CancelScope() as scope:
         async with node_in(tmp_path) as node:
             assert node.pid is not None
             pids.append(node.pid)

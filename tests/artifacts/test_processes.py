@@ -9,7 +9,7 @@ import pytest
 from e2e.programs import KILL, open_stage, wait_for
 from e2e.wheel_programs import client
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 
 TASKS = '''\
 import os

@@ -153,7 +153,7 @@ async def test_a_run_that_is_cancelled_while_it_is_saved_leaves_nothing_half_sto
     monkeypatch.setattr(ArtifactStore, "keep", keep_first)
     async with saving(tmp_path, TASKS) as backend:
         accepted = await backend.submit(flow("sized", sizes={"a": 1000, "b": 2_000_000}))
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             await half_way.wait()
         await backend.cancel(accepted.run_id)
         done = await ended(backend, accepted.run_id)

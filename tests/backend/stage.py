@@ -130,7 +130,7 @@ async def running(
     async with open_backend(
         settings_for(folder, **changes), nats="embedded", worker=options
     ) as backend:
-        await backend.wait_ready(within=30)
+        await backend.wait_ready(within=60)
         yield backend
 
 
@@ -155,7 +155,7 @@ def limited(
 
 
 async def until(
-    backend: Backend, run_id: str, condition: Callable[[RunSnapshot], bool], within: float = 30
+    backend: Backend, run_id: str, condition: Callable[[RunSnapshot], bool], within: float = 60
 ) -> RunSnapshot:
     with trio.fail_after(within):
         async with backend.watch(run_id) as states:
@@ -165,7 +165,7 @@ async def until(
     raise AssertionError(f"run {run_id} was deleted")
 
 
-async def ended(backend: Backend, run_id: str, within: float = 30) -> RunSnapshot:
+async def ended(backend: Backend, run_id: str, within: float = 60) -> RunSnapshot:
     return await until(backend, run_id, lambda state: state.status.terminal, within)
 
 
@@ -219,7 +219,7 @@ async def dead_letters(backend: Backend) -> list[dict[str, Any]]:
 
 
 async def eventually(
-    condition: Callable[[], Any], *, within: float = 20, what: str = "the condition"
+    condition: Callable[[], Any], *, within: float = 60, what: str = "the condition"
 ) -> None:
     """Wait for an async condition that nothing announces."""
     with trio.move_on_after(within):

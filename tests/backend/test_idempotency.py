@@ -42,7 +42,7 @@ def keyed(key: str = "k-1", **changes: object) -> NewRun:
 @asynccontextmanager
 async def second_gateway(backend: Backend) -> AsyncIterator[Backend]:
     async with open_backend(backend.settings_with_node()) as other:
-        await other.wait_ready(within=30)
+        await other.wait_ready(within=60)
         yield other
 
 
@@ -230,7 +230,7 @@ async def test_a_gateway_that_died_on_the_way_does_not_burn_the_key(
                 payload = encode_job(changed(job, snapshot_revision=snapshot.revision))
                 await publish_acked(backend.connection, f"pyoco.work.{TAG}", payload)
                 await ended(backend, run_id)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             answer = await backend.submit(run)
         assert answer.run_id == run_id
         state = await ended(backend, run_id)

@@ -23,7 +23,7 @@ async def test_what_is_deleted_is_made_again_and_named_meanwhile(tmp_path: Path)
         for name in STREAMS:
             assert (await client.get("/health/ready")).status_code == 200
             await delete_stream(backend.connection, name)
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 seen = []
                 while (answer := await client.get("/health/ready")).status_code != 200:
                     seen += answer.json()["reasons"]
@@ -33,7 +33,7 @@ async def test_what_is_deleted_is_made_again_and_named_meanwhile(tmp_path: Path)
         assert await stream_names(backend.connection) >= set(STREAMS)
         good = await client.post("/runs", json={"flow_name": "quick", "tag": TAG})
         bad = await client.post("/runs", json={"flow_name": "broken", "tag": TAG})
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             assert (await ended(backend, good.json()["run_id"])).status == "COMPLETED"
             assert (await ended(backend, bad.json()["run_id"])).status == "FAILED"
         run_ids = {run["run_id"] for run in (await client.get("/runs")).json()}

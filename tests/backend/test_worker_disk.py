@@ -52,7 +52,7 @@ def unfit_slots(backend: Backend) -> Iterator[trio.MemoryReceiveChannel[int]]:
 
 async def test_a_run_waits_until_there_is_room(tmp_path: Path) -> None:
     async with running(tmp_path, worker=worker_options(tmp_path, slots=2)) as backend:
-        with unfit_slots(backend) as unfit, trio.fail_after(30):
+        with unfit_slots(backend) as unfit, trio.fail_after(60):
             with full_disk(tmp_path):
                 run = await backend.submit(new_run("quick"))
                 # There is no other worker, so that it comes to the other slot.
@@ -66,7 +66,7 @@ async def test_a_run_waits_until_there_is_room(tmp_path: Path) -> None:
 async def test_another_worker_takes_it_and_the_first_one_can_stop(tmp_path: Path) -> None:
     async with running(tmp_path) as backend:
         other = replace(backend.settings_with_node(), state_dir=str(tmp_path / "other"))
-        with full_disk(tmp_path / "state"), trio.fail_after(30):
+        with full_disk(tmp_path / "state"), trio.fail_after(60):
             with unfit_slots(backend) as unfit:
                 run = await backend.submit(new_run("quick"))
                 await unfit.receive()

@@ -59,7 +59,7 @@ async def test_a_second_living_worker_of_a_name_is_refused(tmp_path: Path) -> No
             await eventually(refused)
             assert "--replace" in str(second.worker_refusal)
             assert str(second.worker_refusal) in (await second.readiness()).reasons
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 await second.drain_ordered()
             accepted = await backend.submit(new_run("quick"))
             assert (await ended(backend, accepted.run_id)).status is RunStatus.COMPLETED

@@ -99,7 +99,7 @@ async def test_an_order_whose_message_is_lost_comes_with_the_next_heartbeat(tmp_
             return True
 
         await eventually(written)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await backend.drain_ordered()
         assert (await stored(backend)).draining
 
@@ -131,7 +131,7 @@ async def test_orders_over_http(tmp_path: Path) -> None:
         )
         await client.post("/workers/w1/resume")
         await client.post("/workers/w1/drain")
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await backend.drain_ordered()
 
 
@@ -177,12 +177,12 @@ async def test_who_waits_for_the_dispatcher_waits_over_its_restart(
         with backend.system.tap(listen):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(wait)
-                with trio.fail_after(20):
+                with trio.fail_after(60):
                     await asked.wait()
                 await backend.system.restart("/worker/dispatcher")
                 if waiting == "first_job":
                     await backend.submit(new_run("quick"))
                 else:
                     await backend.reads.worker_registry.order("w1", WorkerOrder.DRAIN)
-                with trio.fail_after(20):
+                with trio.fail_after(60):
                     await told.wait()

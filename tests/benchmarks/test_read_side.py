@@ -27,7 +27,7 @@ from benchmarks.read_side import (
 )
 from e2e.programs import Stage, open_stage
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 FEW = 1_000
 MANY = 100_000 if WHOLE else 10_000

@@ -12,7 +12,7 @@ from benchmarks.read_side import WHOLE, started
 from benchmarks.watchers import told
 from e2e.programs import open_stage
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 WATCHERS = 1000 if WHOLE else 300
 WRITES = 600 if WHOLE else 150

@@ -67,7 +67,7 @@ class Places:
     def _uploaded(self) -> Path:
         path = self._wheel(_ENTRY_POINTS)
         answer = httpx.post(
-            f"{self._stage.url}/wheels", files={"wheel": (path.name, path.read_bytes())}, timeout=15
+            f"{self._stage.url}/wheels", files={"wheel": (path.name, path.read_bytes())}, timeout=60
         )
         assert answer.status_code == 200, answer.text
         return path

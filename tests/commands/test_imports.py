@@ -28,7 +28,7 @@ def imported(program: str, *argv: str, code: int = 0) -> set[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.splitlines()[-1].split())
@@ -75,4 +75,4 @@ with without("zipapp", "colorsys"):
         raise AssertionError("not hidden")
 import zipapp
 """
-    subprocess.run([sys.executable, "-c", look], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", look], check=True, timeout=120)

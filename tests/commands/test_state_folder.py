@@ -31,7 +31,7 @@ def test_it_is_named(tmp_path: Path, command: str, below: str) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert (said.returncode, f"PYOCO_STATE_DIR is '{folder}'" in said.stderr) == (1, True)

@@ -21,7 +21,7 @@ from e2e.programs import Stage, open_stage, wait_for
 from pyoco_server.client import AsyncPyocoHttpClient, HttpProblem, PyocoHttpClient
 from wheels.making import file_name, wheel_bytes
 
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 
 FLOW = """\
 flow: {graph: add_one >> save, defaults: {x: 1}}

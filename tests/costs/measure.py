@@ -177,7 +177,7 @@ def open_parts(folder: Path) -> Iterator[Parts]:
         with (
             gateway.asked,
             worker.asked,
-            closing(HTTPConnection("127.0.0.1", monitor, timeout=30)) as monitored,
+            closing(HTTPConnection("127.0.0.1", monitor, timeout=60)) as monitored,
         ):
             parts = Parts(stage, gateway, worker, monitored)
             # Children have started, what is imported late is imported.
@@ -202,7 +202,7 @@ def submit_singly(parts: Parts, runs: int, *, followed: bool = False) -> None:
         runs: How many.
         followed: Whether their ends are learnt from `GET /runs/{run_id}/watch`, not from the queue.
     """
-    with closing(HTTPConnection("127.0.0.1", parts.stage.http_port, timeout=30)) as client:
+    with closing(HTTPConnection("127.0.0.1", parts.stage.http_port, timeout=60)) as client:
         for _ in range(runs):
             client.request("POST", "/runs", json.dumps(RUN), {"Content-Type": "application/json"})
             run_id = json.load(client.getresponse())["run_id"]
@@ -214,7 +214,7 @@ def submit_singly(parts: Parts, runs: int, *, followed: bool = False) -> None:
 
 
 def _follow(stage: Stage, run_id: str) -> None:
-    with closing(HTTPConnection("127.0.0.1", stage.http_port, timeout=30)) as client:
+    with closing(HTTPConnection("127.0.0.1", stage.http_port, timeout=60)) as client:
         client.request("GET", f"/runs/{run_id}/watch")
         events = client.getresponse()
         while b'"status":"COMPLETED"' not in events.readline():

@@ -95,7 +95,7 @@ class World:
         async def connected() -> T:
             options = ConnectionOptions(urls=(self.stage.nats_url,))
             async with open_connection(options) as connection:
-                await connection.wait_connected(within=20)
+                await connection.wait_connected(within=60)
                 return await work(connection)
 
         outcome: list[T] = []

@@ -45,7 +45,7 @@ def type_into_shell(stage: Stage, command: str, words: Mapping[str, str]) -> str
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, f"{command}\n{done.returncode}\n{done.stdout}\n{done.stderr}"

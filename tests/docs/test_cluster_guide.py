@@ -19,7 +19,7 @@ from e2e.programs import BIN, Program, Stage, descendants, open_stage, wait_for
 from ports import free_port
 from pyoco_server.settings import Settings, describe
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 
 PAGE = ROOT / "docs/guides/cluster.md"
 
@@ -62,7 +62,7 @@ class Reader:
             env=self.stage.env,
             cwd=self.stage.folder,
             capture_output=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         return said.returncode == 0
@@ -131,7 +131,7 @@ def test_what_nats_bootstrap_cannot_do_is_as_the_page_says(
         env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert done.returncode != 0

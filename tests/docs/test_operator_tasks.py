@@ -16,7 +16,7 @@ from docs.guide import console_lines_of, type_into_shell
 from docs.pages import ROOT
 from e2e.programs import HTTP, Stage, open_stage, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 
 GUIDE = ROOT / "docs/guides/operator-tasks.md"
 TASKS = """\

@@ -127,7 +127,7 @@ def test_fifty_megabytes_of_output_neither_lose_the_run_nor_swell_the_worker(
         "GET",
         f"{stage.url}/runs/{run_id}/logs",
         params={"format": "text", "follow": 1},
-        timeout=60,
+        timeout=120,
     ) as answer:
         for text in answer.iter_text():
             size += len(text)

@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import pytest
-
 from backend.stage import ended, new_run, running
 from drills.try_kills import ACK_WAIT_SECONDS, DEATHS, calls_of, count_calls, tag_of
 from pyoco_server.backend import Backend
@@ -29,7 +27,6 @@ TOLD: Final = {
 }
 
 
-@pytest.mark.timeout(120)
 async def test_a_worker_killed_at_each_boundary_of_a_try(tmp_path: Path) -> None:
     assert TOLD.keys() == DEATHS.keys()
     backends = running(tmp_path, worker=False, consumer_ack_wait_sec=ACK_WAIT_SECONDS)

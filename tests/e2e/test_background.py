@@ -12,7 +12,7 @@ import pytest
 
 from e2e.programs import BIN, Stage, alive, descendants, wait_for
 
-pytestmark = [pytest.mark.nats, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.nats
 
 
 def call(stage: Stage, *argv: str) -> tuple[int, str, str]:
@@ -23,7 +23,7 @@ def call(stage: Stage, *argv: str) -> tuple[int, str, str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     return done.returncode, done.stdout, done.stderr
@@ -103,7 +103,7 @@ def test_one_that_does_not_end_is_told_and_can_be_killed(stage: Stage) -> None:
     assert "--kill" in err
     code, _, err = call(stage, "down", "--timeout-sec", "0.3", "--kill")
     assert (code, err) == (0, "")
-    wait_for(lambda: not any(map(alive, family)), within=30, what="the end of the family")
+    wait_for(lambda: not any(map(alive, family)), within=60, what="the end of the family")
 
 
 def test_the_store_and_its_sync_can_be_chosen(stage: Stage, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from pyoco_server.settings import Settings
 from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunStore
 
-pytestmark = [pytest.mark.nats]
+pytestmark = pytest.mark.nats
 
 BROKEN = ROOT / "scenarios/broken/crashes_on_friday.py"
 
@@ -51,7 +51,7 @@ def log(stage: Stage) -> MessageLog:
     stage.nats()
     stage.gateway()
     run_id = stage.submit()
-    with httpx.Client(base_url=stage.url, timeout=30) as client:
+    with httpx.Client(base_url=stage.url, timeout=60) as client:
         for reason in ("monday", "friday", "friday", "tuesday"):
             client.post(f"/runs/{run_id}/cancel", json={"reason": reason}).raise_for_status()
         assert client.post(f"/runs/{run_id}/cancel", json={"reason": "friday"}).status_code == 503

@@ -11,7 +11,7 @@ import pytest
 
 from docs.pages import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 DEVELOPERS = {"mypy", "playwright", "pyright", "pytest", "ruff", "hypothesis", "schemathesis"}
 

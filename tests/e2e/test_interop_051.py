@@ -8,7 +8,7 @@ import pytest
 
 from e2e.programs import FLOW_YAML, HTTP, Stage, last_json, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 
 
 def test_the_old_client_submits_to_and_watches_our_gateway(stage: Stage, old_bin: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from docs.pages import ROOT
 
-pytestmark = [pytest.mark.nats]
+pytestmark = pytest.mark.nats
 
 PAGE = (ROOT / "docs/guides/embedding.md").read_text()
 FLOW = "version: 1\nflow:\n  graph: greet\ntasks:\n  greet:\n    callable: tasks:greet\n"
@@ -36,7 +36,7 @@ def run(project: Path, *args: str) -> subprocess.CompletedProcess[str]:
         cwd=project,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=120,
         check=False,
     )
 

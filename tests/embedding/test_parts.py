@@ -22,7 +22,7 @@ pytestmark = pytest.mark.nats
 
 async def test_a_run_that_brings_its_flow_in_one_call(tmp_path: Path) -> None:
     async with running(tmp_path) as backend:
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             run = await backend.run(NewRun.of_flow_file(FLOW, tag=TAG, params={"x": 41}))
         assert run.status == "COMPLETED"
         assert run.task_records["to_text"].output == "v=42"
@@ -35,7 +35,7 @@ async def test_a_client_submits_watches_cancels_and_reads_without_a_gateway_of_i
         client_settings = settings_for(tmp_path / "client")
         assert whole.node is not None
         async with open_backend(client_settings, nats=whole.node.url, gateway="client") as client:
-            await client.wait_ready(within=20)
+            await client.wait_ready(within=60)
             with trio.fail_after(60):
                 assert (await client.run(new_run("quick", x=2))).status == "COMPLETED"
 
@@ -97,9 +97,9 @@ async def test_the_watch_of_a_client_ends_when_the_run_is_deleted(tmp_path: Path
         async with open_backend(
             settings_for(tmp_path / "client"), nats=whole.node.url, gateway="client"
         ) as client:
-            await client.wait_ready(within=20)
+            await client.wait_ready(within=60)
             run_id = (await client.submit(new_run("quick"))).run_id
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 await client.cancel(run_id)
                 await client.ended(run_id)
                 async with client.watch(run_id) as states:
@@ -116,7 +116,7 @@ async def test_logs_come_as_they_are_printed_and_end_with_the_run(tmp_path: Path
     async with running(
         tmp_path, worker=type(options)(tags=(TAG,), slots=1, import_paths=(str(tmp_path),))
     ) as backend:
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             run_id = (await backend.submit(NewRun.of_flow_file(flow, tag=TAG))).run_id
             async with backend.logs(run_id) as chunks:
                 assert "".join([each.text async for each in chunks]) == "hello\nworld\n"

@@ -11,7 +11,7 @@ from e2e.programs import FLOW_YAML
 from pyoco_server import WorkerOptions
 from pyoco_server.pytest_plugin import RunFlow
 
-pytestmark = [pytest.mark.nats]
+pytestmark = pytest.mark.nats
 
 
 @pytest.fixture

@@ -47,12 +47,12 @@ async def test_a_follower_that_leaves_before_it_is_answered_leaves_nothing_behin
         run = await backend.submit(new_run("quick"))
         with trio.CancelScope() as scope:
             async with backend.events.follow(run.run_id):
-                with trio.fail_after(20):
+                with trio.fail_after(60):
                     await began.wait()
                 scope.cancel()
                 await trio.lowlevel.checkpoint()
         assert scope.cancelled_caught
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await closed.wait()
         with trio.CancelScope() as scope:
             scope.cancel()
@@ -73,7 +73,7 @@ def states(events: list[StoredEvent]) -> list[RunStatus]:
 async def read_on(feed: EventFeed) -> list[StoredEvent]:
     """What a follower sees from here to the end of its run."""
     seen: list[StoredEvent] = []
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         while not states(seen[-1:]) or not states(seen[-1:])[0].terminal:
             item = await feed.next()
             assert item is not None
@@ -96,7 +96,7 @@ async def test_the_first_state_is_told_once_whenever_one_looks(tmp_path: Path) -
             backend.events.follow(run_id) as feed,
             backend.events.follow(run_id, waiting.cursor) as behind,
         ):
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 assert await feed.next() == waiting
                 assert isinstance(await feed.next(), CaughtUp)
                 assert isinstance(await behind.next(), CaughtUp)
@@ -121,7 +121,7 @@ async def test_a_first_state_that_was_lost_is_told_all_the_same(tmp_path: Path) 
         later = StateChanged(at=2.0, attempt=2, status=RunStatus.RUNNING, revision=7)
         await backend.cancel(run_id)
         await ended(backend, run_id)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while not states(await stored(backend, run_id))[-1].terminal:
                 await trio.sleep(0.02)
         await purge_subject(backend.connection, "PYOCO_EVENTS", subject)

@@ -46,7 +46,7 @@ async def stored(connection: Connection, run_id: str) -> list[list[int]]:
     """The numbers of the stored chunks of a run, by message."""
     messages: list[list[int]] = []
     follower = Follower(connection, "PYOCO_EVENTS", f"pyoco.events.{run_id}")
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with aclosing(follower.messages()) as reader:
             async for item in reader:
                 if isinstance(item, CaughtUp):
@@ -63,7 +63,7 @@ async def test_events_of_a_run_are_stored_in_order_and_gathered(nats_node: Node)
         for number in range(500):
             journal.add("a", chunk(number))
             journal.add("b", chunk(number))
-        await writer.ask(Written(), within=20)
+        await writer.ask(Written(), within=60)
         for run_id in ("a", "b"):
             messages = await stored(connection, run_id)
             assert [number for message in messages for number in message] == list(range(500))
@@ -83,7 +83,7 @@ async def test_a_short_run_is_one_message(nats_node: Node, monkeypatch: pytest.M
         assert await stored(connection, "a") == []
         journal.add("a", chunk(0))
         journal.add("a", state(RunStatus.COMPLETED))
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while not (messages := await stored(connection, "a")):
                 pass
         assert messages == [[0]]
@@ -101,7 +101,7 @@ async def test_the_start_of_a_run_that_is_followed_is_told_at_once(
         journal.hurry("a")
         if first == "follow":
             journal.add("a", state(RunStatus.RUNNING))
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while await stored(connection, "a") != [[]]:
                 pass
 
@@ -112,7 +112,7 @@ async def test_a_message_is_no_larger_than_it_may_be(nats_node: Node) -> None:
         for number in range(10):
             journal.add("a", chunk(number, size=MESSAGE_BYTES // 4))
         journal.add("a", chunk(10, size=2 * MESSAGE_BYTES))
-        await writer.ask(Written(), within=20)
+        await writer.ask(Written(), within=60)
         assert await stored(connection, "a") == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9], [10]]
 
 
@@ -124,7 +124,7 @@ async def test_nothing_is_lost_doubled_or_reordered_when_the_server_dies(nats_no
             if number == 50:
                 await killed(nats_node, connection)
             await trio.lowlevel.checkpoint()
-        await writer.ask(Written(), within=30)
+        await writer.ask(Written(), within=60)
         numbers = [number for message in await stored(connection, "a") for number in message]
         assert numbers == list(range(100))
 
@@ -139,9 +139,9 @@ async def test_what_waits_is_bounded_and_room_comes_back(nats_node: Node) -> Non
                 number += 1
             assert journal.full
             assert number < 210
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await journal.room()
-        await writer.ask(Written(), within=20)
+        await writer.ask(Written(), within=60)
 
 
 async def test_what_the_stream_does_not_take_is_given_up(nats_node: Node) -> None:
@@ -149,7 +149,7 @@ async def test_what_the_stream_does_not_take_is_given_up(nats_node: Node) -> Non
     async with writing(nats_node, journal) as (connection, writer):
         journal.add("a", chunk(0, size=2 * 1024 * 1024))
         journal.add("a", chunk(1))
-        await writer.ask(Written(), within=20)
+        await writer.ask(Written(), within=60)
         assert await stored(connection, "a") == [[1]]
 
 

@@ -202,7 +202,7 @@ async def test_a_submission_that_nobody_waits_for_any_more_is_not_executed(
                 case _:
                     key = "k" if kind == "keyed" else None
                     nursery.start_soon(backend.submit, replace(RUN, idempotency_key=key))
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 await held.reached.wait()
             nursery.cancel_scope.cancel()
         stored_runs = KeyValue(backend.connection, "pyoco_runs")
@@ -216,7 +216,7 @@ async def test_a_submission_that_nobody_waits_for_any_more_is_not_executed(
 
         await eventually(taken_back, what="what was stored, and that it is taken back")
         held.gate.set()
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await held.over.wait()
         assert await taken_back(), "what comes late is refused"
         settings = backend.settings_with_node()
@@ -278,7 +278,7 @@ async def test_a_refused_run_is_not_executed_although_its_job_is_queued(
         async with open_backend(
             backend.settings_with_node(), gateway=False, worker=worker(tmp_path)
         ) as other:
-            await other.wait_ready(within=30)
+            await other.wait_ready(within=60)
             accepted = await backend.submit(RUN)
             await ended(backend, accepted.run_id)
 
@@ -341,7 +341,7 @@ async def test_a_keyed_run_that_was_refused_is_executed_once_when_it_is_tried_ag
         with pytest.raises(NotAccepted):
             await backend.submit(run)
         answers.lose.clear()
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             accepted = await backend.submit(run)
         assert await queued(backend) == 2
         async with open_backend(
@@ -423,7 +423,7 @@ async def test_a_withdrawal_outlives_the_actor_that_carries_it_out(
         held.install(monkeypatch)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(backend.submit, RUN)
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 await held.reached.wait()
             answers.lose["$JS.API.STREAM.MSG.GET.KV_pyoco_runs"] = 1_000_000
             nursery.cancel_scope.cancel()
@@ -468,7 +468,7 @@ async def test_each_run_of_a_batch_is_accepted_and_executed_once(
         if way == "streams without":
             await without_batches(backend)
         answers.lose |= dict.fromkeys(lost, 1)
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             outcomes = await backend.submit_all([RUN, huge, RUN, keyed, keyed, RUN])
             assert not any(answers.lose.values())
             run_ids = [each.run_id for each in outcomes if isinstance(each, Accepted)]
@@ -553,7 +553,7 @@ async def test_no_more_than_so_many_runs_are_worked_on_at_once(
             refused += 1
 
         monkeypatch.setattr(Connection, "request", request)
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 for _ in range(300):
                     nursery.start_soon(submit)

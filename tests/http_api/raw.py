@@ -26,7 +26,7 @@ async def connected(client: httpx.AsyncClient) -> AsyncIterator[trio.SocketStrea
 
 
 async def answer_on(
-    stream: trio.SocketStream, within: float = 20, *, method: str = "GET"
+    stream: trio.SocketStream, within: float = 60, *, method: str = "GET"
 ) -> Answer:
     """Read one answer; the server has to end it."""
     http = h11.Connection(h11.CLIENT)

@@ -75,7 +75,7 @@ async def put_worker(backend: Backend, worker_id: str, **changes: Any) -> None:
     }
     bucket = KeyValue(backend.connection, backend.settings.workers_kv_bucket)
     await bucket.put(worker_id, msgspec.json.encode(record))
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while True:
             known = await backend.worker(worker_id)
             if known is not None and known.last_seen_at == record["last_seen_at"]:

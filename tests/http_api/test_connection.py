@@ -51,7 +51,7 @@ async def test_a_body_may_come_in_pieces(tmp_path: Path, pieces: list[bytes]) ->
 async def test_a_client_that_asks_first_is_told_to_go_on(tmp_path: Path) -> None:
     async with gateway(tmp_path, worker=False) as (client, _), connected(client) as stream:
         await stream.send_all(post(b"Content-Length: %d" % len(RUN), b"Expect: 100-continue"))
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 100 ")
         await stream.send_all(RUN)
         assert (await answer_on(stream)).status == 200
@@ -62,14 +62,14 @@ async def test_a_client_that_asks_first_is_not_told_to_send_what_is_refused(tmp_
         lines = [b"POST /wheels HTTP/1.1", b"Host: localhost", b"Expect: 100-continue"]
         lines += [b"Content-Length: 99999999999", b"", b""]
         await stream.send_all(b"\r\n".join(lines))
-        assert (await closes(stream, within=20)).startswith(b"HTTP/1.1 413 ")
+        assert (await closes(stream, within=60)).startswith(b"HTTP/1.1 413 ")
 
 
 async def test_a_client_that_asks_first_is_told_to_go_on_by_any_route(tmp_path: Path) -> None:
     async with gateway(tmp_path, worker=False) as (client, _), connected(client) as stream:
         lines = [b"POST /runs/yaml HTTP/1.1", b"Host: localhost", b"Expect: 100-continue"]
         await stream.send_all(b"\r\n".join([*lines, b"Content-Length: 2", b"", b""]))
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 100 ")
         await stream.send_all(b"{}")
         assert (await answer_on(stream)).status == 422
@@ -98,7 +98,7 @@ async def test_what_is_asked_in_one_go_is_answered_in_order(tmp_path: Path) -> N
             b"".join(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path for path in asked[:-1])
             + b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         )
-        said = await closes(stream, within=20)
+        said = await closes(stream, within=60)
         statuses = [part.split(b" ", 1)[0] for part in said.split(b"HTTP/1.1 ")[1:]]
         assert statuses == [b"200", b"404", b"200", b"404", b"200"]
 
@@ -107,7 +107,7 @@ async def test_what_is_asked_in_one_go_is_answered_in_order(tmp_path: Path) -> N
 async def test_an_older_client_is_answered_and_let_go(tmp_path: Path, path: bytes) -> None:
     async with gateway(tmp_path, worker=False) as (client, _), connected(client) as stream:
         await stream.send_all(b"GET %b HTTP/1.0\r\n\r\n" % path)
-        said = await closes(stream, within=10)
+        said = await closes(stream, within=60)
         assert said.startswith(b"HTTP/1.1 200 ")
         assert b"connection: close" in said.lower()
 
@@ -131,7 +131,7 @@ async def test_a_call_ends_with_its_client(
     async with gateway(tmp_path, worker=False) as (client, _), connected(client) as stream:
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(RUN)}\r\n\r\n"
         await stream.send_all(head.encode() + RUN)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await begun.wait()
             if half:
                 await stream.send_eof()

@@ -89,6 +89,6 @@ async def test_a_job_that_is_nested_too_deeply_ends_its_run(tmp_path: Path) -> N
         pending = json.dumps(snapshot("deep", status="PENDING", params="DEEP", attempt=0))
         await bucket.put("deep", pending.replace('"DEEP"', nested(5_000)).encode())
         job = json.dumps({**fields, "params": "DEEP"}).replace('"DEEP"', nested(5_000))
-        await backend.connection.request(f"pyoco.work.{TAG}", job.encode(), within=5)
+        await backend.connection.request(f"pyoco.work.{TAG}", job.encode(), within=60)
         run = await ended(backend, "deep")
         assert (run.status, run.reason) == (RunStatus.FAILED, "invalid_job")

@@ -29,14 +29,14 @@ async def starting(
     settings = settings_for(folder, startup_wait_sec=startup_wait_sec)
     async with open_backend(settings, nats=nats_url) as backend, trio.open_nursery() as nursery:
         nursery.start_soon(partial(serve_http, backend, host="127.0.0.1", port=port))
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             yield client, backend
         nursery.cancel_scope.cancel()
 
 
 async def health(client: httpx.AsyncClient) -> None:
     """Wait for the first answer of `/health`, as scripts do."""
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         while True:
             try:
                 assert (await client.get("/health")).status_code == 200
@@ -76,7 +76,7 @@ async def test_a_port_that_is_taken_is_refused_at_once(tmp_path: Path) -> None:
     with trio.socket.socket() as other:
         await other.bind(("127.0.0.1", 0))
         other.listen()
-        with trio.fail_after(10), pytest.RaisesGroup(PortBusy, flatten_subgroups=True):
+        with trio.fail_after(20), pytest.RaisesGroup(PortBusy, flatten_subgroups=True):
             async with starting(tmp_path, nowhere, other.getsockname()[1]):
                 await trio.sleep_forever()
 
@@ -90,7 +90,7 @@ def test_a_stop_while_it_waits_for_nats_is_followed_at_once(tmp_path: Path) -> N
         )
         wait_for(lambda: "NATS not reached" in program.text(), what="a gateway that waits")
         program.send(signal.SIGTERM)
-        assert program.wait(within=20) == 0
+        assert program.wait(within=60) == 0
     finally:
         for program in stage.programs:
             program.stop()

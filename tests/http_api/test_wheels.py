@@ -134,13 +134,13 @@ async def test_of_two_uploads_of_a_package_at_once_one_wins(tmp_path: Path) -> N
     async with gateway(tmp_path, worker=False) as (client, backend):
         settings = backend.settings_with_node()
         async with open_backend(settings) as second, trio.open_nursery() as nursery:
-            await second.wait_ready(within=20)
+            await second.wait_ready(within=60)
 
             async def serve(*, task_status: trio.TaskStatus[str]) -> None:
                 await serve_http(second, host="127.0.0.1", port=0, task_status=task_status)
 
             url = await nursery.start(serve)
-            async with httpx.AsyncClient(base_url=url, timeout=20) as other:
+            async with httpx.AsyncClient(base_url=url, timeout=60) as other:
                 for round_ in range(5):
                     codes: list[int] = []
 
@@ -244,7 +244,7 @@ async def test_nats_away_is_a_503_and_leaves_nothing(tmp_path: Path) -> None:
             answer = await upload(client, wheel_bytes())
             assert answer.status_code == 503, answer.text
             assert answer.json()["detail"].startswith("nats unavailable")
-        await backend.wait_ready(within=30)
+        await backend.wait_ready(within=60)
         assert (await client.get("/wheels")).json() == []
 
 

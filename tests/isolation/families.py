@@ -28,13 +28,13 @@ def is_alive(pid: int) -> bool:
 
 
 async def gone(pid: int) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while is_alive(pid):
             await trio.sleep(0.01)
 
 
 async def appeared(mark: str) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while not alive_with(mark):
             await trio.sleep(0.01)
 

@@ -27,7 +27,7 @@ LONG = os.environ.get("PYOCO_DRILL_LONG") == "1"
 SEED = int(os.environ.get("PYOCO_DRILL_SEED", "1"))
 ROUNDS = int(os.environ.get("PYOCO_DRILL_ROUNDS", "100")) if LONG else 1
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600 if LONG else 120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600 if LONG else 600)]
 
 
 @pytest.fixture

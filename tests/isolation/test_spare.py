@@ -29,7 +29,7 @@ async def slot(tmp_path: Path) -> AsyncIterator[Lives]:
 async def spare_of(slot: Lives) -> int:
     """The process id of the only other child."""
     guardian = parent_of(slot.pid)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while len(others := set(children(guardian)) - {slot.pid}) != 1:
             await trio.sleep(0.01)
     return others.pop()
@@ -168,6 +168,6 @@ async def test_a_slot_that_is_stopped_meanwhile_leaves_no_process(slot: Lives) -
     await slot.child.stop()
     await slot.spare.stop()
     await gone(spare)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while children(guardian):
             await trio.sleep(0.01)

@@ -29,7 +29,7 @@ async def make_bucket(connection: Connection) -> KeyValue:
 
 async def caught_up(batches: AsyncIterator[Batch]) -> list[Batch]:
     seen: list[Batch] = []
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async for batch in batches:
             seen.append(batch)
             if batch.caught_up:

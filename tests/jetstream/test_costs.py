@@ -37,7 +37,7 @@ async def publish(connection: Connection, in_flight: int, each: int) -> Count:
 
     async def one() -> None:
         for _ in range(each):
-            await publish_acked(connection, "s", bytes(800), within=30)
+            await publish_acked(connection, "s", bytes(800), within=60)
 
     await one()
     trio.lowlevel.add_instrument(count)

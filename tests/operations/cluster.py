@@ -98,7 +98,7 @@ async def three_nodes(folder: Path) -> AsyncIterator[Cluster]:
             greetings = [await read_greeting(node.url) for node in cluster.nodes]
             return all(greeting is not None for greeting in greetings)
 
-        await eventually(up, within=30, what="three nodes")
+        await eventually(up, within=60, what="three nodes")
         yield cluster
     finally:
         for node in cluster.nodes:

@@ -61,12 +61,12 @@ async def backend_on(node: Node, folder: Path, *, worker: bool) -> AsyncIterator
     options = worker_options(folder) if worker else None
     settings = settings_for(folder).for_node(node.url)
     async with open_backend(settings, worker=options) as backend:
-        await backend.wait_ready(within=30)
+        await backend.wait_ready(within=60)
         yield backend
 
 
 async def values(connection: Connection, bucket: str) -> dict[str, Entry]:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         return {entry.key: entry for entry in await KeyValue(connection, bucket).all()}
 
 
@@ -140,7 +140,7 @@ async def test_everything_comes_back_with_its_revisions_and_consumers(two: Two) 
 
 async def drained(backend: Backend) -> None:
     """The job of a run is acknowledged after its end was stored."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while await queued(backend):
             await trio.sleep(0.02)
 
@@ -156,7 +156,7 @@ async def test_a_run_queued_and_one_executed_while_the_backup_is_made(
         async with backend_on(node, tmp_path, worker=True) as backend:
             done = (await backend.submit(new_run("quick"))).run_id
             await ended(backend, done)
-            await backend.drain(within=10)
+            await backend.drain(within=60)
             before = (await backend.submit(new_run("quick"))).run_id
 
             async def take_then_submit(*arguments: Any) -> Any:
@@ -289,7 +289,7 @@ async def test_a_server_that_somebody_works_with_is_refused(two: Two, tmp_path: 
                 pass
 
         nursery.start_soon(follow)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while not any(c.num_waiting for c in await list_consumers(two.new, RUNS)):
                 await trio.sleep(0.02)
         with pytest.raises(RestoreRefused, match="stop gateways and workers first"):
@@ -444,7 +444,7 @@ async def test_schedules_come_back_and_their_passed_ticks_are_told_and_made_up_f
             await backend.schedules.create("s", every_second, Person())
             await backend.schedules.create("still", every_second, Person())
             await backend.schedules.pause("still", Person())
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 while len(await values(connection, "pyoco_runs")) < 2:
                     await trio.sleep(0.05)
             await backup(connection, SETTINGS, path)
@@ -456,7 +456,7 @@ async def test_schedules_come_back_and_their_passed_ticks_are_told_and_made_up_f
         assert "1 schedule: " in str(done.passed)
         before = len(await values(connection, "pyoco_runs"))
         async with backend_on(node, tmp_path, worker=False) as backend:
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 while len(await values(connection, "pyoco_runs")) < before + 2:
                     await trio.sleep(0.05)
             known = await backend.schedules.get("s", Person())

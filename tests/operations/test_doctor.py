@@ -305,7 +305,7 @@ async def connected_to(url: str, **options: Any) -> AsyncIterator[Connection]:
     from pyoco_server.jetstream.connection import ConnectionOptions, open_connection
 
     async with open_connection(ConnectionOptions(urls=(url,), **options)) as connection:
-        await connection.wait_connected(within=20)
+        await connection.wait_connected(within=60)
         yield connection
 
 
@@ -337,7 +337,7 @@ async def test_nothing_is_found_where_nothing_is_wrong(tmp_path: Path, nats_node
         open_backend(settings, worker=worker_options(tmp_path)) as backend,
         trio.open_nursery() as nursery,
     ):
-        await backend.wait_ready(within=30)
+        await backend.wait_ready(within=60)
         url = await nursery.start(partial(serve_http, backend, host="127.0.0.1", port=0))
         run = await backend.submit(new_run("quick"))
         await ended(backend, run.run_id)
@@ -392,7 +392,7 @@ async def test_a_gateway_whose_clock_is_off_is_named(
 ) -> None:
     settings = settings_for(tmp_path).for_node(nats_node.url)
     async with open_backend(settings) as backend, trio.open_nursery() as nursery:
-        await backend.wait_ready(within=30)
+        await backend.wait_ready(within=60)
         url = await nursery.start(partial(serve_http, backend, host="127.0.0.1", port=0))
         right = await examine(settings, server=url)
         assert not [found for found in right.findings if found.check == "gateway.clock"]
@@ -459,7 +459,7 @@ async def test_status_shows_all_of_it(tmp_path: Path, nats_node: Node) -> None:
     async with gateway(tmp_path, nats_node.url) as url:
         argv = ("status", "--server", url, "--nats-url", nats_node.url)
         async with connected(nats_node) as connection:
-            with trio.fail_after(30):
+            with trio.fail_after(60):
                 while await KeyValue(connection, "pyoco_workers").all() == []:
                     await trio.sleep(0.05)
             await publish_acked(connection, "pyoco.work.gpu", b"{}")

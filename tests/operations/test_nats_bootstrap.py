@@ -12,7 +12,7 @@ from docs.pages import ROOT
 from e2e.programs import BIN, wait_for
 from operations.servers import free_port
 
-pytestmark = [pytest.mark.nats]
+pytestmark = pytest.mark.nats
 PAGE = (ROOT / "docs/guides/operations.md").read_text().partition("## nats-bootstrap")[2]
 COMMANDS = (
     "up",
@@ -49,7 +49,7 @@ def bootstrap(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 

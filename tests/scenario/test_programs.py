@@ -24,7 +24,7 @@ async def killed(folder: Path, *, apart: bool) -> tuple[Program, Relative]:
     program = Program("w1", argv, dict(os.environ), folder, folder / "w1.log")
     program.start()
     assert program.process is not None
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while not descendants(program.process.pid):
             await trio.sleep(0.01)
     (child,) = program.look_at_family()
@@ -37,7 +37,7 @@ async def killed(folder: Path, *, apart: bool) -> tuple[Program, Relative]:
 async def test_a_child_that_outlives_its_owner_is_found_and_killed(tmp_path: Path) -> None:
     program, child = await killed(tmp_path, apart=True)
     assert await program.outlived_by() == [f"{child.pid} of w1"]
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while child.alive:
             await trio.sleep(0.01)
 

@@ -75,7 +75,6 @@ async def recorded_live(folder: Path, out: Path, *options: str) -> ScenarioResul
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 async def test_a_recorded_cancel_storm_replays_ten_times_as_fast(tmp_path: Path) -> None:
     out = tmp_path / "incident.yaml"
     live = await recorded_live(tmp_path / "live", out)
@@ -90,7 +89,6 @@ async def test_a_recorded_cancel_storm_replays_ten_times_as_fast(tmp_path: Path)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 async def test_a_redacted_recording_has_no_params(tmp_path: Path) -> None:
     out = tmp_path / "incident.yaml"
     await recorded_live(tmp_path / "live", out, "--redact", "--last", "1h")
@@ -102,7 +100,6 @@ async def test_a_redacted_recording_has_no_params(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("path", sorted(HISTORIES.glob("*.yaml")), ids=lambda path: path.stem)
 async def test_a_kept_history_replays(path: Path, tmp_path: Path) -> None:
     verdict = await performed(read_scenario(path), tmp_path / "stage", speed=10)
@@ -113,7 +110,6 @@ async def test_a_kept_history_replays(path: Path, tmp_path: Path) -> None:
     "path", sorted((HISTORIES / "broken").glob("*.yaml")), ids=lambda path: path.stem
 )
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 async def test_a_history_that_broke_an_invariant_fails(path: Path, tmp_path: Path) -> None:
     scenario = read_scenario(path)
     assert scenario.twin is None

@@ -34,7 +34,6 @@ def shown(verdict: ScenarioResult) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", HELD, ids=lambda path: path.stem)
 async def test_holds(path: Path, tmp_path: Path) -> None:
     verdict = await perform(played(path), tmp_path, cache=cache_folder())
@@ -42,7 +41,6 @@ async def test_holds(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 async def test_fails_when_it_is_broken(path: Path, tmp_path: Path) -> None:
     scenario = played(path)

@@ -79,7 +79,7 @@ def asking(home: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def told(process: subprocess.Popen[str]) -> str:
-    said, _ = process.communicate(timeout=30)
+    said, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     return said.strip()
 
@@ -155,7 +155,7 @@ async def test_what_was_not_finished_is_removed(
         installer.close()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(environment, home, "something")
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 while not installer.calls("pip"):
                     await trio.sleep(0.01)
             nursery.cancel_scope.cancel()

@@ -39,13 +39,13 @@ async def test_a_write_whose_answer_was_lost_is_open_though_nats_is_away_by_now(
 
     monkeypatch.setattr(Connection, "request", request)
     with pytest.raises(Unanswered, match="may be written"):
-        await write_fenced(bucket, "a", b"1", 0, within=5)
+        await write_fenced(bucket, "a", b"1", 0, within=60)
     monkeypatch.undo()
     assert (await bucket.get("a")).value == b"1"
 
 
 async def test_a_write_that_was_tried_before_is_found(bucket: KeyValue) -> None:
     revision = await bucket.create("a", b"1")
-    assert await write_fenced(bucket, "a", b"1", 0, unsure=True, within=5) == revision
+    assert await write_fenced(bucket, "a", b"1", 0, unsure=True, within=60) == revision
     with pytest.raises(WrongRevision):
-        await write_fenced(bucket, "a", b"2", 0, unsure=True, within=5)
+        await write_fenced(bucket, "a", b"2", 0, unsure=True, within=60)

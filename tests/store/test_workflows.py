@@ -55,7 +55,7 @@ async def test_a_text_is_written_again_after_the_server_was_away(nats_node: Node
         workflows = await store_on(connection)
         await workflows.put(TEXT)
         await killed(nats_node, connection)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await workflows.put(TEXT)
         assert await revision(connection) == 2
 

@@ -52,7 +52,7 @@ class Terminal:
         ]
         return "\n".join([*gone, *self.lines])
 
-    def see(self, condition: Callable[[], Any], *, within: float = 30.0, what: str = "") -> None:
+    def see(self, condition: Callable[[], Any], *, within: float = 60.0, what: str = "") -> None:
         """Read until ``condition`` holds; fails the test after ``within`` seconds."""
         deadline = time.monotonic() + within
         while not condition():
@@ -63,7 +63,7 @@ class Terminal:
     def press(self, keys: bytes) -> None:
         os.write(self._master, keys)
 
-    def end(self, within: float = 15.0) -> int:
+    def end(self, within: float = 60.0) -> int:
         """Read what is left, and return the exit code."""
         self.see(lambda: self._process.poll() is not None, within=within, what="its end")
         while self._read(0.05):

@@ -11,7 +11,7 @@ from commands.calling import client
 from e2e.programs import Stage
 from terminal.screens import on_terminal
 
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 
 FILE = """\
 schedules:

@@ -23,7 +23,7 @@ from wheels.stage import (
     upload_version,
 )
 
-pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.nats, pytest.mark.slow]
 LONG = os.environ.get("PYOCO_DRILL_LONG") == "1"
 
 
