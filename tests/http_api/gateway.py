@@ -11,6 +11,7 @@ from typing import Any
 
 import h11
 import httpx
+import pytest
 import trio
 
 from backend.stage import TAG, running
@@ -29,12 +30,17 @@ tasks:
 
 
 @asynccontextmanager
-async def gateway(folder: Path, **options: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Backend]]:
-    async with running(folder, **options) as backend, trio.open_nursery() as nursery:
-        url = await nursery.start(partial(serve_http, backend, host="127.0.0.1", port=0))
-        async with client_of(url) as client:
-            yield client, backend
-        nursery.cancel_scope.cancel()
+async def gateway(
+    folder: Path, *, catch_up_seconds: float = 30.0, **options: Any
+) -> AsyncIterator[tuple[httpx.AsyncClient, Backend]]:
+    """A gateway, whose lists wait for what they should hold for as long as a busy machine may take."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pyoco_server.gateway.read_side._CATCH_UP_SECONDS", catch_up_seconds)
+        async with running(folder, **options) as backend, trio.open_nursery() as nursery:
+            url = await nursery.start(partial(serve_http, backend, host="127.0.0.1", port=0))
+            async with client_of(url) as client:
+                yield client, backend
+            nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -48,7 +54,7 @@ async def client_of(url: str) -> AsyncIterator[httpx.AsyncClient]:
             reader.read(response)
 
     hooks = {"response": [read]}
-    async with httpx.AsyncClient(base_url=url, timeout=20, event_hooks=hooks) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=60, event_hooks=hooks) as client:
         yield client
 
 

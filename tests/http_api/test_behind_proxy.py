@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -43,7 +44,7 @@ def links(page: str) -> set[str]:
 async def test_the_prefix_is_believed_of_trusted_proxies_only(tmp_path: Path) -> None:
     told = {"X-Forwarded-Prefix": "/deep/er/"}
     for trusted, start in (("10.0.0.0/8", "static/"), ("127.0.0.0/8,::1", "/deep/er/static/")):
-        options = {"http_trusted_proxies": trusted}
+        options: dict[str, Any] = {"http_trusted_proxies": trusted}
         async with gateway(tmp_path / start, worker=False, **options) as (client, _):
             page = (await client.get("/", headers=told)).text
             assert all(link.startswith(start) for link in links(page))
@@ -73,11 +74,11 @@ def of_guide(url: httpx.URL) -> str:
 
 
 async def test_all_of_it_works_behind_nginx(tmp_path: Path) -> None:
-    options = {"http_root_path": "/pyoco"}
+    options: dict[str, Any] = {"http_root_path": "/pyoco"}
     async with gateway(tmp_path, worker=False, **options) as (direct, _):
         with nginx(tmp_path, of_guide(direct.base_url)) as port:
             url = f"http://127.0.0.1:{port}/pyoco/"
-            async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+            async with httpx.AsyncClient(base_url=url, timeout=60) as client:
                 await _works(client, direct, url)
             async with AsyncPyocoHttpClient(url) as ours:
                 run_id = (await ours.submit_run("f", tag=TAG))["run_id"]

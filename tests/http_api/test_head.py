@@ -34,12 +34,12 @@ async def test_a_stream_is_answered_at_once_and_holds_no_place(tmp_path: Path) -
                 for _ in range(2):
                     head = f"HEAD {path.format(run=run_id)} HTTP/1.1\r\nHost: localhost\r\n\r\n"
                     await stream.send_all(head.encode())
-                    answer = await answer_on(stream, within=5, method="HEAD")
+                    answer = await answer_on(stream, method="HEAD")
                     assert (answer.status, answer.body) == (200, b""), path
                     assert answer.headers["content-type"].startswith(kind)
             # The next request of the connection is answered as well.
             await stream.send_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert (await answer_on(stream, within=5)).body == b'{"status":"ok"}'
+            assert (await answer_on(stream)).body == b'{"status":"ok"}'
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ async def test_a_stream_is_answered_at_once_and_holds_no_place(tmp_path: Path) -
 async def test_the_headers_are_those_of_a_get(tmp_path: Path, path: str) -> None:
     async with gateway(tmp_path, worker=False) as (client, backend):
         path = path.format(run=await run_of(backend))
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             told, head = await client.get(path), await client.head(path)
         assert (head.status_code, head.content) == (told.status_code, b"")
         assert head.headers["content-type"] == told.headers["content-type"]

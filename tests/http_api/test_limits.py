@@ -137,7 +137,7 @@ async def test_connections_beyond_the_limit_are_told_so(tmp_path: Path) -> None:
                 answer = await answer_on(fourth)
             assert (answer.status, answer.headers["retry-after"]) == (503, "1")
             assert json.loads(answer.body)["detail"] == "too many connections"
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while True:
                 try:
                     assert (await client.get("/health")).status_code in {200, 503}
@@ -163,7 +163,7 @@ class Watcher:
         )
         await stream.send_all(request.encode())
         said = b""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while b"event: snapshot" not in said:
                 data = await stream.receive_some()
                 assert data, said
@@ -186,7 +186,7 @@ async def test_event_streams_of_one_client_have_a_limit(tmp_path: Path) -> None:
         answer = await client.get(path, headers=as_key(b))
         assert answer.json()["reason"] == "3 event streams are open"
         await first.stream.aclose()
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while (await client.get(path, headers=as_key(a))).status_code == 429:
                 await trio.sleep(0.01)
         for watcher in (second, third):
@@ -201,7 +201,7 @@ async def test_a_stream_ends_with_its_key(tmp_path: Path, how: str) -> None:
         run_id = await submitted(client, other)
         stays = await Watcher.open(client, run_id, key=other)
         # As soon as it can be, with time to spare for the same once more.
-        expires_at = time.time() + 1 + 2 * (time.time() - began) if how == "expired" else None
+        expires_at = time.time() + 2 + 2 * (time.time() - began) if how == "expired" else None
         key, record = await key_for(backend, expires_at=expires_at)
         ends = await Watcher.open(client, run_id, key=key)
         if how == "revoked":
@@ -253,7 +253,7 @@ async def test_a_client_that_takes_nothing_is_let_go(tmp_path: Path) -> None:
         async with connected(client) as deaf:
             asks = f"GET /runs/{run_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 200
             await deaf.send_all(asks)
-            with trio.fail_after(15):
+            with trio.fail_after(60):
                 while True:  # until its place is free for another
                     async with connected(client) as other:
                         await other.send_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -290,5 +290,5 @@ async def test_a_body_that_never_comes_costs_nothing_while_its_request_is_answer
     ):
         head = b"GET /runs/stream?timeout_sec=2 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n"
         await stream.send_all(head)
-        assert b"event: hello" in await closes(stream, within=20)
+        assert b"event: hello" in await closes(stream, within=60)
     assert looks < 10

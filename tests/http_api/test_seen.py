@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -50,7 +51,7 @@ async def two_gateways(folder: Path) -> AsyncIterator[tuple[httpx.AsyncClient, s
         open_backend(replace(one.settings_with_node(), state_dir=str(folder / "other"))) as other,
         trio.open_nursery() as nursery,
     ):
-        await other.wait_ready(within=30)
+        await other.wait_ready(within=60)
         url = await nursery.start(partial(serve_http, other, host="127.0.0.1", port=0))
         yield client, url, other
         nursery.cancel_scope.cancel()
@@ -112,7 +113,7 @@ async def test_a_token_carries_what_was_told_to_another_gateway(
             return take(self, batch)
 
         monkeypatch.setattr(Projector, "take", late)
-        async with httpx.AsyncClient(base_url=url, timeout=20) as second:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as second:
             for _ in range(5):
                 answer = await client.post("/runs", json={"flow_name": "x"})
                 run_id = answer.json()["run_id"]
@@ -155,6 +156,7 @@ async def test_tokens_that_mean_nothing_here_are_not_waited_for(
             for odd in ("", "x", "-", bucket, f"{bucket}-", f"{bucket}-x", f"00000000-{seq}9999"):
                 answer = await client.get("/runs", headers={SEEN: odd})
                 assert (answer.status_code, answer.headers.get(STALE)) == (200, None), odd
+        monkeypatch.setattr("pyoco_server.gateway.read_side._CATCH_UP_SECONDS", 1.0)
         ahead = await client.get("/runs", headers={SEEN: f"{bucket}-{int(seq) + 1}"})
         assert (ahead.status_code, ahead.headers[STALE]) == (200, "true")
         # Nobody else waits for what one client claims.
@@ -170,17 +172,18 @@ async def test_public_answers_tell_nothing_of_runs(tmp_path: Path) -> None:
 async def test_a_list_that_is_behind_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with gateway(tmp_path, worker=False) as (client, _):
-        apply = Writer.apply
+    async with gateway(tmp_path, worker=False, catch_up_seconds=1) as (client, _):
+        apply, answered = Writer.apply, threading.Event()
 
-        def slow(writer: Writer, changes: Changes) -> Applied:
-            time.sleep(1.5)
+        def held(writer: Writer, changes: Changes) -> Applied:
+            answered.wait(60)
             return apply(writer, changes)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Writer, "apply", slow)
+            patch.setattr(Writer, "apply", held)
             run_id = await submitted(client)
             answer = await client.get("/runs")
+            answered.set()
         assert (answer.json(), answer.headers[STALE]) == ([], "true")
         assert run_id in await statuses(client)
 

@@ -90,7 +90,7 @@ async def test_a_waiting_fetch_gets_the_job_as_it_comes(queue: Queue) -> None:
             await queue.add("a", "b")
 
         nursery.start_soon(later)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             (job,) = await queue.consumer.fetch(4, expires=30)
     assert job.data == b"a"
     assert (await queue.info())["num_ack_pending"] == 1, "the other one is left for others"
@@ -124,22 +124,22 @@ async def test_a_fetch_cancelled_with_jobs_in_hand_gives_them_back(queue: Queue)
             got.append(each.data)
         return len(set(got)) == 50
 
-    await eventually(rest, within=5, what=f"all jobs, long before their ack wait: {len(got)}")
+    await eventually(rest, within=20, what=f"all jobs, long before their ack wait: {len(got)}")
     assert sorted(got) == sorted(job.encode() for job in jobs), "each acknowledged once"
 
 
 async def test_nak_and_in_progress_and_term(queue: Queue) -> None:
     await queue.add("a")
-    (first,) = await queue.consumer.fetch(1, expires=5)
+    (first,) = await queue.consumer.fetch(1, expires=30)
     assert first.num_delivered == 1
     await first.in_progress()
     await first.nak(0.2)
     began = trio.current_time()
-    (second,) = await queue.consumer.fetch(1, expires=5)
+    (second,) = await queue.consumer.fetch(1, expires=30)
     assert second.num_delivered == 2
     assert trio.current_time() - began > 0.1
     await second.nak(0.0)
-    (third,) = await queue.consumer.fetch(1, expires=5)
+    (third,) = await queue.consumer.fetch(1, expires=30)
     await third.term("nobody can do this")
     await eventually(queue.idle)
     assert await queue.consumer.fetch(1, expires=0.0) == []
@@ -156,19 +156,19 @@ async def test_a_consumer_deleted_under_a_waiting_fetch_is_told(queue: Queue) ->
             )
 
         nursery.start_soon(delete)
-        with trio.fail_after(20), pytest.raises(NotFound):
+        with trio.fail_after(60), pytest.raises(NotFound):
             await consumer.fetch(1, expires=30)
-    with trio.fail_after(20), pytest.raises(NotFound):
+    with trio.fail_after(60), pytest.raises(NotFound):
         await consumer.fetch(1, expires=30)
     await ensure_consumer(queue.connection, SETTINGS, "hello")
     await queue.add("a")
-    assert len(await consumer.fetch(1, expires=5)) == 1
+    assert len(await consumer.fetch(1, expires=30)) == 1
 
 
 async def test_a_server_killed_under_a_waiting_fetch_ends_it_at_once(queue: Queue) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(killed, queue.node, queue.connection)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             with suppress(Unavailable):  # killed before it was asked
                 assert await queue.consumer.fetch(1, expires=60) == []
 
@@ -193,8 +193,13 @@ async def test_more_pulls_than_the_server_holds_are_refused_not_answered_empty(
     first, second = (PullConsumer(queue.connection, "S", "few") for _ in range(2))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: first.fetch(1, expires=30))
-        await trio.sleep(0.2)
-        with trio.fail_after(20), pytest.raises(ApiError, match="MaxWaiting"):
+
+        async def held() -> bool:
+            info = await call(queue.connection, "CONSUMER.INFO.S.few", answer=dict)
+            return bool(info["num_waiting"] == 1)
+
+        await eventually(held)
+        with trio.fail_after(60), pytest.raises(ApiError, match="MaxWaiting"):
             await second.fetch(1, expires=30)
         nursery.cancel_scope.cancel()
 
@@ -207,10 +212,10 @@ async def test_at_the_limit_of_jobs_in_work_there_is_nothing_for_now(queue: Queu
     for _ in range(2):
         await publish_acked(queue.connection, "s", b"")
     consumer = PullConsumer(queue.connection, "S", "one")
-    (job,) = await consumer.fetch(2, expires=5.0)
+    (job,) = await consumer.fetch(2, expires=30.0)
     assert await consumer.fetch(1, expires=0.3) == []
     await job.ack()
-    assert len(await consumer.fetch(2, expires=1.0)) == 1
+    assert len(await consumer.fetch(2, expires=30.0)) == 1
 
 
 async def test_an_ack_that_is_not_confirmed_is_told(nats_node: Node, queue: Queue) -> None:
@@ -219,13 +224,13 @@ async def test_an_ack_that_is_not_confirmed_is_told(nats_node: Node, queue: Queu
         open_proxy(nats_node.port) as proxy,
         open_connection(ConnectionOptions(urls=(proxy.nats_url,))) as connection,
     ):
-        await connection.wait_connected(within=5)
+        await connection.wait_connected(within=60)
         consumer = PullConsumer(connection, queue.consumer.stream, queue.consumer.name)
-        (job,) = await consumer.fetch(1, expires=5)
+        (job,) = await consumer.fetch(1, expires=30)
         with proxy.held("up"), pytest.raises(BridgeError):
             await job.ack(within=0.2)
         await job.ack()
-    assert await queue.idle()
+    await eventually(queue.idle)
 
 
 async def test_what_exists_keeps_its_settings(queue: Queue) -> None:

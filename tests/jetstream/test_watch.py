@@ -34,7 +34,7 @@ async def stored(bucket: KeyValue, key: str, value: bytes) -> int:
 
     async def put() -> int:
         try:
-            return await bucket.put(key, value, within=1)
+            return await bucket.put(key, value, within=60)
         except BridgeError:
             return 0
 
@@ -42,7 +42,7 @@ async def stored(bucket: KeyValue, key: str, value: bytes) -> int:
     return revision
 
 
-async def key_of(events: AsyncIterator[WatchEvent], key: str, within: float = 5) -> WatchEvent:
+async def key_of(events: AsyncIterator[WatchEvent], key: str, within: float = 60) -> WatchEvent:
     """The next event of a key."""
     with trio.fail_after(within):
         async for event in events:
@@ -67,7 +67,7 @@ async def test_the_present_then_caught_up_then_changes(bucket: KeyValue) -> None
     a = await bucket.put("a", b"1")
     b = await bucket.put("b", b"2")
     async with bucket.watch() as events:
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             seen = [await anext(events) for _ in range(3)]
             assert [getattr(event, "value", event) for event in seen] == [b"1", b"2", CaughtUp(b)]
             assert [getattr(event, "revision", 0) for event in seen] == [a, b, b]
@@ -82,7 +82,7 @@ async def test_the_present_then_caught_up_then_changes(bucket: KeyValue) -> None
 async def test_without_history_only_what_comes(bucket: KeyValue) -> None:
     last = await bucket.put("a", b"1")
     async with bucket.watch(include_history=False) as events:
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             assert await anext(events) == CaughtUp(last)
             await bucket.put("b", b"2")
             assert getattr(await anext(events), "key", None) == "b"
@@ -94,7 +94,7 @@ async def test_behind_a_revision_and_by_pattern(bucket: KeyValue) -> None:
     await bucket.put("y.3", b"")
     await bucket.put("x.4", b"")
     async with bucket.watch("x.*", since=since) as events:
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             assert getattr(await anext(events), "key", None) == "x.4"
             assert isinstance(await anext(events), CaughtUp)
 
@@ -109,7 +109,7 @@ async def test_a_server_that_was_killed_delays_a_change_by_a_moment(
             await killed(nats_node, watching)
             await stored(bucket, "k", str(number).encode())
             # nats-py's own watch took 18 s here
-            event = await key_of(events, "k", within=5)
+            event = await key_of(events, "k", within=15)
             assert isinstance(event, Entry)
             assert event.value == str(number).encode()
 
@@ -126,20 +126,24 @@ async def test_nothing_is_missed_while_connections_are_cut(
             KeyValue(watching, "b").watch() as events,
             trio.open_nursery() as nursery,
         ):
+            written = False
 
             async def cut() -> None:
-                while True:
+                # A busy machine may take longer for a connection than one lasts, so not for good.
+                while not written:
                     await trio.sleep(random.uniform(0.02, 0.3))
                     proxy.cut()
 
             async def write() -> None:
+                nonlocal written
                 for number in range(1500):
                     key = f"k{number % 40}"
                     last[key] = await bucket.put(key, b"x")
+                written = True
 
             nursery.start_soon(cut)
             nursery.start_soon(write)
-            with trio.fail_after(30):
+            with trio.fail_after(60):
                 async for event in events:
                     if isinstance(event, Entry):
                         assert event.revision > seen.get(event.key, 0), "in order, none twice"
@@ -186,17 +190,21 @@ async def test_a_bucket_made_anew_is_told_and_read_from_its_beginning(bucket: Ke
         # More than before: sequences alone do not tell.
         for number in range(5):
             await bucket.put(f"new{number}", b"")
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             assert isinstance(await anext(events), Reset)
-            keys = [getattr(await anext(events), "key", "?") for _ in range(5)]
+            told: list[WatchEvent] = []
+            while len(keys := [each.key for each in told if isinstance(each, Entry)]) < 5:
+                told.append(await anext(events))
             assert keys == [f"new{number}" for number in range(5)]
-            assert await anext(events) == CaughtUp(5)
+            # It may have found the new one before all of them were there.
+            if not any(isinstance(each, CaughtUp) for each in told):
+                assert await anext(events) == CaughtUp(5)
 
 
 async def test_a_wiped_store_is_noticed_from_a_revision_of_another_life(bucket: KeyValue) -> None:
     await bucket.put("k", b"")
     async with bucket.watch(since=1000) as events:
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             assert isinstance(await anext(events), Reset)
             assert getattr(await anext(events), "key", None) == "k"
             assert await anext(events) == CaughtUp(1)
@@ -205,7 +213,7 @@ async def test_a_wiped_store_is_noticed_from_a_revision_of_another_life(bucket: 
 @pytest.mark.parametrize("how", ["expired", "removed without a marker"])
 async def test_only_what_has_not_expired_is_missed(nats_node: Node, how: str) -> None:
     async with connected(nats_node) as connection:
-        config = _bucket("b", 1) | {"max_age": 10**9 if how == "expired" else 3600 * 10**9}
+        config = _bucket("b", 1) | {"max_age": 3 * 10**9 if how == "expired" else 3600 * 10**9}
         await call(connection, "STREAM.CREATE.KV_b", config | {"duplicate_window": 0}, answer=dict)
         bucket = KeyValue(connection, "b")
         await bucket.put("gone", b"")
@@ -220,7 +228,7 @@ async def test_only_what_has_not_expired_is_missed(nats_node: Node, how: str) ->
             (name,) = await watchers_of(connection)
             await call(connection, f"CONSUMER.DELETE.KV_b.{name}", answer=dict)
             await bucket.put("last", b"")
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 seen = [event async for event in until_key(events, "last")]
         assert any(isinstance(event, Reset) for event in seen) == (how != "expired")
 
@@ -279,7 +287,7 @@ async def test_a_watch_is_cancelled_at_once_while_nats_is_away(nats_node: Node) 
         open_proxy(nats_node.port) as proxy,
         open_connection(ConnectionOptions(urls=(proxy.nats_url,))) as connection,
     ):
-        await connection.wait_connected(within=5)
+        await connection.wait_connected(within=60)
         await make(connection)
         with proxy.down(), trio.move_on_after(0.5) as scope:
             async with KeyValue(connection, "b").watch() as events:
