@@ -14,6 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
+PATIENCE_MS = 60_000
+"""How long the browser is waited for, on a machine that is busy with other tests."""
+
 # What Chromium says of an answer that is no success, or that did not come.
 _FAILED = re.compile(r"Failed to load resource")
 _FLAGS = (
@@ -104,8 +107,8 @@ class Dashboard:
     def check(self, *, failed_requests: bool = False) -> None:
         """Nothing went wrong; requests may have failed only where the test made them."""
         wrong = [text for text in self.console if not (failed_requests and _FAILED.search(text))]
-        assert wrong == []
-        assert self.foreign == []
+        assert wrong == [], wrong
+        assert self.foreign == [], self.foreign
 
 
 @contextmanager
@@ -125,7 +128,11 @@ def open_dashboard(
         timezone_id="Asia/Tokyo",
         permissions=["clipboard-read", "clipboard-write"],
     )
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
     try:
-        yield Dashboard(context.new_page(), url)
+        yield Dashboard(page, url)
     finally:
+        # What a test answers itself may be under way.
+        page.unroute_all(behavior="ignoreErrors")
         context.close()

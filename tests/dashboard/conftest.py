@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from dashboard.browsing import Dashboard, chromium, open_browser, open_dashboard
+from dashboard.browsing import PATIENCE_MS, Dashboard, chromium, open_browser, open_dashboard
 from dashboard.world import World, open_world
 
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")

@@ -36,5 +36,5 @@ def test_look_requeue_and_drop(dashboard: Dashboard, world: World) -> None:
     expect(letter).to_have_count(0)
 
     page.get_by_label("Reason").select_option("worker_crashed")
-    assert "reason=worker_crashed" in page.url
+    expect(page).to_have_url(re.compile("reason=worker_crashed"))
     expect(page.locator(".empty")).to_contain_text("No dead letters")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import Page, expect
 
 from dashboard.browsing import Dashboard
@@ -86,15 +88,15 @@ def test_it_is_zoomed_moved_and_folded(dashboard: Dashboard, world: World) -> No
     dashboard.button("Larger").click()
     expect(page.locator(".minimap")).to_be_visible()
     page.locator(".minimap").click(position={"x": 20, "y": 3})
-    assert page.evaluate("document.querySelector('.graph').scrollTop") < 60
+    page.wait_for_function("() => document.querySelector('.graph').scrollTop < 60")
     page.locator(".graph .fold").press("Enter")
     expect(nodes).to_have_count(3)
 
     page.locator('.graph [data-task="d"]').click()
-    assert "task=d" in page.url
+    expect(page).to_have_url(re.compile("task=d"))
     expect(page.locator('.graph [data-task="d"]')).to_have_class("node chosen")
     page.get_by_role("tab", name="Logs").click()
-    assert "tab=logs" in page.url
+    expect(page).to_have_url(re.compile("tab=logs"))
     page.reload()
     expect(page.get_by_role("tab", name="Logs")).to_have_attribute("aria-selected", "true")
     expect(page.locator("#log-task")).to_have_value("d")

@@ -123,6 +123,8 @@ def test_a_cancel_says_what_it_does_and_took_goes_on(dashboard: Dashboard, world
     run_id = world.submit(flows.waiting("told"))
     world.reaches(run_id, "RUNNING")
     page = dashboard.open(f"runs/{run_id}")
+    # The dialog says what the page knew when it was opened.
+    expect(page.locator('.graph [data-task="wait"]')).to_have_attribute("data-state", "RUNNING")
     took = page.locator(".facts").first.locator("dt:text-is('Took') + dd")
     expect(took).to_contain_text("s")
     before = took.inner_text()

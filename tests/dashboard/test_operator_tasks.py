@@ -108,7 +108,7 @@ def test_4_who_is_on_a_tag(operator: Operator, world: World, name: str) -> None:
     expect(card.get_by_role("link", name=run_id[:8])).to_be_visible()
     operator.page.get_by_label("Search id, tag").fill("gpu")
     expect(operator.page.locator(".empty")).to_contain_text("No worker fits this search.")
-    assert "q=gpu" in operator.page.url
+    expect(operator.page).to_have_url(re.compile("q=gpu"))
     world.open_gate(name)
 
 

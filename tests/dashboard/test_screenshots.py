@@ -6,13 +6,13 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
 from dashboard import flows
 from dashboard.browsing import open_dashboard
 from dashboard.world import World, open_world
+from e2e.programs import HTTP
 from wheels.making import file_name, wheel_bytes
 
 DOCS = Path(__file__).parents[2] / "docs" / "images"
@@ -36,7 +36,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, str
     with open_world(tmp_path_factory.mktemp("pictures")) as world:
         name = file_name("visits", "1.2.0")
         wheel = wheel_bytes("visits", "1.2.0", {"visits.py": "RATE = 1\n"})
-        answer = httpx.post(
+        answer = HTTP.post(
             f"{world.url}/wheels", files={"wheel": (name, wheel)}, data={"tags": "hello"}
         )
         assert answer.status_code == 200

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
 import pytest
 from playwright.sync_api import expect
 
 from dashboard import flows
 from dashboard.browsing import Dashboard
 from dashboard.world import World
+from e2e.programs import HTTP
 
 TYPES = """\
 flow:
@@ -72,7 +72,7 @@ def test_numbers_pass_through_as_they_are_written(dashboard: Dashboard, world: W
     page.locator('[data-param="whole"]').fill("9007199254740995")
     dashboard.button("Run").click()
     expect(page.locator(".view-head .status")).to_have_text("completed")
-    stored = httpx.get(f"{world.url}/runs/{page.url.rpartition('/')[2]}").text
+    stored = HTTP.get(f"{world.url}/runs/{page.url.rpartition('/')[2]}").text
     deep = '[1.0,{"id":12345678901234567890}]'
     for text in ("9007199254740993", "9007199254740995", "-0.0", deep, '"1.0"'):
         assert text in stored

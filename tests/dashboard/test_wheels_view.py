@@ -78,9 +78,9 @@ def test_a_large_wheel_shows_its_progress(dashboard: Dashboard, tmp_path: Path) 
     blob = bytes(range(256)) * 32 * 1024
     path.write_bytes(wheel_bytes("dash_large", "1.0", {"dash_large.py": blob}, compress=False))
     page = dashboard.open("wheels")
-    # Slow enough to be seen: 8 MiB at 8 MiB a second.
+    # Slow enough to be seen: 8 MiB at 1 MiB a second until they have been.
     session = page.context.new_cdp_session(page)
-    limit = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 2**23}
+    limit = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 2**20}
     session.send("Network.emulateNetworkConditions", limit)
     page.get_by_label("Choose files").set_input_files(path)
     bar = page.get_by_role("progressbar", name=name)
@@ -90,5 +90,6 @@ def test_a_large_wheel_shows_its_progress(dashboard: Dashboard, tmp_path: Path) 
           return now > 0 && now < 100;
         }"""
     )
+    session.send("Network.emulateNetworkConditions", limit | {"uploadThroughput": -1})
     expect(dashboard.toast).to_have_text(f"{name} uploaded")
     expect(bar).to_have_count(0)
