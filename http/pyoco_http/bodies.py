@@ -26,7 +26,7 @@ from pyoco_http.problems import Problem, unknown_name
 from pyoco_http.sse import OpenStream
 from pyoco_server.api.base import JsonBody
 from pyoco_server.model.errors import ErrorId
-from pyoco_server.model.json_text import NestedTooDeeply
+from pyoco_server.model.json_text import KeyGivenTwice, NestedTooDeeply, check_keys
 
 Receive = Callable[[], Awaitable[Any]]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -198,17 +198,26 @@ class GatewayRequest(TrioRequest):
     event_stream: OpenStream | None = None
 
 
-def read_json(raw: bytes, kind: type[B]) -> B:
+def read_json(raw: bytes, kind: type[B], *, keys_checked: bool = False) -> B:
     """Read a body of JSON.
 
+    Args:
+        raw: The body.
+        kind: What it is.
+        keys_checked: Whether it is known that no object of it has a key twice, or not to be known here.
+
     Raises:
-        Problem: It is none, lacks a field, or has one that is not known or cannot be used.
+        Problem: It is none, lacks a field, or has one that is not known, cannot be used or is given twice.
     """
     field: dict[str, Any] = {}
     try:
-        return msgspec.json.decode(raw, type=kind)
+        body = msgspec.json.decode(raw, type=kind)
+        if not keys_checked:
+            check_keys(raw)
     except RecursionError:
         reason = str(NestedTooDeeply())
+    except KeyGivenTwice as error:
+        reason = str(error)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         reason = str(error)
         if unknown := _UNKNOWN.match(reason):
@@ -216,6 +225,8 @@ def read_json(raw: bytes, kind: type[B]) -> B:
             raise unknown_name("field", unknown[1], names, kind.refusal, kind.error_id) from None
         if found := _FIELD.search(reason):
             field["field"] = found[1] or found[2]
+    else:
+        return body
     if not field and len(kind.__struct_fields__) == 1:
         field["field"] = kind.__struct_fields__[0]
     detail = kind.refusal or f"invalid request body: {reason}"

@@ -36,7 +36,7 @@ from pyoco_server.model.errors import ErrorId, ModelError
 from pyoco_server.model.flow.file import FlowFile
 from pyoco_server.model.idempotency import check_idempotency_key
 from pyoco_server.model.job import check_tag
-from pyoco_server.model.json_text import NestedTooDeeply
+from pyoco_server.model.json_text import KeyGivenTwice, NestedTooDeeply, check_keys
 from pyoco_server.model.limits import LIMIT_FIELDS, check_limits, limits_in
 from pyoco_server.model.run import RunState
 from pyoco_server.model.timing import TIMING_FIELDS, Timing, check_timing
@@ -115,15 +115,7 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
     )
     @short
     async def submit_batch(call: Call) -> Answer:
-        raws = read_json(call.body, BatchBody).runs
-        if not 1 <= len(raws) <= MAX_BATCH_RUNS:
-            raise Problem(
-                422,
-                f"a batch takes 1 to {MAX_BATCH_RUNS} runs, not {len(raws)}",
-                ErrorId.INVALID_INPUT,
-                field="runs",
-            )
-        read = await trio.to_thread.run_sync(_read_batch, settings, now(), call, raws)
+        read = await trio.to_thread.run_sync(_read_batch, settings, now(), call)
         wanted = [run for run in read if isinstance(run, NewRun)]
         outcomes = iter(await backend.submit_all(wanted))
         items = [_item(next(outcomes) if isinstance(run, NewRun) else run) for run in read]
@@ -147,14 +139,28 @@ def times_told(accepted: Accepted) -> dict[str, Any]:
     return {"state": RunState.SCHEDULED, "scheduled_for": accepted.scheduled_for}
 
 
-def _read_batch(
-    settings: Settings, now: float, call: Call, raws: list[msgspec.Raw]
-) -> list[NewRun | Exception]:
-    """Read the runs of a batch, in a thread of its own: a thousand flow.yaml files take their time."""
+def _read_batch(settings: Settings, now: float, call: Call) -> list[NewRun | Exception]:
+    """Read the runs of a batch, in a thread of its own: a thousand flow.yaml files take their time.
+
+    Raises:
+        Problem: It is no batch.
+    """
+    raws = [bytes(raw) for raw in read_json(call.body, BatchBody, keys_checked=True).runs]
+    if not 1 <= len(raws) <= MAX_BATCH_RUNS:
+        raise Problem(
+            422,
+            f"a batch takes 1 to {MAX_BATCH_RUNS} runs, not {len(raws)}",
+            ErrorId.INVALID_INPUT,
+            field="runs",
+        )
+    # All at once as a rule; which run spoils it, or the batch itself, is asked where one does.
+    keys_checked = _each_key_once(call.body)
+    if not keys_checked and all(map(_each_key_once, raws)):
+        read_json(call.body, BatchBody)
     texts: dict[str, FlowFile] = {}  # most batches run one flow many times
 
-    def read(raw: msgspec.Raw) -> NewRun:
-        item = read_json(bytes(raw), BatchItem)
+    def read(raw: bytes) -> NewRun:
+        item = read_json(raw, BatchItem, keys_checked=keys_checked)
         text = item.workflow_yaml
         if text is None:
             flow_file = None
@@ -165,13 +171,21 @@ def _read_batch(
             texts[text] = flow_file
         return _new_run(settings, now, call, item, flow_file, item.idempotency_key)
 
-    def read_or_refuse(raw: msgspec.Raw) -> NewRun | Exception:
+    def read_or_refuse(raw: bytes) -> NewRun | Exception:
         try:
             return read(raw)
         except (Problem, ModelError) as refusal:
             return refusal
 
     return [read_or_refuse(raw) for raw in raws]
+
+
+def _each_key_once(raw: bytes) -> bool:
+    try:
+        check_keys(raw)
+    except (KeyGivenTwice, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def _item(outcome: Accepted | Exception) -> BatchOutcome:
@@ -253,8 +267,13 @@ def _params(text: str | None) -> dict[str, Any]:
     if not (text or "").strip():
         return {}
     try:
-        return msgspec.json.decode(text or "", type=dict[str, Any])
+        params: dict[str, Any] = msgspec.json.decode(text or "", type=dict[str, Any])
+        check_keys((text or "").encode())
     except RecursionError:
         raise invalid("params", str(NestedTooDeeply())) from None
+    except KeyGivenTwice as error:
+        raise invalid("params", str(error)) from None
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise invalid("params", f"takes a JSON object: {error}") from None
+    else:
+        return params

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from backend.stage import TAG, queued
 from http_api.gateway import YAML, gateway, yaml_form
 from pyoco_cli.client.app import app
+from pyoco_cli.common.parameters import collect_params
 from pyoco_server.client import AsyncPyocoHttpClient
 
 RUN = {"flow_name": "quick", "tag": TAG}
@@ -77,7 +78,53 @@ async def test_a_field_that_nobody_knows_is_refused(tmp_path: Path, field: str, 
         assert await queued(backend) == 1
 
 
-async def test_the_neighbours_of_submissions_know_their_fields(tmp_path: Path) -> None:
+JSON_TYPE = {"content-type": "application/json"}
+TWICE = (
+    '{"flow_name": "quick", "tag": "a", "tag": "b"}',
+    '{"flow_name": "quick", "\\u0074ag": "a", "tag": "b"}',
+    '{"flow_name": "quick", "tag": "a", "tag": "a"}',
+    '{"flow_name": "quick", "params": {"tag": 1, "n": 12345678901234567890123, "tag": 2}}',
+    '{"flow_name": "quick", "params": {"x": [{"y": [], "tag": {}, "tag": {}}]}}',
+)
+
+
+async def test_a_key_that_is_given_twice_is_refused_by_its_name(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        for text in TWICE:
+            alone = await client.post("/runs", content=text, headers=JSON_TYPE)
+            assert alone.status_code == 422, alone.text
+            runs = f'{{"runs": [{text}, {json.dumps(RUN)}]}}'
+            batch = await client.post("/runs/batch", content=runs, headers=JSON_TYPE)
+            assert batch.json()["accepted"] == 1, "one that is wrong spoils no other"
+            for error in (alone.json(), batch.json()["items"][0]["error"]):
+                assert "key 'tag' is given twice" in error["reason"]
+        assert await queued(backend) == len(TWICE)
+        whole = f'{{"runs": [], "runs": [{json.dumps(RUN)}]}}'
+        refused = await client.post("/runs/batch", content=whole, headers=JSON_TYPE)
+        assert refused.status_code == 422
+        assert "key 'runs' is given twice" in refused.json()["reason"]
+
+
+async def test_the_neighbours_of_submissions_take_no_key_twice(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, _):
+        form = yaml_form(YAML, params='{"x": 5, "x": 6}')
+        refused = await client.post("/runs/yaml", **form)
+        assert (refused.status_code, refused.json()["field"]) == (422, "params")
+        assert "key 'x' is given twice" in refused.json()["reason"]
+        for method, path, text in (
+            ("PATCH", "/workers/w", '{"hidden": true, "hidden": false}'),
+            (
+                "POST",
+                "/schedules",
+                '{"schedule_id": "s", "cron": "1 * * * *", "cron": "2 * * * *"}',
+            ),
+        ):
+            refused = await client.request(method, path, content=text, headers=JSON_TYPE)
+            assert refused.status_code == 422, refused.text
+            assert "is given twice" in refused.json()["reason"]
+
+
+async def test_the_neighbours_of_submissions_know_know_their_fields(tmp_path: Path) -> None:
     async with gateway(tmp_path, worker=False) as (client, _):
         refused = await client.post("/runs/batch", json={"runs": [RUN], "run": []})
         assert "did you mean 'runs'?" in refused.json()["reason"]
@@ -217,3 +264,36 @@ def test_a_file_of_params_is_read_as_a_flow_file_is(tmp_path: Path) -> None:
         result = CliRunner().invoke(app, argv)
         assert result.exit_code == 1
         assert "quote it" in str(result.exception.__dict__) + result.output
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["submit", "--params", '{"x": 1, "x": 2}'],
+        ["submit", "--param", 'x={"x": 1, "x": 2}'],
+        ["submit", "--params-file", "params.json"],
+        ["submit", "--params-file", "params.yaml"],
+        ["submit", "--batch-file", "runs.jsonl"],
+        ["schedule", "apply", "--file", "schedules.yaml"],
+    ],
+)
+def test_a_command_takes_no_key_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.json").write_text('{"a": {"x": 1, "x": 2}}')
+    Path("params.yaml").write_text("a:\n  x: 1\n  x: 2\n")
+    Path("runs.jsonl").write_text('{"flow_name": "quick", "params": {"x": 1, "x": 2}}\n')
+    Path("schedules.yaml").write_text("schedules:\n  x: {cron: '* * * * *'}\n  x: {every_sec: 5}\n")
+    result = CliRunner().invoke(app, argv)
+    assert result.exit_code == 1
+    said = str(getattr(result.exception, "__dict__", "")) + str(result.exception) + result.output
+    assert "is given twice" in said
+
+
+def test_keys_that_are_merged_may_be_said_otherwise(tmp_path: Path) -> None:
+    text = "a: &a {x: 1, y: 1}\nb: &b {<<: *a, x: 2}\nc: {<<: *b, x: 3, y: 3}\n"
+    (tmp_path / "params.yaml").write_text(text)
+    params = collect_params(tmp_path / "params.yaml", None, None)
+    assert params["c"] == {"x": 3, "y": 3}
+    assert params["b"] == {"x": 2, "y": 1}

@@ -37,6 +37,13 @@ class NestedTooDeeply(ValueError):
         super().__init__(f"nested too deeply: at most {MAX_DEPTH} levels of lists and mappings")
 
 
+class KeyGivenTwice(ValueError):
+    """An object of a JSON text has a key twice, of which a reader would see one."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"key {key[:80]!r} is given twice in one object")
+
+
 # Strings, so that what looks like a bracket in one is none.
 _TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}]', re.DOTALL)
 _LEFT_OUT: Final = b'"(nested too deeply)"'
@@ -60,6 +67,35 @@ def check_depth(value: object) -> None:
             for item in (container.values() if isinstance(container, dict) else container)
         ]
     raise NestedTooDeeply
+
+
+def check_keys(raw: bytes) -> None:
+    """Make sure that every key of a text, which is known to be JSON, is read.
+
+    A small one takes a few microseconds.
+
+    Raises:
+        KeyGivenTwice: An object has one twice.
+        RecursionError: The text is nested deeper than it can be read here.
+    """
+    _KEYS.decode(raw.decode())
+
+
+def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs; for ``json.loads`` as its ``object_pairs_hook``.
+
+    Raises:
+        KeyGivenTwice: It has one twice.
+    """
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise KeyGivenTwice(next(key for key in made if keys.count(key) > 1))
+    return made
+
+
+# Of numbers nothing is read: one of very many digits takes long, or is refused.
+_KEYS: Final = json.JSONDecoder(object_pairs_hook=each_key_once, parse_int=len, parse_float=len)
 
 
 def encode_json(value: object) -> bytes:

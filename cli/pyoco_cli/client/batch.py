@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import OutputFormat, RowPrinter
 from pyoco_cli.common.language import Phrase
-from pyoco_cli.common.parameters import read_text
+from pyoco_cli.common.parameters import read_json, read_text
 from pyoco_server.model.counted import counted
 from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.json_text import KeyGivenTwice
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
@@ -36,7 +36,9 @@ def read_batch(path: Path, defaults: dict[str, Any]) -> list[tuple[int, dict[str
         if not line.strip():
             continue
         try:
-            run = json.loads(line)
+            run = read_json(line)
+        except KeyGivenTwice as error:
+            raise _wrong(f"{path}, line {number}: {error}") from None
         except (ValueError, RecursionError) as error:
             raise _wrong(f"{path}, line {number}: not JSON: {error}") from None
         if not isinstance(run, dict):

@@ -96,8 +96,10 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     # Here, because the help of all commands needs none.
     import yaml  # noqa: PLC0415
 
+    from pyoco_cli.common.yaml_text import load_yaml  # noqa: PLC0415
+
     try:
-        document = yaml.safe_load(read_text(path, "--file"))
+        document = load_yaml(read_text(path, "--file"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _wrong(f"{path} is no YAML: {error}") from None
     found = document.get("schedules") if isinstance(document, dict) else None

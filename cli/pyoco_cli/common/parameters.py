@@ -11,6 +11,7 @@ import typer
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.language import Phrase
 from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.json_text import KeyGivenTwice, each_key_once
 
 Params: TypeAlias = Annotated[str | None, typer.Option(help="JSON object, e.g. '{\"x\":1}'.")]
 ParamsFile: TypeAlias = Annotated[
@@ -60,6 +61,17 @@ def read_text(path: Path, option: str) -> str:
         raise _wrong(f"failed to read {option}: {path} ({error})", Phrase.CHECK_FILE) from None
 
 
+def read_json(text: str) -> Any:
+    """Return what a JSON text stands for.
+
+    Raises:
+        json.JSONDecodeError: It is none.
+        KeyGivenTwice: An object of it has a key twice.
+        RecursionError: It is nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=each_key_once)
+
+
 def split_tags(text: str | None) -> list[str] | None:
     """Return the tags of a list with commas in between; ``None`` for none at all."""
     tags = [tag.strip() for tag in (text or "").split(",")]
@@ -69,7 +81,9 @@ def split_tags(text: str | None) -> list[str] | None:
 def _of_file(path: Path) -> dict[str, Any]:
     text = read_text(path, "--params-file")
     try:
-        value: object = json.loads(text)
+        value: object = read_json(text)
+    except KeyGivenTwice as error:
+        raise _wrong(f"--params-file: {error} ({path})", _FILE_EXAMPLE) from None
     except (json.JSONDecodeError, RecursionError) as json_error:
         value = _of_yaml(text, path, json_error)
     if not isinstance(value, dict):
@@ -83,18 +97,10 @@ def _of_yaml(text: str, path: Path, json_error: Exception) -> object:
     # Few commands read YAML.
     import yaml  # noqa: PLC0415
 
-    from pyoco_server.model.flow.yaml_document import surprise  # noqa: PLC0415
-
-    class Loader(yaml.SafeLoader):
-        def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-            if isinstance(node, yaml.ScalarNode) and not node.style:
-                reason = surprise(node.tag.rpartition(":")[2], node.value)
-                if reason is not None:
-                    raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark)
-            return super().construct_object(node, deep=deep)
+    from pyoco_cli.common.yaml_text import load_yaml  # noqa: PLC0415
 
     try:
-        return yaml.load(text, Loader)  # noqa: S506 - a safe one
+        return load_yaml(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise CliError(
             ErrorId.INVALID_COMMAND_LINE,
@@ -106,7 +112,9 @@ def _of_yaml(text: str, path: Path, json_error: Exception) -> object:
 
 def _of_json(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = read_json(text)
+    except KeyGivenTwice as error:
+        raise _wrong(f"--params: {error}", _JSON_EXAMPLE) from None
     except (json.JSONDecodeError, RecursionError):
         raise _wrong("--params must be valid JSON object", _JSON_EXAMPLE) from None
     if not isinstance(value, dict):
@@ -125,7 +133,9 @@ def _of_pair(pair: str) -> tuple[str, Any]:
     if not key:
         raise _wrong(f"--param key is empty ({pair!r})", "pyoco-client submit --param x=1")
     try:
-        return key, json.loads(text)
+        return key, read_json(text)
+    except KeyGivenTwice as error:
+        raise _wrong(f"--param {key}: {error}", _PAIR_EXAMPLE) from None
     except (json.JSONDecodeError, RecursionError):
         return key, text
 
