@@ -16,7 +16,7 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from http_api.gateway import events, gateway
+from http_api.gateway import client_of, events, gateway
 from http_api.seeding import put_runs, snapshot
 from pyoco_http.server import serve_http
 from pyoco_server.backend import Backend, open_backend
@@ -48,12 +48,25 @@ async def two_gateways(folder: Path) -> AsyncIterator[tuple[httpx.AsyncClient, s
     """A client of the first gateway, the address of the second, and its backend."""
     async with (
         gateway(folder, worker=False) as (client, one),
-        open_backend(replace(one.settings_with_node(), state_dir=str(folder / "other"))) as other,
-        trio.open_nursery() as nursery,
+        _another(folder, one) as (url, other),
     ):
+        yield client, url, other
+
+
+@asynccontextmanager
+async def second_gateway(folder: Path, one: Backend) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of another gateway beside this one."""
+    async with _another(folder, one) as (url, _), client_of(url) as client:
+        yield client
+
+
+@asynccontextmanager
+async def _another(folder: Path, one: Backend) -> AsyncIterator[tuple[str, Backend]]:
+    settings = replace(one.settings_with_node(), state_dir=str(folder / "other"))
+    async with open_backend(settings) as other, trio.open_nursery() as nursery:
         await other.wait_ready(within=60)
         url = await nursery.start(partial(serve_http, other, host="127.0.0.1", port=0))
-        yield client, url, other
+        yield url, other
         nursery.cancel_scope.cancel()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from pyoco_server.gateway.late_letters import LateLetters
 from pyoco_server.gateway.new_run import Accepted, NewRun
 from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.jetstream.errors import BridgeError
@@ -89,14 +90,21 @@ class DeadLetterDesk:
         runs: RunStore,
         workflows: WorkflowStore,
         submitter: Submitter,
+        late: LateLetters,
     ) -> None:
         self._letters = letters
+        self._late = late
         self._runs = runs
         self._workflows = workflows
         self._submitter = submitter
 
     async def page(self, wanted: LetterFilter, *, before: int | None, limit: int) -> LetterPage:
-        """A page of letters, newest first; see `DeadLetterStore.page`."""
+        """A page of letters, newest first; see `DeadLetterStore.page`.
+
+        The first one waits for the letters of runs that FAILED just now, a second at most.
+        """
+        if before is None:
+            await self._late.of_all(wanted.tenant_id, wanted.tag, wanted.run_id)
         return await self._letters.page(wanted.takes, before=before, limit=limit, tag=wanted.tag)
 
     async def get(self, seq: int, tenant_id: str | None = None) -> StoredLetter:
@@ -171,8 +179,10 @@ class DeadLetterDesk:
 
     async def _drop_letters_of(self, run: RunSnapshot) -> None:
         """Delete what is found of a run's dead letters between its end and now."""
-        written_from = (run.end_time or run.updated_at or 0.0) - _CLOCKS_SECONDS
+        ended_at = run.end_time or run.updated_at or 0.0
+        written_from = ended_at - _CLOCKS_SECONDS
         try:
+            await self._late.of_run(run.run_id, ended_at)
             page = await self._letters.page(
                 LetterFilter(run_id=run.run_id).takes,
                 before=None,

@@ -281,7 +281,7 @@ class ReadSide:
         with trio.move_on_after(_CATCH_UP_SECONDS) as waiting:
             await self.projector.reached(int(seq))
         if waiting.cancelled_caught:
-            _note_stale()
+            note_stale()
 
     @property
     def _told(self) -> int:
@@ -304,7 +304,7 @@ class ReadSide:
         if self.indexer.trouble is not None:
             raise NotReadable(f"the read model cannot be written: {self.indexer.trouble}")
         if waiting.cancelled_caught:
-            _note_stale()
+            note_stale()
             with suppress(BridgeError):
                 self.seen.disbelieve((await stream_state(self._connection, self._stream)).last_seq)
 
@@ -388,6 +388,7 @@ class ReadSide:
             raise Unavailable(f"NATS is not connected: {status.last_error or 'connecting'}")
 
 
-def _note_stale() -> None:
+def note_stale() -> None:
+    """Note in `freshness` that what is answered may not hold all that was told before."""
     if (noted := freshness.get()) is not None:
         noted.stale = True

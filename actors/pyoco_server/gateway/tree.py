@@ -15,6 +15,7 @@ from pyoco_server.gateway.event_reader import EventReader
 from pyoco_server.gateway.idempotency import OnceOnly
 from pyoco_server.gateway.intake import Intake
 from pyoco_server.gateway.key_ring import KeyRing
+from pyoco_server.gateway.late_letters import LateLetters
 from pyoco_server.gateway.read_side import ReadSide
 from pyoco_server.gateway.reaper import Reaper
 from pyoco_server.gateway.schedules.alarm import Alarm
@@ -132,6 +133,7 @@ def gateway_tree(
         task("scheduler", board.follow, scheduler.take, scheduler.keep_time),
         task("schedule-text-keeper", TextKeeper(connection, store.bucket, board).keep),
     ]
+    late = LateLetters(stores.dead_letters, reads, written=settings.dlq_publish_execution_error)
     key_ring = None
     if settings.http_auth_mode == "api_key":
         key_ring = KeyRing(KeyValue(connection, settings.auth_kv_bucket), settings.auth_pepper)
@@ -148,7 +150,7 @@ def gateway_tree(
         client,
         spec=SupervisorSpec("gateway", children),
         reads=reads,
-        dead_letters=DeadLetterDesk(stores.dead_letters, runs, workflows, submitter),
+        dead_letters=DeadLetterDesk(stores.dead_letters, runs, workflows, submitter, late),
         key_ring=key_ring,
         wheel_registry=wheel_registry,
         schedules=ScheduleDesk(
