@@ -23,6 +23,8 @@ from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.key_ring import InvalidApiKey, KeysUnavailable
 from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.gateway.read_model.filters import RunFilter
+from pyoco_server.gateway.schedules.desk import Wish
+from pyoco_server.gateway.schedules.records import Person
 from pyoco_server.jetstream.connection import Connection, ConnectionOptions, open_connection
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.store.runs import RunNotFound
@@ -225,6 +227,32 @@ async def test_keys_and_workers_are_those_of_the_storage(tmp_path: Path) -> None
             while not await matches():
                 await trio.sleep(0.05)
         assert standing.ended.is_set()
+
+
+async def test_schedules_are_those_of_the_storage(tmp_path: Path) -> None:
+    who, hourly = Person(), {"flow_name": "x", "every_sec": 3600}
+    async with storage(tmp_path) as one, gateway_of(tmp_path, one) as backend:
+        desk = backend.schedules
+        for name in ("deleted", "paused", "kept"):
+            await desk.create(name, Wish(hourly), who)
+        await one.copy()
+        await backend.wait_ready(within=30)
+        await desk.delete("deleted", who)
+        await desk.pause("paused", who)
+        await desk.create("lost", Wish(hourly), who)
+        await one.stop()
+
+        async def write(connection: Connection) -> None:
+            for _ in range(9):
+                await KeyValue(connection, "pyoco_schedules").put("schedule.unreadable", b"{}")
+
+        await one.put_back(write)
+        found: list[tuple[str, bool]] = []
+        with trio.move_on_after(20):
+            while found != [("deleted", False), ("kept", False), ("paused", False)]:
+                await trio.sleep(0.05)
+                found = [(each.schedule_id, each.paused) for each in desk.board.all(lambda _: True)]
+        assert found == [("deleted", False), ("kept", False), ("paused", False)]
 
 
 async def admitted(backend: Backend, *keys: str) -> list[bool | None]:

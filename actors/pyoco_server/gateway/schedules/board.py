@@ -102,6 +102,9 @@ class ScheduleBoard:
                 match event:
                     case Reset():
                         self._known.clear()
+                        # Of a storage that went back in time: what it deletes later has lesser revisions.
+                        self._deleted.clear()
+                        self.unreadable.clear()
                         self._wakes.clear()
                         self.caught_up = False
                     case CaughtUp():
