@@ -28,6 +28,9 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import lasting
+from lasting import *  # noqa: F403
+
 LIBC = ctypes.CDLL(None)
 KEPT = []
 SECRET = "what the misdeed knows"
@@ -89,6 +92,7 @@ def canary():
         "traced": sys.gettrace() is None and sys.getprofile() is None,
         "pending": sys.getswitchinterval(),
         "children": Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text(),
+        **lasting.what_lasts(),
     }
 
 
@@ -651,6 +655,7 @@ def handle_signals_in_c():
 NOT_MISDEEDS = {
     "canary",
     "count",
+    "what_lasts",
     "save_and_return_much",
     "stop_itself_and_its_guardian",
     "use_streams",

@@ -13,6 +13,7 @@ import faulthandler
 import os
 import platform
 import queue
+import random
 import signal
 import sys
 import threading
@@ -148,6 +149,8 @@ class _Child:
             del execution
             self._tell_end(finished)
             del finished
+            # Whatever the run made of it; while nobody waits.
+            random.seed()
 
     def _import_from(self, folders: tuple[str, ...]) -> None:
         sys.path[: len(self._plugins.wheels)] = folders

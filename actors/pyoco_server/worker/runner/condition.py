@@ -1,8 +1,8 @@
 """Whether a child is as good as a fresh one after a run: what the run did to its process is found and undone.
 
 Looked at is what one run could do to the next by the process that they share, as far as it costs next to
-nothing to see. Some things nobody can see from here: a function that was replaced in a module other than
-`_WATCHED`, what a module keeps for itself, audit hooks, the state of `random`, handlers that C code sets.
+nothing to see. Some things nobody can see from here: a function that was replaced in a class, or in a module
+that is not watched, what a module keeps for itself, audit hooks, namespaces that root has left.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import ctypes
 import gc
 import os
 import sys
+import tempfile
 import time
 import warnings
 from contextlib import suppress
@@ -20,13 +21,16 @@ from types import ModuleType
 from typing import Any, Final
 
 from pyoco_server.worker.runner import kin
+from pyoco_server.worker.runner.attributes import Attributes
+from pyoco_server.worker.runner.libraries import library_parts
 from pyoco_server.worker.runner.output import Streams
 from pyoco_server.worker.runner.parts import Counted, EnvironmentPart, ProcessPart, parts
 
 MEMORY_BYTES: Final = 256 * 1024**2
 """How much a child may grow beyond what it has once its code is imported."""
 
-_WATCHED: Final = (builtins, sys, time, warnings)
+# Put back whatever is replaced in them; of other ones, see `library_parts`.
+_WATCHED: Final = (builtins, sys, tempfile, time, warnings)
 # What was killed is gone at once, unless the kernel itself holds it.
 _PATIENCE_SECONDS: Final = 5.0
 _THREAD_SECONDS: Final = 0.05
@@ -58,7 +62,9 @@ class Condition:
             ProcessPart("standard streams", lambda: streams.pristine, self._renew_streams),
             self._import_path,
             ProcessPart("modules", self._has_other_modules),
+            *library_parts(),
             *parts(),
+            Attributes(),
         ]
         # Not looked at while a run has variables of its own.
         self._environment = EnvironmentPart()
@@ -185,7 +191,8 @@ class Condition:
 
 
 def _watched() -> list[list[Any]]:
-    return [list(vars(module).values()) for module in _WATCHED]
+    # A copy of the table of modules is equal to it.
+    return [[id(sys.modules)], *(list(vars(module).values()) for module in _WATCHED)]
 
 
 def _import_path() -> tuple[list[Any], ...]:

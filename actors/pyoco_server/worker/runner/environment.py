@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,8 +86,11 @@ def surroundings(workdir: str | None, variables: Mapping[str, str]) -> Iterator[
         os.chdir(directory)
         os.environ, os.environb = _ENVIRON, _ENVIRONB
         if stored != environment:
+            zone = stored.get(b"TZ")
             for name in stored.keys() - environment.keys():
                 del os.environb[name]
             for name, value in environment.items():
                 if stored.get(name) != value:
                     os.environb[name] = value
+            if zone != stored.get(b"TZ"):
+                time.tzset()  # the C library may have looked at it meanwhile

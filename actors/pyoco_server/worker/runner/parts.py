@@ -14,17 +14,20 @@ import signal
 import socket
 import sys
 import threading
+import time
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, takewhile
+from pathlib import Path
 from typing import Any, Final
 
 # `signal.getsignal` makes a name of each handler, which takes twenty times as long.
 _get_handler: Final[Callable[[int], Any]] = importlib.import_module("_signal").getsignal
-_SIGNALS: Final = range(1, 32)  # nobody sends the other ones, which are for real time
+_SIGNALS: Final = tuple(sorted(signal.valid_signals()))
 _TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _LIMITS: Final = (
     resource.RLIMIT_AS,
@@ -78,8 +81,9 @@ class ProcessPart:
 def parts() -> list[ProcessPart]:
     """Return those that need nothing but themselves, not read yet."""
     return [
-        ProcessPart("descriptors", partial(_descriptors, Counted("fd")), _collect),
+        ProcessPart("descriptors", partial(_descriptors, Counted("fd")), _put_descriptors),
         ProcessPart("interpreter", _interpreter, _put_interpreter),
+        ProcessPart("arguments", _arguments, _put_arguments),
         ProcessPart("signal handlers", _handlers, _put_handlers),
         # To let blocked ones through might be the end of the process.
         ProcessPart("blocked signals", lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ())),
@@ -88,6 +92,7 @@ def parts() -> list[ProcessPart]:
         ProcessPart("umask", _umask, _put_umask),
         ProcessPart("scheduling", _scheduling, _put_scheduling),
         ProcessPart("identity", lambda: (os.getresuid(), os.getresgid())),
+        ProcessPart("root folder", lambda: Path("/").stat()[1:3]),
         ProcessPart("locale", lambda: locale.setlocale(locale.LC_ALL), _put_locale),
         ProcessPart("default socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
         ProcessPart("warning filters", lambda: list(warnings.filters), _put_warnings),
@@ -132,6 +137,7 @@ class EnvironmentPart(ProcessPart):
         if super().changed:
             return True
         self._where = self._pointers()  # one was changed, and put back
+        time.tzset()  # C code may have looked at it meanwhile
         return False
 
     def _pointers(self) -> bytes:
@@ -141,17 +147,20 @@ class EnvironmentPart(ProcessPart):
 
 
 def _descriptors(folder: Counted) -> list[int]:
-    """Their number, and what the standard ones are."""
+    """Their number, and what the standard ones are and how these are written."""
     seen = [folder.size()]
-    for number in (0, 1, 2):
-        with suppress(OSError):
+    with suppress(OSError):
+        for number in (0, 1, 2):
             found = os.fstat(number)
-            seen += (found.st_dev, found.st_ino)
+            seen += (found.st_dev, found.st_ino, os.get_blocking(number))
     return seen
 
 
-def _collect(_fresh: list[int]) -> None:
+def _put_descriptors(_fresh: list[int]) -> None:
     gc.collect()  # a file that nobody has any more is closed
+    for number in (0, 1, 2):
+        with suppress(OSError):
+            os.set_blocking(number, True)
 
 
 def _interpreter() -> tuple[Any, ...]:
@@ -164,13 +173,19 @@ def _interpreter() -> tuple[Any, ...]:
         threading.getprofile() if hasattr(threading, "getprofile") else None,
         gc.get_threshold(),
         gc.isenabled(),
+        gc.get_debug(),
         len(gc.callbacks),
         faulthandler.is_enabled(),
+        sys.get_asyncgen_hooks(),
+        sys.get_coroutine_origin_tracking_depth(),
+        threading.stack_size(),
+        tracemalloc.is_tracing(),
     )
 
 
 def _put_interpreter(fresh: tuple[Any, ...]) -> None:
-    recursion, switch, digits, profile, trace, _, threshold, collects, callbacks, faults = fresh
+    recursion, switch, digits, profile, trace, _, threshold, collects, debug, *others = fresh
+    callbacks, faults, hooks, depth, stack, traces_memory = others
     sys.setrecursionlimit(recursion)
     sys.setswitchinterval(switch)
     sys.set_int_max_str_digits(digits)
@@ -178,9 +193,24 @@ def _put_interpreter(fresh: tuple[Any, ...]) -> None:
     sys.settrace(trace)
     gc.set_threshold(*threshold)
     (gc.enable if collects else gc.disable)()
+    gc.set_debug(debug)
     del gc.callbacks[callbacks:]
     if faults:
         faulthandler.enable(2)
+    sys.set_asyncgen_hooks(*hooks)
+    sys.set_coroutine_origin_tracking_depth(depth)
+    threading.stack_size(stack)
+    if not traces_memory:
+        tracemalloc.stop()
+
+
+def _arguments() -> tuple[list[str], ...]:
+    """Those of the program, and of the interpreters that it starts."""
+    return list(sys.argv), list(sys.warnoptions)
+
+
+def _put_arguments(fresh: tuple[list[str], ...]) -> None:
+    sys.argv[:], sys.warnoptions[:] = fresh
 
 
 def _handlers() -> list[Any]:
@@ -305,3 +335,4 @@ def _put_environment(fresh: set[bytes]) -> None:
     for variable in fresh - now:
         name, _, value = variable.partition(b"=")
         os.putenv(name, value)
+    time.tzset()  # C code may have looked at it meanwhile
