@@ -221,13 +221,13 @@ def read_json(raw: bytes, kind: type[B], *, keys_checked: bool = False) -> B:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         reason = str(error)
         if unknown := _UNKNOWN.match(reason):
-            names = kind.__struct_fields__
+            names = kind.__struct_encode_fields__
             raise unknown_name("field", unknown[1], names, kind.refusal, kind.error_id) from None
         if found := _FIELD.search(reason):
             field["field"] = found[1] or found[2]
     else:
         return body
     if not field and len(kind.__struct_fields__) == 1:
-        field["field"] = kind.__struct_fields__[0]
+        field["field"] = kind.__struct_encode_fields__[0]
     detail = kind.refusal or f"invalid request body: {reason}"
     raise Problem(422, detail, kind.error_id, reason=reason, **field)

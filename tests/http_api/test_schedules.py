@@ -120,6 +120,8 @@ async def test_the_past_is_filled_once(tmp_path: Path) -> None:
         assert {item["outcome"] for item in again["items"]} == {"exists"}
         run = (await client.get(f"/runs/{done['items'][0]['run_id']}")).json()
         assert run["params"] == {"day": "2026-11-01"}
+        wrong = await client.post("/schedules/nightly/backfill", json=span | {"till": 1})
+        assert "there are dry_run, from, limit, to" in wrong.json()["reason"]
 
 
 WRONG: tuple[tuple[dict[str, Any], str], ...] = (
