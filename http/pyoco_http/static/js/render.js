@@ -11,6 +11,9 @@ export function render(element, ...children) {
   const wanted = nodes(children);
   const own = new Set(wanted.filter((node) => node.parentNode === element));
   const keyed = new Map([...element.children].filter((each) => each.dataset.key).map((each) => [each.dataset.key, each]));
+  // What goes first makes room, so that what stays need not be moved, which would take the focus from it.
+  const keys = new Set(wanted.map((node) => node.dataset?.key));
+  for (const [key, each] of keyed) if (!keys.has(key)) each.remove();
   let place = element.firstChild;
   for (const node of wanted) {
     const kept = own.has(node) ? node : counterpart(node, place, keyed, own);

@@ -33,7 +33,7 @@ export default {
 
   "run.graph": "Flow", "run.graph.none": "The picture comes when the run has begun.", "run.graph.unknown": "It is not known what the flow of this run looks like.",
   "run.facts": "Run", "run.timeline": "Time line",
-  "run.more": "More of this run", "run.task": "Tasks", "run.logs": "Logs", "run.history": "History", "run.data": "Params and results", "run.files": "Files",
+  "run.more": "More of this run", "run.task": "Tasks", "run.find": "Find by name or state", "run.find.none": "No task has this in its name or state.", "run.logs": "Logs", "run.history": "History", "run.data": "Params and results", "run.files": "Files",
   "run.submitted": "Submitted", "run.started": "Started", "run.ended": "Ended", "run.took": "Took", "run.waited": "after {duration} in the queue",
   "run.attempt": "Attempt", "run.attempts": "Attempts before", "run.timeout": "Time limit", "run.retry_of": "Again of", "run.tenant": "Tenant",
   "run.attempt_no": "Attempt {number}", "run.next_attempt": "Next attempt", "run.commands": "This run in a terminal",
@@ -94,7 +94,7 @@ export default {
   "workflow.none": "This run brought no flow.yaml: its worker knows the flow.", "workflow.edit": "Open in Submit",
   "preview.look": "Preview", "preview.large": "{bytes} are too much to be shown here.", "preview.empty": "The file is empty.", "preview.binary": "This cannot be shown as text or as an image.", "preview.part": "The first {shown} of {bytes}.", "preview.rows": "The first {rows} rows and {columns} columns.",
   "run.logs.times": "Times", "run.logs.search": "Search the logs", "run.logs.before": "Line before", "run.logs.next": "Next line", "run.logs.error": "Jump to error", "run.logs.download": "Download all", "run.logs.found": "{at} of {count}", "run.logs.nothing": "not found", "run.logs.no_error": "no error printed",
-  "graph.smaller": "Smaller", "graph.larger": "Larger", "graph.fit": "Fit", "graph.pack": "{count} tasks side by side",
+  "graph.smaller": "Smaller", "graph.larger": "Larger", "graph.fit": "Fit", "graph.pack": "{count} tasks side by side", "graph.chain": "{count} in a row",
   "submit.no_graph": "The picture comes back when the file is understood.",
   "chart.hint": "Point at the chart, or use the arrow keys, to read it.", "chart.point": "The arrow keys read it.",
   "system.run": "Time that runs took", "system.run.none": "No run has ended in this time", "system.sampled": "Of each {every}. run, because they are so many",

@@ -33,7 +33,7 @@ export default {
 
   "run.graph": "フロー", "run.graph.none": "図は実行が始まると表示されます。", "run.graph.unknown": "この実行のフローの形は分かりません。",
   "run.facts": "実行", "run.timeline": "タイムライン",
-  "run.more": "この実行の詳細", "run.task": "タスク", "run.logs": "ログ", "run.history": "履歴", "run.data": "パラメーターと結果", "run.files": "ファイル",
+  "run.more": "この実行の詳細", "run.task": "タスク", "run.find": "名前か状態で探す", "run.find.none": "名前か状態にこれを含むタスクはありません。", "run.logs": "ログ", "run.history": "履歴", "run.data": "パラメーターと結果", "run.files": "ファイル",
   "run.submitted": "投入", "run.started": "開始", "run.ended": "終了", "run.took": "所要時間", "run.waited": "(キューで {duration})",
   "run.attempt": "試行", "run.attempts": "これまでの試行", "run.timeout": "制限時間", "run.retry_of": "再実行の元", "run.tenant": "テナント",
   "run.attempt_no": "試行 {number}", "run.next_attempt": "次の試行", "run.commands": "この実行のコマンド",
@@ -94,7 +94,7 @@ export default {
   "workflow.none": "この実行に flow.yaml はありません。フローはワーカー側にあります。", "workflow.edit": "投入画面で開く",
   "preview.look": "プレビュー", "preview.large": "{bytes} は大きすぎるため、ここには表示できません。", "preview.empty": "ファイルは空です。", "preview.binary": "テキストとしても画像としても表示できません。", "preview.part": "{bytes} のうち先頭 {shown} を表示しています。", "preview.rows": "先頭の {rows} 行、{columns} 列を表示しています。",
   "run.logs.times": "時刻", "run.logs.search": "ログを検索", "run.logs.before": "前の行", "run.logs.next": "次の行", "run.logs.error": "エラーへ移動", "run.logs.download": "すべてダウンロード", "run.logs.found": "{count} 件中 {at} 件目", "run.logs.nothing": "見つかりません", "run.logs.no_error": "エラーの出力はありません",
-  "graph.smaller": "縮小", "graph.larger": "拡大", "graph.fit": "全体を表示", "graph.pack": "並列の {count} タスク",
+  "graph.smaller": "縮小", "graph.larger": "拡大", "graph.fit": "全体を表示", "graph.pack": "並列の {count} タスク", "graph.chain": "直列 {count} タスク",
   "submit.no_graph": "ファイルが読み取れると図が表示されます。",
   "chart.hint": "グラフを指すか、矢印キーで値を読み取れます。", "chart.point": "矢印キーで値を読み取れます。",
   "system.run": "実行の所要時間", "system.run.none": "この期間に終了した実行はありません", "system.sampled": "件数が多いため、{every} 件に 1 件を集計しています",

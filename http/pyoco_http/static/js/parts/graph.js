@@ -4,10 +4,8 @@ import { s } from "../dom.js";
 import { t, word } from "../i18n.js";
 import { duration } from "../time.js";
 import { fitting } from "./layout.js";
-import { stateOf, taskState } from "./status.js";
+import { stateOf, taskState, tone } from "./status.js";
 import { viewport } from "./viewport.js";
-
-const MARGIN = 12;
 
 /**
  * Draw a graph; `onTask(name)` is told of a click on a task, if it is given.
@@ -15,24 +13,29 @@ const MARGIN = 12;
  */
 export function drawGraph(graph, onTask = null) {
   const toggled = new Set();
-  let places = []; // {name or holds, element, sub, title} of what has a state
+  let picture = null;
+  let boxes = []; // the parts that have a state
+  let ways = null; // all edges, for the small map
   let now = [null, null];
   const view = viewport({ label: t("run.graph"), onRoom: draw });
 
   function draw() {
-    places = [];
-    const room = view.room();
-    const picture = fitting(graph, toggled, { width: room.width - 2 * MARGIN, height: room.height - 2 * MARGIN });
+    picture = fitting(graph, toggled, view.room());
+    const [plain, frames] = [[], []];
+    for (const node of picture.nodes) (node.holds && !node.folded ? frames : plain).push(node);
+    boxes = plain.map((node) => ({ box: node, make: () => coloured(box(node), node), element: null }));
+    ways = s("path", { class: "way", d: picture.edges.map(({ points }) => points.map(({ x, y }, index) => `${index ? "L" : "M"}${x} ${y}`).join("")).join("") });
     view.show(
-      picture.width + 2 * MARGIN,
-      picture.height + 2 * MARGIN,
+      picture.width,
+      picture.height,
       s("defs", {}, s("marker", { id: "head", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" },
         s("path", { d: "M0 0 8 4 0 8z", class: "edge-head" }))),
-      s("g", { transform: `translate(${MARGIN} ${MARGIN})` },
-        picture.nodes.filter((node) => node.holds && !node.folded).map(frame),
-        picture.labels.map((label) => s("text", { class: "group-label", x: label.x, y: label.y }, label.text)),
-        picture.edges.map((edge) => line(edge, picture.down)),
-        picture.nodes.filter((node) => !node.holds || node.folded).map(box)),
+      [
+        ...frames.map((node) => ({ box: node, make: () => frame(node), element: null })),
+        ...picture.labels.map((label) => ({ box: { ...label, width: 0, height: 0 }, make: () => s("text", { class: "group-label", x: label.x, y: label.y }, label.text), element: null })),
+        ...picture.edges.map((edge) => ({ box: around(edge.points), make: () => line(edge, picture.down), element: null })),
+        ...boxes,
+      ],
     );
     colour();
   }
@@ -40,24 +43,23 @@ export function drawGraph(graph, onTask = null) {
   function fold(node) {
     if (!toggled.delete(node.id)) toggled.add(node.id);
     draw();
+    view.reveal(picture.nodes.find(({ id }) => id === node.id));
     view.element.querySelector(`[data-fold="${CSS.escape(node.id)}"]`)?.focus();
   }
 
   // Around what is inside; its heading folds it.
   function frame(node) {
     return s("g", {},
-      s("rect", { class: node.kind === "pack" ? "pack" : "group", x: node.x, y: node.y, width: node.width, height: node.height, rx: 10 }),
+      s("rect", { class: node.members ? "pack" : "group", x: node.x, y: node.y, width: node.width, height: node.height, rx: 10 }),
       s("g", { class: "fold", dataset: { fold: node.id }, "aria-expanded": "true", ...button(() => fold(node)), "aria-label": heading(node) },
         s("rect", { class: "hit", x: node.x + 4, y: node.y + 3, width: node.width - 8, height: 22, rx: 6 }),
         s("text", { class: "group-label", x: node.x + 12, y: node.y + 18 }, `▾ ${heading(node)}`)));
   }
 
   function box(node) {
-    const title = s("title");
-    const sub = s("text", { class: "sub", x: node.x + 28, y: node.y + 36 });
-    const name = node.holds ? heading(node) : node.name;
+    const name = nameOf(node);
     const press = node.holds ? () => fold(node) : onTask === null ? null : () => onTask(node.name);
-    const element = s(
+    return s(
       "g",
       {
         class: node.holds ? "node folded" : "node",
@@ -66,29 +68,36 @@ export function drawGraph(graph, onTask = null) {
         ...(node.holds ? { "aria-expanded": "false" } : {}),
         ...(press === null ? { role: "img" } : button(press)),
       },
-      title,
+      s("title"),
       node.holds ? s("rect", { class: "behind", x: node.x + 4, y: node.y + 4, width: node.width, height: node.height, rx: 8 }) : null,
       s("rect", { x: node.x, y: node.y, width: node.width, height: node.height, rx: 8 }),
       s("circle", { class: "dot", cx: node.x + 15, cy: node.y + 23, r: 5 }),
       s("text", { x: node.x + 28, y: node.y + 20 }, node.holds ? `▸ ${shorten(name, 16)}` : shorten(name, 18)),
-      sub,
+      s("text", { class: "sub", x: node.x + 28, y: node.y + 36 }),
     );
-    places.push({ name, holds: node.holds ?? null, element, sub, title });
+  }
+
+  function coloured(element, node) {
+    const [snapshot, chosen] = now;
+    if (snapshot === null) return element;
+    const { holds, name } = node;
+    const state = stateIn(snapshot, node);
+    const words = holds ? tally(snapshot, holds) : said(snapshot, name, state);
+    const title = element.querySelector("title");
+    element.dataset.state = state;
+    element.querySelector(".sub").textContent = shorten(words, 22);
+    title.textContent = `${nameOf(node)}: ${words}`;
+    element.setAttribute("aria-label", title.textContent);
+    element.classList.toggle("chosen", !holds && name === chosen);
     return element;
   }
 
   function colour() {
-    const [snapshot, chosen] = now;
-    if (snapshot === null) return;
-    for (const { name, holds, element, sub, title } of places) {
-      const state = holds === null ? taskState(snapshot, name) : stateOf(holds.map((each) => taskState(snapshot, each)));
-      const words = holds === null ? said(snapshot, name, state) : tally(snapshot, holds);
-      element.dataset.state = state;
-      sub.textContent = shorten(words, 22);
-      title.textContent = `${name}: ${words}`;
-      element.setAttribute("aria-label", title.textContent);
-      element.classList.toggle("chosen", holds === null && name === chosen);
-    }
+    for (const { box, element } of boxes) if (element !== null) coloured(element, box);
+    const [snapshot] = now;
+    const tones = Map.groupBy(boxes, ({ box }) => (snapshot === null ? "pending" : tone(stateIn(snapshot, box))));
+    view.map(ways, [...tones].map(([name, parts]) =>
+      s("path", { class: `bar-${name}`, d: parts.map(({ box: { x, y, width, height } }) => `M${x} ${y}h${width}v${height}h${-width}z`).join("") })));
   }
 
   return {
@@ -100,7 +109,15 @@ export function drawGraph(graph, onTask = null) {
   };
 }
 
-const heading = (node) => (node.kind === "pack" ? t("graph.pack", { count: node.holds.length }) : [t(`graph.${node.kind}`), node.detail].filter(Boolean).join(" · "));
+const heading = (node) => (node.members ? t(`graph.${node.kind}`, { count: node.members.length }) : [t(`graph.${node.kind}`), node.detail].filter(Boolean).join(" · "));
+const nameOf = (node) => (node.holds ? heading(node) : node.name);
+const stateIn = (snapshot, { holds, name }) => (holds ? stateOf(holds.map((each) => taskState(snapshot, each))) : taskState(snapshot, name));
+
+function around(points) {
+  const [xs, ys] = [points.map(({ x }) => x), points.map(({ y }) => y)];
+  const [x, y] = [Math.min(...xs), Math.min(...ys)];
+  return { x, y, width: Math.max(...xs) - x, height: Math.max(...ys) - y };
+}
 
 function button(press) {
   return {

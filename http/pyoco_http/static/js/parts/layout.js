@@ -2,7 +2,8 @@
 // each edge between them. An edge crosses a layer only where it has a place of its own there, never behind a node.
 
 const TASK = { width: 156, height: 46 };
-const GAP = { along: 46, beside: 16, packed: 10 };
+const GAP = { along: 46, beside: 16, packed: 10, chained: 26 };
+const MARGIN = 12;
 const PAD = 14;
 const LABEL = 18;
 const PACKED = 5; // so many tasks between the same neighbours stand in columns instead of in one
@@ -43,8 +44,8 @@ export function layout(graph, { down, columns, toggled }) {
   const found = { nodes: [], labels: [], edges: [], packs: 0 };
   const context = { edges: graph.edges, inside, down, columns, toggled, found };
   const box = container(inside.get("") ?? [], context);
-  settle(box, 0, 0, found);
-  return { width: box.width, height: box.height, down, ...found };
+  settle(box, MARGIN, MARGIN, found);
+  return { width: box.width + 2 * MARGIN, height: box.height + 2 * MARGIN, down, ...found };
 }
 
 // A container is a size, its items with places inside, and the ways of its edges; an item may hold containers.
@@ -82,7 +83,7 @@ function container(nodes, context) {
   };
 }
 
-// Tasks between the same neighbours, when they are many, are one part.
+// Tasks between the same neighbours, when they are many, are one part; so are those of a long chain.
 function bundled(nodes, { edges: all, found }) {
   const ids = new Set(nodes.map((node) => node.id));
   const edges = all.filter((edge) => ids.has(edge.source) && ids.has(edge.target));
@@ -94,24 +95,47 @@ function bundled(nodes, { edges: all, found }) {
   ]);
   const packOf = new Map();
   const parts = [];
-  const alike = Map.groupBy(nodes, (node) => (node.kind === "task" ? neighbours(node) : node.id));
+  const bundle = (kind, members) => {
+    const pack = { id: `${kind} ${members[0].id}`, kind, members };
+    for (const member of members) packOf.set(member.id, pack.id);
+    parts.push(pack);
+    found.packs += 1;
+  };
+  for (const members of chains(nodes, edges, before, behind)) bundle("chain", members);
+  const alike = Map.groupBy(nodes.filter((node) => !packOf.has(node.id)), (node) => (node.kind === "task" ? neighbours(node) : node.id));
   for (const members of alike.values()) {
     if (members.length < PACKED) {
       parts.push(...members);
       continue;
     }
-    const pack = { id: `pack ${members[0].id}`, kind: "pack", members };
-    for (const member of members) packOf.set(member.id, pack.id);
-    parts.push(pack);
-    found.packs += 1;
+    bundle("pack", members);
   }
   const merged = new Map();
   for (const edge of edges) {
     const source = packOf.get(edge.source) ?? edge.source;
     const target = packOf.get(edge.target) ?? edge.target;
-    merged.set(`${source}\n${target}\n${edge.kind}`, { source, target, kind: edge.kind });
+    if (source !== target) merged.set(`${source}\n${target}\n${edge.kind}`, { source, target, kind: edge.kind });
   }
   return { parts, edges: [...merged.values()] };
+}
+
+// Long rows of tasks, each of which leads to the next one only, and that waits for it only.
+function chains(nodes, edges, before, behind) {
+  const tasks = new Map(nodes.filter((node) => node.kind === "task").map((node) => [node.id, node]));
+  const next = new Map();
+  for (const { source, target, kind } of edges) {
+    const alone = kind !== "any" && behind.get(source).length === 1 && before.get(target).length === 1;
+    if (alone && tasks.has(source) && tasks.has(target)) next.set(source, tasks.get(target));
+  }
+  const later = new Set(next.values());
+  const found = [];
+  for (const first of tasks.values()) {
+    if (later.has(first)) continue;
+    const members = [first];
+    while (next.has(members.at(-1).id)) members.push(next.get(members.at(-1).id));
+    if (members.length > FOLDED) found.push(members);
+  }
+  return found;
 }
 
 function measure(node, context) {
@@ -120,21 +144,37 @@ function measure(node, context) {
   const folded = context.toggled.has(node.id) !== holds.length > FOLDED;
   const whole = { ...node, holds, folded };
   if (folded) return { node: whole, ...TASK, parts: [] };
-  return node.kind === "pack" ? pack(whole, context) : group(whole, context);
+  return node.members ? pack(whole, context) : group(whole, context);
 }
 
 const held = (node, inside) => (inside.get(node.id) ?? []).flatMap((child) => (child.kind === "task" ? [child.name] : held(child, inside)));
 
+// Beside each other in rows; a chain goes there and back, and so never behind a task.
 function pack(node, { columns }) {
   const across = Math.min(columns, node.members.length);
-  const step = { x: TASK.width + GAP.packed, y: TASK.height + GAP.packed };
-  const items = node.members.map((member, index) => ({
-    node: member, ...TASK, parts: [], x: (index % across) * step.x, y: Math.floor(index / across) * step.y,
-  }));
-  const width = across * step.x - GAP.packed;
-  const height = Math.ceil(items.length / across) * step.y - GAP.packed;
-  const box = { width, height, items, edges: [] };
+  const chain = node.kind === "chain";
+  const gap = chain ? GAP.chained : GAP.packed;
+  const step = { x: TASK.width + gap, y: TASK.height + gap };
+  const items = node.members.map((member, index) => {
+    const [row, place] = [Math.floor(index / across), index % across];
+    const column = chain && row % 2 ? across - 1 - place : place;
+    return { node: member, ...TASK, parts: [], x: column * step.x, y: row * step.y };
+  });
+  const width = across * step.x - gap;
+  const height = Math.ceil(items.length / across) * step.y - gap;
+  const edges = chain ? items.slice(1).map((item, index) => ({ kind: "all", points: hop(items[index], item) })) : [];
+  const box = { width, height, items, edges };
   return { node, width: width + 2 * PAD, height: height + LABEL + 2 * PAD, parts: [{ box, x: PAD, y: LABEL + PAD, label: null }] };
+}
+
+// From a task to the one beside or below it.
+function hop(from, to) {
+  if (from.y !== to.y) {
+    const x = from.x + TASK.width / 2;
+    return [{ x, y: from.y + TASK.height }, { x, y: to.y - 1 }];
+  }
+  const y = from.y + TASK.height / 2;
+  return from.x < to.x ? [{ x: from.x + TASK.width, y }, { x: to.x - 1, y }] : [{ x: from.x, y }, { x: to.x + TASK.width + 1, y }];
 }
 
 function group(node, context) {

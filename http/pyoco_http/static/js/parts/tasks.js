@@ -7,17 +7,56 @@ import { bytes, size, took, when } from "../time.js";
 import { download } from "./download.js";
 import { badge, ended, taskState } from "./status.js";
 import { table } from "./table.js";
+import { windowList } from "./window.js";
 
-/** A list of tasks with the chosen one's record beside it. */
-export function taskPanel(snapshot, chosen, choose, base) {
-  const names = Object.keys(snapshot.tasks ?? {});
-  if (names.length === 0) return h("p", { class: "muted" }, t("run.not_started"));
-  const name = names.includes(chosen) ? chosen : names.find((each) => snapshot.tasks[each] === "FAILED") ?? names[0];
-  return [
-    h("div", { class: "chips task-chips", role: "group", "aria-label": t("run.task") }, names.map((each) =>
-      h("button", { type: "button", class: "small", "aria-pressed": String(each === name), onclick: () => choose(each) }, each, badge(taskState(snapshot, each))))),
-    record(snapshot, name, base),
-  ];
+const MANY = 100; // more tasks are a list to look through
+const ROW = 2.25; // rem
+const ROWS = 7;
+
+/** A list of tasks and the chosen one's record; `choose(name)` is told of a click, `show(snapshot, chosen)` returns the elements. */
+export function taskPanel(base, choose) {
+  const many = longList(choose);
+  return {
+    show(snapshot, chosen) {
+      const names = Object.keys(snapshot.tasks ?? {});
+      if (names.length === 0) return h("p", { class: "muted" }, t("run.not_started"));
+      const name = names.includes(chosen) ? chosen : names.find((each) => snapshot.tasks[each] === "FAILED") ?? names[0];
+      const list = names.length > MANY
+        ? many.show(snapshot, names, name)
+        : h("div", { class: "chips task-chips", role: "group", "aria-label": t("run.task") }, names.map((each) => button(snapshot, each, name, choose)));
+      return [list, record(snapshot, name, base)];
+    },
+  };
+}
+
+const button = (snapshot, each, name, choose) =>
+  h("button", { type: "button", class: "small", "aria-pressed": String(each === name), onclick: () => choose(each) }, h("span", { class: "task-name" }, each), badge(taskState(snapshot, each)));
+
+// A line for each of the tasks whose name or state has a text in it.
+function longList(choose) {
+  let now = null;
+  let revealed = null;
+  const list = windowList({ look: "task-list", label: t("run.task"), height: ROW, rows: ROWS, row: (each) => h("div", { dataset: { key: each } }, button(now.snapshot, each, now.name, choose)) });
+  const wanted = h("input", { type: "search", id: "find-task", oninput: () => draw(now) });
+  const none = h("p", { class: "muted" }, t("run.find.none"));
+  const element = h("div", { class: "task-find", dataset: { key: "tasks" } }, h("div", { class: "field" }, h("label", { for: "find-task" }, t("run.find")), wanted), list.element, none);
+
+  function draw({ snapshot, names, name }) {
+    const text = wanted.value.trim().toLowerCase();
+    const found = names.filter((each) => `${each} ${word("state", taskState(snapshot, each))}`.toLowerCase().includes(text));
+    list.element.hidden = found.length === 0;
+    none.hidden = found.length > 0;
+    list.show(found);
+    if (name !== revealed && found.includes(name) && list.reveal(found.indexOf(name))) revealed = name;
+  }
+
+  return {
+    show(snapshot, names, name) {
+      now = { snapshot, names, name };
+      draw(now);
+      return element;
+    },
+  };
 }
 
 /** What a task returned, as far as the record has it. */

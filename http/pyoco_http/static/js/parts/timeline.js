@@ -4,24 +4,36 @@ import { h } from "../dom.js";
 import { t, word } from "../i18n.js";
 import { duration } from "../time.js";
 import { taskState, tone } from "./status.js";
+import { windowList } from "./window.js";
 
 const FINE_SECONDS = 0.02; // below this, quarters cannot be told in milliseconds
+const LANE = 1.75; // rem
+const ROWS = 14;
 
-/** Lanes of a snapshot with its task records, `chosen` marked, `choose(name)` told of a click; null when nothing has started. */
-export function timeline(snapshot, chosen, choose) {
-  const now = snapshot.end_time ?? Date.now() / 1000;
-  const lanes = [...attempts(snapshot), ...tasks(snapshot)];
-  if (lanes.length === 0) return null;
-  const start = Math.min(...lanes.map((lane) => lane.from));
-  const end = Math.max(...lanes.map((lane) => lane.to ?? now));
-  const span = Math.max(end - start, 0.001);
-  return [
-    h("div", { class: "timeline", role: "list", "aria-label": t("run.timeline"), tabindex: 0 },
-      lanes.map((lane) => draw(lane, { start, span, now, chosen, choose }))),
-    h("div", { class: "timeline-axis muted", "aria-hidden": "true" }, h("span"),
-      h("span", { class: "calendar-axis" }, (span < FINE_SECONDS ? [0, 1] : [0, 0.25, 0.5, 0.75, 1]).map((part) => h("span", {}, part === 0 ? "0" : duration(part * span)))), h("span")),
-  ];
+/** A time line; `choose(name)` is told of a click. `show(snapshot, chosen)` returns its elements, null when nothing has started. */
+export function timeline(choose) {
+  let look = null; // what lanes are drawn by
+  let shown = null; // the task that was brought onto the screen
+  const list = windowList({ look: "timeline", label: t("run.timeline"), height: LANE, rows: ROWS, row: (lane) => draw(lane, look) });
+  return {
+    show(snapshot, chosen) {
+      const now = snapshot.end_time ?? Date.now() / 1000;
+      const lanes = [...attempts(snapshot), ...tasks(snapshot)];
+      if (lanes.length === 0) return null;
+      const start = Math.min(...lanes.map((lane) => lane.from));
+      const end = Math.max(...lanes.map((lane) => lane.to ?? now));
+      const span = Math.max(end - start, 0.001);
+      look = { start, span, now, chosen, choose };
+      list.show(lanes);
+      const index = chosen === shown ? -1 : lanes.findIndex((lane) => !lane.attempt && lane.name === chosen);
+      if (index >= 0 && list.reveal(index)) shown = chosen;
+      return [list.element, axis(span)];
+    },
+  };
 }
+
+const axis = (span) => h("div", { class: "timeline-axis muted", "aria-hidden": "true" }, h("span"),
+  h("span", { class: "calendar-axis" }, (span < FINE_SECONDS ? [0, 1] : [0, 0.25, 0.5, 0.75, 1]).map((part) => h("span", {}, part === 0 ? "0" : duration(part * span)))), h("span"));
 
 // One attempt is the run itself and needs no lane of its own.
 function attempts(snapshot) {
@@ -64,7 +76,7 @@ function draw({ name, state, from, to, parts, attempt = false }, { start, span, 
   const looks = ["timeline-row", attempt ? "attempt" : "task", !attempt && name === chosen ? "chosen" : null].filter(Boolean).join(" ");
   return h(
     "div",
-    { class: looks, role: "listitem", title: `${name}: ${word("state", state)}, ${took}`, onclick: attempt ? null : () => choose(name) },
+    { class: looks, dataset: { key: attempt ? `attempt ${name}` : `task ${name}` }, title: `${name}: ${word("state", state)}, ${took}`, onclick: attempt ? null : () => choose(name) },
     attempt ? h("span", { class: "timeline-name" }, name) : h("button", { type: "button", class: "timeline-name", title: name }, name),
     h("span", { class: "timeline-lane" }, bars),
     h("span", { class: "muted nowrap right" }, took),

@@ -1,6 +1,7 @@
 // A picture that is larger than its place: fitted to it, zoomed, moved, and seen whole in a small map beside.
+// Of its parts those are drawn that are on the screen or near.
 
-import { h, s } from "../dom.js";
+import { h, replace, s } from "../dom.js";
 import { t } from "../i18n.js";
 import { dragged } from "./drag.js";
 
@@ -10,30 +11,36 @@ const MOST = 2;
 const STEP = 1.25;
 const TALLEST = 480; // px
 const MAP = { width: 150, height: 90, least: 14 };
-let count = 0;
+const NEAR = 0.5; // screens on each side that are drawn, too
 
-/** `onRoom(room)`: called when there is other room {width, height} for it. Returns {element, room, show}. */
+/** `onRoom(room)`: called when there is other room {width, height} for it. Returns {element, room, show, map, reveal}. */
 export function viewport({ label, onRoom }) {
-  const id = `picture-${(count += 1)}`;
   const scroller = h("div", { class: "graph", tabindex: 0, role: "group", "aria-label": label, onkeydown: onKey, onscroll: mark });
   const percent = h("span", { class: "muted graph-zoom" });
   const eye = s("rect", { class: "eye" });
-  const map = s("svg", { class: "minimap", "aria-hidden": "true", preserveAspectRatio: "none" }, s("use", { href: `#${id}` }), eye);
+  const map = s("svg", { class: "minimap", "aria-hidden": "true", preserveAspectRatio: "none" }, eye);
   const tool = (key, sign, act) => h("button", { type: "button", class: "quiet small", title: t(key), "aria-label": t(key), onclick: act }, sign);
   const element = h("div", { class: "graph-frame" }, scroller, map,
     h("div", { class: "graph-tools" },
       tool("graph.smaller", "−", () => zoom(scale / STEP)), percent, tool("graph.larger", "+", () => zoom(scale * STEP)),
       h("button", { type: "button", class: "quiet small", onclick: whole }, t("graph.fit"))));
   let svg = null;
+  let flow = null;
+  let parts = [];
+  let drawn = null; // what is drawn up to
   let size = { width: 1, height: 1 };
   let scale = 1;
   let chosen = false; // whether the user has zoomed
 
   const room = () => ({ width: Math.max(scroller.clientWidth, 200), height: TALLEST });
 
-  function show(width, height, ...shapes) {
+  /** `defs` are always there; a part is {box, make}, its `element` is what `make()` returned, or null where it is not drawn. */
+  function show(width, height, defs, shown) {
     size = { width, height };
-    svg = s("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label }, s("g", { id, class: "flow" }, shapes));
+    parts = shown;
+    drawn = null;
+    flow = s("g", { class: "flow" });
+    svg = s("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label }, defs, flow);
     scroller.replaceChildren(svg);
     const ratio = Math.min(MAP.width / width, MAP.height / height);
     map.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -78,6 +85,32 @@ export function viewport({ label, onRoom }) {
     map.classList.toggle("unneeded", hidden);
     const seen = { x: scroller.scrollLeft, y: scroller.scrollTop, width: scroller.clientWidth, height: scroller.clientHeight };
     for (const [name, value] of Object.entries(seen)) eye.setAttribute(name, value / scale);
+    draw();
+  }
+
+  function draw() {
+    const { width, height } = { width: room().width / scale, height: TALLEST / scale };
+    const [x, y] = [scroller.scrollLeft / scale, scroller.scrollTop / scale];
+    if (drawn !== null && within({ x: Math.max(x, 0), y, width: Math.min(width, size.width - x), height: Math.min(height, size.height - y) }, drawn)) return;
+    drawn = { x: x - NEAR * width, y: y - NEAR * height, width: (1 + 2 * NEAR) * width, height: (1 + 2 * NEAR) * height };
+    let place = flow.firstChild;
+    for (const part of parts) {
+      if (part.element === place && place !== null) place = place.nextSibling;
+      if (meet(part.box, drawn) || part.element?.contains(document.activeElement)) {
+        part.element ??= flow.insertBefore(part.make(), place);
+      } else {
+        part.element?.remove();
+        part.element = null;
+      }
+    }
+  }
+
+  /** Bring a place of the picture onto the screen. */
+  function reveal({ x, y }) {
+    const room = scroller.getBoundingClientRect();
+    const [left, top] = [x * scale - scroller.scrollLeft, y * scale - scroller.scrollTop];
+    if (left < 0 || left > room.width || top < 0 || top > room.height) scroller.scrollTo(x * scale - room.width / 2, y * scale - room.height / 2);
+    mark();
   }
 
   function onKey(event) {
@@ -110,5 +143,8 @@ export function viewport({ label, onRoom }) {
     known = scroller.clientWidth;
     onRoom();
   }).observe(scroller);
-  return { element, room, show };
+  return { element, room, show, reveal, map: (...shapes) => replace(map, shapes, eye) };
 }
+
+const within = (one, two) => one.x >= two.x && one.y >= two.y && one.x + one.width <= two.x + two.width && one.y + one.height <= two.y + two.height;
+const meet = (one, two) => one.x <= two.x + two.width && two.x <= one.x + one.width && one.y <= two.y + two.height && two.y <= one.y + one.height;

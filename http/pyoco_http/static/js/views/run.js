@@ -47,10 +47,12 @@ export function runView(main, { path, query, signal, setLive }) {
   const detail = h("div", { class: "card-body" });
   const data = h("div", { class: "card-body" });
   const kept = filePanel(base, signal);
+  const line = timeline(choose);
+  const tasks = taskPanel(base, choose);
   const panels = tabs({
     label: t("run.more"),
     first: tab,
-    onShow: (name) => { tab = name; remember(); },
+    onShow: (name) => { tab = name; remember(); draw(); },
     items: {
       task: { label: t("run.task"), make: () => detail },
       logs: { label: t("run.logs"), make: openLogs },
@@ -85,10 +87,10 @@ export function runView(main, { path, query, signal, setLive }) {
     render(problem, trouble(run));
     graph?.update(run, task);
     render(terms, facts(run));
-    render(lanes, timeline(run, task, choose) ?? h("p", { class: "muted" }, t("run.not_started")));
+    render(lanes, line.show(run, task) ?? h("p", { class: "muted" }, t("run.not_started")));
     const tried = attempts(run);
     render(before, tried === null ? null : card("run.attempts", tried));
-    render(detail, taskPanel(run, task, choose, base));
+    render(detail, tasks.show(run, task));
     drawData(run);
     kept.draw(run);
   });
