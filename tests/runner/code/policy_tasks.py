@@ -4,6 +4,7 @@
 
 import asyncio
 import functools
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import trio
 from pyoco import task
+from yaml.scanner import ScannerError
 
 from pyoco_server import NonRetryable, RetryAfter, policy
 
@@ -303,3 +305,75 @@ def own_error():
         pass
 
     raise OddError("odd")
+
+
+class Broken(Exception):
+    class Pipe(LookupError):
+        pass
+
+    def __str__(self):
+        raise SystemExit("no text")
+
+
+class Stop(BaseException):
+    def __str__(self):
+        raise ValueError("no text")
+
+
+ERRORS = {
+    "attribute": lambda: AttributeError("user_id"),
+    "blank": lambda: ValueError(" \n"),
+    "broken": Broken,
+    "exit": lambda: SystemExit("bye"),
+    "key": lambda: KeyError("user_id"),
+    "lookup": lambda: LookupError("user_id"),
+    "mute group": lambda: ExceptionGroup("", [ValueError("no value")]),
+    "none": lambda: ValueError(None),
+    "pipe": lambda: Broken.Pipe("no such pipe"),
+    "stop": Stop,
+    "stops": lambda: BaseExceptionGroup("both", [KeyboardInterrupt(), NonRetryable("no use")]),
+    "text": lambda: RetryAfter(json.loads('"5"')),
+    "timeout": lambda: TimeoutError("late"),
+    "wire": lambda: json.JSONDecodeError("no JSON", "x", 0),
+    "yaml": lambda: ScannerError("no", None, "YAML", None),
+}
+
+
+def raises(kind, path=None):
+    if path is not None:
+        with Path(path).open("a") as file:
+            file.write("x\n")
+    error = ERRORS[kind]()
+    raise error
+
+
+async def raises_on_loop(kind, path=None):
+    raises(kind, path)
+
+
+@policy(retries=2, on_failure="isolate")
+def bold(path):
+    raises("key", path)
+
+
+async def squares(n=3):
+    for number in range(n):
+        await asyncio.sleep(0)
+        yield number * number
+
+
+async def forgetful(n=1):
+    return wait_for_it(n)
+
+
+async def endless():
+    print("waiting")
+    while True:
+        await asyncio.sleep(0.01)
+        yield 1
+
+
+def only_evens(n):
+    if n % 2:
+        raise ValueError(f"{n} is odd")
+    return n

@@ -46,8 +46,10 @@ class RetryAfter(Exception):
     """
 
     def __init__(self, seconds: float, message: str | None = None) -> None:
-        if not 0 <= seconds <= MAX_SECONDS:
-            raise ValueError(f"seconds must be from 0 up to {MAX_SECONDS:.0f}, not {seconds}")
+        if _number(seconds) is None or not 0 <= seconds <= MAX_SECONDS:
+            raise ValueError(
+                f"seconds must be from 0 up to {MAX_SECONDS:.0f}, not {_shown(seconds)}"
+            )
         self.seconds = float(seconds)
         super().__init__(seconds, message)
         self._message = message

@@ -27,13 +27,13 @@ _SMALL_BYTES: Final = 1_000
 _RECORD_BYTES: Final = 200
 _SNAPSHOT_BYTES: Final = 4_096
 
-_MERE_VALUE: Final = re.compile(r"""(?s)(['"]).*\1|\(.*\)|[-\d.]*""")
+_MERE_VALUE: Final = re.compile(r"""(?s)(['"]).*\1|\(.*\)|[-\d.]*|\s*|None|True|False""")
 """What an error "says" that was only given a value, such as a KeyError."""
 
 
 def with_kind(text: str, kind: str) -> str:
     """Return what an error says, with its kind in front where it would say nothing without."""
-    return f"{kind}: {text}".rstrip(": ") if _MERE_VALUE.fullmatch(text) else text
+    return f"{kind}: {text}".rstrip(": \n\t") if _MERE_VALUE.fullmatch(text) else text
 
 
 def _task_error(record: EngineRecord) -> str | None:

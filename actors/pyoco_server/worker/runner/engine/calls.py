@@ -12,6 +12,7 @@ from typing import Any
 from pyoco.core.context import Context
 
 from pyoco_server.model.flow.task_policy import EventLoop
+from pyoco_server.worker.runner.engine.awaiting import Work, work_of
 from pyoco_server.worker.runner.engine.cancel_signal import CancelSignal
 from pyoco_server.worker.runner.engine.failure import interrupted
 from pyoco_server.worker.runner.engine.own_process import Relay, call_apart
@@ -81,37 +82,40 @@ class RealCalls(Calls):
                 stop_at_cancel=_is_async(function),
             )
         result = call_here(function, arguments)
-        return self._await(result, event_loop) if inspect.iscoroutine(result) else result
+        work = work_of(result)
+        return result if work is None else self._await(work, event_loop)
 
     def close(self) -> None:
         """End the event loops, and what is left on them; blocks for some seconds at most."""
         if self._loops is not None:
             self._loops.close()
 
-    def _await(self, coroutine: Any, event_loop: EventLoop) -> Any:
+    def _await(self, work: Work, event_loop: EventLoop) -> Any:
         with self._lock:
             if self._loops is None:
                 # Few runs have any.
                 from pyoco_server.worker.runner.engine.event_loops import EventLoops  # noqa: PLC0415
 
                 self._loops = EventLoops()
-        return self._loops.run(coroutine, event_loop, self._stopping)
+        return self._loops.run(work, event_loop, self._stopping)
 
     def _alone(
         self, function: Callable[..., Any], arguments: Mapping[str, Any], event_loop: EventLoop
     ) -> Any:
         result = call_here(function, arguments)
-        if not inspect.iscoroutine(result):
+        work = work_of(result)
+        if work is None:
             return result
         from pyoco_server.worker.runner.engine.event_loops import run_alone  # noqa: PLC0415
 
-        return run_alone(result, event_loop)
+        return run_alone(work, event_loop)
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
-    """Whether calls make coroutines, also of an object that can be called."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - it is not whether there is one
+    """Whether what calls make has to be awaited, also of an object that can be called."""
+    return any(
+        inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)
+        for each in (function, getattr(function, "__call__", None))  # noqa: B004 - not whether there is one
     )
 
 

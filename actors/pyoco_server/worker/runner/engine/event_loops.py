@@ -9,30 +9,26 @@ from __future__ import annotations
 import asyncio
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from queue import SimpleQueue
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from pyoco_server.model.flow.task_policy import EventLoop
+from pyoco_server.worker.runner.engine.awaiting import Work, result_of
 from pyoco_server.worker.runner.engine.cancel_signal import CancelSignal
 from pyoco_server.worker.runner.engine.failure import TaskCancelled, interrupted
 
 _CLOSE_SECONDS: Final = 5.0
 
-Work: TypeAlias = Coroutine[Any, Any, Any]
-
 
 def run_alone(work: Work, kind: EventLoop) -> Any:
     """Await a coroutine on a loop of its own, on this thread; return its result."""
     if kind == "asyncio":
-        return asyncio.run(work)
+        return asyncio.run(result_of(work))
     import trio  # noqa: PLC0415 - where a task asks for it
 
-    async def await_it() -> Any:
-        return await work
-
-    return trio.run(await_it)
+    return trio.run(result_of, work)
 
 
 class EventLoops:
@@ -86,7 +82,7 @@ class _Job:
     async def run(self) -> None:
         """Await it; its error is raised where the task was called, for some would end the loop."""
         try:
-            self.result = await self.work
+            self.result = await result_of(self.work)
         except BaseException as error:
             self._end(error)
             if self.to_cancel and not isinstance(error, Exception):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +15,12 @@ from pyoco_server.worker.runner.records import with_kind
 
 _OURS: Final = __name__.rpartition(".")[0]
 _TOLD_OF_GROUP: Final = 3
+_WHITE: Final = re.compile(r"\s")
+# Names of Python's own for classes that are called otherwise.
+_ALIASES: Final[dict[type, tuple[str, ...]]] = {
+    OSError: ("EnvironmentError", "IOError", "select.error", "socket.error"),
+    TimeoutError: ("asyncio.TimeoutError", "concurrent.futures.TimeoutError", "socket.timeout"),
+}
 
 
 class TaskInterrupted(Exception):
@@ -37,8 +45,8 @@ class Failure:
 
     Attributes:
         text: What it says, with its kind where that says nothing.
-        kinds: The names of its class and of those that it is derived from, with and without their modules; of
-            a group those of the errors in it as well.
+        kinds: The names of its class and of those that it is derived from, with and without their modules, or
+            the packages that they are imported from as well; of a group those of the errors in it, too.
         traceback: Where it arose.
         retry_after: The wait that it asks for, in seconds.
     """
@@ -63,8 +71,9 @@ class RemoteError(Exception):
 
 def interrupted(error: BaseException) -> TaskInterrupted:
     """Return the error for one that is meant to end a program."""
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return TaskInterrupted(f"the task raised {text}")
+    told = TaskInterrupted(f"the task raised {_with_type(error)}")
+    told.__cause__ = error
+    return told
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -73,9 +82,11 @@ def failure_of(error: BaseException) -> Failure:
         return error.failure
     kinds: dict[str, None] = {}
     errors = [error, *_inside(error)]
+    if isinstance(error, TaskInterrupted) and error.__cause__ is not None:
+        errors += [error.__cause__, *_inside(error.__cause__)]
     for kind in dict.fromkeys(type(each) for each in errors):
         for each in kind.__mro__[:-1]:
-            kinds[each.__name__] = kinds[f"{each.__module__}.{each.__qualname__}"] = None
+            kinds |= dict.fromkeys(_names(each))
     return Failure(
         text=says(error),
         kinds=tuple(kinds),
@@ -84,6 +95,18 @@ def failure_of(error: BaseException) -> Failure:
             (wait for each in errors if (wait := _wait(each)) is not None), default=None
         ),
     )
+
+
+def _names(kind: type) -> Iterator[str]:
+    """Yield what a class may be called in a policy."""
+    yield from (kind.__name__, kind.__qualname__, f"{kind.__module__}.{kind.__qualname__}")
+    yield from _ALIASES.get(kind, ())
+    package = kind.__module__.rpartition(".")[0]
+    while package:
+        # Not by getattr, which executes code of some packages.
+        if getattr(sys.modules.get(package), "__dict__", {}).get(kind.__name__) is kind:
+            yield f"{package}.{kind.__name__}"
+        package = package.rpartition(".")[0]
 
 
 def _inside(error: BaseException) -> Iterator[BaseException]:
@@ -107,7 +130,7 @@ def says(error: BaseException) -> str:
     kind = type(error).__name__
     try:
         text = str(error)
-    except Exception as unspeakable:  # noqa: BLE001 - the error's own code may raise anything
+    except BaseException as unspeakable:  # noqa: BLE001 - the error's own code may raise anything
         return f"{kind}, whose text cannot be told: {type(unspeakable).__name__}"
     if isinstance(error, RemoteError):
         return text
@@ -115,7 +138,9 @@ def says(error: BaseException) -> str:
         told = [_with_type(each) for each in inside[:_TOLD_OF_GROUP]]
         if len(inside) > _TOLD_OF_GROUP:
             told.append(f"and {len(inside) - _TOLD_OF_GROUP} more")
-        return f"{text}: {'; '.join(told)}"
+        return f"{kind if text.startswith(' ') else ''}{text}: {'; '.join(told)}"
+    if isinstance(error, LookupError | AttributeError) and not _WHITE.search(text):
+        return f"{kind}: {text}".rstrip(": ")  # only what was looked for
     return with_kind(text, kind) if isinstance(error, Exception) else f"{kind}: {text}".rstrip(": ")
 
 

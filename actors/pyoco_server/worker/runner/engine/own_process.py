@@ -37,6 +37,7 @@ from pyoco_server.worker.runner.engine.failure import (
     TaskProcessDied,
     TaskTimeout,
     failure_of,
+    interrupted,
 )
 from pyoco_server.worker.runner.engine.task_record import TASK
 
@@ -241,7 +242,8 @@ def _be_copy(
         try:
             answer: tuple[Any, ...] = ("returned", call(), before.changes(context))
         except BaseException as error:  # noqa: BLE001 - it is told to the other side
-            answer = ("raised", failure_of(error))
+            told = error if isinstance(error, Exception) else interrupted(error)
+            answer = ("raised", failure_of(told))
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _flush()
         try:

@@ -20,6 +20,8 @@ _ENGINE_DEFAULTS: Final = {
     "trigger_policy": "ALL",
 }
 _OUR_KEYS: Final = tuple(key for key in POLICY_KEYS if key not in _ENGINE_DEFAULTS)
+# What a file says, as a whole: that there are no retries looks like nothing in the engine's attribute.
+_FILE: Final = "file_policy"
 _ATTRIBUTES: Final = len(vars(Task(func=lambda: None, name="")))
 
 
@@ -47,11 +49,15 @@ def policy_of(task: Task) -> TaskPolicy:
     for name, other in (("on_failure", "fail_policy"), ("trigger", "trigger_policy")):
         if name in ours:
             engine.pop(other, None)
-    return check_policy(ours | engine).over(function)
+    filed: TaskPolicy = said.get(_FILE, NO_POLICY)
+    return filed.over(check_policy(ours | engine).over(function))
 
 
 def set_policy(task: Task, policy: TaskPolicy) -> None:
     """Have a task say what a file says."""
+    if policy == NO_POLICY:
+        return
+    setattr(task, _FILE, policy)
     for key in policy.__struct_fields__:
         value = getattr(policy, key)
         if value is not None:
@@ -62,6 +68,6 @@ def set_policy(task: Task, policy: TaskPolicy) -> None:
 
 def copy_policy(task: Task, source: Task) -> None:
     """Have a task say what another does, as far as the engine does not know of it."""
-    for key in _OUR_KEYS:
+    for key in (*_OUR_KEYS, _FILE):
         if key in vars(source):
             setattr(task, key, getattr(source, key))

@@ -367,10 +367,20 @@ def _evaluate(expression: Any, context: Context) -> Any:
     return expression
 
 
+def _source(expression: Any) -> str:
+    return str(getattr(expression, "source", expression))
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"of type {type(value).__name__}"
+
+
 def _repeats(node: RepeatNode, context: Context) -> _Turns:
     times = _evaluate(node.count, context)
     if not isinstance(times, int):
-        raise TypeError("Repeat count must evaluate to an integer.")
+        raise TypeError(
+            f"Repeat count must evaluate to an integer. {_source(node.count)} is {_kind(times)}"
+        )
     if times < 0:
         raise ValueError("Repeat count cannot be negative.")
 
@@ -384,7 +394,9 @@ def _repeats(node: RepeatNode, context: Context) -> _Turns:
 def _items(node: ForEachNode, context: Context) -> _Turns:
     items = _evaluate(node.source, context)
     if not isinstance(items, list | tuple):
-        raise TypeError("ForEach source must evaluate to a list or tuple.")
+        raise TypeError(
+            f"ForEach source must evaluate to a list or tuple. {_source(node.source)} is {_kind(items)}"
+        )
     items = tuple(items)
     name = f"foreach:{node.alias or node.source.source}"
     count = len(items)

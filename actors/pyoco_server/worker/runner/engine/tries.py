@@ -339,10 +339,16 @@ class _Iterations:
     def __init__(self) -> None:
         self._last: deque[IterationRecord] = deque(maxlen=MAX_ITERATIONS)
         self._counts: dict[str, int] = {}
+        self._failed: tuple[str | None, str | None] = None, None
 
     def note(self, record: LiveRecord, path: str) -> None:
-        """Take one in, and have its record tell of all so far; the worst state of them is the task's."""
+        """Take one in, and have its record tell of all so far.
+
+        The worst state of them is the task's, and the last error.
+        """
         state = record.state.value
+        if record.state is TaskState.FAILED:
+            self._failed = record.error, record.traceback
         self._counts[state] = self._counts.get(state, 0) + 1
         self._last.append(
             IterationRecord(
@@ -354,6 +360,8 @@ class _Iterations:
             )
         )
         self.show(record)
+        if record.error is None:
+            record.error, record.traceback = self._failed
         for worst in (TaskState.CANCELLED, TaskState.FAILED):
             if worst.value in self._counts:
                 record.state = worst
