@@ -38,5 +38,7 @@ async def test_the_document_is_given_to_anybody(tmp_path: Path, keyed: bool) -> 
         linked = re.findall(r"(?:href|src)=['\"]?([^'\" >]+)", page.text)
         assert linked
         assert not any("//" in link for link in linked)
-        for link in linked:
+        anchors = {link[1:] for link in linked if link.startswith("#")}
+        assert anchors <= set(re.findall(r"id=['\"]?([^'\" >]+)", page.text))
+        for link in {link for link in linked if not link.startswith("#")}:
             assert (await client.get(f"/{link}")).status_code == 200, link
