@@ -34,7 +34,9 @@ app.add_typer(api_key, name="api-key")
 @app.callback()
 def options(
     context: typer.Context,
-    nats_url: Annotated[str | None, typer.Option(help="Overrides PYOCO_NATS_URL.")] = None,
+    nats_url: Annotated[
+        str | None, typer.Option(help="URL of NATS; overrides PYOCO_NATS_URL.")
+    ] = None,
     version: Version = False,  # noqa: ARG001 - it is printed before
 ) -> None:
     """Manage a pyoco-server installation through its NATS."""

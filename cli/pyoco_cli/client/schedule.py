@@ -38,7 +38,7 @@ FlowFileOption: TypeAlias = Annotated[
     Path | None, typer.Option("--workflow-file", metavar="FILE", help="A flow.yaml to bring.")
 ]
 Name: TypeAlias = Annotated[str | None, typer.Option(help="What people call it.")]
-TagOption: TypeAlias = Annotated[str | None, typer.Option("--tag", help="Where runs go.")]
+TagOption: TypeAlias = Annotated[str | None, typer.Option("--tag", help="Tag that its runs go to.")]
 Cron: TypeAlias = Annotated[
     str | None, typer.Option(help="Five fields, or six with the second first: '30 2 * * *'.")
 ]
@@ -71,7 +71,10 @@ CatchUpLimit: TypeAlias = Annotated[
     int | None, typer.Option("--catch-up-limit", help="How many at most, with all.")
 ]
 Labels: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="May be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--label", metavar="NAME=VALUE", help="A word about it, to find it by; may be repeated."
+    ),
 ]
 DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 
@@ -120,7 +123,7 @@ def list_schedules(
     context: typer.Context,
     *,
     flow: Annotated[str | None, typer.Option(help="Only those of that flow.")] = None,
-    tag: TagOption = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="Only those of that tag.")] = None,
     state: Annotated[Which | None, typer.Option(help="Only paused ones, or only others.")] = None,
     label: Annotated[
         str | None, typer.Option(metavar="NAME=VALUE", help="Only those with that label.")

@@ -50,13 +50,13 @@ StartAt: TypeAlias = Annotated[
     float | None, _option("--start-at", "Not to start before: ISO 8601, unix.", of_time=True)
 ]
 Delay: TypeAlias = Annotated[
-    float | None, _option("--delay", "The same, so long from now: 90s, 2h.")
+    float | None, _option("--delay", "Not to start before so long from now: 90s, 2h.")
 ]
 ExpiresAt: TypeAlias = Annotated[
     float | None, _option("--expires-at", "Not to start then or later.", of_time=True)
 ]
 QueueTtl: TypeAlias = Annotated[
-    float | None, _option("--queue-ttl", "The same, so long after it may start.")
+    float | None, _option("--queue-ttl", "Not to start so long after it may, or later: 90s, 2h.")
 ]
 StartWithin: TypeAlias = Annotated[
     float | None,

@@ -19,7 +19,7 @@ ParamsFile: TypeAlias = Annotated[
 ]
 Param: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option(metavar="KEY=VALUE", help="May be repeated; wins over the other two."),
+    typer.Option(metavar="KEY=VALUE", help="One param; may be repeated, wins over the other two."),
 ]
 
 _PAIR_EXAMPLE = "pyoco-client submit --param x=1 --param name=alice"

@@ -48,7 +48,8 @@ def dev(
     flow: Annotated[Path | None, typer.Argument(help="A flow.yaml to run first.")] = None,
     tags: Annotated[str | None, typer.Option(help="Tags that the worker takes: a,b.")] = None,
     flow_resolver: Annotated[
-        str | None, typer.Option(help="module:function or file.py:function.")
+        str | None,
+        typer.Option(help="Where the worker's own flows are: module:function or file.py:function."),
     ] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Runs at the same time.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -57,7 +58,10 @@ def dev(
     nats_store: NatsStore = None,
     nats_sync: NatsSync = True,
     log_level: Annotated[
-        str | None, typer.Option(help="Overrides PYOCO_LOG_LEVEL.", show_default="error")
+        str | None,
+        typer.Option(
+            help="debug, info, warning or error; overrides PYOCO_LOG_LEVEL.", show_default="error"
+        ),
     ] = None,
     wheel: Annotated[
         bool,

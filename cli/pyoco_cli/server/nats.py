@@ -18,7 +18,9 @@ from pyoco_server.settings import Settings
 
 _CONNECT_SECONDS = 10.0
 
-NatsUrl: TypeAlias = Annotated[str | None, typer.Option(help="Overrides PYOCO_NATS_URL.")]
+NatsUrl: TypeAlias = Annotated[
+    str | None, typer.Option(help="URL of NATS; overrides PYOCO_NATS_URL.")
+]
 
 
 def operator_settings(nats_url: str | None) -> Settings:

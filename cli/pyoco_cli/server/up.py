@@ -32,9 +32,13 @@ def up(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
     log_level: Annotated[
         str | None,
-        typer.Option(help="Overrides PYOCO_LOG_LEVEL.", show_default="warning"),
+        typer.Option(
+            help="debug, info, warning or error; overrides PYOCO_LOG_LEVEL.", show_default="warning"
+        ),
     ] = None,
-    nats_url: Annotated[str | None, typer.Option(help="Overrides PYOCO_NATS_URL.")] = None,
+    nats_url: Annotated[
+        str | None, typer.Option(help="URL of NATS; overrides PYOCO_NATS_URL.")
+    ] = None,
     dashboard_lang: Annotated[
         str | None, typer.Option(help="auto, ja or en; overrides PYOCO_DASHBOARD_LANG.")
     ] = None,

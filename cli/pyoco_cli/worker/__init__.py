@@ -36,7 +36,9 @@ app = typer.Typer(
 
 @app.command()
 def worker(
-    nats_url: Annotated[str | None, typer.Option(help="Overrides PYOCO_NATS_URL.")] = None,
+    nats_url: Annotated[
+        str | None, typer.Option(help="URL of NATS; overrides PYOCO_NATS_URL.")
+    ] = None,
     tags: Annotated[str, typer.Option(help="Tags to take, with commas (OR).")] = "default",
     worker_id: Annotated[
         str | None,
@@ -49,17 +51,30 @@ def worker(
         typer.Option("--replace", help="Let a living worker of that name end, and take its place."),
     ] = False,
     flow_resolver: Annotated[
-        str | None, typer.Option(help="module:function or path/to/file.py:function.")
+        str | None,
+        typer.Option(
+            help="Where flows of its own are: module:function or path/to/file.py:function."
+        ),
     ] = None,
     slots: Annotated[
         int | None, typer.Option(min=1, help="Runs at the same time; one per core by default.")
     ] = None,
     wheel_sync: Annotated[
-        bool | None, typer.Option("--wheel-sync/--no-wheel-sync", help="Install wheels.")
+        bool | None,
+        typer.Option(
+            "--wheel-sync/--no-wheel-sync",
+            help="Install the wheels of the registry, and keep up with it.",
+        ),
     ] = None,
-    wheel_sync_dir: Annotated[str | None, typer.Option(help="Where wheels go.")] = None,
-    wheel_sync_interval_sec: Annotated[float | None, typer.Option(help="Seconds.")] = None,
-    wheel_install_timeout_sec: Annotated[float | None, typer.Option(help="Seconds.")] = None,
+    wheel_sync_dir: Annotated[
+        str | None, typer.Option(help="Folder that wheels are installed into.")
+    ] = None,
+    wheel_sync_interval_sec: Annotated[
+        float | None, typer.Option(help="Seconds between two looks into the registry.")
+    ] = None,
+    wheel_install_timeout_sec: Annotated[
+        float | None, typer.Option(help="Seconds that installing a wheel may take.")
+    ] = None,
     poll_timeout: Annotated[
         float, typer.Option(help="Seconds that --run-once waits for a job.")
     ] = 1.0,
