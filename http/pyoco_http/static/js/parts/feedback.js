@@ -87,9 +87,9 @@ export function showFailure(element, error, setLive) {
   if (refused) showProblem(element, error);
 }
 
-/** Say in the place of a whole view that what it would show is not there; `back`: where to go then. */
-export function showMissing(main, error, back) {
-  replace(main, h("div", { class: "problem", role: "alert" }, h("h1", {}, error.message)), h("p", {}, back));
+/** Say in the place of a whole view that what it would show is not there, in the words for a 404; `back`: where to go then. */
+export function showMissing(main, error, words, back) {
+  replace(main, h("div", { class: "problem", role: "alert" }, h("h1", {}, error.status === 404 ? words : error.message)), h("p", {}, back));
 }
 
 /** Put a failure at the place of what could not be had. */

@@ -7,6 +7,6 @@ import { t } from "../i18n.js";
 export function findingList(findings, jump) {
   return findings.map(({ severity, reason, nearest, line, column, source }) => h("div", { class: severity === "error" ? "problem" : "problem warning" },
     line ? h("button", { type: "button", class: "quiet small", onclick: () => jump(line, column ?? 1) }, t("submit.line", { line })) : null, " ",
-    reason, nearest && !reason.includes("did you mean") ? ` ${t("submit.nearest", { name: nearest })}` : null,
+    reason, nearest && !reason.includes("did you mean") ? h("div", {}, t("submit.nearest", { name: nearest })) : null,
     source ? h("pre", { class: "source" }, `${source}\n${" ".repeat(Math.max(0, (column ?? 1) - 1))}^`) : null));
 }

@@ -13,7 +13,7 @@ export function limitFields() {
   const label = (name, input) => h("label", { class: "field", for: `limit-${name}` }, t(`limit.${name}`), input);
   return {
     element: h("details", {}, h("summary", {}, t("limit.all")),
-      h("div", { class: "filters" }, label("start_at", start), [...inputs].map(([name, input]) => label(name, input)))),
+      h("div", { class: "limits" }, label("start_at", start), [...inputs].map(([name, input]) => label(name, input)))),
     values: () => Object.fromEntries([
       ...(start.value === "" ? [] : [["start_at", unixOf(start.value)]]),
       ...[...inputs].filter(([, input]) => input.value !== "").map(([name, input]) => [name, Number(input.value)]),

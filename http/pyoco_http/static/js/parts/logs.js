@@ -113,7 +113,7 @@ export function logPanel(path, signal, name) {
   return {
     element: h("div", { class: "card-body" },
       h("div", { class: "filters" }, label("log-task", "run.logs.task", tasks.element), label("log-attempt", "run.attempt", attempts.element), search.element),
-      h("div", { class: "filters" }, choice("wrapped", "run.logs.wrap", true), choice("timed", "run.logs.times", true),
+      h("div", { class: "filters level" }, choice("wrapped", "run.logs.wrap", true), choice("timed", "run.logs.times", true),
         h("button", { type: "button", class: "quiet small", onclick: save }, t("run.logs.download"))),
       note, lines),
     only(task) {

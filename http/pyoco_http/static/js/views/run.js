@@ -200,7 +200,7 @@ export function runView(main, { path, query, signal, setLive }) {
         if (snapshot.worker_id && snapshot.worker_id !== worker?.id) lookAtWorker(snapshot.worker_id);
       },
       end: () => setLive(""), // what has ended never changes again
-      fail: (error) => { setLive(""); showMissing(main, error, h("a", { href: "#/runs" }, t("nav.runs"))); },
+      fail: (error) => { setLive(""); showMissing(main, error, t("run.missing", { run: runId }), h("a", { href: "#/runs" }, t("nav.runs"))); },
     },
   });
 

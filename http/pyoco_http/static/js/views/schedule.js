@@ -50,7 +50,7 @@ export function scheduleView(main, { path, query, signal, setLive }) {
     } catch (error) {
       if (signal.aborted) return;
       setLive(error.status === 404 ? "" : "lost", error.message);
-      if (schedule === null) showMissing(main, error, h("a", { href: "#/schedules" }, t("nav.schedules")));
+      if (schedule === null) showMissing(main, error, t("schedules.missing", { schedule: path[1] }), h("a", { href: "#/schedules" }, t("nav.schedules")));
       else if (error.status === 404) go(["schedules"]);
     }
   });
@@ -80,7 +80,8 @@ export function scheduleView(main, { path, query, signal, setLive }) {
 
   async function remove() {
     const title = titleOf(schedule);
-    if (!(await confirm({ title: t("schedules.delete.title", { title }), text: t("schedules.delete.sure", { count: schedule.waiting.length }), action: t("schedules.delete"), danger: true }))) return;
+    const count = schedule.waiting.length;
+    if (!(await confirm({ title: t("schedules.delete.title", { title }), text: count === 0 ? t("schedules.delete.none") : t("schedules.delete.sure", { count }), action: t("schedules.delete"), danger: true }))) return;
     try {
       await send("DELETE", base);
       go(["schedules"]);

@@ -28,8 +28,8 @@ export function systemView(main, { query, signal, setLive }) {
   const choice = h("div", { class: "chips", role: "group", "aria-label": t("range.label") }, Object.keys(SPANS).map((name) =>
     h("button", { type: "button", class: "small", "aria-pressed": String(name === span), dataset: { span: name }, onclick: () => choose(name) }, t(`range.${name}`))));
   replace(main, h("div", { class: "view-head" }, h("h1", {}, t("nav.system"))),
-    h("div", { class: "halves" }, card("ready"), card("queues")),
-    choice, h("div", { class: "halves" }, card("rate"), card("wait"), card("run")),
+    h("div", { class: "state" }, card("ready"), card("queues")),
+    choice, h("div", { class: "charts" }, card("rate"), card("wait"), card("run")),
     card("actors"));
 
   function choose(name) {
@@ -100,7 +100,7 @@ function queues({ queues: found, dead_letters: letters }) {
       columns: ["runs.tag", ...QUEUE_COLUMNS.map((key) => `system.${key}`), "history.why"],
       right: QUEUE_COLUMNS.map((key) => `system.${key}`),
       rows: found.map((queue) => h("tr", { dataset: { key: queue.tag } },
-        h("td", { class: "wide" }, h("a", { href: href(["runs"], { tag: queue.tag }) }, queue.tag)),
+        h("td", { class: "wide named" }, h("a", { href: href(["runs"], { tag: queue.tag }) }, queue.tag)),
         QUEUE_COLUMNS.map((key) => h("td", { class: "right", title: t(`system.${key}.what`) }, queue[key] ?? "–")),
         h("td", { class: "nowrap" }, queue.waiting_reason ? h("span", { class: "status tone-warn" }, word("system.waits", queue.waiting_reason)) : ""))),
     }),

@@ -113,7 +113,7 @@ export function wheelsView(main, { signal, setLive }) {
   }
 
   async function remove(name, count) {
-    const agreed = await confirm({ title: t("wheels.delete.title", { name }), text: t("wheels.delete.sure", { count }), action: t("wheels.delete"), danger: true });
+    const agreed = await confirm({ title: t("wheels.delete.title", { name }), text: count === 0 ? t("wheels.delete.nobody") : t("wheels.delete.sure", { count }), action: t("wheels.delete"), danger: true });
     if (!agreed) return;
     try {
       await send("DELETE", apiPath`/wheels/${name}`);
