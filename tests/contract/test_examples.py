@@ -45,7 +45,7 @@ def fail():
 FAILING = 'flow: {graph: fail}\ntasks: {fail: {callable: "example_tasks:fail"}}\n'
 # A version that was there once does not come back.
 VERSIONS = itertools.count(1)
-NIGHTLY = {"flow_name": "report", "cron": "30 2 * * *", "timezone": "Asia/Tokyo"}
+NIGHTLY: dict[str, Any] = {"flow_name": "report", "cron": "30 2 * * *", "timezone": "Asia/Tokyo"}
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,8 @@ class Setting:
         return str(run_id)
 
     def _all_is_told(self) -> bool:
-        tasks = [event["state"] for event in self._client.events(self._ended, types=["task"])]
+        events = self._client.events(self._ended, types=["task"])
+        tasks = [event["state"] for event in events if event["type"] == "task"]
         kept = self._client.list_results(self._ended)["results"]
         printed = [*self._client.logs(self._ended)]
         return tasks.count("SUCCEEDED") == 2 and len(kept) == 2 and bool(printed)

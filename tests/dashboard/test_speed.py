@@ -134,5 +134,5 @@ def test_ten_thousand_runs_are_scrolled_without_lag(browser: Browser, full_world
         page.evaluate("document.querySelector('.window').scrollTop = 0")
         fresh = world.put_run(flow_name="fresh")
         expect(dashboard.row(fresh)).to_be_visible()
-        # A query of so many that takes five seconds, on a busy machine, is answered with a 503 and asked again.
+        # On a busy machine, a query of so many may take five seconds: a 503, and it is asked again.
         dashboard.check(failed_requests=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import statistics
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -146,7 +147,7 @@ async def _trial(
     report.lost.append(f"{run_id}: no end")
 
 
-def _phase(answer: dict[str, Any]) -> str:
+def _phase(answer: Mapping[str, Any]) -> str:
     if answer["status"] in TERMINAL:
         return "ended"
     if answer["worker_id"] is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import trio
 from backend.stage import ended, new_run
 from http_api.test_events import talking
 from pyoco_server.client import AsyncPyocoHttpClient, HttpProblem, PyocoHttpClient
+from pyoco_server.client.answers import OutputDict
 from tcp_proxy import open_proxy
 
 
@@ -41,6 +43,14 @@ async def test_the_trio_client_follows_over_connections_that_are_cut(tmp_path: P
         assert [event["id"] async for event in client.events(run.run_id)] == ids
 
 
+def text_of(printed: Iterable[OutputDict]) -> str:
+    texts = []
+    for chunk in printed:
+        assert chunk["type"] == "log"
+        texts.append(chunk["text"])
+    return "".join(texts)
+
+
 async def test_the_blocking_client_reads_logs_page_by_page_and_follows_behind_a_tail(
     tmp_path: Path,
 ) -> None:
@@ -50,12 +60,12 @@ async def test_the_blocking_client_reads_logs_page_by_page_and_follows_behind_a_
 
         def read() -> None:
             with PyocoHttpClient(str(http.base_url)) as client:
-                followed = "".join(c["text"] for c in client.logs(run.run_id, follow=True))
+                followed = text_of(client.logs(run.run_id, follow=True))
                 assert followed == ("x" * 999 + "\n") * 3000 + "the end\n"
-                stored = "".join(chunk["text"] for chunk in client.logs(run.run_id))
+                stored = text_of(client.logs(run.run_id))
                 assert stored == followed
                 last = list(client.logs(run.run_id, tail=2, follow=True))
-                assert "".join(chunk["text"] for chunk in last) == "x" * 999 + "\nthe end\n"
+                assert text_of(last) == "x" * 999 + "\nthe end\n"
                 assert client.get_graph(run.run_id)["nodes"][0]["name"] == "flood"
                 with pytest.raises(HttpProblem) as caught:
                     list(client.events("nothing", follow=True))
@@ -72,5 +82,6 @@ async def test_following_ends_when_its_time_is_over(tmp_path: Path) -> None:
             with trio.fail_after(30):
                 told = [e async for e in client.events(run.run_id, follow=True, within_seconds=2)]
             assert trio.current_time() - began > 1.5
+            assert told[0]["type"] == "state"
             assert told[0]["status"] == "PENDING"
         await backend.cancel(run.run_id)

@@ -114,6 +114,8 @@ async def test_a_run_that_has_not_started_is_moved(tmp_path: Path) -> None:
         moved = await client.reschedule_run(run["run_id"], delay_sec=900, queue_ttl_sec=30)
         assert moved["state"] == "SCHEDULED"
         assert moved["scheduled_for"] == pytest.approx(backend.reads.now() + 900, abs=60)
+        assert moved["scheduled_for"] is not None
+        assert moved["expires_at"] is not None
         assert moved["expires_at"] - moved["scheduled_for"] == pytest.approx(30, abs=0.01)
         assert await client.reschedule_run(run["run_id"]) == moved
         moved = await client.reschedule_run(run["run_id"], start_at=0)

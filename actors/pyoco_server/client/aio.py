@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import BinaryIO, Unpack
+from typing import TYPE_CHECKING, BinaryIO, Unpack
 
 from pyoco_server.client.aio_schedules import AsyncScheduleCalls
 from pyoco_server.client.requests import (
@@ -24,6 +24,30 @@ from pyoco_server.client.requests import (
     segment,
 )
 from pyoco_server.client.watch import ListWatch
+
+if TYPE_CHECKING:
+    from pyoco_server.client.answers import (
+        ActorTreeDict,
+        DeadLetterDroppedDict,
+        DeadLetterItemDict,
+        DeadLetterPageDict,
+        FullRunPageDict,
+        HealthDict,
+        QueuesDict,
+        ReadyAnswerDict,
+        RunCountsDict,
+        RunDict,
+        RunItemDict,
+        RunPageDict,
+        StatsDict,
+        SubmittedDict,
+        WheelDeletedDict,
+        WheelEventDict,
+        WheelItemDict,
+        WorkerHiddenDict,
+        WorkerOrderedDict,
+        WorkerRecordDict,
+    )
 
 
 class AsyncPyocoHttpClient(AsyncScheduleCalls):
@@ -55,7 +79,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         tag: str | None = None,
         full: bool = False,
         limit: int | None = None,
-    ) -> list[Document]:
+    ) -> list[RunItemDict] | list[RunDict]:
         """Return runs, the newest change first.
 
         Example::
@@ -64,8 +88,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             print(runs[0]["status"])  # COMPLETED
         """
         page = await self.find_runs(status=status, flow=flow, tag=tag, full=full, limit=limit)
-        items: list[Document] = page["items"]
-        return items
+        return page["items"]
 
     async def list_runs_vnext(
         self,
@@ -78,7 +101,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         updated_after: float | None = None,
         cursor: str | None = None,
         workflow_yaml_sha256: str | None = None,
-    ) -> Document:
+    ) -> RunPageDict | FullRunPageDict:
         """Return a page of runs as ``{items, next_cursor}``.
 
         Example::
@@ -104,7 +127,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         limit: int | None = None,
         cursor: str | None = None,
         **query: Unpack[RunQuery],
-    ) -> Document:
+    ) -> RunPageDict | FullRunPageDict:
         """Return a page of runs by any filter, the newest change first, as ``{items, next_cursor}``.
 
         Example::
@@ -145,7 +168,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             async for event in events:
                 yield event
 
-    async def count_runs(self, **query: Unpack[RunQuery]) -> Document:
+    async def count_runs(self, **query: Unpack[RunQuery]) -> RunCountsDict:
         """Return how many runs there are: ``{counts: {status: count}, total, …}``.
 
         Example::
@@ -163,7 +186,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         reason: str | None = None,
         tag: str | None = None,
         run_id: str | None = None,
-    ) -> Document:
+    ) -> DeadLetterPageDict:
         """Return a page of dead letters, the newest first, as ``{items, next_cursor}``.
 
         Example::
@@ -183,7 +206,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             )
         )
 
-    async def get_dead_letter(self, seq: int) -> Document:
+    async def get_dead_letter(self, seq: int) -> DeadLetterItemDict:
         """Return a dead letter.
 
         Example::
@@ -193,7 +216,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         """
         return await self._run(get(f"/dlq/{int(seq)}", parse_object))
 
-    async def requeue_dead_letter(self, seq: int) -> Document:
+    async def requeue_dead_letter(self, seq: int) -> SubmittedDict:
         """Submit what a dead letter is about again; return ``{run_id, status, retried_from}``.
 
         Raises:
@@ -207,7 +230,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         # Not repeatable: the letter is gone after it.
         return await self._run(ApiCall("POST", f"/dlq/{int(seq)}/requeue", parse_object))
 
-    async def drop_dead_letter(self, seq: int) -> Document:
+    async def drop_dead_letter(self, seq: int) -> DeadLetterDroppedDict:
         """Delete a dead letter.
 
         Example::
@@ -217,7 +240,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         # Not repeatable: a second one does not find it.
         return await self._run(ApiCall("DELETE", f"/dlq/{int(seq)}", parse_object))
 
-    async def get_queues(self) -> Document:
+    async def get_queues(self) -> QueuesDict:
         """Return ``{queues, dead_letters}``: the jobs of each tag.
 
         Example::
@@ -227,7 +250,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         """
         return await self._run(get("/queues", parse_object))
 
-    async def get_actors(self) -> Document:
+    async def get_actors(self) -> ActorTreeDict:
         """Return ``{tree}``: the gateway's supervision tree.
 
         Example::
@@ -245,7 +268,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         include_hidden: bool | None = None,
         tag: str | None = None,
         limit: int | None = None,
-    ) -> list[Document]:
+    ) -> list[WorkerRecordDict]:
         """Return worker records, last seen first.
 
         Example::
@@ -265,7 +288,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             )
         )
 
-    async def patch_worker_hidden(self, worker_id: str, *, hidden: bool) -> Document:
+    async def patch_worker_hidden(self, worker_id: str, *, hidden: bool) -> WorkerHiddenDict:
         """Hide a worker from lists, or show it again.
 
         Example::
@@ -283,7 +306,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         *,
         reason: str | None = None,
         requested_by: str | None = None,
-    ) -> Document:
+    ) -> WorkerOrderedDict:
         """Tell a worker to pause, resume or drain; return what is stored of that.
 
         ``reason`` is for people. Who asks is the API key, or ``requested_by`` where no keys are asked for.
@@ -297,7 +320,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         body = given(reason=reason, requested_by=requested_by) or None
         return await self._run(ApiCall("POST", path, parse_object, json=body, repeatable=True))
 
-    async def list_wheels(self, *, all_tenants: bool | None = None) -> list[Document]:
+    async def list_wheels(self, *, all_tenants: bool | None = None) -> list[WheelItemDict]:
         """Return the wheels of the registry, by name; those of all tenants for an admin's key.
 
         Example::
@@ -314,7 +337,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         wheel_name: str | None = None,
         action: str | None = None,
         all_tenants: bool | None = None,
-    ) -> list[Document]:
+    ) -> list[WheelEventDict]:
         """Return uploads and deletions of wheels, the newest first; of all tenants for an admin's key.
 
         Example::
@@ -335,7 +358,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         replace: bool = True,
         tags: list[str] | None = None,
         shared: bool = False,
-    ) -> Document:
+    ) -> WheelItemDict:
         """Upload a wheel, as bytes or from an open file; without tags it is for every worker.
 
         Under authentication it belongs to the key's tenant, unless it is ``shared`` with all.
@@ -370,7 +393,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         path = f"/wheels/{segment(wheel_name)}"
         return await self._download(wheel_name, lambda start: get_bytes(path, start), to)
 
-    async def delete_wheel(self, wheel_name: str) -> Document:
+    async def delete_wheel(self, wheel_name: str) -> WheelDeletedDict:
         """Delete a wheel.
 
         Example::
@@ -390,7 +413,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         """
         return await self._run(get("/metrics", parse_text))
 
-    async def get_stats(self, minutes: int | None = None) -> Document:
+    async def get_stats(self, minutes: int | None = None) -> StatsDict:
         """Return ``{minutes: [...]}``: what happened in each of the last minutes (60 unless told).
 
         Example::
@@ -400,7 +423,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         """
         return await self._run(get("/stats", parse_object, minutes=minutes))
 
-    async def get_health(self) -> Document:
+    async def get_health(self) -> HealthDict:
         """Return ``{status}`` of the gateway's process.
 
         Example::
@@ -410,7 +433,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         """
         return await self._run(get("/health", parse_object))
 
-    async def get_ready(self) -> Document:
+    async def get_ready(self) -> ReadyAnswerDict:
         """Return ``{status, reasons, nats}``; that the gateway is not ready is no error here.
 
         Example::

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, BinaryIO, Unpack
+from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 
 import trio
 
@@ -42,6 +42,20 @@ from pyoco_server.client.watch import (
 )
 from pyoco_server.client.wire import CANCEL_POLL_SECONDS, cancel_wait_seconds
 
+if TYPE_CHECKING:
+    from pyoco_server.client.answers import (
+        BatchAnswerDict,
+        CheckedFlowDict,
+        EventDict,
+        OutputDict,
+        RunArtifactsDict,
+        RunDict,
+        RunGraphDict,
+        RunResultsDict,
+        RunTasksDict,
+        SubmittedDict,
+    )
+
 _PAGE_ITEMS = 1000
 
 
@@ -57,7 +71,7 @@ class AsyncRunCalls(AsyncCaller):
         tags: list[str] | None = None,
         idempotency_key: str | None = None,
         **limits: Unpack[LimitArguments],
-    ) -> Document:
+    ) -> SubmittedDict:
         """Submit a run of a flow that the workers know; return ``{run_id, status}``.
 
         The gateway takes all submits with the same ``idempotency_key`` for one. Where none is
@@ -82,7 +96,7 @@ class AsyncRunCalls(AsyncCaller):
         tag: str | None = None,
         idempotency_key: str | None = None,
         **limits: Unpack[LimitArguments],
-    ) -> Document:
+    ) -> SubmittedDict:
         """Submit a run of the flow.yaml whose text is given; return ``{run_id, status}``.
 
         ``params`` go over the defaults of the file.
@@ -106,7 +120,7 @@ class AsyncRunCalls(AsyncCaller):
             )
         )
 
-    async def submit_batch(self, runs: Sequence[Mapping[str, Any]]) -> Document:
+    async def submit_batch(self, runs: Sequence[Mapping[str, Any]]) -> BatchAnswerDict:
         """Submit up to 1,000 runs; return ``{accepted, rejected, items}``, an item for each run in order.
 
         Args:
@@ -130,7 +144,7 @@ class AsyncRunCalls(AsyncCaller):
             ApiCall("POST", "/runs/batch", parse_object, json=body, repeatable=repeatable)
         )
 
-    async def check_flow(self, workflow_yaml: str) -> Document:
+    async def check_flow(self, workflow_yaml: str) -> CheckedFlowDict:
         """Look at the text of a flow.yaml without running it; return its graph, tasks and digest.
 
         Raises:
@@ -152,7 +166,7 @@ class AsyncRunCalls(AsyncCaller):
             )
         )
 
-    async def get_run(self, run_id: str) -> Document:
+    async def get_run(self, run_id: str) -> RunDict:
         """Return the snapshot of a run, without its task records.
 
         Example::
@@ -162,7 +176,7 @@ class AsyncRunCalls(AsyncCaller):
         """
         return await self._run(get(run_path(run_id), parse_object))
 
-    async def get_run_with_records(self, run_id: str) -> Document:
+    async def get_run_with_records(self, run_id: str) -> RunDict:
         """Return the snapshot of a run.
 
         Example::
@@ -180,7 +194,7 @@ class AsyncRunCalls(AsyncCaller):
         timeout_sec: int | None = None,
         reason: str | None = None,
         requested_by: str | None = None,
-    ) -> Document:
+    ) -> RunDict:
         """Ask for the end of a run; return its snapshot, with ``wait`` that of its end.
 
         Raises:
@@ -193,7 +207,7 @@ class AsyncRunCalls(AsyncCaller):
         """
         wish = given(reason=reason, requested_by=requested_by)
         # Repeatable: a second one finds the run cancelling or ended.
-        snapshot = await self._run(
+        snapshot: RunDict = await self._run(
             ApiCall(
                 "POST", run_path(run_id, "cancel"), parse_object, json=wish or None, repeatable=True
             )
@@ -211,7 +225,7 @@ class AsyncRunCalls(AsyncCaller):
         run_id: str,
         params: Mapping[str, Any] | None = None,
         **times: Unpack[TimeArguments],
-    ) -> Document:
+    ) -> SubmittedDict:
         """Submit a run that has ended again, as a new one; return ``{run_id, status, retry_of}``.
 
         ``params`` go over those that it had.
@@ -228,7 +242,7 @@ class AsyncRunCalls(AsyncCaller):
         path = run_path(run_id, "retry")
         return await self._run(ApiCall("POST", path, parse_object, json=body or None))
 
-    async def reschedule_run(self, run_id: str, **times: Unpack[MoveArguments]) -> Document:
+    async def reschedule_run(self, run_id: str, **times: Unpack[MoveArguments]) -> RunDict:
         """Change when a run that has not started may start, or until when; return its snapshot.
 
         Raises:
@@ -246,7 +260,7 @@ class AsyncRunCalls(AsyncCaller):
             ApiCall("PATCH", run_path(run_id), parse_object, json=body, repeatable=repeatable)
         )
 
-    async def get_tasks(self, run_id: str) -> Document:
+    async def get_tasks(self, run_id: str) -> RunTasksDict:
         """Return the task states and task records of a run.
 
         Example::
@@ -256,7 +270,7 @@ class AsyncRunCalls(AsyncCaller):
         """
         return await self._run(get(run_path(run_id, "tasks"), parse_object))
 
-    async def get_graph(self, run_id: str) -> Document:
+    async def get_graph(self, run_id: str) -> RunGraphDict:
         """Return what the flow of a run looks like: ``nodes`` and ``edges``.
 
         Raises:
@@ -345,7 +359,7 @@ class AsyncRunCalls(AsyncCaller):
             async for event in events:
                 yield event
 
-    async def wait_run(self, run_id: str, *, within_seconds: float | None = None) -> Document:
+    async def wait_run(self, run_id: str, *, within_seconds: float | None = None) -> RunDict:
         """Wait for the end of a run; return its snapshot, with task records.
 
         Raises:
@@ -373,7 +387,7 @@ class AsyncRunCalls(AsyncCaller):
         cursor: str | None = None,
         follow: bool = False,
         within_seconds: float | None = None,
-    ) -> AsyncGenerator[Document, None]:
+    ) -> AsyncGenerator[EventDict, None]:
         """Give what happened in a run, in order; with ``follow`` until its end.
 
         Following goes on over lost connections, without gap or repetition. Leave it before
@@ -389,7 +403,8 @@ class AsyncRunCalls(AsyncCaller):
         Example::
 
             async for event in client.events(run_id, types=["task"]):
-                print(event["task"], event["state"])
+                if event["type"] == "task":
+                    print(event["task"], event["state"])
         """
         path = run_path(run_id, "events")
         first = get(path, parse_object, type=",".join(types), cursor=cursor, limit=_PAGE_ITEMS)
@@ -408,7 +423,7 @@ class AsyncRunCalls(AsyncCaller):
         tail: int | None = None,
         follow: bool = False,
         within_seconds: float | None = None,
-    ) -> AsyncGenerator[Document, None]:
+    ) -> AsyncGenerator[OutputDict, None]:
         """Give what a run printed: events of the types ``log`` and ``truncated``, as `events` does.
 
         Args:
@@ -424,7 +439,8 @@ class AsyncRunCalls(AsyncCaller):
         Example::
 
             async for chunk in client.logs(run_id, task="save", stream="stdout"):
-                print(chunk["text"].rstrip())  # saved
+                if chunk["type"] == "log":
+                    print(chunk["text"].rstrip())  # saved
         """
         first = get(
             run_path(run_id, "logs"),
@@ -448,13 +464,13 @@ class AsyncRunCalls(AsyncCaller):
 
     def _stored_or_coming(
         self, first: ApiCall[Document], follow: bool, within_seconds: float | None
-    ) -> AsyncGenerator[Document, None]:
+    ) -> AsyncGenerator[Any, None]:
         if not follow:
             return self._pages(first)
         deadline = self._deadline(within_seconds)
         return self._follow(EventWatch(first=first, deadline=deadline, retry=self._retry))
 
-    async def list_results(self, run_id: str) -> Document:
+    async def list_results(self, run_id: str) -> RunResultsDict:
         """Return what is known of what a run's tasks returned: ``results`` with task, size and digest.
 
         One with ``cut`` is not all that its task returned, and one with ``refused`` was not kept; both
@@ -477,7 +493,7 @@ class AsyncRunCalls(AsyncCaller):
         path = run_path(run_id, "results", *(segment(part) for part in task.split("/")))
         return await self._run(get(path, parse_value))
 
-    async def list_artifacts(self, run_id: str) -> Document:
+    async def list_artifacts(self, run_id: str) -> RunArtifactsDict:
         """Return what a run saved: ``artifacts`` with name, size and digest, and ``artifacts_refused``.
 
         Example::

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Unpack
 
 from pyoco_server.client.aio_runs import AsyncRunCalls
 from pyoco_server.client.requests import (
     IDEMPOTENCY_HEADER,
     ApiCall,
-    Document,
     get,
     given,
     new_idempotency_key,
     parse_object,
     segment,
 )
+
+if TYPE_CHECKING:
+    from pyoco_server.client.answers import (
+        BackfillAnswerDict,
+        CalendarDict,
+        ScheduleDeletedDict,
+        ScheduleFieldsDict,
+        SchedulePageDict,
+        SchedulePreviewDict,
+        ScheduleUpdateDict,
+        ScheduleViewDict,
+        TickPageDict,
+        TriggeredDict,
+        WholeScheduleDict,
+    )
 
 
 class AsyncScheduleCalls(AsyncRunCalls):
@@ -30,7 +44,7 @@ class AsyncScheduleCalls(AsyncRunCalls):
         q: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
-    ) -> Document:
+    ) -> SchedulePageDict:
         """Return a page of schedules, by id, as ``{items, next_cursor, total}``.
 
         Args:
@@ -61,7 +75,7 @@ class AsyncScheduleCalls(AsyncRunCalls):
             )
         )
 
-    async def all_schedules(self, *, label: str | None = None) -> list[Document]:
+    async def all_schedules(self, *, label: str | None = None) -> list[ScheduleViewDict]:
         """Return every schedule, or every one with a label, by id.
 
         Example::
@@ -69,7 +83,7 @@ class AsyncScheduleCalls(AsyncRunCalls):
             schedules = await client.all_schedules()
             print([schedule["schedule_id"] for schedule in schedules])  # ['nightly']
         """
-        found: list[Document] = []
+        found: list[ScheduleViewDict] = []
         cursor: str | None = None
         while True:
             page = await self.list_schedules(label=label, limit=500, cursor=cursor)
@@ -78,7 +92,7 @@ class AsyncScheduleCalls(AsyncRunCalls):
             if cursor is None:
                 return found
 
-    async def get_schedule(self, schedule_id: str) -> Document:
+    async def get_schedule(self, schedule_id: str) -> WholeScheduleDict:
         """Return a schedule with who has changed it.
 
         Raises:
@@ -91,7 +105,9 @@ class AsyncScheduleCalls(AsyncRunCalls):
         """
         return await self._run(get(_path(schedule_id), parse_object))
 
-    async def create_schedule(self, schedule_id: str | None = None, **fields: Any) -> Document:
+    async def create_schedule(
+        self, schedule_id: str | None = None, **fields: Unpack[ScheduleFieldsDict]
+    ) -> ScheduleViewDict:
         """Make a schedule; return it.
 
         Raises:
@@ -108,7 +124,9 @@ class AsyncScheduleCalls(AsyncRunCalls):
         # Not repeatable: a second one finds the first.
         return await self._run(ApiCall("POST", "/schedules", parse_object, json=body))
 
-    async def put_schedule(self, schedule_id: str, **fields: Any) -> Document:
+    async def put_schedule(
+        self, schedule_id: str, **fields: Unpack[ScheduleUpdateDict]
+    ) -> WholeScheduleDict:
         """Make a schedule, or make it another one; what is not said is as if it were new.
 
         Example::
@@ -119,7 +137,9 @@ class AsyncScheduleCalls(AsyncRunCalls):
         path = _path(schedule_id)
         return await self._run(ApiCall("PUT", path, parse_object, json=fields, repeatable=True))
 
-    async def update_schedule(self, schedule_id: str, **fields: Any) -> Document:
+    async def update_schedule(
+        self, schedule_id: str, **fields: Unpack[ScheduleUpdateDict]
+    ) -> WholeScheduleDict:
         """Change some fields of a schedule; with ``version`` only that version of it.
 
         Raises:
@@ -136,7 +156,7 @@ class AsyncScheduleCalls(AsyncRunCalls):
             ApiCall("PATCH", path, parse_object, json=fields, repeatable=repeatable)
         )
 
-    async def delete_schedule(self, schedule_id: str) -> Document:
+    async def delete_schedule(self, schedule_id: str) -> ScheduleDeletedDict:
         """Delete a schedule; its runs stay.
 
         Example::
@@ -146,7 +166,7 @@ class AsyncScheduleCalls(AsyncRunCalls):
         # Not repeatable: a second one does not find it.
         return await self._run(ApiCall("DELETE", _path(schedule_id), parse_object))
 
-    async def pause_schedule(self, schedule_id: str) -> Document:
+    async def pause_schedule(self, schedule_id: str) -> WholeScheduleDict:
         """Let no tick of a schedule have a run until it is resumed.
 
         Example::
@@ -157,7 +177,7 @@ class AsyncScheduleCalls(AsyncRunCalls):
         path = _path(schedule_id, "pause")
         return await self._run(ApiCall("POST", path, parse_object, repeatable=True))
 
-    async def resume_schedule(self, schedule_id: str) -> Document:
+    async def resume_schedule(self, schedule_id: str) -> WholeScheduleDict:
         """Go on with the ticks of a schedule from now on.
 
         Example::
@@ -170,7 +190,7 @@ class AsyncScheduleCalls(AsyncRunCalls):
 
     async def trigger_schedule(
         self, schedule_id: str, *, idempotency_key: str | None = None
-    ) -> Document:
+    ) -> TriggeredDict:
         """Submit a run of a schedule now; return ``{run_id, status, schedule_id}``.
 
         Example::
@@ -192,7 +212,7 @@ class AsyncScheduleCalls(AsyncRunCalls):
         *,
         limit: int | None = None,
         dry_run: bool = False,
-    ) -> Document:
+    ) -> BackfillAnswerDict:
         """Submit the runs of past ticks that have none; return ``{items, dry_run, more}``.
 
         Args:
@@ -212,7 +232,9 @@ class AsyncScheduleCalls(AsyncRunCalls):
         path = _path(schedule_id, "backfill")
         return await self._run(ApiCall("POST", path, parse_object, json=body, repeatable=True))
 
-    async def next_ticks(self, schedule_id: str, *, count: int | None = None) -> Document:
+    async def next_ticks(
+        self, schedule_id: str, *, count: int | None = None
+    ) -> SchedulePreviewDict:
         """Return the next ticks of a schedule as ``{ticks, spec}``.
 
         Example::
@@ -222,7 +244,9 @@ class AsyncScheduleCalls(AsyncRunCalls):
         """
         return await self._run(get(_path(schedule_id, "next"), parse_object, count=count))
 
-    async def preview_schedule(self, *, count: int | None = None, **fields: Any) -> Document:
+    async def preview_schedule(
+        self, *, count: int | None = None, **fields: Unpack[ScheduleFieldsDict]
+    ) -> SchedulePreviewDict:
         """Return the next ticks of a schedule that is not made yet as ``{ticks, spec}``.
 
         Example::
@@ -235,7 +259,7 @@ class AsyncScheduleCalls(AsyncRunCalls):
             ApiCall("POST", "/schedules/preview", parse_object, json=body, repeatable=True)
         )
 
-    async def past_ticks(self, schedule_id: str) -> Document:
+    async def past_ticks(self, schedule_id: str) -> TickPageDict:
         """Return what became of the last ticks of a schedule as ``{items, waiting}``.
 
         Example::
@@ -245,7 +269,7 @@ class AsyncScheduleCalls(AsyncRunCalls):
         """
         return await self._run(get(_path(schedule_id, "ticks"), parse_object))
 
-    async def get_calendar(self, *, hours: int | None = None) -> Document:
+    async def get_calendar(self, *, hours: int | None = None) -> CalendarDict:
         """Return what is due in the next hours, by schedule.
 
         Example::

@@ -55,7 +55,7 @@ class ApiCall(Generic[T]):
     path: str
     parse: Callable[[bytes], T]
     params: Mapping[str, str | int | float | bool] = field(default_factory=dict)
-    json: Document | None = None
+    json: Mapping[str, object] | None = None
     content: bytes | None = None
     form: Mapping[str, str] | None = None
     upload: FilePart | None = None
@@ -196,7 +196,7 @@ def get_bytes(path: str, start: int) -> ApiCall[bytes]:
     return ApiCall("GET", path, bytes, headers=headers, repeatable=True)
 
 
-def submission(path: str, idempotency_key: str | None, **body: Any) -> ApiCall[Document]:
+def submission(path: str, idempotency_key: str | None, **body: Any) -> ApiCall[Any]:
     """Describe the ``POST`` of a run, which may be repeated where it has a key."""
     headers = {} if idempotency_key is None else {IDEMPOTENCY_HEADER: idempotency_key}
     repeatable = idempotency_key is not None
@@ -223,8 +223,8 @@ def given(**values: Any) -> Document:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def parse_object(body: bytes) -> Document:
-    """Read a JSON object.
+def parse_object(body: bytes) -> Any:
+    """Read a JSON object; whoever calls for it says which.
 
     Raises:
         ValueError: It is something else; the text says what was wanted.
@@ -245,7 +245,7 @@ def parse_value(body: bytes) -> Any:
     return _json(body)
 
 
-def parse_objects(body: bytes) -> list[Document]:
+def parse_objects(body: bytes) -> list[Any]:
     """Read a JSON list of objects.
 
     Raises:
@@ -258,7 +258,7 @@ def parse_objects(body: bytes) -> list[Document]:
             raise ValueError("JSON list")
 
 
-def parse_page(body: bytes) -> Document:
+def parse_page(body: bytes) -> Any:
     """Read ``{items, next_cursor}``, or a bare list of runs as such a page."""
     match _json(body):
         case list() as items:
@@ -269,7 +269,7 @@ def parse_page(body: bytes) -> Document:
             raise ValueError("JSON list of runs")
 
 
-def parse_readiness(body: bytes) -> Document:
+def parse_readiness(body: bytes) -> Any:
     """Read what is ready and what is not.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from typing import BinaryIO, Unpack
+from typing import TYPE_CHECKING, BinaryIO, Unpack
 
 from pyoco_server.client.requests import (
     ApiCall,
@@ -25,6 +25,30 @@ from pyoco_server.client.requests import (
 )
 from pyoco_server.client.sync_schedules import ScheduleCalls
 from pyoco_server.client.watch import ListWatch
+
+if TYPE_CHECKING:
+    from pyoco_server.client.answers import (
+        ActorTreeDict,
+        DeadLetterDroppedDict,
+        DeadLetterItemDict,
+        DeadLetterPageDict,
+        FullRunPageDict,
+        HealthDict,
+        QueuesDict,
+        ReadyAnswerDict,
+        RunCountsDict,
+        RunDict,
+        RunItemDict,
+        RunPageDict,
+        StatsDict,
+        SubmittedDict,
+        WheelDeletedDict,
+        WheelEventDict,
+        WheelItemDict,
+        WorkerHiddenDict,
+        WorkerOrderedDict,
+        WorkerRecordDict,
+    )
 
 
 class PyocoHttpClient(ScheduleCalls):
@@ -55,7 +79,7 @@ class PyocoHttpClient(ScheduleCalls):
         tag: str | None = None,
         full: bool = False,
         limit: int | None = None,
-    ) -> list[Document]:
+    ) -> list[RunItemDict] | list[RunDict]:
         """Return runs, the newest change first.
 
         Example::
@@ -64,8 +88,7 @@ class PyocoHttpClient(ScheduleCalls):
             print(runs[0]["status"])  # COMPLETED
         """
         page = self.find_runs(status=status, flow=flow, tag=tag, full=full, limit=limit)
-        items: list[Document] = page["items"]
-        return items
+        return page["items"]
 
     def list_runs_vnext(
         self,
@@ -78,7 +101,7 @@ class PyocoHttpClient(ScheduleCalls):
         updated_after: float | None = None,
         cursor: str | None = None,
         workflow_yaml_sha256: str | None = None,
-    ) -> Document:
+    ) -> RunPageDict | FullRunPageDict:
         """Return a page of runs as ``{items, next_cursor}``.
 
         Example::
@@ -104,7 +127,7 @@ class PyocoHttpClient(ScheduleCalls):
         limit: int | None = None,
         cursor: str | None = None,
         **query: Unpack[RunQuery],
-    ) -> Document:
+    ) -> RunPageDict | FullRunPageDict:
         """Return a page of runs by any filter, the newest change first, as ``{items, next_cursor}``.
 
         Example::
@@ -144,7 +167,7 @@ class PyocoHttpClient(ScheduleCalls):
         with closing(self._follow(watch)) as events:
             yield from events
 
-    def count_runs(self, **query: Unpack[RunQuery]) -> Document:
+    def count_runs(self, **query: Unpack[RunQuery]) -> RunCountsDict:
         """Return how many runs there are: ``{counts: {status: count}, total, …}``.
 
         Example::
@@ -162,7 +185,7 @@ class PyocoHttpClient(ScheduleCalls):
         reason: str | None = None,
         tag: str | None = None,
         run_id: str | None = None,
-    ) -> Document:
+    ) -> DeadLetterPageDict:
         """Return a page of dead letters, the newest first, as ``{items, next_cursor}``.
 
         Example::
@@ -182,7 +205,7 @@ class PyocoHttpClient(ScheduleCalls):
             )
         )
 
-    def get_dead_letter(self, seq: int) -> Document:
+    def get_dead_letter(self, seq: int) -> DeadLetterItemDict:
         """Return a dead letter.
 
         Example::
@@ -192,7 +215,7 @@ class PyocoHttpClient(ScheduleCalls):
         """
         return self._run(get(f"/dlq/{int(seq)}", parse_object))
 
-    def requeue_dead_letter(self, seq: int) -> Document:
+    def requeue_dead_letter(self, seq: int) -> SubmittedDict:
         """Submit what a dead letter is about again; return ``{run_id, status, retried_from}``.
 
         Raises:
@@ -206,7 +229,7 @@ class PyocoHttpClient(ScheduleCalls):
         # Not repeatable: the letter is gone after it.
         return self._run(ApiCall("POST", f"/dlq/{int(seq)}/requeue", parse_object))
 
-    def drop_dead_letter(self, seq: int) -> Document:
+    def drop_dead_letter(self, seq: int) -> DeadLetterDroppedDict:
         """Delete a dead letter.
 
         Example::
@@ -216,7 +239,7 @@ class PyocoHttpClient(ScheduleCalls):
         # Not repeatable: a second one does not find it.
         return self._run(ApiCall("DELETE", f"/dlq/{int(seq)}", parse_object))
 
-    def get_queues(self) -> Document:
+    def get_queues(self) -> QueuesDict:
         """Return ``{queues, dead_letters}``: the jobs of each tag.
 
         Example::
@@ -226,7 +249,7 @@ class PyocoHttpClient(ScheduleCalls):
         """
         return self._run(get("/queues", parse_object))
 
-    def get_actors(self) -> Document:
+    def get_actors(self) -> ActorTreeDict:
         """Return ``{tree}``: the gateway's supervision tree.
 
         Example::
@@ -244,7 +267,7 @@ class PyocoHttpClient(ScheduleCalls):
         include_hidden: bool | None = None,
         tag: str | None = None,
         limit: int | None = None,
-    ) -> list[Document]:
+    ) -> list[WorkerRecordDict]:
         """Return worker records, last seen first.
 
         Example::
@@ -264,7 +287,7 @@ class PyocoHttpClient(ScheduleCalls):
             )
         )
 
-    def patch_worker_hidden(self, worker_id: str, *, hidden: bool) -> Document:
+    def patch_worker_hidden(self, worker_id: str, *, hidden: bool) -> WorkerHiddenDict:
         """Hide a worker from lists, or show it again.
 
         Example::
@@ -282,7 +305,7 @@ class PyocoHttpClient(ScheduleCalls):
         *,
         reason: str | None = None,
         requested_by: str | None = None,
-    ) -> Document:
+    ) -> WorkerOrderedDict:
         """Tell a worker to pause, resume or drain; return what is stored of that.
 
         ``reason`` is for people. Who asks is the API key, or ``requested_by`` where no keys are asked for.
@@ -296,7 +319,7 @@ class PyocoHttpClient(ScheduleCalls):
         body = given(reason=reason, requested_by=requested_by) or None
         return self._run(ApiCall("POST", path, parse_object, json=body, repeatable=True))
 
-    def list_wheels(self, *, all_tenants: bool | None = None) -> list[Document]:
+    def list_wheels(self, *, all_tenants: bool | None = None) -> list[WheelItemDict]:
         """Return the wheels of the registry, by name; those of all tenants for an admin's key.
 
         Example::
@@ -313,7 +336,7 @@ class PyocoHttpClient(ScheduleCalls):
         wheel_name: str | None = None,
         action: str | None = None,
         all_tenants: bool | None = None,
-    ) -> list[Document]:
+    ) -> list[WheelEventDict]:
         """Return uploads and deletions of wheels, the newest first; of all tenants for an admin's key.
 
         Example::
@@ -332,7 +355,7 @@ class PyocoHttpClient(ScheduleCalls):
         replace: bool = True,
         tags: list[str] | None = None,
         shared: bool = False,
-    ) -> Document:
+    ) -> WheelItemDict:
         """Upload a wheel, as bytes or from an open file; without tags it is for every worker.
 
         Under authentication it belongs to the key's tenant, unless it is ``shared`` with all.
@@ -367,7 +390,7 @@ class PyocoHttpClient(ScheduleCalls):
         path = f"/wheels/{segment(wheel_name)}"
         return self._download(wheel_name, lambda start: get_bytes(path, start), to)
 
-    def delete_wheel(self, wheel_name: str) -> Document:
+    def delete_wheel(self, wheel_name: str) -> WheelDeletedDict:
         """Delete a wheel.
 
         Example::
@@ -387,7 +410,7 @@ class PyocoHttpClient(ScheduleCalls):
         """
         return self._run(get("/metrics", parse_text))
 
-    def get_stats(self, minutes: int | None = None) -> Document:
+    def get_stats(self, minutes: int | None = None) -> StatsDict:
         """Return ``{minutes: [...]}``: what happened in each of the last minutes (60 unless told).
 
         Example::
@@ -397,7 +420,7 @@ class PyocoHttpClient(ScheduleCalls):
         """
         return self._run(get("/stats", parse_object, minutes=minutes))
 
-    def get_health(self) -> Document:
+    def get_health(self) -> HealthDict:
         """Return ``{status}`` of the gateway's process.
 
         Example::
@@ -407,7 +430,7 @@ class PyocoHttpClient(ScheduleCalls):
         """
         return self._run(get("/health", parse_object))
 
-    def get_ready(self) -> Document:
+    def get_ready(self) -> ReadyAnswerDict:
         """Return ``{status, reasons, nats}``; that the gateway is not ready is no error here.
 
         Example::

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, BinaryIO, Unpack
+from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 
 from pyoco_server.client.requests import (
     MOVE_NAMES,
@@ -42,6 +42,20 @@ from pyoco_server.client.watch import (
 )
 from pyoco_server.client.wire import CANCEL_POLL_SECONDS, cancel_wait_seconds
 
+if TYPE_CHECKING:
+    from pyoco_server.client.answers import (
+        BatchAnswerDict,
+        CheckedFlowDict,
+        EventDict,
+        OutputDict,
+        RunArtifactsDict,
+        RunDict,
+        RunGraphDict,
+        RunResultsDict,
+        RunTasksDict,
+        SubmittedDict,
+    )
+
 _PAGE_ITEMS = 1000
 
 
@@ -57,7 +71,7 @@ class RunCalls(Caller):
         tags: list[str] | None = None,
         idempotency_key: str | None = None,
         **limits: Unpack[LimitArguments],
-    ) -> Document:
+    ) -> SubmittedDict:
         """Submit a run of a flow that the workers know; return ``{run_id, status}``.
 
         The gateway takes all submits with the same ``idempotency_key`` for one. Where none is
@@ -82,7 +96,7 @@ class RunCalls(Caller):
         tag: str | None = None,
         idempotency_key: str | None = None,
         **limits: Unpack[LimitArguments],
-    ) -> Document:
+    ) -> SubmittedDict:
         """Submit a run of the flow.yaml whose text is given; return ``{run_id, status}``.
 
         ``params`` go over the defaults of the file.
@@ -106,7 +120,7 @@ class RunCalls(Caller):
             )
         )
 
-    def submit_batch(self, runs: Sequence[Mapping[str, Any]]) -> Document:
+    def submit_batch(self, runs: Sequence[Mapping[str, Any]]) -> BatchAnswerDict:
         """Submit up to 1,000 runs; return ``{accepted, rejected, items}``, an item for each run in order.
 
         Args:
@@ -130,7 +144,7 @@ class RunCalls(Caller):
             ApiCall("POST", "/runs/batch", parse_object, json=body, repeatable=repeatable)
         )
 
-    def check_flow(self, workflow_yaml: str) -> Document:
+    def check_flow(self, workflow_yaml: str) -> CheckedFlowDict:
         """Look at the text of a flow.yaml without running it; return its graph, tasks and digest.
 
         Raises:
@@ -152,7 +166,7 @@ class RunCalls(Caller):
             )
         )
 
-    def get_run(self, run_id: str) -> Document:
+    def get_run(self, run_id: str) -> RunDict:
         """Return the snapshot of a run, without its task records.
 
         Example::
@@ -162,7 +176,7 @@ class RunCalls(Caller):
         """
         return self._run(get(run_path(run_id), parse_object))
 
-    def get_run_with_records(self, run_id: str) -> Document:
+    def get_run_with_records(self, run_id: str) -> RunDict:
         """Return the snapshot of a run.
 
         Example::
@@ -180,7 +194,7 @@ class RunCalls(Caller):
         timeout_sec: int | None = None,
         reason: str | None = None,
         requested_by: str | None = None,
-    ) -> Document:
+    ) -> RunDict:
         """Ask for the end of a run; return its snapshot, with ``wait`` that of its end.
 
         Raises:
@@ -193,7 +207,7 @@ class RunCalls(Caller):
         """
         wish = given(reason=reason, requested_by=requested_by)
         # Repeatable: a second one finds the run cancelling or ended.
-        snapshot = self._run(
+        snapshot: RunDict = self._run(
             ApiCall(
                 "POST", run_path(run_id, "cancel"), parse_object, json=wish or None, repeatable=True
             )
@@ -211,7 +225,7 @@ class RunCalls(Caller):
         run_id: str,
         params: Mapping[str, Any] | None = None,
         **times: Unpack[TimeArguments],
-    ) -> Document:
+    ) -> SubmittedDict:
         """Submit a run that has ended again, as a new one; return ``{run_id, status, retry_of}``.
 
         ``params`` go over those that it had.
@@ -228,7 +242,7 @@ class RunCalls(Caller):
         path = run_path(run_id, "retry")
         return self._run(ApiCall("POST", path, parse_object, json=body or None))
 
-    def reschedule_run(self, run_id: str, **times: Unpack[MoveArguments]) -> Document:
+    def reschedule_run(self, run_id: str, **times: Unpack[MoveArguments]) -> RunDict:
         """Change when a run that has not started may start, or until when; return its snapshot.
 
         Raises:
@@ -246,7 +260,7 @@ class RunCalls(Caller):
             ApiCall("PATCH", run_path(run_id), parse_object, json=body, repeatable=repeatable)
         )
 
-    def get_tasks(self, run_id: str) -> Document:
+    def get_tasks(self, run_id: str) -> RunTasksDict:
         """Return the task states and task records of a run.
 
         Example::
@@ -256,7 +270,7 @@ class RunCalls(Caller):
         """
         return self._run(get(run_path(run_id, "tasks"), parse_object))
 
-    def get_graph(self, run_id: str) -> Document:
+    def get_graph(self, run_id: str) -> RunGraphDict:
         """Return what the flow of a run looks like: ``nodes`` and ``edges``.
 
         Raises:
@@ -344,7 +358,7 @@ class RunCalls(Caller):
         with closing(self._follow(watch)) as events:
             yield from events
 
-    def wait_run(self, run_id: str, *, within_seconds: float | None = None) -> Document:
+    def wait_run(self, run_id: str, *, within_seconds: float | None = None) -> RunDict:
         """Wait for the end of a run; return its snapshot, with task records.
 
         Raises:
@@ -372,7 +386,7 @@ class RunCalls(Caller):
         cursor: str | None = None,
         follow: bool = False,
         within_seconds: float | None = None,
-    ) -> Iterator[Document]:
+    ) -> Iterator[EventDict]:
         """Give what happened in a run, in order; with ``follow`` until its end.
 
         Following goes on over lost connections, without gap or repetition. Leave it before
@@ -388,7 +402,8 @@ class RunCalls(Caller):
         Example::
 
             for event in client.events(run_id, types=["task"]):
-                print(event["task"], event["state"])
+                if event["type"] == "task":
+                    print(event["task"], event["state"])
         """
         path = run_path(run_id, "events")
         first = get(path, parse_object, type=",".join(types), cursor=cursor, limit=_PAGE_ITEMS)
@@ -406,7 +421,7 @@ class RunCalls(Caller):
         tail: int | None = None,
         follow: bool = False,
         within_seconds: float | None = None,
-    ) -> Iterator[Document]:
+    ) -> Iterator[OutputDict]:
         """Give what a run printed: events of the types ``log`` and ``truncated``, as `events` does.
 
         Args:
@@ -422,7 +437,8 @@ class RunCalls(Caller):
         Example::
 
             for chunk in client.logs(run_id, task="save", stream="stdout"):
-                print(chunk["text"].rstrip())  # saved
+                if chunk["type"] == "log":
+                    print(chunk["text"].rstrip())  # saved
         """
         first = get(
             run_path(run_id, "logs"),
@@ -444,13 +460,13 @@ class RunCalls(Caller):
 
     def _stored_or_coming(
         self, first: ApiCall[Document], follow: bool, within_seconds: float | None
-    ) -> Generator[Document, None, None]:
+    ) -> Generator[Any, None, None]:
         if not follow:
             return self._pages(first)
         deadline = self._deadline(within_seconds)
         return self._follow(EventWatch(first=first, deadline=deadline, retry=self._retry))
 
-    def list_results(self, run_id: str) -> Document:
+    def list_results(self, run_id: str) -> RunResultsDict:
         """Return what is known of what a run's tasks returned: ``results`` with task, size and digest.
 
         One with ``cut`` is not all that its task returned, and one with ``refused`` was not kept; both
@@ -473,7 +489,7 @@ class RunCalls(Caller):
         path = run_path(run_id, "results", *(segment(part) for part in task.split("/")))
         return self._run(get(path, parse_value))
 
-    def list_artifacts(self, run_id: str) -> Document:
+    def list_artifacts(self, run_id: str) -> RunArtifactsDict:
         """Return what a run saved: ``artifacts`` with name, size and digest, and ``artifacts_refused``.
 
         Example::

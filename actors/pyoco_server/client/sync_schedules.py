@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Unpack
 
 from pyoco_server.client.requests import (
     IDEMPOTENCY_HEADER,
     ApiCall,
-    Document,
     get,
     given,
     new_idempotency_key,
@@ -16,6 +15,21 @@ from pyoco_server.client.requests import (
     segment,
 )
 from pyoco_server.client.sync_runs import RunCalls
+
+if TYPE_CHECKING:
+    from pyoco_server.client.answers import (
+        BackfillAnswerDict,
+        CalendarDict,
+        ScheduleDeletedDict,
+        ScheduleFieldsDict,
+        SchedulePageDict,
+        SchedulePreviewDict,
+        ScheduleUpdateDict,
+        ScheduleViewDict,
+        TickPageDict,
+        TriggeredDict,
+        WholeScheduleDict,
+    )
 
 
 class ScheduleCalls(RunCalls):
@@ -31,7 +45,7 @@ class ScheduleCalls(RunCalls):
         q: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
-    ) -> Document:
+    ) -> SchedulePageDict:
         """Return a page of schedules, by id, as ``{items, next_cursor, total}``.
 
         Args:
@@ -62,7 +76,7 @@ class ScheduleCalls(RunCalls):
             )
         )
 
-    def all_schedules(self, *, label: str | None = None) -> list[Document]:
+    def all_schedules(self, *, label: str | None = None) -> list[ScheduleViewDict]:
         """Return every schedule, or every one with a label, by id.
 
         Example::
@@ -70,7 +84,7 @@ class ScheduleCalls(RunCalls):
             schedules = client.all_schedules()
             print([schedule["schedule_id"] for schedule in schedules])  # ['nightly']
         """
-        found: list[Document] = []
+        found: list[ScheduleViewDict] = []
         cursor: str | None = None
         while True:
             page = self.list_schedules(label=label, limit=500, cursor=cursor)
@@ -79,7 +93,7 @@ class ScheduleCalls(RunCalls):
             if cursor is None:
                 return found
 
-    def get_schedule(self, schedule_id: str) -> Document:
+    def get_schedule(self, schedule_id: str) -> WholeScheduleDict:
         """Return a schedule with who has changed it.
 
         Raises:
@@ -92,7 +106,9 @@ class ScheduleCalls(RunCalls):
         """
         return self._run(get(_path(schedule_id), parse_object))
 
-    def create_schedule(self, schedule_id: str | None = None, **fields: Any) -> Document:
+    def create_schedule(
+        self, schedule_id: str | None = None, **fields: Unpack[ScheduleFieldsDict]
+    ) -> ScheduleViewDict:
         """Make a schedule; return it.
 
         Raises:
@@ -109,7 +125,9 @@ class ScheduleCalls(RunCalls):
         # Not repeatable: a second one finds the first.
         return self._run(ApiCall("POST", "/schedules", parse_object, json=body))
 
-    def put_schedule(self, schedule_id: str, **fields: Any) -> Document:
+    def put_schedule(
+        self, schedule_id: str, **fields: Unpack[ScheduleUpdateDict]
+    ) -> WholeScheduleDict:
         """Make a schedule, or make it another one; what is not said is as if it were new.
 
         Example::
@@ -120,7 +138,9 @@ class ScheduleCalls(RunCalls):
         path = _path(schedule_id)
         return self._run(ApiCall("PUT", path, parse_object, json=fields, repeatable=True))
 
-    def update_schedule(self, schedule_id: str, **fields: Any) -> Document:
+    def update_schedule(
+        self, schedule_id: str, **fields: Unpack[ScheduleUpdateDict]
+    ) -> WholeScheduleDict:
         """Change some fields of a schedule; with ``version`` only that version of it.
 
         Raises:
@@ -135,7 +155,7 @@ class ScheduleCalls(RunCalls):
         repeatable = "version" not in fields
         return self._run(ApiCall("PATCH", path, parse_object, json=fields, repeatable=repeatable))
 
-    def delete_schedule(self, schedule_id: str) -> Document:
+    def delete_schedule(self, schedule_id: str) -> ScheduleDeletedDict:
         """Delete a schedule; its runs stay.
 
         Example::
@@ -145,7 +165,7 @@ class ScheduleCalls(RunCalls):
         # Not repeatable: a second one does not find it.
         return self._run(ApiCall("DELETE", _path(schedule_id), parse_object))
 
-    def pause_schedule(self, schedule_id: str) -> Document:
+    def pause_schedule(self, schedule_id: str) -> WholeScheduleDict:
         """Let no tick of a schedule have a run until it is resumed.
 
         Example::
@@ -156,7 +176,7 @@ class ScheduleCalls(RunCalls):
         path = _path(schedule_id, "pause")
         return self._run(ApiCall("POST", path, parse_object, repeatable=True))
 
-    def resume_schedule(self, schedule_id: str) -> Document:
+    def resume_schedule(self, schedule_id: str) -> WholeScheduleDict:
         """Go on with the ticks of a schedule from now on.
 
         Example::
@@ -167,7 +187,9 @@ class ScheduleCalls(RunCalls):
         path = _path(schedule_id, "resume")
         return self._run(ApiCall("POST", path, parse_object, repeatable=True))
 
-    def trigger_schedule(self, schedule_id: str, *, idempotency_key: str | None = None) -> Document:
+    def trigger_schedule(
+        self, schedule_id: str, *, idempotency_key: str | None = None
+    ) -> TriggeredDict:
         """Submit a run of a schedule now; return ``{run_id, status, schedule_id}``.
 
         Example::
@@ -187,7 +209,7 @@ class ScheduleCalls(RunCalls):
         *,
         limit: int | None = None,
         dry_run: bool = False,
-    ) -> Document:
+    ) -> BackfillAnswerDict:
         """Submit the runs of past ticks that have none; return ``{items, dry_run, more}``.
 
         Args:
@@ -207,7 +229,7 @@ class ScheduleCalls(RunCalls):
         path = _path(schedule_id, "backfill")
         return self._run(ApiCall("POST", path, parse_object, json=body, repeatable=True))
 
-    def next_ticks(self, schedule_id: str, *, count: int | None = None) -> Document:
+    def next_ticks(self, schedule_id: str, *, count: int | None = None) -> SchedulePreviewDict:
         """Return the next ticks of a schedule as ``{ticks, spec}``.
 
         Example::
@@ -217,7 +239,9 @@ class ScheduleCalls(RunCalls):
         """
         return self._run(get(_path(schedule_id, "next"), parse_object, count=count))
 
-    def preview_schedule(self, *, count: int | None = None, **fields: Any) -> Document:
+    def preview_schedule(
+        self, *, count: int | None = None, **fields: Unpack[ScheduleFieldsDict]
+    ) -> SchedulePreviewDict:
         """Return the next ticks of a schedule that is not made yet as ``{ticks, spec}``.
 
         Example::
@@ -230,7 +254,7 @@ class ScheduleCalls(RunCalls):
             ApiCall("POST", "/schedules/preview", parse_object, json=body, repeatable=True)
         )
 
-    def past_ticks(self, schedule_id: str) -> Document:
+    def past_ticks(self, schedule_id: str) -> TickPageDict:
         """Return what became of the last ticks of a schedule as ``{items, waiting}``.
 
         Example::
@@ -240,7 +264,7 @@ class ScheduleCalls(RunCalls):
         """
         return self._run(get(_path(schedule_id, "ticks"), parse_object))
 
-    def get_calendar(self, *, hours: int | None = None) -> Document:
+    def get_calendar(self, *, hours: int | None = None) -> CalendarDict:
         """Return what is due in the next hours, by schedule.
 
         Example::

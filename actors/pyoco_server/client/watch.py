@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,7 +41,7 @@ def snapshot_of(event: Document) -> Document | None:
     return snapshot if isinstance(snapshot, dict) else None
 
 
-def is_terminal(snapshot: Document | None) -> bool:
+def is_terminal(snapshot: Mapping[str, Any] | None) -> bool:
     """Whether the snapshot is that of a run that has ended."""
     return snapshot is not None and snapshot.get("status") in TERMINAL_STATUSES
 

@@ -18,6 +18,7 @@ from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
+    from pyoco_server.client.answers import ArtifactDict
 
 
 def artifacts(
@@ -54,7 +55,7 @@ def artifacts(
 
 
 def _fetch(
-    client: PyocoHttpClient, run_id: str, artifact: dict[str, Any], out: Path
+    client: PyocoHttpClient, run_id: str, artifact: ArtifactDict, out: Path
 ) -> dict[str, Any]:
     from pyoco_server.client import DamagedDownload  # noqa: PLC0415 - with httpx, see app.py
 

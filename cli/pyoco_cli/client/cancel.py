@@ -21,6 +21,7 @@ from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
+    from pyoco_server.client.answers import RunDict
     from pyoco_server.client.requests import RunQuery
 
 _GOING_ON = "PENDING,RUNNING"
@@ -81,7 +82,7 @@ def cancel(
     show(snapshot, output, "run_panel")
 
 
-def _cancelled(client: PyocoHttpClient, run_id: str, how: dict[str, Any]) -> dict[str, Any]:
+def _cancelled(client: PyocoHttpClient, run_id: str, how: dict[str, Any]) -> RunDict:
     try:
         return client.cancel_run(run_id, **how)
     except TimeoutError as error:
@@ -105,7 +106,7 @@ def _ask(count: int) -> None:
     typer.confirm(question.fill(count=str(count)), abort=True, err=True)
 
 
-def _explain(snapshot: dict[str, Any]) -> None:
+def _explain(snapshot: RunDict) -> None:
     """Say what the answer means, where that is not what one might expect."""
     status = snapshot.get("status")
     if status == "CANCELLING" and snapshot.get("worker_id"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -74,18 +75,20 @@ def _names_a_gateway(context: typer.Context) -> bool:
     return any(source is not None and source.name == "COMMANDLINE" for source in sources)
 
 
-def _here(raw: bytes) -> list[dict[str, Any]]:
+def _here(raw: bytes) -> list[Mapping[str, Any]]:
     import msgspec  # noqa: PLC0415 - with the engine's parser, which `--help` does not need
 
     from pyoco_server.model.flow.check import check_flow_file  # noqa: PLC0415
     from pyoco_server.settings import Settings  # noqa: PLC0415
 
     most = Settings().workflow_yaml_max_bytes
-    found: list[dict[str, Any]] = msgspec.to_builtins(check_flow_file(raw, max_bytes=most).findings)
+    found: list[Mapping[str, Any]] = msgspec.to_builtins(
+        check_flow_file(raw, max_bytes=most).findings
+    )
     return found
 
 
-def _by_gateway(context: typer.Context, raw: bytes) -> list[dict[str, Any]]:
+def _by_gateway(context: typer.Context, raw: bytes) -> list[Mapping[str, Any]]:
     from pyoco_server.client import HttpProblem  # noqa: PLC0415 - with httpx, see app.py
 
     with gateway(context) as client:
@@ -100,14 +103,14 @@ def _by_gateway(context: typer.Context, raw: bytes) -> list[dict[str, Any]]:
     return list(answer.get("findings") or [])
 
 
-def _told(extra: dict[str, Any], detail: str) -> list[dict[str, Any]]:
+def _told(extra: dict[str, Any], detail: str) -> list[Mapping[str, Any]]:
     """The findings of a refusal; a gateway of an earlier version tells the reason and the line."""
     told = {"reason": extra.get("reason") or detail}
     told |= {name: extra.get(name) for name in ("line", "column")}
     return list(extra.get("findings") or [{"severity": "error", "path": "", **told}])
 
 
-def _print(path: Path, finding: dict[str, Any]) -> None:
+def _print(path: Path, finding: Mapping[str, Any]) -> None:
     """Print a finding as compilers do: its place, what is wrong, the line, and a mark below it."""
     line, column, source = (finding.get(name) for name in ("line", "column", "source"))
     place = ":".join(str(part) for part in (path, line, column) if part is not None)

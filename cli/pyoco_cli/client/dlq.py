@@ -60,17 +60,16 @@ def show_letter(context: typer.Context, seq: Sequence, output: OutputOption = No
             show(letter, output)
             return
         # The letter has what it takes to run again; where it failed is in the run, as long as that is kept.
-        draw("letter", letter | _tasks_of(client, letter.get("run_id")))
+        draw("letter", {**letter, **_tasks_of(client, letter.get("run_id"))})
 
 
 def _tasks_of(client: PyocoHttpClient, run_id: str | None) -> dict[str, Any]:
     from pyoco_server.client import HttpProblem  # noqa: PLC0415 - httpx, see connection.py
 
     try:
-        run = client.get_tasks(run_id) if run_id else {}
+        return {"task_records": client.get_tasks(run_id)["task_records"]} if run_id else {}
     except HttpProblem:
         return {}
-    return {"task_records": run.get("task_records")}
 
 
 @dlq.command("requeue")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ _SHOWN_EVENTS = ("log", "truncated", "progress")
 _NOT_FOUND = 404
 
 
-def _status(event: dict[str, Any]) -> dict[str, Any]:
+def _status(event: Mapping[str, Any]) -> dict[str, Any]:
     data = event.get("data") or {}
     snapshot = data.get("snapshot") or {}
     return {
@@ -100,22 +100,22 @@ class _Drawn:
         # What a task has printed of a line that it has not ended yet.
         self._begun: dict[tuple[str, str], str] = {}
         # How far tasks are, as they say.
-        self._progress: dict[str, dict[str, Any]] = {}
+        self._progress: dict[str, Mapping[str, Any]] = {}
 
     def draw(self) -> RenderableType:
         return _run(self._snapshot, self._progress)
 
-    def take(self, event: dict[str, Any]) -> None:
+    def take(self, event: Mapping[str, Any]) -> None:
         self._snapshot = (event.get("data") or {}).get("snapshot") or self._snapshot
         self.live.refresh()
 
-    def take_event(self, event: dict[str, Any]) -> None:
+    def take_event(self, event: Mapping[str, Any]) -> None:
         if event.get("type") == "progress":
             self._progress[str(event.get("task"))] = event
         else:
             self._take_log(event)
 
-    def _take_log(self, chunk: dict[str, Any]) -> None:
+    def _take_log(self, chunk: Mapping[str, Any]) -> None:
         if chunk.get("type") == "truncated":
             self._print(chunk, left_out(chunk))
             return
@@ -136,7 +136,7 @@ class _Drawn:
         for (task, stream), text in self._begun.items():
             self._print({"task": task, "stream": stream}, text)
 
-    def _print(self, chunk: dict[str, Any], line: str) -> None:
+    def _print(self, chunk: Mapping[str, Any], line: str) -> None:
         from rich.text import Text  # noqa: PLC0415
 
         style = "red" if chunk.get("stream") == "stderr" else ""
@@ -144,7 +144,7 @@ class _Drawn:
         self._console.print(Text.assemble((f"{task}  ", "dim"), (printable(line), style)))
 
 
-def _run(snapshot: dict[str, Any], progress: dict[str, dict[str, Any]]) -> RenderableType:
+def _run(snapshot: dict[str, Any], progress: Mapping[str, Mapping[str, Any]]) -> RenderableType:
     from rich.console import Group  # noqa: PLC0415
     from rich.spinner import Spinner  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415

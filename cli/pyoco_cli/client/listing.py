@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from pyoco_server.client import PyocoHttpClient
     from pyoco_server.client.requests import RunQuery
+
+_Run: TypeAlias = Mapping[str, Any]
+_Changes: TypeAlias = tuple[list[_Run], list[_Run]]
 
 Status: TypeAlias = Annotated[
     str | None,
@@ -132,7 +135,8 @@ def list_runs(
                 _print_changes(lists, output)
             return
         if every:
-            runs, total = every_run(client, query, full=full), None
+            runs: Sequence[_Run] = every_run(client, query, full=full)
+            total = None
         else:
             runs = client.find_runs(full=full, limit=limit, **query)["items"]
             total = _total(client, query, len(runs), limit)
@@ -176,7 +180,7 @@ def list_vnext(
         print_line(f"next_cursor: {page['next_cursor']}")
 
 
-def _print(runs: list[dict[str, Any]], output: OutputFormat | None) -> None:
+def _print(runs: Sequence[_Run], output: OutputFormat | None) -> None:
     match chosen(output):
         case OutputFormat.JSON:
             print_json(runs)
@@ -188,15 +192,13 @@ def _print(runs: list[dict[str, Any]], output: OutputFormat | None) -> None:
             draw("runs_table", runs)
 
 
-def _plain_cells(run: dict[str, Any]) -> list[str]:
+def _plain_cells(run: _Run) -> list[str]:
     return [str(run.get(column, "-")) for column in _PLAIN_COLUMNS]
 
 
-def every_run(
-    client: PyocoHttpClient, query: RunQuery, *, full: bool = False
-) -> list[dict[str, Any]]:
+def every_run(client: PyocoHttpClient, query: RunQuery, *, full: bool = False) -> list[_Run]:
     """All runs by a filter, however many pages they are, the newest change first."""
-    runs: dict[str, dict[str, Any]] = {}
+    runs: dict[str, _Run] = {}
     # Who asks for a time gets pages, and a run that changes meanwhile may be on two of them.
     paged: RunQuery = {**query, "updated_after": query.get("updated_after") or 0.0}
     cursor: str | None = None
@@ -231,13 +233,11 @@ def _say_more(shown: int, total: str) -> None:
         sys.stderr.write(f"{line}\n")
 
 
-def _lists(
-    client: PyocoHttpClient, query: RunQuery, limit: int
-) -> Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
+def _lists(client: PyocoHttpClient, query: RunQuery, limit: int) -> Iterator[_Changes]:
     """The list, the newest change first, and what is new in it; again with each change."""
-    runs: dict[str, dict[str, Any]] = {}
+    runs: dict[str, _Run] = {}
     for event in client.follow_runs(**query):
-        new: list[dict[str, Any]] = []
+        new: list[_Run] = []
         match event:
             case {"event": "hello" | "reset"}:
                 page = client.find_runs(limit=limit, **query)["items"]
@@ -258,9 +258,7 @@ def _lists(
         yield latest[:limit], new
 
 
-def _print_changes(
-    lists: Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]], output: OutputFormat | None
-) -> None:
+def _print_changes(lists: Iterator[_Changes], output: OutputFormat | None) -> None:
     printer = RowPrinter(_CSV_COLUMNS, as_csv=output is OutputFormat.CSV)
     printer.begin()
     for _, new in lists:
@@ -271,13 +269,13 @@ def _print_changes(
                 printer.print(run)
 
 
-def _show_live(lists: Iterator[tuple[list[dict[str, Any]], list[dict[str, Any]]]]) -> None:
+def _show_live(lists: Iterator[_Changes]) -> None:
     from rich.live import Live  # noqa: PLC0415 - rich, which JSON needs not
 
     from pyoco_cli.client.top_view import run_table  # noqa: PLC0415
 
     console = make_console()
-    runs: list[dict[str, Any]] = []
+    runs: list[_Run] = []
 
     def draw_runs() -> RenderableType:
         return run_table(runs[: max(console.height - _OTHER_LINES, 1)], console.width)

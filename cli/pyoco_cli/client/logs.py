@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -16,6 +16,9 @@ from pyoco_cli.common.formats import RowPrinter, chosen
 from pyoco_cli.common.moments import moment_option
 from pyoco_cli.common.output import print_line, print_text, printable
 from pyoco_server.model.counted import counted
+
+if TYPE_CHECKING:
+    from pyoco_server.client.answers import EventDict
 
 Follow: TypeAlias = Annotated[
     bool, typer.Option("-f", "--follow", help="Go on with what comes, until the run has ended.")
@@ -117,7 +120,7 @@ _EVENT_COLUMNS = (
 
 
 def _print_documents(
-    documents: Iterable[dict[str, Any]], output: OutputFormat | None, columns: Sequence[str]
+    documents: Iterable[Mapping[str, Any]], output: OutputFormat | None, columns: Sequence[str]
 ) -> None:
     """Print them as they come; a JSON document of these has always been a line."""
     printer = RowPrinter(columns, as_csv=output is OutputFormat.CSV)
@@ -126,23 +129,24 @@ def _print_documents(
         printer.print(document)
 
 
-def _text_of(chunk: dict[str, Any]) -> str:
+def _text_of(chunk: Mapping[str, Any]) -> str:
     if chunk.get("type") == "truncated":
         return f"\n[{left_out(chunk)}]\n"
     return str(chunk.get("text", ""))
 
 
-def _states_in_order(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def _states_in_order(events: Iterable[EventDict]) -> list[EventDict]:
     """Gateways and workers each tell what they did; which state was first is told by its revision."""
     told = list(events)
-    places = [place for place, event in enumerate(told) if event.get("type") == "state"]
-    states = sorted((told[place] for place in places), key=lambda state: state.get("revision", 0))
-    for place, state in zip(places, states, strict=True):
+    places = [place for place, event in enumerate(told) if event["type"] == "state"]
+    states = [event for event in told if event["type"] == "state"]
+    in_order = sorted(states, key=lambda state: state.get("revision", 0))
+    for place, state in zip(places, in_order, strict=True):
         told[place] = state
     return told
 
 
-def lines_of(event: dict[str, Any]) -> list[str]:
+def lines_of(event: Mapping[str, Any]) -> list[str]:
     """Say what happened, a line each; of printed text and of a traceback, each of its lines."""
     from pyoco_cli.client.views import moment  # noqa: PLC0415 - it imports rich
 
@@ -172,7 +176,7 @@ def lines_of(event: dict[str, Any]) -> list[str]:
             return [_line(head, *_said(kind, event))]
 
 
-def _said(kind: object, event: dict[str, Any]) -> tuple[object, ...]:
+def _said(kind: object, event: Mapping[str, Any]) -> tuple[object, ...]:
     """What an event of one line tells of, and what it says."""
     match kind:
         case "progress":
@@ -190,7 +194,7 @@ def _line(*parts: object) -> str:
     return "  ".join(printable(part).replace("\n", " ") for part in parts if part is not None)
 
 
-def left_out(event: dict[str, Any]) -> str:
+def left_out(event: Mapping[str, Any]) -> str:
     """Say that output is missing, and how much."""
     size, limit = event.get("left_out_bytes"), event.get("limit_bytes")
     if size is None:

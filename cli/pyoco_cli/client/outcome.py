@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +13,7 @@ from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
+    from pyoco_server.client.answers import RunDict
 
 CANCELLED: Final = 2
 TIMED_OUT: Final = 124
@@ -51,14 +52,14 @@ def leaving(run_id: str) -> Iterator[None]:
         raise
 
 
-def wait_for_end(client: PyocoHttpClient, run_id: str, seconds: float | None) -> dict[str, Any]:
+def wait_for_end(client: PyocoHttpClient, run_id: str, seconds: float | None) -> RunDict:
     """Wait for the end of a run, at most ``seconds``; return its snapshot, with task records."""
     for _ in client.watch(run_id, within_seconds=seconds):
         pass
     return client.get_run_with_records(run_id)
 
 
-def exit_code(run_id: str, snapshot: dict[str, Any], seconds: float | None) -> int:
+def exit_code(run_id: str, snapshot: Mapping[str, Any], seconds: float | None) -> int:
     """Return the exit code of a run that COMPLETED.
 
     Args:

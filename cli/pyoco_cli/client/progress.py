@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pyoco_cli.common.output import printable
 
 
-def progress_text(progress: dict[str, Any]) -> str:
+def progress_text(progress: Mapping[str, Any]) -> str:
     """Say how far a task is, as it told itself."""
     done, total = progress.get("done"), progress.get("total")
     parts: list[str] = []

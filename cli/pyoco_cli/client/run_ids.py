@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from pyoco_cli.common.errors import CliError
@@ -31,7 +32,7 @@ def whole_id(client: PyocoHttpClient, given: str) -> str:
     if _WHOLE.fullmatch(given) or not is_run_id(given):
         return given
     wanted = given.lower()
-    candidates: list[dict[str, Any]] = []
+    candidates: list[Mapping[str, Any]] = []
     cursor: str | None = None
     while len(candidates) <= _NAMED:
         # The text is found anywhere, in flow names and errors as well.
@@ -52,7 +53,7 @@ def whole_id(client: PyocoHttpClient, given: str) -> str:
             raise _ambiguous(given, candidates)
 
 
-def _ambiguous(given: str, candidates: list[dict[str, Any]]) -> CliError:
+def _ambiguous(given: str, candidates: list[Mapping[str, Any]]) -> CliError:
     named = [f"{run['run_id']} {run['status']} {run['flow_name']}" for run in candidates[:_NAMED]]
     more = ["…"] if len(candidates) > _NAMED else []
     return CliError(

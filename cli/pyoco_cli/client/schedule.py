@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypedDict
@@ -299,7 +300,7 @@ def past(context: typer.Context, schedule_id: ScheduleId, output: OutputOption =
     show(answer, output, "schedule_views:past_ticks")
 
 
-def _show_ticks(preview: dict[str, Any]) -> None:
+def _show_ticks(preview: Mapping[str, Any]) -> None:
     """The next ticks, beside what the command gives."""
     lines = [f"next: {tick['local']}" for tick in preview["ticks"]] or ["next: never"]
     typer.echo("\n".join(lines), err=True)
@@ -345,7 +346,7 @@ def _moment(text: str) -> float | str:
         return text
 
 
-def _merged(before: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+def _merged(before: Mapping[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     """What a schedule is with some fields changed, as a preview takes it."""
     kept = {name: before.get(name) for name in SAID_FIELDS}
     if fields.keys() & set(TIMING_FIELDS):

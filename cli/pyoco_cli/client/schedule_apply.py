@@ -19,6 +19,7 @@ from pyoco_server.model.schedules.schedule import SAID_FIELDS
 
 if TYPE_CHECKING:
     from pyoco_server.client import HttpProblem, PyocoHttpClient
+    from pyoco_server.client.answers import ScheduledTickDict
 
 _EXAMPLE = 'schedules: {nightly: {flow_name: main, cron: "30 2 * * *", timezone: Asia/Tokyo}}'
 
@@ -39,7 +40,7 @@ class ScheduleStep:
     action: Literal["create", "update", "delete", "keep"]
     changes: dict[str, tuple[Any, Any]]
     fields: dict[str, Any]
-    ticks: list[dict[str, Any]]
+    ticks: list[ScheduledTickDict]
 
 
 def apply(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -153,7 +154,7 @@ def submit_yaml(
 
 def stay(
     client: PyocoHttpClient,
-    answer: dict[str, Any],
+    answer: Mapping[str, Any],
     output: OutputFormat | None,
     *,
     wait: bool,
@@ -190,5 +191,5 @@ def _follow(
     elif output is OutputFormat.CSV:
         print_status_csv(client.watch(run_id, within_seconds=seconds))
     else:
-        for event in client.watch(run_id, within_seconds=seconds):
-            print_json(event)
+        for change in client.watch(run_id, within_seconds=seconds):
+            print_json(change)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -74,7 +75,7 @@ def look(client: PyocoHttpClient) -> dict[str, Any]:
     }
 
 
-def _progress(client: PyocoHttpClient, runs: list[dict[str, Any]]) -> dict[str, Any]:
+def _progress(client: PyocoHttpClient, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What the latest runs that are executed tell of how far their tasks are, by run and task."""
     from pyoco_server.client import HttpProblem  # noqa: PLC0415 - httpx, which --help needs not
 
@@ -88,7 +89,7 @@ def _progress(client: PyocoHttpClient, runs: list[dict[str, Any]]) -> dict[str, 
         made = {
             name: record["progress"]
             for name, record in records.items()
-            if record.get("progress") and record.get("state") == "RUNNING"
+            if "progress" in record and record["state"] == "RUNNING"
         }
         if made:
             told[run_id] = dict(list(made.items())[:_MOST_TASKS])

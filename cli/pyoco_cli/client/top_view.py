@@ -151,7 +151,9 @@ def _actor_table(rows: Sequence[dict[str, Any]], *, visible: bool) -> Renderable
 
 
 def run_table(
-    rows: Sequence[dict[str, Any]], width: int, progress: Mapping[str, dict[str, Any]] | None = None
+    rows: Sequence[Mapping[str, Any]],
+    width: int,
+    progress: Mapping[str, dict[str, Any]] | None = None,
 ) -> RenderableType:
     """Draw runs, one a line, with what there is room for in ``width`` columns.
 

@@ -14,9 +14,10 @@ from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
+    from pyoco_server.client.answers import WheelItemDict
 
 
-def upload(client: PyocoHttpClient, path: Path, **options: Any) -> dict[str, Any]:
+def upload(client: PyocoHttpClient, path: Path, **options: Any) -> WheelItemDict:
     """Upload a wheel file; the options are those of ``upload_wheel``.
 
     Raises:

@@ -134,7 +134,7 @@ def _attempts_table(attempts: Sequence[dict[str, Any]]) -> RenderableType:
     return table
 
 
-def progress_cells(progress: dict[str, Any]) -> tuple[RenderableType, RenderableType]:
+def progress_cells(progress: Mapping[str, Any]) -> tuple[RenderableType, RenderableType]:
     """How far a task is: a bar, where it told of how much there is to do, and the same in words."""
     total, done = progress.get("total"), progress.get("done") or 0
     bar: RenderableType = Text()
@@ -200,7 +200,7 @@ def _tries(record: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def runs_table(runs: Sequence[dict[str, Any]]) -> RenderableType:
+def runs_table(runs: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Runs, one a line."""
     columns = {
         "run": [_text(run.get("run_id")) for run in runs],
@@ -214,7 +214,7 @@ def runs_table(runs: Sequence[dict[str, Any]]) -> RenderableType:
     return Fitted(columns, spare=("worker", "tag")) if runs else Text("(no runs)", "dim")
 
 
-def _failed_tasks(run: dict[str, Any]) -> str:
+def _failed_tasks(run: Mapping[str, Any]) -> str:
     failed = run.get("failed_tasks") or []
     return f"failed tasks: {', '.join(failed)}" if failed else ""
 
@@ -591,7 +591,7 @@ def _or_none(table: Table, text: str) -> RenderableType:
     return table if table.row_count else Text(f"({text})", "dim")
 
 
-def _state(run: dict[str, Any]) -> Text:
+def _state(run: Mapping[str, Any]) -> Text:
     state = _styled(run.get("state") or run.get("status"))
     late = [what for what, is_so in (run.get("late") or {}).items() if is_so]
     return Text.assemble(state, (f" late {'+'.join(late)}", "yellow")) if late else state

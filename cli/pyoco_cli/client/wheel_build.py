@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ from pyoco_server.model.errors import ErrorId
 if TYPE_CHECKING:
     from pyoco_cli.client.wheel_sending import Sender
     from pyoco_cli.common.wheel_project import Project
+    from pyoco_server.client.answers import WheelItemDict
 
 
 def wheel_build(
@@ -134,7 +135,7 @@ def _upload_bumped(
     project: Project,
     out: Path,
     build: Callable[[Project, str | None, Path], Path],
-) -> dict[str, Any]:
+) -> WheelItemDict:
     """Upload with a version above what is in the registry, and above what once was, if need be."""
     from pyoco_cli.common.wheel_project import next_version, rising_version  # noqa: PLC0415
     from pyoco_server.client import HttpProblem  # noqa: PLC0415

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 from packaging.version import Version
@@ -16,6 +16,7 @@ from pyoco_server.model.wheel import parse_wheel_name
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
+    from pyoco_server.client.answers import WheelItemDict
 
 
 class Sender:
@@ -37,11 +38,11 @@ class Sender:
         self._target = target
         self._wheels = client.list_wheels()
 
-    def present(self, package: str) -> list[dict[str, Any]]:
+    def present(self, package: str) -> list[WheelItemDict]:
         """The registry's wheels of a package."""
         return [wheel for wheel in self._wheels if wheel.get("package") == package]
 
-    def send(self, wheel: Path) -> dict[str, Any]:
+    def send(self, wheel: Path) -> WheelItemDict:
         """Upload a wheel after what it depends on, so that no worker has it without.
 
         Returns:
@@ -75,10 +76,10 @@ class Sender:
         elif Version(newest["version"]) != name.version:
             typer.echo(f"kept: {newest['name']}, which is newer than {name.version}", err=True)
 
-    def _upload(self, wheel: Path) -> dict[str, Any]:
+    def _upload(self, wheel: Path) -> WheelItemDict:
         return upload(self._client, wheel, tags=self._tags, shared=self._shared)
 
-    def _reaches(self, wheel: dict[str, Any]) -> bool:
+    def _reaches(self, wheel: WheelItemDict) -> bool:
         """Whether all workers that these wheels are for have that one."""
         tags = wheel.get("tags") or []
         return not tags or (self._tags is not None and set(self._tags) <= set(tags))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias, TypedDict
 
 import typer
 
@@ -18,6 +18,7 @@ from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
+    from pyoco_server.client.answers import WorkerOrderedDict
 
 _LOOK_SECONDS: Final = 0.5
 
@@ -76,7 +77,7 @@ def worker_drain(
     show(answer, output, "stopped" if wait else "ordered")
 
 
-def _wait_for_stop(client: PyocoHttpClient, ordered: dict[str, Any], seconds: float) -> None:
+def _wait_for_stop(client: PyocoHttpClient, ordered: WorkerOrderedDict, seconds: float) -> None:
     worker_id, until = str(ordered["worker_id"]), time.monotonic() + seconds
     while True:
         there = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -78,7 +79,7 @@ def workers(
             show(records, form, "workers_table", columns=("worker_id", "state"))
 
 
-def _row(record: dict[str, Any]) -> list[str]:
+def _row(record: Mapping[str, Any]) -> list[str]:
     plugins = _plugins(record)
     labels = [_label(plugin) for plugin in plugins[:_PREVIEWED]]
     if len(plugins) > _PREVIEWED:
@@ -86,13 +87,13 @@ def _row(record: dict[str, Any]) -> list[str]:
     return [*_head(record), str(len(plugins)), ", ".join(labels) or "-"]
 
 
-def _plugin_rows(record: dict[str, Any]) -> list[list[str]]:
+def _plugin_rows(record: Mapping[str, Any]) -> list[list[str]]:
     columns = ("package_name", "package_version", "wheel_name")
     plugins = _plugins(record) or [{}]
     return [[*_head(record), *(plugin.get(name) or "-" for name in columns)] for plugin in plugins]
 
 
-def _head(record: dict[str, Any]) -> list[str]:
+def _head(record: Mapping[str, Any]) -> list[str]:
     raw = record.get("tags")
     tags = [str(tag).strip() for tag in raw] if isinstance(raw, list) else []
     return [
@@ -102,13 +103,13 @@ def _head(record: dict[str, Any]) -> list[str]:
     ]
 
 
-def _state(record: dict[str, Any]) -> str:
+def _state(record: Mapping[str, Any]) -> str:
     order = "draining" if record.get("draining") else "paused" if record.get("paused") else None
     state = str(record.get("state") or "-")
     return f"{state} {order}" if order and state in {"RUNNING", "IDLE"} else state
 
 
-def _plugins(record: dict[str, Any]) -> list[dict[str, str]]:
+def _plugins(record: Mapping[str, Any]) -> list[dict[str, str]]:
     match record.get("wheel_sync"):
         case {"installed_wheels": list() as installed}:
             return [
