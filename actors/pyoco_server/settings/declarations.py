@@ -46,121 +46,71 @@ from pyoco_server.settings.readers import (
 class Settings(HttpLimits, frozen=True, kw_only=True):
     """What can be set. Durations are seconds, sizes are bytes."""
 
-    nats_url: Annotated[str, Env("PYOCO_NATS_URL", URL, "Where NATS is.", in_file=True)] = (
-        "nats://127.0.0.1:4222"
-    )
-    nats_user: Annotated[
-        str | None, Env("PYOCO_NATS_USER", TEXT, "User for NATS, unless the URL holds it.")
-    ] = None
-    nats_password: Annotated[
-        str | None, Env("PYOCO_NATS_PASSWORD", SECRET, "Password of that user.", in_file=True)
-    ] = None
+    nats_url: Annotated[str, Env(URL, "Where NATS is.", in_file=True)] = "nats://127.0.0.1:4222"
+    nats_user: Annotated[str | None, Env(TEXT, "User for NATS, unless the URL holds it.")] = None
+    nats_password: Annotated[str | None, Env(SECRET, "Password of that user.", in_file=True)] = None
     nats_credentials: Annotated[
         str | None,
-        Env("PYOCO_NATS_CREDS", CREDENTIALS, "File with credentials (JWT and seed) for NATS."),
+        Env(CREDENTIALS, "File with credentials (JWT and seed) for NATS.", name="PYOCO_NATS_CREDS"),
     ] = None
     nats_tls_ca: Annotated[
-        str | None,
-        Env(
-            "PYOCO_NATS_TLS_CA",
-            CERTIFICATES,
-            "File of the certificates that a NATS server's must be from.",
-        ),
+        str | None, Env(CERTIFICATES, "File of the certificates that a NATS server's must be from.")
     ] = None
     nats_tls_cert: Annotated[
-        str | None,
-        Env("PYOCO_NATS_TLS_CERT", CERTIFICATES, "File of our own certificate for NATS."),
+        str | None, Env(CERTIFICATES, "File of our own certificate for NATS.")
     ] = None
-    nats_tls_key: Annotated[
-        str | None, Env("PYOCO_NATS_TLS_KEY", PRIVATE_KEY, "File of that certificate's key.")
-    ] = None
+    nats_tls_key: Annotated[str | None, Env(PRIVATE_KEY, "File of that certificate's key.")] = None
     jetstream_replicas: Annotated[
-        int,
-        Env("PYOCO_JETSTREAM_REPLICAS", count(1, 5), "Copies of each stream and bucket we create."),
+        int, Env(count(1, 5), "Copies of each stream and bucket we create.")
     ] = 1
     work_stream: str = "PYOCO_WORK"
     work_subject_prefix: Annotated[
-        str,
-        Env("PYOCO_WORK_SUBJECT_PREFIX", SUBJECT, "Subject of the jobs; the tag comes after it."),
+        str, Env(SUBJECT, "Subject of the jobs; the tag comes after it.")
     ] = "pyoco.work"
     consumer_prefix: str = "pyoco_workers"
     default_tag: Annotated[
-        str,
-        Env(
-            "PYOCO_DEFAULT_TAG",
-            Reader("a tag of A-Z a-z 0-9 _ -", check_tag),
-            "Tag of a run that names none.",
-        ),
+        str, Env(Reader("a tag of A-Z a-z 0-9 _ -", check_tag), "Tag of a run that names none.")
     ] = "default"
     consumer_ack_wait_sec: Annotated[
         float,
-        Env(
-            "PYOCO_CONSUMER_ACK_WAIT_SEC",
-            POSITIVE,
-            "How long a job may be without a sign of life before it is delivered again.",
-        ),
+        Env(POSITIVE, "How long a job may be without a sign of life before it is delivered again."),
     ] = 30.0
     consumer_max_deliver: Annotated[
-        int,
-        Env("PYOCO_CONSUMER_MAX_DELIVER", count(1, unlimited=-1), "Deliveries of a job at most."),
+        int, Env(count(1, unlimited=-1), "Deliveries of a job at most.")
     ] = 20
     consumer_max_ack_pending: Annotated[
         int,
-        Env(
-            "PYOCO_CONSUMER_MAX_ACK_PENDING",
-            count(1, unlimited=-1),
-            "Jobs of one tag that are executed at the same time at most.",
-        ),
+        Env(count(1, unlimited=-1), "Jobs of one tag that are executed at the same time at most."),
     ] = 200
     ack_progress_interval_sec: Annotated[
         float,
         Env(
-            "PYOCO_ACK_PROGRESS_INTERVAL_SEC",
             seconds(zero="half the ack wait"),
             "How often a job's sign of life is sent; at most half the ack wait is used.",
         ),
     ] = 10.0
 
-    runs_kv_bucket: Annotated[
-        str, Env("PYOCO_RUNS_KV_BUCKET", BUCKET, "Bucket of the run snapshots.")
-    ] = "pyoco_runs"
+    runs_kv_bucket: Annotated[str, Env(BUCKET, "Bucket of the run snapshots.")] = "pyoco_runs"
     runs_ttl_sec: Annotated[
-        float,
-        Env(
-            "PYOCO_RUNS_TTL_SEC",
-            seconds(zero="no limit"),
-            "How long a run is kept after its end.",
-        ),
+        float, Env(seconds(zero="no limit"), "How long a run is kept after its end.")
     ] = 2_592_000.0
     workflows_kv_bucket: Annotated[
-        str,
-        Env(
-            "PYOCO_WORKFLOWS_KV_BUCKET", BUCKET, "Bucket of the flow.yaml texts that runs brought."
-        ),
+        str, Env(BUCKET, "Bucket of the flow.yaml texts that runs brought.")
     ] = "pyoco_workflows"
     idempotency_kv_bucket: Annotated[
-        str,
-        Env("PYOCO_IDEMPOTENCY_KV_BUCKET", BUCKET, "Bucket of the idempotency keys of a day."),
+        str, Env(BUCKET, "Bucket of the idempotency keys of a day.")
     ] = "pyoco_idempotency"
-    schedules_kv_bucket: Annotated[
-        str, Env("PYOCO_SCHEDULES_KV_BUCKET", BUCKET, "Bucket of the schedules.")
-    ] = "pyoco_schedules"
+    schedules_kv_bucket: Annotated[str, Env(BUCKET, "Bucket of the schedules.")] = "pyoco_schedules"
     max_run_snapshot_bytes: Annotated[
         int,
-        Env(
-            "PYOCO_MAX_RUN_SNAPSHOT_BYTES",
-            count(1024, unlimited=0),
-            "Size of a snapshot above which it loses its task records.",
-        ),
+        Env(count(1024, unlimited=0), "Size of a snapshot above which it loses its task records."),
     ] = 256 * 1024
     run_heartbeat_interval_sec: Annotated[
-        float,
-        Env("PYOCO_RUN_HEARTBEAT_INTERVAL_SEC", POSITIVE, "How often a run's heartbeat is kept."),
+        float, Env(POSITIVE, "How often a run's heartbeat is kept.")
     ] = 1.0
     cancel_grace_period_sec: Annotated[
         float,
         Env(
-            "PYOCO_CANCEL_GRACE_PERIOD_SEC",
             seconds(zero="none"),
             "How long a cancelled run may take to end by itself before it is killed.",
         ),
@@ -168,77 +118,60 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     retry_backoff_max_sec: Annotated[
         float,
         Env(
-            "PYOCO_RETRY_BACKOFF_MAX_SEC",
-            seconds(zero="no wait"),
-            "How long a failed run waits at most before its next attempt.",
+            seconds(zero="no wait"), "How long a failed run waits at most before its next attempt."
         ),
     ] = 300.0
     reaper_interval_sec: Annotated[
-        float,
-        Env(
-            "PYOCO_REAPER_INTERVAL_SEC", POSITIVE, "How often runs are looked for that nobody ends."
-        ),
+        float, Env(POSITIVE, "How often runs are looked for that nobody ends.")
     ] = 10.0
     run_orphan_after_sec: Annotated[
         float,
         Env(
-            "PYOCO_RUN_ORPHAN_AFTER_SEC",
             POSITIVE,
             "How long a run may be without a sign of life before it is looked at whether anybody has it.",
         ),
     ] = 60.0
-    workflow_yaml_max_bytes: Annotated[
-        int,
-        Env("PYOCO_WORKFLOW_YAML_MAX_BYTES", count(1), "Size of a flow.yaml at most."),
-    ] = 256 * 1024
+    workflow_yaml_max_bytes: Annotated[int, Env(count(1), "Size of a flow.yaml at most.")] = (
+        256 * 1024
+    )
     flow_callables: Annotated[
         str,
         Env(
-            "PYOCO_FLOW_CALLABLES",
             pattern(PATTERNS, "patterns such as ours.*, ours.tasks:load_* or wheel:*"),
             "Which functions a flow.yaml may name by `callable`, for gateways and workers.",
         ),
     ] = "*"
 
-    workers_kv_bucket: Annotated[
-        str, Env("PYOCO_WORKERS_KV_BUCKET", BUCKET, "Bucket of the worker records.")
-    ] = "pyoco_workers"
+    workers_kv_bucket: Annotated[str, Env(BUCKET, "Bucket of the worker records.")] = (
+        "pyoco_workers"
+    )
     workers_kv_ttl_sec: Annotated[
         float,
         Env(
-            "PYOCO_WORKERS_KV_TTL_SEC",
             seconds(zero="none"),
             "Read for 0.5.1's sake and not used: see PYOCO_WORKER_RECORD_TTL_SEC.",
         ),
     ] = 15.0
     worker_record_ttl_sec: Annotated[
         float,
-        Env(
-            "PYOCO_WORKER_RECORD_TTL_SEC",
-            seconds(zero="no limit"),
-            "How long a worker that is not seen any more is remembered.",
-        ),
+        Env(seconds(zero="no limit"), "How long a worker that is not seen any more is remembered."),
     ] = 2_592_000.0
     worker_heartbeat_interval_sec: Annotated[
-        float,
-        Env("PYOCO_WORKER_HEARTBEAT_INTERVAL_SEC", POSITIVE, "How often a worker says it lives."),
+        float, Env(POSITIVE, "How often a worker says it lives.")
     ] = 5.0
     worker_disconnect_timeout_sec: Annotated[
         float,
         Env(
-            "PYOCO_WORKER_DISCONNECT_TIMEOUT_SEC",
             seconds(zero="never"),
             "How long a worker may be silent before it counts as disconnected.",
         ),
     ] = 20.0
-    worker_slots: Annotated[
-        int,
-        Env("PYOCO_WORKER_SLOTS", count(1), "Runs that a worker executes at the same time."),
-    ] = msgspec.field(default_factory=cores)
+    worker_slots: Annotated[int, Env(count(1), "Runs that a worker executes at the same time.")] = (
+        msgspec.field(default_factory=cores)
+    )
     worker_parallel_tasks: Annotated[
         int,
         Env(
-            "PYOCO_WORKER_PARALLEL_TASKS",
             count(0),
             "Tasks of one run that run at the same time, where its flow says nothing of `parallel_tasks`; 0: "
             "four for each core, and at least 8.",
@@ -247,7 +180,6 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     worker_fresh_child: Annotated[
         str,
         Env(
-            "PYOCO_WORKER_FRESH_CHILD",
             choice({"auto": "auto", "always": "always"}, "auto or always"),
             "When a run gets a child process that has executed nothing: where the run before left something "
             "that cannot be undone, or for each run.",
@@ -256,7 +188,6 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     worker_memory_mb: Annotated[
         int,
         Env(
-            "PYOCO_WORKER_MEMORY_MB",
             count(1, unlimited=0),
             "How much memory the processes of an attempt may have together, in MB of 1,048,576 bytes; a run "
             "may set less by memory_mb.",
@@ -265,7 +196,6 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     worker_cpu_sec: Annotated[
         float,
         Env(
-            "PYOCO_WORKER_CPU_SEC",
             seconds(zero="no limit"),
             "How much processor time the processes of an attempt may take together; a run may set less by "
             "cpu_sec.",
@@ -274,7 +204,6 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     worker_cgroup: Annotated[
         str,
         Env(
-            "PYOCO_WORKER_CGROUP",
             TEXT,
             "Control group (version 2) below which each slot gets one: that of the worker where it was "
             "delegated (auto), none (off), or the one of this folder.",
@@ -282,16 +211,11 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     ] = "auto"
     worker_drain_timeout_sec: Annotated[
         float,
-        Env(
-            "PYOCO_WORKER_DRAIN_TIMEOUT_SEC",
-            seconds(zero="none"),
-            "How long a worker that was told to stop lets its runs go on.",
-        ),
+        Env(seconds(zero="none"), "How long a worker that was told to stop lets its runs go on."),
     ] = 30.0
     startup_wait_sec: Annotated[
         float,
         Env(
-            "PYOCO_STARTUP_WAIT_SEC",
             seconds(zero="not at all"),
             "How long the gateway keeps its port closed at most while it cannot serve yet.",
         ),
@@ -299,7 +223,6 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     worker_task_user: Annotated[
         str | None,
         Env(
-            "PYOCO_WORKER_TASK_USER",
             TEXT,
             "User that executes task code, where the worker may give its children another one than its own.",
         ),
@@ -307,18 +230,16 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     worker_import_timeout_sec: Annotated[
         float,
         Env(
-            "PYOCO_WORKER_IMPORT_TIMEOUT_SEC",
             POSITIVE,
             "How long the import of a plug-in, or of a module that a flow.yaml names, may take.",
         ),
     ] = 60.0
-    state_dir: Annotated[
-        str, Env("PYOCO_STATE_DIR", FOLDER, "Folder of what outlives a process on this machine.")
-    ] = ".pyoco"
+    state_dir: Annotated[str, Env(FOLDER, "Folder of what outlives a process on this machine.")] = (
+        ".pyoco"
+    )
     crash_reports_dir: Annotated[
         str,
         Env(
-            "PYOCO_CRASH_REPORTS_DIR",
             FOLDER,
             "Folder into which the messages of a crashed actor are written, to be replayed; empty: nowhere. "
             "They hold params of runs.",
@@ -328,7 +249,6 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     http_auth_mode: Annotated[
         str,
         Env(
-            "PYOCO_HTTP_AUTH_MODE",
             choice({"none": "none", "api_key": "api_key"}, "none or api_key"),
             "Whether calls need an API key.",
         ),
@@ -336,87 +256,55 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     http_api_key_header: Annotated[
         str,
         Env(
-            "PYOCO_HTTP_API_KEY_HEADER",
             pattern(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", "the name of an HTTP header"),
             "Header that carries the API key.",
         ),
     ] = "X-API-Key"
-    auth_kv_bucket: Annotated[
-        str, Env("PYOCO_AUTH_KV_BUCKET", BUCKET, "Bucket of the API keys.")
-    ] = "pyoco_auth"
+    auth_kv_bucket: Annotated[str, Env(BUCKET, "Bucket of the API keys.")] = "pyoco_auth"
     auth_pepper: Annotated[
-        str | None,
-        Env(
-            "PYOCO_AUTH_PEPPER",
-            SECRET,
-            "Secret that is hashed along with every API key.",
-            in_file=True,
-        ),
+        str | None, Env(SECRET, "Secret that is hashed along with every API key.", in_file=True)
     ] = None
 
-    dlq_stream: Annotated[str, Env("PYOCO_DLQ_STREAM", STREAM, "Stream of the dead letters.")] = (
-        "PYOCO_DLQ"
-    )
+    dlq_stream: Annotated[str, Env(STREAM, "Stream of the dead letters.")] = "PYOCO_DLQ"
     dlq_subject_prefix: Annotated[
-        str,
-        Env("PYOCO_DLQ_SUBJECT_PREFIX", SUBJECT, "Subject of the dead letters, before the tag."),
+        str, Env(SUBJECT, "Subject of the dead letters, before the tag.")
     ] = "pyoco.dlq"
     dlq_publish_execution_error: Annotated[
-        bool,
-        Env("PYOCO_DLQ_PUBLISH_EXECUTION_ERROR", FLAG, "Whether a failed flow is a dead letter."),
+        bool, Env(FLAG, "Whether a failed flow is a dead letter.")
     ] = True
-    dlq_max_age_sec: Annotated[
-        float,
-        Env("PYOCO_DLQ_MAX_AGE_SEC", KEPT, "How long one is kept."),
-    ] = 604_800.0
-    dlq_max_msgs: Annotated[
-        int, Env("PYOCO_DLQ_MAX_MSGS", count(1, unlimited=-1), "How many are kept.")
-    ] = 100_000
+    dlq_max_age_sec: Annotated[float, Env(KEPT, "How long one is kept.")] = 604_800.0
+    dlq_max_msgs: Annotated[int, Env(count(1, unlimited=-1), "How many are kept.")] = 100_000
     dlq_max_bytes: Annotated[
-        int, Env("PYOCO_DLQ_MAX_BYTES", count(1, unlimited=-1), "How many bytes of them are kept.")
+        int, Env(count(1, unlimited=-1), "How many bytes of them are kept.")
     ] = 536_870_912
 
-    events_stream: Annotated[
-        str, Env("PYOCO_EVENTS_STREAM", STREAM, "Stream of the runs' events and logs.")
-    ] = "PYOCO_EVENTS"
+    events_stream: Annotated[str, Env(STREAM, "Stream of the runs' events and logs.")] = (
+        "PYOCO_EVENTS"
+    )
     events_subject_prefix: Annotated[
-        str,
-        Env("PYOCO_EVENTS_SUBJECT_PREFIX", SUBJECT, "Subject of the events, before the run's id."),
+        str, Env(SUBJECT, "Subject of the events, before the run's id.")
     ] = "pyoco.events"
-    events_max_age_sec: Annotated[
-        float, Env("PYOCO_EVENTS_MAX_AGE_SEC", KEPT, "How long one is kept.")
-    ] = 2_592_000.0
+    events_max_age_sec: Annotated[float, Env(KEPT, "How long one is kept.")] = 2_592_000.0
     events_max_bytes: Annotated[
-        int,
-        Env("PYOCO_EVENTS_MAX_BYTES", count(1, unlimited=-1), "How many bytes of them are kept."),
+        int, Env(count(1, unlimited=-1), "How many bytes of them are kept.")
     ] = 1024**3
     events_max_message_bytes: Annotated[
         int,
         Env(
-            "PYOCO_EVENTS_MAX_MESSAGE_BYTES",
-            count(64 * 1024),
-            "Size of a message that events are gathered in; NATS has to take it.",
+            count(64 * 1024), "Size of a message that events are gathered in; NATS has to take it."
         ),
     ] = 256 * 1024
     events_run_max_bytes: Annotated[
-        int,
-        Env(
-            "PYOCO_EVENTS_RUN_MAX_BYTES",
-            count(1024),
-            "How many bytes of what one attempt of a run prints are kept.",
-        ),
+        int, Env(count(1024), "How many bytes of what one attempt of a run prints are kept.")
     ] = 8 * 1024**2
 
-    wheel_object_store_bucket: Annotated[
-        str, Env("PYOCO_WHEEL_OBJECT_STORE_BUCKET", BUCKET, "Object store of the wheels.")
-    ] = "pyoco_wheels"
-    wheel_max_bytes: Annotated[
-        int, Env("PYOCO_WHEEL_MAX_BYTES", count(1), "Size of a wheel at most.")
-    ] = 536_870_912
+    wheel_object_store_bucket: Annotated[str, Env(BUCKET, "Object store of the wheels.")] = (
+        "pyoco_wheels"
+    )
+    wheel_max_bytes: Annotated[int, Env(count(1), "Size of a wheel at most.")] = 536_870_912
     wheel_quota_bytes: Annotated[
         int,
         Env(
-            "PYOCO_WHEEL_QUOTA_BYTES",
             count(1, unlimited=0),
             "Size of all wheels of one tenant, or of all shared ones, at most.",
         ),
@@ -424,99 +312,68 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     wheel_check: Annotated[
         str,
         Env(
-            "PYOCO_WHEEL_CHECK",
             choice({"strict": "strict", "off": "off"}, "strict or off"),
             "Whether an uploaded wheel is checked; off takes any bytes, as 0.5.1 does.",
         ),
     ] = "strict"
-    wheel_sync_enabled: Annotated[
-        bool, Env("PYOCO_WHEEL_SYNC_ENABLED", FLAG, "Whether a worker installs the wheels.")
-    ] = False
-    wheel_sync_dir: Annotated[
-        str, Env("PYOCO_WHEEL_SYNC_DIR", FOLDER, "Folder where a worker keeps them.")
-    ] = ".pyoco/wheels"
+    wheel_sync_enabled: Annotated[bool, Env(FLAG, "Whether a worker installs the wheels.")] = False
+    wheel_sync_dir: Annotated[str, Env(FOLDER, "Folder where a worker keeps them.")] = (
+        ".pyoco/wheels"
+    )
     wheel_sync_interval_sec: Annotated[
-        float,
-        Env("PYOCO_WHEEL_SYNC_INTERVAL_SEC", POSITIVE, "How often a worker looks for new ones."),
+        float, Env(POSITIVE, "How often a worker looks for new ones.")
     ] = 10.0
     wheel_install_timeout_sec: Annotated[
-        float,
-        Env("PYOCO_WHEEL_INSTALL_TIMEOUT_SEC", POSITIVE, "How long installing one may take."),
+        float, Env(POSITIVE, "How long installing one may take.")
     ] = 180.0
-    wheel_history_kv_bucket: Annotated[
-        str,
-        Env("PYOCO_WHEEL_HISTORY_KV_BUCKET", BUCKET, "Bucket of what was done to wheels."),
-    ] = "pyoco_wheel_history"
-    wheel_history_ttl_sec: Annotated[
-        float,
-        Env("PYOCO_WHEEL_HISTORY_TTL_SEC", KEPT, "How long that is kept."),
-    ] = 7_776_000.0
+    wheel_history_kv_bucket: Annotated[str, Env(BUCKET, "Bucket of what was done to wheels.")] = (
+        "pyoco_wheel_history"
+    )
+    wheel_history_ttl_sec: Annotated[float, Env(KEPT, "How long that is kept.")] = 7_776_000.0
 
-    artifacts_bucket: Annotated[
-        str, Env("PYOCO_ARTIFACTS_BUCKET", BUCKET, "Object store of what runs saved.")
-    ] = "pyoco_artifacts"
-    artifact_max_bytes: Annotated[
-        int, Env("PYOCO_ARTIFACT_MAX_BYTES", count(1), "Size of an artifact at most.")
-    ] = 512 * 1024**2
+    artifacts_bucket: Annotated[str, Env(BUCKET, "Object store of what runs saved.")] = (
+        "pyoco_artifacts"
+    )
+    artifact_max_bytes: Annotated[int, Env(count(1), "Size of an artifact at most.")] = (
+        512 * 1024**2
+    )
     artifact_run_max_bytes: Annotated[
-        int,
-        Env(
-            "PYOCO_ARTIFACT_RUN_MAX_BYTES",
-            count(1),
-            "Size of all artifacts and kept results of a run at most.",
-        ),
+        int, Env(count(1), "Size of all artifacts and kept results of a run at most.")
     ] = 2 * 1024**3
     result_max_bytes: Annotated[
         int,
         Env(
-            "PYOCO_RESULT_MAX_BYTES",
             count(0),
             "Size of a task's result at most that is kept beside the run's snapshot, as JSON; 0 keeps none.",
         ),
     ] = 4 * 1024**2
     artifact_max_count: Annotated[
-        int, Env("PYOCO_ARTIFACT_MAX_COUNT", count(0), "Artifacts of a run that are kept at most.")
+        int, Env(count(0), "Artifacts of a run that are kept at most.")
     ] = 100
     artifact_max_age_sec: Annotated[
-        float,
-        Env(
-            "PYOCO_ARTIFACT_MAX_AGE_SEC",
-            seconds(zero="as long as its run"),
-            "How long an artifact is kept.",
-        ),
+        float, Env(seconds(zero="as long as its run"), "How long an artifact is kept.")
     ] = 0.0
 
     dashboard_lang: Annotated[
         str,
         Env(
-            "PYOCO_DASHBOARD_LANG",
-            Reader("auto, ja or en", language),
-            "Language of the dashboard; auto is the browser's.",
+            Reader("auto, ja or en", language), "Language of the dashboard; auto is the browser's."
         ),
     ] = "auto"
     log_level: Annotated[
         str,
         Env(
-            "PYOCO_LOG_LEVEL",
             choice(LEVELS, "DEBUG, INFO, WARNING, ERROR or CRITICAL", upper=True),
             "Least level that is logged.",
         ),
     ] = "INFO"
     log_format: Annotated[
-        str,
-        Env(
-            "PYOCO_LOG_FORMAT",
-            choice({"json": "json", "text": "text"}, "json or text"),
-            "Form of the log lines.",
-        ),
+        str, Env(choice({"json": "json", "text": "text"}, "json or text"), "Form of the log lines.")
     ] = "json"
-    log_utc: Annotated[
-        bool, Env("PYOCO_LOG_UTC", FLAG, "Whether log times are in UTC instead of local.")
-    ] = True
-    log_include_traceback: Annotated[
-        bool,
-        Env("PYOCO_LOG_INCLUDE_TRACEBACK", FLAG, "Whether an error's traceback is logged."),
-    ] = True
+    log_utc: Annotated[bool, Env(FLAG, "Whether log times are in UTC instead of local.")] = True
+    log_include_traceback: Annotated[bool, Env(FLAG, "Whether an error's traceback is logged.")] = (
+        True
+    )
 
     @property
     def ack_progress_interval(self) -> float:

@@ -6,7 +6,7 @@ import io
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, get_type_hints
@@ -37,11 +37,12 @@ class SettingsError(ValueError):
 class Env:
     """The declaration of a variable, next to its field's type and default."""
 
-    name: str
     reader: Reader
     doc: str
     in_file: bool = False
     """Whether it may be a secret that stands in a file instead."""
+    name: str = ""
+    """Where it is not `PYOCO_` and the field's name in capitals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def variables_of(settings: type[msgspec.Struct]) -> Mapping[str, Env]:
     """The declared variables of a class of settings, by field."""
     hints = get_type_hints(settings, include_extras=True)
     return {
-        field: env
+        field: replace(env, name=env.name or f"PYOCO_{field.upper()}")
         for field, hint in hints.items()
         for env in getattr(hint, "__metadata__", ())
         if isinstance(env, Env)

@@ -24,17 +24,11 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of the gateway. Durations are seconds, sizes are bytes."""
 
     http_insecure_bind: Annotated[
-        bool,
-        Env(
-            "PYOCO_HTTP_INSECURE_BIND",
-            FLAG,
-            "Whether others may reach a gateway that asks for no API keys.",
-        ),
+        bool, Env(FLAG, "Whether others may reach a gateway that asks for no API keys.")
     ] = False
     http_allowed_hosts: Annotated[
         str,
         Env(
-            "PYOCO_HTTP_ALLOWED_HOSTS",
             HOSTS,
             "Names beside localhost by which a gateway that asks for no API keys may be called. Where none "
             "is listed, one that listens beyond this machine answers to any.",
@@ -43,7 +37,6 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     http_root_path: Annotated[
         str,
         Env(
-            "PYOCO_HTTP_ROOT_PATH",
             pattern(f"{ROOT_PATH}/?", "a path such as /pyoco"),
             "Path of the gateway below its host, behind a proxy; requests may come with it or without.",
         ),
@@ -51,58 +44,38 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     http_trusted_proxies: Annotated[
         str,
         Env(
-            "PYOCO_HTTP_TRUSTED_PROXIES",
             NETWORKS,
             "Proxies whose X-Forwarded-Prefix is that path, over what is set; nobody else's is believed.",
         ),
     ] = ""
-    http_max_connections: Annotated[
-        int,
-        Env("PYOCO_HTTP_MAX_CONNECTIONS", count(1), "Connections at the same time at most."),
-    ] = 4096
-    http_max_streams: Annotated[
-        int,
-        Env("PYOCO_HTTP_MAX_STREAMS", count(1), "Event streams at the same time at most."),
-    ] = 2000
+    http_max_connections: Annotated[int, Env(count(1), "Connections at the same time at most.")] = (
+        4096
+    )
+    http_max_streams: Annotated[int, Env(count(1), "Event streams at the same time at most.")] = (
+        2000
+    )
     http_max_streams_per_client: Annotated[
         int,
         Env(
-            "PYOCO_HTTP_MAX_STREAMS_PER_CLIENT",
             count(1),
             "Event streams of one API key, or one address where no keys are asked for, at most.",
         ),
     ] = 1000
     http_max_body_bytes: Annotated[
-        int,
-        Env(
-            "PYOCO_HTTP_MAX_BODY_BYTES",
-            count(1024),
-            "Size of a request's body at most, but for wheels.",
-        ),
+        int, Env(count(1024), "Size of a request's body at most, but for wheels.")
     ] = 4 * 1024 * 1024
     http_head_timeout_sec: Annotated[
         float,
         Env(
-            "PYOCO_HTTP_HEAD_TIMEOUT_SEC",
             POSITIVE,
             "How long the head of a request may take, and a connection be idle before one.",
         ),
     ] = 10.0
     http_body_timeout_sec: Annotated[
-        float,
-        Env(
-            "PYOCO_HTTP_BODY_TIMEOUT_SEC",
-            POSITIVE,
-            "How long a body may take, and a second more for each 10 kB of it.",
-        ),
+        float, Env(POSITIVE, "How long a body may take, and a second more for each 10 kB of it.")
     ] = 30.0
     http_send_timeout_sec: Annotated[
-        float,
-        Env(
-            "PYOCO_HTTP_SEND_TIMEOUT_SEC",
-            POSITIVE,
-            "How long a client may take nothing of what it is sent.",
-        ),
+        float, Env(POSITIVE, "How long a client may take nothing of what it is sent.")
     ] = 60.0
 
     @property
