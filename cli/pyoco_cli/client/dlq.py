@@ -9,7 +9,7 @@ import typer
 from pyoco_cli.client.app import OutputOption, RunId, draw, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.run_ids import whole_id
-from pyoco_cli.client.submit import Follow, Patience, Wait, stay
+from pyoco_cli.client.submit import StayOptions, stay
 from pyoco_cli.client.times import TimeOptions
 from pyoco_cli.common.formats import OutputFormat, chosen
 from pyoco_cli.common.option_groups import with_options
@@ -73,19 +73,18 @@ def _tasks_of(client: PyocoHttpClient, run_id: str | None) -> dict[str, Any]:
 
 
 @dlq.command("requeue")
+@with_options(staying=StayOptions)
 def requeue_letter(
     context: typer.Context,
     seq: Sequence,
     *,
-    wait: Wait = False,
-    follow: Follow = False,
-    wait_timeout_sec: Patience = None,
+    staying: StayOptions,
     output: OutputOption = None,
 ) -> int:
     """Submit what a dead letter is about again, as a new run; the letter goes."""
     with gateway(context) as client:
         answer = client.requeue_dead_letter(seq)
-        return stay(client, answer, output, wait=wait, follow=follow, seconds=wait_timeout_sec)
+        return stay(client, answer, output, staying)
 
 
 @dlq.command("drop")
@@ -96,7 +95,7 @@ def drop_letter(context: typer.Context, seq: Sequence, output: OutputOption = No
     show(answer, output, "gone")
 
 
-@with_options(times=TimeOptions)
+@with_options(staying=StayOptions, times=TimeOptions)
 def retry(
     context: typer.Context,
     run_id: RunId,
@@ -104,9 +103,7 @@ def retry(
     params: Params = None,
     params_file: ParamsFile = None,
     param: Param = None,
-    wait: Wait = False,
-    follow: Follow = False,
-    wait_timeout_sec: Patience = None,
+    staying: StayOptions,
     times: TimeOptions,
     output: OutputOption = None,
 ) -> int:
@@ -117,4 +114,4 @@ def retry(
     changed = collect_params(params_file, params, param)
     with gateway(context) as client:
         answer = client.retry_run(whole_id(client, run_id), changed, **times)
-        return stay(client, answer, output, wait=wait, follow=follow, seconds=wait_timeout_sec)
+        return stay(client, answer, output, staying)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict
 
 import typer
 
@@ -13,6 +13,7 @@ from pyoco_cli.client.connection import gateway
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import OutputFormat, OutputOption, RowPrinter, chosen, print_rows
 from pyoco_cli.common.moments import moment_option
+from pyoco_cli.common.option_groups import with_options
 from pyoco_cli.common.output import make_console, on_terminal, print_json, print_line, print_table
 from pyoco_server.model.errors import ErrorId
 
@@ -59,40 +60,44 @@ _CSV_COLUMNS = (
 )
 
 
-def list_runs(
-    context: typer.Context,
-    *,
-    status: Status = None,
-    flow: FlowName = None,
-    tag: Tag = None,
-    worker_id: Annotated[str | None, typer.Option(help="Only runs of that worker.")] = None,
-    text: Annotated[
-        str | None, typer.Option(help="Only runs with it in their id, flow name or error.")
-    ] = None,
-    workflow_yaml_sha256: Sha256 = None,
-    updated_after: UpdatedAfter = None,
+class FilterOptions(TypedDict, total=False):
+    """Which runs; named as the gateway has it."""
+
+    status: Status
+    flow: FlowName
+    tag: Tag
+    worker_id: Annotated[str | None, typer.Option(help="Only runs of that worker.")]
+    q: Annotated[
+        str | None,
+        typer.Option("--text", help="Only runs with it in their id, flow name or error."),
+    ]
+    workflow_yaml_sha256: Sha256
+    updated_after: UpdatedAfter
     updated_before: Annotated[
         float | None,
         moment_option("--updated-before", "--until", help="Only runs that changed before it."),
-    ] = None,
+    ]
     submitted_after: Annotated[
-        float | None,
-        moment_option("--submitted-after", help="Only runs submitted after it."),
-    ] = None,
+        float | None, moment_option("--submitted-after", help="Only runs submitted after it.")
+    ]
     submitted_before: Annotated[
-        float | None,
-        moment_option("--submitted-before", help="Only runs submitted before it."),
-    ] = None,
-    late: Annotated[
-        bool, typer.Option("--late", help="Only runs that are, or were, late.")
-    ] = False,
-    schedule_id: Annotated[str | None, typer.Option(help="Only runs of that schedule.")] = None,
+        float | None, moment_option("--submitted-before", help="Only runs submitted before it.")
+    ]
+    late: Annotated[bool | None, typer.Option("--late", help="Only runs that are, or were, late.")]
+    schedule_id: Annotated[str | None, typer.Option(help="Only runs of that schedule.")]
     scheduled_after: Annotated[
         float | None, moment_option("--scheduled-after", help="Only of ticks after it.")
-    ] = None,
+    ]
     scheduled_before: Annotated[
         float | None, moment_option("--scheduled-before", help="Only of ticks before it.")
-    ] = None,
+    ]
+
+
+@with_options(query=FilterOptions)
+def list_runs(
+    context: typer.Context,
+    *,
+    query: FilterOptions,
     full: Full = False,
     limit: Limit = None,
     every: Annotated[bool, typer.Option("--all", help="All of them, however many.")] = False,
@@ -106,22 +111,6 @@ def list_runs(
     With --follow a terminal shows the list as it is; elsewhere, runs come a line each: those that there
     are, the oldest change first, and then each one that changes.
     """
-    query: RunQuery = {
-        "status": status,
-        "flow": flow,
-        "tag": tag,
-        "worker_id": worker_id,
-        "q": text,
-        "workflow_yaml_sha256": workflow_yaml_sha256,
-        "updated_after": updated_after,
-        "updated_before": updated_before,
-        "submitted_after": submitted_after,
-        "submitted_before": submitted_before,
-        "late": late or None,
-        "schedule_id": schedule_id,
-        "scheduled_after": scheduled_after,
-        "scheduled_before": scheduled_before,
-    }
     if every and (follow or limit is not None):
         raise CliError(
             ErrorId.INVALID_COMMAND_LINE, "--all goes without --limit and --follow", hint="list -h"

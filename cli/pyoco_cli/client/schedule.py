@@ -13,7 +13,7 @@ from pyoco_cli.client.app import OutputOption, draw, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.limits import Attempts, Backoff, Cpu, Memory, Timeout
 from pyoco_cli.client.schedule_apply import apply
-from pyoco_cli.client.submit import Follow, Patience, Wait, stay
+from pyoco_cli.client.submit import StayOptions, stay
 from pyoco_cli.client.times import EndWithin, QueueTtl, StartWithin
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import OutputFormat, chosen
@@ -239,19 +239,18 @@ def resume(context: typer.Context, schedule_id: ScheduleId, output: OutputOption
 
 
 @schedule.command("trigger")
+@with_options(staying=StayOptions)
 def trigger(
     context: typer.Context,
     schedule_id: ScheduleId,
     *,
-    wait: Wait = False,
-    follow: Follow = False,
-    wait_timeout_sec: Patience = None,
+    staying: StayOptions,
     output: OutputOption = None,
 ) -> int:
     """Submit a run of a schedule now, beside its ticks."""
     with gateway(context) as client:
         answer = client.trigger_schedule(schedule_id)
-        return stay(client, answer, output, wait=wait, follow=follow, seconds=wait_timeout_sec)
+        return stay(client, answer, output, staying)
 
 
 @schedule.command("backfill")

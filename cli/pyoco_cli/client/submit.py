@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict
 
 import typer
 
@@ -33,24 +33,6 @@ from pyoco_server.model.errors import ErrorId
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
 
-Wait: TypeAlias = Annotated[
-    bool,
-    typer.Option("--wait", help="Wait for the end; exits with 0 COMPLETED, 1 FAILED, 2 CANCELLED."),
-]
-Follow: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--follow", help="Show task states and output until the end; exits as --wait does."
-    ),
-]
-Patience: TypeAlias = Annotated[
-    float | None,
-    typer.Option(
-        "--wait-timeout-sec",
-        min=0.0,
-        help="With --wait or --follow: seconds at most; exits with 124.",
-    ),
-]
 Key: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -59,7 +41,28 @@ Key: TypeAlias = Annotated[
 ]
 
 
-@with_options(limits=LimitOptions, times=TimeOptions)
+class StayOptions(TypedDict):
+    """Whether to stay with the run, and how long."""
+
+    wait: Annotated[
+        bool | None,
+        typer.Option(
+            "--wait", help="Wait for the end; exits with 0 COMPLETED, 1 FAILED, 2 CANCELLED."
+        ),
+    ]
+    follow: Annotated[
+        bool | None,
+        typer.Option(
+            "--follow", help="Show task states and output until the end; exits as --wait does."
+        ),
+    ]
+    wait_timeout_sec: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="With --wait or --follow: seconds at most; exits with 124."),
+    ]
+
+
+@with_options(staying=StayOptions, limits=LimitOptions, times=TimeOptions)
 def submit(
     context: typer.Context,
     *,
@@ -77,16 +80,21 @@ def submit(
         ),
     ] = None,
     idempotency_key: Key = None,
-    wait: Wait = False,
-    follow: Follow = False,
-    wait_timeout_sec: Patience = None,
+    staying: StayOptions,
     limits: LimitOptions,
     times: TimeOptions,
     output: OutputOption = None,
 ) -> int:
     """Submit a run of a flow, or the runs of a file."""
     if batch_file is not None:
-        if wait or follow or params or params_file or param or idempotency_key:
+        if (
+            staying["wait"]
+            or staying["follow"]
+            or params
+            or params_file
+            or param
+            or idempotency_key
+        ):
             raise CliError(
                 ErrorId.INVALID_COMMAND_LINE,
                 "--batch-file goes with --flow-name, --tag, --tags and limits only",
@@ -113,10 +121,10 @@ def submit(
             **limits,
             **times,
         )
-        return stay(client, answer, output, wait=wait, follow=follow, seconds=wait_timeout_sec)
+        return stay(client, answer, output, staying)
 
 
-@with_options(limits=LimitOptions, times=TimeOptions)
+@with_options(staying=StayOptions, limits=LimitOptions, times=TimeOptions)
 def submit_yaml(
     context: typer.Context,
     *,
@@ -129,9 +137,7 @@ def submit_yaml(
         str | None, typer.Option(help="Tag that the run goes to; the gateway's default if absent.")
     ] = None,
     idempotency_key: Key = None,
-    wait: Wait = False,
-    follow: Follow = False,
-    wait_timeout_sec: Patience = None,
+    staying: StayOptions,
     limits: LimitOptions,
     times: TimeOptions,
     output: OutputOption = None,
@@ -149,24 +155,23 @@ def submit_yaml(
             **limits,
             **times,
         )
-        return stay(client, answer, output, wait=wait, follow=follow, seconds=wait_timeout_sec)
+        return stay(client, answer, output, staying)
 
 
 def stay(
     client: PyocoHttpClient,
     answer: Mapping[str, Any],
     output: OutputFormat | None,
-    *,
-    wait: bool,
-    follow: bool,
-    seconds: float | None,
+    staying: StayOptions,
 ) -> int:
     """Print the answer to a submission, stay with the run if asked to, and return the exit code."""
     run_id = str(answer.get("run_id"))
+    follow, seconds = staying["follow"], staying["wait_timeout_sec"]
+    stays = staying["wait"] or follow
     # Rows name the run themselves.
-    if not (output is OutputFormat.CSV and (wait or follow)):
+    if not (output is OutputFormat.CSV and stays):
         show(answer, output, "submitted")
-    if not (wait or follow):
+    if not stays:
         return 0
     with leaving(run_id):
         if follow:
