@@ -46,7 +46,7 @@ async def test_it_answers_and_leaves_no_process(tmp_path: Path) -> None:
         assert f":{node.port}" in node.url
         async with connected(node) as connection:
             assert connection.status.server == node.url
-        async with httpx.AsyncClient(base_url=node.monitor_url or "") as monitor:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{node.monitor_port}") as monitor:
             answer = await monitor.get("/healthz", timeout=60)
             assert answer.json() == {"status": "ok"}
     assert is_gone(pid)

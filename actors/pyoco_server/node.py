@@ -118,15 +118,6 @@ class Node:
         return f"nats://{_in_url(self.host)}:{self.port}"
 
     @property
-    def monitor_url(self) -> str | None:
-        """For monitoring, such as ``http://127.0.0.1:8222``; None when off."""
-        return (
-            None
-            if self.monitor_port is None
-            else f"http://{_in_url(self.host)}:{self.monitor_port}"
-        )
-
-    @property
     def pid(self) -> int | None:
         """The server's process id, None between two lives."""
         running = self._process is not None and self._process.returncode is None

@@ -16,6 +16,7 @@ from http_api.keyed import KEYED, bucket_of, key_for, store
 from nats_fixtures import paused
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.key_ring import InvalidApiKey, KeysUnavailable, TooManyChecks
+from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.kernel import TreeNode
 from pyoco_server.model.api_key import (
     ALL_ROLES,
@@ -88,7 +89,10 @@ async def test_a_key_ends_and_with_it_the_standing_of_its_holders(
         case "deleted":
             await bucket.delete(name)
         case "purged":
-            await bucket.purge(name)
+            # As other clients do, which take the history along.
+            subject = f"$KV.{backend.settings.auth_kv_bucket}.{name}"
+            purged = {"KV-Operation": "PURGE", "Nats-Rollup": "sub"}
+            await publish_acked(backend.connection, subject, b"", headers=purged)
         case "unreadable":
             await bucket.put(name, b"{}")
         case _:

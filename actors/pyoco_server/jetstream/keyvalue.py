@@ -31,7 +31,6 @@ _KEY = re.compile(r"[-/_=A-Za-z0-9]+(\.[-/_=A-Za-z0-9]+)*")
 # A message's limit counts its headers; ours take less than this.
 _HEADER_BYTES = 1024
 _DELETED = {"KV-Operation": "DEL"}
-_PURGED = {"KV-Operation": "PURGE", "Nats-Rollup": "sub"}
 
 
 class KeyValue:
@@ -209,16 +208,6 @@ class KeyValue:
                 raise
             return await self.delete(key, revision, within=within)
         return ack.seq
-
-    async def purge(self, key: str, *, within: float = 5.0) -> None:
-        """Delete a key with all its history.
-
-        Raises:
-            BridgeError: It was refused, or is not known to be done.
-        """
-        await publish_acked(
-            self._connection, self._subject(key), b"", headers=_PURGED, within=within
-        )
 
     async def forget(self, key: str, *, within: float = 5.0) -> None:
         """Remove a key without a marker, as if it had expired; watches do not see it.
