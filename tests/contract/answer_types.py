@@ -15,6 +15,8 @@ from msgspec import UNSET, inspect, structs
 from contract.unasync import CLIENT
 from http_api.answers import known_operations
 from pyoco_http.operation import Operation
+from pyoco_server.api.base import Query
+from pyoco_server.api.runs import RunsQuery
 from pyoco_server.api.schedules import ScheduleFields, ScheduleUpdate
 from pyoco_server.model.event import Event, LogChunk, OutputTruncated
 
@@ -24,7 +26,8 @@ _HEAD: Final = '''\
 # Written by tests/contract/answer_types.py from what routes answer with; `uv run poe client` writes it.
 """What the client gives: each a plain dict, with the fields of the struct that the gateway answers with.
 
-A field that is `NotRequired` is not always there. Fields and words may come with later versions.
+What it takes by name is here as well. A field that is `NotRequired` is not always there. Fields and words may
+come with later versions.
 """
 
 from __future__ import annotations
@@ -39,8 +42,8 @@ _PLAIN: Final[dict[type[inspect.Type], str]] = {
     inspect.NoneType: "None",
     inspect.StrType: "str",
 }
-_ARGUMENTS: Final = (ScheduleFields, ScheduleUpdate)
-"""Bodies whose fields a method takes by name."""
+_ARGUMENTS: Final = (RunsQuery, ScheduleFields, ScheduleUpdate)
+"""Queries and bodies whose fields a method takes by name."""
 
 _UNIONS: Final = {"EventDict": Event, "OutputDict": LogChunk | OutputTruncated}
 """What has a name of its own."""
@@ -132,8 +135,16 @@ def _fields(kind: inspect.StructType) -> Iterator[tuple[str, str]]:
     defaults = {field.name: field.default for field in structs.fields(kind.cls)}
     for field in kind.fields:
         always = field.required or not (omits or defaults[field.name] is UNSET)
-        told = written(field.type)
+        told = _asked(field.type) if issubclass(kind.cls, Query) else written(field.type)
         yield field.encode_name, told if always else f"NotRequired[{told}]"
+
+
+def _asked(kind: inspect.Type) -> str:
+    """How a field of a query is given: its words as a text, and None for what does not matter."""
+    if isinstance(kind, inspect.Metadata):
+        return _asked(kind.type)
+    told = "str" if isinstance(kind, inspect.VarTupleType) else written(kind)
+    return told if told.endswith("| None") else f"{told} | None"
 
 
 def _named(kinds: Any) -> list[Any]:

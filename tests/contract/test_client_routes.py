@@ -14,7 +14,8 @@ from http_api import answers
 from pyoco_http.query import fields_of, read_query
 from pyoco_server.api.runs import FlowForm, RunsQuery, SubmitBody
 from pyoco_server.client import AsyncPyocoHttpClient, PyocoHttpClient
-from pyoco_server.client.requests import LimitArguments, RunQuery
+from pyoco_server.client.answers import RunsQueryDict
+from pyoco_server.client.requests import LimitArguments
 
 URL = "http://gateway.invalid"
 
@@ -91,7 +92,7 @@ async def test_a_trio_method_asks_its_route(example: Example) -> None:
 
 
 def test_what_the_client_can_ask_is_what_the_gateway_takes() -> None:
-    assert set(RunQuery.__annotations__) == set(fields_of(RunsQuery))
+    assert set(RunsQueryDict.__annotations__) == set(fields_of(RunsQuery))
     assert set(LimitArguments.__annotations__) <= set(SubmitBody.__struct_fields__)
     assert set(LimitArguments.__annotations__) <= set(FlowForm.__struct_fields__)
 

@@ -11,7 +11,6 @@ from pyoco_server.client.requests import (
     ApiCall,
     Document,
     FilePart,
-    RunQuery,
     WorkerOrder,
     get,
     get_bytes,
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
         RunDict,
         RunItemDict,
         RunPageDict,
+        RunsQueryDict,
         StatsDict,
         SubmittedDict,
         WheelDeletedDict,
@@ -126,9 +126,11 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         full: bool = False,
         limit: int | None = None,
         cursor: str | None = None,
-        **query: Unpack[RunQuery],
+        **query: Unpack[RunsQueryDict],
     ) -> RunPageDict | FullRunPageDict:
         """Return a page of runs by any filter, the newest change first, as ``{items, next_cursor}``.
+
+        ``status`` is one or more, with commas in between, SCHEDULED and EXPIRED among them.
 
         Example::
 
@@ -141,7 +143,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         )
 
     async def follow_runs(
-        self, *, within_seconds: float | None = None, **query: Unpack[RunQuery]
+        self, *, within_seconds: float | None = None, **query: Unpack[RunsQueryDict]
     ) -> AsyncGenerator[Document, None]:
         """Give the changes of a list of runs as they come, over lost connections without a gap.
 
@@ -168,7 +170,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             async for event in events:
                 yield event
 
-    async def count_runs(self, **query: Unpack[RunQuery]) -> RunCountsDict:
+    async def count_runs(self, **query: Unpack[RunsQueryDict]) -> RunCountsDict:
         """Return how many runs there are: ``{counts: {status: count}, total, …}``.
 
         Example::

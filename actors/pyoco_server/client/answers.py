@@ -1,7 +1,8 @@
 # Written by tests/contract/answer_types.py from what routes answer with; `uv run poe client` writes it.
 """What the client gives: each a plain dict, with the fields of the struct that the gateway answers with.
 
-A field that is `NotRequired` is not always there. Fields and words may come with later versions.
+What it takes by name is here as well. A field that is `NotRequired` is not always there. Fields and words may
+come with later versions.
 """
 
 from __future__ import annotations
@@ -639,6 +640,25 @@ class RunWheelDict(TypedDict):
     name: str
     version: str
     sha256: str
+
+
+class RunsQueryDict(TypedDict):
+    """Which runs. Times are unix seconds."""
+
+    status: NotRequired[str | None]
+    late: NotRequired[bool | None]
+    flow: NotRequired[str | None]
+    tag: NotRequired[str | None]
+    workflow_yaml_sha256: NotRequired[str | None]
+    worker_id: NotRequired[str | None]
+    q: NotRequired[str | None]
+    updated_after: NotRequired[float | None]
+    updated_before: NotRequired[float | None]
+    submitted_after: NotRequired[float | None]
+    submitted_before: NotRequired[float | None]
+    schedule_id: NotRequired[str | None]
+    scheduled_after: NotRequired[float | None]
+    scheduled_before: NotRequired[float | None]
 
 
 class ScheduleChangeDict(TypedDict):

@@ -155,28 +155,6 @@ def limits_of(limits: Mapping[str, Any], names: Collection[str] = LIMIT_NAMES) -
     return given(**limits)
 
 
-class RunQuery(TypedDict, total=False):
-    """Which runs; what is absent or ``None`` does not matter. Times are unix seconds."""
-
-    status: str | None
-    """One or more, with commas in between; SCHEDULED and EXPIRED as well."""
-    late: bool | None
-    """Whether only those that were not started, or not ended, by when that was expected."""
-    flow: str | None
-    tag: str | None
-    worker_id: str | None
-    workflow_yaml_sha256: str | None
-    q: str | None
-    """Text that a run's id, flow name or error contains; ASCII letters match in both cases."""
-    updated_after: float | None
-    updated_before: float | None
-    submitted_after: float | None
-    submitted_before: float | None
-    schedule_id: str | None
-    scheduled_after: float | None
-    scheduled_before: float | None
-
-
 WorkerOrder: TypeAlias = Literal["pause", "resume", "drain"]
 
 

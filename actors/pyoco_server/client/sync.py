@@ -11,7 +11,6 @@ from pyoco_server.client.requests import (
     ApiCall,
     Document,
     FilePart,
-    RunQuery,
     WorkerOrder,
     get,
     get_bytes,
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
         RunDict,
         RunItemDict,
         RunPageDict,
+        RunsQueryDict,
         StatsDict,
         SubmittedDict,
         WheelDeletedDict,
@@ -126,9 +126,11 @@ class PyocoHttpClient(ScheduleCalls):
         full: bool = False,
         limit: int | None = None,
         cursor: str | None = None,
-        **query: Unpack[RunQuery],
+        **query: Unpack[RunsQueryDict],
     ) -> RunPageDict | FullRunPageDict:
         """Return a page of runs by any filter, the newest change first, as ``{items, next_cursor}``.
+
+        ``status`` is one or more, with commas in between, SCHEDULED and EXPIRED among them.
 
         Example::
 
@@ -141,7 +143,7 @@ class PyocoHttpClient(ScheduleCalls):
         )
 
     def follow_runs(
-        self, *, within_seconds: float | None = None, **query: Unpack[RunQuery]
+        self, *, within_seconds: float | None = None, **query: Unpack[RunsQueryDict]
     ) -> Iterator[Document]:
         """Give the changes of a list of runs as they come, over lost connections without a gap.
 
@@ -167,7 +169,7 @@ class PyocoHttpClient(ScheduleCalls):
         with closing(self._follow(watch)) as events:
             yield from events
 
-    def count_runs(self, **query: Unpack[RunQuery]) -> RunCountsDict:
+    def count_runs(self, **query: Unpack[RunsQueryDict]) -> RunCountsDict:
         """Return how many runs there are: ``{counts: {status: count}, total, …}``.
 
         Example::

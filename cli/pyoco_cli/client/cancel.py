@@ -21,8 +21,7 @@ from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
-    from pyoco_server.client.answers import RunDict
-    from pyoco_server.client.requests import RunQuery
+    from pyoco_server.client.answers import RunDict, RunsQueryDict
 
 _GOING_ON = "PENDING,RUNNING"
 _COLUMNS = ("run_id", "status", "flow_name", "tag", "worker_id")
@@ -56,7 +55,7 @@ def cancel(
     output: OutputOption = None,
 ) -> None:
     """Cancel a run, or all of a flow, a tag or a worker."""
-    filters: RunQuery = {"flow": flow, "tag": tag, "worker_id": worker_id}
+    filters: RunsQueryDict = {"flow": flow, "tag": tag, "worker_id": worker_id}
     several = any(value is not None for value in (flow, tag, worker_id))
     if (run is not None) + (run_id is not None) + several != 1:
         raise CliError(

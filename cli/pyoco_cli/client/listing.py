@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from pyoco_server.client import PyocoHttpClient
-    from pyoco_server.client.requests import RunQuery
+    from pyoco_server.client.answers import RunsQueryDict
 
 _Run: TypeAlias = Mapping[str, Any]
 _Changes: TypeAlias = tuple[list[_Run], list[_Run]]
@@ -185,11 +185,11 @@ def _plain_cells(run: _Run) -> list[str]:
     return [str(run.get(column, "-")) for column in _PLAIN_COLUMNS]
 
 
-def every_run(client: PyocoHttpClient, query: RunQuery, *, full: bool = False) -> list[_Run]:
+def every_run(client: PyocoHttpClient, query: RunsQueryDict, *, full: bool = False) -> list[_Run]:
     """All runs by a filter, however many pages they are, the newest change first."""
     runs: dict[str, _Run] = {}
     # Who asks for a time gets pages, and a run that changes meanwhile may be on two of them.
-    paged: RunQuery = {**query, "updated_after": query.get("updated_after") or 0.0}
+    paged: RunsQueryDict = {**query, "updated_after": query.get("updated_after") or 0.0}
     cursor: str | None = None
     while True:
         page = client.find_runs(full=full, limit=_MOST, cursor=cursor, **paged)
@@ -200,7 +200,9 @@ def every_run(client: PyocoHttpClient, query: RunQuery, *, full: bool = False) -
             return list(runs.values())
 
 
-def _total(client: PyocoHttpClient, query: RunQuery, shown: int, limit: int | None) -> str | None:
+def _total(
+    client: PyocoHttpClient, query: RunsQueryDict, shown: int, limit: int | None
+) -> str | None:
     """How many runs there are, where there are more than those that are shown and a person wants to know."""
     from pyoco_server.client import HttpProblem  # noqa: PLC0415 - httpx, see connection.py
 
@@ -222,7 +224,7 @@ def _say_more(shown: int, total: str) -> None:
         sys.stderr.write(f"{line}\n")
 
 
-def _lists(client: PyocoHttpClient, query: RunQuery, limit: int) -> Iterator[_Changes]:
+def _lists(client: PyocoHttpClient, query: RunsQueryDict, limit: int) -> Iterator[_Changes]:
     """The list, the newest change first, and what is new in it; again with each change."""
     runs: dict[str, _Run] = {}
     for event in client.follow_runs(**query):
