@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,16 +132,24 @@ def test_each_tick_has_one_run_while_everything_is_killed(tmp_path: Path) -> Non
                 return False
             return all(item["next_tick_at"] > time.time() - 2 for item in pages)
 
-        wait_for(decided, within=90, what="schedules that are up to date")
+        wait_for(decided, within=180, what="schedules that are up to date")
         time.sleep(3)
         for number in range(SCHEDULES):
             HTTP.post(f"{stages[0].url}/schedules/s{number}/pause").raise_for_status()
-        time.sleep(2)
+
+        def of(number: int) -> dict[str, Any]:
+            url = f"{stages[0].url}/schedules/s{number}"
+            found: dict[str, Any] = HTTP.get(url).raise_for_status().json()
+            return found
+
+        def written_down(number: int) -> bool:
+            """A tick that was submitted before the pause may be written down after it."""
+            return bool(of(number)["counts"]["run"] == len(runs_of(stages[0], f"s{number}")))
+
         missed = 0
         for number in range(SCHEDULES):
-            # Not what the pause answered: a tick that was submitted before it may be written down after it.
-            url = f"{stages[0].url}/schedules/s{number}"
-            paused = HTTP.get(url).raise_for_status().json()
+            wait_for(partial(written_down, number), what=f"the ticks of s{number}")
+            paused = of(number)
             found = Counter(run["scheduled_at"] for run in runs_of(stages[0], f"s{number}"))
             assert set(found.values()) == {1}, (number, found)
             last = int(max(found))

@@ -11,7 +11,7 @@ from commands.calling import cancel, client, submit
 from e2e.programs import Stage, wait_for
 from terminal.screens import CTRL_C, on_terminal
 
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 SUBMIT = ("pyoco-client", "submit-yaml", "--tag", "hello", "--workflow-file")
 
 
@@ -46,7 +46,9 @@ def test_a_failed_run_shows_why_and_is_the_exit_code(stage: Stage) -> None:
 
 def test_ctrl_c_leaves_the_run_and_a_sane_terminal(stage: Stage) -> None:
     with on_terminal(
-        *SUBMIT, "wait.yaml", "--follow", folder=stage.folder, env=stage.env
+        *(*SUBMIT, "wait.yaml", "--flow-name", "left", "--follow"),
+        folder=stage.folder,
+        env=stage.env,
     ) as terminal:
         before = terminal.attributes()
         terminal.see(lambda: "second  waiting" in terminal.lines, what="its output")
@@ -55,7 +57,7 @@ def test_ctrl_c_leaves_the_run_and_a_sane_terminal(stage: Stage) -> None:
         assert "the run goes on: pyoco-client watch" in terminal.text
         assert terminal.attributes() == before
         assert not terminal.screen.cursor.hidden
-    [running] = client(stage, "list", "--status", "RUNNING").last
+    [running] = client(stage, "list", "--flow", "left", "--status", "RUNNING").last
     cancel(stage, running["run_id"])
 
 
@@ -144,7 +146,7 @@ def test_list_filters_by_everything_that_the_gateway_knows(stage: Stage) -> None
 def test_list_follow_gives_each_change_once(stage: Stage) -> None:
     options = ("pyoco-client", "list", "--follow", "--limit", "1", "--flow", "main")
     follower = stage.start(*options)
-    wait_for(lambda: follower.text().count("\n") == 1, what="what there is")
+    wait_for(lambda: follower.text().count("\n") >= 1, what="what there is")
     run_id = submit(stage, "count", "--wait").last["run_id"]
 
     def told() -> list[str]:

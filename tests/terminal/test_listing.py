@@ -16,7 +16,7 @@ from pyoco_server.jetstream.connection import ConnectionOptions, open_connection
 from pyoco_server.jetstream.publish import publish_acked
 from terminal.screens import on_terminal
 
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,8 @@ def test_runs_and_dead_letters_are_a_line_each(stage: Stage, failed: str) -> Non
     assert re.match(rf"{failed}  FAILED +\d+ (s|min) ago +main +w1 +hello$", run)
 
     head, letter = shown(stage, "dlq", "list", "--run-id", failed)
-    assert head.split() == ["seq", "reason", "age", "run", "flow", "error"]
+    # The error as well, while the letter is so young that its age leaves room for it.
+    assert head.split()[:5] == ["seq", "reason", "age", "run", "flow"]
     assert f"  {failed}  main" in letter
     assert "  execution_error  " in letter
 
@@ -54,7 +55,7 @@ def test_a_wide_terminal_and_a_pipe_have_room_for_errors(
     monkeypatch.delenv("COLUMNS", raising=False)
     command = ("dlq", "list", "--run-id", failed)
     assert shown(stage, *command, columns=120)[1].endswith("bad luck")
-    head, *runs = shown(stage, "list", "--status", "FAILED", columns=120)
+    head, *runs = shown(stage, "list", "--text", failed, columns=120)
     assert head.split() == ["run", "status", "changed", "flow", "worker", "tag", "error"]
     assert runs[0].endswith("  bad luck")
     said = client(stage, *command, "--output", "text")
@@ -119,8 +120,9 @@ def test_every_command_prints_every_format(stage: Stage, failed: str, command: s
 
 
 def test_workers_are_a_line_each(stage: Stage, failed: str) -> None:
-    head, worker = shown(stage, "workers")
+    head, *workers = shown(stage, "workers")
     assert head.split() == ["worker", "state", "seen", "run", "last", "run", "tags"]
+    [worker] = [line for line in workers if line.startswith("w1 ")]
     assert worker.split()[-1] == "hello"
 
 
@@ -142,6 +144,7 @@ def test_a_run_is_named_by_as_much_of_its_id_as_no_other_has(stage: Stage, faile
         assert failed in said.out or line in {"events", "logs"}
     retried = client(stage, "retry", ended[:8]).last
     assert retried["retry_of"] == ended
+    stage.ended(retried["run_id"])
     waiting = submit(stage, "count", "--tag", "nobody").last["run_id"]
     assert client(stage, "cancel", waiting[:13]).last["run_id"] == waiting
 
@@ -210,12 +213,16 @@ def test_a_cancel_tells_a_person_what_it_means(stage: Stage, failed: str) -> Non
 
 
 def test_a_paused_worker_says_so_everywhere(stage: Stage) -> None:
+    client(stage, "cancel", "--tag", "hello", "--wait", "--yes")
     assert client(stage, "worker-pause", "w1").last["paused"] is True
     try:
+        wait_for(
+            lambda: "IDLE paused" in client(stage, "workers", "--output", "table").out,
+            what="a worker that is idle and paused",
+        )
         assert any(
             line.startswith("w1  ") and "IDLE paused" in line for line in shown(stage, "workers")
         )
-        assert "IDLE paused" in client(stage, "workers", "--output", "table").out
         assert "IDLE paused" in client(stage, "top", "--output", "table").out
         nats = ("--nats-url", stage.nats_url)
         status = stage.run("pyoco-server", "status", "--output", "table", *nats)
@@ -258,7 +265,7 @@ def test_states_are_in_their_order_whoever_told_of_them_first(stage: Stage) -> N
 
     async def write() -> None:
         async with open_connection(ConnectionOptions(urls=(stage.nats_url,))) as connection:
-            await connection.wait_connected(within=20)
+            await connection.wait_connected(within=60)
             for status, revision in (("CANCELLING", 10**9), ("RUNNING", 10**8)):
                 event = {"type": "state", "at": 0.0, "status": status, "revision": revision}
                 message = json.dumps([event]).encode()

@@ -8,7 +8,7 @@ from commands.calling import cancel, client
 from e2e.programs import Stage
 from terminal.screens import CTRL_C, on_terminal
 
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 FOLLOW = (
     "pyoco-client",
     "submit-yaml",
@@ -16,6 +16,8 @@ FOLLOW = (
     "hello",
     "--workflow-file",
     "report.yaml",
+    "--flow-name",
+    "reports",
     "--follow",
 )
 TOP = ("pyoco-client", "top", "--interval-sec", "0.3")
@@ -43,7 +45,7 @@ def test_a_bar_stands_beside_the_task_that_reports(stage: Stage) -> None:
             top.end()
         terminal.press(CTRL_C)
         terminal.end()
-    [running] = client(stage, "list", "--status", "RUNNING").last
+    [running] = client(stage, "list", "--flow", "reports", "--status", "RUNNING").last
     record = client(stage, "tasks", running["run_id"]).last["task_records"]["second"]
     assert record["state"] == "RUNNING"
     assert {**record["progress"], "at": 0} == {"done": 3, "total": 10, "message": "rows", "at": 0}

@@ -18,7 +18,7 @@ from e2e.programs import Stage, wait_for
 from ports import free_port
 from terminal.screens import CTRL_C, Terminal, on_terminal
 
-pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.nats]
 
 CLIENT: Final = "pyoco-client "
 OF_FLOW: Final = "--flow-name script --tag hello --workflow-file"
@@ -142,7 +142,7 @@ STEPS: Final = [
     Step(
         "wheels",
         "wheels",
-        ("wheel +bytes +changed +tags", r"etl-\S+ +\d+ +\d+ s ago"),
+        ("wheel +bytes +changed +tags", r"etl-\S+ +\d+ +\d+ (s|min) ago"),
         columns=BOTH,
     ),
     Step(
@@ -260,7 +260,7 @@ def typed(
             if (until := step.until) is not None:
                 terminal.see(lambda: until in terminal.text, what=until)
                 terminal.press(CTRL_C)
-            code = terminal.end(30)
+            code = terminal.end(120)
         except AssertionError as error:
             yield str(error), terminal.text
             return
