@@ -9,7 +9,7 @@ import msgspec
 import structlog
 import trio
 from msgspec import UNSET
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response
 
 from pyoco_http.access import Access, access
 from pyoco_http.bodies import read_json
@@ -64,7 +64,7 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
     @short
     async def submit(call: Call) -> Answer:
         body = read_json(call.body, SubmitBody)
-        run = _new_run(settings, now(), call, body, None, call.header(_KEY_NAME))
+        run = _new_run(settings, now(), call, body, None, _key_sent(call))
         return _answer(await backend.submit(run))
 
     @blueprint.post("/yaml")
@@ -101,7 +101,7 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
         raw = form.file.read()
         flow_file = read_flow_file(raw, settings.workflow_yaml_max_bytes, settings.callables)
         call = current_call()
-        run = _new_run(settings, now(), call, body, flow_file, call.header(_KEY_NAME))
+        run = _new_run(settings, now(), call, body, flow_file, _key_sent(call))
         return _answer(await backend.submit(run)).response()
 
     @blueprint.post("/batch")
@@ -254,8 +254,14 @@ def key_of_call() -> str | None:
     Raises:
         InvalidIdempotencyKey: It is none.
     """
-    key = request.headers.get(IDEMPOTENCY_KEY.name)
+    key = _key_sent(current_call())
     return None if key is None else check_idempotency_key(key)
+
+
+def _key_sent(call: Call) -> str | None:
+    """The idempotency key as it was sent; several make a list (RFC 9110, 5.3), which is none."""
+    sent = [value.decode("latin-1") for name, value in call.headers if name == _KEY_NAME]
+    return ", ".join(sent) if sent else None
 
 
 def _params(text: str | None) -> dict[str, Any]:

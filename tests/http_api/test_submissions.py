@@ -54,6 +54,22 @@ async def test_what_is_no_key_is_refused(tmp_path: Path, text: str) -> None:
         assert "1 to 255 visible ASCII characters" in answer.json()["reason"]
 
 
+async def test_one_of_two_keys_is_not_chosen(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        run_id = (await client.post("/runs", json=RUN)).json()["run_id"]
+        await client.post(f"/runs/{run_id}/cancel")
+        before = await queued(backend)
+        two = [*key("a").items(), *key("b").items()]
+        for answer in (
+            await client.post("/runs", json=RUN, headers=two),
+            await client.post("/runs/yaml", **yaml_form(), headers=two),
+            await client.post(f"/runs/{run_id}/retry", headers=two),
+        ):
+            assert answer.status_code == 422
+            assert answer.json()["detail"] == "invalid idempotency key"
+        assert await queued(backend) <= before
+
+
 async def test_a_batch_has_an_answer_for_each_run_in_order(tmp_path: Path) -> None:
     async with gateway(tmp_path) as (client, backend):
         runs: list[Any] = [
