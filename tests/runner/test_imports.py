@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from isolation.families import alive_with
 from pyoco_server.model.run import RunStatus
 from pyoco_server.worker.runner.handle import RunnerOptions
 from pyoco_server.worker.runner.protocol import Limits
@@ -75,6 +77,27 @@ async def test_a_plug_in_that_misbehaves_when_it_registers_and_a_forked_copy(
         assert "'bad 1.0') raised SystemExit: no licence" in error
         assert "'odd 1.0') raised TypeError: the entry point 'odd:register' is no function" in error
         assert "forks" not in error
+
+
+LEAVES = """\
+import os, time
+if not os.fork():
+    os.setsid()
+    os.execvp('sleep', ['sleep', {mark!r}])
+"""
+
+
+@pytest.mark.parametrize("then", ["", "os._exit(3)", "time.sleep(600)"])
+async def test_what_a_plug_in_starts_when_it_is_imported_ends_with_the_look_at_it(
+    tmp_path: Path, then: str
+) -> None:
+    mark = f"600.{os.getpid()}"
+    plug_in(tmp_path, "bad", f"{LEAVES.format(mark=mark)}{then}\n")
+    plug_in(tmp_path, "good", GOOD)
+    async with a_child(options(tmp_path)) as runner:
+        told = await Flows(runner).run("greet")
+        assert told.finished.status is RunStatus.COMPLETED, told.finished.error
+        assert alive_with(mark) == []
 
 
 async def test_a_plug_in_that_is_mended_or_comes_later_is_found(tmp_path: Path) -> None:

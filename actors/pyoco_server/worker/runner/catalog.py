@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from pyoco_server.process import OwnedProcess, spawn_owned
-from pyoco_server.worker.runner import plugins
+from pyoco_server.worker.runner import kin, plugins
 from pyoco_server.worker.runner.plugins import Trial, Tried
 from pyoco_server.worker.runner.protocol import Provider
 from pyoco_server.worker.runner.task_user import TaskUser
@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 _MOST_KEPT: Final = 16
 _REPORT_BYTES: Final = 4 * 1024 * 1024
 _MARGIN_SECONDS: Final = 2.0
+# What was killed is gone at once, unless the kernel itself holds it.
+_PATIENCE_SECONDS: Final = 5.0
 _LINE: Final = msgspec.json.Decoder(Tried)
 _NOBODY: Final = Provider(kind="plugin", name="", value="", place="what looks for plug-ins")
 
@@ -122,6 +124,7 @@ async def _try(look: PluginQuery, known: frozenset[str]) -> tuple[list[Provider]
         try:
             await _end_of(process, report, look.seconds + _MARGIN_SECONDS)
         finally:
+            _end_all_of(process)
             code = await process.stop(0)
         *lines, last = _lines(report)
     finally:
@@ -141,6 +144,16 @@ async def _end_of(process: OwnedProcess, report: int, seconds: float) -> None:
     while process.returncode is None and size != (size := os.fstat(report).st_size):
         with trio.move_on_after(seconds):
             await process.wait()
+
+
+def _end_all_of(process: OwnedProcess) -> None:
+    """Kill a process with all that it started, whatever group that is in, if it has not ended."""
+    if process.returncode is None:
+        pidfd = os.pidfd_open(process.pid)
+        try:
+            kin.end_with_descendants(pidfd, process.pid, _PATIENCE_SECONDS)
+        finally:
+            os.close(pidfd)
 
 
 def _lines(report: int) -> Iterator[Tried]:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
 from importlib import metadata
+from typing import NoReturn
 
 import msgspec
 from pyoco.core.models import Task
@@ -23,6 +24,7 @@ from pyoco.discovery.loader import TaskLoader
 from pyoco.discovery.plugins import PluginRegistry
 from pyoco.schemas.config import PyocoConfig
 
+from pyoco_server.worker.runner import kin
 from pyoco_server.worker.runner.importing import package_name, place_of, what_was_raised
 from pyoco_server.worker.runner.protocol import Provider
 from pyoco_server.worker.runner.task_user import TaskUser
@@ -95,10 +97,15 @@ def bring(provider: Provider) -> Mapping[str, Task]:
 
 
 def main() -> None:
-    """Try the providers; how far that went shows in the report, however it ends."""
+    """Have a copy of this process try the providers; end as it does, after all that they have started."""
     trial = msgspec.json.decode(sys.argv[1], type=Trial)
     if trial.user is not None:
         trial.user.become()
+    kin.do_in_a_copy(lambda: _try_all(trial))
+
+
+def _try_all(trial: Trial) -> NoReturn:
+    """Try the providers; how far that went shows in the report, however it ends."""
     sys.path[:0] = trial.extra_sys_path
     faulthandler.enable(2)
     process = os.getpid()

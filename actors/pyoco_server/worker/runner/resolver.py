@@ -16,10 +16,11 @@ from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from pyoco.core.models import Flow
 
+from pyoco_server.worker.runner import kin
 from pyoco_server.worker.runner.environment import inherited
 from pyoco_server.worker.runner.importing import what_was_raised
 
@@ -124,6 +125,10 @@ def check_flow_resolver(spec: str) -> None:
 
 def main() -> None:
     """Load a resolver and print the token; the last line of stderr says what is wrong."""
+    kin.do_in_a_copy(_load)
+
+
+def _load() -> NoReturn:
     spec, token = sys.argv[1:]
     try:
         load_flow_resolver(spec)
