@@ -128,9 +128,9 @@ def test_they_are_for_everybody(
 ) -> None:
     with open_dashboard(browser, world.url, language=language, theme=theme) as dashboard:
         page = shown(dashboard, chain)
+        assert serious(page) == []
         page.locator(".graph [data-fold]").press("Enter")
         expect(page.locator(".minimap")).to_be_visible()
-        assert serious(page) == []
         page.set_viewport_size({"width": 390, "height": 780})
         expect(page.locator(".graph .node").first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
