@@ -48,6 +48,7 @@ WITHOUT_COVERAGE = frozenset(
         "test_life_interleavings",
         "test_scenarios",
         "test_schemathesis",
+        "test_script",
         "test_suite_of_051",
     ]
 )

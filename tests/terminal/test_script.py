@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import httpx
 import pytest
 
 from commands.calling import client
-from e2e.programs import Stage, wait_for
+from e2e.programs import HTTP, Stage, last_json, wait_for
 from ports import free_port
 from terminal.screens import CTRL_C, Terminal, on_terminal
 
@@ -49,6 +50,20 @@ class Step:
 
 BOTH: Final = (80, 120)
 TRACEBACK: Final = ("Traceback", 'raise ValueError\\("bad luck"\\)', "ValueError: bad luck")
+
+# The page as a reader without a browser has it, and the last of its first calls, made here.
+DOCS: Final = """
+import html, re, urllib.request
+page = urllib.request.urlopen(url + '/docs').read().decode().partition('<main>')[2]
+blocks = re.sub(r'<(?!/?(span|code|a|pre)\\b)[^>]*>', '\\n', page)
+text = html.unescape(re.sub(r'<[^>]*>', '', blocks))
+text = re.sub(r'\\s*\\n\\s*', '\\n', text).strip()[:9000]
+"""
+DOCS_CALL: Final = """
+[call] = re.findall(r"'http://127.0.0.1:8000/(runs[?].*)'", text)
+answer = urllib.request.urlopen(url + '/' + call)
+print(answer.status, answer.read().decode())
+"""
 
 STEPS: Final = [
     # The exit code is the outcome.
@@ -156,6 +171,20 @@ STEPS: Final = [
         ("key +tenant +roles +made", "team"),
         columns=BOTH,
     ),
+    Step(
+        "a key without the role",
+        "--server {keyed} --api-key {key} worker-pause w1",
+        ("HTTP 403 POST /workers/w1/pause", "hint: this key may not do that", "--role ROLE"),
+        code=1,
+    ),
+    # What the gateway tells of its API.
+    Step(
+        "docs",
+        "python -c {docs}",
+        (r"^pyoco-server \d+\.\d+\S+\s+First calls\s+Submit a run that brings its", "^Try it$"),
+        lacks=("`",),
+    ),
+    Step("a call that docs shows", "python -c {docs_call}", (r'^200 \[\{{"run_id"',)),
     # Workers and NATS.
     Step(
         "a worker without NATS",
@@ -200,6 +229,7 @@ def words(stage: Stage) -> Iterator[dict[str, str]]:
         options = ("--flow-name", "script", "--tag", tag, "--workflow-file", path)
         return str(client(stage, "submit-yaml", *options).last["run_id"])
 
+    keyed_port = free_port()
     ended, failed, lookup = (submit(name) for name in ("count", "fail", "lookup"))
     waiting, other = (submit("count", "nobody") for _ in range(2))
     stage.worker("--slots", "1", tags="none", worker_id="w5")
@@ -211,12 +241,19 @@ def words(stage: Stage) -> Iterator[dict[str, str]]:
         '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
         '[tool.hatch.build]\ninclude = ["*.py"]\n'
     )
+    keyed = stage.start(
+        *("pyoco-server", "up", "--port", str(keyed_port), "--nats-url", stage.nats_url),
+        env={"PYOCO_HTTP_AUTH_MODE": "api_key", "PYOCO_STATE_DIR": str(stage.folder / "keyed")},
+    )
+    admin = ("pyoco-server-admin", "--nats-url", stage.nats_url)
+    made = stage.run(*admin, "api-key", "create", "--tenant", "team", "--role", "submit")
     for run_id in (ended, failed, lookup):
         stage.ended(run_id)
     letters = wait_for(
         lambda: client(stage, "dlq", "list", "--run-id", failed).last["items"], what="a letter"
     )
     wait_for(lambda: "w5" in client(stage, "workers").out, what="the other worker")
+    wait_for(lambda: ready(keyed_port), what="the gateway that asks for keys")
     yield {
         "ended": ended,
         "failed": failed,
@@ -233,7 +270,12 @@ def words(stage: Stage) -> Iterator[dict[str, str]]:
         "nats_port": str(free_port()),
         "no_nats": f"nats://127.0.0.1:{free_port()}",
         "nowhere": f"http://127.0.0.1:{free_port()}",
+        "keyed": f"http://127.0.0.1:{keyed_port}",
+        "key": last_json(made)["api_key"],
+        "docs": shlex.quote(f"url = '{stage.url}'{DOCS}print(text)"),
+        "docs_call": shlex.quote(f"url = '{stage.url}'{DOCS}{DOCS_CALL}"),
     }
+    keyed.stop()
     client(stage, "worker-resume", "w1")
 
 
@@ -253,7 +295,7 @@ def typed(
 ) -> Iterator[tuple[str, str]]:
     """What is wrong with a step, and its screen."""
     line = step.line.format_map(words)
-    argv = shlex.split(line if line.startswith("pyoco-") else f"{CLIENT}{line}")
+    argv = shlex.split(line if line.startswith(("pyoco-", "python ")) else f"{CLIENT}{line}")
     env = {**stage.env, "PYOCO_NATS_URL": stage.nats_url}
     with on_terminal(*argv, folder=stage.folder, env=env, columns=columns, lines=60) as terminal:
         try:
@@ -275,6 +317,13 @@ def typed(
                 yield f"{'no' if wanted else 'has'} {pattern}", terminal.text
         if len(step.columns) > 1 and (longest := longest_line(terminal)) > columns:
             yield f"a line of {longest} characters", terminal.text
+
+
+def ready(port: int) -> bool:
+    try:
+        return HTTP.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def longest_line(terminal: Terminal) -> int:

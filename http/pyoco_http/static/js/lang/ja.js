@@ -57,7 +57,7 @@ export default {
   "workers.free": "空き", "workers.resting": "休止中", "workers.paused": "一時停止中", "workers.draining": "ドレイン中", "workers.hidden": "非表示",
   "workers.no_wheels": "なし",
   "workers.ordered": "指示", "workers.ordered.by": "{who} による", "workers.reason": "理由（任意）", "workers.search": "ID・タグを検索", "workers.none.filtered": "この検索に合うワーカーはありません。",
-  "workers.pause.title": "{worker} を一時停止しますか？", "workers.pause.sure": "再開するまで新しいジョブを受け取りません。", "workers.pause.busy": "実行中の {count} 件はそのまま続行します。",
+  "workers.pause.title": "{worker} を一時停止しますか?", "workers.pause.sure": "再開するまで新しいジョブを受け取りません。", "workers.pause.busy": "実行中の {count} 件はそのまま続行します。",
   "workers.pause": "一時停止", "workers.resume": "再開", "workers.drain": "ドレイン", "workers.hide": "隠す", "workers.show": "表示する",
   "workers.drain.title": "{worker} をドレインしますか?", "workers.drain.sure": "新しいジョブを取らず、プロセスは終了します。",
 
