@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pyoco_server.model.run import RunStatus
 from pyoco_server.worker.memory import oom_kills
+from pyoco_server.worker.runner import meter
 from pyoco_server.worker.runner.handle import RunnerOptions
 from runner.children import Flows, a_child
 
@@ -31,6 +35,18 @@ def wrapped():
 def one():
     return 1
 """
+
+
+def test_a_process_that_has_ended_since_it_was_looked_at_has_no_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It counted with all that it had shared with others, which were counted with their shares."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    had, resident = {ended.pid: 1 << 40}, meter._resident
+    monkeypatch.setattr(meter, "_resident", lambda pid: had.pop(pid, None) or resident(pid))
+    assert 0 < meter.memory_of({os.getpid(), ended.pid}, enough=0) < 1 << 40
+    assert had == {}
 
 
 @pytest.fixture

@@ -85,8 +85,9 @@ def _resident(pid: int) -> int:
 
 
 def _share(pid: int, otherwise: int) -> int:
-    with suppress(OSError):  # of another user's process it is not told
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_bytes().splitlines():
-            if line.startswith(b"Pss:"):
-                return int(line.split()[1]) * KIB
-    return otherwise
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_bytes().splitlines()
+    except OSError:
+        # Another user's process, or a kernel that does not tell; or it has ended since it was looked at.
+        return min(otherwise, _resident(pid))
+    return sum(int(line.split()[1]) * KIB for line in lines if line.startswith(b"Pss:"))
