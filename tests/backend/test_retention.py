@@ -55,7 +55,7 @@ async def test_an_ended_run_leaves_nothing_behind(
     (tmp_path / "kept.py").write_text(TASKS)
     options = worker_options(tmp_path, import_paths=(str(tmp_path),))
     async with running(
-        tmp_path, worker=options, runs_ttl_sec=4.0, dlq_publish_execution_error=False
+        tmp_path, worker=options, runs_ttl_sec=6.0, dlq_publish_execution_error=False
     ) as backend:
         before = Counter[str]()
 
@@ -91,7 +91,7 @@ async def test_an_ended_run_leaves_nothing_behind(
         assert page.rows == []
         texts = await stream_info(backend.connection, "KV_pyoco_workflows")
         assert texts is not None
-        assert texts.config["max_age"] / 1e9 == pytest.approx(4 + 14 * 24 * 3600)
+        assert texts.config["max_age"] / 1e9 == pytest.approx(6 + 14 * 24 * 3600)
 
 
 async def gone(backend: Backend, run_id: str) -> bool:

@@ -100,8 +100,7 @@ async def test_a_run_for_which_there_is_no_thread_goes_back_and_is_executed_late
             new = replace(of_yaml(PARALLEL), max_attempts=1)
             run = await backend.submit(new)
             assert await unfit.receive() == 0
-            await eventually(lambda: resting(backend))
-            assert await resting(backend) == ["can't start new thread"]
+            await eventually(lambda: rests_for_want_of_threads(backend))
             snapshot = await ended(backend, run.run_id)
             await eventually(lambda: working(backend))
     assert (snapshot.status, snapshot.attempt) == (RunStatus.COMPLETED, 2)
@@ -113,6 +112,10 @@ async def resting(backend: Backend) -> list[str]:
     """Why slots of workers take no runs."""
     record = await backend.worker(backend.worker_id or "")
     return [slot.resting for slot in record.slots if slot.resting] if record is not None else []
+
+
+async def rests_for_want_of_threads(backend: Backend) -> bool:
+    return await resting(backend) == ["can't start new thread"]
 
 
 async def working(backend: Backend) -> bool:

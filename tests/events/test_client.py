@@ -79,9 +79,9 @@ async def test_following_ends_when_its_time_is_over(tmp_path: Path) -> None:
         run = await backend.submit(new_run("wait_for", path=str(tmp_path / "never"), seconds=60))
         async with AsyncPyocoHttpClient(str(http.base_url)) as client:
             began = trio.current_time()
-            with trio.fail_after(30):
-                told = [e async for e in client.events(run.run_id, follow=True, within_seconds=2)]
-            assert trio.current_time() - began > 1.5
+            with trio.fail_after(60):
+                told = [e async for e in client.events(run.run_id, follow=True, within_seconds=3)]
+            assert trio.current_time() - began > 2.5
             assert told[0]["type"] == "state"
             assert told[0]["status"] == "PENDING"
         await backend.cancel(run.run_id)

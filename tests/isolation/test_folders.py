@@ -117,4 +117,6 @@ async def test_the_next_run_is_in_no_folder_that_the_one_before_chose(
 def test_to_look_for_what_dead_workers_left_takes_no_time() -> None:
     begun = time.monotonic()
     end_marked(marks_of("nobody"))
-    assert time.monotonic() - begun < 10, "it took half a second for each process of the machine"
+    processes = sum(each.name.isdigit() for each in Path("/proc").iterdir())
+    most = 10 + processes / 10
+    assert time.monotonic() - begun < most, "it took half a second for each process of the machine"

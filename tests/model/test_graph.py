@@ -214,10 +214,10 @@ def test_pipes_are_checked_whether_used_or_not() -> None:
 
 def test_pipes_that_multiply_are_refused_at_once() -> None:
     pipes = {f"p{n}": f"pipe(p{n + 1}) >> pipe(p{n + 1})" for n in range(60)} | {"p60": "a"}
-    before = time.monotonic()
+    before = time.process_time()
     with pytest.raises(FlowFileError, match="would expand to more than"):
         parse_graph("pipe(p0)", (), pipes)
-    assert time.monotonic() - before < 5
+    assert time.process_time() - before < 5
 
 
 def test_the_structure_of_an_operator_graph() -> None:

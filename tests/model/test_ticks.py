@@ -321,11 +321,11 @@ def test_a_list_of_moments_within_start_and_end() -> None:
 
 def test_the_latest_ticks_of_a_long_time_are_found_without_looking_at_all() -> None:
     when = When(every_sec=1)
-    began = time.perf_counter()
+    began = time.process_time()
     found, before = latest_ticks(when, 0, 1_700_000_000, 3)
     assert found == [1_699_999_998, 1_699_999_999, 1_700_000_000]
     assert before > 1_000
-    assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began < 1.0
     assert latest_ticks(When(at=[1, 2, 3, 9]), 0, 5, 2) == ([2, 3], 1)
     assert latest_ticks(When(at=[1, 2, 3, 9]), 3, 5, 2) == ([], 0)
     burst = When(cron="* * * 1 * *")  # each second of the first of each month
