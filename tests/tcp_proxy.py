@@ -21,6 +21,7 @@ class TcpProxy:
         delay: How long each piece is under way, in seconds, in each direction.
         refusing: Whether new connections are closed at once.
         accepted: How many connections there were.
+        most_up: How many bytes may go to the server; what is more is held.
     """
 
     def __init__(self, port: int, target_port: int) -> None:
@@ -28,6 +29,8 @@ class TcpProxy:
         self.delay = 0.0
         self.refusing = False
         self.accepted = 0
+        self.most_up: int | None = None
+        self._gone_up = 0
         self._target_port = target_port
         self._open: set[trio.CancelScope] = set()
         self._held: set[Direction] = set()
@@ -87,6 +90,10 @@ class TcpProxy:
             finally:
                 self._open.discard(scope)
 
+    def _holds(self, direction: Direction) -> bool:
+        full = self.most_up is not None and self._gone_up > self.most_up
+        return direction in self._held or (direction == "up" and full)
+
     async def _carry(
         self,
         direction: Direction,
@@ -108,7 +115,9 @@ class TcpProxy:
                 nursery.start_soon(take)
                 async for due, piece in receive:
                     await trio.sleep_until(due)
-                    while direction in self._held:
+                    if direction == "up":
+                        self._gone_up += len(piece)
+                    while self._holds(direction):
                         await self._healed.wait()
                     await sink.send_all(piece)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -22,11 +22,24 @@ import httpx
 from ports import free_port
 
 BIN = Path(sys.executable).parent
-HTTP = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), timeout=15)
+HTTP = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), timeout=60)
 """For all requests that wait for something: each of httpx's own functions first makes a context for TLS,
 which takes twenty times as long as the request."""
 TERMINAL = {"COMPLETED", "FAILED", "CANCELLED"}
 
+SLOW_TASKS = """\
+import os
+import time
+
+
+def work(seconds):
+    time.sleep(seconds)
+    return "done"
+
+
+def slow_at_first(seconds):
+    return work(seconds if os.environ["PYOCO_RUN_ATTEMPT"] == "1" else 0)
+"""
 FLOW_YAML = """\
 version: 1
 flow:
@@ -43,7 +56,7 @@ tasks:
 
 
 def wait_for(
-    condition: Callable[[], Any], *, within: float = 30.0, every: float = 0.05, what: str = ""
+    condition: Callable[[], Any], *, within: float = 60.0, every: float = 0.05, what: str = ""
 ) -> Any:
     """The first true value of ``condition``; fails the test after ``within`` seconds."""
     deadline = time.monotonic() + within
@@ -92,7 +105,7 @@ class Program:
     def send(self, number: int) -> None:
         self.process.send_signal(number)
 
-    def wait(self, within: float = 30.0) -> int:
+    def wait(self, within: float = 60.0) -> int:
         try:
             return self.process.wait(within)
         except subprocess.TimeoutExpired:
@@ -147,7 +160,7 @@ class Stage:
         self.programs.append(program)
         return program
 
-    def run(self, *argv: str, executable: Path | None = None, within: float = 60.0) -> str:
+    def run(self, *argv: str, executable: Path | None = None, within: float = 120.0) -> str:
         """Run a command to its end and return what it printed; it has to succeed."""
         done = subprocess.run(
             [str((executable or BIN) / argv[0]), *argv[1:]],
@@ -245,7 +258,7 @@ class Stage:
         snapshot: dict[str, Any] = answer.json()
         return snapshot
 
-    def ended(self, run_id: str, within: float = 60.0) -> dict[str, Any]:
+    def ended(self, run_id: str, within: float = 120.0) -> dict[str, Any]:
         """The terminal snapshot of a run."""
 
         def look() -> dict[str, Any] | None:
@@ -260,9 +273,7 @@ class Stage:
 
     def slow_flow(self, seconds: float, name: str = "slow_tasks") -> str:
         """A flow of one task that takes its time; importable by a worker with PYTHONPATH here."""
-        (self.folder / f"{name}.py").write_text(
-            "import time\n\n\ndef work(seconds):\n    time.sleep(seconds)\n    return 'done'\n"
-        )
+        (self.folder / f"{name}.py").write_text(SLOW_TASKS)
         return (
             "flow:\n  graph: work\n  defaults:\n"
             f"    seconds: {seconds}\n"
@@ -283,7 +294,7 @@ def open_stage(folder: Path) -> Iterator[Stage]:
     finally:
         for program in reversed(stage.programs):
             program.stop()
-    wait_for(lambda: not any(map(alive, family)), within=30, what=f"the end of processes {family}")
+    wait_for(lambda: not any(map(alive, family)), within=60, what=f"the end of processes {family}")
 
 
 def last_json(text: str) -> dict[str, Any]:

@@ -26,8 +26,9 @@ from pyoco_server.jetstream.inventory import stream_info
 from pyoco_server.jetstream.keyvalue import Entry, KeyValue
 from pyoco_server.jetstream.objectstore import ObjectStore
 from pyoco_server.operations.marker import Phase, read_marker
+from tcp_proxy import open_proxy
 
-pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.nats, pytest.mark.slow]
 RUNS = 2000 if os.environ.get("PYOCO_DRILL_LONG") else 200
 QUEUED = RUNS // 4
 WHEEL = random.Random(1).randbytes(30 * 1024 * 1024)
@@ -77,24 +78,25 @@ async def fill(node: Node, folder: Path) -> None:
     """Finished runs, queued ones, and a wheel."""
     settings = settings_for(folder).for_node(node.url)
     async with open_backend(settings, worker=worker_options(folder, slots=2)) as backend:
-        await backend.wait_ready(within=30)
+        await backend.wait_ready(within=60)
         await submitted(backend, RUNS - QUEUED)
         await drained(backend)
     async with open_backend(settings) as backend:
-        await backend.wait_ready(within=30)
+        await backend.wait_ready(within=60)
         await submitted(backend, QUEUED)
         await ObjectStore(backend.connection, "pyoco_wheels").put("w.whl", pieces())
 
 
-def start_restore(node: Node, backup: Path) -> subprocess.Popen[bytes]:
-    argv = ["restore", "--in", str(backup), "--confirm", "--nats-url", node.url]
+def start_restore(nats_url: str, backup: Path) -> subprocess.Popen[bytes]:
+    argv = ["restore", "--in", str(backup), "--confirm", "--nats-url", nats_url]
     return subprocess.Popen([BIN / "pyoco-server", *argv], stdout=subprocess.DEVNULL)
 
 
 async def kill_on_the_way(node: Node, backup: Path) -> None:
-    """Restore, and kill the command as soon as it has begun to fill the server."""
-    async with connected(node) as connection:
-        process = start_restore(node, backup)
+    """Restore, and kill the command while it fills the server."""
+    async with connected(node) as connection, open_proxy(node.port) as proxy:
+        proxy.most_up = len(WHEEL) // 2  # so that it is still at it, however late the kill comes
+        process = start_restore(proxy.nats_url, backup)
 
         async def filling() -> bool:
             marker = await read_marker(connection)
@@ -125,7 +127,7 @@ async def test_a_backup_moves_everything_and_the_queue_is_drained(tmp_path: Path
         settings = settings_for(tmp_path).for_node(new.url)
         began = time.monotonic()
         async with open_backend(settings, worker=worker_options(tmp_path, slots=2)) as backend:
-            await backend.wait_ready(within=30)
+            await backend.wait_ready(within=60)
             await drained(backend)
             took = time.monotonic() - began
             store = ObjectStore(backend.connection, "pyoco_wheels")

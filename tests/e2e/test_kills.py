@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,11 +16,12 @@ pytestmark = pytest.mark.slow
 
 
 def runner_pids(worker: Program) -> list[int]:
-    return sorted(
-        pid
-        for pid in descendants(worker.pid)
-        if b"runner" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    )
+    found = []
+    for pid in descendants(worker.pid):
+        with suppress(OSError):  # some are gone by now
+            if b"runner" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return sorted(found)
 
 
 def running(stage: Stage, run_id: str) -> dict[str, object]:
@@ -73,11 +74,11 @@ def test_a_killed_worker_leaves_no_child_and_its_run_goes_to_the_next(stage: Sta
     stage.nats()
     stage.gateway()
     first = stage.worker("--slots", "1", worker_id="first")
-    run_id = stage.submit(stage.slow_flow(3))
+    run_id = stage.submit(stage.slow_flow(600).replace(":work", ":slow_at_first"))
     running(stage, run_id)
     family = descendants(first.pid)
     first.send(KILL)
-    wait_for(lambda: not any(map(alive, family)), within=30)
+    wait_for(lambda: not any(map(alive, family)), within=60)
     stage.worker("--slots", "1", worker_id="second")
     ended = stage.ended(run_id)
     assert (ended["status"], ended["worker_id"], ended["attempt"]) == ("COMPLETED", "second", 2)
@@ -102,7 +103,7 @@ def test_killing_dev_leaves_no_process(stage: Stage) -> None:
     family = descendants(dev.pid)
     assert len(family) >= 2, "a NATS node and slots"
     dev.send(KILL)
-    wait_for(lambda: not any(map(alive, family)), within=30)
+    wait_for(lambda: not any(map(alive, family)), within=60)
 
 
 def test_ctrl_c_ends_dev_with_130_and_no_process(stage: Stage) -> None:
@@ -112,26 +113,31 @@ def test_ctrl_c_ends_dev_with_130_and_no_process(stage: Stage) -> None:
     wait_for(lambda: "stop with Ctrl-C" in dev.text())
     family = descendants(dev.pid)
     dev.send(signal.SIGINT)
-    assert dev.wait(20) == 130
-    wait_for(lambda: not any(map(alive, family)), within=30)
+    assert dev.wait() == 130
+    wait_for(lambda: not any(map(alive, family)), within=60)
     assert "Traceback" not in dev.text()
 
 
 def test_sigterm_ends_a_worker_in_good_order(stage: Stage) -> None:
     worker, run_id = executing(stage, 2)
     worker.send(signal.SIGTERM)
-    assert worker.wait(30) == 0
-    ended = stage.ended(run_id, within=30)
-    assert ended["status"] == "COMPLETED"
-    assert ended["worker_state"] == "STOPPED_GRACEFUL"
+    assert worker.wait() == 0
+    ended_in_good_order(stage, run_id)
 
 
 def test_a_worker_drained_by_its_operator_ends_in_good_order(stage: Stage) -> None:
     worker, run_id = executing(stage, 2)
     stage.run("pyoco-client", "--server", stage.url, "worker-drain", "w1")
-    assert worker.wait(30) == 0
-    ended = stage.ended(run_id, within=30)
-    assert (ended["status"], ended["worker_state"]) == ("COMPLETED", "STOPPED_GRACEFUL")
+    assert worker.wait() == 0
+    ended_in_good_order(stage, run_id)
+
+
+def ended_in_good_order(stage: Stage, run_id: str) -> None:
+    """A run completed, and its worker stopped, which the gateway hears by itself."""
+    assert stage.ended(run_id)["status"] == "COMPLETED"
+    wait_for(
+        lambda: stage.get(run_id)["worker_state"] == "STOPPED_GRACEFUL", what="its worker's end"
+    )
 
 
 def test_the_first_signal_after_an_operators_drain_hurries_nothing(stage: Stage) -> None:
@@ -139,18 +145,17 @@ def test_the_first_signal_after_an_operators_drain_hurries_nothing(stage: Stage)
     stage.run("pyoco-client", "--server", stage.url, "worker-drain", "w1")
     wait_for(lambda: re.search("draining.{0,4}[Tt]rue", worker.text()), what="the order")
     worker.send(signal.SIGTERM)
-    assert worker.wait(30) == 0
-    assert stage.ended(run_id, within=30)["status"] == "COMPLETED"
+    assert worker.wait() == 0
+    assert stage.ended(run_id)["status"] == "COMPLETED"
 
 
 def test_a_second_signal_hurries_a_worker_that_gives_its_run_back(stage: Stage) -> None:
-    worker, run_id = executing(stage, 60)
-    began = time.monotonic()
+    stage.env["PYOCO_WORKER_DRAIN_TIMEOUT_SEC"] = "600"
+    worker, run_id = executing(stage, 600)
     worker.send(signal.SIGTERM)
     wait_for(lambda: HTTP.get(f"{stage.url}/workers").json()[0]["draining"])
     worker.send(signal.SIGTERM)
-    assert worker.wait(20) == 0
-    assert time.monotonic() - began < 25, "far from the drain's 30 s and the run's 60"
+    assert worker.wait() == 0, "long before the drain or the run is over"
     given_back = stage.get(run_id)
     assert (given_back["status"], given_back["attempts"][0]["reason"]) == (
         "PENDING",

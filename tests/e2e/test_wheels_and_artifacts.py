@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from e2e.programs import Stage, wait_for
+from e2e.programs import HTTP, Stage, wait_for
 from e2e.wheel_programs import client, selects, sync_of, worker
 from wheels.making import file_name, wheel_bytes
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 LONG = os.environ.get("PYOCO_DRILL_LONG") == "1"
 
 TASKS = """\
@@ -174,7 +174,7 @@ def test_tags_route_wheels_to_workers(stage: Stage) -> None:
     worker(stage, "two", "gpu", "gpu-worker")
     for package, tags in (("forall", ""), ("forcpu", "cpu"), ("forgpu", "gpu")):
         wheel = (file_name(package), wheel_bytes(package))
-        answer = httpx.post(f"{stage.url}/wheels", files={"wheel": wheel}, data={"tags": tags})
+        answer = HTTP.post(f"{stage.url}/wheels", files={"wheel": wheel}, data={"tags": tags})
         assert answer.status_code == 200, answer.text
     for who, mine in (("cpu-worker", "forcpu"), ("gpu-worker", "forgpu")):
         wanted = sorted([file_name("forall"), file_name(mine)])

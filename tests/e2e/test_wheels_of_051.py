@@ -5,14 +5,13 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import httpx
 import pytest
 
-from e2e.programs import Stage, wait_for
+from e2e.programs import HTTP, Stage, wait_for
 from e2e.wheel_programs import client, selects, worker
 from wheels.making import file_name, wheel_bytes
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 
 FLOW = "flow:\n  graph: tell\ntasks:\n  tell: {callable: 'vtasks:tell'}\n"
@@ -48,7 +47,7 @@ def test_our_worker_syncs_from_a_registry_that_the_old_gateway_filled(
     path = stage.folder / file_name("vtasks")
     path.write_bytes(wheel_bytes("vtasks"))
     with path.open("rb") as file:
-        answer = httpx.post(
+        answer = HTTP.post(
             f"{stage.url}/wheels", files={"wheel": (path.name, file)}, data={"tags": "hello"}
         )
     assert answer.status_code == 200, answer.text
