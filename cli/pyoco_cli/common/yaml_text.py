@@ -17,10 +17,10 @@ def load_yaml(text: str) -> Any:
         ValueError: A value cannot be.
         RecursionError: It is nested too deeply.
     """
-    return yaml.load(text, _Loader)  # noqa: S506 - a safe one
+    return yaml.load(text, _StrictLoader)  # noqa: S506 - a safe one
 
 
-class _Loader(yaml.SafeLoader):
+class _StrictLoader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._looked_at: set[int] = set()
