@@ -26,7 +26,7 @@ import pytest
 
 from pyoco_server.scenario.versions import cache_folder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 _TESTS = {
     "test_nats_e2e": (
@@ -46,10 +46,10 @@ _TESTS = {
         "test_http_wheel_registry_upload_requires_strict_version_bump",
     ),
 }
-_TRIES = 3
+_TRIES = 8
 _PATIENCE_SECONDS = 15
 """Several times what one takes."""
-_SECONDS = 120
+_SECONDS = 400
 _BIN = Path(sys.executable).parent
 _UVICORN = f"""\
 import os, sys
@@ -69,7 +69,7 @@ def suite(old_bin: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=home.parent) as made:
             wanted = ["--no-deps", "--no-binary", "pyoco-server", "pyoco-server==0.5.1"]
             pip = [str(old_bin / "python"), "-m", "pip", "download", "--quiet", "--dest", made]
-            subprocess.run([*pip, *wanted], check=True, timeout=200)
+            subprocess.run([*pip, *wanted], check=True, timeout=500)
             with tarfile.open(Path(made) / "pyoco_server-0.5.1.tar.gz") as archive:
                 archive.extractall(made, filter="data")
             with suppress(OSError):  # another process was faster

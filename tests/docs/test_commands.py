@@ -13,7 +13,7 @@ import pytest
 from docs.pages import ROOT
 from e2e.programs import BIN, Program, Stage, last_json, open_stage, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 
 QUICKSTART = ROOT / "docs/tutorial/quickstart.md"
 # README_ja.md has the same commands as README.md (test_pages.py).
@@ -88,6 +88,12 @@ class Reader:
             program.send(signal.SIGINT)
             assert program.wait() == 130
 
+    def _edit(self, path: Path, old: str, new: str) -> None:
+        """Change a file in one step, as editors do: half a file would be a change of its own."""
+        fresh = path.parents[1] / "fresh"
+        fresh.write_text(path.read_text().replace(old, new))
+        fresh.replace(path)
+
     def _dev(self, words: list[str]) -> None:
         stage = self._stage
         ports = ["--port", str(stage.http_port), "--nats-port", str(stage.nats_port)]
@@ -98,10 +104,10 @@ class Reader:
         else:
             before, after = ("x: 1", "v=2"), ("x: 5", "v=6")
         wait_for(lambda: f"→ {before[1]}" in dev.text(), what="the result")
-        flow.write_text(flow.read_text().replace(before[0], after[0]))
+        self._edit(flow, before[0], after[0])
         wait_for(lambda: f"→ {after[1]}" in dev.text(), what="the result of the changed flow")
-        flow.write_text(flow.read_text().replace(after[0], before[0]))
-        wait_for(lambda: dev.text().count(f"→ {before[1]}") == 2, what="the first result again")
+        self._edit(flow, after[0], before[0])
+        wait_for(lambda: dev.text().count(f"→ {before[1]}") >= 2, what="the first result again")
         dev.send(signal.SIGINT)
         assert dev.wait() == 130
         assert f"dashboard  {stage.url}/" in dev.text()

