@@ -24,7 +24,7 @@ from quart_trio.wrappers import TrioRequest
 from pyoco_http.call import Call
 from pyoco_http.problems import Problem, unknown_name
 from pyoco_http.sse import OpenStream
-from pyoco_server.api.base import JsonBody
+from pyoco_server.api.base import JsonBody, NoFields
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.json_text import KeyGivenTwice, NestedTooDeeply, check_keys
 
@@ -196,6 +196,16 @@ class GatewayRequest(TrioRequest):
     body: Body  # type: ignore[assignment]
     call: Call
     event_stream: OpenStream | None = None
+
+
+def read_nothing(raw: bytes) -> None:
+    """Make sure that a body says nothing that would be ignored.
+
+    Raises:
+        Problem: It does, or is no JSON.
+    """
+    if raw:
+        read_json(raw, NoFields)
 
 
 def read_json(raw: bytes, kind: type[B], *, keys_checked: bool = False) -> B:

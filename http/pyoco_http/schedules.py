@@ -8,7 +8,7 @@ from itertools import islice
 from quart import Blueprint, request
 
 from pyoco_http.access import Access, access
-from pyoco_http.bodies import read_json
+from pyoco_http.bodies import read_json, read_nothing
 from pyoco_http.call import asked
 from pyoco_http.operation import IDEMPOTENCY_KEY, described
 from pyoco_http.problems import answer_with
@@ -143,12 +143,14 @@ def schedule_actions_blueprint(backend: Backend) -> Blueprint:
     @access(Access.SUBMIT)
     @described("Let no tick have a run", api.WholeSchedule, refusals=SCHEDULE_MISSING)
     async def pause(schedule_id: str) -> api.WholeSchedule:
+        read_nothing(await request.body)
         return whole_schedule(await desk.pause(schedule_id, person()))
 
     @blueprint.post("/<schedule:schedule_id>/resume")
     @access(Access.SUBMIT)
     @described("Go on with the ticks from now on", api.WholeSchedule, refusals=SCHEDULE_MISSING)
     async def resume(schedule_id: str) -> api.WholeSchedule:
+        read_nothing(await request.body)
         return whole_schedule(await desk.resume(schedule_id, person()))
 
     @blueprint.post("/<schedule:schedule_id>/trigger")
@@ -165,6 +167,7 @@ def schedule_actions_blueprint(backend: Backend) -> Blueprint:
         },
     )
     async def trigger(schedule_id: str) -> api.Triggered:
+        read_nothing(await request.body)
         accepted = await desk.asked.trigger(schedule_id, person(), idempotency_key=key_of_call())
         return api.Triggered(
             run_id=accepted.run_id, status=accepted.status, schedule_id=schedule_id

@@ -124,6 +124,18 @@ async def test_the_past_is_filled_once(tmp_path: Path) -> None:
         assert "there are dry_run, from, limit, to" in wrong.json()["reason"]
 
 
+async def test_what_takes_no_body_refuses_one(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, _):
+        await client.post("/schedules", json=NIGHTLY)
+        for action in ("trigger", "pause", "resume"):
+            url = f"/schedules/nightly/{action}"
+            answer = await client.post(url, json={"overlap": "skip"})
+            assert (answer.status_code, answer.json()["field"]) == (422, "overlap"), action
+            assert (await client.post(url, json={})).status_code == 200
+        runs = (await client.get("/runs", params={"schedule_id": "nightly"})).json()
+        assert len(runs) == 1
+
+
 WRONG: tuple[tuple[dict[str, Any], str], ...] = (
     ({"cron": "nonsense"}, "cron"),
     ({"timezone": "Mars"}, "timezone"),

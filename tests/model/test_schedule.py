@@ -27,6 +27,7 @@ from pyoco_server.model.schedules.schedule import (
     check_schedule_id,
     decode_schedule,
 )
+from pyoco_server.model.schedules.ticks import ticks
 
 NOW = 1_000_000
 
@@ -185,6 +186,8 @@ def test_a_paused_schedule_is_not_looked_at_and_begins_anew_afterwards() -> None
         ({"timezone": "Mars/Olympus"}, "timezone"),
         ({"timezone": "../etc/passwd"}, "timezone"),
         ({"timezone": 9}, "timezone"),
+        ({"timezone": "localtime"}, "timezone"),  # another one on each machine
+        ({"timezone": "right/UTC"}, "timezone"),  # with leap seconds, which unix seconds have not
         ({"overlap": "perhaps"}, "overlap"),
         ({"catch_up": 1}, "catch_up"),
         ({"catch_up_limit": 0}, "catch_up_limit"),
@@ -205,6 +208,13 @@ def test_what_cannot_be_is_refused_by_its_name(fields: dict[str, Any], field: st
     with pytest.raises(InvalidSchedule) as refused:
         spec(**fields)
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_rule_that_counts_has_all_its_ticks_before_it(count: int) -> None:
+    fields = {"flow_name": "f", "rrule": f"FREQ=DAILY;COUNT={count}"}
+    spec = read_spec(fields, default_tag="default", now=NOW + 0.5)
+    assert len(list(ticks(spec, NOW + 0.5))) == count
 
 
 def test_moments_are_read_in_the_zone_of_the_schedule_unless_they_say_another() -> None:

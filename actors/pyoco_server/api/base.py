@@ -36,6 +36,10 @@ class JsonBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     error_id: ClassVar[ErrorId] = ErrorId.INVALID_INPUT
 
 
+class NoFields(JsonBody):
+    """The body of a call that takes none."""
+
+
 class FormBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The parts of a multipart body; those of bytes are files."""
 

@@ -38,6 +38,9 @@ from pyoco_server.model.timing import SPAN_FIELDS, check_timing
 
 E = TypeVar("E", bound=StrEnum)
 
+_NO_ZONES: Final = ("localtime", "posixrules", "Factory")
+"""What systems keep among time zones: other names of the machine's own, and a placeholder. Those below
+``right`` count leap seconds, which unix seconds leave out."""
 _LABEL: Final = re.compile(r"[A-Za-z0-9_./-]{1,63}")
 
 
@@ -60,7 +63,7 @@ def read_spec(fields: Mapping[str, Any], *, default_tag: str, now: float) -> Sch
     start, end = read.moment("start_at", timezone), read.moment("end_at", timezone)
     if start is not None and end is not None and end < start:
         raise InvalidSchedule("end_at", "is before start_at")
-    anchor = int(now) if start is None else start
+    anchor = read.beginning(now) if start is None else start
     spec = ScheduleSpec(
         flow_name=read.text("flow_name", None),
         name=read.text("name", ""),
@@ -137,11 +140,14 @@ class _SpecFields:
         name = self.text("timezone", "UTC")
         try:
             ZoneInfo(name)
+            known = name not in _NO_ZONES and not name.startswith("right/")
         except (ZoneInfoNotFoundError, ValueError, OSError):
+            known = False
+        if not known:
             raise InvalidSchedule(
                 "timezone",
                 f"takes the name of an IANA time zone such as Europe/Berlin, not {name!r}",
-            ) from None
+            )
         return name
 
     def number(self, name: str, default: float, least: float, most: float) -> float:
@@ -210,6 +216,15 @@ class _SpecFields:
     def moment(self, name: str, timezone: str) -> int | None:
         value = self._given(name)
         return None if value is None else read_moment(name, value, timezone)
+
+    def beginning(self, now: float) -> int:
+        """When an interval or a rule begins that is not told: in a second, where it counts its ticks.
+
+        One of now is over before it is seen to, and would be one of those that it counts.
+        """
+        rule = self._given("rrule")
+        counts = isinstance(rule, str) and "COUNT=" in rule.upper()
+        return int(now) + counts
 
     def timing(self, timezone: str, anchor: int) -> dict[str, Any]:
         given = [name for name in TIMING_FIELDS if self._given(name) is not None]
