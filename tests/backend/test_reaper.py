@@ -454,3 +454,43 @@ async def test_a_gateway_that_starts_again_looks_after_the_runs_of_before(tmp_pa
             await backend.reads.indexer.reached(stored.revision)
     async with reaping(tmp_path) as backend:
         assert (await ended(backend, accepted.run_id)).reason == "job_lost"
+
+
+async def test_a_worker_lost_between_an_end_and_its_letter_leaves_the_letter_to_the_next(
+    tmp_path: Path,
+) -> None:
+    calm = {"run_orphan_after_sec": 600.0, "consumer_max_deliver": 9}
+    async with reaping(tmp_path, **calm) as backend:
+        accepted = await backend.submit(new_run("quick"))
+        delivered = await deliver(backend)
+        await claim(backend, accepted.run_id)
+
+        def fail(snapshot: RunSnapshot) -> tuple[RunSnapshot, None]:
+            end = life.finish(
+                snapshot,
+                instance_id="gone",
+                attempt=1,
+                status=RunStatus.FAILED,
+                now=time.time(),
+                error="boom",
+                reason="execution_error",
+            )
+            return end.snapshot, None
+
+        await runs_of(backend).change(accepted.run_id, fail)
+        assert await dead_letters(backend) == []
+        async with open_backend(
+            backend.settings_with_node(), gateway=False, worker=worker_options(tmp_path)
+        ):
+            await empty_queue(backend)
+            (letter,) = await dead_letters(backend)
+            assert (letter["reason"], letter["error"]) == ("execution_error", "boom")
+            assert (letter["run_id"], letter["worker_id"]) == (accepted.run_id, "gone")
+        # One whose acknowledgement was lost makes no second letter.
+        await publish_acked(backend.connection, f"pyoco.work.{TAG}", delivered.data)
+        await deliver(backend)
+        async with open_backend(
+            backend.settings_with_node(), gateway=False, worker=worker_options(tmp_path)
+        ):
+            await empty_queue(backend)
+        assert len(await dead_letters(backend)) == 1

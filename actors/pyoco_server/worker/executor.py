@@ -235,6 +235,9 @@ class Executor:
                 waiting = life.job_of_waiting(job, snapshot)
                 await self._settler.give_back(waiting, delivery, wait, held_back=True)
             case life.AlreadyTerminal() | life.CancelInstead() | life.Spare():
+                if stored.snapshot.status is RunStatus.FAILED and delivery.num_delivered > 1:
+                    # Whoever stored that may have gone before its letter was written.
+                    await self._settler.write_letter(job, stored.snapshot)
                 _drop(assign, f"the run is {stored.snapshot.status} already")
             case life.AttemptsUsedUp(snapshot) | life.Expired(snapshot):
                 await self._settler.bury(job, snapshot)

@@ -117,13 +117,21 @@ class Settler:
             # Where it failed is in the run; a crash leaves a whole dump.
             error=(run.error or "").partition("\n")[0],
         )
+        await self.write_letter(job, run)
+
+    async def write_letter(self, job: Job, run: RunSnapshot) -> None:
+        """Have one dead letter of a run that FAILED; a letter that is there already stays the only one."""
         reason = _REASONS.get(run.reason or "", DeadLetterReason.EXECUTION_ERROR)
         if (
             reason is not DeadLetterReason.EXECUTION_ERROR
             or self._settings.dlq_publish_execution_error
         ):
             await self._dead_letters.write_for(
-                job, reason, run.error or "", worker_id=self._worker_id
+                job,
+                reason,
+                run.error or "",
+                worker_id=run.worker_id or self._worker_id,
+                msg_id=f"{run.run_id}:{reason}:{run.attempt}",
             )
 
 
