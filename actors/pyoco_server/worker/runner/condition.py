@@ -23,6 +23,7 @@ from typing import Any, Final
 from pyoco_server.worker.runner import kin
 from pyoco_server.worker.runner.attributes import Attributes
 from pyoco_server.worker.runner.libraries import library_parts
+from pyoco_server.worker.runner.namespaces import Namespaces
 from pyoco_server.worker.runner.output import Streams
 from pyoco_server.worker.runner.parts import Counted, EnvironmentPart, ProcessPart, parts
 
@@ -53,7 +54,7 @@ class Condition:
         self._copies: list[dict[str, Any]] = []
         self._python_threads = 0
         self._threads = ProcessPart("threads", Counted("task").links, self._await_threads)
-        self._watched = ProcessPart("patched modules", _watched, self._put_watched)
+        self._watched = Namespaces("patched modules", _WATCHED, self._put_watched)
         self._import_path = ProcessPart("import path", _import_path, self._put_import_path)
         self._parts = [
             self._threads,
@@ -188,11 +189,6 @@ class Condition:
         modules = {module.__name__ for module in self._new_modules()}
         if all(getattr(each, "__module__", None) in modules for each in beyond):
             self._import_path.settle()
-
-
-def _watched() -> list[list[Any]]:
-    # A copy of the table of modules is equal to it.
-    return [[id(sys.modules)], *(list(vars(module).values()) for module in _WATCHED)]
 
 
 def _import_path() -> tuple[list[Any], ...]:

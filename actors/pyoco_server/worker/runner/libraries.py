@@ -15,6 +15,7 @@ import sys
 import threading
 from typing import Any, Final
 
+from pyoco_server.worker.runner.namespaces import Namespaces
 from pyoco_server.worker.runner.parts import ProcessPart
 
 # Of which code replaces functions, or which hooks are variables of.
@@ -36,27 +37,20 @@ def library_parts() -> list[ProcessPart]:
     """Return those of modules, not read yet."""
     return [
         # Whoever replaced them may remember it: to put them back in part would be worse.
-        PatchedLibrary("patched libraries", lambda: [*map(_values, _WATCHED)]),
+        PatchedLibraries("patched libraries", _WATCHED),
         ProcessPart("event loop", _event_loop, _put_event_loop),
         ProcessPart("start method", _start_method, _put_start_method),
         ProcessPart("decimal", lambda: repr(decimal.DefaultContext)),
     ]
 
 
-class PatchedLibrary(ProcessPart):
+class PatchedLibraries(Namespaces):
     """What modules have; what is new in them, such as submodules, changes nothing."""
 
-    @property
-    def changed(self) -> bool:
-        """Whether anything stands for another thing than before."""
-        now = self.read()
-        return bool(now != self.fresh) and any(
-            values[: len(before)] != before for values, before in zip(now, self.fresh, strict=True)
+    def _differs(self, values: list[list[Any]]) -> bool:
+        return super()._differs(
+            [now[: len(before)] for now, before in zip(values, self.fresh, strict=True)]
         )
-
-
-def _values(module: Any) -> list[Any]:
-    return list(vars(module).values())
 
 
 def _event_loop() -> tuple[Any, Any, bool]:

@@ -40,6 +40,7 @@ _LIMITS: Final = (
     resource.RLIMIT_NPROC,
     resource.RLIMIT_STACK,
 )
+_ROOT: Final = Path("/")
 _LIBC: Final = ctypes.CDLL(None)
 _POINTER: Final = ctypes.sizeof(ctypes.c_void_p)
 
@@ -92,7 +93,7 @@ def parts() -> list[ProcessPart]:
         ProcessPart("umask", _umask, _put_umask),
         ProcessPart("scheduling", _scheduling, _put_scheduling),
         ProcessPart("identity", lambda: (os.getresuid(), os.getresgid())),
-        ProcessPart("root folder", lambda: Path("/").stat()[1:3]),
+        ProcessPart("root folder", lambda: _ROOT.stat()[1:3]),
         ProcessPart("locale", lambda: locale.setlocale(locale.LC_ALL), _put_locale),
         ProcessPart("default socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
         ProcessPart("warning filters", lambda: list(warnings.filters), _put_warnings),
