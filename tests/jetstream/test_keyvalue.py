@@ -90,11 +90,17 @@ async def test_compare_and_set_lets_one_of_many_through_each_time(place: Place) 
     assert (await bucket.get("n")).value == b"80"
 
 
-@pytest.mark.parametrize("how", ["delete", "purge"])
-async def test_a_key_that_is_gone_can_be_created_again(place: Place, how: str) -> None:
+@pytest.mark.parametrize(
+    "marker",
+    [{"KV-Operation": "DEL"}, {"KV-Operation": "PURGE", "Nats-Rollup": "sub"}],  # ADR-8
+    ids=["deleted", "purged"],
+)
+async def test_a_key_that_is_gone_can_be_created_again(
+    place: Place, marker: dict[str, str]
+) -> None:
     bucket = place.bucket
     revision = await bucket.put("k", b"1")
-    await getattr(bucket, how)("k")
+    await publish_acked(place.connection, "$KV.b.k", b"", headers=marker)
     with pytest.raises(KeyNotFound):
         await bucket.get("k")
     with pytest.raises(WrongRevision):

@@ -58,7 +58,7 @@ export function scheduleView(main, { path, query, signal, setLive }) {
   function draw(coming, ticks) {
     document.title = `${titleOf(schedule)} · pyoco-server`;
     render(head, h("a", { href: "#/schedules" }, t("nav.schedules")), h("h1", { dir: "auto" }, titleOf(schedule)), stateBadge(schedule), h("code", { class: "muted" }, schedule.schedule_id),
-      h("span", { class: "spacer" }), buttons(schedule, look), h("button", { type: "button", class: "danger small", onclick: remove }, t("schedules.delete")));
+      h("span", { class: "spacer" }), h("span", {}, buttons(schedule, look), " ", h("button", { type: "button", class: "danger small", onclick: remove }, t("schedules.delete"))));
     render(terms, Object.entries(facts(schedule)).filter(([, value]) => value !== null).map(([key, value]) => [h("dt", {}, t(key)), h("dd", {}, value)]));
     render(next, schedule.paused ? h("p", { class: "muted" }, t("schedules.is_paused")) : coming.length === 0 ? h("p", { class: "muted" }, t("schedules.never")) : h("ul", { class: "ticks" }, coming.map((tick) => h("li", {}, tickTime(tick)))),
       ticks.waiting.length === 0 ? null : [h("h3", {}, t("schedules.waiting")), h("ul", { class: "ticks" }, ticks.waiting.map((tick) => h("li", {}, tickTime(tick))))]);
@@ -105,7 +105,7 @@ function facts(schedule) {
     "range.to": schedule.end_at ? when(schedule.end_at) : null,
     "run.timeout": schedule.timeout_sec ? duration(schedule.timeout_sec) : null,
     "schedules.labels": Object.keys(labels).length ? h("span", { class: "chips" }, Object.entries(labels).map(([name, value]) => h("span", { class: "chip" }, `${name}=${value}`))) : null,
-    "schedules.counts": Object.entries(counts).map(([what, count]) => `${count} ${word("schedules.outcome", what)}`).join(", ") || "–",
+    "schedules.counts": Object.entries(counts).map(([what, count]) => `${word("schedules.outcome", what)} ${count}`).join(", ") || "–",
     "run.tenant": schedule.tenant_id,
   };
 }
