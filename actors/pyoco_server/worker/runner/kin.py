@@ -187,13 +187,18 @@ def end_with_descendants(pidfd: int, pid: int, patience_seconds: float) -> None:
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
         until = time.monotonic() + patience_seconds
-        own = {os.getpid()}
-        while living := {each for each in descendants(pid) - own if not _is_dead(each)}:
+        own, before = {os.getpid()}, None
+        while time.monotonic() <= until:
+            found = descendants(pid) - own
+            living = {each for each in found if not _is_dead(each)}
+            if not living and found == before:
+                break
+            # One that ends while it is looked at gives what it started to this process: look again.
+            before = found
             for each in living:
                 kill(each)
-            if time.monotonic() > until:
-                break
-            time.sleep(_LOOK_SECONDS)
+            if living:
+                time.sleep(_LOOK_SECONDS)
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
 

@@ -1,0 +1,54 @@
+"""What a process has started ends with it, also what changes its parent at that very moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from isolation.families import is_alive
+from pyoco_server.worker.runner import kin
+
+_ADOPTS = """\
+import subprocess, time
+from pyoco_server.worker.runner import kin
+kin.adopt_orphans()
+between = subprocess.Popen(["sh", "-c", "sleep 600 & echo $!; wait"], stdout=subprocess.PIPE)
+print(between.pid, between.stdout.readline().decode(), flush=True)
+time.sleep(600)
+"""
+
+
+def test_nothing_escapes_by_the_end_of_its_parent_while_it_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    children = kin.children
+    with subprocess.Popen(
+        [sys.executable, "-c", _ADOPTS], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        between, below = map(int, process.stdout.readline().split())
+
+        def as_it_ends(pid: int) -> list[int]:
+            found = list(children(pid))
+            if pid == process.pid and below not in found:
+                os.kill(between, signal.SIGKILL)
+                until = time.monotonic() + 30
+                while below not in children(process.pid):
+                    assert time.monotonic() < until
+                    time.sleep(0.001)
+            return found
+
+        monkeypatch.setattr(kin, "children", as_it_ends)
+        pidfd = os.pidfd_open(process.pid)
+        kin.end_with_descendants(pidfd, process.pid, 30)
+        os.close(pidfd)
+        assert process.wait(30) == -signal.SIGKILL
+        until = time.monotonic() + 30
+        while is_alive(below):
+            assert time.monotonic() < until, "it lives on"
+            time.sleep(0.01)
