@@ -59,7 +59,11 @@ class Tally:
 TALLIES: Final = {
     name: Tally()
     for name in (
-        *("task_steps", "io_waits", "json_encodes", "json_decodes", "sql_statements"),
+        "task_steps",
+        "io_waits",
+        "json_encodes",
+        "json_decodes",
+        "sql_statements",
         "collections",
     )
 }

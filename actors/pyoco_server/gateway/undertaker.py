@@ -17,7 +17,7 @@ from pyoco_server.model.run import (
     SnapshotTooLarge,
     UnreadableSnapshot,
 )
-from pyoco_server.store.dead_letters import DeadLetterStore
+from pyoco_server.store.dead_letters import DeadLetterStore, letter_id
 from pyoco_server.store.queue import JobQueue, QueuedJob
 from pyoco_server.store.runs import RunNotFound, RunStore
 
@@ -107,10 +107,7 @@ class Undertaker:
         await self._remove(job)
 
     async def _bury(self, run: RunSnapshot, verdict: Verdict, job: QueuedJob | None) -> None:
-        details = {
-            "worker_id": run.worker_id,
-            "msg_id": f"{run.run_id}:{verdict.reason}:{run.attempt}",
-        }
+        details = {"worker_id": run.worker_id, "msg_id": letter_id(run, verdict.reason)}
         try:
             whole = decode_job(job.data) if job is not None and job.data else None
         except InvalidJob:

@@ -32,6 +32,7 @@ from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import Job
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.limits import limits_in
+from pyoco_server.model.run import RunSnapshot
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +63,11 @@ class LetterPage:
 
     items: list[StoredLetter]
     next_cursor: int | None
+
+
+def letter_id(run: RunSnapshot, reason: DeadLetterReason) -> str:
+    """The message id that makes the letters of a run's end one, whoever writes them."""
+    return f"{run.run_id}:{reason}:{run.attempt}"
 
 
 class DeadLetterStore:

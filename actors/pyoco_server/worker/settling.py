@@ -15,7 +15,7 @@ from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import Job
 from pyoco_server.model.run import RunSnapshot, RunStatus
 from pyoco_server.settings import Settings
-from pyoco_server.store.dead_letters import DeadLetterStore
+from pyoco_server.store.dead_letters import DeadLetterStore, letter_id
 from pyoco_server.store.queue import JobQueue
 from pyoco_server.worker.attempt import Attempt
 
@@ -131,7 +131,7 @@ class Settler:
                 reason,
                 run.error or "",
                 worker_id=run.worker_id or self._worker_id,
-                msg_id=f"{run.run_id}:{reason}:{run.attempt}",
+                msg_id=letter_id(run, reason),
             )
 
 

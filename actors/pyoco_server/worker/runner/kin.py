@@ -153,9 +153,8 @@ def do_in_a_copy(do: Callable[[], NoReturn], patience_seconds: float = 5.0) -> N
     end_children(patience_seconds)
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
-        resource.setrlimit(
-            resource.RLIMIT_CORE, (0, 0)
-        )  # there is one of the copy, where it is wanted
+        # There is one of the copy, where it is wanted.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.kill(os.getpid(), -code)
     os._exit(code)
 

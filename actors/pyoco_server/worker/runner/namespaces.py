@@ -11,7 +11,7 @@ from operator import is_
 from types import ModuleType
 from typing import Any, Final
 
-from pyoco_server.worker.runner.parts import ProcessPart
+from pyoco_server.worker.runner.parts import ProcessPart, leave
 
 # Behind what every object has and the number of keys: `PyDictObject` of Include/cpython/dictobject.h.
 _OFFSET: Final = object.__basicsize__ + ctypes.sizeof(ctypes.c_ssize_t)
@@ -49,11 +49,9 @@ class Namespaces(ProcessPart):
         self,
         name: str,
         modules: Sequence[ModuleType],
-        put_back: Callable[[Any], None] | None = None,
+        put_back: Callable[[Any], None] = leave,
     ) -> None:
-        super().__init__(name, self._values)
-        if put_back is not None:
-            self.put_back = put_back
+        super().__init__(name, self._values, put_back)
         self._namespaces = [vars(module) for module in modules]
         self._numbers = [_number_of(each) for each in self._namespaces] if NUMBERED else []
         self._seen: list[int] = []

@@ -45,8 +45,8 @@ _LIBC: Final = ctypes.CDLL(None)
 _POINTER: Final = ctypes.sizeof(ctypes.c_void_p)
 
 
-def _leave(_fresh: Any) -> None:
-    pass
+def leave(_fresh: Any) -> None:
+    """Put nothing back."""
 
 
 @dataclass
@@ -62,7 +62,7 @@ class ProcessPart:
 
     name: str
     read: Callable[[], Any]
-    put_back: Callable[[Any], None] = _leave
+    put_back: Callable[[Any], None] = leave
     fresh: Any = None
 
     def settle(self) -> None:
