@@ -15,7 +15,6 @@ log = structlog.get_logger(__name__)
 
 def open_log(job: Job, claimant: Claimant) -> None:
     """From here on the lines of this task, and of those that it starts, are about the job's run."""
-    structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(
         run_id=job.run_id,
         flow_name=job.flow_name,
