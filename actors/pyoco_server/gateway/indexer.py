@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 _GATHER_SECONDS: Final = 0.01
 # Where much is written, more is gathered, so that the writing takes one part in so many of the time; by
 # then lists are this much behind, and one state of a run is written instead of three.
-_REST: Final = 9.0
+_REST: Final = 19.0
 _LONGEST_REST_SECONDS: Final = 0.25
 # So many changes are written at once.
 _MANY: Final = 512
