@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 from pyoco_cli.common.errors import CliError
-from pyoco_server.model.errors import ErrorId
 from pyoco_server.node import StoreBusy
 from pyoco_server.settings import Settings, SettingsError
 from pyoco_server.settings.secrets import keep_to_itself
@@ -35,9 +34,7 @@ def load_settings(
         return Settings.from_env({**os.environ, **(overrides or {})}, defaults=defaults)
     except SettingsError as error:
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
-            str(error),
-            hint="correct the variable in the environment or in .env",
+            str(error), hint="correct the variable in the environment or in .env"
         ) from None
 
 
@@ -53,7 +50,6 @@ def state_folder(settings: Settings) -> Path:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
             f"PYOCO_STATE_DIR is {settings.state_dir!r}: {error.strerror}",
             hint="name a folder that can be written",
         ) from None
@@ -88,4 +84,4 @@ def start_failure(group: BaseExceptionGroup[BaseException]) -> CliError:
         if isinstance(error, StoreBusy)
         else "choose another port, or stop what uses it"
     )
-    return CliError(ErrorId.INVALID_COMMAND_LINE, str(error), hint=hint)
+    return CliError(str(error), hint=hint)

@@ -57,11 +57,7 @@ def create(
     """Make a key. Its text is printed this once and stored nowhere."""
     settings = _settings(context)
     if read_only and role:
-        raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
-            "--read-only and --role contradict each other",
-            hint="leave one of them out",
-        )
+        raise CliError("--read-only and --role contradict each other", hint="leave one of them out")
     now = time.time()
     roles = frozenset[Role]() if read_only else frozenset(role or ALL_ROLES)
     try:
@@ -73,7 +69,7 @@ def create(
             expires_at=_expiry(expires, now),
         )
     except MalformedApiKey as error:
-        raise CliError(ErrorId.INVALID_COMMAND_LINE, f"--tenant: {error}") from None
+        raise CliError(f"--tenant: {error}") from None
     _with_records(settings, lambda records: records.create(record))
     shown = _shown(record)
     del shown["revoked_at"]
@@ -129,12 +125,12 @@ def _with_records(settings: Settings, work: Callable[[KeyRecords], Awaitable[T]]
         return trio.run(connected)
     except* (BridgeError, trio.TooSlowError) as group:
         raise CliError(
-            ErrorId.NATS_UNAVAILABLE,
             _first(group),
             hint="check --nats-url (or PYOCO_NATS_URL), and that NATS runs there with JetStream",
+            error_id=ErrorId.NATS_UNAVAILABLE,
         ) from None
     except* UnreadableKey as group:
-        raise CliError(ErrorId.INVALID_INPUT, _first(group)) from None
+        raise CliError(_first(group), error_id=ErrorId.INVALID_INPUT) from None
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> str:
@@ -153,13 +149,10 @@ def _expiry(text: str | None, now: float) -> float | None:
         at = datetime.fromisoformat(text.strip()).astimezone().timestamp()
     except (ValueError, OverflowError):
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
-            f"--expires is {text[:80]!r}: takes a duration such as 12h or 30d, or an ISO 8601 time",
+            f"--expires is {text[:80]!r}: takes a duration such as 12h or 30d, or an ISO 8601 time"
         ) from None
     if at <= now:
-        raise CliError(
-            ErrorId.INVALID_COMMAND_LINE, f"--expires is {text[:80]!r}, which has passed"
-        )
+        raise CliError(f"--expires is {text[:80]!r}, which has passed")
     return at
 
 

@@ -46,9 +46,7 @@ def artifacts(
         ]
         if not wanted and not every:
             raise CliError(
-                ErrorId.INVALID_COMMAND_LINE,
-                f"run {run_id} has no artifact {name!r}",
-                hint=f"pyoco-client artifacts {run_id}",
+                f"run {run_id} has no artifact {name!r}", hint=f"pyoco-client artifacts {run_id}"
             )
         fetched = [_fetch(client, run_id, artifact, out) for artifact in wanted]
     show(fetched, output, "fetched")
@@ -72,12 +70,12 @@ def _fetch(
                 Path(file.name).unlink(missing_ok=True)
                 raise
     except DamagedDownload as error:
-        raise CliError(ErrorId.INVALID_INPUT, str(error), hint=Phrase.CHECK_REQUEST) from None
+        raise CliError(
+            str(error), hint=Phrase.CHECK_REQUEST, error_id=ErrorId.INVALID_INPUT
+        ) from None
     except OSError as error:
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
-            f"cannot write {name!r} into {out}: {error}",
-            hint=Phrase.CHECK_FILE,
+            f"cannot write {name!r} into {out}: {error}", hint=Phrase.CHECK_FILE
         ) from None
     return {**artifact, "path": str(path)}
 
@@ -104,9 +102,7 @@ def _place(out: Path, name: str) -> Path:
             why = "a link in the folder leads out of it"
     if why is not None:
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
-            f"artifact {name!r} cannot be written into {out}: {why}",
-            hint=Phrase.CHECK_FILE,
+            f"artifact {name!r} cannot be written into {out}: {why}", hint=Phrase.CHECK_FILE
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

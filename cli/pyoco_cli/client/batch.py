@@ -69,10 +69,10 @@ def submit_batch(
                 rejected.append(f"line {number}: {error.get('err_id')}: {reason}")
     if rejected:
         raise CliError(
-            ErrorId.INVALID_INPUT,
             f"{len(rejected)} of {counted(len(runs), 'run was', 'runs were')} rejected; "
             f"the first: {rejected[0]}",
             hint=Phrase.MEND_REQUEST,
+            error_id=ErrorId.INVALID_INPUT,
         )
     return 0
 
@@ -85,4 +85,4 @@ def _parts(
 
 
 def _wrong(reason: str) -> CliError:
-    return CliError(ErrorId.INVALID_COMMAND_LINE, reason, hint=f"a run a line, e.g. {_EXAMPLE}")
+    return CliError(reason, hint=f"a run a line, e.g. {_EXAMPLE}")

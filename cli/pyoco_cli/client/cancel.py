@@ -17,7 +17,6 @@ from pyoco_cli.common.language import Phrase
 from pyoco_cli.common.output import on_terminal
 from pyoco_server.client.requests import CANCEL_WAIT_SECONDS
 from pyoco_server.model.counted import counted
-from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
@@ -59,7 +58,6 @@ def cancel(
     several = any(value is not None for value in (flow, tag, worker_id))
     if (run is not None) + (run_id is not None) + several != 1:
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
             "cancel takes one run, or --flow, --tag and --worker-id",
             usage="pyoco-client cancel [OPTIONS] RUN_ID",
             hint=Phrase.LIST_RUNS,
@@ -86,21 +84,17 @@ def _cancelled(client: PyocoHttpClient, run_id: str, how: dict[str, Any]) -> Run
         return client.cancel_run(run_id, **how)
     except TimeoutError as error:
         raise CliError(
-            "ERR-PYOCO-CANCEL",
             str(error),
             title=Phrase.WAIT_TIMEOUT,
             hint=Phrase.CANCEL_AGAIN.fill(run_id=run_id),
+            error_id="ERR-PYOCO-CANCEL",
         ) from None
 
 
 def _ask(count: int) -> None:
     """Let a person confirm; a program has to say so before."""
     if not sys.stdin.isatty():
-        raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
-            f"{counted(count, 'run')} would be cancelled",
-            hint=Phrase.GIVE_YES,
-        )
+        raise CliError(f"{counted(count, 'run')} would be cancelled", hint=Phrase.GIVE_YES)
     question = Phrase.CANCEL_ONE if count == 1 else Phrase.CANCEL_SEVERAL
     typer.confirm(question.fill(count=str(count)), abort=True, err=True)
 

@@ -15,7 +15,6 @@ from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import chosen
 from pyoco_cli.common.language import Phrase
 from pyoco_cli.common.output import print_line, printable
-from pyoco_server.model.errors import ErrorId
 
 _COLUMNS: Final = ("severity", "line", "column", "path", "reason", "nearest", "source")
 _UNPROCESSABLE: Final = (413, 422)
@@ -38,11 +37,7 @@ def check(
     try:
         raw = workflow_file.read_bytes()
     except OSError as error:
-        raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
-            f"failed to read {workflow_file}: {error}",
-            hint=Phrase.CHECK_FILE,
-        ) from None
+        raise CliError(f"failed to read {workflow_file}: {error}", hint=Phrase.CHECK_FILE) from None
     if server is not None:
         address: GatewayAddress = context.obj
         context.obj = GatewayAddress(server, address.api_key, address.api_key_header)

@@ -96,7 +96,6 @@ def gateway(context: typer.Context) -> Iterator[PyocoHttpClient]:
         raise _wrong_url(connection, str(error)) from None
     except UnicodeEncodeError:
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
             "--api-key or --api-key-header holds a character that no HTTP header can carry",
             hint=Phrase.WRONG_KEY_TEXT,
         ) from None
@@ -108,17 +107,17 @@ def gateway(context: typer.Context) -> Iterator[PyocoHttpClient]:
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise _wrong_url(connection, str(error)) from None
         except httpx.LocalProtocolError as error:
-            raise CliError(
-                ErrorId.INVALID_COMMAND_LINE, str(error), hint=Phrase.WRONG_KEY_TEXT
-            ) from None
+            raise CliError(str(error), hint=Phrase.WRONG_KEY_TEXT) from None
         except httpx.HTTPError as error:
             reason = f"{connection.server}: {str(error) or type(error).__name__}"
-            raise CliError(ErrorId.GATEWAY_UNREACHABLE, reason, hint=Phrase.START_GATEWAY) from None
+            raise CliError(
+                reason, hint=Phrase.START_GATEWAY, error_id=ErrorId.GATEWAY_UNREACHABLE
+            ) from None
         except UnexpectedAnswer as error:
             raise CliError(
-                ErrorId.GATEWAY_UNREACHABLE,
                 f"{connection.server}: {error}",
                 hint=Phrase.START_GATEWAY,
+                error_id=ErrorId.GATEWAY_UNREACHABLE,
             ) from None
 
 
@@ -131,13 +130,13 @@ def refusal(problem: HttpProblem) -> CliError:
     more = str(problem.extra.get("reason") or "")
     missing = _OF_RUNS.get(problem.detail)
     return CliError(
-        error_id,
         reason,
         title=problem.detail if missing else None,
         detail=more if more and more not in problem.detail else None,
         hint=missing.fill(run_id=str(problem.extra.get("run_id")))
         if missing
         else _hint(error_id, problem),
+        error_id=error_id,
     )
 
 
@@ -156,8 +155,4 @@ def _id_of(problem: HttpProblem) -> str:
 
 
 def _wrong_url(connection: GatewayAddress, why: str) -> CliError:
-    return CliError(
-        ErrorId.INVALID_COMMAND_LINE,
-        f"--server is {connection.server!r}: {why}",
-        hint=Phrase.WRONG_URL,
-    )
+    return CliError(f"--server is {connection.server!r}: {why}", hint=Phrase.WRONG_URL)

@@ -15,7 +15,6 @@ from pyoco_cli.common.formats import OutputFormat, OutputOption, RowPrinter, cho
 from pyoco_cli.common.moments import moment_option
 from pyoco_cli.common.option_groups import with_options
 from pyoco_cli.common.output import make_console, on_terminal, print_json, print_line, print_table
-from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -112,9 +111,7 @@ def list_runs(
     are, the oldest change first, and then each one that changes.
     """
     if every and (follow or limit is not None):
-        raise CliError(
-            ErrorId.INVALID_COMMAND_LINE, "--all goes without --limit and --follow", hint="list -h"
-        )
+        raise CliError("--all goes without --limit and --follow", hint="list -h")
     with gateway(context) as client:
         if follow:
             lists = _lists(client, query, limit or _SHOWN)

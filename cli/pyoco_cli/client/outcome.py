@@ -76,19 +76,19 @@ def exit_code(run_id: str, snapshot: Mapping[str, Any], seconds: float | None) -
         case "FAILED" | "CANCELLED" as status:
             error = snapshot.get("error")
             raise CliError(
-                ErrorId.EXECUTION_FAILED,
                 f"run {run_id} ended {status}" + (f": {error}" if error else ""),
                 title=Phrase.WAS_CANCELLED if status == "CANCELLED" else None,
                 hint=Phrase.SEE_TASKS.fill(run_id=run_id),
                 code=CANCELLED if status == "CANCELLED" else 1,
+                error_id=ErrorId.EXECUTION_FAILED,
             )
         case status:
             raise CliError(
-                "ERR-PYOCO-WAIT",
                 f"run {run_id} is {status or 'not seen'} after {seconds:g} s"
                 if seconds is not None
                 else f"run {run_id} is {status or 'not seen'}",
                 title=Phrase.WAIT_TIMEOUT,
                 hint=Phrase.RUN_GOES_ON.fill(run_id=run_id),
                 code=TIMED_OUT,
+                error_id="ERR-PYOCO-WAIT",
             )

@@ -26,7 +26,6 @@ from typing import Any
 
 from pyoco_cli.client.connection import DEFAULT_HEADER, DEFAULT_SERVER, GatewayAddress
 from pyoco_cli.common.errors import CliError
-from pyoco_server.model.errors import ErrorId
 
 _DEFAULT = "default"
 _KEYS = ("server", "api_key", "api_key_header")
@@ -69,9 +68,9 @@ def with_profile(given: GatewayAddress, name: str | None, sources: Sources) -> G
     profiles = _read(path)
     if name is not None and name not in profiles:
         known = ", ".join(sorted(profiles)) or "none"
-        raise _wrong(
+        raise CliError(
             f"there is no profile {name!r} in {path}; there are: {known}",
-            "name one of those, or add it",
+            hint="name one of those, or add it",
         )
     profile = profiles.get(name or _DEFAULT, {})
     # Who names a profile on the command line means that gateway, whatever the environment says.
@@ -101,21 +100,17 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise _wrong(f"{path} cannot be read: {error}", _EXAMPLE) from None
+        raise CliError(f"{path} cannot be read: {error}", hint=_EXAMPLE) from None
     for name, profile in document.items():
         if not isinstance(profile, dict):
-            raise _wrong(f"{path}: {name} is no profile", _EXAMPLE)
+            raise CliError(f"{path}: {name} is no profile", hint=_EXAMPLE)
         for key, value in profile.items():
             if key not in _KEYS or not isinstance(value, str):
-                raise _wrong(
+                raise CliError(
                     f"{path}: profile {name} has {key}; a profile takes the texts {', '.join(_KEYS)}",
-                    _EXAMPLE,
+                    hint=_EXAMPLE,
                 )
     return document
 
 
 _EXAMPLE = 'example: [default] in one line, server = "http://127.0.0.1:8000" in the next'
-
-
-def _wrong(reason: str, hint: str) -> CliError:
-    return CliError(ErrorId.INVALID_COMMAND_LINE, reason, hint=hint)

@@ -10,7 +10,6 @@ from pyoco_cli.client.run_ids import whole_id
 from pyoco_cli.client.times import MoveOptions
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.option_groups import with_options
-from pyoco_server.model.errors import ErrorId
 
 
 @with_options(times=MoveOptions)
@@ -24,7 +23,6 @@ def reschedule(
     """Change when a run that has not started may start, or until when."""
     if all(value is None for value in times.values()):
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
             "reschedule takes a new start, a new expiry, or both",
             usage="pyoco-client reschedule RUN_ID --start-at TIME | --delay SPAN",
         )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.language import Phrase
-from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
@@ -57,7 +56,5 @@ def _ambiguous(given: str, candidates: list[Mapping[str, Any]]) -> CliError:
     named = [f"{run['run_id']} {run['status']} {run['flow_name']}" for run in candidates[:_NAMED]]
     more = ["…"] if len(candidates) > _NAMED else []
     return CliError(
-        ErrorId.INVALID_COMMAND_LINE,
-        f"run id {given} is ambiguous: {', '.join([*named, *more])}",
-        hint=Phrase.MORE_OF_ID,
+        f"run id {given} is ambiguous: {', '.join([*named, *more])}", hint=Phrase.MORE_OF_ID
     )

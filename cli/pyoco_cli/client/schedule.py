@@ -20,7 +20,6 @@ from pyoco_cli.common.formats import OutputFormat, chosen
 from pyoco_cli.common.moments import span
 from pyoco_cli.common.option_groups import with_options
 from pyoco_cli.common.parameters import Param, Params, ParamsFile, collect_params, read_text
-from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.schedules.schedule import (
     SAID_FIELDS,
     TIMING_FIELDS,
@@ -201,9 +200,7 @@ def update(
     """Change what is said of a schedule; its next five ticks are shown before that."""
     fields = _fields(said)
     if not fields:
-        raise CliError(
-            ErrorId.INVALID_COMMAND_LINE, "nothing is to be changed", hint="schedule update -h"
-        )
+        raise CliError("nothing is to be changed", hint="schedule update -h")
     with gateway(context) as client:
         preview = client.preview_schedule(**_merged(client.get_schedule(schedule_id), fields))
         if dry_run:
@@ -321,11 +318,7 @@ def _fields(said: ScheduleOptions) -> dict[str, Any]:
     if (every := fields.pop("every", None)) is not None:
         seconds = span(every) if not every.isdigit() else float(every)
         if seconds is None:
-            raise CliError(
-                ErrorId.INVALID_COMMAND_LINE,
-                f"--every {every[:40]!r} is no span",
-                hint="90s, 5m, 1d",
-            )
+            raise CliError(f"--every {every[:40]!r} is no span", hint="90s, 5m, 1d")
         fields["every_sec"] = seconds
     if (labels := fields.pop("label", None)) is not None:
         pairs = [text.partition("=") for text in labels]

@@ -199,4 +199,4 @@ def _carry_out(client: PyocoHttpClient, step: ScheduleStep) -> None:
 
 
 def _wrong(reason: str) -> CliError:
-    return CliError(ErrorId.INVALID_INPUT, reason, hint=_EXAMPLE)
+    return CliError(reason, hint=_EXAMPLE, error_id=ErrorId.INVALID_INPUT)

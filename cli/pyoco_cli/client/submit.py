@@ -28,7 +28,6 @@ from pyoco_cli.common.parameters import (
     read_text,
     split_tags,
 )
-from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
@@ -96,7 +95,6 @@ def submit(
             or idempotency_key
         ):
             raise CliError(
-                ErrorId.INVALID_COMMAND_LINE,
                 "--batch-file goes with --flow-name, --tag, --tags and limits only",
                 hint='params and keys stand in the file: {"params": {"x": 1}, "idempotency_key": "k"}',
             )

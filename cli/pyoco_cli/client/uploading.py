@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.language import Phrase
-from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
@@ -53,8 +52,4 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 def unreadable(path: Path, error: OSError) -> CliError:
     """What to tell of a wheel file that cannot be read."""
-    return CliError(
-        ErrorId.INVALID_COMMAND_LINE,
-        f"failed to read --wheel-file: {path} ({error})",
-        hint=Phrase.CHECK_FILE,
-    )
+    return CliError(f"failed to read --wheel-file: {path} ({error})", hint=Phrase.CHECK_FILE)

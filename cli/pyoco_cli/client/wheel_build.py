@@ -13,7 +13,6 @@ from pyoco_cli.client.app import OutputOption, show
 from pyoco_cli.client.connection import gateway, refusal
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.parameters import split_tags
-from pyoco_server.model.errors import ErrorId
 
 if TYPE_CHECKING:
     from pyoco_cli.client.wheel_sending import Sender
@@ -70,9 +69,7 @@ def wheel_build(
     from pyoco_cli.common.wheel_project import BadFolder, read_project  # noqa: PLC0415
 
     if no_upload and out is None:
-        raise CliError(
-            ErrorId.INVALID_COMMAND_LINE, "--no-upload keeps nothing without --out", hint="--out ."
-        )
+        raise CliError("--no-upload keeps nothing without --out", hint="--out .")
     try:
         project = read_project(folder, name)
         with tempfile.TemporaryDirectory(prefix="pyoco-wheel-") as scratch:
@@ -94,9 +91,7 @@ def wheel_build(
                     built = build(project, version or project.version, place)
                     show(sender.send(built), output, "uploaded")
     except BadFolder as error:
-        raise CliError(
-            ErrorId.INVALID_COMMAND_LINE, str(error), hint="pyoco-client wheel-build my_tasks"
-        ) from None
+        raise CliError(str(error), hint="pyoco-client wheel-build my_tasks") from None
 
 
 def _build(project: Project, version: str | None, out: Path) -> Path:

@@ -14,7 +14,6 @@ from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.uploading import unreadable, upload
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.parameters import split_tags
-from pyoco_server.model.errors import ErrorId
 
 
 class Action(StrEnum):
@@ -130,7 +129,6 @@ def _check(path: Path, *, strict: bool, need_entry_points: bool, need_usage: boo
         sys.stderr.write(f"[pyoco-client][preflight][warn] {warning}\n")
     if strict and findings.errors:
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
             f"wheel preflight failed: {'; '.join(findings.errors)}",
             hint="fix wheel metadata/entry_points or use --preflight warn/off",
         )

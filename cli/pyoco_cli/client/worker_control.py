@@ -92,16 +92,16 @@ def _wait_for_stop(client: PyocoHttpClient, ordered: WorkerOrderedDict, seconds:
             return
         if state == "DISCONNECTED":
             raise CliError(
-                ErrorId.WORKER_NOT_FOUND,
                 f"worker {worker_id} gave no sign of life while it was waited for",
                 hint="look at its machine and log",
+                error_id=ErrorId.WORKER_NOT_FOUND,
             )
         if time.monotonic() >= until:
             raise CliError(
-                "ERR-PYOCO-WAIT",
                 f"worker {worker_id} has not stopped after {seconds:g} s",
                 title=Phrase.WAIT_TIMEOUT,
                 hint=f"pyoco-client worker-drain {worker_id} --wait",
                 code=TIMED_OUT,
+                error_id="ERR-PYOCO-WAIT",
             )
         time.sleep(min(_LOOK_SECONDS, max(until - time.monotonic(), 0.0)))

@@ -23,8 +23,8 @@ class CliError(Exception):
     """Something that the user can mend.
 
     Args:
-        error_id: Its id, an ``ErrorId`` where there is one.
         reason: What is wrong, and where.
+        error_id: Its id, an ``ErrorId`` where there is one.
         detail: More about it, where one line is not enough.
         usage: How the command is called.
         hint: What would be right.
@@ -34,9 +34,9 @@ class CliError(Exception):
 
     def __init__(
         self,
-        error_id: str,
         reason: str,
         *,
+        error_id: str = ErrorId.INVALID_COMMAND_LINE,
         detail: str | None = None,
         usage: str | None = None,
         hint: str | Phrase | None = None,
@@ -119,7 +119,7 @@ def _of_usage(error: typer.TyperException, app: typer.Typer) -> CliError:
     if context is None:
         # The parser does not say at which command it was.
         hint = Phrase.SEE_HELP.fill(command=str(app.info.name))
-        return CliError(ErrorId.INVALID_COMMAND_LINE, reason, hint=hint)
+        return CliError(reason, hint=hint)
     usage = " ".join(context.get_usage().removeprefix("Usage:").split())
     option = getattr(error, "option_name", None)
     parent = context.parent
@@ -127,7 +127,7 @@ def _of_usage(error: typer.TyperException, app: typer.Typer) -> CliError:
         hint = Phrase.GLOBAL_OPTION.fill(option=str(option), program=parent.command_path)
     else:
         hint = Phrase.SEE_HELP.fill(command=context.command_path)
-    return CliError(ErrorId.INVALID_COMMAND_LINE, reason, usage=usage, hint=hint)
+    return CliError(reason, usage=usage, hint=hint)
 
 
 def _of_group(group: BaseExceptionGroup[BaseException]) -> int:

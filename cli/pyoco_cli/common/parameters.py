@@ -10,7 +10,6 @@ import typer
 
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.language import Phrase
-from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.json_text import KeyGivenTwice, each_key_once
 
 Params: TypeAlias = Annotated[str | None, typer.Option(help="JSON object, e.g. '{\"x\":1}'.")]
@@ -45,7 +44,7 @@ def collect_params(
     try:
         json.dumps(params, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise _wrong(f"params hold what JSON can't carry: {error}", _PAIR_EXAMPLE) from None
+        raise CliError(f"params hold what JSON can't carry: {error}", hint=_PAIR_EXAMPLE) from None
     return params
 
 
@@ -58,7 +57,9 @@ def read_text(path: Path, option: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise _wrong(f"failed to read {option}: {path} ({error})", Phrase.CHECK_FILE) from None
+        raise CliError(
+            f"failed to read {option}: {path} ({error})", hint=Phrase.CHECK_FILE
+        ) from None
 
 
 def read_json(text: str) -> Any:
@@ -83,12 +84,12 @@ def _of_file(path: Path) -> dict[str, Any]:
     try:
         value: object = read_json(text)
     except KeyGivenTwice as error:
-        raise _wrong(f"--params-file: {error} ({path})", _FILE_EXAMPLE) from None
+        raise CliError(f"--params-file: {error} ({path})", hint=_FILE_EXAMPLE) from None
     except (json.JSONDecodeError, RecursionError) as json_error:
         value = _of_yaml(text, path, json_error)
     if not isinstance(value, dict):
-        raise _wrong(
-            f"--params-file must contain object at top level ({path})", 'file example: {"x":1}'
+        raise CliError(
+            f"--params-file must contain object at top level ({path})", hint='file example: {"x":1}'
         )
     return value
 
@@ -103,7 +104,6 @@ def _of_yaml(text: str, path: Path, json_error: Exception) -> object:
         return load_yaml(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
             f"--params-file must be JSON/YAML object ({path})",
             detail=" ".join(f"json={json_error}; yaml={error}".split()),
             hint=_FILE_EXAMPLE,
@@ -114,11 +114,11 @@ def _of_json(text: str) -> dict[str, Any]:
     try:
         value = read_json(text)
     except KeyGivenTwice as error:
-        raise _wrong(f"--params: {error}", _JSON_EXAMPLE) from None
+        raise CliError(f"--params: {error}", hint=_JSON_EXAMPLE) from None
     except (json.JSONDecodeError, RecursionError):
-        raise _wrong("--params must be valid JSON object", _JSON_EXAMPLE) from None
+        raise CliError("--params must be valid JSON object", hint=_JSON_EXAMPLE) from None
     if not isinstance(value, dict):
-        raise _wrong("--params must be JSON object", _JSON_EXAMPLE)
+        raise CliError("--params must be JSON object", hint=_JSON_EXAMPLE)
     return value
 
 
@@ -129,16 +129,12 @@ def _of_pair(pair: str) -> tuple[str, Any]:
     key, equals, text = pair.partition("=")
     key, text = key.strip(), text.strip()
     if not equals:
-        raise _wrong(f"--param must be key=value ({pair!r})", _PAIR_EXAMPLE)
+        raise CliError(f"--param must be key=value ({pair!r})", hint=_PAIR_EXAMPLE)
     if not key:
-        raise _wrong(f"--param key is empty ({pair!r})", "pyoco-client submit --param x=1")
+        raise CliError(f"--param key is empty ({pair!r})", hint="pyoco-client submit --param x=1")
     try:
         return key, read_json(text)
     except KeyGivenTwice as error:
-        raise _wrong(f"--param {key}: {error}", _PAIR_EXAMPLE) from None
+        raise CliError(f"--param {key}: {error}", hint=_PAIR_EXAMPLE) from None
     except (json.JSONDecodeError, RecursionError):
         return key, text
-
-
-def _wrong(reason: str, hint: str | Phrase) -> CliError:
-    return CliError(ErrorId.INVALID_COMMAND_LINE, reason, hint=hint)

@@ -50,9 +50,7 @@ def backup(
     try:
         manifest = trio.run(_backup, settings, path, out.endswith("/") or path.is_dir())
     except ArchiveUnusable as error:
-        raise CliError(
-            ErrorId.INVALID_COMMAND_LINE, str(error), hint="pyoco-server backup --out FILE"
-        ) from None
+        raise CliError(str(error), hint="pyoco-server backup --out FILE") from None
     _show("backup", path, manifest, time.monotonic() - began, {}, output)
 
 
@@ -82,7 +80,6 @@ def restore(
     settings = operator_settings(nats_url)
     if not confirm:
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
             f"a restore replaces what NATS at {without_user(settings.nats_url)} holds of pyoco-server",
             hint=f"say that you mean it: pyoco-server restore --in {source} --confirm",
         )
@@ -93,19 +90,15 @@ def restore(
         done = trio.run(_restore, settings, source, Options(replace, replicas, keep))
     except ArchiveUnusable as error:
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
-            f"{source}: {error}",
-            hint="nothing was touched; take another backup",
+            f"{source}: {error}", hint="nothing was touched; take another backup"
         ) from None
     except RestoreRefused as error:
-        raise CliError(
-            ErrorId.INVALID_COMMAND_LINE, str(error), hint="nothing was touched"
-        ) from None
+        raise CliError(str(error), hint="nothing was touched") from None
     except RestoreFailed as error:
         raise CliError(
-            ErrorId.NATS_UNAVAILABLE,
             str(error),
             hint="with too few servers for the backup's replicas: --replicas 1",
+            error_id=ErrorId.NATS_UNAVAILABLE,
         ) from None
     more = {
         "kept": None if done.kept is None else str(done.kept),

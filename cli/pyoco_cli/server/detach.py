@@ -14,7 +14,6 @@ from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.output import print_line
 from pyoco_cli.configuration import load_settings, state_folder
 from pyoco_server.background import Background, read_background
-from pyoco_server.model.errors import ErrorId
 from pyoco_server.settings import Settings
 
 _START_SECONDS = 90.0
@@ -38,7 +37,6 @@ def detach(settings: Settings) -> int:
     running = read_background(file)
     if running is not None and running.alive:
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
             f"pyoco-server runs in the background already: process {running.pid} at {running.url}",
             hint="stop it with: pyoco-server down",
         )
@@ -69,9 +67,7 @@ def detach(settings: Settings) -> int:
         said.seek(began)
         lines = said.read().decode(errors="replace").strip()
     raise CliError(
-        ErrorId.INVALID_COMMAND_LINE,
-        f"pyoco-server did not come up: {lines or 'it said nothing'}",
-        hint=f"its log: {log}",
+        f"pyoco-server did not come up: {lines or 'it said nothing'}", hint=f"its log: {log}"
     )
 
 
@@ -88,7 +84,6 @@ def down(
     running = read_background(file)
     if running is None:
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
             f"nothing runs in the background here: there is no {file}",
             hint="start it with: pyoco-server up --detach; PYOCO_STATE_DIR names another folder",
         )
@@ -98,7 +93,6 @@ def down(
         return
     if not running.stop(within=timeout_sec, kill=kill):
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
             f"process {running.pid} has not ended within {timeout_sec:g} s; it goes on stopping",
             hint="wait longer with --timeout-sec, or end it at once with --kill",
         )

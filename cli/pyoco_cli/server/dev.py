@@ -33,7 +33,7 @@ from pyoco_cli.signals import stop_signals
 from pyoco_http.server import PortBusy
 from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.logs import configure_logging
-from pyoco_server.model.errors import ErrorId, FlowFileError
+from pyoco_server.model.errors import FlowFileError
 from pyoco_server.model.run import RunStatus
 from pyoco_server.node import Node, NodeFailed
 from pyoco_server.settings import Settings
@@ -99,7 +99,6 @@ def dev(
     values = collect_params(params_file, params, param)
     if values and flow is None:
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
             "params are those of a flow.yaml, and none is given",
             hint="pyoco-server dev flow.yaml --param x=1",
         )

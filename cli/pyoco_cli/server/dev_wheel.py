@@ -26,7 +26,7 @@ from pyoco_server.backend import Backend
 from pyoco_server.gateway.wheel_registry import NewWheel, Requester
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import KernelError, Refusal
-from pyoco_server.model.errors import ErrorId, ModelError
+from pyoco_server.model.errors import ModelError
 from pyoco_server.model.wheel import StoredWheel, parse_wheel_name
 from pyoco_server.model.wheel_history import WheelSource
 
@@ -132,14 +132,12 @@ def check_options(folder: Path, state_dir: Path, flow_resolver: str | None) -> N
     place = (flow_resolver or "").partition(":")[0]
     if place.endswith(".py") or "/" in place:
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
             f"with --wheel, the flow resolver comes from the wheel as well, not from {place}",
             hint="--flow-resolver module:function",
         )
     inside = state_dir.relative_to(folder).parts if state_dir.is_relative_to(folder) else ()
     if state_dir == folder or (inside and not inside[0].startswith(".")):
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
             f"with --wheel, data cannot be in {state_dir}: they would be part of the wheel",
             hint="PYOCO_STATE_DIR=.pyoco",
         )

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from pyoco_cli.common.errors import CliError
 from pyoco_http.server import OpenToAll, check_exposure
-from pyoco_server.model.errors import ErrorId
 from pyoco_server.settings import Settings
 
 InsecureBind: TypeAlias = Annotated[
@@ -34,7 +33,6 @@ def exposed(settings: Settings, host: str, *, insecure: bool) -> Settings:
         check_exposure(host, settings)
     except OpenToAll as error:
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
             f"--host: {error}",
             hint="set PYOCO_HTTP_AUTH_MODE=api_key (keys: pyoco-server-admin api-key create), "
             "or insist with --insecure-bind",

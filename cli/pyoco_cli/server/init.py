@@ -10,7 +10,6 @@ import typer
 
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.output import print_line
-from pyoco_server.model.errors import ErrorId
 
 _FILES: Final = {
     "flow.yaml": """\
@@ -79,7 +78,6 @@ def init(
         present = [name for name in texts if (folder / name).exists()]
         if present:
             raise CliError(
-                ErrorId.INVALID_COMMAND_LINE,
                 f"{folder} has {', '.join(present)} already",
                 hint="pyoco-server init another-folder",
             )
@@ -87,9 +85,7 @@ def init(
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise CliError(
-            ErrorId.INVALID_COMMAND_LINE, f"cannot write into {folder}: {error}", hint=None
-        ) from None
+        raise CliError(f"cannot write into {folder}: {error}") from None
     for name in texts:
         print_line(str(folder / name))
     print_line("")

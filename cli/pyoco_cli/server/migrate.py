@@ -45,7 +45,6 @@ def migrate(
     """
     if replicas is None and not settings:
         raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
             "nothing to change was named",
             hint="pyoco-server admin migrate --replicas 3, or --settings, or both",
         )
@@ -61,9 +60,9 @@ def migrate(
     refused = [each for each in changes if each.error]
     if refused:
         raise CliError(
-            ErrorId.NATS_UNAVAILABLE,
             "; ".join(f"{each.stream}: {each.error}" for each in refused),
             hint="three copies need three NATS servers that know each other: docs/guides/cluster.md",
+            error_id=ErrorId.NATS_UNAVAILABLE,
         )
     if not changes and form is OutputFormat.TABLE:
         print_line("nothing differs")

@@ -53,11 +53,13 @@ async def nats(
             yield connection
     except Unavailable as error:
         raise CliError(
-            ErrorId.NATS_UNAVAILABLE,
             str(error),
             hint="check PYOCO_NATS_URL (or --nats-url), or start one: pyoco-server up --with-nats-bootstrap",
+            error_id=ErrorId.NATS_UNAVAILABLE,
         ) from None
     except BridgeError as error:
         raise CliError(
-            ErrorId.NATS_UNAVAILABLE, str(error), hint="look at it with: pyoco-server doctor"
+            str(error),
+            hint="look at it with: pyoco-server doctor",
+            error_id=ErrorId.NATS_UNAVAILABLE,
         ) from None

@@ -21,7 +21,6 @@ from pyoco_http.server import PortBusy, serve_http
 from pyoco_server.backend import open_backend
 from pyoco_server.background import announced
 from pyoco_server.logs import configure_logging
-from pyoco_server.model.errors import ErrorId
 from pyoco_server.node import Node, NodeFailed
 from pyoco_server.settings import Settings
 from pyoco_server.settings.environment import without_user
@@ -66,7 +65,6 @@ def up(
     if with_nats_bootstrap:
         if nats_url is not None and nats_url.rstrip("/") != node_url:
             raise CliError(
-                ErrorId.INVALID_COMMAND_LINE,
                 f"--nats-url mismatch with managed NATS: expected {node_url}, got {nats_url}",
                 hint="leave --nats-url out, or set --nats-listen-host and --nats-client-port",
             )

@@ -118,9 +118,7 @@ def _tags(text: str) -> tuple[str, ...]:
     try:
         return tuple(check_tag(tag.strip()) for tag in text.split(",") if tag.strip())
     except InvalidTag as error:
-        raise CliError(
-            ErrorId.INVALID_COMMAND_LINE, f"--tags: {error}", hint="pyoco-worker --tags cpu,gpu"
-        ) from None
+        raise CliError(f"--tags: {error}", hint="pyoco-worker --tags cpu,gpu") from None
 
 
 def _check_task_user(settings: Settings) -> None:
@@ -129,11 +127,7 @@ def _check_task_user(settings: Settings) -> None:
     try:
         TaskUser.named(settings.worker_task_user).check(Path(settings.state_dir))
     except (TaskUserError, OSError) as error:
-        raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
-            str(error),
-            hint="docs/guides/deploy.md, Who executes tasks",
-        ) from None
+        raise CliError(str(error), hint="docs/guides/deploy.md, Who executes tasks") from None
 
 
 def _check_resolver(spec: str) -> None:
@@ -146,9 +140,7 @@ def _check_resolver(spec: str) -> None:
                 f"start the worker in the folder of the module (this is {Path.cwd()}); or, where it comes in "
                 "a wheel (pyoco-client wheel-build FOLDER), with --wheel-sync"
             )
-        raise CliError(
-            ErrorId.INVALID_COMMAND_LINE, f"--flow-resolver: {error}", hint=hint
-        ) from None
+        raise CliError(f"--flow-resolver: {error}", hint=hint) from None
 
 
 async def _work(settings: Settings, options: WorkerOptions, wait_for_job: float | None) -> int:
@@ -164,9 +156,9 @@ async def _work(settings: Settings, options: WorkerOptions, wait_for_job: float 
                     await backend.connection.wait_connected(within=_CONNECT_SECONDS)
                 except BridgeError as error:
                     raise CliError(
-                        ErrorId.NATS_UNAVAILABLE,
                         str(error),
                         hint="check --nats-url (or PYOCO_NATS_URL), and that NATS runs there",
+                        error_id=ErrorId.NATS_UNAVAILABLE,
                     ) from None
                 with trio.move_on_after(wait_for_job):
                     await backend.first_job()
@@ -183,11 +175,7 @@ async def _work(settings: Settings, options: WorkerOptions, wait_for_job: float 
         await stop.asked.wait()
         nursery.cancel_scope.cancel()
     if backend.worker_refusal is not None:
-        raise CliError(
-            ErrorId.INVALID_COMMAND_LINE,
-            str(backend.worker_refusal),
-            hint="pyoco-worker --worker-id another-name",
-        )
+        raise CliError(str(backend.worker_refusal), hint="pyoco-worker --worker-id another-name")
     return stop.exit_code
 
 

@@ -21,9 +21,7 @@ def list_scenarios(folder: Folder = Path("scenarios")) -> None:
     """Name the scenarios of a folder and what each shows."""
     found = sorted(folder.glob("*.yaml"))
     if not found:
-        raise CliError(
-            ErrorId.INVALID_COMMAND_LINE, f"no *.yaml in {folder}", hint="name another folder"
-        )
+        raise CliError(f"no *.yaml in {folder}", hint="name another folder")
     for path in found:
         scenario = read(path)
         marks = [
@@ -55,5 +53,7 @@ def read(path: Path) -> Scenario:
         return read_scenario(path)
     except ScenarioError as error:
         raise CliError(
-            ErrorId.INVALID_INPUT, str(error), hint="pyoco-server scenario schema tells the form"
+            str(error),
+            hint="pyoco-server scenario schema tells the form",
+            error_id=ErrorId.INVALID_INPUT,
         ) from None

@@ -38,13 +38,11 @@ def record(
     # A number alone is of seconds.
     seconds = span(last) or span(f"{last}s")
     if seconds is None:
-        raise CliError(
-            ErrorId.INVALID_COMMAND_LINE, f"--last {last}: a span such as 90s, 10m or 2h", hint=None
-        )
+        raise CliError(f"--last {last}: a span such as 90s, 10m or 2h")
     try:
         scenario = trio.run(_record, operator_settings(nats_url), seconds, redact)
     except ScenarioError as error:
-        raise CliError(ErrorId.INVALID_INPUT, str(error), hint=None) from None
+        raise CliError(str(error), error_id=ErrorId.INVALID_INPUT) from None
     out.write_text(write_scenario(scenario), encoding="utf-8")
     typer.echo(f"{out}: {scenario.about}")
 

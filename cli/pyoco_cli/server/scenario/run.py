@@ -46,9 +46,7 @@ def run(
     With --twin a scenario passes if it fails as its twin says.
     """
     if report is not None and report.suffix not in {".html", ".json"}:
-        raise CliError(
-            ErrorId.INVALID_COMMAND_LINE, f"--report {report}: a .html or a .json file", hint=None
-        )
+        raise CliError(f"--report {report}: a .html or a .json file")
     settings = load_settings({"PYOCO_LOG_LEVEL": "error", "PYOCO_LOG_FORMAT": "text"})
     configure_logging(service="pyoco-server:scenario", settings=settings)
     console = Console(highlight=False)
@@ -118,7 +116,9 @@ async def _perform(
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        raise CliError(ErrorId.INVALID_INPUT, str(error), hint=f"its files: {folder}") from None
+        raise CliError(
+            str(error), hint=f"its files: {folder}", error_id=ErrorId.INVALID_INPUT
+        ) from None
     finally:
         if keep is None and (verdict is None or verdict.passed or twin is not None):
             shutil.rmtree(folder, ignore_errors=True)
