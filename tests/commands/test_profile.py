@@ -8,7 +8,7 @@ import pytest
 
 from pyoco_cli.client import main
 from pyoco_cli.client.connection import GatewayAddress
-from pyoco_cli.client.profile import Sources, with_profile
+from pyoco_cli.client.profile import with_profile
 from pyoco_cli.common.errors import CliError
 
 FILE = """\
@@ -75,8 +75,8 @@ def given(server: str = "http://127.0.0.1:8000", key: str | None = None) -> Gate
     return GatewayAddress(server, key, "X-API-Key")
 
 
-def sources(*options: str, environment: tuple[str, ...] = ()) -> Sources:
-    return Sources(frozenset(options), frozenset(environment))
+def sources(*options: str) -> dict[str, str]:
+    return dict.fromkeys(options, "COMMANDLINE")
 
 
 def test_a_key_goes_to_the_server_of_its_profile_only() -> None:

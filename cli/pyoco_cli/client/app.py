@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from pyoco_cli.client.connection import DEFAULT_HEADER, DEFAULT_SERVER, GatewayAddress
-from pyoco_cli.client.profile import Sources, with_profile
+from pyoco_cli.client.profile import with_profile
 from pyoco_cli.common.commands import on_demand
 from pyoco_cli.common.formats import OutputFormat, OutputOption, chosen, items_of, print_rows
 from pyoco_cli.common.output import make_console, print_json
@@ -87,12 +87,13 @@ def options(
     version: Version = False,  # noqa: ARG001 - it is printed before
 ) -> None:
     """Submit, follow and manage runs through a pyoco-server gateway."""
-    told = {
-        name: context.get_parameter_source(name)
-        for name in ("server", "api_key", "api_key_header", "profile")
+    sources = {
+        name: source.name
+        for name in context.params
+        if (source := context.get_parameter_source(name)) is not None
     }
     given = GatewayAddress(server.strip(), api_key, api_key_header)
-    context.obj = with_profile(given, profile, Sources.of(told))
+    context.obj = with_profile(given, profile, sources)
 
 
 def show(

@@ -108,14 +108,9 @@ def gateway(context: typer.Context) -> Iterator[PyocoHttpClient]:
             raise _wrong_url(connection, str(error)) from None
         except httpx.LocalProtocolError as error:
             raise CliError(str(error), hint=Phrase.WRONG_KEY_TEXT) from None
-        except httpx.HTTPError as error:
-            reason = f"{connection.server}: {str(error) or type(error).__name__}"
+        except (httpx.HTTPError, UnexpectedAnswer) as error:
             raise CliError(
-                reason, hint=Phrase.START_GATEWAY, error_id=ErrorId.GATEWAY_UNREACHABLE
-            ) from None
-        except UnexpectedAnswer as error:
-            raise CliError(
-                f"{connection.server}: {error}",
+                f"{connection.server}: {str(error) or type(error).__name__}",
                 hint=Phrase.START_GATEWAY,
                 error_id=ErrorId.GATEWAY_UNREACHABLE,
             ) from None

@@ -19,8 +19,6 @@ import os
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -32,34 +30,15 @@ _KEYS = ("server", "api_key", "api_key_header")
 _OTHERS_MAY_READ = 0o077
 
 
-@dataclass(frozen=True)
-class Sources:
-    """Which values were given as options, and which by the environment."""
-
-    options: frozenset[str]
-    environment: frozenset[str]
-
-    @classmethod
-    def of(cls, sources: Mapping[str, Enum | None]) -> Sources:
-        """From what Typer says of each parameter."""
-
-        def those(source: str) -> frozenset[str]:
-            return frozenset(
-                name
-                for name, found in sources.items()
-                if found is not None and found.name == source
-            )
-
-        return cls(those("COMMANDLINE"), those("ENVIRONMENT"))
-
-
-def with_profile(given: GatewayAddress, name: str | None, sources: Sources) -> GatewayAddress:
+def with_profile(
+    given: GatewayAddress, name: str | None, sources: Mapping[str, str]
+) -> GatewayAddress:
     """Fill what was not given from a profile.
 
     Args:
         given: What options and environment say, with defaults for the rest.
         name: The profile, if one was named.
-        sources: Which of it was given, and how.
+        sources: Where each parameter is from, as Typer calls it.
 
     Raises:
         CliError: The file cannot be understood, or has no such profile.
@@ -74,9 +53,9 @@ def with_profile(given: GatewayAddress, name: str | None, sources: Sources) -> G
         )
     profile = profiles.get(name or _DEFAULT, {})
     # Who names a profile on the command line means that gateway, whatever the environment says.
-    fixed = (
-        sources.options if "profile" in sources.options else sources.options | sources.environment
-    )
+    by_option = sources.get("profile") == "COMMANDLINE"
+    firm = {"COMMANDLINE"} if by_option else {"COMMANDLINE", "ENVIRONMENT"}
+    fixed = {parameter for parameter, source in sources.items() if source in firm}
     if "server" in fixed or "server" not in profile:
         return given
     if "api_key" in profile and path.stat().st_mode & _OTHERS_MAY_READ:
