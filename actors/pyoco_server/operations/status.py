@@ -9,7 +9,7 @@ import httpx
 import msgspec
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.model.worker import WorkerState, effective_state
+from pyoco_server.model.worker import WorkerState
 from pyoco_server.operations.doctor.look import Look, look_at
 from pyoco_server.settings import Settings
 
@@ -114,27 +114,20 @@ async def _gateway(server: str) -> GatewayStatus:
 
 def _nats(look: Look) -> NatsStatus:
     status = look.connection.status
-    lost = {
-        peer.name
-        for stream in look.streams.values()
-        for peer in (stream.cluster.replicas if stream.cluster else ())
-        if peer.lost
-    }
     return NatsStatus(
         server=status.server or "",
         version=status.server_version or "",
         streams=len(look.streams),
         bytes=sum(stream.state.bytes for stream in look.streams.values()),
-        lost_nodes=sorted(lost),
+        lost_nodes=sorted({peer.name for _, peer in look.peers() if peer.lost}),
     )
 
 
 def _workers(look: Look) -> list[WorkerStatus]:
-    timeout = look.settings.worker_disconnect_timeout_sec
     found = [
         WorkerStatus(
             worker_id=record.worker_id,
-            state=effective_state(record, look.now, timeout),
+            state=look.state_of(record),
             tags=record.tags,
             slots=len(record.slots) or 1,
             busy=sum(slot.run_id is not None for slot in record.slots)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -39,62 +40,52 @@ async def check_gateway(server: str, key_header: dict[str, str]) -> list[Finding
                     advice="start one (pyoco-server up), or name it with --server",
                 )
             ]
-    findings = _readiness(server, answer) + _lag(server, metrics)
-    reached = listens_for_everybody(server) or is_remote(server)
-    if reached and unkeyed.status_code not in {401, 403}:
-        findings.append(
-            Finding(
-                check="gateway.open",
-                severity=Severity.ERROR,
-                what="other machines reach it, and it asks nobody for a key",
-                where=server,
-                advice="set PYOCO_HTTP_AUTH_MODE=api_key, or let it listen on 127.0.0.1 only",
-            )
-        )
-    return findings
+    return [*_readiness(server, answer), *_lag(server, metrics), *_open(server, unkeyed)]
 
 
-def _readiness(server: str, answer: httpx.Response) -> list[Finding]:
-    if answer.status_code == 404:  # 0.5.1 has no such route
-        return []
+def _readiness(server: str, answer: httpx.Response) -> Iterator[Finding]:
     try:
         body: Any = answer.json()
     except ValueError:
         body = None
-    if answer.status_code == 200 and isinstance(body, dict):
-        return []
-    reasons = body.get("reasons") if isinstance(body, dict) else None
-    return [
-        Finding(
+    told = body if isinstance(body, dict) else None
+    # 0.5.1 has no such route.
+    if answer.status_code != 404 and (answer.status_code != 200 or told is None):
+        reasons = (told or {}).get("reasons") or []
+        yield Finding(
             check="gateway.not_ready",
             severity=Severity.ERROR,
-            what="it is not ready: " + ("; ".join(map(str, reasons or [])) or answer.text[:200]),
+            what="it is not ready: " + ("; ".join(map(str, reasons)) or answer.text[:200]),
             where=server,
             advice="mend what it names; it goes on by itself then",
         )
-    ]
 
 
-def _lag(server: str, answer: httpx.Response) -> list[Finding]:
+def _lag(server: str, answer: httpx.Response) -> Iterator[Finding]:
     if answer.status_code != 200:
-        return []
-    lags = [
-        sample.value
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
-        if sample.name == _LAG
-    ]
-    return [
-        Finding(
-            check="gateway.lag",
-            severity=Severity.WARNING,
-            what=f"its lists are {lag:.0f} changes behind what is stored",
+        return
+    for family in text_string_to_metric_families(answer.text):
+        for sample in family.samples:
+            if sample.name == _LAG and sample.value > _MUCH_LAG:
+                yield Finding(
+                    check="gateway.lag",
+                    severity=Severity.WARNING,
+                    what=f"its lists are {sample.value:.0f} changes behind what is stored",
+                    where=server,
+                    advice="wait; when it stays so, look at its log: its disk may be full or slow",
+                )
+
+
+def _open(server: str, unkeyed: httpx.Response) -> Iterator[Finding]:
+    reached = listens_for_everybody(server) or is_remote(server)
+    if reached and unkeyed.status_code not in {401, 403}:
+        yield Finding(
+            check="gateway.open",
+            severity=Severity.ERROR,
+            what="other machines reach it, and it asks nobody for a key",
             where=server,
-            advice="wait; when it stays so, look at its log: its disk may be full or slow",
+            advice="set PYOCO_HTTP_AUTH_MODE=api_key, or let it listen on 127.0.0.1 only",
         )
-        for lag in lags
-        if lag > _MUCH_LAG
-    ]
 
 
 async def check_gateway_clock(server: str, look: Look) -> list[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -16,6 +16,7 @@ from pyoco_server.jetstream.errors import BridgeError, Unanswered
 from pyoco_server.jetstream.inventory import (
     AccountInfo,
     ConsumerInfo,
+    Peer,
     StreamInfo,
     account_info,
     list_consumers,
@@ -26,7 +27,13 @@ from pyoco_server.jetstream.inventory import (
 from pyoco_server.jetstream.keyvalue import Entry, KeyValue
 from pyoco_server.model.run import RunSnapshot, decode_snapshot
 from pyoco_server.model.schedules.schedule import Schedule, decode_schedule
-from pyoco_server.model.worker import WorkerRecord, decode_worker, last_sign
+from pyoco_server.model.worker import (
+    WorkerRecord,
+    WorkerState,
+    decode_worker,
+    effective_state,
+    last_sign,
+)
 from pyoco_server.operations.ours import is_ours, runs_stream
 from pyoco_server.settings import Settings
 from pyoco_server.store.entries import readable
@@ -72,6 +79,21 @@ class Look:
         name = f"{self.settings.consumer_prefix}_{tag}"
         return next((found for found in self.consumers if found.name == name), None)
 
+    def state_of(self, worker: WorkerRecord) -> WorkerState:
+        """How a worker is, by when it showed its last sign of life."""
+        return effective_state(worker, self.now, self.settings.worker_disconnect_timeout_sec)
+
+    @property
+    def served(self) -> set[str]:
+        """The tags of the workers that show signs of life."""
+        return {tag for each, _ in self.workers if self.state_of(each).active for tag in each.tags}
+
+    def peers(self) -> Iterator[tuple[StreamInfo, Peer]]:
+        """Each server that holds a further copy of a stream, with the stream."""
+        for stream in self.streams.values():
+            for peer in stream.cluster.replicas if stream.cluster else ():
+                yield stream, peer
+
 
 async def look_at(connection: Connection, settings: Settings) -> Look:
     """Read everything that the checks need.
@@ -86,8 +108,16 @@ async def look_at(connection: Connection, settings: Settings) -> Look:
     subjects = await subjects_of(connection, work) if work in streams else {}
     queued, delayed = jobs_by_tag(subjects, settings.work_subject_prefix)
     workers = await values_of(connection, streams, settings.workers_kv_bucket, _worker)
-    runs = await values_of(connection, streams, settings.runs_kv_bucket, _run)
-    schedules = await values_of(connection, streams, settings.schedules_kv_bucket, _schedule)
+    runs = await values_of(
+        connection, streams, settings.runs_kv_bucket, lambda entry: decode_snapshot(entry.value)
+    )
+    # Beside them are the texts that they brought.
+    schedules = await values_of(
+        connection,
+        streams,
+        settings.schedules_kv_bucket,
+        lambda entry: decode_schedule(entry.value),
+    )
     if streams:
         # For the time that it tells; where its leader does not answer, there is worse to tell than clocks.
         with suppress(BridgeError):
@@ -126,12 +156,3 @@ async def values_of(
 def _worker(entry: Entry) -> tuple[WorkerRecord, Entry]:
     record = decode_worker(entry.value, worker_id=entry.key)
     return replace(record, last_seen_at=last_sign(record, entry.created)), entry
-
-
-def _schedule(entry: Entry) -> Schedule:
-    # Beside them are the texts that they brought.
-    return decode_schedule(entry.value)
-
-
-def _run(entry: Entry) -> RunSnapshot:
-    return decode_snapshot(entry.value)

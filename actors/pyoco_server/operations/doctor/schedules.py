@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pyoco_server.model.schedules.schedule import Schedule, ScheduleState, TickOutcome
-from pyoco_server.model.worker import effective_state
 from pyoco_server.operations.doctor.finding import Finding, Severity
 from pyoco_server.operations.doctor.look import Look
 
@@ -15,18 +14,11 @@ _LATE_SECONDS = 30.0
 
 async def check_schedules(look: Look) -> list[Finding]:
     """Look for schedules whose ticks get no runs, or runs that stay."""
-    timeout = look.settings.worker_disconnect_timeout_sec
-    alive = [r for r, _ in look.workers if effective_state(r, look.now, timeout).active]
-    taken = {tag for record in alive for tag in record.tags}
-    return [
-        finding
-        for schedule in look.schedules
-        if not schedule.paused
-        for finding in _of(schedule, taken, look.now)
-    ]
+    served, going = look.served, [each for each in look.schedules if not each.paused]
+    return [finding for each in going for finding in _of(each, served, look.now)]
 
 
-def _of(schedule: Schedule, taken: set[str], now: float) -> Iterator[Finding]:
+def _of(schedule: Schedule, served: set[str], now: float) -> Iterator[Finding]:
     where, progress = f"schedule {schedule.schedule_id}", schedule.progress
     show = f"pyoco-client schedule show {schedule.schedule_id}"
     if progress.wake_at is not None and now - progress.wake_at > _LATE_SECONDS:
@@ -45,7 +37,7 @@ def _of(schedule: Schedule, taken: set[str], now: float) -> Iterator[Finding]:
             where=where,
             advice=f"look at its times, start and end ({show}), or delete it",
         )
-    if schedule.state is ScheduleState.ACTIVE and schedule.spec.tag not in taken:
+    if schedule.state is ScheduleState.ACTIVE and schedule.spec.tag not in served:
         yield Finding(
             check="schedules.no_worker",
             severity=Severity.WARNING,
