@@ -11,7 +11,7 @@ import typer
 
 from pyoco_cli.client.app import OutputOption, draw, show
 from pyoco_cli.client.connection import gateway
-from pyoco_cli.client.limits import Attempts, Backoff, Cpu, Memory, Timeout
+from pyoco_cli.client.limits import LimitOptions
 from pyoco_cli.client.schedule_apply import apply
 from pyoco_cli.client.submit import StayOptions, stay
 from pyoco_cli.client.times import EndWithin, QueueTtl, StartWithin
@@ -33,82 +33,52 @@ schedule.command("apply")(apply)
 ScheduleId: TypeAlias = Annotated[
     str, typer.Argument(metavar="SCHEDULE_ID", help="Id of the schedule.")
 ]
-FlowName: TypeAlias = Annotated[str | None, typer.Option(help="Flow that the workers know.")]
-FlowFileOption: TypeAlias = Annotated[
-    Path | None, typer.Option("--workflow-file", metavar="FILE", help="A flow.yaml to bring.")
-]
-Name: TypeAlias = Annotated[str | None, typer.Option(help="What people call it.")]
-TagOption: TypeAlias = Annotated[str | None, typer.Option("--tag", help="Tag that its runs go to.")]
-Cron: TypeAlias = Annotated[
-    str | None, typer.Option(help="Five fields, or six with the second first: '30 2 * * *'.")
-]
-Every: TypeAlias = Annotated[str | None, typer.Option(help="A span: 90s, 5m, 1h30m, 1d.")]
-Rule: TypeAlias = Annotated[
-    str | None, typer.Option("--rrule", help="A recurrence rule: 'FREQ=MONTHLY;BYDAY=-1FR'.")
-]
-At: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--at", metavar="TIME", help="A moment; may be repeated.")
-]
-Zone: TypeAlias = Annotated[
-    str | None, typer.Option("--timezone", help="IANA time zone, such as Asia/Tokyo.")
-]
-Jitter: TypeAlias = Annotated[
-    float | None, typer.Option("--jitter-sec", help="Up to so much later, always as much.")
-]
-Start: TypeAlias = Annotated[
-    str | None, typer.Option("--start-at", metavar="TIME", help="No tick before it.")
-]
-End: TypeAlias = Annotated[
-    str | None, typer.Option("--end-at", metavar="TIME", help="No tick after it.")
-]
-OverlapOption: TypeAlias = Annotated[
-    Overlap | None, typer.Option("--overlap", help="What becomes of a tick while a run goes on.")
-]
-CatchUpOption: TypeAlias = Annotated[
-    CatchUp | None, typer.Option("--catch-up", help="Which ticks are made up for after an outage.")
-]
-CatchUpLimit: TypeAlias = Annotated[
-    int | None, typer.Option("--catch-up-limit", help="How many at most, with all.")
-]
-Labels: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--label", metavar="NAME=VALUE", help="A word about it, to find it by; may be repeated."
-    ),
-]
 DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 
 
-class ScheduleOptions(TypedDict):
-    """What can be said of a schedule."""
+class _FlowAndTicks(TypedDict):
+    """What a schedule runs, and when."""
 
-    flow_name: FlowName
-    workflow_file: FlowFileOption
-    name: Name
-    tag: TagOption
+    flow_name: Annotated[str | None, typer.Option(help="Flow that the workers know.")]
+    workflow_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A flow.yaml to bring.")
+    ]
+    name: Annotated[str | None, typer.Option(help="What people call it.")]
+    tag: Annotated[str | None, typer.Option(help="Tag that its runs go to.")]
     params: Params
     params_file: ParamsFile
     param: Param
-    cron: Cron
-    every: Every
-    rrule: Rule
-    at: At
-    timezone: Zone
-    jitter_sec: Jitter
-    start_at: Start
-    end_at: End
-    overlap: OverlapOption
-    catch_up: CatchUpOption
-    catch_up_limit: CatchUpLimit
-    timeout_sec: Timeout
-    max_attempts: Attempts
-    retry_backoff_sec: Backoff
-    memory_mb: Memory
-    cpu_sec: Cpu
+    cron: Annotated[
+        str | None, typer.Option(help="Five fields, or six with the second first: '30 2 * * *'.")
+    ]
+    every: Annotated[str | None, typer.Option(help="A span: 90s, 5m, 1h30m, 1d.")]
+    rrule: Annotated[str | None, typer.Option(help="A recurrence rule: 'FREQ=MONTHLY;BYDAY=-1FR'.")]
+    at: Annotated[list[str] | None, typer.Option(metavar="TIME", help="A moment; may be repeated.")]
+    timezone: Annotated[str | None, typer.Option(help="IANA time zone, such as Asia/Tokyo.")]
+    jitter_sec: Annotated[float | None, typer.Option(help="Up to so much later, always as much.")]
+    start_at: Annotated[str | None, typer.Option(metavar="TIME", help="No tick before it.")]
+    end_at: Annotated[str | None, typer.Option(metavar="TIME", help="No tick after it.")]
+    overlap: Annotated[
+        Overlap | None, typer.Option(help="What becomes of a tick while a run goes on.")
+    ]
+    catch_up: Annotated[
+        CatchUp | None, typer.Option(help="Which ticks are made up for after an outage.")
+    ]
+    catch_up_limit: Annotated[int | None, typer.Option(help="How many at most, with all.")]
+
+
+class ScheduleOptions(_FlowAndTicks, LimitOptions):
+    """What can be said of a schedule."""
+
     queue_ttl_sec: QueueTtl
     expected_start_within_sec: StartWithin
     expected_end_within_sec: EndWithin
-    label: Labels
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label", metavar="NAME=VALUE", help="A word about it, to find it by; may be repeated."
+        ),
+    ]
 
 
 class Which(StrEnum):

@@ -46,15 +46,6 @@ def _option(name: str, help: str, *, of_time: bool = False) -> Any:  # noqa: A00
     return typer.Option(*names, parser=parser, metavar=metavar, help=help)
 
 
-StartAt: TypeAlias = Annotated[
-    float | None, _option("--start-at", "Not to start before: ISO 8601, unix.", of_time=True)
-]
-Delay: TypeAlias = Annotated[
-    float | None, _option("--delay", "Not to start before so long from now: 90s, 2h.")
-]
-ExpiresAt: TypeAlias = Annotated[
-    float | None, _option("--expires-at", "Not to start then or later.", of_time=True)
-]
 QueueTtl: TypeAlias = Annotated[
     float | None, _option("--queue-ttl", "Not to start so long after it may, or later: 90s, 2h.")
 ]
@@ -71,9 +62,15 @@ EndWithin: TypeAlias = Annotated[
 class MoveOptions(TypedDict):
     """When a run may start, and until when."""
 
-    start_at: StartAt
-    delay_sec: Delay
-    expires_at: ExpiresAt
+    start_at: Annotated[
+        float | None, _option("--start-at", "Not to start before: ISO 8601, unix.", of_time=True)
+    ]
+    delay_sec: Annotated[
+        float | None, _option("--delay", "Not to start before so long from now: 90s, 2h.")
+    ]
+    expires_at: Annotated[
+        float | None, _option("--expires-at", "Not to start then or later.", of_time=True)
+    ]
     queue_ttl_sec: QueueTtl
 
 
