@@ -7,16 +7,10 @@ from typing import Annotated
 
 import typer
 
-from pyoco_cli.common.commands import on_demand
+from pyoco_cli.common.commands import Version, on_demand, program
 from pyoco_cli.common.errors import run
-from pyoco_cli.common.version import Version
 
-app = typer.Typer(
-    name="pyoco-server-admin",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = program("pyoco-server-admin")
 api_key = typer.Typer(
     help="API keys of the HTTP gateway.",
     cls=on_demand(

@@ -10,10 +10,9 @@ import typer
 
 from pyoco_cli.client.connection import DEFAULT_HEADER, DEFAULT_SERVER, GatewayAddress
 from pyoco_cli.client.profile import with_profile
-from pyoco_cli.common.commands import on_demand
+from pyoco_cli.common.commands import Version, program
 from pyoco_cli.common.formats import OutputFormat, OutputOption, chosen, items_of, print_rows
 from pyoco_cli.common.output import make_console, print_json
-from pyoco_cli.common.version import Version
 
 __all__ = ["OutputFormat", "OutputOption", "RunId", "app", "draw", "show"]
 
@@ -55,14 +54,7 @@ _COMMANDS = {
     "dlq": "pyoco_cli.client.dlq:dlq",
 }
 
-app = typer.Typer(
-    name="pyoco-client",
-    cls=on_demand(_COMMANDS),
-    # Rich help would take half a second to import.
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = program("pyoco-client", _COMMANDS)
 
 
 @app.callback()

@@ -35,10 +35,7 @@ Full: TypeAlias = Annotated[bool, typer.Option("--full", help="Whole snapshots."
 Limit: TypeAlias = Annotated[
     int | None, typer.Option(help="How many, 1 to 200.", show_default="50")
 ]
-Sha256: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--workflow-yaml-sha256", help="Only runs of that flow.yaml, in hex."),
-]
+Sha256: TypeAlias = Annotated[str | None, typer.Option(help="Only runs of that flow.yaml, in hex.")]
 UpdatedAfter: TypeAlias = Annotated[
     float | None,
     moment_option(
@@ -76,20 +73,12 @@ class FilterOptions(TypedDict, total=False):
         float | None,
         moment_option("--updated-before", "--until", help="Only runs that changed before it."),
     ]
-    submitted_after: Annotated[
-        float | None, moment_option("--submitted-after", help="Only runs submitted after it.")
-    ]
-    submitted_before: Annotated[
-        float | None, moment_option("--submitted-before", help="Only runs submitted before it.")
-    ]
+    submitted_after: Annotated[float | None, moment_option(help="Only runs submitted after it.")]
+    submitted_before: Annotated[float | None, moment_option(help="Only runs submitted before it.")]
     late: Annotated[bool | None, typer.Option("--late", help="Only runs that are, or were, late.")]
     schedule_id: Annotated[str | None, typer.Option(help="Only runs of that schedule.")]
-    scheduled_after: Annotated[
-        float | None, moment_option("--scheduled-after", help="Only of ticks after it.")
-    ]
-    scheduled_before: Annotated[
-        float | None, moment_option("--scheduled-before", help="Only of ticks before it.")
-    ]
+    scheduled_after: Annotated[float | None, moment_option(help="Only of ticks after it.")]
+    scheduled_before: Annotated[float | None, moment_option(help="Only of ticks before it.")]
 
 
 @with_options(query=FilterOptions)

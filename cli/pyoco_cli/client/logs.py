@@ -58,7 +58,7 @@ def logs(
     ] = None,
     since: Annotated[
         float | None,
-        moment_option("--since", help="Only what was printed after it: 1h, yesterday, ISO, unix."),
+        moment_option(help="Only what was printed after it: 1h, yesterday, ISO, unix."),
     ] = None,
     output: OutputOption = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Commands that are imported when they are asked for, so that none waits for what another one needs."""
+"""Programs, whose commands are imported when they are asked for: none waits for what another one needs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,42 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 from typer.core import TyperGroup
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 - few ask for it
+
+        typer.echo(f"pyoco-server {version('pyoco-server')}")
+        raise typer.Exit
+
+
+Version: TypeAlias = Annotated[
+    bool,
+    typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+]
+"""An option that all programs have; it is printed before their own code runs."""
+
+
+def program(name: str, places: Mapping[str, str] | None = None) -> typer.Typer:
+    """The commands of a program.
+
+    Args:
+        name: What it is called.
+        places: Where they are, as `on_demand` takes them; None where they are added to it.
+    """
+    return typer.Typer(
+        name=name,
+        cls=None if places is None else on_demand(places),
+        # Rich help would take half a second to import.
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
 
 
 def on_demand(places: Mapping[str, str]) -> type[TyperGroup]:

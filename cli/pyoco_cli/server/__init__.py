@@ -5,11 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import typer
-
-from pyoco_cli.common.commands import on_demand
+from pyoco_cli.common.commands import Version, program
 from pyoco_cli.common.errors import run
-from pyoco_cli.common.version import Version
 
 _COMMANDS = {
     "up": "pyoco_cli.server.up:up",
@@ -26,14 +23,7 @@ _COMMANDS = {
 }
 _OWN_FLAGS = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
 
-app = typer.Typer(
-    name="pyoco-server",
-    cls=on_demand(_COMMANDS),
-    no_args_is_help=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = program("pyoco-server", _COMMANDS)
 
 
 @app.callback()

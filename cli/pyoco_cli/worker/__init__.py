@@ -10,8 +10,8 @@ from typing import Annotated
 import trio
 import typer
 
+from pyoco_cli.common.commands import Version, program
 from pyoco_cli.common.errors import CliError, run
-from pyoco_cli.common.version import Version
 from pyoco_cli.configuration import collect_seldom, keep_secrets, load_settings, state_folder
 from pyoco_cli.signals import stop_signals
 from pyoco_server.backend import open_backend
@@ -26,12 +26,7 @@ from pyoco_server.worker.tree import WorkerOptions
 
 _CONNECT_SECONDS = 5.0
 
-app = typer.Typer(
-    name="pyoco-worker",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = program("pyoco-worker")
 
 
 @app.command()
