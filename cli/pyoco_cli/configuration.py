@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.errors import CliError, leaves
 from pyoco_server.node import StoreBusy
 from pyoco_server.settings import Settings, SettingsError
 from pyoco_server.settings.secrets import keep_to_itself
@@ -76,9 +76,7 @@ def collect_seldom() -> None:
 
 def start_failure(group: BaseExceptionGroup[BaseException]) -> CliError:
     """What to tell the user when a part could not start; the first cause of the group."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = next(leaves(group))
     hint = (
         "stop it, or choose another folder: --nats-store or PYOCO_STATE_DIR"
         if isinstance(error, StoreBusy)

@@ -12,7 +12,7 @@ import typer
 from msgspec.structs import replace
 
 from pyoco_cli.client.app import OutputOption, show
-from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.errors import CliError, leaves
 from pyoco_cli.common.moments import span
 from pyoco_cli.configuration import load_settings
 from pyoco_server.jetstream.connection import ConnectionOptions, open_connection
@@ -124,20 +124,14 @@ def _with_records(settings: Settings, work: Callable[[KeyRecords], Awaitable[T]]
     try:
         return trio.run(connected)
     except* (BridgeError, trio.TooSlowError) as group:
+        error = next(leaves(group))
         raise CliError(
-            _first(group),
+            str(error) or type(error).__name__,
             hint="check --nats-url (or PYOCO_NATS_URL), and that NATS runs there with JetStream",
             error_id=ErrorId.NATS_UNAVAILABLE,
         ) from None
     except* UnreadableKey as group:
-        raise CliError(_first(group), error_id=ErrorId.INVALID_INPUT) from None
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> str:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error) or type(error).__name__
+        raise CliError(str(next(leaves(group))), error_id=ErrorId.INVALID_INPUT) from None
 
 
 def _expiry(text: str | None, now: float) -> float | None:

@@ -137,15 +137,16 @@ def _of_group(group: BaseExceptionGroup[BaseException]) -> int:
     known, unknown = group.split((CliError, KeyboardInterrupt))
     if unknown is not None or known is None:
         raise group
-    errors = [leaf for leaf in _leaves(known) if isinstance(leaf, CliError)]
+    errors = [leaf for leaf in leaves(known) if isinstance(leaf, CliError)]
     codes = [_tell(error) for error in errors]
     return codes[0] if codes else INTERRUPTED
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """What went wrong, in order: the errors of a group, and those of the groups in it."""
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
+            yield from leaves(error)
         else:
             yield error
 

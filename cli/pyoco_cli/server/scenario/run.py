@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.errors import CliError, leaves
 from pyoco_cli.configuration import load_settings
 from pyoco_cli.server.scenario.look import read
 from pyoco_cli.signals import stop_signals
@@ -113,12 +113,8 @@ async def _perform(
             await stop.asked.wait()
             nursery.cancel_scope.cancel()
     except* ScenarioError as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        raise CliError(
-            str(error), hint=f"its files: {folder}", error_id=ErrorId.INVALID_INPUT
-        ) from None
+        why = str(next(leaves(group)))
+        raise CliError(why, hint=f"its files: {folder}", error_id=ErrorId.INVALID_INPUT) from None
     finally:
         if keep is None and (verdict is None or verdict.passed or twin is not None):
             shutil.rmtree(folder, ignore_errors=True)
