@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import trio
 import typer
 
 from pyoco_cli.client.app import show
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import OutputFormat, OutputOption, chosen
 from pyoco_cli.common.output import print_line
-from pyoco_cli.server.nats import NatsUrl, nats, operator_settings
+from pyoco_cli.server.nats import NatsUrl, operator_settings, with_nats
 from pyoco_cli.server.transfer import transfer_shown
 from pyoco_server.model.counted import counted
 from pyoco_server.model.errors import ErrorId
@@ -24,12 +24,10 @@ from pyoco_server.operations.backup import backup as make_backup
 from pyoco_server.operations.manifest import Manifest
 from pyoco_server.operations.restore import (
     Options,
-    Restored,
     RestoreFailed,
     RestoreRefused,
 )
 from pyoco_server.operations.restore import restore as put_back
-from pyoco_server.settings import Settings
 from pyoco_server.settings.environment import without_user
 
 
@@ -46,18 +44,15 @@ def backup(
     """
     settings = operator_settings(nats_url)
     path = Path(out)
+    folder = out.endswith("/") or path.is_dir()
     began = time.monotonic()
     try:
-        manifest = trio.run(_backup, settings, path, out.endswith("/") or path.is_dir())
+        with transfer_shown("out") as progress:
+            work = partial(make_backup, out=path, folder=folder, progress=progress)
+            manifest = with_nats(settings, work)
     except ArchiveUnusable as error:
         raise CliError(str(error), hint="pyoco-server backup --out FILE") from None
     _show("backup", path, manifest, time.monotonic() - began, {}, output)
-
-
-async def _backup(settings: Settings, path: Path, folder: bool) -> Manifest:
-    with transfer_shown("out") as progress:
-        async with nats(settings) as connection:
-            return await make_backup(connection, settings, path, folder=folder, progress=progress)
 
 
 def restore(
@@ -85,9 +80,12 @@ def restore(
         )
     now = datetime.now(UTC)
     keep = Path(settings.state_dir) / f"replaced-{now:%Y%m%d-%H%M%S}.pyoco"
+    options = Options(replace, replicas, keep)
     began = time.monotonic()
     try:
-        done = trio.run(_restore, settings, source, Options(replace, replicas, keep))
+        with open_archive(source) as archive, transfer_shown("in") as progress:
+            work = partial(put_back, archive=archive, options=options, progress=progress)
+            done = with_nats(settings, work)
     except ArchiveUnusable as error:
         raise CliError(
             f"{source}: {error}", hint="nothing was touched; take another backup"
@@ -108,12 +106,6 @@ def restore(
     _show("restored", source, done.manifest, time.monotonic() - began, more, output)
     if chosen(output) is OutputFormat.TABLE and done.passed.schedules:
         print_line(str(done.passed))
-
-
-async def _restore(settings: Settings, source: Path, options: Options) -> Restored:
-    with open_archive(source) as archive, transfer_shown("in") as progress:
-        async with nats(settings) as connection:
-            return await put_back(connection, settings, archive, options, progress=progress)
 
 
 def _show(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, TypeAlias
 
 import msgspec
@@ -9,23 +10,22 @@ import trio
 import typer
 
 from pyoco_cli.client.app import show
+from pyoco_cli.client.connection import DEFAULT_SERVER
 from pyoco_cli.common.formats import OutputFormat, OutputOption, chosen
 from pyoco_cli.common.output import make_console, printable
-from pyoco_cli.server.nats import NatsUrl, nats, operator_settings
+from pyoco_cli.server.nats import NatsUrl, operator_settings, with_nats
 from pyoco_server.model.counted import counted
 from pyoco_server.operations.doctor import DoctorReport, Severity, examine
-from pyoco_server.operations.status import Status, status_of
-from pyoco_server.settings import Settings
+from pyoco_server.operations.status import status_of
 
 Server: TypeAlias = Annotated[
     str, typer.Option(envvar="PYOCO_SERVER_URL", help="URL of the gateway.")
 ]
 _FINDING = ("severity", "where", "what", "advice")
-_DEFAULT_SERVER = "http://127.0.0.1:8000"
 
 
 def doctor(
-    server: Server = _DEFAULT_SERVER,
+    server: Server = DEFAULT_SERVER,
     gateway: Annotated[
         bool, typer.Option("--gateway/--no-gateway", help="Whether to look at the gateway.")
     ] = True,
@@ -79,19 +79,14 @@ def _draw(report: DoctorReport) -> None:
 
 
 def status(
-    server: Server = _DEFAULT_SERVER, output: OutputOption = None, nats_url: NatsUrl = None
+    server: Server = DEFAULT_SERVER, output: OutputOption = None, nats_url: NatsUrl = None
 ) -> None:
     """Show gateway, NATS, queues, workers and runs on one screen."""
     settings = operator_settings(nats_url)
-    found = trio.run(_status, settings, server)
+    found = with_nats(settings, partial(status_of, server=server))
     if chosen(output) is not OutputFormat.TABLE:
         show(msgspec.to_builtins(found), output)
         return
     from pyoco_cli.server.screen import status_screen  # noqa: PLC0415 - JSON needs no rich
 
     make_console().print(status_screen(found))
-
-
-async def _status(settings: Settings, server: str) -> Status:
-    async with nats(settings) as connection:
-        return await status_of(connection, settings, server)

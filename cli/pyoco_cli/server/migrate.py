@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import msgspec
-import trio
 import typer
 
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import OutputFormat, OutputOption, chosen, print_rows
 from pyoco_cli.common.output import print_line, printable
-from pyoco_cli.server.nats import NatsUrl, nats, operator_settings
+from pyoco_cli.server.nats import NatsUrl, operator_settings, with_nats
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.operations.migrate import Change
 from pyoco_server.operations.migrate import migrate as change
-from pyoco_server.settings import Settings
 
 admin = typer.Typer(help="What is done to an installation once in a while.", rich_markup_mode=None)
 
@@ -48,7 +47,10 @@ def migrate(
             "nothing to change was named",
             hint="pyoco-server admin migrate --replicas 3, or --settings, or both",
         )
-    changes = trio.run(_migrate, operator_settings(nats_url), replicas, settings, dry_run)
+    changes = with_nats(
+        operator_settings(nats_url),
+        partial(change, replicas=replicas, to_settings=settings, dry_run=dry_run),
+    )
     form = chosen(output)
     if form is OutputFormat.TABLE:
         for each in changes:
@@ -67,15 +69,6 @@ def migrate(
     if not changes and form is OutputFormat.TABLE:
         print_line("nothing differs")
     return 0
-
-
-async def _migrate(
-    settings: Settings, replicas: int | None, to_settings: bool, dry_run: bool
-) -> list[Change]:
-    async with nats(settings) as connection:
-        return await change(
-            connection, settings, replicas=replicas, to_settings=to_settings, dry_run=dry_run
-        )
 
 
 def _line(each: Change, dry_run: bool) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Annotated, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeAlias, TypeVar
 
+import trio
 import typer
 
 from pyoco_cli.common.errors import CliError
@@ -15,6 +15,8 @@ from pyoco_server.jetstream.errors import BridgeError, Unavailable
 from pyoco_server.logs import configure_logging
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.settings import Settings
+
+T = TypeVar("T")
 
 _CONNECT_SECONDS = 10.0
 
@@ -37,20 +39,21 @@ def operator_settings(nats_url: str | None) -> Settings:
     return settings
 
 
-@asynccontextmanager
-async def nats(
-    settings: Settings, *, within: float = _CONNECT_SECONDS
-) -> AsyncIterator[Connection]:
-    """A connection that is up.
+def with_nats(settings: Settings, work: Callable[[Connection, Settings], Awaitable[T]]) -> T:
+    """Do something with a connection that is up.
 
     Raises:
-        CliError: NATS is not reached, or something of the bridge failed inside of the block.
+        CliError: NATS is not reached, or refused something or went away meanwhile.
     """
-    try:
+
+    async def connected() -> T:
         options = ConnectionOptions.of(settings, name="pyoco-server-operator")
         async with open_connection(options) as connection:
-            await connection.wait_connected(within=within)
-            yield connection
+            await connection.wait_connected(within=_CONNECT_SECONDS)
+            return await work(connection, settings)
+
+    try:
+        return trio.run(connected)
     except Unavailable as error:
         raise CliError(
             str(error),

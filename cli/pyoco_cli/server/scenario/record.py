@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import trio
 import typer
 
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.moments import span
-from pyoco_cli.server.nats import NatsUrl, nats, operator_settings
+from pyoco_cli.server.nats import NatsUrl, operator_settings, with_nats
 from pyoco_server.model.errors import ErrorId
-from pyoco_server.scenario.document import Scenario, ScenarioError, write_scenario
+from pyoco_server.scenario.document import ScenarioError, write_scenario
 from pyoco_server.scenario.recorder import record as make_record
-from pyoco_server.settings import Settings
 
 
 def record(
@@ -39,15 +38,11 @@ def record(
     seconds = span(last) or span(f"{last}s")
     if seconds is None:
         raise CliError(f"--last {last}: a span such as 90s, 10m or 2h")
+    settings, now = operator_settings(nats_url), time.time()
+    work = partial(make_record, since=now - seconds, now=now, redact=redact)
     try:
-        scenario = trio.run(_record, operator_settings(nats_url), seconds, redact)
+        scenario = with_nats(settings, work)
     except ScenarioError as error:
         raise CliError(str(error), error_id=ErrorId.INVALID_INPUT) from None
     out.write_text(write_scenario(scenario), encoding="utf-8")
     typer.echo(f"{out}: {scenario.about}")
-
-
-async def _record(settings: Settings, seconds: float, redact: bool) -> Scenario:
-    now = time.time()
-    async with nats(settings) as connection:
-        return await make_record(connection, settings, since=now - seconds, now=now, redact=redact)
