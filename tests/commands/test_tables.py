@@ -11,12 +11,12 @@ from rich.console import Console, RenderableType
 from pyoco_cli.client.schedule_views import past_ticks, when
 from pyoco_cli.client.views import (
     letters_page,
-    moment,
     runs_table,
     submitted,
     tasks_view,
     wheels_table,
 )
+from pyoco_cli.client.words import moment
 
 ID = "06111963-9448-4488-9914-5ef694a39dab"
 ERROR = "timeout: the attempt did not end within 1 s and was terminated (SIGTERM)"

@@ -150,13 +150,13 @@ def _run(snapshot: dict[str, Any], progress: Mapping[str, Mapping[str, Any]]) ->
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    from pyoco_cli.client.views import STYLES, progress_cells  # noqa: PLC0415
+    from pyoco_cli.client.drawing import styled  # noqa: PLC0415
+    from pyoco_cli.client.views import progress_cells  # noqa: PLC0415
 
     if not snapshot:
         return Spinner("dots", "waiting for the run")
-    status = str(snapshot.get("status"))
     head = Text.assemble(
-        (printable(status), STYLES.get(status, "")),
+        styled(snapshot.get("status")),
         f"  {printable(snapshot.get('flow_name'))}  ",
         (printable(snapshot.get("run_id")), "dim"),
     )
@@ -165,7 +165,7 @@ def _run(snapshot: dict[str, Any], progress: Mapping[str, Mapping[str, Any]]) ->
         made = progress.get(name) if state == "RUNNING" else None
         tasks.add_row(
             f"  {printable(name)}",
-            Text(printable(state), STYLES.get(str(state), "")),
+            styled(state),
             *(progress_cells(made) if made else ()),
         )
     error = snapshot.get("error")

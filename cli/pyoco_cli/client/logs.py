@@ -10,8 +10,8 @@ import typer
 
 from pyoco_cli.client.app import OutputFormat, OutputOption, RunId
 from pyoco_cli.client.connection import gateway
-from pyoco_cli.client.progress import progress_text
 from pyoco_cli.client.run_ids import whole_id
+from pyoco_cli.client.words import moment, progress_text
 from pyoco_cli.common.formats import RowPrinter, chosen
 from pyoco_cli.common.moments import moment_option
 from pyoco_cli.common.output import print_line, print_text, printable
@@ -148,8 +148,6 @@ def _states_in_order(events: Iterable[EventDict]) -> list[EventDict]:
 
 def lines_of(event: Mapping[str, Any]) -> list[str]:
     """Say what happened, a line each; of printed text and of a traceback, each of its lines."""
-    from pyoco_cli.client.views import moment  # noqa: PLC0415 - it imports rich
-
     head = moment(event.get("at"))
     match event.get("type"):
         case "state":

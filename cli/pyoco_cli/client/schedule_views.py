@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from pyoco_cli.client.views import Fitted, age, moment
+from pyoco_cli.client.drawing import Fitted, facts, table, text, with_cursor
+from pyoco_cli.client.words import age, moment
 from pyoco_cli.common.output import printable
 from pyoco_server.model.counted import counted
 from pyoco_server.model.schedules.ticks import local_time
@@ -23,6 +25,7 @@ _SIGNS = {
     "delete": ("-", "red"),
     "keep": ("=", "dim"),
 }
+_text = partial(text, longest=sys.maxsize)
 
 
 def schedules_page(page: dict[str, Any]) -> RenderableType:
@@ -38,9 +41,7 @@ def schedules_page(page: dict[str, Any]) -> RenderableType:
         "next": [_text(_next(item)) for item in items],
         "last": [_last(item.get("last_tick")) for item in items],
     }
-    table = Fitted(columns, rest="last")
-    cursor = page.get("next_cursor")
-    return Group(table, Text(f"next_cursor: {printable(cursor)}", "dim")) if cursor else table
+    return with_cursor(Fitted(columns, rest="last"), page)
 
 
 def schedule_line(found: dict[str, Any]) -> RenderableType:
@@ -52,8 +53,7 @@ def whole(
     found: dict[str, Any], ticks: Sequence[Mapping[str, Any]], past: Sequence[Mapping[str, Any]]
 ) -> RenderableType:
     """A schedule, its next ticks, its last ones, and who has changed it."""
-    facts = Table.grid(padding=(0, 2))
-    for name, value in (
+    told = facts(
         ("schedule", found["schedule_id"]),
         ("name", found["name"]),
         ("state", found["state"]),
@@ -66,29 +66,31 @@ def whole(
         ("catch-up", found["catch_up"]),
         ("labels", ", ".join(f"{name}={text}" for name, text in found["labels"].items())),
         ("ticks so far", ", ".join(f"{n} {what}" for what, n in found["counts"].items())),
-    ):
-        if value not in {None, ""}:
-            facts.add_row(Text(name, "dim"), _text(value))
-    changes = _table("changed", "by", "what")
-    for change in reversed(found["changes"][-5:]):
-        what = f"{change['action']} {', '.join(change.get('fields', ()))}".strip()
-        changes.add_row(
-            Text(moment(change["changed_at"])), _text(change.get("changed_by")), _text(what)
-        )
-    parts: list[RenderableType] = [facts, Text()]
-    parts += [ticks_to_come({"ticks": ticks}), Text(), past_ticks({"items": past[:5]}), Text()]
-    return Group(*parts, changes)
+        longest=sys.maxsize,
+    )
+    changes = list(reversed(found["changes"][-5:]))
+    columns = {
+        "changed": [Text(moment(change["changed_at"])) for change in changes],
+        "by": [_text(change.get("changed_by")) for change in changes],
+        "what": [
+            _text(f"{change['action']} {', '.join(change.get('fields', ()))}".strip())
+            for change in changes
+        ],
+    }
+    coming, gone = ticks_to_come({"ticks": ticks}), past_ticks({"items": past[:5]})
+    return Group(told, Text(), coming, Text(), gone, Text(), table(columns, no_wrap=True))
 
 
 def ticks_to_come(found: dict[str, Any]) -> RenderableType:
     """Ticks to come, one a line."""
     if not found["ticks"]:
         return Text("never due (any more)", "yellow")
-    table = _table("next", "due")
-    for tick in found["ticks"]:
-        later = tick["due_at"] - tick["tick_at"]
-        table.add_row(_text(tick["local"]), Text(f"{later:.1f} s later" if later else "", "dim"))
-    return table
+    later = [tick["due_at"] - tick["tick_at"] for tick in found["ticks"]]
+    columns = {
+        "next": [_text(tick["local"]) for tick in found["ticks"]],
+        "due": [Text(f"{by:.1f} s later" if by else "", "dim") for by in later],
+    }
+    return table(columns, no_wrap=True)
 
 
 def past_ticks(found: dict[str, Any]) -> RenderableType:
@@ -118,11 +120,10 @@ def backfilled(found: dict[str, Any]) -> RenderableType:
     """What a backfill does, one tick a line."""
     if not found["items"]:
         return Text("(no ticks in that time)", "dim")
-    table = _table("tick", "outcome", "run")
-    for item in found["items"]:
-        table.add_row(_text(item["local"]), _text(item["outcome"]), _text(item["run_id"]))
+    names = {"tick": "local", "outcome": "outcome", "run": "run_id"}
+    columns = {head: [_text(item[name]) for item in found["items"]] for head, name in names.items()}
     more = [Text("there are more: raise --limit, or go on from the last one", "yellow")]
-    return Group(table, *(more if found["more"] else []))
+    return Group(table(columns, no_wrap=True), *(more if found["more"] else []))
 
 
 def applied(found: dict[str, Any]) -> RenderableType:
@@ -171,14 +172,3 @@ def _last(tick: Mapping[str, Any] | None) -> Text:
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else f"{text[:79]}…"
-
-
-def _text(value: object) -> Text:
-    return Text(printable("-" if value is None else value))
-
-
-def _table(*headers: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in headers:
-        table.add_column(Text(header), no_wrap=True, overflow="fold")
-    return table

@@ -9,7 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pyoco_cli.client.views import STYLES, age, progress_cells, state_of
+from pyoco_cli.client.drawing import STYLES, styled
+from pyoco_cli.client.views import progress_cells, state_of
+from pyoco_cli.client.words import age
 from pyoco_cli.common.output import printable
 from pyoco_server.model.counted import counted
 
@@ -167,10 +169,9 @@ def run_table(
     table = _table("run", "status", "flow", *(("tag", "worker") if wide else ()), "changed")
     table.columns[0].min_width = 36
     for run in rows:
-        status = str(run.get("status"))
         table.add_row(
             printable(run.get("run_id")),
-            Text(printable(status), STYLES.get(status, "")),
+            styled(run.get("status")),
             printable(run.get("flow_name")),
             *((printable(run.get("tag")), printable(run.get("worker_id") or "-")) if wide else ()),
             f"{age(run.get('updated_at'))} ago",

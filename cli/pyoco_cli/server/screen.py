@@ -8,7 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pyoco_cli.client.views import STYLES, worker_state
+from pyoco_cli.client.drawing import STYLES, Columns, table
+from pyoco_cli.client.views import worker_state
 from pyoco_cli.common.output import printable
 from pyoco_server.model.counted import counted
 from pyoco_server.operations.status import Status
@@ -50,39 +51,35 @@ def _runs(status: Status) -> Text:
 
 
 def _queues(status: Status) -> RenderableType:
-    table = _table("tag", "waiting", "executing", "workers", "")
-    for queue in status.queues:
-        table.add_row(
-            printable(queue.tag),
-            str(queue.waiting),
-            str(queue.executing),
-            Text(str(queue.workers), "red" if queue.waiting and not queue.workers else ""),
-            Text("paused", "yellow") if queue.paused else "",
-        )
-    return table if table.row_count else Text("(no queues)", "dim")
+    queues = status.queues
+    columns: Columns = {
+        "tag": [printable(queue.tag) for queue in queues],
+        "waiting": [str(queue.waiting) for queue in queues],
+        "executing": [str(queue.executing) for queue in queues],
+        "workers": [
+            Text(str(queue.workers), "red" if queue.waiting and not queue.workers else "")
+            for queue in queues
+        ],
+        "": [Text("paused" if queue.paused else "", "yellow") for queue in queues],
+    }
+    return table(columns, "no queues")
 
 
 def _workers(status: Status) -> RenderableType:
-    table = _table("worker", "state", "slots", "tags", "seen")
-    now = time.time()
-    for worker in status.workers:
-        table.add_row(
-            printable(worker.worker_id),
+    workers, now = status.workers, time.time()
+    columns: Columns = {
+        "worker": [printable(worker.worker_id) for worker in workers],
+        "state": [
             worker_state(
                 worker.state,
                 paused=worker.paused,
                 draining=worker.draining,
                 resting=worker.resting,
-            ),
-            f"{worker.busy}/{worker.slots}",
-            printable(",".join(worker.tags)),
-            f"{max(now - worker.last_seen_at, 0):.0f} s ago",
-        )
-    return table if table.row_count else Text("(no workers)", "dim")
-
-
-def _table(*headers: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in headers:
-        table.add_column(header, overflow="fold")
-    return table
+            )
+            for worker in workers
+        ],
+        "slots": [f"{worker.busy}/{worker.slots}" for worker in workers],
+        "tags": [printable(",".join(worker.tags)) for worker in workers],
+        "seen": [f"{max(now - worker.last_seen_at, 0):.0f} s ago" for worker in workers],
+    }
+    return table(columns, "no workers")
