@@ -1,4 +1,4 @@
-"""`get` and `tasks`."""
+"""`get`, `tasks`, `result` and `reschedule`: one run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import typer
 from pyoco_cli.client.app import OutputOption, RunId, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.run_ids import whole_id
+from pyoco_cli.client.times import MoveOptions
+from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import OutputFormat, chosen
+from pyoco_cli.common.option_groups import with_options
 
 
 def get(
@@ -41,3 +44,38 @@ def _tasks(run: dict[str, Any]) -> list[dict[str, Any]]:
         {"run_id": run.get("run_id"), "task": name, "state": state} | (records.get(name) or {})
         for name, state in (run.get("tasks") or {}).items()
     ]
+
+
+def result(
+    context: typer.Context,
+    run_id: RunId,
+    task: Annotated[
+        str | None, typer.Argument(metavar="TASK", help="Print the result of this task, as JSON.")
+    ] = None,
+    *,
+    output: OutputOption = None,
+) -> None:
+    """List what the tasks of a run returned, or print what one of them did."""
+    with gateway(context) as client:
+        run_id = whole_id(client, run_id)
+        if task is not None:
+            show(client.get_result(run_id, task), output)
+            return
+        listing = client.list_results(run_id)
+    columns = ("task", "size_bytes", "media_type", "cut", "refused")
+    show(listing, output, "results_table", items=lambda found: found["results"], columns=columns)
+
+
+@with_options(times=MoveOptions)
+def reschedule(
+    context: typer.Context, run_id: RunId, *, times: MoveOptions, output: OutputOption = None
+) -> None:
+    """Change when a run that has not started may start, or until when."""
+    if all(value is None for value in times.values()):
+        raise CliError(
+            "reschedule takes a new start, a new expiry, or both",
+            usage="pyoco-client reschedule RUN_ID --start-at TIME | --delay SPAN",
+        )
+    with gateway(context) as client:
+        run = client.reschedule_run(whole_id(client, run_id), **times)
+    show(run, output, "run_panel")
