@@ -26,6 +26,18 @@ class StopSignal:
         """Note that it was asked in another way; the signal that follows is the first one."""
         self.asked.set()
 
+    @asynccontextmanager
+    async def nursery(self) -> AsyncIterator[trio.Nursery]:
+        """A nursery that is cancelled at the end of its block, and once the process is asked to stop."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._end, nursery.cancel_scope)
+            yield nursery
+            nursery.cancel_scope.cancel()
+
+    async def _end(self, scope: trio.CancelScope) -> None:
+        await self.asked.wait()
+        scope.cancel()
+
     @property
     def signalled(self) -> bool:
         """Whether a signal asked."""

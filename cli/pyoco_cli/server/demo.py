@@ -48,34 +48,26 @@ async def _demo(settings: Settings, console: Console) -> int:
         tags=(_TAG,), worker_id="demo", output=lambda output, _: lines.take(output)
     )
     node = open_node(store_dir=Path(settings.state_dir) / "nats")
-    code = 1
+    completed = False
     try:
         async with (
             stop_signals() as stop,
             open_session(settings, worker, node, host="127.0.0.1", port=0) as session,
-            trio.open_nursery() as nursery,
+            stop.nursery(),
         ):
             console.print(
                 f"NATS {session.node.url} · gateway {session.url} · all up\n",
                 highlight=False,
             )
-
-            async def run() -> None:
-                nonlocal code
-                snapshot = await run_flow(session.backend, flow, _TAG, RunProgress(console, lines))
-                print_result(console, snapshot)
-                code = 0 if snapshot.status is RunStatus.COMPLETED else 1
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(run)
-            await stop.asked.wait()
-            code = stop.exit_code or 1
-            nursery.cancel_scope.cancel()
+            snapshot = await run_flow(session.backend, flow, _TAG, RunProgress(lines))
+            print_result(console, snapshot)
+            completed = snapshot.status is RunStatus.COMPLETED
     except* (PortBusy, NodeFailed) as group:
         raise start_failure(group) from None
-    if code == 0:
-        console.print(
-            "\nNext: [bold]pyoco-server init[/bold] writes a flow to begin with, "
-            "[bold]pyoco-server dev flow.yaml[/bold] runs it."
-        )
-    return code
+    if not completed:
+        return stop.exit_code or 1
+    console.print(
+        "\nNext: [bold]pyoco-server init[/bold] writes a flow to begin with, "
+        "[bold]pyoco-server dev flow.yaml[/bold] runs it."
+    )
+    return 0

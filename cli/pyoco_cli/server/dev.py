@@ -19,21 +19,21 @@ from rich.markup import escape
 from watchfiles import Change, DefaultFilter, awatch
 
 from pyoco_cli.common.errors import CliError
-from pyoco_cli.common.parameters import Param, Params, ParamsFile, collect_params
+from pyoco_cli.common.parameters import Param, Params, ParamsFile, collect_params, split_tags
 from pyoco_cli.configuration import collect_seldom, keep_secrets, load_settings, start_failure
 from pyoco_cli.server.dev_wheel import FolderWheel, check_options, python_path_without
 from pyoco_cli.server.embedded import NatsStore, NatsSync, node_in_state_dir
 from pyoco_cli.server.exposure import InsecureBind, exposed
 from pyoco_cli.server.keys import pressed_keys
-from pyoco_cli.server.ports import usual_or_free
 from pyoco_cli.server.progress import RunProgress
 from pyoco_cli.server.results import PrintedLines, print_result
-from pyoco_cli.server.session import LocalSession, open_session, read_flow, run_flow
+from pyoco_cli.server.session import LocalSession, open_session, run_flow, usual_or_free
 from pyoco_cli.signals import stop_signals
 from pyoco_http.server import PortBusy
 from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.logs import configure_logging
 from pyoco_server.model.errors import FlowFileError
+from pyoco_server.model.flow.file import parse_flow_yaml
 from pyoco_server.model.run import RunStatus
 from pyoco_server.node import Node, NodeFailed
 from pyoco_server.settings import Settings
@@ -109,10 +109,8 @@ def dev(
         built = FolderWheel.that_can_be_built(folder, console)
     if built is not None:
         settings = replace(settings, wheel_sync_enabled=True)
-    chosen = tuple(tag.strip() for tag in (tags or "").split(",") if tag.strip())
-
     worker = WorkerOptions(
-        tags=chosen or (settings.default_tag,),
+        tags=tuple(split_tags(tags) or (settings.default_tag,)),
         worker_id="dev",
         slots=slots,
         flow_resolver=flow_resolver,
@@ -128,8 +126,7 @@ def dev(
         sync_always=nats_sync,
     )
     first = None if flow is None else _Flow(flow, values, worker.tags[0], settings)
-    screen = _Screen(console, lines)
-    raise typer.Exit(trio.run(_dev, settings, worker, node, first, built, host, port, screen))
+    raise typer.Exit(trio.run(_dev, settings, worker, node, first, built, host, port, lines))
 
 
 @dataclass(frozen=True)
@@ -140,14 +137,6 @@ class _Flow:
     params: dict[str, Any]
     tag: str
     settings: Settings
-
-
-@dataclass(frozen=True)
-class _Screen:
-    """Where a person looks, and what tasks print there."""
-
-    console: Console
-    lines: PrintedLines
 
 
 def _print(lines: PrintedLines, wheel: FolderWheel | None, output: Output, _slot: int) -> None:
@@ -164,7 +153,7 @@ async def _dev(
     wheel: FolderWheel | None,
     host: str,
     port: int,
-    screen: _Screen,
+    lines: PrintedLines,
 ) -> int:
     given_back: list[str] = []
     try:
@@ -174,18 +163,18 @@ async def _dev(
             pressed_keys() as keys,
             trio.open_nursery() as nursery,
         ):
-            _greet(screen.console, session, worker, settings, flow.path if flow else None)
+            _greet(lines.console, session, worker, settings, flow.path if flow else None)
             nursery.start_soon(
-                _follow_code, session, flow, wheel, Path(settings.state_dir), keys, screen
+                _follow_code, session, flow, wheel, Path(settings.state_dir), keys, lines
             )
             await stop.asked.wait()
-            screen.console.print("[dim]stopping …[/dim]")
+            lines.console.print("[dim]stopping …[/dim]")
             given_back = await _executing(session)
             nursery.cancel_scope.cancel()
     except* (PortBusy, NodeFailed) as group:
         raise start_failure(group) from None
     for run_id in given_back:
-        screen.console.print(
+        lines.console.print(
             f"[dim]given back: run {run_id}, which begins anew with the next dev[/dim]",
             highlight=False,
         )
@@ -233,11 +222,11 @@ async def _follow_code(
     wheel: FolderWheel | None,
     state_dir: Path,
     keys: AsyncIterator[str] | None,
-    screen: _Screen,
+    lines: PrintedLines,
 ) -> None:
     """Run the flow; then on every change take fresh children, and run the flow again."""
     send, changed = trio.open_memory_channel[set[str]](math.inf)
-    changes = _Changes(changed, screen.console)
+    changes = _Changes(changed, lines.console)
     async with trio.open_nursery() as nursery:
         # From before the first run on: who saves while it is going on wants the next one.
         path = None if flow is None else flow.path
@@ -246,16 +235,16 @@ async def _follow_code(
         if wheel is not None:
             await wheel.renew(session.backend)
         if flow is not None:
-            await _run(session, flow, changes, screen)
+            await _run(session, flow, changes, lines)
         while True:
             names = await changes.taken()
-            screen.console.print(f"\n[dim]changed: {escape(', '.join(sorted(names)))}[/dim]")
+            lines.console.print(f"\n[dim]changed: {escape(', '.join(sorted(names)))}[/dim]")
             if wheel is None:
                 await session.backend.refresh_slots()
             elif flow is None or names != {_shown(flow.path, Path.cwd())}:
                 await wheel.renew(session.backend)
             if flow is not None:
-                await _run(session, flow, changes, screen)
+                await _run(session, flow, changes, lines)
 
 
 class _Changes:
@@ -324,15 +313,16 @@ def _shown(path: str | Path, root: Path) -> str:
     return os.path.relpath(path, root)
 
 
-async def _run(session: LocalSession, flow: _Flow, changes: _Changes, screen: _Screen) -> None:
+async def _run(session: LocalSession, flow: _Flow, changes: _Changes, lines: PrintedLines) -> None:
     try:
-        file = read_flow(flow.path, flow.settings)
+        most = flow.settings.workflow_yaml_max_bytes
+        file = parse_flow_yaml(flow.path.read_bytes(), max_bytes=most)
     except (OSError, FlowFileError) as error:
-        screen.console.print(
+        lines.console.print(
             f"[red]{escape(str(flow.path))}: {escape(str(error))}[/red]", highlight=False
         )
         return
-    progress = RunProgress(screen.console, screen.lines)
+    progress = RunProgress(lines)
 
     async def restart() -> None:
         await changes.restart.wait()
@@ -344,8 +334,8 @@ async def _run(session: LocalSession, flow: _Flow, changes: _Changes, screen: _S
         nursery.start_soon(restart)
         snapshot = await run_flow(session.backend, file, flow.tag, progress, flow.params)
         nursery.cancel_scope.cancel()
-    screen.lines.end(snapshot.run_id)
-    print_result(screen.console, snapshot)
+    lines.end(snapshot.run_id)
+    print_result(lines.console, snapshot)
 
 
 class _SourceFilter(DefaultFilter):

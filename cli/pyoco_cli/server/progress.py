@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
@@ -33,12 +33,11 @@ class RunProgress:
     """Shows the states of one run as they come; where they are lines, those of its tasks among them.
 
     Args:
-        console: Where to.
-        lines: What tasks print; it comes sooner than the states of the tasks.
+        lines: What tasks print, and where to; it comes sooner than the states of the tasks.
     """
 
-    def __init__(self, console: Console, lines: PrintedLines) -> None:
-        self._console = console
+    def __init__(self, lines: PrintedLines) -> None:
+        self._console = lines.console
         self._lines = lines
         self._held: list[OutputLine] = []
         self.run_id: str | None = None

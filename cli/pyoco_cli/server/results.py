@@ -33,7 +33,7 @@ class PrintedLines:
     """
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        self.console = console
         self._begun: dict[tuple[str | None, str | None, str], str] = {}
         self.holds: Callable[[OutputLine], bool] | None = None
         """Asked for each line whether it is kept back, to be printed later with `print`."""
@@ -56,7 +56,7 @@ class PrintedLines:
         """Print a line."""
         name = line.task or line.stream
         text = Text.assemble((f"{name:>12} │ ", "dim"), line.text)
-        self._console.print(text, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
     def _complete(self, line: OutputLine) -> None:
         # Of what was overwritten in its place, such as a progress bar, the last state stays.

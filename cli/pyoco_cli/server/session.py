@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import trio
 
-from pyoco_cli.server.ports import usual_or_free
 from pyoco_cli.server.progress import RunProgress
 from pyoco_http.server import serve_http
 from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.new_run import NewRun
-from pyoco_server.model.flow.file import FlowFile, parse_flow_yaml
+from pyoco_server.model.flow.file import FlowFile
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.node import Node
 from pyoco_server.settings import Settings
 from pyoco_server.worker.tree import WorkerOptions
 
 _READY_SECONDS = 30.0
+
+
+def usual_or_free(host: str, port: int) -> int:
+    """``port``, or 0 (the system takes a free one) where a server could not listen there now."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return 0
+        return port
 
 
 @dataclass(frozen=True)
@@ -71,16 +81,6 @@ async def open_session(
         url = await nursery.start(start)
         yield LocalSession(backend, node, url)
         nursery.cancel_scope.cancel()
-
-
-def read_flow(path: Path, settings: Settings) -> FlowFile:
-    """Read a flow.yaml.
-
-    Raises:
-        OSError: The file cannot be read.
-        FlowFileError: It cannot be understood; the text says where.
-    """
-    return parse_flow_yaml(path.read_bytes(), max_bytes=settings.workflow_yaml_max_bytes)
 
 
 async def run_flow(

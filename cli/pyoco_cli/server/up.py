@@ -110,8 +110,7 @@ async def _serve(
             if node is not None:
                 await stack.enter_async_context(node)
             backend = await stack.enter_async_context(open_backend(settings))
-            nursery = await stack.enter_async_context(trio.open_nursery())
-            nursery.start_soon(_end_when, stop.asked, nursery.cancel_scope)
+            nursery = await stack.enter_async_context(stop.nursery())
             start = partial(serve_http, backend, host=host, port=port)
             url = await nursery.start(start)
             typer.echo(
@@ -123,8 +122,3 @@ async def _serve(
     except* (PortBusy, NodeFailed) as group:
         raise start_failure(group) from None
     return stop.exit_code
-
-
-async def _end_when(asked: trio.Event, serving: trio.CancelScope) -> None:
-    await asked.wait()
-    serving.cancel()

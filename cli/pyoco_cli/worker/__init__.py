@@ -12,6 +12,7 @@ import typer
 
 from pyoco_cli.common.commands import Version, program
 from pyoco_cli.common.errors import CliError, run
+from pyoco_cli.common.parameters import split_tags
 from pyoco_cli.configuration import collect_seldom, keep_secrets, load_settings, state_folder
 from pyoco_cli.signals import stop_signals
 from pyoco_server.backend import open_backend
@@ -111,7 +112,7 @@ def worker(
 
 def _tags(text: str) -> tuple[str, ...]:
     try:
-        return tuple(check_tag(tag.strip()) for tag in text.split(",") if tag.strip())
+        return tuple(map(check_tag, split_tags(text) or ()))
     except InvalidTag as error:
         raise CliError(f"--tags: {error}", hint="pyoco-worker --tags cpu,gpu") from None
 

@@ -93,33 +93,25 @@ async def _perform(
         console.print(Text(f"{line.at:8.2f}  {line.text}", "red" if line.failed else ""))
 
     try:
-        async with stop_signals() as stop, trio.open_nursery() as nursery:
-
-            async def play() -> None:
-                nonlocal verdict
-                verdict = await perform(
-                    scenario,
-                    folder,
-                    cache=cache_folder(),
-                    seed=seed,
-                    speed=speed,
-                    long=long,
-                    twin=twin,
-                    say=say,
-                )
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(play)
-            await stop.asked.wait()
-            nursery.cancel_scope.cancel()
+        async with stop_signals() as stop, stop.nursery():
+            verdict = await perform(
+                scenario,
+                folder,
+                cache=cache_folder(),
+                seed=seed,
+                speed=speed,
+                long=long,
+                twin=twin,
+                say=say,
+            )
     except* ScenarioError as group:
         why = str(next(leaves(group)))
         raise CliError(why, hint=f"its files: {folder}", error_id=ErrorId.INVALID_INPUT) from None
     finally:
-        if keep is None and (verdict is None or verdict.passed or twin is not None):
+        if verdict is not None and not verdict.passed and twin is None:
+            console.print(f"what the cast wrote is in {folder}")
+        elif keep is None:
             shutil.rmtree(folder, ignore_errors=True)
-    if verdict is not None and not verdict.passed and twin is None:
-        console.print(f"what the cast wrote is in {folder}")
     return stop.exit_code, verdict
 
 
