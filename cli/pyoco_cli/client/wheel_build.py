@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pyoco_cli.client.app import OutputOption, show
-from pyoco_cli.client.connection import gateway, refusal
+from pyoco_cli.client.connection import gateway
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.parameters import split_tags
-
-if TYPE_CHECKING:
-    from pyoco_cli.client.wheel_sending import Sender
-    from pyoco_cli.common.wheel_project import Project
-    from pyoco_server.client.answers import WheelItemDict
 
 
 def wheel_build(
@@ -64,7 +58,7 @@ def wheel_build(
 ) -> None:
     """Build a wheel of a folder and upload it."""
     # Here, because only this command builds.
-    from pyoco_cli.client.wheel_sending import Sender  # noqa: PLC0415
+    from pyoco_cli.client.wheel_sending import Sender, build, checked_build  # noqa: PLC0415
     from pyoco_cli.common.wheel_dependencies import Target, download  # noqa: PLC0415
     from pyoco_cli.common.wheel_project import BadFolder, read_project  # noqa: PLC0415
 
@@ -74,10 +68,10 @@ def wheel_build(
         project = read_project(folder, name)
         with tempfile.TemporaryDirectory(prefix="pyoco-wheel-") as scratch:
             place = out or Path(scratch)
-            build = _checked_build if check_import else _build
+            make = checked_build if check_import else build
             target = Target(python_version, tuple(platform or ())) if with_deps else None
             if no_upload:
-                built = build(project, version or project.version, place)
+                built = make(project, version or project.version, place)
                 brought = [] if target is None else download(built, target, place)
                 names = [path.name for path in brought]
                 document = {"name": built.name, "path": str(built), "dependencies": names}
@@ -86,60 +80,9 @@ def wheel_build(
             with gateway(context) as client:
                 sender = Sender(client, split_tags(tags), shared, target)
                 if version is None and bump:
-                    show(_upload_bumped(sender, project, place, build), output, "uploaded")
+                    wheel = sender.send_rising(project, place, make)
                 else:
-                    built = build(project, version or project.version, place)
-                    show(sender.send(built), output, "uploaded")
+                    wheel = sender.send(make(project, version or project.version, place))
+                show(wheel, output, "uploaded")
     except BadFolder as error:
         raise CliError(str(error), hint="pyoco-client wheel-build my_tasks") from None
-
-
-def _build(project: Project, version: str | None, out: Path) -> Path:
-    from pyoco_cli.common.wheel_project import build_wheel  # noqa: PLC0415
-
-    out.mkdir(parents=True, exist_ok=True)
-    return build_wheel(project, version, out)
-
-
-def _checked_build(project: Project, version: str | None, out: Path) -> Path:
-    """Build a wheel that can be imported; no other one stays.
-
-    Raises:
-        BadFolder: It cannot be built, or not be imported; the text says why.
-    """
-    from pyoco_cli.common.wheel_project import BadFolder  # noqa: PLC0415
-    from pyoco_cli.common.wheel_trial import try_import  # noqa: PLC0415
-    from pyoco_cli.configuration import load_settings  # noqa: PLC0415
-
-    built = _build(project, version, out)
-    try:
-        untried = try_import(built, load_settings().worker_import_timeout_sec)
-    except BadFolder:
-        built.unlink()
-        raise
-    for each in untried:
-        typer.echo(
-            f"not tried: {each.place} needs {each.missing!r}, which is not here; workers need it",
-            err=True,
-        )
-    return built
-
-
-def _upload_bumped(
-    sender: Sender,
-    project: Project,
-    out: Path,
-    build: Callable[[Project, str | None, Path], Path],
-) -> WheelItemDict:
-    """Upload with a version above what is in the registry, and above what once was, if need be."""
-    from pyoco_cli.common.wheel_project import next_version, rising_version  # noqa: PLC0415
-    from pyoco_server.client import HttpProblem  # noqa: PLC0415
-
-    present = [str(wheel["version"]) for wheel in sender.present(project.package)]
-    try:
-        return sender.send(build(project, rising_version(project, present), out))
-    except HttpProblem as problem:
-        latest = problem.extra.get("latest_version")
-        if problem.status != 409 or not isinstance(latest, str):
-            raise refusal(problem) from None
-    return sender.send(_build(project, next_version([latest]), out))

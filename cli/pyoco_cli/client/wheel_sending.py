@@ -1,22 +1,65 @@
-"""Uploading a wheel together with what it depends on."""
+"""Building a wheel of a folder, and uploading it together with what it depends on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import typer
 from packaging.version import Version
 
+from pyoco_cli.client.connection import refusal
 from pyoco_cli.client.uploading import upload
 from pyoco_cli.common.wheel_dependencies import Target, download, missing_here
-from pyoco_cli.common.wheel_project import BadFolder
+from pyoco_cli.common.wheel_project import (
+    BadFolder,
+    Project,
+    build_wheel,
+    next_version,
+    rising_version,
+)
+from pyoco_cli.common.wheel_trial import try_import
+from pyoco_cli.configuration import load_settings
 from pyoco_server.model.wheel import parse_wheel_name
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
     from pyoco_server.client.answers import WheelItemDict
+
+Build: TypeAlias = Callable[[Project, str | None, Path], Path]
+"""Makes a wheel of a project with a version, or with its own, in a folder."""
+
+
+def build(project: Project, version: str | None, out: Path) -> Path:
+    """Build a wheel.
+
+    Raises:
+        BadFolder: It cannot be built; the text says why.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    return build_wheel(project, version, out)
+
+
+def checked_build(project: Project, version: str | None, out: Path) -> Path:
+    """Build a wheel that can be imported; no other one stays.
+
+    Raises:
+        BadFolder: It cannot be built, or not be imported; the text says why.
+    """
+    built = build(project, version, out)
+    try:
+        untried = try_import(built, load_settings().worker_import_timeout_sec)
+    except BadFolder:
+        built.unlink()
+        raise
+    for each in untried:
+        typer.echo(
+            f"not tried: {each.place} needs {each.missing!r}, which is not here; workers need it",
+            err=True,
+        )
+    return built
 
 
 class Sender:
@@ -38,9 +81,23 @@ class Sender:
         self._target = target
         self._wheels = client.list_wheels()
 
-    def present(self, package: str) -> list[WheelItemDict]:
-        """The registry's wheels of a package."""
-        return [wheel for wheel in self._wheels if wheel.get("package") == package]
+    def send_rising(self, project: Project, out: Path, make: Build) -> WheelItemDict:
+        """Upload with a version above what is in the registry, and above what once was, if need be.
+
+        Raises:
+            CliError: The registry refuses it.
+            BadFolder: As `send` and ``make`` do.
+        """
+        from pyoco_server.client import HttpProblem  # noqa: PLC0415 - with httpx, see connection.py
+
+        present = [str(wheel["version"]) for wheel in self._present(project.package)]
+        try:
+            return self.send(make(project, rising_version(project, present), out))
+        except HttpProblem as problem:
+            latest = problem.extra.get("latest_version")
+            if problem.status != 409 or not isinstance(latest, str):
+                raise refusal(problem) from None
+        return self.send(build(project, next_version([latest]), out))
 
     def send(self, wheel: Path) -> WheelItemDict:
         """Upload a wheel after what it depends on, so that no worker has it without.
@@ -60,9 +117,13 @@ class Sender:
                     self._send_dependency(dependency)
         return self._upload(wheel)
 
+    def _present(self, package: str) -> list[WheelItemDict]:
+        """The registry's wheels of a package."""
+        return [wheel for wheel in self._wheels if wheel.get("package") == package]
+
     def _send_dependency(self, wheel: Path) -> None:
         name = parse_wheel_name(wheel.name)
-        there = self.present(name.package)
+        there = self._present(name.package)
         newest = max(there, key=lambda each: Version(each["version"]), default=None)
         if newest is None or Version(newest["version"]) < name.version:
             self._upload(wheel)
