@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -45,25 +45,21 @@ def screen(
     """
     queues = list(seen.get("queues") or [])
     workers = list(seen.get("workers") or [])
-    actors = list(_actors(seen.get("actors")))
-    shown = [min(len(rows), most) for rows, most in _shares(queues, workers, actors)]
+    actors = _actors(seen.get("actors"))[:_ACTORS]
     progress = seen.get("progress") or {}
-    taken = sum(max(count, 1) for count in shown) + sum(map(len, progress.values()))
+    tables = (queues[:_QUEUES], workers[:_WORKERS], actors)
+    taken = sum(max(len(rows), 1) for rows in tables) + sum(map(len, progress.values()))
     room = max(height - _FIXED_LINES - taken, 3)
     return Group(
         _head(seen, server, width, trouble),
-        _queue_table(queues[: shown[0]], len(queues)),
+        _queue_table(queues),
         Text(),
-        _worker_table(workers[: shown[1]], len(workers)),
+        _worker_table(workers),
         Text(),
-        _actor_table(actors[: shown[2]], visible=seen.get("actors") is not None),
+        _actor_table(actors, visible=seen.get("actors") is not None),
         Text(),
         run_table(list(seen.get("runs") or [])[:room], width, progress),
     )
-
-
-def _shares(*rows: Sequence[Any]) -> Iterator[tuple[Sequence[Any], int]]:
-    return zip(rows, (_QUEUES, _WORKERS, _ACTORS), strict=True)
 
 
 def _head(seen: dict[str, Any], server: str, width: int, trouble: str | None) -> RenderableType:
@@ -84,9 +80,9 @@ def _head(seen: dict[str, Any], server: str, width: int, trouble: str | None) ->
     return line
 
 
-def _queue_table(rows: Sequence[dict[str, Any]], count: int) -> RenderableType:
-    table = _table(_more("queue", len(rows), count), "waiting", "executing", "asking", "why")
-    for queue in rows:
+def _queue_table(queues: Sequence[dict[str, Any]]) -> RenderableType:
+    table = _table(_more("queue", queues, _QUEUES), "waiting", "executing", "asking", "why")
+    for queue in queues[:_QUEUES]:
         waiting = int(queue.get("pending") or 0)
         why = str(queue.get("waiting_reason") or "")
         nobody = waiting and not queue.get("waiting_pulls") and not queue.get("ack_pending")
@@ -100,9 +96,9 @@ def _queue_table(rows: Sequence[dict[str, Any]], count: int) -> RenderableType:
     return table
 
 
-def _worker_table(rows: Sequence[dict[str, Any]], count: int) -> RenderableType:
-    table = _table(_more("worker", len(rows), count), "state", "busy", "tags", "seen")
-    for worker in rows:
+def _worker_table(workers: Sequence[dict[str, Any]]) -> RenderableType:
+    table = _table(_more("worker", workers, _WORKERS), "state", "busy", "tags", "seen")
+    for worker in workers[:_WORKERS]:
         slots = worker.get("slots") or []
         busy = sum(slot.get("run_id") is not None for slot in slots)
         table.add_row(
@@ -115,7 +111,7 @@ def _worker_table(rows: Sequence[dict[str, Any]], count: int) -> RenderableType:
     return table
 
 
-def _actors(tree: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+def _actors(tree: dict[str, Any] | None) -> list[dict[str, Any]]:
     """Actors with something to tell first: those that crashed, whose mailbox fills, that work most."""
     found: list[dict[str, Any]] = []
     waiting = [tree] if tree else []
@@ -124,14 +120,14 @@ def _actors(tree: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
         waiting += node.get("children") or []
         if not node.get("children"):
             found.append(node)
-    found.sort(
+    return sorted(
+        found,
         key=lambda node: (
             -(node.get("restarts") or 0),
             -(node.get("mailbox_depth") or 0),
             -(node.get("busy_seconds") or 0.0),
-        )
+        ),
     )
-    yield from found
 
 
 def _actor_table(rows: Sequence[dict[str, Any]], *, visible: bool) -> RenderableType:
@@ -182,8 +178,8 @@ def run_table(
     return table
 
 
-def _more(title: str, shown: int, count: int) -> str:
-    return title if shown == count else f"{title} ({shown} of {count})"
+def _more(title: str, rows: Sequence[object], most: int) -> str:
+    return title if len(rows) <= most else f"{title} ({most} of {len(rows)})"
 
 
 def _table(*headers: str) -> Table:

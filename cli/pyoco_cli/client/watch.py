@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Any
+from itertools import islice
+from typing import Annotated
 
 import typer
 
@@ -65,7 +65,8 @@ def watch(
             # Of a run that has ended nothing comes any more: who sets no limit means its end.
             until_terminal=until_terminal or seconds is None,
         )
-        events = Followed(_first(watched, max_events) if max_events > 0 else watched)
+        # Not one more is asked for, which might be long in coming.
+        events = Followed(islice(watched, max_events) if max_events > 0 else watched)
         with leaving(run_id):
             match output:
                 case WatchOutput.STATUS:
@@ -103,11 +104,3 @@ def wait(
     if final.get("status") in ENDED:
         show(final, output, "run_panel")
     return exit_code(run_id, final, seconds)
-
-
-def _first(events: Iterator[dict[str, Any]], count: int) -> Iterator[dict[str, Any]]:
-    """Give the first events and ask for no more, which might be long in coming."""
-    for number, event in enumerate(events, 1):
-        yield event
-        if number >= count:
-            return
