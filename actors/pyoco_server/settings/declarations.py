@@ -40,6 +40,7 @@ from pyoco_server.settings.readers import (
     language,
     pattern,
     seconds,
+    word,
 )
 
 
@@ -180,7 +181,7 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     worker_fresh_child: Annotated[
         str,
         Env(
-            choice({"auto": "auto", "always": "always"}, "auto or always"),
+            word("auto", "always"),
             "When a run gets a child process that has executed nothing: where the run before left something "
             "that cannot be undone, or for each run.",
         ),
@@ -247,11 +248,7 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     ] = ""
 
     http_auth_mode: Annotated[
-        str,
-        Env(
-            choice({"none": "none", "api_key": "api_key"}, "none or api_key"),
-            "Whether calls need an API key.",
-        ),
+        str, Env(word("none", "api_key"), "Whether calls need an API key.")
     ] = "none"
     http_api_key_header: Annotated[
         str,
@@ -312,7 +309,7 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     wheel_check: Annotated[
         str,
         Env(
-            choice({"strict": "strict", "off": "off"}, "strict or off"),
+            word("strict", "off"),
             "Whether an uploaded wheel is checked; off takes any bytes, as 0.5.1 does.",
         ),
     ] = "strict"
@@ -367,9 +364,7 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
             "Least level that is logged.",
         ),
     ] = "INFO"
-    log_format: Annotated[
-        str, Env(choice({"json": "json", "text": "text"}, "json or text"), "Form of the log lines.")
-    ] = "json"
+    log_format: Annotated[str, Env(word("json", "text"), "Form of the log lines.")] = "json"
     log_utc: Annotated[bool, Env(FLAG, "Whether log times are in UTC instead of local.")] = True
     log_include_traceback: Annotated[bool, Env(FLAG, "Whether an error's traceback is logged.")] = (
         True

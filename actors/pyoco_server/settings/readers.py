@@ -162,6 +162,11 @@ def choice(values: Mapping[str, object], takes: str, *, upper: bool = False) -> 
     return Reader(takes, read)
 
 
+def word(*words: str) -> Reader:
+    """Takes one of these words, in any case."""
+    return choice({each: each for each in words}, " or ".join(words))
+
+
 def language(text: str) -> str:
     """Read a language: ja, en or auto."""
     # 0.5.1 takes a locale such as ja_JP, and these words for "auto".
