@@ -42,7 +42,6 @@ from pyoco_server.operations.backup import NothingToBackUp, backup
 from pyoco_server.operations.manifest import MANIFEST, Manifest
 from pyoco_server.operations.marker import read_marker
 from pyoco_server.operations.restore import (
-    Options,
     Restored,
     RestoreFailed,
     RestoreRefused,
@@ -92,9 +91,11 @@ async def state(connection: Connection) -> dict[str, Any]:
 async def restored(
     connection: Connection, path: Path, *, replace: bool = False, replicas: int | None = None
 ) -> Restored:
-    options = Options(replace, replicas, path.with_name(f"kept-{next(KEPT)}.pyoco"))
+    keep = path.with_name(f"kept-{next(KEPT)}.pyoco")
     with open_archive(path) as archive:
-        return await restore(connection, SETTINGS, archive, options)
+        return await restore(
+            connection, SETTINGS, archive, keep=keep, replace=replace, replicas=replicas
+        )
 
 
 @dataclass
@@ -298,12 +299,12 @@ async def test_a_server_that_somebody_works_with_is_refused(two: Two, tmp_path: 
 
 
 async def test_other_names_in_the_settings_are_refused(two: Two) -> None:
-    options = Options(False, None, two.path.with_name("kept"))
+    keep = two.path.with_name("kept")
     with (
         open_archive(two.path) as archive,
         pytest.raises(RestoreRefused, match="PYOCO_RUNS_KV_BUCKET"),
     ):
-        await restore(two.new, Settings(runs_kv_bucket="other"), archive, options)
+        await restore(two.new, Settings(runs_kv_bucket="other"), archive, keep=keep)
 
 
 async def test_more_replicas_than_servers_are_refused_before_anything_is_touched(two: Two) -> None:
@@ -369,8 +370,8 @@ async def test_a_restore_that_is_broken_off_blocks_the_server_until_it_is_done_a
             if part == where:
                 scope.cancel()
 
-        options = Options(False, None, two.path.with_name("kept"))
-        await restore(two.new, SETTINGS, archive, options, progress=stop)
+        keep = two.path.with_name("kept")
+        await restore(two.new, SETTINGS, archive, keep=keep, progress=stop)
     assert scope.cancelled_caught
     assert await read_marker(two.new) is not None
     assert await stream_info(two.new, "PYOCO_WORK") is None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -105,12 +105,9 @@ async def _take(
             async for chunk in snapshot.chunks:
                 part.write(chunk)
                 progress(stream.name, part.size, max(snapshot.holds.bytes, part.size))
-        written = part.done()
     progress(stream.name, part.size, part.size)
     return StreamPart(
-        file=written.file,
-        bytes=written.bytes,
-        sha256=written.sha256,
+        **msgspec.structs.asdict(part.done()),
         stream=stream.name,
         config=snapshot.config,
         state=msgspec.Raw(snapshot.state),
@@ -151,9 +148,9 @@ class _LateJobs:
         """Leave out what the snapshot of the queue has as well, or it would be queued twice."""
         for sequence in range(self._last_seq + 1, last_seq + 1):
             # One that is gone by now was executed to its end: queued again, it is dropped at its claim.
-            got = await _message(self._connection, self._stream, sequence)
-            if got is not None:
-                self._in_queue.add(got)
+            with suppress(NotFound):
+                if got := await get_message(self._connection, self._stream, sequence):
+                    self._in_queue.add(got.data)
 
     async def end(self) -> list[LateJob]:
         """What was heard, once everything that was under way has come."""
@@ -178,11 +175,3 @@ async def _late_jobs(connection: Connection, settings: Settings) -> AsyncIterato
         yield late
     finally:
         connection.close_feed(feed)
-
-
-async def _message(connection: Connection, stream: str, sequence: int) -> bytes | None:
-    try:
-        found = await get_message(connection, stream, sequence)
-    except NotFound:
-        return None
-    return None if found is None else found.data

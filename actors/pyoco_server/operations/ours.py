@@ -13,17 +13,6 @@ from pyoco_server.settings import Settings
 _PREFIXES: Final = ("PYOCO_", "KV_pyoco_", "OBJ_pyoco_")
 
 
-def runs_stream(settings: Settings) -> str:
-    """The stream of the bucket of runs."""
-    return f"KV_{settings.runs_kv_bucket}"
-
-
-def is_ours(name: str, settings: Settings) -> bool:
-    """Whether a stream of that name is ours."""
-    known = {str(config["name"]) for config in expected_streams(settings)}
-    return name != RESTORE_MARKER and (name in known or name.startswith(_PREFIXES))
-
-
 async def our_streams(connection: Connection, settings: Settings) -> list[StreamInfo]:
     """All our streams that exist: the work queue first, schedules, then the runs, then the rest by name.
 
@@ -36,7 +25,13 @@ async def our_streams(connection: Connection, settings: Settings) -> list[Stream
     first = {
         settings.work_stream: 0,
         f"KV_{settings.schedules_kv_bucket}": 1,
-        runs_stream(settings): 2,
+        f"KV_{settings.runs_kv_bucket}": 2,
     }
-    found = [s for s in await list_streams(connection) if is_ours(s.name, settings)]
+    known = {str(config["name"]) for config in expected_streams(settings)}
+    found = [
+        stream
+        for stream in await list_streams(connection)
+        if stream.name != RESTORE_MARKER
+        and (stream.name in known or stream.name.startswith(_PREFIXES))
+    ]
     return sorted(found, key=lambda stream: (first.get(stream.name, 3), stream.name))

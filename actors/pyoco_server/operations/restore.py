@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError
@@ -44,21 +43,6 @@ class RestoreFailed(Exception):
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to restore.
-
-    Attributes:
-        replace: Whether what the server holds may be replaced.
-        replicas: Copies of each stream; as in the backup when None.
-        keep: Where what is replaced is kept as a backup of its own.
-    """
-
-    replace: bool
-    replicas: int | None
-    keep: Path
-
-
-@dataclass(frozen=True)
 class Restored:
     """What was done.
 
@@ -79,8 +63,10 @@ async def restore(
     connection: Connection,
     settings: Settings,
     archive: Archive,
-    options: Options,
     *,
+    keep: Path,
+    replace: bool = False,
+    replicas: int | None = None,
     progress: Progress = ignore,
 ) -> Restored:
     """Make the server's streams and buckets those of a backup.
@@ -92,7 +78,9 @@ async def restore(
         connection: The way to NATS.
         settings: What names the streams.
         archive: The backup.
-        options: How.
+        keep: Where what is replaced is kept as a backup of its own.
+        replace: Whether what the server holds may be replaced.
+        replicas: Copies of each stream; as in the backup when None.
         progress: Told how far it is.
 
     Raises:
@@ -114,22 +102,21 @@ async def restore(
         return Restored(manifest, None, resumed=True, passed=passed)
     kept = None
     if marker is None:
-        await _check_server(connection, found, may_replace=options.replace)
+        await _check_server(connection, found, may_replace=replace)
         if any(stream.state.messages for stream in found):
-            kept = options.keep
+            kept = keep
             await backup(connection, settings, kept)
-    replicas = max([options.replicas or 1, *(_replicas(p, options) for p in manifest.streams)])
+    most = max([replicas or 1, *(_replicas(part, replicas) for part in manifest.streams)])
     kept = Path(marker.kept) if marker is not None and marker.kept else kept
     emptying = Marker(Phase.EMPTYING, digest, "" if kept is None else str(kept.absolute()))
-    await set_marker(connection, emptying, replicas=replicas, fresh=marker is None)
+    await set_marker(connection, emptying, replicas=most, fresh=marker is None)
     try:
         # The work queue first: without it nothing can be submitted or executed.
         for stream in found:
             await delete_stream(connection, stream.name)
-        await set_marker(
-            connection, replace(emptying, phase=Phase.FILLING), replicas=replicas, fresh=False
-        )
-        await _fill(connection, archive, manifest, options, progress)
+        filled = msgspec.structs.replace(emptying, phase=Phase.FILLING)
+        await set_marker(connection, filled, replicas=most, fresh=False)
+        await _fill(connection, archive, manifest, replicas, progress)
         await _finish(connection, archive)
     except (BridgeError, ArchiveUnusable) as error:
         raise await _put_back(connection, settings, kept, error) from error
@@ -167,11 +154,11 @@ async def _fill(
     connection: Connection,
     archive: Archive,
     manifest: Manifest,
-    options: Options,
+    replicas: int | None,
     progress: Progress,
 ) -> None:
     for part in reversed(manifest.streams):
-        config: dict[str, Any] = {**part.config, "num_replicas": _replicas(part, options)}
+        config: dict[str, Any] = {**part.config, "num_replicas": _replicas(part, replicas)}
         pieces = _told(part, archive.pieces(part.file), progress)
         try:
             await restore_stream(connection, config, bytes(part.state), pieces)
@@ -215,8 +202,7 @@ async def _put_back(
             await remove_marker(connection)
             return RestoreFailed(f"{error}; the server is as empty as before")
         with open_archive(kept) as archive:
-            as_it_was = Options(replace=True, replicas=None, keep=kept)
-            await _fill(connection, archive, archive.manifest(), as_it_was, ignore)
+            await _fill(connection, archive, archive.manifest(), None, ignore)
             await _finish(connection, archive)
         return RestoreFailed(f"{error}; the server holds again what it held before")
     except (BridgeError, ArchiveUnusable) as again:
@@ -227,5 +213,5 @@ async def _put_back(
         )
 
 
-def _replicas(part: StreamPart, options: Options) -> int:
-    return options.replicas or int(part.config.get("num_replicas", 1))
+def _replicas(part: StreamPart, wanted: int | None) -> int:
+    return wanted or int(part.config.get("num_replicas", 1))

@@ -22,11 +22,7 @@ from pyoco_server.model.errors import ErrorId
 from pyoco_server.operations.archive import ArchiveUnusable, open_archive
 from pyoco_server.operations.backup import backup as make_backup
 from pyoco_server.operations.manifest import Manifest
-from pyoco_server.operations.restore import (
-    Options,
-    RestoreFailed,
-    RestoreRefused,
-)
+from pyoco_server.operations.restore import RestoreFailed, RestoreRefused
 from pyoco_server.operations.restore import restore as put_back
 from pyoco_server.settings.environment import without_user
 
@@ -80,11 +76,17 @@ def restore(
         )
     now = datetime.now(UTC)
     keep = Path(settings.state_dir) / f"replaced-{now:%Y%m%d-%H%M%S}.pyoco"
-    options = Options(replace, replicas, keep)
     began = time.monotonic()
     try:
         with open_archive(source) as archive, transfer_shown("in") as progress:
-            work = partial(put_back, archive=archive, options=options, progress=progress)
+            work = partial(
+                put_back,
+                archive=archive,
+                keep=keep,
+                replace=replace,
+                replicas=replicas,
+                progress=progress,
+            )
             done = with_nats(settings, work)
     except ArchiveUnusable as error:
         raise CliError(

@@ -20,7 +20,6 @@ from pyoco_server.jetstream.inventory import (
     StreamInfo,
     account_info,
     list_consumers,
-    list_streams,
     stream_info,
     subjects_of,
 )
@@ -34,7 +33,7 @@ from pyoco_server.model.worker import (
     effective_state,
     last_sign,
 )
-from pyoco_server.operations.ours import is_ours, runs_stream
+from pyoco_server.operations.ours import our_streams
 from pyoco_server.settings import Settings
 from pyoco_server.store.entries import readable
 from pyoco_server.store.queue import jobs_by_tag
@@ -102,7 +101,7 @@ async def look_at(connection: Connection, settings: Settings) -> Look:
         BridgeError: NATS refused or could not be asked.
     """
     account = await account_info(connection)
-    streams = {s.name: s for s in await list_streams(connection) if is_ours(s.name, settings)}
+    streams = {stream.name: stream for stream in await our_streams(connection, settings)}
     work = settings.work_stream
     consumers = await list_consumers(connection, work) if work in streams else []
     subjects = await subjects_of(connection, work) if work in streams else {}
@@ -132,7 +131,7 @@ async def look_at(connection: Connection, settings: Settings) -> Look:
         queued=queued,
         delayed=delayed,
         workers=workers or [],
-        runs=runs if runs_stream(settings) in streams else [],
+        runs=runs,
         schedules=schedules or [],
     )
 
