@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +58,8 @@ def submit_batch(
     """
     rejected: list[str] = []
     printer = RowPrinter(("line", "run_id", "status", "error"), as_csv=output is OutputFormat.CSV)
-    for part in _parts(runs):
+    for start in range(0, len(runs), _RUNS_A_CALL):
+        part = runs[start : start + _RUNS_A_CALL]
         answer = client.submit_batch([run for _, run in part])
         for (number, _), item in zip(part, answer["items"], strict=True):
             printer.print({"line": number, **item})
@@ -75,13 +75,6 @@ def submit_batch(
             error_id=ErrorId.INVALID_INPUT,
         )
     return 0
-
-
-def _parts(
-    runs: list[tuple[int, dict[str, Any]]],
-) -> Iterator[list[tuple[int, dict[str, Any]]]]:
-    for start in range(0, len(runs), _RUNS_A_CALL):
-        yield runs[start : start + _RUNS_A_CALL]
 
 
 def _wrong(reason: str) -> CliError:

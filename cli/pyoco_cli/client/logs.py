@@ -103,19 +103,8 @@ def events(
 
 _LOG_COLUMNS = ("id", "at", "attempt", "task", "stream", "text")
 _EVENT_COLUMNS = (
-    *(
-        "id",
-        "at",
-        "attempt",
-        "type",
-        "status",
-        "worker_id",
-        "reason",
-        "task",
-        "state",
-        "duration_ms",
-    ),
-    *("error", "stream", "text", "done", "total", "message"),
+    *("id", "at", "attempt", "type", "status", "worker_id", "reason", "task", "state"),
+    *("duration_ms", "error", "stream", "text", "done", "total", "message"),
 )
 
 
