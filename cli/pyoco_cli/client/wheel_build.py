@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -60,14 +59,14 @@ def wheel_build(
     # Here, because only this command builds.
     from pyoco_cli.client.wheel_sending import Sender, build, checked_build  # noqa: PLC0415
     from pyoco_cli.common.wheel_dependencies import Target, download  # noqa: PLC0415
-    from pyoco_cli.common.wheel_project import BadFolder, read_project  # noqa: PLC0415
+    from pyoco_cli.common.wheel_project import BadFolder, read_project, scratch_folder  # noqa: PLC0415
 
     if no_upload and out is None:
         raise CliError("--no-upload keeps nothing without --out", hint="--out .")
     try:
         project = read_project(folder, name)
-        with tempfile.TemporaryDirectory(prefix="pyoco-wheel-") as scratch:
-            place = out or Path(scratch)
+        with scratch_folder() as scratch:
+            place = out or scratch
             make = checked_build if check_import else build
             target = Target(python_version, tuple(platform or ())) if with_deps else None
             if no_upload:

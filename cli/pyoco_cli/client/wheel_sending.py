@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeAlias
 
 import typer
@@ -19,6 +18,7 @@ from pyoco_cli.common.wheel_project import (
     build_wheel,
     next_version,
     rising_version,
+    scratch_folder,
 )
 from pyoco_cli.common.wheel_trial import try_import
 from pyoco_cli.configuration import load_settings
@@ -112,8 +112,8 @@ class Sender:
         if self._target is None:
             self._warn(wheel)
         else:
-            with TemporaryDirectory(prefix="pyoco-wheel-") as scratch:
-                for dependency in download(wheel, self._target, Path(scratch)):
+            with scratch_folder() as scratch:
+                for dependency in download(wheel, self._target, scratch):
                     self._send_dependency(dependency)
         return self._upload(wheel)
 

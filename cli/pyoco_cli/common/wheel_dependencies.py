@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from email.parser import Parser
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from pyoco_cli.common.wheel_project import BadFolder
+from pyoco_cli.common.wheel_project import BadFolder, scratch_folder
 
 _WORKERS_OWN = frozenset({"pyoco", "pyoco-server"})
 
@@ -74,9 +73,9 @@ def download(wheel: Path, target: Target, out: Path) -> list[Path]:
         command += ["--python-version", target.python]
     for platform in target.platforms:
         command += ["--platform", platform]
-    with TemporaryDirectory(prefix="pyoco-wheel-") as scratch:
+    with scratch_folder() as scratch:
         done = subprocess.run(  # noqa: S603 - pip, with what the user gave
-            [*command, "--dest", scratch, *map(str, requirements_of(wheel))],
+            [*command, "--dest", str(scratch), *map(str, requirements_of(wheel))],
             capture_output=True,
             text=True,
             check=False,
@@ -88,7 +87,7 @@ def download(wheel: Path, target: Target, out: Path) -> list[Path]:
         out.mkdir(parents=True, exist_ok=True)
         return [
             Path(shutil.move(path, out / path.name))
-            for path in sorted(Path(scratch).glob("*.whl"))
+            for path in sorted(scratch.glob("*.whl"))
             if canonicalize_name(path.name.partition("-")[0]) not in _WORKERS_OWN
         ]
 

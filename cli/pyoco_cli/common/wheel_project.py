@@ -189,9 +189,16 @@ def _quietly(lines: list[str]) -> Any:
 
 
 @contextmanager
-def _sources(project: Project, version: str | None) -> Iterator[Path]:
+def scratch_folder() -> Iterator[Path]:
+    """A folder for wheels on their way, which goes with the block."""
     with TemporaryDirectory(prefix="pyoco-wheel-") as place:
-        copy = Path(place) / "project"
+        yield Path(place)
+
+
+@contextmanager
+def _sources(project: Project, version: str | None) -> Iterator[Path]:
+    with scratch_folder() as place:
+        copy = place / "project"
         if project.own:
             shutil.copytree(project.folder, copy, symlinks=True, ignore=_IGNORED)
             if version is not None and version != project.version:

@@ -7,11 +7,10 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import trio
 
-from pyoco_cli.common.wheel_project import BadFolder
+from pyoco_cli.common.wheel_project import BadFolder, scratch_folder
 from pyoco_server.model.wheel import parse_wheel_name
 from pyoco_server.model.wheel_archive import BadWheel
 from pyoco_server.worker.runner.catalog import PluginQuery, try_providers
@@ -43,8 +42,7 @@ def try_import(wheel: Path, seconds: float) -> list[Untried]:
         BadFolder: One does something else than being imported; the text says which, and what.
     """
     name = parse_wheel_name(wheel.name)
-    with TemporaryDirectory(prefix="pyoco-wheel-") as scratch:
-        place = Path(scratch)
+    with scratch_folder() as place:
         try:
             install_wheel(wheel, name, place)
         except BadWheel as error:
@@ -53,7 +51,7 @@ def try_import(wheel: Path, seconds: float) -> list[Untried]:
         env = inherited(os.environ) | {"PYOCO_DISCOVERY_MODULES": " ".join(modules)}
         look = PluginQuery(
             python=sys.executable,
-            paths=(scratch,),
+            paths=(str(place),),
             env=frozenset(env.items()),
             seconds=seconds,
             only=name.package,

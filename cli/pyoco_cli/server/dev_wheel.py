@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
@@ -20,6 +17,7 @@ from pyoco_cli.common.wheel_project import (
     build_wheel,
     read_project,
     rising_version,
+    scratch_folder,
     task_modules,
 )
 from pyoco_server.backend import Backend
@@ -57,7 +55,7 @@ class FolderWheel:
         """Try it out; where it is impossible, tell why in one line and return None. It blocks."""
         wheel = cls(folder, console)
         try:
-            with _scratch() as place:
+            with scratch_folder() as place:
                 build_wheel(read_project(folder, None), None, place)
         except (BadFolder, OSError) as error:
             wheel._warn(error, "runs import from the folder itself")
@@ -101,7 +99,7 @@ class FolderWheel:
             str(name.version) for name in state.names_of(None) if name.package == project.package
         ]
         version = rising_version(project, names)
-        with _scratch() as place:
+        with scratch_folder() as place:
             built = await trio.to_thread.run_sync(build_wheel, project, version, place)
             data = await trio.Path(built).read_bytes()
             with built.open("rb") as file:
@@ -148,12 +146,6 @@ def python_path_without(folder: Path) -> dict[str, str]:
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     left = [entry for entry in entries if entry and Path(entry).resolve() != folder]
     return {"PYTHONPATH": os.pathsep.join(left)}
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="pyoco-wheel-") as place:
-        yield Path(place)
 
 
 async def _taken(backend: Backend, name: str) -> None:
