@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import typer
 
-from pyoco_cli.common.commands import Version, on_demand, program
+from pyoco_cli.common.commands import NatsUrl, Version, on_demand, program
 from pyoco_cli.common.errors import run
 
 app = program("pyoco-server-admin")
@@ -28,9 +27,7 @@ app.add_typer(api_key, name="api-key")
 @app.callback()
 def options(
     context: typer.Context,
-    nats_url: Annotated[
-        str | None, typer.Option(help="URL of NATS; overrides PYOCO_NATS_URL.")
-    ] = None,
+    nats_url: NatsUrl = None,
     version: Version = False,  # noqa: ARG001 - it is printed before
 ) -> None:
     """Manage a pyoco-server installation through its NATS."""

@@ -28,6 +28,11 @@ Version: TypeAlias = Annotated[
 ]
 """An option that all programs have; it is printed before their own code runs."""
 
+NatsUrl: TypeAlias = Annotated[
+    str | None, typer.Option(help="URL of NATS; overrides PYOCO_NATS_URL.")
+]
+"""An option of the programs that talk to NATS themselves."""
+
 
 def program(name: str, places: Mapping[str, str] | None = None) -> typer.Typer:
     """The commands of a program.

@@ -12,10 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from pyoco_cli.client.app import show
+from pyoco_cli.common.commands import NatsUrl
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import OutputFormat, OutputOption, chosen
 from pyoco_cli.common.output import print_line
-from pyoco_cli.server.nats import NatsUrl, operator_settings, with_nats
+from pyoco_cli.server.nats import operator_settings, with_nats
 from pyoco_cli.server.transfer import transfer_shown
 from pyoco_server.model.counted import counted
 from pyoco_server.model.errors import ErrorId

@@ -11,13 +11,13 @@ import typer
 from msgspec.structs import replace
 from rich.console import Console
 
-from pyoco_cli.configuration import load_settings, start_failure
+from pyoco_cli.configuration import start_failure
+from pyoco_cli.server.nats import operator_settings
 from pyoco_cli.server.progress import RunProgress
 from pyoco_cli.server.results import PrintedLines, print_result
 from pyoco_cli.server.session import open_session, run_flow
 from pyoco_cli.signals import stop_signals
 from pyoco_http.server import PortBusy
-from pyoco_server.logs import configure_logging
 from pyoco_server.model.flow.file import parse_flow_yaml
 from pyoco_server.model.run import RunStatus
 from pyoco_server.node import NodeFailed, open_node
@@ -32,8 +32,7 @@ def demo() -> None:
 
     Exits with 0 when the run COMPLETED. Leaves nothing behind.
     """
-    settings = load_settings({"PYOCO_LOG_LEVEL": "error", "PYOCO_LOG_FORMAT": "text"})
-    configure_logging(service="pyoco-server:http", settings=settings)
+    settings = operator_settings()
     console = Console()
     with tempfile.TemporaryDirectory(prefix="pyoco-demo-") as folder:
         raise typer.Exit(trio.run(_demo, replace(settings, state_dir=folder), console))

@@ -11,9 +11,10 @@ import typer
 
 from pyoco_cli.client.app import show
 from pyoco_cli.client.connection import DEFAULT_SERVER
+from pyoco_cli.common.commands import NatsUrl
 from pyoco_cli.common.formats import OutputFormat, OutputOption, chosen
 from pyoco_cli.common.output import make_console, printable
-from pyoco_cli.server.nats import NatsUrl, operator_settings, with_nats
+from pyoco_cli.server.nats import operator_settings, with_nats
 from pyoco_server.model.counted import counted
 from pyoco_server.operations.doctor import DoctorReport, Severity, examine
 from pyoco_server.operations.status import status_of

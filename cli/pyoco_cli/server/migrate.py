@@ -8,10 +8,11 @@ from typing import Annotated
 import msgspec
 import typer
 
+from pyoco_cli.common.commands import NatsUrl
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import OutputFormat, OutputOption, chosen, print_rows
 from pyoco_cli.common.output import print_line, printable
-from pyoco_cli.server.nats import NatsUrl, operator_settings, with_nats
+from pyoco_cli.server.nats import operator_settings, with_nats
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.operations.migrate import Change
 from pyoco_server.operations.migrate import migrate as change

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeAlias, TypeVar
+from typing import TypeVar
 
 import trio
-import typer
 
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.configuration import load_settings
@@ -20,12 +19,8 @@ T = TypeVar("T")
 
 _CONNECT_SECONDS = 10.0
 
-NatsUrl: TypeAlias = Annotated[
-    str | None, typer.Option(help="URL of NATS; overrides PYOCO_NATS_URL.")
-]
 
-
-def operator_settings(nats_url: str | None) -> Settings:
+def operator_settings(nats_url: str | None = None) -> Settings:
     """The settings of a command for operators; its log says errors only, on stderr.
 
     Raises:

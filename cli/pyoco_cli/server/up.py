@@ -10,6 +10,7 @@ from typing import Annotated
 import trio
 import typer
 
+from pyoco_cli.common.commands import NatsUrl
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.configuration import collect_seldom, keep_secrets, load_settings, start_failure
 from pyoco_cli.server.detach import detach as start_detached
@@ -35,9 +36,7 @@ def up(
             help="debug, info, warning or error; overrides PYOCO_LOG_LEVEL.", show_default="warning"
         ),
     ] = None,
-    nats_url: Annotated[
-        str | None, typer.Option(help="URL of NATS; overrides PYOCO_NATS_URL.")
-    ] = None,
+    nats_url: NatsUrl = None,
     dashboard_lang: Annotated[
         str | None, typer.Option(help="auto, ja or en; overrides PYOCO_DASHBOARD_LANG.")
     ] = None,

@@ -10,7 +10,7 @@ from typing import Annotated
 import trio
 import typer
 
-from pyoco_cli.common.commands import Version, program
+from pyoco_cli.common.commands import NatsUrl, Version, program
 from pyoco_cli.common.errors import CliError, run
 from pyoco_cli.common.parameters import split_tags
 from pyoco_cli.configuration import collect_seldom, keep_secrets, load_settings, state_folder
@@ -32,9 +32,7 @@ app = program("pyoco-worker")
 
 @app.command()
 def worker(
-    nats_url: Annotated[
-        str | None, typer.Option(help="URL of NATS; overrides PYOCO_NATS_URL.")
-    ] = None,
+    nats_url: NatsUrl = None,
     tags: Annotated[str, typer.Option(help="Tags to take, with commas (OR).")] = "default",
     worker_id: Annotated[
         str | None,

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
+from pyoco_cli.common.commands import NatsUrl
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.moments import span
-from pyoco_cli.server.nats import NatsUrl, operator_settings, with_nats
+from pyoco_cli.server.nats import operator_settings, with_nats
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.scenario.document import ScenarioError, write_scenario
 from pyoco_server.scenario.recorder import record as make_record
