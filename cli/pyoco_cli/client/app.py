@@ -14,11 +14,15 @@ from pyoco_cli.common.commands import Version, program
 from pyoco_cli.common.formats import OutputFormat, OutputOption, chosen, items_of, print_rows
 from pyoco_cli.common.output import make_console, print_json
 
-__all__ = ["OutputFormat", "OutputOption", "RunId", "app", "draw", "show"]
+__all__ = ["CursorOption", "OutputFormat", "OutputOption", "RunId", "app", "draw", "show"]
 
 
 RunId: TypeAlias = Annotated[
     str, typer.Argument(metavar="RUN_ID", help="Id of the run, or its beginning.")
+]
+
+CursorOption: TypeAlias = Annotated[
+    str | None, typer.Option(help="Where to go on: next_cursor of the page before.")
 ]
 
 _COMMANDS = {

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from pyoco_cli.client.app import OutputOption, RunId, draw, show
+from pyoco_cli.client.app import CursorOption, OutputOption, RunId, draw, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.run_ids import whole_id
 from pyoco_cli.client.submit import StayOptions, stay
@@ -37,9 +37,7 @@ def list_letters(
     tag: Annotated[str | None, typer.Option(help="Only those of that tag.")] = None,
     run_id: Annotated[str | None, typer.Option(help="Only those of that run.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, max=200, help="How many, 1 to 200.")] = None,
-    cursor: Annotated[
-        str | None, typer.Option(help="Where to go on: next_cursor of the page before.")
-    ] = None,
+    cursor: CursorOption = None,
     output: OutputOption = None,
 ) -> None:
     """List dead letters, the newest first."""

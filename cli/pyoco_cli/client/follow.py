@@ -35,17 +35,15 @@ def _status(event: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def print_status_lines(events: Iterable[dict[str, Any]]) -> None:
-    """Print ``ts, event, status, run_id`` of each event, as it comes, with tabs in between."""
+def print_status(events: Iterable[dict[str, Any]], *, as_csv: bool) -> None:
+    """Print ``ts, event, status, run_id`` of each event, as it comes: as CSV, or with tabs in between."""
+    printer = RowPrinter(("ts", "event", "status", "run_id"), as_csv=True)
     for event in events:
-        print_line("\t".join(str(value or "-") for value in _status(event).values()))
-
-
-def print_status_csv(events: Iterable[dict[str, Any]]) -> None:
-    """Print the same as CSV."""
-    printer = RowPrinter((), as_csv=True)
-    for event in events:
-        printer.print(_status(event))
+        status = _status(event)
+        if as_csv:
+            printer.print(status)
+        else:
+            print_line("\t".join(str(value or "-") for value in status.values()))
 
 
 def show_live(events: Iterable[dict[str, Any]]) -> None:

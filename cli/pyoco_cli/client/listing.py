@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict
 
 import typer
 
-from pyoco_cli.client.app import draw
+from pyoco_cli.client.app import CursorOption, draw
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import OutputFormat, OutputOption, RowPrinter, chosen, print_rows
@@ -129,9 +129,7 @@ def list_vnext(
     full: Full = False,
     limit: Limit = None,
     updated_after: UpdatedAfter = None,
-    cursor: Annotated[
-        str | None, typer.Option(help="Where to go on: next_cursor of the page before.")
-    ] = None,
+    cursor: CursorOption = None,
     workflow_yaml_sha256: Sha256 = None,
     output: OutputOption = None,
 ) -> None:

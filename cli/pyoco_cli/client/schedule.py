@@ -9,10 +9,10 @@ from typing import Annotated, Any, TypeAlias, TypedDict
 
 import typer
 
-from pyoco_cli.client.app import OutputOption, draw, show
+from pyoco_cli.client.app import CursorOption, OutputOption, draw, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.limits import LimitOptions
-from pyoco_cli.client.schedule_apply import apply
+from pyoco_cli.client.schedule_apply import DryRun, apply
 from pyoco_cli.client.submit import StayOptions, stay
 from pyoco_cli.client.times import EndWithin, QueueTtl, StartWithin
 from pyoco_cli.common.errors import CliError
@@ -33,7 +33,6 @@ schedule.command("apply")(apply)
 ScheduleId: TypeAlias = Annotated[
     str, typer.Argument(metavar="SCHEDULE_ID", help="Id of the schedule.")
 ]
-DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 
 
 class _FlowAndTicks(TypedDict):
@@ -100,9 +99,7 @@ def list_schedules(
     ] = None,
     text: Annotated[str | None, typer.Option(help="Only with it in their id or name.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, max=500, help="How many, 1 to 500.")] = None,
-    cursor: Annotated[
-        str | None, typer.Option(help="Where to go on: next_cursor of the page before.")
-    ] = None,
+    cursor: CursorOption = None,
     output: OutputOption = None,
 ) -> None:
     """List schedules, by id."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -20,6 +20,8 @@ from pyoco_server.model.schedules.schedule import SAID_FIELDS
 if TYPE_CHECKING:
     from pyoco_server.client import HttpProblem, PyocoHttpClient
     from pyoco_server.client.answers import ScheduledTickDict
+
+DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
 
 _EXAMPLE = 'schedules: {nightly: {flow_name: main, cron: "30 2 * * *", timezone: Asia/Tokyo}}'
 
@@ -56,9 +58,7 @@ def apply(
         str | None,
         typer.Option(metavar="NAME=VALUE", help="With --prune: only those with that label."),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would be done.")
-    ] = False,
+    dry_run: DryRun = False,
     output: OutputOption = None,
 ) -> None:
     """Make schedules what a file says. Nothing is changed where anything in it is wrong.

@@ -11,7 +11,7 @@ import typer
 from pyoco_cli.client.app import OutputFormat, OutputOption, show
 from pyoco_cli.client.batch import read_batch, submit_batch
 from pyoco_cli.client.connection import gateway
-from pyoco_cli.client.follow import print_status_csv, show_live_with_logs
+from pyoco_cli.client.follow import print_status, show_live_with_logs
 from pyoco_cli.client.limits import LimitOptions
 from pyoco_cli.client.logs import lines_of
 from pyoco_cli.client.outcome import ENDED, exit_code, leaving, wait_for_end
@@ -192,7 +192,7 @@ def _follow(
             for line in lines_of(event):
                 print_line(line)
     elif output is OutputFormat.CSV:
-        print_status_csv(client.watch(run_id, within_seconds=seconds))
+        print_status(client.watch(run_id, within_seconds=seconds), as_csv=True)
     else:
         for change in client.watch(run_id, within_seconds=seconds):
             print_json(change)

@@ -10,7 +10,7 @@ import typer
 
 from pyoco_cli.client.app import OutputOption, RunId, show
 from pyoco_cli.client.connection import gateway
-from pyoco_cli.client.follow import print_status_csv, print_status_lines, show_live
+from pyoco_cli.client.follow import print_status, show_live
 from pyoco_cli.client.outcome import ENDED, Followed, exit_code, leaving, wait_for_end
 from pyoco_cli.client.run_ids import whole_id
 from pyoco_cli.common.moments import moment_option
@@ -69,10 +69,8 @@ def watch(
         events = Followed(islice(watched, max_events) if max_events > 0 else watched)
         with leaving(run_id):
             match output:
-                case WatchOutput.STATUS:
-                    print_status_lines(events)
-                case WatchOutput.CSV:
-                    print_status_csv(events)
+                case WatchOutput.STATUS | WatchOutput.CSV:
+                    print_status(events, as_csv=output is WatchOutput.CSV)
                 case None | WatchOutput.TABLE if on_terminal() or output is not None:
                     show_live(events)
                 case _:

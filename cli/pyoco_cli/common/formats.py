@@ -43,29 +43,27 @@ class RowPrinter:
     """Prints items as they come, a line each: JSON documents, or CSV with a head.
 
     Args:
-        columns: Those of CSV; of the first item what it has when there are none.
+        columns: Those of CSV.
         as_csv: Whether it is CSV.
     """
 
     def __init__(self, columns: Sequence[str], *, as_csv: bool) -> None:
-        self._columns = list(columns)
+        self._columns = columns
         self._as_csv = as_csv
         self._begun = False
 
-    def begin(self, first: Mapping[str, Any] | None = None) -> None:
+    def begin(self) -> None:
         """Print the head, if there is one and it was not printed yet."""
-        if self._as_csv and not self._begun:
-            self._columns = self._columns or list(first or ())
-            if self._columns:
-                self._print(self._columns)
-                self._begun = True
+        if self._as_csv and self._columns and not self._begun:
+            self._print(self._columns)
+            self._begun = True
 
     def print(self, item: Mapping[str, Any]) -> None:
         """Print an item."""
         if not self._as_csv:
             print_json(item)
             return
-        self.begin(item)
+        self.begin()
         self._print([_cell(item.get(column)) for column in self._columns])
 
     def _print(self, cells: Iterable[str]) -> None:
