@@ -1,4 +1,4 @@
-"""Following a run: live task states and output for people, status lines for programs."""
+"""A run as it goes on, drawn for people: the states of its tasks, and above them what they print."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from pyoco_cli.client.drawing import styled
 from pyoco_cli.client.logs import left_out
 from pyoco_cli.client.merged import Came, Ended, merged
-from pyoco_cli.common.formats import RowPrinter
-from pyoco_cli.common.output import make_console, print_line, printable
+from pyoco_cli.client.views import progress_cells
+from pyoco_cli.common.output import make_console, printable
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.live import Live
-
     from pyoco_server.client import PyocoHttpClient
 
 _STATES = "states"
@@ -22,28 +26,6 @@ _LOGS = "logs"
 _LOGS_GRACE_SECONDS = 5.0
 _SHOWN_EVENTS = ("log", "truncated", "progress")
 _NOT_FOUND = 404
-
-
-def _status(event: Mapping[str, Any]) -> dict[str, Any]:
-    data = event.get("data") or {}
-    snapshot = data.get("snapshot") or {}
-    return {
-        "ts": data.get("ts") or snapshot.get("updated_at"),
-        "event": event.get("event", "message"),
-        "status": snapshot.get("status"),
-        "run_id": data.get("run_id") or snapshot.get("run_id"),
-    }
-
-
-def print_status(events: Iterable[dict[str, Any]], *, as_csv: bool) -> None:
-    """Print ``ts, event, status, run_id`` of each event, as it comes: as CSV, or with tabs in between."""
-    printer = RowPrinter(("ts", "event", "status", "run_id"), as_csv=True)
-    for event in events:
-        status = _status(event)
-        if as_csv:
-            printer.print(status)
-        else:
-            print_line("\t".join(str(value or "-") for value in status.values()))
 
 
 def show_live(events: Iterable[dict[str, Any]]) -> None:
@@ -76,9 +58,6 @@ def show_live_with_logs(client: PyocoHttpClient, run_id: str, within_seconds: fl
 
 @contextmanager
 def _drawn() -> Iterator[_Drawn]:
-    # Here, because rich would cost commands that print lines a noticeable time.
-    from rich.live import Live  # noqa: PLC0415
-
     console = make_console()
     drawn = _Drawn(console)
     with Live(get_renderable=drawn.draw, console=console, refresh_per_second=8) as live:
@@ -135,22 +114,12 @@ class _Drawn:
             self._print({"task": task, "stream": stream}, text)
 
     def _print(self, chunk: Mapping[str, Any], line: str) -> None:
-        from rich.text import Text  # noqa: PLC0415
-
         style = "red" if chunk.get("stream") == "stderr" else ""
         task = printable(chunk.get("task") or "run")
         self._console.print(Text.assemble((f"{task}  ", "dim"), (printable(line), style)))
 
 
 def _run(snapshot: dict[str, Any], progress: Mapping[str, Mapping[str, Any]]) -> RenderableType:
-    from rich.console import Group  # noqa: PLC0415
-    from rich.spinner import Spinner  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    from pyoco_cli.client.drawing import styled  # noqa: PLC0415
-    from pyoco_cli.client.views import progress_cells  # noqa: PLC0415
-
     if not snapshot:
         return Spinner("dots", "waiting for the run")
     head = Text.assemble(

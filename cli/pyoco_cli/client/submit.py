@@ -11,11 +11,11 @@ import typer
 from pyoco_cli.client.app import OutputFormat, OutputOption, show
 from pyoco_cli.client.batch import read_batch, submit_batch
 from pyoco_cli.client.connection import gateway
-from pyoco_cli.client.follow import print_status, show_live_with_logs
 from pyoco_cli.client.limits import LimitOptions
 from pyoco_cli.client.logs import lines_of
 from pyoco_cli.client.outcome import ENDED, exit_code, leaving, wait_for_end
 from pyoco_cli.client.times import TimeOptions
+from pyoco_cli.client.watch import print_status
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import chosen
 from pyoco_cli.common.option_groups import with_options
@@ -186,6 +186,9 @@ def _follow(
     client: PyocoHttpClient, run_id: str, output: OutputFormat | None, seconds: float | None
 ) -> None:
     if on_terminal() and chosen(output) is OutputFormat.TABLE:
+        # Here, because rich would cost those that print lines a noticeable time.
+        from pyoco_cli.client.follow import show_live_with_logs  # noqa: PLC0415
+
         show_live_with_logs(client, run_id, seconds)
     elif chosen(output) is OutputFormat.TABLE:
         for event in client.events(run_id, follow=True, within_seconds=seconds):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pyoco_cli.client.app import OutputOption, RunId, show
 from pyoco_cli.client.connection import gateway
-from pyoco_cli.client.follow import print_status, show_live
 from pyoco_cli.client.outcome import ENDED, Followed, exit_code, leaving, wait_for_end
 from pyoco_cli.client.run_ids import whole_id
+from pyoco_cli.common.formats import RowPrinter
 from pyoco_cli.common.moments import moment_option
-from pyoco_cli.common.output import on_terminal, print_json
+from pyoco_cli.common.output import on_terminal, print_json, print_line
 
 
 class WatchOutput(StrEnum):
@@ -72,6 +73,9 @@ def watch(
                 case WatchOutput.STATUS | WatchOutput.CSV:
                     print_status(events, as_csv=output is WatchOutput.CSV)
                 case None | WatchOutput.TABLE if on_terminal() or output is not None:
+                    # Here, because rich would cost those that print lines a noticeable time.
+                    from pyoco_cli.client.follow import show_live  # noqa: PLC0415
+
                     show_live(events)
                 case _:
                     for event in events:
@@ -102,3 +106,25 @@ def wait(
     if final.get("status") in ENDED:
         show(final, output, "run_panel")
     return exit_code(run_id, final, seconds)
+
+
+def print_status(events: Iterable[dict[str, Any]], *, as_csv: bool) -> None:
+    """Print ``ts, event, status, run_id`` of each event, as it comes: as CSV, or with tabs in between."""
+    printer = RowPrinter(("ts", "event", "status", "run_id"), as_csv=True)
+    for event in events:
+        status = _status(event)
+        if as_csv:
+            printer.print(status)
+        else:
+            print_line("\t".join(str(value or "-") for value in status.values()))
+
+
+def _status(event: Mapping[str, Any]) -> dict[str, Any]:
+    data = event.get("data") or {}
+    snapshot = data.get("snapshot") or {}
+    return {
+        "ts": data.get("ts") or snapshot.get("updated_at"),
+        "event": event.get("event", "message"),
+        "status": snapshot.get("status"),
+        "run_id": data.get("run_id") or snapshot.get("run_id"),
+    }
