@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -10,19 +10,8 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import ApiError
 from pyoco_server.jetstream.inventory import StreamInfo, update_stream
 from pyoco_server.jetstream.resources import expected_streams
-from pyoco_server.operations.ours import our_streams
+from pyoco_server.operations.ours import FIXED, differences, our_streams
 from pyoco_server.settings import Settings
-
-# What JetStream lets be changed on a stream that exists, and the settings decide.
-_CHANGEABLE: Final = (
-    "subjects",
-    "max_age",
-    "max_msgs",
-    "max_bytes",
-    "max_msgs_per_subject",
-    "allow_msg_ttl",
-    "discard",
-)
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,10 +67,8 @@ async def migrate(
 def _changes(
     stream: StreamInfo, wanted: dict[str, Any], replicas: int | None
 ) -> dict[str, tuple[Any, Any]]:
-    changes: dict[str, tuple[Any, Any]] = {
-        name: (stream.config.get(name), wanted[name])
-        for name in _CHANGEABLE
-        if name in wanted and (stream.config.get(name) or None) != (wanted[name] or None)
+    changes = {
+        name: change for name, change in differences(stream, wanted).items() if name not in FIXED
     }
     if replicas is not None and stream.replicas != replicas:
         changes["num_replicas"] = (stream.replicas, replicas)

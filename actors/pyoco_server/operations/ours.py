@@ -1,8 +1,9 @@
-"""Which streams of an account are ours, by the settings and by name."""
+"""Which streams of an account are ours, by the settings and by name, and in what they differ from those."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.inventory import StreamInfo, list_streams
@@ -11,6 +12,12 @@ from pyoco_server.settings import Settings
 
 # What other versions keep, or keep beside what the settings name, is called like that.
 _PREFIXES: Final = ("PYOCO_", "KV_pyoco_", "OBJ_pyoco_")
+FIXED: Final = ("retention", "storage")
+"""What JetStream lets nobody change on a stream that exists."""
+_DECIDED: Final = (
+    *("subjects", "retention", "max_age", "storage", "max_msgs", "max_bytes"),
+    *("max_msgs_per_subject", "allow_msg_ttl", "discard"),
+)
 
 
 async def our_streams(connection: Connection, settings: Settings) -> list[StreamInfo]:
@@ -35,3 +42,10 @@ async def our_streams(connection: Connection, settings: Settings) -> list[Stream
         and (stream.name in known or stream.name.startswith(_PREFIXES))
     ]
     return sorted(found, key=lambda stream: (first.get(stream.name, 3), stream.name))
+
+
+def differences(stream: StreamInfo, wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What is otherwise on a stream than the settings decide, by name: as it is, and as it should be."""
+    both = {name: (stream.config.get(name), wanted[name]) for name in _DECIDED if name in wanted}
+    # Absent, off and none are the same to JetStream.
+    return {name: (old, new) for name, (old, new) in both.items() if (old or None) != (new or None)}

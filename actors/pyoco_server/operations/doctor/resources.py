@@ -12,19 +12,13 @@ from pyoco_server.jetstream.resources import expected_streams
 from pyoco_server.model.counted import counted
 from pyoco_server.operations.doctor.finding import Finding, Severity
 from pyoco_server.operations.doctor.look import Look
+from pyoco_server.operations.ours import FIXED, differences
 
-# Without these what the stream is for does not work; with other values of the next ones it works
-# otherwise than the settings say; the last ones an operator may well have changed.
-_KEYS: Final = {
-    "subjects": Severity.ERROR,
-    "retention": Severity.ERROR,
-    "max_age": Severity.WARNING,
-    "storage": Severity.WARNING,
-    "max_msgs_per_subject": Severity.WARNING,
-    "allow_msg_ttl": Severity.WARNING,
-    "max_msgs": Severity.INFO,
-    "max_bytes": Severity.INFO,
-    "discard": Severity.INFO,
+# Without the first ones what the stream is for does not work; the next ones an operator may well have
+# changed; with another value of anything else it works otherwise than the settings say.
+_SEVERITIES: Final = {
+    **dict.fromkeys(("subjects", "retention"), Severity.ERROR),
+    **dict.fromkeys(("max_msgs", "max_bytes", "discard"), Severity.INFO),
 }
 
 
@@ -64,19 +58,16 @@ async def _absent(look: Look, name: str) -> Finding:
 
 
 def _differences(found: StreamInfo, config: dict[str, Any]) -> Iterator[Finding]:
-    for key, severity in _KEYS.items():
-        # Absent, off and none are the same to JetStream.
-        if key in config and (found.config.get(key) or None) != (config[key] or None):
-            yield Finding(
-                check="resources.settings",
-                severity=severity,
-                what=f"{key} is {_shown(key, found.config.get(key))}, "
-                f"not {_shown(key, config[key])} as the settings say",
-                where=found.name,
-                advice="JetStream cannot change it any more: use another name for it"
-                if key in {"retention", "storage"}
-                else "pyoco-server admin migrate --settings brings it up to date",
-            )
+    for key, (is_now, wanted) in differences(found, config).items():
+        yield Finding(
+            check="resources.settings",
+            severity=_SEVERITIES.get(key, Severity.WARNING),
+            what=f"{key} is {_shown(key, is_now)}, not {_shown(key, wanted)} as the settings say",
+            where=found.name,
+            advice="JetStream cannot change it any more: use another name for it"
+            if key in FIXED
+            else "pyoco-server admin migrate --settings brings it up to date",
+        )
 
 
 def _shown(key: str, value: Any) -> str:
