@@ -83,10 +83,9 @@ def exit_code(run_id: str, snapshot: Mapping[str, Any], seconds: float | None) -
                 error_id=ErrorId.EXECUTION_FAILED,
             )
         case status:
+            after = "" if seconds is None else f" after {seconds:g} s"
             raise CliError(
-                f"run {run_id} is {status or 'not seen'} after {seconds:g} s"
-                if seconds is not None
-                else f"run {run_id} is {status or 'not seen'}",
+                f"run {run_id} is {status or 'not seen'}{after}",
                 title=Phrase.WAIT_TIMEOUT,
                 hint=Phrase.RUN_GOES_ON.fill(run_id=run_id),
                 code=TIMED_OUT,

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pyoco_cli.client.connection import DEFAULT_HEADER, DEFAULT_SERVER, GatewayAddress
+from pyoco_cli.client.connection import DEFAULT_HEADER, GatewayAddress
 from pyoco_cli.common.errors import CliError
 
 _DEFAULT = "default"
@@ -64,7 +64,7 @@ def with_profile(
     header = given.api_key_header
     if "api_key_header" not in fixed:
         header = profile.get("api_key_header", DEFAULT_HEADER)
-    return GatewayAddress(profile.get("server", DEFAULT_SERVER), key, header)
+    return GatewayAddress(profile["server"], key, header)
 
 
 def profile_file() -> Path:
