@@ -33,7 +33,7 @@ from pyoco_server.gateway.new_run import Accepted, CannotWait, NewRun
 from pyoco_server.gateway.waiting_runs import RunHasStarted
 from pyoco_server.jetstream.errors import Unanswered
 from pyoco_server.jetstream.resources import ensure_consumer
-from pyoco_server.model import life
+from pyoco_server.model import decisions
 from pyoco_server.model.job import decode_job
 from pyoco_server.model.limits import InvalidLimit
 from pyoco_server.model.punctuality import state_of
@@ -148,12 +148,12 @@ async def test_a_cancel_in_the_moment_when_the_run_is_due(
         delivery = await deliver(backend)
         worker = Claims(backend, decode_job(delivery.data))
         if claims_first:
-            assert isinstance(await worker.claim("a", delivery), life.Claimed)
+            assert isinstance(await worker.claim("a", delivery), decisions.Claimed)
             assert (await backend.cancel(accepted.run_id)).status is RunStatus.CANCELLING
         else:
             await backend.cancel(accepted.run_id)
             await ended(backend, accepted.run_id)
-            assert isinstance(await worker.claim("a", delivery), life.AlreadyTerminal)
+            assert isinstance(await worker.claim("a", delivery), decisions.AlreadyTerminal)
             assert (await backend.get(accepted.run_id)).start_time is None
             await empty_queue(backend)
 
@@ -198,12 +198,12 @@ async def test_a_move_in_the_moment_when_the_run_is_due(tmp_path: Path) -> None:
         delivery = await deliver(backend)
         worker = Claims(backend, decode_job(delivery.data))
         await backend.move(accepted.run_id, Timing(delay_sec=300.0))
-        assert isinstance(await worker.claim("a", delivery), life.NotYet)
+        assert isinstance(await worker.claim("a", delivery), decisions.NotYet)
         # The other way round it has started.
         second = await backend.submit(timed(delay_sec=0.3))
         delivery = await deliver(backend)
         assert decode_job(delivery.data).run_id == second.run_id
-        assert isinstance(await worker.claim("a", delivery), life.Claimed)
+        assert isinstance(await worker.claim("a", delivery), decisions.Claimed)
         with pytest.raises(RunHasStarted, match="RUNNING"):
             await backend.move(second.run_id, Timing(delay_sec=300.0))
 

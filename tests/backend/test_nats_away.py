@@ -27,7 +27,7 @@ from pyoco_server.jetstream.consumer import Message, PullConsumer
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.stored import get_message
-from pyoco_server.model import life
+from pyoco_server.model import decisions
 from pyoco_server.model.artifact import Artifact
 from pyoco_server.model.run import RunStatus
 from pyoco_server.store.artifacts import ArtifactStore
@@ -90,7 +90,7 @@ class HeldEnd:
         self.may = trio.Event()
         real = Attempt.write_end
 
-        async def write_end(attempt: Attempt, ending: Ending) -> life.Finish:
+        async def write_end(attempt: Attempt, ending: Ending) -> decisions.Finish:
             try:
                 # The first try meets no NATS; any later one waits for what the test wants first.
                 if self.failed.is_set():

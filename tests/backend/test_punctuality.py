@@ -30,7 +30,7 @@ from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.timekeeper import Timekeeper
 from pyoco_server.gateway.waiting_runs import RunHasStarted
 from pyoco_server.jetstream.resources import ensure_consumer
-from pyoco_server.model import life
+from pyoco_server.model import decisions, life
 from pyoco_server.model.event import RunLate, StateChanged
 from pyoco_server.model.job import decode_job
 from pyoco_server.model.run import Late, RunSnapshot, RunState, RunStatus, known
@@ -84,16 +84,16 @@ async def test_a_run_that_has_started_in_time_runs_on(tmp_path: Path) -> None:
 def test_a_retry_does_not_expire() -> None:
     run = RunSnapshot(run_id="r", flow_name="f", status=RunStatus.PENDING, expires_at=50.0)
 
-    def claim(snapshot: RunSnapshot, now: float) -> life.Claim:
+    def claim(snapshot: RunSnapshot, now: float) -> decisions.Claim:
         return life.claim(snapshot, worker_id="w", instance_id="i", slot=0, now=now)
 
     first = claim(run, 49.9)
-    assert isinstance(first, life.Claimed)
+    assert isinstance(first, decisions.Claimed)
     again = life.release(first.snapshot, instance_id="i", attempt=1, now=60.0)
-    assert isinstance(again, life.RetryLater)
-    assert isinstance(claim(again.snapshot, 70.0), life.Claimed)
+    assert isinstance(again, decisions.RetryLater)
+    assert isinstance(claim(again.snapshot, 70.0), decisions.Claimed)
     late = claim(run, 50.0)
-    assert isinstance(late, life.Expired)
+    assert isinstance(late, decisions.Expired)
     assert (late.snapshot.status, late.snapshot.reason) == (RunStatus.FAILED, "expired")
     assert (late.snapshot.attempt, late.snapshot.start_time) == (0, None)
 
@@ -161,7 +161,7 @@ async def test_an_expiry_in_the_moment_of_a_claim(
             # By a worker whose clock is a little behind.
             await reached.wait()
             monkeypatch.setattr(worker.runs, "now", lambda: 0.0)
-            assert isinstance(await worker.claim("a", delivery), life.Claimed)
+            assert isinstance(await worker.claim("a", delivery), decisions.Claimed)
             go_on.set()
             await trio.sleep(0.2)
             run = await backend.get(accepted.run_id)
@@ -169,7 +169,7 @@ async def test_an_expiry_in_the_moment_of_a_claim(
             assert await dead_letters(backend) == []
         else:
             await ended(backend, accepted.run_id)
-            assert isinstance(await worker.claim("a", delivery), life.AlreadyTerminal)
+            assert isinstance(await worker.claim("a", delivery), decisions.AlreadyTerminal)
 
 
 async def test_an_expired_run_is_repeated_when_somebody_asks_for_it(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.jetstream.errors import ApiError, Unavailable
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
-from pyoco_server.model import life
+from pyoco_server.model import decisions, life
 from pyoco_server.model.job import Job, decode_job, encode_job, new_run_id
 from pyoco_server.model.run import RunSnapshot, RunStatus, SnapshotTooLarge, encode_snapshot
 from pyoco_server.store.queue import JobQueue
@@ -68,7 +68,7 @@ async def test_a_run_that_cannot_be_claimed_for_a_while_uses_up_no_delivery(
     full = ApiError(503, 10077, "no space left")
     real = JobQueue.put_again
 
-    async def claim(*arguments: Any, **more: Any) -> tuple[StoredRun, life.Claim] | Withdrawn:
+    async def claim(*arguments: Any, **more: Any) -> tuple[StoredRun, decisions.Claim] | Withdrawn:
         nonlocal refusals
         if refusals:
             refusals -= 1

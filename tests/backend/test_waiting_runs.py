@@ -29,7 +29,7 @@ from pyoco_server.jetstream.errors import Unanswered
 from pyoco_server.jetstream.inventory import consumer_info, create_stream, stream_info
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.resources import ensure_consumer, ensure_resources
-from pyoco_server.model import life
+from pyoco_server.model import decisions, life
 from pyoco_server.model.job import Job, decode_job
 from pyoco_server.model.run import RunSnapshot, RunStatus
 from pyoco_server.operations.doctor.look import look_at
@@ -155,7 +155,7 @@ class Claims:
         self.queue = JobQueue.of(backend.connection, backend.settings)
         self.job = job
 
-    async def claim(self, worker: str, delivery: Message) -> life.Claim:
+    async def claim(self, worker: str, delivery: Message) -> decisions.Claim:
         outcome = await claim_run(
             self.runs,
             self.queue,
@@ -169,7 +169,7 @@ class Claims:
     async def fail(self, worker: str, attempt: int) -> None:
         """Store that the attempt failed, and put the job back for later; its delivery is not acknowledged."""
 
-        def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, life.Finish]:
+        def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, decisions.Finish]:
             answer = life.finish(
                 snapshot,
                 instance_id=worker,
@@ -181,7 +181,7 @@ class Claims:
             return answer.snapshot, answer
 
         _, answer = await self.runs.change(self.job.run_id, rule)
-        assert isinstance(answer, life.RetryLater)
+        assert isinstance(answer, decisions.RetryLater)
         due = answer.snapshot.next_attempt_at
         assert await self.queue.put_later(self.job, 0.1, next_attempt_at=due)
 
@@ -194,17 +194,17 @@ async def test_of_two_copies_of_a_job_one_has_the_run(tmp_path: Path) -> None:
         await backend.submit(limited("quick", max_attempts=9, retry_backoff_sec=300.0))
         first = await deliver(backend)
         workers = Claims(backend, decode_job(first.data))
-        assert isinstance(await workers.claim("a", first), life.Claimed)
+        assert isinstance(await workers.claim("a", first), decisions.Claimed)
         await workers.fail("a", 1)
-        assert isinstance(await workers.claim("b", first), life.NotYet)
+        assert isinstance(await workers.claim("b", first), decisions.NotYet)
         second = await deliver(backend)
-        assert isinstance(await workers.claim("b", second), life.Claimed)
+        assert isinstance(await workers.claim("b", second), decisions.Claimed)
         # The copy before it is delivered again, while b is at work.
-        assert isinstance(await workers.claim("c", first), life.Spare)
+        assert isinstance(await workers.claim("c", first), decisions.Spare)
         # It is needed, should the other one be lost.
         await workers.queue.remove(second.stream_sequence)
         again = await workers.claim("c", first)
-        assert isinstance(again, life.Claimed)
+        assert isinstance(again, decisions.Claimed)
         assert again.snapshot.attempt == 3
 
 

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from pyoco_server.model import life
+from pyoco_server.model import decisions, life
 from pyoco_server.model.event import is_first
 from pyoco_server.model.job import Job
 from pyoco_server.model.punctuality import has_started, is_expired, moved, with_lateness
@@ -252,20 +252,20 @@ class Life(RuleBasedStateMachine):
             due_at=slot.held_until,
         )
         match answer:
-            case life.Claimed(snapshot):
+            case decisions.Claimed(snapshot):
                 if self.write(read, snapshot):
                     self.it_starts_in_its_time(read)
                     slot.attempt = snapshot.attempt
                     self.claims.append(slot)
             case (
-                life.CancelInstead(snapshot)
-                | life.AttemptsUsedUp(snapshot)
-                | life.Expired(snapshot)
+                decisions.CancelInstead(snapshot)
+                | decisions.AttemptsUsedUp(snapshot)
+                | decisions.Expired(snapshot)
             ):
                 slot.ended = self.write(read, snapshot)
-            case life.AlreadyTerminal() | life.Spare():
+            case decisions.AlreadyTerminal() | decisions.Spare():
                 slot.ended = True
-            case life.NotYet(snapshot, wait):
+            case decisions.NotYet(snapshot, wait):
                 if read is self.stored:
                     if self.leased is slot:
                         self.held_until = snapshot.scheduled_for
@@ -288,7 +288,7 @@ class Life(RuleBasedStateMachine):
             heartbeat_at=self.now,
             now=self.now,
         )
-        if isinstance(answer, life.Progressed):
+        if isinstance(answer, decisions.Progressed):
             self.write_of(slot, read, answer.snapshot)
         elif read is self.stored:
             slot.ended = True
@@ -320,14 +320,14 @@ class Life(RuleBasedStateMachine):
             )
             self.end(slot, read, answer)
 
-    def end(self, slot: Delivery, read: RunSnapshot, answer: life.Finish) -> None:
+    def end(self, slot: Delivery, read: RunSnapshot, answer: decisions.Finish) -> None:
         match answer:
-            case life.Finished(snapshot):
+            case decisions.Finished(snapshot):
                 slot.ended = self.write_of(slot, read, snapshot)
-            case life.RetryLater(snapshot, wait):
+            case decisions.RetryLater(snapshot, wait):
                 if self.write_of(slot, read, snapshot):
                     self.nak(slot, wait)
-            case life.Superseded() | life.AlreadyTerminal():
+            case decisions.Superseded() | decisions.AlreadyTerminal():
                 slot.ended |= read is self.stored
 
     def nak(self, slot: Delivery, wait: float) -> None:
@@ -370,10 +370,10 @@ class Life(RuleBasedStateMachine):
         if read is None:
             return
         match life.request_cancel(read, by=None, reason=None, now=self.now):
-            case life.CancelRequested(snapshot):
+            case decisions.CancelRequested(snapshot):
                 if snapshot is not read:
                     self.cancel_acknowledged |= self.write(read, snapshot)
-            case life.AlreadyTerminal(snapshot):
+            case decisions.AlreadyTerminal(snapshot):
                 self.answers.append(snapshot)
 
     def end_unclaimed(self, how: Choice) -> None:
@@ -383,7 +383,7 @@ class Life(RuleBasedStateMachine):
             return
         if read.worker_instance_id is None:
             answer = life.abandon(read, reason="cancelled", error="", now=self.now)
-            if isinstance(answer, life.Finished) and self.write(read, answer.snapshot):
+            if isinstance(answer, decisions.Finished) and self.write(read, answer.snapshot):
                 self.leave_queue()
 
     # Who changes its times
@@ -404,7 +404,7 @@ class Life(RuleBasedStateMachine):
         if read is None or not is_expired(read, self.now):
             return
         answer = life.abandon(read, reason="expired", error="e", now=self.now)
-        if isinstance(answer, life.Finished) and self.write(read, answer.snapshot):
+        if isinstance(answer, decisions.Finished) and self.write(read, answer.snapshot):
             self.leave_queue()
 
     def mark_late(self, how: Choice) -> None:
@@ -422,7 +422,7 @@ class Life(RuleBasedStateMachine):
         if read is None:
             return
         answer = life.abandon(read, reason="max_deliveries", error="e", now=self.now)
-        if isinstance(answer, life.AlreadyTerminal) or self.write(read, answer.snapshot):
+        if isinstance(answer, decisions.AlreadyTerminal) or self.write(read, answer.snapshot):
             self.leave_queue()
 
     def wait(self, how: Choice) -> None:

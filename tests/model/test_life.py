@@ -8,7 +8,7 @@ import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from pyoco_server.model import life
+from pyoco_server.model import decisions, life
 from pyoco_server.model.job import Job
 from pyoco_server.model.limits import backoff
 from pyoco_server.model.run import (
@@ -29,17 +29,17 @@ TERMINAL = [status for status in RunStatus if status.terminal]
 
 def claimed(snapshot: RunSnapshot, instance: str = "i1", now: float = 20.0) -> RunSnapshot:
     answer = life.claim(snapshot, worker_id="w", instance_id=instance, slot=0, now=now)
-    assert isinstance(answer, life.Claimed)
+    assert isinstance(answer, decisions.Claimed)
     return answer.snapshot
 
 
 def cancelling(snapshot: RunSnapshot) -> RunSnapshot:
     answer = life.request_cancel(snapshot, by="api_key:k", reason="tired", now=30.0)
-    assert isinstance(answer, life.CancelRequested)
+    assert isinstance(answer, decisions.CancelRequested)
     return answer.snapshot
 
 
-def finish(snapshot: RunSnapshot, status: RunStatus, **more: Any) -> life.Finish:
+def finish(snapshot: RunSnapshot, status: RunStatus, **more: Any) -> decisions.Finish:
     return life.finish(snapshot, instance_id="i1", attempt=1, status=status, now=40.0, **more)
 
 
@@ -84,7 +84,7 @@ def test_the_same_instance_that_claims_again_is_another_attempt() -> None:
 
 
 def test_of_two_messages_of_a_job_the_one_that_came_first_has_the_run() -> None:
-    def claim(snapshot: RunSnapshot, sequence: int | None, **more: Any) -> life.Claim:
+    def claim(snapshot: RunSnapshot, sequence: int | None, **more: Any) -> decisions.Claim:
         return life.claim(
             snapshot,
             worker_id="w",
@@ -96,31 +96,31 @@ def test_of_two_messages_of_a_job_the_one_that_came_first_has_the_run() -> None:
         )
 
     first = claim(life.pending(JOB), 7)
-    assert isinstance(first, life.Claimed)
-    assert claim(first.snapshot, 9) == life.Spare(first.snapshot)
+    assert isinstance(first, decisions.Claimed)
+    assert claim(first.snapshot, 9) == decisions.Spare(first.snapshot)
     # That very message is delivered again, or is lost: whoever had the run has lost it.
-    assert isinstance(claim(first.snapshot, 7), life.Claimed)
-    assert isinstance(claim(first.snapshot, 9, lost=7), life.Claimed)
+    assert isinstance(claim(first.snapshot, 7), decisions.Claimed)
+    assert isinstance(claim(first.snapshot, 9, lost=7), decisions.Claimed)
     # A worker of another version has not said which it is.
-    assert isinstance(claim(claimed(life.pending(JOB)), 9), life.Claimed)
+    assert isinstance(claim(claimed(life.pending(JOB)), 9), decisions.Claimed)
 
 
 def test_a_message_that_was_held_back_says_that_it_is_time() -> None:
     """Whatever the clock of the worker says: the server has measured the wait."""
     waiting = replace(life.pending(JOB), next_attempt_at=1000.0)
 
-    def claim(due_at: float | None) -> life.Claim:
+    def claim(due_at: float | None) -> decisions.Claim:
         return life.claim(waiting, worker_id="w", instance_id="i", slot=0, now=400.0, due_at=due_at)
 
-    assert isinstance(claim(1000.0), life.Claimed)
+    assert isinstance(claim(1000.0), decisions.Claimed)
     # It was held back for an attempt that was made meanwhile.
-    assert claim(900.0) == claim(None) == life.NotYet(waiting, 600.0)
+    assert claim(900.0) == claim(None) == decisions.NotYet(waiting, 600.0)
 
 
 def test_a_claim_of_a_cancelled_run_ends_it_instead() -> None:
     for before in (life.pending(JOB), claimed(life.pending(JOB))):
         answer = life.claim(cancelling(before), worker_id="w", instance_id="i9", slot=1, now=50.0)
-        assert isinstance(answer, life.CancelInstead)
+        assert isinstance(answer, decisions.CancelInstead)
         assert answer.snapshot.status is RunStatus.CANCELLED
         assert answer.snapshot.attempt == before.attempt
         assert answer.snapshot.worker_instance_id == before.worker_instance_id
@@ -131,7 +131,7 @@ def test_a_run_is_claimed_only_as_often_as_it_may() -> None:
     first = claimed(life.pending(replace(JOB, max_attempts=2)))
     second = claimed(first, instance="i2")
     answer = life.claim(second, worker_id="w", instance_id="i3", slot=0, now=60.0)
-    assert isinstance(answer, life.AttemptsUsedUp)
+    assert isinstance(answer, decisions.AttemptsUsedUp)
     assert answer.snapshot.status is RunStatus.FAILED
     assert answer.snapshot.reason == "max_deliveries"
     assert "2 attempts" in str(answer.snapshot.error)
@@ -149,7 +149,7 @@ def test_progress_keeps_the_status_so_that_a_cancel_is_not_lost() -> None:
             heartbeat_at=33.0,
             now=34.0,
         )
-        assert isinstance(answer, life.Progressed)
+        assert isinstance(answer, decisions.Progressed)
         assert answer.snapshot == replace(
             before,
             tasks={"a": TaskState.RUNNING},
@@ -162,7 +162,7 @@ def test_progress_keeps_the_status_so_that_a_cancel_is_not_lost() -> None:
 @pytest.mark.parametrize("status", TERMINAL)
 def test_a_running_run_ends_as_reported(status: RunStatus) -> None:
     answer = finish(claimed(life.pending(JOB)), status, error="e", reason="execution_error")
-    assert isinstance(answer, life.Finished)
+    assert isinstance(answer, decisions.Finished)
     assert answer.snapshot.status is status
     assert answer.snapshot.end_time == answer.snapshot.updated_at == 40.0
     if status is not RunStatus.CANCELLED:
@@ -172,7 +172,7 @@ def test_a_running_run_ends_as_reported(status: RunStatus) -> None:
 @pytest.mark.parametrize("status", TERMINAL)
 def test_a_cancelling_run_ends_cancelled_whatever_is_reported(status: RunStatus) -> None:
     answer = finish(cancelling(claimed(life.pending(JOB))), status, error="e", reason="x")
-    assert isinstance(answer, life.Finished)
+    assert isinstance(answer, decisions.Finished)
     assert answer.snapshot.status is RunStatus.CANCELLED
     # How the worker stopped it is told; what a flow that ended by itself reports is not.
     error = "e" if status is RunStatus.CANCELLED else None
@@ -215,7 +215,7 @@ def test_the_first_cancel_request_is_remembered() -> None:
     first = cancelling(life.pending(JOB))
     assert (first.status, first.cancel_requested_at) == ("CANCELLING", 30.0)
     assert life.request_cancel(first, by="other", reason=None, now=99.0) == (
-        life.CancelRequested(first)
+        decisions.CancelRequested(first)
     )
 
 
@@ -223,18 +223,18 @@ def test_a_run_that_nobody_executes_is_ended() -> None:
     running = claimed(life.pending(JOB))
     for before in (life.pending(JOB), running):
         answer = life.abandon(before, reason="worker_crashed", error="gone", now=70.0)
-        assert isinstance(answer, life.Finished)
+        assert isinstance(answer, decisions.Finished)
         assert (answer.snapshot.status, answer.snapshot.error) == ("FAILED", "gone")
         assert answer.snapshot.reason == "worker_crashed"
     answer = life.abandon(cancelling(running), reason="worker_crashed", error="gone", now=70.0)
-    assert isinstance(answer, life.Finished)
+    assert isinstance(answer, decisions.Finished)
     assert (answer.snapshot.status, answer.snapshot.error) == ("CANCELLED", None)
 
 
 @pytest.mark.parametrize("status", TERMINAL)
 def test_nothing_changes_a_run_that_has_ended(status: RunStatus) -> None:
     end = replace(claimed(life.pending(JOB)), status=status)
-    refused = life.AlreadyTerminal(end)
+    refused = decisions.AlreadyTerminal(end)
     assert life.claim(end, worker_id="w", instance_id="i1", slot=0, now=1.0) == refused
     assert finish(end, RunStatus.COMPLETED) == refused
     assert life.request_cancel(end, by=None, reason=None, now=1.0) == refused
@@ -249,13 +249,13 @@ def test_nothing_changes_a_run_that_has_ended(status: RunStatus) -> None:
 
 def test_an_older_attempt_is_refused() -> None:
     second = claimed(claimed(life.pending(JOB)), instance="i2")
-    assert finish(second, RunStatus.COMPLETED) == life.Superseded(second)
+    assert finish(second, RunStatus.COMPLETED) == decisions.Superseded(second)
     assert life.progress(
         second, instance_id="i1", attempt=1, tasks={}, task_records={}, heartbeat_at=1, now=1
-    ) == life.Superseded(second)
+    ) == decisions.Superseded(second)
 
 
-def retried(**more: Any) -> life.Finish:
+def retried(**more: Any) -> decisions.Finish:
     running = claimed(life.pending(replace(JOB, max_attempts=3, retry_backoff_sec=4.0)))
     more = {"error": "it broke", "reason": "execution_error", **more}
     return finish(running, RunStatus.FAILED, **more)
@@ -264,7 +264,7 @@ def retried(**more: Any) -> life.Finish:
 @pytest.mark.parametrize("reason", sorted(life.RETRIED_REASONS))
 def test_a_failed_attempt_with_attempts_left_waits_for_the_next(reason: str) -> None:
     answer = retried(reason=reason, tasks={"a": TaskState.FAILED})
-    assert isinstance(answer, life.RetryLater)
+    assert isinstance(answer, decisions.RetryLater)
     again = answer.snapshot
     assert (answer.wait_sec, again.next_attempt_at) == (4.0, 44.0)
     assert (again.status, again.tasks, again.start_time) == (RunStatus.PENDING, {}, None)
@@ -281,12 +281,12 @@ def test_a_failed_attempt_with_attempts_left_waits_for_the_next(reason: str) -> 
 
 
 def test_a_flow_that_nobody_knows_is_not_tried_again() -> None:
-    assert isinstance(retried(reason="flow_not_found"), life.Finished)
+    assert isinstance(retried(reason="flow_not_found"), decisions.Finished)
 
 
 def test_without_max_attempts_a_failure_is_the_end() -> None:
     answer = finish(claimed(life.pending(JOB)), RunStatus.FAILED, reason="execution_error")
-    assert isinstance(answer, life.Finished)
+    assert isinstance(answer, decisions.Finished)
 
 
 def test_the_last_attempt_ends_the_run_with_its_own_reason() -> None:
@@ -300,14 +300,14 @@ def test_the_last_attempt_ends_the_run_with_its_own_reason() -> None:
         error="e",
         reason="timeout",
     )
-    assert isinstance(answer, life.Finished)
+    assert isinstance(answer, decisions.Finished)
     assert (answer.snapshot.reason, answer.snapshot.error) == ("timeout", "e")
 
 
 def test_a_run_is_not_claimed_before_its_wait_is_over() -> None:
     again = retried().snapshot
     early = life.claim(again, worker_id="w", instance_id="i2", slot=0, now=42.0)
-    assert early == life.NotYet(again, 2.0)
+    assert early == decisions.NotYet(again, 2.0)
     second = claimed(again, instance="i2", now=44.0)
     assert (second.attempt, second.next_attempt_at, second.error) == (2, None, None)
     assert [record.attempt for record in second.attempts] == [1]
@@ -323,7 +323,7 @@ def test_the_wait_doubles_up_to_the_longest() -> None:
 def test_a_cancelled_run_is_not_tried_again() -> None:
     running = claimed(life.pending(replace(JOB, max_attempts=3)))
     answer = finish(cancelling(running), RunStatus.FAILED, reason="execution_error", error="e")
-    assert isinstance(answer, life.Finished)
+    assert isinstance(answer, decisions.Finished)
     assert answer.snapshot.status is RunStatus.CANCELLED
 
 
@@ -332,28 +332,28 @@ def test_how_a_cancelled_attempt_was_stopped_is_told() -> None:
     assert (answer.snapshot.error, answer.snapshot.reason) == ("killed", "cancelled")
 
 
-def release(snapshot: RunSnapshot) -> life.Finish:
+def release(snapshot: RunSnapshot) -> decisions.Finish:
     return life.release(snapshot, instance_id="i1", attempt=1, now=50.0)
 
 
 def test_a_run_that_its_worker_gives_back_may_start_again_at_once() -> None:
     answer = release(claimed(life.pending(JOB)))
-    assert isinstance(answer, life.RetryLater)
+    assert isinstance(answer, decisions.RetryLater)
     assert (answer.wait_sec, answer.snapshot.next_attempt_at) == (0.0, None)
     assert answer.snapshot.attempts[0].reason == "worker_stopped"
     second = claimed(answer.snapshot, instance="i2", now=50.0)
     assert second.attempt == 2
-    assert release(second) == life.Superseded(second)
+    assert release(second) == decisions.Superseded(second)
 
 
 def test_a_run_that_may_not_start_again_ends_when_it_is_given_back() -> None:
     answer = release(claimed(life.pending(replace(JOB, max_attempts=1))))
-    assert isinstance(answer, life.Finished)
+    assert isinstance(answer, decisions.Finished)
     assert (answer.snapshot.status, answer.snapshot.reason) == ("FAILED", "max_deliveries")
     cancelled = release(cancelling(claimed(life.pending(JOB))))
-    assert isinstance(cancelled, life.Finished)
+    assert isinstance(cancelled, decisions.Finished)
     assert cancelled.snapshot.status is RunStatus.CANCELLED
-    assert release(cancelled.snapshot) == life.AlreadyTerminal(cancelled.snapshot)
+    assert release(cancelled.snapshot) == decisions.AlreadyTerminal(cancelled.snapshot)
 
 
 def test_an_attempt_that_was_lost_is_told_of() -> None:
@@ -412,20 +412,20 @@ def test_an_end_that_is_stored_already_is_told_again(status: RunStatus) -> None:
     """The answer to the write was lost, and the write is tried again."""
     running = claimed(life.pending(JOB))
     first = finish(running, status)
-    assert isinstance(first, life.Finished)
+    assert isinstance(first, decisions.Finished)
     assert finish(first.snapshot, status) == first
     # Somebody else ended it.
     other = replace(first.snapshot, end_time=41.0)
-    assert finish(other, status) == life.AlreadyTerminal(other)
+    assert finish(other, status) == decisions.AlreadyTerminal(other)
 
 
 def test_a_next_attempt_that_is_stored_already_is_told_again() -> None:
     first = retried(reason="timeout")
-    assert isinstance(first, life.RetryLater)
+    assert isinstance(first, decisions.RetryLater)
     assert finish(first.snapshot, RunStatus.FAILED, reason="timeout") == first
     # That one has begun: nothing is left to do.
     begun = claimed(replace(first.snapshot, next_attempt_at=None))
-    assert isinstance(finish(begun, RunStatus.FAILED), life.Superseded)
+    assert isinstance(finish(begun, RunStatus.FAILED), decisions.Superseded)
 
 
 def test_a_run_names_the_tasks_that_failed_however_it_ended() -> None:

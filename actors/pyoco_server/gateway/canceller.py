@@ -10,7 +10,7 @@ from pyoco_server.gateway.waiting_runs import find_job
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, WrongRevision
 from pyoco_server.kernel import Actor, Refusal, Request
-from pyoco_server.model import life
+from pyoco_server.model import decisions, life
 from pyoco_server.model.run import RunSnapshot, RunStatus, SnapshotTooLarge, UnreadableSnapshot
 from pyoco_server.store.control import CancelRecorded, control_subject, encode_control
 from pyoco_server.store.queue import JobQueue
@@ -65,7 +65,9 @@ class Canceller(Actor[RecordCancel]):
             outcome = life.request_cancel(
                 snapshot, by=request.by, reason=request.reason, now=self._runs.now()
             )
-            return outcome.snapshot if isinstance(outcome, life.CancelRequested) else None, None
+            return outcome.snapshot if isinstance(
+                outcome, decisions.CancelRequested
+            ) else None, None
 
         stored, _ = await self._runs.change(request.run_id, rule, known=before)
         snapshot = stored.snapshot

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import structlog
 
 from pyoco_server.jetstream.errors import WrongRevision
-from pyoco_server.model import life
+from pyoco_server.model import decisions, life
 from pyoco_server.model.dead_letter import PAYLOAD_BYTES, DeadLetterReason, payload_text
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import InvalidJob, decode_job
@@ -73,7 +73,7 @@ class Undertaker:
             stored.snapshot, reason=verdict.reason, error=verdict.error, now=self._runs.now()
         )
         ended = decision.snapshot
-        if isinstance(decision, life.Finished):
+        if isinstance(decision, decisions.Finished):
             try:
                 await self._runs.replace(stored, ended)
             except WrongRevision:

@@ -2,96 +2,67 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from pyoco_server.model.run import RunSnapshot
 
 
-@dataclass(frozen=True, slots=True)
-class AlreadyTerminal:
+class _Decision(msgspec.Struct, frozen=True):
+    snapshot: RunSnapshot
+
+
+class AlreadyTerminal(_Decision, frozen=True):
     """Refused: the run has ended; this is how."""
 
-    snapshot: RunSnapshot
 
-
-@dataclass(frozen=True, slots=True)
-class Superseded:
+class Superseded(_Decision, frozen=True):
     """Refused: another attempt holds the run, so this one stops and walks away."""
 
-    snapshot: RunSnapshot
 
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(_Decision, frozen=True):
     """The run is this attempt's, as soon as the snapshot is stored."""
 
-    snapshot: RunSnapshot
 
-
-@dataclass(frozen=True, slots=True)
-class CancelInstead:
+class CancelInstead(_Decision, frozen=True):
     """A cancel came before the claim: store this CANCELLED snapshot and execute nothing."""
 
-    snapshot: RunSnapshot
 
-
-@dataclass(frozen=True, slots=True)
-class AttemptsUsedUp:
+class AttemptsUsedUp(_Decision, frozen=True):
     """The run was claimed as often as it may be: store this FAILED snapshot, execute nothing."""
 
-    snapshot: RunSnapshot
 
-
-@dataclass(frozen=True, slots=True)
-class Expired:
+class Expired(_Decision, frozen=True):
     """The run had to start earlier, or not at all: store this FAILED snapshot, execute nothing."""
 
-    snapshot: RunSnapshot
 
-
-@dataclass(frozen=True, slots=True)
-class Spare:
+class Spare(_Decision, frozen=True):
     """Refused: another copy of the job has the run, and is delivered again should its worker be lost."""
 
-    snapshot: RunSnapshot
 
-
-@dataclass(frozen=True, slots=True)
-class NotYet:
+class NotYet(_Decision, frozen=True):
     """Refused: the run waits for its time, or after a failed attempt, for so many seconds more."""
 
-    snapshot: RunSnapshot
     wait_sec: float
 
 
-@dataclass(frozen=True, slots=True)
-class Progressed:
+class Progressed(_Decision, frozen=True):
     """The snapshot with the attempt's progress; ``status`` tells whether a cancel was asked."""
 
-    snapshot: RunSnapshot
 
-
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(_Decision, frozen=True):
     """The terminal snapshot."""
 
-    snapshot: RunSnapshot
 
-
-@dataclass(frozen=True, slots=True)
-class RetryLater:
+class RetryLater(_Decision, frozen=True):
     """The attempt is over, the run is PENDING again; its job is to come back after so many seconds."""
 
-    snapshot: RunSnapshot
     wait_sec: float
 
 
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
+class CancelRequested(_Decision, frozen=True):
     """The CANCELLING snapshot; the stored one itself when that was CANCELLING before."""
-
-    snapshot: RunSnapshot
 
 
 Claim: TypeAlias = (

@@ -64,46 +64,11 @@ from pyoco_server.model.run import (
     with_attempt,
 )
 
-__all__ = [
-    "CANCELLED",
-    "LOST",
-    "MAX_BACKOFF_SECONDS",
-    "MAX_DELIVERIES",
-    "RETRIED_REASONS",
-    "WORKER_STOPPED",
-    "Abandonment",
-    "AlreadyTerminal",
-    "AttemptsUsedUp",
-    "CancelInstead",
-    "CancelRequest",
-    "CancelRequested",
-    "Claim",
-    "Claimed",
-    "Expired",
-    "Finish",
-    "Finished",
-    "NotYet",
-    "Progress",
-    "Progressed",
-    "RetryLater",
-    "Spare",
-    "Superseded",
-    "abandon",
-    "claim",
-    "finish",
-    "owns",
-    "pending",
-    "progress",
-    "release",
-    "request_cancel",
-]
-
 CANCELLED = "cancelled"
 """The ``reason`` of a run that was cancelled."""
 
 MAX_DELIVERIES = "max_deliveries"
 """The ``reason`` of a run that used up its attempts."""
-
 
 WORKER_STOPPED = "worker_stopped"
 """The ``reason`` of an attempt whose worker was told to stop before it ended."""
@@ -443,7 +408,7 @@ def release(
 
 def request_cancel(
     snapshot: RunSnapshot, *, by: str | None, reason: str | None, now: float
-) -> CancelRequested | AlreadyTerminal:
+) -> CancelRequest:
     """Ask for the run to be cancelled; the first request is the one that is remembered."""
     if snapshot.status.terminal:
         return AlreadyTerminal(snapshot)

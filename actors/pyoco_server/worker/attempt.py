@@ -12,7 +12,7 @@ import trio
 from msgspec.structs import replace
 
 from pyoco_server.jetstream.consumer import Message
-from pyoco_server.model import life
+from pyoco_server.model import decisions, life
 from pyoco_server.model.artifact import Artifact, RefusedArtifact
 from pyoco_server.model.job import Job
 from pyoco_server.model.result import Result
@@ -29,7 +29,7 @@ from pyoco_server.model.run import (
 )
 from pyoco_server.store.runs import RunNotFound, RunStore, StoredRun
 
-T = TypeVar("T", life.Progress, life.Finish)
+T = TypeVar("T", decisions.Progress, decisions.Finish)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ class Attempt:
                 tries_begun=self.tries_begun,
             )
         )
-        holds = isinstance(decision, life.Progressed)
+        holds = isinstance(decision, decisions.Progressed)
         if holds and not self.cancelling:
             self.begin_tries(waiting)
         return holds
@@ -220,7 +220,7 @@ class Attempt:
             self.tries_waiting.discard(key)
             self.on_try_stored(key)
 
-    async def write_end(self, ending: Ending) -> life.Finish:
+    async def write_end(self, ending: Ending) -> decisions.Finish:
         """Store the end of the run, or of the attempt where another follows.
 
         Raises:
@@ -252,7 +252,7 @@ class Attempt:
         error: str = "the worker was stopped before the run had ended",
         *,
         counts: bool = True,
-    ) -> life.Finish:
+    ) -> decisions.Finish:
         """Give the run back, so that its next attempt can start at once; say why, and if this one counts.
 
         Raises:
@@ -271,7 +271,7 @@ class Attempt:
             )
         )
 
-    async def _change(self, decide: Callable[[RunSnapshot], T]) -> T | life.Superseded:
+    async def _change(self, decide: Callable[[RunSnapshot], T]) -> T | decisions.Superseded:
         def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, T]:
             decision = decide(snapshot)
             return decision.snapshot, decision
@@ -279,7 +279,7 @@ class Attempt:
         try:
             self.stored, decision = await self._runs.change(self.run_id, rule, known=self.stored)
         except RunNotFound:  # deleted or expired under the attempt: nothing is left to write to
-            return life.Superseded(self.stored.snapshot)
+            return decisions.Superseded(self.stored.snapshot)
         return decision
 
 

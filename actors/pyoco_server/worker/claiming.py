@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pyoco_server.jetstream.consumer import Message
 from pyoco_server.jetstream.errors import WrongRevision
-from pyoco_server.model import life
+from pyoco_server.model import decisions, life
 from pyoco_server.model.job import Job
 from pyoco_server.model.run import RunSnapshot, RunWheel
 from pyoco_server.store.queue import JobQueue
@@ -40,7 +40,7 @@ async def claim_run(
     claimant: Claimant,
     *,
     wheels: Sequence[RunWheel] = (),
-) -> tuple[StoredRun, life.Claim] | Withdrawn:
+) -> tuple[StoredRun, decisions.Claim] | Withdrawn:
     """Claim the run of a job.
 
     A job that names the revision of its PENDING snapshot is claimed without a read. One of a gateway
@@ -63,7 +63,7 @@ async def claim_run(
     """
     lost: int | None = None
 
-    def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, life.Claim | Withdrawn]:
+    def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, decisions.Claim | Withdrawn]:
         if not life.is_job_of(job, snapshot):
             return None, Withdrawn()
         claim = life.claim(
@@ -86,7 +86,7 @@ async def claim_run(
         known = StoredRun(life.pending(job), job.snapshot_revision)
     try:
         stored, claim = await runs.change(job.run_id, rule, known=known)
-        if isinstance(claim, life.Spare) and not await _is_queued(queue, claim.snapshot):
+        if isinstance(claim, decisions.Spare) and not await _is_queued(queue, claim.snapshot):
             lost = claim.snapshot.job_sequence
             stored, claim = await runs.change(job.run_id, rule, known=stored)
     except RunNotFound:

@@ -12,7 +12,7 @@ import trio
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import ApiError, BridgeError
-from pyoco_server.model import life
+from pyoco_server.model import decisions, life
 from pyoco_server.model.dead_letter import DeadLetterReason
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import Job
@@ -138,7 +138,7 @@ class Executor:
         if ending is not None and ending.reason == NO_THREADS:
             await self._give_back(attempt)
             raise NoRoom(ending.error or NO_THREADS)
-        decision: life.Finish = life.Superseded(attempt.stored.snapshot)
+        decision: decisions.Finish = decisions.Superseded(attempt.stored.snapshot)
         if ending is not None:
             if attempt.saved_by_name or self._child.is_touched():
                 await self._artifacts.keep(attempt, ending, self._child.folder)
@@ -147,7 +147,7 @@ class Executor:
         await self._settler.settle(attempt, decision)
         attempt.close()
         await self._renew_child()
-        if not isinstance(decision, life.Finished):
+        if not isinstance(decision, decisions.Finished):
             await self._artifacts.drop(attempt)
         self._is_over(attempt, decision)
 
@@ -158,7 +158,7 @@ class Executor:
                 await self._child.replace()
             self._spent = False
 
-    def _is_over(self, attempt: Attempt, decision: life.Finish) -> None:
+    def _is_over(self, attempt: Attempt, decision: decisions.Finish) -> None:
         now = self._runs.now()
         run_log.tell_end(attempt.claim, decision, now)
         self._board.ends(attempt.claim, decision, now)
@@ -197,7 +197,7 @@ class Executor:
                 counts=False,
             )
         except BridgeError:  # the job comes again, and finds the claim of an attempt that is over
-            decision = life.Superseded(attempt.stored.snapshot)
+            decision = decisions.Superseded(attempt.stored.snapshot)
             await self._settler.give_back(attempt.job, attempt.delivery, _NAK_DELAY_SECONDS)
         else:
             await self._settler.settle(attempt, decision)
@@ -229,17 +229,17 @@ class Executor:
             return None
         stored, claim = claimed
         match claim:
-            case life.Claimed():
+            case decisions.Claimed():
                 return stored
-            case life.NotYet(snapshot, wait):
+            case decisions.NotYet(snapshot, wait):
                 waiting = life.job_of_waiting(job, snapshot)
                 await self._settler.give_back(waiting, delivery, wait, held_back=True)
-            case life.AlreadyTerminal() | life.CancelInstead() | life.Spare():
+            case decisions.AlreadyTerminal() | decisions.CancelInstead() | decisions.Spare():
                 if stored.snapshot.status is RunStatus.FAILED and delivery.num_delivered > 1:
                     # Whoever stored that may have gone before its letter was written.
                     await self._settler.write_letter(job, stored.snapshot)
                 _drop(assign, f"the run is {stored.snapshot.status} already")
-            case life.AttemptsUsedUp(snapshot) | life.Expired(snapshot):
+            case decisions.AttemptsUsedUp(snapshot) | decisions.Expired(snapshot):
                 await self._settler.bury(job, snapshot)
                 _drop(assign, snapshot.error or "")
             case _:
@@ -369,7 +369,7 @@ class Executor:
         assign, attempt, self.job, self.attempt = self.job, self.attempt, None, None
         if assign is None:
             return
-        decision: life.Finish | None = None
+        decision: decisions.Finish | None = None
         with trio.move_on_after(_LAST_WRITE_SECONDS):
             try:
                 if attempt is None:

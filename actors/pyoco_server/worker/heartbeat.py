@@ -17,7 +17,7 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, KeyNotFound, WrongRevision
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import Actor, ActorDown, ActorRef
-from pyoco_server.model import life
+from pyoco_server.model import decisions
 from pyoco_server.model.run import RunSnapshot, RunStatus, shrink_error
 from pyoco_server.model.worker import (
     SlotRecord,
@@ -92,10 +92,10 @@ class SlotBoard:
             )
         )
 
-    def ends(self, claim: RunSnapshot, decision: life.Finish, now: float) -> None:
+    def ends(self, claim: RunSnapshot, decision: decisions.Finish, now: float) -> None:
         """The slot that claimed a run has it no more from now on."""
         index = claim.slot or 0
-        status = decision.snapshot.status if isinstance(decision, life.Finished) else None
+        status = decision.snapshot.status if isinstance(decision, decisions.Finished) else None
         self.last = LastRun(claim.run_id, status, claim.start_time, now)
         self.has_child(index, self.slots[index].pid)
 

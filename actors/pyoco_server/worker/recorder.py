@@ -7,7 +7,7 @@ import trio
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError
-from pyoco_server.model import life
+from pyoco_server.model import decisions
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.run import RunStatus, SnapshotTooLarge, UnreadableSnapshot
 from pyoco_server.settings import Settings
@@ -90,7 +90,7 @@ async def _progress(attempt: Attempt) -> bool:
     return True
 
 
-async def store_end(attempt: Attempt, ending: Ending, connection: Connection) -> life.Finish:
+async def store_end(attempt: Attempt, ending: Ending, connection: Connection) -> decisions.Finish:
     """Store how the attempt ended, however long NATS is away; return what that makes of the run."""
     delay = _FIRST_RETRY_SECONDS
     tasks_left_out = False
@@ -110,13 +110,13 @@ async def store_end(attempt: Attempt, ending: Ending, connection: Connection) ->
         except SnapshotTooLarge as error:
             if tasks_left_out:
                 log.exception("the end of a run cannot be stored", run_id=attempt.run_id)
-                return life.Superseded(attempt.stored.snapshot)
+                return decisions.Superseded(attempt.stored.snapshot)
             tasks_left_out = True
             _too_large(attempt, error)
             ending = Ending(RunStatus.FAILED, ending.at, str(error), "snapshot_too_large")
         except UnreadableSnapshot as error:
             log.warning("snapshot overwritten by others", run_id=attempt.run_id, reason=str(error))
-            return life.Superseded(attempt.stored.snapshot)
+            return decisions.Superseded(attempt.stored.snapshot)
 
 
 async def _reconnected(connection: Connection, epoch: int, *, within: float) -> bool:

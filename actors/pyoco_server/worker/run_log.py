@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from pyoco_server.model import life
+from pyoco_server.model import decisions
 from pyoco_server.model.job import Job
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.model.trace import log_fields
@@ -36,11 +36,11 @@ def tell_start(claim: RunSnapshot) -> None:
     log.info("run started", attempt=claim.attempt, since_submit_sec=round(waited, 3))
 
 
-def tell_end(claim: RunSnapshot, decision: life.Finish, now: float) -> None:
+def tell_end(claim: RunSnapshot, decision: decisions.Finish, now: float) -> None:
     """Log how an attempt ended, now."""
     snapshot = decision.snapshot
     log.info(
-        "run ended" if isinstance(decision, life.Finished) else "attempt ended",
+        "run ended" if isinstance(decision, decisions.Finished) else "attempt ended",
         attempt=claim.attempt,
         status=snapshot.status,
         reason=snapshot.reason,

@@ -9,7 +9,7 @@ import trio
 
 from pyoco_server.jetstream.consumer import Message
 from pyoco_server.jetstream.errors import BridgeError
-from pyoco_server.model import life
+from pyoco_server.model import decisions, life
 from pyoco_server.model.dead_letter import DeadLetterReason
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import Job
@@ -42,15 +42,15 @@ class Settler:
         self._settings = settings
         self._worker_id = worker_id
 
-    async def settle(self, attempt: Attempt, decision: life.Finish) -> None:
+    async def settle(self, attempt: Attempt, decision: decisions.Finish) -> None:
         """Do with the job of an attempt what its stored end asks for."""
         job, delivery = attempt.job, attempt.delivery
         match decision:
-            case life.Finished(snapshot):
+            case decisions.Finished(snapshot):
                 if snapshot.status is RunStatus.FAILED:
                     await self.bury(job, snapshot)
                 delivery.ack_soon()  # unheard, it comes again and meets a terminal run
-            case life.RetryLater(snapshot, wait):
+            case decisions.RetryLater(snapshot, wait):
                 log.info(
                     "attempt over, another follows",
                     run_id=job.run_id,
@@ -61,9 +61,9 @@ class Settler:
                 waiting = life.job_of_waiting(job, snapshot)
                 held_back = snapshot.next_attempt_at is not None
                 await self.give_back(waiting, delivery, wait, held_back=held_back)
-            case life.AlreadyTerminal():
+            case decisions.AlreadyTerminal():
                 delivery.ack_soon()
-            case life.Superseded(snapshot):
+            case decisions.Superseded(snapshot):
                 log.warning(
                     "run lost to another attempt",
                     run_id=job.run_id,
