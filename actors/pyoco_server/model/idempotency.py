@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from pyoco_server.model.errors import ModelError
-from pyoco_server.model.json_text import safe_repr
+from pyoco_server.model.json_text import safe_repr, without_nulls
 
 MAX_KEY_CHARACTERS: Final = 255
 
@@ -66,8 +66,8 @@ def storage_key(tenant_id: str | None, key: str, space: str = "") -> str:
 
 def content_digest(content: dict[str, Any]) -> str:
     """A digest of JSON values that does not depend on the order of keys; null is the same as missing."""
-    present = {name: value for name, value in content.items() if value is not None}
-    return hashlib.sha256(msgspec.json.encode(present, order="deterministic")).hexdigest()
+    present = msgspec.json.encode(without_nulls(content), order="deterministic")
+    return hashlib.sha256(present).hexdigest()
 
 
 def decode_record(raw: bytes) -> IdempotencyRecord:

@@ -11,6 +11,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from pyoco_server.model.errors import ModelError
+
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 """A value that JSON can carry."""
 
@@ -137,6 +139,31 @@ def decode_json(raw: bytes, *, cut: bool = False) -> Any:
         return decode_json(_cut(raw))
     except ValueError:
         raise NestedTooDeeply from None
+
+
+def decode_object(
+    raw: bytes, what: str, refusal: type[ModelError], *, cut: bool = False
+) -> dict[str, Any]:
+    """Return a JSON object without its nulls, for a reader to which null is the same as missing.
+
+    Args:
+        raw: The text, as `decode_json` takes it.
+        what: What it should be, such as "a run snapshot".
+        refusal: What is raised where it is none; the text says why.
+        cut: As of `decode_json`.
+    """
+    try:
+        data = decode_json(raw, cut=cut)
+    except ValueError as error:
+        raise refusal(f"{what} must be JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise refusal(f"{what} must be a JSON object, not {type(data).__name__}")
+    return without_nulls(data)
+
+
+def without_nulls(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is not null in an object."""
+    return {name: value for name, value in data.items() if value is not None}
 
 
 def _cut(raw: bytes) -> bytes:

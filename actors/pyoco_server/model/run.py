@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from pyoco_server.model.artifact import Artifact, RefusedArtifact
 from pyoco_server.model.errors import ErrorId, ModelError
-from pyoco_server.model.json_text import decode_json, encode_json
+from pyoco_server.model.json_text import decode_object, encode_json, without_nulls
 from pyoco_server.model.result import Result, ResultNote
 
 T = TypeVar("T")
@@ -336,20 +336,6 @@ def known(value: T | UnsetType | None) -> T | None:
 
 
 _DECODER: Final = msgspec.json.Decoder(RunSnapshot)
-_EMPTY: Final[Mapping[str, Any]] = {
-    "tags": [],
-    "params": {},
-    "tasks": {},
-    "task_records": {},
-    "task_records_truncated": False,
-    "attempt": 0,
-    "failed_tasks": [],
-    "attempts": [],
-    "wheels": [],
-    "artifacts": [],
-    "artifacts_refused": [],
-    "results": [],
-}
 
 
 def decode_snapshot(raw: bytes) -> RunSnapshot:
@@ -368,18 +354,11 @@ def decode_snapshot(raw: bytes) -> RunSnapshot:
 
 
 def _decode_leniently(raw: bytes) -> RunSnapshot:
-    try:
-        data = decode_json(raw, cut=True)
-    except ValueError as error:
-        raise UnreadableSnapshot(f"a run snapshot must be JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise UnreadableSnapshot(f"a run snapshot must be a JSON object, not {type(data).__name__}")
-    for name, empty in _EMPTY.items():
-        if data.get(name) is None:
-            data[name] = empty
-    if isinstance(data["task_records"], dict):
+    data = decode_object(raw, "a run snapshot", UnreadableSnapshot, cut=True)
+    if isinstance(records := data.get("task_records"), dict):
         data["task_records"] = {
-            name: _without_nulls(record) for name, record in data["task_records"].items()
+            name: without_nulls(record) if isinstance(record, dict) else record
+            for name, record in records.items()
         }
     try:
         return msgspec.convert(data, RunSnapshot)
@@ -387,12 +366,6 @@ def _decode_leniently(raw: bytes) -> RunSnapshot:
         raise UnreadableSnapshot(
             f"run snapshot {data.get('run_id')!r} cannot be understood: {error}"
         ) from None
-
-
-def _without_nulls(record: Any) -> Any:
-    if not isinstance(record, dict):
-        return record
-    return {name: value for name, value in record.items() if value is not None}
 
 
 def encode_snapshot(snapshot: RunSnapshot, *, max_bytes: int) -> bytes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
 from pyoco_server.model.errors import ModelError
-from pyoco_server.model.json_text import decode_json, encode_json
+from pyoco_server.model.json_text import decode_object, encode_json, without_nulls
 
 MAX_WHEELS: Final = 50
 """How long each list of a wheel sync's report is at most."""
@@ -222,13 +222,7 @@ def decode_worker(raw: bytes, *, worker_id: str | None = None) -> WorkerRecord:
 
 
 def _decode_leniently(raw: bytes, worker_id: str | None) -> WorkerRecord:
-    try:
-        data = decode_json(raw)
-    except ValueError as error:
-        raise UnreadableWorker(f"a worker record must be JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise UnreadableWorker(f"a worker record must be a JSON object, not {type(data).__name__}")
-    data = _without_nulls(data)
+    data = decode_object(raw, "a worker record", UnreadableWorker)
     if worker_id is not None:
         data.setdefault("worker_id", worker_id)
     if "worker_id" in data:
@@ -243,7 +237,7 @@ def _decode_leniently(raw: bytes, worker_id: str | None) -> WorkerRecord:
     if not isinstance(data.get("tags"), list):
         data.pop("tags", None)
     if isinstance(data.get("wheel_sync"), dict):
-        data["wheel_sync"] = _without_nulls(data["wheel_sync"])
+        data["wheel_sync"] = without_nulls(data["wheel_sync"])
     else:
         data.pop("wheel_sync", None)
     try:
@@ -252,10 +246,6 @@ def _decode_leniently(raw: bytes, worker_id: str | None) -> WorkerRecord:
         raise UnreadableWorker(
             f"worker record {data.get('worker_id')!r} cannot be understood: {error}"
         ) from None
-
-
-def _without_nulls(data: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in data.items() if value is not None}
 
 
 def encode_worker(record: WorkerRecord) -> bytes:
