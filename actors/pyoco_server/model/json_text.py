@@ -185,17 +185,17 @@ def _cut(raw: bytes) -> bytes:
     return b"".join([*pieces, raw[kept:]])
 
 
-def json_safe(value: object, *, max_depth: int = MAX_DEPTH) -> JSON:
+def json_safe(value: object) -> JSON:
     """Return ``value`` as JSON can carry it; never raises, never runs for ever.
 
     Numbers, text, booleans, ``None``, lists, tuples and mappings stay what they are, in their
     plain types; text loses lone surrogates to their escapes; a key that is no text becomes one,
     as ``json.dumps`` has it, or else its repr. Everything else (NaN, infinities, bytes, sets,
     datetimes, any object) becomes its repr, of at most ``MAX_REPR_CHARACTERS`` characters.
-    What lies deeper than ``max_depth``, in itself or beyond ``MAX_VALUES`` values becomes a
+    What lies deeper than ``MAX_DEPTH``, in itself or beyond ``MAX_VALUES`` values becomes a
     shortened repr.
     """
-    return Conversion(max_depth).convert(value)
+    return Conversion().convert(value)
 
 
 class Conversion:
@@ -206,10 +206,9 @@ class Conversion:
         cut: Why something of it was left out, the first reason of many.
     """
 
-    def __init__(self, max_depth: int = MAX_DEPTH, max_values: int = MAX_VALUES) -> None:
+    def __init__(self, max_values: int = MAX_VALUES) -> None:
         self.exact = True
         self.cut: str | None = None
-        self._max_depth = max_depth
         self._max_values = self._values_left = max_values
         self._inside: set[int] = set()
 
@@ -272,8 +271,8 @@ class Conversion:
 
     def _beyond(self, value: object, depth: int) -> str | None:
         """Why a value is not looked into."""
-        if depth >= self._max_depth:
-            return f"it is nested more than {self._max_depth} deep"
+        if depth >= MAX_DEPTH:
+            return f"it is nested more than {MAX_DEPTH} deep"
         if self._values_left < 0:
             return f"it has more than {self._max_values} values"
         return "it is inside of itself" if id(value) in self._inside else None

@@ -27,27 +27,16 @@ from pyoco_server.model.wheel import WheelName
 _ENCRYPTED: Final = 0x1
 _HASHES: Final = frozenset({"sha256", "sha384", "sha512"})
 _METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+_MOST_ENTRIES: Final = 20_000
+# Bytes unpacked for each byte of the archive, above so many that any archive may hold.
+_MOST_RATIO: Final = 50
+_FREE_BYTES: Final = 16 * 1024 * 1024
+# Of METADATA, WHEEL and RECORD, which are read as a whole.
+_MOST_TEXT_BYTES: Final = 8 * 1024 * 1024
 
 
 class BadWheel(ModelError):
     """A file that is not the wheel that its name says; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class ArchiveLimits:
-    """How much an archive may hold.
-
-    Attributes:
-        entries: Files and folders.
-        ratio: Bytes unpacked for each byte of the archive, ...
-        free_bytes: ... above this many, which any archive may hold.
-        text_bytes: Of METADATA, WHEEL and RECORD, which are read as a whole.
-    """
-
-    entries: int = 20_000
-    ratio: int = 50
-    free_bytes: int = 16 * 1024 * 1024
-    text_bytes: int = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +52,7 @@ class ArchiveFacts:
     unpacked_bytes: int
 
 
-def check_archive(
-    file: BinaryIO, name: WheelName, limits: ArchiveLimits = ArchiveLimits()
-) -> ArchiveFacts:
+def check_archive(file: BinaryIO, name: WheelName) -> ArchiveFacts:
     """Check a wheel: its directory, its metadata against its name, and each file against RECORD.
 
     It reads the whole archive, piece by piece.
@@ -73,15 +60,13 @@ def check_archive(
     Args:
         file: The archive; it can be sought.
         name: What it is called.
-        limits: How much it may hold.
 
     Raises:
         BadWheel: Something is wrong with it.
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            members = _members(archive, limits)
-            return _check(archive, members, name, limits)
+            return _check(archive, _members(archive), name)
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -96,19 +81,19 @@ def check_archive(
         raise BadWheel(f"not a sound zip archive: {error}") from None
 
 
-def _members(archive: zipfile.ZipFile, limits: ArchiveLimits) -> dict[str, zipfile.ZipInfo]:
+def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """The files of the archive by name; its folders are checked and left out."""
     infos = archive.infolist()
-    if len(infos) > limits.entries:
-        raise BadWheel(f"{len(infos)} entries; at most {limits.entries} are taken")
+    if len(infos) > _MOST_ENTRIES:
+        raise BadWheel(f"{len(infos)} entries; at most {_MOST_ENTRIES} are taken")
     unpacked = sum(info.file_size for info in infos)
     assert archive.fp is not None
     size = archive.fp.seek(0, 2)
-    allowed = max(limits.free_bytes, limits.ratio * size)
+    allowed = max(_FREE_BYTES, _MOST_RATIO * size)
     if unpacked > allowed:
         raise BadWheel(
             f"{size} bytes would unpack to {unpacked}; at most {allowed} are taken "
-            f"({limits.ratio} for each)"
+            f"({_MOST_RATIO} for each)"
         )
     members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
@@ -146,7 +131,6 @@ def _check(
     archive: zipfile.ZipFile,
     members: Mapping[str, zipfile.ZipInfo],
     name: WheelName,
-    limits: ArchiveLimits,
 ) -> ArchiveFacts:
     folder = _dist_info(members, name)
 
@@ -154,7 +138,7 @@ def _check(
         info = members.get(f"{folder}/{part}")
         if info is None:
             raise BadWheel(f"{folder}/{part} is missing")
-        if info.file_size > limits.text_bytes:
+        if info.file_size > _MOST_TEXT_BYTES:
             raise BadWheel(f"{folder}/{part} has {info.file_size} bytes")
         return archive.read(info).decode()
 
