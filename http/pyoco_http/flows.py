@@ -14,7 +14,7 @@ from pyoco_server.model.errors import ErrorId, FlowFileError
 from pyoco_server.model.flow.callables import ANYTHING, CallableRules
 from pyoco_server.model.flow.check import check_flow_file, findings_of
 from pyoco_server.model.flow.file import FlowFile, WorkflowTooLarge, parse_flow_yaml
-from pyoco_server.model.flow.graph import structure
+from pyoco_server.model.flow.structure import structure
 
 
 def flows_blueprint(backend: Backend) -> Blueprint:

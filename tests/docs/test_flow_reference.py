@@ -13,8 +13,9 @@ import trio
 import yaml
 
 from docs.pages import ROOT
+from pyoco_server.model.errors import FlowFileError
 from pyoco_server.model.flow.check import check_flow_file
-from pyoco_server.model.flow.file import FlowFileError, parse_flow_yaml
+from pyoco_server.model.flow.file import parse_flow_yaml
 from pyoco_server.model.run import RunStatus
 from pyoco_server.worker.runner.handle import RunnerOptions
 from runner.children import Flows, a_child

@@ -9,15 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyoco_server.model.errors import ErrorId
-from pyoco_server.model.flow.file import (
-    FlowFile,
-    FlowFileError,
-    TaskConfig,
-    WorkflowTooLarge,
-    parse_flow_yaml,
-)
-from pyoco_server.model.flow.graph import EngineGraph, OperatorGraph
+from pyoco_server.model.errors import ErrorId, FlowFileError
+from pyoco_server.model.flow.engine_graph import EngineGraph
+from pyoco_server.model.flow.file import FlowFile, WorkflowTooLarge, parse_flow_yaml
+from pyoco_server.model.flow.operator_graph import OperatorGraph
+from pyoco_server.model.flow.reader import TaskConfig
 from pyoco_server.model.flow.task_policy import POLICY_KEYS, RetryBackoff, TaskPolicy
 from pyoco_server.model.limits import RunLimits
 

@@ -9,13 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyoco_server.model.errors import FlowFileError
-from pyoco_server.model.flow.graph import (
-    EngineGraph,
-    OperatorGraph,
-    is_engine_form,
-    parse_graph,
-    structure,
-)
+from pyoco_server.model.flow.engine_graph import EngineGraph, is_engine_form
+from pyoco_server.model.flow.graph import parse_graph
+from pyoco_server.model.flow.operator_graph import OperatorGraph
+from pyoco_server.model.flow.structure import structure
 
 
 def operator(text: str, tasks: tuple[str, ...] = ()) -> OperatorGraph:

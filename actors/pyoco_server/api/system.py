@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from pyoco_server.api.base import Query
 from pyoco_server.model.flow.check import FlowFinding
-from pyoco_server.model.flow.file import TaskConfig
+from pyoco_server.model.flow.reader import TaskConfig
 from pyoco_server.model.flow.structure import GraphStructure
 
 MOST_MINUTES: Final = 43_200

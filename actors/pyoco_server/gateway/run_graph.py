@@ -9,7 +9,7 @@ from pyoco_server.gateway.event_reader import EventReader, StoredEvent
 from pyoco_server.model.errors import FlowFileError
 from pyoco_server.model.event import FlowShape
 from pyoco_server.model.flow.file import parse_flow_yaml
-from pyoco_server.model.flow.graph import GraphNode, GraphStructure, structure
+from pyoco_server.model.flow.structure import GraphNode, GraphStructure, structure
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.store.workflows import WorkflowStore
 

@@ -13,7 +13,8 @@ from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.jetstream.together import for_each
 from pyoco_server.kernel import ActorRef, Refusal
-from pyoco_server.model.flow.file import FlowFile, FlowFileError, parse_flow_yaml
+from pyoco_server.model.errors import FlowFileError
+from pyoco_server.model.flow.file import FlowFile, parse_flow_yaml
 from pyoco_server.model.limits import RunLimits, limits_in
 from pyoco_server.model.run import RunStatus, UnreadableSnapshot
 from pyoco_server.model.schedules.params import fill_in, values_of

@@ -12,7 +12,7 @@ import msgspec
 from pyoco_server.model.errors import FlowFileError
 from pyoco_server.model.flow.callables import ANYTHING, CallableRules
 from pyoco_server.model.flow.file import FlowFile, read_flow_yaml
-from pyoco_server.model.flow.graph import OperatorGraph
+from pyoco_server.model.flow.operator_graph import OperatorGraph
 from pyoco_server.model.flow.yaml_document import (
     MAX_ERRORS,
     Path,

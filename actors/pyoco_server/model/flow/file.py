@@ -9,12 +9,11 @@ import msgspec
 
 from pyoco_server.model.errors import ErrorId, FlowFileError
 from pyoco_server.model.flow.callables import ANYTHING, CallableRules
-from pyoco_server.model.flow.graph import Graph, OperatorGraph
+from pyoco_server.model.flow.graph import Graph
+from pyoco_server.model.flow.operator_graph import OperatorGraph
 from pyoco_server.model.flow.reader import FlowReader, TaskConfig, is_text
 from pyoco_server.model.flow.yaml_document import first_of, read_yaml
 from pyoco_server.model.limits import LIMIT_FIELDS, RunLimits
-
-__all__ = ["FlowFile", "FlowFileError", "TaskConfig", "WorkflowTooLarge", "parse_flow_yaml"]
 
 _TOP_KEYS: Final = ("version", "flow", "tasks", "pipes", "runtime")
 _FLOW_KEYS: Final = ("graph", "defaults")
@@ -70,7 +69,7 @@ def parse_flow_yaml(
     Args:
         raw: The file's bytes.
         max_bytes: How many are taken.
-        accepted: Whether a run was accepted with it, maybe by another version; see `parse_yaml`.
+        accepted: Whether a run was accepted with it, maybe by another version; see `read_yaml`.
         callables: Which functions it may name; what only a worker can tell is left to it.
 
     Raises:

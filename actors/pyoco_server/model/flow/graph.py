@@ -12,19 +12,6 @@ from pyoco_server.model.flow.engine_graph import (
     parse_pipes,
 )
 from pyoco_server.model.flow.operator_graph import OperatorGraph, parse_operator_graph
-from pyoco_server.model.flow.structure import GraphEdge, GraphNode, GraphStructure, structure
-
-__all__ = [
-    "EngineGraph",
-    "Graph",
-    "GraphEdge",
-    "GraphNode",
-    "GraphStructure",
-    "OperatorGraph",
-    "is_engine_form",
-    "parse_graph",
-    "structure",
-]
 
 Graph: TypeAlias = OperatorGraph | EngineGraph
 

@@ -16,6 +16,7 @@ from pyoco.dsl.graph_terms import (
 )
 
 from pyoco_server.model.flow.engine_graph import EngineGraph, branches
+from pyoco_server.model.flow.graph import Graph
 from pyoco_server.model.flow.operator_graph import OperatorGraph
 
 NodeKind: TypeAlias = Literal["task", "switch", "repeat", "foreach", "until"]
@@ -56,7 +57,7 @@ class GraphStructure(msgspec.Struct, frozen=True, kw_only=True):
     edges: tuple[GraphEdge, ...]
 
 
-def structure(graph: OperatorGraph | EngineGraph) -> GraphStructure:
+def structure(graph: Graph) -> GraphStructure:
     """Return what the graph looks like."""
     match graph:
         case OperatorGraph():

@@ -111,20 +111,14 @@ def surprise(tag: str, text: str) -> str | None:
     return None
 
 
-def parse_yaml(text: str, *, max_nodes: int = MAX_NODES, accepted: bool = False) -> YamlDocument:
+def parse_yaml(text: str, *, max_nodes: int = MAX_NODES) -> YamlDocument:
     """Read one YAML document, of at most ``max_nodes`` keys and values.
-
-    Args:
-        text: The document.
-        max_nodes: How many keys and values are taken.
-        accepted: Whether it was accepted before, maybe by another version: what would be refused for its
-            meaning has the one of YAML 1.1 then.
 
     Raises:
         FlowFileError: It is not YAML, holds more than one document or none, or goes beyond what
             this module takes; the error tells the line.
     """
-    document = read_yaml(text, max_nodes=max_nodes, accepted=accepted)
+    document = read_yaml(text, max_nodes=max_nodes)
     if document.errors:
         raise first_of(document.errors)
     return document
@@ -132,6 +126,12 @@ def parse_yaml(text: str, *, max_nodes: int = MAX_NODES, accepted: bool = False)
 
 def read_yaml(text: str, *, max_nodes: int = MAX_NODES, accepted: bool = False) -> YamlDocument:
     """Read a document as `parse_yaml` does, and go on where something is wrong that others do not come of.
+
+    Args:
+        text: The document.
+        max_nodes: How many keys and values are taken.
+        accepted: Whether it was accepted before, maybe by another version: what would be refused for its
+            meaning has the one of YAML 1.1 then.
 
     Raises:
         FlowFileError: There is no going on.

@@ -29,8 +29,10 @@ from pyoco.dsl.graph import build_flow_from_graph
 from pyoco.dsl.syntax import TaskWrapper
 
 from pyoco_server.model.flow.callables import callable_rules
-from pyoco_server.model.flow.file import FlowFile, TaskConfig, parse_flow_yaml
-from pyoco_server.model.flow.graph import EngineGraph, OperatorGraph
+from pyoco_server.model.flow.engine_graph import EngineGraph
+from pyoco_server.model.flow.file import FlowFile, parse_flow_yaml
+from pyoco_server.model.flow.operator_graph import OperatorGraph
+from pyoco_server.model.flow.reader import TaskConfig
 from pyoco_server.worker.runner.engine.graph_words import say_all
 from pyoco_server.worker.runner.engine.policies import copy_policy, set_policy
 from pyoco_server.worker.runner.importing import NotImported, guarded, home_of, wheel_of
