@@ -41,6 +41,7 @@ from pyoco_server.model.flow.operator_graph import (
     MAX_TEXT_CHARACTERS,
     PATH,
     graph_error,
+    refuse,
 )
 from pyoco_server.model.names import nearest
 
@@ -105,7 +106,7 @@ def parse_engine_graph(
     try:
         resolved = resolve_pipe_refs(main, pipes)
         used = list(task_terms(resolved))
-        _refuse_problems(resolved)
+        refuse([FlowFileError(each, path=PATH) for each in validate_graph_terms(resolved).errors])
         _refuse_repeated(resolved, text)
         stand_ins = {term.name: Task(func=_never, name=term.name) for term in used}
         build_flow_from_graph(graph=text, tasks=stand_ins, pipes=pipes)
@@ -277,7 +278,7 @@ def _parse(text: str, path: str, *, accepted: bool = False) -> Pipeline:
         # are for the braces of a {{template}}.
         depth += (character == "{") - (character == "}")
         if depth > MAX_NESTING + 2:
-            raise _error(f"nested more than {MAX_NESTING} deep", text, position, path)
+            raise graph_error(f"nested more than {MAX_NESTING} deep", text, position, path)
     try:
         return _Parser(text, accepted=accepted).parse()
     except GraphSyntaxError as error:
@@ -288,7 +289,7 @@ def _parse(text: str, path: str, *, accepted: bool = False) -> Pipeline:
         reason = reason.replace(found.group(), "", 1)
         if "but got 'IDENT'" in reason:
             reason += ": `>>` joins its steps, those of two lines as well"
-        refusal = _error(reason, text, int(found.group(1)), path)
+        refusal = graph_error(reason, text, int(found[1]), path)
         if isinstance(error, _NoSuchWord):
             refusal.nearest = error.nearest
         elif unknown := _UNKNOWN_TERM.match(reason):
@@ -296,11 +297,6 @@ def _parse(text: str, path: str, *, accepted: bool = False) -> Pipeline:
         raise refusal from None
     except RecursionError:
         raise FlowFileError("nested too deeply", path=path) from None
-
-
-def _error(reason: str, text: str, position: int, path: str) -> FlowFileError:
-    error = graph_error(reason, text, position)
-    return FlowFileError(reason, path=path, line=error.line, column=error.column)
 
 
 def _error_at(pattern: str, reason: str, text: str, time: int = 0) -> FlowFileError:
@@ -346,15 +342,6 @@ def _refuse_expansion(
         raise FlowFileError(
             f"its pipes would expand to more than {MAX_EXPANDED_CHARACTERS} characters", path=PATH
         )
-
-
-def _refuse_problems(pipeline: Pipeline) -> None:
-    errors = [
-        FlowFileError(problem, path=PATH) for problem in validate_graph_terms(pipeline).errors
-    ]
-    if errors:
-        errors[0].others = tuple(errors[1:])
-        raise errors[0]
 
 
 def _refuse_repeated(pipeline: Pipeline, text: str) -> None:

@@ -77,7 +77,7 @@ def parse_operator_graph(text: str, task_names: Collection[str] = ()) -> Operato
             builder.statement(statement)
         except FlowFileError as error:
             errors.append(error)
-    _refuse(errors)
+    refuse(errors)
     named = tuple(builder.nodes)
     builder.refuse_cycles()
     nodes = (*named, *(name for name in task_names if name not in builder.nodes))
@@ -123,21 +123,21 @@ def _admit(text: str) -> None:
         if operators > MAX_OPERATORS:
             raise graph_error(f"more than {MAX_OPERATORS} operators", text, position)
         position = token.end()
-    _refuse(errors)
+    refuse(errors)
 
 
-def _refuse(errors: list[FlowFileError]) -> None:
-    """Raise the first of some errors, which tells of the others."""
+def refuse(errors: list[FlowFileError]) -> None:
+    """Raise the first of errors, if there are any; it tells of the others."""
     if errors:
         errors[0].others = tuple(errors[1:])
         raise errors[0]
 
 
-def graph_error(reason: str, text: str, position: int) -> FlowFileError:
-    """Return the error for what stands at a character position of the graph's text."""
+def graph_error(reason: str, text: str, position: int, path: str = PATH) -> FlowFileError:
+    """Return the error for what stands at a character position of the text of a graph, or of a part of it."""
     line = text.count("\n", 0, position)
     column = position - (text.rfind("\n", 0, position) + 1)
-    return FlowFileError(reason, path=PATH, line=line + 1, column=column + 1)
+    return FlowFileError(reason, path=path, line=line + 1, column=column + 1)
 
 
 class _Source:

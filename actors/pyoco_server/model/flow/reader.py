@@ -62,9 +62,7 @@ class FlowReader:
 
     def wrong(self, reason: str, path: Path, nearest: str | None = None) -> None:
         """Note what is wrong at a path, and which word was most likely meant."""
-        error = self.document.error(reason, path)
-        error.nearest = nearest
-        self.note(error)
+        self.note(self.document.error(reason, path, nearest))
 
     def value(self, path: Path) -> JSON:
         """Return the value at a path; null where there is none."""
@@ -143,7 +141,7 @@ class FlowReader:
             try:
                 parse_pipes({name: part} if part else {}, accepted=accepted)
             except FlowFileError as error:
-                self.note(_in_file(error, self))
+                self.note(self._in_file(error))
             else:
                 right[name] = part or right[name]
         if not isinstance(text, str) or not is_text(text):
@@ -152,9 +150,30 @@ class FlowReader:
             graph = parse_graph(text, task_names, right, accepted=accepted)
         except FlowFileError as error:
             for each in (error, *error.others):
-                self.note(_in_file(each, self))
+                self.note(self._in_file(each))
             return None
         return graph if right == pipes else None
+
+    def _in_file(self, error: FlowFileError) -> FlowFileError:
+        """Return a graph's error with the line and column of the file instead of the graph's."""
+        section, _, name = error.path.partition(".")
+        path = (section, name)
+        place = self.document.places.get(path)
+        if place is None or error.line is None:
+            return self.document.error(error.reason, path if place else (section,), error.nearest)
+        graph_lines = str(self.value(path)).split("\n")
+        graph_line = graph_lines[min(error.line, len(graph_lines)) - 1]
+        # The text of a `|` block starts in the line after its sign, and keeps its lines.
+        line = place.line + error.line if place.style == "|" else place.line
+        file_lines = self.source.split("\n")
+        indent = file_lines[line - 1].find(graph_line) if line <= len(file_lines) else -1
+        if indent < 0 or (len(graph_lines) > 1 and place.style != "|"):
+            reason = f"{error.reason} (line {error.line}, column {error.column} of the graph)"
+            return self.document.error(reason, path, error.nearest)
+        column = indent + (error.column or 1)
+        return FlowFileError(
+            error.reason, path=error.path, line=line, column=column, nearest=error.nearest
+        )
 
     def limits(self, runtime: dict[str, JSON]) -> RunLimits:
         """Return the limits that ``runtime`` sets, which have to be numbers."""
@@ -276,30 +295,3 @@ def _kind(value: JSON) -> str:
             return "a list"
         case _:
             return "a mapping"
-
-
-def _in_file(error: FlowFileError, reader: FlowReader) -> FlowFileError:
-    """Return a graph's error with the line and column of the file instead of the graph's."""
-    placed = _placed(error, reader)
-    placed.nearest = error.nearest
-    return placed
-
-
-def _placed(error: FlowFileError, reader: FlowReader) -> FlowFileError:
-    section, _, name = error.path.partition(".")
-    path = (section, name)
-    place = reader.document.places.get(path)
-    if place is None or error.line is None:
-        return reader.document.error(error.reason, path if place else (section,))
-    graph_lines = str(reader.value(path)).split("\n")
-    graph_line = graph_lines[min(error.line, len(graph_lines)) - 1]
-    # The text of a `|` block starts in the line after its sign, and keeps its lines.
-    line = place.line + error.line if place.style == "|" else place.line
-    file_lines = reader.source.split("\n")
-    indent = file_lines[line - 1].find(graph_line) if line <= len(file_lines) else -1
-    if indent < 0 or (len(graph_lines) > 1 and place.style != "|"):
-        reason = f"{error.reason} (line {error.line}, column {error.column} of the graph)"
-        return reader.document.error(reason, path)
-    return FlowFileError(
-        error.reason, path=error.path, line=line, column=indent + (error.column or 1)
-    )

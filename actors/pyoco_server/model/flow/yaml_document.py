@@ -54,20 +54,16 @@ class YamlDocument:
     keys: dict[Path, Place]
     errors: tuple[FlowFileError, ...] = ()
 
-    def error(self, reason: str, path: Path) -> FlowFileError:
-        """Return the error that says what is wrong at ``path``."""
+    def error(self, reason: str, path: Path, nearest: str | None = None) -> FlowFileError:
+        """Return the error that says what is wrong at ``path``, and which word was most likely meant."""
         known = path
         while known not in self.places and known:
             known = known[:-1]
-        place = self.places.get(known, Place(1, 1))
-        return FlowFileError(reason, path=path_text(path), line=place.line, column=place.column)
+        return _at(self.places.get(known, Place(1, 1)), reason, path, nearest)
 
     def key_error(self, reason: str, path: Path, nearest: str | None = None) -> FlowFileError:
         """Return the error that says what is wrong with the last key of ``path``."""
-        place = self.keys.get(path, Place(1, 1))
-        return FlowFileError(
-            reason, path=path_text(path), line=place.line, column=place.column, nearest=nearest
-        )
+        return _at(self.keys.get(path, Place(1, 1)), reason, path, nearest)
 
 
 def path_text(path: Path) -> str:
@@ -194,9 +190,7 @@ class _TreeBuilder:
 
     def _value(self, event: Any, path: Path) -> JSON:
         self._admit(event, path)
-        mark = event.start_mark
-        style = event.style if isinstance(event, yaml.ScalarEvent) else None
-        self._places[path] = Place(mark.line + 1, mark.column + 1, style)
+        self._places[path] = _place(event)
         if isinstance(event, yaml.AliasEvent):
             return None
         if isinstance(event, yaml.ScalarEvent):
@@ -232,8 +226,7 @@ class _TreeBuilder:
         entries: dict[str, JSON] = {}
         while not isinstance(event := self._loader.get_event(), yaml.MappingEndEvent):
             key = self._key(event, path)
-            mark = event.start_mark
-            self._keys.setdefault((*path, key), Place(mark.line + 1, mark.column + 1))
+            self._keys.setdefault((*path, key), _place(event))
             if key in entries:
                 self._wrong("given twice; keep one of the two", event, (*path, key))
                 self._pass_over((*path, key))
@@ -293,6 +286,17 @@ class _TreeBuilder:
         return value
 
 
-def _error(reason: str, event: Any, path: Path) -> FlowFileError:
+def _place(event: Any) -> Place:
     mark = event.start_mark
-    return FlowFileError(reason, path=path_text(path), line=mark.line + 1, column=mark.column + 1)
+    style = event.style if isinstance(event, yaml.ScalarEvent) else None
+    return Place(mark.line + 1, mark.column + 1, style)
+
+
+def _error(reason: str, event: Any, path: Path) -> FlowFileError:
+    return _at(_place(event), reason, path)
+
+
+def _at(place: Place, reason: str, path: Path, nearest: str | None = None) -> FlowFileError:
+    return FlowFileError(
+        reason, path=path_text(path), line=place.line, column=place.column, nearest=nearest
+    )
