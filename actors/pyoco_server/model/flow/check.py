@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -18,11 +18,12 @@ from pyoco_server.model.flow.yaml_document import (
     Path,
     Place,
     YamlDocument,
-    path_text,
     read_yaml,
 )
 from pyoco_server.model.json_text import JSON
 from pyoco_server.model.names import nearest
+
+Severity: TypeAlias = Literal["error", "warning"]
 
 _LONGEST_LINE: Final = 1_000
 _ROOTS: Final = ("params", "results", "scratch", "artifacts")
@@ -32,7 +33,7 @@ _ROOTS: Final = ("params", "results", "scratch", "artifacts")
 class FlowFinding(msgspec.Struct, frozen=True, kw_only=True):
     """Something in a flow.yaml that is not as it should be. Line and column count from 1."""
 
-    severity: Literal["error", "warning"]
+    severity: Severity
     """An error ends every run of the file."""
     path: str
     """Where in the document, e.g. ``tasks.add_one.callable``."""
@@ -72,7 +73,7 @@ def check_flow_file(
     except FlowFileError as error:
         flow, errors = None, [error]
     text = raw.decode("utf-8", "replace")
-    findings = [_finding_of(error, text) for error in errors]
+    findings = [_finding_of(error, text, "error") for error in errors]
     if flow is not None:
         wrong = {error.path for error in errors}
         findings += [each for each in findings_of(flow) if each.path not in wrong]
@@ -88,9 +89,9 @@ def _in_order(findings: Iterable[FlowFinding]) -> tuple[FlowFinding, ...]:
     return tuple(sorted(findings, key=lambda each: (each.line or 0, each.column or 0))[:MAX_ERRORS])
 
 
-def _finding_of(error: FlowFileError, text: str) -> FlowFinding:
+def _finding_of(error: FlowFileError, text: str, severity: Severity) -> FlowFinding:
     return FlowFinding(
-        severity="error",
+        severity=severity,
         path=error.path,
         reason=error.reason,
         nearest=error.nearest,
@@ -117,24 +118,19 @@ class _Look:
 
     def findings(self) -> Iterator[FlowFinding]:
         for name in self.flow.graph.unlisted:
-            yield from self._unlisted(name)
+            yield from self._unknown(name, ("flow", "graph"), word=name)
         for name, task in self.flow.tasks.items():
             path: Path = ("tasks", name)
-            if task.use is not None and (near := self._meant(task.use)):
-                reason = f"task {task.use} is not configured, so that the worker has to know it"
-                yield self._finding("warning", (*path, "use"), reason, near)
+            if task.use is not None:
+                yield from self._unknown(task.use, (*path, "use"))
             yield from self._values(task.inputs, (*path, "inputs"))
 
-    def _meant(self, name: str) -> str | None:
+    def _unknown(self, name: str, path: Path, *, word: str | None = None) -> Iterator[FlowFinding]:
+        """A task that is not configured, and is called nearly like one that is."""
         tasks = self.flow.tasks
-        return None if name in tasks else nearest(name, tasks)
-
-    def _unlisted(self, name: str) -> Iterator[FlowFinding]:
-        """A task of the graph that is not configured, and is called nearly like one that is."""
-        near = self._meant(name)
-        if near is not None:
+        if name not in tasks and (near := nearest(name, tasks)) is not None:
             reason = f"task {name} is not configured, so that the worker has to know it"
-            yield self._finding("warning", ("flow", "graph"), reason, near, word=name)
+            yield self._finding("warning", path, reason, near, word=word)
 
     def _values(self, value: JSON, path: Path) -> Iterator[FlowFinding]:
         match value:
@@ -173,25 +169,18 @@ class _Look:
 
     def _finding(
         self,
-        severity: Literal["error", "warning"],
+        severity: Severity,
         path: Path,
         reason: str,
         near: str | None,
         *,
         word: str | None = None,
     ) -> FlowFinding:
-        place = self.document.places.get(path)
-        if word is not None and place is not None:
-            place = self._place_of(word, place)
-        return FlowFinding(
-            severity=severity,
-            path=path_text(path),
-            reason=reason,
-            nearest=near,
-            line=place.line if place else None,
-            column=place.column if place else None,
-            source=_line(self.flow.text, place.line if place else None),
-        )
+        error = self.document.error(reason, path, near)
+        if word is not None:
+            place = self._place_of(word, self.document.places[path])
+            error.line, error.column = place.line, place.column
+        return _finding_of(error, self.flow.text, severity)
 
     def _place_of(self, word: str, start: Place) -> Place:
         """Where a word stands in a text of the file."""
