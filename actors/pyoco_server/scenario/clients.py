@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import Any, Final
 
@@ -107,7 +108,7 @@ class Clients:
                     before, told = told, replace(told, outcome="unknown")
                     answer = await self._send(step, text, told.ticket)
                     if answer is not None:
-                        told = _told(before, answer)
+                        told = _told(before, answer.status_code, _body(answer))
                     if told.outcome == "accepted":
                         return told.run_id
                     if step.may_fail:
@@ -167,7 +168,7 @@ class Clients:
                     if answer is not None:
                         outcomes = zip(befores, _answers(answer, len(keys)), strict=True)
                         waiting = {
-                            key: _told_of(before, status, body)
+                            key: _told(before, status, body)
                             for key, (before, (status, body)) in zip(keys, outcomes, strict=True)
                         }
                     for key, told in list(waiting.items()):
@@ -191,7 +192,7 @@ class Clients:
 
     async def probe(self) -> None:
         """Measure how long a new run takes from now to its end, on the first worker's tag."""
-        scenario, history = self._play.scenario, self._play.history
+        scenario = self._play.scenario
         parts = [part for part in scenario.cast.workers if not part.later]
         if not parts:
             return
@@ -200,9 +201,8 @@ class Clients:
         run_id = await self.accepted(step, PROBE, flow_text(scenario, "quick", {}))
         assert run_id is not None
         with trio.move_on_after(self._play.persistence):
-            while (last := history.last(run_id)) is None or not last.status.terminal:
-                await self._play.changed()
-        history.recoveries.append(self._play.now - began)
+            await self._play.ended(run_id)
+        self._play.history.recoveries.append(self._play.now - began)
 
     # Cancelling ----------------------------------------------------------------------------------
 
@@ -251,10 +251,8 @@ class Clients:
             body["queue_ttl_sec"] = step.queue_ttl_sec
         async with trio.open_nursery() as nursery:
             for run in chosen:
-                nursery.start_soon(self._move_one, run.run_id, body)
-
-    async def _move_one(self, run_id: str, body: dict[str, float]) -> None:
-        await self._insist("reschedule", "PATCH", f"/runs/{run_id}", json=body)
+                move = partial(self._insist, json=body)
+                nursery.start_soon(move, "reschedule", "PATCH", f"/runs/{run.run_id}")
 
     # Schedules -----------------------------------------------------------------------------------
 
@@ -356,11 +354,7 @@ def _answers(answer: httpx.Response, count: int) -> list[tuple[int, dict[str, An
     ]
 
 
-def _told(before: Submission, answer: httpx.Response) -> Submission:
-    return _told_of(before, answer.status_code, _body(answer))
-
-
-def _told_of(before: Submission, status: int, body: dict[str, Any]) -> Submission:
+def _told(before: Submission, status: int, body: dict[str, Any]) -> Submission:
     """What a submission is after an answer; with an earlier try unanswered a refusal settles nothing.
 
     Raises:

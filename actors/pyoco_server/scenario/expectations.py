@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
@@ -22,16 +21,8 @@ from pyoco_server.scenario.steps import Expect
 _LOOK_SECONDS = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Unmet:
-    """An expectation that was not met, and what was so instead."""
-
-    text: str
-
-
-async def check(expect: Expect, play: Play) -> list[Unmet]:
-    """Wait until everything is as expected; return what is not in the end."""
-    unmet: list[Unmet] = []
+async def check(expect: Expect, play: Play) -> list[str]:
+    """Wait until everything is as expected; return what is not in the end, and what is so instead."""
     began = trio.current_time()
     while True:
         unmet = [
@@ -43,14 +34,14 @@ async def check(expect: Expect, play: Play) -> list[Unmet]:
             *await _of_others(expect, play.stage),
         ]
         waited = trio.current_time() - began
-        in_vain = play.in_vain([each.text for each in unmet], waited)
+        in_vain = play.in_vain(unmet, waited)
         if not unmet or waited >= expect.within or in_vain:
             return unmet
         with trio.move_on_after(_LOOK_SECONDS):
             await play.changed()
 
 
-def _of_runs(expect: Expect, history: History) -> list[Unmet]:
+def _of_runs(expect: Expect, history: History) -> list[str]:
     unmet = []
     runs = history.group(expect.group)
     who = expect.group or "all runs"
@@ -58,97 +49,93 @@ def _of_runs(expect: Expect, history: History) -> list[Unmet]:
     statuses = Counter(s.status.value if s else "not seen" for s in snapshots.values())
     shown = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())) or "none"
     if expect.runs is not None and len(runs) != expect.runs:
-        unmet.append(Unmet(f"{who}: {expect.runs} runs expected, there are {len(runs)}"))
+        unmet.append(f"{who}: {expect.runs} runs expected, there are {len(runs)}")
     if expect.all is not None and statuses != {expect.all: len(runs)}:
-        unmet.append(Unmet(f"{who}: all {expect.all} expected, there are {shown}"))
+        unmet.append(f"{who}: all {expect.all} expected, there are {shown}")
     for status, count in expect.counts.items():
         if statuses[status] != count:
-            unmet.append(Unmet(f"{who}: {count} {status} expected, there are {shown}"))
+            unmet.append(f"{who}: {count} {status} expected, there are {shown}")
     if expect.outputs is not None:
         for run_id, snapshot in snapshots.items():
             records = snapshot.task_records.values() if snapshot else ()
             last = max(records, key=lambda record: record.ended_at or 0.0, default=None)
             output = None if last is None else last.output
             if output not in expect.outputs:
-                unmet.append(
-                    Unmet(f"{who}: result {output!r} of {run_id}, not one of {expect.outputs}")
-                )
+                unmet.append(f"{who}: result {output!r} of {run_id}, not one of {expect.outputs}")
     return unmet
 
 
-def _of_invariants(expect: Expect, history: History) -> list[Unmet]:
-    return [Unmet(str(violation)) for violation in judge(history, expect.invariants)[:20]]
+def _of_invariants(expect: Expect, history: History) -> list[str]:
+    return [str(violation) for violation in judge(history, expect.invariants)[:20]]
 
 
-def _of_figures(expect: Expect, history: History, seconds: float) -> list[Unmet]:
+def _of_figures(expect: Expect, history: History, seconds: float) -> list[str]:
     unmet = []
     found = figures(history, seconds) if expect.figures else {}
     for bound in expect.figures:
         value = found.get(bound.figure)
         if value is None:
-            unmet.append(Unmet(f"no figure {bound.figure}; there are {', '.join(found)}"))
+            unmet.append(f"no figure {bound.figure}; there are {', '.join(found)}")
         elif bound.most is not None and value > bound.most:
-            unmet.append(Unmet(f"{bound.figure} is {value:g}, at most {bound.most:g} expected"))
+            unmet.append(f"{bound.figure} is {value:g}, at most {bound.most:g} expected")
         elif bound.least is not None and value < bound.least:
-            unmet.append(Unmet(f"{bound.figure} is {value:g}, at least {bound.least:g} expected"))
+            unmet.append(f"{bound.figure} is {value:g}, at least {bound.least:g} expected")
     return unmet
 
 
-async def _of_results(expect: Expect, play: Play) -> list[Unmet]:
+async def _of_results(expect: Expect, play: Play) -> list[str]:
     unmet = []
     for task, value in expect.results.items():
         for run in play.history.group(expect.group):
             found = await _ask(play.stage, f"/runs/{run.run_id}/results/{quote(task)}", {})
             if found != value:
-                unmet.append(Unmet(f"result of {task} of {run.run_id}: {found!r}, not {value!r}"))
+                unmet.append(f"result of {task} of {run.run_id}: {found!r}, not {value!r}")
     return unmet
 
 
-async def _of_others(expect: Expect, stage: Stage) -> list[Unmet]:
+async def _of_others(expect: Expect, stage: Stage) -> list[str]:
     unmet = []
     if expect.ready is not None:
         for gateway in stage.gateways:
             if stage.programs[gateway.name].running:
                 ready = await stage.ready(gateway)
                 if ready is not expect.ready:
-                    unmet.append(Unmet(f"gateway {gateway.name} is {'' if ready else 'not '}ready"))
+                    unmet.append(f"gateway {gateway.name} is {'' if ready else 'not '}ready")
     if expect.workers:
         listed = await _ask(stage, "/workers", {"scope": "all", "include_hidden": "true"})
         states = {worker["worker_id"]: worker["state"] for worker in listed or []}
         for name, state in expect.workers.items():
             if states.get(name) != state:
-                unmet.append(Unmet(f"worker {name}: {state} expected, it is {states.get(name)}"))
+                unmet.append(f"worker {name}: {state} expected, it is {states.get(name)}")
     if expect.letters:
         page = await _ask(stage, "/dlq", {"limit": "200"})
         reasons = Counter(letter["reason"] for letter in (page or {}).get("items", []))
         for reason, count in expect.letters.items():
             if reasons[reason] != count:
-                unmet.append(
-                    Unmet(f"{count} dead letters {reason} expected, there are {dict(reasons)}")
-                )
+                unmet.append(f"{count} dead letters {reason} expected, there are {dict(reasons)}")
     return unmet
 
 
-async def _of_ticks(expect: Expect, stage: Stage) -> list[Unmet]:
+async def _of_ticks(expect: Expect, stage: Stage) -> list[str]:
     unmet = []
     for name, count in expect.ticks.items():
         schedule = await _ask(stage, f"/schedules/{quote(name)}", {})
         query = {"schedule_id": name, "limit": "200", "updated_after": "0"}
         page = await _ask(stage, "/runs", query)
         if schedule is None or page is None:
-            unmet.append(Unmet(f"schedule {name} cannot be read"))
+            unmet.append(f"schedule {name} cannot be read")
             continue
         # Ticks are whole seconds; a run that was triggered is of none.
         runs = [run for run in page["items"] if (run.get("scheduled_at") or 0.5) % 1 == 0]
         ticks = Counter(run["scheduled_at"] for run in runs)
         unmet += [
-            Unmet(f"schedule {name}: {number} runs of the tick at {tick:.0f}")
+            f"schedule {name}: {number} runs of the tick at {tick:.0f}"
             for tick, number in sorted(ticks.items())
             if number > 1
         ]
         every = schedule.get("every_sec")
         unmet += [
-            Unmet(f"schedule {name}: no run of the ticks between {earlier:.0f} and {later:.0f}")
+            f"schedule {name}: no run of the ticks between {earlier:.0f} and {later:.0f}"
             for earlier, later in pairwise(sorted(ticks))
             if every is not None
             and not all(
@@ -158,7 +145,7 @@ async def _of_ticks(expect: Expect, stage: Stage) -> list[Unmet]:
         ]
         ended = sum(run["status"] == "COMPLETED" for run in runs)
         if ended < count:
-            unmet.append(Unmet(f"schedule {name}: {count} runs expected, {ended} are COMPLETED"))
+            unmet.append(f"schedule {name}: {count} runs expected, {ended} are COMPLETED")
     return unmet
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from pyoco_server.model.run import RunStatus
+from pyoco_server.model.run import RunSnapshot, RunStatus
 from pyoco_server.scenario.history import History, Revision, Submission
 
 RECOVERY_SECONDS: Final = 30.0
@@ -69,15 +69,13 @@ def _no_run_goes_away_before_its_end(history: History) -> Iterator[Violation]:
 
 def _terminal_never_changes(history: History) -> Iterator[Violation]:
     for before, after in _steps(history):
-        if before.snapshot is None or after.snapshot is None:
-            continue
-        if before.snapshot.status.terminal:
-            yield Violation(
-                "I2",
-                f"{before.snapshot.status} (revision {before.revision}) became "
-                f"{after.snapshot.status} (revision {after.revision})",
-                before.run_id,
+        one, two = before.snapshot, after.snapshot
+        if one is not None and two is not None and one.status.terminal:
+            text = (
+                f"{one.status} (revision {before.revision}) became {two.status} "
+                f"(revision {after.revision})"
             )
+            yield Violation("I2", text, before.run_id)
 
 
 def _nothing_begins_after_the_end(history: History) -> Iterator[Violation]:
@@ -94,14 +92,11 @@ def _nothing_begins_after_the_end(history: History) -> Iterator[Violation]:
 
 
 def _older_attempts_never_write(history: History) -> Iterator[Violation]:
-    for before, after in _steps(history):
-        one, two = before.snapshot, after.snapshot
-        if one is None or two is None:
-            continue
+    for one, two in _changes(history):
         if two.attempt < one.attempt:
-            yield Violation("I3", f"attempt {two.attempt} wrote after {one.attempt}", before.run_id)
+            yield Violation("I3", f"attempt {two.attempt} wrote after {one.attempt}", one.run_id)
         elif history.whole and two.attempt > one.attempt + 1:
-            yield Violation("I3", f"attempt {two.attempt} came after {one.attempt}", before.run_id)
+            yield Violation("I3", f"attempt {two.attempt} came after {one.attempt}", one.run_id)
 
 
 def _one_worker_holds_an_attempt(history: History) -> Iterator[Violation]:
@@ -162,12 +157,9 @@ def _acknowledged_cancels_hold(history: History) -> Iterator[Violation]:
 
 def _what_is_cancelled_stays_so(history: History) -> Iterator[Violation]:
     allowed = {RunStatus.CANCELLING, RunStatus.CANCELLED}
-    for before, after in _steps(history):
-        one, two = before.snapshot, after.snapshot
-        if one is None or two is None or one.status is not RunStatus.CANCELLING:
-            continue
-        if two.status not in allowed:
-            yield Violation("I7", f"{two.status} came after CANCELLING", before.run_id)
+    for one, two in _changes(history):
+        if one.status is RunStatus.CANCELLING and two.status not in allowed:
+            yield Violation("I7", f"{two.status} came after CANCELLING", one.run_id)
 
 
 def _a_submission_is_one_run(history: History) -> Iterator[Violation]:
@@ -196,6 +188,13 @@ def _a_submission_is_one_run(history: History) -> Iterator[Violation]:
 def _steps(history: History) -> Iterator[tuple[Revision, Revision]]:
     for revisions in history.revisions.values():
         yield from pairwise(revisions)
+
+
+def _changes(history: History) -> Iterator[tuple[RunSnapshot, RunSnapshot]]:
+    """The steps in which a run is there before and after."""
+    for before, after in _steps(history):
+        if before.snapshot is not None and after.snapshot is not None:
+            yield before.snapshot, after.snapshot
 
 
 _RULES: Final[dict[str, tuple[Callable[[History], Iterator[Violation]], ...]]] = {

@@ -10,7 +10,6 @@ import trio
 from msgspec.structs import replace
 
 from pyoco_server.scenario.document import Scenario, ScenarioError, Twin
-from pyoco_server.scenario.expectations import Unmet
 from pyoco_server.scenario.figures import figures
 from pyoco_server.scenario.history import History
 from pyoco_server.scenario.judge import judge
@@ -107,7 +106,7 @@ async def perform(
             except* ScenarioError as group:  # a step that could not be done is one that failed
                 error = _first(group)
                 play.say(str(error), failed=True)
-                player.unmet.append(Unmet(str(error)))
+                player.unmet.append(str(error))
             if at_end is not None:
                 await at_end(stage)
             observer.read_journal()
@@ -118,8 +117,7 @@ async def perform(
     except* ScenarioError as group:
         raise _first(group) from None
     check_patch(folder)
-    unmet = [*player.unmet, *(Unmet(str(v)) for v in judge(verdict.history, ["I4"]))]
-    verdict.unmet = [each.text for each in unmet]
+    verdict.unmet = [*player.unmet, *map(str, judge(verdict.history, ["I4"]))]
     return verdict
 
 

@@ -75,3 +75,8 @@ class Play:
     async def changed(self) -> None:
         """Wait for the next revision of any run."""
         await self.observer.changed()
+
+    async def ended(self, run_id: str) -> None:
+        """Wait until a run has ended."""
+        while (last := self.history.last(run_id)) is None or not last.status.terminal:
+            await self.changed()

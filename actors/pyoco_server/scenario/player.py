@@ -13,7 +13,7 @@ from pyoco_server.model.run import RunStatus
 from pyoco_server.scenario import wheels
 from pyoco_server.scenario.clients import Clients
 from pyoco_server.scenario.document import ScenarioError
-from pyoco_server.scenario.expectations import Unmet, check
+from pyoco_server.scenario.expectations import check
 from pyoco_server.scenario.play import Play
 from pyoco_server.scenario.recording import Recording
 from pyoco_server.scenario.replay import replay
@@ -39,7 +39,7 @@ class Player:
         self._random = Random(seed)  # noqa: S311 - repeatable on purpose
         self._clients = clients = Clients(play)
         self._troubles = troubles = Troubles(play)
-        self.unmet: list[Unmet] = []
+        self.unmet: list[str] = []
         self._actions: dict[str, Callable[[Any, Random], Awaitable[None]]] = {
             "submit": clients.submit,
             "cancel": clients.cancel,
@@ -69,9 +69,9 @@ class Player:
             "say": self._tell,
         }
 
-    def miss(self, unmet: Unmet) -> None:
+    def miss(self, unmet: str) -> None:
         """Note an expectation that was not met, and go on."""
-        self._play.say(f"NOT MET: {unmet.text}", failed=True)
+        self._play.say(f"NOT MET: {unmet}", failed=True)
         self.unmet.append(unmet)
 
     async def play(self) -> None:
@@ -137,9 +137,8 @@ class Player:
             await publish_acked(self._play.stage.observer, where, payload)
 
     async def _replay(self, recording: Recording, random: Random) -> None:
-        missed = await replay(self._play, self._clients, self._troubles, recording, random)
-        for text in missed:
-            self.miss(Unmet(text))
+        for text in await replay(self._play, self._clients, self._troubles, recording, random):
+            self.miss(text)
 
     async def _upload(self, wheel: Wheel, _: Random) -> None:
         self._play.say(f"upload {wheel.package} {wheel.version}")

@@ -74,7 +74,7 @@ async def _run(play: Play, clients: Clients, run: RecordedRun, ids: dict[str, st
         await clients.cancel_one(run_id, 0.0)
     if run.final.terminal:
         with trio.move_on_after(_PATIENCE_SECONDS + run.states[-1].at / play.speed):
-            await _ended(play, run_id)
+            await play.ended(run_id)
 
 
 async def _move(
@@ -92,14 +92,9 @@ async def _move(
             if run.states[-1].worker == move.id and run.final.terminal:
                 while run.run not in ids:
                     await play.changed()
-                await _ended(play, ids[run.run])
+                await play.ended(ids[run.run])
     act = {"came": troubles.start, "stopped": troubles.stop, "lost": troubles.kill}[move.what]
     await act(move.id, random)
-
-
-async def _ended(play: Play, run_id: str) -> None:
-    while (last := play.history.last(run_id)) is None or not last.status.terminal:
-        await play.changed()
 
 
 async def _reached(play: Play, run_id: str, attempt: int) -> None:
