@@ -21,11 +21,10 @@ from pyoco_server.gateway.waiting_runs import MoveNotStored, RunHasStarted
 from pyoco_server.gateway.worker_registry import WorkerNotFound, WorkerNotSteerable
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
-from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.errors import ErrorId, InvalidField
 from pyoco_server.model.idempotency import InvalidIdempotencyKey
 from pyoco_server.model.job import InvalidTag
 from pyoco_server.model.json_text import encode_json
-from pyoco_server.model.limits import InvalidLimit
 from pyoco_server.model.names import nearest
 from pyoco_server.model.run import UnreadableSnapshot
 from pyoco_server.store.runs import RunNotFound
@@ -222,7 +221,7 @@ _PROBLEMS: Final[Problems] = {
         409, "run cannot be moved", ErrorId.NOT_MOVABLE, state=error.state, reason=str(error)
     ),
     TooManyChecks: lambda error: too_many(str(error)),
-    InvalidLimit: lambda error: invalid(error.field, error.reason),
+    InvalidField: lambda error: invalid(error.field, error.reason),
     InvalidTag: lambda error: invalid("tag", str(error)),
     InvalidIdempotencyKey: lambda error: invalid(
         "Idempotency-Key", str(error), "invalid idempotency key"

@@ -7,7 +7,7 @@ from typing import Final
 
 from pyoco_http.call import current_call
 from pyoco_http.flows import read_flow_file
-from pyoco_http.problems import Problem, Problems, invalid
+from pyoco_http.problems import Problem, Problems
 from pyoco_http.query import refused
 from pyoco_server.api import schedules as api
 from pyoco_server.api.base import Query
@@ -22,7 +22,7 @@ from pyoco_server.gateway.schedules.records import (
 from pyoco_server.gateway.schedules.runs import FlowNotKept
 from pyoco_server.model.errors import ErrorId, FlowFileError
 from pyoco_server.model.schedules.reading import read_whole
-from pyoco_server.model.schedules.schedule import InvalidSchedule, Schedule
+from pyoco_server.model.schedules.schedule import Schedule
 
 SCHEDULE_MISSING: Final = {404: "schedule not found"}
 SCHEDULE_CONFLICT: Final = {409: "schedule exists, or has another version"}
@@ -47,7 +47,6 @@ SCHEDULE_PROBLEMS: Final[Problems] = {
     FlowNotKept: lambda error: Problem(
         409, "flow.yaml not kept", ErrorId.NOT_REPEATABLE, reason=str(error)
     ),
-    InvalidSchedule: lambda error: invalid(error.field, error.reason),
     FlowFileError: lambda error: Problem(
         409, "flow.yaml not taken", ErrorId.NOT_REPEATABLE, reason=str(error)
     ),
@@ -86,7 +85,7 @@ def version_of(body: api.ScheduleUpdate) -> int | None:
     """The version that the body of a call names, if it does.
 
     Raises:
-        InvalidSchedule: It is none.
+        InvalidField: It is none.
     """
     return None if body.version is None else read_whole("version", body.version, 1, 2**53)
 

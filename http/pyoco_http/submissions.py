@@ -243,7 +243,7 @@ def timing_of(body: MoveBody, now: float, names: Iterable[str] = TIMING_FIELDS) 
     """What a body asks of time.
 
     Raises:
-        InvalidLimit: Something of it cannot be.
+        InvalidField: Something of it cannot be.
     """
     return check_timing(now, **{name: getattr(body, name) for name in names})
 

@@ -34,8 +34,8 @@ from pyoco_server.gateway.waiting_runs import RunHasStarted
 from pyoco_server.jetstream.errors import Unanswered
 from pyoco_server.jetstream.resources import ensure_consumer
 from pyoco_server.model import decisions
+from pyoco_server.model.errors import InvalidField
 from pyoco_server.model.job import decode_job
-from pyoco_server.model.limits import InvalidLimit
 from pyoco_server.model.punctuality import state_of
 from pyoco_server.model.run import RunSnapshot, RunState, RunStatus, known
 from pyoco_server.model.timing import Timing
@@ -244,9 +244,9 @@ async def test_a_run_does_not_expire_before_it_may_start(tmp_path: Path) -> None
     async with running(tmp_path, worker=False) as backend:
         accepted = await backend.submit(timed(delay_sec=60.0, queue_ttl_sec=30.0))
         before = await backend.get(accepted.run_id)
-        with pytest.raises(InvalidLimit, match="start_at"):
+        with pytest.raises(InvalidField, match="start_at"):
             await backend.move(accepted.run_id, Timing(delay_sec=100.0))
-        with pytest.raises(InvalidLimit, match="expires_at"):
+        with pytest.raises(InvalidField, match="expires_at"):
             await backend.move(accepted.run_id, Timing(expires_at=backend.reads.now() + 9))
         assert await backend.get(accepted.run_id) == before
         moved = await backend.move(accepted.run_id, Timing(delay_sec=100.0, queue_ttl_sec=5.0))

@@ -27,14 +27,10 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import Unanswered
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.requests import RawMessage
+from pyoco_server.model.errors import InvalidField
 from pyoco_server.model.flow.file import parse_flow_yaml
 from pyoco_server.model.run import RunSnapshot, RunStatus, decode_snapshot, known
-from pyoco_server.model.schedules.schedule import (
-    InvalidSchedule,
-    Schedule,
-    TickOutcome,
-    UnreadableSchedule,
-)
+from pyoco_server.model.schedules.schedule import Schedule, TickOutcome, UnreadableSchedule
 from pyoco_server.store.schedules import ScheduleStore, StoredSchedule
 
 ME = Person()
@@ -468,7 +464,7 @@ async def test_a_backfill_makes_the_runs_that_are_missing_and_no_second_ones(
         assert [item.outcome for item in again.items] == ["exists"] * 3 + ["submitted"] * 2
         assert set((await ticks_with_runs(backend)).values()) == {1}
         assert (await desk.get("s", ME)).changes[-1].action == "backfill"
-        with pytest.raises(InvalidSchedule):
+        with pytest.raises(InvalidField):
             await desk.asked.backfill("s", ME, begin, end + 3600, 3, dry_run=True)
 
 
@@ -513,7 +509,7 @@ async def test_when_it_is_due_cannot_be_taken_away_alone(tmp_path: Path) -> None
             "s", Wish({"flow_name": "main", "tag": TAG, "every_sec": 9}), ME
         )
         for name in ("every_sec", "at"):
-            with pytest.raises(InvalidSchedule, match="is not taken away alone"):
+            with pytest.raises(InvalidField, match="is not taken away alone"):
                 await backend.schedules.patch("s", Wish({name: None}), ME)
         changed = await backend.schedules.patch(
             "s", Wish({"every_sec": None, "cron": "0 * * * *"}), ME

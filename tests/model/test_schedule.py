@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from pyoco_server.model.errors import InvalidField
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.schedules import rules
 from pyoco_server.model.schedules.params import (
@@ -18,7 +19,6 @@ from pyoco_server.model.schedules.params import (
 )
 from pyoco_server.model.schedules.reading import read_spec
 from pyoco_server.model.schedules.schedule import (
-    InvalidSchedule,
     Overlap,
     Schedule,
     ScheduleState,
@@ -205,7 +205,7 @@ def test_a_paused_schedule_is_not_looked_at_and_begins_anew_afterwards() -> None
     ],
 )
 def test_what_cannot_be_is_refused_by_its_name(fields: dict[str, Any], field: str) -> None:
-    with pytest.raises(InvalidSchedule) as refused:
+    with pytest.raises(InvalidField) as refused:
         spec(**fields)
     assert refused.value.field == field
 
@@ -230,7 +230,7 @@ def test_moments_are_read_in_the_zone_of_the_schedule_unless_they_say_another() 
 def test_an_id_is_one_token() -> None:
     assert check_schedule_id("nightly-1_a") == "nightly-1_a"
     for wrong in ("", "a.b", "a b", "x" * 65, "*", "ä"):
-        with pytest.raises(InvalidSchedule):
+        with pytest.raises(InvalidField):
             check_schedule_id(wrong)
 
 

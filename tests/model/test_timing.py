@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pyoco_server.model.limits import InvalidLimit
+from pyoco_server.model.errors import InvalidField
 from pyoco_server.model.timing import MAX_AHEAD_SECONDS, NO_TIMING, Timing, check_timing
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
@@ -83,7 +83,7 @@ def test_until_when_it_may(asked: dict[str, Any], expiry: float | None) -> None:
     ],
 )
 def test_what_cannot_be_is_refused_by_name(asked: dict[str, Any], field: str) -> None:
-    with pytest.raises(InvalidLimit) as refused:
+    with pytest.raises(InvalidField) as refused:
         check_timing(NOW, **asked)
     assert refused.value.field == field
     assert len(str(refused.value)) < 200

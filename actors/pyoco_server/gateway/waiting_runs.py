@@ -10,8 +10,8 @@ from pyoco_server.gateway.new_run import CannotWait
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Refusal
 from pyoco_server.model import life
+from pyoco_server.model.errors import InvalidField
 from pyoco_server.model.job import InvalidJob, decode_job
-from pyoco_server.model.limits import InvalidLimit
 from pyoco_server.model.punctuality import has_started, is_expired, moved, state_of
 from pyoco_server.model.run import RunSnapshot, RunState, SnapshotTooLarge, known
 from pyoco_server.model.timing import Timing
@@ -87,7 +87,7 @@ class WaitingRuns:
         Raises:
             RunNotFound: There is no such run.
             UnreadableSnapshot: What is stored is none.
-            InvalidLimit: It would expire before it may start.
+            InvalidField: It would expire before it may start.
             RunHasStarted: It has started, or ended, or may not start any more.
             CannotWait: It is to start later, and the server cannot hold it back.
             MoveNotStored: NATS could not be asked.
@@ -146,7 +146,7 @@ def _moved(run: RunSnapshot, timing: Timing, now: float) -> RunSnapshot:
     """The run with what changes of its times.
 
     Raises:
-        InvalidLimit: It would expire before it may start.
+        InvalidField: It would expire before it may start.
     """
     if timing.start_at is None and timing.delay_sec is None:
         due = None
@@ -159,5 +159,5 @@ def _moved(run: RunSnapshot, timing: Timing, now: float) -> RunSnapshot:
     until = known(run.expires_at) if expires_at is None else expires_at
     if until is not None and until <= may_start and may_start > now:
         field = "start_at" if expires_at is None else "expires_at"
-        raise InvalidLimit(field, "the run would expire before it may start: move both")
+        raise InvalidField(field, "the run would expire before it may start: move both")
     return moved(run, due=due, expires_at=expires_at, now=now)

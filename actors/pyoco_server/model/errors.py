@@ -71,6 +71,20 @@ class ModelError(ValueError):
     """The id under which a caller logs and answers it."""
 
 
+class InvalidField(ModelError):
+    """A field that cannot be what somebody says.
+
+    Args:
+        field: Its name.
+        reason: What is wrong and what would be right.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        self.field = field
+        self.reason = reason
+        super().__init__(f"{field}: {reason}")
+
+
 class FlowFileError(ModelError):
     """A flow.yaml that cannot be taken.
 

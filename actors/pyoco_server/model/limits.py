@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET
 
-from pyoco_server.model.errors import ModelError
+from pyoco_server.model.errors import InvalidField
 
 MAX_TIMEOUT_SECONDS: Final = 30 * 86_400.0
 MAX_ATTEMPTS: Final = 100
@@ -17,20 +17,6 @@ MAX_MEMORY_MB: Final = 1024 * 1024
 MAX_CPU_SECONDS: Final = 100 * MAX_TIMEOUT_SECONDS
 DEFAULT_BACKOFF_SECONDS: Final = 1.0
 """How long a run waits before its second attempt, where nothing else is set."""
-
-
-class InvalidLimit(ModelError):
-    """A limit that cannot be one.
-
-    Args:
-        field: Its name.
-        reason: What is wrong and what would be right.
-    """
-
-    def __init__(self, field: str, reason: str) -> None:
-        self.field = field
-        self.reason = reason
-        super().__init__(f"{field}: {reason}")
 
 
 class RunLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +62,7 @@ def check_limits(
     """Return the limits, each of them a number, or a text that is one; ``None`` is "not set".
 
     Raises:
-        InvalidLimit: One of them is not what it should be.
+        InvalidField: One of them is not what it should be.
     """
     return RunLimits(
         timeout_sec=_seconds("timeout_sec", timeout_sec, MAX_TIMEOUT_SECONDS, zero=False),
@@ -105,7 +91,7 @@ def _seconds(field: str, value: object, most: float, *, zero: bool) -> float | N
     takes = f"must be seconds, {'0' if zero else 'more than 0'} up to {most:.0f}"
     number = _number(field, value, takes)
     if number is not None and not (0 <= number <= most and (zero or number > 0)):
-        raise InvalidLimit(field, f"{takes}, not {number:g}")
+        raise InvalidField(field, f"{takes}, not {number:g}")
     return number
 
 
@@ -115,7 +101,7 @@ def _whole(field: str, value: object, most: int) -> int | None:
     if number is None:
         return None
     if not number.is_integer() or not 1 <= number <= most:
-        raise InvalidLimit(field, f"{takes}, not {number:g}")
+        raise InvalidField(field, f"{takes}, not {number:g}")
     return int(number)
 
 
@@ -123,11 +109,11 @@ def _number(field: str, value: object, takes: str) -> float | None:
     if value is None or value == "":
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise InvalidLimit(field, f"{takes}, not {type(value).__name__}")
+        raise InvalidField(field, f"{takes}, not {type(value).__name__}")
     try:
         number = float(value)
     except (ValueError, OverflowError):
-        raise InvalidLimit(field, f"{takes}, not {str(value)[:40]!r}") from None
+        raise InvalidField(field, f"{takes}, not {str(value)[:40]!r}") from None
     if not math.isfinite(number):
-        raise InvalidLimit(field, f"{takes}, not {number}")
+        raise InvalidField(field, f"{takes}, not {number}")
     return number

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from pyoco_server.model.limits import InvalidLimit
+from pyoco_server.model.errors import InvalidField
 
 MAX_AHEAD_SECONDS: Final = 366 * 86_400.0
 """How far ahead a start or an expiry may lie, and how long a span may be."""
@@ -80,7 +80,7 @@ def check_timing(now: float, **asked: object) -> Timing:
             number of seconds, or a text that is one.
 
     Raises:
-        InvalidLimit: One of them is not what it should be.
+        InvalidField: One of them is not what it should be.
     """
     given = {name: value for name, value in asked.items() if value is not None and value != ""}
     if not given:
@@ -91,11 +91,11 @@ def check_timing(now: float, **asked: object) -> Timing:
     }
     for one, other in (("delay_sec", "start_at"), ("queue_ttl_sec", "expires_at")):
         if one in read and other in read:
-            raise InvalidLimit(one, f"says the same as {other}: give one of the two")
+            raise InvalidField(one, f"says the same as {other}: give one of the two")
     timing = Timing(**read)
     due = timing.due(now)
     if due is not None and timing.expires_at is not None and timing.expires_at <= due:
-        raise InvalidLimit("expires_at", "must be later than the start")
+        raise InvalidField("expires_at", "must be later than the start")
     return timing
 
 
@@ -104,9 +104,9 @@ def _moment(name: str, value: object, now: float) -> float:
     if moment is None and isinstance(value, str):
         moment = _of_iso(value.strip()) if len(value) <= _LONGEST_TEXT else None
     if moment is None or not math.isfinite(moment):
-        raise InvalidLimit(name, f"{_MOMENT}, not {_shown(value)}")
+        raise InvalidField(name, f"{_MOMENT}, not {_shown(value)}")
     if moment > now + MAX_AHEAD_SECONDS:
-        raise InvalidLimit(
+        raise InvalidField(
             name, f"lies more than {MAX_AHEAD_SECONDS / 86_400:.0f} days ahead, which is the most"
         )
     return moment
@@ -130,7 +130,7 @@ def _span(name: str, value: object) -> float:
         or not 0 <= span <= MAX_AHEAD_SECONDS
         or not (zero or span > 0)
     ):
-        raise InvalidLimit(name, f"{takes}, not {_shown(value)}")
+        raise InvalidField(name, f"{takes}, not {_shown(value)}")
     return span
 
 

@@ -12,8 +12,9 @@ from pyoco_server.gateway.schedules.records import Person, ScheduleRecords, aski
 from pyoco_server.gateway.schedules.runs import FlowNotKept, ScheduleRuns
 from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.model.errors import InvalidField
 from pyoco_server.model.schedules import rules
-from pyoco_server.model.schedules.schedule import InvalidSchedule, TickOutcome, TickRecord
+from pyoco_server.model.schedules.schedule import TickOutcome, TickRecord
 from pyoco_server.model.schedules.ticks import ticks
 
 MAX_BACKFILL: Final = 1_000
@@ -110,17 +111,15 @@ class AskedRuns:
 
         Raises:
             ScheduleNotFound: There is none that the asker may see.
-            InvalidSchedule: The time is none, or not over.
+            InvalidField: The time is none, or not over.
             FlowNotKept: Its flow.yaml is gone.
         """
         schedule = (await self._records.get(schedule_id, who)).schedule
         now = await self._records.now()
         if not 0 <= begin <= end:
-            raise InvalidSchedule("to", "is before from")
+            raise InvalidField("to", "is before from")
         if end > now:
-            raise InvalidSchedule(
-                "to", "is not over yet: ticks to come have their runs by themselves"
-            )
+            raise InvalidField("to", "is not over yet: ticks to come have their runs by themselves")
 
         def find() -> list[int]:
             past = ticks(schedule.spec, begin - 1)

@@ -29,13 +29,13 @@ from pyoco_server.gateway.schedules.rounds import Rounds
 from pyoco_server.gateway.schedules.runs import ScheduleRuns
 from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.kernel import Refusal
+from pyoco_server.model.errors import InvalidField
 from pyoco_server.model.flow.file import FlowFile
 from pyoco_server.model.run import RunStatus
 from pyoco_server.model.schedules import rules
 from pyoco_server.model.schedules.reading import read_spec
 from pyoco_server.model.schedules.schedule import (
     TIMING_FIELDS,
-    InvalidSchedule,
     Schedule,
     ScheduleProgress,
     ScheduleSpec,
@@ -143,7 +143,7 @@ class ScheduleDesk:
         """The spec of what is not stored, and its next ticks.
 
         Raises:
-            InvalidSchedule: It cannot be one.
+            InvalidField: It cannot be one.
         """
         with asking():
             now = await self._store.now()
@@ -154,7 +154,7 @@ class ScheduleDesk:
         """Make a schedule; nothing before now is due.
 
         Raises:
-            InvalidSchedule: It cannot be one.
+            InvalidField: It cannot be one.
             ScheduleExists: There is one with that id.
             TooManySchedules: There are too many.
         """
@@ -188,7 +188,7 @@ class ScheduleDesk:
         Where times change, ticks go by the new ones from now on.
 
         Raises:
-            InvalidSchedule: It cannot be one.
+            InvalidField: It cannot be one.
             ScheduleNotFound: There is none that the asker may see.
             ScheduleChanged: It has another version.
         """
@@ -206,7 +206,7 @@ class ScheduleDesk:
         """Change some fields of a schedule; raises as `replace`."""
         when = [name for name in TIMING_FIELDS if name in wish.fields]
         if when and all(wish.fields[name] is None for name in when):
-            raise InvalidSchedule(
+            raise InvalidField(
                 when[0], f"is not taken away alone: give one of {', '.join(TIMING_FIELDS)} instead"
             )
         for _ in range(TRIES):

@@ -15,8 +15,8 @@ from pyoco_server.gateway.schedules.board import ScheduleBoard
 from pyoco_server.gateway.schedules.rounds import Rounds
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Refusal
+from pyoco_server.model.errors import InvalidField
 from pyoco_server.model.schedules.schedule import (
-    InvalidSchedule,
     Schedule,
     UnreadableSchedule,
     check_schedule_id,
@@ -101,7 +101,7 @@ class ScheduleRecords:
             check_schedule_id(schedule_id)
             with asking():
                 stored = await self._store.get(key)
-        except InvalidSchedule:
+        except InvalidField:
             stored = None
         if stored is None:
             raise ScheduleNotFound(schedule_id)
@@ -159,11 +159,11 @@ async def computed(compute: Callable[[], A]) -> A:
     """What is computed in a thread: recurrence rules may take seconds.
 
     Raises:
-        InvalidSchedule: It takes too long.
+        InvalidField: It takes too long.
     """
     with trio.move_on_after(_READ_SECONDS):
         return await trio.to_thread.run_sync(compute, abandon_on_cancel=True, limiter=_ROOM)
-    raise InvalidSchedule("rrule", "takes too long to be computed, as one that is never due does")
+    raise InvalidField("rrule", "takes too long to be computed, as one that is never due does")
 
 
 @contextmanager

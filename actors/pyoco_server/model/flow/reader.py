@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pyoco_server.model.errors import FlowFileError
+from pyoco_server.model.errors import FlowFileError, InvalidField
 from pyoco_server.model.flow.callables import CallableRules
 from pyoco_server.model.flow.engine_graph import MAX_PARALLEL, parse_pipes
 from pyoco_server.model.flow.graph import Graph, parse_graph
@@ -21,7 +21,7 @@ from pyoco_server.model.flow.task_policy import (
 )
 from pyoco_server.model.flow.yaml_document import Path, YamlDocument
 from pyoco_server.model.json_text import JSON
-from pyoco_server.model.limits import LIMIT_FIELDS, InvalidLimit, RunLimits, check_limits
+from pyoco_server.model.limits import LIMIT_FIELDS, RunLimits, check_limits
 from pyoco_server.model.names import nearest
 
 _TASK_KEYS: Final = ("callable", "use", "inputs", "outputs", *POLICY_KEYS)
@@ -185,7 +185,7 @@ class FlowReader:
                 continue
             try:
                 check_limits(**{name: value})
-            except InvalidLimit as error:
+            except InvalidField as error:
                 self.wrong(error.reason, ("runtime", name))
             else:
                 right[name] = value

@@ -11,9 +11,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec.structs import replace
 
+from pyoco_server.model.errors import InvalidField
 from pyoco_server.model.job import InvalidTag, check_tag
 from pyoco_server.model.json_text import NestedTooDeeply, check_depth, safe_repr
-from pyoco_server.model.limits import LIMIT_FIELDS, InvalidLimit, check_limits
+from pyoco_server.model.limits import LIMIT_FIELDS, check_limits, limits_in
 from pyoco_server.model.schedules.params import UnknownPlaceholder, check_placeholders
 from pyoco_server.model.schedules.schedule import (
     DEFAULT_CATCH_UP,
@@ -23,7 +24,6 @@ from pyoco_server.model.schedules.schedule import (
     MAX_TEXT,
     TIMING_FIELDS,
     CatchUp,
-    InvalidSchedule,
     Overlap,
     ScheduleSpec,
 )
@@ -56,13 +56,13 @@ def read_spec(fields: Mapping[str, Any], *, default_tag: str, now: float) -> Sch
         now: Unix seconds.
 
     Raises:
-        InvalidSchedule: Something is wrong in it.
+        InvalidField: Something is wrong in it.
     """
     read = _SpecFields(fields)
     timezone = read.zone()
     start, end = read.moment("start_at", timezone), read.moment("end_at", timezone)
     if start is not None and end is not None and end < start:
-        raise InvalidSchedule("end_at", "is before start_at")
+        raise InvalidField("end_at", "is before start_at")
     anchor = read.beginning(now) if start is None else start
     spec = ScheduleSpec(
         flow_name=read.text("flow_name", None),
@@ -101,10 +101,10 @@ class _SpecFields:
         value = self._given(name)
         if value is None:
             if default is None:
-                raise InvalidSchedule(name, "is missing")
+                raise InvalidField(name, "is missing")
             return default
         if not isinstance(value, str) or not value.strip() or len(value) > MAX_TEXT:
-            raise InvalidSchedule(
+            raise InvalidField(
                 name, f"takes 1 to {MAX_TEXT} characters, not {safe_repr(value)[:80]}"
             )
         return value.strip()
@@ -114,26 +114,26 @@ class _SpecFields:
         if value is None:
             return []
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise InvalidSchedule(name, f"takes a list of texts, not {safe_repr(value)[:80]}")
+            raise InvalidField(name, f"takes a list of texts, not {safe_repr(value)[:80]}")
         return list(value)
 
     def tag(self, default: str) -> str:
         try:
             return check_tag(self.text("tag", default))
         except InvalidTag as error:
-            raise InvalidSchedule("tag", str(error)) from None
+            raise InvalidField("tag", str(error)) from None
 
     def params(self) -> dict[str, Any]:
         value = self._given("params")
         if value is None:
             return {}
         if not isinstance(value, dict):
-            raise InvalidSchedule("params", f"takes an object, not {type(value).__name__}")
+            raise InvalidField("params", f"takes an object, not {type(value).__name__}")
         try:
             check_depth(value)
             check_placeholders(value)
         except (NestedTooDeeply, UnknownPlaceholder) as error:
-            raise InvalidSchedule("params", str(error)) from None
+            raise InvalidField("params", str(error)) from None
         return value
 
     def zone(self) -> str:
@@ -144,7 +144,7 @@ class _SpecFields:
         except (ZoneInfoNotFoundError, ValueError, OSError):
             known = False
         if not known:
-            raise InvalidSchedule(
+            raise InvalidField(
                 "timezone",
                 f"takes the name of an IANA time zone such as Europe/Berlin, not {name!r}",
             )
@@ -159,7 +159,7 @@ class _SpecFields:
             or not isinstance(value, int | float)
             or not least <= value <= most
         ):
-            raise InvalidSchedule(
+            raise InvalidField(
                 name, f"takes seconds from {least:g} to {most:g}, not {safe_repr(value)[:80]}"
             )
         return float(value)
@@ -176,9 +176,7 @@ class _SpecFields:
             return kind(value)
         except ValueError:
             words = ", ".join(kind)
-            raise InvalidSchedule(
-                name, f"takes one of {words}, not {safe_repr(value)[:80]}"
-            ) from None
+            raise InvalidField(name, f"takes one of {words}, not {safe_repr(value)[:80]}") from None
 
     def labels(self) -> dict[str, str]:
         value = self._given("labels")
@@ -192,7 +190,7 @@ class _SpecFields:
             and len(text) <= MAX_TEXT
             for key, text in value.items()
         ):
-            raise InvalidSchedule(
+            raise InvalidField(
                 "labels",
                 f"takes at most {MAX_LABELS} texts of at most {MAX_TEXT} characters by name; a name has 1 to "
                 "63 of the characters A-Z a-z 0-9 _ . / -",
@@ -200,17 +198,10 @@ class _SpecFields:
         return dict(value)
 
     def limits(self) -> dict[str, Any]:
-        try:
-            limits = check_limits(**{name: self._given(name) for name in LIMIT_FIELDS})
-        except InvalidLimit as error:
-            raise InvalidSchedule(error.field, error.reason) from None
-        return {name: getattr(limits, name) for name in LIMIT_FIELDS}
+        return limits_in(check_limits(**{name: self._given(name) for name in LIMIT_FIELDS}))
 
     def spans(self) -> dict[str, Any]:
-        try:
-            asked = check_timing(0.0, **{name: self._given(name) for name in SPAN_FIELDS})
-        except InvalidLimit as error:
-            raise InvalidSchedule(error.field, error.reason) from None
+        asked = check_timing(0.0, **{name: self._given(name) for name in SPAN_FIELDS})
         return {name: getattr(asked, name) for name in SPAN_FIELDS}
 
     def moment(self, name: str, timezone: str) -> int | None:
@@ -230,7 +221,7 @@ class _SpecFields:
         given = [name for name in TIMING_FIELDS if self._given(name) is not None]
         if len(given) != 1:
             said = " and ".join(given) or "none of them"
-            raise InvalidSchedule(
+            raise InvalidField(
                 given[-1] if given else "cron",
                 f"give one of {', '.join(TIMING_FIELDS)}, not {said}",
             )
@@ -247,18 +238,18 @@ class _SpecFields:
                 case _:
                     return {name: self._moments(timezone)}
         except NotATiming as error:
-            raise InvalidSchedule(name, str(error)) from None
+            raise InvalidField(name, str(error)) from None
 
     def _expression(self, name: str) -> str:
         value = self._given(name)
         if not isinstance(value, str):
-            raise InvalidSchedule(name, f"takes a text, not {type(value).__name__}")
+            raise InvalidField(name, f"takes a text, not {type(value).__name__}")
         return value
 
     def _moments(self, timezone: str) -> list[int]:
         value = self._given("at")
         if not isinstance(value, list) or not 1 <= len(value) <= MAX_MOMENTS:
-            raise InvalidSchedule("at", f"takes a list of 1 to {MAX_MOMENTS} moments")
+            raise InvalidField("at", f"takes a list of 1 to {MAX_MOMENTS} moments")
         return sorted({read_moment("at", item, timezone) for item in value})
 
 
@@ -266,11 +257,11 @@ def read_whole(field: str, value: Any, least: int, most: int) -> int:
     """A whole number that somebody wrote.
 
     Raises:
-        InvalidSchedule: It is none, or out of its range.
+        InvalidField: It is none, or out of its range.
     """
     right = isinstance(value, int | float) and not isinstance(value, bool)
     if not right or value != value // 1 or not least <= value <= most:
-        raise InvalidSchedule(
+        raise InvalidField(
             field, f"takes a whole number from {least} to {most}, not {safe_repr(value)[:80]}"
         )
     return int(value)
@@ -280,7 +271,7 @@ def read_moment(field: str, value: Any, timezone: str) -> int:
     """A moment that somebody wrote, in unix seconds.
 
     Raises:
-        InvalidSchedule: It is none.
+        InvalidField: It is none.
     """
     takes = (
         "takes unix seconds, a date and time with its offset such as 2026-12-01T09:00:00+09:00, or one of "
@@ -290,18 +281,18 @@ def read_moment(field: str, value: Any, timezone: str) -> int:
         try:
             value = datetime.fromisoformat(value.strip())
         except ValueError:
-            raise InvalidSchedule(field, f"{takes}; not {value[:80]!r}") from None
+            raise InvalidField(field, f"{takes}; not {value[:80]!r}") from None
     if isinstance(value, datetime):
         if value.microsecond:
-            raise InvalidSchedule(field, f"{takes}; not {value.isoformat()}")
+            raise InvalidField(field, f"{takes}; not {value.isoformat()}")
         if value.tzinfo is None:
             moment: float = of_wall_clock(value, timezone)
         else:
             moment = value.timestamp()
     elif isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidSchedule(field, f"{takes}; not {safe_repr(value)[:80]}")
+        raise InvalidField(field, f"{takes}; not {safe_repr(value)[:80]}")
     else:
         moment = value
     if not 0 <= moment < LAST_MOMENT or moment != moment // 1:
-        raise InvalidSchedule(field, f"{takes}, from 1970 to 2199; not {moment:g}")
+        raise InvalidField(field, f"{takes}, from 1970 to 2199; not {moment:g}")
     return int(moment)

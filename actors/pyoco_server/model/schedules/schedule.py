@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pyoco_server.model.errors import ModelError
+from pyoco_server.model.errors import InvalidField, ModelError
 from pyoco_server.model.json_text import safe_repr
 from pyoco_server.model.schedules.ticks import next_tick
 
@@ -59,20 +59,6 @@ class CatchUp(StrEnum):
     """The last one is."""
     ALL = "all"
     """The last ``catch_up_limit`` of them are."""
-
-
-class InvalidSchedule(ModelError):
-    """A schedule that cannot be one.
-
-    Args:
-        field: What is wrong in it.
-        reason: What is wrong and what would be right.
-    """
-
-    def __init__(self, field: str, reason: str) -> None:
-        self.field = field
-        self.reason = reason
-        super().__init__(f"{field}: {reason}")
 
 
 class UnreadableSchedule(ModelError):
@@ -251,10 +237,10 @@ def check_schedule_id(text: str) -> str:
     """Return the id of a schedule.
 
     Raises:
-        InvalidSchedule: It cannot be one.
+        InvalidField: It cannot be one.
     """
     if _ID.fullmatch(text) is None:
-        raise InvalidSchedule(
+        raise InvalidField(
             "schedule_id",
             f"takes 1 to 64 of the characters A-Z a-z 0-9 _ - only, not {safe_repr(text)[:80]}",
         )
