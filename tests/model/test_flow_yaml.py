@@ -81,7 +81,7 @@ def test_only_the_graph_is_required() -> None:
         {},
         (),
     )
-    assert flow.graph_text == "a"
+    assert flow.graph.nodes == ("a",)
     assert parse("version: '2'\nflow: {graph: a, defaults: }").version == 2
 
 

@@ -114,10 +114,10 @@ def test_of_one_version_the_most_specific_is_taken() -> None:
 
 def test_a_sound_wheel_passes() -> None:
     data = wheel_bytes(metadata="Name: Tasks\nVersion: 1.0.0\nRequires-Python: >=3.9\n")
-    facts = check_archive(io.BytesIO(data), parse_wheel_name(file_name()))
-    assert facts.requires_python is not None
-    assert "3.11" in facts.requires_python
-    assert facts.unpacked_bytes > 100
+    wanted = check_archive(io.BytesIO(data), parse_wheel_name(file_name()))
+    assert wanted is not None
+    assert "3.11" in wanted
+    assert "3.8" not in wanted
 
 
 @pytest.mark.parametrize("kind", hostile())

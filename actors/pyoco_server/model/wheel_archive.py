@@ -12,7 +12,6 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from email.parser import HeaderParser
 from typing import BinaryIO, Final
 
@@ -39,20 +38,7 @@ class BadWheel(ModelError):
     """A file that is not the wheel that its name says; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveFacts:
-    """What a sound wheel says of itself.
-
-    Attributes:
-        requires_python: Which Pythons it is for; None for any.
-        unpacked_bytes: How much it holds.
-    """
-
-    requires_python: SpecifierSet | None
-    unpacked_bytes: int
-
-
-def check_archive(file: BinaryIO, name: WheelName) -> ArchiveFacts:
+def check_archive(file: BinaryIO, name: WheelName) -> SpecifierSet | None:
     """Check a wheel: its directory, its metadata against its name, and each file against RECORD.
 
     It reads the whole archive, piece by piece.
@@ -60,6 +46,9 @@ def check_archive(file: BinaryIO, name: WheelName) -> ArchiveFacts:
     Args:
         file: The archive; it can be sought.
         name: What it is called.
+
+    Returns:
+        Which Pythons it says that it is for; None for any.
 
     Raises:
         BadWheel: Something is wrong with it.
@@ -131,7 +120,7 @@ def _check(
     archive: zipfile.ZipFile,
     members: Mapping[str, zipfile.ZipInfo],
     name: WheelName,
-) -> ArchiveFacts:
+) -> SpecifierSet | None:
     folder = _dist_info(members, name)
 
     def text(part: str) -> str:
@@ -147,8 +136,7 @@ def _check(
         raise BadWheel(f"Wheel-Version is {version!r}; 1.x is taken")
     requires_python = _check_metadata(text("METADATA"), name)
     _check_record(archive, members, folder, text("RECORD"))
-    unpacked = sum(info.file_size for info in members.values())
-    return ArchiveFacts(requires_python, unpacked)
+    return requires_python
 
 
 def _dist_info(members: Mapping[str, zipfile.ZipInfo], name: WheelName) -> str:

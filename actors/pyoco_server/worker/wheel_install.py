@@ -42,8 +42,8 @@ def install_wheel(archive: Path, name: WheelName, target: Path) -> None:
         OSError: It cannot be read, or not be unpacked here.
     """
     with archive.open("rb") as file:
-        facts = check_archive(file, name)
-    wanted, python = facts.requires_python, platform.python_version()
+        wanted = check_archive(file, name)
+    python = platform.python_version()
     if wanted is not None and not wanted.contains(python, prereleases=True):
         raise BadWheel(f"it is for Python {wanted}, and this is {python}")
     destination = SchemeDictionaryDestination(

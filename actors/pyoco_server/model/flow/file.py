@@ -43,7 +43,6 @@ class FlowFile(msgspec.Struct, frozen=True, kw_only=True):
     """A flow.yaml that was read and checked."""
 
     version: int
-    graph_text: str
     graph: Graph
     defaults: dict[str, Any]
     """The params of a run that is submitted with the file."""
@@ -129,7 +128,6 @@ def read_flow_yaml(
     return (
         FlowFile(
             version=version,
-            graph_text=str(graph_text),
             graph=_with_triggers(graph, tasks),
             defaults=defaults,
             tasks=tasks,
