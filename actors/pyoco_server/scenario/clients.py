@@ -68,27 +68,21 @@ class Clients:
                     if moment is not None:
                         nursery.start_soon(self.cancel_one, run_id, moment)
             return
-        room = trio.CapacityLimiter(_IN_FLIGHT)
+        room = trio.Semaphore(_IN_FLIGHT)
         async with trio.open_nursery() as nursery:
             for index, moment in enumerate(moments):
                 if index and step.rate is not None:
                     await trio.sleep(1 / step.rate / self._play.speed)
-                await room.acquire_on_behalf_of(permit := object())
-                nursery.start_soon(self._submit_one, step, group, text, moment, room, permit)
+                await room.acquire()
+                nursery.start_soon(self._submit_one, step, group, text, moment, room)
 
     async def _submit_one(
-        self,
-        step: Submit,
-        group: str,
-        text: str,
-        moment: float | None,
-        room: trio.CapacityLimiter,
-        permit: object,
+        self, step: Submit, group: str, text: str, moment: float | None, room: trio.Semaphore
     ) -> None:
         try:
             run_id = await self.accepted(step, group, text)
         finally:
-            room.release_on_behalf_of(permit)
+            room.release()
         if run_id is not None and moment is not None:
             await self.cancel_one(run_id, moment)
 
@@ -166,10 +160,10 @@ class Clients:
                         headers={"X-Request-ID": first.ticket},
                     )
                     if answer is not None:
-                        outcomes = zip(befores, _answers(answer, len(keys)), strict=True)
+                        outcomes = _answers(answer, len(keys))
                         waiting = {
-                            key: _told(before, status, body)
-                            for key, (before, (status, body)) in zip(keys, outcomes, strict=True)
+                            key: _told(before, *outcome)
+                            for key, before, outcome in zip(keys, befores, outcomes, strict=True)
                         }
                     for key, told in list(waiting.items()):
                         if told.outcome == "accepted" and told.run_id is not None:
@@ -220,20 +214,13 @@ class Clients:
         """Cancel a run after a while, until that is answered, and note the answer.
 
         Raises:
-            ScenarioError: It was not answered in time.
+            ScenarioError: It was not answered in time, or refused.
         """
         await trio.sleep(after / self._play.speed)
-        with trio.move_on_after(self._play.persistence):
-            while True:
-                answer = await self._call("POST", self.gateway(None), f"/runs/{run_id}/cancel")
-                if answer is not None and answer.status_code == 200:
-                    status = RunStatus(answer.json()["status"])
-                    cancel = CancelAnswer(run_id, status, self._play.now)
-                    self._play.history.cancels.append(cancel)
-                if answer is not None and answer.status_code < 500:
-                    return
-                await trio.sleep(_TRY_AGAIN_SECONDS)
-        raise ScenarioError(f"cancel: not answered within {self._play.persistence:g} s")
+        answer = await self._insist("cancel", "POST", f"/runs/{run_id}/cancel")
+        if answer.status_code == 200:
+            status = RunStatus(answer.json()["status"])
+            self._play.history.cancels.append(CancelAnswer(run_id, status, self._play.now))
 
     # Moving --------------------------------------------------------------------------------------
 
@@ -289,8 +276,8 @@ class Clients:
 
     # Calling -------------------------------------------------------------------------------------
 
-    async def _insist(self, what: str, method: str, path: str, **options: Any) -> None:
-        """Call until it is answered.
+    async def _insist(self, what: str, method: str, path: str, **options: Any) -> httpx.Response:
+        """Call until it is answered, and return the answer.
 
         Raises:
             ScenarioError: It was not in time, or refused for what is no matter of time.
@@ -298,11 +285,9 @@ class Clients:
         with trio.move_on_after(self._play.persistence):
             while True:
                 answer = await self._call(method, self.gateway(None), path, **options)
-                if answer is not None and answer.status_code < 300:
-                    return
                 # Runs that have started are not moved, and what is deleted may be so already.
-                if answer is not None and answer.status_code in (404, 409):
-                    return
+                if answer is not None and (answer.is_success or answer.status_code in (404, 409)):
+                    return answer
                 if answer is not None and answer.status_code < 500:
                     raise ScenarioError(f"{what}: {answer.status_code} {answer.text[:500]}")
                 await trio.sleep(_TRY_AGAIN_SECONDS)

@@ -93,10 +93,8 @@ class Observer:
                 log.warning("unreadable snapshot", run_id=run_id, reason=str(error))
                 return
         at = message.delivery.timestamp - self._began
-        self._add(Revision(run_id, message.stream_sequence, snapshot, at))
-
-    def _add(self, revision: Revision) -> None:
-        self._history.revisions[revision.run_id].append(revision)
+        revision = Revision(run_id, message.stream_sequence, snapshot, at)
+        self._history.revisions[run_id].append(revision)
         changed, self._changed = self._changed, trio.Event()
         changed.set()
 

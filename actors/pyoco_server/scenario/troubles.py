@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable
+from functools import partial
 from random import Random
 
 from pyoco_server.scenario import storage
@@ -35,37 +36,19 @@ class Troubles:
 
     async def stop(self, names: Names, random: Random) -> None:
         """End processes in good order."""
-
-        async def stop(program: Program) -> None:
-            await program.stop()
-            self._play.history.left_processes += await program.outlived_by()
-
-        await self._act("stop", names, random, stop)
+        await self._act("stop", names, random, partial(self._end, Program.stop))
 
     async def kill(self, names: Names, random: Random) -> None:
         """Kill processes."""
-
-        async def kill(program: Program) -> None:
-            await program.kill()
-            self._play.history.left_processes += await program.outlived_by()
-
-        await self._act("kill", names, random, kill)
+        await self._act("kill", names, random, partial(self._end, Program.kill))
 
     async def freeze(self, names: Names, random: Random) -> None:
         """Stop processes where they are."""
-
-        async def freeze(program: Program) -> None:
-            program.signal(signal.SIGSTOP)
-
-        await self._act("freeze", names, random, freeze)
+        await self._act("freeze", names, random, partial(_signal, signal.SIGSTOP))
 
     async def resume(self, names: Names, random: Random) -> None:
         """Let them go on."""
-
-        async def resume(program: Program) -> None:
-            program.signal(signal.SIGCONT)
-
-        await self._act("resume", names, random, resume)
+        await self._act("resume", names, random, partial(_signal, signal.SIGCONT))
 
     async def cut(self, names: Names, _: Random) -> None:
         """Break connections to NATS, and every further attempt."""
@@ -111,6 +94,10 @@ class Troubles:
                 await act(stage.programs[name])
         return targets
 
+    async def _end(self, end: Callable[[Program], Awaitable[None]], program: Program) -> None:
+        await end(program)
+        self._play.history.left_processes += await program.outlived_by()
+
     def _link(self, what: str, names: Names, act: Callable[[Link], None]) -> None:
         stage = self._play.stage
         targets = stage.named(names)
@@ -122,3 +109,7 @@ class Troubles:
     def _note(self, what: str, target: str) -> None:
         kind = self._play.stage.kind(target)
         self._play.history.troubles.append(Trouble(what, target, kind, self._play.now))
+
+
+async def _signal(number: int, program: Program) -> None:
+    program.signal(number)
