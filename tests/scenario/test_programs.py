@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from pyoco_server.scenario.programs import Program, Relative, descendants
+from pyoco_server.scenario.programs import Program, Relative
+from pyoco_server.worker.runner.kin import descendants
 
 PARENT = """
 import subprocess, sys, time

@@ -9,7 +9,7 @@ from pyoco_server.gateway.event_reader import EventReader, StoredEvent
 from pyoco_server.model.errors import FlowFileError
 from pyoco_server.model.event import FlowShape
 from pyoco_server.model.flow.file import parse_flow_yaml
-from pyoco_server.model.flow.structure import GraphNode, GraphStructure, structure
+from pyoco_server.model.flow.structure import GraphStructure, of_tasks, structure
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.store.workflows import WorkflowStore
 
@@ -40,10 +40,5 @@ async def run_graph(
             if isinstance(item, StoredEvent) and isinstance(item.event, FlowShape):
                 return "run", item.event.structure
     if run.tasks:
-        return "tasks", GraphStructure(
-            nodes=tuple(
-                GraphNode(id=name, kind="task", name=name, task=name) for name in run.tasks
-            ),
-            edges=(),
-        )
+        return "tasks", of_tasks(run.tasks)
     return None

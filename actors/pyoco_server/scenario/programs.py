@@ -16,6 +16,7 @@ from typing import NamedTuple
 import trio
 
 from pyoco_server.process import OwnedProcess, spawn_owned
+from pyoco_server.worker.runner.kin import descendants
 
 _STOP_SECONDS = 45.0
 _GONE_SECONDS = 5.0
@@ -120,16 +121,6 @@ class Program:
                 os.kill(each.pid, signal.SIGKILL)
         self.family.clear()
         return [f"{each.pid} of {self.name}" for each in sorted(left)]
-
-
-def descendants(pid: int) -> set[int]:
-    """The process ids of the children of a process, and theirs."""
-    found: set[int] = set()
-    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):
-            for child in map(int, tasks.read_text().split()):
-                found |= {child} | descendants(child)
-    return found
 
 
 def _began(pid: int) -> int | None:

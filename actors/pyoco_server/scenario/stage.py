@@ -22,13 +22,9 @@ from pyoco_server.node import server_executable
 from pyoco_server.scenario.document import Cast, Scenario, ScenarioError, Twin, WorkerPart
 from pyoco_server.scenario.links import Link
 from pyoco_server.scenario.patches import place_patch
-from pyoco_server.scenario.programs import (
-    Program,
-    descendants,
-    free_port,
-    prepare_folder,
-)
+from pyoco_server.scenario.programs import Program, free_port, prepare_folder
 from pyoco_server.scenario.versions import commands_of
+from pyoco_server.worker.runner.kin import descendants
 
 _READY_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.05

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 from pyoco.dsl.graph_terms import (
     ForEachTerm,
-    Pipeline,
     RepeatTerm,
     SwitchTerm,
     TaskTerm,
@@ -18,6 +19,8 @@ from pyoco.dsl.graph_terms import (
 from pyoco_server.model.flow.engine_graph import EngineGraph, branches
 from pyoco_server.model.flow.graph import Graph
 from pyoco_server.model.flow.operator_graph import OperatorGraph
+
+T = TypeVar("T")
 
 NodeKind: TypeAlias = Literal["task", "switch", "repeat", "foreach", "until"]
 EdgeKind: TypeAlias = Literal["all", "any"]
@@ -61,66 +64,83 @@ def structure(graph: Graph) -> GraphStructure:
     """Return what the graph looks like."""
     match graph:
         case OperatorGraph():
-            return GraphStructure(
-                nodes=tuple(
-                    GraphNode(id=name, kind="task", name=name, task=name) for name in graph.nodes
-                ),
-                edges=tuple(
-                    GraphEdge(
-                        source=source,
-                        target=target,
-                        kind="any" if target in graph.any_join else "all",
-                    )
-                    for source, target in graph.edges
-                ),
-            )
+            return of_tasks(graph.nodes, graph.edges, graph.any_join)
         case EngineGraph():
-            drawing = _Drawing()
-            drawing.add(graph.pipeline(), None, None)
-            return GraphStructure(nodes=tuple(drawing.nodes), edges=tuple(drawing.edges))
+            return of_steps(graph.pipeline().terms, _node, _inside)
 
 
-class _Drawing:
-    def __init__(self) -> None:
-        self.nodes: list[GraphNode] = []
-        self.edges: list[GraphEdge] = []
+def of_tasks(
+    names: Iterable[str],
+    edges: Iterable[tuple[str, str]] = (),
+    any_join: Collection[str] = (),
+) -> GraphStructure:
+    """Return what tasks look like that wait for others, those of ``any_join`` for any of them."""
+    return GraphStructure(
+        nodes=tuple(GraphNode(id=name, kind="task", name=name, task=name) for name in names),
+        edges=tuple(
+            GraphEdge(source=source, target=target, kind="any" if target in any_join else "all")
+            for source, target in edges
+        ),
+    )
 
-    def add(self, pipeline: Pipeline, parent: str | None, branch: str | None) -> None:
+
+def of_steps(
+    steps: Iterable[T],
+    node_of: Callable[[T], GraphNode],
+    inside_of: Callable[[T], Iterable[tuple[str, Iterable[T]]]],
+) -> GraphStructure:
+    """Return what steps look like that come one after the other.
+
+    Args:
+        steps: The steps.
+        node_of: Makes the node of a step, which has no place yet.
+        inside_of: Finds the steps inside of one, by their branch.
+    """
+    nodes: list[GraphNode] = []
+    edges: list[GraphEdge] = []
+
+    def add(steps: Iterable[T], parent: str | None, branch: str | None) -> None:
         before: str | None = None
-        for term in pipeline.terms:
-            node = self._node(term, parent, branch)
-            self.nodes.append(node)
+        for step in steps:
+            # A task may come more than once, so its name is no id.
+            name = f"n{len(nodes)}"
+            nodes.append(replace(node_of(step), id=name, parent=parent, branch=branch))
             if before is not None:
-                self.edges.append(GraphEdge(source=before, target=node.id, kind="all"))
-            before = node.id
-            for name, part in branches(term):
-                self.add(part, node.id, name)
+                edges.append(GraphEdge(source=before, target=name, kind="all"))
+            before = name
+            for part, inside in inside_of(step):
+                add(inside, name, part)
 
-    def _node(self, term: Term, parent: str | None, branch: str | None) -> GraphNode:
-        kind, detail = _kind(term)
-        # A task may come more than once, so its name is no id.
-        node = GraphNode(
-            id=f"n{len(self.nodes)}",
-            kind=kind,
-            name=kind,
-            detail=detail,
-            parent=parent,
-            branch=branch,
-        )
-        if isinstance(term, TaskTerm):
-            return msgspec.structs.replace(node, name=term.node_name or term.name, task=term.name)
-        return node
+    add(steps, None, None)
+    return GraphStructure(nodes=tuple(nodes), edges=tuple(edges))
 
 
-def _kind(term: Term) -> tuple[NodeKind, str | None]:
+def task_node(name: str, task: str | None) -> GraphNode:
+    """Return the node of a task, which has no place yet."""
+    return GraphNode(id="", kind="task", name=name, task=task)
+
+
+def group_node(kind: NodeKind, detail: str) -> GraphNode:
+    """Return the node of a group, which has no place yet."""
+    return GraphNode(id="", kind=kind, name=kind, detail=detail)
+
+
+def _node(term: Term) -> GraphNode:
     match term:
+        case TaskTerm():
+            return task_node(term.node_name or term.name, term.name)
         case SwitchTerm():
-            return "switch", f"on={term.on}"
+            return group_node("switch", f"on={term.on}")
         case RepeatTerm():
-            return "repeat", f"count={term.count}"
+            return group_node("repeat", f"count={term.count}")
         case ForEachTerm():
-            return "foreach", f"over={term.over}"
+            return group_node("foreach", f"over={term.over}")
         case UntilTerm():
-            return "until", f"cond={term.cond}"
+            return group_node("until", f"cond={term.cond}")
         case _:
-            return "task", None
+            return task_node("task", None)
+
+
+def _inside(term: Term) -> Iterator[tuple[str, list[Term]]]:
+    for name, part in branches(term):
+        yield name, part.terms
