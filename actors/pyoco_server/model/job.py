@@ -68,9 +68,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """How often the run may be claimed."""
     retry_backoff_sec: float | None = None
     """The wait before the second attempt, in seconds; doubled before each further one."""
-    memory_mb: int | msgspec.UnsetType | None = msgspec.UNSET
+    memory_mb: int | UnsetType | None = UNSET
     """How much memory the processes of an attempt may have together, in MB of 1,048,576 bytes."""
-    cpu_sec: float | msgspec.UnsetType | None = msgspec.UNSET
+    cpu_sec: float | UnsetType | None = UNSET
     """How much processor time they may take together, in seconds."""
     retry_of: str | None = None
     """The run that this one repeats."""

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from pyoco_server.model.artifact import Artifact, RefusedArtifact
 from pyoco_server.model.errors import ErrorId, ModelError
@@ -177,17 +178,17 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     inputs: dict[str, Any] = msgspec.field(default_factory=dict)
     output: Any = None
     artifacts: dict[str, Any] = msgspec.field(default_factory=dict)
-    result: ResultNote | msgspec.UnsetType = msgspec.UNSET
+    result: ResultNote | UnsetType = UNSET
     """Of a task whose ``output`` is not all of its result."""
-    progress: TaskProgress | msgspec.UnsetType = msgspec.UNSET
+    progress: TaskProgress | UnsetType = UNSET
     """Of a task that reports it."""
-    tries: list[TryRecord] | msgspec.UnsetType = msgspec.UNSET
+    tries: list[TryRecord] | UnsetType = UNSET
     """Its last tries, where it may have more than one; also those of earlier attempts that are counted on."""
-    iterations: list[IterationRecord] | msgspec.UnsetType = msgspec.UNSET
+    iterations: list[IterationRecord] | UnsetType = UNSET
     """Its last times in a loop."""
-    iteration_counts: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
+    iteration_counts: dict[str, int] | UnsetType = UNSET
     """How many times in a loop ended in each state."""
-    skipped: bool | msgspec.UnsetType = msgspec.UNSET
+    skipped: bool | UnsetType = UNSET
     """Whether it will not be executed: its branch is not taken, or what it waits for failed."""
 
 
@@ -302,13 +303,13 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str | None = None
     """The id of the submitting request, as in the log lines."""
     # Not written where there is nothing to tell: most runs are stored without.
-    memory_mb: int | msgspec.UnsetType | None = msgspec.UNSET
+    memory_mb: int | UnsetType | None = UNSET
     """How much memory the processes of one attempt may have together, in MB of 1,048,576 bytes."""
-    cpu_sec: float | msgspec.UnsetType | None = msgspec.UNSET
+    cpu_sec: float | UnsetType | None = UNSET
     """How much processor time they may take together, in seconds."""
-    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
+    usage: Usage | UnsetType | None = UNSET
     """What the latest attempt took, once it has ended."""
-    uncounted_attempts: int | msgspec.UnsetType | None = msgspec.UNSET
+    uncounted_attempts: int | UnsetType | None = UNSET
     """How many attempts are none of ``max_attempts``, since their worker had no means to execute anything."""
     scheduled_for: Moment = UNSET
     """When it may start, where that is later than its submission."""
@@ -387,7 +388,7 @@ def encode_snapshot(snapshot: RunSnapshot, *, max_bytes: int) -> bytes:
     # Again, because JSON may take six bytes for each byte of a text with control characters.
     while len(raw) > max_bytes and reduced.error and error_bytes >= 64:
         shrunk = shrink_error(reduced.error, error_bytes)
-        raw = encode_json(msgspec.structs.replace(reduced, error=shrunk))
+        raw = encode_json(replace(reduced, error=shrunk))
         error_bytes //= 4
     if len(raw) > max_bytes:
         parts = ("params", "tasks", "error", "tags", "flow_name")
@@ -399,7 +400,7 @@ def encode_snapshot(snapshot: RunSnapshot, *, max_bytes: int) -> bytes:
 
 def without_records(snapshot: RunSnapshot) -> RunSnapshot:
     """Return the snapshot with its task records dropped and marked as dropped."""
-    return msgspec.structs.replace(snapshot, task_records={}, task_records_truncated=True)
+    return replace(snapshot, task_records={}, task_records_truncated=True)
 
 
 def shown(snapshot: RunSnapshot) -> RunSnapshot:
@@ -417,12 +418,12 @@ def shown(snapshot: RunSnapshot) -> RunSnapshot:
     ]
     if not skipped:
         return snapshot
-    return msgspec.structs.replace(
+    return replace(
         snapshot,
         tasks=snapshot.tasks | dict.fromkeys(skipped, TaskState.SKIPPED),
         task_records=records
         | {
-            name: msgspec.structs.replace(records[name], state=TaskState.SKIPPED)
+            name: replace(records[name], state=TaskState.SKIPPED)
             for name in skipped
             if name in records
         },
@@ -460,4 +461,4 @@ def with_attempt(snapshot: RunSnapshot, reason: str, error: str | None, now: flo
         cpu_sec=usage.cpu_sec,
     )
     attempts = [*snapshot.attempts, record][-MAX_ATTEMPT_RECORDS:]
-    return msgspec.structs.replace(snapshot, attempts=attempts, usage=msgspec.UNSET)
+    return replace(snapshot, attempts=attempts, usage=UNSET)
