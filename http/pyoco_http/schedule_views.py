@@ -20,7 +20,7 @@ from pyoco_server.api.schedules import (
 from pyoco_server.gateway.schedules.asked import Filled
 from pyoco_server.model.run import RunStatus
 from pyoco_server.model.schedules.schedule import Schedule
-from pyoco_server.model.schedules.ticks import local_time, ticks
+from pyoco_server.model.schedules.ticks import due_at, local_time, ticks
 
 _TICKS_IN_CALENDAR = 100
 
@@ -49,7 +49,7 @@ def _fields(schedule: Schedule) -> dict[str, Any]:
         "created_at": schedule.created_at,
         "updated_at": schedule.updated_at,
         "next_tick_at": following,
-        "next_due_at": None if following is None else schedule.due_at(following),
+        "next_due_at": None if following is None else due_at(schedule, following),
         "waiting": progress.waiting,
         "last_tick": progress.ticks[-1] if progress.ticks else None,
         "counts": progress.counts,
@@ -59,7 +59,7 @@ def _fields(schedule: Schedule) -> dict[str, Any]:
 def tick_view(schedule: Schedule, tick: int) -> ScheduledTick:
     """A tick to come."""
     local = local_time(tick, schedule.spec.timezone).isoformat()
-    return ScheduledTick(tick_at=tick, due_at=schedule.due_at(tick), local=local)
+    return ScheduledTick(tick_at=tick, due_at=due_at(schedule, tick), local=local)
 
 
 def ticks_page(schedule: Schedule, statuses: Mapping[str, RunStatus]) -> TickPage:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
@@ -14,6 +13,7 @@ import pytest
 from cronsim import CronSim
 from dateutil.rrule import rrulestr
 
+from pyoco_server.model.schedules.schedule import ScheduleSpec
 from pyoco_server.model.schedules.ticks import (
     NotATiming,
     check_cron,
@@ -51,16 +51,8 @@ FIRST, LAST = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (19
 DAY = 86_400
 
 
-@dataclass(frozen=True)
-class When:
-    cron: str | None = None
-    every_sec: int | None = None
-    rrule: str | None = None
-    at: list[int] | None = None
-    timezone: str = "UTC"
-    start_at: int | None = None
-    end_at: int | None = None
-    anchor_at: int = 0
+class When(ScheduleSpec, frozen=True, kw_only=True):
+    flow_name: str = "f"
 
 
 def unix(text: str, zone: str = "UTC") -> int:

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 
 from pyoco_server.gateway.read_model.writer import Applied
 from pyoco_server.model.schedules.schedule import Schedule, TickOutcome, TickRecord
+from pyoco_server.model.schedules.ticks import due_at
 
 _WAITS: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200)
 _LATE: Final = {"start": 1, "end": 2}
@@ -85,7 +86,7 @@ class Measures:
         for tick in ticks:
             self._ticks.labels(tick.outcome).inc(tick.count)
             if tick.outcome is TickOutcome.RUN:
-                self._lateness.observe(max(now - schedule.due_at(tick.tick), 0.0))
+                self._lateness.observe(max(now - due_at(schedule, tick.tick), 0.0))
 
     def observe(self, applied: Applied) -> None:
         """Take the starts and ends of runs out of what was written."""

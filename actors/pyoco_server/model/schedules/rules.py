@@ -25,7 +25,7 @@ from pyoco_server.model.schedules.schedule import (
     TickOutcome,
     TickRecord,
 )
-from pyoco_server.model.schedules.ticks import latest_ticks, next_tick
+from pyoco_server.model.schedules.ticks import due_at, latest_ticks, next_tick
 
 ON_TIME_SECONDS: Final = 60.0
 """How late a tick may be that is made up for by nothing (`CatchUp.NONE`)."""
@@ -76,12 +76,12 @@ def due(schedule: Schedule, now: float) -> Due:
     most = spec.catch_up_limit if spec.catch_up is CatchUp.ALL else 1
     # Two more: jitter may hold the last one back, and the last one that is missed is named.
     found, before = latest_ticks(spec, progress.cursor, until, most + 2)
-    if found and schedule.due_at(found[-1]) > now:
+    if found and due_at(schedule, found[-1]) > now:
         until = found.pop() - 1
     if (
         spec.catch_up is CatchUp.NONE
         and found
-        and now - schedule.due_at(found[-1]) > ON_TIME_SECONDS
+        and now - due_at(schedule, found[-1]) > ON_TIME_SECONDS
     ):
         most = 0
     kept_from = max(len(found) - most, 0)
@@ -196,7 +196,7 @@ def aimed(schedule: Schedule, now: float) -> Schedule:
 
 def _awaiting(schedule: Schedule, following: int | None, now: float) -> Schedule:
     progress = schedule.progress
-    wake_at = None if following is None else schedule.due_at(following)
+    wake_at = None if following is None else due_at(schedule, following)
     if progress.waiting:
         wake_at = min(now + _LOOK_SECONDS, wake_at or now + _LOOK_SECONDS)
     if schedule.paused:

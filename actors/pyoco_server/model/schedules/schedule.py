@@ -6,7 +6,6 @@ against every change that is made at the same moment.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import uuid
 from enum import StrEnum
@@ -16,7 +15,6 @@ import msgspec
 
 from pyoco_server.model.errors import InvalidField, ModelError
 from pyoco_server.model.json_text import safe_repr
-from pyoco_server.model.schedules.ticks import next_tick
 
 MAX_MOMENTS: Final = 1_000
 MAX_LABELS: Final = 20
@@ -66,7 +64,7 @@ class UnreadableSchedule(ModelError):
 
 
 class ScheduleSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What people say of a schedule. Moments are whole unix seconds."""
+    """What people say of a schedule, with one of `TIMING_FIELDS`. Moments are whole unix seconds."""
 
     flow_name: str
     name: str = ""
@@ -210,17 +208,6 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     def run_id_asked_for(self, idempotency_key: str) -> str:
         """The run that somebody asks for beside the ticks, however often they do."""
         return str(uuid.uuid5(_RUN_IDS, f"{self.key} trigger {idempotency_key}"))
-
-    def due_at(self, tick: int) -> float:
-        """When a tick is due: with jitter so much later, always as much, and never behind the next tick."""
-        most = self.spec.jitter_sec
-        if not most:
-            return float(tick)
-        following = next_tick(self.spec, tick)
-        if following is not None:
-            most = min(most, following - tick - 0.001)
-        digest = hashlib.sha256(f"{self.key} {tick}".encode()).digest()
-        return tick + round(most * int.from_bytes(digest[:6], "big") / 2**48, 3)
 
 
 def storage_key(tenant_id: str | None, schedule_id: str) -> str:

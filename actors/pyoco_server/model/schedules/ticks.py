@@ -13,17 +13,20 @@ five fields and of six:
 from __future__ import annotations
 
 import bisect
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 from dateutil.parser import parse as parse_date
 from dateutil.rrule import rrule, rrulestr
+
+from pyoco_server.model.schedules.schedule import Schedule, ScheduleSpec
 
 LAST_MOMENT: Final = 7_258_118_400
 """The beginning of the year 2200: there are no ticks from then on."""
@@ -61,56 +64,35 @@ class NotATiming(ValueError):
     """A crontab or recurrence rule that cannot be one; the text says why."""
 
 
-class Recurrence(Protocol):
-    """What ticks follow from; exactly one of the first four is set."""
-
-    @property
-    def cron(self) -> str | None: ...  # noqa: D102
-    @property
-    def every_sec(self) -> int | None: ...  # noqa: D102
-    @property
-    def rrule(self) -> str | None: ...  # noqa: D102
-    @property
-    def at(self) -> list[int] | None: ...  # noqa: D102
-    @property
-    def timezone(self) -> str: ...  # noqa: D102
-    @property
-    def start_at(self) -> int | None: ...  # noqa: D102
-    @property
-    def end_at(self) -> int | None: ...  # noqa: D102
-    @property
-    def anchor_at(self) -> int: ...  # noqa: D102
-
-
-def ticks(timing: Recurrence, after: float) -> Iterator[int]:
+def ticks(spec: ScheduleSpec, after: float) -> Iterator[int]:
     """The ticks later than a moment, in order.
 
     Args:
-        timing: What they follow from.
+        spec: What they follow from.
         after: In unix seconds.
 
     Raises:
         NotATiming: It cannot be read.
     """
     begin = int(after // 1)
-    if timing.start_at is not None:
-        begin = max(begin, timing.start_at - 1)
-    for tick in _all(timing, begin):
-        if timing.end_at is not None and tick > timing.end_at:
+    if spec.start_at is not None:
+        begin = max(begin, spec.start_at - 1)
+    for tick in _all(spec, begin):
+        if spec.end_at is not None and tick > spec.end_at:
             return
         yield tick
 
 
-def next_tick(timing: Recurrence, after: float) -> int | None:
+def next_tick(spec: ScheduleSpec, after: float) -> int | None:
     """The first tick later than a moment; None where there is none any more."""
-    return next(ticks(timing, after), None)
+    return next(ticks(spec, after), None)
 
 
-def latest_ticks(timing: Recurrence, after: int, until: float, most: int) -> tuple[list[int], int]:
+def latest_ticks(spec: ScheduleSpec, after: int, until: float, most: int) -> tuple[list[int], int]:
     """The last ticks of a time, however long it was.
 
     Args:
-        timing: What they follow from.
+        spec: What they follow from.
         after: Ticks later than this,
         until: and not later than this.
         most: How many at most.
@@ -118,9 +100,9 @@ def latest_ticks(timing: Recurrence, after: int, until: float, most: int) -> tup
     Returns:
         They, in order, and how many there were at least before them.
     """
-    last = min(until, LAST_MOMENT if timing.end_at is None else timing.end_at)
+    last = min(until, LAST_MOMENT if spec.end_at is None else spec.end_at)
     found: list[int] = []
-    for tick in islice(ticks(timing, after), _CHUNK + 1):
+    for tick in islice(ticks(spec, after), _CHUNK + 1):
         if tick > last:
             break
         found.append(tick)
@@ -129,12 +111,24 @@ def latest_ticks(timing: Recurrence, after: int, until: float, most: int) -> tup
         return kept, len(found) - len(kept)
     # Too many: most of them are of no use, so that the later half comes first.
     middle = max((found[-1] + int(last)) // 2, found[-1])
-    later, _ = latest_ticks(timing, middle, last, most)
+    later, _ = latest_ticks(spec, middle, last, most)
     missing = most - len(later)
     if missing:
-        earlier, _ = latest_ticks(timing, after, middle, missing)
+        earlier, _ = latest_ticks(spec, after, middle, missing)
         later = earlier + later
     return later, max(_CHUNK + 1 - len(later), 0)
+
+
+def due_at(schedule: Schedule, tick: int) -> float:
+    """When a tick is due: with jitter so much later, always as much, and never behind the next tick."""
+    most = schedule.spec.jitter_sec
+    if not most:
+        return float(tick)
+    following = next_tick(schedule.spec, tick)
+    if following is not None:
+        most = min(most, following - tick - 0.001)
+    digest = hashlib.sha256(f"{schedule.key} {tick}".encode()).digest()
+    return tick + round(most * int.from_bytes(digest[:6], "big") / 2**48, 3)
 
 
 def check_cron(expression: str) -> str:
@@ -232,14 +226,14 @@ def of_wall_clock(wall: datetime, timezone: str) -> int:
     return _localised(int((wall - _EPOCH).total_seconds()), ZoneInfo(timezone))
 
 
-def _all(timing: Recurrence, after: int) -> Iterator[int]:
-    if timing.cron is not None:
-        return _by_cron(timing.cron, timing.timezone, after)
-    if timing.rrule is not None:
-        return _by_rule(timing.rrule, timing.anchor_at, timing.timezone, after)
-    if timing.every_sec is not None:
-        return _by_interval(timing.every_sec, timing.start_at or 0, after)
-    moments = timing.at or []
+def _all(spec: ScheduleSpec, after: int) -> Iterator[int]:
+    if spec.cron is not None:
+        return _by_cron(spec.cron, spec.timezone, after)
+    if spec.rrule is not None:
+        return _by_rule(spec.rrule, spec.anchor_at, spec.timezone, after)
+    if spec.every_sec is not None:
+        return _by_interval(spec.every_sec, spec.start_at or 0, after)
+    moments = spec.at or []
     return iter(moments[bisect.bisect_right(moments, after) :])
 
 
