@@ -27,7 +27,7 @@ async def check(expect: Expect, play: Play) -> list[str]:
     while True:
         unmet = [
             *_of_runs(expect, play.history),
-            *_of_invariants(expect, play.history),
+            *map(str, judge(play.history, expect.invariants)[:20]),
             *_of_figures(expect, play.history, play.now),
             *await _of_results(expect, play),
             *await _of_ticks(expect, play.stage),
@@ -63,10 +63,6 @@ def _of_runs(expect: Expect, history: History) -> list[str]:
             if output not in expect.outputs:
                 unmet.append(f"{who}: result {output!r} of {run_id}, not one of {expect.outputs}")
     return unmet
-
-
-def _of_invariants(expect: Expect, history: History) -> list[str]:
-    return [str(violation) for violation in judge(history, expect.invariants)[:20]]
 
 
 def _of_figures(expect: Expect, history: History, seconds: float) -> list[str]:

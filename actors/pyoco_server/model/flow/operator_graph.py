@@ -156,9 +156,10 @@ class _Source:
             reason = (
                 f"not a graph: {error.msg}; a statement takes one line, or parentheses around it"
             )
+            line = min(error.lineno or 1, len(self._lines))
             # Here the offset counts characters, from 1.
-            line = error.lineno or 1
-            raise self._at(reason, line, max((error.offset or 1) - 1, 0)) from None
+            column = self._indents[line - 1] + max(error.offset or 1, 1)
+            raise FlowFileError(reason, path=PATH, line=line, column=column) from None
         except (RecursionError, MemoryError, ValueError):
             raise FlowFileError(
                 "too long or nested for one statement; split it into several", path=PATH
@@ -171,12 +172,6 @@ class _Source:
         # Python counts the column of a node in bytes of UTF-8.
         before = self._lines[node.lineno - 1].encode()[: node.col_offset]
         return node.lineno, self._indents[node.lineno - 1] + len(before.decode()) + 1
-
-    def _at(self, reason: str, line: int, column: int) -> FlowFileError:
-        line = min(line, len(self._lines))
-        return FlowFileError(
-            reason, path=PATH, line=line, column=self._indents[line - 1] + column + 1
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +195,11 @@ class _Builder:
     def statement(self, statement: ast.stmt) -> None:
         if not isinstance(statement, ast.Expr):
             raise self._source.error(f"not a graph; it takes {_TAKEN} only", statement)
-        operands = _operands(statement.value, ast.RShift)
-        if not _is_entry(operands[0]):
+        first, *others = _operands(statement.value, ast.RShift)
+        if not (isinstance(first, ast.Name) and first.id == _ENTRY):
             self._fragment(statement.value)
-        elif len(operands) > 1:
-            self._last_of_flow = self._chain(self._last_of_flow, operands[1:])
+        elif others:
+            self._last_of_flow = self._chain(self._last_of_flow, others)
 
     def refuse_cycles(self) -> None:
         sorter: TopologicalSorter[str] = TopologicalSorter()
@@ -286,7 +281,3 @@ def _operands(node: ast.expr, operator: type[ast.operator]) -> list[ast.expr]:
         operands.append(node.right)
         node = node.left
     return [node, *reversed(operands)]
-
-
-def _is_entry(node: ast.expr) -> bool:
-    return isinstance(node, ast.Name) and node.id == _ENTRY
