@@ -135,7 +135,7 @@ def new_key(
         expires_at: When it ends, in unix seconds.
 
     Raises:
-        InvalidKey: ``tenant_id`` cannot be one.
+        MalformedApiKey: ``tenant_id`` cannot be one.
     """
     if TENANT_ID.fullmatch(tenant_id) is None:
         raise MalformedApiKey(
@@ -161,7 +161,7 @@ def parse_key(text: str) -> tuple[str, str]:
     """Return the key id and the secret of a key's text.
 
     Raises:
-        InvalidKey: It is no ``pyoco_<key_id>.<secret>``. The error does not repeat it.
+        MalformedApiKey: It is no ``pyoco_<key_id>.<secret>``. The error does not repeat it.
     """
     match = _KEY_TEXT.fullmatch(text)
     if match is None:
@@ -173,7 +173,7 @@ def check_key_id(text: str) -> str:
     """Return ``text``.
 
     Raises:
-        InvalidKey: It cannot be the id of a key.
+        MalformedApiKey: It cannot be the id of a key.
     """
     if _KEY_ID.fullmatch(text) is None:
         raise MalformedApiKey(
