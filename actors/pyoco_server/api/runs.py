@@ -311,21 +311,15 @@ class Run(RunSnapshot, kw_only=True, frozen=True):
     worker_tags: list[str] | UnsetType = UNSET
 
 
-_TIMES: Final = (
-    *("scheduled_for", "expires_at", "expected_start_within_sec", "expected_end_within_sec"),
-    "late",
-)
 _NO_RECORDS: Final = {"task_records": UNSET, "task_records_truncated": UNSET}
 
 
 def shown_run(snapshot: RunSnapshot, now: float, *, records: bool, **worker: Any) -> Run:
     """The run as it is shown at this time, with what is told of its worker."""
-    fields: dict[str, Any] = {}
-    for name, value in msgspec.structs.asdict(shown(snapshot)).items():
-        if value is not UNSET:
-            fields[name] = value
-        elif name not in _TIMES:
-            fields[name] = None
+    told = msgspec.structs.asdict(shown(snapshot))
+    fields: dict[str, Any] = {
+        name: None if value is UNSET else value for name, value in told.items()
+    }
     fields["state"] = state_of(snapshot, now)
     if not records:
         fields |= _NO_RECORDS
