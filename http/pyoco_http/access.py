@@ -18,9 +18,9 @@ A handler runs only after this check, and only then is the body read. In it,
 
 - ``principal()`` is who calls: `tenant_id` and `key_id` for what is stored of it (None where no keys
   are asked for), `actor` for fields such as ``cancel_requested_by``;
-- ``see(snapshot)`` gives a run back, or, when it is another tenant's, the 404 of a run that does not exist.
-  Every route that reads one run passes it through ``see``; every list passes ``principal().tenant_id``
-  on as a filter (None is all tenants).
+- ``run_seen(backend, run_id)`` reads a run; another tenant's is answered as one that does not exist. Every
+  route that reads one run does it so; every list passes ``principal().tenant_id`` on as a filter (None is
+  all tenants).
 
 Call both before a stream begins: the generator of a response runs outside of its request.
 """
@@ -37,7 +37,9 @@ from pyoco_server.backend import Backend
 from pyoco_server.gateway.key_ring import InvalidApiKey, Standing
 from pyoco_server.model.api_key import Principal, Role
 from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.job import is_run_id
 from pyoco_server.model.run import RunSnapshot
+from pyoco_server.store.runs import RunNotFound
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -80,13 +82,24 @@ def principal() -> Principal:
     return current_call().principal
 
 
-def see(snapshot: RunSnapshot) -> RunSnapshot:
-    """The run, if the caller may know of it.
+async def run_seen(backend: Backend, run_id: str, call: Call | None = None) -> RunSnapshot:
+    """Read a run that the caller may know of.
+
+    Args:
+        backend: Where it is.
+        run_id: Its id; what can be none is not looked for.
+        call: Who wants to see it, in a short route.
 
     Raises:
-        RunNotFound: It belongs to another tenant.
+        RunNotFound: There is none, or it belongs to another tenant.
+        BridgeError: NATS could not be asked.
     """
-    return current_call().see(snapshot)
+    if not is_run_id(run_id):
+        raise RunNotFound(run_id)
+    snapshot = await backend.get(run_id)
+    if not (call or current_call()).principal.sees(snapshot.tenant_id):
+        raise RunNotFound(run_id)
+    return snapshot
 
 
 def need(role: Role, reason: str) -> None:

@@ -6,11 +6,10 @@ from functools import partial
 
 from quart import Blueprint, Response
 
-from pyoco_http.access import Access, access, see
+from pyoco_http.access import Access, access, run_seen
 from pyoco_http.downloads import download
 from pyoco_http.operation import BYTES, RANGE, described
 from pyoco_http.problems import Problem, answer_with
-from pyoco_http.runs import known_id
 from pyoco_server.api.runs import RunArtifacts
 from pyoco_server.backend import Backend
 from pyoco_server.model.errors import ErrorId
@@ -26,7 +25,7 @@ def artifacts_blueprint(backend: Backend) -> Blueprint:
     @access(Access.READ)
     @described("List the files that a run saved", RunArtifacts, refusals={404: "run not found"})
     async def list_artifacts(run_id: str) -> RunArtifacts:
-        run = see(await backend.get(known_id(run_id)))
+        run = await run_seen(backend, run_id)
         return RunArtifacts(
             run_id=run.run_id,
             artifacts=run.artifacts,
@@ -48,7 +47,7 @@ def artifacts_blueprint(backend: Backend) -> Blueprint:
         doc="The name may hold slashes.",
     )
     async def get(run_id: str, name: str) -> Response:
-        run = see(await backend.get(known_id(run_id)))
+        run = await run_seen(backend, run_id)
         artifact, info = await backend.artifacts.find(run, name)
         return await download(
             partial(backend.artifacts.read, info),

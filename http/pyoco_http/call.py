@@ -13,8 +13,6 @@ from pyoco_server.gateway.key_ring import Standing
 from pyoco_server.gateway.read_side import Freshness
 from pyoco_server.model.api_key import Principal
 from pyoco_server.model.json_text import encode_json
-from pyoco_server.model.run import RunSnapshot
-from pyoco_server.store.runs import RunNotFound
 
 Header = tuple[bytes, bytes]
 Q = TypeVar("Q", bound=Query)
@@ -63,16 +61,6 @@ class Call:
         """Who makes it; only for one who was let in."""
         assert self.standing is not None
         return self.standing.principal
-
-    def see(self, snapshot: RunSnapshot) -> RunSnapshot:
-        """The run, if the caller may know of it.
-
-        Raises:
-            RunNotFound: It belongs to another tenant.
-        """
-        if not self.principal.sees(snapshot.tenant_id):
-            raise RunNotFound(snapshot.run_id)
-        return snapshot
 
 
 def current_call() -> Call:

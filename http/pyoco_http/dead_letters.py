@@ -7,12 +7,11 @@ from typing import Final
 import msgspec
 from quart import Blueprint, request
 
-from pyoco_http.access import Access, access, principal
+from pyoco_http.access import Access, access, principal, run_seen
 from pyoco_http.bodies import read_json
 from pyoco_http.call import asked, current_call
 from pyoco_http.operation import IDEMPOTENCY_KEY, described
 from pyoco_http.problems import Problem, Problems, answer_with, invalid
-from pyoco_http.runs import known_id
 from pyoco_http.submissions import key_of_call, times_told, timing_of
 from pyoco_server.api.dead_letters import (
     DeadLetterDropped,
@@ -101,7 +100,7 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
     )
     async def retry(run_id: str) -> Submitted:
         call = current_call()
-        call.see(await backend.get(known_id(run_id)))
+        await run_seen(backend, run_id, call)
         asker = Asker(call.principal.key_id, call.request_id, call.traceparent)
         raw: bytes = await request.body
         body = read_json(raw, RetryBody) if raw else RetryBody()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from quart import Blueprint, Response
 
-from pyoco_http.access import Access, access, see
+from pyoco_http.access import Access, access, run_seen
 from pyoco_http.call import asked
 from pyoco_http.event_pages import cursor, follows, page
 from pyoco_http.event_streams import EventStream
 from pyoco_http.operation import LAST_EVENT_ID, described
 from pyoco_http.problems import Problem
-from pyoco_http.runs import known_id
 from pyoco_server.api.events import EventPage, EventsQuery, RunGraph
 from pyoco_server.api.runs import ToldEnd, ToldOfRun
 from pyoco_server.backend import Backend
@@ -34,7 +33,7 @@ def events_blueprint(backend: Backend) -> Blueprint:
         refusals={404: "run not found"},
     )
     async def events(run_id: str) -> EventPage | Response:
-        run = see(await backend.get(known_id(run_id)))
+        run = await run_seen(backend, run_id)
         query = asked(EventsQuery)
         after = cursor(query)
 
@@ -53,7 +52,7 @@ def events_blueprint(backend: Backend) -> Blueprint:
         refusals={404: "run not found, or graph not known"},
     )
     async def graph(run_id: str) -> RunGraph:
-        run = see(await backend.get(known_id(run_id)))
+        run = await run_seen(backend, run_id)
         found = await run_graph(run, backend.workflows, backend.events)
         if found is None:
             raise Problem(
@@ -80,7 +79,7 @@ def events_blueprint(backend: Backend) -> Blueprint:
         refusals={404: "run not found, or workflow not found"},
     )
     async def workflow(run_id: str) -> Response:
-        run = see(await backend.get(known_id(run_id)))
+        run = await run_seen(backend, run_id)
         digest = run.workflow_yaml_sha256
         text = None if digest is None else await backend.workflows.get(digest)
         if text is None:

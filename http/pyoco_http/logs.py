@@ -7,13 +7,12 @@ from contextlib import aclosing
 
 from quart import Blueprint, Response
 
-from pyoco_http.access import Access, access, see
+from pyoco_http.access import Access, access, run_seen
 from pyoco_http.call import asked
 from pyoco_http.event_pages import cursor, follows, page, page_of
 from pyoco_http.event_streams import EventStream, text_of
 from pyoco_http.operation import LAST_EVENT_ID, TEXT, described
 from pyoco_http.query import refused
-from pyoco_http.runs import known_id
 from pyoco_server.api.events import EventPage, LogPage, LogsQuery
 from pyoco_server.api.runs import ToldEnd, ToldOfRun
 from pyoco_server.backend import Backend
@@ -48,7 +47,7 @@ def logs_blueprint(backend: Backend) -> Blueprint:
         refusals={404: "run not found"},
     )
     async def logs(run_id: str) -> EventPage | Response:
-        run = see(await backend.get(known_id(run_id)))
+        run = await run_seen(backend, run_id)
         query = asked(LogsQuery)
         wanted = LogFilter(
             task=query.task or None,

@@ -10,12 +10,11 @@ from typing import Final
 import msgspec
 from quart import Blueprint, Response
 
-from pyoco_http.access import Access, access, see
+from pyoco_http.access import Access, access, run_seen
 from pyoco_http.call import Answer
 from pyoco_http.downloads import download
 from pyoco_http.operation import RANGE, described
 from pyoco_http.problems import Problem, answer_with
-from pyoco_http.runs import known_id
 from pyoco_server.api.runs import RunResults
 from pyoco_server.backend import Backend
 from pyoco_server.model.errors import ErrorId
@@ -42,7 +41,7 @@ def results_blueprint(backend: Backend) -> Blueprint:
         doc="Of tasks that succeeded, in the order of the run's tasks.",
     )
     async def list_results(run_id: str) -> RunResults:
-        run = see(await backend.get(known_id(run_id)))
+        run = await run_seen(backend, run_id)
         return RunResults(run_id=run.run_id, results=[result for result, _ in _results(run)])
 
     @blueprint.get("/<run_id>/results/<path:task>")
@@ -60,7 +59,7 @@ def results_blueprint(backend: Backend) -> Blueprint:
         doc="`Pyoco-Result-Cut` says why it is not all that the task returned. The name may hold slashes.",
     )
     async def get(run_id: str, task: str) -> Response:
-        run = see(await backend.get(known_id(run_id)))
+        run = await run_seen(backend, run_id)
         found = next((found for found in _results(run) if found[0].task == task), None)
         if found is None:
             raise ArtifactNotFound(run.run_id, task)

@@ -9,7 +9,7 @@ import msgspec
 import trio
 from quart import Blueprint, Response
 
-from pyoco_http.access import Access, access, see
+from pyoco_http.access import Access, access, run_seen
 from pyoco_http.bodies import read_json
 from pyoco_http.call import Answer, Call, asked, json_body
 from pyoco_http.operation import described
@@ -30,10 +30,8 @@ from pyoco_server.api.times import MoveBody
 from pyoco_server.backend import Backend
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
-from pyoco_server.model.job import is_run_id
 from pyoco_server.model.run import RunSnapshot, shown
 from pyoco_server.model.timing import MOVED_FIELDS, NO_TIMING
-from pyoco_server.store.runs import RunNotFound
 
 # They are kept in the snapshot, which has a limit of its own.
 _MAX_WISH_CHARACTERS = 500
@@ -50,7 +48,7 @@ def runs_blueprint(backend: Backend) -> Blueprint:
     @described("Read a run", Run, query=IncludeQuery, refusals=_NOT_FOUND)
     @short
     async def get(call: Call, run_id: str) -> Answer:
-        snapshot = call.see(await backend.get(known_id(run_id)))
+        snapshot = await run_seen(backend, run_id, call)
         records = bool(call.asked(IncludeQuery).include)
         if snapshot.worker_id is None:
             return json_body(shown_run(snapshot, now(), records=records))
@@ -86,7 +84,7 @@ def runs_blueprint(backend: Backend) -> Blueprint:
     @described("Read the tasks of a run", RunTasks, refusals=_NOT_FOUND)
     @short
     async def tasks(call: Call, run_id: str) -> Answer:
-        run = call.see(await backend.get(known_id(run_id)))
+        run = await run_seen(backend, run_id, call)
         return json_body(msgspec.convert(shown(run), RunTasks, from_attributes=True))
 
     @blueprint.post("/<run_id>/cancel")
@@ -101,7 +99,7 @@ def runs_blueprint(backend: Backend) -> Blueprint:
     )
     @short
     async def cancel(call: Call, run_id: str) -> Answer:
-        call.see(await backend.get(known_id(run_id)))
+        await run_seen(backend, run_id, call)
         wish = _cancel_wish(call.body)
         by = call.principal.actor or wish.requested_by
         snapshot = await backend.cancel(run_id, by=by, reason=wish.reason)
@@ -122,7 +120,7 @@ def runs_blueprint(backend: Backend) -> Blueprint:
     )
     @short
     async def move(call: Call, run_id: str) -> Answer:
-        snapshot = call.see(await backend.get(known_id(run_id)))
+        snapshot = await run_seen(backend, run_id, call)
         timing = timing_of(read_json(call.body, MoveBody), now(), MOVED_FIELDS)
         if timing != NO_TIMING:
             snapshot = await backend.move(run_id, timing)
@@ -140,7 +138,7 @@ def runs_blueprint(backend: Backend) -> Blueprint:
     )
     async def watch(run_id: str) -> Response:
         # A run that does not exist is answered before the stream begins.
-        see(await backend.get(known_id(run_id)))
+        await run_seen(backend, run_id)
         return event_stream(_states(backend, run_id, asked(WatchQuery)))
 
     return blueprint
@@ -180,14 +178,3 @@ def _cancel_wish(raw: bytes) -> CancelWish:
 
 def _short(text: str | None) -> str | None:
     return (text or "").strip()[:_MAX_WISH_CHARACTERS] or None
-
-
-def known_id(run_id: str) -> str:
-    """The id, if it can be one; anything else is a run that does not exist, without asking NATS.
-
-    Raises:
-        RunNotFound: No run can have this id.
-    """
-    if not is_run_id(run_id):
-        raise RunNotFound(run_id)
-    return run_id
