@@ -11,7 +11,7 @@ from pyoco_http.access import Access, access, principal, run_seen
 from pyoco_http.bodies import read_json
 from pyoco_http.call import asked, current_call
 from pyoco_http.operation import IDEMPOTENCY_KEY, described
-from pyoco_http.problems import Problem, Problems, answer_with, invalid
+from pyoco_http.problems import Problem, Problems, answer_with, because, invalid
 from pyoco_http.submissions import key_of_call, times_told, timing_of
 from pyoco_server.api.dead_letters import (
     DeadLetterDropped,
@@ -125,9 +125,7 @@ _PROBLEMS: Final[Problems] = {
     LetterNotFound: lambda error: Problem(
         404, "dead letter not found", ErrorId.DEAD_LETTER_NOT_FOUND, seq=error.seq
     ),
-    NotRepeatable: lambda error: Problem(
-        409, "run cannot be submitted again", ErrorId.NOT_REPEATABLE, reason=str(error)
-    ),
+    NotRepeatable: because(409, "run cannot be submitted again", ErrorId.NOT_REPEATABLE),
 }
 
 

@@ -17,6 +17,7 @@ from pyoco_server.gateway.key_ring import KeysUnavailable, TooManyChecks
 from pyoco_server.gateway.new_run import CannotWait, KeyReused, NotAccepted, RunTooLarge
 from pyoco_server.gateway.read_model.model import NotReadable
 from pyoco_server.gateway.read_model.queries import SearchTooWide
+from pyoco_server.gateway.schedules.records import SchedulesUnavailable
 from pyoco_server.gateway.waiting_runs import MoveNotStored, RunHasStarted
 from pyoco_server.gateway.worker_registry import WorkerNotFound, WorkerNotSteerable
 from pyoco_server.jetstream.errors import BridgeError
@@ -41,6 +42,7 @@ _UNAVAILABLE = (
     KeysUnavailable,
     MoveNotStored,
     NotReadable,
+    SchedulesUnavailable,
     BridgeError,
     ActorDown,
     AskExpired,
@@ -92,8 +94,8 @@ class Problem(Exception):
         return self.answer().response()
 
 
-_Maker = Callable[[Any], Problem]
-Problems = Mapping[type[Exception], _Maker]
+Maker = Callable[[Any], Problem]
+Problems = Mapping[type[Exception], Maker]
 
 
 def invalid(field: str, reason: str, detail: str | None = None) -> Problem:
@@ -101,6 +103,11 @@ def invalid(field: str, reason: str, detail: str | None = None) -> Problem:
     return Problem(
         422, detail or f"invalid {field}", ErrorId.INVALID_INPUT, field=field, reason=reason
     )
+
+
+def because(status: int, detail: str, error_id: ErrorId) -> Maker:
+    """How an error is answered whose text is the reason."""
+    return lambda error: Problem(status, detail, error_id, reason=str(error))
 
 
 def too_many(reason: str, seconds: int = 1) -> Problem:
@@ -201,9 +208,7 @@ _PROBLEMS: Final[Problems] = {
     WorkerNotFound: lambda error: Problem(
         404, "worker not found", ErrorId.WORKER_NOT_FOUND, worker_id=error.worker_id
     ),
-    WorkerNotSteerable: lambda error: Problem(
-        409, "worker takes no orders", ErrorId.INVALID_WORKERS_REQUEST, reason=str(error)
-    ),
+    WorkerNotSteerable: because(409, "worker takes no orders", ErrorId.INVALID_WORKERS_REQUEST),
     SearchTooWide: lambda error: Problem(
         422,
         "invalid list query",
@@ -211,12 +216,8 @@ _PROBLEMS: Final[Problems] = {
         reason=f"{error}: narrow the list by status, flow, tag or time",
     ),
     RunTooLarge: lambda error: Problem(413, str(error), ErrorId.SNAPSHOT_TOO_LARGE),
-    KeyReused: lambda error: Problem(
-        422, "idempotency key reused", ErrorId.INVALID_INPUT, reason=str(error)
-    ),
-    CannotWait: lambda error: Problem(
-        422, "invalid start_at", ErrorId.INVALID_INPUT, field="start_at", reason=str(error)
-    ),
+    KeyReused: because(422, "idempotency key reused", ErrorId.INVALID_INPUT),
+    CannotWait: lambda error: invalid("start_at", str(error)),
     RunHasStarted: lambda error: Problem(
         409, "run cannot be moved", ErrorId.NOT_MOVABLE, state=error.state, reason=str(error)
     ),
@@ -250,7 +251,7 @@ def answer_with(of: QuartTrio | Blueprint, problems: Problems) -> None:
     """Have these errors of an application's or a blueprint's routes answered with a problem."""
     for kind, problem in problems.items():
 
-        async def answer(error: Exception, problem: _Maker = problem) -> Response:
+        async def answer(error: Exception, problem: Maker = problem) -> Response:
             return problem(error).response()
 
         of.register_error_handler(kind, answer)

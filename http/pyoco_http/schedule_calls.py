@@ -7,7 +7,7 @@ from typing import Final
 
 from pyoco_http.call import current_call
 from pyoco_http.flows import read_flow_file
-from pyoco_http.problems import Problem, Problems
+from pyoco_http.problems import Problem, Problems, because
 from pyoco_http.query import refused
 from pyoco_server.api import schedules as api
 from pyoco_server.api.base import Query
@@ -17,7 +17,6 @@ from pyoco_server.gateway.schedules.records import (
     Person,
     ScheduleChanged,
     ScheduleNotFound,
-    SchedulesUnavailable,
 )
 from pyoco_server.gateway.schedules.runs import FlowNotKept
 from pyoco_server.model.errors import ErrorId, FlowFileError
@@ -35,28 +34,11 @@ SCHEDULE_PROBLEMS: Final[Problems] = {
     ScheduleNotFound: lambda error: Problem(
         404, "schedule not found", ErrorId.SCHEDULE_NOT_FOUND, schedule_id=error.schedule_id[:80]
     ),
-    ScheduleExists: lambda error: Problem(
-        409, "schedule exists", ErrorId.SCHEDULE_CONFLICT, reason=str(error)
-    ),
-    ScheduleChanged: lambda error: Problem(
-        409, "schedule changed", ErrorId.SCHEDULE_CONFLICT, reason=str(error)
-    ),
-    TooManySchedules: lambda error: Problem(
-        409, "too many schedules", ErrorId.SCHEDULE_CONFLICT, reason=str(error)
-    ),
-    FlowNotKept: lambda error: Problem(
-        409, "flow.yaml not kept", ErrorId.NOT_REPEATABLE, reason=str(error)
-    ),
-    FlowFileError: lambda error: Problem(
-        409, "flow.yaml not taken", ErrorId.NOT_REPEATABLE, reason=str(error)
-    ),
-    SchedulesUnavailable: lambda error: Problem(
-        503,
-        "nats unavailable: SchedulesUnavailable",
-        ErrorId.NATS_UNAVAILABLE,
-        headers=((b"retry-after", b"1"),),
-        reason=str(error),
-    ),
+    ScheduleExists: because(409, "schedule exists", ErrorId.SCHEDULE_CONFLICT),
+    ScheduleChanged: because(409, "schedule changed", ErrorId.SCHEDULE_CONFLICT),
+    TooManySchedules: because(409, "too many schedules", ErrorId.SCHEDULE_CONFLICT),
+    FlowNotKept: because(409, "flow.yaml not kept", ErrorId.NOT_REPEATABLE),
+    FlowFileError: because(409, "flow.yaml not taken", ErrorId.NOT_REPEATABLE),
 }
 
 

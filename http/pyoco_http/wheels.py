@@ -15,7 +15,7 @@ from pyoco_http.call import asked
 from pyoco_http.downloads import download
 from pyoco_http.forms import FileTooLarge, Form, spooled_form
 from pyoco_http.operation import BYTES, RANGE, described
-from pyoco_http.problems import Problem, Problems, answer_with, invalid
+from pyoco_http.problems import Problem, Problems, answer_with, because, invalid
 from pyoco_server.api.wheels import (
     WheelDeleted,
     WheelForm,
@@ -181,15 +181,11 @@ _PROBLEMS: Final[Problems] = {
     InvalidWheelTags: lambda error: invalid("tags", str(error), "invalid wheel tags"),
     BadWheel: lambda error: invalid("wheel", str(error), "invalid wheel archive"),
     FileTooLarge: lambda _: Problem(413, "wheel too large", ErrorId.INVALID_INPUT),
-    RegistryFull: lambda error: Problem(
-        413, "wheel registry full", ErrorId.INVALID_INPUT, reason=str(error)
-    ),
+    RegistryFull: because(413, "wheel registry full", ErrorId.INVALID_INPUT),
     WheelVersionConflict: lambda error: Problem(
         409, error.detail, error.error_id, latest_version=str(error.latest)
     ),
-    PackageTaken: lambda error: Problem(
-        409, "wheel package name is taken", ErrorId.WHEEL_VERSION_CONFLICT, reason=str(error)
-    ),
+    PackageTaken: because(409, "wheel package name is taken", ErrorId.WHEEL_VERSION_CONFLICT),
     WheelNotFound: lambda error: Problem(
         404, "wheel not found", ErrorId.WHEEL_NOT_FOUND, name=error.name
     ),
