@@ -11,10 +11,10 @@ from pyoco_http.problems import Problem
 from pyoco_server.api.system import CheckedFlow
 from pyoco_server.backend import Backend
 from pyoco_server.model.errors import ErrorId, FlowFileError
-from pyoco_server.model.flow.callables import ANYTHING, CallableRules
 from pyoco_server.model.flow.check import check_flow_file, findings_of
 from pyoco_server.model.flow.file import FlowFile, WorkflowTooLarge, parse_flow_yaml
 from pyoco_server.model.flow.structure import structure
+from pyoco_server.settings import Settings
 
 
 def flows_blueprint(backend: Backend) -> Blueprint:
@@ -31,9 +31,7 @@ def flows_blueprint(backend: Backend) -> Blueprint:
         refusals={422: "invalid workflow yaml"},
     )
     async def check() -> CheckedFlow:
-        flow_file = read_flow_file(
-            await request.body, settings.workflow_yaml_max_bytes, settings.callables
-        )
+        flow_file = read_flow_file(await request.body, settings)
         return CheckedFlow(
             graph=structure(flow_file.graph),
             defaults=flow_file.defaults,
@@ -47,12 +45,13 @@ def flows_blueprint(backend: Backend) -> Blueprint:
     return blueprint
 
 
-def read_flow_file(raw: bytes, max_bytes: int, callables: CallableRules = ANYTHING) -> FlowFile:
+def read_flow_file(raw: bytes, settings: Settings) -> FlowFile:
     """Read a flow.yaml that came with a call.
 
     Raises:
         Problem: It is too large, cannot be understood, or names what it may not; line and column say where.
     """
+    max_bytes, callables = settings.workflow_yaml_max_bytes, settings.callables
     try:
         return parse_flow_yaml(raw, max_bytes=max_bytes, callables=callables)
     except WorkflowTooLarge as error:

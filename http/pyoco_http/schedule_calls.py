@@ -48,7 +48,6 @@ async def wish_of(backend: Backend, body: api.ScheduleFields) -> Wish:
     Raises:
         Problem: Its flow.yaml cannot be taken, or is not kept.
     """
-    settings = backend.settings
     fields, file = body.said(), None
     text, sha256 = body.workflow_yaml, body.workflow_yaml_sha256
     if text is None or sha256 is None:
@@ -58,7 +57,7 @@ async def wish_of(backend: Backend, body: api.ScheduleFields) -> Wish:
         if text is None:
             raise refused(Query, "workflow_yaml_sha256", f"no flow.yaml {sha256[:80]!r} is kept")
     if isinstance(text, str):
-        file = read_flow_file(text.encode(), settings.workflow_yaml_max_bytes, settings.callables)
+        file = read_flow_file(text.encode(), backend.settings)
     paused = body.paused if isinstance(body.paused, bool) else None
     return Wish(fields, file, paused)
 

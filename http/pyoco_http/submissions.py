@@ -98,8 +98,7 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
         )
         check_tag((body.tag or "").strip() or settings.default_tag)
         form.file.seek(0)
-        raw = form.file.read()
-        flow_file = read_flow_file(raw, settings.workflow_yaml_max_bytes, settings.callables)
+        flow_file = read_flow_file(form.file.read(), settings)
         call = current_call()
         run = _new_run(settings, now(), call, body, flow_file, _key_sent(call))
         return _answer(await backend.submit(run)).response()
@@ -161,13 +160,9 @@ def _read_batch(settings: Settings, now: float, call: Call) -> list[NewRun | Exc
 
     def read(raw: bytes) -> NewRun:
         item = read_json(raw, BatchItem, keys_checked=keys_checked)
-        text = item.workflow_yaml
-        if text is None:
-            flow_file = None
-        else:
-            flow_file = texts.get(text) or read_flow_file(
-                text.encode(), settings.workflow_yaml_max_bytes, settings.callables
-            )
+        text, flow_file = item.workflow_yaml, None
+        if text is not None:
+            flow_file = texts.get(text) or read_flow_file(text.encode(), settings)
             texts[text] = flow_file
         return _new_run(settings, now, call, item, flow_file, item.idempotency_key)
 

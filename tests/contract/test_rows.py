@@ -17,6 +17,7 @@ from http_api.keyed import KEYED, as_key, key_for
 from http_api.test_lists import ITEM
 from pyoco_http.flows import read_flow_file
 from pyoco_http.problems import Problem
+from pyoco_server.settings import Settings
 from wheels.making import file_name, wheel_bytes
 
 SNAPSHOT = ITEM | {
@@ -240,7 +241,7 @@ def as_yaml(value: object) -> bytes:
 def test_any_bytes_are_a_flow_yaml_or_refused_by_a_problem(raw: bytes) -> None:
     refused: Problem | None = None
     try:
-        flow = read_flow_file(raw, 262_144)
+        flow = read_flow_file(raw, Settings(workflow_yaml_max_bytes=262_144))
     except Problem as problem:
         refused = problem
     if refused is not None:
