@@ -45,18 +45,10 @@ async def download(
 
     Raises:
         BridgeError: They cannot be read.
+        Problem: It asks for bytes that there are not.
     """
     looking = request.method == "HEAD"
-    try:
-        part = None if looking else parse_range(request.headers.get("Range"), size)
-    except NotSatisfiable:
-        return Problem(
-            416,
-            "range not satisfiable",
-            ErrorId.INVALID_INPUT,
-            headers=((b"content-range", f"bytes */{size}".encode()),),
-            reason=f"there are {size} bytes",
-        ).response()
+    part = None if looking else _part_of(request.headers.get("Range"), size)
     start, stop = part or (0, size)
     response = Response(
         b"" if looking else await _begun(read(start, stop)),
@@ -97,17 +89,13 @@ async def _all(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerato
             yield piece
 
 
-class NotSatisfiable(Exception):
-    """The range has no byte of the content."""
-
-
-def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
+def _part_of(header: str | None, size: int) -> tuple[int, int] | None:
     """The first byte and the one behind the last that are asked for; None for all.
 
     What is no range of bytes, or more than one, is ignored, as the standard allows.
 
     Raises:
-        NotSatisfiable: There are no such bytes.
+        Problem: There are no such bytes.
     """
     match = _RANGE.fullmatch((header or "").strip().replace(" ", ""))
     if match is None or match.group(0) == "bytes=-":
@@ -116,12 +104,22 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     if not first:
         count = int(last[:19])
         if count == 0 or size == 0:
-            raise NotSatisfiable
+            raise _not_satisfiable(size)
         return max(size - count, 0), size
     start = int(first[:19])
     stop = min(int(last[:19]) + 1, size) if last else size
     if last and int(last[:19]) < start:
         return None
     if start >= size:
-        raise NotSatisfiable
+        raise _not_satisfiable(size)
     return start, stop
+
+
+def _not_satisfiable(size: int) -> Problem:
+    return Problem(
+        416,
+        "range not satisfiable",
+        ErrorId.INVALID_INPUT,
+        headers=((b"content-range", f"bytes */{size}".encode()),),
+        reason=f"there are {size} bytes",
+    )
