@@ -25,12 +25,13 @@ from pyoco_http.problems import register_problems
 from pyoco_http.results import results_blueprint
 from pyoco_http.rules import Rules, register_rules
 from pyoco_http.runs import runs_blueprint
+from pyoco_http.schedule_calls import SCHEDULE_WORDS
 from pyoco_http.schedules import (
     schedule_actions_blueprint,
     schedule_times_blueprint,
     schedules_blueprint,
 )
-from pyoco_http.short_routes import ShortRoutes
+from pyoco_http.short_routes import OWN_WORDS, ShortRoutes
 from pyoco_http.sse import EventStreams, register_event_streams
 from pyoco_http.submissions import submissions_blueprint
 from pyoco_http.system import system_blueprint
@@ -45,14 +46,14 @@ class Name(BaseConverter):
     Workers have names that people gave them, so their routes say ``<string:worker_id>``.
     """
 
-    regex = r"(?!(?:batch|counts|history|stream|yaml)\Z)[^/]+"
+    regex = rf"(?!(?:{OWN_WORDS})\Z)[^/]+"
     part_isolating = True
 
 
 class ScheduleName(BaseConverter):
     """A part of a path that is a schedule's id: no route's own word is taken for one."""
 
-    regex = r"(?!(?:calendar|preview)\Z)[^/]+"
+    regex = rf"(?!(?:{'|'.join(SCHEDULE_WORDS)})\Z)[^/]+"
     part_isolating = True
 
 

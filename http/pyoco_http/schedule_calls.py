@@ -27,8 +27,8 @@ SCHEDULE_MISSING: Final = {404: "schedule not found"}
 SCHEDULE_CONFLICT: Final = {409: "schedule exists, or has another version"}
 SCHEDULE_INVALID: Final = {422: "invalid schedule: `field` says what of it"}
 
-# Where a route of its own is.
-_RESERVED: Final = frozenset({"calendar", "preview"})
+SCHEDULE_WORDS: Final = ("calendar", "preview")
+"""What is no schedule's id: a route of its own is there."""
 
 SCHEDULE_PROBLEMS: Final[Problems] = {
     ScheduleNotFound: lambda error: Problem(
@@ -86,7 +86,7 @@ def check_free(schedule_id: str) -> None:
     Raises:
         Problem: It is.
     """
-    if schedule_id in _RESERVED:
+    if schedule_id in SCHEDULE_WORDS:
         raise refused(Query, "schedule_id", f"{schedule_id!r} is a word of the API")
 
 

@@ -34,8 +34,11 @@ Handler = Callable[..., Awaitable[Answer]]
 View = Callable[..., Awaitable[Response]]
 
 _ATTRIBUTE = "__pyoco_short__"
+OWN_WORDS: Final = "batch|counts|history|stream|yaml"
+"""What is no run's id and no wheel's name in a path: a route of its own is there."""
+
 # Narrower than what Quart takes for a name: what needs decoding goes its way.
-_NAME: Final = r"(?!(?:batch|counts|history|stream|yaml)(?:/|\Z))[A-Za-z0-9_-]+"
+_NAME: Final = rf"(?!(?:{OWN_WORDS})(?:/|\Z))[A-Za-z0-9_-]+"
 
 
 def short(handler: Handler) -> View:
