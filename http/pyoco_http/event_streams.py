@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import TypeAlias
 
 import trio
 from msgspec.structs import replace
 from quart import Response
 
-from pyoco_http.sse import HEARTBEAT_SECONDS, event_stream, pack
+from pyoco_http.sse import event_stream, pack, within_heartbeat
 from pyoco_server.api.runs import ToldEnd, ToldOfRun
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.event_reader import Cursor, StoredEvent
@@ -24,6 +26,9 @@ from pyoco_server.store.runs import RunNotFound
 # waited so long where it may come still.
 _GRACE_SECONDS = 1.0
 _GRACES = 5
+
+Followed: TypeAlias = AsyncGenerator[StoredEvent | RunSnapshot | None, None]
+"""Events, None for each heartbeat, and in the end the run; without it, the client comes back."""
 
 
 def text_of(event: Event) -> str:
@@ -39,8 +44,10 @@ def text_of(event: Event) -> str:
             return ""
 
 
-class EventStream:
-    """Follows the events of one run for one client.
+async def followed(
+    backend: Backend, run: RunSnapshot, after: Cursor | None, takes: Callable[[Event], bool]
+) -> Followed:
+    """Follow the events of one run for one client.
 
     It ends behind the event of the run's end, or as soon as a run has ended whose events do not tell so
     (an older worker's).
@@ -51,84 +58,64 @@ class EventStream:
         after: Where to begin.
         takes: Which events are wanted.
     """
-
-    def __init__(
-        self,
-        backend: Backend,
-        run: RunSnapshot,
-        after: Cursor | None,
-        takes: Callable[[Event], bool],
-    ) -> None:
-        self._backend = backend
-        self._run = run
-        self._after = after
-        self._takes = takes
-
-    def sse(self) -> Response:
-        """The answer as server-sent events: each with its cursor as id, heartbeats, and ``end``."""
-        return event_stream(self._sse())
-
-    def text(self) -> Response:
-        """The answer as the printed text."""
-        response = Response(self._text(), content_type="text/plain; charset=utf-8")
-        response.timeout = None  # it lasts as long as its run
-        return response
-
-    async def _sse(self) -> AsyncGenerator[bytes, None]:
-        run_id = self._run.run_id
-        async with aclosing(self._events()) as items:
-            async for item in items:
-                if item is None:
-                    yield pack("heartbeat", ToldOfRun(run_id=run_id))
-                elif isinstance(item, RunSnapshot):
-                    yield pack("end", ToldEnd(run_id=run_id, status=item.status))
-                else:
-                    told = replace(item.shown(), run_id=run_id, ts=time.time())
-                    yield pack(type_of(told), told, str(item.cursor))
-
-    async def _text(self) -> AsyncGenerator[bytes, None]:
-        async with aclosing(self._events()) as items:
-            async for item in items:
-                if isinstance(item, StoredEvent) and (text := text_of(item.event)):
-                    yield text.encode()
-
-    async def _events(self) -> AsyncGenerator[StoredEvent | RunSnapshot | None, None]:
-        """Events, None for each heartbeat, and in the end the run; without it, the client comes back."""
-        try:
-            async with self._backend.events.follow(self._run.run_id, self._after) as feed:
-                caught_up = False
-                seen, graces = self._after, 0
-                while True:
-                    ended = self._run.status.terminal
-                    silent = True
-                    item = None
-                    with trio.move_on_after(
-                        _GRACE_SECONDS if ended and caught_up else HEARTBEAT_SECONDS
-                    ):
-                        item = await feed.next()
-                        silent = False
-                    if silent and ended and caught_up:
-                        graces += 1
-                        events = self._backend.events
-                        if graces == _GRACES or not await events.end_to_come(
-                            self._run.run_id, seen
-                        ):
-                            yield self._run
-                            return
-                        yield None
-                    elif silent:
-                        self._run = await self._backend.get(self._run.run_id)
-                        yield None
-                    elif item is None:
+    try:
+        async with backend.events.follow(run.run_id, after) as feed:
+            caught_up, seen, graces = False, after, 0
+            while True:
+                ended = caught_up and run.status.terminal
+                patience = _GRACE_SECONDS if ended else math.inf
+                came, item = await within_heartbeat(feed.next, trio.current_time() + patience)
+                if came and item is None:
+                    return
+                if isinstance(item, CaughtUp):
+                    caught_up = True
+                elif item is not None:
+                    seen = item.cursor
+                    if takes(item.event):
+                        yield item
+                    if isinstance(item.event, StateChanged) and item.event.status.terminal:
+                        yield replace(run, status=item.event.status)
                         return
-                    elif isinstance(item, CaughtUp):
-                        caught_up = True
-                    else:
-                        seen = item.cursor
-                        if self._takes(item.event):
-                            yield item
-                        if isinstance(item.event, StateChanged) and item.event.status.terminal:
-                            yield replace(self._run, status=item.event.status)
-                            return
-        except (BridgeError, RunNotFound):
-            return  # the client reconnects, and is told then what is wrong
+                elif not ended:
+                    run = await backend.get(run.run_id)
+                    yield None
+                else:
+                    graces += 1
+                    events = backend.events
+                    if graces == _GRACES or not await events.end_to_come(run.run_id, seen):
+                        yield run
+                        return
+                    yield None
+    except (BridgeError, RunNotFound):
+        return  # the client reconnects, and is told then what is wrong
+
+
+def sse_of(run_id: str, items: Followed) -> Response:
+    """Answer with server-sent events: each with its cursor as id, heartbeats, and ``end``."""
+    return event_stream(_sse(run_id, items))
+
+
+async def _sse(run_id: str, items: Followed) -> AsyncGenerator[bytes, None]:
+    async with aclosing(items):
+        async for item in items:
+            if item is None:
+                yield pack("heartbeat", ToldOfRun(run_id=run_id))
+            elif isinstance(item, RunSnapshot):
+                yield pack("end", ToldEnd(run_id=run_id, status=item.status))
+            else:
+                told = replace(item.shown(), run_id=run_id, ts=time.time())
+                yield pack(type_of(told), told, str(item.cursor))
+
+
+def plain_of(items: Followed) -> Response:
+    """Answer with the printed text."""
+    response = Response(_plain(items), content_type="text/plain; charset=utf-8")
+    response.timeout = None  # it lasts as long as its run
+    return response
+
+
+async def _plain(items: Followed) -> AsyncGenerator[bytes, None]:
+    async with aclosing(items):
+        async for item in items:
+            if isinstance(item, StoredEvent) and (text := text_of(item.event)):
+                yield text.encode()

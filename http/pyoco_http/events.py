@@ -7,7 +7,7 @@ from quart import Blueprint, Response
 from pyoco_http.access import Access, access, run_seen
 from pyoco_http.call import asked
 from pyoco_http.event_pages import cursor, follows, page
-from pyoco_http.event_streams import EventStream
+from pyoco_http.event_streams import followed, sse_of
 from pyoco_http.operation import LAST_EVENT_ID, described
 from pyoco_http.problems import Problem
 from pyoco_server.api.events import EventPage, EventsQuery, RunGraph
@@ -41,7 +41,7 @@ def events_blueprint(backend: Backend) -> Blueprint:
             return not query.type or type_of(event) in query.type
 
         if follows(query):
-            return EventStream(backend, run, after, takes).sse()
+            return sse_of(run_id, followed(backend, run, after, takes))
         return await page(backend, run, after, takes, query.limit)
 
     @blueprint.get("/<run_id>/graph")

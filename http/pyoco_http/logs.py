@@ -10,7 +10,7 @@ from quart import Blueprint, Response
 from pyoco_http.access import Access, access, run_seen
 from pyoco_http.call import asked
 from pyoco_http.event_pages import cursor, follows, page, page_of
-from pyoco_http.event_streams import EventStream, text_of
+from pyoco_http.event_streams import followed, plain_of, sse_of, text_of
 from pyoco_http.operation import LAST_EVENT_ID, TEXT, described
 from pyoco_http.query import refused
 from pyoco_server.api.events import EventPage, LogPage, LogsQuery
@@ -61,8 +61,8 @@ def logs_blueprint(backend: Backend) -> Blueprint:
             if tail is not None:
                 takes = "no part in follow: read the tail, then follow its position"
                 raise refused(LogsQuery, "tail", takes)
-            stream = EventStream(backend, run, after, wanted.takes)
-            return stream.text() if as_text else stream.sse()
+            items = followed(backend, run, after, wanted.takes)
+            return plain_of(items) if as_text else sse_of(run_id, items)
         if tail is not None:
             return await _tail(backend, run, after, wanted, tail, as_text=as_text)
         if as_text:

@@ -33,7 +33,6 @@ async def test_no_500_and_nothing_undocumented(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A stream is read up to its first event, which may be a heartbeat.
-    monkeypatch.setattr("pyoco_http.event_streams.HEARTBEAT_SECONDS", 0.05)
     monkeypatch.setattr("pyoco_http.sse.HEARTBEAT_SECONDS", 0.05)
     here = Path(__file__).parent
     async with gateway(tmp_path, worker=False, **KEYED) as (client, backend):
