@@ -19,7 +19,7 @@ from pyoco_server.api.dead_letters import (
     DeadLetterPage,
     DeadLettersQuery,
 )
-from pyoco_server.api.runs import Submitted
+from pyoco_server.api.submissions import Submitted
 from pyoco_server.api.times import RetryBody
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.dead_letter_desk import (

@@ -19,7 +19,7 @@ from pyoco_http.forms import read_form
 from pyoco_http.operation import IDEMPOTENCY_KEY, described
 from pyoco_http.problems import Problem, invalid, problem_of
 from pyoco_http.short_routes import short
-from pyoco_server.api.runs import (
+from pyoco_server.api.submissions import (
     MAX_BATCH_RUNS,
     BatchAnswer,
     BatchBody,

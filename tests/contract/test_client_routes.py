@@ -12,7 +12,8 @@ import pytest
 from contract.client_calls import EXAMPLES, LEFT_OUT, Example, Route
 from http_api import answers
 from pyoco_http.query import fields_of, read_query
-from pyoco_server.api.runs import FlowForm, RunsQuery, SubmitBody
+from pyoco_server.api.runs import RunsQuery
+from pyoco_server.api.submissions import FlowForm, SubmitBody
 from pyoco_server.client import AsyncPyocoHttpClient, PyocoHttpClient
 from pyoco_server.client.answers import RunsQueryDict
 from pyoco_server.client.requests import LimitArguments
