@@ -12,13 +12,6 @@ from pyoco_http.bodies import read_json, read_nothing
 from pyoco_http.call import asked
 from pyoco_http.operation import IDEMPOTENCY_KEY, described
 from pyoco_http.problems import answer_with
-from pyoco_http.schedule_bodies import (
-    BACKFILL,
-    CHANGED_SCHEDULE,
-    NEW_SCHEDULE,
-    PREVIEWED_SCHEDULE,
-    REPLACED_SCHEDULE,
-)
 from pyoco_http.schedule_calls import (
     SCHEDULE_CONFLICT,
     SCHEDULE_INVALID,
@@ -71,7 +64,7 @@ def schedules_blueprint(backend: Backend) -> Blueprint:
     @described(
         "Make a schedule",
         api.ScheduleView,
-        body=NEW_SCHEDULE,
+        body=api.NewSchedule,
         refusals=SCHEDULE_CONFLICT | SCHEDULE_INVALID,
         doc="Nothing before now is due. Its runs carry its `schedule_id` and their `scheduled_at`.",
     )
@@ -92,12 +85,12 @@ def schedules_blueprint(backend: Backend) -> Blueprint:
     @described(
         "Make a schedule, or make it another one",
         api.WholeSchedule,
-        body=REPLACED_SCHEDULE,
+        body=api.ScheduleReplacement,
         refusals=SCHEDULE_MISSING | SCHEDULE_CONFLICT | SCHEDULE_INVALID,
         doc="Where times change, ticks go by the new ones from now on.",
     )
     async def put(schedule_id: str) -> api.WholeSchedule:
-        body = read_json(await request.body, api.ScheduleUpdate)
+        body = read_json(await request.body, api.ScheduleReplacement)
         wanted, version = await wish_of(backend, body), version_of(body)
         try:
             stored = await desk.replace(schedule_id, wanted, person(), version=version)
@@ -113,7 +106,7 @@ def schedules_blueprint(backend: Backend) -> Blueprint:
     @described(
         "Change some fields of a schedule",
         api.WholeSchedule,
-        body=CHANGED_SCHEDULE,
+        body=api.ScheduleUpdate,
         refusals=SCHEDULE_MISSING | SCHEDULE_CONFLICT | SCHEDULE_INVALID,
     )
     async def patch(schedule_id: str) -> api.WholeSchedule:
@@ -178,7 +171,7 @@ def schedule_actions_blueprint(backend: Backend) -> Blueprint:
     @described(
         "Submit the runs of past ticks that have none",
         api.BackfillAnswer,
-        body=BACKFILL,
+        body=api.BackfillBody,
         refusals={**SCHEDULE_MISSING, **SCHEDULE_INVALID, 409: "flow.yaml not kept"},
         doc="Repeated, it makes no second runs. With `dry_run` it only tells what it would do.",
     )
@@ -209,7 +202,7 @@ def schedule_times_blueprint(backend: Backend) -> Blueprint:
     @described(
         "The next ticks of a schedule that is not made yet",
         api.SchedulePreview,
-        body=PREVIEWED_SCHEDULE,
+        body=api.SchedulePreviewBody,
         refusals=SCHEDULE_INVALID,
     )
     async def preview() -> api.SchedulePreview:

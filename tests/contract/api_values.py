@@ -55,6 +55,8 @@ _FORMATS: dict[str, st.SearchStrategy[Any]] = {
     "flow-yaml": st.just(_YAML),
     "number-text": st.sampled_from(["", "2"]),
     "moment": st.sampled_from(["2020-01-31T09:00:00Z", "2020-01-31T09:00:00.5+09:00", "1.5e9"]),
+    "date-and-time": st.sampled_from(["2020-01-31T09:00", "2020-01-31T09:00:00+09:00"]),
+    "flow-digest": st.just("0" * 64),
     "wheel": st.just(wheel_bytes("demo", "1.0")),
 }
 for _name, _strategy in _FORMATS.items():
@@ -82,8 +84,9 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     if isinstance(case.body, dict) and "/schedules" in case.path:
         if "end_at" in case.body:
             case.body["end_at"] = None
-        if "version" in case.body:
-            case.body["version"] = None
+        for name in ("version", "workflow_yaml_sha256"):
+            if name in case.body:
+                case.body[name] = None
         if "from" in case.body:
             case.body |= {"from": 0, "to": 86_400, "dry_run": True}
     if _KEY_HEADER in (case.headers or {}):

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from backend.stage import running
+from http_api.answers import described_app, known_operations
 from http_api.gateway import gateway
 from http_api.keyed import KEYED
 from pyoco_http.app import create_app
 from pyoco_http.openapi.document import operations, routes
+from pyoco_server.api.base import JsonBody
 
 
 async def test_every_route_is_described(tmp_path: Path) -> None:
@@ -42,3 +46,59 @@ async def test_the_document_is_given_to_anybody(tmp_path: Path, keyed: bool) -> 
         assert anchors <= set(re.findall(r"id=['\"]?([^'\" >]+)", page.text))
         for link in {link for link in linked if not link.startswith("#")}:
             assert (await client.get(f"/{link}")).status_code == 200, link
+
+
+def body_of(method: str, path: str) -> dict[str, Any]:
+    """The schema of what a route takes, with the others that it refers to."""
+    document = described_app()[1]
+    content = document["paths"][path][method]["requestBody"]["content"]
+    return {**content["application/json"]["schema"], "components": document["components"]}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "wants_all"),
+    [
+        ("post", "/schedules", True),
+        ("post", "/schedules/preview", True),
+        ("put", "/schedules/{schedule_id}", True),
+        ("patch", "/schedules/{schedule_id}", False),
+    ],
+)
+def test_a_schedule_says_what_runs_and_in_one_way_when(
+    method: str, path: str, wants_all: bool
+) -> None:
+    takes = jsonschema_rs.Draft202012Validator(body_of(method, path)).is_valid
+    flow = {"flow_name": "f"}
+    for when in (
+        {"cron": "* * * * *"},
+        {"every_sec": 60},
+        {"every_sec": 60.0, "start_at": "2026-12-01T09:00"},
+        {"rrule": "FREQ=DAILY"},
+        {"at": [1_800_000_000, "2026-12-01T09:00:00+09:00"]},
+    ):
+        assert takes(flow | when), when
+        assert takes(flow | when | {"workflow_yaml_sha256": "0" * 64})
+        assert takes(flow | when | {"tag": None, "memory_mb": 64, "overlap": "allow"})
+        assert takes(when) is not wants_all
+        assert not takes(flow | when | {"memory_mb": 1.5})
+        assert not takes(flow | when | {"overlap": "perhaps"})
+        assert not takes(flow | dict.fromkeys(when))
+    assert takes(flow) is not wants_all
+    assert not takes(flow | {"cron": "* * * * *", "every_sec": 60})
+    assert not takes(flow | {"every_sec": 60, "unheard_of": 1})
+    assert not takes({"flow_name": None, "every_sec": 60})
+
+
+JSON_BODIES = {
+    kind.__name__: kind
+    for operation in known_operations().values()
+    for kind in operation.body.values()
+    if isinstance(kind, type) and issubclass(kind, JsonBody)
+}
+
+
+@pytest.mark.parametrize("kind", JSON_BODIES.values(), ids=JSON_BODIES)
+def test_a_body_is_described_with_every_field_that_is_read(kind: type[JsonBody]) -> None:
+    schema = described_app()[1]["components"]["schemas"][kind.__name__]
+    named = {name for each in schema.get("anyOf", [schema]) for name in each["properties"]}
+    assert named == set(kind.__struct_encode_fields__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Final, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -14,6 +14,11 @@ NOT_SET: Final = ({"type": "string", "maxLength": 0}, {"type": "null"})
 
 NUMBER_TEXT: Final = ({"type": "string", "format": "number-text"}, {"type": "null"})
 """A text that is a number, or says that a field is not set."""
+
+
+def whole(least: int, most: int) -> dict[str, Any]:
+    """A whole number, as JSON schema; also of a field that is a float, for msgspec writes the type over."""
+    return {"type": "integer", "multipleOf": 1, "minimum": least, "maximum": most}
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +39,11 @@ class JsonBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     refusal: ClassVar[str | None] = None
     """The contract's text for a body that cannot be used; without one it says what is wrong."""
     error_id: ClassVar[ErrorId] = ErrorId.INVALID_INPUT
+
+    @classmethod
+    def json_schema(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        """Its JSON schema, from that of its fields; to be overridden where they do not say it all."""
+        return schema
 
 
 class NoFields(JsonBody):

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from pyoco_server.api.base import JsonBody, Query
+from pyoco_server.api.base import JsonBody, Query, whole
+from pyoco_server.api.submissions import ATTEMPTS, BACKOFF, CPU, MEMORY, SECONDS
+from pyoco_server.api.times import SPAN
 from pyoco_server.model.run import RunStatus
 from pyoco_server.model.schedules.schedule import (
+    MAX_CATCH_UP,
+    MAX_LABELS,
+    MAX_MOMENTS,
+    MAX_TEXT,
+    TIMING_FIELDS,
     CatchUp,
     Overlap,
     ScheduleChange,
@@ -18,17 +25,31 @@ from pyoco_server.model.schedules.schedule import (
     TickOutcome,
     TickRecord,
 )
+from pyoco_server.model.schedules.ticks import LAST_MOMENT
 
-Moment: TypeAlias = (
-    Annotated[
-        int | float | str,
-        Meta(
-            description="Unix seconds, a date and time with its offset such as 2026-12-01T09:00:00+09:00, or "
-            "one that clocks of the schedule's time zone show; in whole seconds."
-        ),
-    ]
-    | None
-)
+
+def _schema(**more: Any) -> Meta:
+    """What the description says of a field beside its type; `read_spec` refuses what does not keep to it."""
+    return Meta(extra_json_schema=more)
+
+
+Moment: TypeAlias = Annotated[
+    Annotated[float, _schema(**whole(0, LAST_MOMENT - 1))]
+    | Annotated[str, _schema(format="date-and-time")],
+    Meta(
+        description="Unix seconds, a date and time with its offset such as 2026-12-01T09:00:00+09:00, or one "
+        "that clocks of the schedule's time zone show; in whole seconds."
+    ),
+]
+
+
+Labels: TypeAlias = Annotated[
+    dict[
+        Annotated[str, _schema(pattern="^[A-Za-z0-9_./-]{1,63}$")],
+        Annotated[str, _schema(maxLength=MAX_TEXT)],
+    ],
+    _schema(maxProperties=MAX_LABELS),
+]
 
 
 class ScheduleFilter(Query, frozen=True, kw_only=True):
@@ -64,40 +85,62 @@ class NextTicksQuery(Query, frozen=True, kw_only=True):
 class ScheduleFields(JsonBody, kw_only=True):
     """What can be said of a schedule; one of ``cron``, ``every_sec``, ``rrule`` and ``at`` says when."""
 
-    flow_name: str | UnsetType | None = UNSET
-    name: str | UnsetType | None = UNSET
-    tag: str | UnsetType | None = UNSET
+    complete: ClassVar[bool] = True
+    """Whether it says what to run and when; else it changes a schedule that does."""
+
+    flow_name: Annotated[str, _schema(pattern="^[A-Za-z0-9_.-]{1,200}$")] | UnsetType | None = UNSET
+    name: Annotated[str, _schema(maxLength=MAX_TEXT)] | UnsetType | None = UNSET
+    tag: Annotated[str, _schema(pattern="^[A-Za-z0-9_-]{0,200}$")] | UnsetType | None = UNSET
     tags: list[str] | UnsetType | None = UNSET
     params: dict[str, Any] | UnsetType | None = UNSET
-    workflow_yaml: str | UnsetType | None = UNSET
+    workflow_yaml: Annotated[str, _schema(format="flow-yaml")] | UnsetType | None = UNSET
     """The text of a flow.yaml; ``params`` go over its defaults."""
-    workflow_yaml_sha256: str | UnsetType | None = UNSET
+    workflow_yaml_sha256: Annotated[str, _schema(format="flow-digest")] | UnsetType | None = UNSET
     """One that is kept already, by its digest."""
-    cron: str | UnsetType | None = UNSET
+    cron: Annotated[str, _schema(format="crontab")] | UnsetType | None = UNSET
     """Five fields, or six with the second first."""
-    every_sec: float | UnsetType | None = UNSET
-    rrule: str | UnsetType | None = UNSET
+    every_sec: Annotated[float, _schema(**whole(1, 366 * 86_400))] | UnsetType | None = UNSET
+    rrule: Annotated[str, _schema(format="recurrence-rule")] | UnsetType | None = UNSET
     """A recurrence rule (RFC 5545) in steps of days or more; it begins at ``start_at``."""
-    at: list[Moment] | UnsetType | None = UNSET
-    timezone: str | UnsetType | None = UNSET
+    at: Annotated[list[Moment], _schema(minItems=1, maxItems=MAX_MOMENTS)] | UnsetType | None = (
+        UNSET
+    )
+    timezone: Annotated[str, _schema(format="time-zone")] | UnsetType | None = UNSET
     """An IANA time zone; UTC unless said."""
-    jitter_sec: float | UnsetType | None = UNSET
+    jitter_sec: Annotated[float, _schema(minimum=0, maximum=86_400)] | UnsetType | None = UNSET
     """A tick is due up to so much later, always as much."""
-    start_at: Moment | UnsetType = UNSET
-    end_at: Moment | UnsetType = UNSET
+    start_at: Moment | UnsetType | None = UNSET
+    end_at: Moment | UnsetType | None = UNSET
     overlap: Overlap | UnsetType | None = UNSET
     catch_up: CatchUp | UnsetType | None = UNSET
-    catch_up_limit: float | UnsetType | None = UNSET
-    timeout_sec: float | UnsetType | None = UNSET
-    max_attempts: float | UnsetType | None = UNSET
-    retry_backoff_sec: float | UnsetType | None = UNSET
-    memory_mb: float | UnsetType | None = UNSET
-    cpu_sec: float | UnsetType | None = UNSET
-    queue_ttl_sec: float | UnsetType | None = UNSET
-    expected_start_within_sec: float | UnsetType | None = UNSET
-    expected_end_within_sec: float | UnsetType | None = UNSET
-    labels: dict[str, str] | UnsetType | None = UNSET
+    catch_up_limit: Annotated[float, _schema(**whole(1, MAX_CATCH_UP))] | UnsetType | None = UNSET
+    timeout_sec: Annotated[float, _schema(**SECONDS)] | UnsetType | None = UNSET
+    max_attempts: Annotated[float, _schema(**ATTEMPTS)] | UnsetType | None = UNSET
+    retry_backoff_sec: Annotated[float, _schema(**BACKOFF)] | UnsetType | None = UNSET
+    memory_mb: Annotated[float, _schema(**MEMORY)] | UnsetType | None = UNSET
+    cpu_sec: Annotated[float, _schema(**CPU)] | UnsetType | None = UNSET
+    queue_ttl_sec: Annotated[float, _schema(**SPAN)] | UnsetType | None = UNSET
+    expected_start_within_sec: Annotated[float, _schema(**SPAN)] | UnsetType | None = UNSET
+    expected_end_within_sec: Annotated[float, _schema(**SPAN)] | UnsetType | None = UNSET
+    labels: Labels | UnsetType | None = UNSET
     paused: bool | UnsetType | None = UNSET
+
+    @classmethod
+    def json_schema(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        """One for each field that says when: they exclude each other, and none is null."""
+        head = {name: schema.pop(name) for name in ("title", "description")}
+        fields = schema["properties"]
+        common = {name: told for name, told in fields.items() if name not in TIMING_FIELDS}
+        common["flow_name"] = _without_null(fields["flow_name"])
+        kinds = [
+            {
+                **schema,
+                "properties": {**common, name: _without_null(fields[name])},
+                "required": ["flow_name", name] if cls.complete else [],
+            }
+            for name in TIMING_FIELDS
+        ]
+        return {**head, "anyOf": kinds}
 
     def said(self) -> dict[str, Any]:
         """Those that are there, as `read_spec` takes them."""
@@ -109,23 +152,29 @@ class ScheduleFields(JsonBody, kw_only=True):
 class NewSchedule(ScheduleFields, kw_only=True):
     """A schedule to be made."""
 
-    schedule_id: (
-        Annotated[str, Meta(extra_json_schema={"pattern": "^[A-Za-z0-9_-]{1,64}$"})] | None
-    ) = None
+    schedule_id: Annotated[str, _schema(pattern="^[A-Za-z0-9_-]{1,64}$")] | None = None
     """Chosen by the gateway where it is not given."""
 
 
 class ScheduleUpdate(ScheduleFields, kw_only=True):
     """What a schedule is to be, or what of it is to be changed."""
 
-    version: float | None = None
+    complete = False
+
+    version: Annotated[float, _schema(**whole(1, 2**53))] | None = None
     """The version that is to be changed; another one is refused."""
+
+
+class ScheduleReplacement(ScheduleUpdate, kw_only=True):
+    """What a schedule is to be."""
+
+    complete = True
 
 
 class SchedulePreviewBody(ScheduleFields, kw_only=True):
     """A schedule that is not made yet."""
 
-    count: float = 5
+    count: Annotated[float, _schema(**whole(1, 100))] = 5
 
 
 class BackfillBody(JsonBody, kw_only=True):
@@ -133,7 +182,7 @@ class BackfillBody(JsonBody, kw_only=True):
 
     begin: Moment = msgspec.field(name="from")
     end: Moment = msgspec.field(name="to")
-    limit: float = 100
+    limit: Annotated[float, _schema(**whole(1, 1000))] = 100
     dry_run: bool = False
 
 
@@ -255,3 +304,8 @@ class ScheduleDeleted(msgspec.Struct, frozen=True, kw_only=True):
 
     schedule_id: str
     deleted: bool = True
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    told: dict[str, Any] = schema["anyOf"][0]
+    return told

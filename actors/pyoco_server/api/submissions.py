@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from pyoco_server.api.base import NUMBER_TEXT, FormBody, JsonBody
+from pyoco_server.api.base import NUMBER_TEXT, FormBody, JsonBody, whole
 from pyoco_server.api.times import (
     DelaySec,
     ExpectedEndWithinSec,
@@ -34,26 +34,26 @@ def _limit(description: str, **schema: Any) -> Meta:
     return Meta(description=description, extra_json_schema={"anyOf": [schema, *NUMBER_TEXT]})
 
 
-_SECONDS: Final = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_SECONDS}
-_ATTEMPTS: Final = {"type": "integer", "minimum": 1, "maximum": MAX_ATTEMPTS}
-_MEMORY: Final = {"type": "integer", "minimum": 1, "maximum": MAX_MEMORY_MB}
-_CPU: Final = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_CPU_SECONDS}
-_BACKOFF: Final = {"type": "number", "minimum": 0, "maximum": MAX_BACKOFF_SECONDS}
+SECONDS: Final = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_SECONDS}
+ATTEMPTS: Final = whole(1, MAX_ATTEMPTS)
+MEMORY: Final = whole(1, MAX_MEMORY_MB)
+CPU: Final = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_CPU_SECONDS}
+BACKOFF: Final = {"type": "number", "minimum": 0, "maximum": MAX_BACKOFF_SECONDS}
 _FLOW: Final = Meta(extra_json_schema={"pattern": "[A-Za-z0-9]"})
 _TAG: Final = Meta(extra_json_schema={"pattern": r"^\s*[A-Za-z0-9_-]{0,200}\s*$"})
 
 
-TimeoutSec: TypeAlias = Annotated[Any, _limit("How long one attempt may take.", **_SECONDS)]
-MaxAttempts: TypeAlias = Annotated[Any, _limit("How often it may be started.", **_ATTEMPTS)]
+TimeoutSec: TypeAlias = Annotated[Any, _limit("How long one attempt may take.", **SECONDS)]
+MaxAttempts: TypeAlias = Annotated[Any, _limit("How often it may be started.", **ATTEMPTS)]
 RetryBackoffSec: TypeAlias = Annotated[
-    Any, _limit("The wait before the second attempt.", **_BACKOFF)
+    Any, _limit("The wait before the second attempt.", **BACKOFF)
 ]
 
 MemoryMb: TypeAlias = Annotated[
-    Any, _limit("MB of memory that its processes may have together.", **_MEMORY)
+    Any, _limit("MB of memory that its processes may have together.", **MEMORY)
 ]
 CpuSec: TypeAlias = Annotated[
-    Any, _limit("Seconds of processor time that they may take together.", **_CPU)
+    Any, _limit("Seconds of processor time that they may take together.", **CPU)
 ]
 
 

@@ -11,7 +11,7 @@ from pyoco_server.api.base import NOT_SET, NUMBER_TEXT, JsonBody
 from pyoco_server.model.timing import MAX_AHEAD_SECONDS
 
 _MOST: Final = {"type": "number", "maximum": MAX_AHEAD_SECONDS}
-_SPAN: Final = {**_MOST, "exclusiveMinimum": 0}
+SPAN: Final = {**_MOST, "exclusiveMinimum": 0}
 
 
 def _moment(description: str) -> Meta:
@@ -29,12 +29,12 @@ def _span(description: str, schema: dict[str, Any]) -> Meta:
 StartAt: TypeAlias = Annotated[Any, _moment("Not to be started before; the past means now.")]
 DelaySec: TypeAlias = Annotated[Any, _span("The same, from now.", {**_MOST, "minimum": 0})]
 ExpiresAt: TypeAlias = Annotated[Any, _moment("Not to be started then or later.")]
-QueueTtlSec: TypeAlias = Annotated[Any, _span("The same, from when it may start.", _SPAN)]
+QueueTtlSec: TypeAlias = Annotated[Any, _span("The same, from when it may start.", SPAN)]
 ExpectedStartWithinSec: TypeAlias = Annotated[
-    Any, _span("Late where it has not started so long after it may.", _SPAN)
+    Any, _span("Late where it has not started so long after it may.", SPAN)
 ]
 ExpectedEndWithinSec: TypeAlias = Annotated[
-    Any, _span("Late where it has not ended so long after it may start.", _SPAN)
+    Any, _span("Late where it has not ended so long after it may start.", SPAN)
 ]
 
 

@@ -10,7 +10,7 @@ from msgspec import UNSET, inspect
 
 from pyoco_http.operation import Operation
 from pyoco_http.query import FLAGS, Field, fields_of, words_of
-from pyoco_server.api.base import FormBody
+from pyoco_server.api.base import FormBody, JsonBody
 
 _TEMPLATE: Final = "#/components/schemas/{name}"
 _FORM: Final = "multipart/form-data"
@@ -42,6 +42,8 @@ class Schemas:
         for kind in bodies:
             if isinstance(kind, type) and issubclass(kind, FormBody):
                 self._make_form(kind)
+            elif isinstance(kind, type) and issubclass(kind, JsonBody):
+                components[kind.__name__] = kind.json_schema(components[kind.__name__])
 
     def of(self, media_type: str, told: Any) -> dict[str, Any]:
         """The schema of what an operation says that it sends or takes."""
