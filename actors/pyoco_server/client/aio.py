@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING, BinaryIO, Unpack
 
 from pyoco_server.client.aio_schedules import AsyncScheduleCalls
 from pyoco_server.client.requests import (
-    ApiCall,
     Document,
     FilePart,
     WorkerOrder,
     get,
     get_bytes,
     given,
-    parse_object,
     parse_objects,
     parse_page,
     parse_readiness,
     parse_text,
-    segment,
+    path_of,
 )
 from pyoco_server.client.watch import ListWatch
 
@@ -138,8 +136,8 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             print([run["error"] for run in page["items"]])
         """
         include = "full" if full else None
-        return await self._run(
-            get("/runs", parse_page, include=include, limit=limit, cursor=cursor, **query)
+        return await self._get(
+            "/runs", parse_page, include=include, limit=limit, cursor=cursor, **query
         )
 
     async def follow_runs(
@@ -162,7 +160,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
                 print(change["event"])  # hello
         """
         watch = ListWatch(
-            first=get("/runs/stream", parse_object, **query),
+            first=get("/runs/stream", **query),
             deadline=self._deadline(within_seconds),
             retry=self._retry,
         )
@@ -178,7 +176,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             answer = await client.count_runs(tag="hello")
             print(answer["total"], answer["counts"]["COMPLETED"])
         """
-        return await self._run(get("/runs/counts", parse_object, **query))
+        return await self._get("/runs/counts", **query)
 
     async def list_dead_letters(
         self,
@@ -196,16 +194,8 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             page = await client.list_dead_letters(reason="execution_error", limit=10)
             print([letter["error"] for letter in page["items"]])
         """
-        return await self._run(
-            get(
-                "/dlq",
-                parse_object,
-                limit=limit,
-                cursor=cursor,
-                reason=reason,
-                tag=tag,
-                run_id=run_id,
-            )
+        return await self._get(
+            "/dlq", limit=limit, cursor=cursor, reason=reason, tag=tag, run_id=run_id
         )
 
     async def get_dead_letter(self, seq: int) -> DeadLetterItemDict:
@@ -216,7 +206,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             letter = await client.get_dead_letter(seq)
             print(letter["reason"])  # execution_error
         """
-        return await self._run(get(f"/dlq/{int(seq)}", parse_object))
+        return await self._get(path_of("dlq", int(seq)))
 
     async def requeue_dead_letter(self, seq: int) -> SubmittedDict:
         """Submit what a dead letter is about again; return ``{run_id, status, retried_from}``.
@@ -230,7 +220,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             print(run["status"])  # PENDING
         """
         # Not repeatable: the letter is gone after it.
-        return await self._run(ApiCall("POST", f"/dlq/{int(seq)}/requeue", parse_object))
+        return await self._send("POST", path_of("dlq", int(seq), "requeue"))
 
     async def drop_dead_letter(self, seq: int) -> DeadLetterDroppedDict:
         """Delete a dead letter.
@@ -240,7 +230,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             await client.drop_dead_letter(seq)
         """
         # Not repeatable: a second one does not find it.
-        return await self._run(ApiCall("DELETE", f"/dlq/{int(seq)}", parse_object))
+        return await self._send("DELETE", path_of("dlq", int(seq)))
 
     async def get_queues(self) -> QueuesDict:
         """Return ``{queues, dead_letters}``: the jobs of each tag.
@@ -250,7 +240,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             answer = await client.get_queues()
             print({queue["tag"]: queue["waiting_reason"] for queue in answer["queues"]})
         """
-        return await self._run(get("/queues", parse_object))
+        return await self._get("/queues")
 
     async def get_actors(self) -> ActorTreeDict:
         """Return ``{tree}``: the gateway's supervision tree.
@@ -260,7 +250,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             answer = await client.get_actors()
             print(answer["tree"]["state"])  # supervising
         """
-        return await self._run(get("/actors", parse_object))
+        return await self._get("/actors")
 
     async def get_workers(
         self,
@@ -278,16 +268,14 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             workers = await client.get_workers(tag="hello")
             print([worker["worker_id"] for worker in workers])  # ['w1']
         """
-        return await self._run(
-            get(
-                "/workers",
-                parse_objects,
-                scope=scope,
-                state=state,
-                include_hidden=include_hidden,
-                tag=tag,
-                limit=limit,
-            )
+        return await self._get(
+            "/workers",
+            parse_objects,
+            scope=scope,
+            state=state,
+            include_hidden=include_hidden,
+            tag=tag,
+            limit=limit,
         )
 
     async def patch_worker_hidden(self, worker_id: str, *, hidden: bool) -> WorkerHiddenDict:
@@ -297,9 +285,9 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
 
             await client.patch_worker_hidden("w1", hidden=True)
         """
-        path = f"/workers/{segment(worker_id)}"
+        path = path_of("workers", worker_id)
         body = {"hidden": bool(hidden)}
-        return await self._run(ApiCall("PATCH", path, parse_object, json=body, repeatable=True))
+        return await self._send("PATCH", path, json=body, repeatable=True)
 
     async def order_worker(
         self,
@@ -318,9 +306,9 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             worker = await client.order_worker("w1", "pause", reason="disk is full")
             print(worker["paused"])  # True
         """
-        path = f"/workers/{segment(worker_id)}/{order}"
+        path = path_of("workers", worker_id, order)
         body = given(reason=reason, requested_by=requested_by) or None
-        return await self._run(ApiCall("POST", path, parse_object, json=body, repeatable=True))
+        return await self._send("POST", path, json=body, repeatable=True)
 
     async def list_wheels(self, *, all_tenants: bool | None = None) -> list[WheelItemDict]:
         """Return the wheels of the registry, by name; those of all tenants for an admin's key.
@@ -330,7 +318,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             wheels = await client.list_wheels()
             print([wheel["name"] for wheel in wheels])
         """
-        return await self._run(get("/wheels", parse_objects, all_tenants=all_tenants))
+        return await self._get("/wheels", parse_objects, all_tenants=all_tenants)
 
     async def list_wheel_history(
         self,
@@ -348,9 +336,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             print([upload["wheel_name"] for upload in uploads])
         """
         query = {"limit": limit, "wheel_name": wheel_name, "action": action}
-        return await self._run(
-            get("/wheels/history", parse_objects, **query, all_tenants=all_tenants)
-        )
+        return await self._get("/wheels/history", parse_objects, **query, all_tenants=all_tenants)
 
     async def upload_wheel(
         self,
@@ -377,7 +363,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             form["shared"] = "true"
         # An open file is sent in pieces.
         upload = FilePart("wheel", filename, data, "application/octet-stream")
-        return await self._run(ApiCall("POST", "/wheels", parse_object, form=form, upload=upload))
+        return await self._send("POST", "/wheels", form=form, upload=upload)
 
     async def download_wheel(self, wheel_name: str, to: BinaryIO) -> str:
         """Write a wheel into an open file, piece by piece; return its SHA-256 in hex.
@@ -392,7 +378,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             with open(wheel_name, "wb") as file:
                 sha256 = await client.download_wheel(wheel_name, file)
         """
-        path = f"/wheels/{segment(wheel_name)}"
+        path = path_of("wheels", wheel_name)
         return await self._download(wheel_name, lambda start: get_bytes(path, start), to)
 
     async def delete_wheel(self, wheel_name: str) -> WheelDeletedDict:
@@ -403,7 +389,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             await client.delete_wheel(wheel_name)
         """
         # Not repeatable: a second one does not find it.
-        return await self._run(ApiCall("DELETE", f"/wheels/{segment(wheel_name)}", parse_object))
+        return await self._send("DELETE", path_of("wheels", wheel_name))
 
     async def get_metrics(self) -> str:
         """Return the metrics in Prometheus' text format.
@@ -413,7 +399,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             text = await client.get_metrics()
             print([line for line in text.splitlines() if line.startswith("pyoco_runs")])
         """
-        return await self._run(get("/metrics", parse_text))
+        return await self._get("/metrics", parse_text)
 
     async def get_stats(self, minutes: int | None = None) -> StatsDict:
         """Return ``{minutes: [...]}``: what happened in each of the last minutes (60 unless told).
@@ -423,7 +409,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             stats = await client.get_stats(15)
             print(len(stats["minutes"]))  # 15
         """
-        return await self._run(get("/stats", parse_object, minutes=minutes))
+        return await self._get("/stats", minutes=minutes)
 
     async def get_health(self) -> HealthDict:
         """Return ``{status}`` of the gateway's process.
@@ -433,7 +419,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             answer = await client.get_health()
             print(answer["status"])  # ok
         """
-        return await self._run(get("/health", parse_object))
+        return await self._get("/health")
 
     async def get_ready(self) -> ReadyAnswerDict:
         """Return ``{status, reasons, nats}``; that the gateway is not ready is no error here.
@@ -443,9 +429,7 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             answer = await client.get_ready()
             print(answer["status"], answer["reasons"])  # ready []
         """
-        return await self._run(
-            ApiCall("GET", "/health/ready", parse_readiness, repeatable=True, also=503)
-        )
+        return await self._send("GET", "/health/ready", parse_readiness, repeatable=True, also=503)
 
     async def get_api_description(self) -> Document:
         """Return the gateway's OpenAPI document.
@@ -455,4 +439,4 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             document = await client.get_api_description()
             print("/runs" in document["paths"])  # True
         """
-        return await self._run(get("/openapi.json", parse_object))
+        return await self._get("/openapi.json")

@@ -23,11 +23,9 @@ from pyoco_server.client.requests import (
     get_bytes,
     given,
     limits_of,
-    parse_object,
     parse_text,
     parse_value,
-    run_path,
-    segment,
+    path_of,
     submission,
     with_params,
 )
@@ -140,9 +138,7 @@ class AsyncRunCalls(AsyncCaller):
         ]
         repeatable = all(run["idempotency_key"] for run in keyed)
         body = {"runs": keyed}
-        return await self._run(
-            ApiCall("POST", "/runs/batch", parse_object, json=body, repeatable=repeatable)
-        )
+        return await self._send("POST", "/runs/batch", json=body, repeatable=repeatable)
 
     async def check_flow(self, workflow_yaml: str) -> CheckedFlowDict:
         """Look at the text of a flow.yaml without running it; return its graph, tasks and digest.
@@ -155,15 +151,12 @@ class AsyncRunCalls(AsyncCaller):
             flow = await client.check_flow(flow_yaml)
             print([*flow["tasks"]])  # ['add_one', 'save']
         """
-        return await self._run(
-            ApiCall(
-                "POST",
-                "/flows/check",
-                parse_object,
-                content=workflow_yaml.encode(),
-                headers={"Content-Type": "text/plain; charset=utf-8"},
-                repeatable=True,
-            )
+        return await self._send(
+            "POST",
+            "/flows/check",
+            content=workflow_yaml.encode(),
+            headers={"Content-Type": "text/plain; charset=utf-8"},
+            repeatable=True,
         )
 
     async def get_run(self, run_id: str) -> RunDict:
@@ -174,7 +167,7 @@ class AsyncRunCalls(AsyncCaller):
             run = await client.get_run(run_id)
             print(run["status"])  # COMPLETED
         """
-        return await self._run(get(run_path(run_id), parse_object))
+        return await self._get(path_of("runs", run_id))
 
     async def get_run_with_records(self, run_id: str) -> RunDict:
         """Return the snapshot of a run.
@@ -184,7 +177,7 @@ class AsyncRunCalls(AsyncCaller):
             run = await client.get_run_with_records(run_id)
             print(run["task_records"]["add_one"]["output"])  # 2
         """
-        return await self._run(get(run_path(run_id), parse_object, include="records"))
+        return await self._get(path_of("runs", run_id), include="records")
 
     async def cancel_run(
         self,
@@ -207,10 +200,8 @@ class AsyncRunCalls(AsyncCaller):
         """
         wish = given(reason=reason, requested_by=requested_by)
         # Repeatable: a second one finds the run cancelling or ended.
-        snapshot: RunDict = await self._run(
-            ApiCall(
-                "POST", run_path(run_id, "cancel"), parse_object, json=wish or None, repeatable=True
-            )
+        snapshot: RunDict = await self._send(
+            "POST", path_of("runs", run_id, "cancel"), json=wish or None, repeatable=True
         )
         deadline = self._deadline(cancel_wait_seconds(timeout_sec))
         while wait and not is_terminal(snapshot):
@@ -239,8 +230,7 @@ class AsyncRunCalls(AsyncCaller):
             print(run["retry_of"] == run_id)  # True
         """
         body = limits_of(times, TIME_NAMES) | ({"params": dict(params)} if params else {})
-        path = run_path(run_id, "retry")
-        return await self._run(ApiCall("POST", path, parse_object, json=body or None))
+        return await self._send("POST", path_of("runs", run_id, "retry"), json=body or None)
 
     async def reschedule_run(self, run_id: str, **times: Unpack[MoveArguments]) -> RunDict:
         """Change when a run that has not started may start, or until when; return its snapshot.
@@ -256,9 +246,7 @@ class AsyncRunCalls(AsyncCaller):
         body = limits_of(times, MOVE_NAMES)
         # A delay counts from when it arrives.
         repeatable = "delay_sec" not in body
-        return await self._run(
-            ApiCall("PATCH", run_path(run_id), parse_object, json=body, repeatable=repeatable)
-        )
+        return await self._send("PATCH", path_of("runs", run_id), json=body, repeatable=repeatable)
 
     async def get_tasks(self, run_id: str) -> RunTasksDict:
         """Return the task states and task records of a run.
@@ -268,7 +256,7 @@ class AsyncRunCalls(AsyncCaller):
             run = await client.get_tasks(run_id)
             print(run["tasks"]["add_one"])  # SUCCEEDED
         """
-        return await self._run(get(run_path(run_id, "tasks"), parse_object))
+        return await self._get(path_of("runs", run_id, "tasks"))
 
     async def get_graph(self, run_id: str) -> RunGraphDict:
         """Return what the flow of a run looks like: ``nodes`` and ``edges``.
@@ -281,7 +269,7 @@ class AsyncRunCalls(AsyncCaller):
             graph = await client.get_graph(run_id)
             print(len(graph["nodes"]), len(graph["edges"]))  # 2 1
         """
-        return await self._run(get(run_path(run_id, "graph"), parse_object))
+        return await self._get(path_of("runs", run_id, "graph"))
 
     async def get_workflow(self, run_id: str) -> str:
         """Return the text of the flow.yaml that a run brought.
@@ -294,7 +282,7 @@ class AsyncRunCalls(AsyncCaller):
             text = await client.get_workflow(run_id)
             print(text == flow_yaml)  # True
         """
-        return await self._run(get(run_path(run_id, "workflow"), parse_text))
+        return await self._get(path_of("runs", run_id, "workflow"), parse_text)
 
     async def watch_run(
         self,
@@ -406,8 +394,8 @@ class AsyncRunCalls(AsyncCaller):
                 if event["type"] == "task":
                     print(event["task"], event["state"])
         """
-        path = run_path(run_id, "events")
-        first = get(path, parse_object, type=",".join(types), cursor=cursor, limit=_PAGE_ITEMS)
+        path = path_of("runs", run_id, "events")
+        first: ApiCall[Document] = get(path, type=",".join(types), cursor=cursor, limit=_PAGE_ITEMS)
         async with aclosing(self._stored_or_coming(first, follow, within_seconds)) as events:
             async for event in events:
                 yield event
@@ -442,9 +430,8 @@ class AsyncRunCalls(AsyncCaller):
                 if chunk["type"] == "log":
                     print(chunk["text"].rstrip())  # saved
         """
-        first = get(
-            run_path(run_id, "logs"),
-            parse_object,
+        first: ApiCall[Document] = get(
+            path_of("runs", run_id, "logs"),
             task=task,
             stream=stream,
             attempt=attempt,
@@ -481,7 +468,7 @@ class AsyncRunCalls(AsyncCaller):
             listing = await client.list_results(run_id)
             print([result["task"] for result in listing["results"]])
         """
-        return await self._run(get(run_path(run_id, "results"), parse_object))
+        return await self._get(path_of("runs", run_id, "results"))
 
     async def get_result(self, run_id: str, task: str) -> Any:
         """Return what a task returned, in its JSON form.
@@ -490,8 +477,8 @@ class AsyncRunCalls(AsyncCaller):
 
             print(await client.get_result(run_id, "add_one"))  # 2
         """
-        path = run_path(run_id, "results", *(segment(part) for part in task.split("/")))
-        return await self._run(get(path, parse_value))
+        path = path_of("runs", run_id, "results", *task.split("/"))
+        return await self._get(path, parse_value)
 
     async def list_artifacts(self, run_id: str) -> RunArtifactsDict:
         """Return what a run saved: ``artifacts`` with name, size and digest, and ``artifacts_refused``.
@@ -501,7 +488,7 @@ class AsyncRunCalls(AsyncCaller):
             listing = await client.list_artifacts(run_id)
             print([artifact["name"] for artifact in listing["artifacts"]])  # ['report.txt']
         """
-        return await self._run(get(run_path(run_id, "artifacts"), parse_object))
+        return await self._get(path_of("runs", run_id, "artifacts"))
 
     async def download_artifact(self, run_id: str, name: str, to: BinaryIO) -> str:
         """Write an artifact into an open file, piece by piece; return its SHA-256 in hex.
@@ -516,7 +503,7 @@ class AsyncRunCalls(AsyncCaller):
             with open("report.txt", "wb") as file:
                 await client.download_artifact(run_id, "report.txt", file)
         """
-        path = run_path(run_id, "artifacts", *(segment(part) for part in name.split("/")))
+        path = path_of("runs", run_id, "artifacts", *name.split("/"))
         return await self._download(name, lambda start: get_bytes(path, start), to)
 
 
@@ -524,4 +511,4 @@ def _watch(
     run_id: str, include_records: bool = False, since: float | None = None
 ) -> ApiCall[Document]:
     include = "records" if include_records else None
-    return get(run_path(run_id, "watch"), parse_object, include=include, since=since)
+    return get(path_of("runs", run_id, "watch"), include=include, since=since)

@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING, Unpack
 from pyoco_server.client.aio_runs import AsyncRunCalls
 from pyoco_server.client.requests import (
     IDEMPOTENCY_HEADER,
-    ApiCall,
-    get,
     given,
     new_idempotency_key,
-    parse_object,
-    segment,
+    path_of,
 )
 
 if TYPE_CHECKING:
@@ -61,18 +58,15 @@ class AsyncScheduleCalls(AsyncRunCalls):
             page = await client.list_schedules(flow="report", paused=False)
             print([schedule["schedule_id"] for schedule in page["items"]])  # ['nightly']
         """
-        return await self._run(
-            get(
-                "/schedules",
-                parse_object,
-                flow=flow,
-                tag=tag,
-                paused=None if paused is None else str(paused).lower(),
-                label=label,
-                q=q,
-                limit=limit,
-                cursor=cursor,
-            )
+        return await self._get(
+            "/schedules",
+            flow=flow,
+            tag=tag,
+            paused=paused,
+            label=label,
+            q=q,
+            limit=limit,
+            cursor=cursor,
         )
 
     async def all_schedules(self, *, label: str | None = None) -> list[ScheduleViewDict]:
@@ -103,7 +97,7 @@ class AsyncScheduleCalls(AsyncRunCalls):
             schedule = await client.get_schedule("nightly")
             print(schedule["cron"], schedule["changes"][-1]["action"])  # 30 2 * * * create
         """
-        return await self._run(get(_path(schedule_id), parse_object))
+        return await self._get(path_of("schedules", schedule_id))
 
     async def create_schedule(
         self, schedule_id: str | None = None, **fields: Unpack[ScheduleFieldsDict]
@@ -122,7 +116,7 @@ class AsyncScheduleCalls(AsyncRunCalls):
         """
         body = given(schedule_id=schedule_id) | fields
         # Not repeatable: a second one finds the first.
-        return await self._run(ApiCall("POST", "/schedules", parse_object, json=body))
+        return await self._send("POST", "/schedules", json=body)
 
     async def put_schedule(
         self, schedule_id: str, **fields: Unpack[ScheduleUpdateDict]
@@ -134,8 +128,8 @@ class AsyncScheduleCalls(AsyncRunCalls):
             schedule = await client.put_schedule("nightly", flow_name="report", every_sec=3600)
             print(schedule["every_sec"])  # 3600
         """
-        path = _path(schedule_id)
-        return await self._run(ApiCall("PUT", path, parse_object, json=fields, repeatable=True))
+        path = path_of("schedules", schedule_id)
+        return await self._send("PUT", path, json=fields, repeatable=True)
 
     async def update_schedule(
         self, schedule_id: str, **fields: Unpack[ScheduleUpdateDict]
@@ -150,11 +144,9 @@ class AsyncScheduleCalls(AsyncRunCalls):
             schedule = await client.update_schedule("nightly", cron="0 3 * * *")
             print(schedule["cron"])  # 0 3 * * *
         """
-        path = _path(schedule_id)
+        path = path_of("schedules", schedule_id)
         repeatable = "version" not in fields
-        return await self._run(
-            ApiCall("PATCH", path, parse_object, json=fields, repeatable=repeatable)
-        )
+        return await self._send("PATCH", path, json=fields, repeatable=repeatable)
 
     async def delete_schedule(self, schedule_id: str) -> ScheduleDeletedDict:
         """Delete a schedule; its runs stay.
@@ -164,7 +156,7 @@ class AsyncScheduleCalls(AsyncRunCalls):
             await client.delete_schedule("nightly")
         """
         # Not repeatable: a second one does not find it.
-        return await self._run(ApiCall("DELETE", _path(schedule_id), parse_object))
+        return await self._send("DELETE", path_of("schedules", schedule_id))
 
     async def pause_schedule(self, schedule_id: str) -> WholeScheduleDict:
         """Let no tick of a schedule have a run until it is resumed.
@@ -174,8 +166,7 @@ class AsyncScheduleCalls(AsyncRunCalls):
             schedule = await client.pause_schedule("nightly")
             print(schedule["state"])  # paused
         """
-        path = _path(schedule_id, "pause")
-        return await self._run(ApiCall("POST", path, parse_object, repeatable=True))
+        return await self._send("POST", path_of("schedules", schedule_id, "pause"), repeatable=True)
 
     async def resume_schedule(self, schedule_id: str) -> WholeScheduleDict:
         """Go on with the ticks of a schedule from now on.
@@ -185,8 +176,9 @@ class AsyncScheduleCalls(AsyncRunCalls):
             schedule = await client.resume_schedule("nightly")
             print(schedule["state"])  # active
         """
-        path = _path(schedule_id, "resume")
-        return await self._run(ApiCall("POST", path, parse_object, repeatable=True))
+        return await self._send(
+            "POST", path_of("schedules", schedule_id, "resume"), repeatable=True
+        )
 
     async def trigger_schedule(
         self, schedule_id: str, *, idempotency_key: str | None = None
@@ -199,10 +191,8 @@ class AsyncScheduleCalls(AsyncRunCalls):
             print(run["schedule_id"], run["status"])  # nightly PENDING
         """
         headers = {IDEMPOTENCY_HEADER: idempotency_key or new_idempotency_key()}
-        path = _path(schedule_id, "trigger")
-        return await self._run(
-            ApiCall("POST", path, parse_object, headers=headers, repeatable=True)
-        )
+        path = path_of("schedules", schedule_id, "trigger")
+        return await self._send("POST", path, headers=headers, repeatable=True)
 
     async def backfill_schedule(
         self,
@@ -229,8 +219,8 @@ class AsyncScheduleCalls(AsyncRunCalls):
             print([item["outcome"] for item in answer["items"]])
         """
         body = {"from": begin, "to": end, "dry_run": dry_run} | given(limit=limit)
-        path = _path(schedule_id, "backfill")
-        return await self._run(ApiCall("POST", path, parse_object, json=body, repeatable=True))
+        path = path_of("schedules", schedule_id, "backfill")
+        return await self._send("POST", path, json=body, repeatable=True)
 
     async def next_ticks(
         self, schedule_id: str, *, count: int | None = None
@@ -242,7 +232,7 @@ class AsyncScheduleCalls(AsyncRunCalls):
             answer = await client.next_ticks("nightly", count=3)
             print([tick["local"] for tick in answer["ticks"]])
         """
-        return await self._run(get(_path(schedule_id, "next"), parse_object, count=count))
+        return await self._get(path_of("schedules", schedule_id, "next"), count=count)
 
     async def preview_schedule(
         self, *, count: int | None = None, **fields: Unpack[ScheduleFieldsDict]
@@ -255,9 +245,7 @@ class AsyncScheduleCalls(AsyncRunCalls):
             print(len(answer["ticks"]))  # 3
         """
         body = fields | given(count=count)
-        return await self._run(
-            ApiCall("POST", "/schedules/preview", parse_object, json=body, repeatable=True)
-        )
+        return await self._send("POST", "/schedules/preview", json=body, repeatable=True)
 
     async def past_ticks(self, schedule_id: str) -> TickPageDict:
         """Return what became of the last ticks of a schedule as ``{items, waiting}``.
@@ -267,7 +255,7 @@ class AsyncScheduleCalls(AsyncRunCalls):
             answer = await client.past_ticks("nightly")
             print([(tick["local"], tick["outcome"]) for tick in answer["items"]])
         """
-        return await self._run(get(_path(schedule_id, "ticks"), parse_object))
+        return await self._get(path_of("schedules", schedule_id, "ticks"))
 
     async def get_calendar(self, *, hours: int | None = None) -> CalendarDict:
         """Return what is due in the next hours, by schedule.
@@ -277,8 +265,4 @@ class AsyncScheduleCalls(AsyncRunCalls):
             calendar = await client.get_calendar(hours=48)
             print([each["schedule_id"] for each in calendar["items"]])  # ['nightly']
         """
-        return await self._run(get("/schedules/calendar", parse_object, hours=hours))
-
-
-def _path(schedule_id: str, *parts: str) -> str:
-    return "/".join(("/schedules", segment(schedule_id), *parts))
+        return await self._get("/schedules/calendar", hours=hours)

@@ -158,11 +158,20 @@ def limits_of(limits: Mapping[str, Any], names: Collection[str] = LIMIT_NAMES) -
 WorkerOrder: TypeAlias = Literal["pause", "resume", "drain"]
 
 
-def get(
-    path: str,
-    parse: Callable[[bytes], T],
-    **params: Any,
-) -> ApiCall[T]:
+def parse_object(body: bytes) -> Any:
+    """Read a JSON object; whoever calls for it says which.
+
+    Raises:
+        ValueError: It is something else; the text says what was wanted.
+    """
+    match _json(body):
+        case dict() as document:
+            return document
+        case _:
+            raise ValueError("JSON object")
+
+
+def get(path: str, parse: Callable[[bytes], T] = parse_object, **params: Any) -> ApiCall[T]:
     """Describe a ``GET``; parameters that are ``None`` or empty are left out."""
     present = {name: value for name, value in params.items() if value is not None and value != ""}
     return ApiCall("GET", path, parse, params=present, repeatable=True)
@@ -186,32 +195,14 @@ def with_params(call: ApiCall[T], **params: str | float | None) -> ApiCall[T]:
     return replace(call, params={**call.params, **given(**params)})
 
 
-def segment(text: str) -> str:
-    """One segment of a path, whatever characters the text holds."""
-    return quote(text, safe="")
-
-
-def run_path(run_id: str, *parts: str) -> str:
-    """The path of a run, or of a part of it."""
-    return "/".join(("/runs", segment(run_id), *parts))
+def path_of(*parts: str | int) -> str:
+    """The path of these parts, whatever characters they hold."""
+    return "".join(f"/{quote(str(part), safe='')}" for part in parts)
 
 
 def given(**values: Any) -> Document:
     """Return those of the values that are not ``None``."""
     return {name: value for name, value in values.items() if value is not None}
-
-
-def parse_object(body: bytes) -> Any:
-    """Read a JSON object; whoever calls for it says which.
-
-    Raises:
-        ValueError: It is something else; the text says what was wanted.
-    """
-    match _json(body):
-        case dict() as document:
-            return document
-        case _:
-            raise ValueError("JSON object")
 
 
 def parse_value(body: bytes) -> Any:

@@ -8,19 +8,17 @@ from contextlib import closing
 from typing import TYPE_CHECKING, BinaryIO, Unpack
 
 from pyoco_server.client.requests import (
-    ApiCall,
     Document,
     FilePart,
     WorkerOrder,
     get,
     get_bytes,
     given,
-    parse_object,
     parse_objects,
     parse_page,
     parse_readiness,
     parse_text,
-    segment,
+    path_of,
 )
 from pyoco_server.client.sync_schedules import ScheduleCalls
 from pyoco_server.client.watch import ListWatch
@@ -138,9 +136,7 @@ class PyocoHttpClient(ScheduleCalls):
             print([run["error"] for run in page["items"]])
         """
         include = "full" if full else None
-        return self._run(
-            get("/runs", parse_page, include=include, limit=limit, cursor=cursor, **query)
-        )
+        return self._get("/runs", parse_page, include=include, limit=limit, cursor=cursor, **query)
 
     def follow_runs(
         self, *, within_seconds: float | None = None, **query: Unpack[RunsQueryDict]
@@ -162,7 +158,7 @@ class PyocoHttpClient(ScheduleCalls):
                 print(change["event"])  # hello
         """
         watch = ListWatch(
-            first=get("/runs/stream", parse_object, **query),
+            first=get("/runs/stream", **query),
             deadline=self._deadline(within_seconds),
             retry=self._retry,
         )
@@ -177,7 +173,7 @@ class PyocoHttpClient(ScheduleCalls):
             answer = client.count_runs(tag="hello")
             print(answer["total"], answer["counts"]["COMPLETED"])
         """
-        return self._run(get("/runs/counts", parse_object, **query))
+        return self._get("/runs/counts", **query)
 
     def list_dead_letters(
         self,
@@ -195,17 +191,7 @@ class PyocoHttpClient(ScheduleCalls):
             page = client.list_dead_letters(reason="execution_error", limit=10)
             print([letter["error"] for letter in page["items"]])
         """
-        return self._run(
-            get(
-                "/dlq",
-                parse_object,
-                limit=limit,
-                cursor=cursor,
-                reason=reason,
-                tag=tag,
-                run_id=run_id,
-            )
-        )
+        return self._get("/dlq", limit=limit, cursor=cursor, reason=reason, tag=tag, run_id=run_id)
 
     def get_dead_letter(self, seq: int) -> DeadLetterItemDict:
         """Return a dead letter.
@@ -215,7 +201,7 @@ class PyocoHttpClient(ScheduleCalls):
             letter = client.get_dead_letter(seq)
             print(letter["reason"])  # execution_error
         """
-        return self._run(get(f"/dlq/{int(seq)}", parse_object))
+        return self._get(path_of("dlq", int(seq)))
 
     def requeue_dead_letter(self, seq: int) -> SubmittedDict:
         """Submit what a dead letter is about again; return ``{run_id, status, retried_from}``.
@@ -229,7 +215,7 @@ class PyocoHttpClient(ScheduleCalls):
             print(run["status"])  # PENDING
         """
         # Not repeatable: the letter is gone after it.
-        return self._run(ApiCall("POST", f"/dlq/{int(seq)}/requeue", parse_object))
+        return self._send("POST", path_of("dlq", int(seq), "requeue"))
 
     def drop_dead_letter(self, seq: int) -> DeadLetterDroppedDict:
         """Delete a dead letter.
@@ -239,7 +225,7 @@ class PyocoHttpClient(ScheduleCalls):
             client.drop_dead_letter(seq)
         """
         # Not repeatable: a second one does not find it.
-        return self._run(ApiCall("DELETE", f"/dlq/{int(seq)}", parse_object))
+        return self._send("DELETE", path_of("dlq", int(seq)))
 
     def get_queues(self) -> QueuesDict:
         """Return ``{queues, dead_letters}``: the jobs of each tag.
@@ -249,7 +235,7 @@ class PyocoHttpClient(ScheduleCalls):
             answer = client.get_queues()
             print({queue["tag"]: queue["waiting_reason"] for queue in answer["queues"]})
         """
-        return self._run(get("/queues", parse_object))
+        return self._get("/queues")
 
     def get_actors(self) -> ActorTreeDict:
         """Return ``{tree}``: the gateway's supervision tree.
@@ -259,7 +245,7 @@ class PyocoHttpClient(ScheduleCalls):
             answer = client.get_actors()
             print(answer["tree"]["state"])  # supervising
         """
-        return self._run(get("/actors", parse_object))
+        return self._get("/actors")
 
     def get_workers(
         self,
@@ -277,16 +263,14 @@ class PyocoHttpClient(ScheduleCalls):
             workers = client.get_workers(tag="hello")
             print([worker["worker_id"] for worker in workers])  # ['w1']
         """
-        return self._run(
-            get(
-                "/workers",
-                parse_objects,
-                scope=scope,
-                state=state,
-                include_hidden=include_hidden,
-                tag=tag,
-                limit=limit,
-            )
+        return self._get(
+            "/workers",
+            parse_objects,
+            scope=scope,
+            state=state,
+            include_hidden=include_hidden,
+            tag=tag,
+            limit=limit,
         )
 
     def patch_worker_hidden(self, worker_id: str, *, hidden: bool) -> WorkerHiddenDict:
@@ -296,9 +280,9 @@ class PyocoHttpClient(ScheduleCalls):
 
             client.patch_worker_hidden("w1", hidden=True)
         """
-        path = f"/workers/{segment(worker_id)}"
+        path = path_of("workers", worker_id)
         body = {"hidden": bool(hidden)}
-        return self._run(ApiCall("PATCH", path, parse_object, json=body, repeatable=True))
+        return self._send("PATCH", path, json=body, repeatable=True)
 
     def order_worker(
         self,
@@ -317,9 +301,9 @@ class PyocoHttpClient(ScheduleCalls):
             worker = client.order_worker("w1", "pause", reason="disk is full")
             print(worker["paused"])  # True
         """
-        path = f"/workers/{segment(worker_id)}/{order}"
+        path = path_of("workers", worker_id, order)
         body = given(reason=reason, requested_by=requested_by) or None
-        return self._run(ApiCall("POST", path, parse_object, json=body, repeatable=True))
+        return self._send("POST", path, json=body, repeatable=True)
 
     def list_wheels(self, *, all_tenants: bool | None = None) -> list[WheelItemDict]:
         """Return the wheels of the registry, by name; those of all tenants for an admin's key.
@@ -329,7 +313,7 @@ class PyocoHttpClient(ScheduleCalls):
             wheels = client.list_wheels()
             print([wheel["name"] for wheel in wheels])
         """
-        return self._run(get("/wheels", parse_objects, all_tenants=all_tenants))
+        return self._get("/wheels", parse_objects, all_tenants=all_tenants)
 
     def list_wheel_history(
         self,
@@ -347,7 +331,7 @@ class PyocoHttpClient(ScheduleCalls):
             print([upload["wheel_name"] for upload in uploads])
         """
         query = {"limit": limit, "wheel_name": wheel_name, "action": action}
-        return self._run(get("/wheels/history", parse_objects, **query, all_tenants=all_tenants))
+        return self._get("/wheels/history", parse_objects, **query, all_tenants=all_tenants)
 
     def upload_wheel(
         self,
@@ -374,7 +358,7 @@ class PyocoHttpClient(ScheduleCalls):
             form["shared"] = "true"
         # An open file is sent in pieces.
         upload = FilePart("wheel", filename, data, "application/octet-stream")
-        return self._run(ApiCall("POST", "/wheels", parse_object, form=form, upload=upload))
+        return self._send("POST", "/wheels", form=form, upload=upload)
 
     def download_wheel(self, wheel_name: str, to: BinaryIO) -> str:
         """Write a wheel into an open file, piece by piece; return its SHA-256 in hex.
@@ -389,7 +373,7 @@ class PyocoHttpClient(ScheduleCalls):
             with open(wheel_name, "wb") as file:
                 sha256 = client.download_wheel(wheel_name, file)
         """
-        path = f"/wheels/{segment(wheel_name)}"
+        path = path_of("wheels", wheel_name)
         return self._download(wheel_name, lambda start: get_bytes(path, start), to)
 
     def delete_wheel(self, wheel_name: str) -> WheelDeletedDict:
@@ -400,7 +384,7 @@ class PyocoHttpClient(ScheduleCalls):
             client.delete_wheel(wheel_name)
         """
         # Not repeatable: a second one does not find it.
-        return self._run(ApiCall("DELETE", f"/wheels/{segment(wheel_name)}", parse_object))
+        return self._send("DELETE", path_of("wheels", wheel_name))
 
     def get_metrics(self) -> str:
         """Return the metrics in Prometheus' text format.
@@ -410,7 +394,7 @@ class PyocoHttpClient(ScheduleCalls):
             text = client.get_metrics()
             print([line for line in text.splitlines() if line.startswith("pyoco_runs")])
         """
-        return self._run(get("/metrics", parse_text))
+        return self._get("/metrics", parse_text)
 
     def get_stats(self, minutes: int | None = None) -> StatsDict:
         """Return ``{minutes: [...]}``: what happened in each of the last minutes (60 unless told).
@@ -420,7 +404,7 @@ class PyocoHttpClient(ScheduleCalls):
             stats = client.get_stats(15)
             print(len(stats["minutes"]))  # 15
         """
-        return self._run(get("/stats", parse_object, minutes=minutes))
+        return self._get("/stats", minutes=minutes)
 
     def get_health(self) -> HealthDict:
         """Return ``{status}`` of the gateway's process.
@@ -430,7 +414,7 @@ class PyocoHttpClient(ScheduleCalls):
             answer = client.get_health()
             print(answer["status"])  # ok
         """
-        return self._run(get("/health", parse_object))
+        return self._get("/health")
 
     def get_ready(self) -> ReadyAnswerDict:
         """Return ``{status, reasons, nats}``; that the gateway is not ready is no error here.
@@ -440,9 +424,7 @@ class PyocoHttpClient(ScheduleCalls):
             answer = client.get_ready()
             print(answer["status"], answer["reasons"])  # ready []
         """
-        return self._run(
-            ApiCall("GET", "/health/ready", parse_readiness, repeatable=True, also=503)
-        )
+        return self._send("GET", "/health/ready", parse_readiness, repeatable=True, also=503)
 
     def get_api_description(self) -> Document:
         """Return the gateway's OpenAPI document.
@@ -452,4 +434,4 @@ class PyocoHttpClient(ScheduleCalls):
             document = client.get_api_description()
             print("/runs" in document["paths"])  # True
         """
-        return self._run(get("/openapi.json", parse_object))
+        return self._get("/openapi.json")

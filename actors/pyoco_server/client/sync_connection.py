@@ -13,7 +13,7 @@ import httpx
 
 from pyoco_server.client.download import Download
 from pyoco_server.client.problem import HttpProblem
-from pyoco_server.client.requests import ApiCall, Document, with_params
+from pyoco_server.client.requests import ApiCall, Document, get, parse_object, with_params
 from pyoco_server.client.retry import RetryPolicy
 from pyoco_server.client.sse import SseParser
 from pyoco_server.client.watch import Watch
@@ -72,6 +72,14 @@ class Caller:
                 if pause is None:
                     raise
             time.sleep(pause)
+
+    def _get(self, path: str, parse: Callable[[bytes], T] = parse_object, **params: Any) -> T:
+        return self._run(get(path, parse, **params))
+
+    def _send(
+        self, method: str, path: str, parse: Callable[[bytes], T] = parse_object, **more: Any
+    ) -> T:
+        return self._run(ApiCall(method, path, parse, **more))
 
     def _download(self, name: str, call_from: Callable[[int], ApiCall[bytes]], to: BinaryIO) -> str:
         download = Download(name, to)

@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING, Unpack
 
 from pyoco_server.client.requests import (
     IDEMPOTENCY_HEADER,
-    ApiCall,
-    get,
     given,
     new_idempotency_key,
-    parse_object,
-    segment,
+    path_of,
 )
 from pyoco_server.client.sync_runs import RunCalls
 
@@ -62,18 +59,15 @@ class ScheduleCalls(RunCalls):
             page = client.list_schedules(flow="report", paused=False)
             print([schedule["schedule_id"] for schedule in page["items"]])  # ['nightly']
         """
-        return self._run(
-            get(
-                "/schedules",
-                parse_object,
-                flow=flow,
-                tag=tag,
-                paused=None if paused is None else str(paused).lower(),
-                label=label,
-                q=q,
-                limit=limit,
-                cursor=cursor,
-            )
+        return self._get(
+            "/schedules",
+            flow=flow,
+            tag=tag,
+            paused=paused,
+            label=label,
+            q=q,
+            limit=limit,
+            cursor=cursor,
         )
 
     def all_schedules(self, *, label: str | None = None) -> list[ScheduleViewDict]:
@@ -104,7 +98,7 @@ class ScheduleCalls(RunCalls):
             schedule = client.get_schedule("nightly")
             print(schedule["cron"], schedule["changes"][-1]["action"])  # 30 2 * * * create
         """
-        return self._run(get(_path(schedule_id), parse_object))
+        return self._get(path_of("schedules", schedule_id))
 
     def create_schedule(
         self, schedule_id: str | None = None, **fields: Unpack[ScheduleFieldsDict]
@@ -123,7 +117,7 @@ class ScheduleCalls(RunCalls):
         """
         body = given(schedule_id=schedule_id) | fields
         # Not repeatable: a second one finds the first.
-        return self._run(ApiCall("POST", "/schedules", parse_object, json=body))
+        return self._send("POST", "/schedules", json=body)
 
     def put_schedule(
         self, schedule_id: str, **fields: Unpack[ScheduleUpdateDict]
@@ -135,8 +129,8 @@ class ScheduleCalls(RunCalls):
             schedule = client.put_schedule("nightly", flow_name="report", every_sec=3600)
             print(schedule["every_sec"])  # 3600
         """
-        path = _path(schedule_id)
-        return self._run(ApiCall("PUT", path, parse_object, json=fields, repeatable=True))
+        path = path_of("schedules", schedule_id)
+        return self._send("PUT", path, json=fields, repeatable=True)
 
     def update_schedule(
         self, schedule_id: str, **fields: Unpack[ScheduleUpdateDict]
@@ -151,9 +145,9 @@ class ScheduleCalls(RunCalls):
             schedule = client.update_schedule("nightly", cron="0 3 * * *")
             print(schedule["cron"])  # 0 3 * * *
         """
-        path = _path(schedule_id)
+        path = path_of("schedules", schedule_id)
         repeatable = "version" not in fields
-        return self._run(ApiCall("PATCH", path, parse_object, json=fields, repeatable=repeatable))
+        return self._send("PATCH", path, json=fields, repeatable=repeatable)
 
     def delete_schedule(self, schedule_id: str) -> ScheduleDeletedDict:
         """Delete a schedule; its runs stay.
@@ -163,7 +157,7 @@ class ScheduleCalls(RunCalls):
             client.delete_schedule("nightly")
         """
         # Not repeatable: a second one does not find it.
-        return self._run(ApiCall("DELETE", _path(schedule_id), parse_object))
+        return self._send("DELETE", path_of("schedules", schedule_id))
 
     def pause_schedule(self, schedule_id: str) -> WholeScheduleDict:
         """Let no tick of a schedule have a run until it is resumed.
@@ -173,8 +167,7 @@ class ScheduleCalls(RunCalls):
             schedule = client.pause_schedule("nightly")
             print(schedule["state"])  # paused
         """
-        path = _path(schedule_id, "pause")
-        return self._run(ApiCall("POST", path, parse_object, repeatable=True))
+        return self._send("POST", path_of("schedules", schedule_id, "pause"), repeatable=True)
 
     def resume_schedule(self, schedule_id: str) -> WholeScheduleDict:
         """Go on with the ticks of a schedule from now on.
@@ -184,8 +177,7 @@ class ScheduleCalls(RunCalls):
             schedule = client.resume_schedule("nightly")
             print(schedule["state"])  # active
         """
-        path = _path(schedule_id, "resume")
-        return self._run(ApiCall("POST", path, parse_object, repeatable=True))
+        return self._send("POST", path_of("schedules", schedule_id, "resume"), repeatable=True)
 
     def trigger_schedule(
         self, schedule_id: str, *, idempotency_key: str | None = None
@@ -198,8 +190,8 @@ class ScheduleCalls(RunCalls):
             print(run["schedule_id"], run["status"])  # nightly PENDING
         """
         headers = {IDEMPOTENCY_HEADER: idempotency_key or new_idempotency_key()}
-        path = _path(schedule_id, "trigger")
-        return self._run(ApiCall("POST", path, parse_object, headers=headers, repeatable=True))
+        path = path_of("schedules", schedule_id, "trigger")
+        return self._send("POST", path, headers=headers, repeatable=True)
 
     def backfill_schedule(
         self,
@@ -226,8 +218,8 @@ class ScheduleCalls(RunCalls):
             print([item["outcome"] for item in answer["items"]])
         """
         body = {"from": begin, "to": end, "dry_run": dry_run} | given(limit=limit)
-        path = _path(schedule_id, "backfill")
-        return self._run(ApiCall("POST", path, parse_object, json=body, repeatable=True))
+        path = path_of("schedules", schedule_id, "backfill")
+        return self._send("POST", path, json=body, repeatable=True)
 
     def next_ticks(self, schedule_id: str, *, count: int | None = None) -> SchedulePreviewDict:
         """Return the next ticks of a schedule as ``{ticks, spec}``.
@@ -237,7 +229,7 @@ class ScheduleCalls(RunCalls):
             answer = client.next_ticks("nightly", count=3)
             print([tick["local"] for tick in answer["ticks"]])
         """
-        return self._run(get(_path(schedule_id, "next"), parse_object, count=count))
+        return self._get(path_of("schedules", schedule_id, "next"), count=count)
 
     def preview_schedule(
         self, *, count: int | None = None, **fields: Unpack[ScheduleFieldsDict]
@@ -250,9 +242,7 @@ class ScheduleCalls(RunCalls):
             print(len(answer["ticks"]))  # 3
         """
         body = fields | given(count=count)
-        return self._run(
-            ApiCall("POST", "/schedules/preview", parse_object, json=body, repeatable=True)
-        )
+        return self._send("POST", "/schedules/preview", json=body, repeatable=True)
 
     def past_ticks(self, schedule_id: str) -> TickPageDict:
         """Return what became of the last ticks of a schedule as ``{items, waiting}``.
@@ -262,7 +252,7 @@ class ScheduleCalls(RunCalls):
             answer = client.past_ticks("nightly")
             print([(tick["local"], tick["outcome"]) for tick in answer["items"]])
         """
-        return self._run(get(_path(schedule_id, "ticks"), parse_object))
+        return self._get(path_of("schedules", schedule_id, "ticks"))
 
     def get_calendar(self, *, hours: int | None = None) -> CalendarDict:
         """Return what is due in the next hours, by schedule.
@@ -272,8 +262,4 @@ class ScheduleCalls(RunCalls):
             calendar = client.get_calendar(hours=48)
             print([each["schedule_id"] for each in calendar["items"]])  # ['nightly']
         """
-        return self._run(get("/schedules/calendar", parse_object, hours=hours))
-
-
-def _path(schedule_id: str, *parts: str) -> str:
-    return "/".join(("/schedules", segment(schedule_id), *parts))
+        return self._get("/schedules/calendar", hours=hours)

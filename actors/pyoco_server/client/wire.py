@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from pyoco_server.client.requests import CANCEL_WAIT_SECONDS, ApiCall
+from pyoco_server.client.requests import CANCEL_WAIT_SECONDS, ApiCall, given
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
@@ -27,23 +27,16 @@ def request_arguments(call: ApiCall[Any], timeout_seconds: float) -> dict[str, A
     """Return what ``build_request`` of an httpx client is called with."""
     # After the last byte of an upload the gateway still checks and stores it.
     patience = max(timeout_seconds, _UPLOAD_SECONDS) if call.upload else timeout_seconds
-    arguments: dict[str, Any] = {
+    part = call.upload
+    files = None if part is None else {part.field: (part.filename, part.data, part.content_type)}
+    return {
         "method": call.method,
         "url": call.path,
         "params": dict(call.params),
         "headers": dict(call.headers),
         "timeout": httpx.Timeout(patience, connect=min(CONNECT_SECONDS, timeout_seconds)),
+        **given(json=call.json, content=call.content, data=call.form, files=files),
     }
-    if call.json is not None:
-        arguments["json"] = call.json
-    if call.content is not None:
-        arguments["content"] = call.content
-    if call.form is not None:
-        arguments["data"] = dict(call.form)
-    if call.upload is not None:
-        part = call.upload
-        arguments["files"] = {part.field: (part.filename, part.data, part.content_type)}
-    return arguments
 
 
 def cancel_wait_seconds(timeout_sec: int | None) -> int:
