@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Unpack
 
-from pyoco_server.client.aio_runs import AsyncRunCalls
-from pyoco_server.client.requests import (
-    IDEMPOTENCY_HEADER,
-    given,
-    new_idempotency_key,
-    path_of,
-)
+from pyoco_server.client.aio_submissions import AsyncSubmissionCalls
+from pyoco_server.client.requests import IDEMPOTENCY_HEADER, given, new_idempotency_key, path_of
 
 if TYPE_CHECKING:
     from pyoco_server.client.answers import (
@@ -28,7 +23,7 @@ if TYPE_CHECKING:
     )
 
 
-class AsyncScheduleCalls(AsyncRunCalls):
+class AsyncScheduleCalls(AsyncSubmissionCalls):
     """Schedules: what runs when. Their fields are those of `POST /schedules`."""
 
     async def list_schedules(

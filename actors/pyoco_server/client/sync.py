@@ -3,25 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
-from typing import TYPE_CHECKING, BinaryIO, Unpack
+from typing import TYPE_CHECKING, BinaryIO
 
 from pyoco_server.client.requests import (
     Document,
     FilePart,
     WorkerOrder,
-    get,
     get_bytes,
     given,
     parse_objects,
-    parse_page,
     parse_readiness,
     parse_text,
     path_of,
 )
 from pyoco_server.client.sync_schedules import ScheduleCalls
-from pyoco_server.client.watch import ListWatch
 
 if TYPE_CHECKING:
     from pyoco_server.client.answers import (
@@ -29,15 +24,9 @@ if TYPE_CHECKING:
         DeadLetterDroppedDict,
         DeadLetterItemDict,
         DeadLetterPageDict,
-        FullRunPageDict,
         HealthDict,
         QueuesDict,
         ReadyAnswerDict,
-        RunCountsDict,
-        RunDict,
-        RunItemDict,
-        RunPageDict,
-        RunsQueryDict,
         StatsDict,
         SubmittedDict,
         WheelDeletedDict,
@@ -68,112 +57,6 @@ class PyocoHttpClient(ScheduleCalls):
         retry: When a failed call is sent again.
         transport: Another way to the gateway, for tests.
     """
-
-    def list_runs(
-        self,
-        *,
-        status: str | None = None,
-        flow: str | None = None,
-        tag: str | None = None,
-        full: bool = False,
-        limit: int | None = None,
-    ) -> list[RunItemDict] | list[RunDict]:
-        """Return runs, the newest change first.
-
-        Example::
-
-            runs = client.list_runs(status="COMPLETED", tag="hello", limit=10)
-            print(runs[0]["status"])  # COMPLETED
-        """
-        page = self.find_runs(status=status, flow=flow, tag=tag, full=full, limit=limit)
-        return page["items"]
-
-    def list_runs_vnext(
-        self,
-        *,
-        status: str | None = None,
-        flow: str | None = None,
-        tag: str | None = None,
-        full: bool = False,
-        limit: int | None = None,
-        updated_after: float | None = None,
-        cursor: str | None = None,
-        workflow_yaml_sha256: str | None = None,
-    ) -> RunPageDict | FullRunPageDict:
-        """Return a page of runs as ``{items, next_cursor}``.
-
-        Example::
-
-            page = client.list_runs_vnext(flow="main", limit=1)
-            more = client.list_runs_vnext(flow="main", limit=1, cursor=page["next_cursor"])
-        """
-        return self.find_runs(
-            status=status,
-            flow=flow,
-            tag=tag,
-            full=full,
-            limit=limit,
-            updated_after=updated_after,
-            cursor=cursor,
-            workflow_yaml_sha256=workflow_yaml_sha256,
-        )
-
-    def find_runs(
-        self,
-        *,
-        full: bool = False,
-        limit: int | None = None,
-        cursor: str | None = None,
-        **query: Unpack[RunsQueryDict],
-    ) -> RunPageDict | FullRunPageDict:
-        """Return a page of runs by any filter, the newest change first, as ``{items, next_cursor}``.
-
-        ``status`` is one or more, with commas in between, SCHEDULED and EXPIRED among them.
-
-        Example::
-
-            page = client.find_runs(status="FAILED", updated_after=time.time() - 86_400)
-            print([run["error"] for run in page["items"]])
-        """
-        include = "full" if full else None
-        return self._get("/runs", parse_page, include=include, limit=limit, cursor=cursor, **query)
-
-    def follow_runs(
-        self, *, within_seconds: float | None = None, **query: Unpack[RunsQueryDict]
-    ) -> Iterator[Document]:
-        """Give the changes of a list of runs as they come, over lost connections without a gap.
-
-        Each is ``{event, data}``. The first is ``hello``: what is listed now and the changes that
-        follow miss nothing. Then ``run`` (``data["run"]`` as it is now), ``gone`` (``run_id`` is not in
-        the list, or not any more), and ``reset`` (list again; too much was missed). Leave it before its
-        end only through ``contextlib.closing``.
-
-        Args:
-            within_seconds: When to end; ``None`` for never.
-            query: Which runs.
-
-        Example::
-
-            for change in client.follow_runs(status="FAILED", within_seconds=0.2):
-                print(change["event"])  # hello
-        """
-        watch = ListWatch(
-            first=get("/runs/stream", **query),
-            deadline=self._deadline(within_seconds),
-            retry=self._retry,
-        )
-        with closing(self._follow(watch)) as events:
-            yield from events
-
-    def count_runs(self, **query: Unpack[RunsQueryDict]) -> RunCountsDict:
-        """Return how many runs there are: ``{counts: {status: count}, total, …}``.
-
-        Example::
-
-            answer = client.count_runs(tag="hello")
-            print(answer["total"], answer["counts"]["COMPLETED"])
-        """
-        return self._get("/runs/counts", **query)
 
     def list_dead_letters(
         self,

@@ -5,13 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Unpack
 
-from pyoco_server.client.requests import (
-    IDEMPOTENCY_HEADER,
-    given,
-    new_idempotency_key,
-    path_of,
-)
-from pyoco_server.client.sync_runs import RunCalls
+from pyoco_server.client.requests import IDEMPOTENCY_HEADER, given, new_idempotency_key, path_of
+from pyoco_server.client.sync_submissions import SubmissionCalls
 
 if TYPE_CHECKING:
     from pyoco_server.client.answers import (
@@ -29,7 +24,7 @@ if TYPE_CHECKING:
     )
 
 
-class ScheduleCalls(RunCalls):
+class ScheduleCalls(SubmissionCalls):
     """Schedules: what runs when. Their fields are those of `POST /schedules`."""
 
     def list_schedules(
