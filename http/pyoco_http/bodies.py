@@ -47,17 +47,10 @@ _FIELD: Final = re.compile(r"required field `(\w+)`|at `\$\.(\w+)")
 
 @dataclass(frozen=True, slots=True)
 class BodyLimit:
-    """How large a body may be.
-
-    Attributes:
-        most_bytes: Its size at most.
-        detail: What is answered, with 413, to a larger one.
-        error_id: The id of that answer.
-    """
+    """How large a body may be, and what is answered, with 413, to a larger one."""
 
     most_bytes: int
     detail: str = "body too large"
-    error_id: ErrorId = ErrorId.INVALID_INPUT
 
     def check(self, size: int | None) -> None:
         """Refuse a body of so many bytes, as far as that is known.
@@ -65,30 +58,17 @@ class BodyLimit:
         Raises:
             Problem: It is too large.
         """
-        if size is not None and size > self.most_bytes:
-            raise self.problem()
-
-    def problem(self) -> Problem:
-        """The refusal of a larger one."""
-        return Problem(
-            413,
-            self.detail,
-            self.error_id,
-            reason=f"at most {self.most_bytes} bytes are taken here",
-            max_bytes=self.most_bytes,
-        )
+        most = self.most_bytes
+        if size is not None and size > most:
+            reason = f"at most {most} bytes are taken here"
+            raise Problem(413, self.detail, ErrorId.INVALID_INPUT, reason=reason, max_bytes=most)
 
 
-def body_limit(
-    most_bytes: int,
-    *,
-    detail: str = "body too large",
-    error_id: ErrorId = ErrorId.INVALID_INPUT,
-) -> Callable[[F], F]:
+def body_limit(most_bytes: int, *, detail: str) -> Callable[[F], F]:
     """Declare how large a body the route below takes, in bytes; see the module's own text."""
 
     def declare(view: F) -> F:
-        setattr(view, _ATTRIBUTE, BodyLimit(most_bytes, detail, error_id))
+        setattr(view, _ATTRIBUTE, BodyLimit(most_bytes, detail))
         return view
 
     return declare
