@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager
 from typing import Final, TypeAlias
 from urllib.parse import quote
 
@@ -50,11 +50,12 @@ async def download(
     looking = request.method == "HEAD"
     part = None if looking else _part_of(request.headers.get("Range"), size)
     start, stop = part or (0, size)
-    response = Response(
-        b"" if looking else await _begun(read(start, stop)),
-        status=200 if part is None else 206,
-        content_type=media_type,
-    )
+    content: AsyncGenerator[bytes, None] | bytes = b""
+    if not looking:
+        content = _pieces(read(start, stop))
+        await anext(content)
+    status = 200 if part is None else 206
+    response = Response(content, status=status, content_type=media_type)
     response.content_length = stop - start
     response.headers.update(_ATTACHMENT)
     response.headers["Content-Disposition"] = _disposition(filename)
@@ -71,21 +72,13 @@ def _disposition(filename: str) -> str:
     return f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
 
 
-async def _begun(reading: Reading) -> AsyncGenerator[bytes, None]:
-    pieces = _pieces(reading)
-    return _all(await anext(pieces, b""), pieces)
-
-
 async def _pieces(reading: Reading) -> AsyncGenerator[bytes, None]:
+    """The pieces, behind an empty one that says that the first is there."""
     async with reading as pieces:
-        async for piece in pieces:
-            yield piece
-
-
-async def _all(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    async with aclosing(rest):
+        first = await anext(pieces, b"")
+        yield b""
         yield first
-        async for piece in rest:
+        async for piece in pieces:
             yield piece
 
 

@@ -69,10 +69,7 @@ async def page(
     ended = run.status.terminal
     async with aclosing(backend.events.stored(run.run_id, after, ended=ended)) as stored:
         async for item in stored:
-            if isinstance(item, MoreToCome):
-                more = True
-                break
-            if len(items) >= most or size >= _PAGE_BYTES:
+            if isinstance(item, MoreToCome) or len(items) >= most or size >= _PAGE_BYTES:
                 more = True
                 break
             position = item.cursor
