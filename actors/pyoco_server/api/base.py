@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Final, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
 from pyoco_server.model.errors import ErrorId
 
-NOT_SET: Final = ({"type": "string", "maxLength": 0}, {"type": "null"})
-"""What says that a field is not set, as JSON schemas."""
 
-NUMBER_TEXT: Final = ({"type": "string", "format": "number-text"}, {"type": "null"})
-"""A text that is a number, or says that a field is not set."""
+def says(text: str, **schema: Any) -> Meta:
+    """What the API description says of a field, and what of its JSON schema its type does not say."""
+    return Meta(description=text, extra_json_schema=schema or None)
+
+
+def shaped(**schema: Any) -> Meta:
+    """What of the JSON schema of a field its type does not say."""
+    return Meta(extra_json_schema=schema)
+
+
+def number(text: str, **schema: Any) -> Meta:
+    """Of a field that takes a number, a text that is one, or what says that it is not set."""
+    as_text = {"type": "string", "format": "number-text"}
+    return says(text, anyOf=[schema, as_text, {"type": "null"}])
 
 
 def whole(least: int, most: int) -> dict[str, Any]:
@@ -54,8 +64,5 @@ class FormBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The parts of a multipart body; those of bytes are files."""
 
 
-EventCursor: TypeAlias = Annotated[
-    str,
-    Meta(description="Go on behind this event.", extra_json_schema={"format": "event-cursor"}),
-]
+EventCursor: TypeAlias = Annotated[str, says("Go on behind this event.", format="event-cursor")]
 """A place among events; "" for their beginning."""

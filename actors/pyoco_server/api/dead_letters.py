@@ -7,22 +7,16 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from pyoco_server.api.base import Query
+from pyoco_server.api.base import Query, says
 from pyoco_server.model.dead_letter import DeadLetter
 
 
 class DeadLettersQuery(Query, frozen=True, kw_only=True):
     """Which dead letters."""
 
-    reason: Annotated[str, Meta(description="Only those for this reason.")] = ""
-    tag: Annotated[
-        str,
-        Meta(
-            description="Only those of this tag.",
-            extra_json_schema={"pattern": r"^[A-Za-z0-9_-]{0,200}$"},
-        ),
-    ] = ""
-    run_id: Annotated[str, Meta(description="Only those about this run.")] = ""
+    reason: Annotated[str, says("Only those for this reason.")] = ""
+    tag: Annotated[str, says("Only those of this tag.", pattern=r"^[A-Za-z0-9_-]{0,200}$")] = ""
+    run_id: Annotated[str, says("Only those about this run.")] = ""
     cursor: Annotated[int, Meta(ge=1, le=10**18 - 1, description="A next_cursor.")] | None = None
     limit: Annotated[int, Meta(ge=1, le=200, description="How many at most.")] = 50
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from pyoco_server.api.base import EventCursor, Query
+from pyoco_server.api.base import EventCursor, Query, says
 from pyoco_server.model.event import Event, EventType, LogChunk, OutputTruncated, StreamName
 from pyoco_server.model.flow.structure import GraphEdge, GraphNode
 
@@ -18,8 +18,8 @@ class PlaceQuery(Query, frozen=True, kw_only=True):
     cursor: EventCursor = ""
     follow: Annotated[
         bool | None,
-        Meta(
-            description="Whether to stream what comes as server-sent events, "
+        says(
+            "Whether to stream what comes as server-sent events, "
             "which `Accept: text/event-stream` asks for too."
         ),
     ] = None
@@ -29,27 +29,25 @@ class PlaceQuery(Query, frozen=True, kw_only=True):
 class EventsQuery(PlaceQuery, frozen=True, kw_only=True):
     """Which events of a run."""
 
-    type: Annotated[tuple[EventType, ...], Meta(description="Only events of this type.")] = ()
+    type: Annotated[tuple[EventType, ...], says("Only events of this type.")] = ()
 
 
 class LogsQuery(PlaceQuery, frozen=True, kw_only=True):
     """Which output of a run."""
 
-    task: Annotated[str, Meta(description="Only of this task.")] = ""
-    stream: Annotated[StreamName | None, Meta(description="Only this stream.")] = None
+    task: Annotated[str, says("Only of this task.")] = ""
+    stream: Annotated[StreamName | None, says("Only this stream.")] = None
     attempt: (
         Annotated[int, Meta(ge=0, le=10**18 - 1, description="Only of this attempt.")] | None
     ) = None
-    since: Annotated[
-        float | None, Meta(description="Only what was printed since, in unix seconds.")
-    ] = None
+    since: Annotated[float | None, says("Only what was printed since, in unix seconds.")] = None
     tail: (
         Annotated[
             int, Meta(ge=1, le=10_000, description="The last so many lines; not with follow.")
         ]
         | None
     ) = None
-    format: Annotated[Literal["json", "text"], Meta(description="text: as printed.")] = "json"
+    format: Annotated[Literal["json", "text"], says("text: as printed.")] = "json"
 
 
 class EventPage(msgspec.Struct, kw_only=True, frozen=True):

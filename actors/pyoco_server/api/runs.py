@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from pyoco_server.api.base import EventCursor, Query
+from pyoco_server.api.base import EventCursor, Query, says
 from pyoco_server.model.artifact import Artifact, RefusedArtifact
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.punctuality import state_of
@@ -42,7 +42,7 @@ class Include(StrEnum):
     ALL = "all"
 
 
-_INCLUDE: Final = Meta(description="With task records.")
+_INCLUDE: Final = says("With task records.")
 
 
 class IncludeQuery(Query, frozen=True, kw_only=True):
@@ -55,7 +55,7 @@ class WatchQuery(IncludeQuery, frozen=True, kw_only=True):
     """Following a run."""
 
     since: Annotated[
-        float | None, Meta(description="Skip a first state that changed before, in unix seconds.")
+        float | None, says("Skip a first state that changed before, in unix seconds.")
     ] = None
     timeout_sec: Annotated[float, Meta(ge=1, le=600, description="How long.")] = 60.0
 
@@ -67,43 +67,31 @@ class RunsQuery(Query, frozen=True, kw_only=True):
     error_id: ClassVar[ErrorId] = ErrorId.INVALID_LIST_QUERY
 
     status: Annotated[
-        tuple[RunState, ...],
-        Meta(description="Only runs of this status, or of this state."),
+        tuple[RunState, ...], says("Only runs of this status, or of this state.")
     ] = ()
     late: Annotated[
-        bool,
-        Meta(
-            description="Only runs that have not started, or not ended, by when that was expected."
-        ),
+        bool, says("Only runs that have not started, or not ended, by when that was expected.")
     ] = False
-    flow: Annotated[str, Meta(description="Only runs of this flow.")] = ""
-    tag: Annotated[str, Meta(description="Only runs of this tag.")] = ""
+    flow: Annotated[str, says("Only runs of this flow.")] = ""
+    tag: Annotated[str, says("Only runs of this tag.")] = ""
     workflow_yaml_sha256: Annotated[
-        str, Meta(description="Only runs of this flow.yaml, by its digest in hex.")
+        str, says("Only runs of this flow.yaml, by its digest in hex.")
     ] = ""
-    worker_id: Annotated[str, Meta(description="Only runs of this worker.")] = ""
+    worker_id: Annotated[str, says("Only runs of this worker.")] = ""
     q: Annotated[
         str, Meta(max_length=200, description="Only runs with this text in id, flow or error.")
     ] = ""
     updated_after: Annotated[
-        float | None, Meta(description="Only runs that changed after this time, in unix seconds.")
+        float | None, says("Only runs that changed after this time, in unix seconds.")
     ] = None
-    updated_before: Annotated[
-        float | None, Meta(description="Only runs that last changed before it.")
-    ] = None
-    submitted_after: Annotated[float | None, Meta(description="Only runs submitted after it.")] = (
-        None
-    )
-    submitted_before: Annotated[
-        float | None, Meta(description="Only runs submitted before it.")
-    ] = None
-    schedule_id: Annotated[str, Meta(description="Only runs of this schedule.")] = ""
+    updated_before: Annotated[float | None, says("Only runs that last changed before it.")] = None
+    submitted_after: Annotated[float | None, says("Only runs submitted after it.")] = None
+    submitted_before: Annotated[float | None, says("Only runs submitted before it.")] = None
+    schedule_id: Annotated[str, says("Only runs of this schedule.")] = ""
     scheduled_after: Annotated[
-        float | None, Meta(description="Only runs of ticks after this time, in unix seconds.")
+        float | None, says("Only runs of ticks after this time, in unix seconds.")
     ] = None
-    scheduled_before: Annotated[float | None, Meta(description="Only runs of ticks before it.")] = (
-        None
-    )
+    scheduled_before: Annotated[float | None, says("Only runs of ticks before it.")] = None
 
 
 class RunCountsQuery(RunsQuery, frozen=True, kw_only=True):
@@ -123,18 +111,16 @@ class RunCountsQuery(RunsQuery, frozen=True, kw_only=True):
 class RunListQuery(RunsQuery, frozen=True, kw_only=True):
     """A page of runs."""
 
-    cursor: Annotated[
-        str, Meta(description="A next_cursor.", extra_json_schema={"format": "list-cursor"})
-    ] = ""
+    cursor: Annotated[str, says("A next_cursor.", format="list-cursor")] = ""
     limit: Annotated[int, Meta(ge=1, le=200, description="How many at most.")] = 50
-    counts: Annotated[bool, Meta(description="Whether to count as well.")] = False
-    include: Annotated[tuple[Include, ...], Meta(description="Whole snapshots.")] = ()
+    counts: Annotated[bool, says("Whether to count as well.")] = False
+    include: Annotated[tuple[Include, ...], says("Whole snapshots.")] = ()
 
 
 class RunStreamQuery(RunsQuery, frozen=True, kw_only=True):
     """The changes of a list of runs."""
 
-    counts: Annotated[bool, Meta(description="Whether counts come as well.")] = False
+    counts: Annotated[bool, says("Whether counts come as well.")] = False
     timeout_sec: (
         Annotated[int, Meta(ge=1, le=86_400, description="How long; for ever when left out.")]
         | None

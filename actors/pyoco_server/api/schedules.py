@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from pyoco_server.api.base import JsonBody, Query, whole
+from pyoco_server.api.base import JsonBody, Query, says, shaped, whole
 from pyoco_server.api.submissions import ATTEMPTS, BACKOFF, CPU, MEMORY, SECONDS
 from pyoco_server.api.times import SPAN
 from pyoco_server.model.run import RunStatus
@@ -27,17 +27,11 @@ from pyoco_server.model.schedules.schedule import (
 )
 from pyoco_server.model.schedules.ticks import LAST_MOMENT
 
-
-def _schema(**more: Any) -> Meta:
-    """What the description says of a field beside its type; `read_spec` refuses what does not keep to it."""
-    return Meta(extra_json_schema=more)
-
-
 Moment: TypeAlias = Annotated[
-    Annotated[float, _schema(**whole(0, LAST_MOMENT - 1))]
-    | Annotated[str, _schema(format="date-and-time")],
-    Meta(
-        description="Unix seconds, a date and time with its offset such as 2026-12-01T09:00:00+09:00, or one "
+    Annotated[float, shaped(**whole(0, LAST_MOMENT - 1))]
+    | Annotated[str, shaped(format="date-and-time")],
+    says(
+        "Unix seconds, a date and time with its offset such as 2026-12-01T09:00:00+09:00, or one "
         "that clocks of the schedule's time zone show; in whole seconds."
     ),
 ]
@@ -45,22 +39,22 @@ Moment: TypeAlias = Annotated[
 
 Labels: TypeAlias = Annotated[
     dict[
-        Annotated[str, _schema(pattern="^[A-Za-z0-9_./-]{1,63}$")],
-        Annotated[str, _schema(maxLength=MAX_TEXT)],
+        Annotated[str, shaped(pattern="^[A-Za-z0-9_./-]{1,63}$")],
+        Annotated[str, shaped(maxLength=MAX_TEXT)],
     ],
-    _schema(maxProperties=MAX_LABELS),
+    shaped(maxProperties=MAX_LABELS),
 ]
 
 
 class ScheduleFilter(Query, frozen=True, kw_only=True):
     """Which schedules."""
 
-    flow: Annotated[str, Meta(description="Only those of this flow.")] = ""
-    tag: Annotated[str, Meta(description="Only those that go to this tag.")] = ""
-    paused: Annotated[bool | None, Meta(description="Only paused ones, or only others.")] = None
-    label: Annotated[str, Meta(description="Only those with this label, as name=value.")] = ""
-    q: Annotated[str, Meta(description="Only those whose id or name holds this text.")] = ""
-    cursor: Annotated[str, Meta(description="A next_cursor.")] = ""
+    flow: Annotated[str, says("Only those of this flow.")] = ""
+    tag: Annotated[str, says("Only those that go to this tag.")] = ""
+    paused: Annotated[bool | None, says("Only paused ones, or only others.")] = None
+    label: Annotated[str, says("Only those with this label, as name=value.")] = ""
+    q: Annotated[str, says("Only those whose id or name holds this text.")] = ""
+    cursor: Annotated[str, says("A next_cursor.")] = ""
 
 
 class SchedulesQuery(ScheduleFilter, frozen=True, kw_only=True):
@@ -88,40 +82,38 @@ class ScheduleFields(JsonBody, kw_only=True):
     complete: ClassVar[bool] = True
     """Whether it says what to run and when; else it changes a schedule that does."""
 
-    flow_name: Annotated[str, _schema(pattern="^[A-Za-z0-9_.-]{1,200}$")] | UnsetType | None = UNSET
-    name: Annotated[str, _schema(maxLength=MAX_TEXT)] | UnsetType | None = UNSET
-    tag: Annotated[str, _schema(pattern="^[A-Za-z0-9_-]{0,200}$")] | UnsetType | None = UNSET
+    flow_name: Annotated[str, shaped(pattern="^[A-Za-z0-9_.-]{1,200}$")] | UnsetType | None = UNSET
+    name: Annotated[str, shaped(maxLength=MAX_TEXT)] | UnsetType | None = UNSET
+    tag: Annotated[str, shaped(pattern="^[A-Za-z0-9_-]{0,200}$")] | UnsetType | None = UNSET
     tags: list[str] | UnsetType | None = UNSET
     params: dict[str, Any] | UnsetType | None = UNSET
-    workflow_yaml: Annotated[str, _schema(format="flow-yaml")] | UnsetType | None = UNSET
+    workflow_yaml: Annotated[str, shaped(format="flow-yaml")] | UnsetType | None = UNSET
     """The text of a flow.yaml; ``params`` go over its defaults."""
-    workflow_yaml_sha256: Annotated[str, _schema(format="flow-digest")] | UnsetType | None = UNSET
+    workflow_yaml_sha256: Annotated[str, shaped(format="flow-digest")] | UnsetType | None = UNSET
     """One that is kept already, by its digest."""
-    cron: Annotated[str, _schema(format="crontab")] | UnsetType | None = UNSET
+    cron: Annotated[str, shaped(format="crontab")] | UnsetType | None = UNSET
     """Five fields, or six with the second first."""
-    every_sec: Annotated[float, _schema(**whole(1, 366 * 86_400))] | UnsetType | None = UNSET
-    rrule: Annotated[str, _schema(format="recurrence-rule")] | UnsetType | None = UNSET
+    every_sec: Annotated[float, shaped(**whole(1, 366 * 86_400))] | UnsetType | None = UNSET
+    rrule: Annotated[str, shaped(format="recurrence-rule")] | UnsetType | None = UNSET
     """A recurrence rule (RFC 5545) in steps of days or more; it begins at ``start_at``."""
-    at: Annotated[list[Moment], _schema(minItems=1, maxItems=MAX_MOMENTS)] | UnsetType | None = (
-        UNSET
-    )
-    timezone: Annotated[str, _schema(format="time-zone")] | UnsetType | None = UNSET
+    at: Annotated[list[Moment], shaped(minItems=1, maxItems=MAX_MOMENTS)] | UnsetType | None = UNSET
+    timezone: Annotated[str, shaped(format="time-zone")] | UnsetType | None = UNSET
     """An IANA time zone; UTC unless said."""
-    jitter_sec: Annotated[float, _schema(minimum=0, maximum=86_400)] | UnsetType | None = UNSET
+    jitter_sec: Annotated[float, shaped(minimum=0, maximum=86_400)] | UnsetType | None = UNSET
     """A tick is due up to so much later, always as much."""
     start_at: Moment | UnsetType | None = UNSET
     end_at: Moment | UnsetType | None = UNSET
     overlap: Overlap | UnsetType | None = UNSET
     catch_up: CatchUp | UnsetType | None = UNSET
-    catch_up_limit: Annotated[float, _schema(**whole(1, MAX_CATCH_UP))] | UnsetType | None = UNSET
-    timeout_sec: Annotated[float, _schema(**SECONDS)] | UnsetType | None = UNSET
-    max_attempts: Annotated[float, _schema(**ATTEMPTS)] | UnsetType | None = UNSET
-    retry_backoff_sec: Annotated[float, _schema(**BACKOFF)] | UnsetType | None = UNSET
-    memory_mb: Annotated[float, _schema(**MEMORY)] | UnsetType | None = UNSET
-    cpu_sec: Annotated[float, _schema(**CPU)] | UnsetType | None = UNSET
-    queue_ttl_sec: Annotated[float, _schema(**SPAN)] | UnsetType | None = UNSET
-    expected_start_within_sec: Annotated[float, _schema(**SPAN)] | UnsetType | None = UNSET
-    expected_end_within_sec: Annotated[float, _schema(**SPAN)] | UnsetType | None = UNSET
+    catch_up_limit: Annotated[float, shaped(**whole(1, MAX_CATCH_UP))] | UnsetType | None = UNSET
+    timeout_sec: Annotated[float, shaped(**SECONDS)] | UnsetType | None = UNSET
+    max_attempts: Annotated[float, shaped(**ATTEMPTS)] | UnsetType | None = UNSET
+    retry_backoff_sec: Annotated[float, shaped(**BACKOFF)] | UnsetType | None = UNSET
+    memory_mb: Annotated[float, shaped(**MEMORY)] | UnsetType | None = UNSET
+    cpu_sec: Annotated[float, shaped(**CPU)] | UnsetType | None = UNSET
+    queue_ttl_sec: Annotated[float, shaped(**SPAN)] | UnsetType | None = UNSET
+    expected_start_within_sec: Annotated[float, shaped(**SPAN)] | UnsetType | None = UNSET
+    expected_end_within_sec: Annotated[float, shaped(**SPAN)] | UnsetType | None = UNSET
     labels: Labels | UnsetType | None = UNSET
     paused: bool | UnsetType | None = UNSET
 
@@ -152,7 +144,7 @@ class ScheduleFields(JsonBody, kw_only=True):
 class NewSchedule(ScheduleFields, kw_only=True):
     """A schedule to be made."""
 
-    schedule_id: Annotated[str, _schema(pattern="^[A-Za-z0-9_-]{1,64}$")] | None = None
+    schedule_id: Annotated[str, shaped(pattern="^[A-Za-z0-9_-]{1,64}$")] | None = None
     """Chosen by the gateway where it is not given."""
 
 
@@ -161,7 +153,7 @@ class ScheduleUpdate(ScheduleFields, kw_only=True):
 
     complete = False
 
-    version: Annotated[float, _schema(**whole(1, 2**53))] | None = None
+    version: Annotated[float, shaped(**whole(1, 2**53))] | None = None
     """The version that is to be changed; another one is refused."""
 
 
@@ -174,7 +166,7 @@ class ScheduleReplacement(ScheduleUpdate, kw_only=True):
 class SchedulePreviewBody(ScheduleFields, kw_only=True):
     """A schedule that is not made yet."""
 
-    count: Annotated[float, _schema(**whole(1, 100))] = 5
+    count: Annotated[float, shaped(**whole(1, 100))] = 5
 
 
 class BackfillBody(JsonBody, kw_only=True):
@@ -182,7 +174,7 @@ class BackfillBody(JsonBody, kw_only=True):
 
     begin: Moment = msgspec.field(name="from")
     end: Moment = msgspec.field(name="to")
-    limit: Annotated[float, _schema(**whole(1, 1000))] = 100
+    limit: Annotated[float, shaped(**whole(1, 1000))] = 100
     dry_run: bool = False
 
 

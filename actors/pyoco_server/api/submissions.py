@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 
-from pyoco_server.api.base import NUMBER_TEXT, FormBody, JsonBody, whole
+from pyoco_server.api.base import FormBody, JsonBody, number, says, shaped, whole
 from pyoco_server.api.times import (
     DelaySec,
     ExpectedEndWithinSec,
@@ -29,31 +29,26 @@ from pyoco_server.model.run import RunState, RunStatus
 MAX_BATCH_RUNS: Final = 1000
 
 
-def _limit(description: str, **schema: Any) -> Meta:
-    """A limit of a run: a number, a text that is one, or what says that it is not set."""
-    return Meta(description=description, extra_json_schema={"anyOf": [schema, *NUMBER_TEXT]})
-
-
 SECONDS: Final = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_SECONDS}
 ATTEMPTS: Final = whole(1, MAX_ATTEMPTS)
 MEMORY: Final = whole(1, MAX_MEMORY_MB)
 CPU: Final = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_CPU_SECONDS}
 BACKOFF: Final = {"type": "number", "minimum": 0, "maximum": MAX_BACKOFF_SECONDS}
-_FLOW: Final = Meta(extra_json_schema={"pattern": "[A-Za-z0-9]"})
-_TAG: Final = Meta(extra_json_schema={"pattern": r"^\s*[A-Za-z0-9_-]{0,200}\s*$"})
+_FLOW: Final = shaped(pattern="[A-Za-z0-9]")
+_TAG: Final = shaped(pattern=r"^\s*[A-Za-z0-9_-]{0,200}\s*$")
 
 
-TimeoutSec: TypeAlias = Annotated[Any, _limit("How long one attempt may take.", **SECONDS)]
-MaxAttempts: TypeAlias = Annotated[Any, _limit("How often it may be started.", **ATTEMPTS)]
+TimeoutSec: TypeAlias = Annotated[Any, number("How long one attempt may take.", **SECONDS)]
+MaxAttempts: TypeAlias = Annotated[Any, number("How often it may be started.", **ATTEMPTS)]
 RetryBackoffSec: TypeAlias = Annotated[
-    Any, _limit("The wait before the second attempt.", **BACKOFF)
+    Any, number("The wait before the second attempt.", **BACKOFF)
 ]
 
 MemoryMb: TypeAlias = Annotated[
-    Any, _limit("MB of memory that its processes may have together.", **MEMORY)
+    Any, number("MB of memory that its processes may have together.", **MEMORY)
 ]
 CpuSec: TypeAlias = Annotated[
-    Any, _limit("Seconds of processor time that they may take together.", **CPU)
+    Any, number("Seconds of processor time that they may take together.", **CPU)
 ]
 
 
@@ -79,9 +74,10 @@ class BatchItem(SubmitBody, kw_only=True):
     idempotency_key: str | None = None
 
 
-_RUNS: Final = Meta(
-    description="Each as the body of POST /runs, with workflow_yaml (text) and idempotency_key.",
-    extra_json_schema={"minItems": 1, "maxItems": MAX_BATCH_RUNS},
+_RUNS: Final = says(
+    "Each as the body of POST /runs, with workflow_yaml (text) and idempotency_key.",
+    minItems=1,
+    maxItems=MAX_BATCH_RUNS,
 )
 
 
@@ -94,13 +90,10 @@ class BatchBody(JsonBody, kw_only=True):
 class FlowForm(FormBody, kw_only=True):
     """The form of `POST /runs/yaml`."""
 
-    workflow: Annotated[bytes, Meta(extra_json_schema={"format": "flow-yaml"})]
+    workflow: Annotated[bytes, shaped(format="flow-yaml")]
     flow_name: Annotated[str, _FLOW]
     tag: Annotated[str, _TAG] = ""
-    params: Annotated[
-        str,
-        Meta(extra_json_schema={"format": "json-object", "contentMediaType": "application/json"}),
-    ] = ""
+    params: Annotated[str, shaped(format="json-object", contentMediaType="application/json")] = ""
     timeout_sec: TimeoutSec = None
     max_attempts: MaxAttempts = None
     retry_backoff_sec: RetryBackoffSec = None

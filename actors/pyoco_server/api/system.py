@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from pyoco_server.api.base import Query
+from pyoco_server.api.base import Query, says
 from pyoco_server.model.flow.check import FlowFinding
 from pyoco_server.model.flow.reader import TaskConfig
 from pyoco_server.model.flow.structure import GraphStructure
@@ -123,7 +123,7 @@ class StatsQuery(Query, frozen=True, kw_only=True):
         ),
     ] = 1
     percentiles: Annotated[
-        bool, Meta(description="Whether p50, p95 and p99 of waits and runs come as well.")
+        bool, says("Whether p50, p95 and p99 of waits and runs come as well.")
     ] = False
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from pyoco_server.api.base import NOT_SET, NUMBER_TEXT, JsonBody
+from pyoco_server.api.base import JsonBody, number, says
 from pyoco_server.model.timing import MAX_AHEAD_SECONDS
 
 _MOST: Final = {"type": "number", "maximum": MAX_AHEAD_SECONDS}
@@ -17,24 +17,20 @@ SPAN: Final = {**_MOST, "exclusiveMinimum": 0}
 def _moment(description: str) -> Meta:
     """Unix seconds, or an ISO 8601 time with its zone."""
     moment = [{"type": "number"}, {"type": "string", "format": "moment", "minLength": 1}]
+    not_set = [{"type": "string", "maxLength": 0}, {"type": "null"}]
     more = " Unix seconds, or an ISO 8601 time with its zone; at most 366 days ahead."
-    return Meta(description=description + more, extra_json_schema={"anyOf": [*moment, *NOT_SET]})
-
-
-def _span(description: str, schema: dict[str, Any]) -> Meta:
-    """A number of seconds."""
-    return Meta(description=description, extra_json_schema={"anyOf": [schema, *NUMBER_TEXT]})
+    return says(description + more, anyOf=[*moment, *not_set])
 
 
 StartAt: TypeAlias = Annotated[Any, _moment("Not to be started before; the past means now.")]
-DelaySec: TypeAlias = Annotated[Any, _span("The same, from now.", {**_MOST, "minimum": 0})]
+DelaySec: TypeAlias = Annotated[Any, number("The same, from now.", **_MOST, minimum=0)]
 ExpiresAt: TypeAlias = Annotated[Any, _moment("Not to be started then or later.")]
-QueueTtlSec: TypeAlias = Annotated[Any, _span("The same, from when it may start.", SPAN)]
+QueueTtlSec: TypeAlias = Annotated[Any, number("The same, from when it may start.", **SPAN)]
 ExpectedStartWithinSec: TypeAlias = Annotated[
-    Any, _span("Late where it has not started so long after it may.", SPAN)
+    Any, number("Late where it has not started so long after it may.", **SPAN)
 ]
 ExpectedEndWithinSec: TypeAlias = Annotated[
-    Any, _span("Late where it has not ended so long after it may start.", SPAN)
+    Any, number("Late where it has not ended so long after it may start.", **SPAN)
 ]
 
 
@@ -57,6 +53,6 @@ class TimesBody(MoveBody, kw_only=True):
 class RetryBody(TimesBody, kw_only=True):
     """The body of `POST /runs/{run_id}/retry`: what the new run has that the other one had not."""
 
-    params: Annotated[
-        dict[str, Any], Meta(description="They go over those of the run that is repeated.")
-    ] = msgspec.field(default_factory=dict)
+    params: Annotated[dict[str, Any], says("They go over those of the run that is repeated.")] = (
+        msgspec.field(default_factory=dict)
+    )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from pyoco_server.api.base import FormBody, Query
+from pyoco_server.api.base import FormBody, Query, says, shaped
 from pyoco_server.model.wheel import StoredWheel
 
 WheelAction: TypeAlias = Literal["upload", "delete"]
@@ -17,28 +17,24 @@ WheelAction: TypeAlias = Literal["upload", "delete"]
 class WheelsQuery(Query, frozen=True, kw_only=True):
     """Whose wheels."""
 
-    all_tenants: Annotated[
-        bool, Meta(description="Those of all tenants; takes an admin's key.")
-    ] = False
+    all_tenants: Annotated[bool, says("Those of all tenants; takes an admin's key.")] = False
 
 
 class WheelHistoryQuery(WheelsQuery, frozen=True, kw_only=True):
     """Which part of the history."""
 
     limit: Annotated[int, Meta(ge=1, le=500, description="How many at most.")] = 100
-    wheel_name: Annotated[
-        str, Meta(description="Only of this wheel.", extra_json_schema={"format": "wheel-name"})
-    ] = ""
-    action: Annotated[WheelAction | None, Meta(description="Only these.")] = None
+    wheel_name: Annotated[str, says("Only of this wheel.", format="wheel-name")] = ""
+    action: Annotated[WheelAction | None, says("Only these.")] = None
 
 
 class WheelForm(FormBody, kw_only=True):
     """The form of `POST /wheels`."""
 
-    wheel: Annotated[bytes, Meta(extra_json_schema={"format": "wheel"})]
-    replace: Annotated[bool, Meta(description="Whether older versions of the package go.")] = True
-    shared: Annotated[bool, Meta(description="Whether it is for all tenants.")] = False
-    tags: Annotated[str, Meta(extra_json_schema={"format": "worker-tags"})] = ""
+    wheel: Annotated[bytes, shaped(format="wheel")]
+    replace: Annotated[bool, says("Whether older versions of the package go.")] = True
+    shared: Annotated[bool, says("Whether it is for all tenants.")] = False
+    tags: Annotated[str, shaped(format="worker-tags")] = ""
 
 
 class WheelItem(msgspec.Struct, kw_only=True, frozen=True):

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from pyoco_server.api.base import JsonBody, Query
+from pyoco_server.api.base import JsonBody, Query, says
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.worker import WorkerState
 
@@ -26,10 +26,10 @@ class WorkersQuery(Query, frozen=True, kw_only=True):
     refusal: ClassVar[str | None] = "invalid workers request"
     error_id: ClassVar[ErrorId] = ErrorId.INVALID_WORKERS_REQUEST
 
-    scope: Annotated[Scope, Meta(description="active: RUNNING and IDLE ones.")] = Scope.ACTIVE
-    state: Annotated[tuple[WorkerState, ...], Meta(description="Only workers of this state.")] = ()
-    include_hidden: Annotated[bool, Meta(description="Whether hidden ones too.")] = False
-    tag: Annotated[str, Meta(description="Only workers with this tag.")] = ""
+    scope: Annotated[Scope, says("active: RUNNING and IDLE ones.")] = Scope.ACTIVE
+    state: Annotated[tuple[WorkerState, ...], says("Only workers of this state.")] = ()
+    include_hidden: Annotated[bool, says("Whether hidden ones too.")] = False
+    tag: Annotated[str, says("Only workers with this tag.")] = ""
     limit: Annotated[int, Meta(ge=1, le=500, description="How many at most.")] = 100
 
 
