@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from msgspec import UNSET
+from msgspec import UNSET, convert
 from msgspec.structs import replace
 from quart import Blueprint
 
@@ -57,16 +57,10 @@ def system_blueprint(backend: Backend) -> Blueprint:
     )
     async def ready() -> tuple[ReadyAnswer, int]:
         readiness = await backend.readiness()
-        status = backend.connection.status
         body = ReadyAnswer(
             status="ready" if readiness.ready else "not ready",
             reasons=list(readiness.reasons),
-            nats=NatsHealth(
-                connected=status.connected,
-                server=status.server,
-                reconnects=status.reconnects,
-                last_error=status.last_error,
-            ),
+            nats=convert(backend.connection.status, NatsHealth, from_attributes=True),
         )
         return body, 200 if readiness.ready else 503
 

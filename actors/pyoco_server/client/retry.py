@@ -11,8 +11,8 @@ import httpx
 from pyoco_server.client.problem import HttpProblem
 from pyoco_server.client.requests import ApiCall, new_idempotency_key
 
-NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
-BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError)
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
+_BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError)
 # 502 and 504 are the answers of a proxy whose gateway is away.
 _COME_BACK_LATER = frozenset({429, 502, 503, 504})
 
@@ -65,14 +65,11 @@ def passes(error: httpx.HTTPError) -> bool:
     """Whether the same call may succeed later: the gateway is away, restarting or too busy."""
     if isinstance(error, HttpProblem):
         return error.status in _COME_BACK_LATER
-    return isinstance(error, (*BROKEN, httpx.TimeoutException))
+    return isinstance(error, (*_BROKEN, httpx.TimeoutException))
 
 
 def _may_repeat(call: ApiCall[Any], error: httpx.HTTPError) -> bool:
-    if isinstance(error, NEVER_SENT):
+    if isinstance(error, _NEVER_SENT):
         return True
-    if not call.repeatable:
-        return False
-    if isinstance(error, HttpProblem):
-        return error.status in _COME_BACK_LATER
-    return isinstance(error, BROKEN)
+    # A gateway that says nothing for so long may be busy with the call.
+    return call.repeatable and passes(error) and not isinstance(error, httpx.TimeoutException)
