@@ -87,15 +87,9 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
             raise invalid("workflow", reason, "invalid workflow yaml")
         if form.unknown is not None:
             raise form.unknown
-        limits: dict[str, Any] = {
-            name: form.texts.get(name) for name in (*LIMIT_FIELDS, *TIMING_FIELDS)
-        }
-        body = SubmitBody(
-            flow_name=form.texts.get("flow_name") or "",
-            tag=form.texts.get("tag"),
-            params=_params(form.texts.get("params")),
-            **limits,
-        )
+        said: dict[str, Any] = {"flow_name": "", **form.texts}
+        said["params"] = _params(form.texts.get("params", ""))
+        body = SubmitBody(**said)
         check_tag((body.tag or "").strip() or settings.default_tag)
         form.file.seek(0)
         flow_file = read_flow_file(form.file.read(), settings)
@@ -259,17 +253,17 @@ def _key_sent(call: Call) -> str | None:
     return ", ".join(sent) if sent else None
 
 
-def _params(text: str | None) -> dict[str, Any]:
+def _params(text: str) -> dict[str, Any]:
     """The params of a form.
 
     Raises:
         Problem: They are no JSON object.
     """
-    if not (text or "").strip():
+    if not text.strip():
         return {}
     try:
-        params: dict[str, Any] = msgspec.json.decode(text or "", type=dict[str, Any])
-        check_keys((text or "").encode())
+        params: dict[str, Any] = msgspec.json.decode(text, type=dict[str, Any])
+        check_keys(text.encode())
     except RecursionError:
         raise invalid("params", str(NestedTooDeeply())) from None
     except KeyGivenTwice as error:
