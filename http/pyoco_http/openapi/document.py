@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -76,7 +77,7 @@ def build_document(app: QuartTrio, backend: Backend) -> dict[str, Any]:
         operation = operation_of(view)
         if operation is not None:
             level = access_of(view) or Access.ADMIN
-            writer = _Writer(operation, level, limit_of(view, default), schemas, keyed=keyed)
+            writer = _Writer(operation, level, limit_of(view, default), schemas, keyed)
             described = writer.describe(path)
             described["operationId"] = f"{rule.endpoint}.{method.lower()}".replace(".", "_")
             described["tags"] = [rule.endpoint.partition(".")[0]]
@@ -97,27 +98,22 @@ def build_document(app: QuartTrio, backend: Backend) -> dict[str, Any]:
     return document
 
 
+@dataclass(frozen=True, slots=True)
 class _Writer:
-    """Describes one operation."""
+    """Describes one operation of a gateway; ``keyed``: whether that asks for keys."""
 
-    def __init__(
-        self,
-        operation: Operation,
-        level: Access,
-        limit: BodyLimit,
-        schemas: Schemas,
-        *,
-        keyed: bool,
-    ) -> None:
-        self._operation = operation
-        self._level = level
-        self._limit = limit
-        self._schemas = schemas
-        self._own_names_only = not keyed
-        self._keyed = keyed and level is not Access.PUBLIC
+    operation: Operation
+    level: Access
+    limit: BodyLimit
+    schemas: Schemas
+    keyed: bool
+
+    @property
+    def needs_key(self) -> bool:
+        return self.keyed and self.level is not Access.PUBLIC
 
     def describe(self, path: str) -> dict[str, Any]:
-        operation = self._operation
+        operation = self.operation
         described: dict[str, Any] = {
             "summary": operation.summary,
             "parameters": list(self._parameters(path)),
@@ -130,8 +126,8 @@ class _Writer:
             if operation.files:
                 content["multipart/form-data"]["encoding"] = _encodings(operation.files)
             described["requestBody"] = {"required": operation.body_required, "content": content}
-        if self._keyed:
-            role = f"role {self._level.role}" if self._level.role else "any valid key"
+        if self.needs_key:
+            role = f"role {self.level.role}" if self.level.role else "any valid key"
             described["security"] = [{"api_key": []}]
             described["x-access"] = role
         return described
@@ -140,15 +136,15 @@ class _Writer:
         for name in re.findall(r"\{([a-z_]+)\}", path):
             schema = {"type": "string", "minLength": 1, "format": name.replace("_", "-")}
             yield {"name": name, "in": "path", "required": True, "schema": schema}
-        told = self._schemas.properties(self._operation.query)
-        for name, field in fields_of(self._operation.query).items():
+        told = self.schemas.properties(self.operation.query)
+        for name, field in fields_of(self.operation.query).items():
             yield {"name": name, "in": "query", **parameter(field, told[name])}
-        for header in self._operation.headers:
+        for header in self.operation.headers:
             described = {"description": header.doc, "schema": header.schema}
             yield {"name": header.name, "in": "header", **described}
 
     def _responses(self) -> dict[str, Any]:
-        operation = self._operation
+        operation = self.operation
         refusals = self._usual_refusals() | dict(operation.refusals)
         answers: dict[str, Any] = {
             "200": {"description": "Done", "content": self._content(operation.answer)}
@@ -161,8 +157,8 @@ class _Writer:
 
     def _usual_refusals(self) -> dict[int, str]:
         refusals: dict[int, str] = {}
-        operation, level = self._operation, self._level
-        if self._keyed:
+        operation, level = self.operation, self.level
+        if self.needs_key:
             refusals |= {
                 401: "api key required",
                 403: "invalid api key, or one without the role",
@@ -174,12 +170,12 @@ class _Writer:
             query = operation.query
             refusals[422] = query.refusal or "a parameter is not known, or cannot be used"
             refusals[503] = "nats unavailable"
-        if self._own_names_only:
+        if not self.keyed:
             refusals[421] = "host not served here"
         if "text/event-stream" in operation.answer:
             refusals[429] = "too many event streams are open"
         if operation.body:
-            limit = self._limit
+            limit = self.limit
             refusals |= {
                 408: "request timeout: the body came too slowly",
                 413: f"{limit.detail}: at most {limit.most_bytes} bytes, or what names its own limit",
@@ -187,7 +183,7 @@ class _Writer:
         return refusals
 
     def _content(self, content: Content) -> dict[str, Any]:
-        return {kind: {"schema": self._schemas.of(kind, told)} for kind, told in content.items()}
+        return {kind: {"schema": self.schemas.of(kind, told)} for kind, told in content.items()}
 
 
 def _encodings(files: Mapping[str, str]) -> dict[str, Any]:
