@@ -82,13 +82,8 @@ def principal() -> Principal:
     return current_call().principal
 
 
-async def run_seen(backend: Backend, run_id: str, call: Call | None = None) -> RunSnapshot:
-    """Read a run that the caller may know of.
-
-    Args:
-        backend: Where it is.
-        run_id: Its id; what can be none is not looked for.
-        call: Who wants to see it, in a short route.
+async def run_seen(backend: Backend, run_id: str) -> RunSnapshot:
+    """Read a run that the caller may know of; what can be no run's id is not looked for.
 
     Raises:
         RunNotFound: There is none, or it belongs to another tenant.
@@ -97,7 +92,7 @@ async def run_seen(backend: Backend, run_id: str, call: Call | None = None) -> R
     if not is_run_id(run_id):
         raise RunNotFound(run_id)
     snapshot = await backend.get(run_id)
-    if not (call or current_call()).principal.sees(snapshot.tenant_id):
+    if not principal().sees(snapshot.tenant_id):
         raise RunNotFound(run_id)
     return snapshot
 

@@ -21,7 +21,6 @@ import msgspec
 import trio
 from quart_trio.wrappers import TrioRequest
 
-from pyoco_http.call import Call
 from pyoco_http.problems import Problem, unknown_name
 from pyoco_http.sse import OpenStream
 from pyoco_server.api.base import JsonBody, NoFields
@@ -165,16 +164,10 @@ class Body:
 
 
 class GatewayRequest(TrioRequest):
-    """A request with such a body, and what is learned of it on the way.
-
-    Attributes:
-        call: The same, as every route sees it.
-        event_stream: The stream that it is answered with, if it is.
-    """
+    """A request with such a body, and the stream that it is answered with, if it is."""
 
     body_class = Body  # type: ignore[assignment]
     body: Body  # type: ignore[assignment]
-    call: Call
     event_stream: OpenStream | None = None
 
 

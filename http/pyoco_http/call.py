@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import trio
-from quart import Response, request
+from quart import Response
 
 from pyoco_server.api.base import Query
 from pyoco_server.gateway.key_ring import Standing
@@ -51,11 +52,6 @@ class Call:
                 return value.decode("latin-1")
         return None
 
-    def asked(self, kind: type[Q]) -> Q:
-        """Its query, of the kind that its route is described with."""
-        assert isinstance(self.wanted, kind)
-        return self.wanted
-
     @property
     def principal(self) -> Principal:
         """Who makes it; only for one who was let in."""
@@ -63,15 +59,24 @@ class Call:
         return self.standing.principal
 
 
+_current: Final[ContextVar[Call]] = ContextVar("call")
+
+
+def handle(call: Call) -> None:
+    """Make it the call that this task is handling."""
+    _current.set(call)
+
+
 def current_call() -> Call:
-    """The call that a route of Quart's is handling."""
-    found: Call = request.call  # type: ignore[attr-defined]
-    return found
+    """The call that is being handled."""
+    return _current.get()
 
 
 def asked(kind: type[Q]) -> Q:
-    """The query of the call that a route of Quart's is handling."""
-    return current_call().asked(kind)
+    """Its query, of the kind that its route is described with."""
+    wanted = current_call().wanted
+    assert isinstance(wanted, kind)
+    return wanted
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
     )
     async def retry(run_id: str) -> Submitted:
         call = current_call()
-        await run_seen(backend, run_id, call)
+        await run_seen(backend, run_id)
         asker = Asker(call.principal.key_id, call.request_id, call.traceparent)
         raw: bytes = await request.body
         body = read_json(raw, RetryBody) if raw else RetryBody()

@@ -11,7 +11,7 @@ from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 
 from pyoco_http.bodies import GatewayRequest, Receive
-from pyoco_http.call import Call
+from pyoco_http.call import Call, handle
 from pyoco_http.rules import Rules
 
 Send = Callable[[Any], Awaitable[None]]
@@ -35,7 +35,7 @@ class Exchange(TrioASGIHTTPConnection):
     async def __call__(self, receive: Receive, send: Send) -> None:
         """Make the answer and send it; whoever serves the client cancels this when it goes away."""
         request = cast(GatewayRequest, self._create_request_from_scope(send))
-        request.call = self._call
+        handle(self._call)
         request.body.come_from(receive, self.app.config["BODY_SECONDS"])
         status: int | None = None
         try:

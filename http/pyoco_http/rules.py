@@ -13,7 +13,7 @@ from quart_trio import QuartTrio
 from pyoco_http import browsers
 from pyoco_http.access import Access, Doorkeeper, access_of
 from pyoco_http.bodies import BodyLimit, GatewayRequest, limit_of
-from pyoco_http.call import Call, Header
+from pyoco_http.call import Call, Header, current_call
 from pyoco_http.metrics import Latencies
 from pyoco_http.operation import Operation, operation_of
 from pyoco_http.query import read_query
@@ -125,25 +125,22 @@ def register_rules(app: QuartTrio, rules: Rules) -> None:
     async def enter() -> None:
         received = cast(GatewayRequest, request)
         rule = received.url_rule
-        rules.begin(received.call)
+        rules.begin(current_call())
         if received.routing_exception is not None or rule is None:
             return  # no route: the answer is 404 or 405 whoever asks
         if received.method == "OPTIONS" and rule.provide_automatic_options:
             return
         view = app.view_functions[rule.endpoint]
-        await rules.admit(received.call, access_of(view), operation_of(view))
+        await rules.admit(current_call(), access_of(view), operation_of(view))
         received.body.admit(limit_of(view, rules.body_limit))
 
     async def leave(response: Response) -> Response:
-        received = cast(GatewayRequest, request)
-        rule = received.url_rule
+        call, rule = current_call(), request.url_rule
         for name, value in browsers.HEADERS:
             response.headers.setdefault(name.decode(), value.decode())
-        for name, value in rules.headers(received.call):
+        for name, value in rules.headers(call):
             response.headers[name.decode()] = value.decode()
-        rules.latencies.observe(
-            received.call, None if rule is None else rule.rule, response.status_code
-        )
+        rules.latencies.observe(call, None if rule is None else rule.rule, response.status_code)
         return response
 
     app.before_request(enter)

@@ -9,9 +9,9 @@ import msgspec
 import trio
 from quart import Blueprint, Response
 
-from pyoco_http.access import Access, access, run_seen
+from pyoco_http.access import Access, access, principal, run_seen
 from pyoco_http.bodies import read_json
-from pyoco_http.call import Answer, Call, asked, json_body
+from pyoco_http.call import Answer, asked, current_call, json_body
 from pyoco_http.operation import described
 from pyoco_http.short_routes import short
 from pyoco_http.sse import event_stream, pack, within_heartbeat
@@ -47,14 +47,14 @@ def runs_blueprint(backend: Backend) -> Blueprint:
     @access(Access.READ)
     @described("Read a run", Run, query=IncludeQuery, refusals=_NOT_FOUND)
     @short
-    async def get(call: Call, run_id: str) -> Answer:
-        snapshot = await run_seen(backend, run_id, call)
-        records = bool(call.asked(IncludeQuery).include)
+    async def get(run_id: str) -> Answer:
+        snapshot = await run_seen(backend, run_id)
+        records = bool(asked(IncludeQuery).include)
         if snapshot.worker_id is None:
             return json_body(shown_run(snapshot, now(), records=records))
-        return json_body(_with_worker(call, snapshot, records=records))
+        return json_body(_with_worker(snapshot, records=records))
 
-    def _with_worker(call: Call, snapshot: RunSnapshot, *, records: bool) -> Run:
+    def _with_worker(snapshot: RunSnapshot, *, records: bool) -> Run:
         assert snapshot.worker_id is not None
         record, state = backend.reads.worker(snapshot.worker_id)
         if record is None:
@@ -67,7 +67,7 @@ def runs_blueprint(backend: Backend) -> Blueprint:
                 worker_heartbeat_at=None,
             )
         own = {snapshot.tag, *snapshot.tags}
-        everything = call.principal.knows_all
+        everything = principal().knows_all
         return shown_run(
             snapshot,
             now(),
@@ -83,8 +83,8 @@ def runs_blueprint(backend: Backend) -> Blueprint:
     @access(Access.READ)
     @described("Read the tasks of a run", RunTasks, refusals=_NOT_FOUND)
     @short
-    async def tasks(call: Call, run_id: str) -> Answer:
-        run = await run_seen(backend, run_id, call)
+    async def tasks(run_id: str) -> Answer:
+        run = await run_seen(backend, run_id)
         return json_body(msgspec.convert(shown(run), RunTasks, from_attributes=True))
 
     @blueprint.post("/<run_id>/cancel")
@@ -98,10 +98,10 @@ def runs_blueprint(backend: Backend) -> Blueprint:
         doc="A run that has ended is returned as it is. A body that is not understood is ignored.",
     )
     @short
-    async def cancel(call: Call, run_id: str) -> Answer:
-        await run_seen(backend, run_id, call)
-        wish = _cancel_wish(call.body)
-        by = call.principal.actor or wish.requested_by
+    async def cancel(run_id: str) -> Answer:
+        await run_seen(backend, run_id)
+        wish = _cancel_wish(current_call().body)
+        by = principal().actor or wish.requested_by
         snapshot = await backend.cancel(run_id, by=by, reason=wish.reason)
         return json_body(shown_run(snapshot, now(), records=False))
 
@@ -119,9 +119,9 @@ def runs_blueprint(backend: Backend) -> Blueprint:
         doc="A start that has passed means now. What is not given stays as it is.",
     )
     @short
-    async def move(call: Call, run_id: str) -> Answer:
-        snapshot = await run_seen(backend, run_id, call)
-        timing = timing_of(read_json(call.body, MoveBody), now(), MOVED_FIELDS)
+    async def move(run_id: str) -> Answer:
+        snapshot = await run_seen(backend, run_id)
+        timing = timing_of(read_json(current_call().body, MoveBody), now(), MOVED_FIELDS)
         if timing != NO_TIMING:
             snapshot = await backend.move(run_id, timing)
         return json_body(shown_run(snapshot, now(), records=False))

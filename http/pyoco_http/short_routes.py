@@ -1,12 +1,12 @@
 """Routes that are answered in their connection's own task, without what Quart does for pages.
 
-Such a route takes the call itself and gives an `Answer`::
+Such a route reads the call of `current_call`, and its body there, and gives an `Answer`::
 
     @blueprint.get("/<run_id>")
     @access(Access.READ)
     @described("Read a run", Run)
     @short
-    async def get(call: Call, run_id: str) -> Answer:
+    async def get(run_id: str) -> Answer:
         ...
 
 It is a route of Quart's as well, so that what is true of every route is true of it.
@@ -25,7 +25,7 @@ from quart_trio import QuartTrio
 
 from pyoco_http.access import Access, access_of
 from pyoco_http.bodies import Body, BodyLimit, limit_of
-from pyoco_http.call import Answer, Call, current_call
+from pyoco_http.call import Answer, Call, current_call, handle
 from pyoco_http.operation import Operation, operation_of
 from pyoco_http.problems import problem_of
 from pyoco_http.rules import Rules
@@ -42,14 +42,14 @@ _NAME: Final = rf"(?!(?:{OWN_WORDS})(?:/|\Z))[A-Za-z0-9_-]+"
 
 
 def short(handler: Handler) -> View:
-    """Make a route of Quart's of one that takes the call; see the module's own text."""
+    """Make a route of Quart's as well of a short one; see the module's own text."""
 
     @wraps(handler)
     async def view(**names: str) -> Response:
         call = current_call()
         if call.method not in {"GET", "HEAD"}:
             call.body = await request.body
-        return (await handler(call, **names)).response()
+        return (await handler(**names)).response()
 
     setattr(view, _ATTRIBUTE, handler)
     return cast(View, view)
@@ -94,12 +94,13 @@ class ShortRoutes:
     ) -> Answer:
         """Answer a call as Quart would have answered it."""
         try:
+            handle(call)
             self._rules.begin(call)
             await self._rules.admit(call, route.level, route.operation)
             body.admit(route.limit)
             if call.method != "GET":
                 call.body = await body
-            answer = await route.handler(call, **names)
+            answer = await route.handler(**names)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told
             answer = problem_of(error).answer()
         self._rules.latencies.observe(call, route.rule, answer.status)

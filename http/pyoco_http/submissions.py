@@ -62,7 +62,8 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
         doc="200 only after the snapshot is stored and the job is queued.",
     )
     @short
-    async def submit(call: Call) -> Answer:
+    async def submit() -> Answer:
+        call = current_call()
         body = read_json(call.body, SubmitBody)
         run = _new_run(settings, now(), call, body, None, _key_sent(call))
         return _answer(await backend.submit(run))
@@ -107,8 +108,8 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
         doc="Each run is accepted or refused by itself; the answer has an item for each, in order.",
     )
     @short
-    async def submit_batch(call: Call) -> Answer:
-        read = await trio.to_thread.run_sync(_read_batch, settings, now(), call)
+    async def submit_batch() -> Answer:
+        read = await trio.to_thread.run_sync(_read_batch, settings, now(), current_call())
         wanted = [run for run in read if isinstance(run, NewRun)]
         outcomes = iter(await backend.submit_all(wanted))
         items = [_item(next(outcomes) if isinstance(run, NewRun) else run) for run in read]

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from quart import Blueprint
 
 from pyoco_http.access import Access, access, principal
-from pyoco_http.call import Answer, Call, asked
+from pyoco_http.call import Answer, asked
 from pyoco_http.operation import described
 from pyoco_http.query import refused
 from pyoco_http.short_routes import short
@@ -44,7 +44,7 @@ def system_blueprint(backend: Backend) -> Blueprint:
     @access(Access.PUBLIC)
     @described("Whether the process is alive", Health)
     @short
-    async def health(_: Call) -> Answer:
+    async def health() -> Answer:
         return Answer(b'{"status":"ok"}')
 
     @blueprint.get("/health/ready")
