@@ -14,9 +14,15 @@ from http_api import answers
 from pyoco_http.query import fields_of, read_query
 from pyoco_server.api.runs import RunsQuery
 from pyoco_server.api.submissions import FlowForm, SubmitBody
+from pyoco_server.api.times import MoveBody, TimesBody
 from pyoco_server.client import AsyncPyocoHttpClient, PyocoHttpClient
 from pyoco_server.client.answers import RunsQueryDict
-from pyoco_server.client.requests import LimitArguments
+from pyoco_server.client.requests import (
+    CANCEL_WAIT_SECONDS,
+    LimitArguments,
+    MoveArguments,
+    TimeArguments,
+)
 
 URL = "http://gateway.invalid"
 
@@ -94,8 +100,22 @@ async def test_a_trio_method_asks_its_route(example: Example) -> None:
 
 def test_what_the_client_can_ask_is_what_the_gateway_takes() -> None:
     assert set(RunsQueryDict.__annotations__) == set(fields_of(RunsQuery))
-    assert set(LimitArguments.__annotations__) <= set(SubmitBody.__struct_fields__)
-    assert set(LimitArguments.__annotations__) <= set(FlowForm.__struct_fields__)
+    assert set(MoveArguments.__annotations__) == set(MoveBody.__struct_fields__)
+    assert set(TimeArguments.__annotations__) == set(TimesBody.__struct_fields__)
+    named = {"flow_name", "params", "tag"}
+    assert set(LimitArguments.__annotations__) == set(SubmitBody.__struct_fields__) - named - {
+        "tags"
+    }
+    assert set(LimitArguments.__annotations__) == set(FlowForm.__struct_fields__) - named - {
+        "workflow"
+    }
+
+
+@pytest.mark.parametrize("client", [PyocoHttpClient, AsyncPyocoHttpClient])
+def test_how_long_a_cancel_is_waited_for_is_said_where_it_is_asked_for(client: type) -> None:
+    said = inspect.getdoc(methods(client)["cancel_run"])
+    assert said is not None
+    assert f"(default {CANCEL_WAIT_SECONDS})" in said
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: f"{e.method}-{e.route[1]}")
