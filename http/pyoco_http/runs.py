@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from functools import partial
+from typing import Any
 
 import msgspec
 import trio
@@ -50,34 +51,8 @@ def runs_blueprint(backend: Backend) -> Blueprint:
     async def get(run_id: str) -> Answer:
         snapshot = await run_seen(backend, run_id)
         records = bool(asked(IncludeQuery).include)
-        if snapshot.worker_id is None:
-            return json_body(shown_run(snapshot, now(), records=records))
-        return json_body(_with_worker(snapshot, records=records))
-
-    def _with_worker(snapshot: RunSnapshot, *, records: bool) -> Run:
-        assert snapshot.worker_id is not None
-        record, state = backend.reads.worker(snapshot.worker_id)
-        if record is None:
-            return shown_run(
-                snapshot,
-                now(),
-                records=records,
-                worker_alive=False,
-                worker_state=state,
-                worker_heartbeat_at=None,
-            )
-        own = {snapshot.tag, *snapshot.tags}
-        everything = principal().knows_all
-        return shown_run(
-            snapshot,
-            now(),
-            records=records,
-            worker_alive=state.active,
-            worker_state=state,
-            worker_heartbeat_at=record.last_heartbeat_at,
-            worker_hidden=record.hidden,
-            worker_tags=[tag for tag in record.tags if everything or tag in own],
-        )
+        worker = _told_of_worker(backend, snapshot)
+        return json_body(shown_run(snapshot, now(), records=records, **worker))
 
     @blueprint.get("/<run_id>/tasks")
     @access(Access.READ)
@@ -142,6 +117,27 @@ def runs_blueprint(backend: Backend) -> Blueprint:
         return event_stream(_states(backend, run_id, asked(WatchQuery)))
 
     return blueprint
+
+
+def _told_of_worker(backend: Backend, snapshot: RunSnapshot) -> dict[str, Any]:
+    """What is told of the worker that has a run, or had it."""
+    if snapshot.worker_id is None:
+        return {}
+    record, state = backend.reads.worker(snapshot.worker_id)
+    told: dict[str, Any] = {
+        "worker_alive": False,
+        "worker_state": state,
+        "worker_heartbeat_at": None,
+    }
+    if record is None:
+        return told
+    own, everything = {snapshot.tag, *snapshot.tags}, principal().knows_all
+    return told | {
+        "worker_alive": state.active,
+        "worker_heartbeat_at": record.last_heartbeat_at,
+        "worker_hidden": record.hidden,
+        "worker_tags": [tag for tag in record.tags if everything or tag in own],
+    }
 
 
 async def _states(backend: Backend, run_id: str, wanted: WatchQuery) -> AsyncGenerator[bytes, None]:
