@@ -70,9 +70,8 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
         refusals={**_NOT_FOUND, 409: "run cannot be submitted again"},
     )
     async def requeue(seq: str) -> Submitted:
-        call = current_call()
-        asker = Asker(call.principal.key_id, call.request_id, call.traceparent)
-        repeated = await backend.dead_letters.requeue(_number(seq), call.principal.tenant_id, asker)
+        letters, tenant_id = backend.dead_letters, principal().tenant_id
+        repeated = await letters.requeue(_number(seq), tenant_id, _asker())
         run = repeated.accepted
         return Submitted(run_id=run.run_id, status=run.status, retried_from=repeated.retry_of)
 
@@ -99,16 +98,14 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
         },
     )
     async def retry(run_id: str) -> Submitted:
-        call = current_call()
         await run_seen(backend, run_id)
-        asker = Asker(call.principal.key_id, call.request_id, call.traceparent)
         raw: bytes = await request.body
         body = read_json(raw, RetryBody) if raw else RetryBody()
         timing = timing_of(body, backend.reads.now())
         try:
             repeated = await backend.dead_letters.retry(
                 run_id,
-                asker,
+                _asker(),
                 params=body.params,
                 idempotency_key=key_of_call(),
                 timing=timing,
@@ -127,6 +124,11 @@ _PROBLEMS: Final[Problems] = {
     ),
     NotRepeatable: because(409, "run cannot be submitted again", ErrorId.NOT_REPEATABLE),
 }
+
+
+def _asker() -> Asker:
+    call = current_call()
+    return Asker(call.principal.key_id, call.request_id, call.traceparent)
 
 
 def _number(text: str) -> int:
