@@ -15,8 +15,8 @@ from pyoco_server.worker.runner import kin
 
 _ADOPTS = """\
 import subprocess, time
-from pyoco_server.worker.runner import kin
-kin.adopt_orphans()
+from pyoco_server.worker.runner import libc
+libc.adopt_orphans()
 between = subprocess.Popen(["sh", "-c", "sleep 600 & echo $!; wait"], stdout=subprocess.PIPE)
 print(between.pid, between.stdout.readline().decode(), flush=True)
 time.sleep(600)

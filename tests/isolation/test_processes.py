@@ -105,13 +105,13 @@ async def test_a_child_that_lost_its_guardian_is_killed_with_all_that_it_started
 
 STARTS_ON = """\
 import subprocess, sys, threading, time
-from pyoco_server.worker.runner import kin
+from pyoco_server.worker.runner import kin, libc
 
 def end():
     time.sleep(0.2)
-    kin.end_all(5.0)
+    kin.end_all()
 
-kin.adopt_orphans()
+libc.adopt_orphans()
 threading.Thread(target=end, daemon=True).start()
 while True:
     argv = [sys.executable, "-S", "-c", "import time; time.sleep(600)", {mark!r}]

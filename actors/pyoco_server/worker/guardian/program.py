@@ -24,7 +24,7 @@ from typing import Final, Never
 
 import msgspec
 
-from pyoco_server.worker.runner import child, kin
+from pyoco_server.worker.runner import child, kin, libc
 from pyoco_server.worker.runner.lines import encode_end, encode_refusal
 from pyoco_server.worker.runner.protocol import ChildOptions
 
@@ -32,7 +32,6 @@ LONGEST_REQUEST: Final = 1024 * 1024
 _DESCRIPTORS: Final = 5
 # A process that was killed is gone at once, unless the kernel itself holds it.
 _PATIENCE_SECONDS: Final = 5.0
-_DETACH: Final = 17  # PTRACE_DETACH of ptrace(2)
 # What a terminal or a service manager sends is for the worker, and task code of its user may send anything.
 _NOT_FOR_IT: Final = (
     signal.SIGINT,
@@ -52,7 +51,7 @@ def main() -> None:
     """Make children until the worker is gone; then end them."""
     for number in _NOT_FOR_IT:
         signal.signal(number, signal.SIG_IGN)
-    kin.adopt_orphans()
+    libc.adopt_orphans()
     gc.collect()
     gc.freeze()  # what is shared with the children stays shared
     _Guardian(socket.socket(fileno=int(sys.argv[1]))).serve()
@@ -92,7 +91,7 @@ class _Guardian:
         until = time.monotonic() + _OWN_SECONDS
         while kin.has_living_child() and time.monotonic() < until:
             time.sleep(0.01)
-        kin.end_children(_PATIENCE_SECONDS)
+        kin.end_children()
 
     def _make_child(self) -> bool:
         """Make the child that the worker asks for; return whether there is a worker."""
@@ -145,7 +144,7 @@ class _Guardian:
             while (ended := os.wait4(-1, os.WNOHANG))[0]:
                 pid, status, taken = ended
                 if os.WIFSTOPPED(status):  # it has itself traced; let it go on untraced
-                    ctypes.CDLL(None).ptrace(_DETACH, pid, None, os.WSTOPSIG(status))
+                    libc.detach(pid, os.WSTOPSIG(status))
                     continue
                 if (line := self._lines.pop(pid, None)) is not None:
                     with suppress(KeyError):

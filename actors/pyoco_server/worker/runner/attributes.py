@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from pyoco_server.worker.runner import libc
 from pyoco_server.worker.runner.parts import ProcessPart
 
-_SET_PDEATHSIG, _GET_PDEATHSIG, _GET_DUMPABLE, _SET_DUMPABLE = 1, 2, 3, 4  # prctl(2)
-_SET_NAME, _SET_TIMERSLACK, _GET_TIMERSLACK = 15, 29, 30
 _NAME: Final = b"Name:\t"
 # Name, users, groups, signals that are blocked, ignored or handled, be it by C code, capabilities, filters of
 # system calls: what stands between these in /proc/self/status.
@@ -23,7 +21,6 @@ _STATUS: Final = (
     (b"\nSigBlk:", b"\nCpus_allowed:"),
 )
 _OOM_SCORE: Final = "/proc/self/oom_score_adj"
-_LIBC: Final = ctypes.CDLL(None)
 
 
 class Attributes(ProcessPart):
@@ -54,26 +51,16 @@ class Attributes(ProcessPart):
     def _beyond_status(self) -> tuple[Any, ...]:
         return (
             os.pread(self._oom, 16, 0),
-            _prctl(_GET_DUMPABLE),
-            _prctl(_GET_TIMERSLACK),
-            _death_signal(),
+            libc.dumpable(),
+            libc.timer_slack(),
+            libc.death_signal(),
         )
 
     def _put(self, fresh: tuple[Any, ...]) -> None:
         (name, *_), oom, dumpable, slack, death = fresh
-        _LIBC.prctl(_SET_NAME, name.removeprefix(_NAME).rstrip(b"\n"), 0, 0, 0)
+        libc.set_name(name.removeprefix(_NAME).rstrip(b"\n"))
         with suppress(OSError):
             Path(_OOM_SCORE).write_bytes(oom)
-        _prctl(_SET_DUMPABLE, dumpable)
-        _prctl(_SET_TIMERSLACK, slack)
-        _prctl(_SET_PDEATHSIG, death)
-
-
-def _prctl(option: int, value: int = 0) -> int:
-    return int(_LIBC.prctl(option, value, 0, 0, 0))
-
-
-def _death_signal() -> int:
-    found = ctypes.c_int()
-    _LIBC.prctl(_GET_PDEATHSIG, ctypes.byref(found), 0, 0, 0)
-    return found.value
+        libc.set_dumpable(dumpable)
+        libc.set_timer_slack(slack)
+        libc.set_death_signal(death)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import time
 from collections import OrderedDict
@@ -27,8 +26,6 @@ log = structlog.get_logger(__name__)
 _MOST_KEPT: Final = 16
 _REPORT_BYTES: Final = 4 * 1024 * 1024
 _MARGIN_SECONDS: Final = 2.0
-# What was killed is gone at once, unless the kernel itself holds it.
-_PATIENCE_SECONDS: Final = 5.0
 _LINE: Final = msgspec.json.Decoder(Tried)
 _NOBODY: Final = Provider(kind="plugin", name="", value="", place="what looks for plug-ins")
 
@@ -151,7 +148,7 @@ def _end_all_of(process: OwnedProcess) -> None:
     if process.returncode is None:
         pidfd = os.pidfd_open(process.pid)
         try:
-            kin.end_with_descendants(pidfd, process.pid, _PATIENCE_SECONDS)
+            kin.end_with_descendants(pidfd, process.pid)
         finally:
             os.close(pidfd)
 
@@ -168,8 +165,4 @@ def _lines(report: int) -> Iterator[Tried]:
 def _how_it_ended(code: int) -> str:
     if code >= 0:
         return f"ended the process that imported it, with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:  # a real-time signal has no name
-        name = f"signal {-code}"
-    return f"had the process that imported it killed by {name}"
+    return f"had the process that imported it killed by {kin.signal_name(-code)}"

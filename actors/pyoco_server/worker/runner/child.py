@@ -27,7 +27,7 @@ from msgspec.structs import replace
 
 from pyoco_server.model.errors import NO_THREAD
 from pyoco_server.model.run import RunStatus
-from pyoco_server.worker.runner import kin, pipe
+from pyoco_server.worker.runner import kin, libc, pipe
 from pyoco_server.worker.runner.condition import Condition
 from pyoco_server.worker.runner.execution import Execution
 from pyoco_server.worker.runner.flows import Plugins
@@ -58,7 +58,6 @@ _PYTHON: Final = platform.python_version()
 _PYOCO: Final = version("pyoco")
 _OOM_SCORE: Final = "500"
 _EXIT_BROKEN: Final = 70  # EX_SOFTWARE of sysexits.h
-_PATIENCE_SECONDS: Final = 5.0
 
 
 def main(options: ChildOptions) -> NoReturn:
@@ -67,7 +66,7 @@ def main(options: ChildOptions) -> NoReturn:
     # Ctrl-C in a terminal goes to the worker, which decides what becomes of its runs.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable(2)
-    kin.adopt_orphans()
+    libc.adopt_orphans()
     if options.mark is not None:
         kin.bear(options.mark)
     code = 0
@@ -186,7 +185,7 @@ class _Child:
             os._exit(_EXIT_BROKEN)
         # The worker is gone, and maybe the guardian with it.
         if self._accepted or kin.have_children():
-            kin.end_all(_PATIENCE_SECONDS)
+            kin.end_all()
         os._exit(0)
 
     def _take(self, request: WorkerMessage) -> None:

@@ -8,7 +8,6 @@ that is not watched, what a module keeps for itself, audit hooks, namespaces tha
 from __future__ import annotations
 
 import builtins
-import ctypes
 import gc
 import os
 import sys
@@ -20,7 +19,7 @@ from importlib.machinery import ExtensionFileLoader
 from types import ModuleType
 from typing import Any, Final
 
-from pyoco_server.worker.runner import kin
+from pyoco_server.worker.runner import kin, libc
 from pyoco_server.worker.runner.attributes import Attributes
 from pyoco_server.worker.runner.libraries import library_parts
 from pyoco_server.worker.runner.namespaces import Namespaces
@@ -32,8 +31,6 @@ MEMORY_BYTES: Final = 256 * 1024**2
 
 # Put back whatever is replaced in them; of other ones, see `library_parts`.
 _WATCHED: Final = (builtins, sys, tempfile, time, warnings)
-# What was killed is gone at once, unless the kernel itself holds it.
-_PATIENCE_SECONDS: Final = 5.0
 _THREAD_SECONDS: Final = 0.05
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -106,9 +103,9 @@ class Condition:
             failed: Whether its memory may hang on its error.
         """
         reasons: list[str] = []
-        if kin.have_children() and (kin.end_children(_PATIENCE_SECONDS) or _awaits_processes()):
+        if kin.have_children() and (kin.end_children() or _awaits_processes()):
             reasons.append("processes")
-        elif not kin.adopts_orphans():
+        elif not libc.adopts_orphans():
             # Its guardian has what it may have left, and ends that after it.
             reasons.append("the adoption of processes")
         if failed:
@@ -209,4 +206,4 @@ def _awaits_processes() -> bool:
 def _give_memory_back() -> None:
     gc.collect()
     with suppress(AttributeError):  # not every C library has it
-        ctypes.CDLL(None).malloc_trim(0)
+        libc.LIBC.malloc_trim(0)

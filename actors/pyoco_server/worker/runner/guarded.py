@@ -238,7 +238,7 @@ class GuardedProcess:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         else:
-            kin.end_with_descendants(self._pidfd, self.pid, _PATIENCE_SECONDS)
+            kin.end_with_descendants(self._pidfd, self.pid)
 
     def terminate(self) -> None:
         """Send SIGTERM to it and its group."""

@@ -20,6 +20,7 @@ import structlog
 import trio
 
 from pyoco_server.model.run import Usage
+from pyoco_server.worker.runner import kin
 from pyoco_server.worker.runner.catalog import PluginCatalog, PluginQuery
 from pyoco_server.worker.runner.environment import exposed, inherited
 from pyoco_server.worker.runner.guarded import GuardedProcess, Guardian
@@ -557,7 +558,7 @@ class RunnerProcess:
         cpu_sec = None if end.cpu_sec is None else max(0.0, end.cpu_sec - (self._cpu_told or 0.0))
         self._exited = Exited(
             code,
-            _signal_name(-code) if code < 0 else None,
+            kin.signal_name(-code) if code < 0 else None,
             self._tail,
             self._imported_last(),
             Usage(peak_memory_bytes=end.peak_memory_bytes, cpu_sec=cpu_sec),
@@ -571,10 +572,3 @@ class RunnerProcess:
             os.close(descriptor)
         if self._own_guardian is not None:
             await self._own_guardian.close()
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"  # a real-time signal has no name

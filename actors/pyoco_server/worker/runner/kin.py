@@ -7,7 +7,6 @@ resources that nothing needs, inherited by whatever is started, and as good as n
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import signal
@@ -18,27 +17,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
-_SET_PDEATHSIG: Final = 1  # prctl(2)
-_SET_CHILD_SUBREAPER: Final = 36
-_GET_CHILD_SUBREAPER: Final = 37
-# Once: to open it takes longer than what is asked of it, behind each run.
-_LIBC: Final = ctypes.CDLL(None)
+from pyoco_server.worker.runner import libc
+
+# What was killed is gone at once, unless the kernel itself holds it.
+_PATIENCE_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.001
 # Far beyond what any process gets to, in microseconds of RLIMIT_RTTIME of getrlimit(2).
 _MARKS: Final = 1 << 61
 _MARKS_OF_ONE: Final = 1 << 20
-
-
-def adopt_orphans() -> None:
-    """Become the parent of what the children of this process leave (PR_SET_CHILD_SUBREAPER)."""
-    _LIBC.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def adopts_orphans() -> bool:
-    """Return whether this process still is that."""
-    found = ctypes.c_int()
-    _LIBC.prctl(_GET_CHILD_SUBREAPER, ctypes.byref(found), 0, 0, 0)
-    return bool(found.value)
 
 
 def marks_of(name: str) -> range:
@@ -53,12 +39,9 @@ def bear(mark: int) -> None:
         resource.setrlimit(resource.RLIMIT_RTTIME, (mark, mark))
 
 
-def end_marked(marks: range, patience_seconds: float = 5.0) -> None:
-    """Kill all processes that bear one of these marks, and wait until they are gone.
-
-    Blocks for as long as there is something to kill, at most for so many seconds.
-    """
-    until = time.monotonic() + patience_seconds
+def end_marked(marks: range) -> None:
+    """Kill all processes that bear one of these marks, and wait some seconds at most until they are gone."""
+    until = time.monotonic() + _PATIENCE_SECONDS
     while _end_marked(marks) and time.monotonic() < until:
         time.sleep(_LOOK_SECONDS)
 
@@ -115,13 +98,13 @@ def has_living_child() -> bool:
     return any(not _is_dead(pid) for pid in children(os.getpid()))
 
 
-def end_children(patience_seconds: float) -> bool:
-    """Kill all that this process, which adopts orphans, has started, and wait for it.
+def end_children() -> bool:
+    """Kill all that this process, which adopts orphans, has started, and wait for it, a few seconds at most.
 
     Returns whether there was anything that had not ended before.
     """
     any_lived = False
-    until = time.monotonic() + patience_seconds
+    until = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
@@ -136,21 +119,21 @@ def end_children(patience_seconds: float) -> bool:
         time.sleep(_LOOK_SECONDS)
 
 
-def do_in_a_copy(do: Callable[[], NoReturn], patience_seconds: float = 5.0) -> NoReturn:
+def do_in_a_copy(do: Callable[[], NoReturn]) -> NoReturn:
     """Have a copy of this process do something; end as it does, after all that it has started.
 
     For code of others in a process that has no threads. The copy ends with this process.
     """
-    adopt_orphans()
+    libc.adopt_orphans()
     copy = os.fork()
     if not copy:
-        _LIBC.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc.set_death_signal(signal.SIGKILL)
         try:
             do()
         finally:
             os._exit(1)
     _, status = os.waitpid(copy, 0)
-    end_children(patience_seconds)
+    end_children()
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         # There is one of the copy, where it is wanted.
@@ -159,7 +142,7 @@ def do_in_a_copy(do: Callable[[], NoReturn], patience_seconds: float = 5.0) -> N
     os._exit(code)
 
 
-def end_all(patience_seconds: float) -> NoReturn:
+def end_all() -> NoReturn:
     """End this process, which adopts orphans, and all that it has started and its threads start still.
 
     A copy of it does that from outside, since this one has to be stopped first.
@@ -169,15 +152,15 @@ def end_all(patience_seconds: float) -> NoReturn:
         pidfd = os.pidfd_open(process)
         if not os.fork():
             try:
-                end_with_descendants(pidfd, process, patience_seconds)
+                end_with_descendants(pidfd, process)
             finally:
                 os._exit(0)
-        time.sleep(patience_seconds)
-    end_children(patience_seconds)
+        time.sleep(_PATIENCE_SECONDS)
+    end_children()
     os._exit(0)
 
 
-def end_with_descendants(pidfd: int, pid: int, patience_seconds: float) -> None:
+def end_with_descendants(pidfd: int, pid: int, patience_seconds: float = _PATIENCE_SECONDS) -> None:
     """Kill a process that adopts orphans, and before it, all that it started.
 
     It is stopped first, so that it starts nothing more. Blocks for as long as there is something to kill, at
@@ -199,6 +182,14 @@ def end_with_descendants(pidfd: int, pid: int, patience_seconds: float) -> None:
             if living:
                 time.sleep(_LOOK_SECONDS)
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+
+def signal_name(number: int) -> str:
+    """Return what a signal is called; not each of the real-time ones has a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def kill(pid: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import ctypes
 import io
 import os
 import sys
@@ -16,6 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from pyoco_server.worker.runner import libc
 from pyoco_server.worker.runner.pipe import EventPipe
 from pyoco_server.worker.runner.protocol import Allowance, ChildMessage, Output, StreamName
 from pyoco_server.worker.runner.rewritten import RewrittenLines
@@ -328,7 +328,6 @@ class Streams:
         self._abandon = pipe.abandon
         self._own = (TaskStream(pump, "stdout", 1), TaskStream(pump, "stderr", 2))
         self._install()
-        self._libc = ctypes.CDLL(None)
         os.register_at_fork(after_in_child=self._step_out)
 
     def _install(self) -> None:
@@ -342,8 +341,7 @@ class Streams:
             all_of_c: Whether all files of C code are written out, not only its standard output; a thread that
                 a run left may hold one for ever.
         """
-        stdout = ctypes.c_void_p.in_dll(self._libc, "stdout")
-        self._libc.fflush(None if all_of_c else stdout)
+        libc.flush(every_file=all_of_c)
         for stream in self._own:
             stream.end_character()
 

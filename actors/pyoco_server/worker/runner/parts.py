@@ -25,6 +25,8 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, Final
 
+from pyoco_server.worker.runner.libc import LIBC
+
 # `signal.getsignal` makes a name of each handler, which takes twenty times as long.
 _get_handler: Final[Callable[[int], Any]] = importlib.import_module("_signal").getsignal
 _SIGNALS: Final = tuple(sorted(signal.valid_signals()))
@@ -41,7 +43,6 @@ _LIMITS: Final = (
     resource.RLIMIT_STACK,
 )
 _ROOT: Final = Path("/")
-_LIBC: Final = ctypes.CDLL(None)
 _POINTER: Final = ctypes.sizeof(ctypes.c_void_p)
 
 
@@ -143,7 +144,7 @@ class EnvironmentPart(ProcessPart):
 
     def _pointers(self) -> bytes:
         """Where the texts are: they are replaced, not changed."""
-        found = ctypes.c_void_p.in_dll(_LIBC, "environ").value
+        found = ctypes.c_void_p.in_dll(LIBC, "environ").value
         return ctypes.string_at(found, (len(self.fresh) + 1) * _POINTER) if found else b""
 
 
@@ -319,7 +320,7 @@ def _set_up(how: tuple[Any, ...]) -> None:
 
 
 def _environment() -> set[bytes]:
-    found = ctypes.POINTER(ctypes.c_char_p).in_dll(_LIBC, "environ")
+    found = ctypes.POINTER(ctypes.c_char_p).in_dll(LIBC, "environ")
     if not found:  # type: ignore[truthy-bool]  # clearenv(3)
         return set()
     return set(takewhile(_is_there, map(found.__getitem__, count())))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import grp
 import os
 import pwd
@@ -13,8 +12,8 @@ from typing import Final
 
 import msgspec
 
-_PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 2, 4
-_CAPABILITY_VERSION_3: Final = 0x20080522
+from pyoco_server.worker.runner import libc
+
 _LONGEST_SECONDS: Final = 60.0
 _LOOK: Final = """\
 import os, sys
@@ -133,20 +132,14 @@ class TaskUser(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             OSError: It may not.
         """
-        libc = ctypes.CDLL(None, use_errno=True)
-        signal = ctypes.c_int()
-        libc.prctl(_PR_GET_PDEATHSIG, ctypes.byref(signal))
-        parent = os.getppid()
+        signal, parent = libc.death_signal(), os.getppid()
         os.setgroups(self.groups)
         os.setresgid(self.gid, self.gid, self.gid)
         os.setresuid(self.uid, self.uid, self.uid)
-        # Ambient ones would outlive the change of a worker that is not root (capabilities(7)).
-        header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-        if libc.capset(header, (ctypes.c_uint32 * 6)()) != 0:
-            raise OSError(ctypes.get_errno(), "capset")
-        libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
-        if signal.value:
-            libc.prctl(_PR_SET_PDEATHSIG, signal.value)
+        libc.drop_capabilities()  # ambient ones would outlive the change of a worker that is not root
+        libc.set_dumpable(1)
+        if signal:
+            libc.set_death_signal(signal)
             if os.getppid() != parent:
                 os._exit(1)
         try:

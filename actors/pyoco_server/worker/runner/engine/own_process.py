@@ -10,7 +10,6 @@ run. A moment later the copy is killed, with all that it started.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import math
 import mmap
@@ -28,7 +27,7 @@ from typing import Any, Final, NoReturn, Protocol
 from pyoco.core.context import Context
 from pyoco.core.models import RunContext, RunStatus
 
-from pyoco_server.worker.runner import kin
+from pyoco_server.worker.runner import kin, libc
 from pyoco_server.worker.runner.engine.cancel_signal import CancelSignal
 from pyoco_server.worker.runner.engine.failure import (
     Failure,
@@ -44,11 +43,9 @@ from pyoco_server.worker.runner.engine.task_record import TASK
 GRACE_SECONDS: Final = 1.0
 """What code that was asked to stop has for its clean-up before it is killed."""
 
-_PATIENCE_SECONDS: Final = 5.0
 _LAST_WORD_SECONDS: Final = 0.2
 _READ_BYTES: Final = 256 * 1024
 _LONGEST_POLL_MS: Final = 86_400_000  # poll(2) takes an int
-_LIBC: Final = ctypes.CDLL(None)
 
 
 class TaskStopped(BaseException):
@@ -161,7 +158,7 @@ class _Process:
             self._over = True
         # It says its last word before it exits.
         if not _readable(self._watch, _LAST_WORD_SECONDS):
-            kin.end_with_descendants(self._watch, self._pid, _PATIENCE_SECONDS)
+            kin.end_with_descendants(self._watch, self._pid)
         with suppress(ChildProcessError):  # code of the flow waits for any process
             self._status = os.waitpid(self._pid, 0)[1]
         os.close(self._watch)
@@ -170,7 +167,7 @@ class _Process:
         if self._status is None:
             return "ended"
         code = os.waitstatus_to_exitcode(self._status)
-        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        return f"was ended by {kin.signal_name(-code)}" if code < 0 else f"exited with {code}"
 
 
 def _readable(descriptor: int, seconds: float) -> bool:
@@ -234,7 +231,7 @@ def _be_copy(
     try:
         out = _Out(pipe)
         signal.signal(signal.SIGTERM, out.stop)
-        kin.adopt_orphans()
+        libc.adopt_orphans()
         gc.freeze()  # what is the original's is never looked at, and so stays shared
         relay.set_out(out.send)
         _see_cancel(context, flag)
@@ -259,7 +256,7 @@ def _flush() -> None:
     """Hand on what is printed and held back, by C code too."""
     sys.stdout.flush()
     sys.stderr.flush()
-    _LIBC.fflush(ctypes.c_void_p.in_dll(_LIBC, "stdout"))
+    libc.flush()
 
 
 class _Out:
