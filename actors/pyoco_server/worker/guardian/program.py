@@ -25,7 +25,8 @@ from typing import Final, Never
 import msgspec
 
 from pyoco_server.worker.runner import child, kin, libc
-from pyoco_server.worker.runner.lines import encode_end, encode_refusal
+from pyoco_server.worker.runner.lines import ChildEnd
+from pyoco_server.worker.runner.meter import KIB
 from pyoco_server.worker.runner.protocol import ChildOptions
 
 LONGEST_REQUEST: Final = 1024 * 1024
@@ -63,7 +64,7 @@ class _Guardian:
         self._lines: dict[int, socket.socket] = {}
         self._groups: dict[int, Path] = {}
         # How children ended that have left something which may not be gone yet.
-        self._ended: list[tuple[socket.socket, bytes]] = []
+        self._ended: list[tuple[socket.socket, ChildEnd]] = []
         self._told_by = 0.0
         self._woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         os.set_blocking(waker, False)
@@ -108,7 +109,7 @@ class _Guardian:
         try:
             pid = os.fork()
         except OSError as error:
-            _tell(line, encode_refusal(error.errno or errno.EAGAIN))
+            _tell(line, ChildEnd(1, refused=error.errno or errno.EAGAIN))
         else:
             if not pid:
                 _become_child(options, descriptors)
@@ -149,7 +150,12 @@ class _Guardian:
                 if (line := self._lines.pop(pid, None)) is not None:
                     with suppress(KeyError):
                         self._poll.unregister(line)
-                    self._ended.append((line, encode_end(os.waitstatus_to_exitcode(status), taken)))
+                    end = ChildEnd(
+                        os.waitstatus_to_exitcode(status),
+                        peak_memory_bytes=taken.ru_maxrss * KIB,
+                        cpu_sec=round(taken.ru_utime + taken.ru_stime, 6),
+                    )
+                    self._ended.append((line, end))
                     self._told_by = time.monotonic() + _PATIENCE_SECONDS
                 if (group := self._groups.pop(pid, None)) is not None:
                     with suppress(OSError):  # faster than whatever starts processes in it
@@ -158,14 +164,14 @@ class _Guardian:
         for orphan in orphans:
             kin.kill(orphan)  # it is ours until we wait for it
         if not orphans or time.monotonic() > self._told_by:
-            for line, word in self._ended:
-                _tell(line, word)
+            for line, end in self._ended:
+                _tell(line, end)
             self._ended.clear()
 
 
-def _tell(line: socket.socket, word: bytes) -> None:
+def _tell(line: socket.socket, end: ChildEnd) -> None:
     with line, suppress(OSError):
-        line.send(word)
+        line.send(msgspec.json.encode(end))
 
 
 def _become_child(options: ChildOptions, descriptors: list[int]) -> Never:

@@ -21,14 +21,14 @@ import structlog
 import trio
 
 from pyoco_server.worker.runner import kin
-from pyoco_server.worker.runner.lines import ChildEnd, decode_end
+from pyoco_server.worker.runner.lines import CHILD_END, ChildEnd
 from pyoco_server.worker.runner.protocol import ChildOptions
 
 log = structlog.get_logger(__name__)
 
 _MODULE: Final = "pyoco_server.worker.guardian"
 _PATIENCE_SECONDS: Final = 5.0
-_LONGEST_WORD: Final = 64
+_LONGEST_WORD: Final = 512
 
 
 class Guardian:
@@ -181,7 +181,7 @@ class GuardedProcess:
         """What stands for a child that no guardian could be asked for."""
         line, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other:
-            other.send(b"1")
+            other.send(msgspec.json.encode(ChildEnd(1)))
         return cls(line)
 
     @property
@@ -208,7 +208,7 @@ class GuardedProcess:
                 self.pid, self._pidfd = int(said), descriptors[0]
                 os.set_inheritable(self._pidfd, False)
             elif said:
-                self.end = decode_end(said)
+                self.end = CHILD_END.decode(said)
             else:
                 self.guarded = False
         if self.end is None and (self._pidfd is None or _has_ended(self._pidfd)):

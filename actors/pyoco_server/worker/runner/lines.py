@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import resource
-from dataclasses import dataclass
+from typing import Final
 
-from pyoco_server.worker.runner.meter import KIB
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class ChildEnd:
+class ChildEnd(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a child ended.
 
     Attributes:
@@ -25,22 +23,4 @@ class ChildEnd:
     refused: int | None = None
 
 
-def encode_refusal(number: int) -> bytes:
-    """Write that the child could not be made."""
-    return f"no {number}".encode()
-
-
-def encode_end(returncode: int, taken: resource.struct_rusage) -> bytes:
-    """Write how the child ended."""
-    cpu_sec = taken.ru_utime + taken.ru_stime
-    return f"{returncode} {taken.ru_maxrss * KIB} {cpu_sec:.6f}".encode()
-
-
-def decode_end(word: bytes) -> ChildEnd:
-    """Read either."""
-    first, *others = word.split()
-    if first == b"no":
-        return ChildEnd(1, refused=int(others[0]))
-    if not others:
-        return ChildEnd(int(first))
-    return ChildEnd(int(first), int(others[0]), float(others[1]))
+CHILD_END: Final = msgspec.json.Decoder(ChildEnd)
