@@ -206,27 +206,13 @@ class _Child:
                 self._queue.put(request)
             case CancelRun() | Environment() | Providers() | TryStored():
                 if accepted := self._accepted.get(request.run_id):
-                    _tell(accepted, request)
+                    accepted.hear(request)
             case Stop():
                 for accepted in list(self._accepted.values()):
                     accepted.cancel()
                 self._queue.put(None)
             case _:
                 assert_never(request)
-
-
-def _tell(execution: Execution, request: CancelRun | Environment | Providers | TryStored) -> None:
-    match request:
-        case CancelRun():
-            execution.cancel()
-        case Environment(values=values):
-            execution.give_environment(values)
-        case Providers(providers=providers):
-            execution.give_providers(providers)
-        case TryStored(key=key):
-            execution.try_stored(key)
-        case _:
-            assert_never(request)
 
 
 def _load_resolver(spec: str | None) -> tuple[FlowResolver, str | None]:

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from msgspec.structs import replace
 from pyoco.core.models import Flow, RunContext
@@ -34,7 +34,9 @@ from pyoco_server.worker.runner.output import OutputPump
 from pyoco_server.worker.runner.pipe import EventPipe, end_copy
 from pyoco_server.worker.runner.progress import ProgressBook
 from pyoco_server.worker.runner.protocol import (
+    CancelRun,
     ChildMessage,
+    Environment,
     EnvironmentNeeded,
     Execute,
     FailureReason,
@@ -43,9 +45,11 @@ from pyoco_server.worker.runner.protocol import (
     Importing,
     Limits,
     Provider,
+    Providers,
     ProvidersNeeded,
     TaskChanged,
     TriesTold,
+    TryStored,
 )
 from pyoco_server.worker.runner.records import RecordBook, error_text, room_for_records
 from pyoco_server.worker.runner.resolver import FlowResolver
@@ -108,18 +112,20 @@ class Execution(TaskObserver, Worker):
             self._context.status = EngineStatus.CANCELLING
             self._stopping.ask()
 
-    def give_environment(self, values: dict[str, str]) -> None:
-        """Hand over the variables that the flow may see."""
-        self._environment.put(values)
-
-    def give_providers(self, providers: tuple[Provider, ...]) -> None:
-        """Hand over what the worker knows of plug-ins."""
-        self._providers.put(providers)
-
-    def try_stored(self, key: str) -> None:
-        """Have a try begin that waited for that."""
-        if (waiting := self._tries.get(key)) is not None:
-            waiting.set()
+    def hear(self, said: CancelRun | Environment | Providers | TryStored) -> None:
+        """Take what the worker says of the run, on the thread that listens to it."""
+        match said:
+            case CancelRun():
+                self.cancel()
+            case Environment(values=values):
+                self._environment.put(values)
+            case Providers(providers=providers):
+                self._providers.put(providers)
+            case TryStored(key=key):
+                if (waiting := self._tries.get(key)) is not None:
+                    waiting.set()
+            case _:
+                assert_never(said)
 
     def execute(self) -> FlowFinished:
         """Execute the run and tell what happens in it; return its end, which is still to be told."""
@@ -331,9 +337,8 @@ class Execution(TaskObserver, Worker):
 
 def _let_go(error: BaseException | None) -> None:
     """Have the frames in which an error arose, and those before it, keep nothing alive."""
-    while (
-        error is not None and error.__traceback__ is not None
-    ):  # else it has been seen, or was not raised
+    # One without a traceback has been seen, or was not raised.
+    while error is not None and error.__traceback__ is not None:
         traceback.clear_frames(error.__traceback__)
         error.__traceback__ = None
         error = error.__cause__ or error.__context__
