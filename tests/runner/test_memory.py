@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from pyoco_server.model.run import RunStatus
-from pyoco_server.worker.memory import oom_kills
 from pyoco_server.worker.runner import meter
 from pyoco_server.worker.runner.handle import RunnerOptions
 from runner.children import Flows, a_child
@@ -81,5 +80,5 @@ async def test_no_thread_is_told_apart_from_a_task_that_raises(place: Path) -> N
 
 
 def test_the_kernel_tells_of_processes_that_it_killed() -> None:
-    assert oom_kills() >= 0
-    assert f"\noom_kill {oom_kills()}\n" in Path("/proc/vmstat").read_text()
+    assert meter.oom_kills() >= 0
+    assert f"\noom_kill {meter.oom_kills()}\n" in Path("/proc/vmstat").read_text()

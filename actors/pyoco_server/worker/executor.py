@@ -29,11 +29,11 @@ from pyoco_server.worker.claiming import Claimant, Withdrawn, claim_run, release
 from pyoco_server.worker.events import AttemptEvents
 from pyoco_server.worker.heartbeat import SlotBoard
 from pyoco_server.worker.housekeeper import end_what_dead_workers_left
-from pyoco_server.worker.memory import oom_kills
 from pyoco_server.worker.messages import Assign
 from pyoco_server.worker.recorder import GATHER_SECONDS, keep, store_end
 from pyoco_server.worker.resource_watch import MIB, TERMINATE_SECONDS, Bounds, ResourceWatch
 from pyoco_server.worker.runner.handle import Exited, Spawn
+from pyoco_server.worker.runner.meter import oom_kills
 from pyoco_server.worker.runner.protocol import (
     CancelRun,
     Execute,

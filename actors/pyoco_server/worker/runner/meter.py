@@ -52,6 +52,18 @@ class Meter:
             os.pwrite(self._clear, _FORGET_PEAK, 0)
 
 
+def oom_kills() -> int:
+    """How many processes of this machine the kernel has killed since its start for want of memory.
+
+    Those of memory cgroups are among them (``oom_kill`` of /proc/vmstat, since Linux 4.13). 0 where it
+    does not tell.
+    """
+    with suppress(OSError, ValueError):
+        text = Path("/proc/vmstat").read_bytes()
+        return int(text.partition(b"\noom_kill ")[2].split(None, 1)[0] or 0)
+    return 0
+
+
 _TICK_SECONDS: Final = 1 / os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
