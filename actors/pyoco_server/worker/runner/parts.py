@@ -63,7 +63,7 @@ class ProcessPart:
 
     name: str
     read: Callable[[], Any]
-    put_back: Callable[[Any], None] = leave
+    put_back: Callable[[Any], object] = leave
     fresh: Any = None
 
     def settle(self) -> None:
@@ -91,7 +91,7 @@ def parts() -> list[ProcessPart]:
         ProcessPart("blocked signals", lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ())),
         ProcessPart("timers", _has_timers, _stop_timers),
         ProcessPart("resource limits", lambda: [*map(resource.getrlimit, _LIMITS)], _put_limits),
-        ProcessPart("umask", _umask, _put_umask),
+        ProcessPart("umask", _umask, os.umask),
         ProcessPart("scheduling", _scheduling, _put_scheduling),
         ProcessPart("identity", lambda: (os.getresuid(), os.getresgid())),
         ProcessPart("root folder", lambda: _ROOT.stat()[1:3]),
@@ -165,45 +165,37 @@ def _put_descriptors(_fresh: list[int]) -> None:
             os.set_blocking(number, True)
 
 
-def _interpreter() -> tuple[Any, ...]:
-    return (
-        sys.getrecursionlimit(),
-        sys.getswitchinterval(),
-        sys.get_int_max_str_digits(),
-        sys.getprofile(),
-        sys.gettrace(),
-        threading.getprofile() if hasattr(threading, "getprofile") else None,
-        gc.get_threshold(),
-        gc.isenabled(),
-        gc.get_debug(),
-        len(gc.callbacks),
-        faulthandler.is_enabled(),
-        sys.get_asyncgen_hooks(),
-        sys.get_coroutine_origin_tracking_depth(),
-        threading.stack_size(),
-        tracemalloc.is_tracing(),
-    )
+def _put_collector_callbacks(fresh: int) -> None:
+    del gc.callbacks[fresh:]
 
 
-def _put_interpreter(fresh: tuple[Any, ...]) -> None:
-    recursion, switch, digits, profile, trace, _, threshold, collects, debug, *others = fresh
-    callbacks, faults, hooks, depth, stack, traces_memory = others
-    sys.setrecursionlimit(recursion)
-    sys.setswitchinterval(switch)
-    sys.set_int_max_str_digits(digits)
-    sys.setprofile(profile)
-    sys.settrace(trace)
-    gc.set_threshold(*threshold)
-    (gc.enable if collects else gc.disable)()
-    gc.set_debug(debug)
-    del gc.callbacks[callbacks:]
-    if faults:
-        faulthandler.enable(2)
-    sys.set_asyncgen_hooks(*hooks)
-    sys.set_coroutine_origin_tracking_depth(depth)
-    threading.stack_size(stack)
-    if not traces_memory:
-        tracemalloc.stop()
+# What is read, and how it is put back.
+_INTERPRETER: Final[tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...]] = (
+    (sys.getrecursionlimit, sys.setrecursionlimit),
+    (sys.getswitchinterval, sys.setswitchinterval),
+    (sys.get_int_max_str_digits, sys.set_int_max_str_digits),
+    (sys.getprofile, sys.setprofile),
+    (sys.gettrace, sys.settrace),
+    (threading.getprofile, leave),
+    (gc.get_threshold, lambda fresh: gc.set_threshold(*fresh)),
+    (gc.isenabled, lambda fresh: gc.enable() if fresh else gc.disable()),
+    (gc.get_debug, gc.set_debug),
+    (lambda: len(gc.callbacks), _put_collector_callbacks),
+    (faulthandler.is_enabled, lambda fresh: faulthandler.enable(2) if fresh else None),
+    (sys.get_asyncgen_hooks, lambda fresh: sys.set_asyncgen_hooks(*fresh)),
+    (sys.get_coroutine_origin_tracking_depth, sys.set_coroutine_origin_tracking_depth),
+    (threading.stack_size, threading.stack_size),
+    (tracemalloc.is_tracing, lambda fresh: None if fresh else tracemalloc.stop()),
+)
+
+
+def _interpreter() -> list[Any]:
+    return [read() for read, _ in _INTERPRETER]
+
+
+def _put_interpreter(fresh: list[Any]) -> None:
+    for (_, put_back), value in zip(_INTERPRETER, fresh, strict=True):
+        put_back(value)
 
 
 def _arguments() -> tuple[list[str], ...]:
@@ -247,10 +239,6 @@ def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
-
-
-def _put_umask(fresh: int) -> None:
-    os.umask(fresh)
 
 
 def _scheduling() -> tuple[Any, ...]:
@@ -323,11 +311,7 @@ def _environment() -> set[bytes]:
     found = ctypes.POINTER(ctypes.c_char_p).in_dll(LIBC, "environ")
     if not found:  # type: ignore[truthy-bool]  # clearenv(3)
         return set()
-    return set(takewhile(_is_there, map(found.__getitem__, count())))
-
-
-def _is_there(variable: bytes | None) -> bool:
-    return variable is not None
+    return set(takewhile(lambda variable: variable is not None, map(found.__getitem__, count())))
 
 
 def _put_environment(fresh: set[bytes]) -> None:
