@@ -18,20 +18,14 @@ from pyoco.core.context import Context
 from pyoco.core.models import RunContext, RunStatus, Task, TaskState
 
 from pyoco_server.model.flow.task_policy import ENGINE_BACKOFF, TaskPolicy
-from pyoco_server.model.run import IterationRecord, TryRecord, shrink_error
+from pyoco_server.model.run import TryRecord, shrink_error
 from pyoco_server.worker.runner.engine.arguments import bind, save_outputs
 from pyoco_server.worker.runner.engine.calls import Calls
 from pyoco_server.worker.runner.engine.cancel_signal import CancelSignal
 from pyoco_server.worker.runner.engine.failure import Failure, TaskCancelled, failure_of
 from pyoco_server.worker.runner.engine.policies import policy_of
-from pyoco_server.worker.runner.engine.task_record import (
-    MAX_ITERATIONS,
-    MAX_TRIES,
-    TASK,
-    LiveRecord,
-)
+from pyoco_server.worker.runner.engine.task_record import MAX_TRIES, TASK, IterationBook, LiveRecord
 
-_ERROR_BYTES: Final = 300
 # A wait that is shorter is over before anybody could read of it.
 _TOLD_SECONDS: Final = 0.5
 # Of the tries of a task, so many are stored, with so much of their errors.
@@ -115,7 +109,7 @@ class Tasks:
         self._clock = clock
         # What is kept of loops, by the names of tasks; iterations may end at the same time.
         self._lock = threading.Lock()
-        self._loops: dict[str, _Iterations] = {}
+        self._loops: dict[str, IterationBook] = {}
         self._tries_before = tries_before or {}
         # How often each task that may be tried again was executed, by task and iteration.
         self._times: dict[str, int] = {}
@@ -145,7 +139,7 @@ class Tasks:
                 succeeded = record.state is TaskState.SUCCEEDED
                 with self._lock:
                     if loop is not None:
-                        kept = self._loops.setdefault(task.name, _Iterations())
+                        kept = self._loops.setdefault(task.name, IterationBook())
                         kept.note(record, loop.path or "")
                     elif task.name in self._loops:
                         self._loops[task.name].show(record)
@@ -197,9 +191,9 @@ class Tasks:
             except Exception as caught:  # noqa: BLE001 - user code may raise anything
                 error = caught
             failure = None if error is None else failure_of(error)
-            record.end(ended := self._clock())
+            record.end(self._clock())
             if kept is not None:
-                noted = _note_try(record, number, began, ended, failure)
+                noted = record.note_try(number, began, None if failure is None else failure.text)
                 kept.end(None if failure is None else noted)
             if failure is None:
                 record.state, record.output = TaskState.SUCCEEDED, output
@@ -320,56 +314,6 @@ class _KeptTries:
 def _as_lost(before: TryRecord) -> TryRecord:
     """A try of an earlier attempt, as this one knows of it."""
     return before if before.ended_at is not None else structs.replace(before, error=LOST_TRY)
-
-
-def _note_try(
-    record: LiveRecord, number: int, began: float, ended: float, failure: Failure | None
-) -> TryRecord:
-    if record.tries is None:
-        record.tries = deque(maxlen=MAX_TRIES)
-    error = None if failure is None else shrink_error(failure.text, _ERROR_BYTES)
-    noted = TryRecord(number=number, started_at=began, ended_at=ended, error=error)
-    record.tries.append(noted)
-    return noted
-
-
-class _Iterations:
-    """What is kept of a task's times in loops."""
-
-    def __init__(self) -> None:
-        self._last: deque[IterationRecord] = deque(maxlen=MAX_ITERATIONS)
-        self._counts: dict[str, int] = {}
-        self._failed: tuple[str | None, str | None] = None, None
-
-    def note(self, record: LiveRecord, path: str) -> None:
-        """Take one in, and have its record tell of all so far.
-
-        The worst state of them is the task's, and the last error.
-        """
-        state = record.state.value
-        if record.state is TaskState.FAILED:
-            self._failed = record.error, record.traceback
-        self._counts[state] = self._counts.get(state, 0) + 1
-        self._last.append(
-            IterationRecord(
-                path=path,
-                state=state,
-                started_at=record.started_at,
-                ended_at=record.ended_at,
-                error=None if record.error is None else shrink_error(record.error, _ERROR_BYTES),
-            )
-        )
-        self.show(record)
-        if record.error is None:
-            record.error, record.traceback = self._failed
-        for worst in (TaskState.CANCELLED, TaskState.FAILED):
-            if worst.value in self._counts:
-                record.state = worst
-                break
-
-    def show(self, record: LiveRecord) -> None:
-        """Have a record tell of all so far."""
-        record.iterations, record.iteration_counts = tuple(self._last), dict(self._counts)
 
 
 def _tell_artifacts_apart(context: Context) -> None:
