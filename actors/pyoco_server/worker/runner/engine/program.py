@@ -8,7 +8,7 @@ condition.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -32,6 +32,15 @@ from pyoco.dsl.nodes import (
     UntilNode,
 )
 
+from pyoco_server.worker.runner.engine.loops import (
+    Collected,
+    Iteration,
+    Turns,
+    evaluate,
+    items_of,
+    repeats,
+    tasks_of,
+)
 from pyoco_server.worker.runner.engine.policies import policy_of
 from pyoco_server.worker.runner.engine.pool import Pool
 from pyoco_server.worker.runner.engine.tries import RunCancelled, Tasks
@@ -62,27 +71,12 @@ class _Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class _Iteration:
-    """One time of a loop: the engine's word for it, and what is known by name in it."""
-
-    frame: LoopFrame
-    variables: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Turns:
-    """The iterations of a loop, made one by one."""
-
-    total: int
-    make: Callable[[int], _Iteration]
-
-
-@dataclass(frozen=True, slots=True)
 class _IterationEnd:
-    """What became of an iteration."""
+    """What became of an iteration, and whether its condition is met, if it has one."""
 
     success: Success
     produced: Mapping[str, Any]
+    met: bool
 
 
 class FlowProgram:
@@ -129,9 +123,9 @@ class FlowProgram:
             case SwitchNode():
                 return self._switch(step, scope)
             case RepeatNode():
-                return self._loop(step, scope, _repeats(step, scope.context))
+                return self._loop(step, scope, repeats(step, scope.context))
             case ForEachNode():
-                return self._loop(step, scope, _items(step, scope.context))
+                return self._loop(step, scope, items_of(step, scope.context))
             case UntilNode():
                 return self._until(step, scope)
             case _:
@@ -148,7 +142,7 @@ class FlowProgram:
             self._tasks.skip(task)
 
     def _switch(self, node: SwitchNode, scope: _Scope) -> Success:
-        taken = _case(node, _evaluate(node.expression, scope.context))
+        taken = _case(node, evaluate(node.expression, scope.context))
         for case in node.cases:
             if case.target is not taken:
                 self._skip(case.target)
@@ -156,12 +150,12 @@ class FlowProgram:
 
     # Loops ---------------------------------------------------------------------------------------
 
-    def _loop(self, node: RepeatNode | ForEachNode, scope: _Scope, turns: _Turns) -> Success:
+    def _loop(self, node: RepeatNode | ForEachNode, scope: _Scope, turns: Turns) -> Success:
         if not turns.total:
             self._skip(node.body)
         # This thread takes turns, too.
         beside = min(getattr(node, "parallel", None) or 1, self._pool.size + 1, turns.total)
-        collected = _Collected(node)
+        collected = Collected(node)
         successes: set[Success] = set()
         ended: Iterable[_IterationEnd]
         if beside > 1:
@@ -186,20 +180,14 @@ class FlowProgram:
     def _until(self, node: UntilNode, scope: _Scope) -> Success:
         most = node.max_iter or DEFAULT_MAX_ITERATIONS
         met: bool | None = None
-        collected = _Collected(node)
-
-        def look() -> None:
-            nonlocal met
-            met = bool(_evaluate(node.condition, scope.context))
-
+        collected = Collected(node)
         for index in range(most):
             frame = LoopFrame(
                 "until", "until", index=index, iteration=index + 1, condition=met, count=most
             )
-            met = False
-            ended = self._iterate(node.body, scope.context, _Iteration(frame), look)
+            ended = self._iterate(node.body, scope.context, Iteration(frame), node.condition)
             collected.add(ended.produced)
-            if met:
+            if met := ended.met:
                 self._give(collected, scope)
                 return Success.ALL
         raise UntilMaxIterationsExceeded(node.condition.source, most)
@@ -208,10 +196,10 @@ class FlowProgram:
         self,
         body: SubFlowNode,
         context: Context,
-        iteration: _Iteration,
-        look: Callable[[], None] | None = None,
+        iteration: Iteration,
+        until: Expression | None = None,
     ) -> _IterationEnd:
-        """Execute the body once, and ``look`` where it succeeded."""
+        """Execute the body once, and look at a condition where it succeeded."""
         self._go_on()
         scope = _Scope(context)
         outer = {name: context.get_var(name, _MISSING) for name in iteration.variables}
@@ -220,8 +208,7 @@ class FlowProgram:
             context.set_var(name, value)
         try:
             success = self._sequence(body, scope)
-            if look is not None and success is Success.ALL:
-                look()
+            met = until is not None and success is Success.ALL and bool(evaluate(until, context))
         finally:
             for name, value in outer.items():
                 if value is _MISSING:
@@ -229,10 +216,10 @@ class FlowProgram:
                 else:
                     context.set_var(name, value)
             context.pop_loop()
-        return _IterationEnd(success, scope.produced)
+        return _IterationEnd(success, scope.produced, met)
 
     def _beside(
-        self, body: SubFlowNode, context: Context, turns: _Turns, beside: int
+        self, body: SubFlowNode, context: Context, turns: Turns, beside: int
     ) -> list[_IterationEnd]:
         """Execute iterations beside each other, each with results of its own; then they are the run's."""
         lock = threading.Lock()
@@ -282,68 +269,12 @@ class FlowProgram:
             )
         return successful
 
-    def _give(self, collected: _Collected, scope: _Scope) -> None:
+    def _give(self, collected: Collected, scope: _Scope) -> None:
         """Have the result of each task of a loop be what the loop collects of it."""
         for name, result in collected.results():
             scope.produced[name] = result
             scope.context.set_result(name, result)
             self._tasks.give_output(name, result)
-
-
-class _Collected:
-    """What the tasks of a loop returned, as far as it is kept.
-
-    Its ``collect`` is ``list``, ``flatten``, ``first`` or ``last``; None for ``last``. Lists are those of all
-    its tasks, also where none was executed: what comes behind takes them as they are.
-    """
-
-    def __init__(self, node: RepeatNode | ForEachNode | UntilNode) -> None:
-        self._mode = node.collect
-        self._count = 0
-        self._kept: dict[str, dict[int, Any]] = {}
-        if self._mode in {"list", "flatten"}:
-            self._kept = {task.name: {} for task in tasks_of(node.body)}
-
-    def add(self, produced: Mapping[str, Any]) -> None:
-        """Take in the next iteration."""
-        for name, value in produced.items():
-            kept = self._kept.setdefault(name, {})
-            if self._mode not in {"list", "flatten"}:
-                index = 0
-                if self._mode == "first" and kept:
-                    continue
-            else:
-                index = self._count
-            kept[index] = value
-        self._count += 1
-
-    def results(self) -> Iterator[tuple[str, Any]]:
-        """Yield what is kept, by name; in a list, an iteration without a result has None."""
-        for name, kept in self._kept.items():
-            match self._mode:
-                case "list":
-                    yield name, [kept.get(index) for index in range(self._count)]
-                case "flatten":
-                    yield name, list(_flat(kept.values()))
-                case _:
-                    yield name, kept[0]
-
-
-def tasks_of(step: DSLNode) -> Iterator[Task]:
-    """Yield the tasks in a step, in their order."""
-    match step:
-        case TaskNode(task=task):
-            yield task
-        case SubFlowNode(steps=steps):
-            for each in steps:
-                yield from tasks_of(each)
-        case SwitchNode(cases=cases):
-            for case in cases:
-                yield from tasks_of(case.target)
-        case RepeatNode(body=body) | ForEachNode(body=body) | UntilNode(body=body):
-            yield from tasks_of(body)
-        case _:
-            return
 
 
 def _takes_any(step: DSLNode) -> bool:
@@ -361,66 +292,9 @@ def _case(node: SwitchNode, value: object) -> SubFlowNode:
     raise SwitchNoMatch(node.expression.source)
 
 
-def _evaluate(expression: Any, context: Context) -> Any:
-    if isinstance(expression, Expression):
-        return expression.evaluate(ctx=context.expression_data(), env=context.env_data())
-    return expression
-
-
-def _source(expression: Any) -> str:
-    return str(getattr(expression, "source", expression))
-
-
-def _kind(value: object) -> str:
-    return "None" if value is None else f"of type {type(value).__name__}"
-
-
-def _repeats(node: RepeatNode, context: Context) -> _Turns:
-    times = _evaluate(node.count, context)
-    if not isinstance(times, int):
-        raise TypeError(
-            f"Repeat count must evaluate to an integer. {_source(node.count)} is {_kind(times)}"
-        )
-    if times < 0:
-        raise ValueError("Repeat count cannot be negative.")
-
-    def make(index: int) -> _Iteration:
-        frame = LoopFrame("repeat", "repeat", index=index, iteration=index + 1, count=times)
-        return _Iteration(frame)
-
-    return _Turns(times, make)
-
-
-def _items(node: ForEachNode, context: Context) -> _Turns:
-    items = _evaluate(node.source, context)
-    if not isinstance(items, list | tuple):
-        raise TypeError(
-            f"ForEach source must evaluate to a list or tuple. {_source(node.source)} is {_kind(items)}"
-        )
-    items = tuple(items)
-    name = f"foreach:{node.alias or node.source.source}"
-    count = len(items)
-
-    def make(index: int) -> _Iteration:
-        item = items[index]
-        frame = LoopFrame(name, "foreach", index=index, iteration=index + 1, count=count, item=item)
-        variables = ((node.alias, item), (node.index_alias, index))
-        return _Iteration(frame, {name: value for name, value in variables if name})
-
-    return _Turns(count, make)
-
-
 def _apart(context: Context, results: Mapping[str, Any]) -> Context:
     """Return a context with results and loops of its own; scratch, params and artifacts are shared."""
     loops = LoopStack()  # type: ignore[no-untyped-call]
     for frame in context.loops:
         loops.push(copy(frame))
     return replace(context, results=dict(results), _vars=dict(context._vars), _loop_stack=loops)
-
-
-def _flat(values: Iterable[Any]) -> Iterator[Any]:
-    for value in values:
-        if isinstance(value, list | tuple):
-            yield from value
-        else:
-            yield value
