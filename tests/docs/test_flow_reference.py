@@ -17,7 +17,7 @@ from pyoco_server.model.errors import FlowFileError
 from pyoco_server.model.flow.check import check_flow_file
 from pyoco_server.model.flow.file import parse_flow_yaml
 from pyoco_server.model.run import RunStatus
-from pyoco_server.worker.runner.handle import RunnerOptions
+from pyoco_server.worker.runner.options import RunnerOptions
 from runner.children import Flows, a_child
 
 PAGE = (ROOT / "docs/reference/flow_yaml.md").read_text()

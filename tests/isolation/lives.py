@@ -14,7 +14,8 @@ from pyoco_server.model.job import Job
 from pyoco_server.worker.child import SlotChild
 from pyoco_server.worker.control_group import SlotGroup
 from pyoco_server.worker.runner.guarded import Guardian
-from pyoco_server.worker.runner.handle import Exited, RunnerOptions
+from pyoco_server.worker.runner.handle import Exited
+from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.protocol import Execute, FlowFinished
 from pyoco_server.worker.spare import SpareChild
 from pyoco_server.worker.wheel_set import NO_WHEELS, WheelSet

@@ -16,10 +16,10 @@ from pyoco_server.model.run import TaskState
 from pyoco_server.worker.runner.handle import (
     Exited,
     RunnerEvent,
-    RunnerOptions,
     RunnerProcess,
     open_runner,
 )
+from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.protocol import (
     Execute,
     FlowFinished,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pyoco_server.model.run import RunStatus
-from pyoco_server.worker.runner.handle import RunnerOptions
+from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.protocol import Limits
 from runner.children import Flows, a_child
 from runner.test_imports import GOOD, plug_in

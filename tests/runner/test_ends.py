@@ -13,7 +13,8 @@ import pytest
 import trio
 
 from pyoco_server.model.run import RunStatus, TaskState
-from pyoco_server.worker.runner.handle import Exited, RunnerOptions, open_runner
+from pyoco_server.worker.runner.handle import Exited, open_runner
+from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.protocol import (
     CancelRun,
     Execute,
@@ -224,7 +225,8 @@ async def test_a_child_that_does_not_understand_its_worker_says_so(flows: Flows)
 
 PARENT = """
 import os, sys, trio
-from pyoco_server.worker.runner.handle import RunnerOptions, open_runner
+from pyoco_server.worker.runner.handle import open_runner
+from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.protocol import Execute, Output, Ready
 async def main():
     runner = await open_runner(RunnerOptions(extra_sys_path=(sys.argv[1],)))

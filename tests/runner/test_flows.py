@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pyoco_server.model.run import RunStatus, TaskState
-from pyoco_server.worker.runner.handle import RunnerOptions
+from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.protocol import FlowStarted, Ready
 from runner.children import CODE, Flows, a_child, flow_yaml
 

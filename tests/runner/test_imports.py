@@ -9,7 +9,7 @@ import pytest
 
 from isolation.families import alive_with
 from pyoco_server.model.run import RunStatus
-from pyoco_server.worker.runner.handle import RunnerOptions
+from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.protocol import Limits
 from runner.children import Flows, a_child, flow_yaml
 

@@ -11,7 +11,7 @@ import pytest
 
 from pyoco_server.model.run import RunStatus
 from pyoco_server.worker.runner import meter
-from pyoco_server.worker.runner.handle import RunnerOptions
+from pyoco_server.worker.runner.options import RunnerOptions
 from runner.children import Flows, a_child
 
 TASKS = """\

@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from pyoco_server.model.run import RunStatus, TaskState
-from pyoco_server.worker.runner.handle import Exited, RunnerOptions
+from pyoco_server.worker.runner.handle import Exited
+from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.protocol import FlowFinished, Limits, Output, TaskChanged
 from runner.children import CODE, Flows, a_child
 

@@ -11,7 +11,7 @@ from pyoco.core.models import TaskRecord as EngineRecord
 
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunStatus, TaskState
-from pyoco_server.worker.runner.handle import RunnerOptions
+from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.protocol import Limits
 from pyoco_server.worker.runner.records import RecordBook
 from pyoco_server.worker.runner.result_files import ResultFiles

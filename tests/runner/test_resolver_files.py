@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pyoco_server.model.run import RunStatus
-from pyoco_server.worker.runner.handle import RunnerOptions
+from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.resolver import FlowResolverError, check_flow_resolver
 from runner.children import Flows, a_child
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from pyoco_server.model.run import RunStatus
-from pyoco_server.worker.runner.handle import RunnerOptions
+from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.protocol import Ready
 from runner.children import Flows, a_child
 

@@ -15,7 +15,7 @@ import pytest
 
 from pyoco_server.model.run import RunStatus
 from pyoco_server.worker.child import SlotChild
-from pyoco_server.worker.runner.handle import RunnerOptions
+from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.task_user import TaskUser, TaskUserError
 from runner.children import Flows, a_child, flow_yaml
 from runner.test_imports import GOOD, plug_in

@@ -7,7 +7,8 @@ from dataclasses import replace
 import structlog
 import trio
 
-from pyoco_server.worker.runner.handle import RunnerOptions, RunnerProcess, begin_runner
+from pyoco_server.worker.runner.handle import RunnerProcess, begin_runner
+from pyoco_server.worker.runner.options import RunnerOptions
 
 log = structlog.get_logger(__name__)
 

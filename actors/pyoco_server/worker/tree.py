@@ -27,8 +27,8 @@ from pyoco_server.worker.housekeeper import Housekeeper
 from pyoco_server.worker.identity import WorkerName
 from pyoco_server.worker.messages import CurrentWheels
 from pyoco_server.worker.runner.guarded import Guardian
-from pyoco_server.worker.runner.handle import RunnerOptions
 from pyoco_server.worker.runner.kin import marks_of
+from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.protocol import Limits
 from pyoco_server.worker.runner.task_user import TaskUser
 from pyoco_server.worker.settling import Settler

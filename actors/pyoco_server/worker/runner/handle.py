@@ -6,13 +6,11 @@ import codecs
 import os
 import select
 import signal
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -21,16 +19,16 @@ import trio
 
 from pyoco_server.model.run import Usage
 from pyoco_server.worker.runner import kin
-from pyoco_server.worker.runner.catalog import PluginCatalog, PluginQuery
-from pyoco_server.worker.runner.environment import exposed, inherited
+from pyoco_server.worker.runner.environment import exposed
 from pyoco_server.worker.runner.guarded import GuardedProcess, Guardian
+from pyoco_server.worker.runner.inbox import READ_BYTES, Inbox
 from pyoco_server.worker.runner.lines import ChildEnd
+from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.protocol import (
     EXIT_NO_ROOM,
     FROM_CHILD,
     Allowance,
     ChildMessage,
-    ChildOptions,
     Environment,
     EnvironmentNeeded,
     Execute,
@@ -39,7 +37,6 @@ from pyoco_server.worker.runner.protocol import (
     Frames,
     ImportFrom,
     Importing,
-    Limits,
     Output,
     ProtocolError,
     Providers,
@@ -49,11 +46,9 @@ from pyoco_server.worker.runner.protocol import (
     WorkerMessage,
     frame,
 )
-from pyoco_server.worker.runner.task_user import TaskUser
 
 log = structlog.get_logger(__name__)
 
-_READ_BYTES: Final = 65536
 _TAIL_CHARACTERS: Final = 4000
 _LAST_READS: Final = 16
 _REAP_SECONDS: Final = 5.0
@@ -61,43 +56,6 @@ _UNKNOWN: Final = Usage()
 
 LAST_WORDS = "; its last words: "
 """What stands in an error before the last output of a process that crashed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunnerOptions:
-    """How a child is started.
-
-    Attributes:
-        python: The interpreter.
-        flow_resolver: ``module:function`` or ``path/file.py:function``; ``None`` for a child that
-            takes only runs which bring their flow.yaml.
-        extra_sys_path: Folders to import from, before all others.
-        env: Environment variables of the child, besides the few that it inherits.
-        environ: Where inherited variables and those of a flow's ``expose_env`` come from.
-        limits: How much of what a run makes is taken.
-        user: Whose the child is; None for the worker's own user.
-        group: The folder of the control group that the child joins; None for that of its guardian.
-        catalog: What is known of plug-ins, for all children that share it.
-        guardian: Makes the child, with an interpreter and variables of its own; None for one that is made for
-            this child alone.
-    """
-
-    python: str = sys.executable
-    flow_resolver: str | None = None
-    extra_sys_path: tuple[str, ...] = ()
-    # Not shown: what logs these options must not log the worker's credentials.
-    env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
-    limits: Limits = field(default_factory=Limits)
-    user: TaskUser | None = None
-    group: str | None = None
-    catalog: PluginCatalog = field(default_factory=PluginCatalog, repr=False, compare=False)
-    guardian: Guardian | None = None
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """The whole environment of the child."""
-        return {**inherited(self.environ), **self.env}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,15 +122,7 @@ def begin_runner(options: RunnerOptions) -> RunnerProcess:
     Raises:
         OSError: No guardian can be asked for one.
     """
-    cwd = Path.cwd()
-    child_options = ChildOptions(
-        directory=str(cwd),
-        flow_resolver=options.flow_resolver,
-        extra_sys_path=_absolute(options.extra_sys_path),
-        limits=options.limits,
-        user=options.user,
-        group=options.group,
-    )
+    told = options.for_child()
     with ExitStack() as theirs, ExitStack() as ours:
         bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         ours.callback(os.close, bell)
@@ -183,17 +133,14 @@ def begin_runner(options: RunnerOptions) -> RunnerProcess:
             options.python, options.variables, stdout=events, stderr=errors
         )
         try:
-            process = guardian.make_child(child_options, (requests, events, errors, bell))
+            process = guardian.make_child(told, (requests, events, errors, bell))
         except FileNotFoundError as error:
             os.write(errors, f"{type(error).__name__}: {error}\n".encode())
             process = GuardedProcess.never_made()
         ours.pop_all()
+    inbox = Inbox(process, our_events, our_errors, bell)
     own = guardian if options.guardian is None else None
-    return RunnerProcess(options, process, our_requests, our_events, our_errors, bell, own)
-
-
-def _absolute(folders: Sequence[str]) -> tuple[str, ...]:
-    return tuple(str(Path.cwd() / folder) for folder in folders)
+    return RunnerProcess(options, process, our_requests, inbox, own)
 
 
 def _pipe(reading: ExitStack, writing: ExitStack) -> tuple[int, int]:
@@ -216,9 +163,7 @@ class RunnerProcess:
         options: RunnerOptions,
         process: GuardedProcess,
         requests: int,
-        events: int,
-        errors: int,
-        bell: int,
+        inbox: Inbox,
         own_guardian: Guardian | None,
     ) -> None:
         self._options = options
@@ -227,9 +172,7 @@ class RunnerProcess:
         self._own_guardian = own_guardian
         self._requests = trio.lowlevel.FdStream(requests)
         self._sending = trio.Lock()
-        self._events = events
-        self._errors = errors
-        self._bell = bell
+        self._inbox = inbox
         self._frames = Frames(FROM_CHILD, "runner")
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         self._tail = ""
@@ -239,16 +182,6 @@ class RunnerProcess:
         self._importing: Importing | None = None
         self._said: deque[ChildMessage | EnvironmentNeeded | ProvidersNeeded] = deque()
         self._exited: Exited | None = None
-        # One descriptor to wait for in place of four, so that reading needs no tasks of its own.
-        self._poll = select.epoll()
-        self._readable = {events, errors}
-        self._watching_events = True  # till its first message: what is no runner rings no bell
-        self._process_descriptor = process.fileno()
-        self._pidfd: int | None = None
-        for descriptor in (events, bell, errors, self._process_descriptor):
-            self._poll.register(descriptor, select.EPOLLIN)
-        for descriptor in (events, errors):
-            os.set_blocking(descriptor, False)
 
     @property
     def pid(self) -> int:
@@ -262,12 +195,11 @@ class RunnerProcess:
             OSError: No process can be made.
         """
         while not self.pid and self._process.end is None:
-            await trio.lowlevel.wait_readable(self._poll.fileno())
-            ready = {descriptor for descriptor, _ in self._poll.poll(0)}
-            if self._errors in ready:
+            news = await self._inbox.wait()
+            if news.errors:
                 self._take_errors()
             self._look()
-            if self._events in ready:
+            if news.events:
                 break
         if self._process.end is not None and (refused := self._process.end.refused) is not None:
             raise OSError(refused, os.strerror(refused))
@@ -292,7 +224,7 @@ class RunnerProcess:
         if options.group is not None:
             self._process.join(options.group)
         if paths != own.extra_sys_path:
-            await self.send(ImportFrom(folders=_absolute(paths)))
+            await self.send(ImportFrom(folders=options.import_paths))
         self._options = options
         return True
 
@@ -400,15 +332,6 @@ class RunnerProcess:
 
     async def _tell_providers(self, needed: ProvidersNeeded) -> None:
         """Have plug-ins looked at and tell of them, as long as there is somebody to be told."""
-        options = self._options
-        values = exposed(needed.names, options.environ)
-        look = PluginQuery(
-            python=options.python,
-            paths=_absolute(options.extra_sys_path),
-            env=frozenset({**inherited(options.environ), **options.env, **values}.items()),
-            seconds=options.limits.import_seconds,
-            user=options.user,
-        )
         async with trio.open_nursery() as nursery:
 
             async def not_longer_than_the_child() -> None:
@@ -416,50 +339,36 @@ class RunnerProcess:
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(not_longer_than_the_child)
-            found = await options.catalog.find(look, needed.since)
+            found = await self._options.catalog.find(
+                self._options.plugin_query(needed.names), needed.since
+            )
             await self.send(Providers(run_id=needed.run_id, providers=found))
             nursery.cancel_scope.cancel()
 
     async def _read(self) -> None:
         """Wait until the child said or wrote something or died, and take that up."""
         try:
-            await trio.lowlevel.wait_readable(self._poll.fileno())
+            news = await self._inbox.wait()
         except trio.ClosedResourceError:
-            assert self._exited is not None
-        if self._exited is not None:
-            return  # stop() has taken everything up
-        ready = {descriptor for descriptor, _ in self._poll.poll(0)}
-        if self._errors in ready:
+            assert self._exited is not None  # stop() has taken everything up
+            return
+        if news.errors:
             self._take_errors()
-        if self._bell in ready:
-            os.eventfd_read(self._bell)
+        if news.events:
             self._take_events()
-        elif self._events in ready:
-            self._take_events()
-        if self._process_descriptor in ready or self._pidfd in ready:
+        if news.process:
             self._look()
             if self._process.end is not None:
                 await self._wind_up()
 
     def _look(self) -> None:
-        """Take up what became of the child, and what else that is to be learnt from now."""
+        """Take up what became of the child."""
         if self._exited is None:
-            self._process.look()
-            if self._pidfd is None and (pidfd := self._process.pidfd) is not None:
-                # Once: what it means the guardian tells, unless that one was stopped.
-                self._poll.register(pidfd, select.EPOLLIN | select.EPOLLONESHOT)
-                self._pidfd = pidfd
-            if (descriptor := self._process.fileno()) != self._process_descriptor:
-                self._poll.unregister(self._process_descriptor)
-                self._poll.modify(descriptor, select.EPOLLIN)
-                self._process_descriptor = descriptor
+            self._inbox.look()
 
     def _take_events(self) -> bool:
-        """Take up one piece of what the child said; return whether there was any.
-
-        What a ring announced beyond it is waited for as usual descriptors are.
-        """
-        data = self._piece(self._events)
+        """Take up one piece of what the child said; return whether there was any."""
+        data = self._inbox.read_events()
         if not data:
             return False
         try:
@@ -469,10 +378,10 @@ class RunnerProcess:
                 "runner killed: its messages make no sense", pid=self.pid, reason=str(error)
             )
             self._tail = f"{self._tail}\n{error}"
-            self._give_up(self._events)
+            self._inbox.give_up_events()
             self.kill()
             return False
-        self._watch_events(more=self._frames.pending or len(data) == _READ_BYTES)
+        self._inbox.watch_events(more=self._frames.pending or len(data) == READ_BYTES)
         for message in messages:
             if isinstance(message, Importing):
                 self._importing = message
@@ -496,7 +405,7 @@ class RunnerProcess:
 
     def _take_errors(self) -> bool:
         """Take up one piece of what was written to bare descriptors, as output of no task."""
-        data = self._piece(self._errors)
+        data = self._inbox.read_errors()
         self._take_text(self._decoder.decode(data))
         return bool(data)
 
@@ -506,32 +415,6 @@ class RunnerProcess:
             self._said.append(
                 Output(run_id=self._run_id, task=None, stream="stderr", text=text, at=time.time())
             )
-
-    def _piece(self, descriptor: int) -> bytes:
-        if descriptor not in self._readable:
-            return b""
-        try:
-            data = os.read(descriptor, _READ_BYTES)
-        except BlockingIOError:
-            return b""
-        if not data:
-            self._give_up(descriptor)
-        return data
-
-    def _watch_events(self, *, more: bool) -> None:
-        """Wait for the pipe itself while it holds more than the bell has told of."""
-        if more and not self._watching_events and self._events in self._readable:
-            self._poll.register(self._events, select.EPOLLIN)
-        elif not more and self._watching_events:
-            self._poll.unregister(self._events)
-        self._watching_events = more and self._events in self._readable
-
-    def _give_up(self, descriptor: int) -> None:
-        self._readable.discard(descriptor)
-        if descriptor == self._events:
-            self._watch_events(more=False)
-        else:
-            self._poll.unregister(descriptor)
 
     def _take_all(self, take: Callable[[], bool]) -> None:
         # Bounded, for a process that the flow started may write without end.
@@ -564,11 +447,8 @@ class RunnerProcess:
             Usage(peak_memory_bytes=end.peak_memory_bytes, cpu_sec=cpu_sec),
             no_room=code == EXIT_NO_ROOM and self._cpu_told is None,
         )
-        trio.lowlevel.notify_closing(self._poll.fileno())
-        self._poll.close()
+        self._inbox.close()
         self._requests.close()
         self._process.close()
-        for descriptor in (self._events, self._errors, self._bell):
-            os.close(descriptor)
         if self._own_guardian is not None:
             await self._own_guardian.close()
