@@ -22,7 +22,7 @@ from pyoco_server.model.flow.structure import GraphStructure
 from pyoco_server.model.run import RunStatus, TaskRecord, TaskState, TryRecord
 from pyoco_server.progress import attach, detach
 from pyoco_server.worker.runner.condition import Condition
-from pyoco_server.worker.runner.engine.calls import RealCalls
+from pyoco_server.worker.runner.engine.calls import Calls
 from pyoco_server.worker.runner.engine.cancel_signal import CancelSignal
 from pyoco_server.worker.runner.engine.execute import execute_flow
 from pyoco_server.worker.runner.engine.failure import failure_of, says, where
@@ -242,7 +242,7 @@ class Execution(TaskObserver, Worker):
             order = in_order(flow.tasks)
             self._structure = shape(flow, order)
             self._context.flow_name = flow.name
-            calls = RealCalls(self._stopping, self)
+            calls = Calls(self._stopping, self)
             tasks = Tasks(
                 self._context, self, self._stopping, calls, tries_before=request.tries_before
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,10 +18,20 @@ from pyoco_server.worker.runner.engine.own_process import Relay, call_apart
 from pyoco_server.worker.runner.pipe import end_copy
 
 
-class Calls(ABC):
-    """Calls the functions of one run's tasks."""
+class Calls:
+    """Calls the functions of one run's tasks, here; with a time limit in a copy of this process.
 
-    @abstractmethod
+    Args:
+        stopping: Tells of a cancel.
+        relay: Takes what a copy prints.
+    """
+
+    def __init__(self, stopping: CancelSignal, relay: Relay) -> None:
+        self._stopping = stopping
+        self._relay = relay
+        self._lock = threading.Lock()
+        self._loops: Any = None
+
     def call(
         self,
         function: Callable[..., Any],
@@ -46,32 +55,6 @@ class Calls(ABC):
             TaskCancelled: It ended because the run was cancelled.
             Exception: What it raises.
         """
-
-
-class RealCalls(Calls):
-    """Calls them in this process; with a time limit in a copy of it, which can be killed.
-
-    Args:
-        stopping: Tells of a cancel.
-        relay: Takes what a copy prints.
-    """
-
-    def __init__(self, stopping: CancelSignal, relay: Relay) -> None:
-        self._stopping = stopping
-        self._relay = relay
-        self._lock = threading.Lock()
-        self._loops: Any = None
-
-    def call(
-        self,
-        function: Callable[..., Any],
-        arguments: Mapping[str, Any],
-        *,
-        limit: float | None,
-        event_loop: EventLoop,
-        context: Context,
-    ) -> Any:
-        """Return what the function returns; see `Calls.call`."""
         if limit is not None:
             return call_apart(
                 lambda: self._alone(function, arguments, event_loop),

@@ -88,7 +88,6 @@ class Tasks:
         observer: Is told.
         stopping: Ends waits when the run is cancelled.
         calls: Calls their functions.
-        clock: The time, in unix seconds.
         tries_before: The last tries in attempts that were lost or given back, by task, iteration and time.
     """
 
@@ -98,7 +97,6 @@ class Tasks:
         observer: TaskObserver,
         stopping: CancelSignal,
         calls: Calls,
-        clock: Callable[[], float] = time.time,
         *,
         tries_before: Mapping[str, Sequence[TryRecord]] | None = None,
     ) -> None:
@@ -106,7 +104,6 @@ class Tasks:
         self._observer = observer
         self._stopping = stopping
         self._calls = calls
-        self._clock = clock
         # What is kept of loops, by the names of tasks; iterations may end at the same time.
         self._lock = threading.Lock()
         self._loops: dict[str, IterationBook] = {}
@@ -128,7 +125,7 @@ class Tasks:
         """
         policy = policy_of(task)
         loop = context.loop
-        record = LiveRecord(state=TaskState.RUNNING, started_at=self._clock())
+        record = LiveRecord(state=TaskState.RUNNING, started_at=time.time())
         self._run.tasks[task.name] = TaskState.RUNNING
         self._run.task_records[task.name] = record
         _tell_artifacts_apart(context)
@@ -176,7 +173,7 @@ class Tasks:
         if number > (policy.retries or 0) + 1:
             return self._none_left(record, number - 1)
         while True:
-            began = self._clock() if number > first else started_at
+            began = time.time() if number > first else started_at
             if self.cancelled and number > first:
                 self._cancel(record)
                 return None
@@ -191,7 +188,7 @@ class Tasks:
             except Exception as caught:  # noqa: BLE001 - user code may raise anything
                 error = caught
             failure = None if error is None else failure_of(error)
-            record.end(self._clock())
+            record.end(time.time())
             if kept is not None:
                 noted = record.note_try(number, began, None if failure is None else failure.text)
                 kept.end(None if failure is None else noted)
@@ -226,7 +223,7 @@ class Tasks:
         last = record.tries[-1].error
         record.error = f"no try is left after {tries} tries in earlier attempts of the run: {last}"
         record.state = TaskState.FAILED
-        record.end(self._clock())
+        record.end(time.time())
         return NoTryLeft(record.error)
 
     def _once(
@@ -267,7 +264,7 @@ class Tasks:
 
     def _cancel(self, record: LiveRecord) -> None:
         record.state = TaskState.CANCELLED
-        record.end(self._clock())
+        record.end(time.time())
 
 
 class _KeptTries:
