@@ -20,7 +20,7 @@ class Housekeeper(Actor[Never]):
 
     Args:
         guardian: Made the children, and goes after them.
-        groups: Were theirs.
+        groups: Were theirs, if there are any.
         spare: The child that no slot took.
     """
 
@@ -28,9 +28,9 @@ class Housekeeper(Actor[Never]):
         self,
         folders: Path,
         own: str,
-        guardian: Guardian | None = None,
-        groups: WorkerGroup | None = None,
-        spare: SpareChild | None = None,
+        guardian: Guardian,
+        groups: WorkerGroup | None,
+        spare: SpareChild,
     ) -> None:
         self._folders = folders
         self._own = own
@@ -49,10 +49,8 @@ class Housekeeper(Actor[Never]):
 
     async def on_stop(self) -> None:
         """End what is left of the children, and remove the worker's folder; its slots have ended before."""
-        if self._spare is not None:
-            await self._spare.stop()
-        if self._guardian is not None:
-            await self._guardian.close()
+        await self._spare.stop()
+        await self._guardian.close()
         if self._groups is not None:
             self._groups.remove()
         if self._held is not None:
