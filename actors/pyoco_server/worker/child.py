@@ -10,7 +10,7 @@ from pathlib import Path
 from pyoco_server.model.job import Job
 from pyoco_server.store.threads import in_thread
 from pyoco_server.worker.control_group import SlotGroup
-from pyoco_server.worker.removal import remove_folder
+from pyoco_server.worker.held_folder import remove_folder
 from pyoco_server.worker.runner.handle import RunnerProcess, open_runner
 from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.task_user import TaskUser

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+import subprocess
 import uuid
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
-from pyoco_server.worker.removal import remove_folder
+_REMOVAL_SECONDS: Final = 60.0
 
 
 class HeldFolder:
@@ -40,8 +43,7 @@ def hold(path: Path) -> HeldFolder | None:
     Raises:
         OSError: It cannot be opened.
     """
-    descriptor = _locked(path, fcntl.LOCK_SH)
-    return None if descriptor is None else HeldFolder(path, descriptor)
+    return _locked(path, fcntl.LOCK_SH)
 
 
 def hold_alone(path: Path) -> HeldFolder | None:
@@ -50,8 +52,7 @@ def hold_alone(path: Path) -> HeldFolder | None:
     Raises:
         OSError: It cannot be opened.
     """
-    descriptor = _locked(path, fcntl.LOCK_EX)
-    return None if descriptor is None else HeldFolder(path, descriptor)
+    return _locked(path, fcntl.LOCK_EX)
 
 
 def make_held(parent: Path, name: str | None = None) -> HeldFolder:
@@ -77,38 +78,56 @@ def sweep(
     keep: frozenset[str] = frozenset(),
     *,
     first: Callable[[str], None] = lambda _name: None,
-) -> int:
-    """Remove every folder that nobody holds.
-
-    Returns how many were removed; those that cannot be are left.
+) -> None:
+    """Remove every folder that nobody holds; those that cannot be are left.
 
     Args:
         parent: The folder that they are in.
         keep: Names of those that stay in any case.
         first: What to do before, with the name of each.
     """
-    removed = 0
     for path in list(parent.iterdir()) if parent.is_dir() else []:
-        if path.name not in keep and _remove_unheld(path, first):
-            removed += 1
-    return removed
+        if path.name not in keep:
+            with suppress(OSError):
+                _remove_unheld(path, first)
 
 
-def _remove_unheld(path: Path, first: Callable[[str], None]) -> bool:
+def _remove_unheld(path: Path, first: Callable[[str], None]) -> None:
+    held = hold_alone(path)
+    if held is not None:
+        try:
+            first(path.name)
+            held.remove()
+        finally:
+            held.release()
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder with all that is in it, or what stands in its place; blocks.
+
+    What cannot be removed has another name afterwards, so that nobody takes it for his.
+    """
     with suppress(OSError):
-        descriptor = _locked(path, fcntl.LOCK_EX)
-        if descriptor is not None:
-            try:
-                first(path.name)
-                remove_folder(path)
-            finally:
-                os.close(descriptor)
-            return True
-    return False
+        path.unlink()  # a link, or what else is no folder
+    with suppress(OSError, RecursionError):  # of rmtree: one level of calls for each folder
+        shutil.rmtree(path)
+    if path.is_dir():
+        # Neither is stopped by depth, or by a folder that its owner has closed; they follow no link.
+        for argv in (["chmod", "-R", "u+rwx"], ["rm", "-rf"]):
+            with suppress(OSError, subprocess.SubprocessError):
+                subprocess.run(  # noqa: S603 - programs of the system
+                    [*argv, "--", str(path)],
+                    capture_output=True,
+                    check=False,
+                    timeout=_REMOVAL_SECONDS,
+                )
+    if path.is_dir():
+        with suppress(OSError):
+            path.rename(path.with_name(f"{path.name}.left-{uuid.uuid4().hex}"))
 
 
-def _locked(path: Path, kind: int) -> int | None:
-    """Lock a folder; None where that cannot be had now, or it is not there any more."""
+def _locked(path: Path, kind: int) -> HeldFolder | None:
+    """Hold a folder by such a lock; None where that cannot be had now, or it is not there any more."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except (FileNotFoundError, NotADirectoryError):
@@ -116,7 +135,7 @@ def _locked(path: Path, kind: int) -> int | None:
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(descriptor), path.lstat()):
-            return descriptor
+            return HeldFolder(path, descriptor)
     except (BlockingIOError, FileNotFoundError):
         pass
     except BaseException:  # whatever it was: the descriptor must not stay open

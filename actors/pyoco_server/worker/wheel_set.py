@@ -161,13 +161,11 @@ class WheelFolder:
                 scratch.remove()
         return WheelSet(digest, wheels, folder)
 
-    def clean_up(self, keep: Iterable[StoredWheel]) -> int:
-        """Remove sets and left-overs that nobody uses, and wheels that are not in ``keep`` either.
-
-        Returns how many folders were removed.
-        """
-        kept = frozenset(_key(wheel) for wheel in keep)
-        return sweep(self._sets) + sweep(self._tmp) + sweep(self._wheels, kept)
+    def clean_up(self, keep: Iterable[StoredWheel]) -> None:
+        """Remove sets and left-overs that nobody uses, and wheels that are not in ``keep`` either."""
+        sweep(self._sets)
+        sweep(self._tmp)
+        sweep(self._wheels, frozenset(map(_key, keep)))
 
     def _put_in_place(self, made: Path, place: Path) -> HeldFolder:
         place.parent.mkdir(parents=True, exist_ok=True)
