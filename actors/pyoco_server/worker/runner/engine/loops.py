@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pyoco.core.context import Context, LoopFrame
@@ -18,22 +17,6 @@ from pyoco.dsl.nodes import (
     TaskNode,
     UntilNode,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Iteration:
-    """One time of a loop: the engine's word for it, and what is known by name in it."""
-
-    frame: LoopFrame
-    variables: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Turns:
-    """The iterations of a loop, made one by one."""
-
-    total: int
-    make: Callable[[int], Iteration]
 
 
 def evaluate(expression: Any, context: Context) -> Any:
@@ -51,50 +34,35 @@ def _kind(value: object) -> str:
     return "None" if value is None else f"of type {type(value).__name__}"
 
 
-def repeats(node: RepeatNode, context: Context) -> Turns:
-    """Return the iterations of a ``repeat``.
+def frames_of(node: RepeatNode | ForEachNode, context: Context) -> tuple[int, Iterator[LoopFrame]]:
+    """Return how many iterations a loop has, and the engine's word for each, made one by one.
 
     Raises:
-        TypeError: Its count is no integer.
-        ValueError: It is negative.
+        TypeError: Its count is no integer, or what it goes over no list or tuple.
+        ValueError: Its count is negative.
     """
-    times = evaluate(node.count, context)
-    if not isinstance(times, int):
-        raise TypeError(
-            f"Repeat count must evaluate to an integer. {_source(node.count)} is {_kind(times)}"
-        )
-    if times < 0:
-        raise ValueError("Repeat count cannot be negative.")
-
-    def make(index: int) -> Iteration:
-        return Iteration(
+    if isinstance(node, RepeatNode):
+        times = evaluate(node.count, context)
+        if not isinstance(times, int):
+            raise TypeError(
+                f"Repeat count must evaluate to an integer. {_source(node.count)} is {_kind(times)}"
+            )
+        if times < 0:
+            raise ValueError("Repeat count cannot be negative.")
+        return times, (
             LoopFrame("repeat", "repeat", index=index, iteration=index + 1, count=times)
+            for index in range(times)
         )
-
-    return Turns(times, make)
-
-
-def items_of(node: ForEachNode, context: Context) -> Turns:
-    """Return the iterations of a ``foreach``.
-
-    Raises:
-        TypeError: What it goes over is no list or tuple.
-    """
     items = evaluate(node.source, context)
     if not isinstance(items, list | tuple):
         raise TypeError(
             f"ForEach source must evaluate to a list or tuple. {_source(node.source)} is {_kind(items)}"
         )
-    items = tuple(items)
     name, count = f"foreach:{node.alias or node.source.source}", len(items)
-
-    def make(index: int) -> Iteration:
-        item = items[index]
-        frame = LoopFrame(name, "foreach", index=index, iteration=index + 1, count=count, item=item)
-        variables = ((node.alias, item), (node.index_alias, index))
-        return Iteration(frame, {name: value for name, value in variables if name})
-
-    return Turns(count, make)
+    return count, (
+        LoopFrame(name, "foreach", index=index, iteration=index + 1, count=count, item=item)
+        for index, item in enumerate(tuple(items))
+    )
 
 
 class Collected:

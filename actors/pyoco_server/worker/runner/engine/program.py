@@ -8,7 +8,7 @@ condition.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,6 @@ from typing import Any
 from pyoco.core.context import Context, LoopFrame, LoopStack
 from pyoco.core.exceptions import SwitchNoMatch, UntilMaxIterationsExceeded
 from pyoco.core.models import Task
-from pyoco.dsl.expressions import Expression
 from pyoco.dsl.nodes import (
     DEFAULT_CASE_VALUE,
     DSLNode,
@@ -32,15 +31,7 @@ from pyoco.dsl.nodes import (
     UntilNode,
 )
 
-from pyoco_server.worker.runner.engine.loops import (
-    Collected,
-    Iteration,
-    Turns,
-    evaluate,
-    items_of,
-    repeats,
-    tasks_of,
-)
+from pyoco_server.worker.runner.engine.loops import Collected, evaluate, frames_of, tasks_of
 from pyoco_server.worker.runner.engine.policies import policy_of
 from pyoco_server.worker.runner.engine.pool import Pool
 from pyoco_server.worker.runner.engine.tries import RunCancelled, Tasks
@@ -122,10 +113,8 @@ class FlowProgram:
                 return self._task(task, scope)
             case SwitchNode():
                 return self._switch(step, scope)
-            case RepeatNode():
-                return self._loop(step, scope, repeats(step, scope.context))
-            case ForEachNode():
-                return self._loop(step, scope, items_of(step, scope.context))
+            case RepeatNode() | ForEachNode():
+                return self._loop(step, scope)
             case UntilNode():
                 return self._until(step, scope)
             case _:
@@ -150,21 +139,19 @@ class FlowProgram:
 
     # Loops ---------------------------------------------------------------------------------------
 
-    def _loop(self, node: RepeatNode | ForEachNode, scope: _Scope, turns: Turns) -> Success:
-        if not turns.total:
+    def _loop(self, node: RepeatNode | ForEachNode, scope: _Scope) -> Success:
+        total, frames = frames_of(node, scope.context)
+        if not total:
             self._skip(node.body)
-        # This thread takes turns, too.
-        beside = min(getattr(node, "parallel", None) or 1, self._pool.size + 1, turns.total)
+        # This thread takes iterations, too.
+        beside = min(getattr(node, "parallel", None) or 1, self._pool.size + 1, total)
         collected = Collected(node)
         successes: set[Success] = set()
         ended: Iterable[_IterationEnd]
         if beside > 1:
-            ended = self._beside(node.body, scope.context, turns, beside)
+            ended = self._beside(node, scope.context, frames, beside)
         else:
-            ended = (
-                self._iterate(node.body, scope.context, turns.make(index))
-                for index in range(turns.total)
-            )
+            ended = (self._iterate(node, scope.context, frame) for frame in frames)
         for each in ended:
             successes.add(each.success)
             collected.add(each.produced)
@@ -185,7 +172,7 @@ class FlowProgram:
             frame = LoopFrame(
                 "until", "until", index=index, iteration=index + 1, condition=met, count=most
             )
-            ended = self._iterate(node.body, scope.context, Iteration(frame), node.condition)
+            ended = self._iterate(node, scope.context, frame)
             collected.add(ended.produced)
             if met := ended.met:
                 self._give(collected, scope)
@@ -193,22 +180,23 @@ class FlowProgram:
         raise UntilMaxIterationsExceeded(node.condition.source, most)
 
     def _iterate(
-        self,
-        body: SubFlowNode,
-        context: Context,
-        iteration: Iteration,
-        until: Expression | None = None,
+        self, node: RepeatNode | ForEachNode | UntilNode, context: Context, frame: LoopFrame
     ) -> _IterationEnd:
-        """Execute the body once, and look at a condition where it succeeded."""
+        """Execute the body once; where it succeeded, look at the condition that the loop may have."""
         self._go_on()
-        scope = _Scope(context)
-        outer = {name: context.get_var(name, _MISSING) for name in iteration.variables}
-        context.push_loop(iteration.frame)
-        for name, value in iteration.variables.items():
+        scope, met = _Scope(context), False
+        variables: dict[str, Any] = {}
+        if isinstance(node, ForEachNode):
+            named = ((node.alias, frame.item), (node.index_alias, frame.index))
+            variables = {name: value for name, value in named if name}
+        outer = {name: context.get_var(name, _MISSING) for name in variables}
+        context.push_loop(frame)
+        for name, value in variables.items():
             context.set_var(name, value)
         try:
-            success = self._sequence(body, scope)
-            met = until is not None and success is Success.ALL and bool(evaluate(until, context))
+            success = self._sequence(node.body, scope)
+            if isinstance(node, UntilNode) and success is Success.ALL:
+                met = bool(evaluate(node.condition, context))
         finally:
             for name, value in outer.items():
                 if value is _MISSING:
@@ -219,29 +207,34 @@ class FlowProgram:
         return _IterationEnd(success, scope.produced, met)
 
     def _beside(
-        self, body: SubFlowNode, context: Context, turns: Turns, beside: int
+        self,
+        node: RepeatNode | ForEachNode,
+        context: Context,
+        frames: Iterator[LoopFrame],
+        beside: int,
     ) -> list[_IterationEnd]:
         """Execute iterations beside each other, each with results of its own; then they are the run's."""
         lock = threading.Lock()
-        left = iter(range(turns.total))
+        left: Iterator[tuple[int, LoopFrame]] = enumerate(frames)
         taken = 0
         done: SimpleQueue[tuple[int, _IterationEnd | BaseException, dict[str, Any]]] = SimpleQueue()
         before = dict(context.results)
 
-        def take() -> int | None:
+        def take() -> tuple[int, LoopFrame] | None:
             nonlocal taken
             with lock:
-                index = next(left, None)
-                taken += index is not None
-                return index
+                next_one = next(left, None)
+                taken += next_one is not None
+                return next_one
 
         def take_turns() -> None:
             nonlocal left
-            while (index := take()) is not None:
+            while (next_one := take()) is not None:
+                index, frame = next_one
                 apart = _apart(context, before)
                 outcome: _IterationEnd | BaseException
                 try:
-                    outcome = self._iterate(body, apart, turns.make(index))
+                    outcome = self._iterate(node, apart, frame)
                 except BaseException as error:  # noqa: BLE001 - it is raised below
                     with lock:
                         left = iter(())
