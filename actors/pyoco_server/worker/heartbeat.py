@@ -141,7 +141,6 @@ class Heartbeat(Actor[HeartbeatMessage]):
         self._ours = False
         self._orders: Ordered | None = None
         self._stopping = False
-        self._connection = connection
         self._bucket = KeyValue(connection, settings.workers_kv_bucket)
         self._interval = settings.worker_heartbeat_interval_sec
         wheel_sync = settings.wheel_sync_enabled

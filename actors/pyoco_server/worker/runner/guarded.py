@@ -158,6 +158,7 @@ class GuardedProcess:
 
     Attributes:
         pid: Its process id; 0 until it is known, and when it could not be made.
+        pidfd: What is readable when it has ended, be that told or not; None until it is known.
         end: How it ended and what it took; None until then.
         guarded: Whether its guardian lives. It goes on without, and is to be replaced when it can be.
     """
@@ -171,7 +172,7 @@ class GuardedProcess:
         self._line = line
         self._wake_guardian = wake_guardian
         self._mark = mark
-        self._pidfd: int | None = None
+        self.pidfd: int | None = None
         self.pid = 0
         self.end: ChildEnd | None = None
         self.guarded = True
@@ -184,14 +185,9 @@ class GuardedProcess:
             other.send(msgspec.json.encode(ChildEnd(1)))
         return cls(line)
 
-    @property
-    def pidfd(self) -> int | None:
-        """What is readable when it has ended, be that told or not; None until it is known."""
-        return self._pidfd
-
     def fileno(self) -> int:
         """What is readable when `look` has something to see; another one once it is not `guarded`."""
-        return self._line.fileno() if self.guarded or self._pidfd is None else self._pidfd
+        return self._line.fileno() if self.guarded or self.pidfd is None else self.pidfd
 
     def look(self) -> None:
         """Take up what became of it, without waiting."""
@@ -199,19 +195,19 @@ class GuardedProcess:
             try:
                 said, descriptors, _, _ = socket.recv_fds(self._line, _LONGEST_WORD, 1)
             except BlockingIOError:
-                if self._pidfd is not None and _has_ended(self._pidfd):
+                if self.pidfd is not None and _has_ended(self.pidfd):
                     self._wake_guardian()  # it is about to tell, or was stopped
                 return
             except ConnectionError:
                 said, descriptors = b"", []
             if descriptors:
-                self.pid, self._pidfd = int(said), descriptors[0]
-                os.set_inheritable(self._pidfd, False)
+                self.pid, self.pidfd = int(said), descriptors[0]
+                os.set_inheritable(self.pidfd, False)
             elif said:
                 self.end = CHILD_END.decode(said)
             else:
                 self.guarded = False
-        if self.end is None and (self._pidfd is None or _has_ended(self._pidfd)):
+        if self.end is None and (self.pidfd is None or _has_ended(self.pidfd)):
             self.end = ChildEnd(-signal.SIGKILL)  # nobody is there to ask
             if self._mark is not None:
                 kin.end_marked(range(self._mark, self._mark + 1))
@@ -231,14 +227,14 @@ class GuardedProcess:
         if self.end is not None:
             return
         self._wake_guardian()
-        if self._pidfd is None:
+        if self.pidfd is None:
             with suppress(OSError):  # the guardian kills it as soon as it is made
                 self._line.shutdown(socket.SHUT_WR)
         elif self.guarded:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         else:
-            kin.end_with_descendants(self._pidfd, self.pid)
+            kin.end_with_descendants(self.pidfd, self.pid)
 
     def terminate(self) -> None:
         """Send SIGTERM to it and its group."""
@@ -246,15 +242,15 @@ class GuardedProcess:
             if self.guarded:
                 self._wake_guardian()
                 self._line.send(str(int(signal.SIGTERM)).encode())
-            elif self._pidfd is not None:
-                signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
+            elif self.pidfd is not None:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
 
     def close(self) -> None:
         """Let go of it; the guardian kills it if it lives."""
         self._line.close()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-            self._pidfd = None
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
 
 
 def _has_ended(pidfd: int) -> bool:

@@ -18,10 +18,14 @@ _FORGET_PEAK: Final = b"5"
 
 
 class Meter:
-    """Measures this process from one end of a run to the next, with what it started and waited for."""
+    """Measures this process from one end of a run to the next, with what it started and waited for.
+
+    Attributes:
+        cpu_sec: All processor time up to the last reading, in seconds.
+    """
 
     def __init__(self) -> None:
-        self._cpu_sec = 0.0
+        self.cpu_sec = 0.0
         self._peak_kib = self._peak_kib_of_children = 0
         self._clear: int | None = None
         with suppress(OSError):  # not every kernel has it
@@ -37,14 +41,9 @@ class Meter:
             peaks.append(others.ru_maxrss)
         self._peak_kib, self._peak_kib_of_children = own.ru_maxrss, others.ru_maxrss
         cpu_sec = own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
-        taken = round(cpu_sec - self._cpu_sec, 6)
-        self._cpu_sec = cpu_sec
+        taken = round(cpu_sec - self.cpu_sec, 6)
+        self.cpu_sec = cpu_sec
         return Usage(peak_memory_bytes=max(peaks) * KIB if peaks else None, cpu_sec=taken)
-
-    @property
-    def cpu_sec(self) -> float:
-        """All processor time up to the last reading, in seconds."""
-        return self._cpu_sec
 
     def forget_peak(self) -> None:
         """Have the next run have a peak of its own."""

@@ -7,6 +7,7 @@ may refer to them and to whatever an expression of a graph can: ``$ctx.<variable
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -124,11 +125,10 @@ def _missing(name: str, ctx: Context) -> str:
         "results": list(ctx.results),
     }
     told = "; ".join(f"{what}: {_listed(names)}" for what, names in there.items() if names)
-    near = nearest(name, [each for names in there.values() for each in names])
     return (
         f"missing argument {name!r}: an argument is a param of that name, the result of the task of that "
         f"name, or one of `inputs`. There are {told or 'no params and no results'}"
-        + (f". The nearest is {near!r}" if near else "")
+        + _nearest(name, itertools.chain.from_iterable(there.values()))
     )
 
 
@@ -143,11 +143,10 @@ def _refuse_unknown(task: str, names: Iterable[str], signature: inspect.Signatur
         return
     for name in names:
         if name not in signature.parameters:
-            near = nearest(name, taken)
             raise UnknownArgument(
                 f"the function of task {task} takes no argument {name!r}, which is one of `inputs`. It takes "
                 + (_listed(taken) or "none")
-                + (f". The nearest is {near!r}" if near else "")
+                + _nearest(name, taken)
             )
 
 
@@ -170,17 +169,19 @@ def _not_there(reference: str, ctx: Context) -> str:
         step, *steps = steps
     if not isinstance(there, dict):
         return f"{reference}: a {type(there).__name__} has no {step!r}"
-    names = [str(name) for name in there]
-    near = nearest(step, names)
-    return f"{reference}: there is no {step!r}; there are {_listed(names) or 'none'}" + (
-        f". The nearest is {near!r}" if near else ""
-    )
+    there_are = f"{reference}: there is no {step!r}; there are {_listed(there) or 'none'}"
+    return there_are + _nearest(step, map(str, there))
 
 
 _OTHER_DATA: Final = {"params", "results", "scratch", "artifacts", "loop", "loops"}
 
 
-def _listed(names: Iterable[str]) -> str:
+def _nearest(name: str, names: Iterable[str]) -> str:
+    near = nearest(name, names)
+    return f". The nearest is {near!r}" if near else ""
+
+
+def _listed(names: Iterable[object]) -> str:
     names = sorted(map(str, names))
     more = f", and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return ", ".join(names[:_MOST_NAMES]) + more
