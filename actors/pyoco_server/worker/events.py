@@ -9,6 +9,7 @@ from typing import TypeAlias
 import structlog
 import trio
 from msgspec import UNSET, UnsetType
+from msgspec.structs import asdict
 
 from pyoco_server.model.event import (
     ERROR_BYTES,
@@ -18,7 +19,7 @@ from pyoco_server.model.event import (
     ProgressReport,
     TaskChange,
 )
-from pyoco_server.model.run import TaskProgress, TaskState, shrink_error
+from pyoco_server.model.run import TaskState, shrink_error
 from pyoco_server.store.journal import Journal
 from pyoco_server.worker.runner.handle import Exited
 from pyoco_server.worker.runner.protocol import (
@@ -103,7 +104,8 @@ class AttemptEvents:
             case ProgressMade() if event.run_id == run_id and self._reports < _MOST_REPORTS:
                 for task, made in event.progress.items():
                     self._reports += 1
-                    self._journal.add(run_id, self._report(task, made))
+                    report = ProgressReport(attempt=self._attempt, task=task, **asdict(made))
+                    self._journal.add(run_id, report)
             case FlowFinished() if event.run_id == run_id:
                 self._end(event.output_left_out)
             case _:
@@ -128,16 +130,6 @@ class AttemptEvents:
             traceback=None if traceback is None else shrink_error(traceback, ERROR_BYTES),
             duration_ms=change.record.duration_ms,
             try_number=_try_number(change),
-        )
-
-    def _report(self, task: str, made: TaskProgress) -> ProgressReport:
-        return ProgressReport(
-            at=made.at,
-            attempt=self._attempt,
-            task=task,
-            done=made.done,
-            total=made.total,
-            message=made.message,
         )
 
     def _log(self, run_id: str, output: Output) -> None:
