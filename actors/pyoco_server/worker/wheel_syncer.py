@@ -287,17 +287,14 @@ class WheelSyncer(Actor[CurrentWheels]):
     ) -> WheelSets | None:
         """The sets of these wheels, if they are new. One that clashes is taken out of ``have``."""
         while True:
-            shared = [each for each in have.values() if each.wheel.tenant_id is None]
-            tenants = sorted(
-                {each.wheel.tenant_id for each in have.values() if each.wheel.tenant_id is not None}
-            )
+            owned = sorted(have.values(), key=_owner)
+            of_owners = {owner: list(wheels) for owner, wheels in groupby(owned, _owner)}
+            shared = of_owners.pop("", [])
             try:
                 shared_set = await self._assemble(shared)
                 of_tenants = {
-                    tenant: await self._assemble(
-                        _with_own(shared, [h for h in have.values() if h.wheel.tenant_id == tenant])
-                    )
-                    for tenant in tenants
+                    tenant: await self._assemble(_with_own(shared, own))
+                    for tenant, own in of_owners.items()
                 }
             except Clash as clash:
                 del have[clash.loser.nuid]
@@ -313,7 +310,7 @@ class WheelSyncer(Actor[CurrentWheels]):
         return await trio.to_thread.run_sync(self._folder.assemble, pairs)
 
 
-def _owner(found: WheelObject) -> str:
+def _owner(found: WheelObject | _Have) -> str:
     return found.wheel.tenant_id or ""
 
 
