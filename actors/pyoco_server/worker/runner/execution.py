@@ -100,7 +100,7 @@ class Execution(TaskObserver, Worker):
             files,
             room=room_for_records(limits.snapshot_bytes, request.params),
         )
-        self._progress = ProgressBook(request.run_id, lambda: self._context.tasks, output)
+        self._progress = ProgressBook(request.run_id, lambda: self._context.tasks, output, events)
         self._environment: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         self._providers: queue.SimpleQueue[tuple[Provider, ...]] = queue.SimpleQueue()
         # Tries that begin once they are stored.

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pyoco_server.worker.runner import libc
 from pyoco_server.worker.runner.pipe import EventPipe
-from pyoco_server.worker.runner.protocol import Allowance, ChildMessage, Output, StreamName
+from pyoco_server.worker.runner.protocol import Allowance, Output, StreamName
 from pyoco_server.worker.runner.rewritten import RewrittenLines
 
 CHUNK_CHARACTERS: Final = 16_384
@@ -79,15 +79,6 @@ class OutputPump:
     def task_here(self) -> str | None:
         """The task that this thread, or coroutine, is of."""
         return _TASK.get()
-
-    @property
-    def busy_here(self) -> bool:
-        """Whether this very thread is sending: it was interrupted, and cannot wait for itself."""
-        return self._pipe.held_here
-
-    def send(self, message: ChildMessage, *, quietly: bool = False) -> None:
-        """Send another message than what is printed; see `EventPipe.send`."""
-        self._pipe.send(message, quietly=quietly)
 
     def begin(self, run_id: str) -> None:
         """Tag what is printed from now on with this run, and count anew."""

@@ -14,6 +14,7 @@ from pyoco.core.models import TaskState as EngineTaskState
 from pyoco_server.model.json_text import json_safe
 from pyoco_server.model.run import TaskProgress, TaskRecord
 from pyoco_server.worker.runner.output import OutputPump
+from pyoco_server.worker.runner.pipe import EventPipe
 from pyoco_server.worker.runner.protocol import ProgressMade
 
 INTERVAL_SECONDS: Final = 0.5
@@ -27,14 +28,20 @@ class ProgressBook:
         run_id: The run.
         states: The states of its tasks, as they are at each moment.
         output: Knows which task a thread is of, and sends what is due.
+        events: The way to the worker.
     """
 
     def __init__(
-        self, run_id: str, states: Callable[[], Mapping[str, EngineTaskState]], output: OutputPump
+        self,
+        run_id: str,
+        states: Callable[[], Mapping[str, EngineTaskState]],
+        output: OutputPump,
+        events: EventPipe,
     ) -> None:
         self._run_id = run_id
         self._states = states
         self._output = output
+        self._events = events
         # Re-entrant, for a signal handler or finalizer may report in the middle of this.
         self._lock = threading.RLock()
         self._latest: dict[str, TaskProgress] = {}
@@ -64,7 +71,7 @@ class ProgressBook:
                 at=time.time(),
             )
             self._news.add(task)
-        if self._output.busy_here or self.send_due() is not None:
+        if self._events.held_here or self.send_due() is not None:
             self._output.announce_soon()
 
     def line(self, text: str) -> None:
@@ -85,7 +92,7 @@ class ProgressBook:
             news = {task: self._latest[task] for task in self._news}
             self._news.clear()
             self._sent_at = time.monotonic()
-        self._output.send(ProgressMade(run_id=self._run_id, progress=news))
+        self._events.send(ProgressMade(run_id=self._run_id, progress=news))
         return None
 
     def begin(self, task: str) -> None:
@@ -105,7 +112,7 @@ class ProgressBook:
             self._news.discard(task)
         if new:
             made = ProgressMade(run_id=self._run_id, progress={task: latest})
-            self._output.send(made, quietly=True)
+            self._events.send(made, quietly=True)
         return replace(record, progress=latest)
 
     def _task(self) -> str | None:
