@@ -201,9 +201,7 @@ class Tasks:
                 record.state = TaskState.FAILED
                 return error
             del error
-            if self._wait(task, policy, record, number, failure):
-                self._cancel(record)
-                return None
+            self._wait(task, policy, record, number, failure)
             number += 1
 
     def _kept_tries(self, task: Task, context: Context, record: LiveRecord) -> _KeptTries:
@@ -253,14 +251,14 @@ class Tasks:
 
     def _wait(
         self, task: Task, policy: TaskPolicy, record: LiveRecord, failed: int, failure: Failure
-    ) -> bool:
-        """Wait for the next try; return whether the run was cancelled meanwhile."""
+    ) -> None:
+        """Wait for the next try, or until the run is cancelled."""
         seconds = failure.retry_after
         if seconds is None:
             seconds = (policy.backoff or ENGINE_BACKOFF).wait(failed, random.random())  # noqa: S311
         if seconds >= _TOLD_SECONDS:
             self._observer.task_running(task.name, record)
-        return self._stopping.wait(seconds)
+        self._stopping.wait(seconds)
 
     def _cancel(self, record: LiveRecord) -> None:
         record.state = TaskState.CANCELLED
