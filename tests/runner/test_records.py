@@ -13,8 +13,7 @@ from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunStatus, TaskState
 from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.protocol import Limits
-from pyoco_server.worker.runner.records import RecordBook
-from pyoco_server.worker.runner.result_files import ResultFiles
+from pyoco_server.worker.runner.records import RecordBook, ResultFiles
 from runner.children import CODE, Flows, a_child
 
 VALUES = st.recursive(

@@ -51,9 +51,13 @@ from pyoco_server.worker.runner.protocol import (
     TriesTold,
     TryStored,
 )
-from pyoco_server.worker.runner.records import RecordBook, error_text, room_for_records
+from pyoco_server.worker.runner.records import (
+    RecordBook,
+    ResultFiles,
+    error_text,
+    room_for_records,
+)
 from pyoco_server.worker.runner.resolver import FlowResolver
-from pyoco_server.worker.runner.result_files import ResultFiles
 from pyoco_server.worker.runner.shape import in_order, shape
 
 _CANCELLED: Final = frozenset({EngineStatus.CANCELLING, EngineStatus.CANCELLED})

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from msgspec import UNSET, UnsetType
@@ -12,11 +15,10 @@ from msgspec.structs import replace
 from pyoco.core.models import TaskRecord as EngineRecord
 
 from pyoco_server.model.json_text import JSON, MAX_VALUES, Conversion, encode_json, json_safe
-from pyoco_server.model.result import ResultNote
+from pyoco_server.model.result import FOLDER, ResultNote, file_name
 from pyoco_server.model.run import TaskRecord, TaskState, shrink_error
 from pyoco_server.model.value_forms import Formed, with_forms
 from pyoco_server.worker.runner.engine.task_record import LiveRecord
-from pyoco_server.worker.runner.result_files import ResultFiles
 
 ERROR_BYTES = 16 * 1024
 """What is kept of one error's text, and of one traceback."""
@@ -26,6 +28,7 @@ _SMALL_BYTES: Final = 1_000
 # What a record has beside its values, and a snapshot beside its params and records.
 _RECORD_BYTES: Final = 200
 _SNAPSHOT_BYTES: Final = 4_096
+_WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _MERE_VALUE: Final = re.compile(r"""(?s)(['"]).*\1|\(.*\)|[-\d.]*|\s*|None|True|False""")
 """What an error "says" that was only given a value, such as a KeyError."""
@@ -58,6 +61,37 @@ def room_for_records(snapshot_bytes: int, params: object) -> float:
     if not snapshot_bytes:
         return math.inf
     return snapshot_bytes - _SNAPSHOT_BYTES - len(encode_json(params))
+
+
+class ResultFiles:
+    """Writes results of one run that are too large for its records, as files that the worker keeps.
+
+    What is not written is missed by the worker when the flow has ended, which says so.
+
+    Args:
+        workdir: The working folder of the run; None for a run without one, of which nothing is kept.
+        most_bytes: How many one result may have.
+        total_bytes: How many all of them may have.
+    """
+
+    def __init__(self, workdir: str | None, most_bytes: int, total_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        self._folder = None if workdir is None else Path(workdir) / FOLDER
+        self._left = total_bytes
+        self._sizes: dict[str, int] = {}
+
+    def keep(self, task: str, raw: bytes) -> None:
+        """Write the latest result of a task, if there is room for it."""
+        self._left += self._sizes.pop(task, 0)
+        if self._folder is None or len(raw) > min(self.most_bytes, self._left):
+            return
+        with suppress(OSError):
+            self._folder.mkdir(exist_ok=True)
+            descriptor = os.open(self._folder / file_name(task), _WRITE, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(raw)
+            self._left -= len(raw)
+            self._sizes[task] = len(raw)
 
 
 class RecordBook:
