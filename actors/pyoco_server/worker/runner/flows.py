@@ -26,14 +26,15 @@ from typing import assert_never
 
 from pyoco.core.models import Flow, Task
 from pyoco.dsl.graph import build_flow_from_graph
+from pyoco.dsl.graph_terms import ForEachTerm, Pipeline, RepeatTerm, SwitchTerm, TaskTerm, UntilTerm
+from pyoco.dsl.nodes import DSLNode, ForEachNode, RepeatNode, SwitchNode, TaskNode, UntilNode
 from pyoco.dsl.syntax import TaskWrapper
 
 from pyoco_server.model.flow.callables import callable_rules
-from pyoco_server.model.flow.engine_graph import EngineGraph
+from pyoco_server.model.flow.engine_graph import EngineGraph, parallel_of
 from pyoco_server.model.flow.file import FlowFile, parse_flow_yaml
 from pyoco_server.model.flow.operator_graph import OperatorGraph
 from pyoco_server.model.flow.reader import TaskConfig
-from pyoco_server.worker.runner.engine.graph_words import say_all
 from pyoco_server.worker.runner.engine.policies import copy_policy, set_policy
 from pyoco_server.worker.runner.importing import NotImported, guarded, home_of, wheel_of
 from pyoco_server.worker.runner.plugins import bring
@@ -140,7 +141,8 @@ class FlowBuilder:
                 flow = build_flow_from_graph(
                     graph=graph.text, tasks=tasks, pipes=graph.pipes, flow_name=flow_name
                 )
-                say_all(graph.pipeline(), flow, tasks)
+                program = flow.build_program()  # type: ignore[no-untyped-call]
+                _say_all(graph.pipeline(), program.steps, tasks)
                 return flow
             case _:
                 assert_never(graph)
@@ -270,3 +272,40 @@ def _wire(graph: OperatorGraph, tasks: Mapping[str, Task], flow_name: str) -> Fl
     for name in graph.any_join:
         tasks[name].trigger_policy = "ANY"
     return flow
+
+
+def _say_all(pipeline: Pipeline, steps: Sequence[DSLNode], tasks: Mapping[str, Task]) -> None:
+    """Have nodes of the engine (pyoco 0.8) say all that the terms do which they were made of.
+
+    They have the engine's default for a ``collect`` that is not said, no ``parallel``, and for ``name: task``
+    a new task that knows of the engine's own policies only.
+    """
+    for term, node in zip(pipeline.terms, steps, strict=True):
+        match term, node:
+            case TaskTerm(name=name), TaskNode(task=task):
+                if task is not tasks[name]:
+                    copy_policy(task, tasks[name])
+            case SwitchTerm(), SwitchNode():
+                parts = [case.branch for case in term.cases]
+                if term.default is not None:
+                    parts.append(term.default)
+                for part, case in zip(parts, node.cases, strict=True):
+                    _say_all(part, case.target.steps, tasks)
+            case RepeatTerm(), RepeatNode():
+                _say_loop(term, node, tasks)
+            case ForEachTerm(), ForEachNode():
+                _say_loop(term, node, tasks)
+            case UntilTerm(), UntilNode():
+                _say_loop(term, node, tasks)
+            case _:
+                raise TypeError(f"the engine made {node!r} of {term!r}")
+
+
+def _say_loop(
+    term: RepeatTerm | ForEachTerm | UntilTerm,
+    node: RepeatNode | ForEachNode | UntilNode,
+    tasks: Mapping[str, Task],
+) -> None:
+    node.collect = term.collect
+    vars(node)["parallel"] = parallel_of(term)
+    _say_all(term.body, node.body.steps, tasks)
