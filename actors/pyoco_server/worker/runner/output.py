@@ -135,12 +135,8 @@ class OutputPump:
 
     def _pull_back(self, stream: StreamName) -> str:
         """Return what was printed last of a line that has no end, as far as it is not sent yet."""
-        last = self._pieces[-1] if self._pieces else None
-        if last is None or (last.run_id, last.task, last.stream) != (
-            self._run_id,
-            _TASK.get(),
-            stream,
-        ):
+        last = self._begun_piece(stream)
+        if last is None:
             return ""
         head, end, begun = "".join(last.parts).rpartition("\n")
         last.parts = [head + end]
@@ -184,13 +180,18 @@ class OutputPump:
         text = self._allowance.take(text)
         if not text:
             return
-        task = _TASK.get()
-        last = self._pieces[-1] if self._pieces else None
-        if last is None or (last.run_id, last.task, last.stream) != (self._run_id, task, stream):
-            last = _Piece(self._run_id, task, stream, time.time())
+        last = self._begun_piece(stream)
+        if last is None:
+            last = _Piece(self._run_id, _TASK.get(), stream, time.time())
             self._pieces.append(last)
         last.parts.append(text)
         self._characters += len(text)
+
+    def _begun_piece(self, stream: StreamName) -> _Piece | None:
+        """The last piece, where what is printed now goes on with it."""
+        last = self._pieces[-1] if self._pieces else None
+        now = (self._run_id, _TASK.get(), stream)
+        return last if last and (last.run_id, last.task, last.stream) == now else None
 
     def _send(self, piece: _Piece) -> None:
         # Lone surrogates cannot be sent; the terminal of Python's own streams escapes them too.

@@ -84,18 +84,12 @@ class _Job:
         try:
             self.result = await result_of(self.work)
         except BaseException as error:
-            self._end(error)
-            if self.to_cancel and not isinstance(error, Exception):
+            self.cancelled = self.to_cancel
+            self.error = error if isinstance(error, Exception) else interrupted(error)
+            if self.cancelled and not isinstance(error, Exception):
                 raise
         finally:
             self.done.put(None)
-
-    def _end(self, error: BaseException) -> None:
-        self.cancelled = self.to_cancel
-        if isinstance(error, Exception):
-            self.error = error
-        else:
-            self.error = interrupted(error)
 
 
 class _Loop(ABC):
