@@ -60,7 +60,7 @@ def _queues(status: Status) -> RenderableType:
             Text(str(queue.workers), "red" if queue.waiting and not queue.workers else "")
             for queue in queues
         ],
-        "": [Text("paused" if queue.paused else "", "yellow") for queue in queues],
+        "": [Text("paused", "yellow") if queue.paused else "" for queue in queues],
     }
     return table(columns, "no queues")
 
