@@ -64,7 +64,7 @@ class UnreadableSchedule(ModelError):
 
 
 class ScheduleSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What people say of a schedule, with one of `TIMING_FIELDS`. Moments are whole unix seconds."""
+    """What people say of a schedule. Moments are whole unix seconds."""
 
     flow_name: str
     name: str = ""
@@ -73,6 +73,7 @@ class ScheduleSpec(msgspec.Struct, frozen=True, kw_only=True):
     params: dict[str, Any] = msgspec.field(default_factory=dict)
     workflow_yaml_sha256: str | None = None
     workflow_yaml_bytes: int | None = None
+    # One of TIMING_FIELDS is set.
     cron: str | None = None
     every_sec: int | None = None
     rrule: str | None = None
