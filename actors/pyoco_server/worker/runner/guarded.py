@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -195,7 +194,7 @@ class GuardedProcess:
             try:
                 said, descriptors, _, _ = socket.recv_fds(self._line, _LONGEST_WORD, 1)
             except BlockingIOError:
-                if self.pidfd is not None and _has_ended(self.pidfd):
+                if self.pidfd is not None and kin.is_readable(self.pidfd):
                     self._wake_guardian()  # it is about to tell, or was stopped
                 return
             except ConnectionError:
@@ -207,7 +206,7 @@ class GuardedProcess:
                 self.end = CHILD_END.decode(said)
             else:
                 self.guarded = False
-        if self.end is None and (self.pidfd is None or _has_ended(self.pidfd)):
+        if self.end is None and (self.pidfd is None or kin.is_readable(self.pidfd)):
             self.end = ChildEnd(-signal.SIGKILL)  # nobody is there to ask
             if self._mark is not None:
                 kin.end_marked(range(self._mark, self._mark + 1))
@@ -251,9 +250,3 @@ class GuardedProcess:
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None
-
-
-def _has_ended(pidfd: int) -> bool:
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(0))

@@ -7,8 +7,10 @@ resources that nothing needs, inherited by whatever is started, and as good as n
 
 from __future__ import annotations
 
+import math
 import os
 import resource
+import select
 import signal
 import time
 import zlib
@@ -22,6 +24,7 @@ from pyoco_server.worker.runner import libc
 # What was killed is gone at once, unless the kernel itself holds it.
 _PATIENCE_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.001
+_LONGEST_POLL_MS: Final = 86_400_000  # poll(2) takes an int
 # Far beyond what any process gets to, in microseconds of RLIMIT_RTTIME of getrlimit(2).
 _MARKS: Final = 1 << 61
 _MARKS_OF_ONE: Final = 1 << 20
@@ -182,6 +185,13 @@ def end_with_descendants(pidfd: int, pid: int, patience_seconds: float = _PATIEN
             if living:
                 time.sleep(_LOOK_SECONDS)
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+
+def is_readable(descriptor: int, within_seconds: float = 0.0) -> bool:
+    """Return whether there is something to read, by then; a pidfd can be read when its process has ended."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(min(math.ceil(within_seconds * 1000), _LONGEST_POLL_MS)))
 
 
 def signal_name(number: int) -> str:

@@ -11,11 +11,9 @@ run. A moment later the copy is killed, with all that it started.
 from __future__ import annotations
 
 import gc
-import math
 import mmap
 import os
 import pickle
-import select
 import signal
 import sys
 import threading
@@ -45,7 +43,6 @@ GRACE_SECONDS: Final = 1.0
 
 _LAST_WORD_SECONDS: Final = 0.2
 _READ_BYTES: Final = 256 * 1024
-_LONGEST_POLL_MS: Final = 86_400_000  # poll(2) takes an int
 
 
 class TaskStopped(BaseException):
@@ -157,7 +154,7 @@ class _Process:
         with self._lock:
             self._over = True
         # It says its last word before it exits.
-        if not _readable(self._watch, _LAST_WORD_SECONDS):
+        if not kin.is_readable(self._watch, _LAST_WORD_SECONDS):
             kin.end_with_descendants(self._watch, self._pid)
         with suppress(ChildProcessError):  # code of the flow waits for any process
             self._status = os.waitpid(self._pid, 0)[1]
@@ -170,12 +167,6 @@ class _Process:
         return f"was ended by {kin.signal_name(-code)}" if code < 0 else f"exited with {code}"
 
 
-def _readable(descriptor: int, seconds: float) -> bool:
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(min(math.ceil(seconds * 1000), _LONGEST_POLL_MS)))
-
-
 def _hear(pipe: int, relay: Relay, until: float) -> tuple[Any, ...] | None:
     """Take what the copy says up to its answer; None where that does not come in time, () where it ended."""
     data = bytearray()
@@ -183,7 +174,7 @@ def _hear(pipe: int, relay: Relay, until: float) -> tuple[Any, ...] | None:
         left = until - time.monotonic()
         if left <= 0:
             return None
-        if not _readable(pipe, left):
+        if not kin.is_readable(pipe, left):
             continue
         read = os.read(pipe, _READ_BYTES)
         if not read:
