@@ -24,7 +24,7 @@ class Anything(msgspec.Struct):
     """An answer of which only matters that it is no refusal."""
 
 
-class MaybeRefused(msgspec.Struct):
+class MaybeRefused(msgspec.Struct, frozen=True):
     """The error part alone of any answer."""
 
     error: ApiRefusal | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import trio
@@ -15,6 +15,8 @@ import trio
 from pyoco_server.jetstream.api import Anything, call
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import ApiError, NotFound
+
+T = TypeVar("T")
 
 _PAGE_SECONDS = 10.0
 # Without a quorum for that long a leader steps down (nats-server, server/raft.go).
@@ -123,14 +125,12 @@ class AccountInfo(msgspec.Struct, kw_only=True):
     limits: _Limits = msgspec.field(default_factory=_Limits)
 
 
-class _StreamPage(msgspec.Struct):
-    total: int = 0
-    streams: list[StreamInfo] | None = None
+class _Listing(msgspec.Struct, Generic[T]):
+    """A part of a list; only one of both has something."""
 
-
-class _ConsumerPage(msgspec.Struct):
     total: int = 0
-    consumers: list[ConsumerInfo] | None = None
+    streams: list[T] | None = None
+    consumers: list[T] | None = None
 
 
 async def account_info(connection: Connection) -> AccountInfo:
@@ -151,23 +151,8 @@ async def list_streams(connection: Connection) -> list[StreamInfo]:
     Raises:
         BridgeError: Not connected, refused or not answered.
     """
-    found: list[StreamInfo] = []
-    while True:
-        page = await call(
-            connection,
-            "STREAM.LIST",
-            {"offset": len(found)},
-            answer=_StreamPage,
-            within=_PAGE_SECONDS,
-        )
-        found += page.streams or []
-        if not page.streams or len(found) >= page.total:
-            return sorted(found, key=lambda info: info.name)
-
-
-class _NamesPage(msgspec.Struct):
-    total: int = 0
-    streams: list[str] | None = None
+    found = await _all(connection, "STREAM.LIST", _Listing[StreamInfo])
+    return sorted(found, key=lambda info: info.name)
 
 
 async def stream_names(connection: Connection) -> set[str]:
@@ -176,12 +161,7 @@ async def stream_names(connection: Connection) -> set[str]:
     Raises:
         BridgeError: Not connected, refused or not answered.
     """
-    found: set[str] = set()
-    while True:
-        page = await call(connection, "STREAM.NAMES", {"offset": len(found)}, answer=_NamesPage)
-        found.update(page.streams or ())
-        if not page.streams or len(found) >= page.total:
-            return found
+    return set(await _all(connection, "STREAM.NAMES", _Listing[str], within=5.0))
 
 
 async def read_stream(
@@ -251,7 +231,7 @@ async def subjects_of(connection: Connection, name: str, pattern: str = ">") -> 
 
 
 async def bucket_keys(
-    connection: Connection, bucket: str, *, within: float = _PAGE_SECONDS
+    connection: Connection, bucket: str
 ) -> AsyncGenerator[tuple[StreamState, list[str]], None]:
     """List the keys of a key-value bucket, deletion markers included, in pages of 100,000 by name.
 
@@ -266,7 +246,7 @@ async def bucket_keys(
     offset, last = 0, None
     while True:
         info = await read_stream(
-            connection, f"KV_{bucket}", subjects=f"{prefix}>", offset=offset, within=within
+            connection, f"KV_{bucket}", subjects=f"{prefix}>", offset=offset, within=_PAGE_SECONDS
         )
         names = sorted(subject.removeprefix(prefix) for subject in info.state.subjects or ())
         # Each page begins with the last name of the one before: unless it does, something before it was
@@ -295,21 +275,29 @@ async def list_consumers(connection: Connection, stream: str) -> list[ConsumerIn
     Raises:
         BridgeError: Not connected, refused or not answered.
     """
-    found: list[ConsumerInfo] = []
+    try:
+        found = await _all(connection, f"CONSUMER.LIST.{stream}", _Listing[ConsumerInfo])
+    except NotFound:
+        return []
+    return sorted(found, key=lambda info: info.name)
+
+
+async def _all(
+    connection: Connection,
+    what: str,
+    page_type: type[_Listing[T]],
+    *,
+    within: float = _PAGE_SECONDS,
+) -> list[T]:
+    """What JetStream lists page by page."""
+    found: list[T] = []
     while True:
-        try:
-            page = await call(
-                connection,
-                f"CONSUMER.LIST.{stream}",
-                {"offset": len(found)},
-                answer=_ConsumerPage,
-                within=_PAGE_SECONDS,
-            )
-        except NotFound:
-            return []
-        found += page.consumers or []
-        if not page.consumers or len(found) >= page.total:
-            return sorted(found, key=lambda info: info.name)
+        body = {"offset": len(found)}
+        page = await call(connection, what, body, answer=page_type, within=within)
+        items = page.streams or page.consumers
+        found += items or ()
+        if not items or len(found) >= page.total:
+            return found
 
 
 async def update_stream(connection: Connection, config: dict[str, Any]) -> StreamInfo:

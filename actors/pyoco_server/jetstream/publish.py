@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from pyoco_server.jetstream.api import ApiRefusal, check
+from pyoco_server.jetstream.api import MaybeRefused, check
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import (
     NO_BATCHES,
@@ -36,35 +36,23 @@ class Publication:
     headers: Headers | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PubAck:
+class PubAck(MaybeRefused, frozen=True):
     """JetStream stored the message.
 
     Attributes:
-        stream: Where.
         seq: Under which sequence.
         duplicate: It had it already, under the same message id.
         batch: Of which batch it was the last message; "" for none.
         count: How many messages that batch had.
     """
 
-    stream: str
-    seq: int
-    duplicate: bool = False
-    batch: str = ""
-    count: int = 0
-
-
-class _Answer(msgspec.Struct):
-    stream: str = ""
     seq: int = 0
     duplicate: bool = False
     batch: str = ""
     count: int = 0
-    error: ApiRefusal | None = None
 
 
-_ANSWER = msgspec.json.Decoder(_Answer)
+_ACK = msgspec.json.Decoder(PubAck)
 
 
 async def publish_acked(
@@ -181,13 +169,13 @@ def read_ack(subject: str, reply: RawMessage, expected: int | None = None) -> Pu
     if reply.status == 503:
         raise Unavailable(f"nobody answers at {subject}")
     try:
-        answer = _ANSWER.decode(reply.payload)
+        ack = _ACK.decode(reply.payload)
     except msgspec.MsgspecError as error:
         raise Unanswered(f"publish to {subject}: not an acknowledgement: {error}") from None
     try:
-        check(answer.error)
+        check(ack.error)
     except ApiError as error:
         if error.err_code in WRONG_LAST_SEQUENCE:
             raise WrongRevision(subject, expected or 0) from None
         raise
-    return PubAck(answer.stream, answer.seq, answer.duplicate, answer.batch, answer.count)
+    return ack
