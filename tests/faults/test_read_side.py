@@ -112,7 +112,7 @@ async def test_expired_runs_leave_lists_though_no_watch_tells(tmp_path: Path) ->
     async with gateway(tmp_path, worker=False) as (client, backend):
         bucket = runs_of(backend)
         raw = msgspec.json.encode(snapshot("mortal"))
-        last = await bucket.create("mortal", raw, ttl_seconds=1)
+        last = await bucket.update("mortal", raw, 0, ttl_seconds=1)
         await put_runs(backend, [snapshot("immortal")])
         await indexed(backend, last)
         with trio.fail_after(60):

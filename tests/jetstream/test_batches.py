@@ -93,7 +93,7 @@ async def test_a_bucket_that_was_made_again_is_read_anew(tmp_path: Path) -> None
 async def test_an_entry_knows_when_it_expires(tmp_path: Path) -> None:
     async with node_in(tmp_path) as node, connected(node) as connection:
         bucket = await make_bucket(connection)
-        await bucket.create("mortal", b"1", ttl_seconds=3600)
+        await bucket.update("mortal", b"1", 0, ttl_seconds=3600)
         await bucket.put("immortal", b"1")
         async with bucket.watch_batches() as batches:
             entries = {

@@ -129,7 +129,7 @@ async def test_a_key_that_expired_is_gone_and_can_be_created_again(
     bucket = await make(place.connection, "lease", **further)
     async with bucket.watch() as events:
         assert await anext(events) == CaughtUp(0)
-        revision = await bucket.create("k", b"held", ttl_seconds=2)
+        revision = await bucket.update("k", b"held", 0, ttl_seconds=2)
         entry = await anext(events)
         assert isinstance(entry, Entry)
         assert entry.value == b"held"

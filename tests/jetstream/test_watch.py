@@ -79,9 +79,9 @@ async def test_the_present_then_caught_up_then_changes(bucket: KeyValue) -> None
     assert (entry.key, entry.value) == ("c", b"3")
 
 
-async def test_without_history_only_what_comes(bucket: KeyValue) -> None:
+async def test_behind_the_last_revision_only_what_comes(bucket: KeyValue) -> None:
     last = await bucket.put("a", b"1")
-    async with bucket.watch(include_history=False) as events:
+    async with bucket.watch(since=last) as events:
         with trio.fail_after(60):
             assert await anext(events) == CaughtUp(last)
             await bucket.put("b", b"2")

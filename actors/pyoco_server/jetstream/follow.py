@@ -30,7 +30,7 @@ _REFUSALS = 10
 # The server forgets a consumer that nobody pulls from for this long.
 _INACTIVE_NANOSECONDS = 30 * 1_000_000_000
 
-Start: TypeAlias = Literal["all", "last", "new"]
+Start: TypeAlias = Literal["all", "last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Follower:
         subject: A subject of it, or a pattern.
         after: Begin behind this sequence.
         start: Without ``after``: "all" begins with the oldest message, "last" with the last one of each
-            subject, "new" with what is stored from now on.
+            subject.
         batch: How many messages are asked for at once, and so held in memory.
         identity: Which stream it was when ``after`` was seen (`Arrived.identity`). When it is another one by
             now, or holds less than that, it is read from its beginning.
@@ -98,7 +98,7 @@ class Follower:
         self._holds = holds
         self._subject = subject
         self._last = after
-        self._start: Start = start
+        self._start = start
         self._batch = batch
         self._identity = identity
         # The last one of the subject when the consumer was made, as the stream's leader knows it, until it
@@ -169,11 +169,10 @@ class Follower:
         ):
             log.warning("stream is not the one it was, reading it anew", stream=self._stream)
             self._last = None
-            self._start = "last" if self._start == "new" else self._start
-        anew = self._last is None and self._start != "new"
+        anew = self._last is None
         newest = await last_message(self._connection, self._stream, self._subject)
         self._present = 0 if newest is None else newest.sequence
-        if self._last is None and (self._start == "new" or self._present == 0):
+        if self._last is None and self._present == 0:
             self._last = last_stored
         config: dict[str, Any] = {
             "name": f"watch-{uuid.uuid4().hex}",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import (
@@ -40,6 +40,7 @@ class KeyValue:
         self._connection = connection
         self.bucket = bucket
         self.stream = f"KV_{bucket}"
+        self._prefix = f"$KV.{bucket}."
         # The connection on which the bucket was found to take no batches.
         self._no_batches_on = -1
 
@@ -88,7 +89,7 @@ class KeyValue:
             NotFound: The bucket does not exist.
             BridgeError: Not connected, or not answered.
         """
-        subject = f"$KV.{self.bucket}.{pattern}"
+        subject = self._prefix + pattern
         message = await last_message(self._connection, self.stream, subject, within=within)
         return 0 if message is None else message.sequence
 
@@ -100,15 +101,12 @@ class KeyValue:
         """
         return (await publish_acked(self._connection, self._subject(key), value, within=within)).seq
 
-    async def create(
-        self, key: str, value: bytes, *, ttl_seconds: int | None = None, within: float = 5.0
-    ) -> int:
+    async def create(self, key: str, value: bytes, *, within: float = 5.0) -> int:
         """Write a value where there is none; return its revision.
 
         Args:
             key: The key.
             value: The bytes.
-            ttl_seconds: The key expires so long after this write; the bucket has to allow it.
             within: Seconds for each step.
 
         Raises:
@@ -116,14 +114,14 @@ class KeyValue:
             BridgeError: It was refused, or is not known to be stored.
         """
         try:
-            return await self.update(key, value, 0, ttl_seconds=ttl_seconds, within=within)
+            return await self.update(key, value, 0, within=within)
         except WrongRevision:
             message = await self._last(key, within)
             if message is not None and not _is_marker(message.headers):
                 raise
         # The marker of a deleted key has a sequence of its own; what expired meanwhile has none.
         revision = 0 if message is None else message.sequence
-        return await self.update(key, value, revision, ttl_seconds=ttl_seconds, within=within)
+        return await self.update(key, value, revision, within=within)
 
     async def update_all(
         self, values: Sequence[tuple[str, bytes, int]], *, within: float = 5.0
@@ -156,6 +154,13 @@ class KeyValue:
         within: float = 5.0,
     ) -> int:
         """Write a value if the key still has ``revision`` (0: was never written); return the new one.
+
+        Args:
+            key: The key.
+            value: The bytes.
+            revision: What it must have.
+            ttl_seconds: The key expires so long after this write; the bucket has to allow it.
+            within: Seconds.
 
         Raises:
             WrongRevision: It has another.
@@ -209,17 +214,17 @@ class KeyValue:
             return await self.delete(key, revision, within=within)
         return ack.seq
 
-    async def forget(self, key: str, *, within: float = 5.0) -> None:
+    async def forget(self, key: str) -> None:
         """Remove a key without a marker, as if it had expired; watches do not see it.
 
         Raises:
             BridgeError: It was refused, or is not known to be done.
         """
-        await purge_subject(self._connection, self.stream, self._subject(key), within=within)
+        await purge_subject(self._connection, self.stream, self._subject(key), within=5.0)
 
     @asynccontextmanager
     async def watch(
-        self, pattern: str = ">", *, since: int | None = None, include_history: bool = True
+        self, pattern: str = ">", *, since: int | None = None
     ) -> AsyncIterator[AsyncIterator[WatchEvent]]:
         """Follow changes; an iterator of `Entry`, `Deleted`, and `CaughtUp` when the present was seen.
 
@@ -229,18 +234,11 @@ class KeyValue:
 
         Args:
             pattern: A key, or a pattern of subject tokens; all keys by default.
-            since: Go on behind this revision.
-            include_history: Begin with the present value of each key; ignored with ``since``.
+            since: Go on behind this revision; None begins with the present value of each key.
         """
-        prefix = f"$KV.{self.bucket}."
-        watcher = Watcher(
-            self._connection, self.stream, prefix, pattern, since, include_history=include_history
-        )
-        events = watcher.events()
-        try:
+        watcher = Watcher(self._connection, self.stream, self._prefix, pattern, since)
+        async with aclosing(watcher.events()) as events:
             yield events
-        finally:
-            await events.aclose()
 
     @asynccontextmanager
     async def watch_batches(
@@ -262,18 +260,14 @@ class KeyValue:
         watcher = Watcher(
             self._connection,
             self.stream,
-            f"$KV.{self.bucket}.",
+            self._prefix,
             ">",
             since,
-            include_history=True,
             identity=identity,
             holds=holds,
         )
-        batches = watcher.batches()
-        try:
+        async with aclosing(watcher.batches()) as batches:
             yield batches
-        finally:
-            await batches.aclose()
 
     async def all(self) -> Sequence[Entry]:
         """The present value of every key.
@@ -302,7 +296,7 @@ class KeyValue:
             raise InvalidKey(
                 f"{key[:80]!r} cannot be a key: it takes A-Z a-z 0-9 - / _ = and single dots between"
             )
-        return f"$KV.{self.bucket}.{key}"
+        return self._prefix + key
 
 
 def _ttl(seconds: int) -> dict[str, str]:

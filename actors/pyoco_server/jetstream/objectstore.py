@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 import msgspec
@@ -33,7 +33,7 @@ from pyoco_server.jetstream.objectput import put_chunks
 from pyoco_server.jetstream.objectread import cut, read_chunks
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.stored import last_message, purge_subject
-from pyoco_server.jetstream.watch import Deleted, Entry, Watcher
+from pyoco_server.jetstream.watch import Deleted, Entry, Watcher, WatchEvent
 
 __all__ = ["ObjectChanged", "ObjectInfo", "ObjectStore"]
 
@@ -102,12 +102,9 @@ class ObjectStore:
             self._connection, self.stream, self._chunks + info.nuid, info, silence_seconds
         )
         # To the end without a stop: there it shows that chunks are too many.
-        part = cut(pieces, start, None if stop is None or stop >= info.size else stop)
-        try:
+        until = None if stop is None or stop >= info.size else stop
+        async with aclosing(pieces), aclosing(cut(pieces, start, until)) as part:
             yield part
-        finally:
-            await part.aclose()
-            await pieces.aclose()
 
     async def all(self) -> tuple[list[ObjectInfo], int]:
         """Every object, deleted ones included, and the sequence of the last change (see `put`).
@@ -134,12 +131,11 @@ class ObjectStore:
 
         It goes on over lost connections and restarted servers.
         """
-        watcher = Watcher(
-            self._connection, self.stream, self._metas, ">", None, include_history=True
-        )
-        events = watcher.events()
+        watcher = Watcher(self._connection, self.stream, self._metas, ">")
 
-        async def changes() -> AsyncGenerator[ObjectChanged | CaughtUp | Reset, None]:
+        async def changes(
+            events: AsyncIterator[WatchEvent],
+        ) -> AsyncGenerator[ObjectChanged | CaughtUp | Reset, None]:
             async for event in events:
                 match event:
                     case Entry():
@@ -156,12 +152,8 @@ class ObjectStore:
                     case Deleted():
                         continue  # no client deletes metadata: it writes that the object is deleted
 
-        changed = changes()
-        try:
+        async with aclosing(watcher.events()) as events, aclosing(changes(events)) as changed:
             yield changed
-        finally:
-            await changed.aclose()
-            await events.aclose()
 
     # Writing -------------------------------------------------------------------------------------
 

@@ -87,9 +87,8 @@ class Watcher:
         stream: str,
         prefix: str,
         pattern: str,
-        since: int | None,
+        since: int | None = None,
         *,
-        include_history: bool,
         identity: str | None = None,
         holds: Callable[[int], Awaitable[bool]] | None = None,
     ) -> None:
@@ -99,13 +98,13 @@ class Watcher:
         self._pattern = pattern
         # By key: the revision, and when it was stored.
         self._handed: dict[str, tuple[int, float]] = {}
-        self._remembers = holds is None and since is None and include_history
+        self._remembers = holds is None and since is None
         self._follower = Follower(
             connection,
             stream,
             prefix + pattern,
             after=since,
-            start="last" if include_history else "new",
+            start="last",
             identity=identity,
             holds=self._holds if self._remembers else holds,
         )
@@ -161,14 +160,7 @@ class Watcher:
         """
         present: dict[str, tuple[int, float | None]] = {}
         with trio.move_on_after(_COMPARE_SECONDS) as reading:
-            another = Watcher(
-                self._connection,
-                self._stream,
-                self._prefix,
-                self._pattern,
-                None,
-                include_history=True,
-            )
+            another = Watcher(self._connection, self._stream, self._prefix, self._pattern)
             async with aclosing(another.batches()) as batches:
                 async for batch in batches:
                     for event in batch.events:
