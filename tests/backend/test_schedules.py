@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -570,15 +571,15 @@ async def test_a_text_that_no_schedule_names_any_more_is_removed_and_no_other(
     async with running(tmp_path, worker=False) as backend:
         desk = backend.schedules
         bucket = KeyValue(backend.connection, backend.settings.schedules_kv_bucket)
-        keeper = text_keeper.TextKeeper(backend.connection, bucket, desk.board)
+        sweep = partial(text_keeper.sweep_texts, backend.connection, bucket, desk.board)
         used, unused = bringing(1), bringing(2)
         await desk.create("used", used, ME)
         await desk.create("unused", unused, ME)
         await desk.delete("unused", ME)
-        assert await keeper.sweep() == 0, "it may be that of a schedule that is just being made"
+        assert await sweep() == 0, "it may be that of a schedule that is just being made"
         monkeypatch.setattr(text_keeper, "_UNUSED_SECONDS", -1.0)
         monkeypatch.setattr(desk.board, "all", lambda wanted: [])
-        assert await keeper.sweep() == 1, "what is followed here may be behind"
+        assert await sweep() == 1, "what is followed here may be behind"
         for wished, kept in ((used, True), (unused, False)):
             assert wished.file is not None
             assert (await desk.flow_text(wished.file.sha256) is not None) is kept

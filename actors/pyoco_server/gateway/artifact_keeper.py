@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 
-import structlog
-import trio
-
-from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.gateway.sweeping import sweep_every
 from pyoco_server.model.result import kept_name
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.store.artifacts import ArtifactStore, KeptFile
 from pyoco_server.store.runs import RunStore
-
-log = structlog.get_logger(__name__)
 
 _INTERVAL_SECONDS = 600.0
 # An attempt's artifacts are stored before its end, and those of one that is given up removed after it.
@@ -21,20 +17,12 @@ _SETTLED_SECONDS = 3600.0
 
 
 async def keep_artifacts(store: ArtifactStore, runs: RunStore, *, max_age: float) -> None:
-    """Look every ten minutes. Several gateways may do so at the same time.
+    """Look every ten minutes.
 
     Nobody can fetch an artifact of a run that is gone, so that this is about room only. One is kept for
     ``max_age`` seconds, and with 0 for as long as its run.
     """
-    while True:
-        await trio.sleep(_INTERVAL_SECONDS)
-        try:
-            removed = await _sweep(store, runs, max_age)
-        except BridgeError as error:
-            log.info("artifacts not looked through", reason=str(error))
-        else:
-            if removed:
-                log.info("removed artifacts", count=removed)
+    await sweep_every(_INTERVAL_SECONDS, "artifacts", partial(_sweep, store, runs, max_age))
 
 
 async def _sweep(store: ArtifactStore, runs: RunStore, max_age: float) -> int:

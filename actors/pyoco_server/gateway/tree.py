@@ -24,7 +24,7 @@ from pyoco_server.gateway.schedules.clockwork import Scheduler
 from pyoco_server.gateway.schedules.desk import ScheduleDesk
 from pyoco_server.gateway.schedules.rounds import Rounds
 from pyoco_server.gateway.schedules.runs import ScheduleRuns
-from pyoco_server.gateway.schedules.text_keeper import TextKeeper
+from pyoco_server.gateway.schedules.text_keeper import keep_texts
 from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.gateway.timekeeper import Timekeeper
 from pyoco_server.gateway.undertaker import Undertaker
@@ -131,7 +131,7 @@ def gateway_tree(
         task("wheel-registry", wheel_registry.clean_up),
         task("artifact-keeper", artifacts_kept),
         task("scheduler", board.follow, scheduler.take, scheduler.keep_time),
-        task("schedule-text-keeper", TextKeeper(connection, store.bucket, board).keep),
+        task("schedule-text-keeper", partial(keep_texts, connection, store.bucket, board)),
     ]
     late = LateLetters(stores.dead_letters, reads, written=settings.dlq_publish_execution_error)
     key_ring = None

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import BinaryIO
 
 import structlog
 import trio
 
+from pyoco_server.gateway.sweeping import sweep_every
 from pyoco_server.jetstream.errors import BridgeError, Unanswered
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.wheel import StoredWheel, WheelName, check_rise
@@ -153,15 +155,8 @@ class WheelRegistry:
 
     async def clean_up(self) -> None:
         """Remove what broken-off uploads left, every hour."""
-        while True:
-            await trio.sleep(_ORPHAN_SECONDS)
-            try:
-                removed = await self._store.purge_orphans(older_than_seconds=_ORPHAN_SECONDS)
-            except BridgeError as error:
-                log.info("left-overs of uploads not looked for", reason=str(error))
-            else:
-                if removed:
-                    log.info("removed what broken-off uploads left", uploads=removed)
+        purge = partial(self._store.purge_orphans, older_than_seconds=_ORPHAN_SECONDS)
+        await sweep_every(_ORPHAN_SECONDS, "left-overs of broken-off uploads", purge)
 
     def _rule(self, request: NewWheel) -> Callable[[RegistryState], None]:
         def check(state: RegistryState) -> None:

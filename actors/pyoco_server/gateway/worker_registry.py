@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Final, assert_never
 
 import structlog
 import trio
 from msgspec.structs import replace
 
+from pyoco_server.gateway.sweeping import sweep_every
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import (
-    BridgeError,
     InvalidKey,
     KeyNotFound,
     Unanswered,
@@ -204,23 +206,19 @@ class WorkerRegistry:
 async def forget_workers(bucket: KeyValue, *, max_silence: float) -> None:
     """Remove records of workers not seen for ``max_silence`` seconds: most have a name that never comes back.
 
-    It looks every ten minutes; several gateways may do so at the same time.
+    It looks every ten minutes.
     """
-    while True:
-        await trio.sleep(_FORGET_SECONDS)
-        with trio.move_on_after(_READ_SECONDS):
-            try:
-                for entry in await bucket.all():
-                    # By the clock of the server that stored it: the worker's may be wrong.
-                    if bucket.now() - entry.created > max_silence:
-                        await _remove(bucket, entry)
-            except BridgeError as error:
-                log.info("worker records not looked through", reason=str(error))
+    await sweep_every(_FORGET_SECONDS, "worker records", partial(_sweep, bucket, max_silence))
 
 
-async def _remove(bucket: KeyValue, entry: Entry) -> None:
-    try:
-        await bucket.delete(entry.key, entry.revision, marker_seconds=_MARKER_SECONDS)
-    except WrongRevision:
-        return  # it came back meanwhile
-    log.info("worker not seen for long, its record is removed", worker_id=entry.key)
+async def _sweep(bucket: KeyValue, max_silence: float) -> int:
+    removed = 0
+    with trio.move_on_after(_READ_SECONDS):
+        for entry in await bucket.all():
+            # By the clock of the server that stored it: the worker's may be wrong.
+            if bucket.now() - entry.created > max_silence:
+                with suppress(WrongRevision):  # it came back meanwhile
+                    await bucket.delete(entry.key, entry.revision, marker_seconds=_MARKER_SECONDS)
+                    log.info("worker not seen for long, its record removed", worker_id=entry.key)
+                    removed += 1
+    return removed
