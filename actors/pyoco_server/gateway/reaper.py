@@ -182,20 +182,16 @@ class Reaper:
         consumer = PullConsumer(self._connection, advisories.STREAM, advisories.DURABLE)
         while True:
             try:
-                for message in await consumer.fetch(1, expires=_LINGER_SECONDS):
+                try:
+                    messages = await consumer.fetch(1, expires=_LINGER_SECONDS)
+                except NotFound:
+                    await advisories.ensure_advisory_consumer(self._connection)
+                    continue
+                for message in messages:
                     await self._on_advisory(message)
-            except NotFound:
-                await self._ensure_consumer()
             except BridgeError as error:
                 log.debug("advisories not read", reason=str(error))
                 await trio.sleep(_RETRY_SECONDS)
-
-    async def _ensure_consumer(self) -> None:
-        try:
-            await advisories.ensure_advisory_consumer(self._connection)
-        except BridgeError as error:
-            log.debug("no consumer of advisories yet", reason=str(error))
-            await trio.sleep(_RETRY_SECONDS)
 
     async def _on_advisory(self, message: Message) -> None:
         advisory = advisories.decode_advisory(message.data)

@@ -62,12 +62,13 @@ class Scheduler:
             while True:
                 await self._board.some()
                 try:
-                    messages = await consumer.fetch(1, expires=_LINGER_SECONDS)
-                    if messages:
-                        messages += await consumer.fetch(_BATCH - 1, expires=0)
-                except NotFound:
-                    await self._ensure_consumer()
-                    continue
+                    try:
+                        messages = await consumer.fetch(1, expires=_LINGER_SECONDS)
+                        if messages:
+                            messages += await consumer.fetch(_BATCH - 1, expires=0)
+                    except NotFound:
+                        await wakeups.ensure_wakeups(self._connection)
+                        continue
                 except BridgeError as error:
                     log.debug("wake-ups not taken", reason=str(error))
                     await trio.sleep(_RETRY_SECONDS)
@@ -118,13 +119,6 @@ class Scheduler:
         with trio.move_on_after(_ROUND_SECONDS):
             return await self._rounds.see_to(keys, at_least=at_least)
         return {}
-
-    async def _ensure_consumer(self) -> None:
-        try:
-            await wakeups.ensure_wakeups(self._connection)
-        except BridgeError as error:
-            log.debug("no consumer of wake-ups yet", reason=str(error))
-            await trio.sleep(_RETRY_SECONDS)
 
 
 def _seen_to(outcomes: dict[str, Outcome], key: str) -> bool:
