@@ -7,7 +7,6 @@ from typing import Any
 import structlog
 
 from pyoco_server.jetstream import advisories, wakeups
-from pyoco_server.jetstream.api import Anything, call
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import create_consumer
 from pyoco_server.jetstream.errors import (
@@ -16,7 +15,12 @@ from pyoco_server.jetstream.errors import (
     NotFound,
     RestoreUnfinished,
 )
-from pyoco_server.jetstream.inventory import create_stream, stream_info, update_stream
+from pyoco_server.jetstream.inventory import (
+    consumer_info,
+    create_stream,
+    stream_info,
+    update_stream,
+)
 from pyoco_server.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -133,7 +137,7 @@ async def ensure_consumer(connection: Connection, settings: Settings, tag: str) 
     """
     stream, name = settings.work_stream, f"{settings.consumer_prefix}_{tag}"
     try:
-        await call(connection, f"CONSUMER.INFO.{stream}.{name}", answer=Anything)
+        await consumer_info(connection, stream, name)
     except NotFound:
         await create_consumer(
             connection,
