@@ -283,7 +283,7 @@ class Backend:
         reasons: list[str] = []
         status = self.connection.status
         if not status.connected:
-            reasons.append(f"NATS is not connected: {status.last_error or 'connecting'}")
+            reasons.append(status.absence)
         try:
             missing = await self._provisioner.ask(Provisioned(), within=_QUICK_ASK_SECONDS)
             if missing is not None:

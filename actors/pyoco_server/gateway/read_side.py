@@ -385,7 +385,7 @@ class ReadSide:
     def _require_nats(self) -> None:
         status = self._connection.status
         if not status.connected:
-            raise Unavailable(f"NATS is not connected: {status.last_error or 'connecting'}")
+            raise Unavailable(status.absence)
 
 
 def note_stale() -> None:

@@ -53,6 +53,11 @@ class ConnectionStatus:
     max_payload: int | None = None
     last_error: str | None = None
 
+    @property
+    def absence(self) -> str:
+        """What to say while it is not connected."""
+        return f"NATS is not connected: {self.last_error or 'connecting'}"
+
 
 class Connection:
     """Made by `open_connection`. Every method is for trio tasks and is cancelled at once.
@@ -272,15 +277,15 @@ class Connection:
     async def _send(self, messages: Sequence[Outgoing]) -> None:
         """Hand messages to the session as soon as there is room, all or none; waits for nothing else."""
         while True:
-            status, session = self._status, self._session
+            session = self._session
             if session is None:
                 # Who tries again at once shall not keep the others from running.
                 await trio.lowlevel.checkpoint()
-                raise Unavailable(f"NATS is not connected: {status.last_error or 'connecting'}")
-            largest = max(message.size for message in messages)
-            if status.max_payload is not None and largest > status.max_payload:
+                raise Unavailable(self._status.absence)
+            largest, most = max(message.size for message in messages), self._status.max_payload
+            if most is not None and largest > most:
                 raise PayloadTooLarge(
-                    f"message of {largest} bytes: the server takes at most {status.max_payload}"
+                    f"message of {largest} bytes: the server takes at most {most}"
                 )
             if not self._outbox.full:
                 for message in messages:

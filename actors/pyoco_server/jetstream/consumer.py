@@ -236,7 +236,7 @@ class PullConsumer:
         status = self._connection.status
         if not status.connected:
             await trio.lowlevel.checkpoint()
-            raise Unavailable(f"NATS is not connected: {status.last_error or 'connecting'}")
+            raise Unavailable(status.absence)
         if expires > 0:
             batch, limit = 1, expires + _LATE_SECONDS
         else:
