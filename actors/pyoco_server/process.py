@@ -74,13 +74,9 @@ class OwnedProcess:
 
     def kill_group(self) -> None:
         """Send SIGKILL to the process and all that it started in its group."""
-        self.signal_group(signal.SIGKILL)
-
-    def signal_group(self, number: int) -> None:
-        """Send a signal to the process and all that it started in its group."""
         if self._popen.returncode is None:
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, number)
+                os.killpg(self.pid, signal.SIGKILL)
 
     async def stop(self, grace_seconds: float) -> int:
         """End it: SIGTERM, after ``grace_seconds`` SIGKILL; what is left of its group gets SIGKILL too.
