@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Never, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, Never, TypeVarTuple, Unpack
 
 import structlog
 import trio
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from .actor import Actor
     from .spec import ChildSpec
 
-T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 log = structlog.get_logger(__name__)

@@ -188,7 +188,7 @@ class Child:
             return self.below.picture()
         assert isinstance(self.spec, ChildSpec)
         box = self.spec.mailbox
-        return self.record.actor_node(MailboxPicture(len(box), box.capacity, box.waiting_senders))
+        return self.record.picture(MailboxPicture(len(box), box.capacity, box.waiting_senders))
 
 
 def _holds_cancelled(error: BaseException) -> bool:

@@ -75,19 +75,12 @@ class Record:
         self.busy_seconds += seconds
         self.longest_seconds = max(self.longest_seconds, seconds)
 
-    def supervisor_node(self, children: Sequence[TreeNode]) -> TreeNode:
-        """The picture of a supervisor at this place."""
-        return self._node(None, None, tuple(children))
-
-    def actor_node(self, mailbox: MailboxPicture) -> TreeNode:
-        """The picture of an actor at this place."""
-        work = Work(self.messages, self.refusals, self.busy_seconds, self.longest_seconds)
-        return self._node(mailbox, work, ())
-
-    def _node(
-        self, mailbox: MailboxPicture | None, work: Work | None, children: tuple[TreeNode, ...]
+    def picture(
+        self, mailbox: MailboxPicture | None = None, children: Sequence[TreeNode] = ()
     ) -> TreeNode:
+        """The actor with this mailbox, or the supervisor with these children, as it is now."""
         now = trio.current_time()
+        work = Work(self.messages, self.refusals, self.busy_seconds, self.longest_seconds)
         return TreeNode(
             path=self.path,
             kind=self.kind,
@@ -98,6 +91,6 @@ class Record:
             last_error=self.last_error,
             last_error_age_seconds=None if self.last_error_at is None else now - self.last_error_at,
             mailbox=mailbox,
-            work=work,
-            children=children,
+            work=None if mailbox is None else work,
+            children=tuple(children),
         )

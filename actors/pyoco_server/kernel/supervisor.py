@@ -287,4 +287,4 @@ class Supervisor:
 
     def picture(self) -> TreeNode:
         """This supervisor and everything below it, frozen."""
-        return self.record.supervisor_node([child.picture() for child in self._children])
+        return self.record.picture(children=[child.picture() for child in self._children])
