@@ -51,7 +51,7 @@ async def state(backend: Backend, run_id: str) -> RunState:
 
 
 def queue_of(backend: Backend) -> JobQueue:
-    return JobQueue.of(backend.connection, backend.settings)
+    return JobQueue(backend.connection, backend.settings)
 
 
 async def held_back(backend: Backend) -> frozenset[str]:

@@ -62,7 +62,7 @@ def runs_of(backend: Backend) -> RunStore:
 
 
 def queue_of(backend: Backend) -> JobQueue:
-    return JobQueue.of(backend.connection, backend.settings)
+    return JobQueue(backend.connection, backend.settings)
 
 
 async def claim(backend: Backend, run_id: str) -> RunSnapshot:

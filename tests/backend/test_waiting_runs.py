@@ -152,7 +152,7 @@ class Claims:
 
     def __init__(self, backend: Backend, job: Job) -> None:
         self.runs = RunStore(KeyValue(backend.connection, "pyoco_runs"), max_bytes=0)
-        self.queue = JobQueue.of(backend.connection, backend.settings)
+        self.queue = JobQueue(backend.connection, backend.settings)
         self.job = job
 
     async def claim(self, worker: str, delivery: Message) -> decisions.Claim:
@@ -215,7 +215,7 @@ async def test_a_worker_that_has_the_run_drops_the_spare_copy(tmp_path: Path) ->
         one = worker_options(tmp_path, worker_id="one")
         async with open_backend(settings, gateway=False, worker=one):
             await until(backend, accepted.run_id, lambda s: s.status is RunStatus.RUNNING)
-            queue = JobQueue.of(backend.connection, backend.settings)
+            queue = JobQueue(backend.connection, backend.settings)
             (job,) = await queue.contents()
             whole = await queue.get(job.sequence)
             assert whole is not None

@@ -182,6 +182,7 @@ class Drill:
             stores.workflows,
             withdrawals,
             subject_prefix=SETTINGS.work_subject_prefix,
+            queue=queue,
         )
         submitter = Submitter(intake, OnceOnly(stores.idempotency, intake, withdrawals))
         withdrawer = task("withdrawer", withdrawals.carry_out)

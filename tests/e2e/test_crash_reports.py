@@ -75,7 +75,7 @@ def new_canceller(nursery: trio.Nursery) -> Canceller:
     server = FakeConnection(Server(nursery, 0.0), Trouble(), random.Random(1))
     connection = cast("Connection", server)
     runs = RunStore(KeyValue(connection, "pyoco_runs"), max_bytes=0)
-    return Canceller(connection, runs, JobQueue.of(connection, Settings()))
+    return Canceller(connection, runs, JobQueue(connection, Settings()))
 
 
 async def test_what_crashed_in_a_real_process_crashes_again(

@@ -102,7 +102,7 @@ async def no_consumer(connection: Connection) -> None:
 
 
 async def delayed_for_nobody(connection: Connection) -> None:
-    queue = JobQueue.of(connection, SETTINGS)
+    queue = JobQueue(connection, SETTINGS)
     await queue.put_at(Job(run_id="r", flow_name="f", tag="gpu"), time.time() + 600)
 
 

@@ -37,6 +37,8 @@ log = structlog.get_logger(__name__)
 # What a worker adds to a snapshot beyond the submitted one (its names, times, task states, an error) must
 # find room too, or a run would be accepted that can never be written back.
 SNAPSHOT_ROOM_BYTES = 32 * 1024
+# For a job to be queued, retries included.
+_QUEUE_SECONDS = 2.0
 # Of a job, for the message's headers and the revision that is added to it.
 _JOB_ROOM_BYTES = 1024
 # A run that repeats another one names it, and who asks for it now: what was accepted once fits again.
@@ -83,8 +85,7 @@ class Intake:
     Args:
         withdrawals: Where to leave what cannot be taken back now.
         subject_prefix: ``pyoco.work``; a job goes to ``<prefix>.<tag>``.
-        within: Seconds for queueing a job.
-        queue: Holds jobs back; without, no run can start later.
+        queue: Holds jobs back.
     """
 
     def __init__(
@@ -95,8 +96,7 @@ class Intake:
         withdrawals: Withdrawals,
         *,
         subject_prefix: str,
-        within: float = 2.0,
-        queue: JobQueue | None = None,
+        queue: JobQueue,
     ) -> None:
         self._connection = connection
         self._runs = runs
@@ -104,7 +104,6 @@ class Intake:
         self._withdrawals = withdrawals
         self._queue = queue
         self._prefix = subject_prefix
-        self._within = within
         # The connection on which a stream was found to take no batches.
         self._no_batches_on = -1
 
@@ -146,7 +145,7 @@ class Intake:
         await self._runs.learn_time()
         now = self._runs.now()
         later = any(run.timing.due(now) is not None for run in runs)
-        if later and not (self._queue and await self._queue.can_hold_back()):
+        if later and not await self._queue.can_hold_back():
             raise CannotWait
 
     @contextmanager
@@ -271,7 +270,7 @@ class Intake:
         if draft.queued:
             return
         job = self._publication(draft, stored)
-        deadline = trio.current_time() + self._within
+        deadline = trio.current_time() + _QUEUE_SECONDS
         try:
             while True:
                 try:

@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 D = TypeVar("D", Draft, KeyedDraft)
 Outcomes: TypeAlias = dict[int, Accepted | Exception]
 
+# So many runs are worked on at once by themselves; more wait.
+_IN_FLIGHT = 256
 # The server takes 50 at a time of a stream, from all gateways together, of 1,000 messages at most. Fewer
 # here, so that others get their turn in between.
 _BATCHES = 12
@@ -36,16 +38,12 @@ _BATCH_BYTES = 2 * 1024 * 1024
 
 
 class Submitter:
-    """Accepts runs. What may be stored of one that is not accepted is taken back, whoever waits for that.
+    """Accepts runs. What may be stored of one that is not accepted is taken back, whoever waits for that."""
 
-    Args:
-        in_flight: How many runs are worked on at once by themselves; more wait.
-    """
-
-    def __init__(self, intake: Intake, once: OnceOnly, *, in_flight: int = 256) -> None:
+    def __init__(self, intake: Intake, once: OnceOnly) -> None:
         self._intake = intake
         self._once = once
-        self._room = trio.Semaphore(in_flight)
+        self._room = trio.Semaphore(_IN_FLIGHT)
         self._batch_room = trio.Semaphore(_BATCHES)
 
     async def submit(self, run: NewRun, *, within: float) -> Accepted:

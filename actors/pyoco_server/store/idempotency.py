@@ -17,6 +17,9 @@ from pyoco_server.model.idempotency import IdempotencyRecord, decode_record
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.store.fenced import write_fenced
 
+# For one write or read, retries included.
+_WITHIN_SECONDS = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class HeldKey:
@@ -40,12 +43,10 @@ class IdempotencyStore:
 
     Args:
         bucket: The bucket.
-        within: Seconds for one write or read, retries included.
     """
 
-    def __init__(self, bucket: KeyValue, *, within: float = 2.0) -> None:
+    def __init__(self, bucket: KeyValue) -> None:
         self._bucket = bucket
-        self._within = within
 
     async def get(self, key: str) -> HeldKey | None:
         """Read a key; None where it was never used, or more than a day ago.
@@ -55,7 +56,7 @@ class IdempotencyStore:
             BridgeError: NATS could not be asked.
         """
         try:
-            entry = await self._bucket.get(key, within=self._within)
+            entry = await self._bucket.get(key, within=_WITHIN_SECONDS)
         except KeyNotFound:
             return None
         age = self._bucket.now() - entry.created
@@ -128,7 +129,7 @@ class IdempotencyStore:
         self, writes: Sequence[tuple[str, IdempotencyRecord, int]]
     ) -> list[HeldKey]:
         values = [(key, encode_json(record), before) for key, record, before in writes]
-        revisions = await self._bucket.update_all(values, within=self._within)
+        revisions = await self._bucket.update_all(values, within=_WITHIN_SECONDS)
         return [
             HeldKey(key, record, revision)
             for (key, record, _), revision in zip(writes, revisions, strict=True)
@@ -139,7 +140,12 @@ class IdempotencyStore:
     ) -> HeldKey | None:
         try:
             revision = await write_fenced(
-                self._bucket, key, encode_json(record), before, unsure=unsure, within=self._within
+                self._bucket,
+                key,
+                encode_json(record),
+                before,
+                unsure=unsure,
+                within=_WITHIN_SECONDS,
             )
         except WrongRevision:
             return None

@@ -77,35 +77,19 @@ class _RunOf(msgspec.Struct):
 
 
 class JobQueue:
-    """The stream of jobs.
+    """The stream of jobs that the settings name.
 
-    Args:
-        connection: The way to JetStream.
-        stream: ``PYOCO_WORK``.
-        subject_prefix: ``pyoco.work``; a job is under ``<prefix>.<tag>``, or as long as it is held back under
-            ``<prefix>.<tag>.later.<run_id>``.
-        consumer_prefix: ``pyoco_workers``; the consumer of a tag is ``<prefix>_<tag>``.
+    A job is under ``<work_subject_prefix>.<tag>``, or as long as it is held back under
+    ``<work_subject_prefix>.<tag>.later.<run_id>``. The consumer of a tag is ``<consumer_prefix>_<tag>``.
     """
 
-    def __init__(
-        self, connection: Connection, stream: str, subject_prefix: str, consumer_prefix: str
-    ) -> None:
+    def __init__(self, connection: Connection, settings: Settings) -> None:
         self._connection = connection
-        self._stream = stream
-        self._prefix = subject_prefix
-        self._consumers = consumer_prefix
+        self._stream = settings.work_stream
+        self._prefix = settings.work_subject_prefix
+        self._consumers = settings.consumer_prefix
         # The connection on which the server was found to hold jobs back.
         self._holds_back_on = -1
-
-    @classmethod
-    def of(cls, connection: Connection, settings: Settings) -> JobQueue:
-        """The queue that the settings name."""
-        return cls(
-            connection,
-            settings.work_stream,
-            settings.work_subject_prefix,
-            settings.consumer_prefix,
-        )
 
     async def put_again(self, job: Job, sequence: int) -> None:
         """Queue a fresh copy of a job, whose deliveries are counted from one again.

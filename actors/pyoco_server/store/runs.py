@@ -42,6 +42,8 @@ log = structlog.get_logger(__name__)
 _MAX_RACES = 100
 # What is left of a submission that was taken back: far longer than any of its writes is under way.
 _MARKER_SECONDS = 3600
+# For one write, retries included.
+_WRITE_SECONDS = 5.0
 # For a batch to be acknowledged; each of its messages can be tried by itself behind it.
 BATCH_SECONDS = 2.0
 
@@ -78,7 +80,6 @@ class RunStore:
         max_bytes: Limit of an encoded snapshot, in bytes; 0 for what the server takes in a message.
         ttl_seconds: How long an ended run is kept; 0 for ever.
         journal: Where each change of a run's state is told by whoever won the write.
-        within: How long one read or write may take, in seconds, retries included.
 
     Attributes:
         on_told: Called with run id and revision when NATS answers a read or acknowledges a write.
@@ -91,7 +92,6 @@ class RunStore:
         max_bytes: int,
         ttl_seconds: float = 0.0,
         journal: Journal | None = None,
-        within: float = 5.0,
     ) -> None:
         self._bucket = bucket
         self._journal = journal
@@ -99,7 +99,6 @@ class RunStore:
         self._max_bytes = max_bytes
         # Whole seconds, as the server wants them.
         self._ttl = math.ceil(ttl_seconds) or None
-        self._within = within
 
     def now(self) -> float:
         """The time of the server, which all that write share, in unix seconds."""
@@ -158,7 +157,7 @@ class RunStore:
         if encoded is None:
             encoded = encode_snapshot(snapshot, max_bytes=self.max_snapshot_bytes or 0)
         revision = await write_fenced(
-            self._bucket, snapshot.run_id, encoded, after, unsure=unsure, within=self._within
+            self._bucket, snapshot.run_id, encoded, after, unsure=unsure, within=_WRITE_SECONDS
         )
         self.on_told(snapshot.run_id, revision)
         return StoredRun(snapshot, revision)
@@ -197,7 +196,7 @@ class RunStore:
         run_id, before = snapshot.run_id, stored.revision
         ttl = self._ttl if snapshot.status.terminal else None
         revision = await write_fenced(
-            self._bucket, run_id, value, before, ttl_seconds=ttl, within=self._within
+            self._bucket, run_id, value, before, ttl_seconds=ttl, within=_WRITE_SECONDS
         )
         self.on_told(run_id, revision)
         if self._journal is not None and snapshot.late != stored.snapshot.late:

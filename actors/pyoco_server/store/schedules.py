@@ -11,6 +11,8 @@ from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.schedules.schedule import Schedule, decode_schedule
 from pyoco_server.store.fenced import write_fenced
 
+# For one write, retries included.
+_WITHIN_SECONDS = 5.0
 # What goes to NATS in one piece; more of it waits for its turn.
 _MOST_TOGETHER_BYTES = 4 * 1024 * 1024
 
@@ -28,12 +30,10 @@ class ScheduleStore:
 
     Args:
         bucket: Where they are.
-        within: Seconds for one write or read, retries included.
     """
 
-    def __init__(self, bucket: KeyValue, *, within: float = 5.0) -> None:
+    def __init__(self, bucket: KeyValue) -> None:
         self.bucket = bucket
-        self._within = within
 
     async def now(self) -> float:
         """The server's time, in unix seconds: clocks of gateways may be minutes apart.
@@ -55,7 +55,7 @@ class ScheduleStore:
             BridgeError: NATS could not be asked.
         """
         try:
-            entry = await self.bucket.get(key, within=self._within)
+            entry = await self.bucket.get(key)
         except KeyNotFound:
             return None
         return StoredSchedule(decode_schedule(entry.value), entry.revision)
@@ -68,7 +68,7 @@ class ScheduleStore:
         """
         revision = 0
         try:
-            await self.bucket.get(schedule.key, within=self._within)
+            await self.bucket.get(schedule.key)
         except KeyNotFound as missing:
             revision = missing.revision
         else:
@@ -98,7 +98,7 @@ class ScheduleStore:
         size = sum(len(value) for _, value, _ in values)
         if size > _MOST_TOGETHER_BYTES:
             raise BatchRefused(f"{size} bytes at a time")
-        revisions = await self.bucket.update_all(values, within=self._within)
+        revisions = await self.bucket.update_all(values)
         return [
             StoredSchedule(schedule, revision)
             for (_, schedule), revision in zip(writes, revisions, strict=True)
@@ -111,7 +111,7 @@ class ScheduleStore:
             BridgeError: NATS refused or could not be asked; it may or may not be deleted.
         """
         try:
-            await self.bucket.delete(stored.schedule.key, stored.revision, within=self._within)
+            await self.bucket.delete(stored.schedule.key, stored.revision)
         except WrongRevision:
             return False
         return True
@@ -119,7 +119,7 @@ class ScheduleStore:
     async def _write(self, schedule: Schedule, before: int) -> StoredSchedule | None:
         try:
             revision = await write_fenced(
-                self.bucket, schedule.key, encode_json(schedule), before, within=self._within
+                self.bucket, schedule.key, encode_json(schedule), before, within=_WITHIN_SECONDS
             )
         except WrongRevision:
             return None

@@ -54,7 +54,7 @@ class Stores:
                 ttl_seconds=settings.runs_ttl_sec,
                 journal=journal,
             ),
-            JobQueue.of(connection, settings),
+            JobQueue(connection, settings),
             DeadLetterStore(connection, settings.dlq_stream, settings.dlq_subject_prefix),
             WorkflowStore(connection, settings.workflows_kv_bucket),
             IdempotencyStore(bucket(settings.idempotency_kv_bucket)),

@@ -18,6 +18,8 @@ from pyoco_server.jetstream.keyvalue import KeyValue
 # is kept (`jetstream.resources`), so that it outlives each run that names it.
 _FRESH_SECONDS = 24 * 3600.0
 _MOST_REMEMBERED = 10_000
+# For one write or read, retries included, and for each try.
+_WITHIN_SECONDS = 2.0
 _TRY_SECONDS = 1.0
 
 
@@ -27,13 +29,11 @@ class WorkflowStore:
     Args:
         connection: The way to JetStream.
         bucket: Name of the bucket.
-        within: How long one write or read may take, in seconds, retries included.
     """
 
-    def __init__(self, connection: Connection, bucket: str, *, within: float = 2.0) -> None:
+    def __init__(self, connection: Connection, bucket: str) -> None:
         self._connection = connection
         self._bucket = KeyValue(connection, bucket)
-        self._within = within
         # Digest to when it was written (trio's clock) and on which connection: a server that was away may
         # have come back without what it held.
         self._written: OrderedDict[str, tuple[float, int]] = OrderedDict()
@@ -53,7 +53,7 @@ class WorkflowStore:
         if epoch == self._connection.epoch and trio.current_time() - written < _FRESH_SECONDS:
             self._written.move_to_end(digest)
             return digest
-        deadline = trio.current_time() + self._within
+        deadline = trio.current_time() + _WITHIN_SECONDS
         while (left := deadline - trio.current_time()) > 0:
             try:
                 await self._bucket.put(digest, value, within=min(left, _TRY_SECONDS))
@@ -61,7 +61,7 @@ class WorkflowStore:
                 continue
             self._remember(digest)
             return digest
-        raise Unanswered(f"no answer within {self._within:g} s to a write of workflow {digest}")
+        raise Unanswered(f"no answer within {_WITHIN_SECONDS:g} s to a write of workflow {digest}")
 
     async def get(self, sha256: str) -> str | None:
         """The text with this digest; None where it is not kept (any more), as of 0.5.1's gateways.
@@ -70,7 +70,7 @@ class WorkflowStore:
             BridgeError: NATS could not be asked.
         """
         try:
-            entry = await self._bucket.get(sha256, within=self._within)
+            entry = await self._bucket.get(sha256, within=_WITHIN_SECONDS)
         except KeyNotFound:
             return None
         return entry.value.decode()
