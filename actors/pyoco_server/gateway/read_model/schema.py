@@ -5,7 +5,12 @@ from __future__ import annotations
 import sqlite3
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
+
+from msgspec.structs import FieldInfo, fields
+
+from pyoco_server.gateway.read_model.rows import RunRow
+from pyoco_server.model.run import RunStatus
 
 _VERSION: Final = 5
 """Raise it with every change of the tables or of what rows hold: files of another version are rebuilt."""
@@ -13,43 +18,19 @@ _VERSION: Final = 5
 _CACHE_KIB: Final = 16 * 1024
 _READER_CACHE_KIB: Final = 4 * 1024
 
-_TABLES: Final = """
+_SQL_TYPES: Final = {str: "TEXT", RunStatus: "TEXT", int: "INTEGER", float: "REAL"}
+
+
+def _column(field: FieldInfo) -> str:
+    """The column of a field of `RunRow`, which may be NULL where that may be None."""
+    kind, *or_none = get_args(field.type) or (field.type,)
+    return f"{field.name} {_SQL_TYPES[kind]}{'' if or_none else ' NOT NULL'}"
+
+
+_TABLES: Final = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE runs (
-    id INTEGER PRIMARY KEY,
-    run_id TEXT NOT NULL UNIQUE,
-    flow TEXT NOT NULL,
-    status TEXT NOT NULL,
-    tag TEXT NOT NULL,
-    tags TEXT NOT NULL,
-    tenant TEXT NOT NULL,
-    api_key_id TEXT,
-    sha256 TEXT,
-    worker_id TEXT,
-    error TEXT,
-    attempt INTEGER NOT NULL,
-    submitted_at REAL,
-    start_time REAL,
-    end_time REAL,
-    heartbeat_at REAL,
-    updated_at REAL NOT NULL,
-    day INTEGER NOT NULL,
-    seq INTEGER NOT NULL,
-    expires_at REAL,
-    claimed INTEGER NOT NULL,
-    due_at REAL,
-    failed_tasks TEXT NOT NULL,
-    stored_at REAL NOT NULL,
-    scheduled_for REAL,
-    start_before REAL,
-    expired INTEGER NOT NULL,
-    late INTEGER NOT NULL,
-    start_late_at REAL,
-    end_late_at REAL,
-    peak_memory_bytes INTEGER,
-    cpu_sec REAL,
-    schedule_id TEXT,
-    scheduled_at REAL
+    id INTEGER PRIMARY KEY, {", ".join(map(_column, fields(RunRow)))}, UNIQUE (run_id)
 );
 -- Keys of the bucket that are no run: deletion markers and what cannot be read.
 CREATE TABLE other_keys (key TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
