@@ -1,6 +1,7 @@
 """What is there: streams, their consumers and the account's limits; and changing or deleting a stream.
 
-Field names are those of JetStream's own API (nats-server, server/stream.go and server/consumer.go).
+Field names are those of JetStream's own API (nats-server, server/stream.go and server/consumer.go). Each call
+raises a `BridgeError` where NATS is not connected, refused or did not answer.
 """
 
 from __future__ import annotations
@@ -147,20 +148,13 @@ async def list_streams(connection: Connection) -> list[StreamInfo]:
     """All streams of the account, buckets and object stores among them, by name.
 
     In a cluster, those whose leader does not answer are missing.
-
-    Raises:
-        BridgeError: Not connected, refused or not answered.
     """
     found = await _all(connection, "STREAM.LIST", _Listing[StreamInfo])
     return sorted(found, key=lambda info: info.name)
 
 
 async def stream_names(connection: Connection) -> set[str]:
-    """The names of all streams of the account, also of those that do not answer.
-
-    Raises:
-        BridgeError: Not connected, refused or not answered.
-    """
+    """The names of all streams of the account, also of those that do not answer."""
     return set(await _all(connection, "STREAM.NAMES", _Listing[str], within=5.0))
 
 
@@ -193,11 +187,7 @@ async def read_stream(
 
 
 async def stream_info(connection: Connection, name: str) -> StreamInfo | None:
-    """One stream; None when there is none of that name.
-
-    Raises:
-        BridgeError: Not connected, refused or not answered.
-    """
+    """One stream; None when there is none of that name."""
     try:
         return await read_stream(connection, name)
     except NotFound:
@@ -212,11 +202,7 @@ async def stream_state(
 
 
 async def subjects_of(connection: Connection, name: str, pattern: str = ">") -> dict[str, int]:
-    """How many messages a stream holds under each subject of a pattern; nothing when it does not exist.
-
-    Raises:
-        BridgeError: Not connected, refused or not answered.
-    """
+    """How many messages a stream holds under each subject of a pattern; nothing when it does not exist."""
     found: dict[str, int] = {}
     while True:
         try:
@@ -270,11 +256,7 @@ async def consumer_info(connection: Connection, stream: str, name: str) -> Consu
 
 
 async def list_consumers(connection: Connection, stream: str) -> list[ConsumerInfo]:
-    """All consumers of a stream, by name; none when the stream does not exist.
-
-    Raises:
-        BridgeError: Not connected, refused or not answered.
-    """
+    """All consumers of a stream, by name; none when the stream does not exist."""
     try:
         found = await _all(connection, f"CONSUMER.LIST.{stream}", _Listing[ConsumerInfo])
     except NotFound:
@@ -322,11 +304,7 @@ async def create_stream(connection: Connection, config: dict[str, Any]) -> None:
 
 
 async def delete_stream(connection: Connection, name: str) -> None:
-    """Delete a stream with all it holds; nothing happens when there is none.
-
-    Raises:
-        BridgeError: Not connected, refused or not answered.
-    """
+    """Delete a stream with all it holds; nothing happens when there is none."""
     try:
         await call(connection, f"STREAM.DELETE.{name}", answer=Anything, within=30.0)
     except NotFound:

@@ -73,6 +73,8 @@ def letter_id(run: RunSnapshot, reason: DeadLetterReason) -> str:
 class DeadLetterStore:
     """The dead letters. Losing one never stops a run from ending: it is logged.
 
+    To read and to delete letters raises a `BridgeError` where NATS could not be asked.
+
     Args:
         connection: The way to JetStream.
         stream: The dead-letter stream.
@@ -163,22 +165,14 @@ class DeadLetterStore:
         )
 
     async def get(self, seq: int) -> StoredLetter | None:
-        """Read a letter; None where there is none (any more).
-
-        Raises:
-            BridgeError: NATS could not be asked.
-        """
+        """Read a letter; None where there is none (any more)."""
         message = await get_message(self._connection, self._stream, seq)
         if message is None:
             return None
         return StoredLetter(seq, _letter(message.data, message.stored_at, message.subject))
 
     async def delete(self, seq: int) -> None:
-        """Delete a letter; nothing happens where it is gone.
-
-        Raises:
-            BridgeError: NATS could not be asked.
-        """
+        """Delete a letter; nothing happens where it is gone."""
         await delete_message(self._connection, self._stream, seq)
 
     async def page(
@@ -201,9 +195,6 @@ class DeadLetterStore:
             limit: How many at most.
             tag: Only those of this tag.
             not_before: Where to stop looking, in unix seconds: at letters that were stored before it.
-
-        Raises:
-            BridgeError: NATS could not be asked.
         """
         state = await stream_state(self._connection, self._stream)
         high = state.last_seq if before is None else min(before - 1, state.last_seq)

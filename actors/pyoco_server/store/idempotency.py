@@ -41,6 +41,9 @@ class HeldKey:
 class IdempotencyStore:
     """Reads and compare-and-set writes of idempotency keys; the bucket forgets each after a day.
 
+    Each of them raises a `BridgeError` where NATS refused or could not be asked; what it writes may be
+    written or not.
+
     Args:
         bucket: The bucket.
     """
@@ -71,9 +74,6 @@ class IdempotencyStore:
             key: The key.
             record: What to remember.
             unsure: This very record was written before, perhaps.
-
-        Raises:
-            BridgeError: NATS refused or could not be asked; the key may or may not be taken.
         """
         return await self._write(key, record, 0, unsure=unsure)
 
@@ -86,11 +86,7 @@ class IdempotencyStore:
         return await self._write_all([(key, record, 0) for key, record in records])
 
     async def take_over(self, held: HeldKey, owner: str) -> HeldKey | None:
-        """Take a key from the try that holds it; None where another one was faster.
-
-        Raises:
-            BridgeError: NATS refused or could not be asked; the key may or may not be taken.
-        """
+        """Take a key from the try that holds it; None where another one was faster."""
         return await self._write(
             held.key, replace(held.record, owner=owner, released=False), held.revision
         )
@@ -101,9 +97,6 @@ class IdempotencyStore:
         Args:
             held: The key.
             unsure: This was tried before, and may be noted.
-
-        Raises:
-            BridgeError: NATS refused or could not be asked; whether it is noted is open.
         """
         settled = replace(held.record, accepted=True)
         return await self._write(held.key, settled, held.revision, unsure=unsure) is not None
@@ -117,11 +110,7 @@ class IdempotencyStore:
         await self._write_all([(h.key, replace(h.record, accepted=True), h.revision) for h in held])
 
     async def release(self, held: HeldKey) -> bool:
-        """Let the next try begin at once; False where the key was settled or taken over meanwhile.
-
-        Raises:
-            BridgeError: NATS refused or could not be asked.
-        """
+        """Let the next try begin at once; False where the key was settled or taken over meanwhile."""
         released = replace(held.record, released=True)
         return await self._write(held.key, released, held.revision) is not None
 

@@ -81,6 +81,9 @@ class JobQueue:
 
     A job is under ``<work_subject_prefix>.<tag>``, or as long as it is held back under
     ``<work_subject_prefix>.<tag>.later.<run_id>``. The consumer of a tag is ``<consumer_prefix>_<tag>``.
+
+    Each call raises a `BridgeError` where NATS refused or could not be asked; what it writes may be written
+    or not.
     """
 
     def __init__(self, connection: Connection, settings: Settings) -> None:
@@ -97,9 +100,6 @@ class JobQueue:
         Args:
             job: The job.
             sequence: Of the copy that it replaces; trying that again makes no second one.
-
-        Raises:
-            BridgeError: It is not known to be stored.
         """
         await publish_acked(
             self._connection,
@@ -120,9 +120,6 @@ class JobQueue:
 
         Returns:
             False where the server cannot do that, or has no room: nothing is stored.
-
-        Raises:
-            BridgeError: It is not known to be stored.
         """
         info = await stream_info(self._connection, self._stream)
         if info is None or info.ts is None or not info.holds_back:
@@ -138,9 +135,6 @@ class JobQueue:
         """Have a job queued at a time, in unix seconds; one that has passed means now.
 
         It replaces one of that run that is held back already. Ask `can_hold_back` before.
-
-        Raises:
-            BridgeError: It is not known to be stored.
         """
         message = held_back(self._prefix, job, encode_job(job), at)
         await publish_acked(
@@ -148,11 +142,7 @@ class JobQueue:
         )
 
     async def can_hold_back(self) -> bool:
-        """Whether the server holds jobs back; those before 2.12 cannot. Asked once a connection.
-
-        Raises:
-            BridgeError: It could not be asked.
-        """
+        """Whether the server holds jobs back; those before 2.12 cannot. Asked once a connection."""
         epoch = self._connection.epoch
         if self._holds_back_on != epoch:
             info = await stream_info(self._connection, self._stream)
@@ -162,11 +152,7 @@ class JobQueue:
         return True
 
     async def held_back_runs(self) -> frozenset[str]:
-        """The runs whose jobs are held back.
-
-        Raises:
-            BridgeError: NATS could not be asked.
-        """
+        """The runs whose jobs are held back."""
         pattern = f"{self._prefix}.*.{_LATER}.>"
         subjects = await subjects_of(self._connection, self._stream, pattern)
         return frozenset(
@@ -174,30 +160,18 @@ class JobQueue:
         )
 
     async def find_delayed(self, run_id: str, tag: str) -> QueuedJob | None:
-        """The job of a run while it is held back.
-
-        Raises:
-            BridgeError: NATS could not be asked.
-        """
+        """The job of a run while it is held back."""
         subject = f"{self._prefix}.{tag}.{_LATER}.{run_id}"
         message = await last_message(self._connection, self._stream, subject)
         return None if message is None else self._queued(message)
 
     async def get(self, sequence: int) -> QueuedJob | None:
-        """Read the job at a sequence; None where there is none any more.
-
-        Raises:
-            BridgeError: NATS could not be asked.
-        """
+        """Read the job at a sequence; None where there is none any more."""
         message = await get_message(self._connection, self._stream, sequence)
         return None if message is None else self._queued(message)
 
     async def tag_state(self, tag: str) -> TagQueue | None:
-        """How far the queue of a tag is; None where no worker has ever asked for it.
-
-        Raises:
-            BridgeError: NATS could not be asked.
-        """
+        """How far the queue of a tag is; None where no worker has ever asked for it."""
         try:
             info = await consumer_info(self._connection, self._stream, f"{self._consumers}_{tag}")
         except NotFound:
@@ -205,11 +179,7 @@ class JobQueue:
         return TagQueue(info.delivered.stream_seq, info.num_ack_pending)
 
     async def remove(self, sequence: int) -> None:
-        """Delete a job; nothing happens where it is gone.
-
-        Raises:
-            BridgeError: NATS refused or could not be asked.
-        """
+        """Delete a job; nothing happens where it is gone."""
         await delete_message(self._connection, self._stream, sequence)
 
     async def find(self, run_id: str, tag: str, *, queued_at: float) -> QueuedJob | None:
@@ -221,9 +191,6 @@ class JobQueue:
             run_id: The run.
             tag: Its tag.
             queued_at: A moment shortly before, in unix seconds.
-
-        Raises:
-            BridgeError: NATS could not be asked.
         """
         subject = f"{self._prefix}.{tag}"
         sequence = await self._first_since(queued_at - _SKEW_SECONDS, subject)
@@ -251,11 +218,7 @@ class JobQueue:
         return low
 
     async def contents(self) -> list[QueuedJob]:
-        """Every job without its bytes; one that comes or goes meanwhile may be seen or not.
-
-        Raises:
-            BridgeError: NATS could not be asked.
-        """
+        """Every job without its bytes; one that comes or goes meanwhile may be seen or not."""
         state = await stream_state(self._connection, self._stream)
         found: list[QueuedJob] = []
         failures: list[BridgeError] = []

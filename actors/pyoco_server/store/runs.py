@@ -75,6 +75,8 @@ class StoredRun:
 class RunStore:
     """Reads and compare-and-set writes of run snapshots.
 
+    Each of them raises a `BridgeError` where NATS refused or could not be asked.
+
     Args:
         bucket: The runs bucket.
         max_bytes: Limit of an encoded snapshot, in bytes; 0 for what the server takes in a message.
@@ -105,11 +107,7 @@ class RunStore:
         return self._bucket.now()
 
     async def learn_time(self) -> None:
-        """Make sure that `now` is the server's.
-
-        Raises:
-            BridgeError: It could not be asked.
-        """
+        """Make sure that `now` is the server's."""
         await self._bucket.learn_time()
 
     async def get(self, run_id: str) -> StoredRun:
@@ -284,31 +282,19 @@ class RunStore:
             yield snapshots
 
     async def has_ended(self, run_id: str) -> bool:
-        """Whether the run is there and terminal.
-
-        Raises:
-            BridgeError: NATS could not be asked.
-        """
+        """Whether the run is there and terminal."""
         stored = await self.find(run_id)
         return stored is not None and stored.snapshot.status.terminal
 
     async def find(self, run_id: str) -> StoredRun | None:
-        """Read a run; None where there is none with this id, or none that can be read.
-
-        Raises:
-            BridgeError: NATS could not be asked.
-        """
+        """Read a run; None where there is none with this id, or none that can be read."""
         try:
             return await self.get(run_id)
         except (RunNotFound, UnreadableSnapshot):
             return None
 
     async def forget(self, run_id: str) -> None:
-        """Delete an ended run for good; nothing happens to one that has not ended.
-
-        Raises:
-            BridgeError: NATS refused or could not be asked.
-        """
+        """Delete an ended run for good; nothing happens to one that has not ended."""
         if await self.has_ended(run_id):
             await self._bucket.forget(run_id)
 
@@ -317,9 +303,6 @@ class RunStore:
 
         Returns:
             False where a run has come to be there meanwhile.
-
-        Raises:
-            BridgeError: NATS refused or could not be asked.
         """
         try:
             revision = await self._bucket.delete(
@@ -334,9 +317,6 @@ class RunStore:
         """Take back a snapshot that nobody has touched but time; return whether it is gone.
 
         False means that somebody did, so the run lives on.
-
-        Raises:
-            BridgeError: NATS refused or could not be asked.
         """
         run_id = stored.snapshot.run_id
         for _ in range(_MAX_RACES):

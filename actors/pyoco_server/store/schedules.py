@@ -28,6 +28,9 @@ class StoredSchedule:
 class ScheduleStore:
     """Reads and writes schedules.
 
+    Each call raises a `BridgeError` where NATS refused or could not be asked; what it writes may be written
+    or not.
+
     Args:
         bucket: Where they are.
     """
@@ -61,11 +64,7 @@ class ScheduleStore:
         return StoredSchedule(decode_schedule(entry.value), entry.revision)
 
     async def create(self, schedule: Schedule) -> StoredSchedule | None:
-        """Write a schedule where there is none; None where there is one.
-
-        Raises:
-            BridgeError: NATS refused or could not be asked; it may or may not be written.
-        """
+        """Write a schedule where there is none; None where there is one."""
         revision = 0
         try:
             await self.bucket.get(schedule.key)
@@ -76,11 +75,7 @@ class ScheduleStore:
         return await self._write(schedule, revision)
 
     async def update(self, stored: StoredSchedule, schedule: Schedule) -> StoredSchedule | None:
-        """Write a schedule where nobody has since it was read; None where somebody has.
-
-        Raises:
-            BridgeError: NATS refused or could not be asked; it may or may not be written.
-        """
+        """Write a schedule where nobody has since it was read; None where somebody has."""
         return await self._write(schedule, stored.revision)
 
     async def update_all(
@@ -105,11 +100,7 @@ class ScheduleStore:
         ]
 
     async def delete(self, stored: StoredSchedule) -> bool:
-        """Delete a schedule that nobody has written since it was read; False where somebody has.
-
-        Raises:
-            BridgeError: NATS refused or could not be asked; it may or may not be deleted.
-        """
+        """Delete a schedule that nobody has written since it was read; False where somebody has."""
         try:
             await self.bucket.delete(stored.schedule.key, stored.revision)
         except WrongRevision:
