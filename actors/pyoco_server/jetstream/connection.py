@@ -170,31 +170,10 @@ class Connection:
             PayloadTooLarge: The server does not take a message this large.
             Malformed: The subject or a header is none.
         """
-        replies = await self.request_many(
-            subject, payload, headers=headers, ahead=ahead, within=within, is_last=_is_any
-        )
-        return replies[0]
-
-    async def request_many(
-        self,
-        subject: str,
-        payload: bytes = b"",
-        *,
-        headers: Headers | None = None,
-        ahead: Sequence[Ahead] = (),
-        within: float,
-        is_last: Callable[[RawMessage], bool],
-    ) -> list[RawMessage]:
-        """Send a request and wait for its replies up to the one that is the last.
-
-        Raises:
-            BridgeError: As `request`; the replies that came so far are thrown away.
-        """
         # No turn of its own: what follows waits anyway.
         await trio.lowlevel.checkpoint_if_cancelled()
         deadline = trio.current_time() + within
         inbox, waiter = self._pending.open(deadline)
-        replies: list[RawMessage] = []
         try:
             outgoing = [Outgoing.checked(to, data, "", fields) for to, data, fields in ahead]
             outgoing.append(Outgoing.checked(subject, payload, inbox, headers))
@@ -202,16 +181,15 @@ class Connection:
                 raise Unavailable(
                     f"NATS takes no more: request to {subject} not sent in {within:g} s"
                 )
-            while (reply := await waiter.next()) is not None:
-                replies.append(reply)
-                if reply.status == 503:
-                    raise Unavailable(f"nobody answers at {subject}")
-                if is_last(reply):
-                    return replies
+            reply = await waiter.next()
         finally:
             self._pending.close(inbox)
-        why = "the connection broke" if waiter.lost else f"no answer within {within:g} s"
-        raise Unanswered(f"request to {subject}: {why}")
+        if reply is None:
+            why = "the connection broke" if waiter.lost else f"no answer within {within:g} s"
+            raise Unanswered(f"request to {subject}: {why}")
+        if reply.status == 503:
+            raise Unavailable(f"nobody answers at {subject}")
+        return reply
 
     def open_feed(
         self, subject: str, deliver: Callable[[RawMessage], None], lose: Callable[[], None]
@@ -422,10 +400,6 @@ async def _keep_connection(
                 task_status.started(connection)
                 await leaving.wait()
                 nursery.cancel_scope.cancel()
-
-
-def _is_any(_: RawMessage) -> bool:
-    return True
 
 
 def _log_asyncio_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
