@@ -79,7 +79,7 @@ class StreamInfo(msgspec.Struct, kw_only=True):
 
     @property
     def holds_back(self) -> bool:
-        """Whether messages can wait in it until it is time; see `jetstream.delayed`."""
+        """Whether messages can wait in it until it is time; see `publish.delayed`."""
         return bool(self.config.get("allow_msg_schedules"))
 
     @property

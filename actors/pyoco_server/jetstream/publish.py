@@ -1,10 +1,14 @@
-"""Publishing into streams, with JetStream's acknowledgement: a message, or a batch that is stored as one."""
+"""Publishing into streams, with JetStream's acknowledgement: a message, or a batch that is stored as one.
+
+Also messages that the server holds back until it is time (`delayed`).
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -140,6 +144,27 @@ async def publish_batch(
     if (ack.batch, ack.count) != (batch, len(messages)):
         raise Unanswered(f"batch to {subject}: stored, but not as a batch")
     return range(ack.seq - ack.count + 1, ack.seq + 1)
+
+
+def delayed(
+    subject: str, target: str, payload: bytes, at: float, *, msg_id: str | None = None
+) -> Publication:
+    """Return the message that has another one published when it is time, by the server's clock.
+
+    It is stored under a subject of its own until it is due, and then moved to its target by the server
+    (ADR-51 of nats-architecture-and-design, nats-server 2.12), or when the server is back. Whether a stream
+    can do that is `StreamInfo.holds_back`.
+
+    Args:
+        subject: Where it is held back, in the place of an earlier one there.
+        target: Where it goes then; a subject of the same stream.
+        payload: Its bytes.
+        at: When, in unix seconds; at once for a moment that is over.
+        msg_id: Makes a repetition harmless.
+    """
+    moment = datetime.fromtimestamp(at, UTC).isoformat()
+    headers = {"Nats-Schedule": f"@at {moment}", "Nats-Schedule-Target": target}
+    return Publication(subject, payload, msg_id, headers=headers)
 
 
 def takes_batches(server_version: str | None) -> bool:

@@ -1,6 +1,6 @@
 """Wake-ups: JetStream says when it is time for something, to one of those that wait for it.
 
-A message for each is held back until then (`jetstream.delayed`), and comes to a work queue.
+A message for each is held back until then (`publish.delayed`), and comes to a work queue.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from typing import Final
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import PullConsumer, create_consumer
-from pyoco_server.jetstream.delayed import delayed
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.jetstream.inventory import stream_info
-from pyoco_server.jetstream.publish import Publication, publish_acked, publish_batch
+from pyoco_server.jetstream.publish import Publication, delayed, publish_acked, publish_batch
 from pyoco_server.jetstream.together import for_each
 
 STREAM: Final = "PYOCO_SCHEDULES"

@@ -13,7 +13,6 @@ import trio
 from msgspec.structs import replace as with_fields
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.delayed import delayed
 from pyoco_server.jetstream.errors import ApiError, BridgeError, NotFound
 from pyoco_server.jetstream.inventory import (
     consumer_info,
@@ -21,7 +20,7 @@ from pyoco_server.jetstream.inventory import (
     stream_state,
     subjects_of,
 )
-from pyoco_server.jetstream.publish import Publication, publish_acked
+from pyoco_server.jetstream.publish import Publication, delayed, publish_acked
 from pyoco_server.jetstream.stored import (
     StoredMessage,
     delete_message,
