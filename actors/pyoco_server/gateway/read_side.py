@@ -199,8 +199,8 @@ class ReadSide:
         self, run_filter: RunFilter, first: float, last: float | None, steps: int
     ) -> Submissions:
         """When the runs of a filter were submitted, up to ``last`` or now; raises as `list_runs`."""
-        until = max(self._connection.clock.now() if last is None else last, first + 1)
         now = self.now()
+        until = max(now if last is None else last, first + 1)
         return await self._ask(
             lambda db: queries.submissions(db, run_filter, first, until, steps, now)
         )
@@ -219,7 +219,7 @@ class ReadSide:
         return await self._ask(lambda db: durations(db, tenant, first, last, step))
 
     def _window(self, count: int, step: int) -> tuple[int, int]:
-        last = int(self._connection.clock.now() // 60)
+        last = int(self.now() // 60)
         return (last // step - -(-count // step) + 1) * step, last
 
     async def changed_since(self, run_filter: RunFilter, seq: int) -> list[RunRow] | None:
