@@ -176,14 +176,7 @@ class Drill:
         stores = _stores(connection)
         runs, queue = stores.runs, stores.queue
         withdrawals = Withdrawals()
-        intake = Intake(
-            connection,
-            runs,
-            stores.workflows,
-            withdrawals,
-            subject_prefix=SETTINGS.work_subject_prefix,
-            queue=queue,
-        )
+        intake = Intake(connection, runs, stores.workflows, withdrawals, queue)
         submitter = Submitter(intake, OnceOnly(stores.idempotency, intake, withdrawals))
         withdrawer = task("withdrawer", withdrawals.carry_out)
         canceller: ChildSpec[RecordCancel] = ChildSpec(

@@ -14,7 +14,7 @@ from pyoco_server.gateway.new_run import Accepted, CannotWait, NewRun, NotAccept
 from pyoco_server.gateway.withdrawals import Withdrawals
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BatchRefused, BridgeError, PayloadTooLarge, Unanswered
-from pyoco_server.jetstream.publish import Publication, publish_acked, publish_batch
+from pyoco_server.jetstream.publish import Publication, publish, publish_batch
 from pyoco_server.model import life
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.event import is_first
@@ -22,7 +22,7 @@ from pyoco_server.model.job import Job, encode_job, with_revision
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.punctuality import has_started
 from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot, known
-from pyoco_server.store.queue import JobQueue, held_back
+from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import (
     BATCH_SECONDS,
     RunNotFound,
@@ -84,8 +84,6 @@ class Intake:
 
     Args:
         withdrawals: Where to leave what cannot be taken back now.
-        subject_prefix: ``pyoco.work``; a job goes to ``<prefix>.<tag>``.
-        queue: Holds jobs back.
     """
 
     def __init__(
@@ -94,8 +92,6 @@ class Intake:
         runs: RunStore,
         workflows: WorkflowStore,
         withdrawals: Withdrawals,
-        *,
-        subject_prefix: str,
         queue: JobQueue,
     ) -> None:
         self._connection = connection
@@ -103,7 +99,6 @@ class Intake:
         self._workflows = workflows
         self._withdrawals = withdrawals
         self._queue = queue
-        self._prefix = subject_prefix
         # The connection on which a stream was found to take no batches.
         self._no_batches_on = -1
 
@@ -274,14 +269,8 @@ class Intake:
         try:
             while True:
                 try:
-                    await publish_acked(
-                        self._connection,
-                        job.subject,
-                        job.payload,
-                        headers=job.headers,
-                        msg_id=job.msg_id,
-                        within=max(deadline - trio.current_time(), 0.1),
-                    )
+                    left = max(deadline - trio.current_time(), 0.1)
+                    await publish(self._connection, job, within=left)
                 except Unanswered:
                     if trio.current_time() >= deadline:
                         raise
@@ -351,6 +340,4 @@ class Intake:
         job = draft.job
         payload = with_revision(draft.encoded_job, stored.revision)
         msg_id = f"{job.run_id}.{stored.revision}"
-        if (at := draft.waits_until) is not None:
-            return held_back(self._prefix, job, payload, at, msg_id=msg_id)
-        return Publication(f"{self._prefix}.{job.tag}", payload, msg_id=msg_id)
+        return self._queue.publication(job, payload, at=draft.waits_until, msg_id=msg_id)

@@ -70,14 +70,7 @@ def gateway_tree(
     """
     runs, queue, workflows = stores.runs, stores.queue, stores.workflows
     withdrawals = Withdrawals()
-    intake = Intake(
-        connection,
-        runs,
-        workflows,
-        withdrawals,
-        subject_prefix=settings.work_subject_prefix,
-        queue=queue,
-    )
+    intake = Intake(connection, runs, workflows, withdrawals, queue)
     submitter = Submitter(intake, OnceOnly(stores.idempotency, intake, withdrawals))
     canceller: ChildSpec[RecordCancel] = ChildSpec(
         "canceller", lambda: Canceller(connection, runs, queue), mailbox_capacity=1024

@@ -93,6 +93,19 @@ async def publish_acked(
     return read_ack(subject, reply, expected_last_subject_sequence)
 
 
+async def publish(connection: Connection, message: Publication, *, within: float = 5.0) -> PubAck:
+    """The same for a message that is written already."""
+    return await publish_acked(
+        connection,
+        message.subject,
+        message.payload,
+        headers=message.headers,
+        msg_id=message.msg_id,
+        expected_last_subject_sequence=message.expected_last_subject_sequence,
+        within=within,
+    )
+
+
 async def publish_batch(
     connection: Connection, messages: Sequence[Publication], *, within: float = 5.0
 ) -> range:

@@ -13,7 +13,7 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import PullConsumer, create_consumer
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.jetstream.inventory import stream_info
-from pyoco_server.jetstream.publish import Publication, delayed, publish_acked, publish_batch
+from pyoco_server.jetstream.publish import Publication, delayed, publish, publish_batch
 from pyoco_server.jetstream.together import for_each
 
 STREAM: Final = "PYOCO_SCHEDULES"
@@ -54,7 +54,7 @@ async def wake(connection: Connection, keys: Mapping[str, float]) -> None:
             return
 
     async def ask(message: Publication) -> None:
-        await publish_acked(connection, message.subject, message.payload, headers=message.headers)
+        await publish(connection, message)
 
     await for_each(messages, ask, _AT_ONCE)
 

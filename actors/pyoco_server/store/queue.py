@@ -20,7 +20,7 @@ from pyoco_server.jetstream.inventory import (
     stream_state,
     subjects_of,
 )
-from pyoco_server.jetstream.publish import Publication, delayed, publish_acked
+from pyoco_server.jetstream.publish import Publication, delayed, publish
 from pyoco_server.jetstream.stored import (
     StoredMessage,
     delete_message,
@@ -100,12 +100,8 @@ class JobQueue:
             job: The job.
             sequence: Of the copy that it replaces; trying that again makes no second one.
         """
-        await publish_acked(
-            self._connection,
-            f"{self._prefix}.{job.tag}",
-            encode_job(job),
-            msg_id=f"{job.run_id}:{sequence}",
-        )
+        msg_id = f"{job.run_id}:{sequence}"
+        await publish(self._connection, self.publication(job, encode_job(job), msg_id=msg_id))
 
     async def put_later(self, job: Job, wait_sec: float, *, next_attempt_at: float | None) -> bool:
         """Have a job queued behind the others when a wait is over; until then it is nobody's delivery.
@@ -135,10 +131,19 @@ class JobQueue:
 
         It replaces one of that run that is held back already. Ask `can_hold_back` before.
         """
-        message = held_back(self._prefix, job, encode_job(job), at)
-        await publish_acked(
-            self._connection, message.subject, message.payload, headers=message.headers
-        )
+        await publish(self._connection, self.publication(job, encode_job(job), at=at))
+
+    def publication(
+        self, job: Job, payload: bytes, *, at: float | None = None, msg_id: str | None = None
+    ) -> Publication:
+        """The message that queues a job, now or ``at`` a time (`put_at`), whose bytes these are.
+
+        With a ``msg_id``, a repetition of it is harmless.
+        """
+        subject = f"{self._prefix}.{job.tag}"
+        if at is None:
+            return Publication(subject, payload, msg_id)
+        return delayed(f"{subject}.{_LATER}.{job.run_id}", subject, payload, at, msg_id=msg_id)
 
     async def can_hold_back(self) -> bool:
         """Whether the server holds jobs back; those before 2.12 cannot. Asked once a connection."""
@@ -252,22 +257,6 @@ class JobQueue:
             run_id = ""
         tag, delayed = _read_subject(message.subject, self._prefix)
         return QueuedJob(message.sequence, run_id, message.subject, tag, delayed, message.data)
-
-
-def held_back(
-    subject_prefix: str, job: Job, payload: bytes, at: float, *, msg_id: str | None = None
-) -> Publication:
-    """Return the message that has a job queued at a time; see `JobQueue.put_at`.
-
-    Args:
-        subject_prefix: ``pyoco.work``.
-        job: Which job.
-        payload: Its bytes.
-        at: When, in unix seconds.
-        msg_id: Makes a repetition harmless.
-    """
-    target = f"{subject_prefix}.{job.tag}"
-    return delayed(f"{target}.{_LATER}.{job.run_id}", target, payload, at, msg_id=msg_id)
 
 
 def jobs_by_tag(
