@@ -133,11 +133,7 @@ class EventFeed:
 
 
 class EventReader:
-    """Reads events of runs; whether the caller may see the run is for the caller to know.
-
-    Args:
-        subject_prefix: What comes before a run's id.
-    """
+    """Reads events of runs; whether the caller may see the run is for the caller to know."""
 
     def __init__(
         self, connection: Connection, runs: RunStore, stream: str, subject_prefix: str

@@ -49,7 +49,6 @@ class SeenRuns:
 
     Args:
         runs: Where a run is read that cannot be answered from here.
-        most_bytes: How much is kept of snapshots.
 
     Attributes:
         newest: The newest revision that was told, of whichever run.

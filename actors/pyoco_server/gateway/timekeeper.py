@@ -43,11 +43,7 @@ _RETRY_SECONDS: Final = 1.0
 
 
 class Timekeeper:
-    """Sleeps until something is to be done; several of them, one in each gateway, do not disturb each other.
-
-    Args:
-        live: Tells what is to be seen to, and when.
-    """
+    """Sleeps until something is to be done; several of them, one a gateway, do not disturb each other."""
 
     def __init__(
         self, live: LiveRuns, runs: RunStore, queue: JobQueue, undertaker: Undertaker

@@ -24,11 +24,7 @@ _FOLLOW_SECONDS = 5.0
 
 
 class RunHasStarted(Refusal):
-    """The run cannot be moved any more.
-
-    Args:
-        state: How it is.
-    """
+    """The run cannot be moved any more."""
 
     def __init__(self, state: RunState) -> None:
         super().__init__(

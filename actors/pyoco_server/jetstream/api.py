@@ -51,14 +51,7 @@ async def call(
     answer: type[T],
     within: float = 5.0,
 ) -> T:
-    """Ask JetStream.
-
-    Args:
-        connection: The way to NATS.
-        what: The subject behind ``$JS.API.``, such as ``STREAM.INFO.PYOCO_WORK``.
-        body: The request.
-        answer: What to read from the answer.
-        within: Seconds to wait.
+    """Ask JetStream on ``$JS.API.<what>``, such as ``STREAM.INFO.PYOCO_WORK``; return what it answers.
 
     Raises:
         NotFound: What is asked about does not exist.

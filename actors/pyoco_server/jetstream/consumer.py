@@ -180,11 +180,6 @@ class PullConsumer:
 
     JetStream delivers under the subject that a message is stored under, so that only the subscription
     tells what it was delivered for: each consumer has one of its own, from the first fetch to `close`.
-
-    Args:
-        connection: The way to NATS.
-        stream: The stream.
-        name: The consumer.
     """
 
     def __init__(self, connection: Connection, stream: str, name: str) -> None:
@@ -278,12 +273,8 @@ class PullConsumer:
 def refusal(reply: RawMessage, stream: str, name: str, *, in_vain: bool) -> ApiError | None:
     """What a status message of a pull says went wrong; None where it only ends the pull, or says it stands.
 
-    Args:
-        reply: The message.
-        stream: The stream.
-        name: The consumer.
-        in_vain: Whether nothing came before it. Whoever was told that there is nothing would come again at
-            once, so that a refusal is one then.
+    Only ``in_vain``, where nothing came before it, each refusal is one: whoever was told that there is
+    nothing would come again at once.
     """
     match reply.status:
         case 503:

@@ -68,8 +68,6 @@ class Follower:
     """Hands out messages in the order of the stream.
 
     Args:
-        connection: The way to NATS.
-        stream: The stream.
         subject: A subject of it, or a pattern.
         after: Begin behind this sequence.
         start: Without ``after``: "all" begins with the oldest message, "last" with the last one of each

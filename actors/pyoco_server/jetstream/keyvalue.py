@@ -102,12 +102,7 @@ class KeyValue:
         return (await publish_acked(self._connection, self._subject(key), value, within=within)).seq
 
     async def create(self, key: str, value: bytes, *, within: float = 5.0) -> int:
-        """Write a value where there is none; return its revision.
-
-        Args:
-            key: The key.
-            value: The bytes.
-            within: Seconds for each step.
+        """Write a value where there is none; return its revision. ``within`` is for each step.
 
         Raises:
             WrongRevision: There is one.
@@ -155,12 +150,7 @@ class KeyValue:
     ) -> int:
         """Write a value if the key still has ``revision`` (0: was never written); return the new one.
 
-        Args:
-            key: The key.
-            value: The bytes.
-            revision: What it must have.
-            ttl_seconds: The key expires so long after this write; the bucket has to allow it.
-            within: Seconds.
+        With ``ttl_seconds``, the key expires so long after this write; the bucket has to allow it.
 
         Raises:
             WrongRevision: It has another.

@@ -126,11 +126,7 @@ class Waiter:
 
 
 class PendingRequests:
-    """Who waits for which reply subject; all replies come over one subscription.
-
-    Args:
-        inbox: The reply subjects are below it.
-    """
+    """Who waits for which reply subject below an inbox; all replies come over one subscription."""
 
     def __init__(self, inbox: str) -> None:
         self.inbox = inbox

@@ -69,12 +69,7 @@ class StreamSnapshot:
 async def open_snapshot(
     connection: Connection, stream: str, *, consumers: bool
 ) -> AsyncIterator[StreamSnapshot]:
-    """Take a snapshot of a stream, at the moment of entering the block.
-
-    Args:
-        connection: The way to NATS.
-        stream: Its name.
-        consumers: Whether its consumers go along.
+    """Take a snapshot of a stream, with its consumers or without, at the moment of entering the block.
 
     Raises:
         NotFound: There is no such stream.

@@ -37,9 +37,6 @@ class StandingPull:
     """The messages of a pull consumer without acknowledgements, which has to exist; for one taker.
 
     Args:
-        connection: The way to NATS.
-        stream: The stream.
-        name: The consumer.
         batch: How many messages one pull asks for, and so are held in memory.
     """
 

@@ -47,13 +47,7 @@ class _Purged(msgspec.Struct):
 async def get_message(
     connection: Connection, stream: str, sequence: int, *, next_of: str | None = None
 ) -> StoredMessage | None:
-    """Read the message at a sequence, or the first from there on of subjects; None where there is none.
-
-    Args:
-        connection: The way to JetStream.
-        stream: The stream.
-        sequence: Where.
-        next_of: A subject, or a pattern.
+    """Read the message at a sequence, or the ``next_of`` a subject or pattern from there on; None for none.
 
     Raises:
         NotFound: The stream does not exist.

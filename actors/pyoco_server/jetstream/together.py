@@ -17,11 +17,6 @@ async def for_each(items: Iterable[T], do: Callable[[T], Awaitable[None]], at_on
 
     Where NATS fails one of them, those that have begun go on to their end, and no further one begins.
 
-    Args:
-        items: For what.
-        do: What.
-        at_once: How many at most.
-
     Raises:
         BridgeError: The first that one of them raised.
     """

@@ -39,10 +39,7 @@ async def keeps_time(connection: Connection) -> bool:
 async def wake(connection: Connection, keys: Mapping[str, float]) -> None:
     """Have keys delivered when it is time, each in the place of an earlier wake-up of that key.
 
-    Args:
-        connection: The way to NATS.
-        keys: What to wake, tokens of a subject each, and when, in unix seconds; at once for a moment that
-            is over.
+    A key is a token of a subject; its time is in unix seconds, and one that is over means at once.
 
     Raises:
         BridgeError: Not all are known to be stored.

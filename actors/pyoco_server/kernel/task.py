@@ -12,9 +12,7 @@ from .spec import ChildSpec
 class Task(Actor[Never]):
     """Runs coroutines side by side, for ever; when one fails, the supervisor starts all of them again.
 
-    Args:
-        runs: The coroutines.
-        close: Releases what they had, however they ended.
+    ``close`` releases what they had, however they ended.
     """
 
     def __init__(

@@ -23,11 +23,7 @@ _MOST_RACES = 20
 
 
 class KeyRecords:
-    """Reads and writes API key records.
-
-    Args:
-        bucket: The auth bucket.
-    """
+    """Reads and writes API key records."""
 
     def __init__(self, bucket: KeyValue) -> None:
         self._bucket = bucket
@@ -53,10 +49,6 @@ class KeyRecords:
 
     async def revoke(self, key_id: str, *, now: float) -> ApiKeyRecord | None:
         """Revoke a key and return its record, None where there is none; a second time changes nothing.
-
-        Args:
-            key_id: The key.
-            now: Unix seconds.
 
         Raises:
             UnreadableKey: What is stored under the id is no record.

@@ -42,12 +42,7 @@ class KeptFile:
 
 
 class ArtifactStore:
-    """Keeps, reads and removes artifacts.
-
-    Args:
-        connection: The way to JetStream.
-        bucket: The object store.
-    """
+    """Keeps, reads and removes artifacts."""
 
     def __init__(self, connection: Connection, bucket: str) -> None:
         self._objects = ObjectStore(connection, bucket)

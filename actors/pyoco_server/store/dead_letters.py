@@ -76,8 +76,6 @@ class DeadLetterStore:
     To read and to delete letters raises a `BridgeError` where NATS could not be asked.
 
     Args:
-        connection: The way to JetStream.
-        stream: The dead-letter stream.
         subject_prefix: ``pyoco.dlq``; a letter's subject is ``<prefix>.<tag>``.
     """
 

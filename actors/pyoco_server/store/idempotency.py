@@ -43,9 +43,6 @@ class IdempotencyStore:
 
     Each of them raises a `BridgeError` where NATS refused or could not be asked; what it writes may be
     written or not.
-
-    Args:
-        bucket: The bucket.
     """
 
     def __init__(self, bucket: KeyValue) -> None:
@@ -70,10 +67,7 @@ class IdempotencyStore:
     ) -> HeldKey | None:
         """Take a key that was never used; None where it was.
 
-        Args:
-            key: The key.
-            record: What to remember.
-            unsure: This very record was written before, perhaps.
+        ``unsure`` says that this very record may have been written before.
         """
         return await self._write(key, record, 0, unsure=unsure)
 
@@ -94,9 +88,7 @@ class IdempotencyStore:
     async def settle(self, held: HeldKey, *, unsure: bool = False) -> bool:
         """Note that the run is accepted; False where the key was taken over meanwhile.
 
-        Args:
-            held: The key.
-            unsure: This was tried before, and may be noted.
+        ``unsure`` says that this was tried before, and may be noted.
         """
         settled = replace(held.record, accepted=True)
         return await self._write(held.key, settled, held.revision, unsure=unsure) is not None

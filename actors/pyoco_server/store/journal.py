@@ -195,8 +195,6 @@ class EventWriter(Actor[Written]):
     """Stores what the journal holds: runs beside each other, of each run one message after the other.
 
     Args:
-        connection: The way to JetStream.
-        journal: What waits.
         subject_prefix: ``pyoco.events``; a run's events go to ``<prefix>.<run_id>``.
     """
 

@@ -96,9 +96,7 @@ class JobQueue:
     async def put_again(self, job: Job, sequence: int) -> None:
         """Queue a fresh copy of a job, whose deliveries are counted from one again.
 
-        Args:
-            job: The job.
-            sequence: Of the copy that it replaces; trying that again makes no second one.
+        It replaces the one at ``sequence``; trying that again makes no second one.
         """
         msg_id = f"{job.run_id}:{sequence}"
         await publish(self._connection, self.publication(job, encode_job(job), msg_id=msg_id))
@@ -189,12 +187,8 @@ class JobQueue:
     async def find(self, run_id: str, tag: str, *, queued_at: float) -> QueuedJob | None:
         """Find the job of a run by when it was queued, in about log2(queue length) reads.
 
-        It may be missed where clocks differ by much; it is never another run's.
-
-        Args:
-            run_id: The run.
-            tag: Its tag.
-            queued_at: A moment shortly before, in unix seconds.
+        It may be missed where clocks differ by much; it is never another run's. ``queued_at`` is a moment
+        shortly before, in unix seconds.
         """
         subject = f"{self._prefix}.{tag}"
         sequence = await self._first_since(queued_at - _SKEW_SECONDS, subject)
@@ -264,9 +258,7 @@ def jobs_by_tag(
 ) -> tuple[Counter[str], Counter[str]]:
     """Add up the jobs of each tag, those that workers can have and those that are held back.
 
-    Args:
-        subjects: How many messages the queue holds under each of its subjects.
-        subject_prefix: ``pyoco.work``.
+    ``subjects`` says how many messages the queue holds under each of its subjects.
     """
     queued: Counter[str] = Counter()
     held_back: Counter[str] = Counter()

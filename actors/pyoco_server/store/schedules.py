@@ -30,9 +30,6 @@ class ScheduleStore:
 
     Each call raises a `BridgeError` where NATS refused or could not be asked; what it writes may be written
     or not.
-
-    Args:
-        bucket: Where they are.
     """
 
     def __init__(self, bucket: KeyValue) -> None:

@@ -79,13 +79,7 @@ class RegistryState:
 
 
 class WheelStore:
-    """Reads and fenced writes of the registry.
-
-    Args:
-        connection: The way to JetStream.
-        bucket: The object store of the wheels.
-        history_bucket: The bucket of the history.
-    """
+    """Reads and fenced writes of the registry."""
 
     def __init__(self, connection: Connection, bucket: str, history_bucket: str) -> None:
         self._objects = ObjectStore(connection, bucket)

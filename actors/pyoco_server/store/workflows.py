@@ -24,12 +24,7 @@ _TRY_SECONDS = 1.0
 
 
 class WorkflowStore:
-    """Keeps texts under their SHA-256, each once however many runs bring it.
-
-    Args:
-        connection: The way to JetStream.
-        bucket: Name of the bucket.
-    """
+    """Keeps texts under their SHA-256, each once however many runs bring it."""
 
     def __init__(self, connection: Connection, bucket: str) -> None:
         self._connection = connection

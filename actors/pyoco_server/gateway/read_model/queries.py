@@ -371,11 +371,7 @@ def _branches(
 ) -> Iterator[tuple[str, list[str | float]]]:
     """The conditions whose union is the filter, each with an index of its own to go along.
 
-    Args:
-        db: The file.
-        run_filter: The filter.
-        now: The time.
-        exactly: Whether a status is without the states that are stored as it.
+    A status is ``exactly`` that where it is without the states that are stored as it.
     """
     rest, given = ["1"], []
     for sql, value in run_filter.conditions():

@@ -73,11 +73,7 @@ class _Change:
 
 
 class Rounds:
-    """Sees to schedules.
-
-    Args:
-        settled: Told what became of ticks.
-    """
+    """Sees to schedules, and tells ``settled`` what became of their ticks."""
 
     def __init__(
         self,
