@@ -20,14 +20,14 @@ from pyoco_server.gateway.schedules.desk import ScheduleDesk
 from pyoco_server.gateway.tree import GatewayTree
 from pyoco_server.gateway.wheel_registry import WheelRegistry
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.kernel import ActorDown, ActorSystem, AskExpired, ChildSpec
+from pyoco_server.kernel import ActorDown, ActorSystem, AskExpired
 from pyoco_server.model.event import LogChunk
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.model.timing import Timing
 from pyoco_server.model.worker import WorkerRecord
 from pyoco_server.node import Node
 from pyoco_server.settings import Settings
-from pyoco_server.store.provisioner import Provisioned, ProvisionerMessage
+from pyoco_server.store.provisioner import Provisioner
 from pyoco_server.store.runs import RunNotFound
 from pyoco_server.store.stores import Stores
 from pyoco_server.worker.messages import Drain, DrainOrdered, FirstJob, Refresh
@@ -75,7 +75,7 @@ class Backend:
         connection: Connection,
         system: ActorSystem,
         stores: Stores,
-        provisioner: ChildSpec[ProvisionerMessage],
+        provisioner: Provisioner,
         gateway: GatewayTree | None,
         worker: WorkerTree | None,
         node: Node | None,
@@ -88,7 +88,7 @@ class Backend:
         self.artifacts = stores.artifacts
         self.workflows = stores.workflows
         self._runs = stores.runs
-        self._provisioner = provisioner.ref
+        self._provisioner = provisioner
         self._gateway = gateway
         self._worker = worker
         self._was_ready = False
@@ -284,19 +284,18 @@ class Backend:
         status = self.connection.status
         if not status.connected:
             reasons.append(status.absence)
-        try:
-            missing = await self._provisioner.ask(Provisioned(), within=_QUICK_ASK_SECONDS)
-            if missing is not None:
-                reasons.append(missing)
-            if self._gateway is not None and self._gateway.reads is not None:
-                reasons += await self._gateway.reads.obstacles()
-            key_ring = None if self._gateway is None else self._gateway.key_ring
-            if key_ring is not None and not key_ring.fresh:
-                reasons.append("the API keys could not be read lately")
-            if self.worker_refusal is not None:
-                reasons.append(str(self.worker_refusal))
-        except (AskExpired, ActorDown) as error:
-            reasons.append(str(error))
+        missing: str | None = f"streams and buckets not looked at within {_QUICK_ASK_SECONDS:g} s"
+        with trio.move_on_after(_QUICK_ASK_SECONDS):
+            missing = await self._provisioner.missing()
+        if missing is not None:
+            reasons.append(missing)
+        if self._gateway is not None and self._gateway.reads is not None:
+            reasons += await self._gateway.reads.obstacles()
+        key_ring = None if self._gateway is None else self._gateway.key_ring
+        if key_ring is not None and not key_ring.fresh:
+            reasons.append("the API keys could not be read lately")
+        if self.worker_refusal is not None:
+            reasons.append(str(self.worker_refusal))
         return Readiness(not reasons, tuple(reasons))
 
     async def wait_ready(self, *, within: float) -> None:

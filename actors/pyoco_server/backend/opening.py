@@ -13,12 +13,12 @@ from pyoco_server.backend.backend import Backend
 from pyoco_server.crash_reports.writing import open_crash_reports
 from pyoco_server.gateway.tree import GatewayKind, gateway_tree
 from pyoco_server.jetstream.connection import ConnectionOptions, open_connection
-from pyoco_server.kernel import ChildSpec, Strategy, SupervisorSpec, open_system
+from pyoco_server.kernel import ChildSpec, SupervisorSpec, open_system, task
 from pyoco_server.logs import stay_quiet
 from pyoco_server.node import open_node
 from pyoco_server.settings import Settings, check_variable
 from pyoco_server.store.journal import EventWriter, Written
-from pyoco_server.store.provisioner import Provisioner, ProvisionerMessage
+from pyoco_server.store.provisioner import Provisioner
 from pyoco_server.store.stores import Stores
 
 if TYPE_CHECKING:
@@ -78,12 +78,8 @@ async def open_backend(
         options = ConnectionOptions.of(reached, name=name)
         connection = await stack.enter_async_context(open_connection(options))
         stores = Stores.of(connection, settings)
-        provisioner: ChildSpec[ProvisionerMessage] = ChildSpec(
-            "provisioner",
-            lambda: Provisioner(
-                connection, settings, _LOOK_SECONDS if gateway else _WORKER_LOOK_SECONDS
-            ),
-        )
+        look_seconds = _LOOK_SECONDS if gateway else _WORKER_LOOK_SECONDS
+        provisioner = Provisioner(connection, settings, look_seconds)
         events: ChildSpec[Written] = ChildSpec(
             "events",
             lambda: EventWriter(connection, stores.journal, settings.events_subject_prefix),
@@ -100,7 +96,8 @@ async def open_backend(
             worker_part = worker_tree(connection, settings, worker, stores)
             stack.callback(worker_part.name.let_go)
         parts = [part.spec for part in (gateway_part, worker_part) if part is not None]
-        root = SupervisorSpec("root", [provisioner, events, *parts], strategy=Strategy.ONE_FOR_ONE)
+        provisioning = task("provisioner", provisioner.keep)
+        root = SupervisorSpec("root", [provisioning, events, *parts])
         reports = settings.crash_reports_dir
         tap = (
             await stack.enter_async_context(open_crash_reports(Path(reports))) if reports else None

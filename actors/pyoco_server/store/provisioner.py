@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import assert_never
 
 import structlog
 import trio
+from trio.lowlevel import ParkingLot
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.jetstream.inventory import stream_info, stream_names
 from pyoco_server.jetstream.resources import ensure_resources, expected_streams
-from pyoco_server.kernel import Actor, Reply, Request
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.settings import Settings
 
@@ -22,25 +20,7 @@ log = structlog.get_logger(__name__)
 _RETRY_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Provisioned(Request[str | None]):
-    """What is missing: None when every resource was seen lately, over the present connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    reason: str
-
-
-ProvisionerMessage = Provisioned | _Done | _Failed
-
-
-class Provisioner(Actor[ProvisionerMessage]):
+class Provisioner:
     """Creates what is missing of CONTRACT section 1; what exists keeps its settings.
 
     A server that came back may have lost what it held in memory, and somebody may delete a stream, so that
@@ -55,15 +35,24 @@ class Provisioner(Actor[ProvisionerMessage]):
         self._settings = settings
         self._look_seconds = look_seconds
         self._missing: str | None = "streams and buckets were not looked at yet"
+        # The connection over which all was there.
         self._epoch = -1
         self._asked = trio.Event()
-        self._waiting: list[Reply[str | None]] = []
+        self._looked = ParkingLot()
 
-    async def on_start(self) -> None:
-        """Begin to look; it goes on for as long as the actor lives."""
-        self.spawn(self._provision)
+    async def missing(self) -> str | None:
+        """What is missing; None when every resource was seen just now, over the present connection.
 
-    async def _provision(self) -> None:
+        Waits for the look at it: put a deadline around it.
+        """
+        if self._missing is None and self._connection.status.connected:
+            self._asked.set()
+            await self._looked.park()
+        current = self._epoch == self._connection.epoch
+        return self._missing or (None if current else "streams and buckets are looked at")
+
+    async def keep(self) -> None:
+        """Look, and make what is missing, for as long as it is not cancelled."""
         provisioned = -1
         while True:
             if not self._connection.status.connected:
@@ -73,7 +62,7 @@ class Provisioner(Actor[ProvisionerMessage]):
             try:
                 if epoch == provisioned and (gone := await self._gone()):
                     log.warning("streams are gone, making them again", streams=gone)
-                    await self.me.tell(_Failed(f"gone: {', '.join(gone)}"))
+                    self._note(f"gone: {', '.join(gone)}")
                     provisioned = -1
                 if epoch != provisioned:
                     await ensure_resources(self._connection, self._settings)
@@ -81,15 +70,20 @@ class Provisioner(Actor[ProvisionerMessage]):
                 log.warning(
                     "resources not there yet", err_id=ErrorId.NATS_UNAVAILABLE, reason=str(error)
                 )
-                await self.me.tell(_Failed(str(error)))
+                self._note(str(error))
                 await trio.sleep(_RETRY_SECONDS)
                 continue
             provisioned = epoch
             with suppress(BridgeError):
                 # For the time that it tells.
                 await stream_info(self._connection, self._settings.work_stream)
-            await self.me.tell(_Done(epoch))
+            self._epoch = epoch
+            self._note(None)
             await self._pause(epoch)
+
+    def _note(self, missing: str | None) -> None:
+        self._missing = missing
+        self._looked.unpark_all()
 
     async def _gone(self) -> list[str]:
         names = await stream_names(self._connection)
@@ -113,29 +107,3 @@ class Provisioner(Actor[ProvisionerMessage]):
                 await self._asked.wait()
             nursery.cancel_scope.cancel()
         self._asked = trio.Event()
-
-    async def handle(self, message: ProvisionerMessage) -> None:
-        """Note an outcome or tell it."""
-        match message:
-            case Provisioned():
-                self._waiting.append(self.reply_to(message))
-                if self._missing or not self._connection.status.connected:
-                    self._tell()
-                else:
-                    self._asked.set()
-            case _Done(epoch):
-                self._epoch, self._missing = epoch, None
-                self._tell()
-            case _Failed(reason):
-                self._missing = reason
-                self._tell()
-            case _:
-                assert_never(message)
-
-    def _tell(self) -> None:
-        """Answer those who wait with what is known."""
-        current = self._epoch == self._connection.epoch
-        answer = self._missing or (None if current else "streams and buckets are looked at")
-        for reply in self._waiting:
-            reply.send(answer)
-        self._waiting.clear()
