@@ -15,12 +15,12 @@ from nats_fixtures import Connection, Node, connected, killed, paused
 from pyoco_server.jetstream.consumer import Message
 from pyoco_server.jetstream.follow import CaughtUp, Follower
 from pyoco_server.jetstream.resources import ensure_resources
-from pyoco_server.kernel import ActorRef, ChildSpec, SupervisorSpec, open_system
+from pyoco_server.kernel import SupervisorSpec, open_system, task
 from pyoco_server.model.event import LogChunk, StateChanged, decode_events
 from pyoco_server.model.run import RunStatus
 from pyoco_server.settings import Settings
 from pyoco_server.store import journal as journal_module
-from pyoco_server.store.journal import EventWriter, Journal, Written
+from pyoco_server.store.journal import EventWriter, Journal
 
 MESSAGE_BYTES = 64 * 1024
 
@@ -30,16 +30,20 @@ def chunk(number: int, size: int = 10) -> LogChunk:
 
 
 @asynccontextmanager
-async def writing(
-    node: Node, journal: Journal
-) -> AsyncIterator[tuple[Connection, ActorRef[Written]]]:
+async def writing(node: Node, journal: Journal) -> AsyncIterator[Connection]:
     async with connected(node) as connection:
         await ensure_resources(connection, Settings())
-        spec: ChildSpec[Written] = ChildSpec(
-            "events", lambda: EventWriter(connection, journal, "pyoco.events")
-        )
-        async with open_system(SupervisorSpec("root", [spec])):
-            yield connection, spec.ref
+        writer = EventWriter(connection, journal, "pyoco.events")
+        events = task("events", writer.write, close=writer.close)
+        async with open_system(SupervisorSpec("root", [events])):
+            yield connection
+
+
+async def emptied(journal: Journal) -> None:
+    """Wait until all that was told is stored or given up."""
+    with trio.fail_after(60):
+        while journal.run_ids:
+            await trio.sleep(0.01)
 
 
 async def stored(connection: Connection, run_id: str) -> list[list[int]]:
@@ -59,11 +63,11 @@ async def stored(connection: Connection, run_id: str) -> list[list[int]]:
 
 async def test_events_of_a_run_are_stored_in_order_and_gathered(nats_node: Node) -> None:
     journal = Journal(max_message_bytes=MESSAGE_BYTES)
-    async with writing(nats_node, journal) as (connection, writer):
+    async with writing(nats_node, journal) as connection:
         for number in range(500):
             journal.add("a", chunk(number))
             journal.add("b", chunk(number))
-        await writer.ask(Written(), within=60)
+        await emptied(journal)
         for run_id in ("a", "b"):
             messages = await stored(connection, run_id)
             assert [number for message in messages for number in message] == list(range(500))
@@ -77,7 +81,7 @@ def state(status: RunStatus) -> StateChanged:
 async def test_a_short_run_is_one_message(nats_node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_module, "_GATHER_SECONDS", 3600.0)
     journal = Journal(max_message_bytes=MESSAGE_BYTES)
-    async with writing(nats_node, journal) as (connection, _):
+    async with writing(nats_node, journal) as connection:
         journal.add("a", state(RunStatus.RUNNING))
         await wait_all_tasks_blocked()
         assert await stored(connection, "a") == []
@@ -95,7 +99,7 @@ async def test_the_start_of_a_run_that_is_followed_is_told_at_once(
 ) -> None:
     monkeypatch.setattr(journal_module, "_GATHER_SECONDS", 3600.0)
     journal = Journal(max_message_bytes=MESSAGE_BYTES)
-    async with writing(nats_node, journal) as (connection, _):
+    async with writing(nats_node, journal) as connection:
         if first == "start":
             journal.add("a", state(RunStatus.RUNNING))
         journal.hurry("a")
@@ -108,30 +112,30 @@ async def test_the_start_of_a_run_that_is_followed_is_told_at_once(
 
 async def test_a_message_is_no_larger_than_it_may_be(nats_node: Node) -> None:
     journal = Journal(max_message_bytes=MESSAGE_BYTES)
-    async with writing(nats_node, journal) as (connection, writer):
+    async with writing(nats_node, journal) as connection:
         for number in range(10):
             journal.add("a", chunk(number, size=MESSAGE_BYTES // 4))
         journal.add("a", chunk(10, size=2 * MESSAGE_BYTES))
-        await writer.ask(Written(), within=60)
+        await emptied(journal)
         assert await stored(connection, "a") == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9], [10]]
 
 
 async def test_nothing_is_lost_doubled_or_reordered_when_the_server_dies(nats_node: Node) -> None:
     journal = Journal(max_message_bytes=MESSAGE_BYTES)
-    async with writing(nats_node, journal) as (connection, writer):
+    async with writing(nats_node, journal) as connection:
         for number in range(100):
             journal.add("a", chunk(number, size=4000))
             if number == 50:
                 await killed(nats_node, connection)
             await trio.lowlevel.checkpoint()
-        await writer.ask(Written(), within=60)
+        await emptied(journal)
         numbers = [number for message in await stored(connection, "a") for number in message]
         assert numbers == list(range(100))
 
 
 async def test_what_waits_is_bounded_and_room_comes_back(nats_node: Node) -> None:
     journal = Journal(max_message_bytes=MESSAGE_BYTES, waiting_bytes=100_000)
-    async with writing(nats_node, journal) as (_, writer):
+    async with writing(nats_node, journal):
         with paused(nats_node):
             number = 0
             while journal.dropped == 0:
@@ -141,15 +145,15 @@ async def test_what_waits_is_bounded_and_room_comes_back(nats_node: Node) -> Non
             assert number < 210
         with trio.fail_after(60):
             await journal.room()
-        await writer.ask(Written(), within=60)
+        await emptied(journal)
 
 
 async def test_what_the_stream_does_not_take_is_given_up(nats_node: Node) -> None:
     journal = Journal(max_message_bytes=MESSAGE_BYTES)
-    async with writing(nats_node, journal) as (connection, writer):
+    async with writing(nats_node, journal) as connection:
         journal.add("a", chunk(0, size=2 * 1024 * 1024))
         journal.add("a", chunk(1))
-        await writer.ask(Written(), within=60)
+        await emptied(journal)
         assert await stored(connection, "a") == [[1]]
 
 

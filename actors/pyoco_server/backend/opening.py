@@ -13,11 +13,11 @@ from pyoco_server.backend.backend import Backend
 from pyoco_server.crash_reports.writing import open_crash_reports
 from pyoco_server.gateway.tree import GatewayKind, gateway_tree
 from pyoco_server.jetstream.connection import ConnectionOptions, open_connection
-from pyoco_server.kernel import ChildSpec, SupervisorSpec, open_system, task
+from pyoco_server.kernel import SupervisorSpec, open_system, task
 from pyoco_server.logs import stay_quiet
 from pyoco_server.node import open_node
 from pyoco_server.settings import Settings, check_variable
-from pyoco_server.store.journal import EventWriter, Written
+from pyoco_server.store.journal import EventWriter
 from pyoco_server.store.provisioner import Provisioner
 from pyoco_server.store.stores import Stores
 
@@ -80,10 +80,7 @@ async def open_backend(
         stores = Stores.of(connection, settings)
         look_seconds = _LOOK_SECONDS if gateway else _WORKER_LOOK_SECONDS
         provisioner = Provisioner(connection, settings, look_seconds)
-        events: ChildSpec[Written] = ChildSpec(
-            "events",
-            lambda: EventWriter(connection, stores.journal, settings.events_subject_prefix),
-        )
+        events = EventWriter(connection, stores.journal, settings.events_subject_prefix)
         kind: GatewayKind | None = (
             ("whole" if gateway else None) if isinstance(gateway, bool) else gateway
         )
@@ -96,8 +93,11 @@ async def open_backend(
             worker_part = worker_tree(connection, settings, worker, stores)
             stack.callback(worker_part.name.let_go)
         parts = [part.spec for part in (gateway_part, worker_part) if part is not None]
-        provisioning = task("provisioner", provisioner.keep)
-        root = SupervisorSpec("root", [provisioning, events, *parts])
+        always = [
+            task("provisioner", provisioner.keep),
+            task("events", events.write, close=events.close),
+        ]
+        root = SupervisorSpec("root", [*always, *parts])
         reports = settings.crash_reports_dir
         tap = (
             await stack.enter_async_context(open_crash_reports(Path(reports))) if reports else None

@@ -1,6 +1,6 @@
 """What is told of runs, on its way to the event stream: in order for each run, within bounds, best effort.
 
-Whoever tells something adds it and goes on at once; an actor writes it. Nothing of a run's life waits for
+Whoever tells something adds it and goes on at once; a task writes it. Nothing of a run's life waits for
 its events: what cannot be stored for long is left out.
 """
 
@@ -17,7 +17,6 @@ import trio
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import ApiError, BridgeError, Malformed, PayloadTooLarge
 from pyoco_server.jetstream.publish import publish_acked
-from pyoco_server.kernel import Actor, Request
 from pyoco_server.model.event import (
     Event,
     StateChanged,
@@ -186,12 +185,7 @@ class Journal:
         return 0.0 if another or topic.ended else _GATHER_SECONDS
 
 
-@dataclass(frozen=True, slots=True)
-class Written(Request[None]):
-    """Answered when all that was told before is stored or given up."""
-
-
-class EventWriter(Actor[Written]):
+class EventWriter:
     """Stores what the journal holds: runs beside each other, of each run one message after the other.
 
     Args:
@@ -202,44 +196,28 @@ class EventWriter(Actor[Written]):
         self._connection = connection
         self._journal = journal
         self._prefix = subject_prefix
-        self._writing: dict[str, trio.Event] = {}
+        self._writing: set[str] = set()
 
-    async def on_start(self) -> None:
-        """Begin to write; what an earlier incarnation left is written first."""
-        self.spawn(self._serve)
+    async def write(self) -> None:
+        """Do so for as long as it is not cancelled; what was left before is written first."""
+        due = set(self._journal.run_ids)
+        async with trio.open_nursery() as nursery:
+            while True:
+                for run_id in due - self._writing:
+                    self._writing.add(run_id)
+                    nursery.start_soon(self._write, run_id)
+                due = await self._journal.due()
 
-    async def on_stop(self) -> None:
+    async def close(self) -> None:
         """Write what is left, for a moment, if NATS is there."""
         if not self._connection.status.connected:
             return
         with trio.move_on_after(_LAST_SECONDS):
             async with trio.open_nursery() as nursery:
                 for run_id in self._journal.run_ids:
-                    nursery.start_soon(self._write, run_id, trio.Event())
+                    nursery.start_soon(self._write, run_id)
 
-    async def handle(self, message: Written) -> None:
-        """Answer as soon as nothing of what was told so far waits any more."""
-        self.answer(message, self._written)
-
-    async def _written(self) -> None:
-        for run_id in self._journal.run_ids:
-            await self._start(run_id).wait()
-
-    async def _serve(self) -> None:
-        for run_id in self._journal.run_ids:
-            self._start(run_id)
-        while True:
-            for run_id in await self._journal.due():
-                self._start(run_id)
-
-    def _start(self, run_id: str) -> trio.Event:
-        ended = self._writing.get(run_id)
-        if ended is None:
-            ended = self._writing[run_id] = trio.Event()
-            self.spawn(self._write, run_id, ended)
-        return ended
-
-    async def _write(self, run_id: str, ended: trio.Event) -> None:
+    async def _write(self, run_id: str) -> None:
         """Write all that waits of a run."""
         try:
             while (message := self._journal.message(run_id)) is not None:
@@ -249,8 +227,7 @@ class EventWriter(Actor[Written]):
                 if pause:
                     await trio.sleep(pause)
         finally:
-            self._writing.pop(run_id, None)
-            ended.set()
+            self._writing.discard(run_id)
 
     async def _publish(self, run_id: str, message_id: str, payload: bytes) -> None:
         """Store a message, however long NATS is away; give up what the stream does not take."""
