@@ -139,7 +139,6 @@ async def account_info(connection: Connection) -> AccountInfo:
 
     Raises:
         ApiError: JetStream is not enabled for it.
-        BridgeError: Not connected, or not answered.
     """
     return await call(connection, "INFO", answer=AccountInfo)
 
@@ -177,7 +176,6 @@ async def read_stream(
 
     Raises:
         NotFound: It does not exist.
-        BridgeError: Not connected, refused or not answered.
     """
     body = None if subjects is None else {"subjects_filter": subjects, "offset": offset}
     asked = trio.current_time()
@@ -226,7 +224,6 @@ async def bucket_keys(
 
     Raises:
         ApiError: It does not exist, or keys were removed meanwhile: then begin again.
-        BridgeError: Not connected, or not answered.
     """
     prefix = f"$KV.{bucket}."
     offset, last = 0, None
@@ -250,7 +247,6 @@ async def consumer_info(connection: Connection, stream: str, name: str) -> Consu
 
     Raises:
         NotFound: It does not exist.
-        BridgeError: Not connected, refused or not answered.
     """
     return await call(connection, f"CONSUMER.INFO.{stream}.{name}", answer=ConsumerInfo)
 
@@ -287,7 +283,6 @@ async def update_stream(connection: Connection, config: dict[str, Any]) -> Strea
 
     Raises:
         ApiError: JetStream refused the change.
-        BridgeError: Not connected, or not answered.
     """
     name = config["name"]
     return await call(connection, f"STREAM.UPDATE.{name}", config, answer=StreamInfo, within=15.0)
@@ -298,7 +293,6 @@ async def create_stream(connection: Connection, config: dict[str, Any]) -> None:
 
     Raises:
         ApiError: JetStream refused, also for a name that is taken by a stream of other settings.
-        BridgeError: Not connected, or not answered.
     """
     await call(connection, f"STREAM.CREATE.{config['name']}", config, answer=Anything, within=15.0)
 

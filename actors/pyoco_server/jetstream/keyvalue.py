@@ -34,7 +34,11 @@ _DELETED = {"KV-Operation": "DEL"}
 
 
 class KeyValue:
-    """A bucket. It may be created later, or be away for the moment: each call says so."""
+    """A bucket. It may be created later, or be away for the moment.
+
+    Each call raises a `BridgeError` where NATS refused or could not be asked; where it is not known what came
+    of a write, it may be done.
+    """
 
     def __init__(self, connection: Connection, bucket: str) -> None:
         self._connection = connection
@@ -60,11 +64,7 @@ class KeyValue:
         return self._connection.clock.known
 
     async def learn_time(self) -> None:
-        """Make sure that `now` is the server's.
-
-        Raises:
-            BridgeError: It could not be asked.
-        """
+        """Make sure that `now` is the server's."""
         if not self._connection.clock.known:
             await stream_info(self._connection, self.stream)
 
@@ -74,7 +74,6 @@ class KeyValue:
         Raises:
             KeyNotFound: It has none (never written, deleted, purged or expired).
             NotFound: The bucket does not exist.
-            BridgeError: Not connected, or not answered.
         """
         message = await self._last(key, within)
         if message is None or _is_marker(message.headers):
@@ -87,18 +86,13 @@ class KeyValue:
 
         Raises:
             NotFound: The bucket does not exist.
-            BridgeError: Not connected, or not answered.
         """
         subject = self._prefix + pattern
         message = await last_message(self._connection, self.stream, subject, within=within)
         return 0 if message is None else message.sequence
 
     async def put(self, key: str, value: bytes, *, within: float = 5.0) -> int:
-        """Write a value, whatever is there; return its revision.
-
-        Raises:
-            BridgeError: It was refused, or is not known to be stored.
-        """
+        """Write a value, whatever is there; return its revision."""
         return (await publish_acked(self._connection, self._subject(key), value, within=within)).seq
 
     async def create(self, key: str, value: bytes, *, within: float = 5.0) -> int:
@@ -106,7 +100,6 @@ class KeyValue:
 
         Raises:
             WrongRevision: There is one.
-            BridgeError: It was refused, or is not known to be stored.
         """
         try:
             return await self.update(key, value, 0, within=within)
@@ -154,7 +147,6 @@ class KeyValue:
 
         Raises:
             WrongRevision: It has another.
-            BridgeError: It was refused, or is not known to be stored.
         """
         headers = {} if ttl_seconds is None else _ttl(ttl_seconds)
         ack = await publish_acked(
@@ -186,7 +178,6 @@ class KeyValue:
 
         Raises:
             WrongRevision: It has another.
-            BridgeError: It was refused, or is not known to be done.
         """
         headers = _DELETED if marker_seconds is None else _DELETED | _ttl(marker_seconds)
         try:
@@ -205,11 +196,7 @@ class KeyValue:
         return ack.seq
 
     async def forget(self, key: str) -> None:
-        """Remove a key without a marker, as if it had expired; watches do not see it.
-
-        Raises:
-            BridgeError: It was refused, or is not known to be done.
-        """
+        """Remove a key without a marker, as if it had expired; watches do not see it."""
         await purge_subject(self._connection, self.stream, self._subject(key), within=5.0)
 
     @asynccontextmanager

@@ -50,7 +50,11 @@ class ObjectChanged:
 
 
 class ObjectStore:
-    """A store. It may be created later, or be away for the moment: each call says so."""
+    """A store. It may be created later, or be away for the moment.
+
+    Each call raises a `BridgeError` where NATS refused or could not be asked; where it is not known what came
+    of a write, it may be done.
+    """
 
     def __init__(self, connection: Connection, bucket: str) -> None:
         self._connection = connection
@@ -66,7 +70,6 @@ class ObjectStore:
 
         Raises:
             ObjectNotFound: There is none of this name (any more).
-            BridgeError: NATS could not be asked.
         """
         info = await self._last_info(name)
         if info is None or info.deleted:
@@ -96,7 +99,6 @@ class ObjectStore:
         Raises (while iterating):
             ObjectDamaged: Chunks are missing, or their digest is wrong.
             Unanswered: NATS gave nothing for that long.
-            BridgeError: NATS refused.
         """
         pieces = read_chunks(
             self._connection, self.stream, self._chunks + info.nuid, info, silence_seconds
@@ -179,9 +181,6 @@ class ObjectStore:
 
         Failed or cancelled, it discards what is stored already, once NATS has answered for what was
         under way (`put_chunks`); where NATS is away just then, `purge_orphans` does that later.
-
-        Raises:
-            BridgeError: NATS refused, or is not known to have stored it all.
         """
         options = {"max_chunk_size": CHUNK_BYTES}
         info = ObjectInfo(name=name, bucket=self.bucket, nuid=uuid.uuid4().hex, options=options)
@@ -211,7 +210,6 @@ class ObjectStore:
         Raises:
             WrongRevision: Something else was changed meanwhile.
             Unanswered: It may be published or not: the draft must not be discarded.
-            BridgeError: NATS refused.
         """
         before = await self._last_info(draft.name)
         info = await self._put_info(draft, expected_last_change)
@@ -229,7 +227,6 @@ class ObjectStore:
 
         Raises:
             ObjectNotFound: There is none of this name.
-            BridgeError: NATS refused, or is not known to have done it.
         """
         info = await self.info(name)
         gone = replace(info, deleted=True, size=0, chunks=0, digest="", mtime="")
@@ -238,11 +235,7 @@ class ObjectStore:
         return info
 
     async def forget(self, name: str) -> None:
-        """Delete an object so that not even its name stays known; nothing happens when there is none.
-
-        Raises:
-            BridgeError: NATS refused, or is not known to have done it.
-        """
+        """Delete an object so that not even its name stays known; nothing happens when there is none."""
         info = await self._last_info(name)
         if info is not None:
             # Its bytes last: what is interrupted in between is found by `purge_orphans`.
@@ -258,9 +251,6 @@ class ObjectStore:
 
         Returns:
             Of how many puts there were some.
-
-        Raises:
-            BridgeError: NATS refused, or could not be asked.
         """
         known = {info.nuid for info in (await self.all())[0] if not info.deleted}
         removed = 0

@@ -42,7 +42,7 @@ class KeptFile:
 
 
 class ArtifactStore:
-    """Keeps, reads and removes artifacts."""
+    """Keeps, reads and removes artifacts; each call raises a `BridgeError` where NATS could not be asked."""
 
     def __init__(self, connection: Connection, bucket: str) -> None:
         self._objects = ObjectStore(connection, bucket)
@@ -55,11 +55,7 @@ class ArtifactStore:
         pieces: AsyncIterable[bytes],
         task: str | None = None,
     ) -> Artifact:
-        """Store a file; cancelled or failed, nothing of it stays.
-
-        Raises:
-            BridgeError: NATS refused, or is not known to have stored it.
-        """
+        """Store a file; cancelled or failed, nothing of it stays."""
         info = await self._objects.put(object_name(run_id, attempt, name), pieces)
         return Artifact(
             name=name, size_bytes=info.size, sha256_hex=info.sha256_hex or "", task=task
@@ -70,7 +66,6 @@ class ArtifactStore:
 
         Raises:
             ArtifactNotFound: The run has none of this name (any more).
-            BridgeError: NATS could not be asked.
         """
         for artifact in run.artifacts:
             if artifact.name == name:
@@ -86,7 +81,6 @@ class ArtifactStore:
 
         Raises:
             ArtifactNotFound: There is none of this task (any more).
-            BridgeError: NATS could not be asked.
         """
         for result in run.results:
             if result.task == task and result.refused is None:
@@ -112,11 +106,7 @@ class ArtifactStore:
                 log.info("artifact not removed yet", run_id=run_id, reason=str(error))
 
     async def all(self) -> list[KeptFile]:
-        """Every artifact.
-
-        Raises:
-            BridgeError: NATS could not be asked within 30 seconds.
-        """
+        """Every artifact, if they can be listed within 30 seconds."""
         with trio.move_on_after(_LIST_SECONDS):
             infos, _ = await self._objects.all()
             parsed = ((parse_object_name(info.name), info) for info in infos if not info.deleted)

@@ -53,7 +53,6 @@ class IdempotencyStore:
 
         Raises:
             UnreadableIdempotencyRecord: Something else is stored there.
-            BridgeError: NATS could not be asked.
         """
         try:
             entry = await self._bucket.get(key, within=_WITHIN_SECONDS)

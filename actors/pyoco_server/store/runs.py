@@ -116,7 +116,6 @@ class RunStore:
         Raises:
             RunNotFound: There is none with this id.
             UnreadableSnapshot: What is stored is no snapshot.
-            BridgeError: NATS could not be asked.
         """
         try:
             entry = await self._bucket.get(run_id)
@@ -188,7 +187,6 @@ class RunStore:
             WrongRevision: Somebody else wrote first.
             SnapshotTooLarge: It does not fit.
             Unanswered: Even looking it up got no answer within the time limit.
-            BridgeError: NATS refused, or is not there.
         """
         value = self._encode(stored, snapshot)
         run_id, before = snapshot.run_id, stored.revision
@@ -252,7 +250,6 @@ class RunStore:
         Raises:
             RunNotFound: There is no such run, or not any more.
             UnreadableSnapshot: What is stored is no snapshot.
-            BridgeError: NATS refused or could not be asked.
         """
         for _ in range(_MAX_RACES):
             stored = known or await self.get(run_id)

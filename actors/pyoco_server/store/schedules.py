@@ -40,7 +40,6 @@ class ScheduleStore:
 
         Raises:
             Unavailable: It is not known yet.
-            BridgeError: NATS could not be asked.
         """
         await self.bucket.learn_time()
         if not self.bucket.knows_time:
@@ -52,7 +51,6 @@ class ScheduleStore:
 
         Raises:
             UnreadableSchedule: Something else is stored there.
-            BridgeError: NATS could not be asked.
         """
         try:
             entry = await self.bucket.get(key)

@@ -79,7 +79,11 @@ class RegistryState:
 
 
 class WheelStore:
-    """Reads and fenced writes of the registry."""
+    """Reads and fenced writes of the registry.
+
+    Each of them raises a `BridgeError` where NATS refused, or could not be asked within ten seconds; a write
+    may be done all the same.
+    """
 
     def __init__(self, connection: Connection, bucket: str, history_bucket: str) -> None:
         self._objects = ObjectStore(connection, bucket)
@@ -87,11 +91,7 @@ class WheelStore:
         self.bucket = bucket
 
     async def state(self) -> RegistryState:
-        """Everything that is there now.
-
-        Raises:
-            BridgeError: NATS could not be asked within 10 seconds.
-        """
+        """Everything that is there now."""
         with trio.move_on_after(_LOOK_SECONDS):
             infos, last = await self._objects.all()
             return registry_state(infos, last)
@@ -112,7 +112,6 @@ class WheelStore:
 
         Raises:
             WheelNotFound: There is none of this name.
-            BridgeError: NATS could not be asked within 10 seconds.
         """
         state = await self.state()
         found = [w for w in state.wheels if w.wheel.name.text == name.strip() and sees(w.wheel)]
@@ -154,7 +153,6 @@ class WheelStore:
                 whenever something was changed meanwhile.
 
         Raises:
-            BridgeError: NATS refused, or is not known to have stored it.
             Exception: What the rule raised; nothing is stored then.
         """
         state = await self.state()
@@ -206,7 +204,6 @@ class WheelStore:
 
         Raises:
             WheelNotFound: It is gone.
-            BridgeError: NATS refused, or is not known to have done it.
         """
         try:
             await self._objects.delete(found.info.name)
@@ -220,19 +217,11 @@ class WheelStore:
     # History -------------------------------------------------------------------------------------
 
     async def record(self, event: WheelEvent) -> None:
-        """Add to the history.
-
-        Raises:
-            BridgeError: NATS refused, or is not known to have stored it.
-        """
+        """Add to the history."""
         await self._history.put(event.key, encode_json(event))
 
     async def history(self) -> list[WheelEvent]:
-        """Everything that the history holds.
-
-        Raises:
-            BridgeError: NATS could not be asked within 10 seconds.
-        """
+        """Everything that the history holds."""
         with trio.move_on_after(_LOOK_SECONDS):
             entries = await self._history.all()
             events = (decode_event(entry.value) for entry in entries)
