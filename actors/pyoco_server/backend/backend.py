@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from pyoco_server.backend.following import printed, watch_bucket
+from pyoco_server.backend.following import printed
 from pyoco_server.gateway.canceller import RecordCancel
 from pyoco_server.gateway.dead_letter_desk import DeadLetterDesk
 from pyoco_server.gateway.event_reader import EventReader
@@ -186,7 +186,7 @@ class Backend:
     @asynccontextmanager
     async def _watch_as_client(self, run_id: str) -> AsyncIterator[AsyncIterator[RunSnapshot]]:
         await self._reached()
-        async with watch_bucket(self._runs, run_id) as states:
+        async with self._runs.watch(run_id) as states:
             yield states
 
     def logs(

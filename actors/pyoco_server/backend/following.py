@@ -1,4 +1,4 @@
-"""Following one run: its states, and what its tasks print."""
+"""Following what the tasks of a run print."""
 
 from __future__ import annotations
 
@@ -7,24 +7,6 @@ from contextlib import aclosing, asynccontextmanager
 
 from pyoco_server.gateway.event_reader import EventFeed, EventReader, MoreToCome, StoredEvent
 from pyoco_server.model.event import LogChunk, StateChanged
-from pyoco_server.model.run import RunSnapshot
-from pyoco_server.store.runs import RunStore
-
-
-@asynccontextmanager
-async def watch_bucket(runs: RunStore, run_id: str) -> AsyncIterator[AsyncIterator[RunSnapshot]]:
-    """Follow a run where there is no projector (`Backend.watch`)."""
-    stored = await runs.get(run_id)
-    async with runs.watch(stored) as changes, aclosing(_from(stored.snapshot, changes)) as states:
-        yield states
-
-
-async def _from(
-    snapshot: RunSnapshot, changes: AsyncIterator[RunSnapshot]
-) -> AsyncGenerator[RunSnapshot, None]:
-    yield snapshot
-    async for change in changes:
-        yield change
 
 
 @asynccontextmanager

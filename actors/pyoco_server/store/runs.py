@@ -266,15 +266,15 @@ class RunStore:
         raise Unanswered(f"run {run_id} is written by others faster than it can be read")
 
     @asynccontextmanager
-    async def watch(self, stored: StoredRun) -> AsyncIterator[AsyncIterator[RunSnapshot]]:
-        """Follow what becomes of a run behind ``stored``; the iterator ends when the run is gone.
+    async def watch(self, run_id: str) -> AsyncIterator[AsyncIterator[RunSnapshot]]:
+        """Follow a run: its state now and each one after; the iterator ends when the run is gone.
 
-        It goes on over lost connections. States in between may be skipped.
+        It goes on over lost connections. States in between may be skipped. Raises as `get`.
         """
-        run_id = stored.snapshot.run_id
+        stored = await self.get(run_id)
         async with (
             self._bucket.watch(run_id) as events,
-            aclosing(_snapshots(events, stored.revision)) as snapshots,
+            aclosing(_snapshots(stored, events)) as snapshots,
         ):
             yield snapshots
 
@@ -361,8 +361,10 @@ def _is_news(before: RunSnapshot, snapshot: RunSnapshot) -> bool:
 
 
 async def _snapshots(
-    events: AsyncIterator[WatchEvent], seen: int
+    stored: StoredRun, events: AsyncIterator[WatchEvent]
 ) -> AsyncGenerator[RunSnapshot, None]:
+    yield stored.snapshot
+    seen = stored.revision
     latest: Entry | None = None
     caught_up = False
     async for event in events:
