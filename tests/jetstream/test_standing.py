@@ -116,7 +116,7 @@ async def test_a_server_without_a_last_word_is_asked_again(
     nats_node: Node, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(standing, "EXPIRES_SECONDS", 0.2)
-    monkeypatch.setattr(standing, "_LATE_SECONDS", 0.1)
+    monkeypatch.setattr(standing, "LATE_SECONDS", 0.1)
     async with (
         open_proxy(nats_node.port) as proxy,
         open_connection(ConnectionOptions(urls=(proxy.nats_url,))) as own,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from typing import Final
 
 import msgspec
 import trio
@@ -15,9 +16,9 @@ from pyoco_server.jetstream.outbox import Feed
 from pyoco_server.jetstream.requests import Headers, RawMessage, Waiter, new_inbox
 
 # Beyond the server's own limit for a pull, for its last word to arrive.
-_LATE_SECONDS = 1.0
-_NO_WAIT_SECONDS = 2.0
-_NANOSECONDS = 1_000_000_000
+LATE_SECONDS: Final = 1.0
+NO_WAIT_SECONDS: Final = 2.0
+NANOSECONDS: Final = 1_000_000_000
 
 
 async def create_consumer(
@@ -53,7 +54,7 @@ async def create_consumer(
         "ack_policy": "explicit",
         "deliver_policy": "all",
         "replay_policy": "instant",
-        "ack_wait": int(ack_wait_sec * _NANOSECONDS),
+        "ack_wait": int(ack_wait_sec * NANOSECONDS),
         "max_deliver": max_deliver,
         "max_ack_pending": max_ack_pending,
     }
@@ -87,7 +88,7 @@ class Delivery(msgspec.Struct, frozen=True):
         if len(tokens) > 9:
             tokens = tokens[2:]
         delivered, stream_seq, consumer_seq, nanoseconds, pending = map(int, tokens[4:9])
-        return cls(delivered, stream_seq, consumer_seq, nanoseconds / _NANOSECONDS, pending)
+        return cls(delivered, stream_seq, consumer_seq, nanoseconds / NANOSECONDS, pending)
 
 
 class Message:
@@ -143,7 +144,7 @@ class Message:
         Raises:
             Unavailable: NATS is not connected.
         """
-        body = {"delay": int(delay_seconds * _NANOSECONDS)}
+        body = {"delay": int(delay_seconds * NANOSECONDS)}
         suffix = b" " + msgspec.json.encode(body) if delay_seconds > 0 else b""
         await self._connection.publish(self._reply.reply, b"-NAK" + suffix)
 
@@ -171,7 +172,7 @@ class Message:
 @functools.cache
 def _pull_request(batch: int, expires: float) -> bytes:
     """What asks for messages; the same few requests are made again and again."""
-    how = {"expires": int(expires * _NANOSECONDS)} if expires > 0 else {"no_wait": True}
+    how = {"expires": int(expires * NANOSECONDS)} if expires > 0 else {"no_wait": True}
     return msgspec.json.encode({"batch": batch, **how})
 
 
@@ -233,9 +234,9 @@ class PullConsumer:
             await trio.lowlevel.checkpoint()
             raise Unavailable(status.absence)
         if expires > 0:
-            batch, limit = 1, expires + _LATE_SECONDS
+            batch, limit = 1, expires + LATE_SECONDS
         else:
-            limit = _NO_WAIT_SECONDS
+            limit = NO_WAIT_SECONDS
         if self._feed is None:
             self._feed = self._connection.open_feed(f"{self._inbox}.*", self._deliver, self._lose)
         waiter = self._waiter = Waiter()

@@ -17,7 +17,7 @@ import trio
 
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.consumer import Message
+from pyoco_server.jetstream.consumer import NANOSECONDS, Message
 from pyoco_server.jetstream.errors import ApiError, BridgeError, Unavailable
 from pyoco_server.jetstream.inventory import ConsumerInfo, read_stream
 from pyoco_server.jetstream.standing import StandingPull
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 _RETRY_SECONDS = 0.2
 _REFUSALS = 10
 # The server forgets a consumer that nobody pulls from for this long.
-_INACTIVE_NANOSECONDS = 30 * 1_000_000_000
+_INACTIVE_NANOSECONDS = 30 * NANOSECONDS
 
 Start: TypeAlias = Literal["all", "last"]
 

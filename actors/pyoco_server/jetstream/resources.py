@@ -8,7 +8,7 @@ import structlog
 
 from pyoco_server.jetstream import advisories, wakeups
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.consumer import create_consumer
+from pyoco_server.jetstream.consumer import NANOSECONDS, create_consumer
 from pyoco_server.jetstream.errors import (
     STREAM_EXISTS,
     ApiError,
@@ -25,8 +25,7 @@ from pyoco_server.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-_NANOSECONDS = 1_000_000_000
-_DUPLICATE_WINDOW = 120 * _NANOSECONDS
+_DUPLICATE_WINDOW = 120 * NANOSECONDS
 # A text outlives the runs that name it: it is written again once a day, and a run may wait and take long.
 _WORKFLOW_EXTRA_SECONDS = 14 * 24 * 3600.0
 _IDEMPOTENCY_SECONDS = 24 * 3600.0
@@ -177,7 +176,7 @@ async def _allow(connection: Connection, stream: str, feature: str, without: str
 def _stream(
     name: str, subjects: list[str], replicas: int, age_seconds: float = 0.0, **further: Any
 ) -> dict[str, Any]:
-    age = int(age_seconds * _NANOSECONDS)
+    age = int(age_seconds * NANOSECONDS)
     return {
         "name": name,
         "subjects": subjects,

@@ -14,17 +14,19 @@ import msgspec
 import trio
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.consumer import Message, refusal
+from pyoco_server.jetstream.consumer import (
+    LATE_SECONDS,
+    NANOSECONDS,
+    NO_WAIT_SECONDS,
+    Message,
+    refusal,
+)
 from pyoco_server.jetstream.errors import Unavailable
 from pyoco_server.jetstream.requests import RawMessage, new_inbox
 
 # One pull may hold so much, whatever the number of messages; far above the largest one.
 _PULL_BYTES = 16 * 1024 * 1024
 EXPIRES_SECONDS: Final = 5.0
-# Beyond the server's own limit for a pull, for its last word to arrive.
-_LATE_SECONDS = 1.0
-_NO_WAIT_SECONDS = 2.0
-_NANOSECONDS = 1_000_000_000
 
 # Above this rate messages are gathered, once so many came that it is no burst: a run that begins and ends, or
 # one client that submits one run after the other, is told at once.
@@ -119,10 +121,10 @@ class StandingPull:
         body: dict[str, object] = {"batch": self._batch, "max_bytes": _PULL_BYTES}
         if self._busy:
             body["no_wait"] = True
-            limit = _NO_WAIT_SECONDS
+            limit = NO_WAIT_SECONDS
         else:
-            body["expires"] = int(EXPIRES_SECONDS * _NANOSECONDS)
-            limit = EXPIRES_SECONDS + _LATE_SECONDS
+            body["expires"] = int(EXPIRES_SECONDS * NANOSECONDS)
+            limit = EXPIRES_SECONDS + LATE_SECONDS
         self._pull = f"{self._inbox}.{next(self._pulls)}"
         self._brought, self._left = 0, self._batch
         self._until = trio.current_time() + limit

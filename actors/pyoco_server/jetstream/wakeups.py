@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.consumer import PullConsumer, create_consumer
+from pyoco_server.jetstream.consumer import create_consumer
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.jetstream.inventory import stream_info
 from pyoco_server.jetstream.publish import Publication, delayed, publish, publish_batch
@@ -54,11 +54,6 @@ async def wake(connection: Connection, keys: Mapping[str, float]) -> None:
         await publish(connection, message)
 
     await for_each(messages, ask, _AT_ONCE)
-
-
-def open_wakeups(connection: Connection) -> PullConsumer:
-    """The wake-ups that are due, shared by all who take them; see `ensure_wakeups`."""
-    return PullConsumer(connection, STREAM, DURABLE)
 
 
 def woken(subject: str) -> str:

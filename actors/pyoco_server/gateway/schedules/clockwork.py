@@ -24,7 +24,7 @@ from pyoco_server.gateway.schedules.board import ScheduleBoard
 from pyoco_server.gateway.schedules.rounds import Outcome, Rounds
 from pyoco_server.jetstream import wakeups
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.consumer import Message
+from pyoco_server.jetstream.consumer import Message, PullConsumer
 from pyoco_server.jetstream.errors import BridgeError, NotFound
 from pyoco_server.model.schedules.schedule import UnreadableSchedule
 
@@ -57,7 +57,7 @@ class Scheduler:
     async def take(self) -> None:
         """Take wake-ups for as long as it is not cancelled."""
         room = trio.Semaphore(_ROUNDS)
-        consumer = wakeups.open_wakeups(self._connection)
+        consumer = PullConsumer(self._connection, wakeups.STREAM, wakeups.DURABLE)
         async with trio.open_nursery() as nursery:
             while True:
                 await self._board.some()
