@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
@@ -28,52 +29,45 @@ class Measures:
         # When each of them began would be a tenth of the text, and nobody asks.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self._waits = Histogram(
+        histogram = partial(Histogram, registry=self.registry)
+        counter = partial(Counter, registry=self.registry)
+        self._waits = histogram(
             "pyoco_run_queue_wait_seconds",
             "Time from a run's submission, or from when it was to start, to its start.",
             buckets=_WAITS,
-            registry=self.registry,
         )
-        self._runs = Histogram(
+        self._runs = histogram(
             "pyoco_run_duration_seconds",
             "Time from a run's start to its end.",
             ["status"],
             buckets=_RUNS,
-            registry=self.registry,
         )
-
-        self._late = Counter(
+        self._late = counter(
             "pyoco_runs_marked_late",
             "Runs that did not start, or not end, by when that was expected.",
             ["what"],
-            registry=self.registry,
         )
         for what in _LATE:
             self._late.labels(what)
-        self._memory = Histogram(
+        self._memory = histogram(
             "pyoco_run_peak_memory_bytes",
             "The most memory that a run's last attempt had.",
             buckets=_MEMORY,
-            registry=self.registry,
         )
-        self._cpu = Histogram(
+        self._cpu = histogram(
             "pyoco_run_cpu_seconds",
             "Processor time that a run's last attempt took.",
             buckets=_CPU,
-            registry=self.registry,
         )
-
-        self._ticks = Counter(
+        self._ticks = counter(
             "pyoco_schedule_ticks",
             "Ticks of schedules that this gateway saw to, by what became of them.",
             ["outcome"],
-            registry=self.registry,
         )
-        self._lateness = Histogram(
+        self._lateness = histogram(
             "pyoco_schedule_lateness_seconds",
             "Time from when a tick was due to when its run was submitted, by this gateway.",
             buckets=_LATENESS,
-            registry=self.registry,
         )
 
     def _note_late(self, before: int, after: int) -> None:
