@@ -133,7 +133,7 @@ async def test_each_incarnation_has_a_log_of_its_own(autojump_clock: MockClock) 
 
 async def test_what_was_forgotten_is_said(autojump_clock: MockClock) -> None:
     spec: ChildSpec[Any] = ChildSpec("counter", Counter)
-    recorder = Recorder(most=2, only=frozenset({"/counter"}))
+    recorder = Recorder(most=2)
     async with open_system(SupervisorSpec("root", [spec])) as system:
         with system.tap(recorder):
             for amount in range(2):

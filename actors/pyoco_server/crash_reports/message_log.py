@@ -105,18 +105,14 @@ class Recorder:
     Args:
         on_death: Called with the log of each incarnation that ends by an error; must not block.
         most: How many messages are kept of an incarnation, the latest.
-        only: The paths to record; all when empty.
     """
 
     on_death: Callable[[MessageLog], None] | None = None
     most: int = 1000
-    only: frozenset[str] = frozenset()
     _lives: dict[str, _Life] = field(default_factory=dict)
 
     def __call__(self, event: TapEvent) -> None:
         """Take an event."""
-        if self.only and event.path not in self.only:
-            return
         match event.kind:
             case TapKind.STARTED:
                 self.begin(event.path, event.at)
