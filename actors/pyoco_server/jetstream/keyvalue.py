@@ -58,15 +58,11 @@ class KeyValue:
         """The time of the server, by which entries are stored and expire, in unix seconds."""
         return self._connection.clock.now()
 
-    @property
-    def knows_time(self) -> bool:
-        """Whether `now` is the server's."""
-        return self._connection.clock.known
-
-    async def learn_time(self) -> None:
-        """Make sure that `now` is the server's."""
+    async def learn_time(self) -> bool:
+        """Make sure that `now` is the server's; False where it has not told it yet."""
         if not self._connection.clock.known:
             await stream_info(self._connection, self.stream)
+        return self._connection.clock.known
 
     async def get(self, key: str, *, within: float = 5.0) -> Entry:
         """Read the value of a key, from the stream's leader, so that one's own writes are seen.

@@ -41,8 +41,7 @@ class ScheduleStore:
         Raises:
             Unavailable: It is not known yet.
         """
-        await self.bucket.learn_time()
-        if not self.bucket.knows_time:
+        if not await self.bucket.learn_time():
             raise Unavailable("the server's time is not known yet")
         return self.bucket.now()
 
