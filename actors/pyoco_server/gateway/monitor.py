@@ -11,7 +11,7 @@ from pyoco_server.api.system import Queue
 from pyoco_server.gateway.indexer import Indexer
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, NotFound, Unanswered
-from pyoco_server.jetstream.inventory import StreamState, list_consumers, stream_state
+from pyoco_server.jetstream.inventory import StreamState, list_consumers, stream_state, subjects_of
 from pyoco_server.settings import Settings
 
 _FRESH_SECONDS: Final = 1.0
@@ -91,9 +91,8 @@ class Monitor:
     async def _queues(self) -> tuple[Queue, ...]:
         prefix = f"{self._settings.work_subject_prefix}."
         stream = self._settings.work_stream
-        state = await self._state(stream, subjects=f"{prefix}*")
         queues: dict[str, Queue] = {}
-        for subject, count in (state.subjects or {}).items():
+        for subject, count in (await subjects_of(self._connection, stream, f"{prefix}*")).items():
             tag = subject.removeprefix(prefix)
             queues[tag] = Queue(tag=tag, pending=count, consumer=False)
         for consumer in await list_consumers(self._connection, stream):
@@ -108,9 +107,9 @@ class Monitor:
                 )
         return tuple(queues[tag] for tag in sorted(queues))
 
-    async def _state(self, stream: str, *, subjects: str | None = None) -> StreamState:
+    async def _state(self, stream: str) -> StreamState:
         """The state of a stream; an empty one where it was not made yet."""
         try:
-            return await stream_state(self._connection, stream, subjects=subjects)
+            return await stream_state(self._connection, stream)
         except NotFound:
             return StreamState()

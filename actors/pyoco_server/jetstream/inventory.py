@@ -158,26 +158,18 @@ async def stream_names(connection: Connection) -> set[str]:
 
 
 async def read_stream(
-    connection: Connection,
-    name: str,
-    *,
-    subjects: str | None = None,
-    offset: int = 0,
-    within: float = 5.0,
+    connection: Connection, name: str, *, subjects: str | None = None, offset: int = 0
 ) -> StreamInfo:
     """One stream; what the server tells of the time goes to the connection's clock.
 
-    Args:
-        connection: The way to NATS.
-        name: Its name.
-        subjects: Also count the messages of each subject of this pattern, of 100,000 by name.
-        offset: Leave out so many of these.
-        within: Seconds to wait.
+    It counts the messages of each of the ``subjects`` of a pattern, of 100,000 by name behind ``offset``.
 
     Raises:
         NotFound: It does not exist.
     """
-    body = None if subjects is None else {"subjects_filter": subjects, "offset": offset}
+    body, within = None, 5.0
+    if subjects is not None:
+        body, within = {"subjects_filter": subjects, "offset": offset}, _PAGE_SECONDS
     asked = trio.current_time()
     info = await call(connection, f"STREAM.INFO.{name}", body, answer=StreamInfo, within=within)
     connection.clock.told(info.ts, asked)
@@ -192,11 +184,9 @@ async def stream_info(connection: Connection, name: str) -> StreamInfo | None:
         return None
 
 
-async def stream_state(
-    connection: Connection, name: str, *, subjects: str | None = None, within: float = 5.0
-) -> StreamState:
-    """What a stream holds; arguments and errors are those of `read_stream`."""
-    return (await read_stream(connection, name, subjects=subjects, within=within)).state
+async def stream_state(connection: Connection, name: str) -> StreamState:
+    """What a stream holds; raises as `read_stream`."""
+    return (await read_stream(connection, name)).state
 
 
 async def subjects_of(connection: Connection, name: str, pattern: str = ">") -> dict[str, int]:
@@ -204,9 +194,7 @@ async def subjects_of(connection: Connection, name: str, pattern: str = ">") -> 
     found: dict[str, int] = {}
     while True:
         try:
-            page = await read_stream(
-                connection, name, subjects=pattern, offset=len(found), within=_PAGE_SECONDS
-            )
+            page = await read_stream(connection, name, subjects=pattern, offset=len(found))
         except NotFound:
             return {}
         found |= page.state.subjects or {}
@@ -228,9 +216,7 @@ async def bucket_keys(
     prefix = f"$KV.{bucket}."
     offset, last = 0, None
     while True:
-        info = await read_stream(
-            connection, f"KV_{bucket}", subjects=f"{prefix}>", offset=offset, within=_PAGE_SECONDS
-        )
+        info = await read_stream(connection, f"KV_{bucket}", subjects=f"{prefix}>", offset=offset)
         names = sorted(subject.removeprefix(prefix) for subject in info.state.subjects or ())
         # Each page begins with the last name of the one before: unless it does, something before it was
         # removed, what follows moved to the front, and a page that is given would have passed over it.

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, ObjectNotFound
 from pyoco_server.jetstream.follow import CaughtUp, Reset
-from pyoco_server.jetstream.inventory import stream_state
+from pyoco_server.jetstream.inventory import subjects_of
 from pyoco_server.jetstream.objectinfo import (
     CHUNK_BYTES,
     ObjectInfo,
@@ -254,7 +254,7 @@ class ObjectStore:
         """
         known = {info.nuid for info in (await self.all())[0] if not info.deleted}
         removed = 0
-        for subject in await self._chunk_subjects():
+        for subject in await subjects_of(self._connection, self.stream, self._chunks + ">"):
             if subject.removeprefix(self._chunks) in known:
                 continue
             last = await last_message(self._connection, self.stream, subject)
@@ -292,11 +292,6 @@ class ObjectStore:
             return decode_info(last.data, sequence=last.sequence, stored_at=last.stored_at)
         except UnreadableObject as error:
             raise ObjectNotFound(f"object {name!r} in {self.bucket}: {error}") from None
-
-    async def _chunk_subjects(self) -> list[str]:
-        pattern = self._chunks + ">"
-        state = await stream_state(self._connection, self.stream, subjects=pattern, within=15.0)
-        return list(state.subjects or ())
 
     async def _purge(self, subject: str) -> None:
         await purge_subject(self._connection, self.stream, subject, within=15.0)
