@@ -217,7 +217,7 @@ class Indexer:
             return
         first = True
         async with aclosing(bucket_keys(self._connection, self._bucket)) as pages:
-            async for _, page in pages:
+            async for page in pages:
                 note = partial(Writer.note_present, keys=tuple(page), first=first)
                 await self._model.write(note)
                 first = False

@@ -202,13 +202,10 @@ async def subjects_of(connection: Connection, name: str, pattern: str = ">") -> 
             return found
 
 
-async def bucket_keys(
-    connection: Connection, bucket: str
-) -> AsyncGenerator[tuple[StreamState, list[str]], None]:
+async def bucket_keys(connection: Connection, bucket: str) -> AsyncGenerator[list[str], None]:
     """List the keys of a key-value bucket, deletion markers included, in pages of 100,000 by name.
 
-    Gives each page with the state of the stream when it was made. A key that is there from the first page to
-    the last is in one of them.
+    A key that is there from the first page to the last is in one of them.
 
     Raises:
         ApiError: It does not exist, or keys were removed meanwhile: then begin again.
@@ -222,7 +219,7 @@ async def bucket_keys(
         # removed, what follows moved to the front, and a page that is given would have passed over it.
         if last is not None and names[:1] != [last]:
             raise ApiError(409, 0, f"keys of bucket {bucket} were removed while they were listed")
-        yield info.state, names
+        yield names
         if offset + len(names) >= info.total or len(names) < 2:
             return
         offset, last = offset + len(names) - 1, names[-1]
