@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import asdict
 
 CHUNK_BYTES: Final = 128 * 1024
 """Size of a chunk, the last one apart."""
@@ -18,7 +19,7 @@ class UnreadableObject(ValueError):
     """A metadata message that is none."""
 
 
-class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of an object.
 
     Attributes:
@@ -61,29 +62,18 @@ class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def header(self, name: str) -> str | None:
         """The value of a header, whatever the case of its name."""
-        for key, value in self.headers.items():
-            if key.lower() == name:
-                return value
-        return None
+        values = (value for key, value in self.headers.items() if key.lower() == name)
+        return next(values, None)
 
 
 def encode_info(info: ObjectInfo) -> bytes:
     """Write the metadata message; every field that readers of other languages expect is there."""
-    fields: dict[str, Any] = {
-        "name": info.name,
-        "bucket": info.bucket,
-        "nuid": info.nuid,
-        "size": info.size,
-        "mtime": info.mtime,
-        "chunks": info.chunks,
-        "digest": info.digest,
-        "deleted": info.deleted,
-        "options": info.options,
-    }
-    if info.description is not None:
-        fields["description"] = info.description
-    if info.headers:
-        fields["headers"] = info.headers
+    fields = asdict(info)
+    del fields["sequence"]
+    if info.description is None:
+        del fields["description"]
+    if not info.headers:
+        del fields["headers"]
     return msgspec.json.encode(fields)
 
 
