@@ -9,11 +9,10 @@ from datetime import timedelta
 from typing import Final
 
 import msgspec
-import trio
 from msgspec.structs import replace as with_fields
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import ApiError, BridgeError, NotFound
+from pyoco_server.jetstream.errors import ApiError, NotFound
 from pyoco_server.jetstream.inventory import (
     consumer_info,
     stream_info,
@@ -27,6 +26,7 @@ from pyoco_server.jetstream.stored import (
     get_message,
     last_message,
 )
+from pyoco_server.jetstream.together import for_each
 from pyoco_server.model.job import Job, encode_job
 from pyoco_server.settings import Settings
 
@@ -219,29 +219,23 @@ class JobQueue:
         """Every job without its bytes; one that comes or goes meanwhile may be seen or not."""
         state = await stream_state(self._connection, self._stream)
         found: list[QueuedJob] = []
-        failures: list[BridgeError] = []
+        pattern = f"{self._prefix}.>"
 
-        async def read(first: int, end: int) -> None:
-            try:
-                while first < end and not failures:
-                    message = await get_message(
-                        self._connection, self._stream, first, next_of=f"{self._prefix}.>"
-                    )
-                    if message is None or message.sequence >= end:
-                        return
-                    found.append(replace(self._queued(message), data=b""))
-                    first = message.sequence + 1
-            except BridgeError as error:
-                failures.append(error)
+        async def read(lane: range) -> None:
+            at = lane.start
+            while at in lane:
+                message = await get_message(self._connection, self._stream, at, next_of=pattern)
+                if message is None or message.sequence not in lane:
+                    return
+                found.append(replace(self._queued(message), data=b""))
+                at = message.sequence + 1
 
         if state.messages:
             end = state.last_seq + 1
             span = (end - state.first_seq) // _LANES + 1
-            async with trio.open_nursery() as nursery:
-                for first in range(state.first_seq, end, span):
-                    nursery.start_soon(read, first, min(first + span, end))
-        if failures:
-            raise failures[0]
+            firsts = range(state.first_seq, end, span)
+            lanes = [range(first, min(first + span, end)) for first in firsts]
+            await for_each(lanes, read, _LANES)
         return found
 
     def _queued(self, message: StoredMessage) -> QueuedJob:
