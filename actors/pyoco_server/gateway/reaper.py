@@ -157,12 +157,13 @@ class Reaper:
         jobs = [job for job in jobs if not job.delayed]
         found: dict[str, QueuedJob] = {}
         for tag in {job.tag for job in jobs if job.run_id in silent}:
-            state = await self._queue.tag_state(tag)
-            if state is None:
+            consumer = await self._queue.consumer(tag)
+            if consumer is None:
                 continue
-            delivered = [job for job in jobs if job.tag == tag and job.sequence <= state.delivered]
+            last = consumer.delivered.stream_seq
+            delivered = [job for job in jobs if job.tag == tag and job.sequence <= last]
             suspects = [job for job in delivered if job.run_id in silent]
-            if 0 < len(suspects) <= len(delivered) - state.awaiting_ack:
+            if 0 < len(suspects) <= len(delivered) - consumer.num_ack_pending:
                 found |= {job.run_id: job for job in suspects}
         return found
 

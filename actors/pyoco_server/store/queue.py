@@ -14,6 +14,7 @@ from msgspec.structs import replace as with_fields
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import ApiError, NotFound
 from pyoco_server.jetstream.inventory import (
+    ConsumerInfo,
     consumer_info,
     stream_info,
     stream_state,
@@ -56,19 +57,6 @@ class QueuedJob:
     tag: str
     delayed: bool
     data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class TagQueue:
-    """How far the consumer of a tag is.
-
-    Attributes:
-        delivered: The last sequence that it has delivered.
-        awaiting_ack: How many deliveries it waits for an acknowledgement of, or will repeat.
-    """
-
-    delivered: int
-    awaiting_ack: int
 
 
 class _RunOf(msgspec.Struct):
@@ -172,13 +160,12 @@ class JobQueue:
         message = await get_message(self._connection, self._stream, sequence)
         return None if message is None else self._queued(message)
 
-    async def tag_state(self, tag: str) -> TagQueue | None:
+    async def consumer(self, tag: str) -> ConsumerInfo | None:
         """How far the queue of a tag is; None where no worker has ever asked for it."""
         try:
-            info = await consumer_info(self._connection, self._stream, f"{self._consumers}_{tag}")
+            return await consumer_info(self._connection, self._stream, f"{self._consumers}_{tag}")
         except NotFound:
             return None
-        return TagQueue(info.delivered.stream_seq, info.num_ack_pending)
 
     async def remove(self, sequence: int) -> None:
         """Delete a job; nothing happens where it is gone."""
