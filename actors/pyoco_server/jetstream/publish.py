@@ -94,7 +94,7 @@ async def publish_acked(
 
 
 async def publish(connection: Connection, message: Publication, *, within: float = 5.0) -> PubAck:
-    """The same for a message that is written already."""
+    """Store a message that is written already; raises as `publish_acked`."""
     return await publish_acked(
         connection,
         message.subject,
