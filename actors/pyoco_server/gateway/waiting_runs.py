@@ -74,11 +74,7 @@ class WaitingRuns:
         """Change when a run may start, or until when; return it as it then is.
 
         The snapshot decides: a worker that has the job already meets the new time when it claims. Cancelled,
-        the run may or may not be moved, and starts at one of both times.
-
-        Args:
-            run_id: The run.
-            timing: What of its times changes; what is not set stays.
+        the run may or may not be moved, and starts at one of both times. What of ``timing`` is not set stays.
 
         Raises:
             RunNotFound: There is no such run.

@@ -157,12 +157,7 @@ class Connection:
     ) -> RawMessage:
         """Send a request and wait for its reply, in all for at most ``within`` seconds.
 
-        Args:
-            subject: Where to.
-            payload: The bytes.
-            headers: Its headers.
-            ahead: Messages that go right before it, or not at all: subject, payload and headers of each.
-            within: Seconds.
+        The messages ``ahead`` go right before it, or not at all: subject, payload and headers of each.
 
         Raises:
             Unavailable: NATS is not connected, or nobody listens there; nothing was done.

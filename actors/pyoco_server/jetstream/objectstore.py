@@ -162,16 +162,7 @@ class ObjectStore:
     async def put(
         self, name: str, pieces: AsyncIterable[bytes], *, headers: Mapping[str, str] | None = None
     ) -> ObjectInfo:
-        """Store an object, with about 1 MiB in memory; it replaces one of the same name.
-
-        Args:
-            name: Any text.
-            pieces: The bytes, in pieces of any size.
-            headers: What to say of it.
-
-        Raises:
-            BridgeError: NATS refused, or is not known to have stored it all; see `draft`.
-        """
+        """Store an object, with about 1 MiB in memory; it replaces one of the same name. See `draft`."""
         return await self.publish(await self.draft(name, pieces, headers=headers))
 
     async def draft(

@@ -28,9 +28,7 @@ class Child:
     """A spec, the record of its incarnations, and the one that runs now.
 
     Args:
-        spec: What stands here.
         record: Its counters, which outlive every incarnation.
-        registry: Of the system.
         below: The supervisor that runs ``spec``; None for an actor.
     """
 
@@ -65,11 +63,8 @@ class Child:
     async def start(self, nursery: trio.Nursery, on_end: Callable[[Child], None]) -> None:
         """Start an incarnation and wait until it is ready.
 
-        Cancelled while waiting, the incarnation goes on: stop it.
-
-        Args:
-            nursery: Where it runs.
-            on_end: Called when it ended, whatever the cause.
+        Cancelled while waiting, the incarnation goes on: stop it. ``on_end`` is called when it has ended,
+        whatever the cause.
 
         Raises:
             StartExpired: It was not ready in time; it has ended by now.

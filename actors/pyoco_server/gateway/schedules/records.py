@@ -116,11 +116,7 @@ class ScheduleRecords:
     ) -> Schedule:
         """Change a schedule; what is due before that still goes by what it was.
 
-        Args:
-            schedule_id: Which.
-            who: Who asks.
-            change: Makes of the schedule and the time what it is to be.
-            version: The version that it must have.
+        ``change`` makes of the schedule and the time what it is to be, where it has the ``version``.
 
         Raises:
             ScheduleNotFound: There is none that the asker may see.
