@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -27,15 +27,18 @@ from pyoco_server.model.schedules.schedule import (
 )
 from pyoco_server.model.schedules.ticks import LAST_MOMENT
 
-Moment: TypeAlias = Annotated[
-    Annotated[float, shaped(**whole(0, LAST_MOMENT - 1))]
-    | Annotated[str, shaped(format="date-and-time")],
-    says(
-        "Unix seconds, a date and time with its offset such as 2026-12-01T09:00:00+09:00, or one "
-        "that clocks of the schedule's time zone show; in whole seconds."
-    ),
+_UNIX: Final = shaped(**whole(0, LAST_MOMENT - 1))
+_CLOCK: Final = {"format": "date-and-time"}
+_BLANK: Final = {"pattern": r"^\s*$"}
+_MOMENT: Final = says(
+    "Unix seconds, a date and time with its offset such as 2026-12-01T09:00:00+09:00, or one that clocks of "
+    "the schedule's time zone show; in whole seconds."
+)
+Moment: TypeAlias = Annotated[Annotated[float, _UNIX] | Annotated[str, shaped(**_CLOCK)], _MOMENT]
+Bound: TypeAlias = Annotated[
+    Annotated[float, _UNIX] | Annotated[str, shaped(anyOf=[_CLOCK, _BLANK])], _MOMENT
 ]
-
+"""The first or the last moment; a blank text is none."""
 
 Labels: TypeAlias = Annotated[
     dict[
@@ -101,8 +104,8 @@ class ScheduleFields(JsonBody, kw_only=True):
     """An IANA time zone; UTC unless said."""
     jitter_sec: Annotated[float, shaped(minimum=0, maximum=86_400)] | UnsetType | None = UNSET
     """A tick is due up to so much later, always as much."""
-    start_at: Moment | UnsetType | None = UNSET
-    end_at: Moment | UnsetType | None = UNSET
+    start_at: Bound | UnsetType | None = UNSET
+    end_at: Bound | UnsetType | None = UNSET
     overlap: Overlap | UnsetType | None = UNSET
     catch_up: CatchUp | UnsetType | None = UNSET
     catch_up_limit: Annotated[float, shaped(**whole(1, MAX_CATCH_UP))] | UnsetType | None = UNSET
