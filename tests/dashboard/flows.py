@@ -70,6 +70,14 @@ def noise():
     print("KeyError: no such day", file=sys.stderr)
 
 
+def chatter(lines, gate):
+    print("KeyError: the first line of all")
+    for number in range(1, lines):
+        print(f"line {number} " + "word " * (number % 60))
+    wait(gate)
+    print("the last line of all")
+
+
 def progress(gate):
     from pyoco_server import report
 

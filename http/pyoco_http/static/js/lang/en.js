@@ -48,6 +48,7 @@ export default {
   "run.files.name": "File", "run.files.sha": "SHA-256", "run.files.none": "This run saved no files.",
   "graph.switch": "switch", "graph.repeat": "repeat", "graph.foreach": "for each", "graph.until": "until", "graph.any": "starts as soon as any of its predecessors has succeeded",
   "history.compact": "One line a task", "history.when": "When", "history.what": "What", "history.why": "Why",
+  "history.find": "Find by task, state, worker or reason", "history.find.none": "Nothing of this happened in the run.",
   "history.none": "Nothing is kept of what happened in this run.",
   "command.get": "See it with its records", "command.logs": "Read its logs", "command.watch": "Follow it to its end", "command.cancel": "Cancel it",
   "command.retry": "Submit it again", "command.submit": "Submit another one like it",

@@ -48,6 +48,7 @@ export default {
   "run.files.name": "ファイル名", "run.files.sha": "SHA-256", "run.files.none": "この実行が保存したファイルはありません。",
   "graph.switch": "分岐", "graph.repeat": "繰り返し", "graph.foreach": "要素ごと", "graph.until": "条件まで", "graph.any": "先行タスクのどれか一つが成功すると始まります",
   "history.compact": "タスクごとに1行", "history.when": "日時", "history.what": "対象", "history.why": "理由",
+  "history.find": "タスク・状態・ワーカー・理由で探す", "history.find.none": "これを含む経過はありません。",
   "history.none": "この実行の経過は保存されていません。",
   "command.get": "記録つきで表示", "command.logs": "ログを読む", "command.watch": "終わるまで見守る", "command.cancel": "キャンセルする",
   "command.retry": "もう一度投入する", "command.submit": "同じ内容で新しく投入する",

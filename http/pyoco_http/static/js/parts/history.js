@@ -3,35 +3,55 @@
 import { gathered, h, replace } from "../dom.js";
 import { write } from "../exact.js";
 import { t, word } from "../i18n.js";
-import { render } from "../render.js";
 import { follow } from "../sse.js";
 import { duration, when } from "../time.js";
 import { save } from "./download.js";
 import { badge } from "./status.js";
 import { labelled } from "./table.js";
+import { windowRows } from "./window.js";
 
 const TYPES = ["state", "task", "late"];
+const MOST_SIGNS = 6; // of a task in a loop there are hundreds
 const COLUMNS = ["history.when", "history.what", "runs.status", "run.attempt", "runs.worker", "history.why"];
 
 /** A table that follows the events of a run until `signal` is aborted; `name`: that of a file with them. */
 export function history(path, signal, name) {
+  const told = []; // events, in their order
+  let shown = new Map(); // the events of each row, by the first of them
   const body = h("tbody");
-  const groups = h("tbody", { hidden: true });
-  const compact = h("input", { type: "checkbox", id: "history-compact", onchange: () => { body.hidden = compact.checked; groups.hidden = !compact.checked; group(); } });
-  const group = gathered(() => { if (compact.checked) render(groups, grouped([...body.children]).map(together)); });
+  const table = h("table", { class: "table stacked" },
+    h("caption", { class: "visually-hidden" }, t("run.history")),
+    h("thead", {}, h("tr", {}, COLUMNS.map((key) => h("th", { scope: "col" }, t(key))))), body);
+  const scroller = h("div", { class: "table-wrap history", tabindex: 0, role: "region", "aria-label": t("run.history") });
+  const rows = windowRows({ scroller, body, around: table, row: (first, index) => row(shown.get(first), index) });
+  const compact = h("input", { type: "checkbox", id: "history-compact", onchange: () => draw() });
+  const wanted = h("input", { type: "search", id: "find-event", oninput: () => draw() });
   const note = h("p", { class: "muted", hidden: true });
+  const none = h("p", { class: "muted", hidden: true }, t("history.find.none"));
+
+  const draw = gathered(() => {
+    const text = wanted.value.trim().toLowerCase();
+    const all = compact.checked ? grouped(told) : told.map((event) => [event]);
+    const found = text === "" ? all : all.filter((events) => events.some((event) => said(event).includes(text)));
+    shown = new Map(found.map((events) => [events[0], events]));
+    table.setAttribute("aria-rowcount", shown.size + 1);
+    scroller.hidden = shown.size === 0 && told.length > 0;
+    none.hidden = !scroller.hidden;
+    rows.show([...shown.keys()]);
+  });
+
   follow(path, {
     query: { follow: 1, type: TYPES.join() },
     signal,
-    until: (name) => name === "end",
+    until: (type) => type === "end",
     on: {
-      event: (name, event) => {
-        if (!TYPES.includes(name)) return;
-        add(body, name, event);
-        group();
+      event: (type, event) => {
+        if (!TYPES.includes(type)) return;
+        add(told, { type, ...event });
+        draw();
       },
       end: () => {
-        if (body.childElementCount > 0) return;
+        if (told.length > 0) return;
         note.hidden = false;
         replace(note, t("history.none"));
       },
@@ -41,50 +61,43 @@ export function history(path, signal, name) {
       },
     },
   });
-  const keep = () => save(new Blob([write([...body.children].map((row) => row.told), 2)], { type: "application/json" }), `${name}-history.json`);
-  return h("div", { class: "card-body table-wrap" }, note, h("div", { class: "filters" },
+  const keep = () => save(new Blob([write(told, 2)], { type: "application/json" }), `${name}-history.json`);
+  return h("div", { class: "card-body" }, note, h("div", { class: "filters" },
+    h("div", { class: "field grow" }, h("label", { for: "find-event" }, t("history.find")), wanted),
     h("label", { class: "nowrap check", for: "history-compact" }, compact, " ", t("history.compact")),
-    h("button", { type: "button", class: "quiet small", onclick: keep }, t("do.json"))), h("table", { class: "table stacked" },
-    h("caption", { class: "visually-hidden" }, t("run.history")),
-    h("thead", {}, h("tr", {}, COLUMNS.map((key) => h("th", { scope: "col" }, t(key))))), body, groups));
+    h("button", { type: "button", class: "quiet small", onclick: keep }, t("do.json"))), none, scroller);
 }
 
 // Gateways and workers each tell what they did: what happened before may be stored after. Revisions know better.
-function add(body, name, event) {
-  const after = ({ dataset }) => Number(dataset.revision) > event.revision;
-  body.insertBefore(row(name, event), name === "state" ? ([...body.children].find(after) ?? null) : null);
+function add(told, event) {
+  const after = event.type === "state" ? told.findIndex((each) => each.type === "state" && each.revision > event.revision) : -1;
+  told.splice(after < 0 ? told.length : after, 0, event);
 }
 
-// Rows of the same task in the same attempt, and those of the run itself, in the order of their first ones.
-function grouped(rows) {
-  return [...Map.groupBy(rows, ({ told }) => (told.type === "task" ? `${told.attempt} ${told.task}` : "")).values()];
+// Events of the same task in the same attempt, and those of the run itself, in the order of their first ones.
+function grouped(told) {
+  return [...Map.groupBy(told, ({ type, attempt, task }) => (type === "task" ? `${attempt} ${task}` : "")).values()];
 }
 
-// Several events as one row: the states that they led to, and the time from the first to the last.
-function together(rows) {
-  const [{ told: first }, { told: last }] = [rows[0], rows.at(-1)];
-  const merged = row(last.type, last);
-  const [at, , states, , , why] = merged.children;
-  replace(at, when(first.at));
-  replace(states, rows.flatMap(({ told }, index) => [index === 0 ? null : " → ", told.type === "late" ? null : badge(told.status ?? told.state)]));
-  if (last.duration_ms == null && rows.length > 1) replace(why, [why.textContent, duration(last.at - first.at)].filter(Boolean).join(" · "));
-  return merged;
+const what = ({ type, task }) => (type === "task" ? task : t("runs.run"));
+const sign = ({ type, status, state }) => (type === "late" ? h("span", { class: "status tone-warn" }, t("late.late")) : badge(status ?? state));
+const said = (event) => [what(event), sign(event).textContent, event.worker_id, why(event)].filter(Boolean).join(" ").toLowerCase();
+
+function why({ type, what: late, reason, by, error, duration_ms: took }) {
+  const words = [type === "late" ? t(`late.${late}`) : null, reason ? word("reason", reason) : null, by, error];
+  return [...words, took == null ? null : duration(took / 1000)].filter(Boolean).join(" · ");
 }
 
-function row(name, event) {
-  const element = drawn(name, event);
-  element.told = { type: name, ...event };
-  return element;
-}
-
-function drawn(name, event) {
-  const took = event.duration_ms === null || event.duration_ms === undefined ? null : duration(event.duration_ms / 1000);
-  const why = [name === "late" ? t(`late.${event.what}`) : null, event.reason ? word("reason", event.reason) : null, event.by, event.error, took].filter(Boolean).join(" · ");
-  return labelled(h("tr", { dataset: name === "state" ? { revision: event.revision } : {} },
-    h("td", {}, when(event.at)),
-    h("td", {}, name === "task" ? event.task : t("runs.run")),
-    h("td", {}, name === "late" ? h("span", { class: "status tone-warn" }, t("late.late")) : badge(event.status ?? event.state)),
-    h("td", {}, event.attempt || ""),
-    h("td", {}, event.worker_id ?? ""),
-    h("td", { class: "wide" }, why)), COLUMNS);
+// Several events are one row: the states that they led to, and the time from the first to the last.
+function row(events, index) {
+  const [first, last] = [events[0], events.at(-1)];
+  const signs = (events.length > MOST_SIGNS ? [first, null, last] : events).flatMap((event, at) => [at === 0 ? null : " → ", event === null ? "…" : sign(event)]);
+  const span = events.length > 1 && last.duration_ms == null ? duration(last.at - first.at) : null;
+  return labelled(h("tr", { dataset: { key: index }, "aria-rowindex": index + 2 },
+    h("td", {}, when(first.at)),
+    h("td", {}, what(last)),
+    h("td", {}, signs),
+    h("td", {}, last.attempt || ""),
+    h("td", {}, last.worker_id ?? ""),
+    h("td", { class: "wide" }, [why(last), span].filter(Boolean).join(" · "))), COLUMNS);
 }

@@ -4,9 +4,12 @@ import { h } from "../dom.js";
 import { clock } from "../time.js";
 import { ansi, styled } from "./ansi.js";
 
-/** Returns {add(event, words)}: the new lines as elements; a line that goes on is changed where it is. */
+/**
+ * Returns {add(event, words)}: the new lines {number, task, attempt, at, stderr, note, parts, text}; one that goes on is changed.
+ */
 export function logLines() {
   const open = new Map(); // the line that each stream of a task has not ended, and its style
+  let count = 0;
 
   function add({ task, stream, attempt, at, type }, words) {
     const note = type !== "log";
@@ -17,13 +20,14 @@ export function logLines() {
       const last = index === pieces.length - 1;
       if (last && piece === "") return;
       let line = note ? null : open.get(source);
-      if (!line?.element) {
-        line = { element: row({ task, stream, attempt, at, note }), raw: "", style: line?.style ?? {} };
-        fresh.push(line.element);
+      if (!line?.told) {
+        const told = { number: count++, task: task ?? "", attempt: String(attempt || ""), at, stderr: stream === "stderr", note };
+        line = { told, raw: "", style: line?.style ?? {} };
+        fresh.push(told);
       }
       line.raw = current(line.raw + piece);
       const { parts, style } = ansi(line.raw.replaceAll("\r", ""), line.style);
-      line.element.lastChild.replaceChildren(...parts.map(styled));
+      Object.assign(line.told, { parts, text: parts.map((part) => part.text).join("") });
       open.set(source, last ? line : { style });
     });
     return fresh;
@@ -38,13 +42,14 @@ function current(raw) {
   return cut < 0 ? raw : raw.slice(cut + 1);
 }
 
-function row({ task, stream, attempt, at, note }) {
-  const look = [stream === "stderr" ? "stderr" : null, note ? "note" : null].filter(Boolean);
+/** A line as an element; its text is the last child. */
+export function logLine({ number, task, at, stderr, note, parts }, marked) {
+  const look = [stderr ? "stderr" : null, note ? "note" : null, marked ? "at" : null].filter(Boolean);
   return h(
     "div",
-    { class: ["log-line", ...look].join(" "), dataset: { task: task ?? "", attempt: attempt ?? "" } },
+    { class: ["log-line", ...look].join(" "), dataset: { key: number } },
     clock(at),
-    h("span", { class: "who", title: task ?? "" }, task ?? ""),
-    h("span", { class: "log-text", dir: "auto" }),
+    h("span", { class: "who", title: task }, task),
+    h("span", { class: "log-text", dir: "auto" }, parts.map(styled)),
   );
 }

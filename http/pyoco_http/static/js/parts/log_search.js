@@ -4,20 +4,24 @@ import { h, replace } from "../dom.js";
 import { t } from "../i18n.js";
 
 const ERROR = /\b(?:error|exception|traceback|fatal|panic)\b|\w(?:Error|Exception)\b/i;
-const MOST_MARKED = 2000;
 const TYPING_MS = 150;
 
-/** `lines`: the element with the lines in it. Returns {element, renew()}, to be called when there are others. */
-export function logSearch(lines) {
+/**
+ * `body`: the element of the lines that are drawn; `draw()`: draws them; `reveal(index)`: that one too, on the screen.
+ * Returns {element, renew(lines), mark(), at()}: to be called when there are other lines, and when others are drawn;
+ * and the line that it went to.
+ */
+export function logSearch({ body, draw, reveal }) {
   const marks = globalThis.Highlight ? new Highlight() : null;
   if (marks !== null) CSS.highlights.set("log-search", marks);
+  let lines = [];
   let found = [];
   let at = null;
   let timer;
   const said = h("span", { class: "muted nowrap", role: "status" });
   const input = h("input", {
     type: "search", id: "log-search",
-    oninput: () => { clearTimeout(timer); timer = setTimeout(() => { renew(); step(0); }, TYPING_MS); },
+    oninput: () => { clearTimeout(timer); timer = setTimeout(() => { renew(lines); step(0); }, TYPING_MS); },
     onkeydown: (event) => {
       if (event.key !== "Enter") return;
       event.preventDefault();
@@ -25,19 +29,22 @@ export function logSearch(lines) {
     },
   });
   const tool = (key, sign, by) => h("button", { type: "button", class: "small", title: t(key), "aria-label": t(key), onclick: () => step(by) }, sign);
-  const shown = () => [...lines.children].filter((line) => !line.hidden);
-  const text = (line) => line.lastChild.textContent;
 
-  function renew() {
+  function renew(next) {
+    lines = next;
     const needle = input.value.toLowerCase();
-    found = needle === "" ? [] : shown().filter((line) => text(line).toLowerCase().includes(needle));
-    marks?.clear();
-    if (marks !== null) for (const line of found.slice(0, MOST_MARKED)) mark(line.lastChild, needle);
-    if (at !== null && !found.includes(at)) at = null;
+    found = needle === "" ? [] : lines.filter(({ text }) => text.toLowerCase().includes(needle));
+    mark();
     say();
   }
 
-  function mark(element, needle) {
+  function mark() {
+    marks?.clear();
+    const needle = input.value.toLowerCase();
+    if (marks !== null && needle !== "") for (const line of body.children) markIn(line.lastChild, needle);
+  }
+
+  function markIn(element, needle) {
     const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
     for (let node = walker.nextNode(); node; node = walker.nextNode()) {
       const hay = node.data.toLowerCase();
@@ -57,26 +64,24 @@ export function logSearch(lines) {
   // To the next line; to the newest one first.
   function step(by) {
     if (found.length === 0) return show(null);
-    const index = at === null ? found.length - 1 : (found.indexOf(at) + by + found.length) % found.length;
-    show(found[index]);
+    const index = found.indexOf(at);
+    show(found.at(index < 0 ? -1 : (index + by) % found.length));
     say();
   }
 
   function show(line) {
-    lines.querySelector(".log-line.at")?.classList.remove("at");
     at = line;
-    line?.classList.add("at");
-    line?.scrollIntoView({ block: "center" });
+    if (line === null) draw();
+    else reveal(lines.indexOf(line));
   }
 
   // The last line that tells of an error, then the one before; without any, the last one of stderr.
   function toError() {
     clearTimeout(timer);
-    const all = shown();
-    let errors = all.filter((line) => ERROR.test(text(line)));
-    if (errors.length === 0) errors = all.filter((line) => line.classList.contains("stderr")).slice(-1);
+    let errors = lines.filter(({ text }) => ERROR.test(text));
+    if (errors.length === 0) errors = lines.filter(({ stderr }) => stderr).slice(-1);
     if (errors.length === 0) return replace(said, t("run.logs.no_error"));
-    const index = errors.indexOf(lines.querySelector(".log-line.at"));
+    const index = errors.indexOf(at);
     show(errors.at(index < 0 ? -1 : index - 1));
     replace(said, t("run.logs.found", { at: errors.indexOf(at) + 1, count: errors.length }));
   }
@@ -88,5 +93,7 @@ export function logSearch(lines) {
       h("button", { type: "button", class: "small", onclick: toError }, t("run.logs.error")), said,
     ],
     renew,
+    mark,
+    at: () => at,
   };
 }

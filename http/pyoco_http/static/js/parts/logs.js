@@ -6,67 +6,77 @@ import { t } from "../i18n.js";
 import { follow } from "../sse.js";
 import { bytes } from "../time.js";
 import { download } from "./download.js";
-import { logLines } from "./log_lines.js";
+import { logLine, logLines } from "./log_lines.js";
 import { logSearch } from "./log_search.js";
+import { windowRows } from "./window.js";
 
 const MOST_LINES = 5000;
+const MOST_CHOICES = 100; // of more, the others are there while one chooses
 const AT_BOTTOM = 30; // px
 const STORED = "pyoco.logs.";
 
 /** A panel that follows the logs of a run until `signal` is aborted: {element, only(task)}. `name`: of a download. */
 export function logPanel(path, signal, name) {
+  const body = h("div");
   const lines = h("div", { class: "logs", role: "log", tabindex: 0, "aria-label": t("run.logs") });
   const tasks = select("log-task", "run.logs.all");
   const attempts = select("log-attempt", "run.logs.every");
   const note = h("p", { class: "muted" }, t("run.logs.none"));
-  const search = logSearch(lines);
+  const rows = windowRows({ scroller: lines, body, row: (line) => logLine(line, line === search.at()), onDraw: () => search.mark() });
+  const search = logSearch({ body, ...rows });
   const printed = logLines();
+  let known = [];
   let arrived = [];
   let stick = true;
-  lines.onscroll = () => {
+  lines.addEventListener("scroll", () => {
     stick = lines.scrollTop + lines.clientHeight > lines.scrollHeight - AT_BOTTOM;
-  };
+    // What comes is read out; what one scrolls to, and is drawn then, is not news.
+    lines.setAttribute("aria-live", stick ? "polite" : "off");
+  }, { passive: true });
 
   function select(id, everything) {
-    const known = new Set();
-    const element = h("select", { id, onchange: filter }, h("option", { value: "" }, t(everything)));
-    const add = (value) => {
-      if (value === "" || known.has(value)) return;
-      known.add(value);
-      element.append(h("option", { value }, value));
-    };
-    return { element, add };
+    const values = new Set([""]);
+    const option = (value) => h("option", { value }, value || t(everything));
+    const element = h("select", { id, onchange: () => narrow(true), onfocus: () => fill(values.size), onblur: () => fill(MOST_CHOICES) }, option(""));
+    function fill(most, chosen = element.value) {
+      const shown = [...values].slice(0, most);
+      if (values.size > MOST_CHOICES) replace(element, (shown.includes(chosen) ? shown : [...shown, chosen]).map(option));
+      element.value = chosen;
+    }
+    function add(value) {
+      if (values.has(value)) return;
+      values.add(value);
+      if (values.size <= MOST_CHOICES || element === document.activeElement) element.append(option(value));
+    }
+    function choose(value) {
+      add(value);
+      fill(MOST_CHOICES, value);
+    }
+    return { element, add, choose };
   }
 
   // What the user chose is kept in the browser.
   function choice(key, label, otherwise) {
     const stored = localStorage.getItem(STORED + key);
     const apply = () => lines.classList.toggle(key, box.checked);
-    const box = h("input", { type: "checkbox", checked: stored === null ? otherwise : stored === "1", onchange: () => { localStorage.setItem(STORED + key, box.checked ? "1" : "0"); apply(); } });
+    const box = h("input", { type: "checkbox", checked: stored === null ? otherwise : stored === "1", onchange: () => { localStorage.setItem(STORED + key, box.checked ? "1" : "0"); apply(); rows.draw(); } });
     apply();
     return h("label", { class: "nowrap" }, box, " ", t(label));
   }
 
-  const fits = ({ dataset }) => ["task", "attempt"].every((each) => {
-    const { value } = (each === "task" ? tasks : attempts).element;
-    return value === "" || dataset[each] === value;
-  });
-
-  function filter() {
-    for (const line of lines.children) line.hidden = !fits(line);
-    lines.scrollTop = lines.scrollHeight;
-    search.renew();
+  // The lines of the chosen task and attempt.
+  function narrow(last) {
+    const [task, attempt] = [tasks.element.value, attempts.element.value];
+    const shown = known.filter((line) => (task === "" || line.task === task) && (attempt === "" || line.attempt === attempt));
+    rows.show(shown, last);
+    search.renew(shown);
   }
 
   const draw = gathered(() => {
-    const fresh = arrived.flatMap(drawn).slice(-MOST_LINES);
+    known = [...known, ...arrived.flatMap(drawn)].slice(-MOST_LINES);
     arrived = [];
     note.hidden = true;
-    for (const line of fresh) line.hidden = !fits(line);
-    lines.append(...fresh);
-    while (lines.childElementCount > MOST_LINES) lines.firstChild.remove();
-    if (stick) lines.scrollTop = lines.scrollHeight;
-    search.renew();
+    narrow(stick);
   });
 
   function take(event) {
@@ -117,9 +127,8 @@ export function logPanel(path, signal, name) {
         h("button", { type: "button", class: "quiet small", onclick: save }, t("run.logs.download"))),
       note, lines),
     only(task) {
-      tasks.add(task);
-      tasks.element.value = task;
-      filter();
+      tasks.choose(task);
+      narrow(true);
     },
   };
 }

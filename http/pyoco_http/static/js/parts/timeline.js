@@ -1,6 +1,6 @@
 // When each attempt and each task ran, one lane each, over the time of the run.
 
-import { h } from "../dom.js";
+import { h, s } from "../dom.js";
 import { t, word } from "../i18n.js";
 import { duration } from "../time.js";
 import { taskState, tone } from "./status.js";
@@ -67,18 +67,24 @@ function before({ tries = [], iterations = [] }) {
 
 function draw({ name, state, from, to, parts, attempt = false }, { start, span, now, chosen, choose }) {
   const took = duration((to ?? now) - from);
-  const bars = (parts ?? [{ state, from, to }]).map((part) => {
-    const bar = h("span", { class: `timeline-bar tone-${tone(part.state)}` });
-    bar.style.insetInlineStart = `${(100 * (part.from - start)) / span}%`;
-    bar.style.width = `${(100 * Math.max((part.to ?? now) - part.from, 0)) / span}%`;
-    return bar;
-  });
+  const last = parts?.at(-1) ?? { state, from, to };
+  const share = (part) => [(100 * (part.from - start)) / span, (100 * Math.max((part.to ?? now) - part.from, 0)) / span];
+  const bar = h("span", { class: `timeline-bar tone-${tone(last.state)}` });
+  [bar.style.insetInlineStart, bar.style.width] = share(last).map((percent) => `${percent}%`);
+  const lane = h("span", { class: "timeline-lane" }, earlier(parts?.slice(0, -1) ?? [], share), bar);
   const looks = ["timeline-row", attempt ? "attempt" : "task", !attempt && name === chosen ? "chosen" : null].filter(Boolean).join(" ");
   return h(
     "div",
     { class: looks, dataset: { key: attempt ? `attempt ${name}` : `task ${name}` }, title: `${name}: ${word("state", state)}, ${took}`, onclick: attempt ? null : () => choose(name) },
     attempt ? h("span", { class: "timeline-name" }, name) : h("button", { type: "button", class: "timeline-name", title: name }, name),
-    h("span", { class: "timeline-lane" }, bars),
+    lane,
     h("span", { class: "muted nowrap right" }, took),
   );
+}
+
+// Many rounds of a loop are one shape for each colour.
+function earlier(parts, share) {
+  if (parts.length === 0) return null;
+  const shape = ([name, same]) => s("path", { class: `timeline-bar tone-${name}`, d: same.map((part) => share(part)).map(([x, width]) => `M${x} 0h${width}v1h${-width}z`).join("") });
+  return s("svg", { "aria-hidden": "true", viewBox: "0 0 100 1", preserveAspectRatio: "none" }, [...Map.groupBy(parts, (part) => tone(part.state))].map(shape));
 }
