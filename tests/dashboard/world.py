@@ -186,6 +186,8 @@ def open_world(folder: Path, *, slots: int = 4, keyed: bool = False) -> Iterator
             "PYOCO_NATS_URL": stage.nats_url,
             "PYOCO_WORKER_HEARTBEAT_INTERVAL_SEC": "1",
             "PYOCO_CANCEL_GRACE_PERIOD_SEC": "0.5",
+            # Runs that tests write down have no jobs, and stay as they are for as long as a test takes.
+            "PYOCO_RUN_ORPHAN_AFTER_SEC": "3600",
         }
         stage.nats()
         world = World(stage, stage.gateway())
