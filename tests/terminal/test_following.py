@@ -144,6 +144,7 @@ def test_list_filters_by_everything_that_the_gateway_knows(stage: Stage) -> None
 
 
 def test_list_follow_gives_each_change_once(stage: Stage) -> None:
+    submit(stage, "count", "--wait")
     options = ("pyoco-client", "list", "--follow", "--limit", "1", "--flow", "main")
     follower = stage.start(*options)
     wait_for(lambda: follower.text().count("\n") >= 1, what="what there is")

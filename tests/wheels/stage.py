@@ -113,11 +113,12 @@ async def report(backend: Backend) -> WheelSync:
     return WheelSync() if record is None else record.wheel_sync
 
 
-async def synced(backend: Backend, *names: str, within: float = 20) -> WheelSync:
-    """The worker's report as soon as it has exactly these wheels."""
+async def synced(backend: Backend, *names: str, skipped: int = 0, within: float = 20) -> WheelSync:
+    """The worker's report as soon as it has exactly these wheels, and has skipped so many others."""
 
     async def there() -> bool:
-        return (await report(backend)).selected_wheels == sorted(names)
+        told = await report(backend)
+        return told.selected_wheels == sorted(names) and len(told.skipped_incompatible) >= skipped
 
     await eventually(there, within=within, what=f"wheels {names}")
     return await report(backend)
