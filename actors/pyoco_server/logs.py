@@ -25,8 +25,7 @@ from pyoco_server.settings import Settings
 
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
 # What a person looks for in a line that is longer than the screen.
-_FIRST = ("ts", "level", "service", "message")
-_IN_ORDER = dict.fromkeys(_FIRST)
+_FIRST = dict.fromkeys(("ts", "level", "service", "message"))
 
 
 def configure_logging(
@@ -129,8 +128,7 @@ class _Fields:
         event["func"] = event.pop("func_name", None)
         event["thread"] = event.pop("thread_name", None)
         self._add_what_failed(event)
-        first = {name: event.pop(name) for name in _FIRST if name in event}
-        return {**first, **event}
+        return {**_FIRST, **event}
 
     def _add_what_failed(self, event: MutableMapping[str, Any]) -> None:
         err_id = event.get("err_id")
@@ -166,7 +164,7 @@ class _OurFields(_Fields):
         code = None if frame is None else frame.f_code
         message = event.pop("event", "")
         line: EventDict = {
-            **_IN_ORDER,
+            **_FIRST,
             **event,
             "ts": f"{(now if self._utc else now.astimezone()).isoformat()[:-6]}{'Z' if self._utc else ''}",
             "level": "ERROR" if method == "exception" else method.upper(),
