@@ -94,10 +94,12 @@ class Clients:
         Raises:
             ScenarioError: It was not accepted in time, or can never be.
         """
+        failure = "submit: not accepted"
+        limit = self._play.persistence(failure)
         told = self._submission()
         has_key = step.keyed or step.key is not None
         try:
-            with trio.move_on_after(self._play.persistence):
+            with trio.move_on_after(limit):
                 while True:
                     before, told = told, replace(told, outcome="unknown")
                     answer = await self._send(step, text, told.ticket)
@@ -113,7 +115,7 @@ class Clients:
                         told = self._submission()
         finally:
             self._play.history.submitted(told, group, self._play.now)
-        raise ScenarioError(f"submit: not accepted within {self._play.persistence:g} s")
+        raise ScenarioError(f"{failure} within {limit:g} s")
 
     async def _send(self, step: Submit, text: str, ticket: str) -> httpx.Response | None:
         headers = {"X-Request-ID": ticket}
@@ -144,8 +146,10 @@ class Clients:
         waiting = {f"{first.ticket}-{number}": first for number in range(step.count)}
         flow = {"params": step.params} if step.by_name else {"workflow_yaml": text}
         run_ids: list[str] = []
+        failure = "of a batch not accepted"
+        limit = self._play.persistence(failure)
         try:
-            with trio.move_on_after(self._play.persistence):
+            with trio.move_on_after(limit):
                 while waiting:
                     keys, befores = list(waiting), list(waiting.values())
                     waiting = {
@@ -176,8 +180,7 @@ class Clients:
             for told in waiting.values():
                 self._play.history.submitted(told, group, self._play.now)
         if waiting:
-            text = f"{len(waiting)} of a batch not accepted within {self._play.persistence:g} s"
-            raise ScenarioError(f"submit: {text}")
+            raise ScenarioError(f"submit: {len(waiting)} {failure} within {limit:g} s")
         return run_ids
 
     def _submission(self) -> Submission:
@@ -194,7 +197,7 @@ class Clients:
         step = Submit(flow="quick", tag=parts[0].tags[0], keyed=True)
         run_id = await self.accepted(step, PROBE, flow_text(scenario, "quick", {}))
         assert run_id is not None
-        with trio.move_on_after(self._play.persistence):
+        with trio.move_on_after(self._play.persistence("probe: not ended")):
             await self._play.ended(run_id)
         self._play.history.recoveries.append(self._play.now - began)
 
@@ -282,7 +285,9 @@ class Clients:
         Raises:
             ScenarioError: It was not in time, or refused for what is no matter of time.
         """
-        with trio.move_on_after(self._play.persistence):
+        failure = f"{what}: not answered"
+        limit = self._play.persistence(failure)
+        with trio.move_on_after(limit):
             while True:
                 answer = await self._call(method, self.gateway(None), path, **options)
                 # Runs that have started are not moved, and what is deleted may be so already.
@@ -291,7 +296,7 @@ class Clients:
                 if answer is not None and answer.status_code < 500:
                     raise ScenarioError(f"{what}: {answer.status_code} {answer.text[:500]}")
                 await trio.sleep(_TRY_AGAIN_SECONDS)
-        raise ScenarioError(f"{what}: not answered within {self._play.persistence:g} s")
+        raise ScenarioError(f"{failure} within {limit:g} s")
 
     async def _call(
         self, method: str, gateway: Gateway, path: str, **options: Any

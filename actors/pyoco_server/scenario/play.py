@@ -55,10 +55,14 @@ class Play:
         """Seconds since the beginning."""
         return trio.current_time() - self.began
 
-    @property
-    def persistence(self) -> float:
-        """How long something is tried again before it is given up, in seconds."""
-        return _KEEP_TRYING_SECONDS if self.twin is None else self.twin.within
+    def persistence(self, failure: str) -> float:
+        """How long something is tried again before that is told of it, in seconds.
+
+        Less only where a twin breaks just that: a slow machine is no fault.
+        """
+        if self.twin is not None and self.twin.noticed([failure]):
+            return self.twin.within
+        return _KEEP_TRYING_SECONDS
 
     def in_vain(self, unmet: list[str], waited: float) -> bool:
         """Whether what is not met after so many seconds is what the twin breaks."""
