@@ -91,8 +91,9 @@ export function runView(main, { path, query, signal, setLive }) {
     const tried = attempts(run);
     render(before, tried === null ? null : card("run.attempts", tried));
     render(detail, tasks.show(run, task));
-    drawData(run);
-    kept.draw(run);
+    // All results as text, and all files: not once a second for a tab that is closed.
+    if (tab === "data") drawData(run);
+    if (tab === "files") kept.draw(run);
   });
 
   function drawHead(run) {
