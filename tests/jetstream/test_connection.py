@@ -58,6 +58,9 @@ async def test_the_block_is_entered_before_nats_is_there(tmp_path: Path) -> None
     async with node_in(tmp_path) as node:
         port = node.port
     async with open_connection(ConnectionOptions(urls=(f"nats://127.0.0.1:{port}",))) as connection:
+        with trio.fail_after(60):
+            while connection.status.last_error is None:
+                await connection.changed()
         with pytest.raises(Unavailable, match=rf"within 0\.2 s at \S+:{port}: .*Refused"):
             await connection.wait_connected(within=0.2)
         with pytest.raises(Unavailable, match=r"not connected: .*Refused"):

@@ -198,7 +198,7 @@ async def test_what_was_acknowledged_is_there_after_a_crash(place: Place) -> Non
         async def write() -> None:
             for number in range(10_000):
                 try:
-                    written[f"k{number}"] = await place.bucket.put(f"k{number}", b"x", within=2)
+                    written[f"k{number}"] = await place.bucket.put(f"k{number}", b"x", within=20)
                 except BridgeError:
                     return
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 
 import nkeys
 import pytest
+import trio
 import trustme
 
 from operations.servers import free_port, server_with
@@ -25,20 +27,32 @@ pytestmark = pytest.mark.nats
 USERS = 'authorization { users: [ { user: ann, password: "p:w@1" } ] }'
 
 
-async def reach(within: float = 20, **settings: Any) -> str:
+async def reach(**settings: Any) -> str:
     """Connect with these settings and return which server answered."""
     options = ConnectionOptions.of(Settings(**settings), name="test")
     async with open_connection(options) as connection:
-        await connection.wait_connected(within=within)
+        await connection.wait_connected(within=20)
         assert connection.status.server is not None
         return connection.status.server
+
+
+async def refusal(**settings: Any) -> str:
+    """Try to connect with these settings and return why the first attempt failed."""
+    options = ConnectionOptions.of(Settings(**settings), name="test")
+    async with open_connection(options) as connection:
+        with trio.fail_after(20):
+            while connection.status.last_error is None:
+                await connection.changed()
+        with pytest.raises(Unavailable) as caught:
+            await connection.wait_connected(within=0)
+        return str(caught.value)
 
 
 async def test_a_user_and_password_are_sent(tmp_path: Path) -> None:
     async with server_with(tmp_path, USERS) as server:
         assert await reach(nats_url=server.url, nats_user="ann", nats_password="p:w@1")
-        with pytest.raises(Unavailable, match="Authorization Violation"):
-            await reach(within=1, nats_url=server.url, nats_user="ann", nats_password="wrong")
+        why = await refusal(nats_url=server.url, nats_user="ann", nats_password="wrong")
+        assert "Authorization Violation" in why
 
 
 async def test_of_several_servers_one_that_answers_is_taken(tmp_path: Path) -> None:
@@ -76,16 +90,15 @@ async def test_tls_with_certificates_on_both_sides(tmp_path: Path) -> None:
                 "nats_tls_key": files["client_key"],
             }
             assert await reach(**trusting, **ours)
-            with pytest.raises(Unavailable):
-                await reach(within=1, **trusting)  # no certificate of ours
-            with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
-                await reach(within=1, nats_url=url, **ours)  # not a system's authority
+            assert await refusal(**trusting)  # no certificate of ours
+            why = await refusal(nats_url=url, **ours)
+            assert "CERTIFICATE_VERIFY_FAILED" in why  # not a system's authority
 
 
 async def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing.pem")
-    with pytest.raises(Unavailable, match=rf"certificate {missing}.*No such file"):
-        await reach(within=0.5, nats_tls_ca=missing)
+    why = await refusal(nats_tls_ca=missing)
+    assert re.search(rf"certificate {missing}.*No such file", why)
 
 
 def test_the_password_is_not_shown() -> None:
@@ -139,5 +152,4 @@ async def test_a_file_of_credentials_lets_in(tmp_path: Path) -> None:
     )
     async with server_with(tmp_path, config) as server:
         assert await reach(nats_url=server.url, nats_credentials=str(file))
-        with pytest.raises(Unavailable, match="Authorization Violation"):
-            await reach(within=1, nats_url=server.url)
+        assert "Authorization Violation" in await refusal(nats_url=server.url)
