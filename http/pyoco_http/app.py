@@ -21,7 +21,7 @@ from pyoco_http.lists import lists_blueprint
 from pyoco_http.logs import logs_blueprint
 from pyoco_http.metrics import metrics_blueprint
 from pyoco_http.openapi.routes import register_openapi
-from pyoco_http.problems import register_problems
+from pyoco_http.problems import PROBLEMS, answer_with
 from pyoco_http.results import results_blueprint
 from pyoco_http.rules import Rules, register_rules
 from pyoco_http.runs import runs_blueprint
@@ -101,7 +101,7 @@ def create_app(backend: Backend, *, loopback: bool = True) -> GatewayApp:
     app.url_map.converters |= {"default": Name, "schedule": ScheduleName}
     # A path with "//" is none of ours, and no detour to one either.
     app.url_map.merge_slashes = False
-    register_problems(app)
+    answer_with(app, PROBLEMS)
     app.rules = Rules(backend, loopback=loopback)
     # What is registered first is asked first, and sees an answer last.
     register_rules(app, app.rules)

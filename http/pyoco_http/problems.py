@@ -200,7 +200,7 @@ def _http(error: Any) -> Problem:
     )
 
 
-_PROBLEMS: Final[Problems] = {
+PROBLEMS: Final[Problems] = {
     Problem: lambda problem: problem,
     RunNotFound: lambda error: Problem(
         404, "run not found", ErrorId.RUN_NOT_FOUND, run_id=error.run_id
@@ -232,19 +232,15 @@ _PROBLEMS: Final[Problems] = {
     OSError: _machine,
     **dict.fromkeys(_UNAVAILABLE, _unavailable),
 }
+"""How the refusals and errors of every route are answered."""
 
 
 def problem_of(error: Exception) -> Problem:
     """The answer to an error, however it came up; one that nobody foresaw is logged, and a 500."""
     for kind in type(error).__mro__:
-        if kind in _PROBLEMS:
-            return _PROBLEMS[kind](error)
+        if kind in PROBLEMS:
+            return PROBLEMS[kind](error)
     return _unforeseen(error)
-
-
-def register_problems(app: QuartTrio) -> None:
-    """Answer every refusal and error of the app with a problem."""
-    answer_with(app, _PROBLEMS)
 
 
 def answer_with(of: QuartTrio | Blueprint, problems: Problems) -> None:
