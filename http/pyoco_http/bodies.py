@@ -1,13 +1,6 @@
 """Bodies of requests: taken only from those who were let in, no faster than they are used, up to a limit.
 
-A route takes up to ``PYOCO_HTTP_MAX_BODY_BYTES``. One that takes more, or less, says so::
-
-    @blueprint.post("")
-    @access(Access.ADMIN)
-    @body_limit(settings.wheel_max_bytes, detail="wheel too large")
-    async def upload() -> ...:
-        async for chunk in request.body:
-            ...
+A route takes up to ``PYOCO_HTTP_MAX_BODY_BYTES``; one that takes more, or less, is described with its limit.
 """
 
 from __future__ import annotations
@@ -28,10 +21,8 @@ from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.json_text import KeyGivenTwice, NestedTooDeeply, check_keys
 
 Receive = Callable[[], Awaitable[Any]]
-F = TypeVar("F", bound=Callable[..., Any])
 B = TypeVar("B", bound=JsonBody)
 
-_ATTRIBUTE = "__pyoco_body_limit__"
 # Slower is a trickle that holds a place.
 _BYTES_A_SECOND = 10_000
 # The rest of a body that is worth waiting for, to keep the connection, when the answer is there already.
@@ -61,22 +52,6 @@ class BodyLimit:
         if size is not None and size > most:
             reason = f"at most {most} bytes are taken here"
             raise Problem(413, self.detail, ErrorId.INVALID_INPUT, reason=reason, max_bytes=most)
-
-
-def body_limit(most_bytes: int, *, detail: str) -> Callable[[F], F]:
-    """Declare how large a body the route below takes, in bytes; see the module's own text."""
-
-    def declare(view: F) -> F:
-        setattr(view, _ATTRIBUTE, BodyLimit(most_bytes, detail))
-        return view
-
-    return declare
-
-
-def limit_of(view: Callable[..., Any], default: BodyLimit) -> BodyLimit:
-    """How large a body a route takes."""
-    limit = getattr(view, _ATTRIBUTE, default)
-    return limit if isinstance(limit, BodyLimit) else default
 
 
 class Body:

@@ -21,6 +21,7 @@ from typing import Any, Final, ParamSpec, TypeAlias, cast
 
 from quart import Response
 
+from pyoco_http.bodies import BodyLimit
 from pyoco_server.api.base import FormBody, JsonBody, Query
 
 P = ParamSpec("P")
@@ -66,6 +67,7 @@ class Operation:
         answer: The 200.
         query: Its query.
         body: What it reads; empty for a route that reads no body.
+        limit: How large that may be; None where that is as everywhere.
         headers: Further headers that it reads.
         refusals: The details of further answers, by status.
         bodies: What those give that are no problems.
@@ -78,6 +80,7 @@ class Operation:
     answer: Content
     query: type[Query] = Query
     body: Content = field(default_factory=dict)
+    limit: BodyLimit | None = None
     headers: Sequence[HeaderParam] = ()
     refusals: Mapping[int, str] = field(default_factory=dict)
     bodies: Mapping[int, Content] = field(default_factory=dict)

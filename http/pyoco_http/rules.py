@@ -12,7 +12,7 @@ from quart_trio import QuartTrio
 
 from pyoco_http import browsers
 from pyoco_http.access import Access, Doorkeeper, access_of
-from pyoco_http.bodies import BodyLimit, GatewayRequest, limit_of
+from pyoco_http.bodies import Body, BodyLimit, GatewayRequest
 from pyoco_http.call import Call, Header, current_call
 from pyoco_http.metrics import Latencies
 from pyoco_http.operation import Operation, operation_of
@@ -37,7 +37,6 @@ class Rules:
 
     Attributes:
         latencies: Takes notice of answers that are ready.
-        body_limit: How large a body may be where a route says nothing.
     """
 
     def __init__(self, backend: Backend, *, loopback: bool) -> None:
@@ -48,7 +47,7 @@ class Rules:
         self.latencies = Latencies(backend.reads.measures.registry)
         # Bound once: that takes a good part of the time of a line.
         self._log = structlog.get_logger(__name__).bind()
-        self.body_limit = BodyLimit(backend.settings.http_max_body_bytes)
+        self._body_limit = BodyLimit(backend.settings.http_max_body_bytes)
 
     def begin(self, call: Call) -> None:
         """What comes first, also where there is no route.
@@ -61,13 +60,15 @@ class Rules:
         if not self._door.keyed:
             self._names.check(call)
 
-    async def admit(self, call: Call, level: Access | None, operation: Operation | None) -> None:
+    async def admit(
+        self, call: Call, body: Body, level: Access | None, operation: Operation | None
+    ) -> None:
         """Let a call in to a route of this level, and wait until it is not answered with less than was told.
 
         Raises:
             Exception: As `Doorkeeper.admit`.
-            Problem: Its query has what the operation does not take. Public routes take any: probes and
-                browsers add what they like.
+            Problem: Its body is too large, or its query has what the operation does not take. Public routes
+                take any query: probes and browsers add what they like.
         """
         await self._door.admit(call, level)
         call.public = level is Access.PUBLIC
@@ -75,6 +76,8 @@ class Rules:
             call.wanted = read_query(operation.query, call.query)
         if not call.public and call.method in {"GET", "HEAD"} and (seen := call.header(SEEN)):
             await self._reads.wait_for(seen)
+        own = None if operation is None else operation.limit
+        body.admit(own or self._body_limit)
 
     def headers(self, call: Call) -> list[Header]:
         """What the answer of a call tells of the call and of the gateway."""
@@ -131,8 +134,7 @@ def register_rules(app: QuartTrio, rules: Rules) -> None:
         if received.method == "OPTIONS" and rule.provide_automatic_options:
             return
         view = app.view_functions[rule.endpoint]
-        await rules.admit(current_call(), access_of(view), operation_of(view))
-        received.body.admit(limit_of(view, rules.body_limit))
+        await rules.admit(current_call(), received.body, access_of(view), operation_of(view))
 
     async def leave(response: Response) -> Response:
         call, rule = current_call(), request.url_rule

@@ -24,7 +24,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from pyoco_http.access import Access, access_of
-from pyoco_http.bodies import Body, BodyLimit, limit_of
+from pyoco_http.bodies import Body
 from pyoco_http.call import Answer, Call, current_call, handle
 from pyoco_http.operation import Operation, operation_of
 from pyoco_http.problems import problem_of
@@ -64,7 +64,6 @@ class ShortRoute:
     pattern: re.Pattern[str]
     level: Access | None
     operation: Operation | None
-    limit: BodyLimit
     handler: Handler
 
 
@@ -78,7 +77,7 @@ class ShortRoutes:
 
     def __init__(self, app: QuartTrio, rules: Rules) -> None:
         self._rules = rules
-        self._routes = list(_found(app, rules.body_limit))
+        self._routes = list(_found(app))
 
     def find(self, call: Call) -> tuple[ShortRoute, dict[str, str]] | None:
         """The route of a call, and the names in its path; None for one that is Quart's."""
@@ -96,8 +95,7 @@ class ShortRoutes:
         try:
             handle(call)
             self._rules.begin(call)
-            await self._rules.admit(call, route.level, route.operation)
-            body.admit(route.limit)
+            await self._rules.admit(call, body, route.level, route.operation)
             if call.method != "GET":
                 call.body = await body
             answer = await route.handler(**names)
@@ -107,7 +105,7 @@ class ShortRoutes:
         return answer
 
 
-def _found(app: QuartTrio, limit: BodyLimit) -> Iterator[ShortRoute]:
+def _found(app: QuartTrio) -> Iterator[ShortRoute]:
     for rule in app.url_map.iter_rules():
         view: Callable[..., Any] = app.view_functions[rule.endpoint]
         handler: Handler | None = getattr(view, _ATTRIBUTE, None)
@@ -115,13 +113,7 @@ def _found(app: QuartTrio, limit: BodyLimit) -> Iterator[ShortRoute]:
             pattern = re.compile(re.sub(r"<(\w+)>", _named, rule.rule))
             for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
                 yield ShortRoute(
-                    method,
-                    rule.rule,
-                    pattern,
-                    access_of(view),
-                    operation_of(view),
-                    limit_of(view, limit),
-                    handler,
+                    method, rule.rule, pattern, access_of(view), operation_of(view), handler
                 )
 
 

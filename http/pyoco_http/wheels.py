@@ -10,7 +10,7 @@ from typing import Any, Final
 from quart import Blueprint, Response, request
 
 from pyoco_http.access import Access, access, need, principal
-from pyoco_http.bodies import FORM_BYTES, body_limit
+from pyoco_http.bodies import FORM_BYTES, BodyLimit
 from pyoco_http.call import asked
 from pyoco_http.downloads import download
 from pyoco_http.forms import FileTooLarge, Form, spooled_form
@@ -62,11 +62,11 @@ def wheels_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.post("")
     @access(Access.OPERATE)
-    @body_limit(settings.wheel_max_bytes + FORM_BYTES, detail="wheel too large")
     @described(
         "Upload a wheel",
         WheelItem,
         body=WheelForm,
+        limit=BodyLimit(settings.wheel_max_bytes + FORM_BYTES, "wheel too large"),
         files={"wheel": "demo-1.0-py3-none-any.whl"},
         refusals={
             409: "wheel version already exists; bump version, or wheel version must be greater than "

@@ -12,7 +12,7 @@ from quart_trio import QuartTrio
 from werkzeug.routing import Rule
 
 from pyoco_http.access import Access, access_of
-from pyoco_http.bodies import BodyLimit, limit_of
+from pyoco_http.bodies import BodyLimit
 from pyoco_http.openapi.schemas import Schemas, parameter
 from pyoco_http.operation import Content, Operation, operation_of
 from pyoco_http.query import fields_of
@@ -77,7 +77,7 @@ def build_document(app: QuartTrio, backend: Backend) -> dict[str, Any]:
         operation = operation_of(view)
         if operation is not None:
             level = access_of(view) or Access.ADMIN
-            writer = _Writer(operation, level, limit_of(view, default), schemas, keyed)
+            writer = _Writer(operation, level, operation.limit or default, schemas, keyed)
             described = writer.describe(path)
             described["operationId"] = f"{rule.endpoint}.{method.lower()}".replace(".", "_")
             described["tags"] = [rule.endpoint.partition(".")[0]]
