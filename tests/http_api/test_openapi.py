@@ -17,6 +17,7 @@ from http_api.keyed import KEYED
 from pyoco_http.app import create_app
 from pyoco_http.openapi.document import operations, routes
 from pyoco_server.api.base import JsonBody
+from pyoco_server.model.schedules.reading import read_spec
 
 
 async def test_every_route_is_described(tmp_path: Path) -> None:
@@ -87,6 +88,18 @@ def test_a_schedule_says_what_runs_and_in_one_way_when(
     assert not takes(flow | {"cron": "* * * * *", "every_sec": 60})
     assert not takes(flow | {"every_sec": 60, "unheard_of": 1})
     assert not takes({"flow_name": None, "every_sec": 60})
+
+
+@pytest.mark.parametrize("name", ["tag", "timezone", "start_at", "end_at"])
+@pytest.mark.parametrize("blank", ["", " "])
+def test_what_is_blank_of_a_schedule_is_as_good_as_not_said(name: str, blank: str) -> None:
+    body = {"flow_name": "f", "every_sec": 60, name: blank}
+    spec = read_spec(body, default_tag="default", now=0.0)
+    assert spec == read_spec(body | {name: None}, default_tag="default", now=0.0)
+    formats = dict.fromkeys(("time-zone", "date-and-time"), lambda text: bool(text.strip()))
+    schema = body_of("post", "/schedules")
+    said = jsonschema_rs.Draft202012Validator(schema, formats=formats, validate_formats=True)
+    assert said.is_valid(body)
 
 
 JSON_BODIES = {

@@ -29,16 +29,20 @@ from pyoco_server.model.schedules.ticks import LAST_MOMENT
 
 _UNIX: Final = shaped(**whole(0, LAST_MOMENT - 1))
 _CLOCK: Final = {"format": "date-and-time"}
-_BLANK: Final = {"pattern": r"^\s*$"}
 _MOMENT: Final = says(
     "Unix seconds, a date and time with its offset such as 2026-12-01T09:00:00+09:00, or one that clocks of "
     "the schedule's time zone show; in whole seconds."
 )
+
+
+def _or_blank(**schema: Any) -> Meta:
+    """Of a text; a blank one is as good as none."""
+    return shaped(anyOf=[schema, {"pattern": r"^\s*$"}])
+
+
 Moment: TypeAlias = Annotated[Annotated[float, _UNIX] | Annotated[str, shaped(**_CLOCK)], _MOMENT]
-Bound: TypeAlias = Annotated[
-    Annotated[float, _UNIX] | Annotated[str, shaped(anyOf=[_CLOCK, _BLANK])], _MOMENT
-]
-"""The first or the last moment; a blank text is none."""
+Bound: TypeAlias = Annotated[Annotated[float, _UNIX] | Annotated[str, _or_blank(**_CLOCK)], _MOMENT]
+"""The first or the last moment."""
 
 Labels: TypeAlias = Annotated[
     dict[
@@ -87,7 +91,7 @@ class ScheduleFields(JsonBody, kw_only=True):
 
     flow_name: Annotated[str, shaped(pattern="^[A-Za-z0-9_.-]{1,200}$")] | UnsetType | None = UNSET
     name: Annotated[str, shaped(maxLength=MAX_TEXT)] | UnsetType | None = UNSET
-    tag: Annotated[str, shaped(pattern="^[A-Za-z0-9_-]{0,200}$")] | UnsetType | None = UNSET
+    tag: Annotated[str, _or_blank(pattern="^[A-Za-z0-9_-]{1,200}$")] | UnsetType | None = UNSET
     tags: list[str] | UnsetType | None = UNSET
     params: dict[str, Any] | UnsetType | None = UNSET
     workflow_yaml: Annotated[str, shaped(format="flow-yaml")] | UnsetType | None = UNSET
@@ -100,7 +104,7 @@ class ScheduleFields(JsonBody, kw_only=True):
     rrule: Annotated[str, shaped(format="recurrence-rule")] | UnsetType | None = UNSET
     """A recurrence rule (RFC 5545) in steps of days or more; it begins at ``start_at``."""
     at: Annotated[list[Moment], shaped(minItems=1, maxItems=MAX_MOMENTS)] | UnsetType | None = UNSET
-    timezone: Annotated[str, shaped(format="time-zone")] | UnsetType | None = UNSET
+    timezone: Annotated[str, _or_blank(format="time-zone")] | UnsetType | None = UNSET
     """An IANA time zone; UTC unless said."""
     jitter_sec: Annotated[float, shaped(minimum=0, maximum=86_400)] | UnsetType | None = UNSET
     """A tick is due up to so much later, always as much."""
