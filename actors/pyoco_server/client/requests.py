@@ -158,13 +158,25 @@ def limits_of(limits: Mapping[str, Any], names: Collection[str] = LIMIT_NAMES) -
 WorkerOrder: TypeAlias = Literal["pause", "resume", "drain"]
 
 
+def parse_value(body: bytes) -> Any:
+    """Read any JSON value.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise ValueError("JSON") from None
+
+
 def parse_object(body: bytes) -> Any:
     """Read a JSON object; whoever calls for it says which.
 
     Raises:
         ValueError: It is something else; the text says what was wanted.
     """
-    match _json(body):
+    match parse_value(body):
         case dict() as document:
             return document
         case _:
@@ -205,22 +217,13 @@ def given(**values: Any) -> Document:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def parse_value(body: bytes) -> Any:
-    """Read any JSON value.
-
-    Raises:
-        ValueError: It is none.
-    """
-    return _json(body)
-
-
 def parse_objects(body: bytes) -> list[Any]:
     """Read a JSON list of objects.
 
     Raises:
         ValueError: It is something else.
     """
-    match _json(body):
+    match parse_value(body):
         case list() as documents:
             return documents
         case _:
@@ -229,7 +232,7 @@ def parse_objects(body: bytes) -> list[Any]:
 
 def parse_page(body: bytes) -> Any:
     """Read ``{items, next_cursor}``, or a bare list of runs as such a page."""
-    match _json(body):
+    match parse_value(body):
         case list() as items:
             return {"items": items, "next_cursor": None}
         case {"items": list()} as page:
@@ -254,10 +257,3 @@ def parse_readiness(body: bytes) -> Any:
 def parse_text(body: bytes) -> str:
     """Read any text; bytes that are no UTF-8 are replaced."""
     return body.decode("utf-8", "replace")
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        raise ValueError("JSON") from None
