@@ -11,9 +11,8 @@ import typer
 
 from pyoco_cli.client.app import CursorOption, OutputOption, draw, show
 from pyoco_cli.client.connection import gateway
-from pyoco_cli.client.limits import LimitOptions
 from pyoco_cli.client.schedule_apply import DryRun, apply
-from pyoco_cli.client.submit import StayOptions, stay
+from pyoco_cli.client.submit import LimitOptions, StayOptions, stay
 from pyoco_cli.client.times import EndWithin, QueueTtl, StartWithin
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import OutputFormat, chosen

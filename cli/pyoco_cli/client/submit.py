@@ -11,7 +11,6 @@ import typer
 from pyoco_cli.client.app import OutputFormat, OutputOption, show
 from pyoco_cli.client.batch import read_batch, submit_batch
 from pyoco_cli.client.connection import gateway
-from pyoco_cli.client.limits import LimitOptions
 from pyoco_cli.client.logs import lines_of
 from pyoco_cli.client.outcome import ENDED, exit_code, leaving, wait_for_end
 from pyoco_cli.client.times import TimeOptions
@@ -58,6 +57,22 @@ class StayOptions(TypedDict):
     wait_timeout_sec: Annotated[
         float | None,
         typer.Option(min=0.0, help="With --wait or --follow: seconds at most; exits with 124."),
+    ]
+
+
+class LimitOptions(TypedDict):
+    """What a run may take."""
+
+    timeout_sec: Annotated[float | None, typer.Option(help="Seconds that an attempt may take.")]
+    max_attempts: Annotated[int | None, typer.Option(help="How often the run may be started.")]
+    retry_backoff_sec: Annotated[
+        float | None, typer.Option(help="Seconds before the second attempt; doubled each time.")
+    ]
+    memory_mb: Annotated[
+        int | None, typer.Option(help="MB that the processes of an attempt may have together.")
+    ]
+    cpu_sec: Annotated[
+        float | None, typer.Option(help="Seconds of processor time that they may take together.")
     ]
 
 
