@@ -13,7 +13,7 @@ from pyoco_cli.client.submit import StayOptions, stay
 from pyoco_cli.client.times import TimeOptions
 from pyoco_cli.common.formats import OutputFormat, chosen
 from pyoco_cli.common.option_groups import with_options
-from pyoco_cli.common.parameters import Param, Params, ParamsFile, collect_params
+from pyoco_cli.common.parameters import ParamOptions, collect_params
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
@@ -93,14 +93,12 @@ def drop_letter(context: typer.Context, seq: Sequence, output: OutputOption = No
     show(answer, output, "gone")
 
 
-@with_options(staying=StayOptions, times=TimeOptions)
+@with_options(values=ParamOptions, staying=StayOptions, times=TimeOptions)
 def retry(
     context: typer.Context,
     run_id: RunId,
     *,
-    params: Params = None,
-    params_file: ParamsFile = None,
-    param: Param = None,
+    values: ParamOptions,
     staying: StayOptions,
     times: TimeOptions,
     output: OutputOption = None,
@@ -109,7 +107,7 @@ def retry(
 
     Its params are those that it had, with those that are given over them.
     """
-    changed = collect_params(params_file, params, param)
+    changed = collect_params(**values)
     with gateway(context) as client:
         answer = client.retry_run(whole_id(client, run_id), changed, **times)
         return stay(client, answer, output, staying)

@@ -18,7 +18,7 @@ from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import OutputFormat, chosen
 from pyoco_cli.common.moments import span
 from pyoco_cli.common.option_groups import with_options
-from pyoco_cli.common.parameters import Param, Params, ParamsFile, collect_params, read_text
+from pyoco_cli.common.parameters import ParamOptions, collect_params, read_text
 from pyoco_server.model.schedules.schedule import (
     SAID_FIELDS,
     TIMING_FIELDS,
@@ -34,8 +34,8 @@ ScheduleId: TypeAlias = Annotated[
 ]
 
 
-class _FlowAndTicks(TypedDict):
-    """What a schedule runs, and when."""
+class _FlowOptions(TypedDict):
+    """What a schedule runs."""
 
     flow_name: Annotated[str | None, typer.Option(help="Flow that the workers know.")]
     workflow_file: Annotated[
@@ -43,9 +43,11 @@ class _FlowAndTicks(TypedDict):
     ]
     name: Annotated[str | None, typer.Option(help="What people call it.")]
     tag: Annotated[str | None, typer.Option(help="Tag that its runs go to.")]
-    params: Params
-    params_file: ParamsFile
-    param: Param
+
+
+class _TickOptions(TypedDict):
+    """When."""
+
     cron: Annotated[
         str | None, typer.Option(help="Five fields, or six with the second first: '30 2 * * *'.")
     ]
@@ -65,7 +67,7 @@ class _FlowAndTicks(TypedDict):
     catch_up_limit: Annotated[int | None, typer.Option(help="How many at most, with all.")]
 
 
-class ScheduleOptions(_FlowAndTicks, LimitOptions):
+class ScheduleOptions(_FlowOptions, ParamOptions, _TickOptions, LimitOptions):
     """What can be said of a schedule."""
 
     queue_ttl_sec: QueueTtl
@@ -275,9 +277,8 @@ def _fields(said: ScheduleOptions) -> dict[str, Any]:
         CliError: Something cannot be understood.
     """
     fields: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
-    file, text = fields.pop("params_file", None), fields.pop("params", None)
-    params = collect_params(file, text, fields.pop("param", None))
-    if params:
+    given = {name: fields.pop(name, None) for name in ParamOptions.__annotations__}
+    if params := collect_params(**given):
         fields["params"] = params
     if (file := fields.pop("workflow_file", None)) is not None:
         fields["workflow_yaml"] = read_text(file, "--workflow-file")

@@ -19,14 +19,7 @@ from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import chosen
 from pyoco_cli.common.option_groups import with_options
 from pyoco_cli.common.output import on_terminal, print_json, print_line
-from pyoco_cli.common.parameters import (
-    Param,
-    Params,
-    ParamsFile,
-    collect_params,
-    read_text,
-    split_tags,
-)
+from pyoco_cli.common.parameters import ParamOptions, collect_params, read_text, split_tags
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
@@ -76,14 +69,12 @@ class LimitOptions(TypedDict):
     ]
 
 
-@with_options(staying=StayOptions, limits=LimitOptions, times=TimeOptions)
+@with_options(values=ParamOptions, staying=StayOptions, limits=LimitOptions, times=TimeOptions)
 def submit(
     context: typer.Context,
     *,
     flow_name: Annotated[str, typer.Option(help="Flow that the workers know.")] = "main",
-    params: Params = None,
-    params_file: ParamsFile = None,
-    param: Param = None,
+    values: ParamOptions,
     tag: Annotated[str | None, typer.Option(help="Tag that the run goes to.")] = None,
     tags: Annotated[str | None, typer.Option(help="Its tags, with commas in between.")] = None,
     batch_file: Annotated[
@@ -101,14 +92,7 @@ def submit(
 ) -> int:
     """Submit a run of a flow, or the runs of a file."""
     if batch_file is not None:
-        if (
-            staying["wait"]
-            or staying["follow"]
-            or params
-            or params_file
-            or param
-            or idempotency_key
-        ):
+        if staying["wait"] or staying["follow"] or any(values.values()) or idempotency_key:
             raise CliError(
                 "--batch-file goes with --flow-name, --tag, --tags and limits only",
                 hint='params and keys stand in the file: {"params": {"x": 1}, "idempotency_key": "k"}',
@@ -123,11 +107,11 @@ def submit(
         runs = read_batch(batch_file, {k: v for k, v in common.items() if v is not None})
         with gateway(context) as client:
             return submit_batch(client, runs, output)
-    values = collect_params(params_file, params, param)
+    params = collect_params(**values)
     with gateway(context) as client:
         answer = client.submit_run(
             flow_name,
-            values,
+            params,
             tag=tag,
             tags=split_tags(tags),
             idempotency_key=idempotency_key,
@@ -137,15 +121,13 @@ def submit(
         return stay(client, answer, output, staying)
 
 
-@with_options(staying=StayOptions, limits=LimitOptions, times=TimeOptions)
+@with_options(values=ParamOptions, staying=StayOptions, limits=LimitOptions, times=TimeOptions)
 def submit_yaml(
     context: typer.Context,
     *,
     workflow_file: Annotated[Path, typer.Option(metavar="FILE", help="Path of a flow.yaml.")],
     flow_name: Annotated[str, typer.Option(help="Name of the flow.")] = "main",
-    params: Params = None,
-    params_file: ParamsFile = None,
-    param: Param = None,
+    values: ParamOptions,
     tag: Annotated[
         str | None, typer.Option(help="Tag that the run goes to; the gateway's default if absent.")
     ] = None,
@@ -157,11 +139,11 @@ def submit_yaml(
 ) -> int:
     """Submit a run of a flow.yaml; params go over its defaults."""
     text = read_text(workflow_file, "--workflow-file")
-    values = collect_params(params_file, params, param)
+    params = collect_params(**values)
     with gateway(context) as client:
         answer = client.submit_run_yaml(
             text,
-            values,
+            params,
             flow_name=flow_name,
             tag=tag,
             idempotency_key=idempotency_key,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypedDict
 
 import typer
 
@@ -12,40 +12,44 @@ from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.language import Phrase
 from pyoco_server.model.json_text import KeyGivenTwice, each_key_once
 
-Params: TypeAlias = Annotated[str | None, typer.Option(help="JSON object, e.g. '{\"x\":1}'.")]
-ParamsFile: TypeAlias = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="File with a JSON or YAML object.")
-]
-Param: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(metavar="KEY=VALUE", help="One param; may be repeated, wins over the other two."),
-]
-
 _PAIR_EXAMPLE = "pyoco-client submit --param x=1 --param name=alice"
 _FILE_EXAMPLE = 'file example: {"x":1} or x: 1'
 
 
+class ParamOptions(TypedDict):
+    """The params of a run, as `collect_params` takes them."""
+
+    params: Annotated[str | None, typer.Option(help="JSON object, e.g. '{\"x\":1}'.")]
+    params_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File with a JSON or YAML object.")
+    ]
+    param: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="One param; may be repeated, wins over the other two."
+        ),
+    ]
+
+
 def collect_params(
-    file: Path | None, json_text: str | None, pairs: list[str] | None
+    params_file: Path | None, params: str | None, param: list[str] | None
 ) -> dict[str, Any]:
     """Put the params of a run together.
 
     Raises:
         CliError: One of them cannot be understood, or JSON cannot carry it.
     """
-    params: dict[str, Any] = {}
-    if file is not None:
-        params |= _of_file(file)
-    if json_text is not None:
-        params |= _of_json(json_text)
-    for pair in pairs or []:
-        key, value = _of_pair(pair)
-        params[key] = value
+    found: dict[str, Any] = {}
+    if params_file is not None:
+        found |= _of_file(params_file)
+    if params is not None:
+        found |= _of_json(params)
+    found |= map(_of_pair, param or ())
     try:
-        json.dumps(params, allow_nan=False, ensure_ascii=False).encode()
+        json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise CliError(f"params hold what JSON can't carry: {error}", hint=_PAIR_EXAMPLE) from None
-    return params
+    return found
 
 
 def read_text(path: Path, option: str) -> str:

@@ -19,7 +19,8 @@ from rich.markup import escape
 from watchfiles import Change, DefaultFilter, awatch
 
 from pyoco_cli.common.errors import CliError
-from pyoco_cli.common.parameters import Param, Params, ParamsFile, collect_params, split_tags
+from pyoco_cli.common.option_groups import with_options
+from pyoco_cli.common.parameters import ParamOptions, collect_params, split_tags
 from pyoco_cli.configuration import collect_seldom, keep_secrets, load_settings, start_failure
 from pyoco_cli.server.dev_wheel import FolderWheel, check_options, python_path_without
 from pyoco_cli.server.embedded import NatsStore, NatsSync, node_in_state_dir
@@ -44,6 +45,7 @@ _LOOK_SECONDS = 2.0
 _MOST_NAMED = 50
 
 
+@with_options(values=ParamOptions)
 def dev(
     flow: Annotated[Path | None, typer.Argument(help="A flow.yaml to run first.")] = None,
     tags: Annotated[str | None, typer.Option(help="Tags that the worker takes: a,b.")] = None,
@@ -67,9 +69,8 @@ def dev(
         bool,
         typer.Option("--wheel", help="Run from a wheel of this folder, built anew on each change."),
     ] = False,
-    params: Params = None,
-    params_file: ParamsFile = None,
-    param: Param = None,
+    *,
+    values: ParamOptions,
     insecure_bind: InsecureBind = False,
 ) -> None:
     """Run NATS, gateway and worker here, with data under .pyoco/, until Ctrl-C.
@@ -96,8 +97,8 @@ def dev(
     configure_logging(service="pyoco-server:http", settings=settings)
     console = Console()
     lines = PrintedLines(console)
-    values = collect_params(params_file, params, param)
-    if values and flow is None:
+    params = collect_params(**values)
+    if params and flow is None:
         raise CliError(
             "params are those of a flow.yaml, and none is given",
             hint="pyoco-server dev flow.yaml --param x=1",
@@ -125,7 +126,7 @@ def dev(
         store=nats_store,
         sync_always=nats_sync,
     )
-    first = None if flow is None else _Flow(flow, values, worker.tags[0], settings)
+    first = None if flow is None else _Flow(flow, params, worker.tags[0], settings)
     raise typer.Exit(trio.run(_dev, settings, worker, node, first, built, host, port, lines))
 
 
