@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict
 
 import typer
 
-from pyoco_cli.client.app import CursorOption, draw
+from pyoco_cli.client.app import CursorOption, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.common.errors import CliError
-from pyoco_cli.common.formats import OutputFormat, OutputOption, RowPrinter, chosen, print_rows
+from pyoco_cli.common.formats import OutputFormat, OutputOption, RowPrinter, chosen
 from pyoco_cli.common.moments import moment_option
 from pyoco_cli.common.option_groups import with_options
 from pyoco_cli.common.output import make_console, on_terminal, print_json, print_line, print_table
@@ -154,15 +154,10 @@ def list_vnext(
 
 
 def _print(runs: Sequence[_Run], output: OutputFormat | None) -> None:
-    match chosen(output):
-        case OutputFormat.JSON:
-            print_json(runs)
-        case OutputFormat.JSONL | OutputFormat.CSV as lines:
-            print_rows(runs, lines, _CSV_COLUMNS)
-        case _ if output is OutputFormat.TABLE and not on_terminal():
-            print_table(_PLAIN_COLUMNS, [_plain_cells(run) for run in runs])
-        case _:
-            draw("runs_table", runs)
+    if output is OutputFormat.TABLE and not on_terminal():
+        print_table(_PLAIN_COLUMNS, [_plain_cells(run) for run in runs])
+    else:
+        show(runs, output, "runs_table", columns=_CSV_COLUMNS)
 
 
 def _plain_cells(run: _Run) -> list[str]:

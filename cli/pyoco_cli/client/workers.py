@@ -12,16 +12,10 @@ from pyoco_cli.client.app import draw, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.common.formats import OUTPUT_HELP, OutputFormat
 from pyoco_cli.common.output import on_terminal, print_table
+from pyoco_server.api.workers import Scope
 from pyoco_server.model.worker import WorkerState
 
 _PREVIEWED = 3
-
-
-class WorkerScope(StrEnum):
-    """Which workers."""
-
-    ACTIVE = "active"
-    ALL = "all"
 
 
 class WorkersOutput(StrEnum):
@@ -43,8 +37,8 @@ def workers(
     context: typer.Context,
     *,
     scope: Annotated[
-        WorkerScope, typer.Option(help="active: RUNNING and IDLE; all: also those that went.")
-    ] = WorkerScope.ACTIVE,
+        Scope, typer.Option(help="active: RUNNING and IDLE; all: also those that went.")
+    ] = Scope.ACTIVE,
     state: Annotated[WorkerState | None, typer.Option(help="Only workers in that state.")] = None,
     include_hidden: Annotated[
         bool, typer.Option("--include-hidden", help="Also those that were hidden.")
