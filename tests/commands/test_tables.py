@@ -8,14 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
+from pyoco_cli.client.run_views import letters_page, runs_table, submitted, tasks_view
 from pyoco_cli.client.schedule_views import past_ticks, when
-from pyoco_cli.client.views import (
-    letters_page,
-    runs_table,
-    submitted,
-    tasks_view,
-    wheels_table,
-)
+from pyoco_cli.client.views import wheels_table
 from pyoco_cli.client.words import moment
 
 ID = "06111963-9448-4488-9914-5ef694a39dab"

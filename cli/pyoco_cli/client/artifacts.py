@@ -39,7 +39,9 @@ def artifacts(
         run_id = whole_id(client, run_id)
         listing = client.list_artifacts(run_id)
         if name is None and not every:
-            show(listing, output, "artifacts_table", columns=("name", "size_bytes", "task"))
+            show(
+                listing, output, "run_views:artifacts_table", columns=("name", "size_bytes", "task")
+            )
             return
         wanted = [
             artifact for artifact in listing["artifacts"] if every or artifact["name"] == name
@@ -49,7 +51,7 @@ def artifacts(
                 f"run {run_id} has no artifact {name!r}", hint=f"pyoco-client artifacts {run_id}"
             )
         fetched = [_fetch(client, run_id, artifact, out) for artifact in wanted]
-    show(fetched, output, "fetched")
+    show(fetched, output, "run_views:fetched")
 
 
 def _fetch(

@@ -71,12 +71,12 @@ def cancel(
             if found and not yes:
                 _ask(len(found))
             ends = [_cancelled(client, str(each["run_id"]), how) for each in found]
-            show(ends, output, "runs_table", columns=_COLUMNS)
+            show(ends, output, "run_views:runs_table", columns=_COLUMNS)
             return
         snapshot = _cancelled(client, whole_id(client, run or run_id or ""), how)
     if on_terminal():
         _explain(snapshot)
-    show(snapshot, output, "run_panel")
+    show(snapshot, output, "run_views:run_panel")
 
 
 def _cancelled(client: PyocoHttpClient, run_id: str, how: dict[str, Any]) -> RunDict:

@@ -46,7 +46,7 @@ def list_letters(
         page = client.list_dead_letters(
             reason=reason, tag=tag, run_id=whole, limit=limit, cursor=cursor
         )
-    show(page, output, "letters_page", columns=_COLUMNS)
+    show(page, output, "run_views:letters_page", columns=_COLUMNS)
 
 
 @dlq.command("show")
@@ -58,7 +58,7 @@ def show_letter(context: typer.Context, seq: Sequence, output: OutputOption = No
             show(letter, output)
             return
         # The letter has what it takes to run again; where it failed is in the run, as long as that is kept.
-        draw("letter", {**letter, **_tasks_of(client, letter.get("run_id"))})
+        draw("run_views:letter", {**letter, **_tasks_of(client, letter.get("run_id"))})
 
 
 def _tasks_of(client: PyocoHttpClient, run_id: str | None) -> dict[str, Any]:

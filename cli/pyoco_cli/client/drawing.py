@@ -62,6 +62,11 @@ def styled(state: object) -> Text:
     return Text(printable(state), STYLES.get(str(state), ""))
 
 
+def done(what: str, name: object, *more: Text | str | tuple[str, str]) -> Text:
+    """What was done to something just now."""
+    return Text.assemble((f"{what} ", "dim"), text(name), *more)
+
+
 def facts(*named: tuple[str, object], longest: int = 2000) -> Table:
     """Names and values, a line each; what is none or empty is left out."""
     grid = Table.grid(padding=(0, 2))

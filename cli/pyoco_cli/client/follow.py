@@ -15,7 +15,7 @@ from rich.text import Text
 from pyoco_cli.client.drawing import styled
 from pyoco_cli.client.logs import left_out
 from pyoco_cli.client.merged import Came, Ended, merged
-from pyoco_cli.client.views import progress_cells
+from pyoco_cli.client.run_views import progress_cells
 from pyoco_cli.common.output import make_console, printable
 
 if TYPE_CHECKING:

@@ -157,7 +157,7 @@ def _print(runs: Sequence[_Run], output: OutputFormat | None) -> None:
     if output is OutputFormat.TABLE and not on_terminal():
         print_table(_PLAIN_COLUMNS, [_plain_cells(run) for run in runs])
     else:
-        show(runs, output, "runs_table", columns=_CSV_COLUMNS)
+        show(runs, output, "run_views:runs_table", columns=_CSV_COLUMNS)
 
 
 def _plain_cells(run: _Run) -> list[str]:

@@ -28,14 +28,14 @@ def get(
         # For people, they say where a task failed.
         whole = records or chosen(output) is OutputFormat.TABLE
         run = client.get_run_with_records(run_id) if whole else client.get_run(run_id)
-    show(run, output, "run_panel")
+    show(run, output, "run_views:run_panel")
 
 
 def tasks(context: typer.Context, run_id: RunId, output: OutputOption = None) -> None:
     """Get the tasks of a run."""
     with gateway(context) as client:
         run = client.get_tasks(whole_id(client, run_id))
-    show(run, output, "tasks_view", items=_tasks, columns=("run_id", "task", "state"))
+    show(run, output, "run_views:tasks_view", items=_tasks, columns=("run_id", "task", "state"))
 
 
 def _tasks(run: dict[str, Any]) -> list[dict[str, Any]]:
@@ -63,7 +63,13 @@ def result(
             return
         listing = client.list_results(run_id)
     columns = ("task", "size_bytes", "media_type", "cut", "refused")
-    show(listing, output, "results_table", items=lambda found: found["results"], columns=columns)
+    show(
+        listing,
+        output,
+        "run_views:results_table",
+        items=lambda found: found["results"],
+        columns=columns,
+    )
 
 
 @with_options(times=MoveOptions)
@@ -78,4 +84,4 @@ def reschedule(
         )
     with gateway(context) as client:
         run = client.reschedule_run(whole_id(client, run_id), **times)
-    show(run, output, "run_panel")
+    show(run, output, "run_views:run_panel")

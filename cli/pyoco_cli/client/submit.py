@@ -165,7 +165,7 @@ def stay(
     stays = staying["wait"] or follow
     # Rows name the run themselves.
     if not (output is OutputFormat.CSV and stays):
-        show(answer, output, "submitted")
+        show(answer, output, "run_views:submitted")
     if not stays:
         return 0
     with leaving(run_id):
@@ -175,7 +175,7 @@ def stay(
         else:
             final = wait_for_end(client, run_id, seconds)
     if not follow and final.get("status") in ENDED:
-        show(final, output, "run_panel")
+        show(final, output, "run_views:run_panel")
     return exit_code(run_id, final, seconds)
 
 

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pyoco_cli.client.drawing import STYLES, styled
-from pyoco_cli.client.views import progress_cells, state_of
+from pyoco_cli.client.run_views import progress_cells
+from pyoco_cli.client.views import state_of
 from pyoco_cli.client.words import age
 from pyoco_cli.common.output import printable
 from pyoco_server.model.counted import counted

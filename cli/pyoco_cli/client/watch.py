@@ -104,7 +104,7 @@ def wait(
         with leaving(run_id):
             final = wait_for_end(client, run_id, seconds)
     if final.get("status") in ENDED:
-        show(final, output, "run_panel")
+        show(final, output, "run_views:run_panel")
     return exit_code(run_id, final, seconds)
 
 
