@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import trio
@@ -20,7 +20,6 @@ from pyoco_server.api.system import Queue
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.monitor import Overview
 from pyoco_server.gateway.read_side import Totals
-from pyoco_server.jetstream.connection import ConnectionStatus
 from pyoco_server.kernel import TreeNode
 from pyoco_server.model.run import RunStatus
 from pyoco_server.model.schedules.schedule import Schedule, ScheduleState
@@ -41,16 +40,21 @@ def metrics_blueprint(backend: Backend) -> Blueprint:
     @access(Access.READ)
     @described("Metrics for Prometheus", {"text/plain": TEXT})
     async def metrics() -> Response:
-        totals = await reads.totals(principal().tenant_id)
+        tenant = principal().tenant_id
+        totals = await reads.totals(tenant)
         workers = await reads.workers()
         overview, tags = await reads.overview(), await tags_seen(backend)
         queues = [queue for queue in overview.queues if tags is None or queue.tag in tags]
         present = [
             *_runs(totals),
             *_workers(workers),
-            *_schedules(backend.schedules.board.all(_seen_by(principal().tenant_id))),
+            *_schedules(backend.schedules.board.all(lambda each: tenant in (None, each.tenant_id))),
             *_streams(overview, queues),
-            *_connection(backend.connection.status),
+            GaugeMetricFamily(
+                "pyoco_nats_reconnects",
+                "How often this process came back to NATS.",
+                backend.connection.status.reconnects,
+            ),
             *_actors(backend.system.tree()),
         ]
         text = exposition([*present, *reads.measures.registry.collect()])
@@ -134,10 +138,6 @@ def _workers(workers: Iterable[tuple[WorkerRecord, WorkerState]]) -> Iterator[Me
     )
 
 
-def _seen_by(tenant_id: str | None) -> Callable[[Schedule], bool]:
-    return lambda schedule: tenant_id in (None, schedule.tenant_id)
-
-
 def _schedules(schedules: Iterable[Schedule]) -> Iterator[Metric]:
     states = Counter(schedule.state for schedule in schedules)
     yield _gauge(
@@ -173,12 +173,6 @@ def _by_tag(queues: Iterable[Queue], name: str) -> dict[str, int]:
     if rest := busy_first[_MOST_TAGS:]:
         values[_OTHER_TAGS] = sum(int(getattr(queue, name)) for queue in rest)
     return values
-
-
-def _connection(status: ConnectionStatus) -> Iterator[Metric]:
-    yield GaugeMetricFamily(
-        "pyoco_nats_reconnects", "How often this process came back to NATS.", status.reconnects
-    )
 
 
 def _actors(tree: TreeNode) -> Iterator[Metric]:
