@@ -18,7 +18,6 @@ from pyoco_server.client.sse import SseParser
 from pyoco_server.client.watch import Watch
 from pyoco_server.client.wire import (
     DEFAULT_TIMEOUT_SECONDS,
-    client_arguments,
     exhaust,
     remember,
     request_arguments,
@@ -40,8 +39,10 @@ class AsyncCaller:
         retry: RetryPolicy | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        arguments = client_arguments(base_url, api_key, api_key_header)
-        self._client = httpx.AsyncClient(**arguments, transport=transport)
+        headers = {api_key_header: api_key} if api_key else {}
+        self._client = httpx.AsyncClient(
+            base_url=base_url.rstrip("/"), headers=headers, transport=transport
+        )
         self._timeout_seconds = timeout_seconds
         self._retry = retry or RetryPolicy()
 

@@ -19,7 +19,6 @@ from pyoco_server.client.sse import SseParser
 from pyoco_server.client.watch import Watch
 from pyoco_server.client.wire import (
     DEFAULT_TIMEOUT_SECONDS,
-    client_arguments,
     remember,
     request_arguments,
 )
@@ -40,8 +39,10 @@ class Caller:
         retry: RetryPolicy | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        arguments = client_arguments(base_url, api_key, api_key_header)
-        self._client = httpx.Client(**arguments, transport=transport)
+        headers = {api_key_header: api_key} if api_key else {}
+        self._client = httpx.Client(
+            base_url=base_url.rstrip("/"), headers=headers, transport=transport
+        )
         self._timeout_seconds = timeout_seconds
         self._retry = retry or RetryPolicy()
 

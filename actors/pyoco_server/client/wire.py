@@ -17,12 +17,6 @@ _UPLOAD_SECONDS = 300.0
 _SEEN = "X-Pyoco-Seen"
 
 
-def client_arguments(base_url: str, api_key: str | None, api_key_header: str) -> dict[str, Any]:
-    """Return what an httpx client is made with."""
-    headers = {api_key_header: api_key} if api_key else {}
-    return {"base_url": base_url.rstrip("/"), "headers": headers}
-
-
 def request_arguments(call: ApiCall[Any], timeout_seconds: float) -> dict[str, Any]:
     """Return what ``build_request`` of an httpx client is called with."""
     # After the last byte of an upload the gateway still checks and stores it.
