@@ -12,7 +12,7 @@ import typer
 from msgspec.structs import replace
 
 from pyoco_cli.client.app import OutputOption, show
-from pyoco_cli.common.errors import CliError, leaves
+from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.moments import span
 from pyoco_cli.configuration import load_settings
 from pyoco_server.jetstream.connection import ConnectionOptions, open_connection
@@ -123,15 +123,14 @@ def _with_records(settings: Settings, work: Callable[[KeyRecords], Awaitable[T]]
 
     try:
         return trio.run(connected)
-    except* (BridgeError, trio.TooSlowError) as group:
-        error = next(leaves(group))
+    except (BridgeError, trio.TooSlowError) as error:
         raise CliError(
             str(error) or type(error).__name__,
             hint="check --nats-url (or PYOCO_NATS_URL), and that NATS runs there with JetStream",
             error_id=ErrorId.NATS_UNAVAILABLE,
         ) from None
-    except* UnreadableKey as group:
-        raise CliError(str(next(leaves(group))), error_id=ErrorId.INVALID_INPUT) from None
+    except UnreadableKey as error:
+        raise CliError(str(error), error_id=ErrorId.INVALID_INPUT) from None
 
 
 def _expiry(text: str | None, now: float) -> float | None:
