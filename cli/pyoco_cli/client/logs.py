@@ -41,6 +41,7 @@ class EventType(StrEnum):
     PROGRESS = "progress"
     FLOW = "flow"
     TRUNCATED = "truncated"
+    LATE = "late"
 
 
 def logs(
@@ -170,6 +171,9 @@ def _said(kind: object, event: Mapping[str, Any]) -> tuple[object, ...]:
             return f"task {event.get('task')}", progress_text(event)
         case "truncated":
             return "run", left_out(event)
+        case "late":
+            due = moment(event.get("expected_at"))
+            return "run", f"late: its {event.get('what')} was expected by {due}"
         case "flow":
             count = len((event.get("structure") or {}).get("nodes") or [])
             return "run", f"flow of {counted(count, 'task')}"
