@@ -10,14 +10,12 @@ from msgspec.structs import asdict
 
 from pyoco_server.api.schedules import (
     CalendarItem,
-    FilledTick,
     PastTick,
     ScheduledTick,
     ScheduleView,
     TickPage,
     WholeSchedule,
 )
-from pyoco_server.gateway.schedules.asked import Filled
 from pyoco_server.model.run import RunStatus
 from pyoco_server.model.schedules.schedule import Schedule
 from pyoco_server.model.schedules.ticks import due_at, local_time, ticks
@@ -92,15 +90,4 @@ def calendar_item(schedule: Schedule, begin: float, end: float) -> CalendarItem:
         paused=schedule.paused,
         ticks=[tick_view(schedule, tick) for tick in shown],
         more=len(found) > len(shown),
-    )
-
-
-def filled_view(item: Filled, timezone: str) -> FilledTick:
-    """A tick of a backfill."""
-    return FilledTick(
-        tick_at=item.tick,
-        local=local_time(item.tick, timezone).isoformat(),
-        run_id=item.run_id,
-        outcome=item.outcome,
-        reason=item.reason,
     )

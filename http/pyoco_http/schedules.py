@@ -26,7 +26,6 @@ from pyoco_http.schedule_calls import (
 )
 from pyoco_http.schedule_views import (
     calendar_item,
-    filled_view,
     schedule_view,
     tick_view,
     ticks_page,
@@ -182,11 +181,9 @@ def schedule_actions_blueprint(backend: Backend) -> Blueprint:
         begin = read_moment("from", body.begin, timezone)
         end = read_moment("to", body.end, timezone)
         limit = read_whole("limit", body.limit, 1, MAX_BACKFILL)
-        done = await desk.asked.backfill(
+        return await desk.asked.backfill(
             schedule_id, person(), begin, end, limit, dry_run=body.dry_run
         )
-        items = [filled_view(item, timezone) for item in done.items]
-        return api.BackfillAnswer(items=items, dry_run=body.dry_run, more=done.more)
 
     return blueprint
 

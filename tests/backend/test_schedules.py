@@ -455,7 +455,7 @@ async def test_a_backfill_makes_the_runs_that_are_missing_and_no_second_ones(
         await desk.create("s", wish(every_sec=60), ME)
         begin = end - end % 60 - 240
         plan = await desk.asked.backfill("s", ME, begin, end, 3, dry_run=True)
-        assert [item.tick for item in plan.items] == [begin, begin + 60, begin + 120]
+        assert [item.tick_at for item in plan.items] == [begin, begin + 60, begin + 120]
         assert plan.more
         assert {item.outcome for item in plan.items} == {"would_submit"}
         assert [run for run in await runs_of(backend) if (run.scheduled_at or 0) <= end] == []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from dataclasses import replace as with_fields
 from itertools import islice
-from typing import Final, Literal
+from typing import Final
 
+from msgspec.structs import replace
+
+from pyoco_server.api.schedules import BackfillAnswer, FilledTick
 from pyoco_server.gateway.new_run import Accepted
 from pyoco_server.gateway.schedules.records import Person, ScheduleRecords, asking, computed
 from pyoco_server.gateway.schedules.runs import FlowNotKept, ScheduleRuns
@@ -14,42 +16,12 @@ from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.model.errors import InvalidField
 from pyoco_server.model.schedules import rules
-from pyoco_server.model.schedules.schedule import TickOutcome, TickRecord
-from pyoco_server.model.schedules.ticks import ticks
+from pyoco_server.model.schedules.schedule import Schedule, TickOutcome, TickRecord
+from pyoco_server.model.schedules.ticks import local_time, ticks
 
 MAX_BACKFILL: Final = 1_000
 
 _SUBMIT_SECONDS: Final = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class Filled:
-    """What became of a tick of a backfill.
-
-    Attributes:
-        tick: The tick.
-        run_id: Its run.
-        outcome: ``exists``, ``submitted``, ``would_submit`` or ``failed``.
-        reason: Why it failed.
-    """
-
-    tick: int
-    run_id: str
-    outcome: Literal["exists", "submitted", "would_submit", "failed"]
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Backfill:
-    """What a backfill does.
-
-    Attributes:
-        items: Of each tick, in order.
-        more: Whether there are more ticks than the limit.
-    """
-
-    items: list[Filled]
-    more: bool
 
 
 class AskedRuns:
@@ -104,7 +76,7 @@ class AskedRuns:
 
     async def backfill(
         self, schedule_id: str, who: Person, begin: int, end: int, limit: int, *, dry_run: bool
-    ) -> Backfill:
+    ) -> BackfillAnswer:
         """Submit the runs of past ticks that have none, from the first on; repeated, it makes no second ones.
 
         It goes by what the schedule is now, and looks at neither `Overlap` nor whether it is paused.
@@ -139,7 +111,7 @@ class AskedRuns:
                         raise outcome
         done = dict(zip(missing, outcomes, strict=False))
         items = [
-            _filled(tick, ids[tick], exists=ids[tick] in there, outcome=done.get(tick))
+            _filled(schedule, tick, exists=ids[tick] in there, outcome=done.get(tick))
             for tick in found
         ]
         if submitted := sum(item.outcome == "submitted" for item in items):
@@ -149,16 +121,23 @@ class AskedRuns:
                 who,
                 lambda s, at: rules.changed(s, at, "backfill", who.actor, fields=span),
             )
-        return Backfill(items, more)
+        return BackfillAnswer(items=items, dry_run=dry_run, more=more)
 
 
 def _filled(
-    tick: int, run_id: str, *, exists: bool, outcome: Accepted | Exception | None
-) -> Filled:
+    schedule: Schedule, tick: int, *, exists: bool, outcome: Accepted | Exception | None
+) -> FilledTick:
+    filled = FilledTick(
+        tick_at=tick,
+        local=local_time(tick, schedule.spec.timezone).isoformat(),
+        run_id=schedule.run_id_of(tick),
+        outcome="exists" if exists else "would_submit",
+        reason=None,
+    )
     match outcome:
         case None:
-            return Filled(tick, run_id, "exists" if exists else "would_submit")
+            return filled
         case Accepted():
-            return Filled(tick, outcome.run_id, "submitted")
+            return replace(filled, run_id=outcome.run_id, outcome="submitted")
         case _:
-            return Filled(tick, run_id, "failed", str(outcome))
+            return replace(filled, outcome="failed", reason=str(outcome))
