@@ -20,7 +20,6 @@ from pyoco_server.api.runs import (
     RunListQuery,
     RunPage,
     RunsQuery,
-    SubmissionStep,
     shown_run,
 )
 from pyoco_server.backend import Backend
@@ -94,9 +93,8 @@ def lists_blueprint(backend: Backend) -> Blueprint:
         if not query.steps or wanted.submitted_after is None:
             return counts
         first, last = wanted.submitted_after, wanted.submitted_before
-        found = await reads.submissions(wanted, first, last, query.steps)
-        steps = [SubmissionStep(start=start, counts=each) for start, each in found.steps.items()]
-        return replace(counts, submissions=steps, submissions_exact=found.exact)
+        steps, exact = await reads.submissions(wanted, first, last, query.steps)
+        return replace(counts, submissions=steps, submissions_exact=exact)
 
     return blueprint
 

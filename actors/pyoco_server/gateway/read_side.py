@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 import trio
 
-from pyoco_server.api.runs import RunCounts
+from pyoco_server.api.runs import RunCounts, SubmissionStep
 from pyoco_server.api.system import Minute
 from pyoco_server.gateway.feeds import Feeds, ListFeed
 from pyoco_server.gateway.indexer import Indexer, OnRemoved
@@ -25,7 +25,7 @@ from pyoco_server.gateway.read_model import queries
 from pyoco_server.gateway.read_model.durations import Durations, durations
 from pyoco_server.gateway.read_model.filters import Place, RunFilter, encode_cursor
 from pyoco_server.gateway.read_model.model import NotReadable, ReadModel
-from pyoco_server.gateway.read_model.queries import Submissions, Unpunctual
+from pyoco_server.gateway.read_model.queries import Unpunctual
 from pyoco_server.gateway.read_model.rows import RunRow, local_day
 from pyoco_server.gateway.read_model.schema import get_meta
 from pyoco_server.gateway.seen_runs import SeenRuns
@@ -197,8 +197,11 @@ class ReadSide:
 
     async def submissions(
         self, run_filter: RunFilter, first: float, last: float | None, steps: int
-    ) -> Submissions:
-        """When the runs of a filter were submitted, up to ``last`` or now; raises as `list_runs`."""
+    ) -> tuple[list[SubmissionStep], bool]:
+        """When the runs of a filter were submitted, up to ``last`` or now, and whether these are all.
+
+        Raises as `list_runs`.
+        """
         now = self.now()
         until = max(now if last is None else last, first + 1)
         return await self._ask(

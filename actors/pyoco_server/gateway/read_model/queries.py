@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pyoco_server.api.runs import RunCounts
+from pyoco_server.api.runs import RunCounts, SubmissionStep
 from pyoco_server.api.system import Minute
 from pyoco_server.gateway.read_model.filters import Place, RunFilter
 from pyoco_server.gateway.read_model.rows import COLUMNS, RunRow, to_row
@@ -43,19 +43,6 @@ _STEPS_BETWEEN_LOOKS: Final = 20_000
 
 class SearchTooWide(Refusal):
     """The query took longer than its limit; it has to be narrowed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Submissions:
-    """When the runs of a filter were submitted.
-
-    Attributes:
-        steps: How many of each status there are, by the beginning of a step in unix seconds.
-        exact: Whether these are all; else the newest `SUBMISSIONS_AT_MOST`.
-    """
-
-    steps: dict[float, dict[str, int]]
-    exact: bool
 
 
 @contextmanager
@@ -95,10 +82,13 @@ def submissions(
     last: float,
     steps: int,
     now: float = 0.0,
-) -> Submissions:
-    """When the runs of a filter were submitted, in equal steps between two times (unix seconds)."""
+) -> tuple[list[SubmissionStep], bool]:
+    """When the runs of a filter were submitted, in equal steps between two times (unix seconds).
+
+    And whether these are all; else the newest `SUBMISSIONS_AT_MOST`.
+    """
     limit, width = SUBMISSIONS_AT_MOST, (last - first) / steps
-    found: dict[int, dict[str, int]] = {number: {} for number in range(steps)}
+    found: list[dict[str, int]] = [{} for _ in range(steps)]
     rows = list(
         _newest(db, run_filter, None, limit + 1, "status, submitted_at, updated_at, run_id", now)
     )
@@ -106,8 +96,11 @@ def submissions(
         if submitted_at is not None and first <= submitted_at < last:
             step = found[min(int((submitted_at - first) / width), steps - 1)]
             step[status] = step.get(status, 0) + 1
-    by_start = {first + number * width: counts for number, counts in found.items()}
-    return Submissions(by_start, exact=len(rows) <= limit)
+    parts = [
+        SubmissionStep(start=first + number * width, counts=counts)
+        for number, counts in enumerate(found)
+    ]
+    return parts, len(rows) <= limit
 
 
 @dataclass(frozen=True, slots=True)
