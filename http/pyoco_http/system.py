@@ -19,9 +19,7 @@ from pyoco_server.api.system import (
     ActorNode,
     ActorTree,
     Health,
-    Minute,
     NatsHealth,
-    Percentiles,
     Queue,
     Queues,
     ReadyAnswer,
@@ -30,7 +28,6 @@ from pyoco_server.api.system import (
     WaitingReason,
 )
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.read_model.durations import Durations
 from pyoco_server.kernel import TreeNode
 from pyoco_server.model.worker import WorkerRecord
 
@@ -95,10 +92,9 @@ def system_blueprint(backend: Backend) -> Blueprint:
         minutes = await reads.minutes(tenant, count, step)
         if not query.percentiles:
             return Stats(minutes=minutes)
-        found = await reads.durations(tenant, count, step)
-        whole = Percentiles(wait=_named(found.wait), run=_named(found.run), every=found.every)
-        detailed = [_with_percentiles(minute, found) for minute in minutes]
-        return Stats(minutes=detailed, percentiles=whole)
+        whole, steps = await reads.durations(tenant, count, step)
+        minutes = [replace(minute, **steps.get(minute.start // 60, {})) for minute in minutes]
+        return Stats(minutes=minutes, percentiles=whole)
 
     return blueprint
 
@@ -111,18 +107,6 @@ def _waiting_reason(queue: Queue, workers: Iterable[WorkerRecord]) -> WaitingRea
     if not paused:
         return WaitingReason.NO_WORKER
     return WaitingReason.PAUSED if all(paused) else WaitingReason.BUSY
-
-
-def _with_percentiles(minute: Minute, found: Durations) -> Minute:
-    number = minute.start // 60
-    waits, runs = _named(found.waits.get(number, {})), _named(found.runs.get(number, {}))
-    told = {f"wait_{name}": seconds for name, seconds in waits.items()}
-    told |= {f"run_{name}": seconds for name, seconds in runs.items()}
-    return replace(minute, **told)
-
-
-def _named(percentiles: dict[int, float]) -> dict[str, float]:
-    return {f"p{number}": seconds for number, seconds in percentiles.items()}
 
 
 def _node(node: TreeNode) -> ActorNode:

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import trio
 
 from pyoco_server.api.runs import RunCounts, SubmissionStep
-from pyoco_server.api.system import Minute
+from pyoco_server.api.system import Minute, Percentiles
 from pyoco_server.gateway.feeds import Feeds, ListFeed
 from pyoco_server.gateway.indexer import Indexer, OnRemoved
 from pyoco_server.gateway.live_runs import LiveRuns
@@ -22,7 +22,7 @@ from pyoco_server.gateway.measures import Measures
 from pyoco_server.gateway.monitor import Monitor, Overview
 from pyoco_server.gateway.projector import Projector
 from pyoco_server.gateway.read_model import queries
-from pyoco_server.gateway.read_model.durations import Durations, durations
+from pyoco_server.gateway.read_model.durations import durations
 from pyoco_server.gateway.read_model.filters import Place, RunFilter, encode_cursor
 from pyoco_server.gateway.read_model.model import NotReadable, ReadModel
 from pyoco_server.gateway.read_model.queries import Unpunctual
@@ -216,8 +216,10 @@ class ReadSide:
         first, last = self._window(count, step)
         return await self._ask(lambda db: queries.minutes(db, tenant, first, last, step))
 
-    async def durations(self, tenant: str | None, count: int, step: int = 1) -> Durations:
-        """How long runs waited and took, in the steps of `minutes`; raises as `list_runs`."""
+    async def durations(
+        self, tenant: str | None, count: int, step: int = 1
+    ) -> tuple[Percentiles, dict[int, dict[str, float]]]:
+        """How long runs waited and took, in all and in the steps of `minutes`; raises as `list_runs`."""
         first, last = self._window(count, step)
         return await self._ask(lambda db: durations(db, tenant, first, last, step))
 

@@ -4,48 +4,31 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from itertools import chain
 from typing import Final
 
+from pyoco_server.api.system import Percentiles
 from pyoco_server.model.run import TERMINAL_STATUSES
 
 SAMPLED_AT_MOST: Final = 20_000
 """How many runs are looked at about; of more, each second, third, … is."""
 
-PERCENTILES: Final = (50, 95, 99)
-
-
-@dataclass(frozen=True, slots=True)
-class Durations:
-    """Percentiles in seconds, by their number; None where there is no run.
-
-    Attributes:
-        every: 1 where all runs were looked at, else each how manieth.
-        waits: Of the time in the queue of the runs that started in a step, by the step's minute.
-        runs: Of the time that those took which ended in it.
-        wait: Of the whole window.
-        run: The same.
-    """
-
-    every: int
-    waits: dict[int, dict[int, float]]
-    runs: dict[int, dict[int, float]]
-    wait: dict[int, float]
-    run: dict[int, float]
+_PERCENTS: Final = (50, 95, 99)
 
 
 def durations(
     db: sqlite3.Connection, tenant: str | None, first: int, last: int, step: int
-) -> Durations:
+) -> tuple[Percentiles, dict[int, dict[str, float]]]:
     """The percentiles from minute ``first`` to ``last`` (unix seconds / 60), in steps of so many minutes.
 
-    Of the runs that are kept. ``first`` is a multiple of ``step``.
+    Of the runs that are kept: of the whole time, and of each step by its minute, as fields of `Minute`: what
+    those waited that started in it, and what those took that ended. ``first`` is a multiple of ``step``.
     """
-    where, values = "updated_at >= ?", [float(first * 60)]
-    given: list[float | str] = [*values]
+    where = "updated_at >= ?"
+    given: list[int | str] = [first * 60]
     if tenant is not None:
-        where, given = "tenant = ? AND updated_at >= ?", [tenant, *values]
+        where, given = f"tenant = ? AND {where}", [tenant, *given]
     (count,) = db.execute(f"SELECT count(*) FROM runs WHERE {where}", given).fetchone()  # noqa: S608
     every = max(1, -(-count // SAMPLED_AT_MOST))
     rows = db.execute(
@@ -65,16 +48,19 @@ def durations(
         note(waits, submitted_at, start_time)
         if status in TERMINAL_STATUSES:
             note(runs, start_time, end_time)
-    return Durations(
-        every,
-        {minute: _percentiles(each) for minute, each in waits.items()},
-        {minute: _percentiles(each) for minute, each in runs.items()},
-        _percentiles([each for step_waits in waits.values() for each in step_waits]),
-        _percentiles([each for step_runs in runs.values() for each in step_runs]),
+    steps: defaultdict[int, dict[str, float]] = defaultdict(dict)
+    for what, by_step in (("wait", waits), ("run", runs)):
+        for minute, values in by_step.items():
+            steps[minute] |= {f"{what}_{name}": p for name, p in _percentiles(values).items()}
+    whole = Percentiles(
+        wait=_percentiles(chain.from_iterable(waits.values())),
+        run=_percentiles(chain.from_iterable(runs.values())),
+        every=every,
     )
+    return whole, steps
 
 
-def _percentiles(values: Sequence[float]) -> dict[int, float]:
+def _percentiles(values: Iterable[float]) -> dict[str, float]:
     """The values that so many percent do not exceed (nearest rank); none of none."""
     ranked = sorted(values)
-    return {p: ranked[max(-(-len(ranked) * p // 100) - 1, 0)] for p in PERCENTILES if ranked}
+    return {f"p{p}": ranked[max(-(-len(ranked) * p // 100) - 1, 0)] for p in _PERCENTS if ranked}
