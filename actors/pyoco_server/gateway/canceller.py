@@ -10,7 +10,7 @@ from pyoco_server.gateway.waiting_runs import find_job
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, WrongRevision
 from pyoco_server.kernel import Actor, Refusal, Request
-from pyoco_server.model import decisions, life
+from pyoco_server.model import life
 from pyoco_server.model.run import RunSnapshot, RunStatus, SnapshotTooLarge, UnreadableSnapshot
 from pyoco_server.store.control import CancelRecorded, control_subject, encode_control
 from pyoco_server.store.queue import JobQueue
@@ -53,23 +53,16 @@ class Canceller(Actor[RecordCancel]):
         self.answer(message, self._cancel, message, refusing=(Refusal, UnreadableSnapshot))
 
     async def _cancel(self, request: RecordCancel) -> RunSnapshot:
+        def rule(run: RunSnapshot) -> tuple[RunSnapshot, None]:
+            now = self._runs.now()
+            asked = life.request_cancel(run, by=request.by, reason=request.reason, now=now)
+            return asked.snapshot, None
+
         try:
-            return await self._record(request)
+            before = await self._runs.get(request.run_id)
+            stored, _ = await self._runs.change(request.run_id, rule, known=before)
         except (BridgeError, SnapshotTooLarge) as error:
             raise CancelNotStored(str(error)) from None
-
-    async def _record(self, request: RecordCancel) -> RunSnapshot:
-        before = await self._runs.get(request.run_id)
-
-        def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, None]:
-            outcome = life.request_cancel(
-                snapshot, by=request.by, reason=request.reason, now=self._runs.now()
-            )
-            return outcome.snapshot if isinstance(
-                outcome, decisions.CancelRequested
-            ) else None, None
-
-        stored, _ = await self._runs.change(request.run_id, rule, known=before)
         snapshot = stored.snapshot
         if snapshot.status is RunStatus.CANCELLING:
             if snapshot.worker_instance_id is not None:

@@ -245,11 +245,10 @@ class Intake:
         Raises:
             BridgeError: NATS could not be asked.
         """
-        try:
-            run = (await self._runs.get(run_id)).snapshot
-        except (RunNotFound, UnreadableSnapshot):
+        stored = await self._runs.find(run_id)
+        if stored is None or has_started(stored.snapshot):
             return None
-        return None if has_started(run) else known(run.scheduled_for)
+        return known(stored.snapshot.scheduled_for)
 
     async def enqueue(self, draft: Draft, stored: StoredRun) -> None:
         """Queue the job of a stored run, unless it is; when that is not acknowledged, take the snapshot back.
