@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -168,10 +169,9 @@ class DeadLetterDesk:
         """
         run = (await self._runs.get(run_id)).snapshot
         again = _of_snapshot(run)
-        if params:
-            again = replace(again, params={**again.params, **params})
-        if timing != NO_TIMING:
-            again = replace(again, timing=timing.over(again.timing))
+        again = replace(
+            again, params={**again.params, **(params or {})}, timing=timing.over(again.timing)
+        )
         repeated = await self._submit(again, asker, idempotency_key)
         if run.status is RunStatus.FAILED:
             await self._drop_letters_of(run)
@@ -197,12 +197,10 @@ class DeadLetterDesk:
             )
 
     async def _run_of(self, letter: DeadLetter) -> NewRun:
-        if letter.run_id is None or letter.reason == DeadLetterReason.INVALID_JOB:
-            return _of_letter(letter)
-        try:
-            return _of_snapshot((await self._runs.get(letter.run_id)).snapshot)
-        except RunNotFound:
-            return _of_letter(letter)
+        if letter.run_id is not None and letter.reason != DeadLetterReason.INVALID_JOB:
+            with suppress(RunNotFound):
+                return _of_snapshot((await self._runs.get(letter.run_id)).snapshot)
+        return _of_letter(letter)
 
     async def _submit(self, again: NewRun, asker: Asker, idempotency_key: str | None) -> Repeated:
         """Add the text of its flow.yaml to a run that repeats another one, and who asks for it now."""
@@ -234,8 +232,7 @@ def _of_snapshot(run: RunSnapshot) -> NewRun:
         expected_start_within_sec=known(run.expected_start_within_sec),
         expected_end_within_sec=known(run.expected_end_within_sec),
     )
-    again = _again(run, run.run_id, run.flow_name)
-    return again if expected == NO_TIMING else replace(again, timing=expected)
+    return replace(_again(run, run.run_id, run.flow_name), timing=expected)
 
 
 def _of_letter(letter: DeadLetter) -> NewRun:

@@ -195,7 +195,7 @@ class NewRun:
     @property
     def timed(self) -> bool:
         """Whether it asks something of time."""
-        return self.timing is not NO_TIMING
+        return self.timing != NO_TIMING
 
     def _times(self, now: float) -> dict[str, Any]:
         """The times of a job that are set."""
@@ -217,7 +217,7 @@ class NewRun:
         content: dict[str, Any] = msgspec.to_builtins(self)
         for name in _NOT_CONTENT:
             del content[name]
-        if self.timing == NO_TIMING:
+        if not self.timed:
             # So it was before runs could ask for it: a key may be older than this version.
             del content["timing"]
         return content_digest(content)
