@@ -226,23 +226,12 @@ class ScheduleDesk:
 
     async def pause(self, schedule_id: str, who: Person) -> Schedule:
         """Let no tick have a run from now on; raises as `get`."""
-
-        def change(schedule: Schedule, now: float) -> Schedule:
-            if schedule.paused:
-                return schedule
-            return rules.changed(rules.paused(schedule, now), now, "pause", who.actor)
-
+        change = partial(_with_pause, paused=True, who=who)
         return await self._records.change(schedule_id, who, change)
 
     async def resume(self, schedule_id: str, who: Person) -> Schedule:
         """Go on with the ticks from now on; those of the pause are left out. Raises as `get`."""
-
-        def change(schedule: Schedule, now: float) -> Schedule:
-            if not schedule.paused:
-                return schedule
-            on = rules.from_now_on(replace(schedule, paused=False), now)
-            return rules.changed(on, now, "resume", who.actor)
-
+        change = partial(_with_pause, paused=False, who=who)
         return await self._records.change(schedule_id, who, change)
 
     async def delete(self, schedule_id: str, who: Person) -> None:
@@ -288,10 +277,20 @@ def _with_spec(
         after = rules.from_now_on(after, now)
     if wish.paused is not None and wish.paused != schedule.paused:
         differing.append("paused")
-        if wish.paused:
-            after = rules.paused(after, now)
-        else:
-            after = rules.from_now_on(replace(after, paused=False), now)
+        after = _paused(after, now, wish.paused)
     if not differing:
         return schedule
     return rules.changed(after, now, "update", who.actor, fields=differing)
+
+
+def _with_pause(schedule: Schedule, now: float, *, paused: bool, who: Person) -> Schedule:
+    if paused == schedule.paused:
+        return schedule
+    action = "pause" if paused else "resume"
+    return rules.changed(_paused(schedule, now, paused), now, action, who.actor)
+
+
+def _paused(schedule: Schedule, now: float, paused: bool) -> Schedule:
+    if paused:
+        return rules.paused(schedule, now)
+    return rules.from_now_on(replace(schedule, paused=False), now)
