@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TypeAlias, TypeVar
 
@@ -12,12 +12,7 @@ import trio
 
 from pyoco_server.gateway.idempotency import KeyedDraft, OnceOnly
 from pyoco_server.gateway.intake import Draft, Intake
-from pyoco_server.gateway.new_run import (
-    Accepted,
-    NewRun,
-    NotAccepted,
-    RunTooLarge,
-)
+from pyoco_server.gateway.new_run import Accepted, NewRun, NotAccepted, RunTooLarge
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.errors import ErrorId
@@ -65,13 +60,8 @@ class Submitter:
         return await self._accept(self._intake.draft(run, new_run_id()), deadline)
 
     async def _prepare(self, deadline: float, *runs: NewRun) -> None:
-        with trio.CancelScope(deadline=deadline):
-            try:
-                await self._intake.prepare(*runs)
-            except BridgeError as error:
-                raise _refused(error) from None
-            return
-        raise NotAccepted("NATS did not answer in time")
+        with _in_time(deadline):
+            await self._intake.prepare(*runs)
 
     async def submit_all(
         self, runs: Sequence[NewRun], *, within: float
@@ -135,28 +125,35 @@ class Submitter:
             await self._intake.accept_all(drafts)
 
     async def _accept(self, draft: Draft, deadline: float) -> Accepted:
-        with trio.CancelScope(deadline=deadline), self._intake.undone_when_cancelled(draft):
+        with _in_time(deadline, draft), self._intake.undone_when_cancelled(draft):
             await _enter(self._room)
             try:
                 await self._intake.accept(draft)
-            except BridgeError as error:
-                raise _refused(error) from None
-            else:
-                return draft.accepted
             finally:
                 self._room.release()
-        raise NotAccepted("NATS did not answer in time", draft.job.run_id if draft.begun else None)
+            return draft.accepted
 
     async def _accept_once(self, keyed: KeyedDraft, deadline: float) -> Accepted:
-        with trio.CancelScope(deadline=deadline):
+        with _in_time(deadline):
             await _enter(self._room)
             try:
                 return await self._once.accept(keyed)
-            except BridgeError as error:
-                raise _refused(error) from None
             finally:
                 self._room.release()
-        raise NotAccepted("NATS did not answer in time")
+
+
+@contextmanager
+def _in_time(deadline: float, draft: Draft | None = None) -> Iterator[None]:
+    """Refuse what NATS does not take, or not in time; ``draft`` is named where it may be stored then."""
+    with trio.CancelScope(deadline=deadline) as scope:
+        try:
+            yield
+        except BridgeError as error:
+            log.warning("run not accepted", err_id=ErrorId.NATS_UNAVAILABLE, reason=str(error))
+            raise NotAccepted(str(error)) from None
+    if scope.cancelled_caught:
+        run_id = draft.job.run_id if draft is not None and draft.begun else None
+        raise NotAccepted("NATS did not answer in time", run_id)
 
 
 async def _enter(room: trio.Semaphore) -> None:
@@ -188,8 +185,3 @@ def _batches(drafts: Iterable[tuple[int, D]]) -> Iterator[list[tuple[int, D]]]:
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _refused(error: BridgeError) -> NotAccepted:
-    log.warning("run not accepted", err_id=ErrorId.NATS_UNAVAILABLE, reason=str(error))
-    return NotAccepted(str(error))
