@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -55,11 +55,7 @@ class Requester:
 
     def sees(self, wheel: StoredWheel) -> bool:
         """Whether the wheel is among its own or the shared ones."""
-        return (
-            self.api_key_id is None
-            or wheel.tenant_id is None
-            or (wheel.tenant_id == self.tenant_id)
-        )
+        return self.api_key_id is None or wheel.tenant_id in (None, self.tenant_id)
 
 
 _ANYBODY = Requester()
@@ -132,7 +128,7 @@ class WheelRegistry:
                 content_type=wheel.content_type,
                 tags=wheel.tags,
                 tenant_id=wheel.owner,
-                rule=self._rule(wheel),
+                rule=partial(self._check, wheel),
             )
         await self._remember("upload", added.wheel, wheel.by, replace=wheel.replace)
         return added.wheel
@@ -158,25 +154,19 @@ class WheelRegistry:
         purge = partial(self._store.purge_orphans, older_than_seconds=_ORPHAN_SECONDS)
         await sweep_every(_ORPHAN_SECONDS, "left-overs of broken-off uploads", purge)
 
-    def _rule(self, request: NewWheel) -> Callable[[RegistryState], None]:
-        def check(state: RegistryState) -> None:
-            mine = request.name.package
-            shared = {w.wheel.name.package for w in state.wheels if w.wheel.tenant_id is None}
-            if request.owner is not None and mine in shared:
-                raise PackageTaken(f"package {mine!r} is shared; only an admin uploads it")
-            check_rise(request.name, state.names_of(request.owner))
-            used = sum(
-                other.wheel.size_bytes
-                for other in state.wheels
-                if other.wheel.tenant_id == request.owner
+    def _check(self, new: NewWheel, state: RegistryState) -> None:
+        there = [stored.wheel for stored in state.wheels]
+        mine = new.name.package
+        shared = {wheel.name.package for wheel in there if wheel.tenant_id is None}
+        if new.owner is not None and mine in shared:
+            raise PackageTaken(f"package {mine!r} is shared; only an admin uploads it")
+        check_rise(new.name, state.names_of(new.owner))
+        used = sum(wheel.size_bytes for wheel in there if wheel.tenant_id == new.owner)
+        if 0 < self._quota < used + new.size_bytes:
+            raise RegistryFull(
+                f"{used} bytes of wheels are there and {new.size_bytes} more would come; "
+                f"at most {self._quota} are allowed (PYOCO_WHEEL_QUOTA_BYTES): delete old ones"
             )
-            if 0 < self._quota < used + request.size_bytes:
-                raise RegistryFull(
-                    f"{used} bytes of wheels are there and {request.size_bytes} more would come; "
-                    f"at most {self._quota} are allowed (PYOCO_WHEEL_QUOTA_BYTES): delete old ones"
-                )
-
-        return check
 
     async def _remember(
         self, action: str, wheel: StoredWheel, by: Requester, replace: bool | None = None
