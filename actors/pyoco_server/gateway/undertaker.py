@@ -81,7 +81,17 @@ class Undertaker:
             except SnapshotTooLarge as error:
                 log.warning("a run cannot be ended", run_id=run_id, reason=str(error))
                 return True
-            self._log(stored.snapshot, ended)
+            cancelled = ended.status is RunStatus.CANCELLED
+            log.warning(
+                "run ended, for nobody executes it",
+                err_id=ErrorId.CANCEL_NOT_CONVERGED if cancelled else ErrorId.EXECUTION_FAILED,
+                run_id=run_id,
+                status=ended.status,
+                reason=ended.reason,
+                error=ended.error,
+                worker_id=stored.snapshot.worker_id,
+                attempt=stored.snapshot.attempt,
+            )
         # Also for a run that another gateway ended so, which may have died before it told of it; the
         # letter's message id makes one of several.
         if ended.status is RunStatus.FAILED and ended.reason == verdict.reason:
@@ -131,16 +141,3 @@ class Undertaker:
     async def _remove(self, job: QueuedJob | None) -> None:
         if job is not None:
             await self._queue.remove(job.sequence)
-
-    def _log(self, before: RunSnapshot, ended: RunSnapshot) -> None:
-        cancelled = ended.status is RunStatus.CANCELLED
-        log.warning(
-            "run ended, for nobody executes it",
-            err_id=ErrorId.CANCEL_NOT_CONVERGED if cancelled else ErrorId.EXECUTION_FAILED,
-            run_id=ended.run_id,
-            status=ended.status,
-            reason=ended.reason,
-            error=ended.error,
-            worker_id=before.worker_id,
-            attempt=before.attempt,
-        )

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 import msgspec
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
 from pyoco_server.api.runs import RunItem
 from pyoco_server.jetstream.keyvalue import Entry
@@ -81,18 +81,10 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
         """What it is told to be."""
         if self.expired:
             return RunState.EXPIRED
-        if self.is_scheduled(now):
+        unclaimed = self.attempt == 0 and self.status is RunStatus.PENDING
+        if unclaimed and self.due_at is not None and self.due_at > now:
             return RunState.SCHEDULED
         return RunState(self.status.value)
-
-    def is_scheduled(self, now: float) -> bool:
-        """Whether it waits for its time."""
-        return (
-            self.due_at is not None
-            and self.due_at > now
-            and self.attempt == 0
-            and self.status is RunStatus.PENDING
-        )
 
     def item(self, now: float) -> RunItem:
         """What a list shows of it."""
@@ -155,7 +147,7 @@ class _Brief(msgspec.Struct):
     expected_start_within_sec: Moment = None
     expected_end_within_sec: Moment = None
     late: Late | UnsetType | None = None
-    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
+    usage: Usage | UnsetType | None = UNSET
     failed_tasks: list[str] = msgspec.field(default_factory=list)
     schedule_id: str | None = None
     scheduled_at: float | None = None
@@ -176,7 +168,7 @@ def row_of(entry: Entry) -> RunRow:
         snapshot = decode_snapshot(entry.value)
         given = {name: getattr(snapshot, name) for name in _Brief.__struct_fields__}
         brief = msgspec.convert(
-            {name: value for name, value in given.items() if value is not msgspec.UNSET},
+            {name: value for name, value in given.items() if value is not UNSET},
             _Brief,
             from_attributes=True,
         )
