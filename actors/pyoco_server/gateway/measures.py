@@ -70,11 +70,6 @@ class Measures:
             buckets=_LATENESS,
         )
 
-    def _note_late(self, before: int, after: int) -> None:
-        for what, bit in _LATE.items():
-            if after & bit and not before & bit:
-                self._late.labels(what).inc()
-
     def ticks_settled(self, schedule: Schedule, ticks: list[TickRecord], now: float) -> None:
         """Take what became of ticks."""
         for tick in ticks:
@@ -85,11 +80,13 @@ class Measures:
     def observe(self, applied: Applied) -> None:
         """Take the starts and ends of runs out of what was written."""
         for before, row in applied.changed:
-            if row.late and (before is None or before.late != row.late):
-                self._note_late(0 if before is None else before.late, row.late)
-            started_before = before is not None and before.start_time is not None
+            newly_late = row.late if before is None else row.late & ~before.late
+            for what, bit in _LATE.items():
+                if newly_late & bit:
+                    self._late.labels(what).inc()
             if row.start_time is None:
                 continue
+            started_before = before is not None and before.start_time is not None
             if not started_before and row.submitted_at is not None:
                 waited = row.start_time - (row.scheduled_for or row.submitted_at)
                 self._waits.observe(max(waited, 0.0))
