@@ -118,7 +118,7 @@ class Recorder:
                 self.begin(event.path, event.at)
             case TapKind.DIED:
                 if self.on_death is not None:
-                    self.on_death(self._log(event.path, event.error))
+                    self.on_death(self.log(event.path, event.error))
             case TapKind.TOLD | TapKind.ASKED:
                 asked = event.kind is TapKind.ASKED
                 delivery = _Delivery(event.at, event.sender, asked, event.message)
@@ -133,28 +133,12 @@ class Recorder:
         left = deque(each for each in waiting if not each.asked)
         self._lives[path] = _Life(at, deque(maxlen=self.most), left)
 
-    def log(self, path: str) -> MessageLog:
-        """What the present incarnation of the actor at ``path`` took up so far.
+    def log(self, path: str, error: BaseException | None = None) -> MessageLog:
+        """What the present incarnation of the actor at ``path`` took up so far, and what ended it.
 
         Raises:
             KeyError: Nothing of it was recorded.
         """
-        return self._log(path, None)
-
-    def _take(self, life: _Life, event: TapEvent) -> None:
-        if not life.waiting or life.waiting[0].message is not event.message:
-            return  # it was sent before the recording began
-        delivery = life.waiting.popleft()
-        delivery.outcome, delivery.error = event.kind.value, event.error
-        life.forgotten = life.forgotten or len(life.taken) == self.most
-        life.taken.append(delivery)
-
-    def _life(self, event: TapEvent) -> _Life:
-        if event.path not in self._lives:  # it lived before the recording began
-            self._lives[event.path] = _Life(event.at, deque(maxlen=self.most), forgotten=True)
-        return self._lives[event.path]
-
-    def _log(self, path: str, error: BaseException | None) -> MessageLog:
         life = self._lives[path]
         return MessageLog(
             path=path,
@@ -172,6 +156,19 @@ class Recorder:
             complete=not life.forgotten,
             ended=None if error is None else describe_error(error),
         )
+
+    def _take(self, life: _Life, event: TapEvent) -> None:
+        if not life.waiting or life.waiting[0].message is not event.message:
+            return  # it was sent before the recording began
+        delivery = life.waiting.popleft()
+        delivery.outcome, delivery.error = event.kind.value, event.error
+        life.forgotten = life.forgotten or len(life.taken) == self.most
+        life.taken.append(delivery)
+
+    def _life(self, event: TapEvent) -> _Life:
+        if event.path not in self._lives:  # it lived before the recording began
+            self._lives[event.path] = _Life(event.at, deque(maxlen=self.most), forgotten=True)
+        return self._lives[event.path]
 
 
 async def replay(
