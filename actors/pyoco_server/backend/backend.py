@@ -18,6 +18,7 @@ from pyoco_server.gateway.new_run import Accepted, NewRun
 from pyoco_server.gateway.read_side import ReadSide
 from pyoco_server.gateway.schedules.desk import ScheduleDesk
 from pyoco_server.gateway.tree import GatewayTree
+from pyoco_server.gateway.waiting_runs import move_run
 from pyoco_server.gateway.wheel_registry import WheelRegistry
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.kernel import ActorDown, ActorSystem, AskExpired
@@ -88,6 +89,7 @@ class Backend:
         self.artifacts = stores.artifacts
         self.workflows = stores.workflows
         self._runs = stores.runs
+        self._queue = stores.queue
         self._provisioner = provisioner
         self._gateway = gateway
         self._worker = worker
@@ -144,10 +146,10 @@ class Backend:
         return await canceller.ask(RecordCancel(run_id, by=by, reason=reason), within=within)
 
     async def move(self, run_id: str, timing: Timing) -> RunSnapshot:
-        """Change when a run that has not started may start, or until when; see `WaitingRuns.move`."""
-        waiting = self._require_gateway().waiting
+        """Change when a run that has not started may start, or until when; see `move_run`."""
+        self._require_gateway()
         await self._reached()
-        return await waiting.move(run_id, timing)
+        return await move_run(self._runs, self._queue, run_id, timing)
 
     async def run(self, run: NewRun) -> RunSnapshot:
         """Submit a run and wait for its end; raises as `submit`.

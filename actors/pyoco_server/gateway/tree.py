@@ -28,7 +28,6 @@ from pyoco_server.gateway.schedules.text_keeper import keep_texts
 from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.gateway.timekeeper import Timekeeper
 from pyoco_server.gateway.undertaker import Undertaker
-from pyoco_server.gateway.waiting_runs import WaitingRuns
 from pyoco_server.gateway.wheel_registry import WheelRegistry
 from pyoco_server.gateway.withdrawals import Withdrawals
 from pyoco_server.gateway.worker_registry import forget_workers
@@ -52,7 +51,6 @@ class GatewayTree:
     submitter: Submitter
     canceller: ActorRef[RecordCancel]
     events: EventReader
-    waiting: WaitingRuns
     reads: ReadSide | None = None
     dead_letters: DeadLetterDesk | None = None
     key_ring: KeyRing | None = None
@@ -82,13 +80,7 @@ def gateway_tree(
         task("withdrawer", withdrawals.carry_out),
         canceller,
     ]
-    client = GatewayTree(
-        SupervisorSpec("gateway", children),
-        submitter,
-        canceller.ref,
-        events,
-        WaitingRuns(runs, queue),
-    )
+    client = GatewayTree(SupervisorSpec("gateway", children), submitter, canceller.ref, events)
     if kind == "client":
         return client
 

@@ -63,61 +63,56 @@ def _queued_at(stored: StoredRun) -> float | None:
     return run.submitted_at
 
 
-class WaitingRuns:
-    """Moves runs that have not started, in the task of whoever asks."""
+async def move_run(runs: RunStore, queue: JobQueue, run_id: str, timing: Timing) -> RunSnapshot:
+    """Change when a run that has not started may start, or until when; return it as it then is.
 
-    def __init__(self, runs: RunStore, queue: JobQueue) -> None:
-        self._runs = runs
-        self._queue = queue
+    The snapshot decides: a worker that has the job already meets the new time when it claims. Cancelled,
+    the run may or may not be moved, and starts at one of both times. What of ``timing`` is not set stays.
 
-    async def move(self, run_id: str, timing: Timing) -> RunSnapshot:
-        """Change when a run may start, or until when; return it as it then is.
+    Raises:
+        RunNotFound: There is no such run.
+        UnreadableSnapshot: What is stored is none.
+        InvalidField: It would expire before it may start.
+        RunHasStarted: It has started, or ended, or may not start any more.
+        CannotWait: It is to start later, and the server cannot hold it back.
+        MoveNotStored: NATS could not be asked.
+    """
+    try:
+        await runs.learn_time()
+        before = await runs.get(run_id)
+        now = runs.now()
+        if timing.due(now) is not None and not await queue.can_hold_back():
+            raise CannotWait
 
-        The snapshot decides: a worker that has the job already meets the new time when it claims. Cancelled,
-        the run may or may not be moved, and starts at one of both times. What of ``timing`` is not set stays.
+        def rule(run: RunSnapshot) -> tuple[RunSnapshot | None, bool]:
+            if has_started(run) or is_expired(run, now):
+                return None, False
+            return _moved(run, timing, now), True
 
-        Raises:
-            RunNotFound: There is no such run.
-            UnreadableSnapshot: What is stored is none.
-            InvalidField: It would expire before it may start.
-            RunHasStarted: It has started, or ended, or may not start any more.
-            CannotWait: It is to start later, and the server cannot hold it back.
-            MoveNotStored: NATS could not be asked.
-        """
-        try:
-            await self._runs.learn_time()
-            before = await self._runs.get(run_id)
-            now = self._runs.now()
-            if timing.due(now) is not None and not await self._queue.can_hold_back():
-                raise CannotWait
+        stored, movable = await runs.change(run_id, rule, known=before)
+    except (BridgeError, SnapshotTooLarge) as error:
+        raise MoveNotStored(str(error)) from None
+    if not movable:
+        raise RunHasStarted(state_of(stored.snapshot, now))
+    if stored.snapshot.scheduled_for != before.snapshot.scheduled_for:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _FOLLOW_SECONDS):
+            try:
+                await _follow(queue, before, stored.snapshot, now)
+            except BridgeError as error:
+                # Too early it is held back by whoever takes it, too late by the timekeeper.
+                log.warning("job not moved yet", run_id=run_id, reason=str(error))
+    return stored.snapshot
 
-            def rule(run: RunSnapshot) -> tuple[RunSnapshot | None, bool]:
-                if has_started(run) or is_expired(run, now):
-                    return None, False
-                return _moved(run, timing, now), True
 
-            stored, movable = await self._runs.change(run_id, rule, known=before)
-        except (BridgeError, SnapshotTooLarge) as error:
-            raise MoveNotStored(str(error)) from None
-        if not movable:
-            raise RunHasStarted(state_of(stored.snapshot, now))
-        if stored.snapshot.scheduled_for != before.snapshot.scheduled_for:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + _FOLLOW_SECONDS):
-                try:
-                    await self._follow(before, stored.snapshot, now)
-                except BridgeError as error:
-                    # Too early it is held back by whoever takes it, too late by the timekeeper.
-                    log.warning("job not moved yet", run_id=run_id, reason=str(error))
-        return stored.snapshot
-
-    async def _follow(self, before: StoredRun, run: RunSnapshot, now: float) -> None:
-        due = known(run.scheduled_for) or 0.0
-        found = await find_job(self._queue, before)
-        # Where there is none, a worker has it, which holds it back should it come too early.
-        if found is not None and (found.delayed or due > now):
-            await hold_back(self._queue, found, run)
-            if not found.delayed:
-                await self._queue.remove(found.sequence)
+async def _follow(queue: JobQueue, before: StoredRun, run: RunSnapshot, now: float) -> None:
+    """Move the job of a run after it."""
+    due = known(run.scheduled_for) or 0.0
+    found = await find_job(queue, before)
+    # Where there is none, a worker has it, which holds it back should it come too early.
+    if found is not None and (found.delayed or due > now):
+        await hold_back(queue, found, run)
+        if not found.delayed:
+            await queue.remove(found.sequence)
 
 
 async def hold_back(queue: JobQueue, found: QueuedJob, run: RunSnapshot) -> None:
