@@ -18,7 +18,7 @@ from pyoco_server.jetstream.publish import Publication, publish, publish_batch
 from pyoco_server.model import life
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.event import is_first
-from pyoco_server.model.job import Job, encode_job, with_revision
+from pyoco_server.model.job import Job, encode_job, new_run_id, with_revision
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.punctuality import has_started
 from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot, known
@@ -102,13 +102,15 @@ class Intake:
         # The connection on which a stream was found to take no batches.
         self._no_batches_on = -1
 
-    def draft(self, run: NewRun, run_id: str) -> Draft:
+    def draft(self, run: NewRun, run_id: str | None = None) -> Draft:
         """Write a run down, and make sure that it can be stored, executed and written back.
+
+        Without an id it gets a new one.
 
         Raises:
             RunTooLarge: It can not; the text names the limit.
         """
-        job = run.job(run_id, self._runs.now())
+        job = run.job(run_id or new_run_id(), self._runs.now())
         snapshot = life.pending(job)
         draft = Draft(job, snapshot, encode_job(job), encode_json(snapshot))
         more = _AGAIN_BYTES if run.retry_of is not None else 0

@@ -16,7 +16,6 @@ from pyoco_server.gateway.new_run import Accepted, NewRun, NotAccepted, RunTooLa
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.errors import ErrorId
-from pyoco_server.model.job import new_run_id
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +56,7 @@ class Submitter:
             await self._prepare(deadline, run)
         if run.idempotency_key is not None:
             return await self._accept_once(self._once.draft(run), deadline)
-        return await self._accept(self._intake.draft(run, new_run_id()), deadline)
+        return await self._accept(self._intake.draft(run), deadline)
 
     async def _prepare(self, deadline: float, *runs: NewRun) -> None:
         with _in_time(deadline):
@@ -83,16 +82,13 @@ class Submitter:
         keyed = (pair for pair in to_do if pair[1].idempotency_key is not None)
         async with trio.open_nursery() as nursery:
             settle = partial(self._settle, deadline, outcomes)
-            for batch in _batches(_written(plain, self._draft, outcomes)):
+            for batch in _batches(_written(plain, self._intake.draft, outcomes)):
                 nursery.start_soon(settle, batch, self._accept_together, self._accept)
                 await trio.lowlevel.checkpoint()
             for once in _batches(_written(keyed, self._once.draft, outcomes)):
                 nursery.start_soon(settle, once, self._once.accept_all, self._accept_once)
                 await trio.lowlevel.checkpoint()
         return [outcomes[index] for index in range(len(runs))]
-
-    def _draft(self, run: NewRun) -> Draft:
-        return self._intake.draft(run, new_run_id())
 
     async def _settle(
         self,
