@@ -313,7 +313,7 @@ def _newest(
         return []
     sql = " UNION ALL ".join(parts)
     if len(parts) > 1:
-        sql += " ORDER BY updated_at DESC, run_id DESC LIMIT ?"
+        sql += f" {_NEWEST} LIMIT ?"
         values.append(limit)
     return db.execute(sql, values)
 
@@ -402,12 +402,8 @@ def _branches(
 def _tenants(db: sqlite3.Connection, run_filter: RunFilter) -> list[str | None]:
     if run_filter.tenant is not None:
         return [run_filter.tenant]
-    if (
-        not run_filter.statuses
-        and not run_filter.late
-        and all(value is None for value in (run_filter.flow, run_filter.tag, run_filter.worker_id))
-        and run_filter.sha256 is None
-    ):
+    indexed = (run_filter.flow, run_filter.tag, run_filter.worker_id, run_filter.sha256)
+    if not (run_filter.statuses or run_filter.late) and all(value is None for value in indexed):
         return [None]
     # Skips from tenant to tenant along the key, whatever the number of counts.
     rows = db.execute(

@@ -145,8 +145,7 @@ class ScheduleDesk:
         Raises:
             InvalidField: It cannot be one.
         """
-        with asking():
-            now = await self._store.now()
+        now = await self.now()
         spec = await self._read(wish, now)
         return spec, await computed(lambda: list(islice(ticks(spec, now), count)))
 
@@ -192,9 +191,8 @@ class ScheduleDesk:
             ScheduleNotFound: There is none that the asker may see.
             ScheduleChanged: It has another version.
         """
+        spec = await self._read(wish, await self.now())
         with asking():
-            now = await self._store.now()
-            spec = await self._read(wish, now)
             await self._keep(wish)
         return await self._records.change(
             schedule_id, who, partial(_with_spec, spec=spec, wish=wish, who=who), version
