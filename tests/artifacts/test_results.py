@@ -70,7 +70,7 @@ async def kept(backend: Backend, run: RunSnapshot, task: str = "it") -> object:
 async def test_a_large_result_is_kept_with_its_run_and_a_small_one_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyoco_server.gateway.artifact_keeper._INTERVAL_SECONDS", 0.2)
+    monkeypatch.setattr("pyoco_server.gateway.tree._ARTIFACTS_SECONDS", 0.2)
     async with saving(tmp_path, TASKS, runs_ttl_sec=12.0) as backend:
         done = await run(backend, "large", size=1_000_000)
         assert (done.status, done.artifacts) == ("COMPLETED", [])

@@ -170,7 +170,7 @@ async def test_a_run_that_is_cancelled_while_it_is_saved_leaves_nothing_half_sto
 async def test_an_artifact_may_be_gone_before_its_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyoco_server.gateway.artifact_keeper._INTERVAL_SECONDS", 0.2)
+    monkeypatch.setattr("pyoco_server.gateway.tree._ARTIFACTS_SECONDS", 0.2)
     async with saving(tmp_path, TASKS, artifact_max_age_sec=1.0) as backend:
         done = await run(backend, "sized", sizes={"a": 10})
         assert [kept.name for kept in done.artifacts] == ["a"]

@@ -51,7 +51,7 @@ async def test_an_ended_run_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """But its flow.yaml, which other runs may name, and its dead letter: both have limits of their own."""
-    monkeypatch.setattr("pyoco_server.gateway.artifact_keeper._INTERVAL_SECONDS", 0.5)
+    monkeypatch.setattr("pyoco_server.gateway.tree._ARTIFACTS_SECONDS", 0.5)
     (tmp_path / "kept.py").write_text(TASKS)
     options = worker_options(tmp_path, import_paths=(str(tmp_path),))
     async with running(
@@ -105,7 +105,7 @@ async def gone(backend: Backend, run_id: str) -> bool:
 async def test_a_worker_of_long_ago_is_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyoco_server.gateway.worker_registry._FORGET_SECONDS", 0.1)
+    monkeypatch.setattr("pyoco_server.gateway.tree._WORKERS_SECONDS", 0.1)
     async with running(tmp_path, worker_record_ttl_sec=3.0) as backend:
         bucket = KeyValue(backend.connection, "pyoco_workers")
         old = WorkerRecord(worker_id="old", instance_id="x", last_seen_at=time.time() - 3600)

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import partial
 
-from pyoco_server.gateway.sweeping import sweep_every
 from pyoco_server.model.result import kept_name
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.store.artifacts import ArtifactStore, KeptFile
 from pyoco_server.store.runs import RunStore
 
-_INTERVAL_SECONDS = 600.0
 # An attempt's artifacts are stored before its end, and those of one that is given up removed after it.
 _SETTLED_SECONDS = 3600.0
 
 
-async def keep_artifacts(store: ArtifactStore, runs: RunStore, *, max_age: float) -> None:
-    """Look every ten minutes.
+async def sweep_artifacts(store: ArtifactStore, runs: RunStore, *, max_age: float) -> int:
+    """Remove what is over, return how many.
 
     Nobody can fetch an artifact of a run that is gone, so that this is about room only. One is kept for
     ``max_age`` seconds, and with 0 for as long as its run.
+
+    Raises:
+        BridgeError: NATS refused or could not be asked.
     """
-    await sweep_every(_INTERVAL_SECONDS, "artifacts", partial(_sweep, store, runs, max_age))
-
-
-async def _sweep(store: ArtifactStore, runs: RunStore, max_age: float) -> int:
     await store.purge_orphans(older_than_seconds=_SETTLED_SECONDS)
     now = runs.now()
     removed = 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
-from pyoco_server.gateway.artifact_keeper import keep_artifacts
+from pyoco_server.gateway.artifact_keeper import sweep_artifacts
 from pyoco_server.gateway.canceller import Canceller, RecordCancel
 from pyoco_server.gateway.dead_letter_desk import DeadLetterDesk
 from pyoco_server.gateway.event_keeper import EventKeeper
@@ -24,18 +24,25 @@ from pyoco_server.gateway.schedules.clockwork import Scheduler
 from pyoco_server.gateway.schedules.desk import ScheduleDesk
 from pyoco_server.gateway.schedules.rounds import Rounds
 from pyoco_server.gateway.schedules.runs import ScheduleRuns
-from pyoco_server.gateway.schedules.text_keeper import keep_texts
+from pyoco_server.gateway.schedules.text_keeper import sweep_texts
 from pyoco_server.gateway.submitter import Submitter
+from pyoco_server.gateway.sweeping import sweeper
 from pyoco_server.gateway.timekeeper import Timekeeper
 from pyoco_server.gateway.undertaker import Undertaker
 from pyoco_server.gateway.wheel_registry import WheelRegistry
 from pyoco_server.gateway.withdrawals import Withdrawals
-from pyoco_server.gateway.worker_registry import forget_workers
+from pyoco_server.gateway.worker_registry import sweep_workers
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import ActorRef, ChildSpec, SupervisorSpec, task
 from pyoco_server.settings import Settings
 from pyoco_server.store.stores import Stores
+
+# How often it is looked for what nobody needs any more.
+_ARTIFACTS_SECONDS = 600.0
+_WORKERS_SECONDS = 600.0
+_TEXTS_SECONDS = 3600.0
+_UPLOADS_SECONDS = 3600.0
 
 GatewayKind: TypeAlias = Literal["whole", "client"]
 
@@ -105,18 +112,19 @@ def gateway_tree(
     alarm = Alarm(connection, board)
     rounds = Rounds(store, board, schedule_runs, alarm, reads.measures.ticks_settled)
     scheduler = Scheduler(connection, board, rounds, alarm)
-    artifacts_kept = partial(
-        keep_artifacts, stores.artifacts, runs, max_age=settings.artifact_max_age_sec
-    )
+    max_age = settings.artifact_max_age_sec
+    old_artifacts = partial(sweep_artifacts, stores.artifacts, runs, max_age=max_age)
+    old_texts = partial(sweep_texts, connection, store.bucket, board)
+    purge = partial(stores.wheels.purge_orphans, older_than_seconds=_UPLOADS_SECONDS)
     children = [
         reads.supervisor,
         *children,
         task("reaper", reaper.look, reaper.follow_advisories),
         task("timekeeper", timekeeper.keep),
-        task("wheel-registry", wheel_registry.clean_up),
-        task("artifact-keeper", artifacts_kept),
+        sweeper("wheel-registry", _UPLOADS_SECONDS, "left-overs of broken-off uploads", purge),
+        sweeper("artifact-keeper", _ARTIFACTS_SECONDS, "artifacts", old_artifacts),
         task("scheduler", board.follow, scheduler.take, scheduler.keep_time),
-        task("schedule-text-keeper", partial(keep_texts, connection, store.bucket, board)),
+        sweeper("schedule-text-keeper", _TEXTS_SECONDS, "texts of schedules", old_texts),
     ]
     late = LateLetters(stores.dead_letters, reads, written=settings.dlq_publish_execution_error)
     key_ring = None
@@ -128,9 +136,8 @@ def gateway_tree(
         children.append(task("event-keeper", event_keeper.keep))
     if max_silence := settings.worker_record_ttl_sec:
         bucket = KeyValue(connection, settings.workers_kv_bucket)
-        children.append(
-            task("worker-keeper", partial(forget_workers, bucket, max_silence=max_silence))
-        )
+        old_workers = partial(sweep_workers, bucket, max_silence=max_silence)
+        children.append(sweeper("worker-keeper", _WORKERS_SECONDS, "worker records", old_workers))
     return replace(
         client,
         spec=SupervisorSpec("gateway", children),

@@ -12,7 +12,6 @@ from typing import BinaryIO
 import structlog
 import trio
 
-from pyoco_server.gateway.sweeping import sweep_every
 from pyoco_server.jetstream.errors import BridgeError, Unanswered
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.wheel import StoredWheel, WheelName, check_rise
@@ -22,7 +21,6 @@ from pyoco_server.store.wheels import RegistryState, WheelStore
 
 log = structlog.get_logger(__name__)
 
-_ORPHAN_SECONDS = 3600.0
 # Checking and storing half a gigabyte takes its time on a slow disk.
 _UPLOAD_SECONDS = 300.0
 _DELETE_SECONDS = 30.0
@@ -148,11 +146,6 @@ class WheelRegistry:
                 raise PackageTaken(f"wheel {name!r} is shared; only an admin deletes it")
             await self._store.delete(found)
         await self._remember("delete", wheel, by)
-
-    async def clean_up(self) -> None:
-        """Remove what broken-off uploads left, every hour."""
-        purge = partial(self._store.purge_orphans, older_than_seconds=_ORPHAN_SECONDS)
-        await sweep_every(_ORPHAN_SECONDS, "left-overs of broken-off uploads", purge)
 
     def _check(self, new: NewWheel, state: RegistryState) -> None:
         there = [stored.wheel for stored in state.wheels]

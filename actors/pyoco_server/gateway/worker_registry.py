@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Final, assert_never
 
 import structlog
 import trio
 from msgspec.structs import replace
 
-from pyoco_server.gateway.sweeping import sweep_every
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import (
     InvalidKey,
@@ -39,7 +37,6 @@ log = structlog.get_logger(__name__)
 
 # A worker writes its record every few seconds: so many lost races in a row are none.
 _MOST_RACES: Final = 20
-_FORGET_SECONDS: Final = 600.0
 _READ_SECONDS: Final = 30.0
 # For as long the other gateways can learn of it.
 _MARKER_SECONDS: Final = 3600
@@ -203,15 +200,14 @@ class WorkerRegistry:
         return changed
 
 
-async def forget_workers(bucket: KeyValue, *, max_silence: float) -> None:
+async def sweep_workers(bucket: KeyValue, *, max_silence: float) -> int:
     """Remove records of workers not seen for ``max_silence`` seconds: most have a name that never comes back.
 
-    It looks every ten minutes.
+    Returns how many.
+
+    Raises:
+        BridgeError: NATS refused or could not be asked.
     """
-    await sweep_every(_FORGET_SECONDS, "worker records", partial(_sweep, bucket, max_silence))
-
-
-async def _sweep(bucket: KeyValue, max_silence: float) -> int:
     removed = 0
     with trio.move_on_after(_READ_SECONDS):
         for entry in await bucket.all():

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 
 import structlog
 
 from pyoco_server.gateway.schedules.board import ScheduleBoard
-from pyoco_server.gateway.sweeping import sweep_every
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import KeyNotFound, WrongRevision
 from pyoco_server.jetstream.inventory import subjects_of
@@ -21,16 +19,9 @@ from pyoco_server.model.schedules.schedule import (
 
 log = structlog.get_logger(__name__)
 
-_INTERVAL_SECONDS = 3600.0
 # Whoever makes a schedule has its text written before, at most a day before (`WorkflowStore`).
 _UNUSED_SECONDS = 48 * 3600.0
 _MARKER_SECONDS = 3600
-
-
-async def keep_texts(connection: Connection, bucket: KeyValue, board: ScheduleBoard) -> None:
-    """Look through the texts every hour, for as long as it is not cancelled."""
-    sweep = partial(sweep_texts, connection, bucket, board)
-    await sweep_every(_INTERVAL_SECONDS, "texts of schedules", sweep)
 
 
 async def sweep_texts(connection: Connection, bucket: KeyValue, board: ScheduleBoard) -> int:
