@@ -19,7 +19,7 @@ from pyoco_http.sight import tags_seen
 from pyoco_server.api.system import Queue
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.monitor import Overview
-from pyoco_server.gateway.read_side import Totals
+from pyoco_server.gateway.read_model.queries import Totals
 from pyoco_server.kernel import TreeNode
 from pyoco_server.model.run import RunStatus
 from pyoco_server.model.schedules.schedule import Schedule, ScheduleState
@@ -106,20 +106,19 @@ def _runs(totals: Totals) -> Iterator[Metric]:
         "status",
         every | totals.today,
     )
-    times = totals.unpunctual
     yield GaugeMetricFamily(
-        "pyoco_runs_scheduled", "Runs that wait for their time.", value=times.scheduled
+        "pyoco_runs_scheduled", "Runs that wait for their time.", value=totals.scheduled
     )
     yield GaugeMetricFamily(
         "pyoco_runs_expired",
         "Runs in the bucket that had not started when they might not any more.",
-        value=times.expired,
+        value=totals.expired,
     )
     yield _gauge(
         "pyoco_runs_late",
         "Runs that have not started, or not ended, by when that was expected, and still have not.",
         "what",
-        times.late,
+        totals.late,
     )
 
 

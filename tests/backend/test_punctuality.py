@@ -223,7 +223,7 @@ async def test_a_run_that_waits_too_long_is_late(tmp_path: Path) -> None:
         page = await backend.reads.list_runs(RunFilter(late=True), None, 10)
         assert [row.run_id for row in page.rows] == [accepted.run_id]
         totals = await backend.reads.totals(None)
-        assert totals.unpunctual.late == {"start": 1, "end": 0}
+        assert totals.late == {"start": 1, "end": 0}
         async with open_backend(
             backend.settings_with_node(), gateway=False, worker=worker_options(tmp_path)
         ):
@@ -237,7 +237,7 @@ async def test_a_run_that_waits_too_long_is_late(tmp_path: Path) -> None:
         assert late.what == "start"
         assert late.expected_at == pytest.approx((run.submitted_at or 0) + 0.3)
         assert all(isinstance(event, StateChanged) for event in rest)
-        assert (await backend.reads.totals(None)).unpunctual.late == {"start": 0, "end": 0}
+        assert (await backend.reads.totals(None)).late == {"start": 0, "end": 0}
 
 
 async def test_a_run_that_takes_too_long_is_late_while_it_runs(tmp_path: Path) -> None:

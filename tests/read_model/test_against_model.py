@@ -150,15 +150,14 @@ class ReadModelMachine(RuleBasedStateMachine):
     def count_kept(self, tenant: str | None, day: int) -> None:
         mine = [one for one in self.runs.values() if tenant in (None, one.tenant)]
         of_day = Counter(one.status for one in mine if one.day == day)
-        assert queries.of_day(self.writer._db, tenant, day) == of_day
-        times = queries.unpunctual(self.writer._db, tenant, NOW)
+        totals = queries.totals(self.writer._db, tenant, day, NOW)
+        assert totals.today == of_day
         states = Counter(one.state(NOW) for one in mine)
-        assert (times.scheduled, times.expired) == (
+        assert (totals.scheduled, totals.expired) == (
             states[RunState.SCHEDULED],
             states[RunState.EXPIRED],
         )
-        by_status = Counter(one.status for one in mine)
-        assert queries.by_status(self.writer._db, tenant) == by_status
+        assert totals.all == Counter(one.status for one in mine)
         found = queries.minutes(self.writer._db, tenant, 0, 2)
         expected: Counter[tuple[int, str]] = Counter()
         for one in mine:

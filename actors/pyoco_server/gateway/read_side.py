@@ -25,7 +25,7 @@ from pyoco_server.gateway.read_model import queries
 from pyoco_server.gateway.read_model.durations import durations
 from pyoco_server.gateway.read_model.filters import Place, RunFilter, encode_cursor
 from pyoco_server.gateway.read_model.model import NotReadable, ReadModel
-from pyoco_server.gateway.read_model.queries import Unpunctual
+from pyoco_server.gateway.read_model.queries import Totals
 from pyoco_server.gateway.read_model.rows import RunRow, local_day
 from pyoco_server.gateway.read_model.schema import get_meta
 from pyoco_server.gateway.seen_runs import SeenRuns
@@ -77,18 +77,6 @@ class Page:
 
     rows: list[RunRow]
     next_cursor: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """How many runs there are by status, how many of those changed last today, and what time did to them.
-
-    Today is the local day.
-    """
-
-    all: dict[str, int]
-    today: dict[str, int]
-    unpunctual: Unpunctual
 
 
 class ReadSide:
@@ -182,14 +170,7 @@ class ReadSide:
     async def totals(self, tenant: str | None) -> Totals:
         """How many runs there are, of a tenant or of all; raises as `list_runs`."""
         now = self.now()
-        today = local_day(now)
-        return await self._ask(
-            lambda db: Totals(
-                queries.by_status(db, tenant),
-                queries.of_day(db, tenant, today),
-                queries.unpunctual(db, tenant, now),
-            )
-        )
+        return await self._ask(lambda db: queries.totals(db, tenant, local_day(now), now))
 
     async def tags_of(self, tenant: str) -> frozenset[str]:
         """The tags of a tenant's runs; raises as `list_runs`."""

@@ -201,29 +201,37 @@ def _count(
 
 
 @dataclass(frozen=True, slots=True)
-class Unpunctual:
-    """How many runs have something to do with time.
+class Totals:
+    """How many runs there are, and what time did to them.
 
     Attributes:
-        scheduled: Wait for theirs.
+        all: By status.
+        today: Of those that changed last on this local day, by status.
+        scheduled: Wait for their time.
         expired: Were not started in it.
         late: Have not ended and are late, with their start or their end.
     """
 
+    all: dict[str, int]
+    today: dict[str, int]
     scheduled: int
     expired: int
     late: dict[str, int]
 
 
-def unpunctual(db: sqlite3.Connection, tenant: str | None, now: float) -> Unpunctual:
-    """How many runs of a tenant, or of all, have something to do with time."""
+def totals(db: sqlite3.Connection, tenant: str | None, day: int, now: float) -> Totals:
+    """How many runs of a tenant, or of all, there are on a local day at this time."""
     of_tenant, values = "(? IS NULL OR tenant = ?)", (tenant, tenant)
     start, end = db.execute(
         "SELECT coalesce(sum(late & 1 AND start_time IS NULL), 0), coalesce(sum(late > 1), 0) FROM runs"  # noqa: S608
         f" WHERE late > 0 AND end_time IS NULL AND {of_tenant}",
         values,
     ).fetchone()
-    return Unpunctual(
+    every = f"SELECT status, sum(n) FROM counts WHERE {of_tenant} GROUP BY 1"  # noqa: S608
+    of_day = f"SELECT status, sum(n) FROM days WHERE day = ? AND {of_tenant} GROUP BY 1"  # noqa: S608
+    return Totals(
+        all=dict(db.execute(every, values).fetchall()),
+        today=dict(db.execute(of_day, (day, *values)).fetchall()),
         scheduled=_count(db, RunState.SCHEDULED, now, of_tenant, values),
         expired=_count(db, RunState.EXPIRED, now, of_tenant, values),
         late={"start": start, "end": end},
@@ -234,18 +242,6 @@ def tags(db: sqlite3.Connection, tenant: str) -> frozenset[str]:
     """The tags of a tenant's runs."""
     found = db.execute("SELECT DISTINCT tag FROM counts WHERE tenant = ? AND n > 0", (tenant,))
     return frozenset(tag for (tag,) in found)
-
-
-def by_status(db: sqlite3.Connection, tenant: str | None) -> dict[str, int]:
-    """How many runs there are, by status."""
-    sql = "SELECT status, sum(n) FROM counts WHERE ? IS NULL OR tenant = ? GROUP BY 1"
-    return dict(db.execute(sql, (tenant, tenant)).fetchall())
-
-
-def of_day(db: sqlite3.Connection, tenant: str | None, day: int) -> dict[str, int]:
-    """How many runs changed last on a local day, by status."""
-    sql = "SELECT status, sum(n) FROM days WHERE day = ? AND (? IS NULL OR tenant = ?) GROUP BY 1"
-    return dict(db.execute(sql, (day, tenant, tenant)).fetchall())
 
 
 def minutes(
