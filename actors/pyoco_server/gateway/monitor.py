@@ -10,8 +10,8 @@ import trio
 from pyoco_server.api.system import Queue
 from pyoco_server.gateway.indexer import Indexer
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import BridgeError, NotFound, Unanswered
-from pyoco_server.jetstream.inventory import StreamState, list_consumers, stream_state, subjects_of
+from pyoco_server.jetstream.errors import BridgeError, Unanswered
+from pyoco_server.jetstream.inventory import StreamState, list_consumers, stream_info, subjects_of
 from pyoco_server.settings import Settings
 
 _FRESH_SECONDS: Final = 1.0
@@ -109,7 +109,5 @@ class Monitor:
 
     async def _state(self, stream: str) -> StreamState:
         """The state of a stream; an empty one where it was not made yet."""
-        try:
-            return await stream_state(self._connection, stream)
-        except NotFound:
-            return StreamState()
+        info = await stream_info(self._connection, stream)
+        return StreamState() if info is None else info.state
