@@ -154,8 +154,8 @@ class WorkerRegistry:
 
     def _note_record(self, entry: Entry, record: WorkerRecord) -> None:
         known = self._records.get(entry.key)
-        same = known is not None and known.last_seen_at == record.last_seen_at
-        if not same:  # what the operator changes is no sign of life
+        # What the operator changes is no sign of life.
+        if known is None or known.last_seen_at != record.last_seen_at:
             self._seen_at[entry.key] = last_sign(record, entry.created)
         self._records[entry.key] = record
 

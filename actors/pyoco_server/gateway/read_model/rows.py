@@ -167,11 +167,8 @@ def row_of(entry: Entry) -> RunRow:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         snapshot = decode_snapshot(entry.value)
         given = {name: getattr(snapshot, name) for name in _Brief.__struct_fields__}
-        brief = msgspec.convert(
-            {name: value for name, value in given.items() if value is not UNSET},
-            _Brief,
-            from_attributes=True,
-        )
+        given = {name: value for name, value in given.items() if value is not UNSET}
+        brief = msgspec.convert(given, _Brief, from_attributes=True)
     usage = brief.usage or _UNKNOWN
     peak = usage.peak_memory_bytes
     updated_at = entry.created if brief.updated_at is None else brief.updated_at
@@ -210,9 +207,7 @@ def row_of(entry: Entry) -> RunRow:
         expires_at=entry.expires_at,
         claimed=int(brief.worker_instance_id is not None),
         due_at=scheduled_for if waiting and scheduled_for else brief.next_attempt_at,
-        failed_tasks=msgspec.json.encode(brief.failed_tasks).decode()
-        if brief.failed_tasks
-        else "[]",
+        failed_tasks=msgspec.json.encode(brief.failed_tasks).decode(),
         stored_at=entry.created,
         scheduled_for=scheduled_for,
         start_before=known(brief.expires_at),
