@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import trio
+from trio.lowlevel import ParkingLot
 
 from pyoco_server.gateway.read_model.rows import RunRow
 from pyoco_server.gateway.read_model.writer import Changes
@@ -65,7 +66,7 @@ class LiveRuns:
         # When something is to be seen to, of which run and of which state of it, and whether that is its
         # place in the queue; what is of a state that the run has left is passed over when its time comes.
         self._moments: list[tuple[float, str, int, bool]] = []
-        self._earlier = trio.Event()
+        self._earlier = ParkingLot()
 
     def get(self, run_id: str) -> LiveRun | None:
         """The run, if it has not ended."""
@@ -117,7 +118,7 @@ class LiveRuns:
 
     async def sooner(self) -> None:
         """Wait until `next_moment` may be an earlier one than when this was called."""
-        await self._earlier.wait()
+        await self._earlier.park()
 
     def take_due(self, now: float, most: int) -> tuple[list[LiveRun], list[LiveRun]]:
         """Take the runs, about so many at most, whose time has come.
@@ -142,8 +143,7 @@ class LiveRuns:
         sooner = at < self.next_moment
         heapq.heappush(self._moments, (at, run.run_id, run.revision, queued))
         if sooner:
-            self._earlier.set()
-            self._earlier = trio.Event()
+            self._earlier.unpark_all()
 
     def _note_moments(self, row: RunRow, run: LiveRun) -> None:
         waiting = row.status is RunStatus.PENDING and row.attempt == 0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import assert_never
 
 import structlog
-import trio
+from trio.lowlevel import ParkingLot
 
 from pyoco_server.jetstream.keyvalue import CaughtUp, Deleted, Entry, KeyValue, Reset
 from pyoco_server.model.schedules.schedule import Schedule, UnreadableSchedule, decode_schedule
@@ -32,7 +32,7 @@ class ScheduleBoard:
         self._deleted: dict[str, int] = {}
         # When each has to be looked at; what was replaced meanwhile is left in and dropped when it comes up.
         self._wakes: list[tuple[float, str]] = []
-        self._changed = trio.Event()
+        self._changed = ParkingLot()
         self.caught_up = False
         self.unreadable: set[str] = set()
 
@@ -59,7 +59,7 @@ class ScheduleBoard:
             self._known[key] = stored
             if stored.schedule.progress.wake_at is not None:
                 heapq.heappush(self._wakes, (stored.schedule.progress.wake_at, key))
-            self._tell()
+            self._changed.unpark_all()
 
     def drop(self, key: str, revision: int) -> None:
         """Take note that a schedule was deleted."""
@@ -88,12 +88,12 @@ class ScheduleBoard:
 
     async def changed(self) -> None:
         """Wait until something else is known."""
-        await self._changed.wait()
+        await self._changed.park()
 
     async def some(self) -> None:
         """Wait until there is a schedule at all."""
         while not self._known:
-            await self._changed.wait()
+            await self._changed.park()
 
     async def follow(self) -> None:
         """Follow the bucket, for as long as it is not cancelled."""
@@ -118,7 +118,7 @@ class ScheduleBoard:
                         self._learn(event)
                     case _:
                         assert_never(event)
-                self._tell()
+                self._changed.unpark_all()
 
     def _learn(self, entry: Entry) -> None:
         try:
@@ -129,7 +129,3 @@ class ScheduleBoard:
             return
         self.unreadable.discard(entry.key)
         self.note(StoredSchedule(schedule, entry.revision))
-
-    def _tell(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
