@@ -35,6 +35,7 @@ from pyoco_http.call import Call, current_call
 from pyoco_http.problems import Problem
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.key_ring import InvalidApiKey, Standing
+from pyoco_server.gateway.new_run import Person
 from pyoco_server.model.api_key import Principal, Role
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import is_run_id
@@ -80,6 +81,12 @@ def access_of(view: Callable[..., Any]) -> Access | None:
 def principal() -> Principal:
     """Who makes the call that is being handled."""
     return current_call().principal
+
+
+def person() -> Person:
+    """The same, for what is done with schedules and dead letters."""
+    call, by = current_call(), principal()
+    return Person(by.tenant_id, by.key_id, by.actor, call.request_id, call.traceparent)
 
 
 async def run_seen(backend: Backend, run_id: str) -> RunSnapshot:

@@ -7,9 +7,9 @@ from typing import Final
 import msgspec
 from quart import Blueprint, request
 
-from pyoco_http.access import Access, access, principal, run_seen
+from pyoco_http.access import Access, access, person, principal, run_seen
 from pyoco_http.bodies import read_json
-from pyoco_http.call import asked, current_call
+from pyoco_http.call import asked
 from pyoco_http.operation import IDEMPOTENCY_KEY, described
 from pyoco_http.problems import Problem, Problems, answer_with, because, invalid
 from pyoco_http.submissions import key_of_call, times_told, timing_of
@@ -22,12 +22,7 @@ from pyoco_server.api.dead_letters import (
 from pyoco_server.api.submissions import Submitted
 from pyoco_server.api.times import RetryBody
 from pyoco_server.backend import Backend
-from pyoco_server.gateway.dead_letter_desk import (
-    Asker,
-    LetterFilter,
-    LetterNotFound,
-    NotRepeatable,
-)
+from pyoco_server.gateway.dead_letter_desk import LetterFilter, LetterNotFound, NotRepeatable
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import check_tag
 from pyoco_server.model.json_text import NestedTooDeeply
@@ -70,10 +65,8 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
         refusals={**_NOT_FOUND, 409: "run cannot be submitted again"},
     )
     async def requeue(seq: str) -> Submitted:
-        letters, tenant_id = backend.dead_letters, principal().tenant_id
-        repeated = await letters.requeue(_number(seq), tenant_id, _asker())
-        run = repeated.accepted
-        return Submitted(run_id=run.run_id, status=run.status, retried_from=repeated.retry_of)
+        run, repeated = await backend.dead_letters.requeue(_number(seq), person())
+        return Submitted(run_id=run.run_id, status=run.status, retried_from=repeated)
 
     @blueprint.delete("/dlq/<seq>")
     @access(Access.OPERATE)
@@ -103,17 +96,16 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
         body = read_json(raw, RetryBody) if raw else RetryBody()
         timing = timing_of(body, backend.reads.now())
         try:
-            repeated = await backend.dead_letters.retry(
+            run = await backend.dead_letters.retry(
                 run_id,
-                _asker(),
+                person(),
                 params=body.params,
                 idempotency_key=key_of_call(),
                 timing=timing,
             )
         except NestedTooDeeply as error:
             raise invalid("params", str(error)) from None
-        run, of = repeated.accepted, repeated.retry_of
-        return Submitted(run_id=run.run_id, status=run.status, retry_of=of, **times_told(run))
+        return Submitted(run_id=run.run_id, status=run.status, retry_of=run_id, **times_told(run))
 
     return blueprint
 
@@ -124,11 +116,6 @@ _PROBLEMS: Final[Problems] = {
     ),
     NotRepeatable: because(409, "run cannot be submitted again", ErrorId.NOT_REPEATABLE),
 }
-
-
-def _asker() -> Asker:
-    call = current_call()
-    return Asker(call.principal.key_id, call.request_id, call.traceparent)
 
 
 def _number(text: str) -> int:

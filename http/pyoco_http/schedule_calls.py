@@ -1,11 +1,10 @@
-"""What calls about schedules have in common: who makes them, what they want, and how they are refused."""
+"""What calls about schedules have in common: what they want, and how they are refused."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
-from pyoco_http.call import current_call
 from pyoco_http.flows import read_flow_file
 from pyoco_http.problems import Problem, Problems, because
 from pyoco_http.query import refused
@@ -13,11 +12,7 @@ from pyoco_server.api import schedules as api
 from pyoco_server.api.base import Query
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.schedules.desk import ScheduleExists, TooManySchedules, Wish
-from pyoco_server.gateway.schedules.records import (
-    Person,
-    ScheduleChanged,
-    ScheduleNotFound,
-)
+from pyoco_server.gateway.schedules.records import ScheduleChanged, ScheduleNotFound
 from pyoco_server.gateway.schedules.runs import FlowNotKept
 from pyoco_server.model.errors import ErrorId, FlowFileError
 from pyoco_server.model.schedules.reading import read_whole
@@ -69,15 +64,6 @@ def version_of(body: api.ScheduleUpdate) -> int | None:
         InvalidField: It is none.
     """
     return None if body.version is None else read_whole("version", body.version, 1, 2**53)
-
-
-def person() -> Person:
-    """Who makes the call that is being handled."""
-    call = current_call()
-    principal = call.principal
-    return Person(
-        principal.tenant_id, principal.key_id, principal.actor, call.request_id, call.traceparent
-    )
 
 
 def check_free(schedule_id: str) -> None:

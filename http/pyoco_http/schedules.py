@@ -7,7 +7,7 @@ from itertools import islice
 
 from quart import Blueprint, request
 
-from pyoco_http.access import Access, access
+from pyoco_http.access import Access, access, person
 from pyoco_http.bodies import read_json, read_nothing
 from pyoco_http.call import asked
 from pyoco_http.operation import IDEMPOTENCY_KEY, described
@@ -19,7 +19,6 @@ from pyoco_http.schedule_calls import (
     SCHEDULE_PROBLEMS,
     check_free,
     page_of,
-    person,
     schedule_filter,
     version_of,
     wish_of,

@@ -20,7 +20,7 @@ from backend.stage import (
     worker_options,
 )
 from pyoco_server.backend import open_backend
-from pyoco_server.gateway.dead_letter_desk import Asker
+from pyoco_server.gateway.new_run import Person
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.kernel import TapEvent, TapKind
@@ -154,4 +154,4 @@ async def test_a_run_that_cannot_be_read_is_no_crash(tmp_path: Path) -> None:
         with pytest.raises(UnreadableSnapshot):
             await backend.cancel("r1")
         with pytest.raises(UnreadableSnapshot):
-            await backend.dead_letters.retry("r1", Asker())
+            await backend.dead_letters.retry("r1", Person())

@@ -24,8 +24,7 @@ from backend.stage import (
 from backend.test_delays import held_back, state, timed
 from backend.test_waiting_runs import Claims
 from pyoco_server.backend import Backend, open_backend
-from pyoco_server.gateway.dead_letter_desk import Asker
-from pyoco_server.gateway.new_run import Accepted
+from pyoco_server.gateway.new_run import Accepted, Person
 from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.timekeeper import Timekeeper
 from pyoco_server.gateway.waiting_runs import RunHasStarted
@@ -180,10 +179,10 @@ async def test_an_expired_run_is_repeated_when_somebody_asks_for_it(tmp_path: Pa
         await ended(backend, accepted.run_id)
         await empty_queue(backend)
         again = await backend.dead_letters.retry(
-            accepted.run_id, Asker(), timing=Timing(delay_sec=60.0)
+            accepted.run_id, Person(), timing=Timing(delay_sec=60.0)
         )
-        run = await backend.get(again.accepted.run_id)
-        assert again.accepted.scheduled_for == known(run.scheduled_for)
+        run = await backend.get(again.run_id)
+        assert again.scheduled_for == known(run.scheduled_for)
         assert (known(run.expires_at), known(run.expected_end_within_sec)) == (None, 50.0)
 
 

@@ -18,9 +18,10 @@ from backend.test_idempotency import second_gateway
 from e2e.programs import FLOW_YAML
 from nats_fixtures import eventually, node_in, paused
 from pyoco_server.backend import Backend, open_backend
+from pyoco_server.gateway.new_run import Person
 from pyoco_server.gateway.schedules import clockwork, text_keeper
 from pyoco_server.gateway.schedules.desk import ScheduleExists, Wish
-from pyoco_server.gateway.schedules.records import Person, ScheduleChanged, ScheduleNotFound
+from pyoco_server.gateway.schedules.records import ScheduleChanged, ScheduleNotFound
 from pyoco_server.gateway.schedules.rounds import Rounds
 from pyoco_server.gateway.schedules.runs import ScheduleRuns
 from pyoco_server.jetstream import wakeups

@@ -17,8 +17,8 @@ import trio
 from backend.stage import settings_for
 from nats_fixtures import node_in
 from pyoco_server.backend import open_backend
+from pyoco_server.gateway.new_run import Person
 from pyoco_server.gateway.schedules.desk import Wish
-from pyoco_server.gateway.schedules.records import Person
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.model.schedules.schedule import Schedule
 

@@ -20,8 +20,8 @@ from msgspec import structs
 from backend.stage import TAG, ended, new_run, queued, settings_for, worker_options
 from nats_fixtures import Connection, Node, connected, node_in
 from pyoco_server.backend import Backend, open_backend
+from pyoco_server.gateway.new_run import Person
 from pyoco_server.gateway.schedules.desk import Wish
-from pyoco_server.gateway.schedules.records import Person
 from pyoco_server.jetstream import snapshots
 from pyoco_server.jetstream.errors import ApiError, RestoreUnfinished, Unavailable
 from pyoco_server.jetstream.inventory import list_consumers, list_streams, stream_info

@@ -21,10 +21,9 @@ from http_api.keyed import KEYED, bucket_of, key_for, store
 from http_api.seeding import put_runs, put_worker, snapshot
 from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.key_ring import InvalidApiKey, KeysUnavailable
-from pyoco_server.gateway.new_run import NewRun
+from pyoco_server.gateway.new_run import NewRun, Person
 from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.schedules.desk import Wish
-from pyoco_server.gateway.schedules.records import Person
 from pyoco_server.jetstream.connection import Connection, ConnectionOptions, open_connection
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.store.runs import RunNotFound

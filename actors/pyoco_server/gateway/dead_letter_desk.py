@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from pyoco_server.gateway.late_letters import LateLetters
-from pyoco_server.gateway.new_run import Accepted, NewRun
+from pyoco_server.gateway.new_run import Accepted, NewRun, Person
 from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Refusal
@@ -41,23 +41,6 @@ class LetterNotFound(Refusal):
 
 class NotRepeatable(Refusal):
     """The run cannot be submitted again; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asker:
-    """Who asks for a run to be submitted again; see `NewRun` for the fields."""
-
-    api_key_id: str | None = None
-    request_id: str | None = None
-    traceparent: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Repeated:
-    """A run was submitted again, as a new one."""
-
-    accepted: Accepted
-    retry_of: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +107,8 @@ class DeadLetterDesk:
         await self.get(seq, tenant_id)
         await self._letters.delete(seq)
 
-    async def requeue(self, seq: int, tenant_id: str | None, asker: Asker) -> Repeated:
-        """Submit the run of a letter again, then delete the letter.
+    async def requeue(self, seq: int, who: Person) -> tuple[Accepted, str]:
+        """Submit the run of a letter again, then delete the letter; return which run is repeated as well.
 
         Asked for again, because an answer was lost, it makes no second run.
 
@@ -134,26 +117,26 @@ class DeadLetterDesk:
             NotRepeatable: The run cannot be submitted again.
             Refusal: As `Submitter.submit`.
         """
-        stored = await self.get(seq, tenant_id)
-        run = await self._run_of(stored.letter)
-        run = replace(run, key_space="dead-letter")
-        repeated = await self._submit(run, asker, f"{seq}:{run.retry_of}")
+        stored = await self.get(seq, who.tenant_id)
+        run = replace(await self._run_of(stored.letter), key_space="dead-letter")
+        assert run.retry_of is not None
+        accepted = await self._submit(run, who, f"{seq}:{run.retry_of}")
         try:
             await self._letters.delete(seq)
         except BridgeError as error:
             # The run is accepted; sending the letter again would find it by its key.
             log.warning("requeued dead letter not deleted", seq=seq, reason=str(error))
-        return repeated
+        return accepted, run.retry_of
 
     async def retry(
         self,
         run_id: str,
-        asker: Asker,
+        who: Person,
         *,
         params: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
         timing: Timing = NO_TIMING,
-    ) -> Repeated:
+    ) -> Accepted:
         """Submit a run that has ended again; its dead letter goes, as it would by `requeue`.
 
         Whether the asker may see the run is for the asker to know. When it may start, and until when, is
@@ -172,10 +155,10 @@ class DeadLetterDesk:
         again = replace(
             again, params={**again.params, **(params or {})}, timing=timing.over(again.timing)
         )
-        repeated = await self._submit(again, asker, idempotency_key)
+        accepted = await self._submit(again, who, idempotency_key)
         if run.status is RunStatus.FAILED:
             await self._drop_letters_of(run)
-        return repeated
+        return accepted
 
     async def _drop_letters_of(self, run: RunSnapshot) -> None:
         """Delete what is found of a run's dead letters between its end and now."""
@@ -202,7 +185,7 @@ class DeadLetterDesk:
                 return _of_snapshot((await self._runs.get(letter.run_id)).snapshot)
         return _of_letter(letter)
 
-    async def _submit(self, again: NewRun, asker: Asker, idempotency_key: str | None) -> Repeated:
+    async def _submit(self, again: NewRun, who: Person, idempotency_key: str | None) -> Accepted:
         """Add the text of its flow.yaml to a run that repeats another one, and who asks for it now."""
         text = None
         if again.workflow_yaml_sha256 is not None:
@@ -214,14 +197,12 @@ class DeadLetterDesk:
         run = replace(
             again,
             workflow_yaml=text,
-            api_key_id=asker.api_key_id or again.api_key_id,
+            api_key_id=who.api_key_id or again.api_key_id,
             idempotency_key=idempotency_key,
-            request_id=asker.request_id,
-            traceparent=asker.traceparent,
+            request_id=who.request_id,
+            traceparent=who.traceparent,
         )
-        accepted = await self._submitter.submit(run, within=_SUBMIT_SECONDS)
-        assert run.retry_of is not None
-        return Repeated(accepted, run.retry_of)
+        return await self._submitter.submit(run, within=_SUBMIT_SECONDS)
 
 
 def _of_snapshot(run: RunSnapshot) -> NewRun:

@@ -224,6 +224,25 @@ class NewRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Person:
+    """Who asks.
+
+    Attributes:
+        tenant_id: Whose dead letters and schedules those are; None for everybody's.
+        api_key_id: The key that new schedules and runs belong to.
+        actor: How the history of a schedule names them.
+        request_id: See `NewRun`.
+        traceparent: See `NewRun`.
+    """
+
+    tenant_id: str | None = None
+    api_key_id: str | None = None
+    actor: str | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
     """A submission that was taken: its run will come to an end.
 

@@ -9,8 +9,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from pyoco_server.api.schedules import BackfillAnswer, FilledTick
-from pyoco_server.gateway.new_run import Accepted
-from pyoco_server.gateway.schedules.records import Person, ScheduleRecords, asking, computed
+from pyoco_server.gateway.new_run import Accepted, Person
+from pyoco_server.gateway.schedules.records import ScheduleRecords, asking, computed
 from pyoco_server.gateway.schedules.runs import FlowNotKept, ScheduleRuns
 from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.jetstream.errors import BridgeError

@@ -13,12 +13,12 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
+from pyoco_server.gateway.new_run import Person
 from pyoco_server.gateway.schedules.alarm import Alarm
 from pyoco_server.gateway.schedules.asked import AskedRuns
 from pyoco_server.gateway.schedules.board import ScheduleBoard
 from pyoco_server.gateway.schedules.records import (
     TRIES,
-    Person,
     ScheduleChanged,
     ScheduleRecords,
     SchedulesUnavailable,

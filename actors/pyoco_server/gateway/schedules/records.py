@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
 import trio
 
+from pyoco_server.gateway.new_run import Person
 from pyoco_server.gateway.schedules.alarm import Alarm
 from pyoco_server.gateway.schedules.board import ScheduleBoard
 from pyoco_server.gateway.schedules.rounds import Rounds
@@ -46,25 +46,6 @@ class ScheduleChanged(Refusal):
 
 class SchedulesUnavailable(Refusal):
     """NATS could not be asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """Who asks.
-
-    Attributes:
-        tenant_id: Whose schedules those are.
-        api_key_id: The key that new schedules and their runs belong to.
-        actor: How the history names them.
-        request_id: See `NewRun`.
-        traceparent: See `NewRun`.
-    """
-
-    tenant_id: str | None = None
-    api_key_id: str | None = None
-    actor: str | None = None
-    request_id: str | None = None
-    traceparent: str | None = None
 
 
 class ScheduleRecords:
