@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import groupby
 
 from pyoco_server.model.result import kept_name
 from pyoco_server.model.run import RunSnapshot
@@ -25,14 +26,13 @@ async def sweep_artifacts(store: ArtifactStore, runs: RunStore, *, max_age: floa
     await store.purge_orphans(older_than_seconds=_SETTLED_SECONDS)
     now = runs.now()
     removed = 0
-    known: dict[str, RunSnapshot | None] = {}
-    for kept in await store.all():
-        if kept.run_id not in known:
-            stored = await runs.find(kept.run_id)
-            known = {kept.run_id: None if stored is None else stored.snapshot}
-        if _is_over(kept, known[kept.run_id], now - _unix_time(kept.info.mtime, now), max_age):
-            await store.drop(kept.run_id, kept.attempt, [kept.name])
-            removed += 1
+    for run_id, files in groupby(await store.all(), key=lambda kept: kept.run_id):
+        stored = await runs.find(run_id)
+        run = None if stored is None else stored.snapshot
+        for kept in files:
+            if _is_over(kept, run, now - _unix_time(kept.info.mtime, now), max_age):
+                await store.drop(run_id, kept.attempt, [kept.name])
+                removed += 1
     return removed
 
 
