@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -29,24 +28,6 @@ _SMALL_BYTES: Final = 1_000
 _RECORD_BYTES: Final = 200
 _SNAPSHOT_BYTES: Final = 4_096
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-
-_MERE_VALUE: Final = re.compile(r"""(?s)(['"]).*\1|\(.*\)|[-\d.]*|\s*|None|True|False""")
-"""What an error "says" that was only given a value, such as a KeyError."""
-
-
-def with_kind(text: str, kind: str) -> str:
-    """Return what an error says, with its kind in front where it would say nothing without."""
-    return f"{kind}: {text}".rstrip(": \n\t") if _MERE_VALUE.fullmatch(text) else text
-
-
-def _task_error(record: EngineRecord) -> str | None:
-    """The same of a task, of whose error the engine keeps the text and the traceback."""
-    text = record.error
-    if text is None or not _MERE_VALUE.fullmatch(text):
-        return error_text(text)
-    last = f"\n([\\w.]+){re.escape(f': {text}' if text else '')}(?:\n|$)"
-    kinds = re.findall(last, record.traceback or "")
-    return error_text(with_kind(text, kinds[-1].rpartition(".")[2]) if kinds else text)
 
 
 def error_text(text: str | None) -> str | None:
@@ -123,7 +104,7 @@ class RecordBook:
         return TaskRecord(
             state=TaskState.RUNNING,
             started_at=record.started_at,
-            error=_task_error(record),
+            error=error_text(record.error),
             traceback=error_text(record.traceback),
             **_times(record),
         )
@@ -153,7 +134,7 @@ class RecordBook:
             started_at=record.started_at,
             ended_at=record.ended_at,
             duration_ms=record.duration_ms,
-            error=_task_error(record),
+            error=error_text(record.error),
             traceback=error_text(record.traceback),
             inputs=_mapping(inputs),
             output=output,

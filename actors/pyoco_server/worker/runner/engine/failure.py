@@ -11,11 +11,12 @@ from types import TracebackType
 from typing import Final
 
 from pyoco_server.model.flow.task_policy import MAX_SECONDS, RetryAfter
-from pyoco_server.worker.runner.records import with_kind
 
 _OURS: Final = __name__.rpartition(".")[0]
 _TOLD_OF_GROUP: Final = 3
 _WHITE: Final = re.compile(r"\s")
+_MERE_VALUE: Final = re.compile(r"""(?s)(['"]).*\1|\(.*\)|[-\d.]*|\s*|None|True|False""")
+"""What an error "says" that was only given a value, such as a KeyError."""
 # Names of Python's own for classes that are called otherwise.
 _ALIASES: Final[dict[type, tuple[str, ...]]] = {
     OSError: ("EnvironmentError", "IOError", "select.error", "socket.error"),
@@ -139,9 +140,10 @@ def says(error: BaseException) -> str:
         if len(inside) > _TOLD_OF_GROUP:
             told.append(f"and {len(inside) - _TOLD_OF_GROUP} more")
         return f"{kind if text.startswith(' ') else ''}{text}: {'; '.join(told)}"
-    if isinstance(error, LookupError | AttributeError) and not _WHITE.search(text):
-        return f"{kind}: {text}".rstrip(": ")  # only what was looked for
-    return with_kind(text, kind) if isinstance(error, Exception) else f"{kind}: {text}".rstrip(": ")
+    only_a_name = isinstance(error, LookupError | AttributeError) and not _WHITE.search(text)
+    if isinstance(error, Exception) and not only_a_name and not _MERE_VALUE.fullmatch(text):
+        return text
+    return f"{kind}: {text}".rstrip(": \n\t")
 
 
 def _with_type(error: BaseException) -> str:
