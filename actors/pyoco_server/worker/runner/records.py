@@ -125,22 +125,19 @@ class RecordBook:
     def _make(self, name: str, record: EngineRecord, state: TaskState) -> TaskRecord:
         self._left += self._sizes.pop(name, 0)
         room = self._left
-        inputs = self._bounded(record.inputs, "inputs")
+        inputs = self._mapping(record.inputs)
         output, result = self._output(name, record.output)
-        artifacts = self._bounded(record.artifacts, "artifacts")
+        artifacts = self._mapping(record.artifacts)
         self._sizes[name] = room - self._left
-        return TaskRecord(
+        return replace(
+            self.running(record),
             state=state,
-            started_at=record.started_at,
             ended_at=record.ended_at,
             duration_ms=record.duration_ms,
-            error=error_text(record.error),
-            traceback=error_text(record.traceback),
-            inputs=_mapping(inputs),
+            inputs=inputs,
             output=output,
-            artifacts=_mapping(artifacts),
+            artifacts=artifacts,
             result=result,
-            **_times(record),
         )
 
     def _output(self, name: str, value: object) -> tuple[JSON, ResultNote | UnsetType]:
@@ -167,18 +164,15 @@ class RecordBook:
         self._files.keep(name, raw)
         return output, note
 
-    def _bounded(self, value: object, what: str) -> JSON:
-        if type(value) is dict and not value:
+    def _mapping(self, values: dict[str, Any]) -> dict[str, Any]:
+        """What a record tells of a task's inputs or artifacts."""
+        safe = json_safe(values) if values else None
+        if not isinstance(safe, dict):
             return {}
-        safe = json_safe(value)
-        size = len(encode_json(safe))
-        fitting = self._fitting(safe, size)
-        if fitting is safe:
+        if self._fitting(safe, len(encode_json(safe))) is safe:
             return safe
-        if isinstance(safe, dict) and what != "output":
-            # Of several inputs, mostly one is large; the others are worth to be kept.
-            return {key: self._bounded(item, "output") for key, item in safe.items()}
-        return fitting
+        # Of several inputs, mostly one is large; the others are worth to be kept.
+        return {key: self._fitting(item, len(encode_json(item))) for key, item in safe.items()}
 
     def _fitting(self, safe: JSON, size: int) -> JSON:
         """A value where there is room for it, or the text that tells its size."""
@@ -209,7 +203,3 @@ def _times(record: EngineRecord) -> dict[str, Any]:
         if record.skipped:
             told["skipped"] = True
     return told
-
-
-def _mapping(value: JSON) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
