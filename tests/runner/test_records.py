@@ -13,7 +13,7 @@ from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunStatus, TaskState
 from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.protocol import Limits
-from pyoco_server.worker.runner.records import RecordBook, ResultFiles
+from pyoco_server.worker.runner.records import RecordBook
 from runner.children import CODE, Flows, a_child
 
 VALUES = st.recursive(
@@ -34,7 +34,8 @@ def test_the_records_of_a_run_stay_within_their_limits(
     ends: list[tuple[str, Any, dict[str, Any]]],
 ) -> None:
     value_limit, total_limit, marker = 100, 300, 100
-    book = RecordBook(value_limit, total_limit, ResultFiles(None, 0, 0))
+    limits = Limits(value_bytes=value_limit, values_bytes=total_limit)
+    book = RecordBook(limits, None, {})
     records = {}
     for at, (name, output, inputs) in enumerate(ends):
         record = EngineRecord(inputs=inputs, output=output, ended_at=float(at))
@@ -50,7 +51,7 @@ def test_the_records_of_a_run_stay_within_their_limits(
 
 
 def test_a_value_is_looked_at_once_for_each_end_of_its_task() -> None:
-    book = RecordBook(100, 100, ResultFiles(None, 0, 0))
+    book = RecordBook(Limits(value_bytes=100, values_bytes=100), None, {})
     record = EngineRecord(output=[1], ended_at=1.0)
     first = book.ended("a", record, TaskState.SUCCEEDED)
     record.output.append(2)

@@ -51,12 +51,7 @@ from pyoco_server.worker.runner.protocol import (
     TriesTold,
     TryStored,
 )
-from pyoco_server.worker.runner.records import (
-    RecordBook,
-    ResultFiles,
-    error_text,
-    room_for_records,
-)
+from pyoco_server.worker.runner.records import RecordBook, error_text
 from pyoco_server.worker.runner.resolver import FlowResolver
 from pyoco_server.worker.runner.shape import in_order, shape
 
@@ -97,13 +92,7 @@ class Execution(TaskObserver, Worker):
         self._context = RunContext(run_id=request.run_id, params=request.params)
         self._stopping = CancelSignal()
         self._structure: GraphStructure | None = None
-        files = ResultFiles(request.workdir, limits.result_bytes, limits.results_bytes)
-        self._records = RecordBook(
-            limits.value_bytes,
-            limits.values_bytes,
-            files,
-            room=room_for_records(limits.snapshot_bytes, request.params),
-        )
+        self._records = RecordBook(limits, request.workdir, request.params)
         self._progress = ProgressBook(request.run_id, lambda: self._context.tasks, output, events)
         self._environment: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         self._providers: queue.SimpleQueue[tuple[Provider, ...]] = queue.SimpleQueue()

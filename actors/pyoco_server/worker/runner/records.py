@@ -18,6 +18,7 @@ from pyoco_server.model.result import FOLDER, ResultNote, file_name
 from pyoco_server.model.run import TaskRecord, TaskState, shrink_error
 from pyoco_server.model.value_forms import Formed, with_forms
 from pyoco_server.worker.runner.engine.task_record import LiveRecord
+from pyoco_server.worker.runner.protocol import Limits
 
 ERROR_BYTES = 16 * 1024
 """What is kept of one error's text, and of one traceback."""
@@ -35,13 +36,6 @@ def error_text(text: str | None) -> str | None:
     if text is None:
         return None
     return shrink_error(str(json_safe(text)), ERROR_BYTES)
-
-
-def room_for_records(snapshot_bytes: int, params: object) -> float:
-    """Return how many bytes the records of a run may have where its snapshot may have so many; 0 are any."""
-    if not snapshot_bytes:
-        return math.inf
-    return snapshot_bytes - _SNAPSHOT_BYTES - len(encode_json(params))
 
 
 class ResultFiles:
@@ -78,23 +72,23 @@ class ResultFiles:
 class RecordBook:
     """Makes the records of one run out of the engine's, from any thread.
 
-    A value of more than ``value_limit`` bytes, or one that does not fit into what
-    ``total_limit`` leaves, is replaced by a text that tells its size; one that is not small also where
-    the snapshot has no room for it, which else would lose all records.
+    A value that is larger than one may be, or than what is left for all of them, is replaced by a text that
+    tells its size; one that is not small also where the snapshot has no room for it, which else would lose
+    all records.
 
     Args:
-        files: Takes the results that are too large.
-        room: How many bytes of records the run's snapshot has room for.
+        limits: How much is kept.
+        workdir: The run's, where results go that are too large; None for a run without one.
+        params: The run's, which its snapshot has as well.
     """
 
-    def __init__(
-        self, value_limit: int, total_limit: int, files: ResultFiles, *, room: float = math.inf
-    ) -> None:
-        self._files = files
-        self._value_limit = value_limit
-        self._room = room
-        self._total = total_limit
-        self._left = total_limit
+    def __init__(self, limits: Limits, workdir: str | None, params: object) -> None:
+        self._files = ResultFiles(workdir, limits.result_bytes, limits.results_bytes)
+        self._value_limit = limits.value_bytes
+        self._total = self._left = limits.values_bytes
+        self._room = math.inf  # of all records
+        if limits.snapshot_bytes:
+            self._room = limits.snapshot_bytes - _SNAPSHOT_BYTES - len(encode_json(params))
         self._lock = threading.Lock()
         self._sizes: dict[str, int] = {}
         self._ended: dict[str, tuple[EngineRecord, float | None, TaskRecord]] = {}
