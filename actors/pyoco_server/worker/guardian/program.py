@@ -25,9 +25,8 @@ from typing import Final, Never
 import msgspec
 
 from pyoco_server.worker.runner import child, kin, libc
-from pyoco_server.worker.runner.lines import ChildEnd
 from pyoco_server.worker.runner.meter import KIB
-from pyoco_server.worker.runner.protocol import ChildOptions
+from pyoco_server.worker.runner.protocol import ChildEnd, ChildOptions
 
 LONGEST_REQUEST: Final = 1024 * 1024
 _DESCRIPTORS: Final = 5

@@ -20,8 +20,7 @@ import structlog
 import trio
 
 from pyoco_server.worker.runner import kin
-from pyoco_server.worker.runner.lines import CHILD_END, ChildEnd
-from pyoco_server.worker.runner.protocol import ChildOptions
+from pyoco_server.worker.runner.protocol import ChildEnd, ChildOptions
 
 log = structlog.get_logger(__name__)
 
@@ -203,7 +202,7 @@ class GuardedProcess:
                 self.pid, self.pidfd = int(said), descriptors[0]
                 os.set_inheritable(self.pidfd, False)
             elif said:
-                self.end = CHILD_END.decode(said)
+                self.end = msgspec.json.decode(said, type=ChildEnd)
             else:
                 self.guarded = False
         if self.end is None and (self.pidfd is None or kin.is_readable(self.pidfd)):

@@ -22,12 +22,12 @@ from pyoco_server.worker.runner import kin
 from pyoco_server.worker.runner.environment import exposed
 from pyoco_server.worker.runner.guarded import GuardedProcess, Guardian
 from pyoco_server.worker.runner.inbox import READ_BYTES, Inbox
-from pyoco_server.worker.runner.lines import ChildEnd
 from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.protocol import (
     EXIT_NO_ROOM,
     FROM_CHILD,
     Allowance,
+    ChildEnd,
     ChildMessage,
     Environment,
     EnvironmentNeeded,

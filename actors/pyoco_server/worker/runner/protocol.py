@@ -358,6 +358,23 @@ ChildMessage: TypeAlias = (
 FromChild: TypeAlias = ChildMessage | EnvironmentNeeded | ProvidersNeeded | Importing
 """What a child has to tell, what is only for the handle included."""
 
+
+class ChildEnd(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Guardian to worker, over the child's line: how a child ended.
+
+    Attributes:
+        returncode: Its exit code, negative for a signal.
+        peak_memory_bytes: The most memory that it had, since it was told to forget that last.
+        cpu_sec: The processor time of its whole life, with what it started and waited for.
+        refused: Instead of all this, the ``errno`` for which it could not be made.
+    """
+
+    returncode: int
+    peak_memory_bytes: int | None = None
+    cpu_sec: float | None = None
+    refused: int | None = None
+
+
 # Checkers take the types of decoders from classes only, not from unions.
 FROM_WORKER: Final[msgspec.json.Decoder[WorkerMessage]] = msgspec.json.Decoder(WorkerMessage)
 FROM_CHILD: Final[msgspec.json.Decoder[FromChild]] = msgspec.json.Decoder(FromChild)
