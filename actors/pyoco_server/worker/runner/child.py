@@ -78,22 +78,18 @@ def main(options: ChildOptions) -> NoReturn:
         if options.user is not None:
             options.user.become()
         sys.path[:0] = options.extra_sys_path
-        _begin(options, request_descriptor, event_descriptor).serve()
+        _Child(options, request_descriptor, pipe.EventPipe(event_descriptor)).serve()
     except BaseException as error:  # noqa: BLE001 - the last words of this process, on the bare stream
         _print_last_words()
-        scarce = isinstance(error, OSError) and error.errno in (errno.EAGAIN, errno.ENOMEM)
-        code = EXIT_NO_ROOM if scarce else _EXIT_BROKEN
+        code = EXIT_NO_ROOM if _is_for_want_of_room(error) else _EXIT_BROKEN
     # Threads that user code left behind would hold up an ordinary exit.
     os._exit(code)
 
 
-def _begin(options: ChildOptions, requests: int, events: int) -> _Child:
-    try:
-        return _Child(options, requests, pipe.EventPipe(events))
-    except RuntimeError as error:
-        if str(error) != NO_THREAD:
-            raise
-        raise OSError(errno.EAGAIN, NO_THREAD) from None
+def _is_for_want_of_room(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.EAGAIN, errno.ENOMEM)
+    return isinstance(error, RuntimeError) and str(error) == NO_THREAD
 
 
 def go_first_when_memory_runs_out() -> None:
