@@ -246,11 +246,10 @@ def execute(flow: Flow, cancel_at: int | None = None, size: int = 1) -> Ended:
         signal.ask()
 
     calls = Calling(cancel_at, cancel)
-    observer = Silent()
-    tasks = Tasks(run, observer, signal, calls)
+    tasks = Tasks(run, Silent(), signal, calls)
     results: dict[str, Any] = {}
     try:
-        results = execute_flow(flow, in_order(flow.tasks), run, tasks, observer, size).results
+        results = execute_flow(flow, in_order(flow.tasks), tasks, size).results
     except (ConnectionError, TimeoutError, ControlFlowError):
         if run.status is RunStatus.CANCELLING:
             run.status = RunStatus.CANCELLED
@@ -556,7 +555,7 @@ def test_flows_that_the_engine_is_right_about_keep_their_results(seed: int) -> N
         node.collect = None
     tasks = Tasks(ours, Silent(), Signal(), Through())
     try:
-        context = execute_flow(other, in_order(other.tasks), ours, tasks, Silent(), 4)
+        context = execute_flow(other, in_order(other.tasks), tasks, 4)
         scratch.append((context.results, context.scratch, context.params))
     except Exception as error:  # noqa: BLE001 - compared below
         our_error = error

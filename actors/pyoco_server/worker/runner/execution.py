@@ -240,7 +240,7 @@ class Execution(TaskObserver, Worker):
                 self._context, self, self._stopping, calls, tries_before=request.tries_before
             )
             try:
-                execute_flow(flow, order, self._context, tasks, self, self._parallel_tasks(flow))
+                execute_flow(flow, order, tasks, self._parallel_tasks(flow))
             finally:
                 calls.close()
 

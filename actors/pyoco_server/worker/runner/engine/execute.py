@@ -16,37 +16,25 @@ from pyoco.core.models import Flow, RunContext, RunStatus, Task, TaskState
 from pyoco_server.worker.runner.engine.policies import policy_of
 from pyoco_server.worker.runner.engine.pool import Pool
 from pyoco_server.worker.runner.engine.program import FlowProgram
-from pyoco_server.worker.runner.engine.task_record import LiveRecord
-from pyoco_server.worker.runner.engine.tries import RunCancelled, TaskObserver, Tasks
+from pyoco_server.worker.runner.engine.tries import RunCancelled, Tasks
 
 
-def execute_flow(
-    flow: Flow,
-    order: Sequence[str],
-    run: RunContext,
-    tasks: Tasks,
-    observer: TaskObserver,
-    parallel_tasks: int,
-) -> Context:
+def execute_flow(flow: Flow, order: Sequence[str], tasks: Tasks, parallel_tasks: int) -> Context:
     """Execute a flow; keep its run's status, states and records. Return what its tasks made of its context.
 
     Args:
         flow: The flow; neither it nor its tasks are changed.
         order: Its tasks, each after those that it waits for.
-        run: Its run, with its params; may be cancelled already, or by another thread.
-        tasks: Executes the tasks.
-        observer: Is told.
+        tasks: Executes the tasks of its run, which may be cancelled already, or by another thread.
         parallel_tasks: How many tasks run at the same time, at most.
 
     Raises:
         Exception: A task failed whose failure ends the run, or the flow is none that can be executed.
     """
+    run = tasks.run
     by_name = {task.name: task for task in flow.tasks}
-    for name in order:
-        run.tasks[name] = TaskState.PENDING
-        run.task_records[name] = LiveRecord()
     context = Context(params=run.params, run_context=run)
-    observer.flow_started()
+    tasks.begin(order)
     in_steps = flow.has_control_flow()
     # The thread that calls takes iterations of loops, but waits for the tasks of a graph.
     with Pool(parallel_tasks - in_steps) as pool:

@@ -84,7 +84,7 @@ class Tasks:
     """Executes tasks of one run and keeps their states and records in its engine's `RunContext`.
 
     Args:
-        run: The run.
+        run: The run, with its params.
         observer: Is told.
         stopping: Ends waits when the run is cancelled.
         calls: Calls their functions.
@@ -100,7 +100,7 @@ class Tasks:
         *,
         tries_before: Mapping[str, Sequence[TryRecord]] | None = None,
     ) -> None:
-        self._run = run
+        self.run = run
         self._observer = observer
         self._stopping = stopping
         self._calls = calls
@@ -114,8 +114,15 @@ class Tasks:
     @property
     def cancelled(self) -> bool:
         """Whether nothing further is to be started."""
-        status = self._run.status
+        status = self.run.status
         return status is RunStatus.CANCELLING or status is RunStatus.CANCELLED
+
+    def begin(self, names: Sequence[str]) -> None:
+        """Take note of the flow's tasks, none of which has started."""
+        for name in names:
+            self.run.tasks[name] = TaskState.PENDING
+            self.run.task_records[name] = LiveRecord()
+        self._observer.flow_started()
 
     def execute(self, task: Task, context: Context) -> bool:
         """Execute a task; return whether it succeeded. Where it is `cancelled` meanwhile, it may have not.
@@ -126,8 +133,8 @@ class Tasks:
         policy = policy_of(task)
         loop = context.loop
         record = LiveRecord(state=TaskState.RUNNING, started_at=time.time())
-        self._run.tasks[task.name] = TaskState.RUNNING
-        self._run.task_records[task.name] = record
+        self.run.tasks[task.name] = TaskState.RUNNING
+        self.run.task_records[task.name] = record
         _tell_artifacts_apart(context)
         in_hand = TASK.set((task.name, record))
         try:
@@ -140,8 +147,8 @@ class Tasks:
                         kept.note(record, loop.path or "")
                     elif task.name in self._loops:
                         self._loops[task.name].show(record)
-                    self._run.task_records[task.name] = record
-                    self._run.tasks[task.name] = record.state
+                    self.run.task_records[task.name] = record
+                    self.run.tasks[task.name] = record.state
                 self._observer.task_ended(task.name, record)
         finally:
             TASK.reset(in_hand)
@@ -151,15 +158,15 @@ class Tasks:
 
     def give_output(self, name: str, output: object) -> None:
         """Have the record of a task show what its iterations returned together."""
-        record = self._run.ensure_task_record(name)
+        record = self.run.ensure_task_record(name)
         if record.output is not output and isinstance(record, LiveRecord):
-            self._run.task_records[name] = given = replace(record, output=output)
+            self.run.task_records[name] = given = replace(record, output=output)
             self._observer.task_ended(name, given)
 
     def skip(self, task: Task) -> None:
         """Note that a task will not be executed, unless it was."""
-        record = self._run.ensure_task_record(task.name)
-        if self._run.tasks.get(task.name) is TaskState.PENDING and isinstance(record, LiveRecord):
+        record = self.run.ensure_task_record(task.name)
+        if self.run.tasks.get(task.name) is TaskState.PENDING and isinstance(record, LiveRecord):
             record.skipped = True
             self._observer.task_skipped(task.name, record)
 
