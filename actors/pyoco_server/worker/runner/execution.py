@@ -93,7 +93,7 @@ class Execution(TaskObserver, Worker):
         self._stopping = CancelSignal()
         self._structure: GraphStructure | None = None
         self._records = RecordBook(limits, request.workdir, request.params)
-        self._progress = ProgressBook(request.run_id, lambda: self._context.tasks, output, events)
+        self._progress = ProgressBook(request.run_id, self._context.tasks, output, events)
         self._environment: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         self._providers: queue.SimpleQueue[tuple[Provider, ...]] = queue.SimpleQueue()
         # Tries that begin once they are stored.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec.structs import replace
@@ -34,7 +34,7 @@ class ProgressBook:
     def __init__(
         self,
         run_id: str,
-        states: Callable[[], Mapping[str, EngineTaskState]],
+        states: Mapping[str, EngineTaskState],
         output: OutputPump,
         events: EventPipe,
     ) -> None:
@@ -116,10 +116,10 @@ class ProgressBook:
         return replace(record, progress=latest)
 
     def _task(self) -> str | None:
-        states = self._states()
         if (task := self._output.task_here) is not None:
-            return task if states.get(task) is EngineTaskState.RUNNING else None
-        running = [name for name, state in list(states.items()) if state is EngineTaskState.RUNNING]
+            return task if self._states.get(task) is EngineTaskState.RUNNING else None
+        states = list(self._states.items())
+        running = [name for name, state in states if state is EngineTaskState.RUNNING]
         # A thread of its own, as far as that can be told.
         return running[0] if len(running) == 1 else None
 
