@@ -102,8 +102,8 @@ def call_apart(
             answer = _hear(pipe, relay, until)
             if answer is None:
                 process.ask()
-                late = _hear(pipe, relay, time.monotonic() + GRACE_SECONDS)
-                del late  # whatever it says now, it had its time
+                # Whatever it says now, it had its time.
+                _hear(pipe, relay, time.monotonic() + GRACE_SECONDS)
                 raise TaskTimeout(
                     f"timeout: the task did not end within {limit:g} s and was stopped"
                 )
@@ -115,13 +115,11 @@ def call_apart(
         case ("returned", result, changes):
             _apply(context, changes)
             return result
+        case _ if stop_at_cancel and stopping.asked:
+            raise TaskCancelled
         case ("raised", failure):
-            if stop_at_cancel and stopping.asked:
-                raise TaskCancelled
             raise RemoteError(failure)
         case _:
-            if stop_at_cancel and stopping.asked:
-                raise TaskCancelled
             raise TaskProcessDied(f"the process of the task {process.ended()}")
 
 
