@@ -157,14 +157,10 @@ class Execution(TaskObserver, Worker):
         self._tell(name, self._records.running(record))
 
     def task_ended(self, name: str, record: LiveRecord) -> None:
-        """Tell how the task ended, after all that it printed."""
+        """Tell how the task ended, after all that it printed, or that it will not be executed."""
         self._output.flush()
         state = TaskState(record.state.value)
         self._tell(name, self._progress.told_in(name, self._records.ended(name, record, state)))
-
-    def task_skipped(self, name: str, record: LiveRecord) -> None:
-        """Tell that the task will not be executed."""
-        self._tell(name, self._records.ended(name, record, TaskState.PENDING))
 
     def try_begins(self, key: str, tries: Sequence[TryRecord]) -> bool:
         """Wait for the worker's word that the try is stored."""

@@ -65,11 +65,7 @@ class TaskObserver(ABC):
 
     @abstractmethod
     def task_ended(self, name: str, record: LiveRecord) -> None:
-        """The task's record has its final values."""
-
-    @abstractmethod
-    def task_skipped(self, name: str, record: LiveRecord) -> None:
-        """The task will not be executed."""
+        """The task's record has its final values: it has ended, or will not be executed."""
 
 
 class NoTryLeft(Exception):
@@ -168,7 +164,7 @@ class Tasks:
         record = self.run.ensure_task_record(task.name)
         if self.run.tasks.get(task.name) is TaskState.PENDING and isinstance(record, LiveRecord):
             record.skipped = True
-            self._observer.task_skipped(task.name, record)
+            self._observer.task_ended(task.name, record)
 
     def _tries(
         self, task: Task, policy: TaskPolicy, context: Context, record: LiveRecord
