@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from random import Random
 from types import SimpleNamespace
@@ -167,9 +166,6 @@ class Silent(TaskObserver):
 
     def flow_started(self) -> None:
         pass
-
-    def executing(self, name: str) -> AbstractContextManager[None]:
-        return nullcontext()
 
     def task_running(self, name: str, record: LiveRecord) -> None:
         pass

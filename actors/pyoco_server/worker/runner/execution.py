@@ -9,7 +9,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, Final, assert_never
 
 from msgspec.structs import replace
@@ -147,10 +146,6 @@ class Execution(TaskObserver, Worker):
             FlowStarted(run_id=self.request.run_id, tasks=self._states(), structure=self._structure)
         )
 
-    def executing(self, name: str) -> AbstractContextManager[None]:
-        """Tag what the task prints."""
-        return self._output.attributed_to(name)
-
     def task_running(self, name: str, record: LiveRecord) -> None:
         """Tell that the task starts or is tried again."""
         self._progress.begin(name)
@@ -158,7 +153,7 @@ class Execution(TaskObserver, Worker):
 
     def task_ended(self, name: str, record: LiveRecord) -> None:
         """Tell how the task ended, after all that it printed, or that it will not be executed."""
-        self._output.flush()
+        self._output.end_task(name)
         state = TaskState(record.state.value)
         self._tell(name, self._progress.told_in(name, self._records.ended(name, record, state)))
 

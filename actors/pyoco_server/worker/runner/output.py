@@ -9,13 +9,12 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pyoco_server.worker.runner import libc
+from pyoco_server.worker.runner.engine.task_record import task_here
 from pyoco_server.worker.runner.pipe import EventPipe
 from pyoco_server.worker.runner.protocol import Allowance, Output, StreamName
 from pyoco_server.worker.runner.rewritten import RewrittenLines
@@ -24,8 +23,6 @@ CHUNK_CHARACTERS: Final = 16_384
 """How much text waits to be sent; a thread that prints more waits until it is."""
 
 _INTERVAL_SECONDS: Final = 0.03
-# A task's own threads are none of it; what an event loop does for it is.
-_TASK: ContextVar[str | None] = ContextVar("pyoco_printing_task", default=None)
 
 
 @dataclass(slots=True)
@@ -75,11 +72,6 @@ class OutputPump:
         """Whether this is a forked copy of the process, which has no part in the protocol."""
         return os.getpid() != self._process
 
-    @property
-    def task_here(self) -> str | None:
-        """The task that this thread, or coroutine, is of."""
-        return _TASK.get()
-
     def begin(self, run_id: str) -> None:
         """Tag what is printed from now on with this run, and count anew."""
         with self._lock:
@@ -93,21 +85,15 @@ class OutputPump:
         What its threads still print is of no run.
         """
         with self._lock:
-            self._end_lines(None)
+            self._end_lines()
             self.flush()
             self._run_id = None
             return self._allowance.renew()
 
-    @contextmanager
-    def attributed_to(self, task: str) -> Iterator[None]:
-        """Tag what is printed in this context with the task; send all of it before the task is over."""
-        token = _TASK.set(task)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._end_lines(task)
-            _TASK.reset(token)
+    def end_task(self, task: str) -> None:
+        """Send what the task printed, which prints no more."""
+        with self._lock:
+            self._end_lines(task)
             self.flush()
 
     def write(self, stream: StreamName, text: str) -> None:
@@ -119,7 +105,7 @@ class OutputPump:
         with self._lock:
             if "\r" in text:  # print() writes its text and its end one after the other
                 text = self._pull_back(stream) + text
-            text = self._rewritten.take(_TASK.get(), stream, text)
+            text = self._rewritten.take(task_here(), stream, text)
             for start in range(0, len(text), CHUNK_CHARACTERS):
                 self._take(stream, text[start : start + CHUNK_CHARACTERS])
                 # A line is sent whole: print() writes its text and its end one after the other.
@@ -127,7 +113,7 @@ class OutputPump:
                 due = quiet and text.endswith("\n")
                 if due or self._characters >= CHUNK_CHARACTERS:
                     self.flush()
-            state = self._rewritten.state(_TASK.get(), stream)
+            state = self._rewritten.state(task_here(), stream)
             told = self.on_rewritten
         if state is not None and told is not None:
             told(state)
@@ -146,7 +132,7 @@ class OutputPump:
         self._allowance.give_back(len(begun))
         return begun
 
-    def _end_lines(self, task: str | None) -> None:
+    def _end_lines(self, task: str | None = None) -> None:
         for stream, text in self._rewritten.end(task):
             self._take(stream, text)
 
@@ -182,7 +168,7 @@ class OutputPump:
             return
         last = self._begun_piece(stream)
         if last is None:
-            last = _Piece(self._run_id, _TASK.get(), stream, time.time())
+            last = _Piece(self._run_id, task_here(), stream, time.time())
             self._pieces.append(last)
         last.parts.append(text)
         self._characters += len(text)
@@ -190,7 +176,7 @@ class OutputPump:
     def _begun_piece(self, stream: StreamName) -> _Piece | None:
         """The last piece, where what is printed now goes on with it."""
         last = self._pieces[-1] if self._pieces else None
-        now = (self._run_id, _TASK.get(), stream)
+        now = (self._run_id, task_here(), stream)
         return last if last and (last.run_id, last.task, last.stream) == now else None
 
     def _send(self, piece: _Piece) -> None:

@@ -13,6 +13,7 @@ from pyoco.core.models import TaskState as EngineTaskState
 
 from pyoco_server.model.json_text import json_safe
 from pyoco_server.model.run import TaskProgress, TaskRecord
+from pyoco_server.worker.runner.engine.task_record import task_here
 from pyoco_server.worker.runner.output import OutputPump
 from pyoco_server.worker.runner.pipe import EventPipe
 from pyoco_server.worker.runner.protocol import ProgressMade
@@ -27,7 +28,7 @@ class ProgressBook:
     Args:
         run_id: The run.
         states: The states of its tasks, as they are at each moment.
-        output: Knows which task a thread is of, and sends what is due.
+        output: Sends what is due.
         events: The way to the worker.
     """
 
@@ -116,7 +117,7 @@ class ProgressBook:
         return replace(record, progress=latest)
 
     def _task(self) -> str | None:
-        if (task := self._output.task_here) is not None:
+        if (task := task_here()) is not None:
             return task if self._states.get(task) is EngineTaskState.RUNNING else None
         states = list(self._states.items())
         running = [name for name, state in states if state is EngineTaskState.RUNNING]

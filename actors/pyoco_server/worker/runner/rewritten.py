@@ -33,10 +33,10 @@ class RewrittenLines:
         return None if held is None else _last(held).strip() or None
 
     def end(self, task: str | None) -> list[tuple[StreamName, str]]:
-        """The task prints nothing more: return what was held back of it."""
+        """The task, or with None any, prints nothing more: return what was held back of it."""
         if not self._held:
             return []
-        mine = [key for key in self._held if key[0] == task]
+        mine = [key for key in self._held if task in (None, key[0])]
         return [(key[1], _last(self._held.pop(key))) for key in mine]
 
 

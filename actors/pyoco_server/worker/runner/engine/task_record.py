@@ -49,7 +49,16 @@ class LiveRecord(EngineRecord):
 
 
 TASK: ContextVar[tuple[str, LiveRecord] | None] = ContextVar("pyoco_task", default=None)
-"""The name and record of the task whose code this is: on a thread, an event loop, or in its own process."""
+"""The name and record of the task whose code this is: on a thread, an event loop, or in its own process.
+
+A thread that a task starts is none of it; what an event loop does for it is.
+"""
+
+
+def task_here() -> str | None:
+    """Return the name of the task whose code this is."""
+    task = TASK.get()
+    return None if task is None else task[0]
 
 
 class IterationBook:

@@ -9,7 +9,6 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -42,10 +41,6 @@ class TaskObserver(ABC):
     @abstractmethod
     def flow_started(self) -> None:
         """The flow's tasks are known."""
-
-    @abstractmethod
-    def executing(self, name: str) -> AbstractContextManager[None]:
-        """Surround all tries of a task."""
 
     @abstractmethod
     def task_running(self, name: str, record: LiveRecord) -> None:
@@ -134,18 +129,17 @@ class Tasks:
         _tell_artifacts_apart(context)
         in_hand = TASK.set((task.name, record))
         try:
-            with self._observer.executing(task.name):
-                error = self._tries(task, policy, context, record)
-                succeeded = record.state is TaskState.SUCCEEDED
-                with self._lock:
-                    if loop is not None:
-                        kept = self._loops.setdefault(task.name, IterationBook())
-                        kept.note(record, loop.path or "")
-                    elif task.name in self._loops:
-                        self._loops[task.name].show(record)
-                    self.run.task_records[task.name] = record
-                    self.run.tasks[task.name] = record.state
-                self._observer.task_ended(task.name, record)
+            error = self._tries(task, policy, context, record)
+            succeeded = record.state is TaskState.SUCCEEDED
+            with self._lock:
+                if loop is not None:
+                    kept = self._loops.setdefault(task.name, IterationBook())
+                    kept.note(record, loop.path or "")
+                elif task.name in self._loops:
+                    self._loops[task.name].show(record)
+                self.run.task_records[task.name] = record
+                self.run.tasks[task.name] = record.state
+            self._observer.task_ended(task.name, record)
         finally:
             TASK.reset(in_hand)
         if error is not None and policy.on_failure != "isolate":
