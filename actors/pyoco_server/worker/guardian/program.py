@@ -188,7 +188,7 @@ def _become_child(options: ChildOptions, descriptors: list[int]) -> Never:
         _rename()
         child.main(options)
     finally:
-        os._exit(70)
+        os._exit(os.EX_SOFTWARE)
 
 
 def _place(descriptors: list[int]) -> None:

@@ -57,7 +57,6 @@ from pyoco_server.worker.runner.resolver import (
 _PYTHON: Final = platform.python_version()
 _PYOCO: Final = version("pyoco")
 _OOM_SCORE: Final = "500"
-_EXIT_BROKEN: Final = 70  # EX_SOFTWARE of sysexits.h
 
 
 def main(options: ChildOptions) -> NoReturn:
@@ -81,7 +80,7 @@ def main(options: ChildOptions) -> NoReturn:
         _Child(options, request_descriptor, pipe.EventPipe(event_descriptor)).serve()
     except BaseException as error:  # noqa: BLE001 - the last words of this process, on the bare stream
         _print_last_words()
-        code = EXIT_NO_ROOM if _is_for_want_of_room(error) else _EXIT_BROKEN
+        code = EXIT_NO_ROOM if _is_for_want_of_room(error) else os.EX_SOFTWARE
     # Threads that user code left behind would hold up an ordinary exit.
     os._exit(code)
 
@@ -178,7 +177,7 @@ class _Child:
                 self._take(request)
         except BaseException:  # noqa: BLE001 - nobody else hears of it
             _print_last_words()
-            os._exit(_EXIT_BROKEN)
+            os._exit(os.EX_SOFTWARE)
         # The worker is gone, and maybe the guardian with it.
         if self._accepted or kin.have_children():
             kin.end_all()

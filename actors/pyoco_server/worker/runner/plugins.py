@@ -26,6 +26,7 @@ from pyoco.schemas.config import PyocoConfig
 
 from pyoco_server.worker.runner import kin
 from pyoco_server.worker.runner.importing import package_name, place_of, what_was_raised
+from pyoco_server.worker.runner.pipe import end_copy
 from pyoco_server.worker.runner.protocol import Provider
 from pyoco_server.worker.runner.task_user import TaskUser
 
@@ -111,8 +112,7 @@ def _try_all(trial: Trial) -> NoReturn:
     process = os.getpid()
 
     def report(provider: Provider | None, *, done: bool) -> None:
-        if os.getpid() != process:
-            os._exit(0)  # a forked copy that came back
+        end_copy(process)
         line = Tried(provider=provider, done=done, at=time.monotonic())
         os.write(trial.report, msgspec.json.encode(line) + b"\n")
 

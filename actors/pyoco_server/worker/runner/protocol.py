@@ -6,6 +6,7 @@ JSON, tagged with its kind. Times are unix seconds.
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -15,8 +16,8 @@ from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunStatus, TaskProgress, TaskRecord, TaskState, TryRecord, Usage
 from pyoco_server.worker.runner.task_user import TaskUser
 
-EXIT_NO_ROOM: Final = 71
-"""What a child exits with that finds no thread or process for itself (EX_OSERR of sysexits.h)."""
+EXIT_NO_ROOM: Final = os.EX_OSERR
+"""What a child exits with that finds no thread or process for itself."""
 
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 """The longest message; both sides keep far below it, so a longer one is garbage."""

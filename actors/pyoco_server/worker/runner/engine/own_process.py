@@ -216,7 +216,7 @@ def _fork(
 def _be_copy(
     call: Callable[[], Any], context: Context, relay: Relay, flag: mmap.mmap, pipe: int
 ) -> NoReturn:
-    code = 70  # EX_SOFTWARE of sysexits.h
+    code = os.EX_SOFTWARE
     try:
         out = _Out(pipe)
         signal.signal(signal.SIGTERM, out.stop)
