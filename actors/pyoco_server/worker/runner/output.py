@@ -85,15 +85,15 @@ class OutputPump:
         What its threads still print is of no run.
         """
         with self._lock:
-            self._end_lines()
-            self.flush()
+            self.end_task(None)
             self._run_id = None
             return self._allowance.renew()
 
-    def end_task(self, task: str) -> None:
-        """Send what the task printed, which prints no more."""
+    def end_task(self, task: str | None) -> None:
+        """Send what the task printed, which prints no more; with None, what all did."""
         with self._lock:
-            self._end_lines(task)
+            for stream, text in self._rewritten.end(task):
+                self._take(stream, text)
             self.flush()
 
     def write(self, stream: StreamName, text: str) -> None:
@@ -131,10 +131,6 @@ class OutputPump:
         self._characters -= len(begun)
         self._allowance.give_back(len(begun))
         return begun
-
-    def _end_lines(self, task: str | None = None) -> None:
-        for stream, text in self._rewritten.end(task):
-            self._take(stream, text)
 
     def announce_soon(self) -> None:
         """Have the worker look in a moment at what was sent to it quietly."""
