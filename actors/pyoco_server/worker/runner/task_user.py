@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 import os
 import pwd
 import subprocess
@@ -56,15 +55,11 @@ class TaskUser(msgspec.Struct, frozen=True, kw_only=True):
             raise TaskUserError(f"PYOCO_WORKER_TASK_USER: there is no user {name!r}") from None
         if found.pw_uid == 0:
             raise TaskUserError("PYOCO_WORKER_TASK_USER is root, which nothing is kept from")
-        groups = {
-            found.pw_gid,
-            *(each.gr_gid for each in grp.getgrall() if found.pw_name in each.gr_mem),
-        }
         return cls(
             name=found.pw_name,
             uid=found.pw_uid,
             gid=found.pw_gid,
-            groups=tuple(sorted(groups)),
+            groups=tuple(sorted(os.getgrouplist(found.pw_name, found.pw_gid))),
             home=found.pw_dir,
         )
 
