@@ -23,10 +23,10 @@ from pyoco_server.worker.runner.environment import exposed
 from pyoco_server.worker.runner.guarded import GuardedProcess, Guardian
 from pyoco_server.worker.runner.inbox import READ_BYTES, Inbox
 from pyoco_server.worker.runner.options import RunnerOptions
+from pyoco_server.worker.runner.printed import Allowance
 from pyoco_server.worker.runner.protocol import (
     EXIT_NO_ROOM,
     FROM_CHILD,
-    Allowance,
     ChildEnd,
     ChildMessage,
     Environment,

@@ -16,8 +16,8 @@ from typing import Any, Final
 from pyoco_server.worker.runner import libc
 from pyoco_server.worker.runner.engine.task_record import task_here
 from pyoco_server.worker.runner.pipe import EventPipe
-from pyoco_server.worker.runner.protocol import Allowance, Output, StreamName
-from pyoco_server.worker.runner.rewritten import RewrittenLines
+from pyoco_server.worker.runner.printed import Allowance, RewrittenLines
+from pyoco_server.worker.runner.protocol import Output, StreamName
 
 CHUNK_CHARACTERS: Final = 16_384
 """How much text waits to be sent; a thread that prints more waits until it is."""

@@ -61,40 +61,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     parallel_tasks: int = 8
 
 
-class Allowance:
-    """How much of what a run prints is still taken; what is beyond it is counted.
-
-    Args:
-        characters: How much is taken in all.
-    """
-
-    def __init__(self, characters: int) -> None:
-        self._characters = self._left = characters
-        self._left_out = 0
-
-    def renew(self) -> int:
-        """Count anew; return how many characters were left out."""
-        left_out, self._left_out = self._left_out, 0
-        self._left = self._characters
-        return left_out
-
-    def give_back(self, characters: int) -> None:
-        """Take so many characters for not printed."""
-        self._left += characters
-
-    def take(self, text: str) -> str:
-        """Return what is taken of a text; where the rest begins to be left out, it says so itself."""
-        beyond = len(text) - self._left
-        if beyond <= 0:
-            self._left -= len(text)
-            return text
-        note = f"\n… more than {self._characters} characters were printed; the rest is left out …\n"
-        text = text[: self._left] + ("" if self._left_out else note)
-        self._left = 0
-        self._left_out += beyond
-        return text
-
-
 class ChildOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a child behaves.
 

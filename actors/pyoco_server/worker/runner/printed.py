@@ -1,4 +1,4 @@
-"""Lines that are written over and over, as tqdm does its bar: one line of the log, as it was in the end."""
+"""What is taken of what a run prints: no more than there is room for, and of a line only its last state."""
 
 from __future__ import annotations
 
@@ -9,8 +9,45 @@ from pyoco_server.worker.runner.protocol import StreamName
 _MOST_CHARACTERS: Final = 4_096
 
 
+class Allowance:
+    """How much of what a run prints is still taken; what is beyond it is counted.
+
+    Args:
+        characters: How much is taken in all.
+    """
+
+    def __init__(self, characters: int) -> None:
+        self._characters = self._left = characters
+        self._left_out = 0
+
+    def renew(self) -> int:
+        """Count anew; return how many characters were left out."""
+        left_out, self._left_out = self._left_out, 0
+        self._left = self._characters
+        return left_out
+
+    def give_back(self, characters: int) -> None:
+        """Take so many characters for not printed."""
+        self._left += characters
+
+    def take(self, text: str) -> str:
+        """Return what is taken of a text; where the rest begins to be left out, it says so itself."""
+        beyond = len(text) - self._left
+        if beyond <= 0:
+            self._left -= len(text)
+            return text
+        note = f"\n… more than {self._characters} characters were printed; the rest is left out …\n"
+        text = text[: self._left] + ("" if self._left_out else note)
+        self._left = 0
+        self._left_out += beyond
+        return text
+
+
 class RewrittenLines:
-    """Holds back lines with a carriage return in them until they end; all else goes on as it comes."""
+    """Takes lines that are written over and over, as tqdm does its bar, for one, as it was in the end.
+
+    It holds back lines with a carriage return in them until they end; all else goes on as it comes.
+    """
 
     def __init__(self) -> None:
         self._held: dict[tuple[str | None, StreamName], str] = {}
