@@ -6,13 +6,14 @@ import json
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from pyoco_server.model.run import TaskState
+from pyoco_server.worker.runner.guarded import Guardian
 from pyoco_server.worker.runner.handle import (
     Exited,
     RunnerEvent,
@@ -75,12 +76,16 @@ class Told:
 
 @asynccontextmanager
 async def a_child(options: RunnerOptions) -> AsyncIterator[RunnerProcess]:
-    """A child that ends with the block."""
-    runner = await open_runner(options)
+    """A child that ends with the block, with a guardian of its own."""
+    guardian = Guardian(options.python, options.variables)
     try:
-        yield runner
+        runner = await open_runner(replace(options, guardian=guardian))
+        try:
+            yield runner
+        finally:
+            await runner.stop(0)
     finally:
-        await runner.stop(0)
+        await guardian.close()
 
 
 class Flows:

@@ -5,15 +5,19 @@
 import ctypes
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 
 from pyoco import task
 from pyoco.core.models import Flow, Task
+
+from pyoco_server.worker.runner.pipe import BELL
 
 NOT_A_FUNCTION = 3
 SEEN_AT_IMPORT = os.environ.get("SECRET_OF_THE_FLOW")
@@ -105,6 +109,16 @@ def crash():
 
 def vanish():
     os._exit(7)
+
+
+def speak_nonsense():
+    """Into the pipe of the child's messages; then ring for its worker."""
+    for descriptor in range(3, 64):
+        with suppress(OSError):  # there is none, or it is one to read from
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                os.write(descriptor, b"no frame at all")
+    os.eventfd_write(BELL, 1)
+    time.sleep(600)
 
 
 def odd():

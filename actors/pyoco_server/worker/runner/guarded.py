@@ -36,23 +36,11 @@ class Guardian:
         python: The interpreter.
         env: The environment of that process and of its children.
         marks: For its children, one each, and what they start; None for what is killed in other ways only.
-        stdout: Where it prints to; nowhere when None.
-        stderr: Where it complains; where this process does when None.
     """
 
-    def __init__(
-        self,
-        python: str,
-        env: Mapping[str, str],
-        *,
-        marks: range | None = None,
-        stdout: int | None = None,
-        stderr: int | None = None,
-    ) -> None:
+    def __init__(self, python: str, env: Mapping[str, str], *, marks: range | None = None) -> None:
         self._python = python
         self._env = env
-        self._stdout = subprocess.DEVNULL if stdout is None else stdout
-        self._stderr = stderr
         self._marks = iter([]) if marks is None else itertools.cycle(marks)
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -101,8 +89,7 @@ class Guardian:
                 argv,
                 env=dict(self._env),
                 stdin=subprocess.DEVNULL,
-                stdout=self._stdout,
-                stderr=self._stderr,
+                stdout=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
@@ -124,11 +111,6 @@ class Guardian:
         if self._process is not None:
             # Not by Popen, which would look what became of it first, and forget it.
             os.kill(self._process.pid, signal.SIGCONT)
-
-    def kill(self) -> None:
-        """Kill the process, so that its children lose their guardian."""
-        if self._process is not None:
-            self._process.kill()
 
     async def close(self) -> None:
         """End it with its children, in a few milliseconds; killed when it does not end within seconds.

@@ -20,7 +20,7 @@ import trio
 from pyoco_server.model.run import Usage
 from pyoco_server.worker.runner import kin
 from pyoco_server.worker.runner.environment import exposed
-from pyoco_server.worker.runner.guarded import GuardedProcess, Guardian
+from pyoco_server.worker.runner.guarded import GuardedProcess
 from pyoco_server.worker.runner.inbox import READ_BYTES, Inbox
 from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.printed import Allowance
@@ -122,6 +122,7 @@ def begin_runner(options: RunnerOptions) -> RunnerProcess:
     Raises:
         OSError: No guardian can be asked for one.
     """
+    assert options.guardian is not None
     told = options.for_child()
     with ExitStack() as theirs, ExitStack() as ours:
         bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -129,18 +130,14 @@ def begin_runner(options: RunnerOptions) -> RunnerProcess:
         requests, our_requests = _pipe(theirs, ours)
         our_events, events = _pipe(ours, theirs)
         our_errors, errors = _pipe(ours, theirs)
-        guardian = options.guardian or Guardian(
-            options.python, options.variables, stdout=events, stderr=errors
-        )
         try:
-            process = guardian.make_child(told, (requests, events, errors, bell))
+            process = options.guardian.make_child(told, (requests, events, errors, bell))
         except FileNotFoundError as error:
             os.write(errors, f"{type(error).__name__}: {error}\n".encode())
             process = GuardedProcess.never_made()
         ours.pop_all()
     inbox = Inbox(process, our_events, our_errors, bell)
-    own = guardian if options.guardian is None else None
-    return RunnerProcess(options, process, our_requests, inbox, own)
+    return RunnerProcess(options, process, our_requests, inbox)
 
 
 def _pipe(reading: ExitStack, writing: ExitStack) -> tuple[int, int]:
@@ -164,12 +161,10 @@ class RunnerProcess:
         process: GuardedProcess,
         requests: int,
         inbox: Inbox,
-        own_guardian: Guardian | None,
     ) -> None:
         self._options = options
         self._allowance = Allowance(options.limits.output_characters)
         self._process = process
-        self._own_guardian = own_guardian
         self._requests = trio.lowlevel.FdStream(requests)
         self._sending = trio.Lock()
         self._inbox = inbox
@@ -189,7 +184,7 @@ class RunnerProcess:
         return self._process.pid
 
     async def made(self) -> None:
-        """Wait until there is a child, or what was started shows that it is no runner.
+        """Wait until there is a child, or it is known that there will be none.
 
         Raises:
             OSError: No process can be made.
@@ -270,8 +265,6 @@ class RunnerProcess:
     def kill(self) -> None:
         """Kill the child and all that it started, now."""
         self._process.kill()
-        if not self.pid and self._own_guardian is not None:
-            self._own_guardian.kill()  # or what was started in its place
 
     def terminate(self) -> None:
         """Send SIGTERM to the child and the processes that it started, which they may handle."""
@@ -291,10 +284,9 @@ class RunnerProcess:
         finally:
             if self._exited is None:
                 self.kill()
-                with trio.CancelScope(shield=True):
-                    with trio.move_on_after(_REAP_SECONDS):
-                        await self._ended()
-                    await self._wind_up()
+                with trio.move_on_after(_REAP_SECONDS, shield=True):
+                    await self._ended()
+                self._wind_up()
 
     async def _ended(self) -> None:
         """Wait for the end of the child and of all that it started."""
@@ -359,7 +351,7 @@ class RunnerProcess:
         if news.process:
             self._look()
             if self._process.end is not None:
-                await self._wind_up()
+                self._wind_up()
 
     def _look(self) -> None:
         """Take up what became of the child."""
@@ -429,7 +421,7 @@ class RunnerProcess:
         late = time.monotonic() - self._importing.at >= limit
         return self._importing.place + (f", which did not end within {limit:g} s" if late else "")
 
-    async def _wind_up(self) -> None:
+    def _wind_up(self) -> None:
         """Take up the last that the dead child said, and close everything."""
         if self._exited is not None:
             return
@@ -450,5 +442,3 @@ class RunnerProcess:
         self._inbox.close()
         self._requests.close()
         self._process.close()
-        if self._own_guardian is not None:
-            await self._own_guardian.close()

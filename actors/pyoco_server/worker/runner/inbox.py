@@ -26,7 +26,7 @@ class Inbox:
     """One descriptor to wait for in place of four, so that reading needs no tasks of its own.
 
     The pipe of the child's messages is looked at when the child rings the bell. Only while it holds more than
-    the bell has told of, it is waited for itself; so it is till the first message, for what is no runner
+    the bell has told of, it is waited for itself; so it is till the first message, for what cannot begin
     rings no bell.
 
     Args:

@@ -30,8 +30,7 @@ class RunnerOptions:
         user: Whose the child is; None for the worker's own user.
         group: The folder of the control group that the child joins; None for that of its guardian.
         catalog: What is known of plug-ins, for all children that share it.
-        guardian: Makes the child, with an interpreter and variables of its own; None for one that is made for
-            this child alone.
+        guardian: Makes the child, with that interpreter and those variables; there has to be one to start it.
     """
 
     python: str = sys.executable
