@@ -58,7 +58,7 @@ class FakeRunner:
         self._cancelled = trio.Event()
         self._scope = trio.CancelScope()
         self.alive = True
-        self._last: ChildMessage | Exited = Ready(pid=pid, python="3", pyoco="0")
+        self._last: ChildMessage | Exited = Ready()
         self._say(self._last)
 
     async def next_event(self) -> ChildMessage | Exited:

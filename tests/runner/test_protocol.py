@@ -60,7 +60,7 @@ def test_the_sides_do_not_take_their_own_messages() -> None:
     with pytest.raises(ProtocolError):
         Frames(FROM_CHILD, "runner").feed(frame(Stop()))
     with pytest.raises(ProtocolError):
-        Frames(FROM_WORKER, "worker").feed(frame(Ready(pid=1, python="3", pyoco="0")))
+        Frames(FROM_WORKER, "worker").feed(frame(Ready()))
 
 
 def test_a_frame_that_is_too_long_is_refused_before_it_is_gathered() -> None:

@@ -11,7 +11,6 @@ import contextvars
 import errno
 import faulthandler
 import os
-import platform
 import queue
 import random
 import signal
@@ -19,7 +18,6 @@ import sys
 import threading
 import traceback
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final, NoReturn, assert_never
 
@@ -53,9 +51,6 @@ from pyoco_server.worker.runner.resolver import (
     load_flow_resolver,
 )
 
-# Found once, for all children that a guardian makes.
-_PYTHON: Final = platform.python_version()
-_PYOCO: Final = version("pyoco")
 _OOM_SCORE: Final = "500"
 
 
@@ -111,7 +106,7 @@ class _Child:
         self._condition = Condition(self._streams)
         self._meter = Meter()
         self._plugins = Plugins(options.limits, options.extra_sys_path)
-        self._resolver, self._resolver_error = _load_resolver(options.flow_resolver)
+        self._resolver = _load_resolver(options.flow_resolver)
         self._accepted: dict[str, Execution] = {}
         self._queue: queue.SimpleQueue[Execution | ImportFrom | None] = queue.SimpleQueue()
         listener = threading.Thread(
@@ -122,15 +117,7 @@ class _Child:
     def serve(self) -> None:
         """Execute what comes."""
         self._output.flush()
-        self._events.send(
-            Ready(
-                pid=os.getpid(),
-                python=_PYTHON,
-                pyoco=_PYOCO,
-                resolver_error=self._resolver_error,
-                cpu_sec=self._meter.cpu_sec,
-            )
-        )
+        self._events.send(Ready(cpu_sec=self._meter.cpu_sec))
         self._condition.settle()
         while (execution := self._queue.get()) is not None:
             if isinstance(execution, ImportFrom):
@@ -210,12 +197,12 @@ class _Child:
                 assert_never(request)
 
 
-def _load_resolver(spec: str | None) -> tuple[FlowResolver, str | None]:
-    """Return the resolver, and what is wrong with it: then it fails each run that needs it."""
+def _load_resolver(spec: str | None) -> FlowResolver:
+    """Return the resolver; one that cannot be loaded fails each run that needs it."""
     if spec is None:
-        return _no_flow, None
+        return _no_flow
     try:
-        return load_flow_resolver(spec), None
+        return load_flow_resolver(spec)
     except FlowResolverError as error:
         traceback.print_exc()
         problem = str(error)
@@ -223,7 +210,7 @@ def _load_resolver(spec: str | None) -> tuple[FlowResolver, str | None]:
     def refuse(_name: str) -> NoReturn:
         raise FlowResolverError(problem)
 
-    return refuse, problem
+    return refuse
 
 
 def _no_flow(name: str) -> NoReturn:

@@ -272,8 +272,7 @@ class Execution(TaskObserver, Worker):
 
     def tell_import(self, place: str) -> None:
         """Tell the worker whose code is imported, in case that it ends the process."""
-        message = Importing(run_id=self.request.run_id, place=place, at=time.monotonic())
-        self._events.send(message, quietly=True)
+        self._events.send(Importing(place=place, at=time.monotonic()), quietly=True)
 
     def _states(self) -> dict[str, TaskState]:
         return {name: TaskState(state.value) for name, state in self._context.tasks.items()}

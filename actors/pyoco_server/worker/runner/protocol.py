@@ -175,17 +175,9 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
     """Child to worker: the first message; the child has imported what it needs.
 
     Attributes:
-        pid: The child's process id.
-        python: The version of Python.
-        pyoco: The version of the engine.
-        resolver_error: Why the flow resolver cannot be loaded; every run that needs it fails.
         cpu_sec: The processor time that it has taken so far, in seconds.
     """
 
-    pid: int
-    python: str
-    pyoco: str
-    resolver_error: str | None = None
     cpu_sec: float = 0.0
 
 
@@ -217,7 +209,6 @@ class Importing(msgspec.Struct, frozen=True, kw_only=True, tag="importing"):
         at: When, on the machine's monotonic clock.
     """
 
-    run_id: str
     place: str
     at: float
 
