@@ -480,7 +480,7 @@ async def test_coroutines_of_a_run_share_a_loop(flows: Flows) -> None:
     assert {record.output for record in told.finished.task_records.values()} == {1}
     told = await run(flows, "a", a=of("async_fail"))
     assert told.finished.error == "KeyError: 'user_id'"
-    assert "in async_fail" in (told.finished.traceback or "")
+    assert "in async_fail" in (told.finished.task_records["a"].traceback or "")
     told = await run(flows, "a", a=of("async_exit"))
     assert told.finished.error == "the task raised SystemExit: 3"
     told = await run(flows, "a", a=of("async_block", timeout_sec=0.2))

@@ -24,7 +24,7 @@ from pyoco_server.worker.runner.condition import Condition
 from pyoco_server.worker.runner.engine.calls import Calls
 from pyoco_server.worker.runner.engine.cancel_signal import CancelSignal
 from pyoco_server.worker.runner.engine.execute import execute_flow
-from pyoco_server.worker.runner.engine.failure import failure_of, says, where
+from pyoco_server.worker.runner.engine.failure import failure_of, says
 from pyoco_server.worker.runner.engine.task_record import LiveRecord
 from pyoco_server.worker.runner.engine.tries import TaskObserver, Tasks
 from pyoco_server.worker.runner.environment import surroundings
@@ -314,7 +314,6 @@ class Execution(TaskObserver, Worker):
             status=RunStatus.FAILED,
             reason=reason,
             error=error_text(text),
-            traceback=error_text(where(error)),
         )
 
 

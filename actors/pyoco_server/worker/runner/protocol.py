@@ -283,7 +283,6 @@ class FlowFinished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
         status: COMPLETED, FAILED or CANCELLED.
         reason: Of a FAILED run, why, for programs.
         error: Of a FAILED run, what went wrong, for people.
-        traceback: Of a FAILED run, where.
         tasks: The last state of every task; PENDING is one that never started.
         task_records: What is known of each of them.
         output_left_out: How many characters it printed beyond what is taken.
@@ -297,7 +296,6 @@ class FlowFinished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
     status: RunStatus
     reason: FailureReason | None = None
     error: str | None = None
-    traceback: str | None = None
     tasks: dict[str, TaskState] = msgspec.field(default_factory=dict)
     task_records: dict[str, TaskRecord] = msgspec.field(default_factory=dict)
     output_left_out: int = 0
