@@ -40,7 +40,7 @@ class Condition:
 
     Attributes:
         worn: What the runs so far did to the process that cannot be undone.
-        bound: Whether modules changed it when they were imported; see `Finished.bound`.
+        bound: Whether modules changed it when they were imported; see `FlowFinished.bound`.
     """
 
     def __init__(self, streams: Streams) -> None:

@@ -156,11 +156,7 @@ class RunnerProcess:
     """
 
     def __init__(
-        self,
-        options: RunnerOptions,
-        process: GuardedProcess,
-        requests: int,
-        inbox: Inbox,
+        self, options: RunnerOptions, process: GuardedProcess, requests: int, inbox: Inbox
     ) -> None:
         self._options = options
         self._allowance = Allowance(options.limits.output_characters)

@@ -91,7 +91,7 @@ def failure_of(error: BaseException) -> Failure:
     return Failure(
         text=says(error),
         kinds=tuple(kinds),
-        traceback=where(error),
+        traceback=_where(error),
         retry_after=max(
             (wait for each in errors if (wait := _wait(each)) is not None), default=None
         ),
@@ -151,7 +151,7 @@ def _with_type(error: BaseException) -> str:
     return text if text.startswith(kind) else f"{kind}: {text}"
 
 
-def where(error: BaseException) -> str:
+def _where(error: BaseException) -> str:
     """Return the traceback of an error, from the code of the flow on."""
     if isinstance(error, RemoteError):
         return error.failure.traceback
