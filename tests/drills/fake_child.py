@@ -122,7 +122,7 @@ class FakeRunner:
 
     def _change(self, run_id: str, state: TaskState) -> None:
         record = TaskRecord(state=state)
-        self._say(TaskChanged(run_id=run_id, name="t", state=state, record=record, at=self._now()))
+        self._say(TaskChanged(run_id=run_id, name="t", record=record, at=self._now()))
 
     def _end(
         self, run_id: str, status: RunStatus, state: TaskState, error: str | None = None

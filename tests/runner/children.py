@@ -68,7 +68,7 @@ class Told:
 
     def states(self, name: str) -> list[TaskState]:
         return [
-            event.state
+            event.record.state
             for event in self.events
             if isinstance(event, TaskChanged) and event.name == name
         ]

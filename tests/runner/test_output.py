@@ -33,7 +33,7 @@ async def test_each_task_has_its_own_output_by_stream(flows: Flows, graph: str) 
 async def test_output_comes_before_the_end_of_its_task(flows: Flows) -> None:
     told = await flows.run("a", a=say("of a"))
     kinds = [
-        event.state if isinstance(event, TaskChanged) else "output"
+        event.record.state if isinstance(event, TaskChanged) else "output"
         for event in told.events
         if isinstance(event, TaskChanged | Output)
     ]

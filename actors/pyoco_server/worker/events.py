@@ -19,7 +19,7 @@ from pyoco_server.model.event import (
     ProgressReport,
     TaskChange,
 )
-from pyoco_server.model.run import TaskState, shrink_error
+from pyoco_server.model.run import TaskRecord, TaskState, shrink_error
 from pyoco_server.store.journal import Journal
 from pyoco_server.worker.runner.handle import Exited
 from pyoco_server.worker.runner.protocol import (
@@ -118,18 +118,18 @@ class AttemptEvents:
             log.info("output of no run", slot=self._slot, text=output.text)
 
     def _task(self, change: TaskChanged) -> TaskChange:
-        error = change.record.error
+        record = change.record
         # A task that succeeded at last still has that of the try before.
-        traceback = None if change.state is TaskState.SUCCEEDED else change.record.traceback
+        traceback = None if record.state is TaskState.SUCCEEDED else record.traceback
         return TaskChange(
             at=change.at,
             attempt=self._attempt,
             task=change.name,
-            state=TaskState.SKIPPED if change.record.skipped is True else change.state,
-            error=None if error is None else shrink_error(error, ERROR_BYTES),
+            state=TaskState.SKIPPED if record.skipped is True else record.state,
+            error=None if record.error is None else shrink_error(record.error, ERROR_BYTES),
             traceback=None if traceback is None else shrink_error(traceback, ERROR_BYTES),
-            duration_ms=change.record.duration_ms,
-            try_number=_try_number(change),
+            duration_ms=record.duration_ms,
+            try_number=_try_number(record),
         )
 
     def _log(self, run_id: str, output: Output) -> None:
@@ -181,8 +181,8 @@ def _pieces(text: str) -> Iterator[str]:
         yield text[start : start + _CHUNK_CHARACTERS]
 
 
-def _try_number(change: TaskChanged) -> int | UnsetType:
-    if not change.record.tries:  # not said, or none that has ended
+def _try_number(record: TaskRecord) -> int | UnsetType:
+    if not record.tries:  # not said, or none that has ended
         return UNSET
-    last = change.record.tries[-1].number
-    return last if change.state.terminal else last + 1
+    last = record.tries[-1].number
+    return last if record.state.terminal else last + 1

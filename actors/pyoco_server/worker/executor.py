@@ -351,7 +351,7 @@ class Executor:
                 case FlowStarted(tasks=tasks):
                     attempt.note(tasks, {})
                 case TaskChanged():
-                    attempt.note({event.name: event.state}, {event.name: event.record})
+                    attempt.note({event.name: event.record.state}, {event.name: event.record})
                 case TriesTold(key=key, tries=tries, begins=begins):
                     attempt.note_tries(key, tries, begins=begins)
                 case ProgressMade(progress=progress):

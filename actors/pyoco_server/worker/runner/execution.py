@@ -204,13 +204,7 @@ class Execution(TaskObserver, Worker):
 
     def _tell(self, name: str, record: TaskRecord) -> None:
         self._send_soon(
-            TaskChanged(
-                run_id=self.request.run_id,
-                name=name,
-                state=record.state,
-                record=record,
-                at=time.time(),
-            )
+            TaskChanged(run_id=self.request.run_id, name=name, record=record, at=time.time())
         )
 
     def _run(self) -> None:

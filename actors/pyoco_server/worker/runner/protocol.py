@@ -229,7 +229,6 @@ class TaskChanged(msgspec.Struct, frozen=True, kw_only=True, tag="task_changed")
 
     run_id: str
     name: str
-    state: TaskState
     record: TaskRecord
     at: float
 
