@@ -134,7 +134,7 @@ async def test_plug_ins_are_tried_by_that_user_too(place: Path, nobody: TaskUser
     async with a_child(runner_options_of(place, nobody)) as runner:
         folder = place / "run"
         folder.mkdir()
-        nobody.own(folder)
+        os.chown(folder, nobody.uid, nobody.gid)
         yaml = "flow: {graph: greet}\n"
         told = await Flows(runner).run_yaml(yaml, workdir=str(folder))
         assert told.finished.status is RunStatus.COMPLETED, told.finished.error

@@ -166,7 +166,7 @@ def _make(folder: Path, user: TaskUser | None) -> tuple[int, ...]:
     for made in (saved, folder):
         made.chmod(0o700)
         if user is not None:
-            user.own(made)
+            os.chown(made, user.uid, user.gid)
         os.utime(made, (0, 0))  # what is done in it within the same tick of the clock shows as well
     return _marks(folder)
 

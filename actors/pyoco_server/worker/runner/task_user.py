@@ -109,15 +109,6 @@ class TaskUser(msgspec.Struct, frozen=True, kw_only=True):
                 f"environment, {state_dir}): {said}"
             )
 
-    def own(self, folder: Path) -> None:
-        """Give a folder to this user, alone; those above it that the worker made can be passed through.
-
-        Raises:
-            OSError: The worker may not.
-        """
-        os.chown(folder, self.uid, self.gid)
-        folder.chmod(0o700)
-
     def become(self) -> None:
         """Make this process one of this user, with no capabilities, for good.
 
