@@ -27,7 +27,6 @@ from pyoco_server.worker.attempt import Attempt, Ending
 from pyoco_server.worker.child import SlotChild
 from pyoco_server.worker.claiming import Claimant, Withdrawn, claim_run, release_claim
 from pyoco_server.worker.events import AttemptEvents
-from pyoco_server.worker.heartbeat import SlotBoard
 from pyoco_server.worker.housekeeper import end_what_dead_workers_left
 from pyoco_server.worker.messages import Assign
 from pyoco_server.worker.recorder import GATHER_SECONDS, keep, store_end
@@ -47,6 +46,7 @@ from pyoco_server.worker.runner.protocol import (
     TryStored,
 )
 from pyoco_server.worker.settling import Settler
+from pyoco_server.worker.slot_board import SlotBoard
 from pyoco_server.worker.wheel_set import WheelSet
 
 log = structlog.get_logger(__name__)

@@ -17,8 +17,6 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, KeyNotFound, WrongRevision
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import Actor, ActorDown, ActorRef
-from pyoco_server.model import decisions
-from pyoco_server.model.run import RunSnapshot, RunStatus, shrink_error
 from pyoco_server.model.worker import (
     SlotRecord,
     UnreadableWorker,
@@ -36,6 +34,7 @@ from pyoco_server.settings import Settings
 from pyoco_server.store.control import LookAtRecord, control_subject, encode_control
 from pyoco_server.worker.identity import WorkerIdTaken, WorkerName, answer_presence, is_present
 from pyoco_server.worker.messages import LookAgain, Ordered, Stopping, WheelsReported
+from pyoco_server.worker.slot_board import SlotBoard
 
 log = structlog.get_logger(__name__)
 
@@ -44,65 +43,6 @@ _SPACING_SECONDS = 1.0
 _GATHER_SECONDS = 0.05
 _FIRST_SECONDS = 2.0
 _RETRY_SECONDS = 0.5
-_REASON_BYTES = 300
-
-
-@dataclass(frozen=True, slots=True)
-class LastRun:
-    """How the run that a slot ended last went. Times are unix seconds."""
-
-    run_id: str | None = None
-    status: RunStatus | None = None
-    started_at: float | None = None
-    finished_at: float | None = None
-
-
-class SlotBoard:
-    """What each slot of a worker does now; a slot writes its own line, the heartbeat reads them all.
-
-    Attributes:
-        slots: The lines, by index.
-        last: The run that any of them ended last.
-        changed: Set when a line was written; its reader puts another event in its place.
-    """
-
-    def __init__(self, count: int) -> None:
-        self.slots = [SlotRecord(index=index) for index in range(count)]
-        self.last = LastRun()
-        self.changed = trio.Event()
-
-    def has_child(self, index: int, pid: int | None) -> None:
-        """A slot without a run has this child."""
-        self._write(SlotRecord(index=index, pid=pid))
-
-    def rests(self, index: int, reason: str) -> None:
-        """A slot takes no runs for a while."""
-        self._write(SlotRecord(index=index, resting=shrink_error(reason, _REASON_BYTES)))
-
-    def begins(self, claim: RunSnapshot, pid: int | None) -> None:
-        """A run is executed in the slot that claimed it."""
-        index = claim.slot or 0
-        self._write(
-            SlotRecord(
-                index=index,
-                run_id=claim.run_id,
-                attempt=claim.attempt,
-                pid=pid,
-                busy_since=claim.start_time,
-            )
-        )
-
-    def ends(self, claim: RunSnapshot, decision: decisions.Finish, now: float) -> None:
-        """The slot that claimed a run has it no more from now on."""
-        index = claim.slot or 0
-        status = decision.snapshot.status if isinstance(decision, decisions.Finished) else None
-        self.last = LastRun(claim.run_id, status, claim.start_time, now)
-        self.has_child(index, self.slots[index].pid)
-
-    def _write(self, line: SlotRecord) -> None:
-        if line != self.slots[line.index]:
-            self.slots[line.index] = line
-            self.changed.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +153,7 @@ class Heartbeat(Actor[HeartbeatMessage]):
     async def _write(self) -> None:
         """Store the record, keeping what the operator set in the stored one; pass orders on."""
         self._written_at = trio.current_time()
-        record = seen(_with_slots(self._record, self._board), time.time())
+        record = seen(self._board.shown_in(self._record), time.time())
         if self._stopping:
             record = replace(record, draining=True)
         try:
@@ -296,22 +236,3 @@ class Heartbeat(Actor[HeartbeatMessage]):
                 worker_id=other.worker_id,
                 instance_id=other.instance_id,
             )
-
-
-def _with_slots(record: WorkerRecord, board: SlotBoard) -> WorkerRecord:
-    """The record with what the slots do now; one of a worker that stopped stays as it is."""
-    if not record.state.active:
-        return record
-    busy = [slot for slot in board.slots if slot.run_id is not None]
-    newest = max(busy, key=lambda slot: slot.busy_since or 0.0, default=None)
-    last = board.last
-    return replace(
-        record,
-        slots=list(board.slots),
-        state=WorkerState.IDLE if newest is None else WorkerState.RUNNING,
-        current_run_id=None if newest is None else newest.run_id,
-        last_run_started_at=last.started_at if newest is None else newest.busy_since,
-        last_run_id=last.run_id,
-        last_run_status=last.status,
-        last_run_finished_at=last.finished_at,
-    )

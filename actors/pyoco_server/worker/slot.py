@@ -14,7 +14,6 @@ from pyoco_server.worker import run_log
 from pyoco_server.worker.child import SlotChild
 from pyoco_server.worker.events import AttemptEvents
 from pyoco_server.worker.executor import Executor, NoRoom
-from pyoco_server.worker.heartbeat import SlotBoard
 from pyoco_server.worker.messages import (
     Assign,
     CancelAttempt,
@@ -29,6 +28,7 @@ from pyoco_server.worker.messages import (
 )
 from pyoco_server.worker.runner.handle import Exited
 from pyoco_server.worker.settling import Settler, put_off
+from pyoco_server.worker.slot_board import SlotBoard
 from pyoco_server.worker.wheel_set import NO_SETS, WheelSets
 from pyoco_server.worker.wheel_syncer import current_wheels
 

@@ -22,7 +22,7 @@ from pyoco_server.worker.control_group import WorkerGroup
 from pyoco_server.worker.dispatcher import Dispatcher, DispatcherMessage
 from pyoco_server.worker.events import AttemptEvents, OutputSink
 from pyoco_server.worker.executor import Executor
-from pyoco_server.worker.heartbeat import Heartbeat, HeartbeatMessage, SlotBoard
+from pyoco_server.worker.heartbeat import Heartbeat, HeartbeatMessage
 from pyoco_server.worker.housekeeper import Housekeeper
 from pyoco_server.worker.identity import WorkerName
 from pyoco_server.worker.messages import CurrentWheels
@@ -33,6 +33,7 @@ from pyoco_server.worker.runner.protocol import Limits
 from pyoco_server.worker.runner.task_user import TaskUser
 from pyoco_server.worker.settling import Settler
 from pyoco_server.worker.slot import Slot, SlotMessage
+from pyoco_server.worker.slot_board import SlotBoard
 from pyoco_server.worker.spare import SpareChild
 from pyoco_server.worker.wheel_syncer import WheelSyncer
 
