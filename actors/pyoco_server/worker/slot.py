@@ -30,7 +30,6 @@ from pyoco_server.worker.runner.handle import Exited
 from pyoco_server.worker.settling import Settler, put_off
 from pyoco_server.worker.slot_board import SlotBoard
 from pyoco_server.worker.wheel_set import NO_SETS, WheelSets
-from pyoco_server.worker.wheel_syncer import current_wheels
 
 log = structlog.get_logger(__name__)
 
@@ -162,7 +161,7 @@ class Slot(Actor[SlotMessage]):
 
     async def _serve(self) -> None:
         if self._syncer is not None:
-            self._wheels = await current_wheels(self._syncer)
+            self._wheels = await self._syncer.ask_over_restarts(CurrentWheels())
         else:
             self._wheels = NO_SETS
         while True:

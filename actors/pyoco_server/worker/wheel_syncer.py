@@ -318,8 +318,3 @@ def _with_own(shared: Sequence[_Have], own: Sequence[_Have]) -> list[_Have]:
     """What a tenant's runs import from: a package of its own goes before a shared one of that name."""
     packages = {each.wheel.name.package for each in own}
     return [*(each for each in shared if each.wheel.name.package not in packages), *own]
-
-
-async def current_wheels(syncer: ActorRef[CurrentWheels]) -> WheelSets:
-    """What runs import from; waits until the registry was looked at once, whatever it takes."""
-    return await syncer.ask_over_restarts(CurrentWheels())
