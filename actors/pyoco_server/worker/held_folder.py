@@ -37,30 +37,33 @@ class HeldFolder:
         self._let_go()
 
 
-def hold(path: Path) -> HeldFolder | None:
+def hold(path: Path, *, alone: bool = False) -> HeldFolder | None:
     """Hold a folder; None where there is none, or it is just being removed.
 
-    Raises:
-        OSError: It cannot be opened.
-    """
-    return _locked(path, fcntl.LOCK_SH)
-
-
-def hold_alone(path: Path) -> HeldFolder | None:
-    """Hold a folder that nobody else holds; None where somebody does, or there is none.
+    With ``alone`` also where somebody else holds it; nobody else can hold it then.
 
     Raises:
         OSError: It cannot be opened.
     """
-    return _locked(path, fcntl.LOCK_EX)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), path.lstat()):
+            return HeldFolder(path, descriptor)
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:  # whatever it was: the descriptor must not stay open
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
 
 
 def make_held(parent: Path, name: str | None = None) -> HeldFolder:
-    """Make a folder and hold it.
-
-    Args:
-        parent: Where; made when missing.
-        name: What to call it; anything when None.
+    """Make a folder and hold it, under any name where it is given none; a missing parent is made as well.
 
     Raises:
         OSError: It cannot be made.
@@ -68,8 +71,7 @@ def make_held(parent: Path, name: str | None = None) -> HeldFolder:
     while True:
         path = parent / (name or uuid.uuid4().hex)
         path.mkdir(parents=True, exist_ok=name is not None)
-        held = hold(path)
-        if held is not None:  # else somebody cleaned up in between
+        if (held := hold(path)) is not None:  # else somebody cleaned up in between
             return held
 
 
@@ -79,12 +81,9 @@ def sweep(
     *,
     first: Callable[[str], None] = lambda _name: None,
 ) -> None:
-    """Remove every folder that nobody holds; those that cannot be are left.
+    """Remove every folder in a parent that nobody holds, but for what ``keep`` names; what cannot be is left.
 
-    Args:
-        parent: The folder that they are in.
-        keep: Names of those that stay in any case.
-        first: What to do before, with the name of each.
+    ``first`` is called before, with the name of each.
     """
     for path in list(parent.iterdir()) if parent.is_dir() else []:
         if path.name not in keep:
@@ -93,8 +92,7 @@ def sweep(
 
 
 def _remove_unheld(path: Path, first: Callable[[str], None]) -> None:
-    held = hold_alone(path)
-    if held is not None:
+    if (held := hold(path, alone=True)) is not None:
         try:
             first(path.name)
             held.remove()
@@ -124,22 +122,3 @@ def remove_folder(path: Path) -> None:
     if path.is_dir():
         with suppress(OSError):
             path.rename(path.with_name(f"{path.name}.left-{uuid.uuid4().hex}"))
-
-
-def _locked(path: Path, kind: int) -> HeldFolder | None:
-    """Hold a folder by such a lock; None where that cannot be had now, or it is not there any more."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(descriptor), path.lstat()):
-            return HeldFolder(path, descriptor)
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    except BaseException:  # whatever it was: the descriptor must not stay open
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None

@@ -13,7 +13,7 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import Unanswered, Unavailable
 from pyoco_server.jetstream.requests import RawMessage
 from pyoco_server.store.control import presence_subject
-from pyoco_server.worker.held_folder import HeldFolder, hold_alone
+from pyoco_server.worker.held_folder import HeldFolder, hold
 
 _ANSWER_SECONDS = 2.0
 
@@ -66,14 +66,12 @@ class WorkerName:
 def _kept_part(folder: Path) -> HeldFolder:
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.iterdir()):
-        held = hold_alone(path)
-        if held is not None:
+        if (held := hold(path, alone=True)) is not None:
             return held
     while True:
         path = folder / uuid.uuid4().hex[:8]
         path.mkdir(exist_ok=True)
-        held = hold_alone(path)
-        if held is not None:  # else another worker was faster
+        if (held := hold(path, alone=True)) is not None:  # else another worker was faster
             return held
 
 
