@@ -67,16 +67,14 @@ class ArtifactSaver:
 
         The attempt is told what was kept and what was refused; cancelled, of what was kept till then.
         """
-        cancelled = ending.status is RunStatus.CANCELLED or attempt.cancel_asked
-        # What was saved under a name that leads elsewhere is told of, also where nothing is in the folder.
-        if cancelled:
+        if ending.status is RunStatus.CANCELLED or attempt.cancel_asked:
             return
-        large = large_results(attempt.records)
-        if large or attempt.saved_by_name or anything_saved(workdir):
+        # What was saved under a name that leads elsewhere is told of, also where nothing is in the folder.
+        if attempt.saved_by_name or anything_saved(workdir):
             with attempt.interruptible():
-                await self._save(attempt, workdir, large)
+                await self._save(attempt, workdir)
 
-    async def _save(self, attempt: Attempt, workdir: Path, large: dict[str, ResultNote]) -> None:
+    async def _save(self, attempt: Attempt, workdir: Path) -> None:
         names: list[str] = []
         refusals: list[RefusedArtifact] = []
         if anything_saved(workdir):
@@ -88,8 +86,9 @@ class ArtifactSaver:
         for refused in (*refusals, *_named_outside(attempt.records)):
             work.refuse(refused)
         # First, for they have less room each.
-        for task, note in large.items():
-            work.note(await self._keep_result(work, workdir, task, note))
+        for task, record in attempt.records.items():
+            if record.result and record.result.value is UNSET:
+                work.note(await self._keep_result(work, workdir, task, record.result))
         tasks = {name: task for task, rec in attempt.records.items() for name in rec.artifacts}
         for name in names:
             try:
@@ -128,7 +127,7 @@ class ArtifactSaver:
         tries = 0
         while True:
             try:
-                file = await in_thread(open_saved, workdir, place[1], place[0])
+                file = await in_thread(open_saved, workdir, *place)
                 with file:
                     size = os.fstat(file.fileno()).st_size
                     self._check_size(size, work.bytes_left)
@@ -170,12 +169,6 @@ class ArtifactSaver:
                 f"it has {size} bytes and {left} are left of the {self._settings.artifact_run_max_bytes} "
                 "that a run may have (PYOCO_ARTIFACT_RUN_MAX_BYTES)"
             )
-
-
-def large_results(records: dict[str, TaskRecord]) -> dict[str, ResultNote]:
-    """What is told of results that their records have no room for, by task."""
-    noted = {task: record.result for task, record in records.items()}
-    return {task: note for task, note in noted.items() if note and note.value is UNSET}
 
 
 class Refused(Exception):

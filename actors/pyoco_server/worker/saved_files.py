@@ -96,8 +96,8 @@ def _is_link(name: str, descriptor: int) -> bool:
         return False
 
 
-def open_saved(workdir: Path, name: str, folder: str = FOLDER) -> BinaryIO:
-    """Open a file that `find_saved` found, whatever has become of its path since.
+def open_saved(workdir: Path, folder: str, name: str) -> BinaryIO:
+    """Open a file that a run left in such a folder, whatever has become of its path since.
 
     Raises:
         OSError: It is not there any more, or behind a link now.
