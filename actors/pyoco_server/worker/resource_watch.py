@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass, replace
 from typing import Final
@@ -11,7 +10,7 @@ import structlog
 import trio
 
 from pyoco_server.model.dead_letter import DeadLetterReason
-from pyoco_server.model.run import RunSnapshot, RunStatus, Usage
+from pyoco_server.model.run import RunSnapshot, RunStatus, Usage, known
 from pyoco_server.settings import Settings
 from pyoco_server.worker.attempt import Ending
 from pyoco_server.worker.control_group import SlotGroup
@@ -44,11 +43,11 @@ class Bounds:
     @classmethod
     def of(cls, claim: RunSnapshot, settings: Settings) -> Bounds | None:
         """What a run may have on this worker: the less of what either says; None where none says anything."""
-        memory = min(claim.memory_mb or math.inf, settings.worker_memory_mb or math.inf)
-        cpu = min(claim.cpu_sec or math.inf, settings.worker_cpu_sec or math.inf)
-        if memory == cpu == math.inf:
-            return None
-        return cls(None if memory == math.inf else int(memory), None if cpu == math.inf else cpu)
+        memory = min(
+            filter(None, (known(claim.memory_mb), settings.worker_memory_mb)), default=None
+        )
+        cpu = min(filter(None, (known(claim.cpu_sec), settings.worker_cpu_sec)), default=None)
+        return None if memory is None and cpu is None else cls(memory, cpu)
 
 
 class ResourceWatch:
