@@ -106,7 +106,8 @@ class Dispatcher(Actor[DispatcherMessage]):
         self._runs = runs
         self._dead_letters = dead_letters
         self._worker_id = worker_id
-        self._left = math.inf if limit is None else limit
+        self._limit = math.inf if limit is None else limit
+        self._taken = 0
         # What each slot said last; one that was handed a job holds its run, until it says that it is free.
         self._said: dict[int, SlotFree | SlotUnfit | SlotHolds] = {}
         self._pull_scope: trio.CancelScope | None = None
@@ -115,7 +116,6 @@ class Dispatcher(Actor[DispatcherMessage]):
         self._draining: list[Reply[None]] = []
         self._waiting_for_drain: list[Reply[None]] = []
         self._waiting_for_first: list[Reply[None]] = []
-        self._taken = 0
 
     async def on_start(self) -> None:
         """Ask every slot whether it is free; one that starts says so by itself."""
@@ -180,7 +180,7 @@ class Dispatcher(Actor[DispatcherMessage]):
             self._waiting_for_drain.clear()
 
     def _pull_more(self) -> None:
-        room = min(len(self._free), self._left)
+        room = min(len(self._free), self._limit - self._taken)
         if room > 0 and self._pull_scope is None:
             self._pull_scope = trio.CancelScope()
             self.spawn(self._pull, int(room), self._pull_scope)
@@ -257,7 +257,6 @@ class Dispatcher(Actor[DispatcherMessage]):
         if not self._may_pull or not free:
             await put_off(delivery, 0.0)
             return
-        self._left -= 1
         self._taken += 1
         self._said[free[0]] = SlotHolds(free[0], job.run_id)
         await self._slots[free[0]].tell(Assign(job, delivery))
