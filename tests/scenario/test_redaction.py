@@ -8,9 +8,8 @@ from pathlib import Path
 from backend.stage import ended, new_run, running, started, worker_options
 from pyoco_server.model.run import RunStatus
 from pyoco_server.scenario.document import Scenario, write_scenario
-from pyoco_server.scenario.recorder import record
+from pyoco_server.scenario.recorder import record, redact_run
 from pyoco_server.scenario.recording import RecordedRun, RecordedState
-from pyoco_server.scenario.redaction import redact_run
 
 SECRET = "hunter2"
 SENDER = "mallory@example.org"

@@ -6,7 +6,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final
+
+from msgspec.structs import replace
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message
@@ -19,6 +21,7 @@ from pyoco_server.model.dead_letter import (
     decode_dead_letter,
 )
 from pyoco_server.model.event import StateChanged, UnreadableEvents, decode_events
+from pyoco_server.model.life import CANCELLED, LOST, WORKER_STOPPED
 from pyoco_server.model.run import RunSnapshot, RunStatus, decode_snapshot
 from pyoco_server.model.worker import (
     WorkerRecord,
@@ -33,12 +36,14 @@ from pyoco_server.scenario.recording import (
     RecordedWorker,
     Recording,
 )
-from pyoco_server.scenario.redaction import redact_run
 from pyoco_server.scenario.steps import Expect, Publish, Step
 from pyoco_server.settings import Settings
 from pyoco_server.store.entries import readable
 
 _MOST_SLOTS = 64
+_REDACTED: Final = "redacted"
+# Words of our own. Anything else was written by somebody, such as the sender of a cancel.
+_OWN_WORDS: Final[set[str]] = {*DeadLetterReason, CANCELLED, LOST, WORKER_STOPPED}
 
 
 async def record(
@@ -215,3 +220,15 @@ def _cast(
 def _name(text: str) -> str:
     """A name as scenarios take it."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", text) or "_"
+
+
+def redact_run(run: RecordedRun) -> RecordedRun:
+    """Leave of params their names, and of reasons those that are words of pyoco-server's own."""
+    return replace(
+        run,
+        params=dict.fromkeys(run.params, _REDACTED),
+        states=[
+            state if state.reason in {None, *_OWN_WORDS} else replace(state, reason=_REDACTED)
+            for state in run.states
+        ],
+    )
