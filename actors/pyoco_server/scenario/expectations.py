@@ -38,7 +38,7 @@ async def check(expect: Expect, play: Play) -> list[str]:
         if not unmet or waited >= expect.within or in_vain:
             return unmet
         with trio.move_on_after(_LOOK_SECONDS):
-            await play.changed()
+            await play.observer.changed()
 
 
 def _of_runs(expect: Expect, history: History) -> list[str]:

@@ -76,11 +76,7 @@ class Play:
         """Wait for a moment of a recording, in its seconds since the beginning."""
         await trio.sleep_until(self.began + at / self.speed)
 
-    async def changed(self) -> None:
-        """Wait for the next revision of any run."""
-        await self.observer.changed()
-
     async def ended(self, run_id: str) -> None:
         """Wait until a run has ended."""
         while (last := self.history.last(run_id)) is None or not last.status.terminal:
-            await self.changed()
+            await self.observer.changed()

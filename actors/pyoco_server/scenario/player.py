@@ -157,7 +157,7 @@ class Player:
                     snapshot = self._play.history.last(run.run_id)
                     if snapshot is not None and snapshot.status is not RunStatus.PENDING:
                         return
-                await self._play.changed()
+                await self._play.observer.changed()
         raise ScenarioError(f"no run of {group} started within {_START_SECONDS:g} s")
 
     async def _expect(self, expect: Expect, _: Random) -> None:

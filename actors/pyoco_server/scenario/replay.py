@@ -91,7 +91,7 @@ async def _move(
         for run in recording.runs:
             if run.states[-1].worker == move.id and run.final.terminal:
                 while run.run not in ids:
-                    await play.changed()
+                    await play.observer.changed()
                 await play.ended(ids[run.run])
     act = {"came": troubles.start, "stopped": troubles.stop, "lost": troubles.kill}[move.what]
     await act(move.id, random)
@@ -103,7 +103,7 @@ async def _reached(play: Play, run_id: str, attempt: int) -> None:
             (last := play.history.last(run_id)) is None
             or (last.status is RunStatus.PENDING or last.attempt < attempt)
         ):
-            await play.changed()
+            await play.observer.changed()
 
 
 def _most_attempts(run: RecordedRun) -> int | None:
