@@ -14,12 +14,10 @@ class Link:
     """A TCP proxy on a port of its own.
 
     Args:
-        name: Whose connection it is.
         targets: Ports of NATS servers on this machine; the first that takes a connection gets it.
     """
 
-    def __init__(self, name: str, targets: list[int]) -> None:
-        self.name = name
+    def __init__(self, targets: list[int]) -> None:
         self.port = 0
         self._targets = targets
         self._delay = 0.0

@@ -106,12 +106,14 @@ class Stage:
         for gateway in self.gateways:
             if gateway.name not in names:
                 continue
-            with trio.move_on_after(_READY_SECONDS):
+            with trio.move_on_after(_READY_SECONDS) as patience:
                 while not await self.ready(gateway):  # noqa: ASYNC110 - another process's state
                     await trio.sleep(_LOOK_SECONDS)
-                continue
-            said = self.programs[gateway.name].log.read_text(errors="replace")[-2000:]
-            raise ScenarioError(f"gateway {gateway.name} did not become ready; it said:\n{said}")
+            if patience.cancelled_caught:
+                said = self.programs[gateway.name].log.read_text(errors="replace")[-2000:]
+                raise ScenarioError(
+                    f"gateway {gateway.name} did not become ready; it said:\n{said}"
+                )
 
     def kind(self, target: str) -> str:
         """What a target of a step is: child, gateway, nats, or worker."""
@@ -122,15 +124,11 @@ class Stage:
             return "nats"
         return "gateway" if any(each.name == name for each in self.gateways) else "worker"
 
-    def children(self, name: str) -> list[int]:
-        """The slot children of a worker."""
-        program = self.programs[name]
-        pid = program.process.pid if program.running and program.process is not None else 0
-        return sorted(child for child in descendants(pid) if b"runner" in _command_line(child))
-
     def kill_child(self, worker: str, random: Random) -> None:
         """Kill one of the slot children of a worker, if it has any."""
-        children = self.children(worker)
+        program = self.programs[worker]
+        pid = program.process.pid if program.running and program.process is not None else 0
+        children = sorted(each for each in descendants(pid) if b"runner" in _command_line(each))
         if children:
             with suppress(ProcessLookupError):
                 os.kill(random.choice(children), signal.SIGKILL)
@@ -194,7 +192,7 @@ async def open_stage(
 
             async def link(name: str, turn: int) -> str:
                 first = turn % len(ports)
-                stage.links[name] = made = Link(name, ports[first:] + ports[:first])
+                stage.links[name] = made = Link(ports[first:] + ports[:first])
                 await nursery.start(made.serve)
                 return f"nats://127.0.0.1:{made.port}"
 
@@ -203,7 +201,7 @@ async def open_stage(
             for index in range(scenario.cast.gateways):
                 name, port = f"g{index + 1}", free_port()
                 url = await link(name, index)
-                argv = [*_command(bin_dir, "pyoco-server"), "up", "--port", str(port)]
+                argv = [_command(bin_dir, "pyoco-server"), "up", "--port", str(port)]
                 stage.programs[name] = Program(
                     name, [*argv, "--nats-url", url], env, folder / name, folder / f"{name}.log"
                 )
@@ -282,16 +280,16 @@ async def _wait_jetstream(connection: Connection) -> None:
     raise ScenarioError(f"JetStream did not come up within {_READY_SECONDS:g} s")
 
 
-def _command(folder: Path, name: str) -> list[str]:
+def _command(folder: Path, name: str) -> str:
     path = folder / name
     if not path.exists():
         raise ScenarioError(f"no command {name} in {folder}: is pyoco-server installed there?")
-    return [str(path)]
+    return str(path)
 
 
 def _worker_argv(part: WorkerPart, commands: Path, url: str, tasks: Path | None) -> list[str]:
     """How a worker is started; with ``tasks`` one of ours, which finds flows by their names there."""
-    argv = [*_command(commands, "pyoco-worker"), "--nats-url", url, "--tags", ",".join(part.tags)]
+    argv = [_command(commands, "pyoco-worker"), "--nats-url", url, "--tags", ",".join(part.tags)]
     argv += ["--worker-id", part.id]
     if tasks is not None:
         argv += ["--slots", str(part.slots), "--flow-resolver", f"{tasks}:resolve"]
