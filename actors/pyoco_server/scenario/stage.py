@@ -66,20 +66,14 @@ class Stage:
             ScenarioError: Nothing has this name.
         """
         found: list[str] = []
+        kinds = {"nats": "nats", "gateways": "gateway", "workers": "worker"}
         for name in [names] if isinstance(names, str) else names:
-            gateways = [gateway.name for gateway in self.gateways]
-            nodes = [each for each in self.programs if _is_node(each)]
-            groups = {
-                "nats": nodes,
-                "gateways": gateways,
-                "workers": [each for each in self.programs if each not in {*gateways, *nodes}],
-            }
-            if name in groups:
-                found += groups[name]
+            if name in kinds:
+                found += [each for each in self.programs if self.kind(each) == kinds[name]]
             elif name.partition(".")[0] in {*self.programs, "leader"}:
                 found.append(name)
             else:
-                known = ", ".join([*self.programs, *groups])
+                known = ", ".join([*self.programs, *kinds])
                 raise ScenarioError(f"nothing on the stage is called {name!r}; there are {known}")
         return found
 
