@@ -155,3 +155,8 @@ class History:
         """The newest snapshot of a run."""
         revisions = self.revisions.get(run_id)
         return revisions[-1].snapshot if revisions else None
+
+    def snapshots(self, run_id: str) -> list[tuple[float, RunSnapshot]]:
+        """When each snapshot of a run was stored, and which; where its key was deleted there is none."""
+        revisions = self.revisions.get(run_id, ())
+        return [(each.at, each.snapshot) for each in revisions if each.snapshot is not None]

@@ -80,11 +80,7 @@ def _terminal_never_changes(history: History) -> Iterator[Violation]:
 
 def _nothing_begins_after_the_end(history: History) -> Iterator[Violation]:
     for each in history.executions:
-        ends = (
-            revision.at
-            for revision in history.revisions.get(each.run_id, ())
-            if revision.snapshot is not None and revision.snapshot.status.terminal
-        )
+        ends = (at for at, run in history.snapshots(each.run_id) if run.status.terminal)
         late = each.started - min(ends, default=each.started)
         if late > _SLACK_SECONDS:
             text = f"attempt {each.attempt} began to execute {each.task} {late:.2f} s after the end"
@@ -164,10 +160,10 @@ def _what_is_cancelled_stays_so(history: History) -> Iterator[Violation]:
 
 def _a_submission_is_one_run(history: History) -> Iterator[Violation]:
     runs_of: defaultdict[str, set[str]] = defaultdict(set)
-    for run_id, revisions in history.revisions.items():
-        for revision in revisions:
-            if revision.snapshot is not None and revision.snapshot.request_id is not None:
-                runs_of[revision.snapshot.request_id].add(run_id)
+    for run_id in history.revisions:
+        for _, snapshot in history.snapshots(run_id):
+            if snapshot.request_id is not None:
+                runs_of[snapshot.request_id].add(run_id)
     submissions: defaultdict[str, list[Submission]] = defaultdict(list)
     for each in history.submissions:
         submissions[each.ticket].append(each)

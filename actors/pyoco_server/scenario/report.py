@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
@@ -89,16 +90,15 @@ def _word(verdict: ScenarioResult) -> str:
 
 def _run(history: History, run_id: str) -> dict[str, Any]:
     accepted = history.accepted[run_id]
-    revisions = [
-        {"at": each.at, "status": each.snapshot.status, "attempt": each.snapshot.attempt}
-        for each in history.revisions.get(run_id, ())
-        if each.snapshot is not None
+    states = [
+        {"at": at, "status": snapshot.status, "attempt": snapshot.attempt}
+        for at, snapshot in history.snapshots(run_id)
     ]
     return {
         "run_id": run_id,
         "group": accepted.group,
         "accepted_at": accepted.at,
-        "states": revisions,
+        "states": states,
     }
 
 
@@ -110,17 +110,13 @@ def _picture(history: History) -> str:
     scale = _WIDTH / end
     shapes = []
     for lane, run_id in enumerate(runs):
-        steps = [each for each in history.revisions.get(run_id, ()) if each.snapshot is not None]
-        for number, step in enumerate(steps):
-            assert step.snapshot is not None
-            terminal = step.snapshot.status.terminal
-            until = steps[number + 1].at if number + 1 < len(steps) else step.at
-            width = max((until - step.at) * scale, 4 if terminal else 1)
-            colour = _COLOURS[step.snapshot.status]
+        states = history.snapshots(run_id)
+        for (at, snapshot), (until, _) in pairwise([*states, *states[-1:]]):
+            width = max((until - at) * scale, 4 if snapshot.status.terminal else 1)
             shapes.append(
-                f"<rect x='{step.at * scale:.1f}' y='{lane * _LANE + 16}' width='{width:.1f}' "
-                f"height='{_LANE - 3}' fill='{colour}'><title>{escape(run_id)} "
-                f"{step.snapshot.status} attempt {step.snapshot.attempt}</title></rect>"
+                f"<rect x='{at * scale:.1f}' y='{lane * _LANE + 16}' width='{width:.1f}' "
+                f"height='{_LANE - 3}' fill='{_COLOURS[snapshot.status]}'><title>{escape(run_id)} "
+                f"{snapshot.status} attempt {snapshot.attempt}</title></rect>"
             )
     height = len(runs) * _LANE + 24
     for trouble in history.troubles:
