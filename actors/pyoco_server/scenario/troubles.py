@@ -6,8 +6,13 @@ import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
 from random import Random
+from typing import Final
 
-from pyoco_server.scenario import storage
+from pyoco_server.jetstream.connection import Connection
+from pyoco_server.jetstream.errors import ApiError
+from pyoco_server.jetstream.inventory import create_stream, delete_stream
+from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.scenario.document import ScenarioError
 from pyoco_server.scenario.history import Trouble
 from pyoco_server.scenario.links import Link
 from pyoco_server.scenario.parts import Names
@@ -15,13 +20,14 @@ from pyoco_server.scenario.play import Play
 from pyoco_server.scenario.programs import Program
 from pyoco_server.scenario.steps import Delay
 
+_FILLER: Final = "SCENE_FILLER"
+_BLOCK: Final = bytes(256 * 1024)
+# 16 GiB: who has more than that left has forgotten `cast.store_mb`.
+_MOST_BLOCKS: Final = 65_536
+
 
 class Troubles:
-    """Makes and undoes trouble, and writes it down.
-
-    Args:
-        play: The performance.
-    """
+    """Makes and undoes trouble, and writes it down."""
 
     def __init__(self, play: Play) -> None:
         self._play = play
@@ -67,15 +73,19 @@ class Troubles:
         if names == "nats":
             self._play.say("give the storage of NATS back")
             self._note("heal", "nats")
-            await storage.free(self._play.stage.observer)
+            await delete_stream(self._play.stage.observer, _FILLER)
         else:
             self._link("heal", names, Link.heal)
 
     async def fill(self, target: str, _: Random) -> None:
-        """Use up the storage of NATS."""
+        """Use up the storage of NATS.
+
+        Raises:
+            ScenarioError: It takes whatever comes.
+        """
         self._play.say(f"use up the storage of {target}")
         self._note("fill", target)
-        await storage.fill(self._play.stage.observer)
+        await _fill(self._play.stage.observer)
 
     async def _act(
         self, what: str, names: Names, random: Random, act: Callable[[Program], Awaitable[None]]
@@ -113,3 +123,17 @@ class Troubles:
 
 async def _signal(number: int, program: Program) -> None:
     program.signal(number)
+
+
+async def _fill(connection: Connection) -> None:
+    """Store until JetStream refuses."""
+    config = {"name": _FILLER, "subjects": ["scene.filler"], "storage": "file", "num_replicas": 1}
+    await create_stream(connection, config)
+    for size in (len(_BLOCK), 4096, 1):
+        for _ in range(_MOST_BLOCKS):
+            try:
+                await publish_acked(connection, "scene.filler", _BLOCK[:size])
+            except ApiError:
+                break
+        else:
+            raise ScenarioError("NATS takes whatever comes: set cast.store_mb to fill its storage")
