@@ -32,9 +32,6 @@ _LIMITS: Final = (
 class Clients:
     """Everybody who calls the gateways.
 
-    Args:
-        play: The performance.
-
     Attributes:
         http: What they call with; open while this is entered.
     """
@@ -205,10 +202,8 @@ class Clients:
 
     async def cancel(self, step: Cancel, random: Random) -> None:
         """Cancel runs of a group, each at its moment."""
-        runs = self._play.history.group(step.group)
-        chosen = [run for run in runs if random.random() < step.share]
-        self._play.say(f"cancel {len(chosen)} of {len(runs)} runs of {step.group}")
-        moments = sorted((random.random() * step.spread_sec, run.run_id) for run in chosen)
+        chosen = self._chosen("cancel", step, random)
+        moments = sorted((random.random() * step.spread_sec, run_id) for run_id in chosen)
         async with trio.open_nursery() as nursery:
             for moment, run_id in moments:
                 nursery.start_soon(self.cancel_one, run_id, moment)
@@ -233,16 +228,20 @@ class Clients:
         Raises:
             ScenarioError: It was not answered in time.
         """
-        runs = self._play.history.group(step.group)
-        chosen = [run for run in runs if random.random() < step.share]
-        self._play.say(f"reschedule {len(chosen)} of {len(runs)} runs of {step.group}")
+        chosen = self._chosen("reschedule", step, random)
         body = {"delay_sec": step.delay_sec}
         if step.queue_ttl_sec is not None:
             body["queue_ttl_sec"] = step.queue_ttl_sec
         async with trio.open_nursery() as nursery:
-            for run in chosen:
+            for run_id in chosen:
                 move = partial(self._insist, json=body)
-                nursery.start_soon(move, "reschedule", "PATCH", f"/runs/{run.run_id}")
+                nursery.start_soon(move, "reschedule", "PATCH", f"/runs/{run_id}")
+
+    def _chosen(self, what: str, step: Cancel | Reschedule, random: Random) -> list[str]:
+        runs = self._play.history.group(step.group)
+        chosen = [run.run_id for run in runs if random.random() < step.share]
+        self._play.say(f"{what} {len(chosen)} of {len(runs)} runs of {step.group}")
+        return chosen
 
     # Schedules -----------------------------------------------------------------------------------
 
@@ -327,11 +326,9 @@ class Clients:
 
 
 def _fields(step: Submit) -> dict[str, Any]:
-    fields: dict[str, Any] = {"flow_name": step.flow, "tag": step.tag}
-    for name in _LIMITS:
-        if getattr(step, name) is not None:
-            fields[name] = getattr(step, name)
-    return fields
+    limits = {name: getattr(step, name) for name in _LIMITS}
+    given = {name: value for name, value in limits.items() if value is not None}
+    return {"flow_name": step.flow, "tag": step.tag, **given}
 
 
 def _answers(answer: httpx.Response, count: int) -> list[tuple[int, dict[str, Any]]]:
