@@ -67,7 +67,7 @@ def cancelled(history: History, answer: RunStatus) -> History:
 
 def answered(status: int | None, seconds: float) -> History:
     history = of(*LIFE)
-    history.answers.append(HttpAnswer("POST /runs", status, seconds, 1.0))
+    history.answers.append(HttpAnswer("POST /runs", status, seconds))
     return history
 
 

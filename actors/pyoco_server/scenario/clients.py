@@ -306,13 +306,10 @@ class Clients:
             request = self.http.build_request(method, gateway.url + path, **options)
             request.read()  # a form that is sent piece by piece would be left half read by a cut
             answer = await self.http.send(request)
-        now = self._play.now
+        seconds = self._play.now - began
         if answer is not None or self._play.stage.programs[gateway.name].running:
             status = None if answer is None else answer.status_code
-            where = path.partition("?")[0]
-            self._play.history.answers.append(
-                HttpAnswer(f"{method} {where}", status, now - began, now)
-            )
+            self._play.history.answers.append(HttpAnswer(f"{method} {path}", status, seconds))
         return answer
 
     def gateway(self, name: str | None) -> Gateway:

@@ -67,7 +67,6 @@ class HttpAnswer:
     call: str
     status: int | None
     seconds: float
-    at: float
 
 
 @dataclass(frozen=True, slots=True)
