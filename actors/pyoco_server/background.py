@@ -34,12 +34,12 @@ class Background(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def this_process(cls, *, url: str, log: str) -> Background:
         """This program."""
-        return cls(pid=os.getpid(), started=_started(os.getpid()) or "", url=url, log=log)
+        return cls(pid=os.getpid(), started=started(os.getpid()) or "", url=url, log=log)
 
     @property
     def alive(self) -> bool:
         """Whether that very process still runs."""
-        return _started(self.pid) == self.started
+        return started(self.pid) == self.started
 
     def stop(self, *, within: float, kill: bool) -> bool:
         """Ask it to end, wait, and return whether it has ended. Blocks.
@@ -95,7 +95,7 @@ def announced(file: Path, background: Background) -> Iterator[None]:
             file.unlink()
 
 
-def _started(pid: int) -> str | None:
+def started(pid: int) -> str | None:
     """What tells a process from a later one of the same id; None for one that has ended."""
     with suppress(OSError):
         # See proc(5): behind the name in parentheses come the state (3) and, at 22, the start time.

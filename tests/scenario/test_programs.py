@@ -50,4 +50,4 @@ async def test_a_child_that_ends_with_its_owner_is_not(tmp_path: Path) -> None:
 
 
 def test_a_process_that_has_the_same_id_now_is_another_one() -> None:
-    assert not Relative(os.getpid(), 1).alive
+    assert not Relative(os.getpid(), "1").alive

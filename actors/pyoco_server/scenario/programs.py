@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import trio
 
+from pyoco_server.background import started
 from pyoco_server.process import OwnedProcess, spawn_owned
 from pyoco_server.worker.runner.kin import descendants
 
@@ -35,12 +36,12 @@ class Relative(NamedTuple):
     """A process by its id and by when it began, since ids are used again."""
 
     pid: int
-    began: int
+    began: str
 
     @property
     def alive(self) -> bool:
         """Whether it runs still."""
-        return _began(self.pid) == self.began
+        return started(self.pid) == self.began
 
 
 @dataclass
@@ -106,7 +107,7 @@ class Program:
         """Its children and theirs as of now; remembered, so that none is overlooked later."""
         if self.running and self.process is not None:
             for pid in descendants(self.process.pid):
-                if (began := _began(pid)) is not None:
+                if (began := started(pid)) is not None:
                     self.family.add(Relative(pid, began))
         return self.family
 
@@ -121,16 +122,6 @@ class Program:
                 os.kill(each.pid, signal.SIGKILL)
         self.family.clear()
         return [f"{each.pid} of {self.name}" for each in sorted(left)]
-
-
-def _began(pid: int) -> int | None:
-    """When a process began, in ticks of the kernel; None for one that has ended, collected or not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()  # from the third on, see proc(5)
-    return None if fields[0] in {"Z", "X"} else int(fields[19])
 
 
 def prepare_folder(folder: Path, tasks: str) -> None:
