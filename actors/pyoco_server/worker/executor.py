@@ -145,20 +145,18 @@ class Executor:
             attempt.end(ending)
             decision = await store_end(attempt, ending, self._connection)
         await self._settler.settle(attempt, decision)
-        attempt.close()
-        await self._renew_child()
-        if not isinstance(decision, decisions.Finished):
-            await self._artifacts.drop(attempt)
-        self._is_over(attempt, decision)
+        await self._close(attempt, decision)
 
-    async def _renew_child(self) -> None:
-        """Have another child in place of a spent one; where there is no process left, when there is again."""
+    async def _close(self, attempt: Attempt, decision: decisions.Finish) -> None:
+        """Be done with an attempt whose job is settled, and ready for the next one."""
+        attempt.close()
         if self._spent:
+            # Where no process is left, the next run gets one when there is again.
             with suppress(OSError):
                 await self._child.replace()
             self._spent = False
-
-    def _is_over(self, attempt: Attempt, decision: decisions.Finish) -> None:
+        if not isinstance(decision, decisions.Finished):
+            await self._artifacts.drop(attempt)
         now = self._runs.now()
         run_log.tell_end(attempt.claim, decision, now)
         self._board.ends(attempt.claim, decision, now)
@@ -201,9 +199,7 @@ class Executor:
             await self._settler.give_back(attempt.job, attempt.delivery, _NAK_DELAY_SECONDS)
         else:
             await self._settler.settle(attempt, decision)
-        attempt.close()
-        await self._renew_child()
-        self._is_over(attempt, decision)
+        await self._close(attempt, decision)
 
     async def _claim(self, assign: Assign, wheels: WheelSet) -> StoredRun | None:
         """Claim the run; None where there is nothing to execute, and the job is seen to."""
