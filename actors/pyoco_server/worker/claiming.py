@@ -92,13 +92,11 @@ async def claim_run(
     except RunNotFound:
         if job.snapshot_revision is not None:
             return Withdrawn()
-    else:
-        return claim if isinstance(claim, Withdrawn) else (stored, claim)
-    try:
-        known = await runs.create(life.pending(job))
-    except WrongRevision:
-        known = None
-    stored, claim = await runs.change(job.run_id, rule, known=known)
+        try:
+            known = await runs.create(life.pending(job))
+        except WrongRevision:
+            known = None
+        stored, claim = await runs.change(job.run_id, rule, known=known)
     return claim if isinstance(claim, Withdrawn) else (stored, claim)
 
 
