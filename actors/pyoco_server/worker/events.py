@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeAlias
 
 import structlog
@@ -136,7 +136,8 @@ class AttemptEvents:
         if self._journal.full:
             self._cut(run_id, len(output.text.encode()))
             return
-        for text in _pieces(output.text):
+        for start in range(0, len(output.text), _CHUNK_CHARACTERS):
+            text = output.text[start : start + _CHUNK_CHARACTERS]
             encoded = text.encode()
             room = self._limit - self._kept
             kept = text if len(encoded) <= room else encoded[:room].decode(errors="ignore")
@@ -174,11 +175,6 @@ class AttemptEvents:
             at=time.time(), attempt=self._attempt, left_out_bytes=size, limit_bytes=self._limit
         )
         self._journal.add(run_id, cut)
-
-
-def _pieces(text: str) -> Iterator[str]:
-    for start in range(0, len(text), _CHUNK_CHARACTERS):
-        yield text[start : start + _CHUNK_CHARACTERS]
 
 
 def _try_number(record: TaskRecord) -> int | UnsetType:
