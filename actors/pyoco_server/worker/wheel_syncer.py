@@ -155,11 +155,8 @@ class WheelSyncer(Actor[CurrentWheels]):
             )
             return None
         self._have = have
-        self._failures = {
-            found.wheel.nuid: self._failures[found.wheel.nuid]
-            for found in state.wheels
-            if found.wheel.nuid in self._failures
-        }
+        there = {found.wheel.nuid for found in state.wheels}
+        self._failures = {nuid: each for nuid, each in self._failures.items() if nuid in there}
         strange = [
             SkippedWheel(wheel_name=name, reason="its name is none that a wheel can have")
             for name in state.strange
