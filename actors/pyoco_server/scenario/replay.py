@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal
 
 import trio
 
@@ -22,8 +22,6 @@ _PATIENCE_SECONDS: Final = 60.0
 _SPARE_ATTEMPTS: Final = 3
 # Reasons of attempts that flows' own code ended.
 _RAISED: Final = {"execution_error", "timeout", "flow_not_found", "invalid_job"}
-
-_End: TypeAlias = Literal["return", "raise", "crash", "wait"]
 
 
 async def replay(
@@ -57,7 +55,6 @@ def _judged(recording: Recording) -> list[str]:
 
 async def _run(play: Play, clients: Clients, run: RecordedRun, ids: dict[str, str]) -> None:
     await play.until(run.states[0].at)
-    attempts = run.attempts
     step = Submit(flow=run.flow, tag=run.tag, group=GROUP, max_attempts=_most_attempts(run))
     plan = _plan(run, play.speed)
     params = {key: value for key, value in run.params.items() if key != "replayed_plan"}
@@ -70,7 +67,7 @@ async def _run(play: Play, clients: Clients, run: RecordedRun, ids: dict[str, st
     if run.final is RunStatus.CANCELLED:
         # Not before the attempt in which it came, or it would be another history.
         await play.until(cancel.at if cancel is not None else run.states[-1].at)
-        await _reached(play, run_id, len(attempts))
+        await _reached(play, run_id, len(run.attempts))
         await clients.cancel_one(run_id, 0.0)
     if run.final.terminal:
         with trio.move_on_after(_PATIENCE_SECONDS + run.states[-1].at / play.speed):
@@ -125,7 +122,7 @@ def _plan(run: RecordedRun, speed: float) -> list[list[Any]]:
     return plan
 
 
-def _end(status: RunStatus, reason: str | None) -> _End:
+def _end(status: RunStatus, reason: str | None) -> Literal["return", "raise", "crash", "wait"]:
     if status is RunStatus.COMPLETED:
         return "return"
     if status is RunStatus.RUNNING or status is RunStatus.CANCELLED:
