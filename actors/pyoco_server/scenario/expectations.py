@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
@@ -34,49 +34,44 @@ async def check(expect: Expect, play: Play) -> list[str]:
             *await _of_others(expect, play.stage),
         ]
         waited = trio.current_time() - began
-        in_vain = play.in_vain(unmet, waited)
-        if not unmet or waited >= expect.within or in_vain:
+        if not unmet or waited >= expect.within or play.in_vain(unmet, waited):
             return unmet
         with trio.move_on_after(_LOOK_SECONDS):
             await play.observer.changed()
 
 
-def _of_runs(expect: Expect, history: History) -> list[str]:
-    unmet = []
+def _of_runs(expect: Expect, history: History) -> Iterator[str]:
     runs = history.group(expect.group)
     who = expect.group or "all runs"
     snapshots = {run.run_id: history.last(run.run_id) for run in runs}
     statuses = Counter(s.status.value if s else "not seen" for s in snapshots.values())
     shown = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())) or "none"
     if expect.runs is not None and len(runs) != expect.runs:
-        unmet.append(f"{who}: {expect.runs} runs expected, there are {len(runs)}")
+        yield f"{who}: {expect.runs} runs expected, there are {len(runs)}"
     if expect.all is not None and statuses != {expect.all: len(runs)}:
-        unmet.append(f"{who}: all {expect.all} expected, there are {shown}")
+        yield f"{who}: all {expect.all} expected, there are {shown}"
     for status, count in expect.counts.items():
         if statuses[status] != count:
-            unmet.append(f"{who}: {count} {status} expected, there are {shown}")
+            yield f"{who}: {count} {status} expected, there are {shown}"
     if expect.outputs is not None:
         for run_id, snapshot in snapshots.items():
             records = snapshot.task_records.values() if snapshot else ()
             last = max(records, key=lambda record: record.ended_at or 0.0, default=None)
             output = None if last is None else last.output
             if output not in expect.outputs:
-                unmet.append(f"{who}: result {output!r} of {run_id}, not one of {expect.outputs}")
-    return unmet
+                yield f"{who}: result {output!r} of {run_id}, not one of {expect.outputs}"
 
 
-def _of_figures(expect: Expect, history: History, seconds: float) -> list[str]:
-    unmet = []
+def _of_figures(expect: Expect, history: History, seconds: float) -> Iterator[str]:
     found = figures(history, seconds) if expect.figures else {}
     for bound in expect.figures:
         value = found.get(bound.figure)
         if value is None:
-            unmet.append(f"no figure {bound.figure}; there are {', '.join(found)}")
+            yield f"no figure {bound.figure}; there are {', '.join(found)}"
         elif bound.most is not None and value > bound.most:
-            unmet.append(f"{bound.figure} is {value:g}, at most {bound.most:g} expected")
+            yield f"{bound.figure} is {value:g}, at most {bound.most:g} expected"
         elif bound.least is not None and value < bound.least:
-            unmet.append(f"{bound.figure} is {value:g}, at least {bound.least:g} expected")
-    return unmet
+            yield f"{bound.figure} is {value:g}, at least {bound.least:g} expected"
 
 
 async def _of_results(expect: Expect, play: Play) -> list[str]:
