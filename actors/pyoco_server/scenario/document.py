@@ -125,12 +125,8 @@ def read_scenario(path: Path) -> Scenario:
         ScenarioError: It cannot be read or understood.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ScenarioError(f"{path}: {error}") from None
-    try:
-        return parse_scenario(text)
-    except ScenarioError as error:
+        return parse_scenario(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ScenarioError) as error:
         raise ScenarioError(f"{path}: {error}") from None
 
 
