@@ -86,7 +86,7 @@ class Attempt:
         # Tries that begin once they are stored, and who is told then; set when there are any.
         self.tries_waiting: set[str] = set()
         self.urgent = trio.Event()
-        self.on_try_stored: Callable[[str], None] = _nobody_waits
+        self.on_try_stored: Callable[[str], None] = lambda _key: None
         # Whether somebody asked for it to be cancelled, and whether another attempt has the run by now; what
         # either interrupts at the moment.
         self.cancel_asked = False
@@ -281,7 +281,3 @@ class Attempt:
         except RunNotFound:  # deleted or expired under the attempt: nothing is left to write to
             return decisions.Superseded(self.stored.snapshot)
         return decision
-
-
-def _nobody_waits(_key: str) -> None:
-    """Where no child is told that its try is stored."""
