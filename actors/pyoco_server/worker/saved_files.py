@@ -52,15 +52,15 @@ def find_saved(workdir: Path, most: int) -> tuple[list[str], list[RefusedArtifac
     refused: list[RefusedArtifact] = []
     try:
         for name, why_not in _walk(root):
-            if len(names) + len(refused) >= most and why_not is None:
+            if why_not is not None:
+                refused.append(refusal(name, why_not))
+            elif len(names) + len(refused) < most:
+                names.append(name)
+            else:
                 refused.append(
                     refusal(name, f"{most} artifacts are kept at most (PYOCO_ARTIFACT_MAX_COUNT)")
                 )
                 break
-            if why_not is None:
-                names.append(name)
-            else:
-                refused.append(refusal(name, why_not))
             if len(refused) > most + 100:
                 break
     finally:
