@@ -36,7 +36,7 @@ from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunStore, StoredRun
 from pyoco_server.worker import executor
 from pyoco_server.worker.child import SlotChild
-from pyoco_server.worker.claiming import Withdrawn, claim_run
+from pyoco_server.worker.claiming import claim_run
 from pyoco_server.worker.messages import Assign
 
 pytestmark = pytest.mark.nats
@@ -68,7 +68,7 @@ async def test_a_run_that_cannot_be_claimed_for_a_while_uses_up_no_delivery(
     full = ApiError(503, 10077, "no space left")
     real = JobQueue.put_again
 
-    async def claim(*arguments: Any, **more: Any) -> tuple[StoredRun, decisions.Claim] | Withdrawn:
+    async def claim(*arguments: Any, **more: Any) -> tuple[StoredRun, decisions.Claim] | None:
         nonlocal refusals
         if refusals:
             refusals -= 1

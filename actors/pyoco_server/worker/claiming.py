@@ -16,14 +16,6 @@ from pyoco_server.store.runs import RunNotFound, RunStore, StoredRun
 
 
 @dataclass(frozen=True, slots=True)
-class Withdrawn:
-    """The submission was taken back after its job had been queued: there is nothing to execute.
-
-    A later try of it may have been accepted, with a job of its own.
-    """
-
-
-@dataclass(frozen=True, slots=True)
 class Claimant:
     """Who claims: a slot of a worker process."""
 
@@ -40,7 +32,7 @@ async def claim_run(
     claimant: Claimant,
     *,
     wheels: Sequence[RunWheel] = (),
-) -> tuple[StoredRun, decisions.Claim] | Withdrawn:
+) -> tuple[StoredRun, decisions.Claim] | None:
     """Claim the run of a job.
 
     A job that names the revision of its PENDING snapshot is claimed without a read. One of a gateway
@@ -55,7 +47,8 @@ async def claim_run(
         wheels: What the attempt will import from.
 
     Returns:
-        What is stored now, and which claim that is; or `Withdrawn`.
+        What is stored now, and which claim that is. None where the submission was taken back after its job
+        had been queued; a later try of it may have been accepted, with a job of its own.
 
     Raises:
         UnreadableSnapshot: What is stored under the run's id is no snapshot.
@@ -63,9 +56,9 @@ async def claim_run(
     """
     lost: int | None = None
 
-    def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, decisions.Claim | Withdrawn]:
+    def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, decisions.Claim | None]:
         if not life.is_job_of(job, snapshot):
-            return None, Withdrawn()
+            return None, None
         claim = life.claim(
             snapshot,
             worker_id=claimant.worker_id,
@@ -91,13 +84,13 @@ async def claim_run(
             stored, claim = await runs.change(job.run_id, rule, known=stored)
     except RunNotFound:
         if job.snapshot_revision is not None:
-            return Withdrawn()
+            return None
         try:
             known = await runs.create(life.pending(job))
         except WrongRevision:
             known = None
         stored, claim = await runs.change(job.run_id, rule, known=known)
-    return claim if isinstance(claim, Withdrawn) else (stored, claim)
+    return None if claim is None else (stored, claim)
 
 
 async def _is_queued(queue: JobQueue, run: RunSnapshot) -> bool:

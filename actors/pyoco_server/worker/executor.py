@@ -25,7 +25,7 @@ from pyoco_server.worker import run_log
 from pyoco_server.worker.artifacts import ArtifactSaver
 from pyoco_server.worker.attempt import Attempt, Ending
 from pyoco_server.worker.child import SlotChild
-from pyoco_server.worker.claiming import Claimant, Withdrawn, claim_run, release_claim
+from pyoco_server.worker.claiming import Claimant, claim_run, release_claim
 from pyoco_server.worker.events import AttemptEvents
 from pyoco_server.worker.housekeeper import end_what_dead_workers_left
 from pyoco_server.worker.messages import Assign
@@ -220,7 +220,7 @@ class Executor:
                 log.warning("run not claimed, giving it back", run_id=job.run_id, reason=str(error))
                 await self._settler.give_back(job, delivery, _NAK_DELAY_SECONDS)
                 return None
-        if isinstance(claimed, Withdrawn):
+        if claimed is None:
             _drop(assign, "the submission was taken back")
             return None
         stored, claim = claimed
