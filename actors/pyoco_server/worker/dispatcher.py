@@ -22,8 +22,8 @@ from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import InvalidJob, decode_job
 from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot
 from pyoco_server.settings import Settings
-from pyoco_server.store.dead_letters import DeadLetterStore
-from pyoco_server.store.runs import RunNotFound, RunStore
+from pyoco_server.store.runs import RunNotFound
+from pyoco_server.store.stores import Stores
 from pyoco_server.worker.messages import (
     Assign,
     Drain,
@@ -86,8 +86,7 @@ class Dispatcher(Actor[DispatcherMessage]):
         settings: Settings,
         tags: Sequence[str],
         slots: Sequence[ActorRef[Assign | Redelivered | Report]],
-        runs: RunStore,
-        dead_letters: DeadLetterStore,
+        stores: Stores,
         *,
         heartbeat: ActorRef[LookAgain | Stopping],
         worker_id: str,
@@ -103,8 +102,8 @@ class Dispatcher(Actor[DispatcherMessage]):
             for tag in tags
         )
         self._slots = slots
-        self._runs = runs
-        self._dead_letters = dead_letters
+        self._runs = stores.runs
+        self._dead_letters = stores.dead_letters
         self._worker_id = worker_id
         self._limit = math.inf if limit is None else limit
         self._taken = 0

@@ -18,8 +18,8 @@ from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import Job
 from pyoco_server.model.run import RunStatus, SnapshotTooLarge, UnreadableSnapshot
 from pyoco_server.settings import Settings
-from pyoco_server.store.queue import JobQueue
-from pyoco_server.store.runs import RunStore, StoredRun
+from pyoco_server.store.runs import StoredRun
+from pyoco_server.store.stores import Stores
 from pyoco_server.store.threads import in_thread
 from pyoco_server.worker import run_log
 from pyoco_server.worker.artifacts import ArtifactSaver
@@ -79,24 +79,22 @@ class Executor:
         claimant: Claimant,
         child: SlotChild,
         board: SlotBoard,
-        *,
-        runs: RunStore,
-        queue: JobQueue,
-        settler: Settler,
-        artifacts: ArtifactSaver,
-        events: AttemptEvents,
+        stores: Stores,
         connection: Connection,
+        *,
+        settler: Settler,
+        events: AttemptEvents,
     ) -> None:
         self._settings = settings
         self._claimant = claimant
         self._child = child
         self._board = board
-        self._runs = runs
-        self._queue = queue
-        self._settler = settler
-        self._artifacts = artifacts
-        self._events = events
+        self._runs = stores.runs
+        self._queue = stores.queue
+        self._artifacts = ArtifactSaver(stores.artifacts, connection, settings)
         self._connection = connection
+        self._settler = settler
+        self._events = events
         # Whether the child has ended, or has to do with what was meant for the run in hand only.
         self._spent = False
         self.job: Assign | None = None

@@ -14,7 +14,6 @@ from pyoco_server.kernel import ActorRef, ChildSpec, Intensity, Strategy, Superv
 from pyoco_server.settings import Settings
 from pyoco_server.settings.readers import cores
 from pyoco_server.store.stores import Stores
-from pyoco_server.worker.artifacts import ArtifactSaver
 from pyoco_server.worker.child import SlotChild
 from pyoco_server.worker.claiming import Claimant
 from pyoco_server.worker.control import ControlListener
@@ -123,8 +122,7 @@ def worker_tree(
             settings,
             tags,
             [slot.ref for slot in slots],
-            stores.runs,
-            stores.dead_letters,
+            stores,
             heartbeat=heartbeat.ref,
             worker_id=worker_id,
             limit=options.limit,
@@ -178,12 +176,10 @@ def worker_tree(
             Claimant(worker_id, instance_id, index),
             child,
             board,
-            runs=stores.runs,
-            queue=stores.queue,
+            stores,
+            connection,
             settler=settler,
-            artifacts=ArtifactSaver(stores.artifacts, connection, settings),
             events=events,
-            connection=connection,
         )
         return Slot(
             index,
