@@ -9,12 +9,7 @@ import structlog
 from pyoco_server.jetstream import advisories, wakeups
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import NANOSECONDS, create_consumer
-from pyoco_server.jetstream.errors import (
-    STREAM_EXISTS,
-    ApiError,
-    NotFound,
-    RestoreUnfinished,
-)
+from pyoco_server.jetstream.errors import STREAM_EXISTS, ApiError, NotFound, RestoreUnfinished
 from pyoco_server.jetstream.inventory import (
     consumer_info,
     create_stream,
@@ -37,21 +32,11 @@ _CREATE_SECONDS = 10.0
 
 def expected_streams(settings: Settings) -> list[dict[str, Any]]:
     """The configuration of every stream, bucket and object store of the contract, as we make it."""
-    replicas = settings.jetstream_replicas
-    return [
-        _stream(
-            settings.work_stream,
-            [f"{settings.work_subject_prefix}.>"],
-            replicas,
-            retention="workqueue",
-            allow_atomic=True,
-            allow_msg_schedules=True,
-            allow_rollup_hdrs=True,
-        ),
+    configs = [
+        _schedulable(settings.work_stream, [f"{settings.work_subject_prefix}.>"]),
         _stream(
             settings.dlq_stream,
             [f"{settings.dlq_subject_prefix}.>"],
-            replicas,
             settings.dlq_max_age_sec,
             max_msgs=settings.dlq_max_msgs,
             max_bytes=settings.dlq_max_bytes,
@@ -59,7 +44,6 @@ def expected_streams(settings: Settings) -> list[dict[str, Any]]:
         _stream(
             settings.events_stream,
             [f"{settings.events_subject_prefix}.>"],
-            replicas,
             settings.events_max_age_sec,
             max_bytes=settings.events_max_bytes,
             compression="s2",
@@ -67,33 +51,24 @@ def expected_streams(settings: Settings) -> list[dict[str, Any]]:
         _stream(
             advisories.STREAM,
             [advisories.advisory_subject(settings.work_stream)],
-            replicas,
             _ADVISORY_SECONDS,
             retention="workqueue",
         ),
-        _stream(
-            wakeups.STREAM,
-            [f"{wakeups.SUBJECT_PREFIX}.>"],
-            replicas,
-            retention="workqueue",
-            allow_atomic=True,
-            allow_msg_schedules=True,
-            allow_rollup_hdrs=True,
-        ),
-        _bucket(settings.runs_kv_bucket, replicas, allow_atomic=True),
+        _schedulable(wakeups.STREAM, [f"{wakeups.SUBJECT_PREFIX}.>"]),
+        _bucket(settings.runs_kv_bucket, allow_atomic=True),
         _bucket(
             settings.workflows_kv_bucket,
-            replicas,
             settings.runs_ttl_sec and settings.runs_ttl_sec + _WORKFLOW_EXTRA_SECONDS,
         ),
-        _bucket(settings.idempotency_kv_bucket, replicas, _IDEMPOTENCY_SECONDS, allow_atomic=True),
-        _bucket(settings.schedules_kv_bucket, replicas, allow_atomic=True),
-        _bucket(settings.workers_kv_bucket, replicas),
-        _bucket(settings.auth_kv_bucket, replicas),
-        _bucket(settings.wheel_history_kv_bucket, replicas, settings.wheel_history_ttl_sec),
-        _object_store(settings.wheel_object_store_bucket, replicas),
-        _object_store(settings.artifacts_bucket, replicas),
+        _bucket(settings.idempotency_kv_bucket, _IDEMPOTENCY_SECONDS, allow_atomic=True),
+        _bucket(settings.schedules_kv_bucket, allow_atomic=True),
+        _bucket(settings.workers_kv_bucket),
+        _bucket(settings.auth_kv_bucket),
+        _bucket(settings.wheel_history_kv_bucket, settings.wheel_history_ttl_sec),
+        _object_store(settings.wheel_object_store_bucket),
+        _object_store(settings.artifacts_bucket),
     ]
+    return [{**config, "num_replicas": settings.jetstream_replicas} for config in configs]
 
 
 async def ensure_resources(connection: Connection, settings: Settings) -> None:
@@ -174,7 +149,7 @@ async def _allow(connection: Connection, stream: str, feature: str, without: str
 
 
 def _stream(
-    name: str, subjects: list[str], replicas: int, age_seconds: float = 0.0, **further: Any
+    name: str, subjects: list[str], age_seconds: float = 0.0, **further: Any
 ) -> dict[str, Any]:
     age = int(age_seconds * NANOSECONDS)
     return {
@@ -182,7 +157,6 @@ def _stream(
         "subjects": subjects,
         "retention": "limits",
         "storage": "file",
-        "num_replicas": replicas,
         "discard": "old",
         "max_consumers": -1,
         "max_msgs": -1,
@@ -194,12 +168,23 @@ def _stream(
     }
 
 
-def _bucket(name: str, replicas: int, ttl_seconds: float = 0.0, **further: Any) -> dict[str, Any]:
+def _schedulable(name: str, subjects: list[str]) -> dict[str, Any]:
+    """A work queue that holds messages back until it is time (`publish.delayed`)."""
+    return _stream(
+        name,
+        subjects,
+        retention="workqueue",
+        allow_atomic=True,
+        allow_msg_schedules=True,
+        allow_rollup_hdrs=True,
+    )
+
+
+def _bucket(name: str, ttl_seconds: float = 0.0, **further: Any) -> dict[str, Any]:
     """The stream of a key-value bucket (ADR-8), as nats-py makes it, with per-key expiry allowed."""
     return _stream(
         f"KV_{name}",
         [f"$KV.{name}.>"],
-        replicas,
         ttl_seconds,
         max_msgs_per_subject=1,
         discard="new",
@@ -211,12 +196,11 @@ def _bucket(name: str, replicas: int, ttl_seconds: float = 0.0, **further: Any) 
     )
 
 
-def _object_store(name: str, replicas: int) -> dict[str, Any]:
+def _object_store(name: str) -> dict[str, Any]:
     """The stream of an object store (ADR-20), as nats-py makes it, without a limit of its own."""
     return _stream(
         f"OBJ_{name}",
         [f"$O.{name}.C.>", f"$O.{name}.M.>"],
-        replicas,
         discard="new",
         allow_rollup_hdrs=True,
         allow_direct=True,
