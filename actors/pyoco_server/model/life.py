@@ -15,6 +15,7 @@ No function here changes its arguments. Times are unix seconds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -80,8 +81,6 @@ RETRIED_REASONS: Final = frozenset(
     {"execution_error", "timeout", "worker_crashed", "out_of_memory", "cpu_limit"}
 )
 """Why an attempt may fail and be followed by another, where the run may have more than one."""
-
-MAX_BACKOFF_SECONDS: Final = 300.0
 
 # A delivery that is early by less is on time: clocks differ, and so do the server's timers.
 _EARLY_SECONDS: Final = 0.05
@@ -290,7 +289,7 @@ def finish(
     artifacts_refused: Sequence[RefusedArtifact] = (),
     results: Sequence[Result] = (),
     usage: Usage | None = None,
-    max_backoff_sec: float = MAX_BACKOFF_SECONDS,
+    max_backoff_sec: float = math.inf,
 ) -> Finish:
     """End the run, or only the attempt, with what the attempt reports.
 
