@@ -39,6 +39,17 @@ class Publication:
     expected_last_subject_sequence: int | None = None
     headers: Headers | None = None
 
+    def all_headers(self) -> dict[str, str]:
+        """Its headers, with those that say the other fields."""
+        headers = dict(self.headers or {})
+        if self.msg_id is not None:
+            headers["Nats-Msg-Id"] = self.msg_id
+        if self.expected_last_subject_sequence is not None:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(
+                self.expected_last_subject_sequence
+            )
+        return headers
+
 
 class PubAck(MaybeRefused, frozen=True):
     """JetStream stored the message.
@@ -88,22 +99,16 @@ async def publish_acked(
         ApiError: JetStream refused.
         BridgeError: Not connected, not answered, too large.
     """
-    all_headers = _headers(headers or {}, msg_id, expected_last_subject_sequence)
-    reply = await connection.request(subject, payload, headers=all_headers, within=within)
-    return read_ack(subject, reply, expected_last_subject_sequence)
+    message = Publication(subject, payload, msg_id, expected_last_subject_sequence, headers)
+    return await publish(connection, message, within=within)
 
 
 async def publish(connection: Connection, message: Publication, *, within: float = 5.0) -> PubAck:
     """Store a message that is written already; raises as `publish_acked`."""
-    return await publish_acked(
-        connection,
-        message.subject,
-        message.payload,
-        headers=message.headers,
-        msg_id=message.msg_id,
-        expected_last_subject_sequence=message.expected_last_subject_sequence,
-        within=within,
+    reply = await connection.request(
+        message.subject, message.payload, headers=message.all_headers(), within=within
     )
+    return read_ack(message.subject, reply, message.expected_last_subject_sequence)
 
 
 async def publish_batch(
@@ -134,15 +139,10 @@ async def publish_batch(
     batch = uuid.uuid4().hex
     outgoing: list[Ahead] = []
     for number, message in enumerate(messages, 1):
-        headers = {
-            **(message.headers or {}),
-            "Nats-Batch-Id": batch,
-            "Nats-Batch-Sequence": str(number),
-        }
+        headers = message.all_headers()
+        headers |= {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
         if number == len(messages):
             headers["Nats-Batch-Commit"] = "1"
-        expected = message.expected_last_subject_sequence
-        headers = _headers(headers, message.msg_id, expected)
         outgoing.append((message.subject, message.payload, headers))
     *ahead, (subject, payload, last_headers) = outgoing
     reply = await connection.request(
@@ -184,15 +184,6 @@ def takes_batches(server_version: str | None) -> bool:
     """Whether a server of this version, such as ``2.12.0``, knows of batches."""
     numbers = (server_version or "0.0").split(".")[:2]
     return tuple(map(int, numbers)) >= _BATCHES_SINCE
-
-
-def _headers(headers: Headers, msg_id: str | None, expected: int | None) -> dict[str, str]:
-    all_headers = dict(headers)
-    if msg_id is not None:
-        all_headers["Nats-Msg-Id"] = msg_id
-    if expected is not None:
-        all_headers["Nats-Expected-Last-Subject-Sequence"] = str(expected)
-    return all_headers
 
 
 def read_ack(subject: str, reply: RawMessage, expected: int | None = None) -> PubAck:
