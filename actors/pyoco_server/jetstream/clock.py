@@ -30,11 +30,6 @@ class ServerClock:
         """Unix seconds."""
         return time.time() if self._ahead is None else trio.current_time() + self._ahead
 
-    @property
-    def skew(self) -> float:
-        """By how many seconds this machine's own clock is ahead of the server's."""
-        return time.time() - self.now()
-
     def told(self, at: datetime | None, asked: float) -> None:
         """The server told its time, with an answer to what it was ``asked`` at a moment of trio's time.
 
