@@ -33,12 +33,7 @@ def advisory_subject(work_stream: str) -> str:
 
 
 async def ensure_advisory_consumer(connection: Connection) -> None:
-    """Create the consumer that all gateways share; nothing happens where it exists.
-
-    Raises:
-        ApiError: JetStream refused.
-        BridgeError: Not connected, or not answered.
-    """
+    """Create the consumer that all gateways share; raises as `create_consumer`."""
     await create_consumer(
         connection, STREAM, DURABLE, ack_wait_sec=_ACK_WAIT_SECONDS, max_ack_pending=1000
     )

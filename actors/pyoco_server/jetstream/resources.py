@@ -103,12 +103,7 @@ async def ensure_resources(connection: Connection, settings: Settings) -> None:
 
 
 async def ensure_consumer(connection: Connection, settings: Settings, tag: str) -> None:
-    """Create the durable consumer of a tag where it does not exist; all its workers share it.
-
-    Raises:
-        ApiError: JetStream refused.
-        BridgeError: Not connected, or not answered.
-    """
+    """Create the durable consumer that all workers of a tag share; raises as `create_consumer`."""
     stream, name = settings.work_stream, f"{settings.consumer_prefix}_{tag}"
     try:
         await consumer_info(connection, stream, name)

@@ -1,4 +1,8 @@
-"""Messages as a stream holds them: read and deleted by their sequence, beside any consumer."""
+"""Messages as a stream holds them: read and deleted by their sequence, beside any consumer.
+
+Each call raises `NotFound` where the stream does not exist, and another `BridgeError` where JetStream refused
+or could not be asked.
+"""
 
 from __future__ import annotations
 
@@ -47,12 +51,7 @@ class _Purged(msgspec.Struct):
 async def get_message(
     connection: Connection, stream: str, sequence: int, *, next_of: str | None = None
 ) -> StoredMessage | None:
-    """Read the message at a sequence, or the ``next_of`` a subject or pattern from there on; None for none.
-
-    Raises:
-        NotFound: The stream does not exist.
-        BridgeError: Not connected, or not answered.
-    """
+    """Read the message at a sequence, or from there on the ``next_of`` a subject; None for none."""
     body: dict[str, object] = {"seq": sequence}
     if next_of is not None:
         body["next_by_subj"] = next_of
@@ -62,12 +61,7 @@ async def get_message(
 async def last_message(
     connection: Connection, stream: str, subject: str, *, within: float = 5.0
 ) -> StoredMessage | None:
-    """Read the last message of a subject or pattern, from the stream's leader; None where there is none.
-
-    Raises:
-        NotFound: The stream does not exist.
-        BridgeError: Not connected, or not answered.
-    """
+    """Read the last message of a subject or pattern, from the stream's leader; None where there is none."""
     return await _get(connection, stream, {"last_by_subj": subject}, within=within)
 
 
@@ -88,12 +82,7 @@ async def _get(
 async def purge_subject(
     connection: Connection, stream: str, subject: str, *, within: float = 10.0
 ) -> int:
-    """Remove all messages of a subject from a stream; return how many there were.
-
-    Raises:
-        NotFound: There is no such stream.
-        BridgeError: It was refused, or is not known to be done.
-    """
+    """Remove all messages of a subject from a stream; return how many there were."""
     answer = await call(
         connection, f"STREAM.PURGE.{stream}", {"filter": subject}, answer=_Purged, within=within
     )
@@ -101,11 +90,7 @@ async def purge_subject(
 
 
 async def delete_message(connection: Connection, stream: str, sequence: int) -> None:
-    """Delete a message; nothing happens where it is gone.
-
-    Raises:
-        BridgeError: JetStream refused, is not connected, or did not answer.
-    """
+    """Delete a message; nothing happens where it is gone."""
     try:
         await call(
             connection,

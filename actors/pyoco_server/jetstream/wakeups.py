@@ -62,12 +62,7 @@ def woken(subject: str) -> str:
 
 
 async def ensure_wakeups(connection: Connection) -> None:
-    """Create the consumer that all gateways share; nothing happens where it exists.
-
-    Raises:
-        ApiError: JetStream refused.
-        BridgeError: Not connected, or not answered.
-    """
+    """Create the consumer that all gateways share; raises as `create_consumer`."""
     await create_consumer(
         connection,
         STREAM,
