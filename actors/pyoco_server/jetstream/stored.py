@@ -44,10 +44,6 @@ class _Found(msgspec.Struct):
     message: StoredMessage
 
 
-class _Purged(msgspec.Struct):
-    purged: int = 0
-
-
 async def get_message(
     connection: Connection, stream: str, sequence: int, *, next_of: str | None = None
 ) -> StoredMessage | None:
@@ -81,12 +77,11 @@ async def _get(
 
 async def purge_subject(
     connection: Connection, stream: str, subject: str, *, within: float = 10.0
-) -> int:
-    """Remove all messages of a subject from a stream; return how many there were."""
-    answer = await call(
-        connection, f"STREAM.PURGE.{stream}", {"filter": subject}, answer=_Purged, within=within
+) -> None:
+    """Remove all messages of a subject from a stream."""
+    await call(
+        connection, f"STREAM.PURGE.{stream}", {"filter": subject}, answer=Anything, within=within
     )
-    return answer.purged
 
 
 async def delete_message(connection: Connection, stream: str, sequence: int) -> None:
