@@ -19,9 +19,9 @@ from pyoco_server.store.dead_letters import DeadLetterStore
 def letters_late_by(seconds: float, patch: pytest.MonkeyPatch) -> None:
     write = DeadLetterStore.write
 
-    async def late(self: DeadLetterStore, *letter: Any, **details: Any) -> bool:
+    async def late(self: DeadLetterStore, *letter: Any, **details: Any) -> None:
         await trio.sleep(seconds)
-        return await write(self, *letter, **details)
+        await write(self, *letter, **details)
 
     patch.setattr(DeadLetterStore, "write", late)
 
@@ -79,9 +79,9 @@ async def test_what_takes_longer_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     release = trio.Event()
     write = DeadLetterStore.write
 
-    async def held(self: DeadLetterStore, *letter: Any, **details: Any) -> bool:
+    async def held(self: DeadLetterStore, *letter: Any, **details: Any) -> None:
         await release.wait()
-        return await write(self, *letter, **details)
+        await write(self, *letter, **details)
 
     monkeypatch.setattr(DeadLetterStore, "write", held)
     monkeypatch.setattr(late_letters, "_LATE_SECONDS", 600.0)

@@ -261,14 +261,13 @@ async def _all(
             return found
 
 
-async def update_stream(connection: Connection, config: dict[str, Any]) -> StreamInfo:
+async def update_stream(connection: Connection, config: dict[str, Any]) -> None:
     """Give a stream that exists another configuration.
 
     Raises:
         ApiError: JetStream refused the change.
     """
-    name = config["name"]
-    return await call(connection, f"STREAM.UPDATE.{name}", config, answer=StreamInfo, within=15.0)
+    await call(connection, f"STREAM.UPDATE.{config['name']}", config, answer=Anything, within=15.0)
 
 
 async def create_stream(connection: Connection, config: dict[str, Any]) -> None:

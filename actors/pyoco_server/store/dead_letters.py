@@ -92,8 +92,8 @@ class DeadLetterStore:
         *,
         msg_id: str | None = None,
         **details: Any,
-    ) -> bool:
-        """Publish a letter; return whether it was acknowledged within 2 seconds.
+    ) -> None:
+        """Publish a letter, which is to be acknowledged within 2 seconds.
 
         Where NATS is there and the stream is not, it is waited for, twelve seconds at most.
 
@@ -119,8 +119,6 @@ class DeadLetterStore:
                 dead_letter_reason=reason,
                 run_id=details.get("run_id"),
             )
-            return False
-        return True
 
     async def _publish(self, tag: str, letter: DeadLetter, msg_id: str | None) -> None:
         subject, payload = f"{self._prefix}.{tag}", encode_json(letter)
@@ -143,9 +141,9 @@ class DeadLetterStore:
         *,
         worker_id: str | None = None,
         msg_id: str | None = None,
-    ) -> bool:
+    ) -> None:
         """Publish a letter about a readable job; see `write`."""
-        return await self.write(
+        await self.write(
             job.tag,
             reason,
             error,
