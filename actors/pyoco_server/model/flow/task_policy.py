@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 
@@ -28,8 +28,6 @@ FailurePolicy: TypeAlias = Literal["stop", "isolate"]
 Trigger: TypeAlias = Literal["all", "any"]
 EventLoop: TypeAlias = Literal["asyncio", "trio"]
 
-_KINDS: Final = ("fixed", "linear", "exponential")
-_BACKOFF_KEYS: Final = ("kind", "delay_sec", "cap_sec", "jitter")
 _EXCEPTION: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -107,6 +105,9 @@ class RetryBackoff(msgspec.Struct, frozen=True, kw_only=True):
         return min(wait, self.cap_sec) * (1 - self.jitter * chance)
 
 
+_KINDS: Final = get_args(BackoffKind)
+_BACKOFF_KEYS: Final = RetryBackoff.__struct_fields__
+
 ENGINE_BACKOFF: Final = RetryBackoff(delay_sec=0.1)
 """The wait of the engine between two tries, where a task says nothing."""
 
@@ -147,18 +148,7 @@ class TaskPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 FIELDS: Final = TaskPolicy.__struct_fields__
-POLICY_KEYS: Final = (
-    "retries",
-    "backoff",
-    "retry_on",
-    "not_on",
-    "timeout_sec",
-    "on_failure",
-    "trigger",
-    "event_loop",
-    "fail_policy",
-    "trigger_policy",
-)
+POLICY_KEYS: Final = (*FIELDS, "fail_policy", "trigger_policy")
 """The keys that a task takes, those of the engine for the same last."""
 NO_POLICY: Final = TaskPolicy()
 
@@ -175,13 +165,13 @@ def check_policy(said: Mapping[str, Any]) -> TaskPolicy:
                 (theirs,), f"is the engine's name for `{ours}`; keep one of the two"
             )
     retries = _whole(said, "retries", MAX_RETRIES)
-    on_failure = _one_of(said, "on_failure", ("stop", "isolate"))
-    engine_says = _one_of(said, "fail_policy", ("stop", "isolate", "retry"))
+    on_failure = _one_of(said, "on_failure", get_args(FailurePolicy))
+    engine_says = _one_of(said, "fail_policy", (*get_args(FailurePolicy), "retry"))
     if engine_says == "retry":
         retries = retries or RETRY_POLICY_RETRIES
     elif engine_says is not None:
         on_failure = engine_says
-    trigger = _one_of(said, "trigger", ("all", "any"))
+    trigger = _one_of(said, "trigger", get_args(Trigger))
     return TaskPolicy(
         retries=retries,
         backoff=_backoff(said.get("backoff")),
@@ -189,8 +179,8 @@ def check_policy(said: Mapping[str, Any]) -> TaskPolicy:
         not_on=_names(said, "not_on"),
         timeout_sec=_seconds(said.get("timeout_sec"), ("timeout_sec",), zero=False),
         on_failure=on_failure,
-        trigger=trigger or _one_of(said, "trigger_policy", ("all", "any"), any_case=True),
-        event_loop=_one_of(said, "event_loop", ("asyncio", "trio")),
+        trigger=trigger or _one_of(said, "trigger_policy", get_args(Trigger), any_case=True),
+        event_loop=_one_of(said, "event_loop", get_args(EventLoop)),
     )
 
 
@@ -220,7 +210,12 @@ def policy(**said: Any) -> Callable[[F], F]:
 
 
 def _one_of(
-    said: Mapping[str, Any], key: str, taken: tuple[str, ...], *, any_case: bool = False
+    said: Mapping[str, Any],
+    key: str,
+    taken: tuple[str, ...],
+    *,
+    inside: tuple[str, ...] = (),
+    any_case: bool = False,
 ) -> Any:
     value = said.get(key)
     if value is None:
@@ -228,9 +223,8 @@ def _one_of(
     text = value.lower() if any_case and isinstance(value, str) else value
     if text not in taken:
         meant = nearest(text, taken) if isinstance(text, str) else None
-        raise InvalidPolicy(
-            (key,), f"must be one of {', '.join(taken)}, not {_shown(value)}", meant=meant
-        )
+        reason = f"must be one of {', '.join(taken)}, not {_shown(value)}"
+        raise InvalidPolicy((*inside, key), reason, meant=meant)
     return text
 
 
@@ -281,10 +275,7 @@ def _backoff(value: object) -> RetryBackoff | None:
             )
     said: dict[str, Any] = {}
     if value.get("kind") is not None:
-        try:
-            said["kind"] = _one_of(value, "kind", _KINDS)
-        except InvalidPolicy as error:
-            raise InvalidPolicy(("backoff", "kind"), error.reason, meant=error.meant) from None
+        said["kind"] = _one_of(value, "kind", _KINDS, inside=("backoff",))
     for key in ("delay_sec", "cap_sec"):
         if value.get(key) is not None:
             said[key] = _seconds(value[key], ("backoff", key), zero=True)
