@@ -205,8 +205,9 @@ def decode_key(raw: bytes) -> ApiKeyRecord:
     try:
         data: Any = decode_json(raw)
         if isinstance(data, dict):
-            for name, default in (("kdf", KDF), ("iterations", ITERATIONS), ("created_at", 0.0)):
-                data[name] = data.get(name) or default
+            for name in ("kdf", "iterations", "created_at"):
+                if not data.get(name):
+                    data.pop(name, None)
         record = msgspec.convert(data, ApiKeyRecord)
         hash_bytes = len(_from_base64(record.hash_b64))
         _from_base64(record.salt_b64)

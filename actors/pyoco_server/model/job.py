@@ -94,12 +94,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _NO_REVISION: Final = b'"snapshot_revision":null'
-_WHERE_NULL: Final[dict[str, Any]] = {
-    "tag": "default",
-    "tags": [],
-    "params": {},
-    "submitted_at": 0.0,
-}
+# Falsy rather than null only: so 0.5.1 reads an empty text, list or object.
+_DEFAULT_WHERE_FALSY: Final = ("tag", "tags", "params", "submitted_at")
 
 
 def new_run_id() -> str:
@@ -150,9 +146,9 @@ def decode_job(raw: bytes) -> Job:
     if not isinstance(flow_name, str) or not flow_name:
         found = "it is missing" if flow_name is None else f"it is {safe_repr(flow_name)[:80]}"
         raise InvalidJob(f"flow_name must be a text of one or more characters; {found}", run_id)
-    for name, default in _WHERE_NULL.items():
-        # Falsy rather than null only: so 0.5.1 reads an empty text, list or object.
-        data[name] = data.get(name) or default
+    for name in _DEFAULT_WHERE_FALSY:
+        if not data.get(name):
+            data.pop(name, None)
     try:
         job = msgspec.convert(data, Job)
         check_tag(job.tag)
