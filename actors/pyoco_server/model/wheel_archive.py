@@ -56,17 +56,9 @@ def check_archive(file: BinaryIO, name: WheelName) -> SpecifierSet | None:
     try:
         with zipfile.ZipFile(file) as archive:
             return _check(archive, _members(archive), name)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        UnicodeDecodeError,
-        ValueError,
-    ) as error:
-        if isinstance(error, BadWheel):
-            raise
+    except BadWheel:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         raise BadWheel(f"not a sound zip archive: {error}") from None
 
 
