@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 import trio
@@ -16,6 +17,8 @@ from pyoco_server.kernel import Refusal
 from pyoco_server.model.artifact import Artifact, object_name, parse_object_name
 from pyoco_server.model.result import Result, kept_name
 from pyoco_server.model.run import RunSnapshot
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -67,14 +70,8 @@ class ArtifactStore:
         Raises:
             ArtifactNotFound: The run has none of this name (any more).
         """
-        for artifact in run.artifacts:
-            if artifact.name == name:
-                try:
-                    info = await self._objects.info(object_name(run.run_id, run.attempt, name))
-                except ObjectNotFound:
-                    break
-                return artifact, info
-        raise ArtifactNotFound(run.run_id, name)
+        found = (each for each in run.artifacts if each.name == name)
+        return await self._with_object(run, next(found, None), name, name)
 
     async def find_result(self, run: RunSnapshot, task: str) -> tuple[Result, ObjectInfo]:
         """Look up a result that was kept beside the run.
@@ -82,14 +79,16 @@ class ArtifactStore:
         Raises:
             ArtifactNotFound: There is none of this task (any more).
         """
-        for result in run.results:
-            if result.task == task and result.refused is None:
-                name = object_name(run.run_id, run.attempt, kept_name(task))
-                try:
-                    return result, await self._objects.info(name)
-                except ObjectNotFound:
-                    break
-        raise ArtifactNotFound(run.run_id, task)
+        found = (each for each in run.results if each.task == task and each.refused is None)
+        return await self._with_object(run, next(found, None), task, kept_name(task))
+
+    async def _with_object(
+        self, run: RunSnapshot, found: T | None, asked_for: str, name: str
+    ) -> tuple[T, ObjectInfo]:
+        if found is not None:
+            with suppress(ObjectNotFound):
+                return found, await self._objects.info(object_name(run.run_id, run.attempt, name))
+        raise ArtifactNotFound(run.run_id, asked_for)
 
     def read(
         self, info: ObjectInfo, start: int = 0, stop: int | None = None
