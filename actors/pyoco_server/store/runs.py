@@ -97,7 +97,7 @@ class RunStore:
     ) -> None:
         self._bucket = bucket
         self._journal = journal
-        self.on_told: Callable[[str, int], None] = _tell_nobody
+        self.on_told: Callable[[str, int], None] = lambda _run_id, _revision: None
         self._max_bytes = max_bytes
         # Whole seconds, as the server wants them.
         self._ttl = math.ceil(ttl_seconds) or None
@@ -341,10 +341,6 @@ class RunStore:
 def is_untouched(found: RunSnapshot, first: RunSnapshot) -> bool:
     """Whether a run is as it was submitted, but for what time makes of it: it may have been marked late."""
     return is_first(found) and found.submitted_at == first.submitted_at
-
-
-def _tell_nobody(run_id: str, revision: int) -> None:
-    """Where nobody wants to be told."""
 
 
 def _fits(snapshot: RunSnapshot, limit: int) -> bool:
