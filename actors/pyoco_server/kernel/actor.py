@@ -69,7 +69,7 @@ class Actor(Generic[M]):
         name: str | None = None,
     ) -> None:
         """Run a task beside the mailbox. It is cancelled with the actor; if it raises, the actor crashes."""
-        self._running_cell.spawn(task, *args, name=name)
+        self._running_cell.nursery.start_soon(task, *args, name=name)
 
     def reply_to(self, request: Request[A]) -> Reply[A]:
         """Take the reply of the request in hand, to answer now or later.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Never, TypeVarTuple, Unpack
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Never
 
 import structlog
 import trio
@@ -19,8 +19,6 @@ from .tree import State
 if TYPE_CHECKING:
     from .actor import Actor
     from .spec import ChildSpec
-
-Ts = TypeVarTuple("Ts")
 
 log = structlog.get_logger(__name__)
 
@@ -171,16 +169,12 @@ class Cell:
 
     # What the Actor base class hands on.
 
-    def spawn(
-        self,
-        task: Callable[[Unpack[Ts]], Awaitable[object]],
-        *args: *Ts,
-        name: str | None = None,
-    ) -> None:
+    @property
+    def nursery(self) -> trio.Nursery:
         """See `Actor.spawn`."""
         if self._nursery is None:
             raise KernelError(f"{self.ref.path} cannot spawn a task before it starts or as it ends")
-        self._nursery.start_soon(task, *args, name=name)
+        return self._nursery
 
     def take_reply(self, request: Request[A]) -> Reply[A]:
         """See `Actor.reply_to`."""
