@@ -92,7 +92,10 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class Message:
-    """A delivered message. It is delivered again unless acknowledged within the ack wait."""
+    """A delivered message. It is delivered again unless acknowledged within the ack wait.
+
+    To say anything of it raises `Unavailable` where NATS is not connected.
+    """
 
     __slots__ = ("_connection", "_reply", "delivery")
 
@@ -139,11 +142,7 @@ class Message:
         self._connection.publish_soon(self._reply.reply, b"+ACK")
 
     async def nak(self, delay_seconds: float) -> None:
-        """Have it delivered again, after a delay.
-
-        Raises:
-            Unavailable: NATS is not connected.
-        """
+        """Have it delivered again, after a delay."""
         body = {"delay": int(delay_seconds * NANOSECONDS)}
         suffix = b" " + msgspec.json.encode(body) if delay_seconds > 0 else b""
         await self._connection.publish(self._reply.reply, b"-NAK" + suffix)
@@ -153,19 +152,11 @@ class Message:
         self._connection.publish_soon(self._reply.reply, b"-NAK")
 
     async def in_progress(self) -> None:
-        """Start its ack wait anew.
-
-        Raises:
-            Unavailable: NATS is not connected.
-        """
+        """Start its ack wait anew."""
         await self._connection.publish(self._reply.reply, b"+WPI")
 
     async def term(self, reason: str) -> None:
-        """Take it off the queue as something that nobody can handle.
-
-        Raises:
-            Unavailable: NATS is not connected.
-        """
+        """Take it off the queue as something that nobody can handle."""
         await self._connection.publish(self._reply.reply, f"+TERM {reason}".encode())
 
 
