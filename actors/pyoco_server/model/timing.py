@@ -42,12 +42,9 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 
     def over(self, other: Timing) -> Timing:
         """Return these, with those of ``other`` where nothing is set."""
-        return Timing(
-            **{
-                name: getattr(other if getattr(self, name) is None else self, name)
-                for name in self.__struct_fields__
-            }
-        )
+        names = self.__struct_fields__
+        said = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return msgspec.structs.replace(other, **said)
 
     def due(self, now: float) -> float | None:
         """When it may start; None for at once."""
