@@ -12,7 +12,7 @@ from pyoco_server.jetstream.errors import BridgeError
 T = TypeVar("T")
 
 
-async def for_each(items: Iterable[T], do: Callable[[T], Awaitable[None]], at_once: int) -> None:
+async def for_each(items: Iterable[T], do: Callable[[T], Awaitable[object]], at_once: int) -> None:
     """Do something for each, so many at the same time.
 
     Where NATS fails one of them, those that have begun go on to their end, and no further one begins.

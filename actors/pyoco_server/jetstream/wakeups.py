@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import create_consumer
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.jetstream.inventory import stream_info
-from pyoco_server.jetstream.publish import Publication, delayed, publish, publish_batch
+from pyoco_server.jetstream.publish import delayed, publish, publish_batch
 from pyoco_server.jetstream.together import for_each
 
 STREAM: Final = "PYOCO_SCHEDULES"
@@ -49,11 +50,7 @@ async def wake(connection: Connection, keys: Mapping[str, float]) -> None:
         with suppress(BridgeError):
             await publish_batch(connection, messages)
             return
-
-    async def ask(message: Publication) -> None:
-        await publish(connection, message)
-
-    await for_each(messages, ask, _AT_ONCE)
+    await for_each(messages, partial(publish, connection), _AT_ONCE)
 
 
 def woken(subject: str) -> str:
