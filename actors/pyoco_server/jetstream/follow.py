@@ -10,7 +10,7 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import structlog
 import trio
@@ -22,6 +22,8 @@ from pyoco_server.jetstream.errors import ApiError, BridgeError, Unavailable
 from pyoco_server.jetstream.inventory import ConsumerInfo, read_stream
 from pyoco_server.jetstream.standing import StandingPull
 from pyoco_server.jetstream.stored import last_message
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -45,22 +47,22 @@ class Reset:
     """The stream is not the one it was: what was seen is gone. What it holds follows, then `CaughtUp`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """Messages that arrived together, in the order of the stream.
+@dataclass(frozen=True)
+class Arrived(Generic[T]):
+    """What arrived together, in the order of the stream: messages, or what they say.
 
     Attributes:
-        messages: The messages; none where this only says how far the reading is.
         identity: Which stream it is: one that was deleted and made again has another identity.
         anew: The stream is read from its beginning: what was seen before is void.
-        last: Everything up to this sequence has been seen.
-        caught_up: Nothing more was stored when the last of them was handed out.
+        events: What arrived; nothing where this only says how far the reading is.
+        revision: Everything up to this sequence has been seen.
+        caught_up: Nothing more was stored when the last of it was handed out.
     """
 
-    messages: Sequence[Message]
     identity: str
     anew: bool
-    last: int
+    events: Sequence[T]
+    revision: int
     caught_up: bool
 
 
@@ -118,13 +120,13 @@ class Follower:
                     told = False
                     yield Reset()
                 begun = True
-                for message in arrived.messages:
+                for message in arrived.events:
                     yield message
                 if arrived.caught_up and not told:
                     told = True
-                    yield CaughtUp(arrived.last)
+                    yield CaughtUp(arrived.revision)
 
-    async def arrivals(self) -> AsyncGenerator[Arrived, None]:
+    async def arrivals(self) -> AsyncGenerator[Arrived[Message], None]:
         """The messages as they arrive together, for ever; close it to end."""
         try:
             while True:
@@ -148,12 +150,14 @@ class Follower:
         finally:
             self._forget()
 
-    def _arrived(self, messages: Sequence[Message], *, anew: bool = False, pending: int) -> Arrived:
+    def _arrived(
+        self, messages: Sequence[Message], *, anew: bool = False, pending: int
+    ) -> Arrived[Message]:
         last = self._last or 0
         caught_up = pending == 0 and last >= self._present
         if caught_up:
             self._present = 0
-        return Arrived(messages, self._identity or "", anew, last, caught_up)
+        return Arrived(self._identity or "", anew, messages, last, caught_up)
 
     async def _begin(self) -> tuple[int, bool]:
         """Make the consumer; return how many messages wait for it, and whether it begins anew."""

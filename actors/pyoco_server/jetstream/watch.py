@@ -17,7 +17,7 @@ import trio
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message
 from pyoco_server.jetstream.errors import Unanswered
-from pyoco_server.jetstream.follow import CaughtUp, Follower, Reset
+from pyoco_server.jetstream.follow import Arrived, CaughtUp, Follower, Reset
 from pyoco_server.jetstream.inventory import read_stream
 
 _COMPARE_SECONDS = 10.0
@@ -53,25 +53,8 @@ class Deleted:
 
 
 WatchEvent: TypeAlias = Entry | Deleted | CaughtUp | Reset
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Changes that arrived together, in the order of their revisions.
-
-    Attributes:
-        identity: Which bucket it is: one that was deleted and made again has another identity.
-        anew: The bucket is read from its beginning: what was seen before is void.
-        events: The changes; none in a batch that only says how far the watch is.
-        revision: Everything up to here has been seen.
-        caught_up: Nothing more was stored when the batch was handed out.
-    """
-
-    identity: str
-    anew: bool
-    events: tuple[Entry | Deleted, ...]
-    revision: int
-    caught_up: bool
+Batch: TypeAlias = Arrived[Entry | Deleted]
+"""Changes that arrived together, in the order of their revisions."""
 
 
 class Watcher:
@@ -128,11 +111,11 @@ class Watcher:
             async for arrived in arrivals:
                 if arrived.anew:
                     self._handed.clear()
-                yield Batch(
+                yield Arrived(
                     arrived.identity,
                     arrived.anew,
-                    tuple(map(self._event, arrived.messages)),
-                    arrived.last,
+                    tuple(map(self._event, arrived.events)),
+                    arrived.revision,
                     arrived.caught_up,
                 )
 
