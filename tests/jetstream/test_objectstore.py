@@ -23,7 +23,7 @@ from pyoco_server.jetstream.errors import (
 )
 from pyoco_server.jetstream.follow import CaughtUp
 from pyoco_server.jetstream.objectinfo import CHUNK_BYTES
-from pyoco_server.jetstream.objectstore import ObjectChanged, ObjectStore
+from pyoco_server.jetstream.objectstore import ObjectInfo, ObjectStore
 from pyoco_server.jetstream.resources import ensure_resources
 from pyoco_server.settings import Settings
 
@@ -259,8 +259,8 @@ async def test_a_watch_tells_what_is_and_what_changes(nats_node: Node) -> None:
                         await store.delete("a")
                         seen.append("caught up")
                     else:
-                        assert isinstance(event, ObjectChanged)
-                        seen.append((event.info.name, event.info.deleted))
+                        assert isinstance(event, ObjectInfo)
+                        seen.append((event.name, event.deleted))
                     if len(seen) == 4:
                         break
         assert seen == [("a", False), "caught up", ("b", False), ("a", True)]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 
 import msgspec
 import structlog
@@ -35,18 +34,11 @@ from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.stored import last_message, purge_subject
 from pyoco_server.jetstream.watch import Deleted, Entry, Watcher, WatchEvent
 
-__all__ = ["ObjectChanged", "ObjectInfo", "ObjectStore"]
+__all__ = ["ObjectInfo", "ObjectStore"]
 
 log = structlog.get_logger(__name__)
 
 _ROLLUP = {"Nats-Rollup": "sub"}
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectChanged:
-    """An object as it is now; `ObjectInfo.deleted` says that it is gone."""
-
-    info: ObjectInfo
 
 
 class ObjectStore:
@@ -123,13 +115,13 @@ class ObjectStore:
                     found.clear()
                     last = 0
                     continue
-                found[event.info.name] = event.info
-                last = max(last, event.info.sequence)
+                found[event.name] = event
+                last = max(last, event.sequence)
         return list(found.values()), last
 
     @asynccontextmanager
-    async def watch(self) -> AsyncIterator[AsyncIterator[ObjectChanged | CaughtUp | Reset]]:
-        """Follow the objects: each as it is now, `CaughtUp`, then each change.
+    async def watch(self) -> AsyncIterator[AsyncIterator[ObjectInfo | CaughtUp | Reset]]:
+        """Follow the objects: each as it is now, `CaughtUp`, then each as it changes, deleted ones as well.
 
         It goes on over lost connections and restarted servers.
         """
@@ -137,7 +129,7 @@ class ObjectStore:
 
         async def changes(
             events: AsyncIterator[WatchEvent],
-        ) -> AsyncGenerator[ObjectChanged | CaughtUp | Reset, None]:
+        ) -> AsyncGenerator[ObjectInfo | CaughtUp | Reset, None]:
             async for event in events:
                 match event:
                     case Entry():
@@ -148,7 +140,7 @@ class ObjectStore:
                         except UnreadableObject as error:
                             log.warning("unreadable object", key=event.key, reason=str(error))
                         else:
-                            yield ObjectChanged(info)
+                            yield info
                     case CaughtUp() | Reset():
                         yield event
                     case Deleted():

@@ -14,7 +14,7 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import ObjectNotFound, Unanswered, WrongRevision
 from pyoco_server.jetstream.follow import CaughtUp, Reset
 from pyoco_server.jetstream.keyvalue import KeyValue
-from pyoco_server.jetstream.objectstore import ObjectChanged, ObjectInfo, ObjectStore
+from pyoco_server.jetstream.objectstore import ObjectInfo, ObjectStore
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.wheel import (
@@ -125,7 +125,7 @@ class WheelStore:
         """Read a wheel's bytes, the last ones only when all have the right digest; see `ObjectStore.read`."""
         return self._objects.read(found.info, start, stop)
 
-    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[ObjectChanged | CaughtUp | Reset]]:
+    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[ObjectInfo | CaughtUp | Reset]]:
         """Follow the registry; see `ObjectStore.watch`."""
         return self._objects.watch()
 
