@@ -35,9 +35,7 @@ class StoredMessage(msgspec.Struct, frozen=True):
     @property
     def stored_at(self) -> float:
         """When it was stored, in unix seconds of the server's clock."""
-        # Nanoseconds, which datetime does not take: cut to microseconds.
-        head, _, fraction = self.time.rstrip("Z").partition(".")
-        return datetime.fromisoformat(f"{head}.{(fraction + '000000')[:6]}+00:00").timestamp()
+        return datetime.fromisoformat(self.time).timestamp()
 
 
 class _Found(msgspec.Struct):
