@@ -167,14 +167,12 @@ class ObjectStore:
         """
         options = {"max_chunk_size": CHUNK_BYTES}
         info = ObjectInfo(name=name, bucket=self.bucket, nuid=uuid.uuid4().hex, options=options)
-        complete = False
         try:
             subject = self._chunks + info.nuid
             info = await put_chunks(self._connection, subject, info, pieces)
-            complete = True
-        finally:
-            if not complete:
-                self.discard(info)
+        except BaseException:
+            self.discard(info)
+            raise
         return replace(
             info, headers=dict(headers or {}), mtime=iso_time(self._connection.clock.now())
         )
