@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -191,12 +191,10 @@ class WheelStore:
         try:
             return await self._objects.publish(draft, expected_last_change=last_change)
         except (Unanswered, WrongRevision):
-            try:
+            with suppress(ObjectNotFound):
                 found = await self._objects.info(draft.name)
-            except ObjectNotFound:
-                found = None
-            if found is not None and found.nuid == draft.nuid:
-                return found
+                if found.nuid == draft.nuid:
+                    return found
             raise
 
     async def delete(self, found: WheelObject) -> None:
