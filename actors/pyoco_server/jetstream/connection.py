@@ -189,14 +189,9 @@ class Connection:
     def open_feed(
         self, subject: str, deliver: Callable[[RawMessage], None], lose: Callable[[], None]
     ) -> Feed:
-        """Subscribe, now and with each later connection, until `close_feed`.
+        """Subscribe, now and with each later connection, until `close_feed`; see `Feed`.
 
         What is published on this connection after this returned is behind the subscription.
-
-        Args:
-            subject: A subject, or a pattern.
-            deliver: Told each message; must not block.
-            lose: Told each time a connection ended.
 
         Raises:
             Malformed: The subject is none.

@@ -223,12 +223,8 @@ class KeyValue:
     ) -> AsyncIterator[AsyncIterator[Batch]]:
         """Follow changes of all keys as `watch` does, by the batch, for those that keep a copy.
 
-        Args:
-            since: Go on behind this revision; None reads the bucket from its beginning.
-            identity: What the bucket was when ``since`` was seen. When it is another one by now, or
-                holds less than that, it is read from its beginning (`Batch.anew`).
-            holds: Tells whether the bucket still has what was seen up to a revision; asked whenever the
-                watch goes on behind one. Else it is read from its beginning.
+        It goes on behind ``since``, where the bucket is the one of that ``identity`` and ``holds`` what was
+        seen (see `Follower`); else it is read from its beginning (`Batch.anew`).
         """
         watcher = Watcher(
             self._connection,
