@@ -161,16 +161,13 @@ class Supervisor:
     async def _on_end(self, child: Child) -> None:
         error = child.error
         assert error is None or isinstance(error, Exception)
-        again = child.spec.restart is Restart.PERMANENT or (
-            child.spec.restart is Restart.TRANSIENT and error is not None
-        )
-        if not again:
+        restart = child.spec.restart
+        if error is None and restart is Restart.PERMANENT:
+            error = KernelError(f"{child.record.path} ended by itself, although it is permanent")
+        if error is None or restart is Restart.TEMPORARY:
             child.finished = True
             await child.stop(for_good=True)
         else:
-            if error is None:
-                text = f"{child.record.path} ended by itself, although it is permanent"
-                error = KernelError(text)
             await self._recover(child, error)
 
     async def _recover(self, child: Child, error: Exception) -> None:
