@@ -109,15 +109,11 @@ class Mailbox:
 
     def fail_asks(self, reason: str) -> None:
         """Fail every waiting request at once, and keep plain messages for the next incarnation."""
-        kept: deque[Envelope] = deque()
-        for envelope in self._queue:
-            if envelope.reply is None:
-                kept.append(envelope)
-            else:
-                envelope.reply.fail(ActorDown(f"{self.owner} {reason}"))
-        freed = len(self._queue) - len(kept)
-        self._queue = kept
-        self._admit_senders(freed)
+        asked = [each.reply for each in self._queue if each.reply is not None]
+        for reply in asked:
+            reply.fail(ActorDown(f"{self.owner} {reason}"))
+        self._queue = deque(each for each in self._queue if each.reply is None)
+        self._admit_senders(len(asked))
 
     def close(self, reason: str) -> int:
         """Take and hand out nothing ever again; return how many plain messages were left unhandled."""
