@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import msgspec
 
@@ -104,7 +104,7 @@ class FlowReader:
     def text(self, path: Path) -> str:
         """Return the text at a path; an empty one where it is none."""
         value = self.value(path)
-        if isinstance(value, str) and is_text(value):
+        if is_text(value):
             return value
         self.wrong(f"must be a text, not {_kind(value)}", path)
         return ""
@@ -119,7 +119,7 @@ class FlowReader:
             return []
         texts: list[str] = []
         for index, item in enumerate(value):
-            if isinstance(item, str) and is_text(item):
+            if is_text(item):
                 texts.append(item)
             else:
                 self.wrong(f"must be a text, not {_kind(item)}", (*path, index))
@@ -144,7 +144,7 @@ class FlowReader:
                 self.note(self._in_file(error))
             else:
                 right[name] = part or right[name]
-        if not isinstance(text, str) or not is_text(text):
+        if not is_text(text):
             return None
         try:
             graph = parse_graph(text, task_names, right, accepted=accepted)
@@ -276,7 +276,7 @@ def _wrong_alone(said: dict[str, JSON]) -> Iterator[InvalidPolicy]:
                     break  # it is not about the part
 
 
-def is_text(value: JSON) -> bool:
+def is_text(value: JSON) -> TypeGuard[str]:
     """Whether a value is a text with something in it."""
     return isinstance(value, str) and bool(value.strip())
 
