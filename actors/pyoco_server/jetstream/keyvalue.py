@@ -156,12 +156,7 @@ class KeyValue:
         return ack.seq
 
     async def delete(
-        self,
-        key: str,
-        revision: int | None = None,
-        *,
-        marker_seconds: int | None = None,
-        within: float = 5.0,
+        self, key: str, revision: int | None = None, *, marker_seconds: int | None = None
     ) -> int:
         """Delete a key, where given only if it still has ``revision``; return that of its marker.
 
@@ -170,7 +165,6 @@ class KeyValue:
             revision: What it must have.
             marker_seconds: The marker that is left in its place goes away so long after; it stays where
                 the bucket, one of 0.5.1's, cannot do that.
-            within: Seconds for each step.
 
         Raises:
             WrongRevision: It has another.
@@ -183,12 +177,11 @@ class KeyValue:
                 b"",
                 headers=headers,
                 expected_last_subject_sequence=revision,
-                within=within,
             )
         except ApiError as error:
             if error.err_code != NO_TTL or marker_seconds is None:
                 raise
-            return await self.delete(key, revision, within=within)
+            return await self.delete(key, revision)
         return ack.seq
 
     async def forget(self, key: str) -> None:
