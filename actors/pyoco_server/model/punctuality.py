@@ -45,10 +45,9 @@ def state_of(run: RunSnapshot, now: float) -> RunState:
     """What the run is told to be."""
     if run.status is RunStatus.FAILED and run.reason == EXPIRED:
         return RunState.EXPIRED
-    if run.scheduled_for is not UNSET and not has_started(run):
-        due = known(run.scheduled_for)
-        if due is not None and due > now:
-            return RunState.SCHEDULED
+    due = known(run.scheduled_for)
+    if due is not None and due > now and not has_started(run):
+        return RunState.SCHEDULED
     return RunState(run.status.value)
 
 
