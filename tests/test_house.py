@@ -51,11 +51,7 @@ def test_no_two_classes_have_one_name() -> None:
 
 
 def test_no_modules_import_each_other() -> None:
-    graph = grimp.build_graph(
-        *(Path(package).name for package in PACKAGES),
-        exclude_type_checking_imports=True,
-        cache_dir=None,
-    )
+    graph = grimp.build_graph(*(Path(package).name for package in PACKAGES), cache_dir=None)
     imports = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
     assert list(circles(imports)) == []
 

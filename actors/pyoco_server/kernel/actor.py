@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Generic, Never, TypeVar, TypeVarTuple, Unpack
+from typing import Any, Generic, Never, Protocol, TypeVar, TypeVarTuple, Unpack
+
+import trio
 
 from .errors import KernelError, Refusal
 from .messages import A, Reply, Request
-
-if TYPE_CHECKING:
-    from .cell import Cell
-    from .ref import ActorRef
+from .ref import ActorRef
 
 M = TypeVar("M")
 Ts = TypeVarTuple("Ts")
+
+
+class Incarnation(Protocol):
+    """One incarnation of an actor, as the actor itself sees it; `Cell` runs it."""
+
+    @property
+    def ref(self) -> ActorRef[Any]:
+        """The actor's reference."""
+        ...
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """See `Actor.spawn`."""
+        ...
+
+    def take_reply(self, request: Request[A]) -> Reply[A]:
+        """See `Actor.reply_to`."""
+        ...
+
+    def monitor(self, other: ActorRef[Never]) -> None:
+        """See `Actor.monitor`."""
+        ...
+
+    def stop_after_current(self) -> None:
+        """See `Actor.stop`."""
+        ...
 
 
 class Actor(Generic[M]):
@@ -26,7 +51,7 @@ class Actor(Generic[M]):
     Use a plain function or class instead where there is no state to guard and no failure to contain.
     """
 
-    _cell: Cell | None = None
+    _incarnation: Incarnation | None = None
 
     async def on_start(self) -> None:
         """Acquire what the actor needs. It takes messages after this returned.
@@ -55,12 +80,12 @@ class Actor(Generic[M]):
     @property
     def me(self) -> ActorRef[M]:
         """The actor's own reference, for its tasks and for handing out."""
-        return self._running_cell.ref
+        return self._running.ref
 
     @property
     def path(self) -> str:
         """Where the actor stands in the tree."""
-        return self._running_cell.ref.path
+        return self._running.ref.path
 
     def spawn(
         self,
@@ -69,7 +94,7 @@ class Actor(Generic[M]):
         name: str | None = None,
     ) -> None:
         """Run a task beside the mailbox. It is cancelled with the actor; if it raises, the actor crashes."""
-        self._running_cell.nursery.start_soon(task, *args, name=name)
+        self._running.nursery.start_soon(task, *args, name=name)
 
     def reply_to(self, request: Request[A]) -> Reply[A]:
         """Take the reply of the request in hand, to answer now or later.
@@ -77,7 +102,7 @@ class Actor(Generic[M]):
         Raises:
             KernelError: ``request`` is not the message that is being handled.
         """
-        return self._running_cell.take_reply(request)
+        return self._running.take_reply(request)
 
     def answer(
         self,
@@ -111,14 +136,14 @@ class Actor(Generic[M]):
         Raises:
             UnknownActor: ``other`` does not stand in this tree.
         """
-        self._running_cell.monitor(other)
+        self._running.monitor(other)
 
     def stop(self) -> None:
         """End this actor normally after the message in hand (a permanent child is then restarted)."""
-        self._running_cell.stop_after_current()
+        self._running.stop_after_current()
 
     @property
-    def _running_cell(self) -> Cell:
-        if self._cell is None:
+    def _running(self) -> Incarnation:
+        if self._incarnation is None:
             raise KernelError(f"{type(self).__name__} is used outside of an actor tree")
-        return self._cell
+        return self._incarnation

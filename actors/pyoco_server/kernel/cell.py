@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Never
+from typing import Any, Never
 
 import structlog
 import trio
 from structlog.contextvars import bound_contextvars
 
+from .actor import Actor
 from .errors import ActorDown, KernelError, NotAnswered, Refusal
 from .messages import A, Envelope, Reply, Request
 from .record import Record, describe_error
 from .ref import ActorRef, current_path
 from .registry import Registry, TapKind
+from .spec import ChildSpec
 from .tree import State
-
-if TYPE_CHECKING:
-    from .actor import Actor
-    from .spec import ChildSpec
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +44,7 @@ class Cell:
         current_path.set(self.ref.path)
         self._spec.mailbox.open()
         actor = self._spec.start()
-        actor._cell = self
+        actor._incarnation = self
         self._record.kind = type(actor).__name__
         self._registry.observe(TapKind.STARTED, self._record)
         crash: BaseException | None = None
@@ -167,7 +165,7 @@ class Cell:
         """Cancel the actor without waiting for its mailbox."""
         self._scope.cancel()
 
-    # What the Actor base class hands on.
+    # What `Incarnation` says.
 
     @property
     def nursery(self) -> trio.Nursery:

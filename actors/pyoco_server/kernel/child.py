@@ -4,24 +4,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import structlog
 import trio
 
 from .cell import Cell
 from .errors import StartExpired
+from .messages import Reply
 from .record import Record
 from .registry import Registry
 from .spec import ChildSpec, Restart, SupervisorSpec
 from .tree import MailboxPicture, TreeNode
 
-if TYPE_CHECKING:
-    from .supervisor import Supervisor
-
 log = structlog.get_logger(__name__)
 
 Spec: TypeAlias = ChildSpec[Any] | SupervisorSpec
+
+
+class Below(Protocol):
+    """The supervisor at a child's place, as the child and those above see it."""
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Start the children, call ``ready``, supervise until `request_stop`, stop them."""
+        ...
+
+    def request_stop(self, *, for_good: bool) -> None:
+        """End `run`; the children handle what is in their mailboxes only where it is ``for_good``."""
+        ...
+
+    def retire_all(self) -> None:
+        """Close every mailbox below."""
+        ...
+
+    def restart(self, path: str) -> Reply[None] | None:
+        """Restart what stands at ``path``; None where nothing does."""
+        ...
+
+    def picture(self) -> TreeNode:
+        """What stands below, frozen."""
+        ...
 
 
 class Child:
@@ -38,7 +60,7 @@ class Child:
         record: Record,
         registry: Registry,
         *,
-        below: Supervisor | None,
+        below: Below | None,
     ) -> None:
         self.spec = spec
         self.record = record

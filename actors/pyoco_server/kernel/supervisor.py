@@ -242,17 +242,22 @@ class Supervisor:
 
     # Commands from outside and the picture --------------------------------------------------------
 
-    def find(self, path: str) -> tuple[Supervisor, Child] | None:
-        """The supervisor of the child at ``path`` and that child."""
+    def restart(self, path: str) -> Reply[None] | None:
+        """Stop what stands at ``path`` in good order and start it again; None where nothing does.
+
+        It is not a crash, unless its start fails.
+
+        Raises:
+            ActorDown: Its supervisor does not run.
+        """
         for child in self._children:
             if child.record.path == path:
-                return self, child
-            if child.below is not None and (found := child.below.find(path)) is not None:
-                return found
+                return self._want_restart(child)
+            if child.below is not None and (done := child.below.restart(path)) is not None:
+                return done
         return None
 
-    def restart_child(self, child: Child) -> Reply[None]:
-        """Stop a child in good order and start it again; not a crash, unless its start fails."""
+    def _want_restart(self, child: Child) -> Reply[None]:
         if self._nursery is None:
             raise ActorDown(f"the supervisor {self.record.path} does not run")
         done: Reply[None] = Reply()

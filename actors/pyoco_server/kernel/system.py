@@ -9,7 +9,6 @@ from typing import Any
 
 import trio
 
-from .child import Child
 from .errors import UnknownActor
 from .ref import ActorRef
 from .registry import Registry, TapListener
@@ -55,14 +54,10 @@ class ActorSystem:
             ActorDown: Its supervisor does not run, or stops first.
             Exception: What its start raised, in an exception group; it has then counted as a crash.
         """
-        supervisor, child = self._find(path)
-        await supervisor.restart_child(child).outcome()
-
-    def _find(self, path: str) -> tuple[Supervisor, Child]:
-        found = self._root.find(path)
-        if found is None:
+        done = self._root.restart(path)
+        if done is None:
             raise UnknownActor(f"no actor or supervisor under a supervisor at {path!r}")
-        return found
+        await done.outcome()
 
     async def _run(self) -> None:
         # The tree outlives a cancellation from outside just long enough to stop in reverse order:
