@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.consumer import Message, PullConsumer
 from pyoco_server.jetstream.errors import NotFound
+from pyoco_server.kernel.child import Child
+from pyoco_server.kernel.supervisor import Supervisor
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.settings import Settings
 from pyoco_server.worker.tree import WorkerOptions
@@ -175,8 +177,18 @@ async def started(backend: Backend, run_id: str) -> RunSnapshot:
 
 async def stop_as_at_the_end(backend: Backend, path: str) -> None:
     """Stop one actor as the end of the tree does: it handles what it was told, and takes nothing more."""
-    _, child = backend.system._find(path)
-    await child.stop(for_good=True)
+    for child in _children(backend.system._root):
+        if child.record.path == path:
+            await child.stop(for_good=True)
+            return
+    raise AssertionError(f"nothing stands at {path}")
+
+
+def _children(supervisor: Supervisor) -> Iterator[Child]:
+    for child in supervisor._children:
+        yield child
+        if isinstance(child.below, Supervisor):
+            yield from _children(child.below)
 
 
 class _Stored(msgspec.Struct):
