@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.metadata import version
 
 from msgspec import UNSET, convert
 from msgspec.structs import replace
@@ -26,16 +27,19 @@ from pyoco_server.api.system import (
     Stats,
     StatsQuery,
     WaitingReason,
+    Whoami,
 )
 from pyoco_server.backend import Backend
 from pyoco_server.kernel import TreeNode
+from pyoco_server.model.api_key import Role
 from pyoco_server.model.worker import WorkerRecord
 
 
 def system_blueprint(backend: Backend) -> Blueprint:
-    """`GET /health`, `/health/ready`, `/actors`, `/queues` and `/stats`."""
+    """`GET /health`, `/health/ready`, `/whoami`, `/actors`, `/queues` and `/stats`."""
     blueprint = Blueprint("system", __name__)
     reads = backend.reads
+    ours = version("pyoco-server")
 
     @blueprint.get("/health")
     @access(Access.PUBLIC)
@@ -60,6 +64,14 @@ def system_blueprint(backend: Backend) -> Blueprint:
             nats=convert(backend.connection.status, NatsHealth, from_attributes=True),
         )
         return body, 200 if readiness.ready else 503
+
+    @blueprint.get("/whoami")
+    @access(Access.READ)
+    @described("Whose the key of the call is, and what it may do", Whoami)
+    async def whoami() -> Whoami:
+        by = principal()
+        roles = [role for role in Role if role in by.roles]
+        return Whoami(tenant_id=by.tenant_id, key_id=by.key_id, roles=roles, version=ours)
 
     @blueprint.get("/actors")
     @access(Access.OPERATE)

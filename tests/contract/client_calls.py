@@ -88,6 +88,7 @@ EXAMPLES: Final = [
     _get("get_calendar", "/schedules/calendar"),
     _get("get_queues", "/queues"),
     _get("get_stats", "/stats"),
+    _get("whoami", "/whoami"),
     _get("get_actors", "/actors"),
     _get("get_metrics", "/metrics"),
     _get("get_health", "/health"),

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from pyoco_server.api.base import Query, says
+from pyoco_server.model.api_key import Role
 from pyoco_server.model.flow.check import FlowFinding
 from pyoco_server.model.flow.reader import TaskConfig
 from pyoco_server.model.flow.structure import GraphStructure
@@ -22,6 +23,19 @@ class Health(msgspec.Struct, kw_only=True, frozen=True):
     """The process is alive."""
 
     status: Literal["ok"] = "ok"
+
+
+class Whoami(msgspec.Struct, kw_only=True, frozen=True):
+    """Who makes a call, and what they may do."""
+
+    tenant_id: str | None
+    """Whose runs they see; null, where the gateway asks for no keys, is everybody's."""
+    key_id: str | None
+    """Their key; null where the gateway asks for none."""
+    roles: list[Role]
+    """What they may do beyond reading."""
+    version: str
+    """Of the gateway."""
 
 
 class NatsHealth(msgspec.Struct, kw_only=True, frozen=True):

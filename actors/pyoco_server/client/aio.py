@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         WheelDeletedDict,
         WheelEventDict,
         WheelItemDict,
+        WhoamiDict,
         WorkerHiddenDict,
         WorkerOrderedDict,
         WorkerRecordDict,
@@ -121,6 +122,15 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             print({queue["tag"]: queue["waiting_reason"] for queue in answer["queues"]})
         """
         return await self._get("/queues")
+
+    async def whoami(self) -> WhoamiDict:
+        """Return ``{tenant_id, key_id, roles, version}``: whose this client's key is, and what it may do.
+
+        Example::
+
+            print((await client.whoami())["roles"])  # ['submit', 'operate', 'admin']
+        """
+        return await self._get("/whoami")
 
     async def get_actors(self) -> ActorTreeDict:
         """Return ``{tree}``: the gateway's supervision tree.

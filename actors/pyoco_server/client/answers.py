@@ -458,6 +458,9 @@ class RetryBackoffDict(TypedDict):
     jitter: float
 
 
+RoleWord: TypeAlias = Literal["submit", "operate", "admin"]
+
+
 class RunArtifactsDict(TypedDict):
     """What a run saved."""
 
@@ -1161,6 +1164,15 @@ class WheelSyncDict(TypedDict):
     removed_wheels: list[str]
     skipped_incompatible: list[SkippedWheelDict]
     installed_wheels: list[InstalledWheelDict]
+
+
+class WhoamiDict(TypedDict):
+    """Who makes a call, and what they may do."""
+
+    tenant_id: str | None
+    key_id: str | None
+    roles: list[RoleWord]
+    version: str
 
 
 class WholeScheduleDict(TypedDict):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         WheelDeletedDict,
         WheelEventDict,
         WheelItemDict,
+        WhoamiDict,
         WorkerHiddenDict,
         WorkerOrderedDict,
         WorkerRecordDict,
@@ -119,6 +120,15 @@ class PyocoHttpClient(ScheduleCalls):
             print({queue["tag"]: queue["waiting_reason"] for queue in answer["queues"]})
         """
         return self._get("/queues")
+
+    def whoami(self) -> WhoamiDict:
+        """Return ``{tenant_id, key_id, roles, version}``: whose this client's key is, and what it may do.
+
+        Example::
+
+            print((client.whoami())["roles"])  # ['submit', 'operate', 'admin']
+        """
+        return self._get("/whoami")
 
     def get_actors(self) -> ActorTreeDict:
         """Return ``{tree}``: the gateway's supervision tree.

@@ -54,6 +54,7 @@ _COMMANDS = {
     "wheel-build": "pyoco_cli.client.wheel_build:wheel_build",
     "wheel-delete": "pyoco_cli.client.wheels:wheel_delete",
     "metrics": "pyoco_cli.client.metrics:metrics",
+    "whoami": "pyoco_cli.client.whoami:whoami",
     "top": "pyoco_cli.client.top:top",
     "dlq": "pyoco_cli.client.dlq:dlq",
 }

@@ -151,6 +151,16 @@ def _roles(key: dict[str, Any]) -> str:
     return ", ".join(key.get("roles") or []) or "(reads only)"
 
 
+def caller(answer: dict[str, Any]) -> RenderableType:
+    """Whose key commands carry, to which gateway, and what it may do."""
+    return facts(
+        ("gateway", f"{answer.get('server')}, {answer.get('version')}"),
+        ("key", answer.get("key_id") or "(none is asked for)"),
+        ("tenant", answer.get("tenant_id") or "(sees those of all)"),
+        ("roles", _roles(answer)),
+    )
+
+
 def _key_state(key: dict[str, Any]) -> Text:
     if key.get("revoked_at"):
         return Text("revoked", "dim")
