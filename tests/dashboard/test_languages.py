@@ -60,3 +60,17 @@ def test_japanese_is_japanese() -> None:
     same = {key for key, text in words("ja").items() if text == english[key]}
     # Names and numbers that are the same in every language.
     assert same <= {"run.files.sha"}, same
+
+
+def test_every_view_has_a_sign_and_a_name_in_the_navigation() -> None:
+    views, signs = entries("main.js", "VIEWS"), entries("parts/icons.js", "PATHS")
+    assert views
+    assert views == signs
+    assert {f"nav.{name}" for name in views} <= words("en").keys()
+
+
+def entries(module: str, name: str) -> list[str]:
+    """The names in an object of a module."""
+    text = (STATIC / "js" / module).read_text()
+    body = text.partition(f"const {name} = {{")[2].partition("};")[0]
+    return re.findall(r"^  (\w+):", body, re.MULTILINE)
