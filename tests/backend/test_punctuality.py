@@ -24,6 +24,7 @@ from backend.stage import (
 from backend.test_delays import held_back, state, timed
 from backend.test_waiting_runs import Claims
 from pyoco_server.backend import Backend, open_backend
+from pyoco_server.gateway import dead_letter_desk
 from pyoco_server.gateway.new_run import Accepted, Person
 from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.timekeeper import Timekeeper
@@ -34,6 +35,7 @@ from pyoco_server.model.event import RunLate, StateChanged
 from pyoco_server.model.job import decode_job
 from pyoco_server.model.run import Late, RunSnapshot, RunState, RunStatus, known
 from pyoco_server.model.timing import Timing
+from pyoco_server.store.dead_letters import DeadLetterStore
 
 
 async def no_time(_: Timekeeper) -> None:
@@ -184,6 +186,22 @@ async def test_an_expired_run_is_repeated_when_somebody_asks_for_it(tmp_path: Pa
         run = await backend.get(again.run_id)
         assert again.scheduled_for == known(run.scheduled_for)
         assert (known(run.expires_at), known(run.expected_end_within_sec)) == (None, 50.0)
+
+
+async def test_a_retry_waits_for_no_letter_that_is_hard_to_find(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: object, **__: object) -> None:
+        await trio.sleep_forever()
+
+    async with running(tmp_path, worker=False) as backend:
+        accepted = await backend.submit(timed(queue_ttl_sec=0.2))
+        await ended(backend, accepted.run_id)
+        monkeypatch.setattr(DeadLetterStore, "page", never)
+        monkeypatch.setattr(dead_letter_desk, "_CLEARING_SECONDS", 0.1)
+        with trio.fail_after(30):
+            again = await backend.dead_letters.retry(accepted.run_id, Person())
+        assert (await backend.get(again.run_id)).retry_of == accepted.run_id
 
 
 async def test_many_expire_at_once(tmp_path: Path) -> None:

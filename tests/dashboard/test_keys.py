@@ -53,7 +53,7 @@ def test_a_key_that_may_only_read_sees_what_it_may(
         page.reload()
         dashboard.open(view)
         expect(dashboard.card("Supervision tree")).to_contain_text('lacks the role "operate"')
-        expect(dashboard.card("Queues")).to_contain_text("dead letters")
+        expect(dashboard.card("Queues")).to_contain_text("dead letter")
         dashboard.open(f"runs/{run_id}")
         dashboard.button("Cancel").click()
         dashboard.dialog_button("Cancel").click()

@@ -38,6 +38,8 @@ class Operator:
         self.click(self.page.locator(f'.nav-link[data-view="{view}"]'))
 
     def tab(self, name: str) -> Locator:
+        # Until the graph is there, what is below it moves.
+        expect(self.page.locator(".graph .node").first).to_be_visible()
         self.click(self.page.get_by_role("tab", name=name))
         return self.page.get_by_role("tabpanel")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
+import trio
 
 from pyoco_server.gateway.late_letters import LateLetters
 from pyoco_server.gateway.new_run import Accepted, NewRun, Person
@@ -27,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 _SUBMIT_SECONDS = 12.0
 _LETTERS_OF_A_RUN = 16
+# Whoever retries a run waits so long for its letters to be found among many, and no longer.
+_CLEARING_SECONDS = 4.0
 # By how much the clocks of workers and of NATS may differ.
 _CLOCKS_SECONDS = 300.0
 
@@ -161,23 +164,25 @@ class DeadLetterDesk:
         return accepted
 
     async def _drop_letters_of(self, run: RunSnapshot) -> None:
-        """Delete what is found of a run's dead letters between its end and now."""
+        """Delete what is found of a run's dead letters between its end and now, within some seconds."""
         ended_at = run.end_time or run.updated_at or 0.0
-        written_from = ended_at - _CLOCKS_SECONDS
-        try:
-            await self._late.of_run(run.run_id, ended_at)
-            page = await self._letters.page(
-                LetterFilter(run_id=run.run_id).takes,
-                before=None,
-                limit=_LETTERS_OF_A_RUN,
-                not_before=written_from,
-            )
-            for stored in page.items:
-                await self._letters.delete(stored.seq)
-        except BridgeError as error:
-            log.warning(
-                "dead letter of a retried run not deleted", run_id=run.run_id, reason=str(error)
-            )
+        told = log.bind(run_id=run.run_id)
+        with trio.move_on_after(_CLEARING_SECONDS) as clearing:
+            try:
+                await self._late.of_run(run.run_id, ended_at)
+                page = await self._letters.page(
+                    LetterFilter(run_id=run.run_id).takes,
+                    before=None,
+                    limit=_LETTERS_OF_A_RUN,
+                    tag=run.tag,
+                    not_before=ended_at - _CLOCKS_SECONDS,
+                )
+                for stored in page.items:
+                    await self._letters.delete(stored.seq)
+            except BridgeError as error:
+                told.warning("dead letter of a retried run not deleted", reason=str(error))
+        if clearing.cancelled_caught:
+            told.warning("dead letter of a retried run not found among many, and not deleted")
 
     async def _run_of(self, letter: DeadLetter) -> NewRun:
         if letter.run_id is not None and letter.reason != DeadLetterReason.INVALID_JOB:

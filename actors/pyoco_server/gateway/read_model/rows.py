@@ -207,7 +207,9 @@ def row_of(entry: Entry) -> RunRow:
         expires_at=entry.expires_at,
         claimed=int(brief.worker_instance_id is not None),
         due_at=scheduled_for if waiting and scheduled_for else brief.next_attempt_at,
-        failed_tasks=msgspec.json.encode(brief.failed_tasks).decode(),
+        failed_tasks=msgspec.json.encode(brief.failed_tasks).decode()
+        if brief.failed_tasks
+        else "[]",
         stored_at=entry.created,
         scheduled_for=scheduled_for,
         start_before=known(brief.expires_at),
