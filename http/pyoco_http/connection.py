@@ -8,7 +8,6 @@ and for a client that takes nothing of what it is sent (hypercorn 0.18, trio/tcp
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -87,7 +86,8 @@ class HttpConnection:
         self._http = _new_http()
         self._sending = trio.Lock()
         self._serving = trio.CancelScope()
-        self._idle = True
+        # A scope of its own: what came just before its time was over must not be cancelled behind it.
+        self._idling = trio.CancelScope()
         self._stopping = False
         self._broken = False
 
@@ -102,7 +102,7 @@ class HttpConnection:
             with self._serving:
                 while await self._serve_one():
                     pass
-            late = self._serving.cancelled_caught and self._idle and not self._stopping
+            late = self._idling.cancelled_caught and not self._stopping
             if late and self._http.trailing_data[0]:
                 await self._send_error(408)
             if late or self._http.their_state in {h11.SEND_BODY, h11.ERROR}:
@@ -113,8 +113,7 @@ class HttpConnection:
     def stop(self) -> None:
         """Take no further request: close now when idle, else after the answer under way."""
         self._stopping = True
-        if self._idle:
-            self._serving.cancel()
+        self._idling.cancel()
 
     def leave(self) -> None:
         """End now, because the client has gone away."""
@@ -129,13 +128,12 @@ class HttpConnection:
         """Answer the next request; return whether another one may follow."""
         if self._stopping:
             return False
-        self._idle = True
-        self._serving.deadline = trio.current_time() + self._head_seconds
-        request = await self._next_event()
+        request = None
+        self._idling = trio.CancelScope(deadline=trio.current_time() + self._head_seconds)
+        with self._idling:
+            request = await self._next_event()
         if not isinstance(request, h11.Request):
             return False
-        self._idle = False
-        self._serving.deadline = math.inf
         status = _refused(request)
         if status is not None:
             await self._send_error(status)

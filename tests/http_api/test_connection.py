@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,23 @@ async def test_what_is_asked_in_one_go_is_answered_in_order(tmp_path: Path) -> N
         said = await closes(stream, within=60)
         statuses = [part.split(b" ", 1)[0] for part in said.split(b"HTTP/1.1 ")[1:]]
         assert statuses == [b"200", b"404", b"200", b"404", b"200"]
+
+
+@pytest.mark.parametrize("path", [b"/health", b"/openapi.json"])
+async def test_what_comes_as_the_time_for_it_runs_out_is_answered(
+    tmp_path: Path, path: bytes
+) -> None:
+    request = b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path
+    limit = 0.5
+    async with (
+        gateway(tmp_path, worker=False, http_head_timeout_sec=limit) as (client, _),
+        connected(client) as stream,
+    ):
+        await stream.send_all(request)
+        assert (await answer_on(stream)).status == 200
+        os.write(stream.socket.fileno(), request)
+        time.sleep(2 * limit)  # noqa: ASYNC251 - the loop finds both, the request and the time over
+        assert (await answer_on(stream)).status == 200
 
 
 @pytest.mark.parametrize("path", [b"/health", b"/openapi.json"])
