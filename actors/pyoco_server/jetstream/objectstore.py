@@ -170,7 +170,7 @@ class ObjectStore:
         try:
             subject = self._chunks + info.nuid
             info = await put_chunks(self._connection, subject, info, pieces)
-        except BaseException:
+        except BaseException:  # cancelled or failed: pieces of what is no object must not stay
             self.discard(info)
             raise
         return replace(

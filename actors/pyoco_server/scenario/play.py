@@ -56,9 +56,9 @@ class Play:
         return trio.current_time() - self.began
 
     def persistence(self, failure: str) -> float:
-        """How long something is tried again before that is told of it, in seconds.
+        """How long something is tried again before it has failed so, in seconds.
 
-        Less only where a twin breaks just that: a slow machine is no fault.
+        Less only where that failure is what the twin has to show: a slow machine is no fault.
         """
         if self.twin is not None and self.twin.noticed([failure]):
             return self.twin.within
