@@ -33,7 +33,7 @@ class Place:
 
 
 async def make(connection: Connection, name: str, **further: object) -> KeyValue:
-    config = {**_bucket(name, 1), **further}
+    config = {**_bucket(name), **further}
     await call(connection, f"STREAM.CREATE.KV_{name}", config, answer=dict)
     return KeyValue(connection, name)
 

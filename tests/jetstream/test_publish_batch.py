@@ -24,7 +24,7 @@ from pyoco_server.jetstream.stored import get_message
 async def connection(nats_node: Node) -> AsyncIterator[Connection]:
     async with connected(nats_node) as opened:
         for name, atomic in (("NEW", True), ("OLD", False)):
-            config = _stream(name, [f"{name.lower()}.>"], 1, allow_atomic=atomic)
+            config = _stream(name, [f"{name.lower()}.>"], allow_atomic=atomic)
             await call(opened, f"STREAM.CREATE.{name}", config, answer=dict)
         yield opened
 

@@ -25,7 +25,7 @@ from tcp_proxy import open_proxy
 
 
 async def make(connection: Connection) -> KeyValue:
-    await call(connection, "STREAM.CREATE.KV_b", _bucket("b", 1), answer=dict)
+    await call(connection, "STREAM.CREATE.KV_b", _bucket("b"), answer=dict)
     return KeyValue(connection, "b")
 
 
@@ -213,7 +213,7 @@ async def test_a_wiped_store_is_noticed_from_a_revision_of_another_life(bucket: 
 @pytest.mark.parametrize("how", ["expired", "removed without a marker"])
 async def test_only_what_has_not_expired_is_missed(nats_node: Node, how: str) -> None:
     async with connected(nats_node) as connection:
-        config = _bucket("b", 1) | {"max_age": 3 * 10**9 if how == "expired" else 3600 * 10**9}
+        config = _bucket("b") | {"max_age": 3 * 10**9 if how == "expired" else 3600 * 10**9}
         await call(connection, "STREAM.CREATE.KV_b", config | {"duplicate_window": 0}, answer=dict)
         bucket = KeyValue(connection, "b")
         await bucket.put("gone", b"")

@@ -37,34 +37,36 @@ def expected_streams(settings: Settings) -> list[dict[str, Any]]:
         _stream(
             settings.dlq_stream,
             [f"{settings.dlq_subject_prefix}.>"],
-            settings.dlq_max_age_sec,
+            age_seconds=settings.dlq_max_age_sec,
             max_msgs=settings.dlq_max_msgs,
             max_bytes=settings.dlq_max_bytes,
         ),
         _stream(
             settings.events_stream,
             [f"{settings.events_subject_prefix}.>"],
-            settings.events_max_age_sec,
+            age_seconds=settings.events_max_age_sec,
             max_bytes=settings.events_max_bytes,
             compression="s2",
         ),
         _stream(
             advisories.STREAM,
             [advisories.advisory_subject(settings.work_stream)],
-            _ADVISORY_SECONDS,
+            age_seconds=_ADVISORY_SECONDS,
             retention="workqueue",
         ),
         _schedulable(wakeups.STREAM, [f"{wakeups.SUBJECT_PREFIX}.>"]),
         _bucket(settings.runs_kv_bucket, allow_atomic=True),
         _bucket(
             settings.workflows_kv_bucket,
-            settings.runs_ttl_sec and settings.runs_ttl_sec + _WORKFLOW_EXTRA_SECONDS,
+            age_seconds=settings.runs_ttl_sec and settings.runs_ttl_sec + _WORKFLOW_EXTRA_SECONDS,
         ),
-        _bucket(settings.idempotency_kv_bucket, _IDEMPOTENCY_SECONDS, allow_atomic=True),
+        _bucket(
+            settings.idempotency_kv_bucket, age_seconds=_IDEMPOTENCY_SECONDS, allow_atomic=True
+        ),
         _bucket(settings.schedules_kv_bucket, allow_atomic=True),
         _bucket(settings.workers_kv_bucket),
         _bucket(settings.auth_kv_bucket),
-        _bucket(settings.wheel_history_kv_bucket, settings.wheel_history_ttl_sec),
+        _bucket(settings.wheel_history_kv_bucket, age_seconds=settings.wheel_history_ttl_sec),
         _object_store(settings.wheel_object_store_bucket),
         _object_store(settings.artifacts_bucket),
     ]
@@ -144,7 +146,7 @@ async def _allow(connection: Connection, stream: str, feature: str, without: str
 
 
 def _stream(
-    name: str, subjects: list[str], age_seconds: float = 0.0, **further: Any
+    name: str, subjects: list[str], *, age_seconds: float = 0.0, **further: Any
 ) -> dict[str, Any]:
     age = int(age_seconds * NANOSECONDS)
     return {
@@ -175,12 +177,11 @@ def _schedulable(name: str, subjects: list[str]) -> dict[str, Any]:
     )
 
 
-def _bucket(name: str, ttl_seconds: float = 0.0, **further: Any) -> dict[str, Any]:
+def _bucket(name: str, **further: Any) -> dict[str, Any]:
     """The stream of a key-value bucket (ADR-8), as nats-py makes it, with per-key expiry allowed."""
     return _stream(
         f"KV_{name}",
         [f"$KV.{name}.>"],
-        ttl_seconds,
         max_msgs_per_subject=1,
         discard="new",
         allow_rollup_hdrs=True,
