@@ -164,6 +164,7 @@ def submit_many(installation: Installation, flow: str, count: int, batch: int) -
 def open_installation(version: Version, folder: Path) -> Iterator[Installation]:
     """Start NATS and a gateway. What NATS stores is on the disk within a second, as it is with Redis."""
     with open_stage(folder) as stage, ExitStack() as stack:
+        stage.env["PYOCO_LOG_LEVEL"] = "WARNING"  # as Celery, whose default it is
         (folder / "flows.py").write_text(FLOWS)
         monitor = free_port()
         (folder / "nats.conf").write_text(
