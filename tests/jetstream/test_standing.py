@@ -234,3 +234,25 @@ async def test_a_follower_reads_on_behind_a_message_that_was_lost(connection: Co
         await eventually(lambda: true(len(got) >= 3))
         assert got == [CaughtUp(0), b"1", b"2"]
         nursery.cancel_scope.cancel()
+
+
+async def test_a_follower_has_not_caught_up_while_the_last_message_is_lost(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store(connection, b"1", b"2", b"3")
+    lost: list[RawMessage] = []
+    deliver = StandingPull._deliver
+
+    def lose_the_last_once(pull: StandingPull, reply: RawMessage) -> None:
+        if reply.payload == b"3" and not lost:
+            lost.append(reply)
+        else:
+            deliver(pull, reply)
+
+    monkeypatch.setattr(StandingPull, "_deliver", lose_the_last_once)
+    monkeypatch.setattr(standing, "EXPIRES_SECONDS", 0.2)
+    async with aclosing(Follower(connection, "S", "s").messages()) as messages:
+        with trio.fail_after(60):
+            got = [getattr(message := await anext(messages), "data", message) for _ in range(4)]
+    assert got == [b"1", b"2", b"3", CaughtUp(3)]
+    assert lost

@@ -172,8 +172,7 @@ class Follower:
             log.warning("stream is not the one it was, reading it anew", stream=self._stream)
             self._last = None
         anew = self._last is None
-        newest = await last_message(self._connection, self._stream, self._subject)
-        self._present = 0 if newest is None else newest.sequence
+        self._present = await self._stored_up_to()
         if self._last is None and self._present == 0:
             self._last = last_stored
         config: dict[str, Any] = {
@@ -201,6 +200,10 @@ class Follower:
         )
         return made.num_pending, anew
 
+    async def _stored_up_to(self) -> int:
+        newest = await last_message(self._connection, self._stream, self._subject)
+        return 0 if newest is None else newest.sequence
+
     async def _fetched(self) -> AsyncGenerator[Sequence[Message], None]:
         """What the consumer hands out, until it or the connection is lost; empty when nothing comes."""
         assert self._consumer is not None
@@ -209,15 +212,20 @@ class Follower:
         while self._connection.epoch == epoch:
             try:
                 messages = await self._consumer.take()
+                expect_more = self._present and not messages
+                stored = await self._stored_up_to() if expect_more else 0
             except BridgeError as error:
                 if self._connection.epoch == epoch:
                     await self._pause(error)
+                return
+            # Where a reply was lost, it goes on behind the last one that was seen.
+            if stored > (self._last or 0):
                 return
             for index, message in enumerate(messages):
                 if message.delivery.consumer_sequence != expected:
                     if index:
                         yield messages[:index]
-                    return  # a reply was lost: go on behind the last one that was seen
+                    return
                 expected += 1
             yield messages
 
