@@ -143,11 +143,11 @@ class FakeRunner:
 
 def runner_factory(
     nursery: trio.Nursery, now: Callable[[], float], told: list[Began], made: list[FakeRunner]
-) -> Callable[[Any], Any]:
-    """What takes the place of `open_runner` in `pyoco_server.worker.child`."""
+) -> Callable[[Any, Any], Any]:
+    """What takes the place of `open_runner` in `pyoco_server.worker.spare`."""
     pids = itertools.count(1)
 
-    async def open_runner(options: Any) -> FakeRunner:
+    async def open_runner(options: Any, guardian: Any) -> FakeRunner:
         await trio.lowlevel.checkpoint()
         runner = FakeRunner(nursery, next(pids), now, told)
         made.append(runner)

@@ -69,7 +69,7 @@ T = TypeVar("T")
 
 EPOCH = 1_800_000_000.0
 TAG = "hello"
-_CHILD = "pyoco_server.worker.child"
+_SPARE = "pyoco_server.worker.spare"
 _KV = "$KV.pyoco_runs."
 _TROUBLE_SECONDS = 25.0
 _PATIENCE_SECONDS = 240.0
@@ -437,7 +437,7 @@ def drill(seed: int) -> tuple[History, list[Violation]]:
             it = Drill(seed, nursery, folder)
             factory = runner_factory(nursery, it.now, it.began, it.made)
             with (
-                mock.patch(f"{_CHILD}.open_runner", factory),
+                mock.patch(f"{_SPARE}.open_runner", factory),
                 mock.patch.object(SpareChild, "prepare"),
             ):
                 await it.run()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +82,8 @@ async def lives(
     """A child that ends with the block, with its guardian."""
     given = RunnerOptions(extra_sys_path=(CODE,), **options)
     guardian = Guardian(given.python, given.variables, marks=marks)
-    given = replace(given, guardian=guardian)
-    spare = SpareChild()
-    child = SlotChild(given, folder, group, spare)
+    spare = SpareChild(guardian)
+    child = SlotChild(given, folder, spare, group)
     try:
         yield Lives(child, spare)
     finally:

@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ async def a_child(options: RunnerOptions) -> AsyncIterator[RunnerProcess]:
     """A child that ends with the block, with a guardian of its own."""
     guardian = Guardian(options.python, options.variables)
     try:
-        runner = await open_runner(replace(options, guardian=guardian))
+        runner = await open_runner(options, guardian)
         try:
             yield runner
         finally:

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from pyoco_server.model.run import RunStatus, TaskState
+from pyoco_server.worker.runner.guarded import Guardian
 from pyoco_server.worker.runner.handle import Exited, open_runner
 from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.protocol import (
@@ -226,7 +227,7 @@ from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.protocol import Execute, Output, Ready
 async def main():
     guardian = Guardian(sys.executable, os.environ)
-    runner = await open_runner(RunnerOptions(extra_sys_path=(sys.argv[1],), guardian=guardian))
+    runner = await open_runner(RunnerOptions(extra_sys_path=(sys.argv[1],)), guardian)
     yaml = "flow: {graph: a}\\ntasks: {a: {callable: 'sample_tasks:forever'}}"
     await runner.send(Execute(run_id="r", attempt=1, flow_name="f", workflow_yaml=yaml))
     while not isinstance(await runner.next_event(), Output):
@@ -279,9 +280,10 @@ async def test_a_child_leaves_no_descriptors_behind() -> None:
 
 
 async def test_a_start_that_is_cancelled_leaves_no_child_and_no_descriptors() -> None:
+    options = RunnerOptions()
     before = descriptors(), children()
     with trio.CancelScope() as scope:
         scope.cancel()
-        await open_runner(RunnerOptions())
+        await open_runner(options, Guardian(options.python, options.variables))
     assert scope.cancelled_caught
     assert (descriptors(), children()) == before

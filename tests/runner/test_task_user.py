@@ -15,8 +15,10 @@ import pytest
 
 from pyoco_server.model.run import RunStatus
 from pyoco_server.worker.child import SlotChild
+from pyoco_server.worker.runner.guarded import Guardian
 from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.task_user import TaskUser, TaskUserError
+from pyoco_server.worker.spare import SpareChild
 from runner.children import Flows, a_child, flow_yaml
 from runner.test_imports import GOOD, plug_in
 
@@ -81,6 +83,11 @@ def runner_options_of(place: Path, user: TaskUser) -> RunnerOptions:
     return RunnerOptions(python=PYTHON, env=env, extra_sys_path=(str(place),), user=user)
 
 
+def child_in(folder: Path, options: RunnerOptions) -> SlotChild:
+    """One that has not begun to live."""
+    return SlotChild(options, folder, SpareChild(Guardian(options.python, options.variables)))
+
+
 @pytest.fixture
 def nobody() -> TaskUser:
     return TaskUser.named("nobody")
@@ -103,7 +110,7 @@ async def test_a_run_of_another_user_reaches_nothing_of_the_worker(
     secret.write_text("of nats")
     secret.chmod(0o600)
     options = runner_options_of(place, nobody)
-    child, other = SlotChild(options, place / "work" / "0"), SlotChild(RunnerOptions(), place / "1")
+    child, other = child_in(place / "work" / "0", options), child_in(place / "1", RunnerOptions())
     before = os.umask(0o077)
     await child.make_folder()
     os.umask(before)
@@ -183,6 +190,6 @@ def test_users_that_are_none() -> None:
 
 
 async def test_run_folders_are_of_their_user_only(tmp_path: Path) -> None:
-    child = SlotChild(RunnerOptions(), tmp_path / "work" / "0")
+    child = child_in(tmp_path / "work" / "0", RunnerOptions())
     await child.make_folder()
     assert child.folder.stat().st_mode & 0o777 == 0o700

@@ -11,7 +11,7 @@ from pyoco_server.model.job import Job
 from pyoco_server.store.threads import in_thread
 from pyoco_server.worker.control_group import SlotGroup
 from pyoco_server.worker.held_folder import remove_folder
-from pyoco_server.worker.runner.handle import RunnerProcess, open_runner
+from pyoco_server.worker.runner.handle import RunnerProcess
 from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.task_user import TaskUser
 from pyoco_server.worker.saved_files import FOLDER
@@ -32,18 +32,18 @@ class SlotChild:
         group: The control group that it is in, if any.
 
     Args:
-        spare: What takes its place when it has to go.
+        spare: Gives it its lives.
     """
 
     def __init__(
         self,
         options: RunnerOptions,
         folder: Path,
+        spare: SpareChild,
         group: SlotGroup | None = None,
-        spare: SpareChild | None = None,
     ) -> None:
         self._options = options
-        self._spare = spare or SpareChild()
+        self._spare = spare
         self.folder = folder
         self.group = group
         self._runner: RunnerProcess | None = None
@@ -71,7 +71,7 @@ class SlotChild:
             extra_sys_path=paths,
             group=None if self.group is None else str(self.group.folder),
         )
-        self._runner = await self._spare.take(options) or await open_runner(options)
+        self._runner = await self._spare.take(options)
         if worn:
             self._spare.prepare(options)
         self._used, self._tenant, self._flow = False, None, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -157,8 +157,7 @@ def worker_tree(
         ),
     )
     guardian = Guardian(runner.python, runner.variables, marks=marks_of(instance_id))
-    runner = replace(runner, guardian=guardian)
-    spare = SpareChild()
+    spare = SpareChild(guardian)
     settler = Settler(stores.queue, stores.dead_letters, settings, worker_id)
 
     groups = WorkerGroup.of(settings.worker_cgroup, count)
@@ -167,7 +166,7 @@ def worker_tree(
 
     def slot(index: int) -> Slot:
         folder = work_dir / instance_id / str(index)
-        child = SlotChild(runner, folder, group_of[index], spare)
+        child = SlotChild(runner, folder, spare, group_of[index])
         events = AttemptEvents(
             stores.journal, index, settings.events_run_max_bytes, output=options.output
         )

@@ -20,7 +20,7 @@ import trio
 from pyoco_server.model.run import Usage
 from pyoco_server.worker.runner import kin
 from pyoco_server.worker.runner.environment import exposed
-from pyoco_server.worker.runner.guarded import GuardedProcess
+from pyoco_server.worker.runner.guarded import GuardedProcess, Guardian
 from pyoco_server.worker.runner.inbox import READ_BYTES, Inbox
 from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.printed import Allowance
@@ -94,8 +94,8 @@ Spawn: TypeAlias = Callable[..., Any]
 """Runs an async function with its arguments in a task beside the caller."""
 
 
-async def open_runner(options: RunnerOptions) -> RunnerProcess:
-    """Start a child. Its first event is `Ready`; it takes messages from the start.
+async def open_runner(options: RunnerOptions, guardian: Guardian) -> RunnerProcess:
+    """Have the guardian start a child. Its first event is `Ready`; it takes messages from the start.
 
     The child is in the worker's current directory, and that is not on its import path, but for
     ``extra_sys_path``. It is to be stopped with `RunnerProcess.stop`; it dies with this process in any case.
@@ -107,7 +107,7 @@ async def open_runner(options: RunnerOptions) -> RunnerProcess:
     """
     # Here and not at the end: cancelled, it leaves no child that nobody knows of.
     await trio.lowlevel.checkpoint()
-    runner = begin_runner(options)
+    runner = begin_runner(options, guardian)
     try:
         await runner.made()
     except (trio.Cancelled, OSError):
@@ -116,13 +116,12 @@ async def open_runner(options: RunnerOptions) -> RunnerProcess:
     return runner
 
 
-def begin_runner(options: RunnerOptions) -> RunnerProcess:
+def begin_runner(options: RunnerOptions, guardian: Guardian) -> RunnerProcess:
     """Begin to start a child, without waiting for it to be `RunnerProcess.made`; else as `open_runner`.
 
     Raises:
-        OSError: No guardian can be asked for one.
+        OSError: The guardian cannot be asked for one.
     """
-    assert options.guardian is not None
     told = options.for_child()
     with ExitStack() as theirs, ExitStack() as ours:
         bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -131,7 +130,7 @@ def begin_runner(options: RunnerOptions) -> RunnerProcess:
         our_events, events = _pipe(ours, theirs)
         our_errors, errors = _pipe(ours, theirs)
         try:
-            process = options.guardian.make_child(told, (requests, events, errors, bell))
+            process = guardian.make_child(told, (requests, events, errors, bell))
         except FileNotFoundError as error:
             os.write(errors, f"{type(error).__name__}: {error}\n".encode())
             process = GuardedProcess.never_made()

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from pyoco_server.worker.runner.catalog import PluginCatalog, PluginQuery
 from pyoco_server.worker.runner.environment import exposed, inherited
-from pyoco_server.worker.runner.guarded import Guardian
 from pyoco_server.worker.runner.protocol import ChildOptions, Limits
 from pyoco_server.worker.runner.task_user import TaskUser
 
@@ -30,7 +29,6 @@ class RunnerOptions:
         user: Whose the child is; None for the worker's own user.
         group: The folder of the control group that the child joins; None for that of its guardian.
         catalog: What is known of plug-ins, for all children that share it.
-        guardian: Makes the child, with that interpreter and those variables; there has to be one to start it.
     """
 
     python: str = sys.executable
@@ -43,7 +41,6 @@ class RunnerOptions:
     user: TaskUser | None = None
     group: str | None = None
     catalog: PluginCatalog = field(default_factory=PluginCatalog, repr=False, compare=False)
-    guardian: Guardian | None = None
 
     @property
     def variables(self) -> dict[str, str]:
