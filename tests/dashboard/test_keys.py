@@ -26,6 +26,8 @@ def test_the_key_is_asked_for_kept_for_the_tab_and_forgotten(
         dialog.get_by_role("button").click()
         expect(dashboard.row(mine)).to_be_visible()
         expect(dashboard.row(foreign)).to_have_count(0)
+        expect(page.locator(".holder")).to_have_text("blue：submit, operate, admin")
+        expect(dashboard.button("キーを忘れる")).to_be_visible()
         assert page.evaluate("sessionStorage.getItem('pyoco.key')") == key
         assert page.evaluate("Object.values(localStorage).join()").find(key) == -1
         page.reload()
@@ -52,6 +54,7 @@ def test_a_key_that_may_only_read_sees_what_it_may(
         page.evaluate("localStorage.setItem('pyoco.lang', 'en')")
         page.reload()
         dashboard.open(view)
+        expect(page.locator(".holder")).to_have_text("blue: reads only")
         expect(dashboard.card("Supervision tree")).to_contain_text('lacks the role "operate"')
         expect(dashboard.card("Queues")).to_contain_text("dead letter")
         dashboard.open(f"runs/{run_id}")

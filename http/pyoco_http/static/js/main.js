@@ -1,11 +1,11 @@
 // The frame of the dashboard: navigation, the bar above, and one view at a time.
 
-import { url } from "./api.js";
+import { get, url } from "./api.js";
 import { append, h, replace } from "./dom.js";
 import { lang, setLang, t } from "./i18n.js";
 import { icon } from "./parts/icons.js";
 import { place } from "./router.js";
-import { forgetKey, hasKey } from "./session.js";
+import { forgetKey, hasKey, KEY_CHANGED } from "./session.js";
 import { startTheme, switchTheme, theme } from "./theme.js";
 import { dlqView } from "./views/dlq.js";
 import { runView } from "./views/run.js";
@@ -72,8 +72,20 @@ function topbar(live) {
   label();
   const leave = h("button", { class: "quiet", type: "button", onclick: () => { forgetKey(); draw(); } }, t("bar.forget"));
   const bar = h("header", { class: "topbar" }, live, h("span", { class: "spacer" }));
-  append(bar, [hasKey() ? leave : null, themeButton, language]);
+  append(bar, [...(hasKey() ? [holder(), leave] : []), themeButton, language]);
   return bar;
+}
+
+/** Whose the key in use is, and what it may do. */
+function holder() {
+  const said = h("span", { class: "muted holder" });
+  const say = ({ tenant_id, key_id, roles }) => {
+    if (key_id === null) return; // a gateway that asks for none
+    said.title = key_id;
+    replace(said, t("bar.holder", { tenant: tenant_id, roles: roles.join(", ") || t("bar.reads") }));
+  };
+  get("/whoami").then(say, () => {}); // the view says what went wrong
+  return said;
 }
 
 function show(main, live) {
@@ -104,6 +116,7 @@ function show(main, live) {
 
 startTheme();
 draw();
+addEventListener(KEY_CHANGED, draw);
 addEventListener("hashchange", () => {
   const main = document.getElementById("view");
   show(main, document.querySelector(".live"));

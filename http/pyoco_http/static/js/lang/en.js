@@ -4,6 +4,7 @@ export default {
   "nav.label": "Views", "nav.skip": "Skip to the content",
   "nav.runs": "Runs", "nav.submit": "Submit", "nav.workers": "Workers", "nav.wheels": "Wheels", "nav.dlq": "Dead letters", "nav.system": "System",
   "bar.language": "Language", "bar.dark": "Dark", "bar.light": "Light", "bar.forget": "Forget the key",
+  "bar.holder": "{tenant}: {roles}", "bar.reads": "reads only",
   "live.loading": "loading …", "live.live": "live", "live.lost": "connection lost, trying again", "live.stale": "What is shown may be out of date. Trying again.",
   "time.ago": "{duration} ago",
 
