@@ -26,7 +26,7 @@ def test_the_key_is_asked_for_kept_for_the_tab_and_forgotten(
         dialog.get_by_role("button").click()
         expect(dashboard.row(mine)).to_be_visible()
         expect(dashboard.row(foreign)).to_have_count(0)
-        expect(page.locator(".holder")).to_have_text("blue：submit, operate, admin")
+        expect(page.locator(".holder")).to_have_text("blue (submit, operate, admin)")
         expect(dashboard.button("キーを忘れる")).to_be_visible()
         assert page.evaluate("sessionStorage.getItem('pyoco.key')") == key
         assert page.evaluate("Object.values(localStorage).join()").find(key) == -1

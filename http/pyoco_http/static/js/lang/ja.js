@@ -4,7 +4,7 @@ export default {
   "nav.label": "画面", "nav.skip": "本文へ移動",
   "nav.runs": "実行", "nav.submit": "投入", "nav.workers": "ワーカー", "nav.wheels": "Wheel", "nav.dlq": "デッドレター", "nav.system": "システム",
   "bar.language": "言語", "bar.dark": "ダーク", "bar.light": "ライト", "bar.forget": "キーを忘れる",
-  "bar.holder": "{tenant}：{roles}", "bar.reads": "閲覧のみ",
+  "bar.holder": "{tenant} ({roles})", "bar.reads": "閲覧のみ",
   "live.loading": "読み込み中…", "live.live": "ライブ", "live.lost": "接続が切れました。再接続しています", "live.stale": "表示は最新でないことがあります。再試行しています。",
   "time.ago": "{duration} 前",
 
