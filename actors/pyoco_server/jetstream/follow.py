@@ -21,7 +21,7 @@ from pyoco_server.jetstream.consumer import NANOSECONDS, Message
 from pyoco_server.jetstream.errors import ApiError, BridgeError, Unavailable
 from pyoco_server.jetstream.inventory import ConsumerInfo, read_stream
 from pyoco_server.jetstream.standing import StandingPull
-from pyoco_server.jetstream.stored import last_message
+from pyoco_server.jetstream.stored import last_sequence
 
 T = TypeVar("T")
 
@@ -172,7 +172,7 @@ class Follower:
             log.warning("stream is not the one it was, reading it anew", stream=self._stream)
             self._last = None
         anew = self._last is None
-        self._present = await self._stored_up_to()
+        self._present = await last_sequence(self._connection, self._stream, self._subject)
         if self._last is None and self._present == 0:
             self._last = last_stored
         config: dict[str, Any] = {
@@ -200,10 +200,6 @@ class Follower:
         )
         return made.num_pending, anew
 
-    async def _stored_up_to(self) -> int:
-        newest = await last_message(self._connection, self._stream, self._subject)
-        return 0 if newest is None else newest.sequence
-
     async def _fetched(self) -> AsyncGenerator[Sequence[Message], None]:
         """What the consumer hands out, until it or the connection is lost; empty when nothing comes."""
         assert self._consumer is not None
@@ -212,8 +208,9 @@ class Follower:
         while self._connection.epoch == epoch:
             try:
                 messages = await self._consumer.take()
-                expect_more = self._present and not messages
-                stored = await self._stored_up_to() if expect_more else 0
+                stored = 0
+                if self._present and not messages:
+                    stored = await last_sequence(self._connection, self._stream, self._subject)
             except BridgeError as error:
                 if self._connection.epoch == epoch:
                     await self._pause(error)

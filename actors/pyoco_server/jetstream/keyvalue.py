@@ -22,7 +22,7 @@ from pyoco_server.jetstream.errors import (
 from pyoco_server.jetstream.follow import CaughtUp, Reset
 from pyoco_server.jetstream.inventory import stream_info
 from pyoco_server.jetstream.publish import Publication, publish_acked, publish_batch
-from pyoco_server.jetstream.stored import StoredMessage, last_message, purge_subject
+from pyoco_server.jetstream.stored import StoredMessage, last_message, last_sequence, purge_subject
 from pyoco_server.jetstream.watch import Batch, Deleted, Entry, Watcher, WatchEvent
 
 __all__ = ["Batch", "CaughtUp", "Deleted", "Entry", "KeyValue", "Reset", "WatchEvent"]
@@ -84,8 +84,7 @@ class KeyValue:
             NotFound: The bucket does not exist.
         """
         subject = self._prefix + pattern
-        message = await last_message(self._connection, self.stream, subject, within=within)
-        return 0 if message is None else message.sequence
+        return await last_sequence(self._connection, self.stream, subject, within=within)
 
     async def put(self, key: str, value: bytes, *, within: float = 5.0) -> int:
         """Write a value, whatever is there; return its revision."""

@@ -59,6 +59,14 @@ async def last_message(
     return await _get(connection, stream, {"last_by_subj": subject}, within=within)
 
 
+async def last_sequence(
+    connection: Connection, stream: str, subject: str, *, within: float = 5.0
+) -> int:
+    """Return the sequence of the last message of a subject or pattern; 0 where there is none."""
+    message = await last_message(connection, stream, subject, within=within)
+    return 0 if message is None else message.sequence
+
+
 async def _get(
     connection: Connection, stream: str, body: dict[str, object], *, within: float
 ) -> StoredMessage | None:
