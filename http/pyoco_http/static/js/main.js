@@ -5,7 +5,7 @@ import { append, h, replace } from "./dom.js";
 import { lang, setLang, t } from "./i18n.js";
 import { icon } from "./parts/icons.js";
 import { place } from "./router.js";
-import { forgetKey, hasKey, KEY_CHANGED } from "./session.js";
+import { forgetKey, hasKey, KEY_GIVEN } from "./session.js";
 import { startTheme, switchTheme, theme } from "./theme.js";
 import { dlqView } from "./views/dlq.js";
 import { runView } from "./views/run.js";
@@ -116,7 +116,7 @@ function show(main, live) {
 
 startTheme();
 draw();
-addEventListener(KEY_CHANGED, draw);
+addEventListener(KEY_GIVEN, draw);
 addEventListener("hashchange", () => {
   const main = document.getElementById("view");
   show(main, document.querySelector(".live"));

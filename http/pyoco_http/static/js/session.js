@@ -1,7 +1,7 @@
 // The API key: asked for when the gateway wants one, kept until the tab is closed, never longer.
 
-/** The event of the window that says that another key is in use. */
-export const KEY_CHANGED = "pyoco.key";
+/** The event of the window that says that a key was given. */
+export const KEY_GIVEN = "pyoco.key-given";
 
 const STORED = "pyoco.key";
 const header = document.documentElement.dataset.header || "X-API-Key";

@@ -2,7 +2,7 @@
 
 import { h } from "../dom.js";
 import { t } from "../i18n.js";
-import { KEY_CHANGED, keepKey } from "../session.js";
+import { KEY_GIVEN, keepKey } from "../session.js";
 
 /** Show the question; resolves when a key was given. `wrong`: the one given before was refused. */
 export function keyDialog(wrong) {
@@ -31,7 +31,7 @@ export function keyDialog(wrong) {
     dialog.addEventListener("close", () => {
       dialog.remove();
       resolve();
-      dispatchEvent(new Event(KEY_CHANGED));
+      dispatchEvent(new Event(KEY_GIVEN));
     });
     document.body.append(dialog);
     dialog.showModal();
