@@ -20,7 +20,7 @@ from msgspec import structs
 from backend.stage import TAG, ended, new_run, queued, settings_for, worker_options
 from nats_fixtures import Connection, Node, connected, node_in
 from pyoco_server.backend import Backend, open_backend
-from pyoco_server.gateway.new_run import Person
+from pyoco_server.gateway.new_run import Accepted, Person
 from pyoco_server.gateway.schedules.desk import Wish
 from pyoco_server.jetstream import snapshots
 from pyoco_server.jetstream.errors import ApiError, RestoreUnfinished, Unavailable
@@ -163,12 +163,16 @@ async def test_a_run_queued_and_one_executed_while_the_backup_is_made(
             async def take_then_submit(*arguments: Any) -> Any:
                 part = await take(*arguments)
                 if part.stream == "PYOCO_WORK":
-                    during.append((await backend.submit(new_run("quick"))).run_id)
+                    alone, *together = [new_run("quick") for _ in range(4)]
+                    during.append((await backend.submit(alone)).run_id)
+                    for accepted in await backend.submit_all(together):
+                        assert isinstance(accepted, Accepted)
+                        during.append(accepted.run_id)
                 return part
 
             monkeypatch.setattr(backup_module, "_take", take_then_submit)
             manifest = await backup(old, SETTINGS, path)
-            assert manifest.late_job_count == 1
+            assert manifest.late_job_count == 4
     async with node_in(tmp_path / "new") as node, connected(node) as new:
         await restored(new, path)
         # The claim of a job names the revision of its snapshot: it survived.

@@ -27,6 +27,7 @@ from pyoco_server.jetstream.requests import Ahead, Headers, RawMessage
 
 # Atomic batches: ADR-50 of nats-architecture-and-design.
 _BATCHES_SINCE = (2, 12)
+_OF_ONE_PUBLISHING = ("Nats-Batch-", "Nats-Expected-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,14 @@ class Publication:
                 self.expected_last_subject_sequence
             )
         return headers
+
+
+def to_publish_again(headers: Headers) -> dict[str, str]:
+    """The headers of a message that somebody published, without what held for that one time.
+
+    That is its place in a batch, and what was to be stored before it.
+    """
+    return {k: v for k, v in headers.items() if not k.startswith(_OF_ONE_PUBLISHING)}
 
 
 class PubAck(MaybeRefused, frozen=True):

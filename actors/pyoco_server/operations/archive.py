@@ -155,6 +155,7 @@ def create_archive(path: Path, *, folder: bool = False) -> Iterator[Archive]:
     """
     if path.exists() and not (folder and path.is_dir() and not any(path.iterdir())):
         raise ArchiveUnusable(f"{path} exists; a backup is never written over another")
+    path = path.absolute()  # "." has no name
     partial = path.with_name(path.name + _PARTIAL)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ import msgspec
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError, NotFound
 from pyoco_server.jetstream.inventory import StreamInfo, stream_info
+from pyoco_server.jetstream.publish import to_publish_again
 from pyoco_server.jetstream.requests import RawMessage
 from pyoco_server.jetstream.snapshots import SnapshotBroken, open_snapshot
 from pyoco_server.jetstream.stored import get_message
@@ -159,7 +160,7 @@ class _LateJobs:
         if self.lost:
             raise SnapshotBroken("the connection broke while jobs were listened to; try again")
         return [
-            LateJob(subject=m.subject, headers=dict(m.headers), data=m.payload)
+            LateJob(subject=m.subject, headers=to_publish_again(m.headers), data=m.payload)
             for m in self._heard
             if m.payload not in self._in_queue
         ]

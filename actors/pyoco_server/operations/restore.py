@@ -23,7 +23,7 @@ from pyoco_server.jetstream.inventory import (
     list_consumers,
     stream_info,
 )
-from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.jetstream.publish import publish_acked, to_publish_again
 from pyoco_server.jetstream.snapshots import restore_stream
 from pyoco_server.operations.archive import Archive, ArchiveUnusable, open_archive
 from pyoco_server.operations.backup import Progress, backup, ignore
@@ -180,8 +180,10 @@ def _told(part: StreamPart, pieces: Iterator[bytes], progress: Progress) -> Iter
 async def _finish(connection: Connection, archive: Archive) -> None:
     for line in b"".join(archive.pieces(LATE_JOBS)).splitlines():
         job = msgspec.json.decode(line, type=LateJob)
-        # Their message ids make a second try harmless.
-        await publish_acked(connection, job.subject, job.data, headers=job.headers)
+        # Their message ids make a second try harmless. Backups of 0.6 hold the headers of batches too.
+        await publish_acked(
+            connection, job.subject, job.data, headers=to_publish_again(job.headers)
+        )
     await remove_marker(connection)
 
 
