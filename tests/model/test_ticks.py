@@ -325,6 +325,19 @@ def test_the_latest_ticks_of_a_long_time_are_found_without_looking_at_all() -> N
     assert late == [unix("2026-06-01T23:59:58"), unix("2026-06-01T23:59:59")]
 
 
+@pytest.mark.parametrize("every", [1, 7, 60])
+@pytest.mark.parametrize("most", [1, 3, 102, 1_002])
+@pytest.mark.parametrize("missed", [1_999, 2_000, 2_001, 2_002, 2_050, 2_500, 3_002, 3_100, 9_000])
+def test_the_latest_ticks_are_those_of_a_walk_over_all(every: int, most: int, missed: int) -> None:
+    first = 1_700_000_000
+    when = When(every_sec=every, start_at=first)
+    for until in (first + missed * every, first + missed * every - 1 + every):
+        walked = [tick for tick in islice(ticks(when, first), missed + 5) if tick <= until]
+        found, before = latest_ticks(when, first, until, most)
+        assert found == walked[-most:]
+        assert min(len(walked), 1_000) - most <= before <= len(walked) - len(found)
+
+
 @pytest.mark.parametrize(
     "text",
     [

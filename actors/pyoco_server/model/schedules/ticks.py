@@ -109,14 +109,14 @@ def latest_ticks(spec: ScheduleSpec, after: int, until: float, most: int) -> tup
     if len(found) <= _CHUNK:
         kept = found[-most:] if most else []
         return kept, len(found) - len(kept)
-    # Too many: most of them are of no use, so that the later half comes first.
-    middle = max((found[-1] + int(last)) // 2, found[-1])
-    later, _ = latest_ticks(spec, middle, last, most)
-    missing = most - len(later)
-    if missing:
-        earlier, _ = latest_ticks(spec, after, middle, missing)
-        later = earlier + later
-    return later, max(_CHUNK + 1 - len(later), 0)
+    # Too many: most of them are of no use, so that the later half of what is left comes first.
+    middle = (found[-1] + int(last)) // 2
+    latest, _ = latest_ticks(spec, middle, last, most)
+    if len(latest) < most and middle > found[-1]:
+        earlier, _ = latest_ticks(spec, found[-1], middle, most - len(latest))
+        latest = earlier + latest
+    enough = max(len(found) - (most - len(latest)), 0)
+    return found[enough:] + latest, enough
 
 
 def due_at(schedule: Schedule, tick: int) -> float:
