@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,6 +20,7 @@ import trio
 from msgspec import structs
 
 from backend.stage import TAG, ended, new_run, settings_for, worker_options
+from docs.pages import ROOT
 from e2e.programs import BIN
 from nats_fixtures import Connection, Node, connected, node_in
 from operations.servers import free_port, server_with
@@ -403,6 +405,40 @@ async def test_a_gateway_whose_clock_is_off_is_named(
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("status", [200, 302, 502])
+async def test_another_server_is_no_gateway_that_asks_nobody_for_a_key(status: int) -> None:
+    """Such as a proxy before a gateway that is down, or the page of its login."""
+    head = f"HTTP/1.1 {status} x\r\nConnection: close\r\nContent-Type: text/html\r\n\r\n"
+
+    async def answer(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some()
+            await stream.send_all(f"{head}<html> {{ not metrics".encode())
+
+    async with trio.open_nursery() as nursery:
+        listening = await nursery.start(partial(trio.serve_tcp, answer, 0, host="0.0.0.0"))
+        port = listening[0].socket.getsockname()[1]
+        away = Settings(nats_url=f"nats://127.0.0.1:{free_port()}")
+        report = await examine(away, server=f"http://0.0.0.0:{port}")
+        nursery.cancel_scope.cancel()
+    the(report, "gateway.not_ready")
+    assert not [found for found in report.findings if found.check == "gateway.open"]
+
+
+@pytest.mark.parametrize("url", ["http://host:80x0", "nowhere"])
+async def test_an_address_that_is_none_is_a_finding(url: str) -> None:
+    away = Settings(nats_url=f"nats://127.0.0.1:{free_port()}")
+    assert the(await examine(away, server=url), "gateway.unreachable").where == url
+
+
+async def test_a_hidden_worker_may_be_silent(nats_node: Node) -> None:
+    async with connected(nats_node) as connection:
+        await ensure_resources(connection, SETTINGS)
+        raw = record(last_seen_at=time.time() - 100, hidden=True)
+        await KeyValue(connection, "pyoco_workers").put("w1", raw)
+    assert (await seen_by(nats_node)).findings == []
+
+
 async def test_what_is_open_to_everybody_is_found(tmp_path: Path) -> None:
     async with node_in(tmp_path / "nats", host="0.0.0.0") as node:
         url = f"nats://127.0.0.1:{node.port}"
@@ -420,6 +456,16 @@ async def test_nats_with_users_is_not_open(tmp_path: Path) -> None:
             Settings(nats_url=server.url, nats_user="ann", nats_password="p"), server=None
         )
     assert not [found for found in report.findings if found.check.startswith("nats")]
+
+
+def test_the_guide_names_all_that_is_looked_for() -> None:
+    parts = "machine|gateway|nats|resources|queues|workers|runs|schedules|access"
+    folder = ROOT / "actors/pyoco_server/operations/doctor"
+    source = "".join(path.read_text() for path in folder.glob("*.py"))
+    checks = set(re.findall(rf'"((?:{parts})\.[a-z_]+)"', source))
+    guide = (ROOT / "docs/guides/operations.md").read_text()
+    assert len(checks) > 30
+    assert [check for check in sorted(checks) if f"`{check}`" not in guide] == []
 
 
 # The commands ----------------------------------------------------------------------------------------

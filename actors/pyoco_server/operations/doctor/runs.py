@@ -24,7 +24,7 @@ async def check_workers(look: Look) -> list[Finding]:
 
 def _silent(look: Look) -> Iterator[Finding]:
     for record, entry in look.workers:
-        if look.state_of(record) is WorkerState.DISCONNECTED:
+        if look.state_of(record) is WorkerState.DISCONNECTED and not record.hidden:
             yield Finding(
                 check="workers.silent",
                 severity=Severity.WARNING,
