@@ -87,6 +87,16 @@ def test_an_error_has_its_line_and_the_name_that_was_meant(
     assert ((found.line, found.column), found.nearest, found.source) == (place, nearest, source)
 
 
+def test_an_output_that_goes_nowhere_is_told() -> None:
+    text = (
+        "flow: {graph: a}\ntasks:\n  a: {callable: m:f, outputs: [scratch.x, scrath.y.z, result]}\n"
+    )
+    first, second = look(text)
+    assert (first.severity, first.path, first.line) == ("warning", "tasks.a.outputs[1]", 3)
+    assert first.reason.startswith("nothing is put to scrath.y.z; there are scratch.<name>")
+    assert (first.nearest, second.nearest) == ("scratch.y.z", "results")
+
+
 ALL_WRONG = """\
 version: x
 flow:

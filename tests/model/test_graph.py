@@ -73,6 +73,13 @@ def test_the_operator_form(text: str, edges: str, any_join: str) -> None:
     assert set(graph.nodes) == set(text) & set("abcde") - ({"e", "n"} if "#" in text else set())
 
 
+def test_a_name_of_the_file_is_taken_as_it_is_written_there() -> None:
+    # Python reads full-width digits and letters as plain ones.
+    assert operator("取得１ >> 集計", ("取得１", "集計")).edges == (("取得１", "集計"),)
+    assert operator("取得１ >> 集計", ("取得1", "集計")).edges == (("取得1", "集計"),)
+    assert operator("取得１").unlisted == ("取得1",)
+
+
 def test_a_configured_task_runs_although_the_graph_does_not_name_it() -> None:
     graph = operator("b >> plug_in", ("a", "b"))
     assert graph.nodes == ("b", "plug_in", "a")

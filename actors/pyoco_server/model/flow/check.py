@@ -28,6 +28,8 @@ Severity: TypeAlias = Literal["error", "warning"]
 _LONGEST_LINE: Final = 1_000
 _ROOTS: Final = ("params", "results", "scratch", "artifacts")
 """What expressions and inputs see below ``$ctx``, outside of loops."""
+_OUTPUT_ROOTS: Final = ("scratch", "results", "params")
+"""Where ``outputs`` put a result."""
 
 
 class FlowFinding(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +126,8 @@ class _Look:
             if task.use is not None:
                 yield from self._unknown(task.use, (*path, "use"))
             yield from self._values(task.inputs, (*path, "inputs"))
+            for number, place in enumerate(task.outputs):
+                yield from self._output(place, (*path, "outputs", number))
 
     def _unknown(self, name: str, path: Path, *, word: str | None = None) -> Iterator[FlowFinding]:
         """A task that is not configured, and is called nearly like one that is."""
@@ -131,6 +135,16 @@ class _Look:
         if name not in tasks and (near := nearest(name, tasks)) is not None:
             reason = f"task {name} is not configured, so that the worker has to know it"
             yield self._finding("warning", path, reason, near, word=word)
+
+    def _output(self, place: str, path: Path) -> Iterator[FlowFinding]:
+        """A place that there is not: the engine puts nothing there."""
+        root, _, rest = place.partition(".")
+        if root not in _OUTPUT_ROOTS:
+            near = nearest(root, _OUTPUT_ROOTS)
+            there_are = ", ".join(f"{each}.<name>" for each in _OUTPUT_ROOTS)
+            reason = f"nothing is put to {place[:80]}; there are {there_are}"
+            meant = near and (f"{near}.{rest}" if rest else near)
+            yield self._finding("warning", path, reason, meant)
 
     def _values(self, value: JSON, path: Path) -> Iterator[FlowFinding]:
         match value:

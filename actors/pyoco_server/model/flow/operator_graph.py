@@ -70,7 +70,7 @@ def parse_operator_graph(text: str, task_names: Collection[str] = ()) -> Operato
     """
     _admit(text)
     source = _Source(text)
-    builder = _Builder(source)
+    builder = _Builder(source, task_names)
     errors: list[FlowFileError] = []
     for statement in source.statements():
         try:
@@ -168,6 +168,10 @@ class _Source:
     def error(self, reason: str, node: ast.expr | ast.stmt) -> FlowFileError:
         return FlowFileError(reason, path=PATH, line=node.lineno, column=self.position(node)[1])
 
+    def text_of(self, name: ast.Name) -> str:
+        line = self._lines[name.lineno - 1].encode()
+        return line[name.col_offset : name.end_col_offset].decode()
+
     def position(self, node: ast.expr | ast.stmt) -> Position:
         # Python counts the column of a node in bytes of UTF-8.
         before = self._lines[node.lineno - 1].encode()[: node.col_offset]
@@ -184,8 +188,9 @@ class _Fragment:
 
 
 class _Builder:
-    def __init__(self, source: _Source) -> None:
+    def __init__(self, source: _Source, task_names: Collection[str]) -> None:
         self._source = source
+        self._task_names = task_names
         self._last_of_flow: _Fragment | None = None
         # Dictionaries for sets that keep the order of the text.
         self.nodes: dict[str, None] = {}
@@ -219,7 +224,11 @@ class _Builder:
 
     def _fragment(self, node: ast.expr) -> _Fragment:
         match node:
-            case ast.Name(id=name) if name != _ENTRY:
+            case ast.Name(id=read) if read != _ENTRY:
+                # Python reads a name in its one normal form (NFKC), as it does those of a module's functions;
+                # the file may have configured it as it is written.
+                written = self._source.text_of(node)
+                name = written if written in self._task_names else read
                 self.nodes.setdefault(name)
                 return _Fragment((name,), (name,))
             case ast.Name():
