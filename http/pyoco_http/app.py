@@ -25,7 +25,6 @@ from pyoco_http.problems import PROBLEMS, answer_with
 from pyoco_http.results import results_blueprint
 from pyoco_http.rules import Rules, register_rules
 from pyoco_http.runs import runs_blueprint
-from pyoco_http.schedule_calls import SCHEDULE_WORDS
 from pyoco_http.schedules import (
     schedule_actions_blueprint,
     schedule_times_blueprint,
@@ -38,6 +37,7 @@ from pyoco_http.system import system_blueprint
 from pyoco_http.wheels import wheels_blueprint
 from pyoco_http.workers import workers_blueprint
 from pyoco_server.backend import Backend
+from pyoco_server.model.schedules.schedule import NOT_IDS
 
 
 class Name(BaseConverter):
@@ -53,7 +53,7 @@ class Name(BaseConverter):
 class ScheduleName(BaseConverter):
     """A part of a path that is a schedule's id: no route's own word is taken for one."""
 
-    regex = rf"(?!(?:{'|'.join(SCHEDULE_WORDS)})\Z)[^/]+"
+    regex = rf"(?!(?:{'|'.join(NOT_IDS)})\Z)[^/]+"
     part_isolating = True
 
 

@@ -22,9 +22,6 @@ SCHEDULE_MISSING: Final = {404: "schedule not found"}
 SCHEDULE_CONFLICT: Final = {409: "schedule exists, or has another version"}
 SCHEDULE_INVALID: Final = {422: "invalid schedule: `field` says what of it"}
 
-SCHEDULE_WORDS: Final = ("calendar", "preview")
-"""What is no schedule's id: a route of its own is there."""
-
 SCHEDULE_PROBLEMS: Final[Problems] = {
     ScheduleNotFound: lambda error: Problem(
         404, "schedule not found", ErrorId.SCHEDULE_NOT_FOUND, schedule_id=error.schedule_id[:80]
@@ -64,16 +61,6 @@ def version_of(body: api.ScheduleUpdate) -> int | None:
         InvalidField: It is none.
     """
     return None if body.version is None else read_whole("version", body.version, 1, 2**53)
-
-
-def check_free(schedule_id: str) -> None:
-    """Make sure that an id is none of the API's own words.
-
-    Raises:
-        Problem: It is.
-    """
-    if schedule_id in SCHEDULE_WORDS:
-        raise refused(Query, "schedule_id", f"{schedule_id!r} is a word of the API")
 
 
 def schedule_filter(query: api.ScheduleFilter) -> Callable[[Schedule], bool]:

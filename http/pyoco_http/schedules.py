@@ -17,7 +17,6 @@ from pyoco_http.schedule_calls import (
     SCHEDULE_INVALID,
     SCHEDULE_MISSING,
     SCHEDULE_PROBLEMS,
-    check_free,
     page_of,
     schedule_filter,
     version_of,
@@ -69,7 +68,6 @@ def schedules_blueprint(backend: Backend) -> Blueprint:
     async def create() -> api.ScheduleView:
         body = read_json(await request.body, api.NewSchedule)
         schedule_id = f"s-{uuid.uuid4().hex[:12]}" if body.schedule_id is None else body.schedule_id
-        check_free(schedule_id)
         return schedule_view(await desk.create(schedule_id, await wish_of(backend, body), person()))
 
     @blueprint.get("/<schedule:schedule_id>")
@@ -95,7 +93,6 @@ def schedules_blueprint(backend: Backend) -> Blueprint:
         except ScheduleNotFound:
             if version is not None:
                 raise
-            check_free(schedule_id)
             stored = await desk.create(schedule_id, wanted, person())
         return whole_schedule(stored)
 

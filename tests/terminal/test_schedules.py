@@ -85,6 +85,16 @@ def test_a_file_is_applied_as_a_whole_and_again_changes_nothing(
     assert "schedule hourly" in wrong.err
     assert wrong.err.count("nonsense") <= 1
     assert client(stage, "schedule", "show", "nightly").last["cron"] == "30 2 * * *"
+    for other, why in (
+        ("each hour: {flow_name: main, every_sec: 3600}", "schedule_id: takes 1 to 64"),
+        ("preview: {flow_name: main, every_sec: 3600}", "'preview' is a word of the API"),
+        ("more: {flow_name: main, every_sec: 3600, count: 3}", "a schedule has no count"),
+    ):
+        file.write_text(f"{FILE}  {other}\n".replace("30 2", "45 2"))
+        wrong = client(stage, "schedule", "apply", "-f", str(file))
+        assert (wrong.code, wrong.out) == (1, "")
+        assert why in wrong.err
+        assert client(stage, "schedule", "show", "nightly").last["cron"] == "30 2 * * *"
     file.write_text(FILE.replace("30 2", "45 2"))
     diff = client(stage, "schedule", "apply", "-f", str(file), "--output", "text", "--dry-run")
     assert '    cron: "30 2 * * *" → "45 2 * * *"' in diff.lines

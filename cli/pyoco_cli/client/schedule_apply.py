@@ -14,8 +14,8 @@ from pyoco_cli.client.app import OutputOption, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.parameters import read_text
-from pyoco_server.model.errors import ErrorId
-from pyoco_server.model.schedules.schedule import SAID_FIELDS
+from pyoco_server.model.errors import ErrorId, InvalidField
+from pyoco_server.model.schedules.schedule import SAID_FIELDS, check_schedule_id
 
 if TYPE_CHECKING:
     from pyoco_server.client import HttpProblem, PyocoHttpClient
@@ -121,6 +121,8 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _fields_of(item: dict[str, Any], path: Path) -> dict[str, Any]:
+    if "count" in item:  # which a preview takes
+        raise _wrong(f"{path}: a schedule has no count")
     fields = {str(name): _plain(value) for name, value in item.items() if name != "schedule_id"}
     if (brought := fields.pop("workflow_file", None)) is not None:
         fields["workflow_yaml"] = read_text(path.parent / str(brought), "workflow_file")
@@ -154,9 +156,10 @@ def _plan(
     there = {found["schedule_id"]: found for found in client.all_schedules()}
     for schedule_id, fields in sorted(wanted.items()):
         try:
-            preview = client.preview_schedule(
-                **{name: value for name, value in fields.items() if name != "count"}
-            )
+            check_schedule_id(schedule_id)
+            preview = client.preview_schedule(**fields)
+        except InvalidField as error:
+            raise _wrong(f"schedule {schedule_id}: {error}") from None
         except HttpProblem as error:
             if error.status not in {413, 422}:
                 raise

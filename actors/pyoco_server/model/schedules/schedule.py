@@ -32,6 +32,9 @@ MAX_ACTIVE: Final = 20
 TIMING_FIELDS: Final = ("cron", "every_sec", "rrule", "at")
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+NOT_IDS: Final = ("calendar", "preview")
+"""Words that the API has where the id of a schedule stands."""
 _RUN_IDS: Final = uuid.UUID("6b1ad5a2-7d0c-4a52-9a53-8fe0c9ba1b6e")
 
 
@@ -232,6 +235,8 @@ def check_schedule_id(text: str) -> str:
             "schedule_id",
             f"takes 1 to 64 of the characters A-Z a-z 0-9 _ - only, not {safe_repr(text)[:80]}",
         )
+    if text in NOT_IDS:
+        raise InvalidField("schedule_id", f"{text!r} is a word of the API")
     return text
 
 
