@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import signal
 
 import pytest
 import trio
@@ -192,6 +193,27 @@ def test_all_of_a_flow_are_cancelled_when_that_is_meant(stage: Stage) -> None:
     assert stage.get(other)["status"] == "PENDING"
     client(stage, "cancel", "--tag", "nobody", "--wait", "--yes")
     assert stage.get(other)["status"] == "CANCELLED"
+
+
+def test_all_are_asked_to_end_before_the_end_of_one_is_waited_for(stage: Stage) -> None:
+    queued = submit(stage, "count", "--tag", "nobody", "--flow-name", "stuck").last["run_id"]
+    stuck = submit(stage, "wait", "--flow-name", "stuck").last["run_id"]
+    wait_for(lambda: stage.get(stuck)["status"] == "RUNNING", what="a run that is executed")
+    worker = next(each for each in stage.programs if each.name == "pyoco-worker")
+    worker.send(signal.SIGSTOP)
+    try:
+        listed = client(stage, "list", "--flow", "stuck").last
+        assert [run["run_id"] for run in listed] == [stuck, queued], "the other one comes later"
+        said = client(stage, "cancel", "--flow", "stuck", "--yes", "--wait", "--timeout-sec", "1")
+    finally:
+        worker.send(signal.SIGCONT)
+    assert said.code == 1
+    assert {run["run_id"]: run["status"] for run in said.last} == {
+        stuck: "CANCELLING",
+        queued: "CANCELLED",
+    }
+    assert f"1 run has not ended: {stuck}" in said.err
+    wait_for(lambda: stage.get(stuck)["status"] == "CANCELLED", what="its end")
 
 
 def test_a_cancel_tells_a_person_what_it_means(stage: Stage, failed: str) -> None:

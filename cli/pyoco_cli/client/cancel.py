@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
     from pyoco_server.client.answers import RunDict, RunsQueryDict
 
-_GOING_ON = "PENDING,RUNNING"
+_UNFINISHED = "PENDING,RUNNING"
 _COLUMNS = ("run_id", "status", "flow_name", "tag", "worker_id")
 
 
@@ -67,11 +69,17 @@ def cancel(
     }  # fmt: skip
     with gateway(context) as client:
         if several:
-            found = every_run(client, {"status": _GOING_ON, **filters})
+            found = every_run(client, {"status": _UNFINISHED, **filters})
             if found and not yes:
                 _ask(len(found))
-            ends = [_cancelled(client, str(each["run_id"]), how) for each in found]
-            show(ends, output, "run_views:runs_table", columns=_COLUMNS)
+            ends = _cancel_all(client, [str(each["run_id"]) for each in found], how)
+            show(list(ends.values()), output, "run_views:runs_table", columns=_COLUMNS)
+            if wait and (going_on := _going_on(ends)):
+                raise _not_ended(
+                    f"{counted(len(going_on), 'run has', 'runs have')} not ended: "
+                    + ", ".join(going_on),
+                    going_on[0],
+                )
             return
         snapshot = _cancelled(client, whole_id(client, run or run_id or ""), how)
     if on_terminal():
@@ -83,12 +91,45 @@ def _cancelled(client: PyocoHttpClient, run_id: str, how: dict[str, Any]) -> Run
     try:
         return client.cancel_run(run_id, **how)
     except TimeoutError as error:
-        raise CliError(
-            str(error),
-            title=Phrase.WAIT_TIMEOUT,
-            hint=Phrase.CANCEL_AGAIN.fill(run_id=run_id),
-            error_id="ERR-PYOCO-CANCEL",
-        ) from None
+        raise _not_ended(str(error), run_id) from None
+
+
+def _cancel_all(
+    client: PyocoHttpClient, run_ids: list[str], how: dict[str, Any]
+) -> dict[str, RunDict]:
+    """Ask all to end before the end of any is waited for; runs that are kept no longer are left out."""
+    from pyoco_server.client import HttpProblem  # noqa: PLC0415 - httpx, see connection.py
+
+    ends: dict[str, RunDict] = {}
+
+    def ask(run_id: str, how: dict[str, Any]) -> None:
+        try:
+            ends[run_id] = client.cancel_run(run_id, **how)
+        except HttpProblem as problem:
+            if problem.status != 404:
+                raise
+            ends.pop(run_id, None)
+
+    for run_id in run_ids:
+        ask(run_id, {**how, "wait": False})
+    deadline = time.monotonic() + how["timeout_sec"]
+    for run_id in _going_on(ends) if how["wait"] else ():
+        with suppress(TimeoutError):
+            ask(run_id, {**how, "timeout_sec": int(deadline - time.monotonic())})
+    return ends
+
+
+def _going_on(ends: dict[str, RunDict]) -> list[str]:
+    return [run_id for run_id, end in ends.items() if end.get("status") not in ENDED]
+
+
+def _not_ended(reason: str, run_id: str) -> CliError:
+    return CliError(
+        reason,
+        title=Phrase.WAIT_TIMEOUT,
+        hint=Phrase.CANCEL_AGAIN.fill(run_id=run_id),
+        error_id="ERR-PYOCO-CANCEL",
+    )
 
 
 def _ask(count: int) -> None:
