@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,23 @@ def test_lines_are_whole_and_in_order_with_the_states(stage: Stage) -> None:
     [ended] = [place for place, line in enumerate(lines) if "tell SUCCEEDED" in line]
     [completed] = [place for place, line in enumerate(lines) if line.endswith(" COMPLETED")]
     assert [*places, ended, completed] == sorted([*places, ended, completed]), dev.text()
+
+
+def test_params_that_no_run_has_room_for_are_told_and_dev_goes_on(stage: Stage) -> None:
+    (stage.folder / "flow.yaml").write_text(flow("tell"))
+    (stage.folder / "big.json").write_text(json.dumps({"x": "y" * 1_500_000}))
+    dev = stage.start(*command(stage), "--params-file", "big.json")
+    wait_for(lambda: "flow.yaml: " in dev.text(), what="what is wrong")
+
+    def told_again() -> bool:
+        # Again and again: what is saved before dev has begun to watch it is not seen.
+        (stage.folder / "flow.yaml").write_text(flow("tell"))
+        return dev.text().count("flow.yaml: ") > 1
+
+    wait_for(told_again, what="the same, behind a save")
+    dev.send(signal.SIGINT)
+    assert dev.wait() == 130
+    assert "Traceback" not in dev.text()
 
 
 def test_a_crash_is_told_once(stage: Stage) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pyoco_server.client.aio import AsyncPyocoHttpClient
     from pyoco_server.client.download import DamagedDownload
     from pyoco_server.client.problem import HttpProblem
-    from pyoco_server.client.requests import UnexpectedAnswer, new_idempotency_key
+    from pyoco_server.client.requests import UnexpectedAnswer, UnsendableValue, new_idempotency_key
     from pyoco_server.client.retry import RetryPolicy
     from pyoco_server.client.sync import PyocoHttpClient
 
@@ -23,6 +23,7 @@ _HOMES = {
     "PyocoHttpClient": "sync",
     "RetryPolicy": "retry",
     "UnexpectedAnswer": "requests",
+    "UnsendableValue": "requests",
     "new_idempotency_key": "requests",
 }
 
@@ -33,6 +34,7 @@ __all__ = [
     "PyocoHttpClient",
     "RetryPolicy",
     "UnexpectedAnswer",
+    "UnsendableValue",
     "new_idempotency_key",
 ]
 

@@ -23,6 +23,10 @@ class UnexpectedAnswer(ValueError):
     """A success that is not what the API gives: most likely no gateway answers at that URL."""
 
 
+class UnsendableValue(ValueError):
+    """A field of a request holds what JSON cannot carry, such as ``inf``; the text says which."""
+
+
 @dataclass(frozen=True, slots=True)
 class FilePart:
     """A file part of a form."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 import httpx
 
-from pyoco_server.client.requests import CANCEL_WAIT_SECONDS, ApiCall, given
+from pyoco_server.client.requests import CANCEL_WAIT_SECONDS, ApiCall, UnsendableValue, given
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
@@ -18,19 +19,42 @@ _SEEN = "X-Pyoco-Seen"
 
 
 def request_arguments(call: ApiCall[Any], timeout_seconds: float) -> dict[str, Any]:
-    """Return what ``build_request`` of an httpx client is called with."""
+    """Return what ``build_request`` of an httpx client is called with.
+
+    Raises:
+        UnsendableValue: The body cannot be JSON.
+    """
     # After the last byte of an upload the gateway still checks and stores it.
     patience = max(timeout_seconds, _UPLOAD_SECONDS) if call.upload else timeout_seconds
     part = call.upload
     files = None if part is None else {part.field: (part.filename, part.data, part.content_type)}
+    headers, content = dict(call.headers), call.content
+    if call.json is not None:
+        headers["Content-Type"], content = "application/json", _json_of(call.json)
     return {
         "method": call.method,
         "url": call.path,
         "params": dict(call.params),
-        "headers": dict(call.headers),
+        "headers": headers,
         "timeout": httpx.Timeout(patience, connect=min(CONNECT_SECONDS, timeout_seconds)),
-        **given(json=call.json, content=call.content, data=call.form, files=files),
+        **given(content=content, data=call.form, files=files),
     }
+
+
+def _json_of(fields: Mapping[str, object]) -> bytes:
+    try:
+        return _dumped(fields)
+    except ValueError:
+        for name, value in fields.items():
+            try:
+                _dumped(value)
+            except ValueError as error:
+                raise UnsendableValue(f"{name} holds what JSON cannot carry: {error}") from None
+        raise
+
+
+def _dumped(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def cancel_wait_seconds(timeout_sec: int | None) -> int:

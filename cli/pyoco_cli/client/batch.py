@@ -31,7 +31,7 @@ def read_batch(path: Path, defaults: dict[str, Any]) -> list[tuple[int, dict[str
         CliError: It cannot be read, a line is no JSON object, or there is none.
     """
     runs: list[tuple[int, dict[str, Any]]] = []
-    for number, line in enumerate(read_text(path, "--batch-file").splitlines(), 1):
+    for number, line in enumerate(read_text(path, "--batch-file").split("\n"), 1):
         if not line.strip():
             continue
         try:

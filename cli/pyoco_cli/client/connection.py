@@ -83,7 +83,12 @@ def gateway(context: typer.Context) -> Iterator[PyocoHttpClient]:
         import httpcore  # noqa: F401, PLC0415 - httpx imports it later
         import httpx  # noqa: PLC0415
 
-    from pyoco_server.client import HttpProblem, PyocoHttpClient, UnexpectedAnswer  # noqa: PLC0415
+    from pyoco_server.client import (  # noqa: PLC0415
+        HttpProblem,
+        PyocoHttpClient,
+        UnexpectedAnswer,
+        UnsendableValue,
+    )
 
     connection: GatewayAddress = context.obj
     try:
@@ -106,6 +111,10 @@ def gateway(context: typer.Context) -> Iterator[PyocoHttpClient]:
             raise refusal(problem) from None
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise _wrong_url(connection, str(error)) from None
+        except UnsendableValue as error:
+            raise CliError(str(error)) from None
+        except UnicodeEncodeError as error:  # of a path or a query
+            raise CliError(f"{error.object[:80]!r} is no text: {error.reason}") from None
         except httpx.LocalProtocolError as error:
             raise CliError(str(error), hint=Phrase.WRONG_KEY_TEXT) from None
         except (httpx.HTTPError, UnexpectedAnswer) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from email.parser import Parser
 from pathlib import Path
@@ -51,6 +52,8 @@ def check_wheel(path: Path, *, need_entry_points: bool, need_usage: bool) -> Fin
             )
     except zipfile.BadZipFile:
         findings.errors.append("wheel file is not a valid zip archive")
+    except (zlib.error, EOFError, RuntimeError) as error:  # damaged, cut, or encrypted
+        findings.errors.append(f"wheel file cannot be unpacked: {error}")
     return findings
 
 

@@ -66,6 +66,20 @@ def read_text(path: Path, option: str) -> str:
         ) from None
 
 
+def write_text(path: Path, text: str, option: str) -> None:
+    """Write the file that ``option`` names.
+
+    Raises:
+        CliError: It cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CliError(
+            f"failed to write {option}: {path} ({error})", hint=Phrase.CHECK_FILE
+        ) from None
+
+
 def read_json(text: str) -> Any:
     """Return what a JSON text stands for.
 

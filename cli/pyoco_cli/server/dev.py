@@ -32,10 +32,12 @@ from pyoco_cli.server.session import LocalSession, open_session, run_flow, usual
 from pyoco_cli.signals import stop_signals
 from pyoco_http.server import PortBusy
 from pyoco_server.gateway.read_model.filters import RunFilter
+from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.kernel import Refusal
 from pyoco_server.logs import configure_logging
 from pyoco_server.model.errors import FlowFileError
 from pyoco_server.model.flow.file import parse_flow_yaml
-from pyoco_server.model.run import RunStatus
+from pyoco_server.model.run import RunSnapshot, RunStatus
 from pyoco_server.node import Node, NodeFailed
 from pyoco_server.settings import Settings
 from pyoco_server.worker.runner.protocol import Output
@@ -319,9 +321,7 @@ async def _run(session: LocalSession, flow: _Flow, changes: _Changes, lines: Pri
         most = flow.settings.workflow_yaml_max_bytes
         file = parse_flow_yaml(flow.path.read_bytes(), max_bytes=most)
     except (OSError, FlowFileError) as error:
-        lines.console.print(
-            f"[red]{escape(str(flow.path))}: {escape(str(error))}[/red]", highlight=False
-        )
+        _say_wrong(lines, flow, error)
         return
     progress = RunProgress(lines)
 
@@ -333,10 +333,20 @@ async def _run(session: LocalSession, flow: _Flow, changes: _Changes, lines: Pri
     async with trio.open_nursery() as nursery:
         nursery.start_soon(changes.told)
         nursery.start_soon(restart)
-        snapshot = await run_flow(session.backend, file, flow.tag, progress, flow.params)
+        snapshot: RunSnapshot | None = None
+        try:
+            snapshot = await run_flow(session.backend, file, flow.tag, progress, flow.params)
+        except (Refusal, BridgeError) as error:  # too large, or NATS is away
+            _say_wrong(lines, flow, error)
         nursery.cancel_scope.cancel()
-    lines.end(snapshot.run_id)
-    print_result(lines.console, snapshot)
+    if snapshot is not None:
+        lines.end(snapshot.run_id)
+        print_result(lines.console, snapshot)
+
+
+def _say_wrong(lines: PrintedLines, flow: _Flow, error: Exception) -> None:
+    text = escape(f"{flow.path}: {error}")
+    lines.console.print(f"[red]{text}[/red]", highlight=False)
 
 
 class _SourceFilter(DefaultFilter):

@@ -12,6 +12,7 @@ import typer
 from pyoco_cli.common.commands import NatsUrl
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.moments import span
+from pyoco_cli.common.parameters import write_text
 from pyoco_cli.server.nats import operator_settings, with_nats
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.scenario.document import ScenarioError, write_scenario
@@ -45,5 +46,5 @@ def record(
         scenario = with_nats(settings, work)
     except ScenarioError as error:
         raise CliError(str(error), error_id=ErrorId.INVALID_INPUT) from None
-    out.write_text(write_scenario(scenario), encoding="utf-8")
+    write_text(out, write_scenario(scenario), "--out")
     typer.echo(f"{out}: {scenario.about}")

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pyoco_cli.common.errors import CliError, leaves
+from pyoco_cli.common.parameters import write_text
 from pyoco_cli.configuration import load_settings
 from pyoco_cli.server.scenario.look import read
 from pyoco_cli.signals import stop_signals
@@ -70,7 +71,7 @@ def run(
             # After each, so that an interrupt leaves what there is.
             verdicts.append(verdict)
             text = as_html(verdicts) if report.suffix == ".html" else as_json(verdicts).decode()
-            report.write_text(text, encoding="utf-8")
+            write_text(report, text, "--report")
     raise typer.Exit(1 if failed else 0)
 
 

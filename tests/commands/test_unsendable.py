@@ -1,0 +1,61 @@
+"""What is given to a command and cannot go to the gateway is told, not shown as a fault of ours."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from commands.calling import caught
+from pyoco_cli.client import main
+from pyoco_cli.client.batch import read_batch
+from pyoco_server.client import PyocoHttpClient, UnsendableValue
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (("submit", "--timeout-sec", "inf"), "timeout_sec holds what JSON cannot carry"),
+        (("submit", "--cpu-sec", "nan"), "cpu_sec holds what JSON cannot carry"),
+        (("submit", "--delay", "inf"), "delay_sec holds what JSON cannot carry"),
+        (("submit", "--start-at", "nan"), "start_at holds what JSON cannot carry"),
+        (("submit", "--flow-name", "x\udcff"), "flow_name holds what JSON cannot carry"),
+        (("schedule", "create", "s", "--at", "nan"), "at holds what JSON cannot carry"),
+        (("get", "x\udcff"), "is no text"),
+        (("list", "--flow", "x\udcff"), "is no text"),
+    ],
+)
+def test_a_value_that_no_request_can_carry(line: tuple[str, ...], why: str) -> None:
+    said = caught(lambda: main(["--server", "http://127.0.0.1:1", *line]))
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith("ERR-PYOCO-0018")
+    assert why in said.err
+
+
+def test_the_python_client_names_the_field() -> None:
+    wanted = pytest.raises(UnsendableValue, match="params holds what JSON cannot carry")
+    with PyocoHttpClient("http://127.0.0.1:1") as client, wanted:
+        client.submit_run("main", {"x": [float("inf")]}, tag="t")
+
+
+def test_a_line_of_a_batch_ends_where_the_file_has_one(tmp_path: Path) -> None:
+    file = tmp_path / "runs.jsonl"
+    file.write_text('{"params": {"x": "a\u2028b\u0085c"}}\r\n\n{"params": {}}\n', encoding="utf-8")
+    runs = read_batch(file, {})
+    assert runs == [(1, {"params": {"x": "a\u2028b\u0085c"}}), (3, {"params": {}})]
+
+
+def test_a_wheel_that_cannot_be_unpacked(tmp_path: Path) -> None:
+    wheel = tmp_path / "tasks-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("tasks-1.dist-info/METADATA", "Name: tasks\nVersion: 1\n" * 9)
+    raw = bytearray(wheel.read_bytes())
+    start = raw.index(b"METADATA") + len(b"METADATA")
+    raw[start : start + 8] = b"\xff" * 8
+    wheel.write_bytes(raw)
+    said = caught(
+        lambda: main(["wheel-upload", "--wheel-file", str(wheel), "--preflight", "strict"])
+    )
+    assert said.code == 1
+    assert "wheel file cannot be unpacked" in said.err
