@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
+import uuid
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from dashboard import flows
 from dashboard.browsing import Dashboard
@@ -37,4 +39,27 @@ def test_look_requeue_and_drop(dashboard: Dashboard, world: World) -> None:
 
     page.get_by_label("Reason").select_option("worker_crashed")
     expect(page).to_have_url(re.compile("reason=worker_crashed"))
+    expect(page.locator(".empty")).to_contain_text("No dead letters")
+
+
+def test_what_was_asked_before_is_not_shown_under_another_reason(
+    dashboard: Dashboard, world: World
+) -> None:
+    mark = uuid.uuid4().hex[:8]
+    world.put_letter(reason="invalid_job", error=f"not JSON {mark}")
+    page = dashboard.open("dlq")
+    expect(page.locator("tr", has_text=mark)).to_be_visible()
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route(re.compile(r"/dlq\?reason=invalid_job"), hold)
+    with page.expect_request(re.compile("reason=invalid_job")):
+        page.get_by_label("Reason").select_option("invalid_job")
+    page.clock.install()
+    page.clock.pause_at(time.time() + 1)  # no next look by itself
+    page.get_by_label("Reason").select_option("worker_crashed")
+    with page.expect_request(re.compile("reason=worker_crashed")):
+        held[0].continue_()
     expect(page.locator(".empty")).to_contain_text("No dead letters")

@@ -93,7 +93,7 @@ def test_files_are_looked_into_and_nothing_of_them_runs(dashboard: Dashboard, wo
 def test_a_run_is_repeated_with_other_params_and_its_file_is_shown(
     dashboard: Dashboard, world: World, tmp_path: Path
 ) -> None:
-    run_id = world.submit(NOISE, flow_name="nightly", timeout_sec=60)
+    run_id = world.submit(NOISE, flow_name="nightly", timeout_sec=60, expected_end_within_sec=90)
     world.reaches(run_id, "COMPLETED")
     page = dashboard.open(f"runs/{run_id}?tab=flow")
     expect(page.get_by_role("region", name="flow.yaml")).to_contain_text("graph: noise >> save")
@@ -104,19 +104,32 @@ def test_a_run_is_repeated_with_other_params_and_its_file_is_shown(
     dashboard.button("Run with changes").click()
     dialog = page.get_by_role("dialog")
     dialog.locator('[data-param="day"]').fill("2026-04-02")
+    dialog.get_by_label("Tag").fill("no tag")
+    dashboard.dialog_button("Back").click()
+    expect(dialog).to_have_count(0)
+    dashboard.button("Run with changes").click()
+    dialog.locator('[data-param="day"]').fill("2026-04-02")
     dialog.get_by_label("More params").fill('{"extra": [1.0]}')
-    dashboard.dialog_button("Run").click()
+    dialog.get_by_label("More params").press("Enter")
     page.wait_for_url(re.compile(rf"#/runs/(?!{run_id})"))
     expect(page.locator(".view-head .status")).to_have_text("completed")
     again = world.stage.get(re.findall(r"[0-9a-f-]{36}", page.url)[0])
     assert again["params"] == {"day": "2026-04-02", "id": 9007199254740993, "extra": [1.0]}
     assert (again["flow_name"], again["tag"], again["timeout_sec"]) == ("nightly", "hello", 60)
+    assert again["expected_end_within_sec"] == 90
 
     page.get_by_role("tab", name="flow.yaml").click()
     dashboard.button("Open in Submit").click()
     expect(page.get_by_label("flow.yaml")).to_have_value(NOISE)
     expect(page.locator('[data-param="day"]')).to_have_value("2026-04-02")
     expect(page.locator('[data-param="id"]')).to_have_value("9007199254740993")
+    page.reload()
+    expect(page.locator('[data-param="extra"]')).to_have_value("[1.0]")
+    page.locator('[data-param="day"]').fill("2026-04-03")
+    dashboard.button("Run").click()
+    page.wait_for_url(re.compile(r"#/runs/[0-9a-f-]{36}"))
+    third = world.stage.get(re.findall(r"[0-9a-f-]{36}", page.url)[0])
+    assert third["params"] == {"day": "2026-04-03", "id": 9007199254740993, "extra": [1.0]}
 
 
 def test_a_cancel_says_what_it_does_and_took_goes_on(dashboard: Dashboard, world: World) -> None:

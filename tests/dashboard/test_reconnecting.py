@@ -45,9 +45,14 @@ def test_pages_come_back_by_themselves_and_show_nothing_stale(
             expect(runs.row(run_id)).to_be_visible()  # what is known stays to be read
             world.put("pyoco_runs", {gone: {"run_id": gone, "flow_name": "x", "status": "FAILED"}})
             world.open_gate("away")
+            run.page.get_by_role("tab", name="flow.yaml").click()
+            run.page.get_by_role("tab", name="Logs").click()
 
         world.restart_server(between=while_away)
         expect(run.page.locator(".view-head .status")).to_have_text("completed")
+        expect(run.page.get_by_role("tabpanel").locator(".log-line").first).to_be_visible()
+        run.page.get_by_role("tab", name="flow.yaml").click()
+        expect(run.page.get_by_role("region", name="flow.yaml")).to_contain_text("graph:")
         expect(runs.row(run_id).locator(".status")).to_have_text("completed")
         expect(runs.row(gone).locator(".status")).to_have_text("failed")
         for each in (runs, workers):

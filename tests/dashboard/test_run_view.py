@@ -199,6 +199,13 @@ def test_a_run_that_does_not_exist_says_so(dashboard: Dashboard) -> None:
     expect(dashboard.live).to_have_text("live")
 
 
+def test_a_planned_run_waited_from_its_time_on(dashboard: Dashboard, world: World) -> None:
+    now = time.time()
+    times = {"submitted_at": now - 7200, "scheduled_for": now - 60, "start_time": now - 50}
+    page = dashboard.open(f"runs/{world.put_run(**times)}")
+    expect(page.locator(".facts").first).to_contain_text("after 10.0 s in the queue")
+
+
 PROGRESS = """\
 flow: {graph: progress, defaults: {gate: told-of-progress}}
 tasks: {progress: {callable: "dash_tasks:progress"}}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.resources import files
+from typing import Any
 
 import pytest
 from playwright.sync_api import expect
@@ -12,6 +14,7 @@ from dashboard import flows
 from dashboard.browsing import Dashboard
 from dashboard.world import World
 from e2e.programs import HTTP
+from pyoco_server.model.schedules.schedule import SAID_FIELDS
 
 
 @pytest.mark.refusals
@@ -81,3 +84,52 @@ def test_a_schedule_from_its_text_to_its_end(dashboard: Dashboard, world: World)
     expect(page.get_by_role("heading", name="Schedules")).to_be_visible()
     expect(row).to_have_count(0)
     assert HTTP.get(f"{world.url}/schedules/dash-nightly").status_code == 404
+
+
+@pytest.mark.refusals
+def test_an_edit_keeps_what_it_does_not_touch_and_undoes_nothing_of_others(
+    dashboard: Dashboard, world: World
+) -> None:
+    url = f"{world.url}/schedules/edited"
+    given = {
+        "flow_name": "main",
+        "cron": "0 3 * * *",
+        "memory_mb": 512,
+        "cpu_sec": 30,
+        "queue_ttl_sec": 600,
+        "expected_start_within_sec": 60,
+        "expected_end_within_sec": 900,
+    }
+    HTTP.put(url, json=given).raise_for_status()
+    page = dashboard.open("schedules/edited?tab=edit")
+    text = page.locator("#schedule-text")
+
+    def edit(**changes: Any) -> None:
+        text.fill(json.dumps(json.loads(text.input_value()) | changes))
+        dashboard.button("Save").click()
+
+    edit(cron="30 4 * * *")
+    expect(page.locator(".facts")).to_contain_text("30 4 * * *")
+    known = HTTP.get(url).json()
+    assert {name: known[name] for name in given} == given | {"cron": "30 4 * * *"}
+
+    # A pause is no other text.
+    dashboard.button("Pause").click()
+    expect(page.locator(".view-head .status")).to_have_text("paused")
+    edit(jitter_sec=5)
+    expect(page.locator(".facts")).to_contain_text("5.0 s")
+
+    # The page knows of it before the other one is saved.
+    HTTP.patch(url, json={"cron": "45 5 * * *"}).raise_for_status()
+    expect(page.locator(".facts")).to_contain_text("45 5 * * *")
+    edit(params={"mine": 1})
+    expect(page.locator(".problem")).to_contain_text("schedule changed")
+    assert HTTP.get(url).json()["cron"] == "45 5 * * *"
+    HTTP.delete(url).raise_for_status()
+
+
+def test_the_editor_knows_every_field() -> None:
+    editor = (files("pyoco_http") / "static/js/parts/schedule_editor.js").read_text()
+    listed = re.search(r"const FIELDS = \[(.*?)\]", editor, re.DOTALL)
+    assert listed is not None
+    assert sorted(re.findall(r'"(\w+)"', listed[1])) == sorted(SAID_FIELDS)

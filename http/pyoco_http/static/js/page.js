@@ -1,5 +1,9 @@
 // Whether somebody looks at the page, and waits that end with a view.
 
+const AGAIN_MS = 2000;
+// What an answer says of a gateway, or of NATS behind it, that is away; 0 is none at all.
+const AWAY = new Set([0, 429, 502, 503, 504]);
+
 /** Wait until the page is shown, or the signal is aborted. */
 export function shown(signal) {
   if (!document.hidden || signal.aborted) return Promise.resolve();
@@ -36,8 +40,21 @@ export function whenHidden(milliseconds, then) {
   return watched;
 }
 
+/** What `load` gives; tried again while the gateway is away or cannot answer. Raises what it refuses. */
+export async function patiently(load, signal) {
+  for (;;) {
+    try {
+      return await load();
+    } catch (error) {
+      if (!AWAY.has(error.status) || signal.aborted) throw error;
+    }
+    await pause(AGAIN_MS, signal);
+  }
+}
+
 /** Wait for a time, or until the network is back or the signal is aborted. */
 export function pause(milliseconds, signal) {
+  if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => {
     const end = () => {
       clearTimeout(timer);

@@ -5,10 +5,9 @@ import { h } from "../dom.js";
 import { parse } from "../exact.js";
 import { t } from "../i18n.js";
 import { dialog, tellError } from "./feedback.js";
+import { LIMITS } from "./limits.js";
 import { paramFields } from "./params.js";
 import { workflowOf } from "./workflow.js";
-
-const LIMITS = ["timeout_sec", "max_attempts", "retry_backoff_sec", "memory_mb", "cpu_sec"];
 
 /** Ask for the params and submit; resolves to the id of the new run, null when there is none. */
 export async function runAgain(snapshot, base, signal) {
@@ -20,7 +19,7 @@ export async function runAgain(snapshot, base, signal) {
   const answer = await dialog({
     title: t("again.title", { flow: snapshot.flow_name }),
     body: [h("p", { class: "muted" }, t("again.what")), fields.element, label("again-more", "again.more", more), label("again-tag", "runs.tag", tag)],
-    buttons: [{ label: t("do.back"), value: "no" }, { label: t("again.run"), value: "yes", class: "primary" }],
+    buttons: [{ label: t("do.back"), value: "no", aside: true }, { label: t("again.run"), value: "yes", class: "primary" }],
   });
   if (answer !== "yes") return null;
   try {

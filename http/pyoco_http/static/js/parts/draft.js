@@ -1,11 +1,13 @@
 // What was typed on the page that submits flows, kept in the tab until it was submitted.
 
+import { parse, write } from "../exact.js";
+
 const KEPT = "pyoco.draft";
 
-/** {text, file, name, tag, params: {name: text}}; an empty object for nothing. */
+/** {text, file, name, tag, params: {name: text}, given: {name: value}}; an empty object for nothing. */
 export function draft() {
   try {
-    return JSON.parse(sessionStorage.getItem(KEPT)) ?? {};
+    return parse(sessionStorage.getItem(KEPT) ?? "{}", true);
   } catch {
     return {};
   }
@@ -13,7 +15,7 @@ export function draft() {
 
 /** Keep a draft. */
 export function keepDraft(draft) {
-  sessionStorage.setItem(KEPT, JSON.stringify(draft));
+  sessionStorage.setItem(KEPT, write(draft));
 }
 
 /** Forget it. */

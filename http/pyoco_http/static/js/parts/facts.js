@@ -11,7 +11,8 @@ import { badge, runState } from "./status.js";
 export function facts(snapshot) {
   const { start_time: started, submitted_at: submitted, end_time: end } = snapshot;
   const first = snapshot.attempts?.[0]?.started_at ?? started;
-  const queued = first && submitted ? first - submitted : null;
+  const ready = snapshot.scheduled_for ?? submitted; // it waits for its time first, and for a worker then
+  const queued = first && ready ? Math.max(0, first - ready) : null;
   const rows = {
     "run.submitted": when(submitted),
     "run.started": [when(started), queued === null ? null : h("span", { class: "muted" }, ` ${t("run.waited", { duration: duration(queued) })}`)],

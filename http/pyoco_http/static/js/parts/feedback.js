@@ -35,7 +35,10 @@ export function tellError(error) {
   if (error.name !== "AbortError") tell(error.message, { bad: true });
 }
 
-/** Show a dialog; resolves to the value of the button that closed it, "" for none. */
+/**
+ * Show a dialog; resolves to the value of the button that closed it, "" for none. Enter in a field is the first button that is not
+ * `aside`; one that is looks at no field.
+ */
 export function dialog({ title, body, buttons }) {
   return new Promise((resolve) => {
     const element = h(
@@ -43,7 +46,8 @@ export function dialog({ title, body, buttons }) {
       { "aria-labelledby": "dialog-title" },
       h("form", { method: "dialog" },
         h("div", { class: "dialog-body" }, h("h2", { id: "dialog-title" }, title), h("div", {}, body)),
-        h("div", { class: "dialog-foot" }, buttons.map(({ label, value = "", class: look = null, focus = false }) => h("button", { value, class: look, autofocus: focus }, label)))),
+        h("div", { class: "dialog-foot" }, buttons.map(({ label, value = "", class: look = null, focus = false, aside = false }) =>
+          h("button", { value, class: look, autofocus: focus, ...(aside ? { type: "button", onclick: () => element.close(value) } : {}) }, label)))),
     );
     element.addEventListener("close", () => {
       element.remove();

@@ -3,6 +3,7 @@
 import { get } from "../api.js";
 import { gathered, h, replace } from "../dom.js";
 import { t } from "../i18n.js";
+import { patiently } from "../page.js";
 import { follow } from "../sse.js";
 import { bytes } from "../time.js";
 import { download } from "./download.js";
@@ -101,7 +102,7 @@ export function logPanel(path, signal, name) {
 
   async function start() {
     try {
-      const page = await get(path, { tail: MOST_LINES }, signal);
+      const page = await patiently(() => get(path, { tail: MOST_LINES }, signal), signal);
       page.items.forEach(take);
       await follow(path, {
         query: (lastId) => ({ follow: 1, cursor: lastId ?? page.position }),

@@ -12,7 +12,7 @@ export async function moveRun(snapshot, base) {
   const answer = await dialog({
     title: t("move.title", { flow: snapshot.flow_name, run: snapshot.run_id.slice(0, 8) }),
     body: h("label", { class: "field", for: "move-at" }, t("move.at"), at),
-    buttons: [{ label: t("do.back"), value: "no" }, { label: t("move.now"), value: "now" }, { label: t("move.do"), value: "yes", class: "primary" }],
+    buttons: [{ label: t("do.back"), value: "no", aside: true }, { label: t("move.now"), value: "now", aside: true }, { label: t("move.do"), value: "yes", class: "primary" }],
   });
   if (answer !== "now" && (answer !== "yes" || at.value === "")) return;
   try {

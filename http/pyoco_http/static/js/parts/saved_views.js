@@ -30,7 +30,7 @@ export function savedViews({ filters, open }) {
     const answer = await dialog({
       title: t("views.save"),
       body: [h("p", { class: "muted" }, t("views.what")), h("label", { class: "field", for: "view-name" }, t("views.name"), name)],
-      buttons: [{ label: t("do.back"), value: "no" }, { label: t("views.keep"), value: "yes", class: "primary" }],
+      buttons: [{ label: t("do.back"), value: "no", aside: true }, { label: t("views.keep"), value: "yes", class: "primary" }],
     });
     const chosen = name.value.trim();
     if (answer !== "yes" || chosen === "") return;

@@ -8,14 +8,18 @@ import { tickTime } from "./schedules.js";
 
 const FIELDS = [
   "name", "flow_name", "workflow_yaml_sha256", "tag", "tags", "params", "cron", "every_sec", "rrule", "at", "timezone", "jitter_sec", "start_at",
-  "end_at", "overlap", "catch_up", "catch_up_limit", "timeout_sec", "max_attempts", "retry_backoff_sec", "labels",
+  "end_at", "overlap", "catch_up", "catch_up_limit", "timeout_sec", "max_attempts", "retry_backoff_sec", "memory_mb", "cpu_sec", "queue_ttl_sec",
+  "expected_start_within_sec", "expected_end_within_sec", "labels",
 ];
 const PREVIEWED = 5;
 
-/** `schedule`: what is there, or a beginning; `save(fields)`: stores it, and raises what the gateway says against it. */
-export function scheduleEditor(schedule, save) {
-  const known = Object.fromEntries(FIELDS.filter((name) => schedule[name] !== null && schedule[name] !== undefined).map((name) => [name, schedule[name]]));
-  const text = h("textarea", { id: "schedule-text", rows: 18, spellcheck: "false", value: write(known, 2) });
+/**
+ * `now()`: the schedule as it is, or a beginning; `save(fields, version)`: stores it, gives what is there then, and raises what
+ * the gateway says against it. The version is that of what stands in the text: what others saved meanwhile is not undone unseen.
+ */
+export function scheduleEditor(now, save) {
+  let edited = now();
+  const text = h("textarea", { id: "schedule-text", rows: 18, spellcheck: "false", value: written(edited) });
   const said = h("div", { role: "status" });
 
   async function tried(act) {
@@ -24,6 +28,12 @@ export function scheduleEditor(schedule, save) {
     } catch (error) {
       replace(said, h("div", { class: "problem" }, error.message));
     }
+  }
+
+  async function keep(fields) {
+    // A pause, for one, gives a new version of the same text.
+    if (written(now()) === written(edited)) edited = now();
+    edited = await save(fields, edited.version);
   }
 
   async function preview(fields) {
@@ -35,6 +45,8 @@ export function scheduleEditor(schedule, save) {
     h("label", { class: "field", for: "schedule-text" }, t("schedules.text"), text),
     h("div", { class: "filters" },
       h("button", { type: "button", onclick: () => tried(preview) }, t("schedules.preview")),
-      h("button", { type: "button", class: "primary", onclick: () => tried(save) }, t("schedules.save"))),
+      h("button", { type: "button", class: "primary", onclick: () => tried(keep) }, t("schedules.save"))),
     said);
 }
+
+const written = (schedule) => write(Object.fromEntries(FIELDS.filter((name) => schedule[name] !== null && schedule[name] !== undefined).map((name) => [name, schedule[name]])), 2);

@@ -3,10 +3,10 @@
 import { call } from "../api.js";
 import { h, replace } from "../dom.js";
 import { t } from "../i18n.js";
+import { patiently } from "../page.js";
 import { keepDraft } from "./draft.js";
 import { save } from "./download.js";
 import { copy } from "./feedback.js";
-import { written } from "./params.js";
 
 /** The text of a run's flow.yaml; raises an ApiError of status 404 where there is none. */
 export async function workflowOf(base, signal) {
@@ -16,12 +16,11 @@ export async function workflowOf(base, signal) {
 /** A panel with the file of the run at a path. */
 export function workflowPanel(base, snapshot, signal) {
   const element = h("div", { class: "card-body" }, h("p", { class: "muted" }, "…"));
-  workflowOf(base, signal).then((text) => {
+  patiently(() => workflowOf(base, signal), signal).then((text) => {
     const act = (key, run) => h("button", { type: "button", class: "small", onclick: run }, t(key));
     const edit = () => {
       const { flow_name: name, tag, params = {} } = snapshot();
-      const typed = Object.fromEntries(Object.entries(params).map(([key, value]) => [key, written(value)]));
-      keepDraft({ text, name, tag: tag ?? "", params: typed });
+      keepDraft({ text, name, tag: tag ?? "", given: params });
       location.hash = "#/submit";
     };
     const numbers = text.replace(/\n$/, "").split("\n").map((_, index) => `${index + 1}\n`).join("");

@@ -33,8 +33,10 @@ export function dlqView(main, { query, signal, setLive }) {
 
   const look = every(LOOK_MS, signal, async () => {
     try {
+      const asked = filters.reason;
       const page = await get("/dlq", { ...filters, limit: 50 }, signal);
       setLive("live");
+      if (asked !== filters.reason) return;
       const known = new Set(page.items.map((letter) => letter.seq));
       const last = page.items.at(-1)?.seq ?? 0;
       // Older pages that were loaded stay; what left the first page is gone, and nothing is older than the last one.
@@ -48,13 +50,18 @@ export function dlqView(main, { query, signal, setLive }) {
   });
 
   async function older() {
+    const asked = filters.reason;
+    more.disabled = true;
     try {
       const page = await get("/dlq", { ...filters, limit: 50, cursor }, signal);
+      if (asked !== filters.reason) return;
       letters = [...letters, ...page.items];
       cursor = page.next_cursor ?? null;
       draw();
     } catch (error) {
       failed(error);
+    } finally {
+      more.disabled = false;
     }
   }
 

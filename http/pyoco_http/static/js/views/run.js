@@ -4,6 +4,7 @@ import { get, path as apiPath, send } from "../api.js";
 import { gathered, h, replace } from "../dom.js";
 import { write } from "../exact.js";
 import { t, word } from "../i18n.js";
+import { patiently } from "../page.js";
 import { runAgain } from "../parts/again.js";
 import { cancelRun } from "../parts/cancelling.js";
 import { showCommands } from "../parts/commands.js";
@@ -26,6 +27,7 @@ import { follow } from "../sse.js";
 
 const WATCH_SECONDS = 600;
 const CLOCK_MS = 1000;
+const WORKER_MS = 10_000;
 
 export function runView(main, { path, query, signal, setLive }) {
   const runId = path[1];
@@ -81,7 +83,8 @@ export function runView(main, { path, query, signal, setLive }) {
 
   const draw = gathered(() => {
     if (signal.aborted || snapshot === null) return;
-    const run = { ...snapshot, worker_state: worker?.id === snapshot.worker_id ? worker?.state : null };
+    // What its worker does now is nothing to a run that has ended.
+    const run = { ...snapshot, worker_state: worker?.id === snapshot.worker_id && !ended(snapshot.status) ? worker?.state : null };
     document.title = `${run.flow_name} ${word("state", runState(run))} · pyoco-server`;
     drawHead(run);
     render(problem, trouble(run));
@@ -167,7 +170,7 @@ export function runView(main, { path, query, signal, setLive }) {
       return;
     }
     try {
-      const shape = await get(`${base}/graph`, {}, signal);
+      const shape = await patiently(() => get(`${base}/graph`, {}, signal), signal);
       if (whole) return;
       whole = shape.source !== "tasks";
       graph = drawGraph(shape, choose);
@@ -178,7 +181,10 @@ export function runView(main, { path, query, signal, setLive }) {
     draw();
   }
 
-  async function lookAtWorker(id) {
+  // Its state is no part of the snapshots, and a worker that died sends none.
+  async function lookAtWorker() {
+    const id = snapshot?.worker_id;
+    if (!id || ended(snapshot.status) || signal.aborted) return;
     try {
       worker = { id, state: (await get(base, {}, signal)).worker_state };
       draw();
@@ -198,15 +204,16 @@ export function runView(main, { path, query, signal, setLive }) {
         snapshot = event.snapshot;
         draw();
         loadGraph();
-        if (snapshot.worker_id && snapshot.worker_id !== worker?.id) lookAtWorker(snapshot.worker_id);
+        if (snapshot.worker_id !== worker?.id) lookAtWorker();
       },
       end: () => setLive(""), // what has ended never changes again
       fail: (error) => { setLive(""); showMissing(main, error, t("run.missing", { run: runId }), h("a", { href: "#/runs" }, t("nav.runs"))); },
     },
   });
 
-  const clock = setInterval(() => { if (snapshot && !ended(snapshot.status)) draw(); }, CLOCK_MS);
-  signal.addEventListener("abort", () => clearInterval(clock));
+  const going = (act) => () => { if (snapshot && !ended(snapshot.status) && !document.hidden) act(); };
+  const clocks = [setInterval(going(draw), CLOCK_MS), setInterval(going(lookAtWorker), WORKER_MS)];
+  signal.addEventListener("abort", () => clocks.forEach(clearInterval));
 }
 
 const json = (value) => write(value ?? null, 2);

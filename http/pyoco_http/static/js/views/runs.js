@@ -8,7 +8,7 @@ import { bulk } from "../parts/bulk.js";
 import { empty, tellError } from "../parts/feedback.js";
 import { foldable } from "../parts/foldable.js";
 import { histogram } from "../parts/histogram.js";
-import { listTimes, rangeField } from "../parts/range.js";
+import { listTimes, rangeField, timesOf } from "../parts/range.js";
 import { savedViews } from "../parts/saved_views.js";
 import { badge, ended, marks, RARE_STATES, RUN_STATES, runState } from "../parts/status.js";
 import { suggestions } from "../parts/suggest.js";
@@ -32,8 +32,7 @@ export function runsView(main, { query, signal, setLive }) {
   const filters = Object.fromEntries([...query].filter(([name]) => NARROWING.includes(name) || TIMES.includes(name)));
   let cursor = null; // the run that the keyboard is at
   let following = new AbortController();
-  let wanted = {}; // the filters as the gateway is asked
-  let list = new RunsList(wanted, () => draw(), signal);
+  let list = new RunsList({}, () => draw(), signal);
 
   const counts = h("div", { class: "counts", role: "group", "aria-label": t("runs.by_status") });
   const newer = h("button", { class: "primary small", type: "button", hidden: true, onclick: () => { table.toTop(); list.release(); } });
@@ -136,11 +135,16 @@ export function runsView(main, { query, signal, setLive }) {
     start();
   }
 
+  // The filters as the gateway is asked. "The last hour" is another one each time.
+  function asked() {
+    return { ...Object.fromEntries(NARROWING.filter((name) => filters[name]).map((name) => [name, filters[name]])), ...listTimes(filters) };
+  }
+
   function start() {
     following.abort();
     following = new AbortController();
     const { signal: until } = following;
-    wanted = { ...Object.fromEntries(NARROWING.filter((name) => filters[name]).map((name) => [name, filters[name]])), ...listTimes(filters) };
+    const wanted = asked();
     saved.show();
     folded.show(Object.keys(filters).filter((name) => name !== "status" && name !== "to").length);
     list = new RunsList(wanted, () => { if (!until.aborted) draw(); }, until);
@@ -178,7 +182,7 @@ export function runsView(main, { query, signal, setLive }) {
   // Counts ------------------------------------------------------------------------------------------
 
   const drawCounts = atMostEach(COUNTS_MS, async () => {
-    const { status: _, ...others } = wanted;
+    const { status: _, ...others } = asked();
     try {
       const { counts: byStatus, exact } = await get("/runs/counts", others, signal);
       const total = RUN_STATES.reduce((sum, status) => sum + (byStatus[status] ?? 0), 0);
@@ -190,7 +194,7 @@ export function runsView(main, { query, signal, setLive }) {
     }
   });
 
-  const drawStarts = atMostEach(HISTOGRAM_MS, () => { if (!signal.aborted) starts.load(wanted); });
+  const drawStarts = atMostEach(HISTOGRAM_MS, () => { if (!signal.aborted) starts.load(asked()); });
 
   function chip(status, count) {
     return h(
@@ -258,8 +262,18 @@ export function runsView(main, { query, signal, setLive }) {
     draw();
   }
 
-  // What is running takes longer each second.
-  const clock = setInterval(() => { if (!document.hidden && list.items.some((item) => !ended(item.status) && item.start_time)) draw(); }, CLOCK_MS);
+  // What is running takes longer each second, and what was submitted long ago leaves the last hour.
+  const clock = setInterval(() => {
+    if (document.hidden) return;
+    const { from } = timesOf(filters);
+    const gone = from === null ? [] : list.items.filter((each) => each.submitted_at < from);
+    if (gone.length > 0) {
+      for (const item of gone) list.drop(item.run_id);
+      drawCounts();
+      drawStarts();
+    }
+    if (list.items.some((item) => !ended(item.status) && item.start_time)) draw();
+  }, CLOCK_MS);
   signal.addEventListener("abort", () => clearInterval(clock));
   addEventListener("keydown", onKey, { signal });
   addEventListener("resize", () => table.resized(), { signal });

@@ -32,7 +32,7 @@ export function scheduleView(main, { path, query, signal, setLive }) {
     onShow: (tab) => { if (!signal.aborted) setQuery({ tab: tab === "past" ? "" : tab }); },
     items: {
       past: { label: t("schedules.past"), make: () => past },
-      edit: { label: t("schedules.edit"), make: () => scheduleEditor(schedule, save) },
+      edit: { label: t("schedules.edit"), make: () => scheduleEditor(() => schedule, save) },
       backfill: { label: t("schedules.backfill"), make: () => backfillPanel(() => schedule) },
       changes: { label: t("schedules.changes"), make: () => changes },
     },
@@ -72,10 +72,11 @@ export function scheduleView(main, { path, query, signal, setLive }) {
     }));
   }
 
-  async function save(fields) {
-    schedule = await send("PUT", base, { ...fields, version: schedule.version });
+  async function save(fields, version) {
+    schedule = await send("PUT", base, { ...fields, version });
     tell(t("schedules.saved"));
     look();
+    return schedule;
   }
 
   async function remove() {

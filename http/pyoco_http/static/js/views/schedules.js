@@ -27,10 +27,11 @@ export function schedulesView(main, { query, signal, setLive }) {
     const make = async (fields) => {
       const made = await send("POST", "/schedules", { ...fields, ...(id.value.trim() ? { schedule_id: id.value.trim() } : {}) });
       go(["schedules", made.schedule_id]);
+      return made;
     };
     replace(main, head(h("a", { class: "button", href: "#/schedules" }, t("do.back"))),
       h("section", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, t("schedules.new"))),
-        h("div", { class: "card-body" }, h("label", { class: "field", for: "schedule-id" }, t("schedules.id"), id)), scheduleEditor(BEGINNING, make)));
+        h("div", { class: "card-body" }, h("label", { class: "field", for: "schedule-id" }, t("schedules.id"), id)), scheduleEditor(() => BEGINNING, make)));
     return;
   }
   replace(main, head(h("a", { class: "button primary", href: href(["schedules"], { new: 1 }) }, t("schedules.new"))),

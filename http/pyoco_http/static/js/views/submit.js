@@ -55,7 +55,7 @@ export function submitView(main, { signal, setLive }) {
   }, gutter, text);
   const verdict = h("div", { id: "flow-verdict", role: "status" });
   const picture = h("div", { class: "picture" });
-  const params = paramFields({ before: before.params, changed: keep });
+  const params = paramFields({ before: before.params, given: before.given, changed: keep });
   const name = h("input", { type: "text", id: "flow-name", value: before.name ?? "main", required: true, oninput: keep });
   const tag = h("input", { type: "text", id: "flow-tag", value: before.tag ?? "", placeholder: "default", pattern: "[A-Za-z0-9_\\-]+", oninput: keep });
   const limits = limitFields();
@@ -86,7 +86,7 @@ export function submitView(main, { signal, setLive }) {
 
   // Until it is submitted, also over other pages and a reload.
   function keep() {
-    keepDraft({ text: text.value, file: fileName, name: name.value, tag: tag.value, params: params.typed() });
+    keepDraft({ text: text.value, file: fileName, name: name.value, tag: tag.value, params: params.typed(), given: params.given() });
   }
 
   function numbers(bad = null) {
@@ -99,6 +99,7 @@ export function submitView(main, { signal, setLive }) {
     if (!chosen) return;
     text.value = await chosen.text();
     fileName = chosen.name;
+    params.forget(); // they are of the run whose flow this was
     replace(opened, fileName);
     keep();
     check();
