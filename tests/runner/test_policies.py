@@ -145,6 +145,7 @@ async def test_what_comes_of_a_process_that_fails(flows: Flows) -> None:
         "unpicklable": "cannot be handed over",
         "not_made_anew": "cannot be handed over: TypeError: NotMadeAnew.__init__() missing 1",
         "die": "the process of the task was ended by SIGKILL",
+        "die_beside_a_copy": "the process of the task was ended by SIGKILL",
         "die_of_no_name": f"the process of the task was ended by signal {signal.SIGRTMIN + 5}",
         "own_error": "odd",
     }

@@ -284,6 +284,14 @@ def die_of_no_name():
     os.kill(os.getpid(), signal.SIGRTMIN + 5)
 
 
+def die_beside_a_copy():
+    """Die as code does whose pool of processes lives on and holds what it has inherited."""
+    if not os.fork():
+        time.sleep(600)
+        os._exit(0)
+    os.kill(os.getpid(), 9)
+
+
 def any_result(ctx):
     return sorted(ctx.results)
 

@@ -14,7 +14,7 @@ import select
 import signal
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
@@ -189,9 +189,16 @@ def end_with_descendants(pidfd: int, pid: int, patience_seconds: float = _PATIEN
 
 def is_readable(descriptor: int, within_seconds: float = 0.0) -> bool:
     """Return whether there is something to read, by then; a pidfd can be read when its process has ended."""
+    return bool(readable((descriptor,), within_seconds))
+
+
+def readable(descriptors: Iterable[int], within_seconds: float) -> set[int]:
+    """Return which of these have something to read, as soon as one has; none where none has by then."""
     poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(min(math.ceil(within_seconds * 1000), _LONGEST_POLL_MS)))
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    found = poll.poll(min(math.ceil(within_seconds * 1000), _LONGEST_POLL_MS))
+    return {descriptor for descriptor, _ in found}
 
 
 def signal_name(number: int) -> str:

@@ -99,11 +99,11 @@ def call_apart(
 
     try:
         with stopping.calling(on_cancel):
-            answer = _hear(pipe, relay, until)
+            answer = _hear(pipe, watch, relay, until)
             if answer is None:
                 process.ask()
                 # Whatever it says now, it had its time.
-                _hear(pipe, relay, time.monotonic() + GRACE_SECONDS)
+                _hear(pipe, watch, relay, time.monotonic() + GRACE_SECONDS)
                 raise TaskTimeout(
                     f"timeout: the task did not end within {limit:g} s and was stopped"
                 )
@@ -165,14 +165,20 @@ class _Process:
         return f"was ended by {kin.signal_name(-code)}" if code < 0 else f"exited with {code}"
 
 
-def _hear(pipe: int, relay: Relay, until: float) -> tuple[Any, ...] | None:
-    """Take what the copy says up to its answer; None where that does not come in time, () where it ended."""
+def _hear(pipe: int, watch: int, relay: Relay, until: float) -> tuple[Any, ...] | None:
+    """Take what the copy says up to its answer; None where that does not come in time, () where it ended.
+
+    Its pipe alone does not tell of its end: whatever it has forked holds that open.
+    """
     data = bytearray()
     while True:
         left = until - time.monotonic()
         if left <= 0:
             return None
-        if not kin.is_readable(pipe, left):
+        ended = watch in kin.readable((pipe, watch), left)
+        if not kin.is_readable(pipe):  # looked at after its end: nothing more comes
+            if ended:
+                return ()
             continue
         read = os.read(pipe, _READ_BYTES)
         if not read:
