@@ -87,6 +87,18 @@ async def test_code_that_does_not_listen_is_killed_with_what_it_started(
         await gone(int((tmp_path / name).read_text()))
 
 
+@pytest.mark.parametrize("own_handler", [False, True])
+async def test_what_it_started_ends_with_code_that_ends_when_it_is_asked(
+    flows: Flows, tmp_path: Path, own_handler: bool
+) -> None:
+    inputs = {"mark": str(tmp_path / "mark"), "own_handler": own_handler}
+    said = {"timeout_sec": 0.5, "retries": 1, "backoff": {"delay_sec": 0}, "inputs": inputs}
+    told = await run(flows, "a", a=of("start_and_wait", **said))
+    record = told.finished.task_records["a"]
+    assert [each.number for each in record.tries or ()] == [1, 2]
+    assert (told.finished.error, record.output) == (None, False), "it goes on beside the next try"
+
+
 async def test_what_threads_print_is_not_mixed_into_the_result(flows: Flows) -> None:
     talkative = of("talkative", timeout_sec=30)
     told = await run(flows, "talkative >> length", talkative=talkative, length=of("length"))

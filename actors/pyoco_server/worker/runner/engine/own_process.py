@@ -5,7 +5,7 @@ has the task's code imported, and its arguments. What the task returns and what 
 ``ctx.params``, ``ctx.results`` and its artifacts comes back pickled; all else that it changes is the copy's.
 
 At its time limit the code is asked: `TaskStopped` is raised in it (SIGTERM), so that its ``finally`` blocks
-run. A moment later the copy is killed, with all that it started.
+run. A moment later the copy is killed, with all that it started; one that ends before that takes it along.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ GRACE_SECONDS: Final = 1.0
 
 _LAST_WORD_SECONDS: Final = 0.2
 _READ_BYTES: Final = 256 * 1024
+# The places of two flags that a copy sees.
+_CANCELLED: Final = 0
+_ASKED_TO_STOP: Final = 1
 
 
 class TaskStopped(BaseException):
@@ -86,14 +89,14 @@ def call_apart(
         OSError: No process can be made.
     """
     until = time.monotonic() + limit
-    flag = mmap.mmap(-1, 1)
-    pid, pipe = _fork(call, context, relay, flag)
+    flags = mmap.mmap(-1, 2)
+    pid, pipe = _fork(call, context, relay, flags)
     watch = os.pidfd_open(pid)
-    process = _Process(pid, watch)
+    process = _Process(pid, watch, flags)
 
     def on_cancel() -> None:
         with suppress(ValueError):  # it is over already
-            flag[0] = 1
+            flags[_CANCELLED] = 1
         if stop_at_cancel:
             process.ask()
 
@@ -110,7 +113,7 @@ def call_apart(
     finally:
         os.close(pipe)
         process.end()
-        flag.close()
+        flags.close()
     match answer:
         case ("returned", result, changes):
             _apply(context, changes)
@@ -134,9 +137,10 @@ def _not_handed_over(error: Exception) -> Failure:
 class _Process:
     """A copy, to be stopped and waited for."""
 
-    def __init__(self, pid: int, watch: int) -> None:
+    def __init__(self, pid: int, watch: int, flags: mmap.mmap) -> None:
         self._pid = pid
         self._watch = watch
+        self._flags = flags
         self._lock = threading.Lock()
         self._status: int | None = None
         self._over = False
@@ -144,6 +148,7 @@ class _Process:
     def ask(self) -> None:
         with self._lock:
             if not self._over:
+                self._flags[_ASKED_TO_STOP] = 1
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(self._watch, signal.SIGTERM)
 
@@ -203,7 +208,7 @@ def _hear(pipe: int, watch: int, relay: Relay, until: float) -> tuple[Any, ...] 
 
 
 def _fork(
-    call: Callable[[], Any], context: Context, relay: Relay, flag: mmap.mmap
+    call: Callable[[], Any], context: Context, relay: Relay, flags: mmap.mmap
 ) -> tuple[int, int]:
     pipe, theirs = os.pipe()
     _flush()  # else the copy would write it again
@@ -214,13 +219,13 @@ def _fork(
         os.close(theirs)
         raise
     if pid == 0:
-        _be_copy(call, context, relay, flag, theirs)
+        _be_copy(call, context, relay, flags, theirs)
     os.close(theirs)
     return pid, pipe
 
 
 def _be_copy(
-    call: Callable[[], Any], context: Context, relay: Relay, flag: mmap.mmap, pipe: int
+    call: Callable[[], Any], context: Context, relay: Relay, flags: mmap.mmap, pipe: int
 ) -> NoReturn:
     code = os.EX_SOFTWARE
     try:
@@ -229,7 +234,7 @@ def _be_copy(
         libc.adopt_orphans()
         gc.freeze()  # what is the original's is never looked at, and so stays shared
         relay.set_out(out.send)
-        _see_cancel(context, flag)
+        _see_cancel(context, flags)
         before = _Before(context)
         try:
             answer: tuple[Any, ...] = ("returned", call(), before.changes(context))
@@ -244,7 +249,11 @@ def _be_copy(
             out.send(("raised", _not_handed_over(error)))
         code = 0
     finally:
-        os._exit(code)
+        try:
+            if flags[_ASKED_TO_STOP]:
+                kin.end_children()  # the original would adopt them, and they go on beside the next try
+        finally:
+            os._exit(code)
 
 
 def _flush() -> None:
@@ -298,7 +307,7 @@ class _Out:
             data = data[os.write(self._pipe, data) :]
 
 
-def _see_cancel(context: Context, flag: mmap.mmap) -> None:
+def _see_cancel(context: Context, flags: mmap.mmap) -> None:
     """Have the run that the copy sees be cancelled when the original is."""
     context._lock = threading.Lock()  # another thread may have held it
     run = context.run_context
@@ -306,7 +315,7 @@ def _see_cancel(context: Context, flag: mmap.mmap) -> None:
         return
 
     def status(_run: RunContext) -> RunStatus:
-        return RunStatus.CANCELLING if flag[0] else RunStatus.RUNNING
+        return RunStatus.CANCELLING if flags[_CANCELLED] else RunStatus.RUNNING
 
     seen: Any = type("CopiedRun", (RunContext,), {"status": property(status)})
     copied = seen.__new__(seen)
