@@ -160,6 +160,9 @@ async def test_a_slot_is_in_its_group_and_is_measured_and_ended_as_a_whole(
 
         await eventually(another_is_there)
         assert (await run(backend, "one")).status == "COMPLETED"
+        await backend.system.restart("/worker")
+        assert (await run(backend, "one")).status == "COMPLETED"
+        assert len(children_in(a_group)) == 1
     assert slots_of(a_group) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from isolation.lives import Lives, lives
 from pyoco_server.model.run import RunStatus
+from pyoco_server.worker.control_group import SlotGroup, WorkerGroup
 
 
 @pytest.fixture
@@ -87,3 +89,33 @@ async def test_a_child_above_the_mark_is_replaced(slot: Lives) -> None:
     assert (await slot.run("keep_memory")).finished.worn == "memory"
     assert (await slot.run("count")).finished.status is RunStatus.COMPLETED
     assert resident(slot.pid) < 100_000_000
+
+
+async def test_a_control_group_that_went_with_its_supervisor_is_there_for_the_next_life(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "pids.max").write_text("1064")
+    groups = WorkerGroup(tmp_path, 4)
+    group = groups.slot("group")
+    assert group is not None
+    async with lives(tmp_path / "0", group=group) as slot:
+        assert (await slot.run("count")).finished.status is RunStatus.COMPLETED
+        await slot.child.stop()
+        groups.remove()
+        shutil.rmtree(group.folder)  # the kernel's files are no files that are in the way
+        await slot.child.replace()
+        assert (await slot.run("count")).finished.status is RunStatus.COMPLETED
+        assert (group.folder / "cgroup.procs").read_text() == "0"
+        assert (group.folder / "pids.max").read_text() == "250"
+
+
+async def test_a_life_has_all_memory_although_the_one_before_was_bounded(tmp_path: Path) -> None:
+    folder = tmp_path / "group"
+    folder.mkdir()
+    (folder / "memory.max").write_text("max")
+    group = SlotGroup(folder)
+    async with lives(tmp_path / "0", group=group) as slot:
+        await slot.run("count")
+        group.bound(300 * 1024 * 1024)
+        await slot.child.replace()  # as it is when nobody is there any more to judge the run
+        assert (folder / "memory.max").read_text() == "max"

@@ -66,6 +66,8 @@ class SlotChild:
         # Wheels first: what lies about in the worker's folder is not to stand in for what was uploaded.
         paths = (*self._wheels.import_paths, *self._options.extra_sys_path)
         self._runner = None  # what has ended is not used again, should there be no other
+        if self.group is not None:
+            self.group.renew()
         options = replace(
             self._options,
             extra_sys_path=paths,

@@ -27,12 +27,33 @@ class SlotGroup:
     Attributes:
         folder: What the kernel shows of it.
         bounds_memory: Whether it can.
+
+    Args:
+        most_pids: How many processes and threads it may have; None for as many as there may be.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, most_pids: int | None = None) -> None:
         self.folder = folder
         self.bounds_memory = (folder / "memory.max").exists()
+        self._most_pids = most_pids
         self._peak: int | None = None
+
+    def renew(self) -> None:
+        """Have it be there for the next child, with as much memory as there is.
+
+        It goes with a worker's supervisor, which may start again, and a run may have been cut short while it
+        was bounded.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        self.folder.mkdir(exist_ok=True)
+        self.bounds_memory = (self.folder / "memory.max").exists()
+        if self.bounds_memory:
+            (self.folder / "memory.oom.group").write_text("1")
+            self.bound(None)
+        if self._most_pids is not None:
+            (self.folder / "pids.max").write_text(str(self._most_pids))
 
     def bound(self, memory_bytes: int | None) -> bool:
         """Let it have so much memory, and no more; None for no limit. Return whether the kernel sees to it.
@@ -121,16 +142,11 @@ class WorkerGroup:
 
     def slot(self, name: str) -> SlotGroup | None:
         """Make the group of a slot; None where that cannot be done."""
-        folder = self._folder / name
+        group = SlotGroup(self._folder / name, _most_pids(self._folder, self._slots))
         try:
-            folder.mkdir(exist_ok=True)
-            group = SlotGroup(folder)
-            if group.bounds_memory:
-                (folder / "memory.oom.group").write_text("1")
-            if (most := _most_pids(self._folder, self._slots)) is not None:
-                (folder / "pids.max").write_text(str(most))
+            group.renew()
         except OSError as error:
-            log.warning("no control group for a slot", folder=str(folder), reason=str(error))
+            log.warning("no control group for a slot", folder=str(group.folder), reason=str(error))
             return None
         self._made.append(group)
         return group
