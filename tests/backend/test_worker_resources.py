@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -15,9 +17,12 @@ from backend.test_worker_disk import unfit_slots
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.model.run import RunStatus
+from pyoco_server.process import spawn_owned
 from pyoco_server.worker import executor
 from pyoco_server.worker.child import SlotChild
+from pyoco_server.worker.runner import catalog
 from pyoco_server.worker.tree import WorkerOptions
+from runner.test_imports import GOOD, plug_in
 
 pytestmark = pytest.mark.nats
 
@@ -140,6 +145,33 @@ async def test_a_slot_whose_next_child_finds_no_room_rests_and_goes_on(
             (tmp_path / "scarce").unlink()
             snapshot = await ended(backend, run.run_id)
     assert snapshot.status is RunStatus.COMPLETED
+
+
+@pytest.mark.parametrize("error", [errno.EAGAIN, errno.EMFILE])
+async def test_a_run_whose_plug_ins_cannot_be_looked_at_goes_back_and_is_executed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    plug_in(tmp_path, "good", GOOD)
+    refused = False
+
+    def spawn(*args: Any, **said: Any) -> Any:
+        nonlocal refused
+        if not refused:
+            refused = True
+            raise OSError(error, os.strerror(error))
+        return spawn_owned(*args, **said)
+
+    monkeypatch.setattr(catalog, "spawn_owned", spawn)
+    async with running(tmp_path, worker=with_code(tmp_path)) as backend:
+        with unfit_slots(backend) as unfit, trio.fail_after(60):
+            new = replace(of_yaml("flow: {graph: greet}\n"), max_attempts=1)
+            run = await backend.submit(new)
+            assert await unfit.receive() == 0
+            await eventually(lambda: resting(backend))
+            snapshot = await ended(backend, run.run_id)
+    assert (snapshot.status, snapshot.attempt) == (RunStatus.COMPLETED, 2)
+    assert [each.reason for each in snapshot.attempts] == ["no_threads"]
+    assert snapshot.uncounted_attempts == 1
 
 
 async def test_a_slot_for_which_there_is_no_process_rests_and_goes_on(tmp_path: Path) -> None:

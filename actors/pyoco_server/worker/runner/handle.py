@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import select
 import signal
@@ -53,6 +54,7 @@ _TAIL_CHARACTERS: Final = 4000
 _LAST_READS: Final = 16
 _REAP_SECONDS: Final = 5.0
 _UNKNOWN: Final = Usage()
+_WANT_OF_ROOM: Final = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 LAST_WORDS = "; its last words: "
 """What stands in an error before the last output of a process that crashed."""
@@ -69,7 +71,8 @@ class Exited:
             trace.
         importing: Whose code it was importing, as far as it told.
         usage: What it took since the last run that it ended, as far as is known.
-        no_room: Whether it found no thread or process for itself, and so has executed nothing.
+        no_room: Whether there was no thread, process or descriptor for what it needs first, and so it has
+            executed nothing.
     """
 
     returncode: int
@@ -170,6 +173,8 @@ class RunnerProcess:
         # Processor time that it has told of; None as long as it has told nothing.
         self._cpu_told: float | None = None
         self._importing: Importing | None = None
+        # Whether it was killed since there was no room to look at what its run needs.
+        self._no_room = False
         self._said: deque[ChildMessage | EnvironmentNeeded | ProvidersNeeded] = deque()
         self._exited: Exited | None = None
 
@@ -318,19 +323,29 @@ class RunnerProcess:
             await self._read()
 
     async def _tell_providers(self, needed: ProvidersNeeded) -> None:
-        """Have plug-ins looked at and tell of them, as long as there is somebody to be told."""
-        async with trio.open_nursery() as nursery:
+        """Have plug-ins looked at and tell of them, as long as there is somebody to be told.
 
-            async def not_longer_than_the_child() -> None:
-                await self._ended()
+        Where they cannot be looked at the child is killed, which has executed nothing of the run yet.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+
+                async def not_longer_than_the_child() -> None:
+                    await self._ended()
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(not_longer_than_the_child)
+                found = await self._options.catalog.find(
+                    self._options.plugin_query(needed.names), needed.since
+                )
+                await self.send(Providers(run_id=needed.run_id, providers=found))
                 nursery.cancel_scope.cancel()
-
-            nursery.start_soon(not_longer_than_the_child)
-            found = await self._options.catalog.find(
-                self._options.plugin_query(needed.names), needed.since
-            )
-            await self.send(Providers(run_id=needed.run_id, providers=found))
-            nursery.cancel_scope.cancel()
+        except* OSError as errors:
+            error = errors.exceptions[0]
+            log.warning("runner killed: plug-ins not looked at", pid=self.pid, reason=str(error))
+            self._tail = f"{self._tail}\nplug-ins cannot be looked at: {error}"
+            self._no_room = isinstance(error, OSError) and error.errno in _WANT_OF_ROOM
+            self.kill()
 
     async def _read(self) -> None:
         """Wait until the child said or wrote something or died, and take that up."""
@@ -432,7 +447,7 @@ class RunnerProcess:
             self._tail,
             self._imported_last(),
             Usage(peak_memory_bytes=end.peak_memory_bytes, cpu_sec=cpu_sec),
-            no_room=code == EXIT_NO_ROOM and self._cpu_told is None,
+            no_room=self._no_room or (code == EXIT_NO_ROOM and self._cpu_told is None),
         )
         self._inbox.close()
         self._requests.close()
