@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import msgspec
 import trio
@@ -19,6 +22,7 @@ from pyoco_server.jetstream.consumer import Message, PullConsumer
 from pyoco_server.jetstream.errors import NotFound
 from pyoco_server.kernel.child import Child
 from pyoco_server.kernel.supervisor import Supervisor
+from pyoco_server.model.errors import NO_THREAD
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.settings import Settings
 from pyoco_server.worker.tree import WorkerOptions
@@ -258,3 +262,19 @@ async def deliver(backend: Backend) -> Message:
         return message
     finally:
         consumer.close()
+
+
+@contextmanager
+def no_threads_for(module: ModuleType) -> Iterator[list[Any]]:
+    """Have no thread be left for what code of a module asks for, directly or not; gathers what that is."""
+    real = trio.to_thread.run_sync
+    refused: list[Any] = []
+
+    async def run_sync(function: Any, *args: Any, **said: Any) -> Any:
+        if any(frame.filename == module.__file__ for frame in inspect.stack(0)):
+            refused.append(function)
+            raise RuntimeError(NO_THREAD)
+        return await real(function, *args, **said)
+
+    with mock.patch.object(trio.to_thread, "run_sync", run_sync):
+        yield refused

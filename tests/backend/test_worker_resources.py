@@ -12,13 +12,13 @@ from unittest import mock
 import pytest
 import trio
 
-from backend.stage import ended, eventually, new_run, running, worker_options
+from backend.stage import ended, eventually, new_run, no_threads_for, running, worker_options
 from backend.test_worker_disk import unfit_slots
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.model.run import RunStatus
 from pyoco_server.process import spawn_owned
-from pyoco_server.worker import executor
+from pyoco_server.worker import executor, housekeeper
 from pyoco_server.worker.child import SlotChild
 from pyoco_server.worker.runner import catalog
 from pyoco_server.worker.tree import WorkerOptions
@@ -198,6 +198,19 @@ async def test_a_slot_for_which_there_is_no_process_rests_and_goes_on(tmp_path: 
             run = await backend.submit(new_run("quick"))
             snapshot = await ended(backend, run.run_id)
     assert (snapshot.status, snapshot.attempt, refused) == (RunStatus.COMPLETED, 1, 3)
+
+
+async def test_a_worker_without_threads_has_its_folder_all_the_same_and_removes_it(
+    tmp_path: Path,
+) -> None:
+    left = tmp_path / "state" / "work" / "left"
+    left.mkdir(parents=True)
+    with no_threads_for(housekeeper) as refused:
+        async with running(tmp_path) as backend:
+            run = await backend.submit(new_run("quick"))
+            assert (await ended(backend, run.run_id)).status is RunStatus.COMPLETED
+    assert len(refused) == 3
+    assert list(left.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize(("kills", "reason"), [(1, "out_of_memory"), (0, "worker_crashed")])

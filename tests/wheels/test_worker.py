@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from backend.stage import ended, eventually, started
+from backend.stage import ended, eventually, no_threads_for, started
+from pyoco_server.kernel import TapEvent, TapKind
+from pyoco_server.model.errors import NO_THREAD
 from pyoco_server.model.run import RunStatus
+from pyoco_server.worker import wheel_syncer
 from wheels.hostile import hostile
 from wheels.making import file_name, wheel_bytes
 from wheels.stage import (
@@ -296,3 +299,29 @@ async def test_left_overs_of_a_worker_that_died_are_removed(tmp_path: Path) -> N
             )
 
         await eventually(clean, what="left-overs removed")
+
+
+async def test_a_worker_without_threads_says_so_and_has_its_wheels_once_there_are_some(
+    tmp_path: Path,
+) -> None:
+    died: list[TapEvent] = []
+
+    def listen(event: TapEvent) -> None:
+        if event.kind is TapKind.DIED:
+            died.append(event)
+
+    async with syncing(tmp_path, wheel_sync_interval_sec=0.02) as backend:
+        with backend.system.tap(listen):
+            with no_threads_for(wheel_syncer) as refused:
+                await upload_version(backend, "1.0")
+
+                async def often() -> bool:
+                    # A child may crash twenty times in a row.
+                    return len(refused) > 100 and (await report(backend)).last_error == NO_THREAD
+
+                await eventually(often, within=30)
+            await synced(backend, V1)
+            run = await ended(backend, (await backend.submit(new_run())).run_id)
+            assert told(run) == ["1.0"] * 3
+        assert died == []
+    assert folders(tmp_path, "tmp") == []

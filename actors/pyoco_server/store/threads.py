@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar, TypeVarTuple, Unpack
 
 import trio
@@ -23,3 +25,17 @@ async def in_thread(
         if str(error) != NO_THREAD:
             raise
     return function(*args)
+
+
+@contextmanager
+def no_thread_is_os_error() -> Iterator[None]:
+    """Have a thread that cannot be started raise what a process does that cannot be made, an `OSError`.
+
+    For calls that take too long to be made here.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) != NO_THREAD:
+            raise
+        raise OSError(errno.EAGAIN, NO_THREAD) from error

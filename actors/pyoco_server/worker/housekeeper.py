@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Never
 
-import trio
-
 from pyoco_server.kernel import Actor
+from pyoco_server.store.threads import in_thread
 from pyoco_server.worker.control_group import WorkerGroup
 from pyoco_server.worker.held_folder import HeldFolder, make_held, sweep
 from pyoco_server.worker.runner.guarded import Guardian
@@ -41,11 +40,11 @@ class Housekeeper(Actor[Never]):
 
     async def on_start(self) -> None:
         """Make the worker's folder, and begin to remove those of dead ones."""
-        self._held = await trio.to_thread.run_sync(make_held, self._folders, self._own)
+        self._held = await in_thread(make_held, self._folders, self._own)
         self.spawn(self._sweep)
 
     async def _sweep(self) -> None:
-        await trio.to_thread.run_sync(end_what_dead_workers_left, self._folders)
+        await in_thread(end_what_dead_workers_left, self._folders)
 
     async def on_stop(self) -> None:
         """End what is left of the children, and remove the worker's folder; its slots have ended before."""
@@ -54,7 +53,7 @@ class Housekeeper(Actor[Never]):
         if self._groups is not None:
             self._groups.remove()
         if self._held is not None:
-            await trio.to_thread.run_sync(self._held.remove)
+            await in_thread(self._held.remove)
 
 
 def end_what_dead_workers_left(folders: Path) -> None:

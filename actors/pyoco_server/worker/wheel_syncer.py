@@ -21,6 +21,7 @@ from pyoco_server.model.wheel import Selection, StoredWheel, select
 from pyoco_server.model.wheel_archive import BadWheel
 from pyoco_server.model.worker import InstalledWheel, SkippedWheel, WheelSync
 from pyoco_server.settings import Settings
+from pyoco_server.store.threads import in_thread, no_thread_is_os_error
 from pyoco_server.store.wheels import RegistryState, WheelObject, WheelStore
 from pyoco_server.worker.held_folder import HeldFolder
 from pyoco_server.worker.messages import CurrentWheels, NewWheels, WheelsReported
@@ -126,12 +127,19 @@ class WheelSyncer(Actor[CurrentWheels]):
                 await self._hand_out(sets)
             # After that: what is reported is what the next run gets.
             await self._heartbeat.tell(WheelsReported(self._report))
-            await trio.to_thread.run_sync(
-                self._folder.clean_up, [have.wheel for have in self._have.values()]
-            )
+            await self._clean_up()
             with trio.move_on_after(self._interval):
                 await self._changed.wait()
                 await trio.sleep(_GATHER_SECONDS)
+
+    async def _clean_up(self) -> None:
+        """Remove what nobody uses; what is left of that goes the next time."""
+        keep = [have.wheel for have in self._have.values()]
+        try:
+            with no_thread_is_os_error():
+                await trio.to_thread.run_sync(self._folder.clean_up, keep)
+        except OSError as error:
+            log.warning("unused wheels not removed", reason=str(error))
 
     async def _sync(self) -> WheelSets | None:
         """Look at the registry once; None where the sets stay as they are."""
@@ -144,8 +152,9 @@ class WheelSyncer(Actor[CurrentWheels]):
                 select((found.wheel for found in wheels), self._tags, self._supported)
                 for _, wheels in owned
             ]
-            have, skipped = await self._obtain(selections, state)
-            sets = await self._make_sets(have, skipped)
+            with no_thread_is_os_error():
+                have, skipped = await self._obtain(selections, state)
+                sets = await self._make_sets(have, skipped)
         except (BridgeError, OSError) as error:
             log.warning("wheels not synced", err_id=ErrorId.WHEEL_SYNC_FAILED, reason=str(error))
             # Everybody may read it: the path of a file would name a wheel that is a tenant's.
@@ -231,7 +240,7 @@ class WheelSyncer(Actor[CurrentWheels]):
         failure = self._failures.get(wheel.nuid)
         if failure is not None and trio.current_time() < failure.again_at:
             raise Unfit(failure.reason)
-        folder = await trio.to_thread.run_sync(self._folder.find, wheel)
+        folder = await in_thread(self._folder.find, wheel)
         if folder is None:
             try:
                 folder = await self._download(found)
@@ -242,7 +251,7 @@ class WheelSyncer(Actor[CurrentWheels]):
         return _Have(wheel, folder, time.time())
 
     async def _download(self, found: WheelObject) -> HeldFolder:
-        scratch = await trio.to_thread.run_sync(self._folder.scratch)
+        scratch = await in_thread(self._folder.scratch)
         try:
             archive = scratch.path / found.wheel.name.text
             async with (
@@ -262,7 +271,7 @@ class WheelSyncer(Actor[CurrentWheels]):
             )
         finally:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(scratch.remove)
+                await in_thread(scratch.remove)
 
     def _failed(self, wheel: StoredWheel, reason: str) -> None:
         earlier = self._failures.get(wheel.nuid)
