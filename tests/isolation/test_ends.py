@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import subprocess
@@ -52,3 +53,31 @@ def test_nothing_escapes_by_the_end_of_its_parent_while_it_is_looked_for(
         while is_alive(below):
             assert time.monotonic() < until, "it lives on"
             time.sleep(0.01)
+
+
+_STARTS_ITSELF = """\
+import os, sys, time
+for _ in range({depth}):
+    if os.fork():
+        os.wait()
+        os._exit(0)
+print(flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_chain_of_processes_may_be_longer_than_calls_can_be_nested() -> None:
+    depth = 150
+    code = _STARTS_ITSELF.format(depth=depth)
+    with subprocess.Popen([sys.executable, "-S", "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        limit = sys.getrecursionlimit()
+        try:
+            sys.setrecursionlimit(len(inspect.stack(0)) + 100)
+            found = kin.descendants(process.pid)
+        finally:
+            sys.setrecursionlimit(limit)
+            for pid in kin.descendants(process.pid):
+                kin.kill(pid)
+        assert len(found) == depth
