@@ -15,7 +15,10 @@ from isolation.families import alive_with, appeared, gone, parent_of
 from isolation.lives import Lives, lives
 from isolation.ways import WAYS
 from pyoco_server.model.run import RunStatus
+from pyoco_server.worker.runner.handle import RunnerProcess
+from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.protocol import CancelRun, FlowFinished, Output
+from runner.children import Flows
 
 
 @pytest.fixture
@@ -101,6 +104,68 @@ async def test_a_child_that_lost_its_guardian_is_killed_with_all_that_it_started
     exited = (await flows.hear(())).exited
     assert exited.signal == "SIGKILL"
     assert alive_with(mark) == []
+
+
+HELD = """\
+import os
+
+kill = os.kill
+
+
+def kill_what_the_kernel_does_not_hold(pid, number):
+    try:
+        with open(f"/proc/{pid}/cmdline") as file:
+            if MARK in file.read():
+                return
+    except FileNotFoundError:
+        pass
+    kill(pid, number)
+
+
+os.kill = kill_what_the_kernel_does_not_hold
+"""
+
+
+async def test_what_the_kernel_holds_of_one_child_holds_back_the_ends_of_no_others(
+    tmp_path: Path,
+) -> None:
+    mark = str(tmp_path)
+    (tmp_path / "sitecustomize.py").write_text(f"MARK = {mark!r}\n{HELD}")
+    options = RunnerOptions(env={"PYTHONPATH": str(tmp_path)})
+    others: list[RunnerProcess] = []
+    async with lives(tmp_path / "0", env=options.env) as slot, trio.open_nursery() as nursery:
+
+        async def end_another(within: float) -> bool:
+            other = await slot.spare.take(options)
+            others.append(other)
+            other.kill()
+            with trio.move_on_after(within):
+                await Flows(other).hear(())
+                return True
+            return False
+
+        async def end_others() -> None:
+            """More often than the guardian gives up waiting."""
+            while True:
+                await end_another(0.5)
+
+        flows = await slot.begin(spawning("bare_daemon", mark, stay=True))
+        await flows.hear(Output)
+        await appeared(mark)
+        try:
+            nursery.start_soon(end_others)
+            slot.child.runner.kill()
+            with trio.fail_after(30):
+                await flows.hear(())
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                assert await end_another(3), "it is waited for once"
+        finally:
+            for line in alive_with(mark):
+                os.kill(int(line.partition(":")[0]), signal.SIGKILL)
+            with trio.CancelScope(shield=True):
+                for other in others:
+                    await other.stop(0)
 
 
 STARTS_ON = """\

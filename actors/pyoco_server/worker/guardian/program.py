@@ -62,9 +62,10 @@ class _Guardian:
         self._control = control
         self._lines: dict[int, socket.socket] = {}
         self._groups: dict[int, Path] = {}
-        # How children ended that have left something which may not be gone yet.
-        self._ended: list[tuple[socket.socket, ChildEnd]] = []
-        self._told_by = 0.0
+        # How children ended that have left something which may not be gone yet, and when that is told anyway.
+        self._ended: list[tuple[socket.socket, ChildEnd, float]] = []
+        # What they left, and until when it is waited for: beyond that the kernel itself holds it.
+        self._orphans: dict[int, float] = {}
         self._woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         os.set_blocking(waker, False)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -154,18 +155,27 @@ class _Guardian:
                         peak_memory_bytes=taken.ru_maxrss * KIB,
                         cpu_sec=round(taken.ru_utime + taken.ru_stime, 6),
                     )
-                    self._ended.append((line, end))
-                    self._told_by = time.monotonic() + _PATIENCE_SECONDS
+                    self._ended.append((line, end, time.monotonic() + _PATIENCE_SECONDS))
                 if (group := self._groups.pop(pid, None)) is not None:
                     with suppress(OSError):  # faster than whatever starts processes in it
                         (group / "cgroup.kill").write_text("1")
         orphans = set(kin.children(os.getpid())) - self._lines.keys()
         for orphan in orphans:
             kin.kill(orphan)  # it is ours until we wait for it
-        if not orphans or time.monotonic() > self._told_by:
-            for line, end in self._ended:
+        self._tell_ends(orphans)
+
+    def _tell_ends(self, orphans: set[int]) -> None:
+        """Tell how children ended, once nothing is waited for, or this one's end has waited long enough."""
+        now = time.monotonic()
+        by = now + _PATIENCE_SECONDS
+        self._orphans = {orphan: self._orphans.get(orphan, by) for orphan in orphans}
+        waiting = any(now <= until for until in self._orphans.values())
+        untold, self._ended = self._ended, []
+        for line, end, until in untold:
+            if waiting and now <= until:
+                self._ended.append((line, end, until))
+            else:
                 _tell(line, end)
-            self._ended.clear()
 
 
 def _tell(line: socket.socket, end: ChildEnd) -> None:
