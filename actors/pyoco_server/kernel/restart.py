@@ -26,7 +26,7 @@ class Strategy(Enum):
 
 @dataclass(frozen=True)
 class RestartPlan:
-    """Ids to stop, in that order (last started first), then ids to start, in order of start."""
+    """Ids to stop, and then ids to start; both in order of start. What started last is stopped first."""
 
     stop: tuple[str, ...]
     start: tuple[str, ...]
@@ -50,7 +50,7 @@ def plan(strategy: Strategy, order: Sequence[str], ended: str) -> RestartPlan:
         case _:
             assert_never(strategy)
     return RestartPlan(
-        stop=tuple(name for name in reversed(affected) if name != ended),
+        stop=tuple(name for name in affected if name != ended),
         start=tuple(affected),
     )
 

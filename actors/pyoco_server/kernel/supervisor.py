@@ -195,7 +195,7 @@ class Supervisor:
             )
         by_id = {each.spec.id: each for each in self._children}
         planned = plan(self.spec.strategy, tuple(by_id), child.spec.id)
-        await self._stop([by_id[name] for name in reversed(planned.stop)], for_good=False)
+        await self._stop([by_id[name] for name in planned.stop], for_good=False)
         affected = [each for name in planned.start if not (each := by_id[name]).finished]
         for each in affected:
             each.ticket += 1
