@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from msgspec.structs import replace
 
-from pyoco_server.model.run import TaskState
+from pyoco_server.model.run import TaskRecord, TaskState
 from pyoco_server.worker.runner.guarded import Guardian
 from pyoco_server.worker.runner.handle import (
     Exited,
@@ -94,6 +95,7 @@ class Flows:
     def __init__(self, runner: RunnerProcess) -> None:
         self.runner = runner
         self.tries: list[TriesTold] = []
+        self._records: dict[str, dict[str, TaskRecord]] = {}
 
     async def send(self, graph: str = "", **tasks: Any) -> str:
         """Send a flow of tasks, each a function of the sample module or a task's configuration."""
@@ -111,7 +113,10 @@ class Flows:
         return request["run_id"]  # type: ignore[no-any-return]
 
     async def hear(self, until: Any = (FlowFinished, Exited)) -> Told:
-        """Gather events up to one of that type, or one that is as wanted."""
+        """Gather events up to one of that type, or one that is as wanted.
+
+        The end of a run has the records of all its tasks, as its worker has them by then.
+        """
         told = Told()
         with trio.fail_after(WITHIN_SECONDS):
             while True:
@@ -122,6 +127,11 @@ class Flows:
                         await self.runner.send(answer)
                     self.tries.append(event)
                     continue
+                if isinstance(event, TaskChanged):
+                    self._records.setdefault(event.run_id, {})[event.name] = event.record
+                elif isinstance(event, FlowFinished):
+                    records = self._records.pop(event.run_id, {}) | event.task_records
+                    event = replace(event, task_records=records)
                 told.events.append(event)
                 if isinstance(event, Exited) or (
                     isinstance(event, until) if isinstance(until, type | tuple) else until(event)

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+import time
+from typing import Any, cast
 
 import pytest
+import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyoco.core.models import Flow
 from pyoco.core.models import TaskRecord as EngineRecord
 
 from pyoco_server.model.json_text import encode_json
-from pyoco_server.model.run import RunStatus, TaskState
+from pyoco_server.model.run import RunStatus, TaskRecord, TaskState
+from pyoco_server.worker.runner.condition import Condition
+from pyoco_server.worker.runner.engine.task_record import LiveRecord
+from pyoco_server.worker.runner.execution import Execution
+from pyoco_server.worker.runner.flows import Plugins
 from pyoco_server.worker.runner.options import RunnerOptions
-from pyoco_server.worker.runner.protocol import Limits
+from pyoco_server.worker.runner.output import OutputPump
+from pyoco_server.worker.runner.pipe import EventPipe
+from pyoco_server.worker.runner.protocol import (
+    CancelRun,
+    Execute,
+    FlowFinished,
+    FromChild,
+    Limits,
+    TaskChanged,
+)
 from pyoco_server.worker.runner.records import RecordBook
-from runner.children import CODE, Flows, a_child
+from runner.children import CODE, WITHIN_SECONDS, Flows, a_child
 
 VALUES = st.recursive(
     st.none() | st.integers() | st.floats() | st.text() | st.binary() | st.sets(st.integers()),
@@ -58,6 +75,65 @@ def test_a_value_is_looked_at_once_for_each_end_of_its_task() -> None:
     assert book.ended("a", record, TaskState.FAILED).output == first.output == [1]
     record.ended_at = 2.0
     assert book.ended("a", record, TaskState.SUCCEEDED).output == [1, 2]
+
+
+async def test_what_was_told_of_a_task_is_not_told_again_at_the_end(flows: Flows) -> None:
+    each = {"function": "large", "inputs": {"size": 50}}
+    run_id = await flows.send("a >> b >> c >> d", a=each, b=each, c="until_cancelled", d=each)
+    told: dict[str, TaskRecord] = {}
+    with trio.fail_after(WITHIN_SECONDS):
+        while not isinstance(event := await flows.runner.next_event(), FlowFinished):
+            if isinstance(event, TaskChanged):
+                told[event.name] = event.record
+                if event.name == "c" and event.record.state is TaskState.RUNNING:
+                    await flows.runner.send(CancelRun(run_id=run_id))
+    finished = event
+    assert finished.tasks.keys() == set("abcd")
+    outputs = {name: record.output for name, record in told.items()}
+    assert outputs == {"a": "x" * 50, "b": "x" * 50, "c": "done waiting"}
+    assert {name: record.state for name, record in finished.task_records.items()} == {
+        "d": TaskState.CANCELLED
+    }
+
+
+class SlowPipe(EventPipe):
+    """Takes its time, sends nothing, and notes how many threads would at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__(-1)
+        self.sending = self.most = 0
+
+    def send(self, message: FromChild, *, quietly: bool = False) -> None:
+        assert isinstance(message, TaskChanged)
+        self.sending += quietly
+        self.most = max(self.most, self.sending)
+        time.sleep(0.01)
+        self.sending -= quietly
+
+    def ring(self) -> None:
+        pass
+
+
+def test_what_is_told_of_a_task_at_the_same_time_is_sent_in_the_order_in_which_it_is_kept() -> None:
+    pipe, limits = SlowPipe(), Limits()
+    execution = Execution(
+        Execute(run_id="r", attempt=1, flow_name="main"),
+        limits=limits,
+        resolver=lambda name: Flow(name=name),
+        plugins=Plugins(limits, ()),
+        output=OutputPump(pipe, 0),
+        events=pipe,
+        condition=cast("Condition", None),
+    )
+    iterations = [
+        threading.Thread(target=execution.task_running, args=("a", LiveRecord(started_at=number)))
+        for number in range(8)
+    ]
+    for each in iterations:
+        each.start()
+    for each in iterations:
+        each.join()
+    assert pipe.most == 1
 
 
 async def test_what_json_cannot_carry_is_its_repr(flows: Flows) -> None:

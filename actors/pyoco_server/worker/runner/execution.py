@@ -92,6 +92,9 @@ class Execution(TaskObserver, Worker):
         self._stopping = CancelSignal()
         self._structure: GraphStructure | None = None
         self._records = RecordBook(limits, request.workdir, request.params)
+        # What the worker was told last, by the names of tasks; iterations of one may tell at the same time.
+        self._told: dict[str, TaskRecord] = {}
+        self._telling = threading.Lock()
         self._progress = ProgressBook(request.run_id, self._context.tasks, output, events)
         self._environment: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         self._providers: queue.SimpleQueue[tuple[Provider, ...]] = queue.SimpleQueue()
@@ -203,9 +206,11 @@ class Execution(TaskObserver, Worker):
         self._output.announce_soon()
 
     def _tell(self, name: str, record: TaskRecord) -> None:
-        self._send_soon(
-            TaskChanged(run_id=self.request.run_id, name=name, record=record, at=time.time())
-        )
+        with self._telling:
+            self._send_soon(
+                TaskChanged(run_id=self.request.run_id, name=name, record=record, at=time.time())
+            )
+            self._told[name] = record
 
     def _run(self) -> None:
         request = self.request
@@ -283,17 +288,17 @@ class Execution(TaskObserver, Worker):
 
     def _finished(self, error: BaseException | None) -> FlowFinished:
         states = self._states()
-        records = {
-            name: self._progress.told_in(
-                name, self._records.ended(name, self._context.ensure_task_record(name), state)
-            )
-            for name, state in states.items()
-        }
+        untold: dict[str, TaskRecord] = {}
+        for name, state in states.items():
+            record = self._records.ended(name, self._context.ensure_task_record(name), state)
+            record = self._progress.told_in(name, record)
+            if record != self._told.get(name):
+                untold[name] = record
         finished = FlowFinished(
             run_id=self.request.run_id,
             status=RunStatus.COMPLETED,
             tasks=states,
-            task_records=records,
+            task_records=untold,
         )
         if self._context.status in _CANCELLED:
             return replace(finished, status=RunStatus.CANCELLED)

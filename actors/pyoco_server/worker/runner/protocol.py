@@ -283,7 +283,7 @@ class FlowFinished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
         reason: Of a FAILED run, why, for programs.
         error: Of a FAILED run, what went wrong, for people.
         tasks: The last state of every task; PENDING is one that never started.
-        task_records: What is known of each of them.
+        task_records: Of each whose record is not what `TaskChanged` told of it last.
         output_left_out: How many characters it printed beyond what is taken.
         worn: Why the child is not as good as a fresh one any more, so that another has to take its place.
         bound: Whether modules of this flow changed the process when they were imported, as they would in any

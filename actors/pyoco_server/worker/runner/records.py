@@ -111,7 +111,7 @@ class RecordBook:
         with self._lock:
             known = self._ended.get(name)
             if known is not None and known[0] is record and known[1] == record.ended_at:
-                return replace(known[2], state=state)
+                return known[2] if known[2].state is state else replace(known[2], state=state)
             made = self._make(name, record, state)
             self._ended[name] = (record, record.ended_at, made)
             return made
