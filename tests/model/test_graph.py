@@ -271,3 +271,9 @@ def test_a_graph_goes_round_as_json(text: str) -> None:
     assert msgspec.json.decode(msgspec.json.encode(graph), type=OperatorGraph | EngineGraph) == (
         graph
     )
+
+
+def test_a_graph_is_read_once_however_often_its_terms_are_asked_for() -> None:
+    graph = engine("a >> pipe(more)", {"more": "repeat(count=2) { b }"})
+    assert graph.pipeline is graph.pipeline
+    assert graph == engine("a >> pipe(more)", {"more": "repeat(count=2) { b }"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import copy
+from functools import cached_property
 from typing import Final, TypeVar
 
 import msgspec
@@ -59,7 +60,9 @@ _UNKNOWN_TERM: Final = re.compile(r"Unknown callable term '(\w+)'")
 _COMMENT: Final = re.compile(r"#[^\n]*")
 
 
-class EngineGraph(msgspec.Struct, frozen=True, kw_only=True, tag_field="form", tag="engine"):
+class EngineGraph(
+    msgspec.Struct, frozen=True, kw_only=True, dict=True, tag_field="form", tag="engine"
+):
     """A graph for the engine to build, which it has taken once already."""
 
     text: str
@@ -69,8 +72,9 @@ class EngineGraph(msgspec.Struct, frozen=True, kw_only=True, tag_field="form", t
     unlisted: tuple[str, ...] = ()
     """Tasks of the graph that the file does not configure: the worker has to know them."""
 
+    @cached_property
     def pipeline(self) -> Pipeline:
-        """Return the engine's terms, with every pipe in its place."""
+        """The engine's terms, with every pipe in its place; not to be changed."""
         pipes = {name: _Parser(text).parse() for name, text in self.pipes.items()}
         return _expanded(_Parser(self.text).parse(), pipes)
 

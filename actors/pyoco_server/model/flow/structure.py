@@ -66,7 +66,7 @@ def structure(graph: Graph) -> GraphStructure:
         case OperatorGraph():
             return of_tasks(graph.nodes, graph.edges, graph.any_join)
         case EngineGraph():
-            return of_steps(graph.pipeline().terms, _node, _inside)
+            return of_steps(graph.pipeline.terms, _node, _inside)
 
 
 def of_tasks(

@@ -142,7 +142,7 @@ class FlowBuilder:
                     graph=graph.text, tasks=tasks, pipes=graph.pipes, flow_name=flow_name
                 )
                 program = flow.build_program()  # type: ignore[no-untyped-call]
-                _say_all(graph.pipeline(), program.steps, tasks)
+                _say_all(graph.pipeline, program.steps, tasks)
                 return flow
             case _:
                 assert_never(graph)
