@@ -701,3 +701,20 @@ def test_the_names_of_a_policy_need_no_server() -> None:
     )
     with os.popen(f'python -c "{code}"') as process:
         assert process.read().strip() == "[]"
+
+
+async def test_each_of_several_at_the_same_time_tells_what_it_saved_and_makes_no_folder(
+    flows: Flows,
+) -> None:
+    told = await run(
+        flows,
+        "first >> foreach(over=numbers, item=n, collect=list, parallel=2) { save }",
+        params={"numbers": [1, 2]},
+        first=of("remove_folder"),
+        save=of("save_together"),
+    )
+    records = told.finished.task_records
+    assert records["first"].artifacts == {"made.txt": {"type": "str"}}
+    assert records["save"].output == [False, False]
+    (saved,) = records["save"].artifacts
+    assert saved in {"1.txt", "2.txt"}

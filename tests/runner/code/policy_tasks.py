@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -267,6 +268,19 @@ def together(n, ctx):
     while len(here) < 2 and time.monotonic() < until:
         time.sleep(0.002)
     return n
+
+
+def remove_folder(ctx):
+    ctx.save_artifact("made.txt", "made")
+    shutil.rmtree(ctx.artifact_dir)
+
+
+def save_together(ctx, n):
+    """Say whether there was a folder, and save something once another one has looked as well."""
+    there = Path(ctx.artifact_dir).exists()
+    together(n, ctx)
+    ctx.save_artifact(f"{n}.txt", "made")
+    return there
 
 
 def two_step(square):

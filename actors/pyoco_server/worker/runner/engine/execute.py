@@ -16,6 +16,7 @@ from pyoco.core.models import Flow, RunContext, RunStatus, Task, TaskState
 from pyoco_server.worker.runner.engine.policies import policy_of
 from pyoco_server.worker.runner.engine.pool import Pool
 from pyoco_server.worker.runner.engine.program import FlowProgram
+from pyoco_server.worker.runner.engine.task_context import TaskContext
 from pyoco_server.worker.runner.engine.tries import RunCancelled, Tasks
 
 
@@ -33,7 +34,7 @@ def execute_flow(flow: Flow, order: Sequence[str], tasks: Tasks, parallel_tasks:
     """
     run = tasks.run
     by_name = {task.name: task for task in flow.tasks}
-    context = Context(params=run.params, run_context=run)
+    context = TaskContext(params=run.params, run_context=run)
     tasks.begin(order)
     in_steps = flow.has_control_flow()
     # The thread that calls takes iterations of loops, but waits for the tasks of a graph.
@@ -49,8 +50,6 @@ def execute_flow(flow: Flow, order: Sequence[str], tasks: Tasks, parallel_tasks:
             if run.status is RunStatus.RUNNING:
                 run.status = RunStatus.FAILED
             raise
-        finally:
-            vars(context).pop("save_artifact", None)  # which holds the context itself
     if run.status is RunStatus.RUNNING:
         run.status = RunStatus.COMPLETED
     else:
@@ -73,15 +72,16 @@ class _Graph:
         self._context = context
         self._pool = pool
         self._ready: deque[Task] = deque()
-        self._waits: dict[Task, int] = {}
-        self._any: set[Task] = set()
-        self._after: dict[Task, list[Task]] = {}
+        # By names: to hash a task is a call each time.
+        self._waits: dict[str, int] = {}
+        self._any: set[str] = set()
+        self._after: dict[str, list[Task]] = {}
         for task in order:
-            if len(task.dependencies) and policy_of(task).trigger == "any":
-                self._any.add(task)
-            self._waits[task] = len(task.dependencies)
+            if task.dependencies and policy_of(task).trigger == "any":
+                self._any.add(task.name)
+            self._waits[task.name] = len(task.dependencies)
             for before in task.dependencies:
-                self._after.setdefault(before, []).append(task)
+                self._after.setdefault(before.name, []).append(task)
             if not task.dependencies:
                 self._ready.append(task)
 
@@ -139,15 +139,15 @@ class _Graph:
         ended = [(task, succeeded)]
         while ended:
             task, succeeded = ended.pop()
-            del self._waits[task]
-            for after in self._after.get(task, ()):
-                left = self._waits.get(after, 0) - 1
+            del self._waits[task.name]
+            for after in self._after.get(task.name, ()):
+                left = self._waits.get(after.name, 0) - 1
                 if left < 0:
                     continue  # it is ready or has started, or will not
-                any_of = after in self._any
+                any_of = after.name in self._any
                 if succeeded == any_of:
                     left = 0  # one is enough: to start, or not to
-                self._waits[after] = left
+                self._waits[after.name] = left
                 if left > 0:
                     continue
                 if succeeded:

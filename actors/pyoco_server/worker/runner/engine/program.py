@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from operator import itemgetter
 from queue import SimpleQueue
@@ -290,4 +290,6 @@ def _apart(context: Context, results: Mapping[str, Any]) -> Context:
     loops = LoopStack()  # type: ignore[no-untyped-call]
     for frame in context.loops:
         loops.push(copy(frame))
-    return replace(context, results=dict(results), _vars=dict(context._vars), _loop_stack=loops)
+    apart = copy(context)  # made anew, it would see to its folder of artifacts each time
+    apart.results, apart._vars, apart._loop_stack = dict(results), dict(context._vars), loops
+    return apart

@@ -126,7 +126,6 @@ class Tasks:
         record = LiveRecord(state=TaskState.RUNNING, started_at=time.time())
         self.run.tasks[task.name] = TaskState.RUNNING
         self.run.task_records[task.name] = record
-        _tell_artifacts_apart(context)
         in_hand = TASK.set((task.name, record))
         try:
             error = self._tries(task, policy, context, record)
@@ -306,23 +305,3 @@ class _KeptTries:
 def _as_lost(before: TryRecord) -> TryRecord:
     """A try of an earlier attempt, as this one knows of it."""
     return before if before.ended_at is not None else structs.replace(before, error=LOST_TRY)
-
-
-def _tell_artifacts_apart(context: Context) -> None:
-    """Have ``save_artifact`` note in the record of the task that calls it what it saved.
-
-    The engine itself puts what all tasks save into one dictionary of the run.
-    """
-    if "save_artifact" in vars(context):
-        return
-    save = context.save_artifact
-
-    @functools.wraps(save)
-    def save_artifact(name: str, data: Any) -> str:
-        path = save(name, data)
-        task = TASK.get()
-        if task is not None:
-            task[1].artifacts[str(name)] = {"type": context.artifacts[name]["type"]}
-        return path
-
-    context.save_artifact = save_artifact  # type: ignore[method-assign]
