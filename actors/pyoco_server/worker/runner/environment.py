@@ -74,7 +74,8 @@ def surroundings(workdir: str | None, variables: Mapping[str, str]) -> Iterator[
     stored: dict[bytes, bytes] = vars(os.environ)["_data"]
     directory, environment = os.getcwd(), stored.copy()  # noqa: PTH109 - nothing to parse
     try:
-        os.environ.update(variables)
+        for variable, text in variables.items():
+            os.environ[variable] = text
         if workdir is not None:
             try:
                 os.chdir(workdir)
@@ -89,8 +90,7 @@ def surroundings(workdir: str | None, variables: Mapping[str, str]) -> Iterator[
             zone = stored.get(b"TZ")
             for name in stored.keys() - environment.keys():
                 del os.environb[name]
-            for name, value in environment.items():
-                if stored.get(name) != value:
-                    os.environb[name] = value
+            for name, value in environment.items() - stored.items():
+                os.environb[name] = value
             if zone != stored.get(b"TZ"):
                 time.tzset()  # the C library may have looked at it meanwhile

@@ -55,6 +55,7 @@ from pyoco_server.worker.runner.resolver import FlowResolver
 from pyoco_server.worker.runner.shape import in_order, shape
 
 _CANCELLED: Final = frozenset({EngineStatus.CANCELLING, EngineStatus.CANCELLED})
+_STATES: Final = {state: TaskState(state.value) for state in EngineTaskState}
 
 
 class FlowNotFound(Exception):
@@ -157,8 +158,8 @@ class Execution(TaskObserver, Worker):
     def task_ended(self, name: str, record: LiveRecord) -> None:
         """Tell how the task ended, after all that it printed, or that it will not be executed."""
         self._output.end_task(name)
-        state = TaskState(record.state.value)
-        self._tell(name, self._progress.told_in(name, self._records.ended(name, record, state)))
+        ended = self._records.ended(name, record, _STATES[record.state])
+        self._tell(name, self._progress.told_in(name, ended))
 
     def try_begins(self, key: str, tries: Sequence[TryRecord]) -> bool:
         """Wait for the worker's word that the try is stored."""
@@ -274,7 +275,7 @@ class Execution(TaskObserver, Worker):
         self._events.send(Importing(place=place, at=time.monotonic()), quietly=True)
 
     def _states(self) -> dict[str, TaskState]:
-        return {name: TaskState(state.value) for name, state in self._context.tasks.items()}
+        return {name: _STATES[state] for name, state in self._context.tasks.items()}
 
     def _reason(self, error: BaseException) -> FailureReason:
         if isinstance(error, FlowNotFound):

@@ -22,7 +22,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, takewhile
-from pathlib import Path
 from typing import Any, Final
 
 from pyoco_server.worker.runner.libc import LIBC
@@ -42,7 +41,6 @@ _LIMITS: Final = (
     resource.RLIMIT_NPROC,
     resource.RLIMIT_STACK,
 )
-_ROOT: Final = Path("/")
 _POINTER: Final = ctypes.sizeof(ctypes.c_void_p)
 
 
@@ -94,7 +92,7 @@ def parts() -> list[ProcessPart]:
         ProcessPart("umask", _umask, os.umask),
         ProcessPart("scheduling", _scheduling, _put_scheduling),
         ProcessPart("identity", lambda: (os.getresuid(), os.getresgid())),
-        ProcessPart("root folder", lambda: _ROOT.stat()[1:3]),
+        ProcessPart("root folder", lambda: os.stat("/")[1:3]),  # noqa: PTH116 - nothing to parse
         ProcessPart("locale", lambda: locale.setlocale(locale.LC_ALL), _put_locale),
         ProcessPart("default socket timeout", socket.getdefaulttimeout, socket.setdefaulttimeout),
         ProcessPart("warning filters", lambda: list(warnings.filters), _put_warnings),

@@ -31,10 +31,8 @@ _SNAPSHOT_BYTES: Final = 4_096
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def error_text(text: str | None) -> str | None:
+def error_text(text: str) -> str:
     """Return an error's text as it is sent."""
-    if text is None:
-        return None
     return shrink_error(str(json_safe(text)), ERROR_BYTES)
 
 
@@ -51,18 +49,19 @@ class ResultFiles:
 
     def __init__(self, workdir: str | None, most_bytes: int, total_bytes: int) -> None:
         self.most_bytes = most_bytes
-        self._folder = None if workdir is None else Path(workdir) / FOLDER
+        self._workdir = workdir
         self._left = total_bytes
         self._sizes: dict[str, int] = {}
 
     def keep(self, task: str, raw: bytes) -> None:
         """Write the latest result of a task, if there is room for it."""
         self._left += self._sizes.pop(task, 0)
-        if self._folder is None or len(raw) > min(self.most_bytes, self._left):
+        if self._workdir is None or len(raw) > min(self.most_bytes, self._left):
             return
+        folder = Path(self._workdir) / FOLDER
         with suppress(OSError):
-            self._folder.mkdir(exist_ok=True)
-            descriptor = os.open(self._folder / file_name(task), _WRITE, 0o600)
+            folder.mkdir(exist_ok=True)
+            descriptor = os.open(folder / file_name(task), _WRITE, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(raw)
             self._left -= len(raw)
@@ -98,8 +97,8 @@ class RecordBook:
         return TaskRecord(
             state=TaskState.RUNNING,
             started_at=record.started_at,
-            error=error_text(record.error),
-            traceback=error_text(record.traceback),
+            error=record.error and error_text(record.error),
+            traceback=record.traceback and error_text(record.traceback),
             **_times(record),
         )
 
@@ -160,7 +159,9 @@ class RecordBook:
 
     def _mapping(self, values: dict[str, Any]) -> dict[str, Any]:
         """What a record tells of a task's inputs or artifacts."""
-        safe = json_safe(values) if values else None
+        if not values:
+            return {}
+        safe = json_safe(values)
         if not isinstance(safe, dict):
             return {}
         if self._fitting(safe, len(encode_json(safe))) is safe:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 
 from pyoco.core.models import Flow, Task
@@ -28,7 +29,7 @@ from pyoco_server.model.flow.structure import (
 from pyoco_server.worker.runner.engine.policies import policy_of
 
 
-def shape(flow: Flow, order: list[str]) -> GraphStructure:
+def shape(flow: Flow, order: Sequence[str]) -> GraphStructure:
     """Return the nodes and edges of a flow, as `pyoco_server.model.flow.structure.structure` does of a text.
 
     ``order`` are its tasks `in_order`.
@@ -48,16 +49,20 @@ def shape(flow: Flow, order: list[str]) -> GraphStructure:
     )
 
 
-def in_order(tasks: Iterable[Task]) -> list[str]:
+def in_order(tasks: Iterable[Task]) -> tuple[str, ...]:
     """Return the names of tasks, each after those that it waits for, else by name."""
-    waits_for = {
-        task.name: sorted(before.name for before in task.dependencies)
-        for task in sorted(tasks, key=lambda task: task.name)
-    }
+    waits_for = {task.name: sorted([each.name for each in task.dependencies]) for task in tasks}
+    return _ordered(tuple((name, *waits_for[name]) for name in sorted(waits_for)))
+
+
+@lru_cache(maxsize=16)
+def _ordered(waits_for: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    """Order names, of which each comes with those that it waits for; the runs of a child are mostly alike."""
+    graph = {name: before for name, *before in waits_for}
     try:
-        return [name for name in TopologicalSorter(waits_for).static_order() if name in waits_for]
+        return tuple(name for name in TopologicalSorter(graph).static_order() if name in graph)
     except CycleError:
-        return list(waits_for)  # the engine tells
+        return tuple(graph)  # the engine tells
 
 
 def _node(step: DSLNode) -> GraphNode:

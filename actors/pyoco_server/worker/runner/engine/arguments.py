@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -44,11 +43,11 @@ def bind(task: Task, ctx: Context) -> dict[str, Any]:
         InvalidReferenceError: An input is no reference.
     """
     arguments = {name: _resolve(value, ctx) for name, value in task.inputs.items()}
-    signature = _signature(task.func)
-    if not arguments.keys() <= signature.parameters.keys():
-        _refuse_unknown(task.name, arguments, signature)
+    parameters = _signature(task.func).parameters
+    if not arguments.keys() <= parameters.keys():
+        _refuse_unknown(task.name, arguments, parameters)
     missing: list[str] = []
-    for name, parameter in signature.parameters.items():
+    for name, parameter in parameters.items():
         if name == "ctx":
             arguments[name] = ctx
         elif name in arguments:
@@ -108,12 +107,13 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
     Raises:
         ValueError: It has none.
     """
-    with suppress(TypeError):  # it cannot be kept
+    try:
         known = _SIGNATURES.get(function)
         if known is None:
             known = _SIGNATURES[function] = inspect.signature(function)
-        return known
-    return inspect.signature(function)
+    except TypeError:  # it cannot be kept
+        return inspect.signature(function)
+    return known
 
 
 def _missing(name: str, ctx: Context) -> str:
@@ -132,17 +132,19 @@ def _missing(name: str, ctx: Context) -> str:
     )
 
 
-def _refuse_unknown(task: str, names: Iterable[str], signature: inspect.Signature) -> None:
+def _refuse_unknown(
+    task: str, names: Iterable[str], parameters: Mapping[str, inspect.Parameter]
+) -> None:
     """Say which argument of a task its function does not take, and which there are."""
     taken = [
         name
-        for name, parameter in signature.parameters.items()
+        for name, parameter in parameters.items()
         if name != "ctx" and parameter.kind in _NEEDED
     ]
-    if any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values()):
+    if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
         return
     for name in names:
-        if name not in signature.parameters:
+        if name not in parameters:
             raise UnknownArgument(
                 f"the function of task {task} takes no argument {name!r}, which is one of `inputs`. It takes "
                 + (_listed(taken) or "none")
