@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.lowlevel
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from nats_fixtures import Connection, Node, connected, killed, paused
 from pyoco_server.jetstream.consumer import Message
@@ -91,6 +91,48 @@ async def test_a_short_run_is_one_message(nats_node: Node, monkeypatch: pytest.M
             while not (messages := await stored(connection, "a")):
                 pass
         assert messages == [[0]]
+
+
+class StepsOf(trio.abc.Instrument):
+    """Counts the steps of one task."""
+
+    def __init__(self) -> None:
+        self.task: trio.lowlevel.Task | None = None
+        self.count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += task is self.task
+
+
+async def test_a_short_run_wakes_the_writer_once_and_a_start_once_its_time_is_over(
+    autojump_clock: MockClock,
+) -> None:
+    journal, steps, begun = Journal(max_message_bytes=MESSAGE_BYTES), StepsOf(), trio.current_time()
+    told: list[tuple[float, str]] = []
+
+    async def write() -> None:
+        steps.task = trio.lowlevel.current_task()
+        trio.lowlevel.add_instrument(steps)
+        while True:
+            for run_id in await journal.due():
+                _, events = journal.message(run_id) or ("", [])
+                journal.done(run_id, events)
+                told.append((round(trio.current_time() - begun, 6), run_id))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write)
+        await wait_all_tasks_blocked()
+        for run_id in "abc":
+            journal.add(run_id, state(RunStatus.RUNNING))
+            await trio.sleep(0.001)
+            journal.add(run_id, state(RunStatus.COMPLETED))
+            await trio.sleep(1)
+        journal.add("d", state(RunStatus.RUNNING))
+        await trio.sleep(1)
+        assert steps.count == 4
+        nursery.cancel_scope.cancel()
+    trio.lowlevel.remove_instrument(steps)
+    assert told == [(0.001, "a"), (1.002, "b"), (2.003, "c"), (3.023, "d")]
 
 
 @pytest.mark.parametrize("first", ["follow", "start"])

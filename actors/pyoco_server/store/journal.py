@@ -72,9 +72,11 @@ class Journal:
         self._due: set[str] = set()
         # Runs whose start waits for what follows, and until when; in the order of that.
         self._held: deque[tuple[float, str]] = deque()
+        # What the writer waits in; to have it wait for a start as well takes no step of its own.
+        self._waiting = trio.CancelScope()
         # Runs whose start somebody waits for; the oldest first.
         self._awaited: dict[str, None] = {}
-        self._more = trio.Event()
+        self._more = trio.Event()  # set while there is any `_due`
         self._shrunk = trio.Event()
         # Makes message ids: repeating a message within the stream's duplicate window is harmless.
         self._id = uuid.uuid4().hex[:12]
@@ -95,10 +97,11 @@ class Journal:
             if topic.held:
                 self._held.append((trio.current_time() + _GATHER_SECONDS, run_id))
                 if len(self._held) == 1:
-                    self._more.set()
+                    self._waiting.deadline = self._held[0][0]
         topic.events.append(encoded)
-        topic.size += len(encoded)
-        self._size += len(encoded) + _ITEM_BYTES
+        size = len(encoded)
+        topic.size += size
+        self._size += size + _ITEM_BYTES
         if isinstance(event, StateChanged) and not starts:
             topic.held = False
             topic.ended = event.status.terminal
@@ -140,16 +143,21 @@ class Journal:
         For the writer.
         """
         while not self._due:
-            with trio.move_on_at(self._held[0][0] if self._held else math.inf):
-                await self._more.wait()
-            self._more = trio.Event()
-            while self._held and self._held[0][0] <= trio.current_time():
-                _, run_id = self._held.popleft()
+            while self._held:
+                until, run_id = self._held[0]
                 topic = self._topics.get(run_id)
                 if topic is not None and topic.held:
+                    if until > trio.current_time():
+                        break
                     topic.held = False
                     self._due.add(run_id)
-        due, self._due = self._due, set()
+                self._held.popleft()
+            if self._due:
+                break
+            deadline = self._held[0][0] if self._held else math.inf
+            with trio.CancelScope(deadline=deadline) as self._waiting:
+                await self._more.wait()
+        due, self._due, self._more = self._due, set(), trio.Event()
         return due
 
     def message(self, run_id: str) -> tuple[str, list[bytes]] | None:
@@ -173,8 +181,9 @@ class Journal:
         topic = self._topics[run_id]
         for event in events:
             topic.events.popleft()
-            topic.size -= len(event)
-            self._size -= len(event) + _ITEM_BYTES
+            size = len(event)
+            topic.size -= size
+            self._size -= size + _ITEM_BYTES
         topic.message = None
         if not topic.events:
             del self._topics[run_id]
