@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -98,6 +99,7 @@ class OwnNames:
         return page.lower() != (call.header(b"host") or "").lower() or not self.hold(page)
 
 
+@lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """Whether a name or address can only be this machine's own."""
     # Names below "localhost" are resolved by nobody else (RFC 6761, 6.3).

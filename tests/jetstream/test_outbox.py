@@ -79,6 +79,27 @@ def test_an_outbox_is_full_by_bytes_and_has_room_again(sizes: list[int]) -> None
     assert outbox.take() is None
 
 
+async def test_who_waits_for_room_goes_on_once_there_is() -> None:
+    outbox, woken = Outbox(), trio.Event()
+    half = Outgoing.checked("a", bytes(_LIMIT_BYTES // 2), "", None)
+    for _ in range(3):
+        outbox.put(half)
+
+    async def wait() -> None:
+        await outbox.room()
+        woken.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        for has_room in (False, True):
+            await trio.testing.wait_all_tasks_blocked()
+            assert not woken.is_set()
+            outbox.take()
+            assert outbox.full is not has_room
+        with trio.fail_after(10):
+            await woken.wait()
+
+
 @given(
     st.integers(1, 99),
     st.integers(1, 2**40),

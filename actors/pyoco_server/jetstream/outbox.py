@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import msgspec
 import trio
@@ -88,8 +89,10 @@ class Feed:
         subject: A subject, or a pattern.
         deliver: Told each message; must not block.
         lose: Told each time a connection ended.
+        size: What counts of it beside messages: nothing.
     """
 
+    size: ClassVar = 0
     subject: str
     deliver: Callable[[RawMessage], None]
     lose: Callable[[], None]
@@ -117,21 +120,21 @@ class Outbox:
         return self._bytes >= _LIMIT_BYTES
 
     async def room(self) -> None:
-        """Wait until something was taken, or all was thrown away."""
+        """Wait, where it is full, until it is not, or all was thrown away."""
         await self._shrunk.wait()
 
     def put(self, item: Outgoing | Feed) -> None:
         """Append a message, or a feed that was opened or closed."""
         self._items.append(item)
-        self._bytes += _weight(item)
+        self._bytes += _ITEM_BYTES + item.size
 
     def take(self) -> Outgoing | Feed | None:
         """The next one; None when there is none."""
         if not self._items:
             return None
-        item = self._items.popleft()
-        self._bytes -= _weight(item)
-        if not self.full:
+        item, was_full = self._items.popleft(), self.full
+        self._bytes -= _ITEM_BYTES + item.size
+        if was_full and not self.full:
             self._tell_shrunk()
         return item
 
@@ -151,10 +154,5 @@ class Outbox:
         self._tell_shrunk()
 
     def _tell_shrunk(self) -> None:
-        if self._shrunk.statistics().tasks_waiting:
-            shrunk, self._shrunk = self._shrunk, trio.Event()
-            shrunk.set()
-
-
-def _weight(item: Outgoing | Feed) -> int:
-    return _ITEM_BYTES + (item.size if isinstance(item, Outgoing) else 0)
+        shrunk, self._shrunk = self._shrunk, trio.Event()
+        shrunk.set()

@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Set
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import trio
@@ -166,6 +167,7 @@ class Watcher:
         return all(self._handed[key][1] <= oldest for key in keys)
 
 
+@lru_cache(maxsize=64)
 def _ttl_seconds(text: str) -> float | None:
     """Read a ``Nats-TTL`` header (ADR-43 of nats-architecture-and-design); None for no expiry.
 

@@ -45,6 +45,7 @@ class SlotChild:
         self._options = options
         self._spare = spare
         self.folder = folder
+        self._looked_at = _looked_at(folder)
         self.group = group
         self._runner: RunnerProcess | None = None
         self._wheels = NO_WHEELS
@@ -139,7 +140,7 @@ class SlotChild:
     def is_touched(self) -> bool:
         """Whether a run left anything in the folder, or did since it was made."""
         try:
-            return _marks(self.folder) != self._untouched
+            return _marks(self._looked_at) != self._untouched
         except OSError:
             return True
 
@@ -170,13 +171,18 @@ def _make(folder: Path, user: TaskUser | None) -> tuple[int, ...]:
         if user is not None:
             os.chown(made, user.uid, user.gid)
         os.utime(made, (0, 0))  # what is done in it within the same tick of the clock shows as well
-    return _marks(folder)
+    return _marks(_looked_at(folder))
 
 
-def _marks(folder: Path) -> tuple[int, ...]:
-    """What changes with all that is done in a folder and its folder of artifacts (inode(7))."""
+def _looked_at(folder: Path) -> tuple[str, ...]:
+    """Where it shows what was done in a folder: there, and in its folder of artifacts."""
+    return str(folder), str(folder / FOLDER)
+
+
+def _marks(paths: tuple[str, ...]) -> tuple[int, ...]:
+    """What changes with all that is done in folders (inode(7))."""
     marks: list[int] = []
-    for path in (folder, folder / FOLDER):
+    for path in paths:
         found = os.lstat(path)
         marks += (found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
     return tuple(marks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Sequence
+from functools import cache
 from typing import TypeAlias
 
 from pyoco_server.gateway.read_model.rows import RunRow
@@ -38,18 +38,23 @@ class Tally:
 
 
 def _store(
-    db: sqlite3.Connection, table: str, keys: Sequence[str], sums: Sequence[str], changes: Sums
+    db: sqlite3.Connection, table: str, keys: tuple[str, ...], sums: tuple[str, ...], changes: Sums
 ) -> None:
+    add, drop = _statements(table, keys, sums)
+    db.executemany(add, [(*key, *change) for key, change in changes.items() if any(change)])
+    db.executemany(drop, [key for key, change in changes.items() if change[0] < 0])
+
+
+@cache
+def _statements(table: str, keys: tuple[str, ...], sums: tuple[str, ...]) -> tuple[str, str]:
+    """What adds to the sums of a table, and what drops those that have come to nothing."""
     places = ", ".join("?" * (len(keys) + len(sums)))
     added = ", ".join(f"{name} = {name} + excluded.{name}" for name in sums)
-    db.executemany(
-        f"INSERT INTO {table} VALUES ({places}) ON CONFLICT DO UPDATE SET {added}",  # noqa: S608
-        [(*key, *change) for key, change in changes.items() if any(change)],
-    )
     is_it = " AND ".join(f"{name} = ?" for name in keys)
-    db.executemany(
-        f"DELETE FROM {table} WHERE {is_it} AND n = 0",  # noqa: S608 - of constants and `?` only
-        [key for key, change in changes.items() if change[0] < 0],
+    # Of constants and `?` only.
+    return (
+        f"INSERT INTO {table} VALUES ({places}) ON CONFLICT DO UPDATE SET {added}",  # noqa: S608
+        f"DELETE FROM {table} WHERE {is_it} AND n = 0",  # noqa: S608
     )
 
 
