@@ -26,7 +26,8 @@ from backend.stage import (
 )
 from pyoco_server.backend import open_backend
 from pyoco_server.gateway.new_run import NewRun
-from pyoco_server.jetstream.errors import ApiError, Unavailable
+from pyoco_server.jetstream.api import call
+from pyoco_server.jetstream.errors import ApiError, NotFound, Unavailable
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.model import decisions, life
@@ -55,6 +56,34 @@ async def test_a_slot_that_has_a_run_gives_a_second_job_back(tmp_path: Path) -> 
         await slot.tell(Assign(decode_job(message.data), message))
         for run in (first, second):
             assert (await ended(backend, run.run_id)).status is RunStatus.COMPLETED
+
+
+# More tags than one ---------------------------------------------------------------------------------
+
+
+async def test_a_run_that_no_slot_is_free_for_waits_whatever_its_worker_asked_for_before(
+    tmp_path: Path,
+) -> None:
+    """Each job of the one tag ended a wait for the other: what was asked for there is not to be delivered."""
+    options = worker_options(tmp_path, slots=4, tags=(TAG, "other"))
+    async with running(tmp_path, worker=options, consumer_max_deliver=3) as backend:
+
+        async def waited_for() -> bool:
+            what = f"CONSUMER.INFO.PYOCO_WORK.pyoco_workers_{TAG}"
+            try:
+                return bool((await call(backend.connection, what, answer=dict))["num_waiting"])
+            except NotFound:  # the first pull creates it
+                return False
+
+        long: list[str] = []
+        for _ in range(options.slots):
+            await eventually(waited_for, what="a pull")
+            long.append((await backend.submit(new_run("steps"))).run_id)
+            await started(backend, long[-1])
+        waiting = await backend.submit(NewRun("quick", tag="other"))
+        await backend.cancel(long[0])
+        end = await ended(backend, waiting.run_id)
+        assert (end.status, end.error) == (RunStatus.COMPLETED, None)
 
 
 # NATS refuses, or its answers get lost -------------------------------------------------------------

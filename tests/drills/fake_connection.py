@@ -203,6 +203,7 @@ class FakeConnection:
     def close_feed(self, feed: Feed) -> None:
         if feed in self._feeds:
             self._feeds.remove(feed)
+            self._server.lose_interest(feed.subject)
 
     @asynccontextmanager
     async def subscribe(

@@ -185,6 +185,10 @@ class Consumer:
         else:
             self.server.later(expires, lambda: self._end(pull, 408, "Request Timeout"))
 
+    def drop_pulls(self, pattern: str) -> None:
+        """Forget the pulls that are to be answered there."""
+        self.pulls = deque(each for each in self.pulls if not matches(pattern, each.reply))
+
     def _end(self, pull: _Pull, status: int, text: str) -> None:
         if pull in self.pulls:
             self.pulls.remove(pull)
@@ -308,6 +312,12 @@ class Server:
         """Hand a message to whoever subscribes to the subject."""
         for client in self.clients:
             client(subject, reply)
+
+    def lose_interest(self, pattern: str) -> None:
+        """Nobody subscribes to it any more: pulls that are to be answered there are over."""
+        for stream in self.streams.values():
+            for consumer in stream.consumers.values():
+                consumer.drop_pulls(pattern)
 
     def publish(
         self, subject: str, payload: bytes, headers: Headers, reply: str = ""

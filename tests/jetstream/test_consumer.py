@@ -96,14 +96,53 @@ async def test_a_waiting_fetch_gets_the_job_as_it_comes(queue: Queue) -> None:
     assert (await queue.info())["num_ack_pending"] == 1, "the other one is left for others"
 
 
-async def test_a_cancelled_fetch_gives_back_what_comes_too_late(queue: Queue) -> None:
-    with trio.move_on_after(0.2):
-        await queue.consumer.fetch(1, expires=30)
-    # Its pull is still open at the server.
+async def test_fetches_that_were_given_up_take_no_delivery_of_a_job(queue: Queue) -> None:
+    others = [
+        PullConsumer(queue.connection, queue.consumer.stream, queue.consumer.name) for _ in range(5)
+    ]
+    async with trio.open_nursery() as nursery:
+        for other in others:
+            nursery.start_soon(lambda each=other: each.fetch(1, expires=30))
+
+        async def wait() -> bool:
+            return (await queue.info())["num_waiting"] == len(others)
+
+        await eventually(wait)
+        nursery.cancel_scope.cancel()
     await queue.add("a")
     with trio.fail_after(20):  # long before the ack wait
         (job,) = await queue.consumer.fetch(1, expires=30)
-    assert job.data == b"a"
+    assert (job.data, job.num_delivered) == (b"a", 1)
+
+
+async def test_a_cancelled_fetch_gives_back_what_is_under_way_to_it(
+    nats_node: Node, queue: Queue
+) -> None:
+    async with (
+        open_proxy(nats_node.port) as proxy,
+        open_connection(ConnectionOptions(urls=(proxy.nats_url,))) as connection,
+    ):
+        await connection.wait_connected(within=60)
+        consumer = PullConsumer(connection, queue.consumer.stream, queue.consumer.name)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: consumer.fetch(1, expires=30))
+
+            async def waits() -> bool:
+                return (await queue.info())["num_waiting"] == 1
+
+            async def delivered() -> bool:
+                return not await queue.idle()
+
+            await eventually(waits)
+            with proxy.held("down"):
+                await queue.add("a")
+                await eventually(delivered)
+                nursery.cancel_scope.cancel()
+        with trio.fail_after(20):  # long before the ack wait
+            (job,) = await consumer.fetch(1, expires=30)
+        assert job.data == b"a"
+        # Had it been handed what the first one was sent, its own pull would be open still.
+        assert (await queue.info())["num_waiting"] == 0
 
 
 async def test_a_fetch_cancelled_with_jobs_in_hand_gives_them_back(queue: Queue) -> None:

@@ -171,13 +171,15 @@ class PullConsumer:
     """A durable or ephemeral pull consumer of a stream; it has to exist. One fetch at a time.
 
     JetStream delivers under the subject that a message is stored under, so that only the subscription
-    tells what it was delivered for: each consumer has one of its own, from the first fetch to `close`.
+    tells what it was delivered for: each consumer has one of its own. It ends with `close`, and with a pull
+    that is given up: the server would hold it for as long as it may wait, and what it brings then, to
+    nobody, counts as delivered.
     """
 
     def __init__(self, connection: Connection, stream: str, name: str) -> None:
         self._connection = connection
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"
-        self._inbox = new_inbox()
+        self._inbox = ""
         self._pulls = itertools.count(1)
         self._feed: Feed | None = None
         self._waiter: Waiter | None = None
@@ -186,16 +188,23 @@ class PullConsumer:
         self.name = name
 
     def close(self) -> None:
-        """End the subscription. What comes for a fetch that was given up is not given back any more."""
+        """End the subscription, and with it the pulls that are open. What is under way is given back."""
         if self._feed is not None:
             self._connection.close_feed(self._feed)
             self._feed = None
 
-    def _deliver(self, reply: RawMessage) -> None:
-        if reply.status is None and self._waiter is None:
-            Message(self._connection, reply).give_back()
-        elif self._waiter is not None and (reply.status is None or reply.subject == self._pull):
-            self._waiter.tell(reply)
+    def _open(self) -> Feed:
+        """Subscribe under a name that no pull of before answers to."""
+        inbox = self._inbox = new_inbox()
+
+        def deliver(reply: RawMessage) -> None:
+            awaited = self._waiter if inbox == self._inbox else None
+            if reply.status is None and awaited is None:
+                Message(self._connection, reply).give_back()
+            elif awaited is not None and (reply.status is None or reply.subject == self._pull):
+                awaited.tell(reply)
+
+        return self._connection.open_feed(f"{inbox}.*", deliver, self._lose)
 
     def _lose(self) -> None:
         if self._waiter is not None:
@@ -208,8 +217,8 @@ class PullConsumer:
         message for that many seconds and returns it alone: a waiting pull for more would stay open at
         the server and receive what this caller no longer has room for.
 
-        A message that comes after a cancelled or expired fetch is given back at once. When the
-        connection breaks, what has come so far is returned.
+        A pull whose end was not seen ends with its subscription, and a message that is under way to it is
+        given back at once. When the connection breaks, what has come so far is returned.
 
         Args:
             batch: How many at most.
@@ -229,24 +238,26 @@ class PullConsumer:
         else:
             limit = NO_WAIT_SECONDS
         if self._feed is None:
-            self._feed = self._connection.open_feed(f"{self._inbox}.*", self._deliver, self._lose)
+            self._feed = self._open()
         waiter = self._waiter = Waiter()
         self._pull = f"{self._inbox}.{next(self._pulls)}"
         messages: list[Message] = []
+        ended = False
         try:
             with trio.move_on_after(limit):
                 await trio.lowlevel.checkpoint_if_cancelled()
                 body = _pull_request(batch, expires)
                 self._connection.publish_soon(self._subject, body, reply=self._pull)
-                while len(messages) < batch and (reply := await waiter.next()) is not None:
-                    if not self._take(reply, messages):
-                        break
+                while not ended and (reply := await waiter.next()) is not None:
+                    ended = not self._take(reply, messages) or len(messages) == batch
         except BaseException:  # cancelled, as a rule: the caller never sees what came
             for message in messages:
                 message.give_back()
             raise
         finally:
             self._waiter = None
+            if not ended:
+                self.close()
             for reply in waiter.replies:  # came with the deadline, or more than was asked for
                 if reply.status is None:
                     Message(self._connection, reply).give_back()
