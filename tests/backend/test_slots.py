@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from msgspec.structs import replace
 
 from artifacts.saving import content
@@ -76,7 +77,7 @@ async def test_a_run_that_no_slot_is_free_for_waits_whatever_its_worker_asked_fo
                 return False
 
         long: list[str] = []
-        for _ in range(options.slots):
+        for _ in range(4):
             await eventually(waited_for, what="a pull")
             long.append((await backend.submit(new_run("steps"))).run_id)
             await started(backend, long[-1])
@@ -84,6 +85,52 @@ async def test_a_run_that_no_slot_is_free_for_waits_whatever_its_worker_asked_fo
         await backend.cancel(long[0])
         end = await ended(backend, waiting.run_id)
         assert (end.status, end.error) == (RunStatus.COMPLETED, None)
+
+
+# How long a job stays with a slot ------------------------------------------------------------------
+
+
+async def test_a_slot_takes_no_job_before_the_folder_of_its_last_run_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job would wait there, and nobody would show meanwhile that it is held."""
+    begun, may = trio.Event(), trio.Event()
+    real = SlotChild.remove_folder
+
+    async def remove(child: SlotChild) -> None:
+        begun.set()
+        await may.wait()
+        await real(child)
+
+    monkeypatch.setattr(SlotChild, "remove_folder", remove)
+    (tmp_path / "leavingtasks.py").write_text("def leave():\n    open('left', 'w').close()\n")
+    text = "flow:\n  graph: leave\ntasks:\n  leave:\n    callable: leavingtasks:leave\n"
+    options = worker_options(tmp_path, slots=2, import_paths=(str(tmp_path),))
+    async with running(tmp_path, worker=options) as backend:
+        try:
+            leaving = (await backend.submit(NewRun("main", TAG, workflow_yaml=text))).run_id
+            last = await ended(backend, leaving)
+            assert last.status is RunStatus.COMPLETED
+            with trio.fail_after(60):
+                await begun.wait()
+            for _ in range(2):  # one for each slot, were both free
+                accepted = await backend.submit(new_run("quick"))
+                end = await ended(backend, accepted.run_id, within=20)  # less than the ack wait
+                assert end.status is RunStatus.COMPLETED
+                assert end.slot != last.slot
+        finally:
+            may.set()
+
+
+async def test_a_run_that_is_not_over_at_once_shows_life_at_once(tmp_path: Path) -> None:
+    """Its job may have waited in its slot for most of the ack wait."""
+    async with running(tmp_path, consumer_ack_wait_sec=3600.0) as backend:
+        with trio.fail_after(60):
+            async with backend.connection.subscribe("$JS.ACK.PYOCO_WORK.>") as acks:
+                await backend.submit(new_run("slow", seconds=1))
+                async for _, said in acks:
+                    if said == b"+WPI":
+                        return
 
 
 # NATS refuses, or its answers get lost -------------------------------------------------------------

@@ -68,7 +68,8 @@ class Lives:
             await self.child.replace()
         elif isinstance(last, FlowFinished) and last.bound:
             self.child.bind(self.job)
-        await self.child.clear_folder()
+        if self.child.is_touched():
+            await self.child.remove_folder()
         return told
 
     async def run(self, task: dict[str, Any] | str, tenant: str | None = "a") -> Told:

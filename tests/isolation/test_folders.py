@@ -107,7 +107,8 @@ async def test_the_next_run_is_in_no_folder_that_the_one_before_chose(
         await slot.run("count")
         slot.child.folder.rename(tmp_path / "1")
         slot.child.folder.symlink_to(other)
-        await slot.child.clear_folder()
+        assert slot.child.is_touched()
+        await slot.child.remove_folder()
         told = await slot.run({"callable": "os:getcwd"})
         assert told.finished.status is RunStatus.COMPLETED
         assert told.finished.task_records["a"].output == str(tmp_path / "0")

@@ -138,16 +138,11 @@ class SlotChild:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
 
     def is_touched(self) -> bool:
-        """Whether a run left anything in the folder, or did since it was made."""
+        """Whether a run left anything in the folder; one that was not touched can stay for the next run."""
         try:
             return _marks(self._looked_at) != self._untouched
         except OSError:
             return True
-
-    async def clear_folder(self) -> None:
-        """Remove what a run left in the folder; one that was not touched stays for the next run."""
-        if self._untouched is not None and self.is_touched():
-            await self.remove_folder()
 
     async def remove_folder(self) -> None:
         """Remove the folder with all that a run left in it."""

@@ -37,10 +37,8 @@ async def keep(attempt: Attempt, settings: Settings, connection: Connection) -> 
 
 
 async def _keep_lease(attempt: Attempt, interval: float, connection: Connection) -> None:
-    """Show life each ``interval`` seconds and at each reconnect."""
-    epoch = connection.epoch
+    """Show life at once, each ``interval`` seconds and at each reconnect."""
     while True:
-        await _reconnected(connection, epoch, within=interval)
         epoch = connection.epoch
         try:
             await attempt.delivery.in_progress()
@@ -51,6 +49,7 @@ async def _keep_lease(attempt: Attempt, interval: float, connection: Connection)
                 run_id=attempt.run_id,
                 reason=str(error),
             )
+        await _reconnected(connection, epoch, within=interval)
 
 
 async def _write_progress(attempt: Attempt, interval: float, connection: Connection) -> None:

@@ -203,9 +203,12 @@ class Slot(Actor[SlotMessage]):
         self._tenant = assign.job.tenant_id
         self._next = None
         await self._executor.execute(assign, wheels.of(self._tenant), self.spawn)
-        self._become_free()
         run_log.close_log()
-        await self._child.clear_folder()
+        if self._child.is_touched():
+            # To remove much takes longer than a job that is assigned meanwhile would stay with the slot.
+            self._tell(SlotUnfit(self._index))
+            await self._child.remove_folder()
+        self._become_free()
 
     async def _rest(self, reason: str) -> None:
         """Take no runs, and say why, until there is room for one."""
