@@ -205,7 +205,7 @@ class Drill:
         ]
         root = SupervisorSpec("root", children, strategy=Strategy.ONE_FOR_ONE)
         with trio.CancelScope() as scope:
-            async with open_system(root), trio.open_nursery() as requests:
+            async with open_system(root, random=self.rng), trio.open_nursery() as requests:
                 self.gateways[index] = Gateway(fake, scope, requests, submitter, canceller.ref)
                 await trio.sleep_forever()
 
@@ -222,7 +222,7 @@ class Drill:
             _stores(connection),
         )
         with trio.CancelScope() as scope:
-            async with open_system(SupervisorSpec("root", [tree.spec])):
+            async with open_system(SupervisorSpec("root", [tree.spec]), random=self.rng):
                 self.workers[index] = Worker(fake, scope)
                 await trio.sleep_forever()
 
