@@ -15,6 +15,7 @@ from backend.stage import (
     TAG,
     dead_letters,
     deliver,
+    empty_queue,
     ended,
     eventually,
     limited,
@@ -31,6 +32,7 @@ from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.errors import ApiError, NotFound, Unavailable
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
+from pyoco_server.jetstream.resources import ensure_consumer
 from pyoco_server.model import decisions, life
 from pyoco_server.model.job import Job, decode_job, encode_job, new_run_id
 from pyoco_server.model.run import RunSnapshot, RunStatus, SnapshotTooLarge, encode_snapshot
@@ -131,6 +133,39 @@ async def test_a_run_that_is_not_over_at_once_shows_life_at_once(tmp_path: Path)
                 async for _, said in acks:
                     if said == b"+WPI":
                         return
+
+
+# A delivery that is noticed late -------------------------------------------------------------------
+
+
+async def test_an_old_delivery_takes_no_run_from_the_worker_that_has_it(tmp_path: Path) -> None:
+    """A worker was paused with the job on its way to it; meanwhile it was delivered to another one."""
+    async with running(tmp_path, worker=False) as backend:
+
+        async def its_job_alone() -> bool:
+            return await queued(backend) == 1
+
+        settings = backend.settings_with_node()
+        await ensure_consumer(backend.connection, settings, TAG)
+        accepted = await backend.submit(limited("steps", max_attempts=1))
+        old = await deliver(backend)
+        old.give_back()  # as the server does for itself when the ack wait is over
+        async with open_backend(settings, gateway=False, worker=worker_options(tmp_path)):
+            await started(backend, accepted.run_id)
+            options = worker_options(tmp_path, worker_id="paused")
+            async with open_backend(settings, gateway=False, worker=options) as paused:
+                await paused.wait_ready(within=60)
+                await ended(backend, (await backend.submit(new_run("quick"))).run_id)
+                slot = paused.system.ref("/worker/slots/0")
+                await slot.tell(Assign(decode_job(old.data), old))
+                # It has seen to the one when it has executed the next.
+                after = await ended(backend, (await backend.submit(new_run("quick"))).run_id)
+                assert after.worker_id == "paused"
+                await eventually(its_job_alone, what="one job in the queue, that of the run")
+                await backend.cancel(accepted.run_id)
+                end = await ended(backend, accepted.run_id)
+                assert (end.status, end.attempt, end.worker_id) == (RunStatus.CANCELLED, 1, "w1")
+                await empty_queue(backend)
 
 
 # NATS refuses, or its answers get lost -------------------------------------------------------------

@@ -30,6 +30,7 @@ from pyoco_server.model.run import Moment, RunSnapshot, RunStatus, TaskState, kn
 
 JOB = Job(run_id="r", flow_name="f", submitted_at=10.0)
 MAX_DELIVER = 5
+RESPECTED_SECONDS = 5.0
 TERMINAL = [status for status in RunStatus if status.terminal]
 REASONS = ["execution_error", "flow_not_found", "timeout"]
 LAGS = [0, 0, 0, 0, 0, 1, 1, 2]
@@ -250,6 +251,8 @@ class Life(RuleBasedStateMachine):
             slot=0,
             now=self.now,
             due_at=slot.held_until,
+            job_sequence=1,
+            respected_sec=RESPECTED_SECONDS,
         )
         match answer:
             case decisions.Claimed(snapshot):
@@ -265,6 +268,10 @@ class Life(RuleBasedStateMachine):
                 slot.ended = self.write(read, snapshot)
             case decisions.AlreadyTerminal() | decisions.Spare():
                 slot.ended = True
+            case decisions.StillHeld(held):
+                # The delivery is left alone: its lease runs out, unless the owner settles the job before.
+                assert held.worker_instance_id != slot.instance
+                slot.ended |= read is self.stored
             case decisions.NotYet(snapshot, wait):
                 if read is self.stored:
                     if self.leased is slot:

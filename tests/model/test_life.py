@@ -105,6 +105,33 @@ def test_of_two_messages_of_a_job_the_one_that_came_first_has_the_run() -> None:
     assert isinstance(claim(claimed(life.pending(JOB)), 9), decisions.Claimed)
 
 
+def test_an_old_delivery_takes_no_run_from_an_owner_that_shows_life() -> None:
+    def claim(by: str, now: float, sequence: int | None = 7) -> decisions.Claim:
+        return life.claim(
+            running,
+            worker_id="w",
+            instance_id=by,
+            slot=0,
+            now=now,
+            job_sequence=sequence,
+            respected_sec=10.0,
+        )
+
+    running = life.pending(replace(JOB, max_attempts=1))
+    first = claim("owner", 100.0)
+    assert isinstance(first, decisions.Claimed)
+    running = first.snapshot
+    assert claim("other", 109.0) == decisions.StillHeld(running)
+    # It let the run go, or lost it: then its job comes this late.
+    assert isinstance(claim("other", 110.0), decisions.AttemptsUsedUp)
+    # It shows that itself; or its clock was set.
+    assert isinstance(claim("owner", 101.0), decisions.AttemptsUsedUp)
+    assert isinstance(claim("other", 80.0), decisions.AttemptsUsedUp)
+    # A worker of another version does not say what it has in hand.
+    running = replace(running, job_sequence=None)
+    assert isinstance(claim("other", 101.0), decisions.AttemptsUsedUp)
+
+
 def test_a_message_that_was_held_back_says_that_it_is_time() -> None:
     """Whatever the clock of the worker says: the server has measured the wait."""
     waiting = replace(life.pending(JOB), next_attempt_at=1000.0)

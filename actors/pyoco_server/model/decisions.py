@@ -41,6 +41,10 @@ class Spare(_Decision, frozen=True):
     """Refused: another copy of the job has the run, and is delivered again should its worker be lost."""
 
 
+class StillHeld(_Decision, frozen=True):
+    """Refused: who has the run showed life just now, with this very job in hand; leave the delivery alone."""
+
+
 class NotYet(_Decision, frozen=True):
     """Refused: the run waits for its time, or after a failed attempt, for so many seconds more."""
 
@@ -66,7 +70,14 @@ class CancelRequested(_Decision, frozen=True):
 
 
 Claim: TypeAlias = (
-    Claimed | CancelInstead | AttemptsUsedUp | Expired | NotYet | Spare | AlreadyTerminal
+    Claimed
+    | CancelInstead
+    | AttemptsUsedUp
+    | Expired
+    | NotYet
+    | Spare
+    | StillHeld
+    | AlreadyTerminal
 )
 Progress: TypeAlias = Progressed | Superseded | AlreadyTerminal
 Finish: TypeAlias = Finished | RetryLater | Superseded | AlreadyTerminal

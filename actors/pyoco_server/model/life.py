@@ -40,6 +40,7 @@ from pyoco_server.model.decisions import (
     Progressed,
     RetryLater,
     Spare,
+    StillHeld,
     Superseded,
 )
 from pyoco_server.model.job import Job
@@ -157,6 +158,7 @@ def claim(
     job_sequence: int | None = None,
     due_at: float | None = None,
     lost: int | None = None,
+    respected_sec: float = 0.0,
 ) -> Claim:
     """Take the run for one more attempt.
 
@@ -166,6 +168,9 @@ def claim(
 
     A job that waits is another message than before, and where a worker dies between storing that one and
     acknowledging the one before, there are two: the one that came first has the run.
+
+    A delivery that is noticed late, by a worker that was paused, is no sign that the owner let the run go:
+    the job was delivered to that owner meanwhile.
 
     Args:
         snapshot: The stored snapshot.
@@ -178,6 +183,8 @@ def claim(
         due_at: What this message was held back for (`held_back_until`): then it is time, whatever the
             clocks say.
         lost: A message that is not in the queue any more, so that nothing but this claim follows it.
+        respected_sec: For how many seconds a sign of life of the owner says that it has the run; its job is
+            not delivered again as early after it.
     """
     if (refusal := _not_now(snapshot, now, due_at)) is not None:
         return refusal
@@ -187,6 +194,15 @@ def claim(
         and snapshot.job_sequence not in (None, job_sequence, lost)
     ):
         return Spare(snapshot)
+    if (
+        snapshot.status is RunStatus.RUNNING
+        and job_sequence is not None
+        and snapshot.job_sequence == job_sequence
+        and snapshot.worker_instance_id != instance_id
+        # Either way: a clock that was set is not to keep others from the run.
+        and abs(now - (snapshot.heartbeat_at or 0.0)) < respected_sec
+    ):
+        return StillHeld(snapshot)
     if snapshot.status is RunStatus.RUNNING and snapshot.attempt > 0:
         snapshot = with_attempt(snapshot, LOST, "another attempt took the run over", now)
     if not _attempts_left(snapshot):

@@ -377,6 +377,14 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
         return min(self.ack_progress_interval_sec or half, half)
 
     @property
+    def owner_respected_sec(self) -> float:
+        """For how many seconds a run is not taken from who showed life: a third of the ack wait.
+
+        A job whose owner is lost comes again half the ack wait after its last sign of life, at the earliest.
+        """
+        return self.consumer_ack_wait_sec / 3
+
+    @property
     def callables(self) -> CallableRules:
         """Which functions a flow.yaml may name."""
         return callable_rules(self.flow_callables)

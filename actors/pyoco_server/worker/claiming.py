@@ -32,6 +32,7 @@ async def claim_run(
     claimant: Claimant,
     *,
     wheels: Sequence[RunWheel] = (),
+    respected_sec: float = 0.0,
 ) -> tuple[StoredRun, decisions.Claim] | None:
     """Claim the run of a job.
 
@@ -45,6 +46,7 @@ async def claim_run(
         delivery: What brought the job.
         claimant: Who claims.
         wheels: What the attempt will import from.
+        respected_sec: For how long a sign of life of who has the run stands against the claim.
 
     Returns:
         What is stored now, and which claim that is. None where the submission was taken back after its job
@@ -69,6 +71,7 @@ async def claim_run(
             job_sequence=delivery.stream_sequence,
             due_at=life.held_back_until(job),
             lost=lost,
+            respected_sec=respected_sec,
         )
         return claim.snapshot, claim
 

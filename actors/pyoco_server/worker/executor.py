@@ -205,7 +205,13 @@ class Executor:
         while True:
             try:
                 claimed = await claim_run(
-                    self._runs, self._queue, job, delivery, self._claimant, wheels=wheels.wheels
+                    self._runs,
+                    self._queue,
+                    job,
+                    delivery,
+                    self._claimant,
+                    wheels=wheels.wheels,
+                    respected_sec=self._settings.owner_respected_sec,
                 )
                 break
             except ApiError as error:
@@ -233,6 +239,10 @@ class Executor:
                     # Whoever stored that may have gone before its letter was written.
                     await self._settler.write_letter(job, stored.snapshot)
                 _drop(assign, f"the run is {stored.snapshot.status} already")
+            case decisions.StillHeld(snapshot):
+                # Its owner answers for the job: acknowledged it would be lost with that owner, and given back
+                # it would come to yet another worker.
+                log.info("old delivery of a run that another worker has", owner=snapshot.worker_id)
             case decisions.AttemptsUsedUp(snapshot) | decisions.Expired(snapshot):
                 await self._settler.bury(job, snapshot)
                 _drop(assign, snapshot.error or "")
