@@ -41,7 +41,8 @@ from pyoco_server.store.runs import RunStore, StoredRun
 from pyoco_server.worker import executor
 from pyoco_server.worker.child import SlotChild
 from pyoco_server.worker.claiming import claim_run
-from pyoco_server.worker.messages import Assign
+from pyoco_server.worker.messages import Assign, Refresh
+from pyoco_server.worker.slot import Slot, SlotMessage
 
 pytestmark = pytest.mark.nats
 
@@ -87,6 +88,43 @@ async def test_a_run_that_no_slot_is_free_for_waits_whatever_its_worker_asked_fo
         await backend.cancel(long[0])
         end = await ended(backend, waiting.run_id)
         assert (end.status, end.error) == (RunStatus.COMPLETED, None)
+
+
+# Code that changes ---------------------------------------------------------------------------------
+
+
+async def test_code_that_changes_while_a_fresh_child_is_made_is_for_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, again, may = trio.Event(), trio.Event(), trio.Event()
+    made = 0
+    replace_child, handle = SlotChild.replace, Slot.handle
+
+    async def replacing(child: SlotChild, *, code_changed: bool = False) -> None:
+        nonlocal made
+        begun.set()
+        await may.wait()
+        await replace_child(child, code_changed=code_changed)
+        made += 1
+
+    async def handling(slot: Slot, message: SlotMessage) -> None:
+        await handle(slot, message)
+        if isinstance(message, Refresh) and begun.is_set():
+            again.set()
+
+    monkeypatch.setattr(SlotChild, "replace", replacing)
+    monkeypatch.setattr(Slot, "handle", handling)
+    async with running(tmp_path) as backend:
+        await ended(backend, (await backend.submit(new_run("quick"))).run_id)
+        await backend.refresh_slots()
+        with trio.fail_after(60):
+            await begun.wait()
+            await backend.refresh_slots()
+            await again.wait()
+        accepted = await backend.submit(new_run("quick"))
+        may.set()
+        assert (await ended(backend, accepted.run_id)).status is RunStatus.COMPLETED
+        assert made == 2
 
 
 # How long a job stays with a slot ------------------------------------------------------------------

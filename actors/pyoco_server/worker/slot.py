@@ -167,6 +167,8 @@ class Slot(Actor[SlotMessage]):
         while True:
             try:
                 await self._ready_child(self._wheels)
+                if self._stale:  # code changed again while the child was made
+                    continue
                 if self._next is None and not self._free:
                     self._become_free()
                 if self._next is None:
@@ -178,12 +180,13 @@ class Slot(Actor[SlotMessage]):
 
     async def _ready_child(self, wheels: WheelSets) -> None:
         """What is current for the tenant of the last run is so for the next one's, most likely."""
+        stale, self._stale = self._stale, False
         try:
-            if self._stale:
+            if stale:
                 await self._child.replace(code_changed=True)
-                self._stale = False
             await self._child.use(wheels.of(self._tenant))
         except OSError as error:
+            self._stale = self._stale or stale
             raise NoRoom(f"no process can be made: {error}") from error
         self._board.has_child(self._index, self._child.runner.pid)
 
