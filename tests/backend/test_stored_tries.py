@@ -7,12 +7,13 @@ import math
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import trio
 from msgspec.structs import replace
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from pyoco_server.jetstream.errors import Unanswered
 from pyoco_server.model import life
@@ -27,6 +28,8 @@ from pyoco_server.model.run import (
 from pyoco_server.settings import Settings
 from pyoco_server.store.runs import StoredRun
 from pyoco_server.worker.attempt import Attempt
+from pyoco_server.worker.claiming import Claimant
+from pyoco_server.worker.executor import Executor
 from pyoco_server.worker.recorder import keep
 
 FIRST = (TryRecord(number=1, started_at=1.0),)
@@ -93,6 +96,26 @@ async def until(condition: Callable[[], object], seconds: float = math.inf) -> N
     with trio.fail_after(5), trio.move_on_after(seconds):
         while not condition():
             await trio.sleep(0.005)
+
+
+async def test_nothing_is_done_for_an_attempt_that_is_over_while_its_slot_is_made_ready() -> None:
+    """What was urgent last stays so."""
+    stores = SimpleNamespace(runs=None, queue=None, artifacts=None)
+    nothing = cast(Any, None)
+    claimant = Claimant("w", "i", 0)
+    executor = Executor(
+        *(Settings(), claimant, nothing, nothing, cast(Any, stores), nothing),
+        settler=nothing,
+        events=nothing,
+    )
+    executor.attempt = attempt_with(Runs())
+    executor.attempt.hurry()
+    executor.attempt.close()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(executor.keep)
+        with trio.fail_after(10):
+            await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("failures", [0, 3])

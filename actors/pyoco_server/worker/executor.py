@@ -164,7 +164,7 @@ class Executor:
         """Keep each attempt that is not over at once, for as long as it takes; beside `execute`."""
         while True:
             attempt = self.attempt
-            if attempt is None:
+            if attempt is None or attempt.closed or attempt.lost:
                 await self._begun.park()
                 continue
             with trio.move_on_after(GATHER_SECONDS):
