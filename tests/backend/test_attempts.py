@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import pytest
 import trio
 
 from backend.stage import (
@@ -22,7 +23,11 @@ from backend.stage import (
     worker_options,
 )
 from pyoco_server.backend import open_backend
-from pyoco_server.model.run import RunStatus
+from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.model import life
+from pyoco_server.model.run import RunSnapshot, RunStatus
+from pyoco_server.store.runs import RunStore
+from pyoco_server.worker import executor
 
 
 async def test_a_failed_attempt_is_repeated_after_a_wait(tmp_path: Path) -> None:
@@ -45,6 +50,29 @@ async def test_a_failed_attempt_is_repeated_after_a_wait(tmp_path: Path) -> None
         assert await dead_letters(backend) == []
 
         await empty_queue(backend)
+
+
+async def test_what_dead_workers_left_is_looked_for_only_where_an_attempt_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Path] = []
+    monkeypatch.setattr(executor, "end_what_dead_workers_left", looked.append)
+    async with running(tmp_path, worker=False) as backend:
+        runs = RunStore(KeyValue(backend.connection, "pyoco_runs"), max_bytes=0)
+        lost = await backend.submit(new_run("quick"))
+
+        def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, None]:
+            claimed = life.claim(snapshot, worker_id="x", instance_id="x", slot=0, now=1.0)
+            return claimed.snapshot, None
+
+        await runs.change(lost.run_id, rule)
+        failing = await backend.submit(limited("flaky", good=2, max_attempts=2))
+        settings = backend.settings_with_node()
+        async with open_backend(settings, gateway=False, worker=worker_options(tmp_path)):
+            for run in (failing, lost):
+                end = await ended(backend, run.run_id)
+                assert (end.status, end.attempt) == (RunStatus.COMPLETED, 2)
+        assert len(looked) == 1
 
 
 async def test_the_last_attempt_that_fails_ends_the_run_with_one_dead_letter(

@@ -129,7 +129,7 @@ class Executor:
         self._begun.unpark_all()
         run_log.tell_start(attempt.claim)
         self._board.begins(attempt.claim, self._child.runner.pid)
-        if attempt.claim.attempt > 1:
+        if any(each.reason == life.LOST for each in attempt.claim.attempts[-1:]):
             # The one before may have been of a worker that was killed here.
             await in_thread(end_what_dead_workers_left, self._child.folder.parents[1])
         ending = await self._watched(attempt, spawn)
