@@ -112,7 +112,8 @@ class Dispatcher(Actor[DispatcherMessage]):
         self._pull_scope: trio.CancelScope | None = None
         self._heartbeat = heartbeat
         self._orders: Ordered | None = None
-        self._draining: list[Reply[None]] = []
+        self._stopping = False
+        self._waiting_for_stop: list[Reply[None]] = []
         self._waiting_for_drain: list[Reply[None]] = []
         self._waiting_for_first: list[Reply[None]] = []
 
@@ -138,7 +139,8 @@ class Dispatcher(Actor[DispatcherMessage]):
                 for each in messages:
                     await self._hand_out(each)
             case Drain():
-                self._draining.append(self.reply_to(message))
+                self._stopping = True
+                self._waiting_for_stop.append(self.reply_to(message))
                 await self._heartbeat.tell(Stopping())
             case DrainOrdered():
                 self._waiting_for_drain.append(self.reply_to(message))
@@ -162,7 +164,7 @@ class Dispatcher(Actor[DispatcherMessage]):
     @property
     def _may_pull(self) -> bool:
         ordered_not_to = self._orders is None or self._orders.paused or self._orders.draining
-        return not (ordered_not_to or self._draining)
+        return not (ordered_not_to or self._stopping)
 
     def _answer_waiting(self) -> None:
         if self._taken:
@@ -170,9 +172,10 @@ class Dispatcher(Actor[DispatcherMessage]):
                 reply.send(None)
             self._waiting_for_first.clear()
         idle = [each for each in self._said.values() if not isinstance(each, SlotHolds)]
-        if self._draining and self._pull_scope is None and len(idle) == len(self._slots):
-            for reply in self._draining:
+        if self._stopping and self._pull_scope is None and len(idle) == len(self._slots):
+            for reply in self._waiting_for_stop:
                 reply.send(None)
+            self._waiting_for_stop.clear()
         if self._orders is not None and self._orders.draining:
             for reply in self._waiting_for_drain:
                 reply.send(None)

@@ -45,13 +45,12 @@ from pyoco_server.worker.runner.protocol import (
     TriesTold,
     TryStored,
 )
-from pyoco_server.worker.settling import Settler
+from pyoco_server.worker.settling import NAK_DELAY_SECONDS, Settler
 from pyoco_server.worker.slot_board import SlotBoard
 from pyoco_server.worker.wheel_set import WheelSet
 
 log = structlog.get_logger(__name__)
 
-_NAK_DELAY_SECONDS = 2.0
 _OOM_ASK_SECONDS = 1.0
 # What a stopping slot may take to store what became of its run.
 _LAST_WRITE_SECONDS = 3.0
@@ -180,7 +179,7 @@ class Executor:
             await self._child.make_folder()
             await self._child.use(wheels, assign.job)
         except OSError as error:
-            await self._settler.give_back(assign.job, assign.delivery, _NAK_DELAY_SECONDS)
+            await self._settler.give_back(assign.job, assign.delivery, NAK_DELAY_SECONDS)
             self.job = None
             raise NoRoom(str(error)) from error
 
@@ -194,7 +193,7 @@ class Executor:
             )
         except BridgeError:  # the job comes again, and finds the claim of an attempt that is over
             decision = decisions.Superseded(attempt.stored.snapshot)
-            await self._settler.give_back(attempt.job, attempt.delivery, _NAK_DELAY_SECONDS)
+            await self._settler.give_back(attempt.job, attempt.delivery, NAK_DELAY_SECONDS)
         else:
             await self._settler.settle(attempt, decision)
         await self._close(attempt, decision)
@@ -217,12 +216,12 @@ class Executor:
             except ApiError as error:
                 # NATS is there and stores nothing: keep the job, since its deliveries are counted.
                 log.warning("run not claimed, trying again", reason=str(error))
-                await trio.sleep(_NAK_DELAY_SECONDS)
+                await trio.sleep(NAK_DELAY_SECONDS)
                 with suppress(BridgeError):
                     await delivery.in_progress()
             except (BridgeError, UnreadableSnapshot, SnapshotTooLarge) as error:
                 log.warning("run not claimed, giving it back", run_id=job.run_id, reason=str(error))
-                await self._settler.give_back(job, delivery, _NAK_DELAY_SECONDS)
+                await self._settler.give_back(job, delivery, NAK_DELAY_SECONDS)
                 return None
         if claimed is None:
             _drop(assign, "the submission was taken back")

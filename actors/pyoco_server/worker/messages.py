@@ -46,7 +46,7 @@ class Refresh:
 class Report:
     """Dispatcher to slot, after a restart of the dispatcher: say again whether you are free.
 
-    Answered with `SlotFree` or `SlotHolds`; with neither by a slot that is not ready for a run.
+    Answered with `SlotFree`, `SlotHolds` or, where the slot is not ready for a run, `SlotUnfit`.
     """
 
 
@@ -74,7 +74,7 @@ class SlotHolds:
 
 @dataclass(frozen=True, slots=True)
 class Drain(Request[None]):
-    """To the dispatcher: take no more jobs; answered when every slot is free."""
+    """To the dispatcher: take no more jobs; answered when no slot has a run, nor will get one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from pyoco_server.worker.attempt import Attempt
 
 log = structlog.get_logger(__name__)
 
+# How long a job stays away that a worker gives back because something failed for a moment.
+NAK_DELAY_SECONDS = 2.0
 _HOLD_SECONDS = 1.0
 # The server looks for messages that are due every quarter of a second.
 _BRIEF_SECONDS = 1.0

@@ -27,13 +27,12 @@ from pyoco_server.worker.messages import (
     SlotUnfit,
 )
 from pyoco_server.worker.runner.handle import Exited
-from pyoco_server.worker.settling import Settler, put_off
+from pyoco_server.worker.settling import NAK_DELAY_SECONDS, Settler, put_off
 from pyoco_server.worker.slot_board import SlotBoard
 from pyoco_server.worker.wheel_set import NO_SETS, WheelSets
 
 log = structlog.get_logger(__name__)
 
-_NAK_DELAY_SECONDS = 2.0
 _LOOK_FOR_ROOM_SECONDS = 2.0
 
 SlotMessage = Assign | CancelAttempt | NewWheels | Redelivered | Refresh | Report
@@ -146,7 +145,7 @@ class Slot(Actor[SlotMessage]):
         ):
             attempt.delivery = again.delivery
         else:
-            await put_off(again.delivery, _NAK_DELAY_SECONDS)
+            await put_off(again.delivery, NAK_DELAY_SECONDS)
 
     def _report(self) -> None:
         held = self._next or self._executor.job
