@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import trio
@@ -102,7 +103,7 @@ async def test_fetches_that_were_given_up_take_no_delivery_of_a_job(queue: Queue
     ]
     async with trio.open_nursery() as nursery:
         for other in others:
-            nursery.start_soon(lambda each=other: each.fetch(1, expires=30))
+            nursery.start_soon(partial(other.fetch, 1, expires=30))
 
         async def wait() -> bool:
             return (await queue.info())["num_waiting"] == len(others)

@@ -152,6 +152,10 @@ class Attempt:
             self.cancel_asked = True
             self._interrupt()
 
+    def is_over(self) -> bool:
+        """Whether nothing of it is to be kept: the slot is done with it, or it has lost its run."""
+        return self.closed or self.lost
+
     def lose(self) -> None:
         """The run is another attempt's, or gone: nothing of this one is to be written any more."""
         self.lost = True

@@ -163,12 +163,12 @@ class Executor:
         """Keep each attempt that is not over at once, for as long as it takes; beside `execute`."""
         while True:
             attempt = self.attempt
-            if attempt is None or attempt.closed or attempt.lost:
+            if attempt is None or attempt.is_over():
                 await self._begun.park()
                 continue
             with trio.move_on_after(GATHER_SECONDS):
                 await attempt.urgent.wait()
-            if self.attempt is attempt and not (attempt.closed or attempt.lost):
+            if self.attempt is attempt and not attempt.is_over():
                 await keep(attempt, self._settings, self._connection)
 
     # Before --------------------------------------------------------------------------------------
