@@ -62,6 +62,35 @@ async def test_a_run_that_was_not_started_in_time_ends_by_itself(tmp_path: Path)
             await backend.move(accepted.run_id, Timing(queue_ttl_sec=60.0))
 
 
+async def test_a_run_that_expired_at_the_beginning_of_time_ends_as_well(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        accepted = await backend.submit(timed(expires_at=0.0))
+        assert (await ended(backend, accepted.run_id)).reason == "expired"
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_clock_that_is_put_back_while_a_run_is_looked_at_hides_no_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, late: bool
+) -> None:
+    real = Timekeeper._see_to_one
+
+    async def put_back(keeper: Timekeeper, *given: object) -> object:
+        keeper._runs.now = lambda: 0.0  # type: ignore[method-assign]
+        try:
+            return await real(keeper, *given)  # type: ignore[arg-type]
+        finally:
+            del keeper._runs.now
+
+    monkeypatch.setattr(Timekeeper, "_see_to_one", put_back)
+    async with running(tmp_path, worker=False) as backend:
+        if late:
+            accepted = await backend.submit(timed(expected_start_within_sec=0.2))
+            await until(backend, accepted.run_id, lambda run: known(run.late) == Late(start=True))
+        else:
+            accepted = await backend.submit(timed(queue_ttl_sec=0.2))
+            assert (await ended(backend, accepted.run_id)).reason == "expired"
+
+
 async def test_a_run_that_is_held_back_expires_as_well(tmp_path: Path) -> None:
     async with running(tmp_path, worker=False) as backend:
         accepted = await backend.submit(timed(delay_sec=0.4, queue_ttl_sec=0.4))
@@ -131,9 +160,9 @@ async def test_an_expiry_in_the_moment_of_a_claim(
         await ensure_consumer(backend.connection, backend.settings, TAG)
         keeper_runs = backend._runs.replace
 
-        async def held(keeper: Timekeeper, live: object) -> object:
+        async def held(keeper: Timekeeper, *given: object) -> object:
             keeper._undertaker._runs = slow  # type: ignore[assignment]
-            return await real(keeper, live)  # type: ignore[arg-type]
+            return await real(keeper, *given)  # type: ignore[arg-type]
 
         class Slow:
             """What the undertaker writes with: it has read, and waits."""
@@ -148,9 +177,9 @@ async def test_an_expiry_in_the_moment_of_a_claim(
 
         slow, delivered = Slow(), trio.Event()
 
-        async def behind_the_delivery(keeper: Timekeeper, live: object) -> object:
+        async def behind_the_delivery(keeper: Timekeeper, *given: object) -> object:
             await delivered.wait()
-            return await real(keeper, live)  # type: ignore[arg-type]
+            return await real(keeper, *given)  # type: ignore[arg-type]
 
         see_to_one = held if claims_first else behind_the_delivery
         monkeypatch.setattr(Timekeeper, "_see_to_one", see_to_one)

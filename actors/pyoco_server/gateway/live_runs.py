@@ -162,5 +162,15 @@ class LiveRuns:
             elif (known := self._live.get(row.run_id)) is None or known.revision != row.seq:
                 run = LiveRun(row.run_id, row.seq, row.status, bool(row.claimed), row.due_at, now)
                 self._live[row.run_id] = run
-                if row.scheduled_for or row.start_before or row.start_late_at or row.end_late_at:
+                if _has_moments(row):
                     self._note_moments(row, run)
+
+
+def _has_moments(row: RunRow) -> bool:
+    # Hardly any run has one; 0 is a moment, too.
+    return (
+        row.scheduled_for is not None
+        or row.start_before is not None
+        or row.start_late_at is not None
+        or row.end_late_at is not None
+    )

@@ -65,9 +65,10 @@ class Timekeeper:
             due: list[LiveRun] = []
             try:
                 await self._runs.learn_time()
-                old, waiting = self._live.take_due(self._runs.now(), _MOST)
+                taken_at = self._runs.now()
+                old, waiting = self._live.take_due(taken_at, _MOST)
                 due = [*old, *waiting]
-                await self._see_to([*old, *await self._held_back(waiting)])
+                await self._see_to([*old, *await self._held_back(waiting)], taken_at)
             except (BridgeError, Refusal) as error:
                 log.info("times of runs not kept for the moment", reason=str(error))
                 self._live.see_again(due, self._runs.now() + _RETRY_SECONDS)
@@ -80,8 +81,8 @@ class Timekeeper:
         held_back = await self._queue.held_back_runs()
         return [run for run in waiting if run.run_id in held_back]
 
-    async def _see_to(self, due: Sequence[LiveRun]) -> None:
-        """See to runs whose time has come.
+    async def _see_to(self, due: Sequence[LiveRun], taken_at: float) -> None:
+        """See to runs whose time had come at ``taken_at``.
 
         Raises:
             BridgeError: NATS refused or could not be asked; some of them may be seen to.
@@ -89,7 +90,7 @@ class Timekeeper:
         expired: list[StoredRun] = []
 
         async def see_to(run: LiveRun) -> None:
-            if (ended := await self._see_to_one(run)) is not None:
+            if (ended := await self._see_to_one(run, taken_at)) is not None:
                 expired.append(ended)
 
         try:
@@ -99,12 +100,13 @@ class Timekeeper:
             raise
         await self._remove_jobs(expired)
 
-    async def _see_to_one(self, live: LiveRun) -> StoredRun | None:
+    async def _see_to_one(self, live: LiveRun, taken_at: float) -> StoredRun | None:
         """Do what is to be done of a run; return it as it was where it has expired."""
         stored = await self._runs.find(live.run_id)
         if stored is None:
             return None
-        run, now = stored.snapshot, self._runs.now()
+        # The server's clock may have been put back meanwhile; nothing would remind of the run once more.
+        run, now = stored.snapshot, max(self._runs.now(), taken_at)
         if is_expired(run, now):
             verdict = Verdict(DeadLetterReason.EXPIRED, expired_text(run))
             ended = await self._undertaker.end(run.run_id, verdict, revision=stored.revision)
