@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,15 @@ from backend.stage import (
     worker_options,
 )
 from pyoco_server.backend import open_backend
+from pyoco_server.gateway.canceller import Canceller
 from pyoco_server.gateway.new_run import Person
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.kernel import TapEvent, TapKind
-from pyoco_server.model import life
+from pyoco_server.model import decisions, life
 from pyoco_server.model.job import Job, encode_job, new_run_id
 from pyoco_server.model.run import RunStatus, TaskState, UnreadableSnapshot, encode_snapshot
+from pyoco_server.store.runs import StoredRun
 
 
 async def test_a_pending_run_ends_cancelled_without_a_worker(tmp_path: Path) -> None:
@@ -119,6 +122,48 @@ async def test_a_second_cancel_keeps_the_first_request(tmp_path: Path) -> None:
         assert second.cancel_requested_at == first.cancel_requested_at
         assert second.cancel_requested_by == "a"
         assert (await ended(backend, accepted.run_id)).status is RunStatus.CANCELLED
+
+
+async def test_a_second_cancel_leaves_a_run_to_its_worker_of_version_0_5_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending: list[str] = []
+    real = Canceller._end_unclaimed
+
+    def noted(canceller: Canceller, stored: StoredRun, before: StoredRun) -> Awaitable[None]:
+        ending.append(stored.snapshot.run_id)
+        return real(canceller, stored, before)
+
+    monkeypatch.setattr(Canceller, "_end_unclaimed", noted)
+    async with running(tmp_path, worker=False) as backend:
+        pending = await backend.get((await backend.submit(new_run("quick"))).run_id)
+        theirs = replace(
+            pending, status=RunStatus.RUNNING, worker_id="old", start_time=pending.submitted_at
+        )
+        await KeyValue(backend.connection, "pyoco_runs").put(
+            theirs.run_id, encode_snapshot(theirs, max_bytes=0)
+        )
+        for _ in range(2):
+            state = await backend.cancel(theirs.run_id)
+            assert state.status is RunStatus.CANCELLING
+        assert not ending
+        assert await backend.get(theirs.run_id) == state
+
+
+async def test_a_second_cancel_ends_a_run_that_the_first_one_left(tmp_path: Path) -> None:
+    """Its gateway was killed in between, and the run waits for its second attempt."""
+    async with running(tmp_path, worker=False) as backend:
+        pending = await backend.get((await backend.submit(new_run("quick"))).run_id)
+        claimed = life.claim(pending, worker_id="w", instance_id="i", slot=0, now=1.0)
+        assert isinstance(claimed, decisions.Claimed)
+        given_back = life.release(claimed.snapshot, instance_id="i", attempt=1, now=2.0)
+        assert isinstance(given_back, decisions.RetryLater)
+        asked = life.request_cancel(given_back.snapshot, by=None, reason=None, now=3.0)
+        await KeyValue(backend.connection, "pyoco_runs").put(
+            pending.run_id, encode_snapshot(asked.snapshot, max_bytes=0)
+        )
+        await backend.cancel(pending.run_id)
+        assert (await ended(backend, pending.run_id)).status is RunStatus.CANCELLED
 
 
 @pytest.mark.parametrize("room", [20, 2000])

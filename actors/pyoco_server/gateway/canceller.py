@@ -67,8 +67,8 @@ class Canceller(Actor[RecordCancel]):
         if snapshot.status is RunStatus.CANCELLING:
             if snapshot.worker_instance_id is not None:
                 await self._push(snapshot.run_id, snapshot.worker_instance_id)
-            elif before.snapshot.status is not RunStatus.RUNNING:
-                # One that RUNS without an instance is executed by a worker of version 0.5.1.
+            elif snapshot.start_time is None:
+                # One that has started without an instance is executed by a worker of version 0.5.1.
                 self.spawn(self._end_unclaimed, stored, before)
         return snapshot
 
