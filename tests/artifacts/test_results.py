@@ -17,7 +17,9 @@ from http_api.gateway import gateway
 from pyoco_cli.client import main
 from pyoco_server.backend import Backend
 from pyoco_server.client import AsyncPyocoHttpClient
+from pyoco_server.gateway.artifact_keeper import sweep_artifacts
 from pyoco_server.gateway.new_run import NewRun
+from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.store.runs import RunNotFound
 
@@ -89,6 +91,22 @@ async def test_a_large_result_is_kept_with_its_run_and_a_small_one_costs_nothing
         await eventually(nothing_stored, what="nothing of a run that is gone")
         with pytest.raises(RunNotFound):
             await backend.get(done.run_id)
+
+
+async def test_files_of_a_run_that_cannot_be_read_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyoco_server.gateway.artifact_keeper._SETTLED_SECONDS", 0.0)
+    async with saving(tmp_path, TASKS) as backend:
+        done = await run(backend, "large", size=1_000_000)
+        objects = await stored(backend)
+        runs = KeyValue(backend.connection, "pyoco_runs")
+        await runs.put(done.run_id, b'{"flow_name": "f", "status": "OF A LATER VERSION"}')
+        assert await sweep_artifacts(backend.artifacts, backend._runs, max_age=0) == 0
+        assert await stored(backend) == objects
+        # The limit of their age holds all the same.
+        assert await sweep_artifacts(backend.artifacts, backend._runs, max_age=1e-9) == 1
+        assert await stored(backend) == []
 
 
 async def test_a_result_that_nearly_fills_a_snapshot_is_kept_beside_it(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ import pytest
 import trio
 
 from http_api.gateway import events, gateway
-from http_api.seeding import put_runs, snapshot
+from http_api.seeding import indexed, put_runs, snapshot
 from pyoco_http import sse
 from pyoco_server.backend import Backend
 from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.kernel import TapEvent, TapKind
 
 
 async def write(backend: Backend, run_id: str, error: str) -> None:
@@ -61,3 +62,26 @@ async def test_a_stream_ends_when_its_run_is_deleted(tmp_path: Path) -> None:
                 await anext(stream)
                 await KeyValue(backend.connection, backend.settings.runs_kv_bucket).delete("r1")
                 assert await anext(stream, None) is None
+
+
+async def test_a_state_that_cannot_be_read_disturbs_nobody(tmp_path: Path) -> None:
+    died: list[str] = []
+
+    def listen(event: TapEvent) -> None:
+        if event.kind is TapKind.DIED:
+            died.append(event.path)
+
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        await put_runs(backend, [snapshot("r1")])
+        with backend.system.tap(listen), trio.fail_after(60):
+            async with events(client, "/runs/r1/watch") as stream:
+                await anext(stream)
+                runs = KeyValue(backend.connection, backend.settings.runs_kv_bucket)
+                unreadable = snapshot("r1", tasks={"a": "OF A LATER VERSION"})
+                await indexed(backend, await runs.put("r1", msgspec.json.encode(unreadable)))
+                await write(backend, "r1", "readable again")
+                name, data = await anext(stream)
+                while name == "heartbeat":
+                    name, data = await anext(stream)
+                assert data["snapshot"]["error"] == "readable again"
+        assert not died

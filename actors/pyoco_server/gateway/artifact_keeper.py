@@ -29,16 +29,19 @@ async def sweep_artifacts(store: ArtifactStore, runs: RunStore, *, max_age: floa
     for run_id, files in groupby(await store.all(), key=lambda kept: kept.run_id):
         stored = await runs.find(run_id)
         run = None if stored is None else stored.snapshot
+        gone = run is None and await runs.is_gone(run_id)
         for kept in files:
-            if _is_over(kept, run, now - _unix_time(kept.info.mtime, now), max_age):
+            if gone or _is_over(kept, run, now - _unix_time(kept.info.mtime, now), max_age):
                 await store.drop(run_id, kept.attempt, [kept.name])
                 removed += 1
     return removed
 
 
 def _is_over(kept: KeptFile, run: RunSnapshot | None, age: float, max_age: float) -> bool:
-    if run is None or 0 < max_age < age:
+    if 0 < max_age < age:
         return True
+    if run is None:
+        return False  # it cannot be read, and may list it
     names = (
         *(artifact.name for artifact in run.artifacts),
         *(kept_name(result.task) for result in run.results),

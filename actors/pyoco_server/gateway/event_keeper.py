@@ -9,8 +9,7 @@ from pyoco_server.gateway.read_model.rows import RunRow
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.jetstream.stored import purge_subject
-from pyoco_server.model.run import UnreadableSnapshot
-from pyoco_server.store.runs import RunNotFound, RunStore
+from pyoco_server.store.runs import RunStore
 
 log = structlog.get_logger(__name__)
 
@@ -41,17 +40,8 @@ class EventKeeper:
         async for rows in self._told:
             for run_id in (row.run_id for row in rows if row.status.terminal):
                 try:
-                    if await self._is_gone(run_id):
+                    if await self._runs.is_gone(run_id):
                         subject = f"{self._prefix}.{run_id}"
                         await purge_subject(self._connection, self._stream, subject)
                 except BridgeError as error:
                     log.info("events are left to their age", run_id=run_id, reason=str(error))
-
-    async def _is_gone(self, run_id: str) -> bool:
-        try:
-            await self._runs.get(run_id)
-        except RunNotFound:
-            return True
-        except UnreadableSnapshot:
-            pass
-        return False

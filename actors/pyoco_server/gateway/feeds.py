@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,7 @@ from pyoco_server.gateway.read_model.rows import RunRow
 from pyoco_server.gateway.read_model.writer import Changes
 from pyoco_server.gateway.seen_runs import SeenRuns
 from pyoco_server.jetstream.keyvalue import Batch, Deleted
-from pyoco_server.model.run import RunSnapshot, decode_snapshot
+from pyoco_server.model.run import RunSnapshot, UnreadableSnapshot, decode_snapshot
 from pyoco_server.store.runs import RunNotFound
 
 _MOST_WAITING: Final = 1000
@@ -226,7 +226,9 @@ class Feeds:
                 if isinstance(event, Deleted):
                     run_feed.push(None, event.revision)
                 elif event.key in changes.rows:
-                    run_feed.push(decode_snapshot(event.value), event.revision)
+                    # A row is made of less: the rest may be what this version cannot read.
+                    with suppress(UnreadableSnapshot):
+                        run_feed.push(decode_snapshot(event.value), event.revision)
         for list_feed in self._lists:
             for row in changes.rows.values():
                 list_feed.push(row)

@@ -290,6 +290,16 @@ class RunStore:
         except (RunNotFound, UnreadableSnapshot):
             return None
 
+    async def is_gone(self, run_id: str) -> bool:
+        """Whether there is no run with this id; one that cannot be read is there."""
+        try:
+            await self.get(run_id)
+        except RunNotFound:
+            return True
+        except UnreadableSnapshot:
+            pass
+        return False
+
     async def forget(self, run_id: str) -> None:
         """Delete an ended run for good; nothing happens to one that has not ended."""
         if await self.has_ended(run_id):
