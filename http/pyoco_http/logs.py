@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from quart import Blueprint, Response
+from quart import Blueprint, Response, request
 
 from pyoco_http.access import Access, access, run_seen
 from pyoco_http.call import asked
@@ -66,7 +66,10 @@ def logs_blueprint(backend: Backend) -> Blueprint:
         if tail is not None:
             return await _tail(backend, run, after, wanted, tail, as_text=as_text)
         if as_text:
-            return Response(_text(backend, run, after, wanted), content_type=_TEXT)
+            text = _text(backend, run, after, wanted)
+            if request.method != "HEAD":
+                await anext(text, b"")
+            return Response(text, content_type=_TEXT)
         return await page(backend, run, after, wanted.takes, query.limit)
 
     return blueprint
@@ -102,9 +105,13 @@ async def _tail(
 async def _text(
     backend: Backend, run: RunSnapshot, after: Cursor | None, wanted: LogFilter
 ) -> AsyncGenerator[bytes, None]:
+    """The text, behind an empty piece that says that events can be read."""
     ended = run.status.terminal
     stored_events = backend.events.stored(run.run_id, after, ended=ended, patience=_TEXT_SECONDS)
     async with aclosing(stored_events) as stored:
-        async for item in stored:
+        item = await anext(stored, None)
+        yield b""
+        while item is not None:
             if isinstance(item, StoredEvent) and wanted.takes(item.event):
                 yield text_of(item.event).encode()
+            item = await anext(stored, None)

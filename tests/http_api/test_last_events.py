@@ -13,6 +13,7 @@ import trio
 from backend.stage import TAG, ended, worker_options
 from http_api.gateway import gateway
 from http_api.seeding import put_runs, snapshot
+from nats_fixtures import paused
 from pyoco_server.backend import Backend
 from pyoco_server.client import AsyncPyocoHttpClient
 from pyoco_server.gateway.event_reader import EventReader
@@ -102,6 +103,22 @@ async def test_output_is_there_when_the_end_is_told(
         assert (await read(client, f"/runs/{await talked(backend)}/graph"))["source"] == "run"
         async with backend.logs(await talked(backend), follow=False) as chunks:
             assert "".join([chunk.text async for chunk in chunks]) == PRINTED
+
+
+async def test_events_that_cannot_be_read_are_a_503_for_text_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyoco_server.gateway.event_reader._READ_SECONDS", 0.5)
+    options = worker_options(tmp_path)
+    (tmp_path / "flows.py").write_text(FLOWS)
+    async with gateway(tmp_path, worker=options) as (client, backend):
+        run_id = await talked(backend)
+        assert backend.node is not None
+        with paused(backend.node):
+            for query in ("format=json", "format=text", "format=text&tail=1"):
+                answer = await client.get(f"/runs/{run_id}/logs?{query}")
+                assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1"), query
+        assert (await client.get(f"/runs/{run_id}/logs?format=text")).text == PRINTED
 
 
 async def test_what_takes_longer_is_announced_and_waited_for_on_request(
