@@ -447,6 +447,21 @@ async def test_somebody_runs_it_now_and_a_repeated_call_makes_one_run(tmp_path: 
         assert len(await runs_of(backend)) == 2
 
 
+async def test_a_key_of_a_trigger_that_has_expired_makes_a_new_run(tmp_path: Path) -> None:
+    async with running(tmp_path) as backend:
+        desk = backend.schedules
+        await desk.create("s", wish(every_sec=None, cron="0 0 1 1 *"), ME)
+        first = await desk.asked.trigger("s", ME, idempotency_key="k")
+        await ended(backend, first.run_id)
+        keys = KeyValue(backend.connection, backend.settings.idempotency_kv_bucket)
+        for entry in await keys.all():
+            await keys.forget(entry.key)
+        second = await desk.asked.trigger("s", ME, idempotency_key="k")
+        assert not second.replayed
+        assert second.run_id != first.run_id
+        assert (await ended(backend, second.run_id)).status is RunStatus.COMPLETED
+
+
 async def test_a_backfill_makes_the_runs_that_are_missing_and_no_second_ones(
     tmp_path: Path,
 ) -> None:

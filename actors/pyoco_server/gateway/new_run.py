@@ -26,6 +26,7 @@ _NOT_CONTENT = (
     "traceparent",
     "idempotency_key",
     "key_space",
+    "same_as",
 )
 
 
@@ -84,6 +85,7 @@ class NewRun:
         traceparent: W3C trace context of the submitting request.
         idempotency_key: All submissions of a tenant with the same key are one, for a day.
         key_space: Whose names the key is one of; empty for those of clients.
+        same_as: What all submissions with this key are the same by, whatever else of them differs.
         timing: When it may start, until when, and when it is late.
         run_id: The run's id, for one that has it before it is submitted; so it is the same submission
             whatever else of it has changed by the next try.
@@ -114,6 +116,7 @@ class NewRun:
     traceparent: str | None = None
     idempotency_key: str | None = None
     key_space: str = ""
+    same_as: str | None = None
     timing: Timing = NO_TIMING
     run_id: str | None = None
     schedule_id: str | None = None
@@ -212,6 +215,8 @@ class NewRun:
 
     def digest(self) -> str:
         """A digest of what is asked for; the same for each try of one submission."""
+        if self.same_as is not None:
+            return content_digest({"same_as": self.same_as})
         if self.run_id is not None:
             return content_digest({"run_id": self.run_id})
         content: dict[str, Any] = msgspec.to_builtins(self)

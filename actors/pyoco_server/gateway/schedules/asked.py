@@ -52,9 +52,9 @@ class AskedRuns:
             scheduled_at=now,
             idempotency_key=idempotency_key,
             key_space=f"trigger {schedule_id}",
-            run_id=(
-                None if idempotency_key is None else schedule.run_id_asked_for(idempotency_key)
-            ),
+            # The key names the run, for a day; by the next try the time is another one.
+            same_as=f"trigger {schedule.key}",
+            run_id=None,
             api_key_id=who.api_key_id or schedule.api_key_id,
             request_id=who.request_id,
             traceparent=who.traceparent,

@@ -209,10 +209,6 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         """The run of a tick: the same for whoever submits it, and however late."""
         return str(uuid.uuid5(_RUN_IDS, f"{self.key} {tick}"))
 
-    def run_id_asked_for(self, idempotency_key: str) -> str:
-        """The run that somebody asks for beside the ticks, however often they do."""
-        return str(uuid.uuid5(_RUN_IDS, f"{self.key} trigger {idempotency_key}"))
-
 
 def storage_key(tenant_id: str | None, schedule_id: str) -> str:
     """Where a schedule is stored: each tenant has its own ids."""
