@@ -16,7 +16,7 @@ from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import h11
 import trio
@@ -345,8 +345,22 @@ def _refused(request: h11.Request) -> int | None:
         return 400  # which of the two counts is what request smuggling is about (RFC 9112, 6.1)
     if request.http_version not in {b"1.0", b"1.1"}:
         return 505
+    if not _is_target(request.target):
+        return 400
     # h11 looks at the size only of a head that has not come in whole.
     return 431 if size > _HEAD_BYTES else None
+
+
+def _is_target(target: bytes) -> bool:
+    """Whether the target of a request is one (RFC 9112, 3.2): a path, ``*``, or a URL that can be read."""
+    if target.startswith(b"/") or target == b"*":
+        return True
+    try:
+        # As the application reads it.
+        url = urlsplit(unquote(target.partition(b"?")[0].decode("ascii")))
+    except ValueError:
+        return False
+    return bool(url.scheme and url.netloc)
 
 
 def _refusal(status: int) -> Answer:

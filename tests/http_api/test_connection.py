@@ -77,6 +77,30 @@ async def test_a_client_that_asks_first_is_told_to_go_on_by_any_route(tmp_path: 
         assert (await answer_on(stream)).status == 422
 
 
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        (b"?x=1", 400),
+        (b"http://[x", 400),
+        (b"http://%5Bx/health", 400),
+        (b"http://%E2%84%80/", 400),
+        (b"health", 400),
+        (b"localhost:80", 400),
+        (b"//[x", 404),
+        (b"*", 404),
+        (b"http://localhost/health/ready", 200),
+        (b"http://localhost?x=1", 200),
+    ],
+)
+async def test_a_target_that_is_none_is_refused(
+    tmp_path: Path, target: bytes, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with gateway(tmp_path, worker=False) as (client, _):
+        answer = await ask(client, b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % target)
+        assert answer.status == status, answer.body
+        assert "Error in ASGI Framework" not in caplog.text
+
+
 async def test_what_the_application_fails_on_is_answered_with_a_problem(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
