@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
+import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -17,6 +19,8 @@ from http_api.keyed import KEYED, as_key, key_for
 from http_api.seeding import put_runs, put_worker, snapshot
 from pyoco_http.metrics import _by_tag
 from pyoco_server.api.system import Queue
+from pyoco_server.gateway import monitor
+from pyoco_server.jetstream.keyvalue import KeyValue
 
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
@@ -153,6 +157,22 @@ async def test_ready_says_what_stands_in_the_way(tmp_path: Path) -> None:
         unready = await client.get("/health/ready")
         assert unready.status_code == 503
         assert "projector" in " ".join(unready.json()["reasons"])
+
+
+async def test_a_read_model_stands_still_only_from_when_it_was_seen_to_be_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "_FRESH_SECONDS", 0.0)
+    async with gateway(tmp_path, worker=False) as (_, backend):
+        await put_runs(backend, [snapshot("r1")])
+        assert (await backend.reads.overview()).lag == 0
+        await stop_as_at_the_end(backend, "/gateway/reading/runs/projector")
+        runs = KeyValue(backend.connection, backend.settings.runs_kv_bucket)
+        await runs.put("r2", msgspec.json.encode(snapshot("r2")))
+        first = await backend.reads.overview()
+        assert (first.lag, first.stalled_seconds) == (1, 0.0)
+        second = await backend.reads.overview()
+        assert second.stalled_seconds > 0.0
 
 
 def test_many_tags_are_told_together_but_for_the_busiest() -> None:

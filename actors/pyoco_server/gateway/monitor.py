@@ -52,7 +52,7 @@ class Monitor:
         # Or why it could not be found.
         self._found: Overview | str = "not asked yet"
         self._found_at = float("-inf")
-        # The position of the read model, and since when it has had that.
+        # Where the read model was when it was first seen to be behind there, and when; -1 while it is not.
         self._moved = (-1, float("-inf"))
 
     async def overview(self) -> Overview:
@@ -84,7 +84,9 @@ class Monitor:
         seq = 0 if self._indexer.position is None else self._indexer.position.seq
         lag = max(runs.last_seq - seq, 0)
         now = trio.current_time()
-        if lag == 0 or self._moved[0] != seq:
+        if lag == 0:
+            self._moved = (-1, now)
+        elif self._moved[0] != seq:
             self._moved = (seq, now)
         return Overview(await self._queues(), dead_letters.messages, lag, now - self._moved[1])
 
