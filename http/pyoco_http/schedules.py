@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from itertools import islice
+from typing import Final
 
 from quart import Blueprint, request
 
@@ -39,6 +40,8 @@ from pyoco_server.model.schedules.reading import read_moment, read_whole
 from pyoco_server.model.schedules.schedule import Schedule, ScheduleProgress
 from pyoco_server.model.schedules.ticks import ticks
 
+_TOO_LARGE: Final = {413: "the schedule, or its runs, are too large"}
+
 
 def schedules_blueprint(backend: Backend) -> Blueprint:
     """`/schedules` and `/schedules/{schedule_id}`."""
@@ -62,7 +65,7 @@ def schedules_blueprint(backend: Backend) -> Blueprint:
         "Make a schedule",
         api.ScheduleView,
         body=api.NewSchedule,
-        refusals=SCHEDULE_CONFLICT | SCHEDULE_INVALID,
+        refusals=SCHEDULE_CONFLICT | SCHEDULE_INVALID | _TOO_LARGE,
         doc="Nothing before now is due. Its runs carry its `schedule_id` and their `scheduled_at`.",
     )
     async def create() -> api.ScheduleView:
@@ -82,7 +85,7 @@ def schedules_blueprint(backend: Backend) -> Blueprint:
         "Make a schedule, or make it another one",
         api.WholeSchedule,
         body=api.ScheduleReplacement,
-        refusals=SCHEDULE_MISSING | SCHEDULE_CONFLICT | SCHEDULE_INVALID,
+        refusals=SCHEDULE_MISSING | SCHEDULE_CONFLICT | SCHEDULE_INVALID | _TOO_LARGE,
         doc="Where times change, ticks go by the new ones from now on.",
     )
     async def put(schedule_id: str) -> api.WholeSchedule:
@@ -102,7 +105,7 @@ def schedules_blueprint(backend: Backend) -> Blueprint:
         "Change some fields of a schedule",
         api.WholeSchedule,
         body=api.ScheduleUpdate,
-        refusals=SCHEDULE_MISSING | SCHEDULE_CONFLICT | SCHEDULE_INVALID,
+        refusals=SCHEDULE_MISSING | SCHEDULE_CONFLICT | SCHEDULE_INVALID | _TOO_LARGE,
     )
     async def patch(schedule_id: str) -> api.WholeSchedule:
         body = read_json(await request.body, api.ScheduleUpdate)

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import uuid
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from http_api.gateway import gateway
 from http_api.keyed import KEYED, key_for
+from pyoco_server.model.json_text import encode_json
+from pyoco_server.model.schedules.schedule import (
+    MAX_ACTIVE,
+    MAX_CATCH_UP,
+    MAX_CHANGES_KEPT,
+    MAX_TICKS_KEPT,
+    MAX_WAITING,
+    Schedule,
+    ScheduleChange,
+    ScheduleProgress,
+    ScheduleSpec,
+    TickOutcome,
+    TickRecord,
+)
+from pyoco_server.store.schedules import ROOM_BYTES
 
 NIGHTLY = {
     "schedule_id": "nightly",
@@ -192,3 +209,66 @@ async def test_another_tenants_schedule_is_none_and_changes_need_the_role(tmp_pa
             assert refused.status_code == 403, path
         told = (await client.get("/schedules/nightly", headers=mine)).json()
         assert told["changes"][0]["changed_by"] == f"api_key:{told['api_key_id']}"
+
+
+@pytest.mark.parametrize("limit", [0, 262_144])
+async def test_what_is_too_large_is_refused_as_a_run_is(tmp_path: Path, limit: int) -> None:
+    async with gateway(tmp_path, worker=False, max_run_snapshot_bytes=limit) as (client, _):
+        small = {"schedule_id": "s", "flow_name": "f", "every_sec": 3600}
+        assert (await client.post("/schedules", json=small)).status_code == 200
+        for size in (900_000, 1_200_000) if limit == 0 else (250_000, 1_200_000):
+            body = {"flow_name": "f", "every_sec": 3600, "params": {"x": "x" * size}}
+            for method, path, given in (
+                ("POST", "/schedules", body),
+                ("PUT", "/schedules/s", body),
+                ("PATCH", "/schedules/s", {"params": body["params"]}),
+                ("PUT", "/schedules/new", body),
+            ):
+                answer = await client.request(method, path, json=given)
+                assert answer.status_code == 413, (method, path, answer.text)
+                assert "Retry-After" not in answer.headers
+        body["params"] = {"x": "x" * (200_000 if limit else 800_000)}
+        large = (await client.put("/schedules/s", json=body)).json()
+        assert large["version"] == 2
+        assert (await client.get("/schedules")).json()["total"] == 1
+
+
+def test_there_is_room_for_all_that_a_schedule_comes_to_tell() -> None:
+    text, name = "\N{EURO SIGN}" * 500, "n" * 200
+    tick = TickRecord(
+        tick=2**40,
+        outcome=TickOutcome.REFUSED,
+        decided_at=1e12 / 7,
+        run_id=str(uuid.uuid4()),
+        reason=text,
+        count=2**40,
+        triggered=True,
+    )
+    change = ScheduleChange(
+        changed_at=1e12 / 7,
+        action="backfill",
+        changed_by=name,
+        fields=[*ScheduleSpec.__struct_fields__, "paused"],
+        version=2**40,
+    )
+    spec = ScheduleSpec(flow_name="f")
+    progress = ScheduleProgress(
+        cursor=2**40,
+        wake_at=1e12 / 7,
+        next_tick=2**40,
+        waiting=[2**40] * MAX_WAITING,
+        starting=[2**40] * MAX_CATCH_UP,
+        active=[str(uuid.uuid4())] * MAX_ACTIVE,
+        ticks=[tick] * MAX_TICKS_KEPT,
+        counts=dict.fromkeys(TickOutcome, 2**40),
+    )
+    whole = Schedule(
+        schedule_id="s" * 64,
+        spec=spec,
+        progress=progress,
+        paused=True,
+        tenant_id="t" * 64,
+        api_key_id="k" * 64,
+        changes=[change] * MAX_CHANGES_KEPT,
+    )
+    assert len(encode_json(whole)) - len(encode_json(spec)) < ROOM_BYTES

@@ -58,6 +58,14 @@ class Submitter:
             return await self._accept_once(self._once.draft(run), deadline)
         return await self._accept(self._intake.draft(run), deadline)
 
+    def check(self, run: NewRun) -> None:
+        """Look whether `submit` would take a run of this size.
+
+        Raises:
+            RunTooLarge: It would not.
+        """
+        self._intake.draft(run)
+
     async def _prepare(self, deadline: float, *runs: NewRun) -> None:
         with _in_time(deadline):
             await self._intake.prepare(*runs)

@@ -15,6 +15,8 @@ from pyoco_server.store.fenced import write_fenced
 _WITHIN_SECONDS = 5.0
 # What goes to NATS in one piece; more of it waits for its turn.
 _MOST_TOGETHER_BYTES = 4 * 1024 * 1024
+ROOM_BYTES = 160 * 1024
+"""What the ticks and changes that a schedule tells of take at most, beside what people say of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,12 @@ class ScheduleStore:
 
     def __init__(self, bucket: KeyValue) -> None:
         self.bucket = bucket
+
+    @property
+    def max_spec_bytes(self) -> int | None:
+        """The largest spec of a schedule that can be written for all its life; None for not known."""
+        limit = self.bucket.max_value_bytes
+        return None if limit is None else limit - min(ROOM_BYTES, limit // 2)
 
     async def now(self) -> float:
         """The server's time, in unix seconds: clocks of gateways may be minutes apart.

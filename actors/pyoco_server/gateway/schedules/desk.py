@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from pyoco_server.gateway.new_run import Person
+from pyoco_server.gateway.new_run import Person, RunTooLarge
 from pyoco_server.gateway.schedules.alarm import Alarm
 from pyoco_server.gateway.schedules.asked import AskedRuns
 from pyoco_server.gateway.schedules.board import ScheduleBoard
@@ -31,6 +31,7 @@ from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.errors import InvalidField
 from pyoco_server.model.flow.file import FlowFile
+from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunStatus
 from pyoco_server.model.schedules import rules
 from pyoco_server.model.schedules.reading import read_spec
@@ -156,6 +157,7 @@ class ScheduleDesk:
             InvalidField: It cannot be one.
             ScheduleExists: There is one with that id.
             TooManySchedules: There are too many.
+            RunTooLarge: It, or its runs, would not fit.
         """
         check_schedule_id(schedule_id)
         with asking():
@@ -173,6 +175,7 @@ class ScheduleDesk:
                 api_key_id=who.api_key_id,
                 created_at=now,
             )
+            await self._check_size(bare, now)
             stored = await self._store.create(rules.made(bare, now, who.actor))
             if stored is None:
                 raise ScheduleExists(f"there is a schedule {schedule_id}")
@@ -190,10 +193,15 @@ class ScheduleDesk:
             InvalidField: It cannot be one.
             ScheduleNotFound: There is none that the asker may see.
             ScheduleChanged: It has another version.
+            RunTooLarge: It, or its runs, would not fit.
         """
-        spec = await self._read(wish, await self.now())
+        now = await self.now()
+        spec = await self._read(wish, now)
         with asking():
             await self._keep(wish)
+            progress = ScheduleProgress(cursor=0)
+            bare = Schedule(schedule_id=schedule_id, spec=spec, progress=progress)
+            await self._check_size(bare, now)
         return await self._records.change(
             schedule_id, who, partial(_with_spec, spec=spec, wish=wish, who=who), version
         )
@@ -245,6 +253,15 @@ class ScheduleDesk:
     async def _keep(self, wish: Wish) -> None:
         if wish.file is not None:
             await self._texts.put(wish.file.text)
+
+    async def _check_size(self, schedule: Schedule, now: float) -> None:
+        size, most = len(encode_json(schedule.spec)), self._store.max_spec_bytes
+        if most is not None and size > most:
+            raise RunTooLarge(
+                f"schedule of {size} bytes with its params: at most {most} are taken, so that its ticks and "
+                "changes find room in what NATS takes (max_payload)"
+            )
+        await self._runs.check(schedule, int(now))
 
     async def _read(self, wish: Wish, now: float) -> ScheduleSpec:
         fields = dict(wish.fields)

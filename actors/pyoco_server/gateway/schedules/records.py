@@ -9,11 +9,11 @@ from typing import Final, TypeVar
 
 import trio
 
-from pyoco_server.gateway.new_run import Person
+from pyoco_server.gateway.new_run import Person, RunTooLarge
 from pyoco_server.gateway.schedules.alarm import Alarm
 from pyoco_server.gateway.schedules.board import ScheduleBoard
 from pyoco_server.gateway.schedules.rounds import Rounds
-from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.jetstream.errors import BridgeError, PayloadTooLarge
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.errors import InvalidField
 from pyoco_server.model.schedules.schedule import (
@@ -51,7 +51,8 @@ class SchedulesUnavailable(Refusal):
 class ScheduleRecords:
     """Reads and changes schedules in the task of whoever asks.
 
-    Each call raises `SchedulesUnavailable` where NATS cannot be asked. Cancelled, it may or may not be done.
+    Each call raises `SchedulesUnavailable` where NATS cannot be asked, and `RunTooLarge` where it does not
+    take what is to be written. Cancelled, it may or may not be done.
     """
 
     def __init__(
@@ -145,8 +146,10 @@ async def computed(compute: Callable[[], A]) -> A:
 
 @contextmanager
 def asking() -> Iterator[None]:
-    """Refuse, where NATS cannot be asked in the block."""
+    """Refuse, where NATS cannot be asked in the block, or does not take what is to be written."""
     try:
         yield
+    except PayloadTooLarge as error:
+        raise RunTooLarge(str(error)) from None
     except (BridgeError, UnreadableSchedule) as error:
         raise SchedulesUnavailable(str(error)) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -142,6 +143,16 @@ class ScheduleRuns:
             schedule_id=schedule.schedule_id,
             scheduled_at=float(tick),
         )
+
+    async def check(self, schedule: Schedule, tick: int) -> None:
+        """Look whether the runs of a schedule are small enough.
+
+        Raises:
+            RunTooLarge: They are not.
+            BridgeError: NATS could not be asked for its flow.yaml.
+        """
+        with suppress(FlowNotKept, FlowFileError):
+            self._submitter.check(await self.run_of(schedule, tick))
 
     async def going_on(self, run_ids: Sequence[str]) -> list[str]:
         """Those of the runs that have not ended.
