@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from msgspec.structs import replace
 
 from backend.stage import running
 from http_api.keyed import KEYED, bucket_of, key_for, store
 from nats_fixtures import paused
 from pyoco_server.backend import Backend
+from pyoco_server.gateway import key_ring
 from pyoco_server.gateway.key_ring import InvalidApiKey, KeysUnavailable, TooManyChecks
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.kernel import TreeNode
@@ -211,6 +214,73 @@ async def test_checks_wait_in_line_off_the_event_loop_and_the_line_has_an_end(
     assert outcomes.count(TooManyChecks) == 80 - 64
     assert outcomes.count(InvalidApiKey) == 64
     assert beside == [True] * 64
+
+
+async def test_who_has_no_key_cannot_lock_out_who_has_one(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A good key is not forgotten for any number of bad ones, and is let in beside a line that is full."""
+    monkeypatch.setattr(key_ring, "_REMEMBERED", 8)
+    key, record = await key_for(backend)
+    await backend.authenticate(key)
+    for number in range(10):
+        await refused(backend, f"pyoco_{'0' * 24}.{number:050}")
+    go_on = threading.Event()
+
+    def held(*_: object) -> bool:
+        go_on.wait(60)
+        return False
+
+    async def wait_in_line(number: int) -> None:
+        await refused(backend, f"pyoco_{'1' * 24}.{number:050}")
+
+    monkeypatch.setattr(key_ring, "matches", held)
+    try:
+        async with trio.open_nursery() as nursery:
+            for number in range(64):
+                nursery.start_soon(wait_in_line, number)
+            await trio.testing.wait_all_tasks_blocked()
+            assert (await backend.authenticate(key)).principal.key_id == record.key_id
+            with pytest.raises(TooManyChecks):
+                await backend.authenticate(UNKNOWN)
+            go_on.set()
+    finally:
+        go_on.set()
+
+
+async def test_a_good_key_is_computed_once_for_as_long_as_its_record_is_the_same(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_ring, "_REMEMBER_SECONDS", 0.0)
+    checked: list[str] = []
+
+    def check(record: ApiKeyRecord | None, secret: str, pepper: str | None) -> bool:
+        checked.append(secret)
+        return matches(record, secret, pepper)
+
+    monkeypatch.setattr(key_ring, "matches", check)
+    key, record = await key_for(backend)
+    with trio.fail_after(20):
+        for _ in range(3):
+            await backend.authenticate(key)
+        assert len(checked) == 1
+        standing = await backend.authenticate(key)
+        await store(backend, replace(record, roles=["submit"]))
+        await standing.ended.wait()
+        assert (await backend.authenticate(key)).principal.roles == {Role.SUBMIT}
+        assert len(checked) == 2
+
+
+async def test_a_bad_key_is_refused_where_only_good_ones_are_remembered(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_ring, "_REMEMBERED", 1)
+    with trio.fail_after(60):
+        for _ in range(2):
+            key, _ = await key_for(backend)
+            await backend.authenticate(key)
+            await refused(backend, UNKNOWN)
+            await backend.authenticate(key)
 
 
 async def test_a_bucket_that_cannot_be_asked_lets_nobody_in(backend: Backend) -> None:

@@ -1,7 +1,8 @@
 """Knows every API key: follows their bucket, and checks the keys that calls bring along.
 
 A check takes tens of milliseconds of a core (that is what protects a stolen bucket), so it runs in a
-small pool of threads, and its outcome is kept for a while under a fast hash. A revocation comes in
+small pool of threads, and its outcome is kept under a fast hash: that of a good key until its record changes,
+that of a bad one for a while. A revocation comes in
 through the watch and takes effect at once. What the ring knows is compared with the bucket every few
 seconds, so that a watch that is stuck cannot keep a revoked key alive for longer than ten.
 """
@@ -9,6 +10,7 @@ seconds, so that a watch that is stuck cannot keep a revoked key alive for longe
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import secrets
 import time
@@ -282,8 +284,15 @@ class KeyRing:
             == (found.record.hash_b64, found.record.salt_b64)
         )
         revision = None if known is None else known.revision
-        self._outcomes[digest] = _Outcome(
-            revision, matched and same, trio.current_time() + _REMEMBER_SECONDS
-        )
-        while len(self._outcomes) > _REMEMBERED:
-            self._outcomes.popitem(last=False)
+        good = matched and same
+        until = math.inf if good else trio.current_time() + _REMEMBER_SECONDS
+        self._outcomes[digest] = _Outcome(revision, good, until)
+        self._outcomes.move_to_end(digest)
+        if len(self._outcomes) > _REMEMBERED:
+            self._forget_one(but=digest)
+
+    def _forget_one(self, *, but: bytes) -> None:
+        """Forget what a key was found to be: of a good one last, or who has none could lock out who has."""
+        oldest = next(iter(self._outcomes))
+        bad = (key for key, found in self._outcomes.items() if not found.matched and key != but)
+        del self._outcomes[next(bad, oldest)]
