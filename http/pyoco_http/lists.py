@@ -40,6 +40,9 @@ _PAGED: Final = (
     "submitted_before",
     "counts",
     "late",
+    "schedule_id",
+    "scheduled_after",
+    "scheduled_before",
 )
 _COUNTS: Final = ("counts", "total", "exact", "flows", "tags")
 _READ_AT_ONCE: Final = 32

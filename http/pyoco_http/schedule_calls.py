@@ -64,7 +64,7 @@ def version_of(body: api.ScheduleUpdate) -> int | None:
 
 
 def schedule_filter(query: api.ScheduleFilter) -> Callable[[Schedule], bool]:
-    """The filter that a query asks for."""
+    """The filter that a query asks for, whichever page."""
     text = query.q.lower()
     name, _, value = query.label.partition("=")
 
@@ -76,16 +76,16 @@ def schedule_filter(query: api.ScheduleFilter) -> Callable[[Schedule], bool]:
             and query.paused in {None, schedule.paused}
             and (text in schedule.schedule_id.lower() or text in spec.name.lower())
             and (not query.label or spec.labels.get(name) == value)
-            and (not query.cursor or _place(schedule) > query.cursor)
         )
 
     return wanted
 
 
-def page_of(found: list[Schedule], limit: int) -> tuple[list[Schedule], str | None]:
-    """The first of the schedules, and where the next page begins."""
-    page = found[:limit]
-    return page, _place(page[-1]) if len(found) > limit else None
+def page_of(found: list[Schedule], cursor: str, limit: int) -> tuple[list[Schedule], str | None]:
+    """The first of the schedules behind a cursor, and where the next page begins."""
+    rest = [schedule for schedule in found if _place(schedule) > cursor]
+    page = rest[:limit]
+    return page, _place(page[-1]) if len(rest) > limit else None
 
 
 def _place(schedule: Schedule) -> str:

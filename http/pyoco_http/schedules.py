@@ -55,7 +55,7 @@ def schedules_blueprint(backend: Backend) -> Blueprint:
     async def schedules() -> api.SchedulePage:
         query = asked(api.SchedulesQuery)
         found = [*desk.listed(person().tenant_id, schedule_filter(query))]
-        page, cursor = page_of(found, query.limit)
+        page, cursor = page_of(found, query.cursor, query.limit)
         items = [schedule_view(item) for item in page]
         return api.SchedulePage(items=items, next_cursor=cursor, total=len(found))
 
@@ -214,7 +214,7 @@ def schedule_times_blueprint(backend: Backend) -> Blueprint:
     async def calendar() -> api.Calendar:
         query = asked(api.CalendarQuery)
         found = [*desk.listed(person().tenant_id, schedule_filter(query))]
-        page, cursor = page_of(found, query.limit)
+        page, cursor = page_of(found, query.cursor, query.limit)
         begin = await desk.now()
         end = begin + query.hours * 3600
         items = await computed(lambda: [calendar_item(item, begin, end) for item in page])

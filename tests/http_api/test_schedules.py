@@ -64,7 +64,8 @@ async def test_a_schedule_is_made_looked_at_changed_and_deleted(tmp_path: Path) 
         page = (await client.get("/schedules?limit=1")).json()
         assert ([item["schedule_id"] for item in page["items"]], page["total"]) == (["nightly"], 2)
         rest = (await client.get("/schedules", params={"cursor": page["next_cursor"]})).json()
-        assert [item["schedule_id"] for item in rest["items"]] == ["other"]
+        assert ([item["schedule_id"] for item in rest["items"]], rest["total"]) == (["other"], 2)
+        assert rest["next_cursor"] is None
         found = (await client.get("/schedules?label=team=data&q=NIGHT&paused=false")).json()
         assert [item["schedule_id"] for item in found["items"]] == ["nightly"]
         assert (await client.get("/schedules?label=team=ops")).json()["items"] == []
@@ -99,12 +100,19 @@ async def test_runs_carry_their_schedule_and_lists_are_filtered_by_it(tmp_path: 
         items: list[dict[str, Any]] = []
         with trio.fail_after(60):
             while len(items) < 3:
-                items = (await client.get("/runs?schedule_id=s")).json()
+                items = (await client.get("/runs?schedule_id=s")).json()["items"]
         last = max(item["scheduled_at"] for item in items)
         assert {item["schedule_id"] for item in items} == {"s"}
-        later = (await client.get(f"/runs?schedule_id=s&scheduled_after={last}")).json()
+        first = (await client.get("/runs?schedule_id=s&limit=1")).json()
+        next_page = {"schedule_id": "s", "limit": 1, "cursor": first["next_cursor"]}
+        second = (await client.get("/runs", params=next_page)).json()
+        assert first["items"][0]["run_id"] != second["items"][0]["run_id"]
+        later = (await client.get(f"/runs?scheduled_after={last}")).json()["items"]
         assert all(item["scheduled_at"] > last for item in later)
-        assert (await client.get("/runs?schedule_id=none")).json() == []
+        earlier = (await client.get(f"/runs?scheduled_before={last}")).json()["items"]
+        assert earlier
+        assert all(item["scheduled_at"] < last for item in earlier)
+        assert (await client.get("/runs?schedule_id=none")).json()["items"] == []
         run = (await client.get(f"/runs/{items[0]['run_id']}")).json()
         assert run["schedule_id"] == "s"
         await client.post("/schedules/s/pause")
@@ -150,7 +158,7 @@ async def test_what_takes_no_body_refuses_one(tmp_path: Path) -> None:
             assert (answer.status_code, answer.json()["field"]) == (422, "overlap"), action
             assert (await client.post(url, json={})).status_code == 200
         runs = (await client.get("/runs", params={"schedule_id": "nightly"})).json()
-        assert len(runs) == 1
+        assert len(runs["items"]) == 1
 
 
 WRONG: tuple[tuple[dict[str, Any], str], ...] = (
