@@ -462,6 +462,26 @@ async def test_a_key_of_a_trigger_that_has_expired_makes_a_new_run(tmp_path: Pat
         assert (await ended(backend, second.run_id)).status is RunStatus.COMPLETED
 
 
+async def test_a_schedule_that_cannot_be_read_is_not_listed_as_it_was(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        desk = backend.schedules
+        made = await desk.create("s", wish(every_sec=3600), ME)
+        bucket = KeyValue(backend.connection, backend.settings.schedules_kv_bucket)
+        written = (await bucket.get(made.key)).value
+
+        async def listed() -> list[str]:
+            return [each.schedule_id for each in desk.listed(None, lambda _: True)]
+
+        async def gone() -> bool:
+            return await listed() == [] and desk.board.next_wake() is None
+
+        await bucket.put(made.key, b"{}")
+        await eventually(gone)
+        await bucket.put(made.key, written)
+        await eventually(listed)
+        assert desk.board.next_wake() is not None
+
+
 async def test_a_backfill_makes_the_runs_that_are_missing_and_no_second_ones(
     tmp_path: Path,
 ) -> None:

@@ -23,7 +23,6 @@ class ScheduleBoard:
 
     Attributes:
         caught_up: Whether it has been read to its end.
-        unreadable: Keys whose value is none.
     """
 
     def __init__(self, bucket: KeyValue) -> None:
@@ -34,7 +33,6 @@ class ScheduleBoard:
         self._wakes: list[tuple[float, str]] = []
         self._changed = ParkingLot()
         self.caught_up = False
-        self.unreadable: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -62,7 +60,7 @@ class ScheduleBoard:
             self._changed.unpark_all()
 
     def drop(self, key: str, revision: int) -> None:
-        """Take note that a schedule was deleted."""
+        """Take note that there is no schedule any more."""
         known = self._known.get(key)
         if known is None or known.revision <= revision:
             self._known.pop(key, None)
@@ -104,7 +102,6 @@ class ScheduleBoard:
                         self._known.clear()
                         # Of a storage that went back in time: what it deletes later has lesser revisions.
                         self._deleted.clear()
-                        self.unreadable.clear()
                         self._wakes.clear()
                         self.caught_up = False
                     case CaughtUp():
@@ -125,7 +122,6 @@ class ScheduleBoard:
             schedule = decode_schedule(entry.value)
         except UnreadableSchedule as error:
             log.warning("unreadable schedule", key=entry.key, reason=str(error))
-            self.unreadable.add(entry.key)
+            self.drop(entry.key, entry.revision)
             return
-        self.unreadable.discard(entry.key)
         self.note(StoredSchedule(schedule, entry.revision))
