@@ -26,8 +26,6 @@ from pyoco_server.model.errors import ErrorId
 _TEXT_BYTES = 64 * 1024
 _BUFFER_BYTES = 2 * 1024 * 1024
 _MAX_PARTS = 32
-# A client that is told "too large" while it still sends may never read the answer; so much more is heard.
-_HEAR_OUT_BYTES = 64 * 1024 * 1024
 
 
 class FileTooLarge(Exception):
@@ -152,7 +150,7 @@ async def _spool(decoder: MultipartDecoder, reader: _Reader, max_bytes: int) -> 
         # Beyond its limit it is only counted.
         if pieces and size <= max_bytes:
             await trio.to_thread.run_sync(reader.write, pieces)
-        if not data or size > max_bytes + _HEAR_OUT_BYTES:
+        if not data:
             return
 
 
