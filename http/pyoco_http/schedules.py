@@ -35,7 +35,7 @@ from pyoco_server.api import schedules as api
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.schedules.asked import MAX_BACKFILL
 from pyoco_server.gateway.schedules.desk import MAX_PREVIEW
-from pyoco_server.gateway.schedules.records import ScheduleNotFound, computed
+from pyoco_server.gateway.schedules.records import ScheduleNotFound
 from pyoco_server.model.schedules.reading import read_moment, read_whole
 from pyoco_server.model.schedules.schedule import Schedule, ScheduleProgress
 from pyoco_server.model.schedules.ticks import ticks
@@ -217,7 +217,7 @@ def schedule_times_blueprint(backend: Backend) -> Blueprint:
         page, cursor = page_of(found, query.cursor, query.limit)
         begin = await desk.now()
         end = begin + query.hours * 3600
-        items = await computed(lambda: [calendar_item(item, begin, end) for item in page])
+        items = await desk.computed(lambda: [calendar_item(item, begin, end) for item in page])
         return api.Calendar(begin=begin, end=end, items=items, next_cursor=cursor)
 
     @blueprint.get("/<schedule:schedule_id>/next")
@@ -232,7 +232,7 @@ def schedule_times_blueprint(backend: Backend) -> Blueprint:
         count = asked(api.NextTicksQuery).count
         schedule = await desk.get(schedule_id, person())
         after = max(schedule.progress.cursor, int(await desk.now()))
-        found = await computed(lambda: list(islice(ticks(schedule.spec, after), count)))
+        found = await desk.computed(lambda: list(islice(ticks(schedule.spec, after), count)))
         return api.SchedulePreview(
             ticks=[tick_view(schedule, tick) for tick in found], spec=schedule.spec
         )

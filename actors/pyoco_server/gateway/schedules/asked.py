@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from pyoco_server.api.schedules import BackfillAnswer, FilledTick
 from pyoco_server.gateway.new_run import Accepted, Person
-from pyoco_server.gateway.schedules.records import ScheduleRecords, asking, computed
+from pyoco_server.gateway.schedules.records import ScheduleRecords, asking
 from pyoco_server.gateway.schedules.runs import FlowNotKept, ScheduleRuns
 from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.jetstream.errors import BridgeError
@@ -97,7 +97,7 @@ class AskedRuns:
             past = ticks(schedule.spec, begin - 1)
             return [tick for tick in islice(past, limit + 1) if tick <= end]
 
-        found = await computed(find)
+        found = await self._records.computed(find)
         more, found = len(found) > limit, found[:limit]
         ids = {tick: schedule.run_id_of(tick) for tick in found}
         with asking():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dataclasses import replace as with_fields
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -23,7 +23,6 @@ from pyoco_server.gateway.schedules.records import (
     ScheduleRecords,
     SchedulesUnavailable,
     asking,
-    computed,
 )
 from pyoco_server.gateway.schedules.rounds import Rounds
 from pyoco_server.gateway.schedules.runs import ScheduleRuns
@@ -45,6 +44,8 @@ from pyoco_server.model.schedules.schedule import (
 from pyoco_server.model.schedules.ticks import ticks
 from pyoco_server.store.schedules import ScheduleStore
 from pyoco_server.store.workflows import WorkflowStore
+
+A = TypeVar("A")
 
 MAX_PREVIEW: Final = 100
 MAX_SCHEDULES: Final = 20_000
@@ -120,6 +121,10 @@ class ScheduleDesk:
         """The server's time."""
         return await self._records.now()
 
+    async def computed(self, compute: Callable[[], A]) -> A:
+        """What is computed in a thread, see `ScheduleRecords.computed`."""
+        return await self._records.computed(compute)
+
     def listed(
         self, tenant_id: str | None, wanted: Callable[[Schedule], bool]
     ) -> Iterable[Schedule]:
@@ -148,7 +153,7 @@ class ScheduleDesk:
         """
         now = await self.now()
         spec = await self._read(wish, now)
-        return spec, await computed(lambda: list(islice(ticks(spec, now), count)))
+        return spec, await self._records.computed(lambda: list(islice(ticks(spec, now), count)))
 
     async def create(self, schedule_id: str, wish: Wish, who: Person) -> Schedule:
         """Make a schedule; nothing before now is due.
@@ -268,7 +273,9 @@ class ScheduleDesk:
         if wish.file is not None:
             fields["workflow_yaml_sha256"] = wish.file.sha256
             fields["workflow_yaml_bytes"] = wish.file.size_bytes
-        return await computed(partial(read_spec, fields, default_tag=self._default_tag, now=now))
+        return await self._records.computed(
+            partial(read_spec, fields, default_tag=self._default_tag, now=now)
+        )
 
 
 def document(schedule: Schedule) -> dict[str, Any]:

@@ -29,7 +29,7 @@ A = TypeVar("A")
 TRIES: Final = 20
 # A recurrence rule may take a second or two to be computed, and several at once longer.
 _READ_SECONDS: Final = 5.0
-_ROOM: Final = trio.CapacityLimiter(4)
+_COMPUTED_AT_ONCE: Final = 4
 
 
 class ScheduleNotFound(Refusal):
@@ -62,6 +62,7 @@ class ScheduleRecords:
         self._board = board
         self._rounds = rounds
         self._alarm = alarm
+        self._room = trio.CapacityLimiter(_COMPUTED_AT_ONCE)
 
     async def now(self) -> float:
         """The server's time."""
@@ -114,7 +115,7 @@ class ScheduleRecords:
                     raise ScheduleChanged(
                         f"the schedule has version {stored.schedule.version}, not {version}"
                     )
-                after = await computed(partial(change, stored.schedule, now))
+                after = await self.computed(partial(change, stored.schedule, now))
                 if after == stored.schedule:
                     return after
                 written = await self._store.update(stored, after)
@@ -132,16 +133,17 @@ class ScheduleRecords:
         except Refusal:
             return
 
+    async def computed(self, compute: Callable[[], A]) -> A:
+        """What is computed in a thread: recurrence rules may take seconds.
 
-async def computed(compute: Callable[[], A]) -> A:
-    """What is computed in a thread: recurrence rules may take seconds.
-
-    Raises:
-        InvalidField: It takes too long.
-    """
-    with trio.move_on_after(_READ_SECONDS):
-        return await trio.to_thread.run_sync(compute, abandon_on_cancel=True, limiter=_ROOM)
-    raise InvalidField("rrule", "takes too long to be computed, as one that is never due does")
+        Raises:
+            InvalidField: It takes too long.
+        """
+        with trio.move_on_after(_READ_SECONDS):
+            return await trio.to_thread.run_sync(
+                compute, abandon_on_cancel=True, limiter=self._room
+            )
+        raise InvalidField("rrule", "takes too long to be computed, as one that is never due does")
 
 
 @contextmanager
