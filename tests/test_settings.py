@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from pyoco_cli.configuration import load_settings
 from pyoco_server.backend import open_backend
 from pyoco_server.settings import Settings, SettingsError, describe
 
@@ -237,6 +238,24 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     assert settings.auth_pepper == "a${HOME}$b"
     for switched_off in ({"PYOCO_LOAD_DOTENV": "0"}, {"PYOCO_ENV_FILE": ""}):
         assert read(tmp_path, **switched_off) == Settings()
+
+
+def test_a_name_that_is_nearly_one_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".env").write_text(
+        "PYOCO_MAX_RUN_SNAPSHOT_BYTE=5\nPYOCO_TEAM=ours\nPYOCO_NATS_PASSWORD_FILE=x\n"
+    )
+    environ = {"PYOCO_NATSURL": "nats://x:1", "PYOCO_SERVER_URL": "http://x", "NATS_URL": "x"}
+    assert Settings.misspelt(environ, tmp_path) == {
+        "PYOCO_MAX_RUN_SNAPSHOT_BYTE": "PYOCO_MAX_RUN_SNAPSHOT_BYTES",
+        "PYOCO_NATSURL": "PYOCO_NATS_URL",
+    }
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("PYOCO_LOGLEVEL=info\n")
+    load_settings()
+    told = "no setting is called PYOCO_LOGLEVEL; did you mean PYOCO_LOG_LEVEL?\n"
+    assert capsys.readouterr().err == told
 
 
 def test_another_file(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,11 +32,14 @@ def load_settings(
         CliError: A variable cannot be understood; the text names each.
     """
     try:
-        return Settings.from_env({**os.environ, **(overrides or {})}, defaults=defaults)
+        settings = Settings.from_env({**os.environ, **(overrides or {})}, defaults=defaults)
     except SettingsError as error:
         raise CliError(
             str(error), hint="correct the variable in the environment or in .env"
         ) from None
+    for name, meant in Settings.misspelt().items():
+        sys.stderr.write(f"no setting is called {name}; did you mean {meant}?\n")
+    return settings
 
 
 def state_folder(settings: Settings) -> Path:
@@ -74,12 +78,17 @@ def collect_seldom() -> None:
     gc.set_threshold(_NEW_OBJECTS)
 
 
-def start_failure(group: BaseExceptionGroup[BaseException]) -> CliError:
-    """What to tell the user when a part could not start; the first cause of the group."""
+def start_failure(group: BaseExceptionGroup[BaseException], ports: str) -> CliError:
+    """What to tell the user when a part could not start: the first cause of the group.
+
+    Args:
+        group: Why it could not.
+        ports: The options that name the ports of its parts.
+    """
     error = next(leaves(group))
     hint = (
         "stop it, or choose another folder: --nats-store or PYOCO_STATE_DIR"
         if isinstance(error, StoreBusy)
-        else "choose another port, or stop what uses it"
+        else f"choose another port ({ports}), or stop what uses it"
     )
     return CliError(str(error), hint=hint)

@@ -79,6 +79,9 @@ def test_a_start_that_fails_says_why(stage: Stage) -> None:
     code, _, err = up(stage)
     assert code == 1
     assert f"port 127.0.0.1:{stage.nats_port} is already in use" in err
+    assert err.startswith("ERR-PYOCO-0018")
+    assert "--nats-client-port" in err
+    assert err.count("- reason:") == 1
     assert not (stage.folder / ".pyoco" / "pyoco-server.pid").exists()
 
 

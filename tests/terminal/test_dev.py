@@ -76,6 +76,13 @@ def test_lines_are_whole_and_in_order_with_the_states(stage: Stage) -> None:
     assert [*places, ended, completed] == sorted([*places, ended, completed]), dev.text()
 
 
+def test_a_flow_that_is_not_there_is_told_at_once(stage: Stage) -> None:
+    dev = stage.start(*command(stage)[:-1], "nope.yaml")
+    assert dev.wait() == 1
+    assert dev.text().startswith("ERR-PYOCO-0018")
+    assert "nope.yaml is no file" in dev.text()
+
+
 def test_params_that_no_run_has_room_for_are_told_and_dev_goes_on(stage: Stage) -> None:
     (stage.folder / "flow.yaml").write_text(flow("tell"))
     (stage.folder / "big.json").write_text(json.dumps({"x": "y" * 1_500_000}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from pyoco_server.model.job import check_tag
 from pyoco_server.settings.environment import (
     Env,
     forget_secrets,
+    misspelt,
     read_variables,
     variables_of,
     without_user,
@@ -413,6 +415,18 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
             SettingsError: Variables, or the file, cannot be understood.
         """
         return cls(**read_variables(cls, environ, cwd, defaults or {}))
+
+    @classmethod
+    def misspelt(
+        cls, environ: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> dict[str, str]:
+        """Variables that no setting is called, each with the one that was most likely meant.
+
+        Args:
+            environ: As `from_env` takes it.
+            cwd: The same.
+        """
+        return misspelt(cls, os.environ if environ is None else environ, cwd or Path.cwd())
 
     @classmethod
     def forget_secrets(cls) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, get_type_hints
@@ -17,6 +18,20 @@ from dotenv import dotenv_values
 from pyoco_server.settings.readers import FLAG, Reader
 from pyoco_server.settings.secrets import FILE_SUFFIX, forget, read_secret
 
+_PREFIX: Final = "PYOCO_"
+# What commands and task code are told by variables that are no settings of a gateway or worker.
+_READ_ELSEWHERE: Final = (
+    "PYOCO_API_KEY",
+    "PYOCO_DISCOVERY_MODULES",
+    "PYOCO_ENV_FILE",
+    "PYOCO_LOAD_DOTENV",
+    "PYOCO_PROFILE",
+    "PYOCO_REQUEST_ID",
+    "PYOCO_RUN_ATTEMPT",
+    "PYOCO_RUN_ID",
+    "PYOCO_SERVER_URL",
+)
+_ALIKE: Final = 0.8
 # Greedy: a password may hold any of the characters that divide a URL.
 _USER_INFO: Final = re.compile(r"^(\w+://)?.*@", re.DOTALL)
 
@@ -61,7 +76,7 @@ def variables_of(settings: type[msgspec.Struct]) -> Mapping[str, Env]:
     """The declared variables of a class of settings, by field."""
     hints = get_type_hints(settings, include_extras=True)
     return {
-        field: replace(env, name=env.name or f"PYOCO_{field.upper()}")
+        field: replace(env, name=env.name or f"{_PREFIX}{field.upper()}")
         for field, hint in hints.items()
         for env in getattr(hint, "__metadata__", ())
         if isinstance(env, Env)
@@ -107,6 +122,25 @@ def read_variables(
     if problems:
         raise SettingsError(problems)
     return values
+
+
+def misspelt(
+    settings: type[msgspec.Struct], environ: Mapping[str, str], cwd: Path
+) -> dict[str, str]:
+    """Variables that are set and nobody reads, each with the one that was most likely meant.
+
+    One that is like no other is somebody else's: task code may read it.
+    """
+    declared = [env.name for env in variables_of(settings).values()]
+    known = {*declared, *(f"{name}{FILE_SUFFIX}" for name in declared), *_READ_ELSEWHERE}
+    short = {name.removeprefix(_PREFIX): name for name in known}
+    found = {}
+    for name in sorted({*environ, *_read_file(environ, cwd, [])} - known):
+        if name.startswith(_PREFIX):
+            near = get_close_matches(name.removeprefix(_PREFIX), short, n=1, cutoff=_ALIKE)
+            if near:
+                found[name] = short[near[0]]
+    return found
 
 
 def check_variable(settings: type[msgspec.Struct], field: str, text: str) -> None:

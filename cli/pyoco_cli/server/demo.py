@@ -62,11 +62,12 @@ async def _demo(settings: Settings, console: Console) -> int:
             print_result(console, snapshot)
             completed = snapshot.status is RunStatus.COMPLETED
     except* (PortBusy, NodeFailed) as group:
-        raise start_failure(group) from None
+        raise start_failure(group, "those of the demo are free ones") from None
     if not completed:
         return stop.exit_code or 1
     console.print(
         "\nNext: [bold]pyoco-server init[/bold] writes a flow to begin with, "
-        "[bold]pyoco-server dev flow.yaml[/bold] runs it."
+        "[bold]pyoco-server dev flow.yaml[/bold] runs it.",
+        soft_wrap=True,
     )
     return 0

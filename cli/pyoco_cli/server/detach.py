@@ -17,6 +17,7 @@ from pyoco_server.background import Background, read_background
 from pyoco_server.settings import Settings
 
 _START_SECONDS = 90.0
+_ERROR = "ERR-PYOCO-"  # how what a command says of an error begins
 _LOOK_SECONDS = 0.05
 
 
@@ -66,6 +67,10 @@ def detach(settings: Settings) -> int:
     with log.open("rb") as said:
         said.seek(began)
         lines = said.read().decode(errors="replace").strip()
+    if (error := lines.rfind(_ERROR)) >= 0:
+        # In its own words, without the notices before them.
+        sys.stderr.write(f"{lines[error:]}\n- log: {log}\n")
+        return 1
     raise CliError(
         f"pyoco-server did not come up: {lines or 'it said nothing'}", hint=f"its log: {log}"
     )

@@ -105,6 +105,8 @@ def dev(
             "params are those of a flow.yaml, and none is given",
             hint="pyoco-server dev flow.yaml --param x=1",
         )
+    if flow is not None and not flow.is_file():
+        raise CliError(f"{flow} is no file", hint="pyoco-server init writes a flow.yaml")
     folder = Path.cwd()
     built = None
     if wheel:
@@ -175,7 +177,7 @@ async def _dev(
             given_back = await _executing(session)
             nursery.cancel_scope.cancel()
     except* (PortBusy, NodeFailed) as group:
-        raise start_failure(group) from None
+        raise start_failure(group, "--port, --nats-port") from None
     for run_id in given_back:
         lines.console.print(
             f"[dim]given back: run {run_id}, which begins anew with the next dev[/dim]",
@@ -346,7 +348,7 @@ async def _run(session: LocalSession, flow: _Flow, changes: _Changes, lines: Pri
 
 def _say_wrong(lines: PrintedLines, flow: _Flow, error: Exception) -> None:
     text = escape(f"{flow.path}: {error}")
-    lines.console.print(f"[red]{text}[/red]", highlight=False)
+    lines.console.print(f"[red]{text}[/red]", highlight=False, soft_wrap=True)
 
 
 class _SourceFilter(DefaultFilter):

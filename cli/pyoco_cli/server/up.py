@@ -119,5 +119,5 @@ async def _serve(
                 stack.enter_context(announced(run_file, this_background(url, run_file)))
             await trio.sleep_forever()
     except* (PortBusy, NodeFailed) as group:
-        raise start_failure(group) from None
+        raise start_failure(group, "--port; NATS: --nats-client-port, --nats-http-port") from None
     return stop.exit_code
