@@ -80,6 +80,19 @@ def test_a_script_gets_json_or_text_or_csv(stage: Stage) -> None:
     assert said.lines[-1].split(",")[2] == "COMPLETED"
 
 
+def test_a_run_that_no_worker_takes_says_so(stage: Stage) -> None:
+    said = submit(stage, "count", "--tag", "helo", "--wait", "--wait-timeout-sec", "1")
+    assert said.code == 124
+    assert "no worker that is there takes tag helo; there are workers for: hello" in said.err
+    run_id = json.loads(said.lines[0])["run_id"]
+    with on_terminal("pyoco-client", "get", run_id, folder=stage.folder, env=stage.env) as terminal:
+        assert terminal.end() == 0
+        assert "no worker that is there takes tag helo" in " ".join(terminal.text.split())
+    assert "no worker" not in client(stage, "get", run_id).err
+    client(stage, "cancel", run_id)
+    assert "no worker" not in submit(stage, "count", "--wait").err
+
+
 def test_waiting_tells_the_outcome_only(stage: Stage) -> None:
     said = submit(stage, "count", "--wait")
     assert (said.code, said.last["status"]) == (0, "COMPLETED")

@@ -27,6 +27,8 @@ def test_a_worker_imports_from_its_folder_and_logs_for_people(stage: Stage) -> N
         terminal.see(lambda: "run ended" in terminal.text, what="the end of the run")
         terminal.press(CTRL_C)
         assert terminal.end() == 130
+        assert "stopping: what is executed may end first" in terminal.text
+        assert "orders of the operator" not in terminal.text
         assert "heartbeat not written" not in terminal.text
         assert not any(line.startswith("{") for line in terminal.text.splitlines())
     wait_for(lambda: "w3" not in client(stage, "workers").out, what="its end")

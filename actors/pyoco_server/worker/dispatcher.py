@@ -144,9 +144,8 @@ class Dispatcher(Actor[DispatcherMessage]):
                 await self._heartbeat.tell(Stopping())
             case DrainOrdered():
                 self._waiting_for_drain.append(self.reply_to(message))
-            case Ordered(paused, draining):
-                log.info("orders of the operator", paused=paused, draining=draining)
-                self._orders = message
+            case Ordered():
+                self._take_orders(message)
             case FirstJob():
                 self._waiting_for_first.append(self.reply_to(message))
             case _:
@@ -160,6 +159,12 @@ class Dispatcher(Actor[DispatcherMessage]):
     @property
     def _free(self) -> list[int]:
         return [index for index, said in self._said.items() if isinstance(said, SlotFree)]
+
+    def _take_orders(self, orders: Ordered) -> None:
+        # Most workers are told nothing at first.
+        if self._orders != orders and (self._orders or orders.paused or orders.draining):
+            log.info("orders of the operator", paused=orders.paused, draining=orders.draining)
+        self._orders = orders
 
     @property
     def _may_pull(self) -> bool:

@@ -10,9 +10,11 @@ from pyoco_cli.client.app import OutputOption, RunId, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.run_ids import whole_id
 from pyoco_cli.client.times import MoveOptions
+from pyoco_cli.client.waiting import tell_why_it_waits
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import OutputFormat, chosen
 from pyoco_cli.common.option_groups import with_options
+from pyoco_cli.common.output import on_terminal
 
 
 def get(
@@ -28,6 +30,8 @@ def get(
         # For people, they say where a task failed.
         whole = records or chosen(output) is OutputFormat.TABLE
         run = client.get_run_with_records(run_id) if whole else client.get_run(run_id)
+        if on_terminal():
+            tell_why_it_waits(client, run)
     show(run, output, "run_views:run_panel")
 
 

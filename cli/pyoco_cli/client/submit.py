@@ -14,6 +14,7 @@ from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.logs import lines_of
 from pyoco_cli.client.outcome import ENDED, exit_code, leaving, wait_for_end
 from pyoco_cli.client.times import TimeOptions
+from pyoco_cli.client.waiting import tell_why_it_waits
 from pyoco_cli.client.watch import print_status
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import chosen
@@ -168,6 +169,7 @@ def stay(
         show(answer, output, "run_views:submitted")
     if not stays:
         return 0
+    tell_why_it_waits(client, client.get_run(run_id))
     with leaving(run_id):
         if follow:
             _follow(client, run_id, output, seconds)

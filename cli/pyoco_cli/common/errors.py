@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from io import TextIOWrapper
 from typing import Any
 
 import typer
@@ -76,6 +77,10 @@ def run(app: typer.Typer, argv: Sequence[str] | None = None) -> int:
         app: The commands; its name is that of the program.
         argv: The command line without the program; that of this process when ``None``.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # What the encoding of a terminal or a pipe does not have is told as an escape.
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = _invoke(app, argv)
         sys.stdout.flush()

@@ -112,6 +112,14 @@ class Phrase(Enum):
         "retry cancel or inspect run/worker status: pyoco-client get {run_id}",
         "再度キャンセルするか、run と worker の状態を確認してください: pyoco-client get {run_id}",
     )
+    NO_WORKER = _Both(
+        "no worker that is there takes tag {tag}; there are workers for: {tags}",
+        "タグ {tag} を受け取る worker がありません。現在の worker のタグ: {tags}",
+    )
+    WORKERS_PAUSED = _Both(
+        "all workers of tag {tag} are paused or draining: pyoco-client worker-resume {worker}",
+        "タグ {tag} の worker はすべて停止中です: pyoco-client worker-resume {worker}",
+    )
     CANCEL_ONE = _Both(
         "1 run has not ended. Cancel it?",
         "終了していない run が 1 件あります。キャンセルしますか？",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import trio
 import typer
 
@@ -24,6 +25,8 @@ from pyoco_server.settings import Settings
 from pyoco_server.worker.runner.resolver import FlowResolverError, check_flow_resolver
 from pyoco_server.worker.runner.task_user import TaskUser, TaskUserError
 from pyoco_server.worker.tree import WorkerOptions
+
+log = structlog.get_logger(__name__)
 
 _CONNECT_SECONDS = 5.0
 
@@ -167,6 +170,11 @@ async def _work(settings: Settings, options: WorkerOptions, wait_for_job: float 
 
         nursery.start_soon(drain)
         await stop.asked.wait()
+        if stop.signalled and settings.worker_drain_timeout_sec:
+            log.info(
+                "stopping: what is executed may end first; asked again, nothing is waited for",
+                seconds=settings.worker_drain_timeout_sec,
+            )
         nursery.cancel_scope.cancel()
     if backend.worker_refusal is not None:
         raise CliError(str(backend.worker_refusal), hint="pyoco-worker --worker-id another-name")
