@@ -46,7 +46,7 @@ def test_what_was_asked_before_is_not_shown_under_another_reason(
     dashboard: Dashboard, world: World
 ) -> None:
     mark = uuid.uuid4().hex[:8]
-    world.put_letter(reason="invalid_job", error=f"not JSON {mark}")
+    world.put_letter(reason="invalid_job", error=f"torn {mark}")
     page = dashboard.open("dlq")
     expect(page.locator("tr", has_text=mark)).to_be_visible()
     held: list[Route] = []
