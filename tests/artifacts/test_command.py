@@ -55,9 +55,12 @@ async def test_a_hostile_name_writes_nothing_outside_of_the_folder(tmp_path: Pat
                 assert said.code != 0, name
                 assert why in said.err
                 assert "Traceback" not in said.err
-        # A link that has the file's own name is replaced, not written through.
+        # A link that has the file's own name is kept, or replaced: it is not written through.
         run_id = await run_with(backend, {name: name.encode() for name in names[-2:]})
         said = await artifacts(url, run_id, "--all", "--out", str(out))
+        assert (said.code, files(out)) == (1, {})
+        assert str(out / "pointing.txt") in said.err
+        said = await artifacts(url, run_id, "--all", "--out", str(out), "--force")
         assert said.code == 0, said.err
     assert files(elsewhere) == {}
     assert files(out) == {name: name.encode() for name in names[-2:]}
@@ -85,3 +88,26 @@ async def test_a_download_that_is_not_what_was_saved_is_not_kept(tmp_path: Path)
         assert said.code != 0
         assert "0" * 64 in said.err
         assert list(out.iterdir()) == []
+
+
+async def test_a_file_of_the_users_own_is_not_written_over(tmp_path: Path) -> None:
+    """Unless they say so; one that holds the same already is as good as fetched."""
+    out = tmp_path / "out"
+    await trio.Path(out / "data").mkdir(parents=True)
+    own = {"data/notes.txt": b"my own", "same.txt": b"same"}
+    for name, content in own.items():
+        await trio.Path(out / name).write_bytes(content)
+    saved = {"a.txt": b"a", "data/notes.txt": b"theirs", "same.txt": b"same"}
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        url, run_id = client.base_url, await run_with(backend, saved)
+        for options in (["--get", "data/notes.txt"], ["--all"]):
+            said = await artifacts(url, run_id, *options, "--out", str(out))
+            assert (said.code, files(out)) == (1, own), options
+            assert str(out / "data/notes.txt") in said.err
+            assert "same.txt" not in said.err
+            assert "--force" in said.err
+        for options in (["--get", "same.txt"], ["--get", "a.txt"], ["--all", "--force"], ["--all"]):
+            said = await artifacts(url, run_id, *options, "--out", str(out))
+            assert said.code == 0, said.err
+        assert {each["path"] for each in said.last} == {str(out / name) for name in saved}
+    assert files(out) == saved

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,9 +34,15 @@ def artifacts(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder to fetch into.")
     ] = Path(),
+    force: Annotated[
+        bool, typer.Option("--force", help="Also over files that hold something else.")
+    ] = False,
     output: OutputOption = None,
 ) -> None:
-    """List what a run saved, or fetch it and compare its digest."""
+    """List what a run saved, or fetch it and compare its digest.
+
+    Nothing is fetched where a file that is there holds something else, unless --force is given.
+    """
     with gateway(context) as client:
         run_id = whole_id(client, run_id)
         listing = client.list_artifacts(run_id)
@@ -50,18 +58,51 @@ def artifacts(
             raise CliError(
                 f"run {run_id} has no artifact {name!r}", hint=f"pyoco-client artifacts {run_id}"
             )
-        fetched = [_fetch(client, run_id, artifact, out) for artifact in wanted]
+        fetched = _fetch_all(client, run_id, wanted, out, force=force)
     show(fetched, output, "run_views:fetched")
 
 
-def _fetch(
-    client: PyocoHttpClient, run_id: str, artifact: ArtifactDict, out: Path
-) -> dict[str, Any]:
+def _fetch_all(
+    client: PyocoHttpClient,
+    run_id: str,
+    artifacts: Sequence[ArtifactDict],
+    out: Path,
+    *,
+    force: bool,
+) -> list[dict[str, Any]]:
+    """Look at all places, and then fetch what is not there; return the artifacts with their paths."""
+    places = [_place(out, str(artifact["name"])) for artifact in artifacts]
+    wanted = list(zip(artifacts, places, strict=True))
+    present = {path for artifact, path in wanted if _holds(path, artifact)}
+    missing = [(artifact, path) for artifact, path in wanted if path not in present]
+    # A link that leads nowhere would be lost, too.
+    in_the_way = [path for _, path in missing if os.path.lexists(path)]
+    if in_the_way and not force:
+        raise CliError(
+            f"nothing was fetched, as it would be written over {', '.join(map(str, in_the_way))}",
+            hint="--out another-folder, or --force to write over them",
+        )
+    for artifact, path in missing:
+        _fetch(client, run_id, str(artifact["name"]), path)
+    return [{**artifact, "path": str(path)} for artifact, path in wanted]
+
+
+def _holds(path: Path, artifact: ArtifactDict) -> bool:
+    """Whether a file has the content of an artifact already."""
+    try:
+        if not path.is_file() or path.stat().st_size != artifact["size_bytes"]:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == artifact["sha256_hex"]
+    except OSError:
+        return False
+
+
+def _fetch(client: PyocoHttpClient, run_id: str, name: str, path: Path) -> None:
     from pyoco_server.client import DamagedDownload  # noqa: PLC0415 - with httpx, see app.py
 
-    name = str(artifact["name"])
     try:
-        path = _place(out, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
         # Under another name until it is complete and right.
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
             try:
@@ -76,10 +117,7 @@ def _fetch(
             str(error), hint=Phrase.CHECK_REQUEST, error_id=ErrorId.INVALID_INPUT
         ) from None
     except OSError as error:
-        raise CliError(
-            f"cannot write {name!r} into {out}: {error}", hint=Phrase.CHECK_FILE
-        ) from None
-    return {**artifact, "path": str(path)}
+        raise CliError(f"cannot write {path}: {error}", hint=Phrase.CHECK_FILE) from None
 
 
 def _place(out: Path, name: str) -> Path:
@@ -87,7 +125,6 @@ def _place(out: Path, name: str) -> Path:
 
     Raises:
         CliError: The name leads out of the folder.
-        OSError: Its folder cannot be made.
     """
     from pyoco_server.model.artifact import InvalidArtifactName, check_name  # noqa: PLC0415
 
@@ -106,5 +143,4 @@ def _place(out: Path, name: str) -> Path:
         raise CliError(
             f"artifact {name!r} cannot be written into {out}: {why}", hint=Phrase.CHECK_FILE
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     return path
