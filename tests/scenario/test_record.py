@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from pyoco_cli.server import main
 from pyoco_server.scenario.document import (
     Scenario,
     ScenarioError,
@@ -97,6 +98,18 @@ async def test_a_redacted_recording_has_no_params(tmp_path: Path) -> None:
     seen = {value for run in replay.runs for value in run.params.values()}
     assert seen == {"redacted"}
     assert "not a job" not in out.read_text()
+
+
+def test_a_recording_is_not_written_over_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it was made of may be gone from the system by then. NATS is not asked."""
+    out = tmp_path / "incident.yaml"
+    out.write_text("name: the last one\n")
+    argv = ["scenario", "record", "--out", str(out), "--nats-url", "nats://127.0.0.1:1"]
+    assert main(argv) == 1
+    assert f"{out} exists" in capsys.readouterr().err
+    assert out.read_text() == "name: the last one\n"
 
 
 @pytest.mark.slow

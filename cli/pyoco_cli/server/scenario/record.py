@@ -40,6 +40,8 @@ def record(
     seconds = span(last) or span(f"{last}s")
     if seconds is None:
         raise CliError(f"--last {last}: a span such as 90s, 10m or 2h")
+    if out.is_file() and out.stat().st_size:
+        raise CliError(f"{out} exists; a recording is never written over another file")
     settings, now = operator_settings(nats_url), time.time()
     work = partial(make_record, since=now - seconds, now=now, redact=redact)
     try:
