@@ -45,6 +45,12 @@ def lookup(lines):
     return {}["user_id"]
 
 
+def halves(lines):
+    print("out without an end", end="", flush=True)
+    print("a whole\\tline", file=sys.stderr, flush=True)
+    time.sleep(600)
+
+
 def wait(lines):
     print("waiting", flush=True)
     time.sleep(600)
@@ -65,7 +71,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         stage.env["PYOCO_SERVER_URL"] = stage.url
         stage.env["PYOCO_CANCEL_GRACE_PERIOD_SEC"] = "1"
         (stage.folder / "terminal_tasks.py").write_text(TASKS)
-        for name in ("count", "fail", "gated", "lookup", "wait", "report"):
+        for name in ("count", "fail", "gated", "lookup", "wait", "report", "halves"):
             (stage.folder / f"{name}.yaml").write_text(flow(name))
         stage.nats()
         stage.gateway()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 
 import pytest
@@ -188,3 +189,34 @@ def test_list_follow_on_a_terminal_is_a_list_that_changes(stage: Stage) -> None:
         assert terminal.end() == 130
         assert terminal.attributes() == before
         assert not terminal.screen.cursor.hidden
+
+
+def test_logs_have_the_task_in_front_of_each_line(stage: Stage) -> None:
+    """Also where a line has not ended while others come; Ctrl-C tells how to see more."""
+    run_id = submit(stage, "halves").last["run_id"]
+    command = ("pyoco-client", "logs", run_id, "-f")
+    with on_terminal(*command, folder=stage.folder, env=stage.env) as terminal:
+        terminal.see(lambda: b"second  a whole\tline\r\n" in terminal.raw, what="its output")
+        terminal.press(CTRL_C)
+        assert terminal.end() == 130
+        assert terminal.lines[:6] == [
+            *(f"first  line {number}" for number in range(4)),
+            "second  a whole line",
+            "^Csecond  out without an end",
+        ]
+        assert "the run goes on: pyoco-client watch" in terminal.text
+    # A program gets what was printed.
+    said = client(stage, "logs", run_id, "--output", "text", "--task", "second")
+    assert said.out == "out without an enda whole\tline\n"
+    cancel(stage, run_id)
+
+
+@pytest.mark.parametrize("command", ["logs", "events"])
+def test_ctrl_c_while_following_tells_how_to_see_more(stage: Stage, command: str) -> None:
+    run_id = submit(stage, "wait").last["run_id"]
+    following = stage.start("pyoco-client", command, run_id, "-f")
+    wait_for(lambda: "waiting" in following.text(), what="its output")
+    following.send(signal.SIGINT)
+    assert following.wait() == 130
+    assert f"the run goes on: pyoco-client watch {run_id}" in following.text()
+    cancel(stage, run_id)

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pyoco_cli.client.drawing import styled
-from pyoco_cli.client.logs import left_out
+from pyoco_cli.client.logs import JoinedLines, PrintedLine
 from pyoco_cli.client.merged import Came, Ended, merged
 from pyoco_cli.client.run_views import progress_cells
 from pyoco_cli.common.output import make_console, printable
@@ -74,8 +74,7 @@ class _Drawn:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._snapshot: dict[str, Any] = {}
-        # What a task has printed of a line that it has not ended yet.
-        self._begun: dict[tuple[str, str], str] = {}
+        self._lines = JoinedLines()
         # How far tasks are, as they say.
         self._progress: dict[str, Mapping[str, Any]] = {}
 
@@ -90,33 +89,24 @@ class _Drawn:
         if event.get("type") == "progress":
             self._progress[str(event.get("task"))] = event
         else:
-            self._take_log(event)
-
-    def _take_log(self, chunk: Mapping[str, Any]) -> None:
-        if chunk.get("type") == "truncated":
-            self._print(chunk, left_out(chunk))
-            return
-        key = (str(chunk.get("task") or ""), str(chunk.get("stream")))
-        *lines, begun = (self._begun.pop(key, "") + str(chunk.get("text", ""))).split("\n")
-        for line in lines:
-            self._print(chunk, line)
-        if begun:
-            self._begun[key] = begun
+            self._print(self._lines.take(event))
 
     def logs_ended(self, error: Exception | None) -> None:
         # A gateway of 0.5.1 has no logs (404); the states are what was asked for.
         if error is not None and getattr(error, "status", None) != _NOT_FOUND:
-            self._print({}, f"the output of its tasks cannot be read: {error}")
+            said = f"the output of its tasks cannot be read: {error}"
+            self._print([PrintedLine("run", None, said)])
 
     def flush(self) -> None:
         """Print lines that were never ended."""
-        for (task, stream), text in self._begun.items():
-            self._print({"task": task, "stream": stream}, text)
+        self._print(self._lines.rest())
 
-    def _print(self, chunk: Mapping[str, Any], line: str) -> None:
-        style = "red" if chunk.get("stream") == "stderr" else ""
-        task = printable(chunk.get("task") or "run")
-        self._console.print(Text.assemble((f"{task}  ", "dim"), (printable(line), style)))
+    def _print(self, lines: Iterable[PrintedLine]) -> None:
+        for line in lines:
+            style = "red" if line.stream == "stderr" else ""
+            self._console.print(
+                Text.assemble((f"{printable(line.task)}  ", "dim"), (printable(line.text), style))
+            )
 
 
 def _run(snapshot: dict[str, Any], progress: Mapping[str, Mapping[str, Any]]) -> RenderableType:

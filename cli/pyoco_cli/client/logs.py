@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 import typer
 
 from pyoco_cli.client.app import OutputFormat, OutputOption, RunId
 from pyoco_cli.client.connection import gateway
+from pyoco_cli.client.outcome import leaving
 from pyoco_cli.client.run_ids import whole_id
 from pyoco_cli.client.words import moment, progress_text
 from pyoco_cli.common.formats import RowPrinter, chosen
 from pyoco_cli.common.moments import moment_option
-from pyoco_cli.common.output import print_line, print_text, printable
+from pyoco_cli.common.output import on_terminal, print_line, print_text, printable
 from pyoco_server.model.counted import counted
 
 if TYPE_CHECKING:
@@ -63,10 +65,11 @@ def logs(
     ] = None,
     output: OutputOption = None,
 ) -> None:
-    """Print what the tasks of a run printed."""
+    """Print what the tasks of a run printed: on a terminal line by line, with the task in front."""
     with gateway(context) as client:
+        run_id = whole_id(client, run_id)
         chunks = client.logs(
-            whole_id(client, run_id),
+            run_id,
             task=task,
             stream=stream,
             attempt=attempt,
@@ -74,11 +77,14 @@ def logs(
             tail=tail,
             follow=follow,
         )
-        if chosen(output) is not OutputFormat.TABLE:
-            _print_documents(chunks, output, _LOG_COLUMNS)
-        else:
-            for chunk in chunks:
-                print_text(_text_of(chunk))
+        with leaving(run_id) if follow else nullcontext():
+            if chosen(output) is not OutputFormat.TABLE:
+                _print_documents(chunks, output, _LOG_COLUMNS)
+            elif on_terminal():
+                _print_lines(chunks)
+            else:
+                for chunk in chunks:
+                    print_text(_text_of(chunk))
 
 
 def events(
@@ -93,13 +99,15 @@ def events(
 ) -> None:
     """Print what happened in a run: its states, its tasks, and what they printed."""
     with gateway(context) as client:
-        told = client.events(whole_id(client, run_id), types=tuple(kinds or ()), follow=follow)
-        if chosen(output) is not OutputFormat.TABLE:
-            _print_documents(told, output, _EVENT_COLUMNS)
-        else:
-            for event in told if follow else _states_in_order(told):
-                for line in lines_of(event):
-                    print_line(line)
+        run_id = whole_id(client, run_id)
+        told = client.events(run_id, types=tuple(kinds or ()), follow=follow)
+        with leaving(run_id) if follow else nullcontext():
+            if chosen(output) is not OutputFormat.TABLE:
+                _print_documents(told, output, _EVENT_COLUMNS)
+            else:
+                for event in told if follow else _states_in_order(told):
+                    for line in lines_of(event):
+                        print_line(line)
 
 
 _LOG_COLUMNS = ("id", "at", "attempt", "task", "stream", "text")
@@ -117,6 +125,58 @@ def _print_documents(
     printer.begin()
     for document in documents:
         printer.print(document)
+
+
+class PrintedLine(NamedTuple):
+    """A line that was printed in a run.
+
+    Attributes:
+        task: By which task; "run" where it is not known.
+        stream: Where to; ``None`` for what we say in between.
+        text: The line, without its end.
+    """
+
+    task: str
+    stream: str | None
+    text: str
+
+
+class JoinedLines:
+    """What tasks print, line by line: a chunk may end within a line, and another task's come then."""
+
+    def __init__(self) -> None:
+        # What was printed of lines that have not ended yet.
+        self._begun: dict[tuple[object, str, str], str] = {}
+
+    def take(self, chunk: Mapping[str, Any]) -> list[PrintedLine]:
+        """Return the lines that a chunk ends."""
+        task, stream = str(chunk.get("task") or "run"), str(chunk.get("stream"))
+        if chunk.get("type") == "truncated":
+            return [PrintedLine(task, None, left_out(chunk))]
+        key = (chunk.get("attempt"), task, stream)
+        *lines, begun = (self._begun.pop(key, "") + str(chunk.get("text", ""))).split("\n")
+        if begun:
+            self._begun[key] = begun
+        return [PrintedLine(task, stream, line) for line in lines]
+
+    def rest(self) -> list[PrintedLine]:
+        """Return the lines that nothing ended."""
+        begun, self._begun = self._begun, {}
+        return [PrintedLine(task, stream, text) for (_, task, stream), text in begun.items()]
+
+
+def _print_lines(chunks: Iterable[Mapping[str, Any]]) -> None:
+    joined = JoinedLines()
+    try:
+        for chunk in chunks:
+            _print_with_task(joined.take(chunk))
+    finally:
+        # Also where Ctrl-C, or the gateway, ends it.
+        _print_with_task(joined.rest())
+
+
+def _print_with_task(lines: Sequence[PrintedLine]) -> None:
+    print_text("".join(f"{line.task}  {line.text}\n" for line in lines))
 
 
 def _text_of(chunk: Mapping[str, Any]) -> str:
