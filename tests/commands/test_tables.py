@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
-from pyoco_cli.client.run_views import letters_page, runs_table, submitted, tasks_view
+from http_api.seeding import snapshot
+from pyoco_cli.client.run_views import letters_page, run_panel, runs_table, submitted, tasks_view
 from pyoco_cli.client.schedule_views import past_ticks, when
 from pyoco_cli.client.views import wheels_table
 from pyoco_cli.client.words import moment
+from pyoco_cli.server.results import print_result
+from pyoco_server.model.run import RunSnapshot
 
 ID = "06111963-9448-4488-9914-5ef694a39dab"
 ERROR = "timeout: the attempt did not end within 1 s and was terminated (SIGTERM)"
@@ -85,3 +89,13 @@ def test_wheels_of_several_tenants_say_whose_they_are() -> None:
     assert head.split()[-1] == "tenant"
     assert [re.split(r" {2,}", row.strip())[-1] for row in rows] == ["t1", "(all tenants)"]
     assert "tenant" not in lines(wheels_table([own, own]))[0]
+
+
+def test_what_was_not_kept_is_told_where_a_run_is_shown() -> None:
+    told = "not kept: ../x: its name leads out"
+    run = snapshot(ID, artifacts_refused=[{"name": "../x", "reason": "its name leads out"}])
+    assert any(told in line for line in lines(run_panel(run)))
+    console = Console(width=100)
+    with console.capture() as captured:
+        print_result(console, msgspec.convert(run, RunSnapshot))
+    assert f"artifact {told}" in captured.get().splitlines()

@@ -51,6 +51,10 @@ def halves(lines):
     time.sleep(600)
 
 
+def refused(ctx):
+    ctx.save_artifact("../x", "hi")
+
+
 def wait(lines):
     print("waiting", flush=True)
     time.sleep(600)
@@ -71,7 +75,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         stage.env["PYOCO_SERVER_URL"] = stage.url
         stage.env["PYOCO_CANCEL_GRACE_PERIOD_SEC"] = "1"
         (stage.folder / "terminal_tasks.py").write_text(TASKS)
-        for name in ("count", "fail", "gated", "lookup", "wait", "report", "halves"):
+        for name in ("count", "fail", "gated", "lookup", "wait", "report", "halves", "refused"):
             (stage.folder / f"{name}.yaml").write_text(flow(name))
         stage.nats()
         stage.gateway()

@@ -220,3 +220,34 @@ def test_ctrl_c_while_following_tells_how_to_see_more(stage: Stage, command: str
     assert following.wait() == 130
     assert f"the run goes on: pyoco-client watch {run_id}" in following.text()
     cancel(stage, run_id)
+
+
+def test_an_artifact_that_was_refused_is_told(stage: Stage) -> None:
+    told = "not kept: ../x: its name leads out of the folder for artifacts"
+    said = submit(stage, "refused", "--wait", "--output", "table")
+    assert (said.code, told in said.out) == (0, True), said.out
+    command = (*SUBMIT, "refused.yaml", "--follow")
+    with on_terminal(*command, folder=stage.folder, env=stage.env) as terminal:
+        assert terminal.end() == 0
+        assert told in terminal.lines
+
+
+def test_logs_of_a_task_that_the_run_does_not_have_are_refused(stage: Stage) -> None:
+    """Whether they are followed or not; a task that printed nothing is no error."""
+    run_id = submit(stage, "wait").last["run_id"]
+    wait_for(lambda: client(stage, "tasks", run_id).last["tasks"], what="its tasks")
+    for options in ((), ("-f",), ("--output", "text")):
+        said = client(stage, "logs", run_id, "--task", "nope", *options)
+        assert (said.code, said.out) == (1, "")
+        assert f"run {run_id} has no task 'nope'" in said.err
+        assert "first, second" in said.err
+    cancel(stage, run_id)
+    run_id = submit(stage, "refused", "--wait").last["run_id"]
+    said = client(stage, "logs", run_id, "--task", "second")
+    assert (said.code, said.out) == (0, "")
+    # Of a run that no worker has begun, no task is known.
+    waiting = ("--tag", "nobody", "--workflow-file", str(stage.folder / "wait.yaml"))
+    run_id = client(stage, "submit-yaml", *waiting).last["run_id"]
+    said = client(stage, "logs", run_id, "--task", "nope")
+    assert (said.code, said.out) == (0, "")
+    cancel(stage, run_id)

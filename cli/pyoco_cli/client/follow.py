@@ -15,7 +15,7 @@ from rich.text import Text
 from pyoco_cli.client.drawing import styled
 from pyoco_cli.client.logs import JoinedLines, PrintedLine
 from pyoco_cli.client.merged import Came, Ended, merged
-from pyoco_cli.client.run_views import progress_cells
+from pyoco_cli.client.run_views import not_kept, progress_cells
 from pyoco_cli.common.output import make_console, printable
 
 if TYPE_CHECKING:
@@ -127,4 +127,4 @@ def _run(snapshot: dict[str, Any], progress: Mapping[str, Mapping[str, Any]]) ->
         )
     error = snapshot.get("error")
     tail = [Text(printable(error), "red")] if error else []
-    return Group(head, tasks, *tail)
+    return Group(head, tasks, *not_kept(snapshot), *tail)

@@ -14,12 +14,14 @@ from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.outcome import leaving
 from pyoco_cli.client.run_ids import whole_id
 from pyoco_cli.client.words import moment, progress_text
+from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import RowPrinter, chosen
 from pyoco_cli.common.moments import moment_option
 from pyoco_cli.common.output import on_terminal, print_line, print_text, printable
 from pyoco_server.model.counted import counted
 
 if TYPE_CHECKING:
+    from pyoco_server.client import PyocoHttpClient
     from pyoco_server.client.answers import EventDict
 
 Follow: TypeAlias = Annotated[
@@ -68,6 +70,8 @@ def logs(
     """Print what the tasks of a run printed: on a terminal line by line, with the task in front."""
     with gateway(context) as client:
         run_id = whole_id(client, run_id)
+        if task is not None:
+            _check_task(client, run_id, task)
         chunks = client.logs(
             run_id,
             task=task,
@@ -108,6 +112,19 @@ def events(
                 for event in told if follow else _states_in_order(told):
                     for line in lines_of(event):
                         print_line(line)
+
+
+def _check_task(client: PyocoHttpClient, run_id: str, task: str) -> None:
+    """Refuse a task that the run does not have, and that printed nothing in an earlier attempt either.
+
+    Raises:
+        CliError: It is so; the error names the tasks that there are.
+    """
+    # None are known before a worker has begun, nor of runs that were too large to tell of them.
+    known = client.get_tasks(run_id).get("tasks")
+    if known and task not in known and not any(client.logs(run_id, task=task, tail=1)):
+        names = printable(", ".join(known))
+        raise CliError(f"run {run_id} has no task {task!r}", hint=f"its tasks are: {names}")
 
 
 _LOG_COLUMNS = ("id", "at", "attempt", "task", "stream", "text")

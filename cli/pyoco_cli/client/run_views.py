@@ -59,7 +59,7 @@ def run_panel(snapshot: dict[str, Any]) -> RenderableType:
         ("failed tasks", ", ".join(snapshot.get("failed_tasks") or [])),
         ("error", snapshot.get("error")),
     )
-    more: list[RenderableType] = []
+    more: list[RenderableType] = [*not_kept(snapshot)]
     if snapshot.get("tasks"):
         more += [tasks_table(snapshot), *_tracebacks(snapshot)]
     if snapshot.get("attempts"):
@@ -219,11 +219,15 @@ def artifacts_table(found: dict[str, Any]) -> RenderableType:
         "task": [line(artifact.get("task") or "") for artifact in artifacts],
         "sha256": [line(artifact.get("sha256_hex")) for artifact in artifacts],
     }
-    said = [
+    return Group(listing(columns, "no artifacts"), *not_kept(found))
+
+
+def not_kept(run: Mapping[str, Any]) -> list[Text]:
+    """The artifacts of a run that were refused, a line each, and why."""
+    return [
         Text(printable(f"not kept: {refused.get('name')}: {refused.get('reason')}"), "yellow")
-        for refused in found.get("artifacts_refused") or []
+        for refused in run.get("artifacts_refused") or []
     ]
-    return Group(listing(columns, "no artifacts"), *said)
 
 
 def fetched(files: Sequence[dict[str, Any]]) -> RenderableType:

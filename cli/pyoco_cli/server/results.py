@@ -10,6 +10,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
+from pyoco_cli.common.output import printable
 from pyoco_server.model.run import RunSnapshot, RunStatus
 from pyoco_server.worker.runner.handle import LAST_WORDS
 from pyoco_server.worker.runner.protocol import Output
@@ -67,10 +68,13 @@ class PrintedLines:
 
 
 def print_result(console: Console, snapshot: RunSnapshot) -> None:
-    """Print what the last tasks gave, or what went wrong.
+    """Print what the last tasks gave, or what went wrong, and what was not kept.
 
     The last words of a process that crashed were printed as its output.
     """
+    for refused in snapshot.artifacts_refused:
+        said = printable(f"artifact not kept: {refused.name}: {refused.reason}")
+        console.print(Text(said, "yellow"), soft_wrap=True)
     took = (snapshot.end_time or 0) - (snapshot.start_time or 0)
     if snapshot.status is RunStatus.COMPLETED:
         console.print(Text(f"COMPLETED in {took:.1f} s", "bold green"), soft_wrap=True)
