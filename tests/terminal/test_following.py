@@ -68,6 +68,9 @@ def test_a_script_gets_json_or_text_or_csv(stage: Stage) -> None:
     documents = [json.loads(line) for line in said.lines]
     assert documents[0]["status"] == "PENDING"
     assert documents[-1]["data"]["snapshot"]["status"] == "COMPLETED"
+    # What tasks print comes with `--output text` only, as --help says: these are 0.5.1's documents.
+    assert {document["event"] for document in documents[1:]} == {"snapshot"}
+    assert "(JSON and CSV: states)" in " ".join(client(stage, "submit", "--help").out.split())
 
     said = submit(stage, "fail", "--follow", "--output", "text")
     assert said.code == 1

@@ -45,7 +45,8 @@ class StayOptions(TypedDict):
     follow: Annotated[
         bool | None,
         typer.Option(
-            "--follow", help="Show task states and output until the end; exits as --wait does."
+            "--follow",
+            help="Show task states and output until the end (JSON and CSV: states); exits as --wait does.",
         ),
     ]
     wait_timeout_sec: Annotated[
