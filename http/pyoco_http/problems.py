@@ -156,9 +156,10 @@ def _unavailable(error: Exception) -> Problem:
     log.warning("nats unavailable", err_id=ErrorId.NATS_UNAVAILABLE, reason=str(error))
     # The run that may show up although it was refused is named, for the client to look after.
     orphan = error.run_id if isinstance(error, NotAccepted) else None
+    what = "run not accepted" if isinstance(error, NotAccepted) else type(error).__name__
     return Problem(
         503,
-        f"nats unavailable: {type(error).__name__}",
+        f"nats unavailable: {what}",
         ErrorId.NATS_UNAVAILABLE if orphan is None else ErrorId.ORPHAN_RUN,
         headers=retry_after(1),
         reason=str(error),

@@ -61,3 +61,13 @@ def test_who_asked_wrongly_is_not_sent_to_look_at_the_server(status: int, named:
     hint = told(status, "/runs", detail="invalid tag", reason="has a space")[-1]
     assert named in hint
     assert ("server" in hint) == (status == 500)
+
+
+@pytest.mark.parametrize("error", [ErrorId.NATS_UNAVAILABLE, ErrorId.ORPHAN_RUN])
+def test_a_submission_that_got_no_answer_is_repeated_with_its_key(error: ErrorId) -> None:
+    """Also where the client made the key, which a new call of the command would not have."""
+    for path, hinted in (("/runs", True), ("/runs/yaml", True), ("/runs/ab-1/retry", False)):
+        request = httpx.Request("POST", f"http://gateway{path}", headers={"Idempotency-Key": "k1"})
+        fields = {"detail": "nats unavailable: run not accepted", "err_id": error.value}
+        problem = HttpProblem.of(httpx.Response(503, json=fields, request=request))
+        assert ("--idempotency-key k1" in str(refusal(problem))) == hinted

@@ -562,3 +562,31 @@ async def test_no_more_than_so_many_runs_are_worked_on_at_once(
                 assert begun == 256
                 gate.set()
         assert (begun, refused) == (300, 300)
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_a_submitter_is_told_what_to_do_and_not_which_write_got_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        run = NewRun("keep", TAG, idempotency_key=key)
+        bucket = "pyoco_idempotency" if key else "pyoco_runs"
+        real = Connection.request
+
+        async def request(
+            self: Connection, subject: str, payload: bytes = b"", **options: Any
+        ) -> RawMessage:
+            if f"KV.{bucket}." in subject:
+                raise Unanswered("no answer")
+            if f"KV_{bucket}" in subject:
+                raise Unavailable("NATS is not connected")
+            return await real(self, subject, payload, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "request", request)
+            with pytest.raises(NotAccepted, match="NATS did not answer in time") as refused:
+                await backend.submit(run)
+        assert bucket not in str(refused.value)
+        assert ("the same Idempotency-Key" in str(refused.value)) == (key is not None)
+        assert refused.value.run_id is None
+        assert not (await backend.submit(run)).replayed

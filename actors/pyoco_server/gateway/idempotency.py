@@ -18,7 +18,7 @@ import trio
 from msgspec.structs import replace
 
 from pyoco_server.gateway.intake import Draft, Intake
-from pyoco_server.gateway.new_run import Accepted, KeyReused, NewRun, NotAccepted
+from pyoco_server.gateway.new_run import Accepted, KeyReused, NewRun, NotAccepted, why_not_accepted
 from pyoco_server.gateway.withdrawals import Withdrawals
 from pyoco_server.jetstream.errors import BatchRefused, BridgeError, WrongRevision
 from pyoco_server.kernel import Refusal
@@ -234,7 +234,9 @@ class OnceOnly:
             # From here on a settling that is still under way is refused when it arrives.
             released = await self._keys.release(held)
         except BridgeError as error:
-            raise NotAccepted(f"noting the run as accepted: {error}", held.record.run_id) from None
+            log.warning("run not noted as accepted", run_id=held.record.run_id, reason=str(error))
+            why = why_not_accepted(error, keyed=True)
+            raise NotAccepted(f"noting the run as accepted: {why}", held.record.run_id) from None
         if released and stored is not None and await self._intake.take_back(stored):
             raise failure
 

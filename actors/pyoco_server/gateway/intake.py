@@ -10,7 +10,14 @@ from functools import partial
 import structlog
 import trio
 
-from pyoco_server.gateway.new_run import Accepted, CannotWait, NewRun, NotAccepted, RunTooLarge
+from pyoco_server.gateway.new_run import (
+    Accepted,
+    CannotWait,
+    NewRun,
+    NotAccepted,
+    RunTooLarge,
+    why_not_accepted,
+)
 from pyoco_server.gateway.withdrawals import Withdrawals
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BatchRefused, BridgeError, PayloadTooLarge, Unanswered
@@ -304,7 +311,8 @@ class Intake:
                 reason=str(error),
             )
             self._withdrawals.add(partial(self.undo, stored.snapshot))
-            raise NotAccepted(f"taking back what was stored: {error}", run_id) from None
+            why = why_not_accepted(error, keyed=False, run_id=run_id)
+            raise NotAccepted(f"taking back what was stored: {why}", run_id) from None
 
     def _undo_soon(self, draft: Draft) -> None:
         if draft.begun:

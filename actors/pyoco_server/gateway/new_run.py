@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from pyoco_server.jetstream.errors import BridgeError, Unanswered
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.flow.file import FlowFile, parse_flow_yaml
 from pyoco_server.model.idempotency import check_idempotency_key, content_digest
@@ -42,6 +43,27 @@ class NotAccepted(Refusal):
     def __init__(self, reason: str, run_id: str | None = None) -> None:
         super().__init__(reason)
         self.run_id = run_id
+
+
+def why_not_accepted(error: BridgeError | None, *, keyed: bool, run_id: str | None = None) -> str:
+    """What is said of a submission that NATS did not take; what exactly got no answer is for the log.
+
+    Args:
+        error: What the bridge said; ``None`` where time was up.
+        keyed: Whether the submission has an idempotency key.
+        run_id: The run that may be executed although it was refused.
+    """
+    silent = error is None or isinstance(error, Unanswered)
+    why = "NATS did not answer in time" if silent else str(error)
+    if keyed:
+        # What an earlier try with the key came to is not known either. A requeue has a key of ours.
+        return (
+            f"{why}; sent again, with the same Idempotency-Key where one was given, it is one run "
+            "whatever became of this try"
+        )
+    if run_id is not None:
+        return f"{why}; run {run_id} may be executed if a worker gets it before it is taken back"
+    return why
 
 
 class RunTooLarge(Refusal):

@@ -12,7 +12,13 @@ import trio
 
 from pyoco_server.gateway.idempotency import KeyedDraft, OnceOnly
 from pyoco_server.gateway.intake import Draft, Intake
-from pyoco_server.gateway.new_run import Accepted, NewRun, NotAccepted, RunTooLarge
+from pyoco_server.gateway.new_run import (
+    Accepted,
+    NewRun,
+    NotAccepted,
+    RunTooLarge,
+    why_not_accepted,
+)
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.errors import ErrorId
@@ -67,7 +73,8 @@ class Submitter:
         self._intake.draft(run)
 
     async def _prepare(self, deadline: float, *runs: NewRun) -> None:
-        with _in_time(deadline):
+        keyed = all(run.idempotency_key is not None for run in runs)
+        with _in_time(deadline, keyed=keyed):
             await self._intake.prepare(*runs)
 
     async def submit_all(
@@ -138,7 +145,7 @@ class Submitter:
             return draft.accepted
 
     async def _accept_once(self, keyed: KeyedDraft, deadline: float) -> Accepted:
-        with _in_time(deadline):
+        with _in_time(deadline, keyed=True):
             await _enter(self._room)
             try:
                 return await self._once.accept(keyed)
@@ -147,17 +154,17 @@ class Submitter:
 
 
 @contextmanager
-def _in_time(deadline: float, draft: Draft | None = None) -> Iterator[None]:
+def _in_time(deadline: float, draft: Draft | None = None, *, keyed: bool = False) -> Iterator[None]:
     """Refuse what NATS does not take, or not in time; ``draft`` is named where it may be stored then."""
     with trio.CancelScope(deadline=deadline) as scope:
         try:
             yield
         except BridgeError as error:
             log.warning("run not accepted", err_id=ErrorId.NATS_UNAVAILABLE, reason=str(error))
-            raise NotAccepted(str(error)) from None
+            raise NotAccepted(why_not_accepted(error, keyed=keyed)) from None
     if scope.cancelled_caught:
         run_id = draft.job.run_id if draft is not None and draft.begun else None
-        raise NotAccepted("NATS did not answer in time", run_id)
+        raise NotAccepted(why_not_accepted(None, keyed=keyed, run_id=run_id), run_id)
 
 
 async def _enter(room: trio.Semaphore) -> None:

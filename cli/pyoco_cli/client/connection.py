@@ -54,6 +54,10 @@ _HINTS: dict[str, Phrase] = {
 }
 # What cannot be done with a run as it is.
 _OF_HOW_A_RUN_IS = frozenset({ErrorId.NOT_MOVABLE, ErrorId.NOT_REPEATABLE})
+# Of a submission that NATS did not take, or not in time.
+_OF_NATS = frozenset({ErrorId.NATS_UNAVAILABLE, ErrorId.ORPHAN_RUN})
+# Those whose commands take a key.
+_SUBMISSIONS = ("/runs", "/runs/yaml")
 _RUN = re.compile(r".*/runs/([^/]+)")
 # What a run that is there does not have.
 _OF_RUNS: dict[str, Phrase] = {
@@ -147,6 +151,10 @@ def refusal(problem: HttpProblem) -> CliError:
 def _hint(error_id: str, problem: HttpProblem) -> str | Phrase:
     if error_id in _OF_HOW_A_RUN_IS and (run := _RUN.match(problem.request.url.path)):
         return Phrase.SEE_RUN.fill(run_id=run[1])
+    # A key of the client's own, too, which nobody else knows.
+    key = problem.request.headers.get("Idempotency-Key")
+    if error_id in _OF_NATS and problem.request.url.path.endswith(_SUBMISSIONS) and key:
+        return Phrase.SUBMIT_AGAIN.fill(key=key)
     refused = 400 <= problem.status < 500
     return _HINTS.get(error_id, Phrase.MEND_REQUEST if refused else Phrase.CHECK_REQUEST)
 

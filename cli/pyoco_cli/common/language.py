@@ -88,6 +88,12 @@ class Phrase(Enum):
         "the gateway runs but has no NATS right now; try again, or look at its log",
         "ゲートウェイは動作中ですが NATS に接続できません。再試行するか、ログを確認してください",
     )
+    SUBMIT_AGAIN = _Both(
+        "the gateway runs but has no NATS right now; try again with --idempotency-key {key}: "
+        "it is one run then, whatever became of this try",
+        "ゲートウェイは動作中ですが NATS に接続できません。--idempotency-key {key} を付けて再試行すると、"
+        "今回の結果にかかわらず run は 1 件になります",
+    )
     CHECK_REQUEST = _Both(
         "check server status and request parameters",
         "サーバの状態とリクエスト内容を確認してください",
