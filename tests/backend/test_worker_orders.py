@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+from structlog.testing import CapturingLogger
 
 from backend.stage import (
     ended,
@@ -19,6 +21,7 @@ from backend.stage import (
 from pyoco_http.app import create_app
 from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.worker_registry import WorkerNotFound, WorkerNotSteerable
+from pyoco_server.jetstream.errors import Unavailable
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import TapEvent, TapKind
 from pyoco_server.model.run import RunStatus
@@ -186,3 +189,36 @@ async def test_who_waits_for_the_dispatcher_waits_over_its_restart(
                     await backend.reads.worker_registry.order("w1", WorkerOrder.DRAIN)
                 with trio.fail_after(60):
                     await told.wait()
+
+
+async def test_a_record_that_cannot_be_written_is_told_of_once_an_outage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyoco_server.worker.heartbeat._RETRY_SECONDS", 0.01)
+    async with running(tmp_path, worker_heartbeat_interval_sec=0.1) as backend:
+        await known(backend)
+        real, refused, tries = KeyValue.update, trio.Event(), 0
+
+        async def update(self: KeyValue, *record: Any, **options: Any) -> int:
+            nonlocal tries
+            if self.bucket != "pyoco_workers":
+                return await real(self, *record, **options)
+            tries += 1
+            if tries == 5:
+                refused.set()
+            raise Unavailable("NATS is not connected")
+
+        for _ in range(2):
+            tries, refused = 0, trio.Event()
+            log = CapturingLogger()
+            with monkeypatch.context() as patch, trio.fail_after(60):
+                patch.setattr("pyoco_server.worker.heartbeat.log", log)
+                patch.setattr(KeyValue, "update", update)
+                await refused.wait()
+            assert [call.args for call in log.calls] == [("heartbeat not written",)]
+            before = (await stored(backend)).heartbeat_at
+
+            async def written(before: float = before) -> bool:
+                return (await stored(backend)).heartbeat_at > before
+
+            await eventually(written, what="a record after the outage")

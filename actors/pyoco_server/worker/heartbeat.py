@@ -98,6 +98,8 @@ class Heartbeat(Actor[HeartbeatMessage]):
         self._board = board
         self._revision: int | None = None
         self._written_at = -math.inf
+        # Whether it is told already that NATS takes no record: two tries a second are made meanwhile.
+        self._told_away = False
 
     async def on_start(self) -> None:
         """Begin to beat; the first write happens as soon as NATS is connected."""
@@ -171,11 +173,14 @@ class Heartbeat(Actor[HeartbeatMessage]):
                     self._revision = None
                 else:
                     self._record, self._ours = record, True
+                    self._told_away = False
                     await self._pass_orders_on()
                     return
         except BridgeError as error:
             self._revision = None  # whether this write was stored is open: look before the next one
-            log.info("heartbeat not written", worker_id=record.worker_id, reason=str(error))
+            if not self._told_away:
+                log.info("heartbeat not written", worker_id=record.worker_id, reason=str(error))
+            self._told_away = True
 
     async def _pass_orders_on(self) -> None:
         orders = Ordered(self._record.paused, self._record.draining)
