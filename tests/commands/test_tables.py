@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import msgspec
@@ -10,9 +11,17 @@ import pytest
 from rich.console import Console, RenderableType
 
 from http_api.seeding import snapshot
-from pyoco_cli.client.run_views import letters_page, run_panel, runs_table, submitted, tasks_view
-from pyoco_cli.client.schedule_views import past_ticks, when
-from pyoco_cli.client.views import wheels_table
+from pyoco_cli.client.run_views import (
+    artifacts_table,
+    letters_page,
+    results_table,
+    run_panel,
+    runs_table,
+    submitted,
+    tasks_view,
+)
+from pyoco_cli.client.schedule_views import past_ticks, schedules_page, when
+from pyoco_cli.client.views import history_table, wheels_table, workers_table
 from pyoco_cli.client.words import moment
 from pyoco_cli.server.results import print_result
 from pyoco_server.model.run import RunSnapshot
@@ -99,3 +108,129 @@ def test_what_was_not_kept_is_told_where_a_run_is_shown() -> None:
     with console.capture() as captured:
         print_result(console, msgspec.convert(run, RunSnapshot))
     assert f"artifact {told}" in captured.get().splitlines()
+
+
+RUN = {
+    "run_id": ID,
+    "state": "COMPLETED",
+    "updated_at": 0,
+    "flow_name": "main",
+    "worker_id": "host-1",
+    "tag": "hello",
+}
+WORKER = {
+    "worker_id": "w1",
+    "state": "RUNNING",
+    "draining": True,
+    "last_seen_at": time.time() - 3,
+    "current_run_id": ID,
+    "last_run_status": "COMPLETED",
+    "tags": ["hello", "reports"],
+}
+WHEEL = "reports_flow-1.0.0-py3-none-any.whl"
+LISTS = {
+    "list": runs_table([RUN, RUN | {"state": "FAILED", "error": ERROR}]),
+    "dlq list": letters_page(
+        {"items": [RUN | {"seq": 12, "reason": "execution_error", "timestamp": 0, "error": ERROR}]}
+    ),
+    "workers": workers_table([WORKER, {"worker_id": "host-4711", "state": "IDLE"}]),
+    "schedule list": schedules_page(
+        {
+            "items": [
+                {
+                    "schedule_id": "nightly-report",
+                    "state": "active",
+                    "cron": "0 2 * * *",
+                    "flow_name": "main",
+                    "next_tick_at": 1798761600,
+                    "timezone": "Europe/Berlin",
+                    "last_tick": {"outcome": "skipped", "tick": 0},
+                }
+            ]
+        }
+    ),
+    "schedule ticks": past_ticks(
+        {"items": [RUN | {"local": "2026-11-29T09:34:06+00:00", "outcome": "run", "reason": "-"}]}
+    ),
+    "wheels": wheels_table(
+        [{"name": WHEEL, "size_bytes": 12345, "tags": ["hello"], "tenant_id": t} for t in "ab"]
+    ),
+    "wheel-history": history_table(
+        [{"occurred_at": 0, "action": "upload", "wheel_name": WHEEL, "tags": ["hello"]}]
+    ),
+    "artifacts": artifacts_table(
+        {"artifacts": [{"name": "report.csv", "size_bytes": 12, "sha256_hex": 64 * "0"}]}
+    ),
+    "result": results_table(
+        {"results": [{"task": "load", "size_bytes": 12, "media_type": "application/json"}]}
+    ),
+}
+# What is cut where it is too long, once all else has its room.
+CUT = {
+    "list": "error",
+    "dlq list": "error",
+    "workers": "tags",
+    "schedule list": "last",
+    "schedule ticks": "why",
+    "wheels": "tags",
+    "wheel-history": "by",
+    "artifacts": "sha256",
+    "result": "sha256",
+}
+ALWAYS = {
+    "list": "run status flow",
+    "dlq list": "seq reason run",
+    "workers": "worker state",
+    "schedule list": "schedule state",
+    "schedule ticks": "tick outcome",
+    "wheels": "wheel",
+    "wheel-history": "wheel",
+    "artifacts": "artifact",
+    "result": "task",
+}
+
+
+def cells(view: RenderableType, width: int) -> dict[str, list[str]]:
+    """The columns of a table by their heads, as they are drawn."""
+    head, *rows = lines(view, width)
+    heads = list(re.finditer(r"\S+(?: \S+)*", head))
+    edges = [found.start() for found in heads] + [width]
+    return {
+        found[0]: [row[edges[at] : edges[at + 1]].strip() for row in rows]
+        for at, found in enumerate(heads)
+    }
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120])
+@pytest.mark.parametrize("command", LISTS)
+def test_columns_are_whole_or_not_there(command: str, width: int) -> None:
+    wide, drawn = cells(LISTS[command], 400), cells(LISTS[command], width)
+    assert set(ALWAYS[command].split()) <= drawn.keys() <= wide.keys()
+    for head, told in drawn.items():
+        whole = wide[head]
+        if head == CUT[command]:
+            continue
+        assert told == whole or (head == "run" and told == [each[:8] for each in whole]), head
+    assert len(lines(LISTS[command], width)) == 1 + len(next(iter(wide.values())))
+
+
+@pytest.mark.parametrize(("width", "run"), [(40, ID[:8]), (60, ID[:8]), (80, ID), (120, ID)])
+def test_where_it_is_narrow_an_id_is_as_much_as_commands_take(width: int, run: str) -> None:
+    assert cells(LISTS["list"], width)["run"] == [run, run]
+    assert cells(LISTS["dlq list"], width)["run"] == [run]
+
+
+def test_a_worker_that_drains_leaves_room_for_its_tags() -> None:
+    [draining, _] = cells(LISTS["workers"], 80)["tags"]
+    assert draining == "hello,reports"
+
+
+def test_a_long_name_is_folded_where_it_has_room_and_never_letter_by_letter() -> None:
+    name = "a-flow-with-a-rather-long-name-that-is-wanted-whole"
+    view = runs_table([RUN | {"flow_name": name}])
+    for width in (40, 60, 80, 100):
+        assert "".join(cells(view, width)["flow"]) == name
+        assert len(cells(view, width)["flow"]) <= 3
+    [head, row] = lines(runs_table([RUN | {"flow_name": name}]), 28)
+    assert head.split() == ["run", "status", "flow"]
+    assert row.rstrip().endswith("…")

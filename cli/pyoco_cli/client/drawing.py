@@ -37,8 +37,11 @@ Columns: TypeAlias = Mapping[str, Sequence[RenderableType]]
 
 _GAP = 2
 _LEAST_REST = 12
-# What gives way where a line is short: the rest can be copied.
-_SHORTENED = frozenset({"flow", "tag", "tags", "error", "task", "sha256", "by"})
+_LEAST_FOLDED = 12
+_FOLDED = frozenset({"flow"})
+# As much of an id as every command takes.
+_ID = 8
+_IDS = frozenset({"run"})
 
 
 def text(value: object, longest: int = 2000) -> Text:
@@ -92,16 +95,10 @@ def table(columns: Columns, nothing: str = "", *, no_wrap: bool = False) -> Rend
     return _filled(drawn, columns, nothing)
 
 
-def listing(columns: Columns, nothing: str) -> RenderableType:
-    """A table with one line a row, whose `line` cells are cut where there is no room."""
-    drawn = _plain_table()
-    for head in columns:
-        drawn.add_column(
-            Text(head, no_wrap=True, overflow="ellipsis"),
-            no_wrap=head not in _SHORTENED,
-            overflow="ellipsis",
-        )
-    return _filled(drawn, columns, nothing)
+def listing(columns: Mapping[str, Sequence[Text]], nothing: str) -> RenderableType:
+    """A table with one line a row, of as many of its columns as there is room for; the last may be cut."""
+    _, *spare, rest = columns
+    return Fitted(columns, spare=spare, rest=rest, nothing=nothing)
 
 
 def with_cursor(drawn: RenderableType, page: Mapping[str, Any]) -> RenderableType:
@@ -123,50 +120,84 @@ def _filled(drawn: Table, columns: Columns, nothing: str) -> RenderableType:
 class Fitted:
     """A table that leaves out what there is no room for, rather than to cut what people copy.
 
-    A ``flow`` goes on in the next line where it is too long.
+    Where what is always there has no room, ids are their beginnings, then what matters least is left out, and
+    then the widest column is cut. A ``flow`` that is too long goes on in the next line, unless that would be
+    letter by letter.
 
     Args:
         columns: The cells of each column by its head, in the order of the columns.
+        last: Those that are left out where even the beginnings of ids leave no room, the last one first.
         spare: Those that are there if there is room for them, in this order.
         rest: The one that takes the room that is left, cut where it is too long, and is absent where that is
             next to none.
+        nothing: A word in place of a table without rows.
     """
 
     def __init__(
         self,
         columns: Mapping[str, Sequence[Text]],
         *,
+        last: Sequence[str] = (),
         spare: Sequence[str] = (),
         rest: str = "error",
+        nothing: str = "",
     ) -> None:
         self._columns = columns
+        self._last = last
         self._spare = spare
         self._rest = rest
+        self._nothing = nothing
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        widths = {
-            head: max(len(head), *(cell.cell_len for cell in cells))
+        widths = self._widths(options.max_width)
+        drawn = _plain_table()
+        shown: dict[str, Sequence[Text]] = {}
+        for head, cells in self._columns.items():
+            if head not in widths:
+                continue
+            shown[head] = cells
+            if head in _IDS:
+                shown[head] = [
+                    cell if cell.cell_len <= widths[head] else cell[:_ID] for cell in cells
+                ]
+            folded = head in _FOLDED and widths[head] >= _LEAST_FOLDED
+            drawn.add_column(
+                Text(head, no_wrap=True, overflow="ellipsis"),
+                no_wrap=not folded,
+                overflow="fold" if folded else "ellipsis",
+                # Of columns that are too wide together, rich would shorten all.
+                width=widths[head],
+            )
+        yield _filled(drawn, shown, self._nothing)
+
+    def _widths(self, room: int) -> Mapping[str, int]:
+        """How wide the columns are that are shown."""
+        whole = {
+            head: max(len(head), *(cell.cell_len for cell in cells), 0)
             for head, cells in self._columns.items()
         }
-        shown = set(widths) - {*self._spare, self._rest}
-        room = options.max_width - sum(widths[head] + _GAP for head in shown) + _GAP
+        shown = {
+            head: min(width, _LEAST_FOLDED) if head in _FOLDED else width
+            for head, width in whole.items()
+            if head not in {*self._spare, self._rest}
+        }
+
+        def left() -> int:
+            return room + _GAP - sum(width + _GAP for width in shown.values())
+
+        if left() < 0:
+            shown |= {head: min(shown[head], _ID) for head in _IDS & shown.keys()}
+        for head in reversed(self._last):
+            if left() < 0:
+                del shown[head]
+        for head in _FOLDED & shown.keys():
+            shown[head] = min(whole[head], shown[head] + max(left(), 0))
         for head in self._spare:
-            if widths[head] + _GAP <= room:
-                shown.add(head)
-                room -= widths[head] + _GAP
-        rest = room - _GAP
-        if rest >= min(widths[self._rest], _LEAST_REST):
-            shown.add(self._rest)
-        drawn = _plain_table()
-        columns = {head: cells for head, cells in self._columns.items() if head in shown}
-        for head in columns:
-            may_be_cut, may_be_folded = head == self._rest, head == "flow"
-            drawn.add_column(
-                head,
-                no_wrap=not may_be_folded,
-                overflow="fold" if may_be_folded else "ellipsis",
-                min_width=None if may_be_cut or may_be_folded else widths[head],
-                # Of columns that are too wide together, rich would shorten all.
-                max_width=rest if may_be_cut else None,
-            )
-        yield _filled(drawn, columns, "")
+            if whole[head] + _GAP <= left():
+                shown[head] = whole[head]
+        rest = left() - _GAP
+        if self._rest in whole and rest >= min(whole[self._rest], _LEAST_REST):
+            shown[self._rest] = min(whole[self._rest], rest)
+        widest = max(shown, key=lambda head: shown[head])
+        shown[widest] = max(shown[widest] + min(left(), 0), 1)
+        return shown

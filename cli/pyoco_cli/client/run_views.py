@@ -202,7 +202,7 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> RenderableType:
         "tag": [first_line(run.get("tag")) for run in runs],
         "error": [first_line(run.get("error") or _failed_tasks(run)) for run in runs],
     }
-    return Fitted(columns, spare=("worker", "tag")) if runs else Text("(no runs)", "dim")
+    return Fitted(columns, last=("changed",), spare=("worker", "tag"), nothing="no runs")
 
 
 def _failed_tasks(run: Mapping[str, Any]) -> str:
@@ -265,7 +265,7 @@ def letters_page(page: dict[str, Any]) -> RenderableType:
         "flow": [first_line(letter.get("flow_name")) for letter in letters],
         "error": [first_line(letter.get("error") or "") for letter in letters],
     }
-    return with_cursor(Fitted(columns) if letters else Text("(no dead letters)", "dim"), page)
+    return with_cursor(Fitted(columns, last=("flow", "age"), nothing="no dead letters"), page)
 
 
 def letter(found: dict[str, Any]) -> RenderableType:

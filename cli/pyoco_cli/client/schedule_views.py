@@ -41,7 +41,7 @@ def schedules_page(page: dict[str, Any]) -> RenderableType:
         "next": [_text(_next(item)) for item in items],
         "last": [_last(item.get("last_tick")) for item in items],
     }
-    return with_cursor(Fitted(columns, rest="last"), page)
+    return with_cursor(Fitted(columns, last=("next", "when", "flow"), rest="last"), page)
 
 
 def schedule_line(found: dict[str, Any]) -> RenderableType:
@@ -108,7 +108,7 @@ def past_ticks(found: dict[str, Any]) -> RenderableType:
             for tick in ticks
         ],
     }
-    return Fitted(columns, spare=("status",), rest="why")
+    return Fitted(columns, last=("run",), spare=("status",), rest="why")
 
 
 def _outcome(tick: Mapping[str, Any]) -> Text:

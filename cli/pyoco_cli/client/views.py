@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.json import JSON
 from rich.text import Text
 
-from pyoco_cli.client.drawing import STYLES, done, facts, line, listing, styled, table, text
+from pyoco_cli.client.drawing import STYLES, Fitted, done, facts, line, styled, table, text
 from pyoco_cli.client.words import age, moment
 from pyoco_cli.common.output import printable
 
@@ -34,7 +34,8 @@ def workers_table(workers: Sequence[dict[str, Any]]) -> RenderableType:
         "last run": [styled(worker.get("last_run_status") or "") for worker in workers],
         "tags": [line(_listed(worker.get("tags"))) for worker in workers],
     }
-    return Group(listing(columns, "no workers"), *_orders(workers))
+    last = ("run", "seen", "last run")
+    return Group(Fitted(columns, last=last, rest="tags", nothing="no workers"), *_orders(workers))
 
 
 def _listed(tags: Sequence[object] | None) -> str:
@@ -101,7 +102,8 @@ def wheels_table(wheels: Sequence[dict[str, Any]]) -> RenderableType:
     owners = [wheel.get("tenant_id") for wheel in wheels]
     if len(set(owners)) > 1:
         columns["tenant"] = [line(owner or "(all tenants)") for owner in owners]
-    return listing(columns, "no wheels")
+    spare = [head for head in ("tenant", "changed", "bytes") if head in columns]
+    return Fitted(columns, spare=spare, rest="tags", nothing="no wheels")
 
 
 def uploaded(wheel: dict[str, Any]) -> RenderableType:
@@ -131,7 +133,7 @@ def history_table(events: Sequence[dict[str, Any]]) -> RenderableType:
         "tags": [line(_listed(event.get("tags"))) for event in events],
         "by": [line(who or "") for who in by],
     }
-    return listing(columns, "no events")
+    return Fitted(columns, last=("action", "when"), spare=("tags",), rest="by", nothing="no events")
 
 
 def keys_table(keys: Sequence[dict[str, Any]]) -> RenderableType:
