@@ -33,6 +33,42 @@ def test_a_value_that_no_request_can_carry(line: tuple[str, ...], why: str) -> N
     assert why in said.err
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "why"),
+    [
+        ("--params", '{"x": {"y": NaN}}', "--params: 'x' holds"),
+        ("--param", "x=Infinity", "--param: 'x' holds what JSON can't carry: a number that is NaN"),
+        ("--param", "x=\udcff", "--param: 'x' holds what JSON can't carry: half a character"),
+        ("--params", "{bad", "property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        ("--params", "[" * 100_000, "--params must be valid JSON object: it is nested too deeply"),
+    ],
+)
+def test_a_param_that_json_cannot_carry_is_named(option: str, value: str, why: str) -> None:
+    said = caught(lambda: main(["submit", option, value]))
+    assert (said.code, said.out) == (1, "")
+    assert why in said.err
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"fine": 1, "x": [NaN]}', "'x' holds what JSON can't carry: a number that is NaN"),
+        ('{"x": "\\udcff"}', "'x' holds what JSON can't carry: half a character ('\\udcff')"),
+        ("x: 2026-01-01", "'x' holds what JSON can't carry"),
+    ],
+)
+def test_a_file_of_params_that_json_cannot_carry_is_named(
+    tmp_path: Path, text: str, why: str
+) -> None:
+    file = tmp_path / "params"
+    file.write_text(text, encoding="utf-8")
+    said = caught(lambda: main(["submit", "--params-file", str(file)]))
+    assert (said.code, said.out) == (1, "")
+    assert f"--params-file {file}: " in said.err
+    assert why in said.err
+    assert "submit --param " not in said.err
+
+
 def test_the_python_client_names_the_field() -> None:
     wanted = pytest.raises(UnsendableValue, match="params holds what JSON cannot carry")
     with PyocoHttpClient("http://127.0.0.1:1") as client, wanted:

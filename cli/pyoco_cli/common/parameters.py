@@ -13,6 +13,7 @@ from pyoco_cli.common.language import Phrase
 from pyoco_server.model.json_text import KeyGivenTwice, each_key_once
 
 _PAIR_EXAMPLE = "pyoco-client submit --param x=1 --param name=alice"
+_JSON_EXAMPLE = "pyoco-client submit --flow-name main --params '{\"x\": 1}'"
 _FILE_EXAMPLE = 'file example: {"x":1} or x: 1'
 
 
@@ -41,15 +42,35 @@ def collect_params(
     """
     found: dict[str, Any] = {}
     if params_file is not None:
-        found |= _of_file(params_file)
+        given = _of_file(params_file)
+        found |= _carried(given, f"--params-file {params_file}", _FILE_EXAMPLE)
     if params is not None:
-        found |= _of_json(params)
-    found |= map(_of_pair, param or ())
-    try:
-        json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise CliError(f"params hold what JSON can't carry: {error}", hint=_PAIR_EXAMPLE) from None
-    return found
+        found |= _carried(_of_json(params), "--params", _JSON_EXAMPLE)
+    return found | _carried(dict(map(_of_pair, param or ())), "--param", _PAIR_EXAMPLE)
+
+
+def _carried(params: dict[str, Any], option: str, example: str) -> dict[str, Any]:
+    """The params of an option, once it is known that JSON can carry each of them."""
+    for name, value in params.items():
+        try:
+            json.dumps({name: value}, allow_nan=False, ensure_ascii=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise CliError(
+                f"{option}: {name!r} holds what JSON can't carry: {_why(error)}", hint=example
+            ) from None
+    return params
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case UnicodeEncodeError(object=str(text), start=int(place)):
+            return f"half a character ({text[place]!a})"
+        case RecursionError():
+            return "it is nested too deeply"
+        case ValueError() if str(error).startswith("Out of range float"):
+            return "a number that is NaN or infinite"
+        case _:
+            return str(error)
 
 
 def read_text(path: Path, option: str) -> str:
@@ -133,14 +154,12 @@ def _of_json(text: str) -> dict[str, Any]:
         value = read_json(text)
     except KeyGivenTwice as error:
         raise CliError(f"--params: {error}", hint=_JSON_EXAMPLE) from None
-    except (json.JSONDecodeError, RecursionError):
-        raise CliError("--params must be valid JSON object", hint=_JSON_EXAMPLE) from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        why = f"--params must be valid JSON object: {_why(error)}"
+        raise CliError(why, hint=_JSON_EXAMPLE) from None
     if not isinstance(value, dict):
         raise CliError("--params must be JSON object", hint=_JSON_EXAMPLE)
     return value
-
-
-_JSON_EXAMPLE = "pyoco-client submit --flow-name main --params '{\"x\": 1}'"
 
 
 def _of_pair(pair: str) -> tuple[str, Any]:
