@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -354,6 +355,50 @@ def test_the_latest_ticks_are_those_of_a_walk_over_all(every: int, most: int, mi
 def test_what_is_no_crontab_is_refused(text: str) -> None:
     with pytest.raises(NotATiming):
         check_cron(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("61 * * * *", "minute takes 0 to 59, lists, ranges and steps of them, not '61'"),
+        ("60 0 * * * *", "second takes 0 to 59"),
+        ("0 9-5 * * *", "hour takes 0 to 23, lists, ranges and steps of them, not '9-5'"),
+        ("0 2 32 2 *", "day-of-month takes 1 to 31, L or LW, lists"),
+        (
+            "0 2 * sept *",
+            "month takes 1 to 12 or JAN to DEC, lists, ranges and steps of them, not 'sept'",
+        ),
+        ("0 2 * * 8", "day-of-week takes 0 to 7 (0 and 7 are Sunday) or SUN to SAT"),
+        ("0 2 31 2 *", "is never due: month 2 has no day 31"),
+        ("0 0 2 31 feb,apr *", "is never due: month feb,apr has no day 31"),
+        ("@reboot", "minute, hour, day of month, month, day of week"),
+        (
+            "@reboot",
+            "@hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually, not '@reboot'",
+        ),
+    ],
+)
+def test_what_is_no_crontab_is_told_with_what_would_be(text: str, why: str) -> None:
+    with pytest.raises(NotATiming, match=re.escape(why)):
+        check_cron(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "then"),
+    [
+        ("@hourly", "2026-03-04T06:00"),
+        ("@daily", "2026-03-05T00:00"),
+        ("@midnight", "2026-03-05T00:00"),
+        (" @Weekly ", "2026-03-08T00:00"),
+        ("@monthly", "2026-04-01T00:00"),
+        ("@yearly", "2027-01-01T00:00"),
+        ("@annually", "2027-01-01T00:00"),
+    ],
+)
+def test_names_of_crontabs_are_their_five_fields(name: str, then: str) -> None:
+    fields = check_cron(name)
+    assert len(fields.split()) == 5
+    assert next_tick(When(cron=fields), unix("2026-03-04T05:06:07")) == unix(then)
 
 
 @pytest.mark.parametrize(

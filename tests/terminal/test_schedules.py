@@ -111,8 +111,9 @@ def test_a_flow_that_a_file_brings_is_called_as_one_that_is_submitted(
 ) -> None:
     (tmp_path / "flow.yaml").write_text("flow: {graph: a}\ntasks: {a: {callable: 'm:a'}}\n")
     file = tmp_path / "schedules.yaml"
-    file.write_text("schedules: {brings: {workflow_file: flow.yaml, every_sec: 3600}}")
+    file.write_text("schedules: {brings: {workflow_file: flow.yaml, cron: '@daily'}}")
     assert client(stage, "schedule", "apply", "-f", str(file)).code == 0
+    assert client(stage, "schedule", "show", "brings").last["cron"] == "0 0 * * *"
     assert client(stage, "schedule", "show", "brings").last["flow_name"] == "main"
     assert client(stage, "schedule", "apply", "-f", str(file)).last["items"][0]["action"] == "keep"
     client(stage, "schedule", "delete", "brings")

@@ -49,7 +49,8 @@ class _TickOptions(TypedDict):
     """When."""
 
     cron: Annotated[
-        str | None, typer.Option(help="Five fields, or six with the second first: '30 2 * * *'.")
+        str | None,
+        typer.Option(help="Five fields, or six with the second first: '30 2 * * *'; or @daily."),
     ]
     every: Annotated[str | None, typer.Option(help="A span: 90s, 5m, 1h30m, 1d.")]
     rrule: Annotated[str | None, typer.Option(help="A recurrence rule: 'FREQ=MONTHLY;BYDAY=-1FR'.")]

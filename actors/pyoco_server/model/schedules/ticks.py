@@ -56,6 +56,25 @@ _RANGES: Final = {
     "BYMINUTE": (0, 59, False),
     "BYSECOND": (0, 59, False),
 }
+# What crontab(5) has names for.
+_NICKNAMES: Final = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+# What the fields take, by the names that cronsim gives them.
+_CRON_FIELDS: Final = {
+    "second": "0 to 59",
+    "minute": "0 to 59",
+    "hour": "0 to 23",
+    "day-of-month": "1 to 31, L or LW",
+    "month": "1 to 12 or JAN to DEC",
+    "day-of-week": "0 to 7 (0 and 7 are Sunday) or SUN to SAT",
+}
 _OTHER_PARTS: Final = frozenset({"FREQ", "INTERVAL", "COUNT", "UNTIL", "WKST", "BYDAY"})
 _BYDAY: Final = re.compile(r"([+-]?[0-9]{1,2})?(MO|TU|WE|TH|FR|SA|SU)")
 
@@ -132,16 +151,17 @@ def due_at(schedule: Schedule, tick: int) -> float:
 
 
 def check_cron(expression: str) -> str:
-    """Return a crontab of five fields, or of six with the second first, in one spelling.
+    """Return a crontab of five fields, or of six with the second first, in one spelling; ``@daily`` too.
 
     Raises:
         NotATiming: It is none, or never due.
     """
+    expression = _NICKNAMES.get(expression.strip().lower(), expression)
     fields = expression.split()
     if len(expression) > MAX_EXPRESSION_CHARACTERS or len(fields) not in {5, 6}:
         raise NotATiming(
-            "takes five fields (minute, hour, day of month, month, day of week), or six with the second "
-            f"first, not {len(fields)}"
+            "takes five fields (minute, hour, day of month, month, day of week), six with the second first, "
+            f"or one of {', '.join(_NICKNAMES)}, not {expression[:40]!r}"
         )
     text = " ".join(fields)
     if _next_on_wall(text, datetime(2000, 1, 1)) is None:  # noqa: DTZ001
@@ -371,8 +391,34 @@ def _first_change(after: int, until: int, offset: int, zone: ZoneInfo) -> int | 
 def _next_on_wall(expression: str, wall: datetime | None) -> datetime | None:
     try:
         return next(CronSim(expression, wall or _EPOCH), None)
-    except (CronSimError, OverflowError) as error:
-        raise NotATiming(f"{expression!r} is no crontab: {str(error).lower()}") from None
+    except CronSimError as error:
+        raise NotATiming(_why_no_crontab(expression, str(error).removeprefix("Bad "))) from None
+    except OverflowError as error:
+        raise NotATiming(f"{expression!r} is no crontab: {error}") from None
+
+
+def _why_no_crontab(expression: str, bad: str) -> str:
+    """What is wrong with a crontab.
+
+    Args:
+        expression: The crontab, of five or six fields.
+        bad: The field that cronsim names: that of the day also where it is right and no month has such a day.
+    """
+    fields = expression.split()
+    said = dict(zip(reversed(_CRON_FIELDS), reversed(fields), strict=False))
+    days = said["day-of-month"]
+    if bad == "day-of-month" and _is_crontab(f"* * {days} * *"):
+        return f"{expression!r} is never due: month {said['month']} has no day {days}"
+    takes = f"{bad} takes {_CRON_FIELDS[bad]}, lists, ranges and steps of them, not {said[bad]!r}"
+    return f"{expression!r} is no crontab: {takes}"
+
+
+def _is_crontab(expression: str) -> bool:
+    try:
+        CronSim(expression, _EPOCH)
+    except CronSimError:
+        return False
+    return True
 
 
 def _wall(moment: int, zone: ZoneInfo) -> datetime:
