@@ -78,6 +78,23 @@ def test_what_is_no_time_is_told_with_what_would_be(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
+    ("begin", "end"),
+    [
+        ("--since", "--until"),
+        ("--submitted-after", "--submitted-before"),
+        ("--scheduled-after", "--scheduled-before"),
+    ],
+)
+def test_a_time_that_ends_before_it_begins_is_refused(
+    begin: str, end: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list", begin, "1h", end, "2h"]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert f"{begin} is later than {end}" in told.err
+
+
+@pytest.mark.parametrize(
     ("text", "moment"),
     [
         ("1800000000", 1_800_000_000.0),

@@ -117,3 +117,21 @@ def test_a_flow_that_a_file_brings_is_called_as_one_that_is_submitted(
     assert client(stage, "schedule", "show", "brings").last["flow_name"] == "main"
     assert client(stage, "schedule", "apply", "-f", str(file)).last["items"][0]["action"] == "keep"
     client(stage, "schedule", "delete", "brings")
+
+
+def test_a_schedule_whose_moments_have_passed_is_made_and_says_so(
+    stage: Stage, tmp_path: Path
+) -> None:
+    past = ("schedule", "create", "past", "--at", "2020-01-01T00:00")
+    made = client(stage, *past)
+    assert (made.code, made.last["state"]) == (0, "ended")
+    assert "never: all of its moments have passed" in made.err
+    file = tmp_path / "schedules.yaml"
+    file.write_text("schedules: {past: {flow_name: main, at: [2020-01-01T00:00:00]}}")
+    kept = client(stage, "schedule", "apply", "-f", str(file))
+    assert (kept.last["items"][0]["action"], kept.err) == ("keep", "")
+    client(stage, "schedule", "delete", "past")
+    again = client(stage, "schedule", "apply", "-f", str(file))
+    assert again.last["items"][0]["action"] == "create"
+    assert "past: next: never: all of its moments have passed" in again.err
+    client(stage, "schedule", "delete", "past")

@@ -12,6 +12,7 @@ from pyoco_cli.client.app import CursorOption, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import OutputFormat, OutputOption, RowPrinter, chosen
+from pyoco_cli.common.language import Phrase
 from pyoco_cli.common.moments import moment_option
 from pyoco_cli.common.option_groups import with_options
 from pyoco_cli.common.output import make_console, on_terminal, print_json, print_line, print_table
@@ -45,6 +46,12 @@ UpdatedAfter: TypeAlias = Annotated[
     ),
 ]
 
+# The moments that a list is between, as they are given.
+_BETWEEN = (
+    ("updated_after", "--since", "updated_before", "--until"),
+    ("submitted_after", "--submitted-after", "submitted_before", "--submitted-before"),
+    ("scheduled_after", "--scheduled-after", "scheduled_before", "--scheduled-before"),
+)
 _SHOWN = 50
 _MOST = 200
 _OTHER_LINES = 3
@@ -81,6 +88,15 @@ class FilterOptions(TypedDict, total=False):
     scheduled_before: Annotated[float | None, moment_option(help="Only of ticks before it.")]
 
 
+def _check_between(query: Mapping[str, Any]) -> None:
+    for after, begin, before, end in _BETWEEN:
+        first, last = query.get(after), query.get(before)
+        if first is not None and last is not None and first > last:
+            raise CliError(
+                f"{begin} is later than {end}: no run is in between", hint=Phrase.SWAP_ENDS
+            )
+
+
 @with_options(query=FilterOptions)
 def list_runs(
     context: typer.Context,
@@ -101,6 +117,7 @@ def list_runs(
     """
     if every and (follow or limit is not None):
         raise CliError("--all goes without --limit and --follow", hint="list -h")
+    _check_between(query)
     with gateway(context) as client:
         if follow:
             lists = _lists(client, query, limit or _SHOWN)

@@ -16,6 +16,7 @@ from pyoco_cli.client.submit import LimitOptions, StayOptions, stay
 from pyoco_cli.client.times import EndWithin, QueueTtl, StartWithin
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import OutputFormat, chosen
+from pyoco_cli.common.language import Phrase
 from pyoco_cli.common.moments import span
 from pyoco_cli.common.option_groups import with_options
 from pyoco_cli.common.parameters import ParamOptions, collect_params, read_text
@@ -267,7 +268,7 @@ def past(context: typer.Context, schedule_id: ScheduleId, output: OutputOption =
 
 def _show_ticks(preview: Mapping[str, Any]) -> None:
     """The next ticks, beside what the command gives."""
-    lines = [f"next: {tick['local']}" for tick in preview["ticks"]] or ["next: never"]
+    lines = [f"next: {tick['local']}" for tick in preview["ticks"]] or [str(Phrase.NEVER_DUE)]
     typer.echo("\n".join(lines), err=True)
 
 

@@ -13,6 +13,7 @@ import typer
 from pyoco_cli.client.app import OutputOption, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.language import Phrase
 from pyoco_cli.common.parameters import read_text
 from pyoco_server.model.errors import ErrorId, InvalidField
 from pyoco_server.model.schedules.schedule import SAID_FIELDS, check_schedule_id
@@ -68,6 +69,9 @@ def apply(
     wanted = _read(file)
     with gateway(context) as client:
         steps = list(_plan(client, wanted, prune=prune, label=label))
+        for step in steps:
+            if step.action in {"create", "update"} and not step.ticks:
+                typer.echo(f"{step.schedule_id}: {Phrase.NEVER_DUE}", err=True)
         if not dry_run:
             for step in steps:
                 _carry_out(client, step)

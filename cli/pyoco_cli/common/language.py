@@ -101,6 +101,14 @@ class Phrase(Enum):
     MEND_REQUEST = _Both(
         "the gateway is there: change what the reason names", "理由に示された箇所を直してください"
     )
+    SWAP_ENDS = _Both(
+        "swap them; a span such as 2h is so long ago",
+        "入れ替えてください。2h などの長さは「それだけ前」を表します",
+    )
+    NEVER_DUE = _Both(
+        "next: never: all of its moments have passed, so it has no run",
+        "次回: なし。すべての時刻が過ぎているため、run は作られません",
+    )
     SEE_RUN = _Both(
         "see how the run is: pyoco-client get {run_id}", "run の状態: pyoco-client get {run_id}"
     )
