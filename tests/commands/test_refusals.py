@@ -5,7 +5,10 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from commands.calling import caught
+from pyoco_cli.client import main
 from pyoco_cli.client.connection import refusal
+from pyoco_cli.common.language import Phrase
 from pyoco_server.client import HttpProblem
 from pyoco_server.model.errors import ErrorId
 
@@ -54,13 +57,27 @@ def test_what_cannot_be_done_with_a_run_leads_to_it(error: ErrorId) -> None:
     assert lines[-1] == "- hint: see how the run is: pyoco-client get ab-1"
 
 
+@pytest.mark.parametrize("status", [422, 413])
+def test_who_asked_wrongly_is_told_what_and_not_sent_to_look_at_the_server(status: int) -> None:
+    lines = told(status, "/runs", detail="invalid tag", reason="has a space")
+    assert lines[1:] == [f"- reason: HTTP {status} GET /runs: invalid tag", "- detail: has a space"]
+
+
+@pytest.mark.parametrize(("status", "fields"), [(500, {"detail": "no"}), (418, {})])
+def test_where_the_answer_does_not_say_why_the_server_is_to_be_looked_at(
+    status: int, fields: dict[str, str]
+) -> None:
+    assert told(status, "/runs", **fields)[-1] == f"- hint: {Phrase.CHECK_REQUEST}"
+
+
 @pytest.mark.parametrize(
-    ("status", "named"), [(422, "the reason"), (413, "the reason"), (500, "server")]
+    ("options", "helped"), [((), True), (("--status", "FAILED"), True), (("--follow",), False)]
 )
-def test_who_asked_wrongly_is_not_sent_to_look_at_the_server(status: int, named: str) -> None:
-    hint = told(status, "/runs", detail="invalid tag", reason="has a space")[-1]
-    assert named in hint
-    assert ("server" in hint) == (status == 500)
+def test_who_wants_more_than_a_page_is_told_of_all(options: tuple[str, ...], helped: bool) -> None:
+    said = caught(lambda: main(["list", "--limit", "500", *options]))
+    assert (said.code, said.out) == (1, "")
+    assert "--limit takes a whole number, 1 to 200, not 500" in said.err
+    assert ("pyoco-client list --all" in said.err) == helped
 
 
 @pytest.mark.parametrize("error", [ErrorId.NATS_UNAVAILABLE, ErrorId.ORPHAN_RUN])

@@ -71,7 +71,7 @@ def submit_batch(
         raise CliError(
             f"{len(rejected)} of {counted(len(runs), 'run was', 'runs were')} rejected; "
             f"the first: {rejected[0]}",
-            hint=Phrase.MEND_REQUEST,
+            hint=Phrase.SUBMIT_REJECTED,
             error_id=ErrorId.INVALID_INPUT,
         )
     return 0

@@ -148,15 +148,16 @@ def refusal(problem: HttpProblem) -> CliError:
     )
 
 
-def _hint(error_id: str, problem: HttpProblem) -> str | Phrase:
+def _hint(error_id: str, problem: HttpProblem) -> str | Phrase | None:
     if error_id in _OF_HOW_A_RUN_IS and (run := _RUN.match(problem.request.url.path)):
         return Phrase.SEE_RUN.fill(run_id=run[1])
     # A key of the client's own, too, which nobody else knows.
     key = problem.request.headers.get("Idempotency-Key")
     if error_id in _OF_NATS and problem.request.url.path.endswith(_SUBMISSIONS) and key:
         return Phrase.SUBMIT_AGAIN.fill(key=key)
-    refused = 400 <= problem.status < 500
-    return _HINTS.get(error_id, Phrase.MEND_REQUEST if refused else Phrase.CHECK_REQUEST)
+    # What a gateway refuses it says in whole: there is nothing to look up at the server.
+    refused = 400 <= problem.status < 500 and error_id != _UNNAMED_PROBLEM
+    return _HINTS.get(error_id, None if refused else Phrase.CHECK_REQUEST)
 
 
 def _id_of(problem: HttpProblem) -> str:

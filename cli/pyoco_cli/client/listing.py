@@ -117,6 +117,11 @@ def list_runs(
     """
     if every and (follow or limit is not None):
         raise CliError("--all goes without --limit and --follow", hint="list -h")
+    if limit is not None and limit > _MOST:
+        raise CliError(
+            f"--limit takes a whole number, 1 to {_MOST}, not {limit}",
+            hint=None if follow else Phrase.LIST_ALL,
+        )
     _check_between(query)
     with gateway(context) as client:
         if follow:

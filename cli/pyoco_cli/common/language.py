@@ -98,8 +98,12 @@ class Phrase(Enum):
         "check server status and request parameters",
         "サーバの状態とリクエスト内容を確認してください",
     )
-    MEND_REQUEST = _Both(
-        "the gateway is there: change what the reason names", "理由に示された箇所を直してください"
+    SUBMIT_REJECTED = _Both(
+        "those that were accepted stay: mend the rejected ones, and submit them alone",
+        "受理された run は残っています。拒否されたものだけを直して投入してください",
+    )
+    LIST_ALL = _Both(
+        "all of them, however many: pyoco-client list --all", "すべて表示: pyoco-client list --all"
     )
     SWAP_ENDS = _Both(
         "swap them; a span such as 2h is so long ago",
