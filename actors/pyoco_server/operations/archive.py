@@ -194,9 +194,9 @@ def open_archive(path: Path) -> Iterator[Archive]:
     try:
         archive = zipfile.ZipFile(path)
     except OSError as error:
-        raise ArchiveUnusable(f"{path} cannot be read: {error.strerror or error}") from None
+        raise ArchiveUnusable(f"it cannot be read: {error.strerror or error}") from None
     except zipfile.BadZipFile as error:
-        raise ArchiveUnusable(f"{path} is no backup, or not a whole one: {error}") from None
+        raise ArchiveUnusable(f"it is no backup, or not a whole one: {error}") from None
     with archive:
         yield _ZipArchive(archive)
 

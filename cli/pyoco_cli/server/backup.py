@@ -91,7 +91,7 @@ def restore(
             done = with_nats(settings, work)
     except ArchiveUnusable as error:
         raise CliError(
-            f"{source}: {error}", hint="nothing was touched; take another backup"
+            f"{source}: {error}", hint="nothing was touched; give --in a whole backup"
         ) from None
     except RestoreRefused as error:
         raise CliError(str(error), hint="nothing was touched") from None
