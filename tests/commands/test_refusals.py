@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import httpx
 import pytest
 
 from commands.calling import caught
-from pyoco_cli.client import main
+from pyoco_cli.client import main as client
 from pyoco_cli.client.connection import refusal
 from pyoco_cli.common.language import Phrase
+from pyoco_cli.server import main as server
 from pyoco_server.client import HttpProblem
 from pyoco_server.model.errors import ErrorId
 
@@ -71,10 +75,42 @@ def test_where_the_answer_does_not_say_why_the_server_is_to_be_looked_at(
 
 
 @pytest.mark.parametrize(
+    ("program", "line", "why"),
+    [
+        (client, "dlq requeue abc", "takes a whole number, 1 or more, not 'abc'"),
+        (client, "dlq list --limit 0", "takes a whole number, 1 to 200, not 0"),
+        (client, "list --limit many", "takes a whole number, not 'many'"),
+        (client, "wait r --timeout-sec x", "takes a number, 0 or more, not 'x'"),
+        (client, "top --interval-sec 0.1", "takes a number, 0.2 or more, not 0.1"),
+        (server, "up --port abc", "takes a whole number, 0 to 65535, not 'abc'"),
+        (server, "up --port 70000", "takes a whole number, 0 to 65535, not 70000"),
+        (server, "restore --in x --replicas 9", "takes a whole number, 1 to 5, not 9"),
+    ],
+)
+def test_what_is_no_number_is_told_with_what_would_be(
+    program: Callable[[list[str]], int], line: str, why: str
+) -> None:
+    said = caught(lambda: program(line.split()))
+    assert (said.code, said.out) == (1, "")
+    assert f": {why}\n" in said.err
+
+
+@pytest.mark.parametrize(("text", "why"), [(None, "it cannot be read"), ("text", "no backup")])
+def test_what_is_no_backup_is_named_once(tmp_path: Path, text: str | None, why: str) -> None:
+    source = tmp_path / "source"
+    if text is not None:
+        source.write_text(text)
+    said = caught(lambda: server(["restore", "--in", str(source), "--confirm"]))
+    assert (said.code, said.out) == (1, "")
+    assert why in said.err
+    assert said.err.count(str(source)) == 1
+
+
+@pytest.mark.parametrize(
     ("options", "helped"), [((), True), (("--status", "FAILED"), True), (("--follow",), False)]
 )
 def test_who_wants_more_than_a_page_is_told_of_all(options: tuple[str, ...], helped: bool) -> None:
-    said = caught(lambda: main(["list", "--limit", "500", *options]))
+    said = caught(lambda: client(["list", "--limit", "500", *options]))
     assert (said.code, said.out) == (1, "")
     assert "--limit takes a whole number, 1 to 200, not 500" in said.err
     assert ("pyoco-client list --all" in said.err) == helped

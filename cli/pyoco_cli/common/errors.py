@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from pyoco_cli.common.language import Phrase, title_of
+from pyoco_cli.common.numbers import say_what_it_takes
 from pyoco_server.model.errors import ErrorId
 
 INTERRUPTED = 130
@@ -118,6 +119,7 @@ def _tell(error: CliError) -> int:
 
 
 def _of_usage(error: typer.TyperException, app: typer.Typer) -> CliError:
+    say_what_it_takes(error)
     # Typer may spread a message over several indented lines.
     reason = " ".join(error.format_message().split())
     context: typer.Context | None = getattr(error, "ctx", None)
