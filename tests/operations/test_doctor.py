@@ -501,6 +501,20 @@ async def test_the_exit_code_says_how_bad_it_is(nats_node: Node) -> None:
     assert "→ start one: pyoco-worker --tags gpu" in text
 
 
+async def test_status_without_nats_tells_of_both_soon(tmp_path: Path, nats_node: Node) -> None:
+    nowhere = ("--nats-url", f"nats://127.0.0.1:{free_port()}")
+    async with gateway(tmp_path, nats_node.url) as url:
+        done = await run("status", "--server", url, *nowhere)
+    assert (done.returncode, done.stdout) == (1, b"")
+    said = done.stderr.decode()
+    assert "ERR-PYOCO-0003" in said
+    assert "NATS not connected within 3 s" in said
+    assert f"- detail: the gateway {url} is ready\n" in said
+    away = f"http://127.0.0.1:{free_port()}"
+    done = await run("status", "--server", away, *nowhere)
+    assert f"- detail: the gateway {away} is unreachable: " in done.stderr.decode()
+
+
 async def test_status_shows_all_of_it(tmp_path: Path, nats_node: Node) -> None:
     async with gateway(tmp_path, nats_node.url) as url:
         argv = ("status", "--server", url, "--nats-url", nats_node.url)

@@ -88,7 +88,7 @@ async def status_of(connection: Connection, settings: Settings, server: str) -> 
     workers = _workers(look)
     letters = look.streams.get(settings.dlq_stream)
     return Status(
-        gateway=await _gateway(server),
+        gateway=await gateway_status(server),
         nats=_nats(look),
         queues=_queues(look, workers),
         workers=workers,
@@ -97,7 +97,8 @@ async def status_of(connection: Connection, settings: Settings, server: str) -> 
     )
 
 
-async def _gateway(server: str) -> GatewayStatus:
+async def gateway_status(server: str) -> GatewayStatus:
+    """Ask the gateway whether it is ready."""
     try:
         async with httpx.AsyncClient(base_url=server, timeout=_ANSWER_SECONDS) as client:
             answer = await client.get("/health/ready")

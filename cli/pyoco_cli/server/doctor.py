@@ -12,16 +12,19 @@ import typer
 from pyoco_cli.client.app import show
 from pyoco_cli.client.connection import DEFAULT_SERVER
 from pyoco_cli.common.commands import NatsUrl
+from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import OutputFormat, OutputOption, chosen
 from pyoco_cli.common.output import make_console, printable
 from pyoco_cli.server.nats import operator_settings, with_nats
 from pyoco_server.model.counted import counted
 from pyoco_server.operations.doctor import DoctorReport, Severity, examine
-from pyoco_server.operations.status import status_of
+from pyoco_server.operations.status import gateway_status, status_of
 
 Server: TypeAlias = Annotated[
     str, typer.Option(envvar="PYOCO_SERVER_URL", help="URL of the gateway.")
 ]
+# As long as the doctor waits for it.
+_CONNECT_SECONDS = 3.0
 _FINDING = ("severity", "where", "what", "advice")
 
 
@@ -84,7 +87,13 @@ def status(
 ) -> None:
     """Show gateway, NATS, queues, workers and runs on one screen."""
     settings = operator_settings(nats_url)
-    found = with_nats(settings, partial(status_of, server=server))
+    try:
+        found = with_nats(settings, partial(status_of, server=server), within=_CONNECT_SECONDS)
+    except CliError as error:
+        gateway = trio.run(gateway_status, server)
+        reasons = f": {', '.join(gateway.reasons)}" if gateway.reasons else ""
+        error.detail = f"the gateway {gateway.url} is {gateway.state}{reasons}"
+        raise
     if chosen(output) is not OutputFormat.TABLE:
         show(msgspec.to_builtins(found), output)
         return

@@ -34,8 +34,18 @@ def operator_settings(nats_url: str | None = None) -> Settings:
     return settings
 
 
-def with_nats(settings: Settings, work: Callable[[Connection, Settings], Awaitable[T]]) -> T:
+def with_nats(
+    settings: Settings,
+    work: Callable[[Connection, Settings], Awaitable[T]],
+    *,
+    within: float = _CONNECT_SECONDS,
+) -> T:
     """Do something with a connection that is up.
+
+    Args:
+        settings: Where NATS is.
+        work: What is done.
+        within: Seconds that NATS may take until it is reached.
 
     Raises:
         CliError: NATS is not reached, or refused something or went away meanwhile.
@@ -44,7 +54,7 @@ def with_nats(settings: Settings, work: Callable[[Connection, Settings], Awaitab
     async def connected() -> T:
         options = ConnectionOptions.of(settings, name="pyoco-server-operator")
         async with open_connection(options) as connection:
-            await connection.wait_connected(within=_CONNECT_SECONDS)
+            await connection.wait_connected(within=within)
             return await work(connection, settings)
 
     try:
