@@ -161,6 +161,7 @@ def test_every_page_with_commands_is_run() -> None:
         "docs/guides/operator-tasks.md",  # test_operator_tasks.py
         "docs/guides/times.md",
         "docs/guides/first-day.md",  # test_first_day.py
+        "docs/guides/backup-and-restore.md",  # test_restore_guide.py
         *("docs/reference/http_api.md", "docs/reference/flow_yaml.md"),
         *("docs/tutorial/quickstart.md", "docs/tutorial/quickstart_ja.md"),  # test_commands.py
         "docs/explanation/performance.md",  # tests/benchmarks/test_benchmarks.py, tests/costs
