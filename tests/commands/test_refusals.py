@@ -20,7 +20,7 @@ from pyoco_server.model.errors import ErrorId
 def told(status: int, path: str, **fields: object) -> list[str]:
     request = httpx.Request("GET", f"http://gateway{path}")
     response = httpx.Response(status, json=fields, request=request)
-    return str(refusal(HttpProblem.of(response))).splitlines()
+    return str(refusal(HttpProblem.of(response), "pyoco-client submit")).splitlines()
 
 
 @pytest.mark.parametrize(("kind", "command"), [("result", "result"), ("artifact", "artifacts")])
@@ -64,7 +64,11 @@ def test_what_cannot_be_done_with_a_run_leads_to_it(error: ErrorId) -> None:
 @pytest.mark.parametrize("status", [422, 413])
 def test_who_asked_wrongly_is_told_what_and_not_sent_to_look_at_the_server(status: int) -> None:
     lines = told(status, "/runs", detail="invalid tag", reason="has a space")
-    assert lines[1:] == [f"- reason: HTTP {status} GET /runs: invalid tag", "- detail: has a space"]
+    assert lines[1:] == [
+        f"- reason: HTTP {status} GET /runs: invalid tag",
+        "- detail: has a space",
+        "- hint: pyoco-client submit -h",
+    ]
 
 
 @pytest.mark.parametrize(("status", "fields"), [(500, {"detail": "no"}), (418, {})])

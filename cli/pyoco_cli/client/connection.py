@@ -112,7 +112,7 @@ def gateway(context: typer.Context) -> Iterator[PyocoHttpClient]:
         try:
             yield client
         except HttpProblem as problem:
-            raise refusal(problem) from None
+            raise refusal(problem, context.command_path) from None
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise _wrong_url(connection, str(error)) from None
         except UnsendableValue as error:
@@ -129,8 +129,8 @@ def gateway(context: typer.Context) -> Iterator[PyocoHttpClient]:
             ) from None
 
 
-def refusal(problem: HttpProblem) -> CliError:
-    """Say what an answer means that is no success."""
+def refusal(problem: HttpProblem, command: str) -> CliError:
+    """Say what an answer to a command means that is no success."""
     error_id = problem.err_id or _id_of(problem)
     reason = f"HTTP {problem.status} {problem.request.method} {problem.request.url.path}"
     if problem.detail:
@@ -143,21 +143,23 @@ def refusal(problem: HttpProblem) -> CliError:
         detail=more if more and more not in problem.detail else None,
         hint=missing.fill(run_id=str(problem.extra.get("run_id")))
         if missing
-        else _hint(error_id, problem),
+        else _hint(error_id, problem, command),
         error_id=error_id,
     )
 
 
-def _hint(error_id: str, problem: HttpProblem) -> str | Phrase | None:
+def _hint(error_id: str, problem: HttpProblem, command: str) -> str | Phrase:
     if error_id in _OF_HOW_A_RUN_IS and (run := _RUN.match(problem.request.url.path)):
         return Phrase.SEE_RUN.fill(run_id=run[1])
     # A key of the client's own, too, which nobody else knows.
     key = problem.request.headers.get("Idempotency-Key")
     if error_id in _OF_NATS and problem.request.url.path.endswith(_SUBMISSIONS) and key:
         return Phrase.SUBMIT_AGAIN.fill(key=key)
-    # What a gateway refuses it says in whole: there is nothing to look up at the server.
+    if error_id in _HINTS:
+        return _HINTS[error_id]
+    # What a gateway refuses it says in whole: nothing is to be looked up at the server.
     refused = 400 <= problem.status < 500 and error_id != _UNNAMED_PROBLEM
-    return _HINTS.get(error_id, None if refused else Phrase.CHECK_REQUEST)
+    return Phrase.SEE_HELP.fill(command=command) if refused else Phrase.CHECK_REQUEST
 
 
 def _id_of(problem: HttpProblem) -> str:

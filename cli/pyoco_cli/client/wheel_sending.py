@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, TypeAlias
 import typer
 from packaging.version import Version
 
-from pyoco_cli.client.connection import refusal
 from pyoco_cli.client.uploading import upload
 from pyoco_cli.common.wheel_dependencies import Target, download, missing_here
 from pyoco_cli.common.wheel_project import (
@@ -85,7 +84,7 @@ class Sender:
         """Upload with a version above what is in the registry, and above what once was, if need be.
 
         Raises:
-            CliError: The registry refuses it.
+            HttpProblem: The registry refuses it.
             BadFolder: As `send` and ``make`` do.
         """
         from pyoco_server.client import HttpProblem  # noqa: PLC0415 - with httpx, see connection.py
@@ -96,7 +95,7 @@ class Sender:
         except HttpProblem as problem:
             latest = problem.extra.get("latest_version")
             if problem.status != 409 or not isinstance(latest, str):
-                raise refusal(problem) from None
+                raise
         return self.send(build(project, next_version([latest]), out))
 
     def send(self, wheel: Path) -> WheelItemDict:
