@@ -118,6 +118,7 @@ def test_who_wants_more_than_a_page_is_told_of_all(options: tuple[str, ...], hel
     assert (said.code, said.out) == (1, "")
     assert "--limit takes a whole number, 1 to 200, not 500" in said.err
     assert ("pyoco-client list --all" in said.err) == helped
+    assert "- hint: " in said.err
 
 
 @pytest.mark.parametrize("error", [ErrorId.NATS_UNAVAILABLE, ErrorId.ORPHAN_RUN])
@@ -127,4 +128,4 @@ def test_a_submission_that_got_no_answer_is_repeated_with_its_key(error: ErrorId
         request = httpx.Request("POST", f"http://gateway{path}", headers={"Idempotency-Key": "k1"})
         fields = {"detail": "nats unavailable: run not accepted", "err_id": error.value}
         problem = HttpProblem.of(httpx.Response(503, json=fields, request=request))
-        assert ("--idempotency-key k1" in str(refusal(problem))) == hinted
+        assert ("--idempotency-key k1" in str(refusal(problem, "pyoco-client submit"))) == hinted

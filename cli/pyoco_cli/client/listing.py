@@ -120,7 +120,7 @@ def list_runs(
     if limit is not None and limit > _MOST:
         raise CliError(
             f"--limit takes a whole number, 1 to {_MOST}, not {limit}",
-            hint=None if follow else Phrase.LIST_ALL,
+            hint="list -h" if follow else Phrase.LIST_ALL,
         )
     _check_between(query)
     with gateway(context) as client:
