@@ -16,7 +16,10 @@ from isolation.test_misdeeds import canary
 from pyoco_server.model.run import RunStatus
 from pyoco_server.worker.control_group import SlotGroup
 from pyoco_server.worker.held_folder import make_held
+from pyoco_server.worker.runner.guarded import Guardian
+from pyoco_server.worker.runner.handle import open_runner
 from pyoco_server.worker.runner.kin import children
+from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.wheel_set import WheelSet
 
 
@@ -88,6 +91,20 @@ async def test_where_it_has_died_another_is_made(slot: Lives, killed: str) -> No
     assert slot.pid != spare
     await gone(spare)
     assert await spare_of(slot) != spare
+
+
+async def test_one_whose_death_is_not_told_yet_is_not_taken() -> None:
+    options = RunnerOptions()
+    guardian = Guardian(options.python, options.variables)
+    runner = await open_runner(options, guardian)
+    try:
+        os.kill(parent_of(runner.pid), signal.SIGSTOP)  # whoever asks for something wakes it
+        os.kill(runner.pid, signal.SIGKILL)
+        await gone(runner.pid)
+        assert not await runner.adopt(options)
+    finally:
+        await runner.stop(0)
+        await guardian.close()
 
 
 async def test_it_knows_no_code_that_has_changed(tmp_path: Path) -> None:

@@ -192,6 +192,10 @@ class GuardedProcess:
             if self._mark is not None:
                 kin.end_marked(range(self._mark, self._mark + 1))
 
+    def has_ended(self) -> bool:
+        """Whether it has ended, be that told or not."""
+        return self.end is not None or (self.pidfd is not None and kin.is_readable(self.pidfd))
+
     def join(self, group: str) -> None:
         """Put it, with what it has started, into a control group that ends with it; before it has ended.
 

@@ -214,7 +214,7 @@ class RunnerProcess:
             return False  # who knows where that came from
         await self.made()
         self._look()
-        if self._process.end is not None or not self._process.guarded:
+        if self._process.has_ended() or not self._process.guarded:
             return False
         if options.group is not None:
             self._process.join(options.group)
