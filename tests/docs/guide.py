@@ -6,11 +6,28 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from e2e.programs import BIN, Stage
+from e2e.programs import BIN, Stage, open_stage
 
 _CONSOLE = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@contextmanager
+def open_hub_stage(folder: Path) -> Iterator[Stage]:
+    """A stage on which a page starts a hub with ``up --detach``, and takes it down if it comes to that."""
+    with open_stage(folder) as stage:
+        try:
+            yield stage
+        finally:
+            subprocess.run(
+                [BIN / "pyoco-server", "down"],
+                cwd=folder,
+                env=stage.env,
+                timeout=120,
+                check=False,
+            )
 
 
 def console_lines(page: Path) -> Iterator[str]:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from docs.guide import console_lines
+from docs.guide import console_lines, open_hub_stage
 from docs.pages import ROOT
-from e2e.programs import BIN, HTTP, Stage, open_stage, wait_for
+from e2e.programs import BIN, HTTP, Stage, wait_for
 from ports import free_port
 
 pytestmark = pytest.mark.slow
@@ -52,17 +52,8 @@ def type_on(stage: Stage, command: str, words: Mapping[str, str]) -> str:
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    with open_stage(tmp_path) as stage:
-        try:
-            yield stage
-        finally:  # where the page did not come to that
-            subprocess.run(
-                [BIN / "pyoco-server", "down"],
-                cwd=tmp_path,
-                env=stage.env,
-                timeout=120,
-                check=False,
-            )
+    with open_hub_stage(tmp_path) as stage:
+        yield stage
 
 
 def test_a_team_gets_its_code_to_run(stage: Stage) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from docs.guide import console_lines, type_into_shell
+from docs.guide import console_lines, open_hub_stage, type_into_shell
 from docs.pages import ROOT
-from e2e.programs import BIN, HTTP, Program, Stage, open_stage, wait_for
+from e2e.programs import BIN, HTTP, Program, Stage, wait_for
 from ports import free_port
 
 pytestmark = pytest.mark.slow
@@ -23,18 +22,9 @@ UP = "pyoco-server up --with-nats-bootstrap --detach"
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    with open_stage(tmp_path) as stage:
+    with open_hub_stage(tmp_path) as stage:
         stage.env |= {"PATH": f"{BIN}:{os.environ['PATH']}", "PYOCO_NATS_URL": stage.nats_url}
-        try:
-            yield stage
-        finally:  # where the page did not come to that
-            subprocess.run(
-                [BIN / "pyoco-server", "down"],
-                cwd=tmp_path,
-                env=stage.env,
-                timeout=120,
-                check=False,
-            )
+        yield stage
 
 
 def test_a_hub_of_one_command_is_restored(stage: Stage) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from pyoco_cli.common.language import Phrase
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
     from pyoco_server.client.answers import RunDict
-
-_THERE: Final = frozenset({"RUNNING", "IDLE"})
 
 
 def tell_why_it_waits(client: PyocoHttpClient, run: RunDict) -> None:
@@ -30,7 +28,7 @@ def _why(client: PyocoHttpClient, run: RunDict) -> str | None:
     if run.get("status") != "PENDING" or not tag or (run.get("scheduled_for") or 0) > time.time():
         return None
     try:
-        workers = [each for each in client.get_workers() if each.get("state") in _THERE]
+        workers = client.get_workers()  # those that are there
     except HttpProblem:  # the key may not see them
         return None
     takers = [each for each in workers if tag in (each.get("tags") or ())]

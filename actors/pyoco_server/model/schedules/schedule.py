@@ -35,6 +35,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 NOT_IDS: Final = ("calendar", "preview")
 """Words that the API has where the id of a schedule stands."""
+
 _RUN_IDS: Final = uuid.UUID("6b1ad5a2-7d0c-4a52-9a53-8fe0c9ba1b6e")
 
 

@@ -82,9 +82,8 @@ def children(pid: int) -> list[int]:
 def descendants(pid: int) -> set[int]:
     """Return all that a process started and what that started, as of now."""
     found: set[int] = set()
-    to_look_at = [
-        pid
-    ]  # not by calls in each other: a chain of processes may be longer than these can be
+    # Not by calls in each other: a chain of processes may be longer than these can be.
+    to_look_at = [pid]
     while to_look_at:
         new = set(children(to_look_at.pop())) - found
         found |= new
