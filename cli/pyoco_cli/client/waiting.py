@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pyoco_cli.common.language import Phrase
 
 if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
     from pyoco_server.client.answers import RunDict
+
+_MOST_WORKERS: Final = 500
+"""As many as the gateway tells of at once; it tells of 100 to who does not say."""
 
 
 def tell_why_it_waits(client: PyocoHttpClient, run: RunDict) -> None:
@@ -28,7 +31,7 @@ def _why(client: PyocoHttpClient, run: RunDict) -> str | None:
     if run.get("status") != "PENDING" or not tag or (run.get("scheduled_for") or 0) > time.time():
         return None
     try:
-        workers = client.get_workers()  # those that are there
+        workers = client.get_workers(limit=_MOST_WORKERS)  # those that are there
     except HttpProblem:  # the key may not see them
         return None
     takers = [each for each in workers if tag in (each.get("tags") or ())]
