@@ -29,6 +29,7 @@ from pyoco_server.gateway.new_run import Accepted, Person
 from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.timekeeper import Timekeeper
 from pyoco_server.gateway.waiting_runs import RunHasStarted
+from pyoco_server.jetstream.inventory import stream_info
 from pyoco_server.jetstream.resources import ensure_consumer
 from pyoco_server.model import decisions, life
 from pyoco_server.model.event import RunLate, StateChanged
@@ -48,14 +49,16 @@ async def no_time(_: Timekeeper) -> None:
 
 async def test_a_run_that_was_not_started_in_time_ends_by_itself(tmp_path: Path) -> None:
     async with running(tmp_path, worker=False) as backend:
-        accepted = await backend.submit(timed(queue_ttl_sec=2.0))
-        assert await queued(backend) == 1
+        accepted = await backend.submit(timed(queue_ttl_sec=1.0))
         run = await ended(backend, accepted.run_id)
         assert (run.status, run.reason) == (RunStatus.FAILED, "expired")
         assert run.end_time is not None
         assert 0 <= run.end_time - (known(run.expires_at) or 0) < 30
         assert await state(backend, accepted.run_id) is RunState.EXPIRED
         await empty_queue(backend)
+        work = await stream_info(backend.connection, "PYOCO_WORK")
+        assert work is not None
+        assert work.state.last_seq == 1  # its job had been there
         (letter,) = await dead_letters(backend)
         assert (letter["reason"], letter["run_id"]) == ("expired", accepted.run_id)
         with pytest.raises(RunHasStarted, match="EXPIRED"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import trio
@@ -26,13 +28,15 @@ from backend.stage import (
     until,
     worker_options,
 )
-from pyoco_server.backend import open_backend
+from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.errors import ApiError, NotFound, Unavailable
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.resources import ensure_consumer
+from pyoco_server.jetstream.stored import get_message
+from pyoco_server.kernel import TapEvent, TapKind
 from pyoco_server.model import decisions, life
 from pyoco_server.model.job import Job, decode_job, encode_job, new_run_id
 from pyoco_server.model.run import RunSnapshot, RunStatus, SnapshotTooLarge, encode_snapshot
@@ -41,10 +45,12 @@ from pyoco_server.store.runs import RunStore, StoredRun
 from pyoco_server.worker import executor
 from pyoco_server.worker.child import SlotChild
 from pyoco_server.worker.claiming import claim_run
-from pyoco_server.worker.messages import Assign, Refresh
+from pyoco_server.worker.messages import Assign, Redelivered, Refresh
 from pyoco_server.worker.slot import Slot, SlotMessage
 
 pytestmark = pytest.mark.nats
+
+T = TypeVar("T")
 
 
 # A job that was meant for the incarnation before ---------------------------------------------------
@@ -171,6 +177,115 @@ async def test_a_run_that_is_not_over_at_once_shows_life_at_once(tmp_path: Path)
                 async for _, said in acks:
                     if said == b"+WPI":
                         return
+
+
+# The next job, while the end of a run is stored -----------------------------------------------------
+
+
+class HeldEnds:
+    """Has the ends of runs wait until they may be stored."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.held = trio.Event()
+        self.may = trio.Event()
+        real = RunStore.replace
+
+        async def hold(store: RunStore, stored: StoredRun, snapshot: RunSnapshot) -> StoredRun:
+            if snapshot.status.terminal:
+                self.held.set()
+                await self.may.wait()
+            return await real(store, stored, snapshot)
+
+        monkeypatch.setattr(RunStore, "replace", hold)
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> HeldEnds:
+    return HeldEnds(monkeypatch)
+
+
+@contextmanager
+def handled(backend: Backend, kind: type[T]) -> Iterator[trio.MemoryReceiveChannel[T]]:
+    """The messages of one kind, as each is handled by an actor."""
+    send, receive = trio.open_memory_channel[T](1000)
+
+    def listen(event: TapEvent) -> None:
+        if event.kind is TapKind.HANDLED and isinstance(event.message, kind):
+            send.send_nowait(event.message)
+
+    with backend.system.tap(listen):
+        yield receive
+
+
+async def test_the_next_job_comes_while_an_end_is_stored(tmp_path: Path, ends: HeldEnds) -> None:
+    async with running(tmp_path) as backend:
+        first = await backend.submit(new_run("quick"))
+        with trio.fail_after(60):
+            await ends.held.wait()
+            with handled(backend, Assign) as assigned:
+                second = await backend.submit(new_run("quick"))
+                assert (await assigned.receive()).job.run_id == second.run_id
+        ends.may.set()
+        for run in (first, second):
+            end = await ended(backend, run.run_id)
+            assert (end.status, end.attempt) == (RunStatus.COMPLETED, 1)
+        await empty_queue(backend)
+
+
+async def test_a_slot_with_nothing_to_do_comes_before_one_that_stores_an_end(
+    tmp_path: Path, ends: HeldEnds
+) -> None:
+    async with running(tmp_path, worker=worker_options(tmp_path, slots=2)) as backend:
+        await backend.submit(new_run("quick"))
+        with trio.fail_after(60):
+            await ends.held.wait()
+        other = await backend.submit(new_run("quick"))
+        # While the end of the first is held.
+        await until(backend, other.run_id, lambda state: state.status is RunStatus.RUNNING)
+        ends.may.set()
+        assert (await ended(backend, other.run_id)).status is RunStatus.COMPLETED
+
+
+async def test_a_worker_has_drained_when_the_last_end_is_stored(
+    tmp_path: Path, ends: HeldEnds
+) -> None:
+    async with running(tmp_path) as backend:
+        stored = RunStore(KeyValue(backend.connection, "pyoco_runs"), max_bytes=0)
+        run = await backend.submit(new_run("quick"))
+        with trio.fail_after(60):
+            await ends.held.wait()
+        assert not await backend.drain(within=0.5)
+        ends.may.set()
+        assert await backend.drain(within=60)
+        assert (await stored.get(run.run_id)).snapshot.status is RunStatus.COMPLETED
+
+
+async def test_a_job_of_a_run_that_has_ended_does_not_stay_with_the_slot_that_had_it(
+    tmp_path: Path, ends: HeldEnds
+) -> None:
+    """The slot has said last that it stores its end, and has had no reason since to say anything."""
+    async with running(tmp_path) as backend:
+        first = await backend.submit(new_run("quick"))
+        with trio.fail_after(60):
+            await ends.held.wait()
+            job = await get_message(backend.connection, "PYOCO_WORK", 1)
+            assert job is not None
+            with handled(backend, Assign) as assigned:
+                second = await backend.submit(new_run("steps"))
+                await assigned.receive()
+            ends.may.set()
+            await started(backend, second.run_id)
+            await publish_acked(backend.connection, job.subject, job.data)
+            again = await deliver(backend)
+            with handled(backend, Redelivered) as redelivered:
+                dispatcher = backend.system.ref("/worker/dispatcher")
+                await dispatcher.tell(Redelivered(decode_job(again.data), again))
+                for _ in range(3):  # dispatcher, slot, dispatcher
+                    assert (await redelivered.receive()).job.run_id == first.run_id
+                await backend.cancel(second.run_id)
+                assert (await ended(backend, second.run_id)).status is RunStatus.CANCELLED
+                await empty_queue(backend)
+                assert redelivered.statistics().current_buffer_used == 0
 
 
 # A delivery that is noticed late -------------------------------------------------------------------

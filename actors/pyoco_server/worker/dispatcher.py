@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
@@ -158,7 +158,9 @@ class Dispatcher(Actor[DispatcherMessage]):
 
     @property
     def _free(self) -> list[int]:
-        return [index for index, said in self._said.items() if isinstance(said, SlotFree)]
+        """Those first that have nothing else to do."""
+        free = [said for said in self._said.values() if isinstance(said, SlotFree)]
+        return [said.index for said in sorted(free, key=lambda said: said.ending is not None)]
 
     def _take_orders(self, orders: Ordered) -> None:
         # Most workers are told nothing at first.
@@ -176,7 +178,7 @@ class Dispatcher(Actor[DispatcherMessage]):
             for reply in self._waiting_for_first:
                 reply.send(None)
             self._waiting_for_first.clear()
-        idle = [each for each in self._said.values() if not isinstance(each, SlotHolds)]
+        idle = [each for each in self._said.values() if not any(_runs_of(each))]
         if self._stopping and self._pull_scope is None and len(idle) == len(self._slots):
             for reply in self._waiting_for_stop:
                 reply.send(None)
@@ -256,7 +258,7 @@ class Dispatcher(Actor[DispatcherMessage]):
             await self._refuse(delivery, error)
             return
         for said in self._said.values():
-            if isinstance(said, SlotHolds) and said.run_id == job.run_id:
+            if job.run_id in _runs_of(said):
                 # Another slot would take the run over and execute it again.
                 await self._slots[said.index].tell(Redelivered(job, delivery))
                 return
@@ -265,7 +267,8 @@ class Dispatcher(Actor[DispatcherMessage]):
             await put_off(delivery, 0.0)
             return
         self._taken += 1
-        self._said[free[0]] = SlotHolds(free[0], job.run_id)
+        ending = next(_runs_of(self._said[free[0]]), None)
+        self._said[free[0]] = SlotHolds(free[0], job.run_id, ending)
         await self._slots[free[0]].tell(Assign(job, delivery))
 
     async def _refuse(self, delivery: Message, error: InvalidJob) -> None:
@@ -306,3 +309,11 @@ class Dispatcher(Actor[DispatcherMessage]):
             await self._runs.change(run_id, rule)
         except (RunNotFound, UnreadableSnapshot):
             log.info("no snapshot for an invalid job", run_id=run_id)
+
+
+def _runs_of(said: SlotFree | SlotUnfit | SlotHolds) -> Iterator[str]:
+    """The runs that a slot has: that to execute, and that whose end is not stored yet."""
+    if isinstance(said, SlotHolds):
+        yield said.run_id
+    if not isinstance(said, SlotUnfit) and said.ending is not None:
+        yield said.ending

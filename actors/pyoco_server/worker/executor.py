@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Never, assert_never
@@ -103,10 +104,19 @@ class Executor:
         # before: to ask takes as long as a tenth of a short run.
         self._oom_kills, self._oom_asked = 0, -math.inf
 
-    async def execute(self, assign: Assign, wheels: WheelSet, spawn: Spawn) -> None:
+    async def execute(
+        self, assign: Assign, wheels: WheelSet, spawn: Spawn, ahead: Callable[[], None]
+    ) -> None:
         """See a job to its end.
 
         Cancelled, or when it raises, the job stays in hand for `let_go`.
+
+        Args:
+            assign: The job.
+            wheels: What it imports from.
+            spawn: Runs what is to be done beside it.
+            ahead: Called where the run has succeeded and its end is only to be stored: the child is fit for
+                the next one at once.
 
         Raises:
             NoRoom: The run has no room here, and went back to the queue.
@@ -139,6 +149,8 @@ class Executor:
         if ending is not None:
             if attempt.saved_by_name or self._child.is_touched():
                 await self._artifacts.keep(attempt, ending, self._child.folder)
+            elif ending.status is RunStatus.COMPLETED and not self._spent:
+                ahead()
             attempt.end(ending)
             decision = await store_end(attempt, ending, self._connection)
         await self._settler.settle(attempt, decision)

@@ -52,9 +52,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class SlotFree:
-    """Slot to dispatcher: give me a job."""
+    """Slot to dispatcher: give me a job; of the run before, if it is told, the end is being stored still."""
 
     index: int
+    ending: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,11 @@ class SlotUnfit:
 
 @dataclass(frozen=True, slots=True)
 class SlotHolds:
-    """Slot to dispatcher: I have this run, and am free when I say so."""
+    """Slot to dispatcher: I have this run, and am free when I say so; `ending` as with `SlotFree`."""
 
     index: int
     run_id: str
+    ending: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

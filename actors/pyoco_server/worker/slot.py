@@ -135,12 +135,15 @@ class Slot(Actor[SlotMessage]):
 
     async def _on_redelivered(self, again: Redelivered) -> None:
         """The lease ran out while NATS was away: settle the later delivery in the end."""
-        attempt, held = self._executor.attempt, self._executor.job or self._next
-        if held is None or held.job.run_id != again.job.run_id:
+        attempt = self._executor.attempt
+        held = {each.job.run_id for each in (self._executor.job, self._next) if each is not None}
+        if again.job.run_id not in held:
+            self._report()  # first, or it would come back
             with suppress(ActorDown):
                 await self._dispatcher.tell(again)
         elif (
             attempt is not None
+            and attempt.run_id == again.job.run_id
             and attempt.delivery.stream_sequence == again.delivery.stream_sequence
         ):
             attempt.delivery = again.delivery
@@ -148,11 +151,13 @@ class Slot(Actor[SlotMessage]):
             await put_off(again.delivery, NAK_DELAY_SECONDS)
 
     def _report(self) -> None:
-        held = self._next or self._executor.job
-        if held is not None:
-            self._tell(SlotHolds(self._index, held.job.run_id))
+        now = None if self._executor.job is None else self._executor.job.job.run_id
+        if self._next is not None:
+            self._tell(SlotHolds(self._index, self._next.job.run_id, ending=now))
         elif self._free:
-            self._tell(SlotFree(self._index))
+            self._tell(SlotFree(self._index, ending=now))
+        elif now is not None:
+            self._tell(SlotHolds(self._index, now))
         else:
             self._tell(SlotUnfit(self._index))
 
@@ -204,8 +209,10 @@ class Slot(Actor[SlotMessage]):
     async def _execute(self, assign: Assign, wheels: WheelSets) -> None:
         self._tenant = assign.job.tenant_id
         self._next = None
-        await self._executor.execute(assign, wheels.of(self._tenant), self.spawn)
+        await self._executor.execute(assign, wheels.of(self._tenant), self.spawn, self._become_free)
         run_log.close_log()
+        if self._next is not None:
+            return
         if self._child.is_touched():
             # To remove much takes longer than a job that is assigned meanwhile would stay with the slot.
             self._tell(SlotUnfit(self._index))
@@ -231,8 +238,9 @@ class Slot(Actor[SlotMessage]):
                 return
 
     def _become_free(self) -> None:
+        """Ask for a job; while the end of the one before is stored, so that the next is there behind it."""
         self._free = True
-        self._tell(SlotFree(self._index))
+        self._report()
 
     def _tell(self, message: SlotFree | SlotUnfit | SlotHolds) -> None:
         """Tell at once, with no turn of its own: the dispatcher has room for what all slots have to say."""
