@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pyoco_server.model.wheel import parse_wheel_name
+from pyoco_server.model.wheel_archive import BadWheel
 from pyoco_server.worker.wheel_install import install_wheel
 from wheels.making import file_name, wheel_bytes
 
@@ -24,3 +25,22 @@ def test_modules_are_compiled_and_what_is_no_python_is_left_alone_without_a_word
     compiled = [path.name.partition(".")[0] for path in target.rglob("*.pyc")]
     assert compiled == ["good"]
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "wheel",
+    [
+        wheel_bytes(entry_points="[console_scripts]\ntool = tasks\n"),
+        wheel_bytes(entry_points="[console_scripts]\ntool\n"),
+        wheel_bytes(entry_points="tool = tasks:main\n"),
+        wheel_bytes(files={"tasks": "", "tasks/deep/module.py": ""}),
+        wheel_bytes(files={f"{'a' * 300}.py": ""}),
+    ],
+)
+def test_what_no_worker_can_unpack_is_a_bad_wheel(tmp_path: Path, wheel: bytes) -> None:
+    """Anything else would be a fault of the machine's, for which all other wheels wait."""
+    archive, target = tmp_path / file_name(), tmp_path / "unpacked"
+    archive.write_bytes(wheel)
+    target.mkdir()
+    with pytest.raises(BadWheel, match="cannot be installed"):
+        install_wheel(archive, parse_wheel_name(archive.name), target)

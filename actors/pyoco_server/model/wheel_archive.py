@@ -7,6 +7,8 @@ may hold besides: paths that lead elsewhere, links, and far more than its size p
 
 from __future__ import annotations
 
+import csv
+import errno
 import stat
 import zipfile
 import zlib
@@ -60,6 +62,11 @@ def check_archive(file: BinaryIO, name: WheelName) -> SpecifierSet | None:
         raise
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
         raise BadWheel(f"not a sound zip archive: {error}") from None
+    except OSError as error:
+        # Its directory is said to begin before the file does; anything else is the machine's fault.
+        if error.errno != errno.EINVAL:
+            raise
+        raise BadWheel("not a sound zip archive: bytes before its directory are missing") from None
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -181,6 +188,8 @@ def _check_record(
             recorded[entry.path] = entry
     except InvalidRecordEntry as error:
         raise BadWheel(f"RECORD: {'; '.join(error.issues)}") from None
+    except csv.Error as error:
+        raise BadWheel(f"RECORD: {error}") from None
     if missing := sorted(recorded.keys() - members.keys() - unhashed):
         raise BadWheel(f"RECORD names {missing[0]!r}, which is not there")
     for path, info in members.items():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import compileall
+import configparser
+import errno
 import platform
 import sys
 import warnings
@@ -25,6 +27,8 @@ _SCHEMES: Final = {
     "scripts": "bin",
     "data": "data",
 }
+# What a wheel's own paths lead to; any other error is the machine's.
+_OF_PATHS: Final = frozenset({errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOTDIR})
 
 
 def install_wheel(archive: Path, name: WheelName, target: Path) -> None:
@@ -57,7 +61,13 @@ def install_wheel(archive: Path, name: WheelName, target: Path) -> None:
             warnings.simplefilter("ignore", RuntimeWarning)
             with WheelFile.open(archive) as source:
                 install(source, destination, {"INSTALLER": b"pyoco-server\n"})
-    except (InstallerError, ValueError, FileExistsError, KeyError) as error:
+    except OSError as error:
+        if error.errno not in _OF_PATHS:
+            raise
+        raise BadWheel(f"it cannot be installed: {error}") from None
+    except AssertionError:  # installer's word for it
+        raise BadWheel("it cannot be installed: an entry point is no module:function") from None
+    except (InstallerError, configparser.Error, ValueError, KeyError) as error:
         raise BadWheel(f"it cannot be installed: {error}") from None
     # Not by installer, which prints what a template or a file for another Python has wrong.
     compileall.compile_dir(target, quiet=2)
