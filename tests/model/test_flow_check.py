@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
+from pyoco_server.model.flow import check, reader, task_policy
 from pyoco_server.model.flow.check import FlowFinding, check_flow_file
+from pyoco_server.model.flow.yaml_document import MAX_ERRORS
+from pyoco_server.model.names import nearest
 
 TASKS = "tasks:\n  fetch: {callable: m:f}\n  count: {callable: m:g}\n"
 
@@ -169,6 +174,35 @@ def test_of_many_errors_the_first_are_told() -> None:
     assert [each.line for each in found] == list(range(3, 53))
     found = look("flow: {graph: t0}\ntasks: {" + tasks.replace("\n", ",") + "}\n")
     assert {each.source for each in found} == {None}  # of a line without end nobody wants all
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "flow: {graph: a}\n" + "".join(f"kez_{n}: 1\n" for n in range(1_000)),
+        "flow: {graph: a}\ntasks: {a: {backoff: {"
+        + ", ".join(f"kinx_{n}: 1" for n in range(1_000))
+        + "}}}\n",
+        "flow: {graph: a}\ntasks:\n"
+        + "".join(f"  t{n}: {{inputs: {{x: $node.u{n}.output}}}}\n" for n in range(1_000)),
+        "flow:\n  graph: |\n"
+        + "".join(f"    abcd{n}\n" for n in range(1_000))
+        + "tasks: {zzz: {}}\n",
+    ],
+)
+def test_names_are_compared_for_as_many_findings_as_are_told(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = []
+
+    def counted(name: str, names: Iterable[str]) -> str | None:
+        compared.append(name)
+        return nearest(name, names)
+
+    for module in (check, reader, task_policy):
+        monkeypatch.setattr(module, "nearest", counted)
+    assert len(look(text)) in {0, MAX_ERRORS}
+    assert 0 < len(compared) <= MAX_ERRORS + 1
 
 
 @pytest.mark.parametrize(

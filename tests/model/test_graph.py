@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from contextlib import suppress
 
 import msgspec
@@ -222,6 +223,17 @@ def test_pipes_that_multiply_are_refused_at_once() -> None:
     with pytest.raises(FlowFileError, match="would expand to more than"):
         parse_graph("pipe(p0)", (), pipes)
     assert time.process_time() - before < 5
+
+
+def test_edges_are_refused_before_memory_is_spent_on_them() -> None:
+    many = ",".join(f"a{number}" for number in range(900))
+    tracemalloc.start()
+    try:
+        with pytest.raises(FlowFileError, match="more than 20000 dependencies"):
+            parse_graph(f"({many}) >> ({many.replace('a', 'b')})")
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_structure_of_an_operator_graph() -> None:

@@ -70,6 +70,13 @@ def test_what_goes_beyond_json_is_refused_with_its_line(
     assert caught.value.line == line
 
 
+def test_very_many_directives_are_refused_before_they_are_read() -> None:
+    directives = "".join(f"%TAG !{number}! x\n" for number in range(200))
+    with pytest.raises(FlowFileError, match="more than 100 lines begin with %"):
+        parse_yaml(f"{directives}---\na: 1\n")
+    parse_yaml(f"{directives[: directives.index('!9!')]}!9! x\n---\na: 1\n")
+
+
 def test_387_bytes_of_aliases_cost_nothing() -> None:
     bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]\n"

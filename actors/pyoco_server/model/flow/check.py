@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -17,7 +18,6 @@ from pyoco_server.model.flow.yaml_document import (
     MAX_ERRORS,
     Path,
     Place,
-    YamlDocument,
     read_yaml,
 )
 from pyoco_server.model.json_text import JSON
@@ -26,6 +26,8 @@ from pyoco_server.model.names import nearest
 Severity: TypeAlias = Literal["error", "warning"]
 
 _LONGEST_LINE: Final = 1_000
+# Each takes a look at all names of the file.
+_MOST_HINTS: Final = 20
 _ROOTS: Final = ("params", "results", "scratch", "artifacts")
 """What expressions and inputs see below ``$ctx``, outside of loops."""
 _OUTPUT_ROOTS: Final = ("scratch", "results", "params")
@@ -74,8 +76,8 @@ def check_flow_file(
         flow, errors = read_flow_yaml(raw, max_bytes=max_bytes, callables=callables)
     except FlowFileError as error:
         flow, errors = None, [error]
-    text = raw.decode("utf-8", "replace")
-    findings = [_finding_of(error, text, "error") for error in errors]
+    lines = raw.decode("utf-8", "replace").split("\n")
+    findings = [_finding_of(error, lines, "error") for error in errors]
     if flow is not None:
         wrong = {error.path for error in errors}
         findings += [each for each in findings_of(flow) if each.path not in wrong]
@@ -84,14 +86,14 @@ def check_flow_file(
 
 def findings_of(flow: FlowFile) -> tuple[FlowFinding, ...]:
     """Return what most likely is not meant in a file, as far as that can be taken."""
-    return _in_order(_Look(flow, read_yaml(flow.text)).findings())
+    return _in_order(islice(_Look(flow).findings(), MAX_ERRORS))
 
 
 def _in_order(findings: Iterable[FlowFinding]) -> tuple[FlowFinding, ...]:
     return tuple(sorted(findings, key=lambda each: (each.line or 0, each.column or 0))[:MAX_ERRORS])
 
 
-def _finding_of(error: FlowFileError, text: str, severity: Severity) -> FlowFinding:
+def _finding_of(error: FlowFileError, lines: list[str], severity: Severity) -> FlowFinding:
     return FlowFinding(
         severity=severity,
         path=error.path,
@@ -99,29 +101,33 @@ def _finding_of(error: FlowFileError, text: str, severity: Severity) -> FlowFind
         nearest=error.nearest,
         line=error.line,
         column=error.column,
-        source=_line(text, error.line),
+        source=_line(lines, error.line),
     )
 
 
-def _line(text: str, number: int | None) -> str | None:
-    lines = text.split("\n")
+def _line(lines: list[str], number: int | None) -> str | None:
     if number is None or number > len(lines):
         return None
     line = lines[number - 1].rstrip("\r")
     return line if len(line) <= _LONGEST_LINE else None
 
 
-@dataclass(frozen=True, slots=True)
 class _Look:
     """Looks at what a file says that can be understood, and most likely is not meant."""
 
-    flow: FlowFile
-    document: YamlDocument
+    def __init__(self, flow: FlowFile) -> None:
+        self._flow = flow
+        self._document = read_yaml(flow.text)
+        self._lines = flow.text.split("\n")
+        # Dictionaries for sets that keep the order of the file.
+        self._nodes = dict.fromkeys((*flow.graph.nodes, *flow.tasks))
+        self._exposed = dict.fromkeys(flow.expose_env)
+        self._hints = iter(range(_MOST_HINTS))
 
     def findings(self) -> Iterator[FlowFinding]:
-        for name in self.flow.graph.unlisted:
+        for name in self._flow.graph.unlisted:
             yield from self._unknown(name, ("flow", "graph"), word=name)
-        for name, task in self.flow.tasks.items():
+        for name, task in self._flow.tasks.items():
             path: Path = ("tasks", name)
             if task.use is not None:
                 yield from self._unknown(task.use, (*path, "use"))
@@ -131,8 +137,8 @@ class _Look:
 
     def _unknown(self, name: str, path: Path, *, word: str | None = None) -> Iterator[FlowFinding]:
         """A task that is not configured, and is called nearly like one that is."""
-        tasks = self.flow.tasks
-        if name not in tasks and (near := nearest(name, tasks)) is not None:
+        tasks = self._flow.tasks
+        if name not in tasks and (near := self._nearest(name, tasks)) is not None:
             reason = f"task {name} is not configured, so that the worker has to know it"
             yield self._finding("warning", path, reason, near, word=word)
 
@@ -161,25 +167,29 @@ class _Look:
         kind, *rest = text.split(".")
         match kind, rest:
             case "$node", [str(node), "output", *_] if node:
-                known = (*self.flow.graph.nodes, *self.flow.tasks)
-                if node not in known:
+                if node not in self._nodes:
                     reason = f"no task is called {node}"
-                    yield self._finding("error", path, reason, nearest(node, known))
+                    near = self._nearest(node, self._nodes)
+                    yield self._finding("error", path, reason, near)
             case "$ctx", [str(root), *_] if root:
                 # Params may come with the run; in loops, there are variables.
-                if isinstance(self.flow.graph, OperatorGraph) and root not in _ROOTS:
+                if isinstance(self._flow.graph, OperatorGraph) and root not in _ROOTS:
                     reason = f"$ctx has no {root}; there are {', '.join(_ROOTS)}"
                     yield self._finding("error", path, reason, nearest(root, _ROOTS))
             case "$env", [str(name), *_] if name:
-                if name not in self.flow.expose_env:
+                if name not in self._exposed:
                     reason = (
                         f"runtime.expose_env does not name {name}, so that the code cannot see it"
                     )
-                    near = nearest(name, self.flow.expose_env)
+                    near = self._nearest(name, self._exposed)
                     yield self._finding("warning", path, reason, near)
             case _:
                 reason = "no reference; there are $node.<task>.output, $ctx.params.<name> and $env.<name>"
                 yield self._finding("error", path, reason, nearest(kind, ("$node", "$ctx", "$env")))
+
+    def _nearest(self, name: str, names: Iterable[str]) -> str | None:
+        """The name of the file that was meant, as long as there are hints left."""
+        return None if next(self._hints, None) is None else nearest(name, names)
 
     def _finding(
         self,
@@ -190,15 +200,15 @@ class _Look:
         *,
         word: str | None = None,
     ) -> FlowFinding:
-        error = self.document.error(reason, path, near)
+        error = self._document.error(reason, path, near)
         if word is not None:
-            place = self._place_of(word, self.document.places[path])
+            place = self._place_of(word, self._document.places[path])
             error.line, error.column = place.line, place.column
-        return _finding_of(error, self.flow.text, severity)
+        return _finding_of(error, self._lines, severity)
 
     def _place_of(self, word: str, start: Place) -> Place:
         """Where a word stands in a text of the file."""
-        lines = self.flow.text.split("\n")
+        lines = self._lines
         pattern = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
         for number in range(start.line, len(lines) + 1):
             found = pattern.search(

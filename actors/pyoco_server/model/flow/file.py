@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -11,7 +12,7 @@ from pyoco_server.model.errors import ErrorId, FlowFileError
 from pyoco_server.model.flow.callables import ANYTHING, CallableRules
 from pyoco_server.model.flow.graph import Graph
 from pyoco_server.model.flow.operator_graph import OperatorGraph
-from pyoco_server.model.flow.reader import FlowReader, TaskConfig, is_text
+from pyoco_server.model.flow.reader import EnoughErrors, FlowReader, TaskConfig, is_text
 from pyoco_server.model.flow.yaml_document import first_of, read_yaml
 from pyoco_server.model.limits import LIMIT_FIELDS, RunLimits
 
@@ -105,6 +106,16 @@ def read_flow_yaml(
     except FlowFileError as error:
         return None, [error, *error.others]
     reader = FlowReader(document, text)
+    flow: FlowFile | None = None
+    with suppress(EnoughErrors):
+        flow = _flow_file(reader, raw, accepted=accepted, callables=callables)
+    return flow, reader.errors
+
+
+def _flow_file(
+    reader: FlowReader, raw: bytes, *, accepted: bool, callables: CallableRules
+) -> FlowFile | None:
+    """The file, without what is wrong; None where it has no graph."""
     top = reader.mapping((), _TOP_KEYS, refused=_REFUSED)
     if top.get("flow") is None and reader.unmeant(("flow",)):
         reader.wrong("missing; a flow.yaml needs `flow:` with a `graph:`", ("flow",))
@@ -119,27 +130,24 @@ def read_flow_yaml(
     tasks = {name: reader.task(name, callables) for name in reader.mapping(("tasks",))}
     pipes = {name: reader.text(("pipes", name)) for name in reader.mapping(("pipes",))}
     runtime = reader.mapping(("runtime",), _RUNTIME_KEYS)
-    graph = reader.graph(graph_text, tuple(tasks), pipes, accepted=accepted)
+    graph = reader.graph(graph_text, tasks, pipes, accepted=accepted)
     version, defaults = reader.version(top), reader.mapping(("flow", "defaults"))
     expose_env = tuple(reader.texts(("runtime", "expose_env")))
     parallel_tasks, limits = reader.parallel_tasks(runtime), reader.limits(runtime)
     if graph is None:
-        return None, reader.errors
-    return (
-        FlowFile(
-            version=version,
-            graph=_with_triggers(graph, tasks),
-            defaults=defaults,
-            tasks=tasks,
-            pipes=pipes,
-            expose_env=expose_env,
-            parallel_tasks=parallel_tasks,
-            limits=limits,
-            text=text,
-            sha256=hashlib.sha256(raw).hexdigest(),
-            size_bytes=len(raw),
-        ),
-        reader.errors,
+        return None
+    return FlowFile(
+        version=version,
+        graph=_with_triggers(graph, tasks),
+        defaults=defaults,
+        tasks=tasks,
+        pipes=pipes,
+        expose_env=expose_env,
+        parallel_tasks=parallel_tasks,
+        limits=limits,
+        text=reader.source,
+        sha256=hashlib.sha256(raw).hexdigest(),
+        size_bytes=len(raw),
     )
 
 

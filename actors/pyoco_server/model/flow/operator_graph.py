@@ -28,6 +28,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from pyoco_server.model.errors import FlowFileError
+from pyoco_server.model.flow.yaml_document import MAX_ERRORS
 
 MAX_TEXT_CHARACTERS: Final = 65_536
 MAX_NESTING: Final = 32
@@ -73,6 +74,8 @@ def parse_operator_graph(text: str, task_names: Collection[str] = ()) -> Operato
     builder = _Builder(source, task_names)
     errors: list[FlowFileError] = []
     for statement in source.statements():
+        if len(errors) == MAX_ERRORS:
+            break
         try:
             builder.statement(statement)
         except FlowFileError as error:
@@ -100,7 +103,7 @@ def _admit(text: str) -> None:
         )
     position = depth = operators = 0
     errors: list[FlowFileError] = []
-    while position < len(text):
+    while position < len(text) and len(errors) < MAX_ERRORS:
         token = _TOKEN.match(text, position)
         if token is None:
             errors.append(
@@ -147,6 +150,8 @@ class _Source:
         lines = text.split("\n")
         # Indentation means nothing in a graph.
         self._lines = [line.strip(" \t\r") for line in lines]
+        # Python counts the column of a node in bytes of UTF-8.
+        self._bytes = [line.encode() for line in self._lines]
         self._indents = [len(line) - len(line.lstrip(" \t\r")) for line in lines]
 
     def statements(self) -> list[ast.stmt]:
@@ -169,12 +174,11 @@ class _Source:
         return FlowFileError(reason, path=PATH, line=node.lineno, column=self.position(node)[1])
 
     def text_of(self, name: ast.Name) -> str:
-        line = self._lines[name.lineno - 1].encode()
+        line = self._bytes[name.lineno - 1]
         return line[name.col_offset : name.end_col_offset].decode()
 
     def position(self, node: ast.expr | ast.stmt) -> Position:
-        # Python counts the column of a node in bytes of UTF-8.
-        before = self._lines[node.lineno - 1].encode()[: node.col_offset]
+        before = self._bytes[node.lineno - 1][: node.col_offset]
         return node.lineno, self._indents[node.lineno - 1] + len(before.decode()) + 1
 
 
@@ -279,8 +283,8 @@ class _Builder:
                 self.edges.setdefault((tail, head), position)
             if before.join == "any":
                 self.any_join.setdefault(head)
-        if len(self.edges) > MAX_EDGES:
-            raise self._source.error(f"more than {MAX_EDGES} dependencies", operand)
+            if len(self.edges) > MAX_EDGES:
+                raise self._source.error(f"more than {MAX_EDGES} dependencies", operand)
 
 
 def _operands(node: ast.expr, operator: type[ast.operator]) -> list[ast.expr]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, Final, TypeGuard
 
 import msgspec
@@ -19,7 +20,7 @@ from pyoco_server.model.flow.task_policy import (
     TaskPolicy,
     check_policy,
 )
-from pyoco_server.model.flow.yaml_document import Path, YamlDocument
+from pyoco_server.model.flow.yaml_document import MAX_ERRORS, Path, YamlDocument
 from pyoco_server.model.json_text import JSON
 from pyoco_server.model.limits import LIMIT_FIELDS, RunLimits, check_limits
 from pyoco_server.model.names import nearest
@@ -41,8 +42,14 @@ class TaskConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How it is tried and waited for."""
 
 
+class EnoughErrors(Exception):
+    """As many errors are noted as are told."""
+
+
 class FlowReader:
     """Takes values out of a document by their paths, and notes what is not as it should be.
+
+    Whatever notes an error raises `EnoughErrors` where that is the last one to be told.
 
     Attributes:
         errors: That, and what is wrong in the document itself.
@@ -59,6 +66,8 @@ class FlowReader:
         """Note an error, unless it comes of one of the document's."""
         if error.path not in self._known:
             self.errors.append(error)
+            if len(self.errors) >= MAX_ERRORS:
+                raise EnoughErrors
 
     def wrong(self, reason: str, path: Path, nearest: str | None = None) -> None:
         """Note what is wrong at a path, and which word was most likely meant."""
@@ -128,7 +137,7 @@ class FlowReader:
     def graph(
         self,
         text: JSON,
-        task_names: tuple[str, ...],
+        tasks: Mapping[str, TaskConfig],
         pipes: dict[str, str],
         *,
         accepted: bool,
@@ -147,7 +156,7 @@ class FlowReader:
         if not is_text(text):
             return None
         try:
-            graph = parse_graph(text, task_names, right, accepted=accepted)
+            graph = parse_graph(text, tasks, right, accepted=accepted)
         except FlowFileError as error:
             for each in (error, *error.others):
                 self.note(self._in_file(each))
@@ -211,7 +220,7 @@ class FlowReader:
         try:
             return check_policy(said)
         except InvalidPolicy as whole:
-            errors = [*_wrong_alone(said)] or [whole]
+            errors = [*islice(_wrong_alone(said), MAX_ERRORS)] or [whole]
         for error in errors:
             place = (*path, *error.path)
             if error.unknown:

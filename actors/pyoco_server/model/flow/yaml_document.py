@@ -23,7 +23,9 @@ from pyoco_server.model.json_text import JSON, MAX_DEPTH
 MAX_NODES: Final = 10_000
 MAX_NUMBER_CHARACTERS: Final = 400
 MAX_ERRORS: Final = 50
-"""How many errors of a file are told."""
+"""How many errors of a file are told; behind them it is not read on."""
+# The parser compares each with all before it.
+_MOST_DIRECTIVES: Final = 100
 
 Path: TypeAlias = tuple[str | int, ...]
 """Keys and indices from the document's root to a value."""
@@ -97,6 +99,8 @@ def surprise(tag: str, text: str) -> str | None:
         tag: The type that YAML 1.1 reads it as, such as ``int`` or ``str``.
         text: What is written.
     """
+    if len(text) > MAX_NUMBER_CHARACTERS:
+        return None  # as a number it is refused for that, and the patterns would take long
     if tag in _OTHER_VALUE and _OTHER_VALUE[tag].fullmatch(text):
         better = "write true or false" if tag == "bool" else "write it in decimal digits"
         return f'{text} is a {tag} of YAML 1.1 that few expect; {better}, or quote it: "{text}"'
@@ -133,6 +137,8 @@ def read_yaml(text: str, *, max_nodes: int = MAX_NODES, accepted: bool = False) 
         FlowFileError: There is no going on.
     """
     errors: list[FlowFileError] = []
+    if text.count("\n%") > _MOST_DIRECTIVES:
+        raise FlowFileError(f"more than {_MOST_DIRECTIVES} lines begin with %, as directives do")
     try:
         loader = _Loader(text)
         try:
@@ -185,8 +191,13 @@ class _TreeBuilder:
             raise _error("one document is enough; remove this one", event, ())
         return YamlDocument(value, self._places, self._keys, tuple(self._errors))
 
+    def _note(self, error: FlowFileError) -> None:
+        if len(self._errors) == MAX_ERRORS - 1:
+            raise error
+        self._errors.append(error)
+
     def _wrong(self, reason: str, event: Any, path: Path) -> None:
-        self._errors.append(_error(reason, event, path))
+        self._note(_error(reason, event, path))
 
     def _value(self, event: Any, path: Path) -> JSON:
         self._admit(event, path)
@@ -197,7 +208,7 @@ class _TreeBuilder:
             try:
                 return self._scalar(event, path)
             except FlowFileError as error:
-                self._errors.append(error)
+                self._note(error)
                 return None
         kind = "seq" if isinstance(event, yaml.SequenceStartEvent) else "map"
         if event.tag not in {None, "!", _TAG + kind}:
