@@ -21,6 +21,14 @@ tasks:
   save: {callable: "dash_tasks:save"}
 """
 
+# How many milliseconds it takes; a minute, where a character could be in two parts of it.
+READING_A_LONG_SEQUENCE = """async () => {
+    const { ansi } = await import("/static/js/parts/ansi.js");
+    const began = performance.now();
+    ansi("\\x1b[" + "!".repeat(200_000));
+    return performance.now() - began;
+}"""
+
 
 def test_logs_are_coloured_searched_and_downloaded(dashboard: Dashboard, world: World) -> None:
     run_id = world.submit(NOISE)
@@ -36,6 +44,7 @@ def test_logs_are_coloured_searched_and_downloaded(dashboard: Dashboard, world: 
     ) == ("rgb(255, 135, 0)")
     expect(log.locator(".ansi-fg-1")).to_have_text(["red", "goes on"])
     assert "\x1b" not in log.inner_text()
+    assert page.evaluate(READING_A_LONG_SEQUENCE) < 1_000
     expect(log.locator(".log-at").first).to_have_text(re.compile(r"^\d\d:\d\d:\d\d\.\d{3}$"))
 
     page.get_by_label("Search the logs").fill("number 1")

@@ -3,7 +3,7 @@
 import { h } from "../dom.js";
 
 // CSI … letter, OSC … (BEL or ST), other two-character ones.
-const SEQUENCE = /\x1b(?:\[([0-9;:?<=>!]*)[ -/]*([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_`-~])/g;
+const SEQUENCE = /\x1b(?:\[([0-9;:?<=>]*)[ -/]*([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_`-~])/g;
 // What else moves a terminal's cursor or rings its bell.
 const CONTROLS = /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]/g;
 const LEVELS = [0, 95, 135, 175, 215, 255];
