@@ -43,5 +43,5 @@ def decode_advisory(raw: bytes) -> MaxDeliveries | None:
     """Read an advisory; None for something else."""
     try:
         return msgspec.json.decode(raw, type=MaxDeliveries)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

@@ -105,7 +105,7 @@ def decode_info(raw: bytes, *, sequence: int, stored_at: float) -> ObjectInfo:
         if not present.get("mtime") and not present.get("deleted"):
             present["mtime"] = iso_time(stored_at)
         return msgspec.convert(present, ObjectInfo)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableObject(str(error)) from None
 
 

@@ -193,6 +193,6 @@ def decode_events(raw: bytes) -> list[Event | None]:
         for item in _LIST.decode(raw):
             known = msgspec.json.decode(item, type=_Typed).type in EVENT_TYPES
             events.append(_EVENT.decode(item) if known else None)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableEvents(f"events cannot be understood: {error}") from None
     return events

@@ -78,5 +78,5 @@ def decode_record(raw: bytes) -> IdempotencyRecord:
     """
     try:
         return msgspec.json.decode(raw, type=IdempotencyRecord)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableIdempotencyRecord(f"no record of an idempotency key: {error}") from None

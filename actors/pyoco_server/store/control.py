@@ -54,5 +54,5 @@ def decode_control(raw: bytes) -> Control | None:
     """Read a control message; None for one that this version does not know."""
     try:
         return _DECODER.decode(raw)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

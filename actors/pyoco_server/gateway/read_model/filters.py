@@ -164,7 +164,7 @@ def decode_cursor(cursor: str, run_filter: RunFilter) -> Place:
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         read = msgspec.json.decode(raw, type=_Cursor)
-    except (ValueError, msgspec.MsgspecError):
+    except (ValueError, msgspec.MsgspecError, RecursionError):
         raise InvalidListCursor("it is no next_cursor of a list") from None
     if read.f != _digest(run_filter):
         raise InvalidListCursor("it belongs to a list with other filters")
