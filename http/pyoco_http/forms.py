@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -26,6 +27,8 @@ from pyoco_server.model.errors import ErrorId
 _TEXT_BYTES = 64 * 1024
 _BUFFER_BYTES = 2 * 1024 * 1024
 _MAX_PARTS = 32
+# Others may take a time that grows with the square of the text (punycode).
+_CHARSETS = frozenset({"utf-8", "ascii", "iso8859-1"})
 
 
 class FileTooLarge(Exception):
@@ -263,13 +266,13 @@ def text_of(name: str, data: bytearray, headers: Headers) -> str:
     """The text of a part.
 
     Raises:
-        ValueError: It is not UTF-8, or would be another text in the charset that it is said to be in.
+        ValueError: It is not UTF-8, or may be another text in the charset that it is said to be in.
     """
     _, options = parse_options_header(headers.get("content-type", ""))
     charset = options.get("charset", "utf-8")
     try:
-        text = data.decode()
-        if data.decode(charset) == text:
+        text, codec = data.decode(), codecs.lookup(charset).name
+        if codec in _CHARSETS and data.decode(codec) == text:
             return text
     except (UnicodeError, LookupError):
         pass  # told in the same way

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import httpx
 import pytest
 from typer.testing import CliRunner
+from werkzeug.datastructures import Headers
 
 from backend.stage import TAG, queued
 from http_api.gateway import YAML, gateway, yaml_form
 from pyoco_cli.client.app import app
 from pyoco_cli.common.parameters import collect_params
+from pyoco_http.forms import text_of
 from pyoco_server.client import AsyncPyocoHttpClient
 
 RUN = {"flow_name": "quick", "tag": TAG}
@@ -212,6 +215,14 @@ async def test_a_part_that_would_be_read_as_something_else_is_refused(tmp_path: 
                 said = refused.json()
                 assert (refused.status_code, said["detail"]) == (422, "invalid multipart body")
                 assert re.search(reason, said["reason"]), said
+
+
+def test_a_charset_does_not_keep_the_gateway_busy() -> None:
+    headers = Headers({"Content-Type": "text/plain; charset=punycode"})
+    began = time.process_time()
+    with pytest.raises(ValueError, match="is not UTF-8"):
+        text_of("tag", bytearray(b"-" + b"a" * 600_000), headers)
+    assert time.process_time() - began < 1
 
 
 async def test_what_says_the_same_in_utf_8_is_taken(tmp_path: Path) -> None:

@@ -195,6 +195,7 @@ def test_a_paused_schedule_is_not_looked_at_and_begins_anew_afterwards() -> None
         ({"jitter_sec": float("nan")}, "jitter_sec"),
         ({"start_at": "2026-01-02", "end_at": "2026-01-01"}, "end_at"),
         ({"start_at": 1e300}, "start_at"),
+        ({"start_at": 10**400}, "start_at"),
         ({"tag": "a.b"}, "tag"),
         ({"labels": {"a b": "c"}}, "labels"),
         ({"labels": [1]}, "labels"),

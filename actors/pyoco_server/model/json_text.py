@@ -6,6 +6,7 @@ import json
 import math
 import re
 import reprlib
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
@@ -46,8 +47,8 @@ class KeyGivenTwice(ValueError):
         super().__init__(f"key {key[:80]!r} is given twice in one object")
 
 
-# Strings, so that what looks like a bracket in one is none.
-_TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}]', re.DOTALL)
+# Strings, so that what looks like a bracket in one is none; one without an end is looked through once.
+_TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[][{}]', re.DOTALL)
 _LEFT_OUT: Final = b'"(nested too deeply)"'
 
 
@@ -91,8 +92,8 @@ def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """
     made = dict(pairs)
     if len(made) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise KeyGivenTwice(next(key for key in made if keys.count(key) > 1))
+        times = Counter(key for key, _ in pairs)
+        raise KeyGivenTwice(next(key for key in made if times[key] > 1))
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -29,6 +30,11 @@ SHA256_HEADER: Final = "sha256"
 UNSUPPORTED_TAGS: Final = "unsupported_wheel_tags"
 """Why a wheel is skipped that is for another Python, ABI or platform."""
 
+MAX_NAME_CHARACTERS: Final = 180
+"""How long a file name may be: file systems take 255 bytes, 86 of which a worker needs beside the package."""
+
+# A name is for each combination of its Pythons, ABIs and platforms, of which few characters make very many.
+_MOST_TAGS: Final = 1_000
 _NAME: Final = re.compile(r"[A-Za-z0-9._+!-]+\.whl")
 
 
@@ -122,6 +128,18 @@ def parse_wheel_name(text: str) -> WheelName:
         raise InvalidWheelName(
             "invalid wheel name",
             f"{text[:200]!r}: a wheel's name has A-Z a-z 0-9 . _ + ! - only and ends with .whl",
+        )
+    if len(text) > MAX_NAME_CHARACTERS:
+        raise InvalidWheelName(
+            "invalid wheel name",
+            f"{text[:80]!r}…: {len(text)} characters; at most {MAX_NAME_CHARACTERS} are taken",
+        )
+    tags_said = math.prod(part.count(".") + 1 for part in text.removesuffix(".whl").split("-")[-3:])
+    if tags_said > _MOST_TAGS:
+        raise InvalidWheelName(
+            "invalid wheel filename",
+            f"{text!r} is for {tags_said} combinations of Python, ABI and platform; at most {_MOST_TAGS} "
+            "are taken",
         )
     try:
         package, version, build, tags = parse_wheel_filename(text)

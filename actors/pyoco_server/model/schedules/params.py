@@ -25,7 +25,7 @@ PLACEHOLDERS: Final = (
     "timezone",
 )
 
-_FOUND: Final = re.compile(r"\{\{\{\{|\{\{\s*([^{}]*?)\s*\}\}")
+_FOUND: Final = re.compile(r"\{\{\{\{|\{\{([^{}]*)\}\}")
 
 
 class UnknownPlaceholder(ValueError):
@@ -56,7 +56,7 @@ def check_placeholders(params: Any) -> None:
 
     def check(text: str) -> str:
         for found in _FOUND.finditer(text):
-            name = found[1]
+            name = _name_in(found)
             if name is not None and name not in PLACEHOLDERS:
                 near = nearest(name, PLACEHOLDERS)
                 meant = (
@@ -75,15 +75,21 @@ def fill_in(params: Any, values: Mapping[str, str | int]) -> Any:
 
     def fill(text: str) -> Any:
         whole = _FOUND.fullmatch(text)
-        if whole is not None and whole[1] in values:
-            return values[whole[1]]
+        name = None if whole is None else _name_in(whole)
+        if name is not None and name in values:
+            return values[name]
         return _FOUND.sub(put, text)
 
     def put(found: re.Match[str]) -> str:
-        name = found[1]
+        name = _name_in(found)
         return "{{" if name is None else str(values.get(name, found[0]))
 
     return _each_text(params, fill)
+
+
+def _name_in(found: re.Match[str]) -> str | None:
+    """What a place asks for; None where it stands for two braces."""
+    return None if found[1] is None else found[1].strip()
 
 
 def _each_text(value: Any, change: Callable[[str], Any]) -> Any:

@@ -294,5 +294,5 @@ def read_moment(field: str, value: Any, timezone: str) -> int:
     else:
         moment = value
     if not 0 <= moment < LAST_MOMENT or moment != moment // 1:
-        raise InvalidField(field, f"{takes}, from 1970 to 2199; not {moment:g}")
+        raise InvalidField(field, f"{takes}, from 1970 to 2199; not {safe_repr(moment)[:80]}")
     return int(moment)
