@@ -17,7 +17,13 @@ from pyoco_server.gateway.read_model.rows import RunRow
 from pyoco_server.gateway.read_model.writer import Changes
 from pyoco_server.model.run import RunStatus
 
+Moment = tuple[float, bool]
+"""When a run is to be seen to (unix seconds by the server), and whether that is its place in the queue."""
+
 _LONGEST_PAUSE = 64
+# A run has four at most; others that are held are of runs that have ended, or left that state.
+_MOST_MOMENTS = 8
+_SPARE_MOMENTS = 1_000
 OVERDUE_SECONDS = 3.0
 """How long after its time a run that was held back is to be in the queue: the server looks every quarter of
 a second."""
@@ -36,6 +42,7 @@ class LiveRun:
         changed_at: When this process saw the change, on trio's clock.
         look_again_at: Not to be looked at before, on trio's clock.
         looks: How often it was looked at and left alone.
+        moments: When it is to be seen to in this state.
     """
 
     run_id: str
@@ -46,6 +53,7 @@ class LiveRun:
     changed_at: float
     look_again_at: float = 0.0
     looks: int = 0
+    moments: frozenset[Moment] = frozenset()
 
     def leave_alone(self, now: float, pause: float) -> None:
         """Somebody may still take it: look again after a pause, a longer one each time."""
@@ -63,9 +71,8 @@ class LiveRuns:
     def __init__(self) -> None:
         self._live: dict[str, LiveRun] = {}
         self.caught_up = False
-        # When something is to be seen to, of which run and of which state of it, and whether that is its
-        # place in the queue; what is of a state that the run has left is passed over when its time comes.
-        self._moments: list[tuple[float, str, int, bool]] = []
+        # Of all runs; what is none of its run any more is passed over when its time comes.
+        self._moments: list[tuple[float, str, bool]] = []
         self._earlier = ParkingLot()
 
     def get(self, run_id: str) -> LiveRun | None:
@@ -74,18 +81,22 @@ class LiveRuns:
 
     def load(self, rows: Iterable[RunRow]) -> None:
         """Begin with the runs that were live when the read model was written last."""
-        self._live.clear()
+        self._clear()
         self._take(rows)
 
     def apply(self, changes: Changes) -> None:
         """Take in changes of the runs bucket; those that are known already are no sign of life."""
         if changes.anew:
-            self._live.clear()
+            self._clear()
             self.caught_up = False
         self._take(changes.rows.values())
         for run_id in changes.others:
             self._live.pop(run_id, None)
         self.caught_up |= changes.complete
+
+    def _clear(self) -> None:
+        self._live.clear()
+        self._moments.clear()
 
     def forget(self, rows: Iterable[RunRow]) -> None:
         """The runs are gone, in a way that watches do not see."""
@@ -128,31 +139,32 @@ class LiveRuns:
         """
         found: tuple[dict[str, LiveRun], dict[str, LiveRun]] = ({}, {})
         while self._moments and self._moments[0][0] <= now and sum(map(len, found)) < most:
-            _, run_id, revision, queued = heapq.heappop(self._moments)
+            at, run_id, queued = heapq.heappop(self._moments)
             run = self._live.get(run_id)
-            if run is not None and run.revision == revision:
+            if run is not None and (at, queued) in run.moments:
+                run.moments -= {(at, queued)}
                 found[queued][run_id] = run
         return [*found[0].values()], [*found[1].values()]
 
     def see_again(self, runs: Iterable[LiveRun], at: float) -> None:
         """They could not be seen to: do it then."""
         for run in runs:
-            self._remind(at, run, queued=False)
+            run.moments |= {(at, False)}
+            self._remind(run, [(at, False)])
 
-    def _remind(self, at: float, run: LiveRun, *, queued: bool) -> None:
-        sooner = at < self.next_moment
-        heapq.heappush(self._moments, (at, run.run_id, run.revision, queued))
-        if sooner:
+    def _remind(self, run: LiveRun, moments: Iterable[Moment]) -> None:
+        before = self.next_moment
+        for at, queued in moments:
+            heapq.heappush(self._moments, (at, run.run_id, queued))
+        if len(self._moments) > _MOST_MOMENTS * len(self._live) + _SPARE_MOMENTS:
+            self._moments = [
+                (at, live.run_id, queued)
+                for live in self._live.values()
+                for at, queued in live.moments
+            ]
+            heapq.heapify(self._moments)
+        if self.next_moment < before:
             self._earlier.unpark_all()
-
-    def _note_moments(self, row: RunRow, run: LiveRun) -> None:
-        waiting = row.status is RunStatus.PENDING and row.attempt == 0
-        start_before = row.start_before if waiting else None
-        for moment in (start_before, row.start_late_at, row.end_late_at):
-            if moment is not None:
-                self._remind(moment, run, queued=False)
-        if waiting and row.due_at is not None:
-            self._remind(row.due_at + OVERDUE_SECONDS, run, queued=True)
 
     def _take(self, rows: Iterable[RunRow]) -> None:
         now = trio.current_time()
@@ -163,7 +175,9 @@ class LiveRuns:
                 run = LiveRun(row.run_id, row.seq, row.status, bool(row.claimed), row.due_at, now)
                 self._live[row.run_id] = run
                 if _has_moments(row):
-                    self._note_moments(row, run)
+                    run.moments = _moments_of(row)
+                    # A heartbeat changes none of them.
+                    self._remind(run, run.moments - (known.moments if known else frozenset()))
 
 
 def _has_moments(row: RunRow) -> bool:
@@ -174,3 +188,13 @@ def _has_moments(row: RunRow) -> bool:
         or row.start_late_at is not None
         or row.end_late_at is not None
     )
+
+
+def _moments_of(row: RunRow) -> frozenset[Moment]:
+    waiting = row.status is RunStatus.PENDING and row.attempt == 0
+    start_before = row.start_before if waiting else None
+    moments = (start_before, row.start_late_at, row.end_late_at)
+    found = {(moment, False) for moment in moments if moment is not None}
+    if waiting and row.due_at is not None:
+        found.add((row.due_at + OVERDUE_SECONDS, True))
+    return frozenset(found)
