@@ -8,11 +8,11 @@ import pytest
 import trio
 
 from backend.stage import TAG, ended, new_run, settings_for, worker_options
-from http_api.gateway import gateway
+from http_api.gateway import YAML, gateway, yaml_form
 from nats_fixtures import eventually
-from pyoco_server.backend import open_backend
+from pyoco_server.backend import Backend, open_backend
 from pyoco_server.jetstream.inventory import delete_stream, stream_names
-from pyoco_server.jetstream.resources import expected_streams
+from pyoco_server.jetstream.resources import ensure_resources, expected_streams
 from pyoco_server.settings import Settings
 
 STREAMS = [config["name"] for config in expected_streams(Settings())]
@@ -67,6 +67,40 @@ async def test_nobody_has_to_ask(tmp_path: Path, name: str) -> None:
             return (await ended(backend, answer.json()["run_id"])).status == "COMPLETED"
 
         await eventually(accepted, within=30, what="an accepted run")
+
+
+async def made_anew(backend: Backend, bucket: str, by_us: bool) -> None:
+    """Delete a bucket, and have it made again by the gateway, or by another one that is quicker."""
+    await delete_stream(backend.connection, f"KV_{bucket}")
+    if not by_us:
+        await ensure_resources(backend.connection, backend.settings)
+    for _ in range(2):  # the first look may have begun before
+        await backend.wait_ready(within=60)
+
+
+@pytest.mark.parametrize("by_us", [True, False])
+async def test_the_flow_yaml_of_a_run_is_written_into_a_bucket_that_was_made_anew(
+    tmp_path: Path, by_us: bool
+) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        for _ in range(2):
+            answer = await client.post("/runs/yaml", **yaml_form())
+            run = await client.get(f"/runs/{answer.json()['run_id']}")
+            assert await backend.workflows.get(run.json()["workflow_yaml_sha256"]) is not None
+            await made_anew(backend, backend.settings.workflows_kv_bucket, by_us)
+
+
+@pytest.mark.parametrize("by_us", [True, False])
+async def test_the_flow_yaml_of_a_schedule_is_written_into_a_bucket_that_was_made_anew(
+    tmp_path: Path, by_us: bool
+) -> None:
+    body = {"flow_name": "main", "tag": TAG, "cron": "0 0 1 1 *", "workflow_yaml": YAML.decode()}
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        for _ in range(2):
+            made = await client.put("/schedules/s", json=body)
+            assert made.status_code == 200, made.text
+            assert await backend.schedules.flow_text(made.json()["workflow_yaml_sha256"])
+            await made_anew(backend, backend.settings.schedules_kv_bucket, by_us)
 
 
 async def test_a_dead_letter_waits_for_its_stream(tmp_path: Path) -> None:

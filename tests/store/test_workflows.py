@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import pytest
 import trio
 
 from backend.stage import TAG, running
-from nats_fixtures import Node, connected, killed
+from nats_fixtures import Node, connected, eventually, killed
+from pyoco_server.gateway import tree, workflow_keeper
 from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.resources import ensure_resources
+from pyoco_server.model.timing import Timing
 from pyoco_server.settings import Settings
 from pyoco_server.store.workflows import WorkflowStore
 
@@ -26,8 +29,8 @@ async def store_on(connection: Connection) -> WorkflowStore:
     return WorkflowStore(connection, settings.workflows_kv_bucket)
 
 
-async def revision(connection: Connection) -> int:
-    return (await KeyValue(connection, Settings().workflows_kv_bucket).get(DIGEST)).revision
+async def revision(connection: Connection, digest: str = DIGEST) -> int:
+    return (await KeyValue(connection, Settings().workflows_kv_bucket).get(digest)).revision
 
 
 async def test_a_text_is_found_under_its_digest(nats_node: Node) -> None:
@@ -65,3 +68,24 @@ async def test_the_text_of_an_accepted_run_is_kept(tmp_path: Path) -> None:
         await backend.submit(NewRun("main", TAG, workflow_yaml=TEXT, workflow_yaml_sha256=DIGEST))
         workflows = WorkflowStore(backend.connection, backend.settings.workflows_kv_bucket)
         assert await workflows.get(DIGEST) == TEXT
+
+
+async def test_a_text_is_written_again_for_as_long_as_a_run_waits_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree, "_WORKFLOWS_SECONDS", 0.05)
+    monkeypatch.setattr(workflow_keeper, "_OLD_SECONDS", 0.0)
+    other = hashlib.sha256(b"other").hexdigest()
+    async with running(tmp_path, worker=False) as backend:
+        ends = NewRun("main", TAG, workflow_yaml="other", workflow_yaml_sha256=other)
+        await backend.cancel((await backend.submit(ends)).run_id)
+        in_a_year = Timing(delay_sec=365 * 86_400.0)
+        await backend.submit(
+            NewRun("main", TAG, workflow_yaml=TEXT, workflow_yaml_sha256=DIGEST, timing=in_a_year)
+        )
+
+        async def written_again() -> bool:
+            return await revision(backend.connection) > 4
+
+        await eventually(written_again)
+        assert await revision(backend.connection, other) < 4

@@ -79,7 +79,7 @@ async def open_backend(
         connection = await stack.enter_async_context(open_connection(options))
         stores = Stores.of(connection, settings)
         look_seconds = _LOOK_SECONDS if gateway else _WORKER_LOOK_SECONDS
-        provisioner = Provisioner(connection, settings, look_seconds)
+        provisioner = Provisioner(connection, settings, stores.workflows, look_seconds)
         events = EventWriter(connection, stores.journal, settings.events_subject_prefix)
         kind: GatewayKind | None = (
             ("whole" if gateway else None) if isinstance(gateway, bool) else gateway

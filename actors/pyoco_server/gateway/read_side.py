@@ -216,6 +216,10 @@ class ReadSide:
         """Some that ended before that and do not go away by themselves; raises as `list_runs`."""
         return await self._ask(lambda db: [row.run_id for row in queries.ended_before(db, moment)])
 
+    async def live_workflows(self) -> list[str]:
+        """The digests of the flow.yaml files of runs that have not ended; raises as `list_runs`."""
+        return await self._ask(queries.live_workflows)
+
     async def drop(self, run_ids: list[str]) -> None:
         """Take runs out of lists that are in the bucket no more.
 

@@ -32,6 +32,7 @@ from pyoco_server.gateway.undertaker import Undertaker
 from pyoco_server.gateway.wheel_registry import WheelRegistry
 from pyoco_server.gateway.withdrawals import Withdrawals
 from pyoco_server.gateway.worker_registry import sweep_workers
+from pyoco_server.gateway.workflow_keeper import renew_workflows
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import ActorRef, ChildSpec, SupervisorSpec, task
@@ -43,6 +44,7 @@ _ARTIFACTS_SECONDS = 600.0
 _WORKERS_SECONDS = 600.0
 _TEXTS_SECONDS = 3600.0
 _UPLOADS_SECONDS = 3600.0
+_WORKFLOWS_SECONDS = 3600.0
 
 GatewayKind: TypeAlias = Literal["whole", "client"]
 
@@ -115,6 +117,7 @@ def gateway_tree(
     max_age = settings.artifact_max_age_sec
     old_artifacts = partial(sweep_artifacts, stores.artifacts, runs, max_age=max_age)
     old_texts = partial(sweep_texts, connection, store.bucket, board)
+    renewed = partial(renew_workflows, reads, workflows)
     purge = partial(stores.wheels.purge_orphans, older_than_seconds=_UPLOADS_SECONDS)
     children = [
         reads.supervisor,
@@ -125,6 +128,13 @@ def gateway_tree(
         sweeper("artifact-keeper", _ARTIFACTS_SECONDS, "artifacts", old_artifacts),
         task("scheduler", board.follow, scheduler.take, scheduler.keep_time),
         sweeper("schedule-text-keeper", _TEXTS_SECONDS, "texts of schedules", old_texts),
+        sweeper(
+            "workflow-keeper",
+            _WORKFLOWS_SECONDS,
+            "flow.yaml of runs that wait",
+            renewed,
+            "written again what would go before its runs",
+        ),
     ]
     late = LateLetters(stores.dead_letters, reads, written=settings.dlq_publish_execution_error)
     key_ring = None

@@ -21,7 +21,8 @@ from pyoco_server.settings import Settings
 log = structlog.get_logger(__name__)
 
 _DUPLICATE_WINDOW = 120 * NANOSECONDS
-# A text outlives the runs that name it: it is written again once a day, and a run may wait and take long.
+# A text outlives the runs that name it: it is written again once a day where one brings it, and each week
+# where one waits or goes on for long.
 _WORKFLOW_EXTRA_SECONDS = 14 * 24 * 3600.0
 _IDEMPOTENCY_SECONDS = 24 * 3600.0
 _ADVISORY_SECONDS = 7 * 24 * 3600.0

@@ -14,6 +14,7 @@ from pyoco_server.jetstream.inventory import stream_info, stream_names
 from pyoco_server.jetstream.resources import ensure_resources, expected_streams
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.settings import Settings
+from pyoco_server.store.workflows import WorkflowStore
 
 log = structlog.get_logger(__name__)
 
@@ -27,12 +28,20 @@ class Provisioner:
     it looks at once for each connection, every few seconds, and when it is asked.
 
     Args:
+        workflows: Told which bucket its texts lie in, whoever has made it.
         look_seconds: How often to look.
     """
 
-    def __init__(self, connection: Connection, settings: Settings, look_seconds: float) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        settings: Settings,
+        workflows: WorkflowStore,
+        look_seconds: float,
+    ) -> None:
         self._connection = connection
         self._settings = settings
+        self._workflows = workflows
         self._look_seconds = look_seconds
         self._missing: str | None = "streams and buckets were not looked at yet"
         # The connection over which all was there.
@@ -75,8 +84,11 @@ class Provisioner:
                 continue
             provisioned = epoch
             with suppress(BridgeError):
-                # For the time that it tells.
-                await stream_info(self._connection, self._settings.work_stream)
+                # For the time that it tells, too.
+                info = await stream_info(
+                    self._connection, f"KV_{self._settings.workflows_kv_bucket}"
+                )
+                self._workflows.lie_in("" if info is None else info.created)
             self._epoch = epoch
             self._note(None)
             await self._pause(epoch)

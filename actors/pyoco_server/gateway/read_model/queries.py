@@ -31,6 +31,7 @@ SUBMISSIONS_AT_MOST: Final = 20_000
 """How many runs `submissions` looks at."""
 
 _NAMES: Final = ", ".join(COLUMNS)
+_LIVE: Final = tuple(status for status in RunStatus if not status.terminal)
 _NEWEST: Final = "ORDER BY updated_at DESC, run_id DESC"
 # A trigram has three characters; shorter texts cannot be looked up in the index.
 _LEAST_INDEXED: Final = 3
@@ -263,26 +264,36 @@ def minutes(
 
 def live(db: sqlite3.Connection) -> list[RunRow]:
     """The runs that have not ended."""
-    return _of_statuses(db, (status for status in RunStatus if not status.terminal), "1", ())
+    return list(map(to_row, _of_statuses(db, _LIVE, "1", ())))
+
+
+def live_workflows(db: sqlite3.Connection) -> list[str]:
+    """The digests of the flow.yaml files that those brought."""
+    rows = _of_statuses(db, _LIVE, "sha256 IS NOT NULL", (), "DISTINCT sha256")
+    return [sha256 for (sha256,) in rows]
 
 
 def ended_before(db: sqlite3.Connection, moment: float) -> list[RunRow]:
     """A thousand runs at most that ended before that (unix seconds) and do not go away by themselves."""
     ended = (status for status in RunStatus if status.terminal)
     kept = "expires_at IS NULL AND updated_at < ? LIMIT 1000"
-    return _of_statuses(db, ended, kept, (moment,))
+    return list(map(to_row, _of_statuses(db, ended, kept, (moment,))))
 
 
 def _of_statuses(
-    db: sqlite3.Connection, statuses: Iterable[RunStatus], where: str, values: Sequence[object]
-) -> list[RunRow]:
+    db: sqlite3.Connection,
+    statuses: Iterable[RunStatus],
+    where: str,
+    values: Sequence[object],
+    names: str = _NAMES,
+) -> sqlite3.Cursor:
     # Along the index by tenant and status, whatever the number of other runs.
-    names = list(statuses)
+    wanted = list(statuses)
     sql = (
-        f"SELECT {_NAMES} FROM runs WHERE tenant IN (SELECT DISTINCT tenant FROM counts)"  # noqa: S608
-        f" AND status IN ({', '.join('?' * len(names))}) AND {where}"
+        f"SELECT {names} FROM runs WHERE tenant IN (SELECT DISTINCT tenant FROM counts)"  # noqa: S608
+        f" AND status IN ({', '.join('?' * len(wanted))}) AND {where}"
     )
-    return list(map(to_row, db.execute(sql, (*names, *values))))
+    return db.execute(sql, (*wanted, *values))
 
 
 def _newest(

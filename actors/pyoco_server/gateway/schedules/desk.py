@@ -257,7 +257,7 @@ class ScheduleDesk:
 
     async def _keep(self, wish: Wish) -> None:
         if wish.file is not None:
-            await self._texts.put(wish.file.text)
+            await self._texts.write(wish.file.text)
 
     async def _check_size(self, schedule: Schedule, now: float) -> None:
         size, most = len(encode_json(schedule.spec)), self._store.max_spec_bytes

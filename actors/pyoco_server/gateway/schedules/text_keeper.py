@@ -19,7 +19,7 @@ from pyoco_server.model.schedules.schedule import (
 
 log = structlog.get_logger(__name__)
 
-# Whoever makes a schedule has its text written before, at most a day before (`WorkflowStore`).
+# Whoever makes a schedule has its text written before.
 _UNUSED_SECONDS = 48 * 3600.0
 _MARKER_SECONDS = 3600
 
