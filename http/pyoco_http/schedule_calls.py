@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Final
 
 from pyoco_http.flows import read_flow_file
-from pyoco_http.problems import Problem, Problems, because
+from pyoco_http.problems import Problem, Problems, because, retry_after
 from pyoco_http.query import refused
 from pyoco_server.api import schedules as api
 from pyoco_server.api.base import Query
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.schedules.desk import ScheduleExists, TooManySchedules, Wish
-from pyoco_server.gateway.schedules.records import ScheduleChanged, ScheduleNotFound
+from pyoco_server.gateway.schedules.records import NotComputed, ScheduleChanged, ScheduleNotFound
 from pyoco_server.gateway.schedules.runs import FlowNotKept
 from pyoco_server.model.errors import ErrorId, FlowFileError
 from pyoco_server.model.schedules.reading import read_whole
@@ -29,6 +29,9 @@ SCHEDULE_PROBLEMS: Final[Problems] = {
     ScheduleExists: because(409, "schedule exists", ErrorId.SCHEDULE_CONFLICT),
     ScheduleChanged: because(409, "schedule changed", ErrorId.SCHEDULE_CONFLICT),
     TooManySchedules: because(409, "too many schedules", ErrorId.SCHEDULE_CONFLICT),
+    NotComputed: lambda error: Problem(
+        503, "schedule not computed", None, headers=retry_after(1), reason=str(error)
+    ),
     FlowNotKept: because(409, "flow.yaml not kept", ErrorId.NOT_REPEATABLE),
     FlowFileError: because(409, "flow.yaml not taken", ErrorId.NOT_REPEATABLE),
 }

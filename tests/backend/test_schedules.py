@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,15 @@ from e2e.programs import FLOW_YAML
 from nats_fixtures import eventually, node_in, paused
 from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.new_run import Person
-from pyoco_server.gateway.schedules import clockwork, text_keeper
-from pyoco_server.gateway.schedules.desk import ScheduleExists, Wish
-from pyoco_server.gateway.schedules.records import ScheduleChanged, ScheduleNotFound
+from pyoco_server.gateway.schedules import clockwork, records, text_keeper
+from pyoco_server.gateway.schedules import desk as desk_module
+from pyoco_server.gateway.schedules.desk import ScheduleDesk, ScheduleExists, Wish
+from pyoco_server.gateway.schedules.records import (
+    NotComputed,
+    ScheduleChanged,
+    ScheduleNotFound,
+    TakesTooLong,
+)
 from pyoco_server.gateway.schedules.rounds import Rounds
 from pyoco_server.gateway.schedules.runs import ScheduleRuns
 from pyoco_server.jetstream import wakeups
@@ -445,6 +452,57 @@ async def test_somebody_runs_it_now_and_a_repeated_call_makes_one_run(tmp_path: 
         assert [tick.run_id for tick in told.ticks] == [first.run_id, other.run_id]
         assert told.counts == {}
         assert len(await runs_of(backend)) == 2
+
+
+@contextmanager
+def no_time(desk: ScheduleDesk) -> Iterator[None]:
+    """Others take all the time that there is for schedules."""
+    room = desk._records._room
+    others = [object() for _ in range(int(room.total_tokens))]
+    for each in others:
+        room.acquire_on_behalf_of_nowait(each)
+    try:
+        yield
+    finally:
+        for each in others:
+            room.release_on_behalf_of(each)
+
+
+async def test_a_run_that_somebody_asked_for_is_told_of_where_there_is_no_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_READ_SECONDS", 0.1)
+    async with running(tmp_path, worker=False) as backend:
+        desk = backend.schedules
+        await desk.create("s", wish(every_sec=None, cron="0 0 1 1 *"), ME)
+        with no_time(desk):
+            accepted = await desk.asked.trigger("s", ME)
+            for change in (desk.pause("s", ME), desk.patch("s", Wish({"name": "x"}), ME)):
+                with pytest.raises(NotComputed):
+                    await change
+        told = (await desk.get("s", ME)).progress.ticks
+        assert [tick.run_id for tick in told] == [accepted.run_id]
+        assert [run.run_id for run in await runs_of(backend)] == [accepted.run_id]
+
+
+async def test_a_rule_that_takes_too_long_is_refused_and_nothing_else_is_called_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_READ_SECONDS", 0.1)
+    async with running(tmp_path, worker=False) as backend:
+        desk, end = backend.schedules, threading.Event()
+
+        def slow(*_: Any, **__: Any) -> None:
+            end.wait(60)
+
+        monkeypatch.setattr(desk_module, "read_spec", slow)
+        try:
+            with pytest.raises(InvalidField, match="rrule: takes too long"):
+                await desk.preview(Wish({"rrule": "FREQ=DAILY"}), 1)
+            with pytest.raises(TakesTooLong):
+                await desk.preview(Wish({"cron": "0 0 1 1 *"}), 1)
+        finally:
+            end.set()
 
 
 async def test_a_key_of_a_trigger_that_has_expired_makes_a_new_run(tmp_path: Path) -> None:

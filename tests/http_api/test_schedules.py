@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 import trio
 
+from backend.stage import TAG
+from backend.test_schedules import no_time
 from http_api.gateway import gateway
 from http_api.keyed import KEYED, key_for
+from pyoco_server.gateway.schedules import records
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.schedules.schedule import (
     MAX_ACTIVE,
@@ -280,3 +283,18 @@ def test_there_is_room_for_all_that_a_schedule_comes_to_tell() -> None:
         changes=[change] * MAX_CHANGES_KEPT,
     )
     assert len(encode_json(whole)) - len(encode_json(spec)) < ROOM_BYTES
+
+
+async def test_what_is_not_computed_for_want_of_time_is_to_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_READ_SECONDS", 0.1)
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        body = {"flow_name": "quick", "tag": TAG, "cron": "0 0 1 1 *"}
+        assert (await client.put("/schedules/s", json=body)).status_code == 200
+        with no_time(backend.schedules):
+            refused = await client.post("/schedules/s/pause")
+            said = refused.json()
+            assert (refused.status_code, said["detail"]) == (503, "schedule not computed")
+            assert refused.headers["retry-after"] == "1"
+            assert (await client.post("/schedules/s/trigger")).status_code == 200

@@ -70,7 +70,10 @@ class AskedRuns:
                 reason=who.actor,
             )
             await self._records.note(
-                schedule_id, who, lambda s, _: rules.with_records(s, [record], counted=False)
+                schedule_id,
+                who,
+                lambda s, _: rules.with_records(s, [record], counted=False),
+                in_thread=False,
             )
         return accepted
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
 from functools import partial
@@ -22,6 +23,7 @@ from pyoco_server.gateway.schedules.records import (
     ScheduleChanged,
     ScheduleRecords,
     SchedulesUnavailable,
+    TakesTooLong,
     asking,
 )
 from pyoco_server.gateway.schedules.rounds import Rounds
@@ -153,7 +155,8 @@ class ScheduleDesk:
         """
         now = await self.now()
         spec = await self._read(wish, now)
-        return spec, await self._records.computed(lambda: list(islice(ticks(spec, now), count)))
+        with _named(spec.rrule):
+            return spec, await self._records.computed(lambda: list(islice(ticks(spec, now), count)))
 
     async def create(self, schedule_id: str, wish: Wish, who: Person) -> Schedule:
         """Make a schedule; nothing before now is due.
@@ -273,9 +276,21 @@ class ScheduleDesk:
         if wish.file is not None:
             fields["workflow_yaml_sha256"] = wish.file.sha256
             fields["workflow_yaml_bytes"] = wish.file.size_bytes
-        return await self._records.computed(
-            partial(read_spec, fields, default_tag=self._default_tag, now=now)
-        )
+        with _named(fields.get("rrule")):
+            return await self._records.computed(
+                partial(read_spec, fields, default_tag=self._default_tag, now=now)
+            )
+
+
+@contextmanager
+def _named(rrule: Any) -> Iterator[None]:
+    """Refuse the recurrence rule that takes too long in the block, where there is one."""
+    try:
+        yield
+    except TakesTooLong as error:
+        if rrule is None:
+            raise
+        raise InvalidField("rrule", f"{error}, as one that is never due does") from None
 
 
 def document(schedule: Schedule) -> dict[str, Any]:

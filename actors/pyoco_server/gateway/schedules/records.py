@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final, TypeVar
 
@@ -48,11 +48,19 @@ class SchedulesUnavailable(Refusal):
     """NATS could not be asked."""
 
 
+class NotComputed(Refusal):
+    """What follows from a schedule was not computed in time, or had no turn."""
+
+
+class TakesTooLong(NotComputed):
+    """It was not computed in time."""
+
+
 class ScheduleRecords:
     """Reads and changes schedules in the task of whoever asks.
 
-    Each call raises `SchedulesUnavailable` where NATS cannot be asked, and `RunTooLarge` where it does not
-    take what is to be written. Cancelled, it may or may not be done.
+    Each call raises `SchedulesUnavailable` where NATS cannot be asked, `RunTooLarge` where it does not take
+    what is to be written, and `NotComputed` where there is no time. Cancelled, it may or may not be done.
     """
 
     def __init__(
@@ -96,10 +104,13 @@ class ScheduleRecords:
         who: Person,
         change: Callable[[Schedule, float], Schedule],
         version: int | None = None,
+        *,
+        in_thread: bool = True,
     ) -> Schedule:
         """Change a schedule; what is due before that still goes by what it was.
 
-        ``change`` makes of the schedule and the time what it is to be, where it has the ``version``.
+        ``change`` makes of the schedule and the time what it is to be, where it has the ``version``; in a
+        thread, unless it computes no ticks.
 
         Raises:
             ScheduleNotFound: There is none that the asker may see.
@@ -115,7 +126,8 @@ class ScheduleRecords:
                     raise ScheduleChanged(
                         f"the schedule has version {stored.schedule.version}, not {version}"
                     )
-                after = await self.computed(partial(change, stored.schedule, now))
+                changed = partial(change, stored.schedule, now)
+                after = await self.computed(changed) if in_thread else changed()
                 if after == stored.schedule:
                     return after
                 written = await self._store.update(stored, after)
@@ -125,25 +137,36 @@ class ScheduleRecords:
         raise SchedulesUnavailable("the schedule is changed by others all the time")
 
     async def note(
-        self, schedule_id: str, who: Person, change: Callable[[Schedule, float], Schedule]
+        self,
+        schedule_id: str,
+        who: Person,
+        change: Callable[[Schedule, float], Schedule],
+        *,
+        in_thread: bool = True,
     ) -> None:
         """Write into a schedule what was done with it; what was done stays done where that fails."""
-        try:
-            await self.change(schedule_id, who, change)
-        except Refusal:
-            return
+        with suppress(Refusal):
+            await self.change(schedule_id, who, change, in_thread=in_thread)
 
     async def computed(self, compute: Callable[[], A]) -> A:
         """What is computed in a thread: recurrence rules may take seconds.
 
         Raises:
-            InvalidField: It takes too long.
+            TakesTooLong: It does.
+            NotComputed: It had no turn, since others do.
         """
+        begun = False
+
+        def begin() -> A:
+            nonlocal begun
+            begun = True
+            return compute()
+
         with trio.move_on_after(_READ_SECONDS):
-            return await trio.to_thread.run_sync(
-                compute, abandon_on_cancel=True, limiter=self._room
-            )
-        raise InvalidField("rrule", "takes too long to be computed, as one that is never due does")
+            return await trio.to_thread.run_sync(begin, abandon_on_cancel=True, limiter=self._room)
+        if begun:
+            raise TakesTooLong("takes too long to be computed")
+        raise NotComputed("others that take long are computed at the moment")
 
 
 @contextmanager
