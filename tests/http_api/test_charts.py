@@ -54,6 +54,9 @@ async def test_submissions_are_counted_by_step_and_status_of_the_runs_that_fit(
         answer = (await client.get(f"/runs/counts?submitted_after={start}&steps=1")).json()
         assert answer["submissions"][0]["counts"] == {"COMPLETED": 4, "FAILED": 1}
         assert (await client.get("/runs/counts?steps=4")).status_code == 422
+        for times in ("submitted_after=-1e308&submitted_before=1e308", "submitted_after=1e308"):
+            refused = await client.get(f"/runs/counts?steps=2&{times}")
+            assert (refused.status_code, refused.json()["field"]) == (422, "submitted_after")
         assert "submissions" not in (await client.get("/runs/counts")).json()
 
 

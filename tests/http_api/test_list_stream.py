@@ -81,6 +81,19 @@ async def test_who_comes_back_gets_what_was_missed(tmp_path: Path) -> None:
                 assert (await until(stream, "reset"))[-1][0] == "reset"
 
 
+async def test_who_comes_back_loads_the_list_again_where_a_run_is_gone(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        await put_runs(backend, [snapshot("r1"), snapshot("r2")])
+        async with client.stream("GET", "/runs/stream?timeout_sec=1") as answer:
+            text = "".join([part async for part in answer.aiter_text()])
+        last_id = text.partition("id: ")[2].partition("\n")[0]
+        await KeyValue(backend.connection, backend.settings.runs_kv_bucket).delete("r1")
+        await put_runs(backend, [snapshot("r2", status="FAILED")])
+        async with events(client, f"/runs/stream?last_event_id={last_id}") as stream:
+            names = [(await anext(stream))[0] for _ in range(2)]
+        assert names == ["hello", "reset"]
+
+
 async def test_who_comes_back_and_is_cut_off_before_it_got_what_was_missed_gets_it_then(
     tmp_path: Path,
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -60,6 +60,10 @@ class WatchQuery(IncludeQuery, frozen=True, kw_only=True):
     timeout_sec: Annotated[float, Meta(ge=1, le=600, description="How long.")] = 60.0
 
 
+# A time that is divided into steps, and more than anybody means.
+_Moment: TypeAlias = Annotated[float, Meta(ge=-1e11, le=1e11)]
+
+
 class RunsQuery(Query, frozen=True, kw_only=True):
     """Which runs. Times are unix seconds."""
 
@@ -85,8 +89,8 @@ class RunsQuery(Query, frozen=True, kw_only=True):
         float | None, says("Only runs that changed after this time, in unix seconds.")
     ] = None
     updated_before: Annotated[float | None, says("Only runs that last changed before it.")] = None
-    submitted_after: Annotated[float | None, says("Only runs submitted after it.")] = None
-    submitted_before: Annotated[float | None, says("Only runs submitted before it.")] = None
+    submitted_after: Annotated[_Moment | None, says("Only runs submitted after it.")] = None
+    submitted_before: Annotated[_Moment | None, says("Only runs submitted before it.")] = None
     schedule_id: Annotated[str, says("Only runs of this schedule.")] = ""
     scheduled_after: Annotated[
         float | None, says("Only runs of ticks after this time, in unix seconds.")

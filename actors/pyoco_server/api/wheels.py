@@ -32,7 +32,9 @@ class WheelForm(FormBody, kw_only=True):
     """The form of `POST /wheels`."""
 
     wheel: Annotated[bytes, shaped(format="wheel")]
-    replace: Annotated[bool, says("Whether older versions of the package go.")] = True
+    replace: Annotated[
+        bool, says("Kept in the history: versions only rise, so that nothing is replaced.")
+    ] = True
     shared: Annotated[bool, says("Whether it is for all tenants.")] = False
     tags: Annotated[str, shaped(format="worker-tags")] = ""
 

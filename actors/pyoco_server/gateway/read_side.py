@@ -209,7 +209,10 @@ class ReadSide:
         return (last // step - -(-count // step) + 1) * step, last
 
     async def changed_since(self, run_filter: RunFilter, seq: int) -> list[RunRow] | None:
-        """The runs that changed behind a revision, None where they are too many; raises as `list_runs`."""
+        """The runs that changed behind a revision, None where they are too many, or one is gone.
+
+        Raises as `list_runs`.
+        """
         return await self._ask(lambda db: queries.changed_since(db, run_filter, seq, _MOST_CHANGED))
 
     async def ended_before(self, moment: float) -> list[str]:

@@ -21,6 +21,7 @@ from pyoco_server.api.runs import RunCounts, SubmissionStep
 from pyoco_server.api.system import Minute
 from pyoco_server.gateway.read_model.filters import Place, RunFilter
 from pyoco_server.gateway.read_model.rows import COLUMNS, RunRow, to_row
+from pyoco_server.gateway.read_model.schema import get_meta
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.run import RunState, RunStatus
 
@@ -138,8 +139,12 @@ def changed_since(
 ) -> list[RunRow] | None:
     """The runs that changed behind revision ``seq`` and could match the filter, oldest change first.
 
-    None when more than ``limit`` runs changed, of the filter or not.
+    None when more than ``limit`` runs changed, of the filter or not, or one may have been removed: what is
+    gone is not kept.
     """
+    removed = get_meta(db, "removed")
+    if removed is not None and int(removed) >= seq:
+        return None
     sql = f"SELECT {_NAMES} FROM runs WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
     rows = list(map(to_row, db.execute(sql, (seq, limit + 1))))
     if len(rows) > limit:

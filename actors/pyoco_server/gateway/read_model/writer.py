@@ -152,6 +152,9 @@ class Writer:
             if changes.identity != self.position.identity:
                 set_meta(self._db, "identity", changes.identity)
             set_meta(self._db, "seq", changes.seq)
+            # What was removed before the bucket was read to its end is not known.
+            if not was_built or any(key in before for key in changes.others):
+                set_meta(self._db, "removed", changes.seq)
         if changes.complete and not built:
             create_indexes(self._db)
             built = True
@@ -202,6 +205,8 @@ class Writer:
             return Applied(self.position)
         with self._transaction():
             before = self._replace({}, keys)
+            if before:
+                set_meta(self._db, "removed", self.position.seq)
         return Applied(self.position, removed=list(before.values()))
 
     def _replace(self, rows: Mapping[str, RunRow], gone: Iterable[str]) -> dict[str, RunRow]:
