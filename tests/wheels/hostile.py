@@ -40,6 +40,9 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "weak hash": (_weak(), "md5"),
         "not in record": (wheel_bytes(extra={"sneaked.py": "1"}), "RECORD has no hash"),
         "missing file": (_missing(), "which is not there"),
+        "deep folders": (wheel_bytes(files={"d/" * 1200 + "m.py": ""}), "too long"),
+        "long name": (wheel_bytes(files={f"{'é' * 128}.txt": ""}), "too long"),
+        "file and folder": (wheel_bytes(files={"a": "", "a/b.py": ""}), "is a file and a folder"),
         "other package": (other, "is not that of tasks"),
         "other metadata": (
             wheel_bytes(metadata="Metadata-Version: 2.1\nName: tasks\nVersion: 2.0\n"),

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import trio
 
 from backend.stage import ended, eventually, no_threads_for, started
 from pyoco_server.kernel import TapEvent, TapKind
 from pyoco_server.model.errors import NO_THREAD
 from pyoco_server.model.run import RunStatus
+from pyoco_server.model.wheel import StoredWheel, WheelName
 from pyoco_server.worker import wheel_syncer
+from pyoco_server.worker.wheel_install import install_wheel
+from pyoco_server.worker.wheel_set import WheelFolder, WheelSets
+from pyoco_server.worker.wheel_syncer import WheelSyncer
 from wheels.hostile import hostile
 from wheels.making import file_name, wheel_bytes
 from wheels.stage import (
@@ -183,6 +190,92 @@ async def test_wheels_that_bring_the_same_file_do_not_mix(tmp_path: Path) -> Non
         assert "shared/__init__.py" in (skip.reason or "")
 
 
+async def test_a_file_where_another_wheel_has_a_folder_leaves_out_its_own_wheel(
+    tmp_path: Path,
+) -> None:
+    """It stopped all wheels; the other way round, it came to lie in that folder."""
+    async with syncing(tmp_path) as backend:
+        await upload_version(backend, "1.0")
+        for package, path in (("one", "a"), ("two", "a/b.py"), ("three", "c/d.py"), ("zero", "c")):
+            data = wheel_bytes(package, "1", {path: ""})
+            await upload(backend, data, file_name(package, "1"))
+        status = await synced(
+            backend, file_name("one", "1"), file_name("three", "1"), V1, skipped=2
+        )
+        left_out = sorted(skip.wheel_name for skip in status.skipped_incompatible)
+        assert left_out == [file_name("two", "1"), file_name("zero", "1")]
+        assert told(await ended(backend, (await backend.submit(new_run())).run_id)) == ["1.0"] * 3
+
+
+async def test_an_older_version_stays_for_one_that_clashes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was missing from one look to the next, each time that the newer one was tried again."""
+    looks: list[list[str]] = []
+    tries: list[int] = []
+    real = WheelSyncer._sync
+
+    async def sync(self: WheelSyncer) -> WheelSets | None:
+        sets = await real(self)
+        looks.append(sorted(have.wheel.name.text for have in self._have.values()))
+        tries.extend(failure.times for failure in self._failures.values())
+        return sets
+
+    monkeypatch.setattr(WheelSyncer, "_sync", sync)
+    both = [file_name("one", "1.0"), file_name("two", "1.0")]
+    async with syncing(tmp_path, wheel_sync_interval_sec=0.05) as backend:
+        await upload(backend, wheel_bytes("one", "1.0", {"shared.py": "x = 1"}), both[0])
+        await upload_version(backend, "1.0", "two")
+        await synced(backend, *both)
+        seen = len(looks)
+        newer = wheel_bytes("two", "2.0", {"shared.py": "x = 2"})
+        await upload(backend, newer, file_name("two", "2.0"))
+
+        async def tried_again() -> bool:
+            return max(tries, default=0) >= 3
+
+        await eventually(tried_again, what="the newer one tried three times")
+        assert [each for each in looks[seen:] if each != both] == []
+        (skip,) = (await synced(backend, *both, skipped=1)).skipped_incompatible
+        assert skip.wheel_name == file_name("two", "2.0")
+        assert "shared.py" in (skip.reason or "")
+
+
+async def test_an_install_that_is_given_up_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread went on, and what it had made by then counted as the wheel for good."""
+    begun, over = threading.Event(), threading.Event()
+    swept = threading.Semaphore(0)
+    clean_up = WheelFolder.clean_up
+
+    def clean(self: WheelFolder, keep: Iterable[StoredWheel]) -> None:
+        clean_up(self, keep)
+        if begun.is_set():
+            swept.release()
+
+    def install(archive: Path, name: WheelName, target: Path) -> None:
+        if begun.is_set():
+            install_wheel(archive, name, target)
+            return
+        begun.set()
+        # The look that gives it up, and the one before it is tried again.
+        assert all(swept.acquire(timeout=60) for _ in range(2))
+        target.mkdir(parents=True)
+        (target / f"{PACKAGE}.py").touch()
+        over.set()
+
+    monkeypatch.setattr(WheelFolder, "clean_up", clean)
+    monkeypatch.setattr(wheel_syncer, "install_wheel", install)
+    async with syncing(
+        tmp_path, wheel_sync_interval_sec=0.5, wheel_install_timeout_sec=0.1
+    ) as backend:
+        await upload_version(backend, "1.0")
+        assert await trio.to_thread.run_sync(over.wait, 60)
+        await synced(backend, V1)
+        assert told(await ended(backend, (await backend.submit(new_run())).run_id)) == ["1.0"] * 3
+
+
 async def test_a_wheel_for_another_python_is_skipped(tmp_path: Path) -> None:
     async with syncing(tmp_path) as backend:
         metadata = f"Name: {PACKAGE}\nVersion: 2.0\nRequires-Python: >=3.99\n"
@@ -190,6 +283,17 @@ async def test_a_wheel_for_another_python_is_skipped(tmp_path: Path) -> None:
         await upload(backend, wheel_bytes(PACKAGE, "2.0", metadata=metadata), V2)
         status = await synced(backend, V1, skipped=1)
         assert "3.99" in (status.skipped_incompatible[0].reason or "")
+
+
+async def test_why_a_wheel_is_left_out_fits_into_the_workers_record(tmp_path: Path) -> None:
+    """A worker whose record NATS did not take was lost to all, and took no runs once it started again."""
+    pythons = ",".join(f">=3.99.{number}" for number in range(100_000))
+    metadata = f"Name: {PACKAGE}\nVersion: 2.0\nRequires-Python: {pythons}\n"
+    async with syncing(tmp_path) as backend:
+        await upload_version(backend, "1.0")
+        await upload(backend, wheel_bytes(PACKAGE, "2.0", metadata=metadata), V2)
+        status = await synced(backend, V1, skipped=1)
+        assert "it is for Python" in (status.skipped_incompatible[0].reason or "")
 
 
 async def test_plugins_of_a_wheel_are_found(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from email.parser import HeaderParser
+from itertools import pairwise
 from typing import BinaryIO, Final
 
 from installer.records import InvalidRecordEntry, RecordEntry, parse_record_file
@@ -34,6 +35,9 @@ _MOST_RATIO: Final = 50
 _FREE_BYTES: Final = 16 * 1024 * 1024
 # Of METADATA, WHEEL and RECORD, which are read as a whole.
 _MOST_TEXT_BYTES: Final = 8 * 1024 * 1024
+# Of a path, and of each of its parts: what any file system takes, below a folder of the worker's.
+_MOST_PATH_BYTES: Final = 1000
+_MOST_PART_BYTES: Final = 255
 
 
 class BadWheel(ModelError):
@@ -98,6 +102,9 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
         if info.filename in members:
             raise BadWheel(f"{info.filename!r} is there twice")
         members[info.filename] = info
+    for path, following in pairwise(sorted(f"{path}/" for path in members)):
+        if following.startswith(path):
+            raise BadWheel(f"{path!r} is a file and a folder")
     return members
 
 
@@ -113,6 +120,13 @@ def _check_path(info: zipfile.ZipInfo) -> None:
         or any(ord(char) < 0x20 for char in path)
     ):
         raise BadWheel(f"{path[:200]!r} leads out of the wheel, or is no path")
+    if len(path.encode()) > _MOST_PATH_BYTES or (
+        max(len(part.encode()) for part in parts) > _MOST_PART_BYTES
+    ):
+        raise BadWheel(
+            f"{path[:200]!r} is too long: a name has at most {_MOST_PART_BYTES} bytes, "
+            f"a path {_MOST_PATH_BYTES}"
+        )
 
 
 def _check(

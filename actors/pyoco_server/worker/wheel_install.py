@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import compileall
-import configparser
 import errno
 import platform
 import sys
@@ -13,7 +12,6 @@ from typing import Final
 
 from installer import install
 from installer.destinations import SchemeDictionaryDestination
-from installer.exceptions import InstallerError
 from installer.sources import WheelFile
 from installer.utils import get_launcher_kind
 
@@ -27,8 +25,34 @@ _SCHEMES: Final = {
     "scripts": "bin",
     "data": "data",
 }
-# What a wheel's own paths lead to; any other error is the machine's.
-_OF_PATHS: Final = frozenset({errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOTDIR})
+_WANT_OF_ROOM: Final = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.EAGAIN,
+        errno.ENOMEM,
+        errno.EIO,
+    }
+)
+# A larger source is compiled by whoever imports it: each megabyte takes a second, in which nothing else
+# moves in this process, and hundreds of megabytes of memory.
+_MOST_COMPILED_BYTES: Final = 1024 * 1024
+
+
+class _Importable(WheelFile):
+    """A wheel to be imported from: none of its entry points becomes a script, which nobody would find."""
+
+    @property
+    def dist_info_filenames(self) -> list[str]:
+        """What of its metadata is more than a file to be unpacked: nothing."""
+        return []
+
+
+def is_want_of_room(error: Exception) -> bool:
+    """Whether it is the machine that has no room for a wheel; else the wheel is to blame."""
+    return isinstance(error, OSError) and error.errno in _WANT_OF_ROOM
 
 
 def install_wheel(archive: Path, name: WheelName, target: Path) -> None:
@@ -42,9 +66,21 @@ def install_wheel(archive: Path, name: WheelName, target: Path) -> None:
         target: An empty folder.
 
     Raises:
-        BadWheel: It is not what its name says, or not for this Python.
-        OSError: It cannot be read, or not be unpacked here.
+        BadWheel: It is not what its name says, not for this Python, or cannot be unpacked.
+        OSError: There is no room for it.
     """
+    try:
+        _install(archive, name, target)
+    except BadWheel:
+        raise
+    except Exception as error:
+        if is_want_of_room(error):
+            raise
+        reason = f"it cannot be installed: {type(error).__name__}: {error}"
+        raise BadWheel(reason) from None
+
+
+def _install(archive: Path, name: WheelName, target: Path) -> None:
     with archive.open("rb") as file:
         wanted = check_archive(file, name)
     python = platform.python_version()
@@ -55,19 +91,12 @@ def install_wheel(archive: Path, name: WheelName, target: Path) -> None:
         interpreter=sys.executable,
         script_kind=get_launcher_kind(),
     )
-    try:
-        with warnings.catch_warnings():
-            # installer tells of each __pycache__ file that it leaves out.
-            warnings.simplefilter("ignore", RuntimeWarning)
-            with WheelFile.open(archive) as source:
-                install(source, destination, {"INSTALLER": b"pyoco-server\n"})
-    except OSError as error:
-        if error.errno not in _OF_PATHS:
-            raise
-        raise BadWheel(f"it cannot be installed: {error}") from None
-    except AssertionError:  # installer's word for it
-        raise BadWheel("it cannot be installed: an entry point is no module:function") from None
-    except (InstallerError, configparser.Error, ValueError, KeyError) as error:
-        raise BadWheel(f"it cannot be installed: {error}") from None
+    with warnings.catch_warnings():
+        # installer tells of each __pycache__ file that it leaves out.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        with _Importable.open(archive) as source:
+            install(source, destination, {"INSTALLER": b"pyoco-server\n"})
     # Not by installer, which prints what a template or a file for another Python has wrong.
-    compileall.compile_dir(target, quiet=2)
+    for source_file in target.rglob("*.py"):
+        if source_file.stat().st_size <= _MOST_COMPILED_BYTES:
+            compileall.compile_file(source_file, quiet=2)

@@ -24,12 +24,14 @@ from typing import Final
 from pyoco_server.model.run import RunWheel
 from pyoco_server.model.wheel import StoredWheel
 from pyoco_server.worker.held_folder import HeldFolder, hold, make_held, sweep
-from pyoco_server.worker.wheel_install import install_wheel
+from pyoco_server.worker.wheel_install import is_want_of_room
 
 # Byte code and scripts are of one interpreter.
 _PYTHON: Final = (
     f"{sys.implementation.cache_tag}-{hashlib.sha256(sys.executable.encode()).hexdigest()[:8]}"
 )
+
+_SHOWN_CHARACTERS: Final = 60
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,14 @@ NO_SETS: Final = WheelSets(0, NO_WHEELS, {})
 
 
 class Clash(Exception):
-    """Two wheels bring different files of one name.
+    """A wheel cannot be in a set with those before it, such as for different files of one name.
 
     Args:
         loser: The one that is to be left out.
     """
 
-    def __init__(self, loser: StoredWheel, path: str, winner: StoredWheel) -> None:
-        super().__init__(f"its file {path!r} is another than that of {winner.name.text}")
+    def __init__(self, loser: StoredWheel, reason: str) -> None:
+        super().__init__(reason)
         self.loser = loser
 
 
@@ -115,21 +117,13 @@ class WheelFolder:
         """
         return make_held(self._tmp)
 
-    def unpack(self, archive: Path, wheel: StoredWheel) -> HeldFolder:
-        """Check a wheel and unpack it.
-
-        Args:
-            archive: The wheel, under its own name, in a working folder.
-            wheel: What it is.
+    def keep(self, unpacked: Path, wheel: StoredWheel) -> HeldFolder:
+        """Put a wheel that was unpacked in a working folder in its place, or find it there.
 
         Raises:
-            BadWheel: It is not what its name says, or not for this Python.
-            OSError: There is no room for it.
+            OSError: It cannot be put there.
         """
-        target = archive.parent / "unpacked"
-        target.mkdir()
-        install_wheel(archive, wheel.name, target)
-        return self._put_in_place(target, self._wheels / _key(wheel))
+        return self._put_in_place(unpacked, self._wheels / _key(wheel))
 
     def assemble(self, members: Sequence[tuple[StoredWheel, HeldFolder]]) -> WheelSet:
         """Make the set of these wheels, or find it made.
@@ -184,25 +178,40 @@ class WheelFolder:
 
 
 def _key(wheel: StoredWheel) -> str:
-    return f"{wheel.name.package}-{wheel.sha256}-{_PYTHON}"
+    # The name is for people; a whole one would leave no room for the rest.
+    return f"{wheel.name.package[:_SHOWN_CHARACTERS]}-{wheel.sha256}-{_PYTHON}"
 
 
 def _link(members: Sequence[tuple[StoredWheel, HeldFolder]], target: Path) -> None:
     owners: dict[str, StoredWheel] = {}
     for wheel, folder in members:
-        for path in _files(folder.path):
-            source, link = folder.path / path, target / path
-            if path in owners:
-                # Byte code is that of the file beside it; it is never the same twice.
-                if "__pycache__" not in link.parts and not filecmp.cmp(source, link, shallow=False):
-                    raise Clash(wheel, path, owners[path])
-                continue
-            owners[path] = wheel
-            link.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(source, link)
-            except OSError:  # too many links, or a file system without
-                shutil.copy2(source, link)
+        try:
+            _link_one(wheel, folder.path, target, owners)
+        except Clash:
+            raise
+        except Exception as error:
+            if is_want_of_room(error):
+                raise
+            raise Clash(wheel, f"it cannot be in a set with the others: {error}") from None
+
+
+def _link_one(wheel: StoredWheel, root: Path, target: Path, owners: dict[str, StoredWheel]) -> None:
+    for path in _files(root):
+        source, link = root / path, target / path
+        if path in owners:
+            # Byte code is that of the file beside it; it is never the same twice.
+            if "__pycache__" not in link.parts and not filecmp.cmp(source, link, shallow=False):
+                winner = owners[path].name.text
+                raise Clash(wheel, f"its file {path!r} is another than that of {winner}")
+            continue
+        owners[path] = wheel
+        link.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source, link)
+        except FileExistsError:
+            raise  # a folder of another wheel
+        except OSError:  # too many links, or a file system without
+            shutil.copy2(source, link)
 
 
 def _files(root: Path) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, groupby
@@ -17,6 +17,7 @@ from packaging.tags import sys_tags
 from pyoco_server.jetstream.errors import BridgeError, ObjectDamaged
 from pyoco_server.kernel import Actor, ActorDown, ActorRef
 from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.run import shrink_error
 from pyoco_server.model.wheel import Selection, StoredWheel, select
 from pyoco_server.model.wheel_archive import BadWheel
 from pyoco_server.model.worker import InstalledWheel, SkippedWheel, WheelSync
@@ -25,6 +26,7 @@ from pyoco_server.store.threads import in_thread, no_thread_is_os_error
 from pyoco_server.store.wheels import RegistryState, WheelObject, WheelStore
 from pyoco_server.worker.held_folder import HeldFolder
 from pyoco_server.worker.messages import CurrentWheels, NewWheels, WheelsReported
+from pyoco_server.worker.wheel_install import install_wheel
 from pyoco_server.worker.wheel_set import Clash, WheelFolder, WheelSet, WheelSets
 
 log = structlog.get_logger(__name__)
@@ -32,6 +34,8 @@ log = structlog.get_logger(__name__)
 # Uploads that follow each other closely make one new set.
 _GATHER_SECONDS = 0.05
 _LONGEST_RETRY_SECONDS = 600.0
+# A worker's record, which is one message, has the reasons of fifty wheels.
+_REASON_BYTES = 1000
 
 
 class Unfit(Exception):
@@ -143,7 +147,7 @@ class WheelSyncer(Actor[CurrentWheels]):
 
     async def _sync(self) -> WheelSets | None:
         """Look at the registry once; None where the sets stay as they are."""
-        began = time.time()
+        began, now = time.time(), trio.current_time()
         before = set(self._have)
         try:
             state = await self._store.state()
@@ -153,8 +157,7 @@ class WheelSyncer(Actor[CurrentWheels]):
                 for _, wheels in owned
             ]
             with no_thread_is_os_error():
-                have, skipped = await self._obtain(selections, state)
-                sets = await self._make_sets(have, skipped)
+                have, skipped, sets = await self._made(selections, state, now)
         except (BridgeError, OSError) as error:
             log.warning("wheels not synced", err_id=ErrorId.WHEEL_SYNC_FAILED, reason=str(error))
             # Everybody may read it: the path of a file would name a wheel that is a tenant's.
@@ -165,14 +168,18 @@ class WheelSyncer(Actor[CurrentWheels]):
             return None
         self._have = have
         there = {found.wheel.nuid for found in state.wheels}
-        self._failures = {nuid: each for nuid, each in self._failures.items() if nuid in there}
+        self._failures = {
+            nuid: each
+            for nuid, each in self._failures.items()
+            if nuid in there and nuid not in have
+        }
         strange = [
             SkippedWheel(wheel_name=name, reason="its name is none that a wheel can have")
             for name in state.strange
         ]
         unsupported = chain.from_iterable(selection.skipped for selection in selections)
         self._report = self._told(began, before, [*skipped, *strange, *unsupported])
-        return sets
+        return None if sets == self._sets else sets
 
     def _told(self, began: float, before: set[str], skipped: Sequence[SkippedWheel]) -> WheelSync:
         now = time.time()
@@ -216,8 +223,19 @@ class WheelSyncer(Actor[CurrentWheels]):
 
     # Obtaining wheels ----------------------------------------------------------------------------
 
+    async def _made(
+        self, selections: Sequence[Selection], state: RegistryState, now: float
+    ) -> tuple[dict[str, _Have], list[SkippedWheel], WheelSets]:
+        """Obtain wheels and make sets of them. One that clashes counts as one that cannot be had."""
+        while True:
+            have, skipped = await self._obtain(selections, state, now)
+            try:
+                return have, skipped, await self._make_sets(have)
+            except Clash as clash:
+                self._failed(clash.loser, str(clash))
+
     async def _obtain(
-        self, selections: Sequence[Selection], state: RegistryState
+        self, selections: Sequence[Selection], state: RegistryState, now: float
     ) -> tuple[dict[str, _Have], list[SkippedWheel]]:
         """Of each package of each owner the newest that can be had, and which of those that fit cannot."""
         objects = {found.wheel.nuid: found for found in state.wheels}
@@ -226,28 +244,26 @@ class WheelSyncer(Actor[CurrentWheels]):
         for candidates in chain.from_iterable(s.candidates.values() for s in selections):
             for wheel in candidates:
                 try:
-                    have[wheel.nuid] = await self._unpacked(objects[wheel.nuid])
+                    have[wheel.nuid] = await self._unpacked(objects[wheel.nuid], now)
                 except Unfit as error:
                     skipped.append(wheel.skipped(str(error)))
                 else:
                     break
         return have, skipped
 
-    async def _unpacked(self, found: WheelObject) -> _Have:
+    async def _unpacked(self, found: WheelObject, now: float) -> _Have:
         wheel = found.wheel
+        failure = self._failures.get(wheel.nuid)
+        if failure is not None and now < failure.again_at:
+            raise Unfit(failure.reason)
         if wheel.nuid in self._have:
             return self._have[wheel.nuid]
-        failure = self._failures.get(wheel.nuid)
-        if failure is not None and trio.current_time() < failure.again_at:
-            raise Unfit(failure.reason)
         folder = await in_thread(self._folder.find, wheel)
         if folder is None:
             try:
                 folder = await self._download(found)
             except (BadWheel, ObjectDamaged) as error:
-                self._failed(wheel, str(error))
-                raise Unfit(str(error)) from None
-        self._failures.pop(wheel.nuid, None)
+                raise Unfit(self._failed(wheel, str(error))) from None
         return _Have(wheel, folder, time.time())
 
     async def _download(self, found: WheelObject) -> HeldFolder:
@@ -260,20 +276,26 @@ class WheelSyncer(Actor[CurrentWheels]):
             ):
                 async for piece in pieces:
                     await out.write(piece)
-            with trio.move_on_after(self._install_timeout):
-                # Given up, the thread works on in a folder that is removed, and fails.
-                return await trio.to_thread.run_sync(
-                    self._folder.unpack, archive, found.wheel, abandon_on_cancel=True
+            unpacked = scratch.path / "unpacked"
+            unpacked.mkdir()
+            with trio.move_on_after(self._install_timeout) as installing:
+                # Given up, the thread works on in a folder that is removed, and nobody keeps what it makes.
+                await trio.to_thread.run_sync(
+                    install_wheel, archive, found.wheel.name, unpacked, abandon_on_cancel=True
                 )
-            raise BadWheel(
-                f"unpacking took more than {self._install_timeout:g} s "
-                "(PYOCO_WHEEL_INSTALL_TIMEOUT_SEC)"
-            )
+            if installing.cancelled_caught:
+                raise BadWheel(
+                    f"unpacking took more than {self._install_timeout:g} s "
+                    "(PYOCO_WHEEL_INSTALL_TIMEOUT_SEC)"
+                )
+            return await in_thread(self._folder.keep, unpacked, found.wheel)
         finally:
             with trio.CancelScope(shield=True):
                 await in_thread(scratch.remove)
 
-    def _failed(self, wheel: StoredWheel, reason: str) -> None:
+    def _failed(self, wheel: StoredWheel, reason: str) -> str:
+        """Leave a wheel out for a while; return why, in as many words as a report holds."""
+        reason = shrink_error(reason, _REASON_BYTES)
         earlier = self._failures.get(wheel.nuid)
         times = 1 if earlier is None else earlier.times + 1
         pause = min(self._interval * 2.0 ** min(times, 20), _LONGEST_RETRY_SECONDS)
@@ -285,31 +307,26 @@ class WheelSyncer(Actor[CurrentWheels]):
             reason=reason,
             retry_in_sec=pause,
         )
+        return reason
 
     # Making sets ---------------------------------------------------------------------------------
 
-    async def _make_sets(
-        self, have: dict[str, _Have], skipped: list[SkippedWheel]
-    ) -> WheelSets | None:
-        """The sets of these wheels, if they are new. One that clashes is taken out of ``have``."""
-        while True:
-            owned = sorted(have.values(), key=_owner)
-            of_owners = {owner: list(wheels) for owner, wheels in groupby(owned, _owner)}
-            shared = of_owners.pop("", [])
-            try:
-                shared_set = await self._assemble(shared)
-                of_tenants = {
-                    tenant: await self._assemble(_with_own(shared, own))
-                    for tenant, own in of_owners.items()
-                }
-            except Clash as clash:
-                del have[clash.loser.nuid]
-                skipped.append(clash.loser.skipped(str(clash)))
-                self._failed(clash.loser, str(clash))
-                continue
-            generation = 1 if self._sets is None else self._sets.generation + 1
-            made = WheelSets(generation, shared_set, of_tenants)
-            return None if made == self._sets else made
+    async def _make_sets(self, have: Mapping[str, _Have]) -> WheelSets:
+        """The sets of these wheels.
+
+        Raises:
+            Clash: Some of them cannot be in one.
+        """
+        owned = sorted(have.values(), key=_owner)
+        of_owners = {owner: list(wheels) for owner, wheels in groupby(owned, _owner)}
+        shared = of_owners.pop("", [])
+        shared_set = await self._assemble(shared)
+        of_tenants = {
+            tenant: await self._assemble(_with_own(shared, own))
+            for tenant, own in of_owners.items()
+        }
+        generation = 1 if self._sets is None else self._sets.generation + 1
+        return WheelSets(generation, shared_set, of_tenants)
 
     async def _assemble(self, members: Sequence[_Have]) -> WheelSet:
         pairs = [(each.wheel, each.folder) for each in members]
