@@ -276,6 +276,18 @@ async def test_an_install_that_is_given_up_leaves_nothing_behind(
         assert told(await ended(backend, (await backend.submit(new_run())).run_id)) == ["1.0"] * 3
 
 
+async def test_slots_are_told_of_wheels_by_a_syncer_that_was_restarted(tmp_path: Path) -> None:
+    """It counted its changes anew, so that slots took no change before it had as many as the one before."""
+    async with syncing(tmp_path) as backend:
+        for version in ("1.0", "2.0"):
+            await upload_version(backend, version)
+            await synced(backend, file_name(PACKAGE, version))
+        await backend.system.restart("/worker/wheel-syncer")
+        await upload_version(backend, "3.0")
+        await synced(backend, file_name(PACKAGE, "3.0"))
+        assert told(await ended(backend, (await backend.submit(new_run())).run_id)) == ["3.0"] * 3
+
+
 async def test_a_wheel_for_another_python_is_skipped(tmp_path: Path) -> None:
     async with syncing(tmp_path) as backend:
         metadata = f"Name: {PACKAGE}\nVersion: 2.0\nRequires-Python: >=3.99\n"

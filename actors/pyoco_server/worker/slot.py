@@ -112,9 +112,8 @@ class Slot(Actor[SlotMessage]):
             case Redelivered():
                 await self._on_redelivered(message)
             case NewWheels(sets):
-                if self._wheels is None or sets.generation > self._wheels.generation:
-                    self._wheels = sets
-                    self._idle.cancel()
+                self._wheels = sets
+                self._idle.cancel()
             case Refresh():
                 self._stale = True
                 self._idle.cancel()
@@ -164,10 +163,12 @@ class Slot(Actor[SlotMessage]):
     # The way of its runs ---------------------------------------------------------------------------
 
     async def _serve(self) -> None:
-        if self._syncer is not None:
-            self._wheels = await self._syncer.ask_over_restarts(CurrentWheels())
-        else:
+        if self._syncer is None:
             self._wheels = NO_SETS
+        else:
+            current = await self._syncer.ask_over_restarts(CurrentWheels())
+            # What it was told meanwhile is as new, or newer.
+            self._wheels = self._wheels or current
         while True:
             try:
                 await self._ready_child(self._wheels)

@@ -61,15 +61,13 @@ NO_WHEELS: Final = WheelSet("", (), None)
 class WheelSets:
     """What runs import from now: the shared wheels, and for tenants that have some, theirs too.
 
-    Equal ones hold the same wheels, whatever their generation is.
+    Equal ones hold the same wheels.
 
     Attributes:
-        generation: Rises with each change.
         shared: The set of the shared wheels.
         of_tenants: The sets of tenants that have wheels of their own; the shared ones are in them.
     """
 
-    generation: int = field(compare=False)
     shared: WheelSet
     of_tenants: Mapping[str, WheelSet]
 
@@ -78,7 +76,7 @@ class WheelSets:
         return self.shared if tenant_id is None else self.of_tenants.get(tenant_id, self.shared)
 
 
-NO_SETS: Final = WheelSets(0, NO_WHEELS, {})
+NO_SETS: Final = WheelSets(NO_WHEELS, {})
 
 
 class Clash(Exception):

@@ -325,8 +325,7 @@ class WheelSyncer(Actor[CurrentWheels]):
             tenant: await self._assemble(_with_own(shared, own))
             for tenant, own in of_owners.items()
         }
-        generation = 1 if self._sets is None else self._sets.generation + 1
-        return WheelSets(generation, shared_set, of_tenants)
+        return WheelSets(shared_set, of_tenants)
 
     async def _assemble(self, members: Sequence[_Have]) -> WheelSet:
         pairs = [(each.wheel, each.folder) for each in members]
