@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,15 +25,17 @@ from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message, PullConsumer
-from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.jetstream.errors import BridgeError, Unanswered
+from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.stored import get_message
 from pyoco_server.model import decisions
 from pyoco_server.model.artifact import Artifact
 from pyoco_server.model.run import RunStatus
 from pyoco_server.store.artifacts import ArtifactStore
-from pyoco_server.worker import artifacts, recorder
+from pyoco_server.worker import artifacts, executor, recorder
 from pyoco_server.worker.attempt import Attempt, Ending
+from pyoco_server.worker.claiming import claim_run
 from tcp_proxy import TcpProxy, open_proxy
 
 ACK_WAIT = 1.0
@@ -204,6 +207,45 @@ async def test_another_job_of_a_run_that_is_executed_waits_for_its_end(tmp_path:
         end = await ended(backend, run_id)
         assert executions(tmp_path) == [run_id]
         assert (end.status, end.attempt) == (RunStatus.COMPLETED, 1)
+        await empty_queue(backend)
+
+
+async def test_a_claim_whose_answer_is_lost_is_no_attempt_that_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run FAILED, for it had had its one attempt, with nothing executed."""
+    stored, away, failed = trio.Event(), trio.Event(), trio.Event()
+
+    async def update(self: KeyValue, key: str, value: bytes, *args: Any, **more: Any) -> int:
+        revision = await real(self, key, value, *args, **more)
+        if b'"RUNNING"' in value and self.bucket == "pyoco_runs" and not stored.is_set():
+            stored.set()
+            await away.wait()
+            raise Unanswered("the connection broke")
+        return revision
+
+    async def claim(*args: Any, **more: Any) -> Any:
+        try:
+            return await claim_run(*args, **more)
+        except Unanswered:
+            failed.set()
+            raise
+
+    real = KeyValue.update
+    monkeypatch.setattr(KeyValue, "update", update)
+    monkeypatch.setattr(executor, "claim_run", claim)
+    (tmp_path / "go on").touch()
+    async with behind_proxy(tmp_path) as (backend, proxy):
+        accepted = await backend.submit(dataclasses.replace(one_task(), max_attempts=1))
+        with trio.fail_after(60):
+            await stored.wait()
+            with proxy.down():
+                away.set()
+                await failed.wait()
+        await backend.connection.wait_connected(within=60)
+        end = await ended(backend, accepted.run_id)
+        assert (end.status, end.attempt, end.attempts) == (RunStatus.COMPLETED, 1, [])
+        assert executions(tmp_path) == [accepted.run_id]
         await empty_queue(backend)
 
 

@@ -353,6 +353,33 @@ async def test_a_run_that_cannot_be_claimed_for_a_while_uses_up_no_delivery(
         assert await dead_letters(backend) == []
 
 
+async def test_a_claim_that_a_stopping_worker_has_not_heard_of_is_no_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run FAILED, for it had had its one attempt, with nothing executed."""
+    stored = trio.Event()
+    real = RunStore.replace
+
+    async def unanswered(store: RunStore, before: StoredRun, snapshot: RunSnapshot) -> StoredRun:
+        after = await real(store, before, snapshot)
+        if snapshot.worker_id == "w1" and snapshot.status is RunStatus.RUNNING:
+            stored.set()
+            await trio.sleep_forever()
+        return after
+
+    monkeypatch.setattr(RunStore, "replace", unanswered)
+    async with running(tmp_path, worker=False) as backend:
+        settings = backend.settings_with_node()
+        accepted = await backend.submit(limited("quick", max_attempts=1))
+        async with open_backend(settings, gateway=False, worker=worker_options(tmp_path)):
+            with trio.fail_after(60):
+                await stored.wait()
+        other = worker_options(tmp_path, worker_id="w2")
+        async with open_backend(settings, gateway=False, worker=other):
+            end = await ended(backend, accepted.run_id)
+    assert (end.status, end.worker_id, end.uncounted_attempts) == (RunStatus.COMPLETED, "w2", 1)
+
+
 class LostAnswers:
     """The first write that ends an attempt is stored, and its answer gets lost with the connection."""
 

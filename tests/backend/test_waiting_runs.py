@@ -162,6 +162,7 @@ class Claims:
             decode_job(delivery.data),
             delivery,
             Claimant(worker, worker, 0),
+            tried=set(),
         )
         assert isinstance(outcome, tuple)
         return outcome[1]

@@ -16,9 +16,12 @@ from backend.stage import ended, eventually, new_run, no_threads_for, running, w
 from backend.test_worker_disk import unfit_slots
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.new_run import NewRun
+from pyoco_server.jetstream.errors import Unavailable
+from pyoco_server.model import decisions
 from pyoco_server.model.run import RunStatus
 from pyoco_server.process import spawn_owned
 from pyoco_server.worker import executor, housekeeper
+from pyoco_server.worker.attempt import Attempt
 from pyoco_server.worker.child import SlotChild
 from pyoco_server.worker.runner import catalog
 from pyoco_server.worker.tree import WorkerOptions
@@ -111,6 +114,26 @@ async def test_a_run_for_which_there_is_no_thread_goes_back_and_is_executed_late
     assert (snapshot.status, snapshot.attempt) == (RunStatus.COMPLETED, 2)
     assert [each.reason for each in snapshot.attempts] == ["no_threads"]
     assert snapshot.uncounted_attempts == 1
+
+
+async def test_it_goes_back_as_no_attempt_although_nats_does_not_answer_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run FAILED, for it had had its one attempt, with nothing executed."""
+    release = Attempt.release
+    failures = [Unavailable("the connection broke")]
+
+    async def unavailable(self: Attempt, *why: str, counts: bool = True) -> decisions.Finish:
+        if failures:
+            raise failures.pop()
+        return await release(self, *why, counts=counts)
+
+    monkeypatch.setattr(Attempt, "release", unavailable)
+    async with running(tmp_path, worker=with_code(tmp_path)) as backend:
+        run = await backend.submit(replace(of_yaml(PARALLEL), max_attempts=1))
+        snapshot = await ended(backend, run.run_id)
+    assert (snapshot.status, snapshot.uncounted_attempts) == (RunStatus.COMPLETED, 1)
+    assert failures == []
 
 
 async def resting(backend: Backend) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from pyoco_server.jetstream.consumer import Message
 from pyoco_server.jetstream.errors import WrongRevision
 from pyoco_server.model import decisions, life
 from pyoco_server.model.job import Job
-from pyoco_server.model.run import RunSnapshot, RunWheel
+from pyoco_server.model.run import RunSnapshot, RunStatus, RunWheel
 from pyoco_server.store.queue import JobQueue
 from pyoco_server.store.runs import RunNotFound, RunStore, StoredRun
 
@@ -31,6 +31,7 @@ async def claim_run(
     delivery: Message,
     claimant: Claimant,
     *,
+    tried: set[float],
     wheels: Sequence[RunWheel] = (),
     respected_sec: float = 0.0,
 ) -> tuple[StoredRun, decisions.Claim] | None:
@@ -45,6 +46,8 @@ async def claim_run(
         job: Which run.
         delivery: What brought the job.
         claimant: Who claims.
+        tried: When it was tried for this delivery before; such a claim may be stored, and is this one then.
+            The time of each further try is added.
         wheels: What the attempt will import from.
         respected_sec: For how long a sign of life of who has the run stands against the claim.
 
@@ -61,13 +64,17 @@ async def claim_run(
     def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, decisions.Claim | None]:
         if not life.is_job_of(job, snapshot):
             return None, None
+        if snapshot.status is RunStatus.RUNNING and _is_tried(snapshot, claimant, tried):
+            return None, decisions.Claimed(snapshot)
+        now = runs.now()
+        tried.add(now)
         claim = life.claim(
             snapshot,
             worker_id=claimant.worker_id,
             instance_id=claimant.instance_id,
             slot=claimant.slot,
             wheels=wheels,
-            now=runs.now(),
+            now=now,
             job_sequence=delivery.stream_sequence,
             due_at=life.held_back_until(job),
             lost=lost,
@@ -77,7 +84,7 @@ async def claim_run(
 
     await runs.learn_time()
     known = None
-    first = delivery.num_delivered == 1 and job.next_attempt_at is None
+    first = delivery.num_delivered == 1 and job.next_attempt_at is None and not tried
     if job.snapshot_revision is not None and first:
         known = StoredRun(life.pending(job), job.snapshot_revision)
     try:
@@ -103,8 +110,18 @@ async def _is_queued(queue: JobQueue, run: RunSnapshot) -> bool:
     return queued is not None and queued.run_id == run.run_id
 
 
-async def release_claim(runs: RunStore, run_id: str, claimant: Claimant) -> None:
+def _is_tried(snapshot: RunSnapshot, claimant: Claimant, tried: Collection[float]) -> bool:
+    """Whether a run has the claim of such a try, with which nothing was begun."""
+    owner = snapshot.worker_instance_id, snapshot.slot
+    return owner == (claimant.instance_id, claimant.slot) and snapshot.start_time in tried
+
+
+async def release_claim(
+    runs: RunStore, run_id: str, claimant: Claimant, tried: Collection[float]
+) -> None:
     """Give a run back that the claimant may have claimed without having learned of it.
+
+    A claim of those tries counts as no attempt.
 
     Raises:
         UnreadableSnapshot: What is stored under the run's id is no snapshot.
@@ -119,6 +136,7 @@ async def release_claim(runs: RunStore, run_id: str, claimant: Claimant) -> None
             instance_id=claimant.instance_id,
             attempt=snapshot.attempt,
             now=runs.now(),
+            counts=not _is_tried(snapshot, claimant, tried),
         )
         return released.snapshot, None
 

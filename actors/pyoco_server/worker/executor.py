@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import ApiError, BridgeError
+from pyoco_server.jetstream.errors import ApiError, BridgeError, Unanswered, Unavailable
 from pyoco_server.model import decisions, life
 from pyoco_server.model.dead_letter import DeadLetterReason
 from pyoco_server.model.errors import ErrorId
@@ -30,7 +30,7 @@ from pyoco_server.worker.claiming import Claimant, claim_run, release_claim
 from pyoco_server.worker.events import AttemptEvents
 from pyoco_server.worker.housekeeper import end_what_dead_workers_left
 from pyoco_server.worker.messages import Assign
-from pyoco_server.worker.recorder import GATHER_SECONDS, keep, store_end
+from pyoco_server.worker.recorder import GATHER_SECONDS, keep, reconnected, store_end
 from pyoco_server.worker.resource_watch import MIB, TERMINATE_SECONDS, Bounds, ResourceWatch
 from pyoco_server.worker.runner.handle import Exited, Spawn
 from pyoco_server.worker.runner.meter import oom_kills
@@ -98,6 +98,8 @@ class Executor:
         # Whether the child has ended, or has to do with what was meant for the run in hand only.
         self._spent = False
         self.job: Assign | None = None
+        # When the job in hand was tried to be claimed.
+        self._tried: set[float] = set()
         self.attempt: Attempt | None = None
         self._begun = trio.lowlevel.ParkingLot()
         # How many processes the kernel had killed for want of memory when the attempt began, or a moment
@@ -121,7 +123,7 @@ class Executor:
         Raises:
             NoRoom: The run has no room here, and went back to the queue.
         """
-        self.job = assign
+        self.job, self._tried = assign, set()
         run_log.open_log(assign.job, self._claimant)
         await self._take_room(assign, wheels)
         claimed = await self._claim(assign, wheels)
@@ -196,24 +198,28 @@ class Executor:
             raise NoRoom(str(error)) from error
 
     async def _give_back(self, attempt: Attempt) -> None:
-        """Leave a run of which nothing was executed to another attempt."""
-        try:
-            decision = await attempt.release(
-                NO_THREADS,
-                "the worker had no threads or processes left, and nothing was executed",
-                counts=False,
-            )
-        except BridgeError:  # the job comes again, and finds the claim of an attempt that is over
-            decision = decisions.Superseded(attempt.stored.snapshot)
-            await self._settler.give_back(attempt.job, attempt.delivery, NAK_DELAY_SECONDS)
-        else:
-            await self._settler.settle(attempt, decision)
+        """Leave a run of which nothing was executed to another attempt, however long NATS is away."""
+        while True:
+            epoch = self._connection.epoch
+            try:
+                decision = await attempt.release(
+                    NO_THREADS,
+                    "the worker had no threads or processes left, and nothing was executed",
+                    counts=False,
+                )
+                break
+            except BridgeError as error:
+                # Without it whoever gets the job finds the claim of an attempt, which would count.
+                log.warning("run not given back yet", run_id=attempt.run_id, reason=str(error))
+                await reconnected(self._connection, epoch, within=NAK_DELAY_SECONDS)
+        await self._settler.settle(attempt, decision)
         await self._close(attempt, decision)
 
     async def _claim(self, assign: Assign, wheels: WheelSet) -> StoredRun | None:
         """Claim the run; None where there is nothing to execute, and the job is seen to."""
         job, delivery = assign.job, assign.delivery
         while True:
+            epoch = self._connection.epoch
             try:
                 claimed = await claim_run(
                     self._runs,
@@ -221,17 +227,21 @@ class Executor:
                     job,
                     delivery,
                     self._claimant,
+                    tried=self._tried,
                     wheels=wheels.wheels,
                     respected_sec=self._settings.owner_respected_sec,
                 )
                 break
-            except ApiError as error:
-                # NATS is there and stores nothing: keep the job, since its deliveries are counted.
-                log.warning("run not claimed, trying again", reason=str(error))
-                await trio.sleep(NAK_DELAY_SECONDS)
-                with suppress(BridgeError):
-                    await delivery.in_progress()
             except (BridgeError, UnreadableSnapshot, SnapshotTooLarge) as error:
+                unheard = isinstance(error, Unanswered | Unavailable) and self._tried
+                if unheard or isinstance(error, ApiError):
+                    # Keep the job: the claim may be stored, and with whoever gets the job next it would count
+                    # as an attempt; or NATS stores nothing, and deliveries are counted.
+                    log.warning("run not claimed, trying again", reason=str(error))
+                    await reconnected(self._connection, epoch, within=NAK_DELAY_SECONDS)
+                    with suppress(BridgeError):
+                        await delivery.in_progress()
+                    continue
                 log.warning("run not claimed, giving it back", run_id=job.run_id, reason=str(error))
                 await self._settler.give_back(job, delivery, NAK_DELAY_SECONDS)
                 return None
@@ -388,7 +398,7 @@ class Executor:
         with trio.move_on_after(_LAST_WRITE_SECONDS):
             try:
                 if attempt is None:
-                    await release_claim(self._runs, assign.job.run_id, self._claimant)
+                    await release_claim(self._runs, assign.job.run_id, self._claimant, self._tried)
                 elif attempt.ending is None:
                     decision = await attempt.release()
                 else:

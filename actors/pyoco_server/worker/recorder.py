@@ -49,7 +49,7 @@ async def _keep_lease(attempt: Attempt, interval: float, connection: Connection)
                 run_id=attempt.run_id,
                 reason=str(error),
             )
-        await _reconnected(connection, epoch, within=interval)
+        await reconnected(connection, epoch, within=interval)
 
 
 async def _write_progress(attempt: Attempt, interval: float, connection: Connection) -> None:
@@ -66,7 +66,7 @@ async def _write_progress(attempt: Attempt, interval: float, connection: Connect
                 attempt.lose()
                 return
             if attempt.tries_waiting and not (attempt.urgent.is_set() or attempt.cancelling):
-                back = await _reconnected(connection, epoch, within=delay)
+                back = await reconnected(connection, epoch, within=delay)
                 delay = _FIRST_RETRY_SECONDS if back else min(delay * 2, _RETRY_SECONDS)
                 attempt.hurry()
             else:
@@ -104,7 +104,7 @@ async def store_end(attempt: Attempt, ending: Ending, connection: Connection) ->
                 run_id=attempt.run_id,
                 reason=str(error),
             )
-            back = await _reconnected(connection, epoch, within=delay)
+            back = await reconnected(connection, epoch, within=delay)
             delay = _FIRST_RETRY_SECONDS if back else min(delay * 2, _RETRY_SECONDS)
         except SnapshotTooLarge as error:
             if tasks_left_out:
@@ -118,7 +118,7 @@ async def store_end(attempt: Attempt, ending: Ending, connection: Connection) ->
             return decisions.Superseded(attempt.stored.snapshot)
 
 
-async def _reconnected(connection: Connection, epoch: int, *, within: float) -> bool:
+async def reconnected(connection: Connection, epoch: int, *, within: float) -> bool:
     """Wait for a later connection than that of ``epoch``; return whether it came within so many seconds."""
     with trio.move_on_after(within):
         while connection.epoch == epoch:
