@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import pytest
 from packaging.tags import Tag, parse_tag, sys_tags
@@ -125,3 +126,11 @@ def test_a_bad_wheel_is_refused_with_the_reason(kind: str) -> None:
     data, reason = hostile()[kind]
     with pytest.raises(BadWheel, match=reason):
         check_archive(io.BytesIO(data), parse_wheel_name(file_name()))
+
+
+def test_a_directory_of_millions_of_entries_is_not_read() -> None:
+    """It takes ten times its size of memory, and whoever reads it minutes."""
+    entries = struct.pack("<4s24x3H12x1s", b"PK\1\2", 1, 0, 0, b"a") * 200_000
+    end = struct.pack("<4s4x2H2L2x", b"PK\5\6", 0xFFFF, 0xFFFF, len(entries), 0)
+    with pytest.raises(BadWheel, match="read as a whole"):
+        check_archive(io.BytesIO(entries + end), parse_wheel_name(file_name()))

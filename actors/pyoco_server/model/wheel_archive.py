@@ -33,7 +33,7 @@ _MOST_ENTRIES: Final = 20_000
 # Bytes unpacked for each byte of the archive, above so many that any archive may hold.
 _MOST_RATIO: Final = 50
 _FREE_BYTES: Final = 16 * 1024 * 1024
-# Of METADATA, WHEEL and RECORD, which are read as a whole.
+# Of METADATA, WHEEL and RECORD, and of the archive's directory: each is read as a whole.
 _MOST_TEXT_BYTES: Final = 8 * 1024 * 1024
 # Of a path, and of each of its parts: what any file system takes, below a folder of the worker's.
 _MOST_PATH_BYTES: Final = 1000
@@ -60,7 +60,7 @@ def check_archive(file: BinaryIO, name: WheelName) -> SpecifierSet | None:
         BadWheel: Something is wrong with it.
     """
     try:
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(_InPieces(file)) as archive:
             return _check(archive, _members(archive), name)
     except BadWheel:
         raise
@@ -71,6 +71,21 @@ def check_archive(file: BinaryIO, name: WheelName) -> SpecifierSet | None:
         if error.errno != errno.EINVAL:
             raise
         raise BadWheel("not a sound zip archive: bytes before its directory are missing") from None
+
+
+class _InPieces:
+    """A file of which nothing large is read as a whole, such as a directory of millions of entries."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if size > _MOST_TEXT_BYTES:
+            raise BadWheel(
+                f"{size} bytes of it are to be read as a whole; at most {_MOST_TEXT_BYTES} are"
+            )
+        return self._file.read(size)
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
