@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -84,6 +85,21 @@ def save(folder: Path, data: bytes, name: str) -> Path:
     path = folder / name
     path.write_bytes(data)
     return path
+
+
+def with_bomb() -> bytes:
+    """A wheel whose WHEEL unpacks to far more than the directory of the archive says."""
+    raw = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(wheel_bytes())) as sound, zipfile.ZipFile(raw, "w") as archive:
+        for info in sound.infolist():
+            data = sound.read(info)
+            if info.filename.endswith("/WHEEL"):
+                archive.writestr(info, data + bytes(256 * 1024 * 1024))
+                written = archive.getinfo(info.filename)
+                written.file_size, written.CRC = len(data), zlib.crc32(data)
+            else:
+                archive.writestr(info, data)
+    return raw.getvalue()
 
 
 def with_entry(name: str, mode: int, data: bytes = b"x") -> bytes:

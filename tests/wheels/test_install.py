@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pyoco_server.model.wheel import parse_wheel_name
 from pyoco_server.model.wheel_archive import BadWheel
 from pyoco_server.worker import wheel_install
 from pyoco_server.worker.wheel_install import install_wheel
-from wheels.making import file_name, wheel_bytes
+from wheels.making import file_name, wheel_bytes, with_bomb
 
 
 def unpacked(folder: Path, data: bytes) -> Path:
@@ -57,6 +58,17 @@ def test_a_source_that_takes_long_to_compile_is_not(tmp_path: Path) -> None:
     files = {"table.py": "a=1\n" * 500_000, "small.py": "a=1\n"}
     target = unpacked(tmp_path, wheel_bytes(files=files))
     assert [path.name.partition(".")[0] for path in target.rglob("*.pyc")] == ["small"]
+
+
+def test_a_text_is_unpacked_no_further_than_the_archive_says(tmp_path: Path) -> None:
+    """A wheel of a quarter of a megabyte took as much memory as there was, of the gateway too."""
+    data = with_bomb()
+    tracemalloc.start()
+    try:
+        unpacked(tmp_path, data)
+        assert tracemalloc.get_traced_memory()[1] < 64 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

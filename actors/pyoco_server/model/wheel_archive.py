@@ -73,6 +73,15 @@ def check_archive(file: BinaryIO, name: WheelName) -> SpecifierSet | None:
         raise BadWheel("not a sound zip archive: bytes before its directory are missing") from None
 
 
+def read_text(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
+    """Read a text of the archive.
+
+    Of one that is larger than its directory says, zipfile itself unpacks gigabytes before it looks at that.
+    """
+    with archive.open(info) as stream:
+        return stream.read(info.file_size).decode()
+
+
 class _InPieces:
     """A file of which nothing large is read as a whole, such as a directory of millions of entries."""
 
@@ -157,7 +166,7 @@ def _check(
             raise BadWheel(f"{folder}/{part} is missing")
         if info.file_size > _MOST_TEXT_BYTES:
             raise BadWheel(f"{folder}/{part} has {info.file_size} bytes")
-        return archive.read(info).decode()
+        return read_text(archive, info)
 
     version = HeaderParser().parsestr(text("WHEEL")).get("Wheel-Version", "")
     if not version.strip().startswith("1."):

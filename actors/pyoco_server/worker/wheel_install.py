@@ -16,7 +16,7 @@ from installer.sources import WheelFile
 from installer.utils import get_launcher_kind
 
 from pyoco_server.model.wheel import WheelName
-from pyoco_server.model.wheel_archive import BadWheel, check_archive
+from pyoco_server.model.wheel_archive import BadWheel, check_archive, read_text
 
 _SCHEMES: Final = {
     "purelib": "",
@@ -48,6 +48,10 @@ class _Importable(WheelFile):
     def dist_info_filenames(self) -> list[str]:
         """What of its metadata is more than a file to be unpacked: nothing."""
         return []
+
+    def read_dist_info(self, filename: str) -> str:
+        """Read a text of its metadata."""
+        return read_text(self._zipfile, self._zipfile.getinfo(f"{self.dist_info_dir}/{filename}"))
 
 
 def is_want_of_room(error: Exception) -> bool:
