@@ -26,7 +26,7 @@ from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import TapEvent, TapKind
 from pyoco_server.model.run import RunStatus
 from pyoco_server.model.worker import WorkerOrder, WorkerRecord, decode_worker, encode_worker
-from pyoco_server.worker.messages import DrainOrdered, FirstJob
+from pyoco_server.worker.messages import Drain, DrainOrdered, FirstJob
 
 
 async def stored(backend: Backend) -> WorkerRecord:
@@ -189,6 +189,49 @@ async def test_who_waits_for_the_dispatcher_waits_over_its_restart(
                     await backend.reads.worker_registry.order("w1", WorkerOrder.DRAIN)
                 with trio.fail_after(60):
                     await told.wait()
+
+
+async def test_a_drain_waits_for_runs_over_a_restart_of_the_dispatcher(tmp_path: Path) -> None:
+    """It was over at once, and what was executed was broken off."""
+    async with running(tmp_path) as backend:
+        run = await backend.submit(new_run("slow", seconds=2))
+        await started(backend, run.run_id)
+        asked, ends = trio.Event(), []
+
+        def listen(event: TapEvent) -> None:
+            if event.kind is TapKind.HANDLED and isinstance(event.message, Drain):
+                asked.set()
+
+        async def drain() -> None:
+            assert await backend.drain(within=60)
+            ends.append((await backend.get(run.run_id)).status)
+
+        with backend.system.tap(listen):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(drain)
+                with trio.fail_after(60):
+                    await asked.wait()
+                await backend.system.restart("/worker/dispatcher")
+        assert ends == [RunStatus.COMPLETED]
+
+
+async def test_a_limited_worker_takes_no_more_jobs_after_a_restart_of_the_dispatcher(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, worker=worker_options(tmp_path, limit=1)) as backend:
+        first = await backend.submit(new_run("slow", seconds=1))
+        await started(backend, first.run_id)
+        await backend.system.restart("/worker/dispatcher")
+        second = await backend.submit(new_run("quick"))
+        await ended(backend, first.run_id)
+
+        async def idle() -> bool:
+            return (await stored(backend)).last_run_id == first.run_id
+
+        await eventually(idle)
+        other = worker_options(tmp_path, worker_id="w2")
+        async with open_backend(backend.settings_with_node(), gateway=False, worker=other):
+            assert (await ended(backend, second.run_id)).worker_id == "w2"
 
 
 async def test_a_record_that_cannot_be_written_is_told_of_once_an_outage(

@@ -21,7 +21,7 @@ from pyoco_server.gateway.tree import GatewayTree
 from pyoco_server.gateway.waiting_runs import move_run
 from pyoco_server.gateway.wheel_registry import WheelRegistry
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.kernel import ActorDown, ActorSystem, AskExpired
+from pyoco_server.kernel import ActorSystem
 from pyoco_server.model.event import LogChunk
 from pyoco_server.model.run import RunSnapshot
 from pyoco_server.model.timing import Timing
@@ -267,11 +267,10 @@ class Backend:
 
     async def drain(self, *, within: float) -> bool:
         """Let the worker take no more jobs; return whether its slots got free within so many seconds."""
-        try:
-            await self._require_worker().dispatcher.ask(Drain(), within=within)
-        except (AskExpired, ActorDown):
-            return False
-        return True
+        with trio.move_on_after(within):
+            await self._require_worker().dispatcher.ask_over_restarts(Drain())
+            return True
+        return False
 
     async def refresh_slots(self) -> None:
         """Give each slot a fresh child before its next run, because task code changed."""

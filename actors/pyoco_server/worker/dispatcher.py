@@ -52,6 +52,13 @@ _RETRY_SECONDS = 0.5
 _Queue: TypeAlias = tuple[str, PullConsumer]
 
 
+@dataclass(slots=True)
+class Taken:
+    """How many jobs a worker has taken, over the restarts of its dispatcher."""
+
+    jobs: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class _Pulled:
     messages: tuple[Message, ...]
@@ -77,7 +84,8 @@ class Dispatcher(Actor[DispatcherMessage]):
     Args:
         tags: What the worker takes; all workers of a tag share its durable consumer.
         heartbeat: Knows the operator's orders; nothing is pulled before it has told them.
-        limit: How many jobs to take in all.
+        taken: How many jobs were taken before.
+        limit: How many to take in all.
     """
 
     def __init__(
@@ -90,6 +98,7 @@ class Dispatcher(Actor[DispatcherMessage]):
         *,
         heartbeat: ActorRef[LookAgain | Stopping],
         worker_id: str,
+        taken: Taken,
         limit: int | None = None,
     ) -> None:
         self._connection = connection
@@ -106,7 +115,7 @@ class Dispatcher(Actor[DispatcherMessage]):
         self._dead_letters = stores.dead_letters
         self._worker_id = worker_id
         self._limit = math.inf if limit is None else limit
-        self._taken = 0
+        self._taken = taken
         # What each slot said last; one that was handed a job holds its run, until it says that it is free.
         self._said: dict[int, SlotFree | SlotUnfit | SlotHolds] = {}
         self._pull_scope: trio.CancelScope | None = None
@@ -174,7 +183,7 @@ class Dispatcher(Actor[DispatcherMessage]):
         return not (ordered_not_to or self._stopping)
 
     def _answer_waiting(self) -> None:
-        if self._taken:
+        if self._taken.jobs:
             for reply in self._waiting_for_first:
                 reply.send(None)
             self._waiting_for_first.clear()
@@ -189,7 +198,7 @@ class Dispatcher(Actor[DispatcherMessage]):
             self._waiting_for_drain.clear()
 
     def _pull_more(self) -> None:
-        room = min(len(self._free), self._limit - self._taken)
+        room = min(len(self._free), self._limit - self._taken.jobs)
         if room > 0 and self._pull_scope is None:
             self._pull_scope = trio.CancelScope()
             self.spawn(self._pull, int(room), self._pull_scope)
@@ -266,7 +275,7 @@ class Dispatcher(Actor[DispatcherMessage]):
         if not self._may_pull or not free:
             await put_off(delivery, 0.0)
             return
-        self._taken += 1
+        self._taken.jobs += 1
         ending = next(_runs_of(self._said[free[0]]), None)
         self._said[free[0]] = SlotHolds(free[0], job.run_id, ending)
         await self._slots[free[0]].tell(Assign(job, delivery))

@@ -18,7 +18,7 @@ from pyoco_server.worker.child import SlotChild
 from pyoco_server.worker.claiming import Claimant
 from pyoco_server.worker.control import ControlListener
 from pyoco_server.worker.control_group import WorkerGroup
-from pyoco_server.worker.dispatcher import Dispatcher, DispatcherMessage
+from pyoco_server.worker.dispatcher import Dispatcher, DispatcherMessage, Taken
 from pyoco_server.worker.events import AttemptEvents, OutputSink
 from pyoco_server.worker.executor import Executor
 from pyoco_server.worker.heartbeat import Heartbeat, HeartbeatMessage
@@ -100,7 +100,7 @@ def worker_tree(
     count = options.slots or settings.worker_slots
     work_dir = state_dir / "work"
 
-    board = SlotBoard(count)
+    board, taken = SlotBoard(count), Taken()
     heartbeat: ChildSpec[HeartbeatMessage] = ChildSpec(
         "heartbeat",
         lambda: Heartbeat(
@@ -125,6 +125,7 @@ def worker_tree(
             stores,
             heartbeat=heartbeat.ref,
             worker_id=worker_id,
+            taken=taken,
             limit=options.limit,
         ),
         mailbox_capacity=1024 + 16 * count,
