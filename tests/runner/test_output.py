@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from pyoco_server.model.run import RunStatus, TaskState
-from pyoco_server.worker.runner.handle import Exited
+from pyoco_server.worker.runner.handle import Exited, RunnerProcess
 from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.protocol import FlowFinished, Limits, Output, TaskChanged
 from runner.children import CODE, Flows, a_child
@@ -125,3 +125,25 @@ async def test_a_worker_that_does_not_listen_holds_up_the_printing(flows: Flows)
     assert told.finished.status is RunStatus.COMPLETED
     ats = [output.at for output in told.outputs()]
     assert max(after - before for before, after in pairwise(ats)) > 0.3
+
+
+@pytest.mark.parametrize("limit", [None, 30])
+async def test_a_signal_handler_that_raises_in_the_middle_of_a_message_breaks_none(
+    flows: Flows, monkeypatch: pytest.MonkeyPatch, limit: float | None
+) -> None:
+    """The worker is slow to read, so that the task waits in the middle of one when the signal comes."""
+    read = RunnerProcess._read
+
+    async def slowly(runner: RunnerProcess) -> None:
+        await trio.sleep(0.004)
+        await read(runner)
+
+    await flows.run("a", a="one")
+    monkeypatch.setattr(RunnerProcess, "_read", slowly)
+    for number in range(8):
+        inputs = {"seconds": 0.02 + 0.0017 * number}
+        late = {"function": "print_until_late", "inputs": inputs, "timeout_sec": limit}
+        told = await flows.run("a", a=late)
+        assert told.finished.status is RunStatus.COMPLETED, told.finished.error
+        assert told.finished.task_records["a"].output == "ok"
+        assert told.text("a").endswith("done\n")

@@ -51,6 +51,25 @@ def meet(ctx, parties=2):
     return "met"
 
 
+class Late(Exception):
+    pass
+
+
+def be_late(number, frame):
+    raise Late
+
+
+def print_until_late(seconds):
+    """As a decorator for timeouts does it."""
+    signal.signal(signal.SIGALRM, be_late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    with suppress(Late):
+        while True:
+            print("x" * 20_000)
+    print("done")
+    return "ok"
+
+
 def double(n):
     return n * 2
 

@@ -102,22 +102,24 @@ class OutputPump:
             self._aside.append((stream, text))
             self._waiting.set()
             return
-        with self._lock:
-            if "\r" in text:  # print() writes its text and its end one after the other
-                text = self._pull_back(stream) + text
-            text = self._rewritten.take(task_here(), stream, text)
-            for start in range(0, len(text), CHUNK_CHARACTERS):
-                self._take(stream, text[start : start + CHUNK_CHARACTERS])
-                # A line is sent whole: print() writes its text and its end one after the other.
-                quiet = time.monotonic() - self._sent_at >= _INTERVAL_SECONDS
-                due = quiet and text.endswith("\n")
-                if due or self._characters >= CHUNK_CHARACTERS:
-                    self.flush()
-            state = self._rewritten.state(task_here(), stream)
-            told = self.on_rewritten
-        if state is not None and told is not None:
-            told(state)
-        self._waiting.set()
+        try:
+            with self._lock:
+                if "\r" in text:  # print() writes its text and its end one after the other
+                    text = self._pull_back(stream) + text
+                text = self._rewritten.take(task_here(), stream, text)
+                for start in range(0, len(text), CHUNK_CHARACTERS):
+                    self._take(stream, text[start : start + CHUNK_CHARACTERS])
+                    # A line is sent whole: print() writes its text and its end one after the other.
+                    quiet = time.monotonic() - self._sent_at >= _INTERVAL_SECONDS
+                    due = quiet and text.endswith("\n")
+                    if due or self._characters >= CHUNK_CHARACTERS:
+                        self.flush()
+                state = self._rewritten.state(task_here(), stream)
+                told = self.on_rewritten
+            if state is not None and told is not None:
+                told(state)
+        finally:  # what a signal handler raises breaks off is sent, too
+            self._waiting.set()
 
     def _pull_back(self, stream: StreamName) -> str:
         """Return what was printed last of a line that has no end, as far as it is not sent yet."""
@@ -151,9 +153,9 @@ class OutputPump:
             try:
                 while self._aside:
                     self._take(*self._aside.popleft())
-                pieces, self._pieces, self._characters = self._pieces, [], 0
-                for piece in pieces:
-                    self._send(piece)
+                self._characters = 0
+                while self._pieces:
+                    self._send(self._pieces.pop(0))
             finally:
                 self._sending = False
                 self._sent_at = time.monotonic()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
+from itertools import starmap
+from select import PIPE_BUF
 from typing import Final
 
 from pyoco_server.worker.runner.protocol import (
@@ -23,6 +26,8 @@ _QUIET_BYTES = 32 * 1024
 
 BELL: Final = 3
 """The descriptor of the eventfd that has the worker look, in a child."""
+
+_RING: Final = (1).to_bytes(8, sys.byteorder)  # what is written to it: eventfd(2)
 
 
 def take_over_standard_streams() -> tuple[int, int]:
@@ -50,6 +55,36 @@ def requests(descriptor: int) -> Iterator[WorkerMessage]:
         yield from frames.feed(data)
 
 
+class PieceWriter:
+    """Writes into pipes piece by piece; none is lost or repeated where a signal handler raises in between.
+
+    Attributes:
+        pieces: What was begun, as long as some of it may be left; it goes before what is written next.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: list[tuple[int, memoryview]] = []
+        self._written: list[int] = []
+
+    def write(self, *parts: tuple[int, bytes]) -> None:
+        """Write bytes, each to its descriptor."""
+        self.finish()
+        self._written = []
+        self.pieces = [
+            (descriptor, memoryview(data)[start : start + PIPE_BUF])
+            for descriptor, data in parts
+            for start in range(0, len(data), PIPE_BUF)
+        ]
+        self.finish()
+
+    def finish(self) -> None:
+        """Write what is left."""
+        # In one step of the interpreter: handlers are called behind it, or in a write that waits. Such a one has
+        # written nothing, for a pipe takes a piece whole or not at all (pipe(7)), and is not among the written.
+        self._written.extend(starmap(os.write, self.pieces[len(self._written) :]))
+        self.pieces = []
+
+
 class EventPipe:
     """Sends messages to the worker, from any thread.
 
@@ -62,6 +97,7 @@ class EventPipe:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._writer = PieceWriter()
         self._process = os.getpid()
         self._quiet = 0  # bytes that no ring has announced yet
         self._lock = threading.Lock()
@@ -78,17 +114,21 @@ class EventPipe:
         Sent ``quietly``, it can wait for the next ring, by another message or by `ring`.
         """
         end_copy(self._process)
-        data = memoryview(frame(message))
+        data = frame(message)
+        size = len(data)
         with self._lock:
             self._holder = threading.get_ident()
             try:
-                self._quiet += len(data)
+                self._quiet += size
                 if self._quiet > _QUIET_BYTES:
                     # The rest may have to wait for the reader, which watches what has come in part.
-                    data = data[os.write(self._descriptor, data[:1]) :]
-                    self._ring()
-                while data:
-                    data = data[os.write(self._descriptor, data) :]
+                    begin, rest = (self._descriptor, data[:1]), (self._descriptor, data[1:])
+                    self._writer.write(begin, (BELL, _RING), rest)
+                    self._quiet = 0
+                elif size > PIPE_BUF or self._writer.pieces:
+                    self._writer.write((self._descriptor, data))
+                else:
+                    os.write(self._descriptor, data)
                 if not quietly:
                     self._ring()
             except BrokenPipeError:
@@ -97,10 +137,15 @@ class EventPipe:
                 self._holder = None
 
     def ring(self) -> None:
-        """Have the worker look, if something was sent quietly."""
+        """Have the worker look, if something was sent quietly; what was broken off is sent first."""
         if self._quiet and not self.held_here and os.getpid() == self._process:
             with self._lock:
-                self._ring()
+                self._holder = threading.get_ident()
+                try:
+                    self._writer.finish()
+                    self._ring()
+                finally:
+                    self._holder = None
 
     def _ring(self) -> None:
         self._quiet = 0

@@ -37,6 +37,7 @@ from pyoco_server.worker.runner.engine.failure import (
     interrupted,
 )
 from pyoco_server.worker.runner.engine.task_record import TASK
+from pyoco_server.worker.runner.pipe import PieceWriter
 
 GRACE_SECONDS: Final = 1.0
 """What code that was asked to stop has for its clean-up before it is killed."""
@@ -268,6 +269,7 @@ class _Out:
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
+        self._writer = PieceWriter()
         self._process = os.getpid()
         self._main = threading.get_ident()
         self._lock = threading.Lock()
@@ -278,15 +280,14 @@ class _Out:
         """Say something; a copy of the copy cannot, nor code that interrupts the saying of something else."""
         if os.getpid() != self._process:
             return False
-        body = memoryview(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
+        body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
         here = threading.get_ident() == self._main
         if here and self._sending_here:
             return False
         self._sending_here = self._sending_here or here
         try:
             with self._lock:
-                self._write(memoryview(len(body).to_bytes(8, "big")))
-                self._write(body)
+                self._writer.write((self._pipe, len(body).to_bytes(8, "big")), (self._pipe, body))
         finally:
             if here:
                 self._sending_here = False
@@ -301,10 +302,6 @@ class _Out:
             self._asked = True
         else:
             raise TaskStopped("the task is to stop")
-
-    def _write(self, data: memoryview) -> None:
-        while data:
-            data = data[os.write(self._pipe, data) :]
 
 
 def _see_cancel(context: Context, flags: mmap.mmap) -> None:
