@@ -57,6 +57,19 @@ async def test_what_modules_do_when_they_are_imported_is_for_runs_of_their_flow_
     assert not told.finished.bound
 
 
+@pytest.mark.parametrize(
+    ("path", "module"),
+    [("helper.py", "helper"), ("helpers/__init__.py", "helpers"), ("bare/part.py", "bare.part")],
+)
+async def test_a_module_of_a_runs_own_folder_is_its_own(
+    slot: Lives, path: str, module: str
+) -> None:
+    for value in ("first", "second"):
+        inputs = {"path": path, "module": module, "value": value}
+        told = await slot.run({"callable": "brings_modules:bring", "inputs": inputs})
+        assert told.finished.task_records["a"].output == value
+
+
 async def test_native_threads_of_an_extension_module_wear_nobody_out(slot: Lives) -> None:
     """As those of the libraries below numpy, made when it is imported."""
     await slot.run("count")

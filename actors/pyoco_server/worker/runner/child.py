@@ -126,9 +126,10 @@ class _Child:
             # What code sets in the context, as `decimal` does, is of its run.
             finished = contextvars.copy_context().run(execution.execute)
             del self._accepted[finished.run_id]
+            workdir = execution.request.workdir
             # Nothing of the run is held any more when it is looked at what it left.
             del execution
-            self._tell_end(finished)
+            self._tell_end(finished, workdir)
             del finished
             # Whatever the run made of it; while nobody waits. Of all the bytes that it takes by itself, it
             # takes twice as long.
@@ -139,9 +140,9 @@ class _Child:
         self._plugins.wheels = folders
         self._condition.settle()
 
-    def _tell_end(self, finished: FlowFinished) -> None:
+    def _tell_end(self, finished: FlowFinished, workdir: str | None) -> None:
         try:
-            self._condition.restore(failed=finished.status is RunStatus.FAILED)
+            self._condition.restore(failed=finished.status is RunStatus.FAILED, workdir=workdir)
             worn = self._condition.worn
         except Exception as error:  # noqa: BLE001 - a run may have replaced whatever that uses
             worn = f"it cannot be looked at: {type(error).__name__}"

@@ -48,6 +48,8 @@ class Condition:
         self.bound = False
         self._streams = streams
         self._modules: list[ModuleType] = []
+        # How many of them are of no run, or of one that has ended.
+        self._known = 0
         self._copies: list[dict[str, Any]] = []
         self._python_threads = 0
         self._threads = ProcessPart("threads", Counted("task").links, self._await_threads)
@@ -71,6 +73,7 @@ class Condition:
 
     def settle(self) -> None:
         """The process is fresh now."""
+        self._known = len(sys.modules)
         self._environment.settle()
         self._settle_parts()
 
@@ -94,13 +97,14 @@ class Condition:
             self.bound = True
         self._settle_parts()
 
-    def restore(self, *, failed: bool) -> None:
+    def restore(self, *, failed: bool, workdir: str | None) -> None:
         """Undo what a run did, outside of its surroundings; `worn` says what cannot be undone.
 
         Blocks for some seconds where the run left processes that cannot be killed, else for next to no time.
 
         Args:
             failed: Whether its memory may hang on its error.
+            workdir: The current directory that it had, if it had one of its own.
         """
         reasons: list[str] = []
         if kin.have_children() and (kin.end_children() or _awaits_processes()):
@@ -121,10 +125,13 @@ class Condition:
             for part in changed:
                 part.undo()
             reasons += [part.name for part in every if part.changed]
+        if len(sys.modules) > self._known:
+            self._modules = list(sys.modules.values())
+            if workdir is not None and _any_lies_in(workdir, self._modules[self._known :]):
+                reasons.append("modules of its own folder")
+            self._known = len(self._modules)
         if reasons:
             self.worn = ", ".join(reasons)
-        elif len(sys.modules) > len(self._modules):
-            self._modules = list(sys.modules.values())
 
     def _resident(self) -> int:
         return int(os.pread(self._memory, 100, 0).split()[1]) * _PAGE
@@ -195,6 +202,17 @@ def _import_path() -> tuple[list[Any], ...]:
 def _is_extension(module: ModuleType) -> bool:
     spec = getattr(module, "__spec__", None)
     return isinstance(getattr(spec, "loader", None), ExtensionFileLoader)
+
+
+def _any_lies_in(folder: str, modules: list[ModuleType]) -> bool:
+    """Whether one of these was imported from below a folder."""
+    below = f"{folder}/", f"{os.path.realpath(folder)}/"
+    for module in modules:
+        spec = getattr(module, "__spec__", None)
+        within = getattr(spec, "submodule_search_locations", None) or ()
+        if any(str(place).startswith(below) for place in (getattr(spec, "origin", None), *within)):
+            return True
+    return False
 
 
 def _awaits_processes() -> bool:

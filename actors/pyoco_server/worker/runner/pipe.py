@@ -79,8 +79,8 @@ class PieceWriter:
 
     def finish(self) -> None:
         """Write what is left."""
-        # In one step of the interpreter: handlers are called behind it, or in a write that waits. Such a one has
-        # written nothing, for a pipe takes a piece whole or not at all (pipe(7)), and is not among the written.
+        # In one step of the interpreter: handlers are called behind it, or in a write that waits. Such a
+        # one has written nothing, for a pipe takes a piece whole or not at all (pipe(7)), and does not count.
         self._written.extend(starmap(os.write, self.pieces[len(self._written) :]))
         self.pieces = []
 
