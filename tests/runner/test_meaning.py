@@ -177,6 +177,9 @@ class Silent(TaskObserver):
     def try_ended(self, key: str, tries: Sequence[TryRecord]) -> None:
         assert all(each.ended_at is not None for each in tries)
 
+    def iteration_ended(self, name: str, record: LiveRecord) -> None:
+        assert record.iterations
+
     def task_ended(self, name: str, record: LiveRecord) -> None:
         numbers = [each.number for each in record.tries or ()]
         assert numbers == list(range(1, len(numbers) + 1))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import pyoco_server
-from pyoco_server.model.run import RunStatus, TaskProgress
+from pyoco_server.model.run import RunStatus, TaskProgress, TaskState
+from pyoco_server.worker.runner.handle import RunnerEvent
 from pyoco_server.worker.runner.progress import INTERVAL_SECONDS
-from pyoco_server.worker.runner.protocol import ProgressMade
-from runner.children import Flows, Told
+from pyoco_server.worker.runner.protocol import FlowFinished, ProgressMade, TaskChanged
+from runner.children import Flows, Told, flow_yaml
 
 
 def sent(told: Told) -> list[TaskProgress]:
@@ -56,6 +58,27 @@ async def test_threads_of_a_task_report_for_it(flows: Flows) -> None:
     finished = (await flows.hear()).finished
     for name in "ab":
         assert finished.task_records[name].progress.message == name  # type: ignore[union-attr]
+
+
+async def test_a_task_runs_and_reports_until_its_last_iteration_has_ended(
+    flows: Flows, tmp_path: Path
+) -> None:
+    loop = "foreach(over=numbers, item=n, parallel=2) { each }"
+    text = flow_yaml(loop, {"each": {"callable": "reporting:one_after_the_other"}})
+    await flows.send_yaml(text, params={"numbers": [0, 1]})
+    told = await flows.hear(lambda event: isinstance(event, FlowFinished) or has_iterations(event))
+    assert told.states("each")[-1] is TaskState.RUNNING
+    (tmp_path / "told").touch()
+    told = await flows.hear()
+    assert told.finished.status is RunStatus.COMPLETED, told.finished.error
+    assert [(made.done, made.total) for made in sent(told)] == [(1, 1)]
+    record = told.finished.task_records["each"]
+    assert (record.state, record.progress) == (TaskState.SUCCEEDED, sent(told)[-1])
+    assert record.iteration_counts == {"SUCCEEDED": 2}
+
+
+def has_iterations(event: RunnerEvent) -> bool:
+    return isinstance(event, TaskChanged) and bool(event.record.iterations)
 
 
 async def test_coroutines_and_tasks_with_a_process_of_their_own_report_as_well(

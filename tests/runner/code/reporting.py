@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from contextvars import copy_context
+from pathlib import Path
 
 import pyoco_server
 
@@ -41,6 +42,15 @@ def beside(name: str = "") -> None:
 
 
 _BOTH = threading.Barrier(2)
+
+
+def one_after_the_other(n: int = 0) -> None:
+    """Two iterations beside each other; the second reports when the end of the first is told."""
+    _BOTH.wait(10)
+    while n and not Path("told").exists():
+        time.sleep(0.01)
+    if n:
+        pyoco_server.report(done=1, total=1)
 
 
 def odd() -> None:

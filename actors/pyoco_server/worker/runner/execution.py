@@ -155,6 +155,10 @@ class Execution(TaskObserver, Worker):
         self._progress.begin(name)
         self._tell(name, self._records.running(record))
 
+    def iteration_ended(self, name: str, record: LiveRecord) -> None:
+        """Tell what is known of the task, which goes on."""
+        self._tell(name, self._progress.told_in(name, self._records.running(record)))
+
     def task_ended(self, name: str, record: LiveRecord) -> None:
         """Tell how the task ended, after all that it printed, or that it will not be executed."""
         self._output.end_task(name)

@@ -62,9 +62,14 @@ def task_here() -> str | None:
 
 
 class IterationBook:
-    """What is kept of a task's times in loops."""
+    """What is kept of a task's times in loops.
+
+    Attributes:
+        running: How many of them go on.
+    """
 
     def __init__(self) -> None:
+        self.running = 0
         self._last: deque[IterationRecord] = deque(maxlen=MAX_ITERATIONS)
         self._counts: dict[str, int] = {}
         self._failed: tuple[str | None, str | None] = None, None

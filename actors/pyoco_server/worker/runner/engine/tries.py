@@ -59,6 +59,10 @@ class TaskObserver(ABC):
         """The last of these tries has failed, or the task has succeeded and there are none to count on."""
 
     @abstractmethod
+    def iteration_ended(self, name: str, record: LiveRecord) -> None:
+        """An iteration of the task has ended, and others go on: with what is known so far."""
+
+    @abstractmethod
     def task_ended(self, name: str, record: LiveRecord) -> None:
         """The task's record has its final values: it has ended, or will not be executed."""
 
@@ -124,33 +128,47 @@ class Tasks:
         policy = policy_of(task)
         loop = context.loop
         record = LiveRecord(state=TaskState.RUNNING, started_at=time.time())
+        if loop is not None:
+            with self._lock:
+                self._loops.setdefault(task.name, IterationBook()).running += 1
         self.run.tasks[task.name] = TaskState.RUNNING
         self.run.task_records[task.name] = record
         in_hand = TASK.set((task.name, record))
         try:
             error = self._tries(task, policy, context, record)
             succeeded = record.state is TaskState.SUCCEEDED
-            with self._lock:
-                if loop is not None:
-                    kept = self._loops.setdefault(task.name, IterationBook())
-                    kept.note(record, loop.path or "")
-                elif task.name in self._loops:
+            if loop is None:
+                if task.name in self._loops:
                     self._loops[task.name].show(record)
-                self.run.task_records[task.name] = record
-                self.run.tasks[task.name] = record.state
-            self._observer.task_ended(task.name, record)
+                self._end(task.name, record)
+            else:
+                # While it is told, so that no begin of another iteration is told before.
+                with self._lock:
+                    book = self._loops[task.name]
+                    book.running -= 1
+                    book.note(record, loop.path or "")
+                    if book.running:
+                        self._observer.iteration_ended(task.name, record)
+                    else:
+                        self._end(task.name, record)
         finally:
             TASK.reset(in_hand)
         if error is not None and policy.on_failure != "isolate":
             raise error
         return succeeded
 
+    def _end(self, name: str, record: LiveRecord) -> None:
+        self.run.task_records[name] = record
+        self.run.tasks[name] = record.state
+        self._observer.task_ended(name, record)
+
     def give_output(self, name: str, output: object) -> None:
-        """Have the record of a task show what its iterations returned together."""
-        record = self.run.ensure_task_record(name)
-        if record.output is not output and isinstance(record, LiveRecord):
-            self.run.task_records[name] = given = replace(record, output=output)
-            self._observer.task_ended(name, given)
+        """Have the record of a task show what its iterations returned together, unless some go on."""
+        with self._lock:
+            record = self.run.ensure_task_record(name)
+            goes_on = self.run.tasks.get(name) is TaskState.RUNNING
+            if not goes_on and record.output is not output and isinstance(record, LiveRecord):
+                self._end(name, replace(record, output=output))
 
     def skip(self, task: Task) -> None:
         """Note that a task will not be executed, unless it was."""
