@@ -68,6 +68,17 @@ async def test_the_streams_of_the_next_run_are_fresh_ones(slot: Lives, misdeed: 
     assert told.text(None, "stderr") == "nor here"
 
 
+@pytest.mark.parametrize(
+    "misdeed", ["warn", "log_warnings", "make_log_records", "log_in_its_own_way"]
+)
+async def test_a_run_logs_what_the_one_before_did(slot: Lives, misdeed: str) -> None:
+    first = everything(await slot.run(misdeed))
+    pid = slot.pid
+    assert first
+    assert everything(await slot.run(misdeed)) == first
+    assert slot.pid == pid
+
+
 async def test_the_streams_are_like_those_of_any_program(slot: Lives) -> None:
     told = await slot.run("use_streams")
     assert told.finished.status is RunStatus.COMPLETED, told.finished.error

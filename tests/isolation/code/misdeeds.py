@@ -397,6 +397,38 @@ def filter_warnings():
     logging.captureWarnings(True)
 
 
+def warn():
+    warnings.warn("for each run", stacklevel=1)
+
+
+def log_warnings():
+    logging.basicConfig()
+    logging.captureWarnings(True)
+    warn()
+
+
+def make_log_records():
+    before = logging.getLogRecordFactory()
+
+    def make(*args, **kwargs):
+        record = before(*args, **kwargs)
+        record.msg += ", made"
+        return record
+
+    logging.setLogRecordFactory(make)
+    logging.getLogger("any").warning("a record")
+
+
+def log_in_its_own_way():
+    class Logger(logging.getLoggerClass()):
+        def warning(self, message):
+            super().warning(f"{message}, so to speak")
+
+    logging.raiseExceptions = False
+    logging.setLoggerClass(Logger)
+    logging.getLogger(os.environ["PYOCO_RUN_ID"]).warning("words")
+
+
 # Output -------------------------------------------------------------------------------------------
 
 

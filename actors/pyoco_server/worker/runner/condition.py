@@ -24,7 +24,13 @@ from pyoco_server.worker.runner.attributes import Attributes
 from pyoco_server.worker.runner.libraries import library_parts
 from pyoco_server.worker.runner.namespaces import Namespaces
 from pyoco_server.worker.runner.output import Streams
-from pyoco_server.worker.runner.parts import Counted, EnvironmentPart, ProcessPart, parts
+from pyoco_server.worker.runner.parts import (
+    Counted,
+    EnvironmentPart,
+    ProcessPart,
+    forget_warnings,
+    parts,
+)
 
 MEMORY_BYTES: Final = 256 * 1024**2
 """How much a child may grow beyond what it has once its code is imported."""
@@ -125,6 +131,7 @@ class Condition:
             for part in changed:
                 part.undo()
             reasons += [part.name for part in every if part.changed]
+        forget_warnings()
         if len(sys.modules) > self._known:
             self._modules = list(sys.modules.values())
             if workdir is not None and _any_lies_in(workdir, self._modules[self._known :]):

@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, takewhile
+from operator import attrgetter
 from typing import Any, Final
 
 from pyoco_server.worker.runner.libc import LIBC
@@ -257,16 +258,36 @@ def _put_locale(fresh: str) -> None:
         locale.setlocale(locale.LC_ALL, fresh)
 
 
+# Has the next run see again what was warned of in this one; `warnings` has no name for it in typeshed.
+forget_warnings: Final[Callable[[], None]] = importlib.import_module("_warnings")._filters_mutated
+
+
 def _put_warnings(fresh: list[Any]) -> None:
     warnings.resetwarnings()  # what it has worked out from the filters goes, too
     warnings.filters[:] = fresh  # type: ignore[index]
 
 
+_OF_LOGGING: Final = (
+    "_loggerClass",
+    "_logRecordFactory",
+    "_warnings_showwarning",
+    "lastResort",
+    "raiseExceptions",
+    "root.manager.disable",
+    "root.manager.loggerClass",
+    "root.manager.logRecordFactory",
+)
+_of_logging: Final = attrgetter(*_OF_LOGGING)
+
+
 def _loggers() -> list[Any]:
-    """The root, and those that are not as they come; libraries make new ones all the time."""
+    """The root, and those that are not as they come; libraries make new ones all the time.
+
+    Before them, what is set for all.
+    """
     manager = logging.root.manager
     return [
-        manager.disable,
+        _of_logging(logging),
         _set_up_as(logging.root),
         *[
             _set_up_as(logger)
@@ -277,8 +298,11 @@ def _loggers() -> list[Any]:
 
 
 def _put_loggers(fresh: list[Any]) -> None:
-    disabled, *loggers = fresh
-    logging.disable(disabled)
+    for_all, *loggers = fresh
+    for name, value in zip(_OF_LOGGING, for_all, strict=True):
+        place, _, attribute = name.rpartition(".")
+        setattr(attrgetter(place)(logging) if place else logging, attribute, value)
+    logging.disable(logging.root.manager.disable)  # what loggers have worked out from it goes, too
     for logger in list(logging.root.manager.loggerDict.values()):
         if isinstance(logger, logging.Logger) and _is_set_up(logger):
             silent = [each for each in logger.handlers if type(each) is logging.NullHandler]
