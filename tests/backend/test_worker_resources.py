@@ -56,12 +56,13 @@ ONE = 'flow: {graph: a}\ntasks: {a: {callable: "threadless:one"}}\n'
 # For the guardian, and so for the children that it makes.
 SCARCE = """\
 import errno
+import faulthandler
 import os
 import threading
 from pathlib import Path
 
 SCARCE = Path({!r})
-fork, start = os.fork, threading.Thread.start
+fork, start, watch = os.fork, threading.Thread.start, faulthandler.dump_traceback_later
 
 
 def is_scarce(what):
@@ -80,7 +81,21 @@ def start_if_there_is_room(self):
     start(self)
 
 
+def watch_if_there_is_room(*args, **said):
+    if is_scarce("watchdog"):
+        raise RuntimeError("unable to start watchdog thread")
+    watch(*args, **said)
+
+
 os.fork, threading.Thread.start = fork_if_there_is_room, start_if_there_is_room
+faulthandler.dump_traceback_later = watch_if_there_is_room
+"""
+PLAIN = """def one():
+    return 1
+
+
+async def later():
+    return 1
 """
 PARALLEL = """\
 flow: {graph: a & b}
@@ -168,6 +183,39 @@ async def test_a_slot_whose_next_child_finds_no_room_rests_and_goes_on(
             (tmp_path / "scarce").unlink()
             snapshot = await ended(backend, run.run_id)
     assert snapshot.status is RunStatus.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("where", "task"),
+    [
+        ("watchdog", '{callable: "another:one"}'),
+        ("fork", '{callable: "plain:one", timeout_sec: 30, retries: 1}'),
+        ("fork", '{callable: "plain:one", timeout_sec: 30, on_failure: isolate}'),
+        ("thread", '{callable: "plain:later"}'),
+    ],
+)
+async def test_a_run_whose_first_task_finds_no_room_goes_back_and_is_executed_later(
+    tmp_path: Path, where: str, task: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SCARCE.format(str(tmp_path / "scarce")))
+    for name in ("plain", "another"):
+        (tmp_path / f"{name}.py").write_text(PLAIN)
+    options = replace(with_code(tmp_path), env={"PYTHONPATH": str(tmp_path)})
+    async with running(tmp_path, worker=options) as backend:
+        yaml = 'flow: {graph: a}\ntasks: {a: {callable: "plain:one"}}\n'
+        await ended(backend, (await backend.submit(of_yaml(yaml))).run_id)
+        with unfit_slots(backend) as unfit, trio.fail_after(60):
+            (tmp_path / "scarce").write_text(where)
+            new = of_yaml(f"flow: {{graph: a}}\ntasks: {{a: {task}}}\n")
+            run = await backend.submit(replace(new, max_attempts=1))
+            assert await unfit.receive() == 0
+            (tmp_path / "scarce").unlink()
+            snapshot = await ended(backend, run.run_id)
+    assert snapshot.status is RunStatus.COMPLETED
+    assert {each.reason for each in snapshot.attempts} == {"no_threads"}
+    record = snapshot.task_records["a"]
+    assert record.output == 1
+    assert [each.number for each in record.tries or ()] == ([1] if "retries" in task else [])
 
 
 @pytest.mark.parametrize("error", [errno.EAGAIN, errno.EMFILE])

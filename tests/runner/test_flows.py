@@ -49,6 +49,13 @@ async def test_parallel_tasks_run_at_the_same_time(flows: Flows) -> None:
     assert list(told.finished.tasks) == ["a", "b", "c", "d"]
 
 
+async def test_tasks_beside_each_other_take_the_threads_that_there_are(flows: Flows) -> None:
+    one = {"callable": "crowded:one"}
+    told = await flows.run("a & b & c", a=one, b=one, c=one)
+    assert told.finished.status is RunStatus.COMPLETED, told.finished.error
+    assert {each.output for each in told.finished.task_records.values()} == {"task_0"}
+
+
 async def test_an_any_join_does_not_wait_for_all(flows: Flows) -> None:
     told = await flows.run("(slow | quick) >> first", slow="slow", quick="one", first="first_of")
     assert told.finished.status is RunStatus.COMPLETED

@@ -24,7 +24,7 @@ from pyoco_server.worker.runner.condition import Condition
 from pyoco_server.worker.runner.engine.calls import Calls
 from pyoco_server.worker.runner.engine.cancel_signal import CancelSignal
 from pyoco_server.worker.runner.engine.execute import execute_flow
-from pyoco_server.worker.runner.engine.failure import failure_of, says
+from pyoco_server.worker.runner.engine.failure import TaskNotBegun, failure_of, says
 from pyoco_server.worker.runner.engine.task_record import LiveRecord
 from pyoco_server.worker.runner.engine.tries import TaskObserver, Tasks
 from pyoco_server.worker.runner.environment import surroundings
@@ -92,6 +92,8 @@ class Execution(TaskObserver, Worker):
         self._context = RunContext(run_id=request.run_id, params=request.params)
         self._stopping = CancelSignal()
         self._structure: GraphStructure | None = None
+        # Tasks whose code has begun.
+        self._begun: dict[str, bool] = {}
         self._records = RecordBook(limits, request.workdir, request.params)
         # What the worker was told last, by the names of tasks; iterations of one may tell at the same time.
         self._told: dict[str, TaskRecord] = {}
@@ -232,7 +234,12 @@ class Execution(TaskObserver, Worker):
             self._context.flow_name = flow.name
             calls = Calls(self._stopping, self)
             tasks = Tasks(
-                self._context, self, self._stopping, calls, tries_before=request.tries_before
+                self._context,
+                self,
+                self._stopping,
+                calls,
+                tries_before=request.tries_before,
+                begun=self._begun,
             )
             try:
                 execute_flow(flow, order, tasks, self._parallel_tasks(flow))
@@ -286,8 +293,8 @@ class Execution(TaskObserver, Worker):
             return "flow_not_found"
         if "MemoryError" in failure_of(error).kinds:
             return "out_of_memory"
-        begun = any(state is not EngineTaskState.PENDING for state in self._context.tasks.values())
-        if isinstance(error, RuntimeError) and str(error) == NO_THREAD and not begun:
+        no_thread = isinstance(error, RuntimeError) and str(error) == NO_THREAD
+        if (no_thread or isinstance(error, TaskNotBegun)) and not self._begun:
             return "no_threads"
         return "execution_error"
 

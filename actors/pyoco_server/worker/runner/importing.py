@@ -13,6 +13,8 @@ from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from pyoco_server.model.errors import NO_THREAD
+
 
 class NotImported(Exception):
     """Code that cannot be imported; the text names module and distribution, and what it did."""
@@ -51,11 +53,15 @@ def guarded(
 
     Raises:
         NotImported: Something was raised, be it what is meant to end a program.
+        RuntimeError: There is no thread to watch over its time.
     """
     first = module not in sys.modules
     if first:
         tell(place or place_of(module))
-        faulthandler.dump_traceback_later(seconds, exit=True, file=2)
+        try:
+            faulthandler.dump_traceback_later(seconds, exit=True, file=2)
+        except RuntimeError as error:
+            raise RuntimeError(NO_THREAD) from error  # which watches over it
     try:
         yield
     except BaseException as error:  # a module's own code may raise anything

@@ -13,7 +13,7 @@ from pyoco.core.context import Context
 from pyoco_server.model.flow.task_policy import EventLoop
 from pyoco_server.worker.runner.engine.awaiting import Work, work_of
 from pyoco_server.worker.runner.engine.cancel_signal import CancelSignal
-from pyoco_server.worker.runner.engine.failure import interrupted
+from pyoco_server.worker.runner.engine.failure import TaskNotBegun, interrupted
 from pyoco_server.worker.runner.engine.own_process import Relay, call_apart
 from pyoco_server.worker.runner.pipe import end_copy
 
@@ -51,6 +51,7 @@ class Calls:
             context: The run's, which it may change.
 
         Raises:
+            TaskNotBegun: There is no process or thread for it.
             TaskTimeout: It took longer than ``limit``.
             TaskCancelled: It ended because the run was cancelled.
             Exception: What it raises.
@@ -66,7 +67,15 @@ class Calls:
             )
         result = call_here(function, arguments)
         work = work_of(result)
-        return result if work is None else self._await(work, event_loop)
+        if work is None:
+            return result
+        try:
+            return self._await(work, event_loop)
+        except TaskNotBegun as error:
+            work.close()
+            if _is_async(function):
+                raise
+            raise RuntimeError(error.strerror) from error  # what made the coroutine has begun
 
     def close(self) -> None:
         """End the event loops, and what is left on them; blocks for some seconds at most."""

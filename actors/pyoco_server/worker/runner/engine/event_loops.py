@@ -7,6 +7,7 @@ with a time limit has a process, and a loop in that.
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any, Final
 from pyoco_server.model.flow.task_policy import EventLoop
 from pyoco_server.worker.runner.engine.awaiting import Work, result_of
 from pyoco_server.worker.runner.engine.cancel_signal import CancelSignal
-from pyoco_server.worker.runner.engine.failure import TaskCancelled, interrupted
+from pyoco_server.worker.runner.engine.failure import TaskCancelled, TaskNotBegun, interrupted
 
 _CLOSE_SECONDS: Final = 5.0
 
@@ -42,6 +43,7 @@ class EventLoops:
         """Await a coroutine; return its result. Blocks this thread meanwhile.
 
         Raises:
+            TaskNotBegun: There is no thread for its loop.
             TaskCancelled: The run was cancelled, and the coroutine with it.
             Exception: What it raises.
         """
@@ -98,7 +100,10 @@ class _Loop(ABC):
     def __init__(self, name: str) -> None:
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._ready = threading.Event()
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise TaskNotBegun(errno.EAGAIN, str(error)) from error
         self._ready.wait()
 
     @abstractmethod

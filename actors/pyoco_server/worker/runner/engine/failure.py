@@ -36,6 +36,10 @@ class TaskCancelled(Exception):
     """A task ended because its run was cancelled."""
 
 
+class TaskNotBegun(OSError):
+    """The machine has no thread or process for a task, of whose code nothing has begun."""
+
+
 class TaskProcessDied(Exception):
     """The process of a task that has a time limit ended by itself."""
 

@@ -31,6 +31,7 @@ from pyoco_server.worker.runner.engine.failure import (
     Failure,
     RemoteError,
     TaskCancelled,
+    TaskNotBegun,
     TaskProcessDied,
     TaskTimeout,
     failure_of,
@@ -87,7 +88,7 @@ def call_apart(
         TaskCancelled: A cancel stopped it.
         TaskProcessDied: Its process ended by itself.
         RemoteError: What the call raised.
-        OSError: No process can be made.
+        TaskNotBegun: No process can be made.
     """
     until = time.monotonic() + limit
     flags = mmap.mmap(-1, 2)
@@ -215,10 +216,10 @@ def _fork(
     _flush()  # else the copy would write it again
     try:
         pid = os.fork()
-    except BaseException:
+    except OSError as error:
         os.close(pipe)
         os.close(theirs)
-        raise
+        raise TaskNotBegun(error.errno, error.strerror) from error
     if pid == 0:
         _be_copy(call, context, relay, flags, theirs)
     os.close(theirs)

@@ -13,6 +13,7 @@ class Pool:
     def __init__(self, size: int) -> None:
         self.size = size
         self._threads: ThreadPoolExecutor | None = None
+        self._has_thread = False
 
     def __enter__(self) -> Pool:
         return self
@@ -25,8 +26,13 @@ class Pool:
         """Call in a thread, now or when one is free.
 
         Raises:
-            RuntimeError: There can be no further thread.
+            RuntimeError: There can be no thread.
         """
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self.size, "task")
-        self._threads.submit(copy_context().run, call)
+        try:
+            self._threads.submit(copy_context().run, call)
+        except RuntimeError:
+            if not self._has_thread:  # which takes it in its turn
+                raise
+        self._has_thread = True

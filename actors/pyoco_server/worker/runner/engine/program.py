@@ -242,7 +242,7 @@ class FlowProgram:
                 done.put((index, outcome, apart.results))
 
         for _ in range(beside - 1):
-            with suppress(RuntimeError):  # there is no further thread
+            with suppress(RuntimeError):  # there is no thread
                 self._pool.start(take_turns)
         # Where all other threads are busy with an outer loop, this one goes on alone.
         take_turns()

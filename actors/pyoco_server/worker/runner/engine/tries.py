@@ -21,7 +21,12 @@ from pyoco_server.model.run import TryRecord, shrink_error
 from pyoco_server.worker.runner.engine.arguments import bind, save_outputs
 from pyoco_server.worker.runner.engine.calls import Calls
 from pyoco_server.worker.runner.engine.cancel_signal import CancelSignal
-from pyoco_server.worker.runner.engine.failure import Failure, TaskCancelled, failure_of
+from pyoco_server.worker.runner.engine.failure import (
+    Failure,
+    TaskCancelled,
+    TaskNotBegun,
+    failure_of,
+)
 from pyoco_server.worker.runner.engine.policies import policy_of
 from pyoco_server.worker.runner.engine.task_record import MAX_TRIES, TASK, IterationBook, LiveRecord
 
@@ -84,6 +89,7 @@ class Tasks:
         stopping: Ends waits when the run is cancelled.
         calls: Calls their functions.
         tries_before: The last tries in attempts that were lost or given back, by task, iteration and time.
+        begun: Takes the names of those whose code has begun.
     """
 
     def __init__(
@@ -94,6 +100,7 @@ class Tasks:
         calls: Calls,
         *,
         tries_before: Mapping[str, Sequence[TryRecord]] | None = None,
+        begun: dict[str, bool] | None = None,
     ) -> None:
         self.run = run
         self._observer = observer
@@ -103,6 +110,7 @@ class Tasks:
         self._lock = threading.Lock()
         self._loops: dict[str, IterationBook] = {}
         self._tries_before = tries_before or {}
+        self._begun = {} if begun is None else begun
         # How often each task that may be tried again was executed, by task and iteration.
         self._times: dict[str, int] = {}
 
@@ -199,6 +207,12 @@ class Tasks:
             except TaskCancelled:
                 self._cancel(record)
                 return None
+            except TaskNotBegun as caught:
+                if not self._begun:  # another attempt may have all of it
+                    if kept is not None:
+                        kept.take_back()
+                    raise
+                error = caught
             except Exception as caught:  # noqa: BLE001 - user code may raise anything
                 error = caught
             failure = None if error is None else failure_of(error)
@@ -251,13 +265,20 @@ class Tasks:
         self._observer.task_running(task.name, record)
         if begins is not None:
             begins()
-        output = self._calls.call(
-            task.func,
-            arguments,
-            limit=policy.timeout_sec,
-            event_loop=policy.event_loop or "asyncio",
-            context=context,
-        )
+        first = task.name not in self._begun
+        self._begun[task.name] = True
+        try:
+            output = self._calls.call(
+                task.func,
+                arguments,
+                limit=policy.timeout_sec,
+                event_loop=policy.event_loop or "asyncio",
+                context=context,
+            )
+        except TaskNotBegun:
+            if first:
+                self._begun.pop(task.name, None)
+            raise
         context.set_result(task.name, output)
         if task.outputs:
             save_outputs(task, context, output)
@@ -307,6 +328,11 @@ class _KeptTries:
         self._tries.append(TryRecord(number=number, started_at=began))
         if not self._observer.try_begins(self._key, self._tries):
             raise TaskCancelled
+
+    def take_back(self) -> None:
+        """Tell that the last one has not begun."""
+        self._tries.pop()
+        self._observer.try_ended(self._key, self._tries)
 
     def end(self, failed: TryRecord | None) -> None:
         """Tell how the last one ended: it failed so, or succeeded."""
