@@ -106,6 +106,22 @@ async def test_a_child_that_lost_its_guardian_is_killed_with_all_that_it_started
     assert alive_with(mark) == []
 
 
+@pytest.mark.parametrize("way", ["end", "time limit", "kill", "crash"])
+async def test_shared_memory_ends_with_its_run(slot: Lives, way: str) -> None:
+    limit = {"timeout_sec": 0.5} if way == "time limit" else {}
+    inputs = {"stay": way != "end"}
+    flows = await slot.begin({"callable": "spawns:share_memory", "inputs": inputs, **limit})
+    event = (await flows.hear(Output)).last
+    assert isinstance(event, Output)
+    memory = Path("/dev/shm") / event.text.strip()
+    if way == "kill":
+        slot.child.runner.kill()
+    elif way == "crash":
+        os.kill(slot.pid, signal.SIGKILL)
+    await slot.end(flows)
+    assert not memory.exists()
+
+
 HELD = """\
 import os
 

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 SLEEP = "import sys, time; time.sleep(600)"
@@ -93,6 +94,12 @@ def _become(mark):
 def multiprocessing_task(mark, stay):
     multiprocessing.get_context("fork").Process(target=_become, args=[mark]).start()
     _then(stay, mark)
+
+
+def share_memory(stay):
+    memory = SharedMemory(create=True, size=4096)
+    print(memory.name, flush=True)
+    _stay(stay)
 
 
 def deaf(mark, stay):

@@ -64,8 +64,10 @@ class _Guardian:
         self._groups: dict[int, Path] = {}
         # How children ended that have left something which may not be gone yet, and when that is told anyway.
         self._ended: list[tuple[socket.socket, ChildEnd, float]] = []
-        # What they left, and until when it is waited for: beyond that the kernel itself holds it.
+        # What they left, and since when: beyond some seconds, the kernel itself holds it.
         self._orphans: dict[int, float] = {}
+        # Their control groups, and until when what is in these is spared where something is.
+        self._left: list[tuple[Path, float]] = []
         self._woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         os.set_blocking(waker, False)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -157,19 +159,25 @@ class _Guardian:
                     )
                     self._ended.append((line, end, time.monotonic() + _PATIENCE_SECONDS))
                 if (group := self._groups.pop(pid, None)) is not None:
-                    with suppress(OSError):  # faster than whatever starts processes in it
-                        (group / "cgroup.kill").write_text("1")
-        orphans = set(kin.children(os.getpid())) - self._lines.keys()
-        for orphan in orphans:
-            kin.kill(orphan)  # it is ours until we wait for it
-        self._tell_ends(orphans)
-
-    def _tell_ends(self, orphans: set[int]) -> None:
-        """Tell how children ended, once nothing is waited for, or this one's end has waited long enough."""
+                    self._left.append((group, time.monotonic() + kin.SPARED_SECONDS))
         now = time.monotonic()
-        by = now + _PATIENCE_SECONDS
-        self._orphans = {orphan: self._orphans.get(orphan, by) for orphan in orphans}
-        waiting = any(now <= until for until in self._orphans.values())
+        orphans = set(kin.children(os.getpid())) - self._lines.keys()
+        self._orphans = {orphan: self._orphans.get(orphan, now) for orphan in orphans}
+        spared = {
+            orphan for orphan, since in self._orphans.items() if kin.is_spared(orphan, now - since)
+        }
+        for group, until in [*self._left]:
+            if not spared or now > until:
+                self._left.remove((group, until))
+                with suppress(OSError):  # faster than whatever starts processes in it
+                    (group / "cgroup.kill").write_text("1")
+        for orphan in orphans - spared:
+            kin.kill(orphan)  # it is ours until we wait for it
+        self._tell_ends(now)
+
+    def _tell_ends(self, now: float) -> None:
+        """Tell how children ended, once nothing is waited for, or this one's end has waited long enough."""
+        waiting = any(now <= since + _PATIENCE_SECONDS for since in self._orphans.values())
         untold, self._ended = self._ended, []
         for line, end, until in untold:
             if waiting and now <= until:

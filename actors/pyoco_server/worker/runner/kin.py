@@ -12,14 +12,18 @@ import os
 import resource
 import select
 import signal
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from pyoco_server.worker.runner import libc
+
+SPARED_SECONDS: Final = 1.0
+"""How long what ends by itself is waited for; its interpreter may still be starting."""
 
 # What was killed is gone at once, unless the kernel itself holds it.
 _PATIENCE_SECONDS: Final = 5.0
@@ -111,7 +115,8 @@ def end_children() -> bool:
     Returns whether there was anything that had not ended before.
     """
     any_lived = False
-    until = time.monotonic() + _PATIENCE_SECONDS
+    _let_trackers_end()
+    since = time.monotonic()
     while True:
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
@@ -119,11 +124,37 @@ def end_children() -> bool:
         except ChildProcessError:
             return any_lived
         any_lived = True
+        taken = time.monotonic() - since
         for pid in children(os.getpid()):
-            kill(pid)
-        if time.monotonic() > until:
+            if not is_spared(pid, taken):
+                kill(pid)
+        if taken > _PATIENCE_SECONDS:
             return any_lived
         time.sleep(_LOOK_SECONDS)
+
+
+def is_spared(pid: int, seconds: float) -> bool:
+    """Whether a process is to end by itself, so many seconds after the others that it belongs to.
+
+    It is a resource tracker, of `multiprocessing` or made like that (loky's): once its owners have ended, it
+    removes what they left, such as shared memory, which nobody else would.
+    """
+    if seconds > SPARED_SECONDS:
+        return False
+    with suppress(OSError):
+        return b".resource_tracker import main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
+def _let_trackers_end() -> None:
+    """Close what tells the resource trackers that this process has started that there is an owner."""
+    for name, module in list(sys.modules.items()):
+        if name.endswith(".resource_tracker"):
+            tracker: Any = getattr(module, "_resource_tracker", None)
+            if (descriptor := getattr(tracker, "_fd", None)) is not None:
+                tracker._fd = None
+                with suppress(OSError):
+                    os.close(descriptor)
 
 
 def do_in_a_copy(do: Callable[[], NoReturn]) -> NoReturn:
@@ -179,7 +210,7 @@ def end_with_descendants(pidfd: int, pid: int, patience_seconds: float = _PATIEN
         own, before = {os.getpid()}, None
         while time.monotonic() <= until:
             found = descendants(pid) - own
-            living = {each for each in found if not _is_dead(each)}
+            living = {each for each in found if not (_is_dead(each) or is_spared(each, 0.0))}
             if not living and found == before:
                 break
             # One that ends while it is looked at gives what it started to this process: look again.
