@@ -322,6 +322,7 @@ def policy_file(said: str, graph: str = "a >> b") -> str:
         ),
         ("fail_policy: retry", TaskPolicy(retries=3)),
         ("fail_policy: retry, retries: 1", TaskPolicy(retries=1)),
+        ("fail_policy: retry, retries: 0", TaskPolicy(retries=0)),
         ("event_loop: trio, trigger: all", TaskPolicy(event_loop="trio", trigger="all")),
     ],
 )

@@ -239,6 +239,7 @@ HOW_OFTEN: list[tuple[dict[str, Any], str, int]] = [
     ({}, "RetryAfter", 1),
     ({"fail_policy": "retry"}, "ValueError", 4),
     ({"fail_policy": "retry", "retries": 1}, "ValueError", 2),
+    ({"fail_policy": "retry", "retries": 0}, "ValueError", 1),
     ({"fail_policy": "stop"}, "ValueError", 1),
 ]
 

@@ -168,7 +168,7 @@ def check_policy(said: Mapping[str, Any]) -> TaskPolicy:
     on_failure = _one_of(said, "on_failure", get_args(FailurePolicy))
     engine_says = _one_of(said, "fail_policy", (*get_args(FailurePolicy), "retry"))
     if engine_says == "retry":
-        retries = retries or RETRY_POLICY_RETRIES
+        retries = RETRY_POLICY_RETRIES if retries is None else retries
     elif engine_says is not None:
         on_failure = engine_says
     trigger = _one_of(said, "trigger", get_args(Trigger))
