@@ -503,6 +503,17 @@ async def test_coroutines_of_a_run_share_a_loop(flows: Flows) -> None:
     assert told.finished.worn is None
 
 
+@pytest.mark.parametrize(
+    "first", [of("leave_an_exit"), of("leave_an_exit_to_trio", event_loop="trio")]
+)
+async def test_what_ends_a_loop_behind_its_tasks_fails_no_run(
+    flows: Flows, first: dict[str, Any]
+) -> None:
+    told = await run(flows, "a >> b", a=first, b=of("outlive_loops"))
+    assert told.finished.status is RunStatus.COMPLETED, told.finished.error
+    assert told.finished.tasks == {"a": SUCCEEDED, "b": SUCCEEDED}
+
+
 @pytest.mark.parametrize("limit", [{}, {"timeout_sec": 60}])
 async def test_a_cancel_cancels_coroutines(flows: Flows, limit: Any) -> None:
     for function in ("async_forever", "trio_forever", "waits"):

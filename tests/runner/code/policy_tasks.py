@@ -385,6 +385,31 @@ def raises(kind, path=None):
     raise error
 
 
+async def leave_an_exit():
+    async def leave():
+        await asyncio.sleep(0)
+        sys.exit(3)
+
+    globals()["left"] = asyncio.create_task(leave())
+
+
+async def leave_an_exit_to_trio():
+    async def leave():
+        sys.exit(3)
+
+    trio.lowlevel.spawn_system_task(leave)
+
+
+def outlive_loops():
+    until = time.monotonic() + 20
+    while any(
+        thread.name.endswith(("asyncio tasks", "trio tasks")) for thread in threading.enumerate()
+    ):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    return "outlived"
+
+
 async def raises_on_loop(kind, path=None):
     raises(kind, path)
 

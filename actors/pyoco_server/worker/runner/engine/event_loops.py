@@ -11,6 +11,7 @@ import errno
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context, copy_context
 from queue import SimpleQueue
 from typing import Any, Final
@@ -126,10 +127,12 @@ class _Loop(ABC):
         self._soon(self._begin, job)
 
     def cancel(self, job: _Job) -> None:
-        self._soon(self._cancel, job)
+        with suppress(RuntimeError):  # it has ended, and the job with it
+            self._soon(self._cancel, job)
 
     def close(self) -> None:
-        self._soon(self._stop)
+        with suppress(RuntimeError):  # what a task left on it has ended it
+            self._soon(self._stop)
         self._thread.join(_CLOSE_SECONDS)
 
     def _cancel(self, job: _Job) -> None:
