@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -175,6 +176,21 @@ async def test_a_cancelled_stop_kills(flows: Flows) -> None:
     await flows.hear(Output)
     with trio.move_on_after(0.05):
         await flows.runner.stop(WITHIN_SECONDS)
+    assert (await flows.hear()).exited.signal == "SIGKILL"
+
+
+async def test_a_child_is_stopped_where_no_descriptor_is_left(
+    flows: Flows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_descriptor: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    await flows.send("a", a="forever")
+    await flows.hear(Output)
+    monkeypatch.setattr(os, "dup", refuse)
+    await flows.runner.stop(0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(flows.runner.pid, 0)
     assert (await flows.hear()).exited.signal == "SIGKILL"
 
 

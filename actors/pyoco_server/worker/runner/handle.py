@@ -53,6 +53,7 @@ log = structlog.get_logger(__name__)
 _TAIL_CHARACTERS: Final = 4000
 _LAST_READS: Final = 16
 _REAP_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 0.01
 _UNKNOWN: Final = Usage()
 _WANT_OF_ROOM: Final = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
@@ -291,12 +292,16 @@ class RunnerProcess:
     async def _ended(self) -> None:
         """Wait for the end of the child and of all that it started."""
         while self._exited is None and self._process.end is None:
-            # A descriptor for each waiter: trio lets only one task wait for a descriptor.
-            descriptor = os.dup(self._process.fileno())
             try:
-                await trio.lowlevel.wait_readable(descriptor)
-            finally:
-                os.close(descriptor)
+                # A descriptor for each waiter: trio lets only one task wait for a descriptor.
+                descriptor = os.dup(self._process.fileno())
+            except OSError:  # none is left
+                await trio.sleep(_LOOK_SECONDS)
+            else:
+                try:
+                    await trio.lowlevel.wait_readable(descriptor)
+                finally:
+                    os.close(descriptor)
             self._look()
 
     async def next_event(self) -> RunnerEvent:
