@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+import typer
 
 from pyoco_cli.client import main
 from pyoco_cli.client.connection import GatewayAddress
@@ -86,6 +90,27 @@ def test_a_key_goes_to_the_server_of_its_profile_only() -> None:
     assert other == given("http://127.0.0.1:9")
     own_key = with_profile(given(key="mine"), "prod", sources("profile", "api_key"))
     assert own_key == GatewayAddress("http://127.0.0.1:2", "mine", "X-Prod")
+
+
+@pytest.mark.parametrize(
+    ("before", "key"),
+    [(["--profile", "prod"], None), (["--profile", "prod", "--api-key", "mine"], "mine")],
+)
+def test_a_server_that_check_names_is_sent_no_key_of_a_profile(
+    before: list[str], key: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[GatewayAddress] = []
+
+    @contextmanager
+    def gateway(context: typer.Context) -> Iterator[Mock]:
+        asked.append(context.obj)
+        yield Mock(check_flow=Mock(return_value={}))
+
+    monkeypatch.setattr("pyoco_cli.client.check.gateway", gateway)
+    flow = tmp_path / "flow.yaml"
+    flow.write_text("flow: {graph: a}")
+    assert main([*before, "check", str(flow), "--server", "http://127.0.0.1:9"]) == 0
+    assert asked == [given("http://127.0.0.1:9", key)]
 
 
 def test_a_key_that_others_may_read_is_told(

@@ -39,8 +39,8 @@ def check(
     except OSError as error:
         raise CliError(f"failed to read {workflow_file}: {error}", hint=Phrase.CHECK_FILE) from None
     if server is not None:
-        address: GatewayAddress = context.obj
-        context.obj = GatewayAddress(server, address.api_key, address.api_key_header)
+        given = context.find_root().params  # a profile's key goes to that profile's server only
+        context.obj = GatewayAddress(server, given["api_key"], given["api_key_header"])
     asked = server is not None or _names_a_gateway(context)
     findings = _by_gateway(context, raw) if asked else _here(raw)
     wrong = any(finding["severity"] == "error" for finding in findings)
