@@ -11,7 +11,7 @@ import pytest
 from commands.calling import caught
 from pyoco_cli.client import main as client
 from pyoco_cli.client.connection import refusal
-from pyoco_cli.common.language import Phrase
+from pyoco_cli.common.language import Phrase, title_of
 from pyoco_cli.server import main as server
 from pyoco_server.client import HttpProblem
 from pyoco_server.model.errors import ErrorId
@@ -59,6 +59,17 @@ def test_a_reason_is_told_once() -> None:
 def test_what_cannot_be_done_with_a_run_leads_to_it(error: ErrorId) -> None:
     lines = told(409, "/runs/ab-1/retry", detail=error.text, err_id=error.value, reason="RUNNING")
     assert lines[-1] == "- hint: see how the run is: pyoco-client get ab-1"
+
+
+@pytest.mark.parametrize("error", ErrorId)
+def test_each_error_has_a_title_in_both_languages(
+    error: ErrorId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles = set()
+    for locale in ("C", "ja_JP.UTF-8"):
+        monkeypatch.setenv("LC_ALL", locale)
+        titles |= {title_of(error), title_of("ERR-PYOCO-HTTP")}
+    assert len(titles) == 4
 
 
 @pytest.mark.parametrize("status", [422, 413])

@@ -193,6 +193,7 @@ _JAPANESE_TITLES = {
     ErrorId.WHEEL_NOT_FOUND: "wheel が見つかりません",
     ErrorId.DEAD_LETTER_NOT_FOUND: "DLQ のメッセージが見つかりません",
     ErrorId.NOT_REPEATABLE: "run を再投入できません",
+    ErrorId.NOT_MOVABLE: "run の予定時刻を変更できません",
     ErrorId.SCHEDULE_NOT_FOUND: "スケジュールが見つかりません",
     ErrorId.SCHEDULE_CONFLICT: "スケジュールが既に存在するか、変更されています",
     ErrorId.WHEEL_SYNC_FAILED: "wheel の同期に失敗しました",
