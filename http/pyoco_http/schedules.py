@@ -37,7 +37,6 @@ from pyoco_server.gateway.schedules.asked import MAX_BACKFILL
 from pyoco_server.gateway.schedules.desk import MAX_PREVIEW
 from pyoco_server.gateway.schedules.records import ScheduleNotFound
 from pyoco_server.model.schedules.reading import read_moment, read_whole
-from pyoco_server.model.schedules.schedule import Schedule, ScheduleProgress
 from pyoco_server.model.schedules.ticks import ticks
 
 _TOO_LARGE: Final = {413: "the schedule, or its runs, are too large"}
@@ -199,14 +198,15 @@ def schedule_times_blueprint(backend: Backend) -> Blueprint:
         "The next ticks of a schedule that is not made yet",
         api.SchedulePreview,
         body=api.SchedulePreviewBody,
-        refusals=SCHEDULE_INVALID,
+        refusals=SCHEDULE_INVALID | _TOO_LARGE,
     )
     async def preview() -> api.SchedulePreview:
         body = read_json(await request.body, api.SchedulePreviewBody)
         count = read_whole("count", body.count, 1, MAX_PREVIEW)
-        spec, found = await desk.preview(await wish_of(backend, body), count)
-        shown = Schedule(schedule_id="preview", spec=spec, progress=ScheduleProgress(cursor=0))
-        return api.SchedulePreview(ticks=[tick_view(shown, tick) for tick in found], spec=spec)
+        shown, found = await desk.preview(await wish_of(backend, body), count)
+        return api.SchedulePreview(
+            ticks=[tick_view(shown, tick) for tick in found], spec=shown.spec
+        )
 
     @blueprint.get("/calendar")
     @access(Access.READ)

@@ -234,6 +234,7 @@ async def test_what_is_too_large_is_refused_as_a_run_is(tmp_path: Path, limit: i
                 ("PUT", "/schedules/s", body),
                 ("PATCH", "/schedules/s", {"params": body["params"]}),
                 ("PUT", "/schedules/new", body),
+                ("POST", "/schedules/preview", body),
             ):
                 answer = await client.request(method, path, json=given)
                 assert answer.status_code == 413, (method, path, answer.text)
@@ -241,6 +242,11 @@ async def test_what_is_too_large_is_refused_as_a_run_is(tmp_path: Path, limit: i
         body["params"] = {"x": "x" * (200_000 if limit else 800_000)}
         large = (await client.put("/schedules/s", json=body)).json()
         assert large["version"] == 2
+        # Of params and a flow.yaml that are small enough alone.
+        flow = f"flow: {{graph: a}}\ntasks: {{a: {{callable: 'm:a'}}}}\n#{'x' * 250_000}"
+        for method, path in (("POST", "/schedules/preview"), ("PUT", "/schedules/s")):
+            answer = await client.request(method, path, json={**body, "workflow_yaml": flow})
+            assert answer.status_code == (200 if limit else 413), (method, path, answer.text)
         assert (await client.get("/schedules")).json()["total"] == 1
 
 

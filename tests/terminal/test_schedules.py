@@ -95,6 +95,12 @@ def test_a_file_is_applied_as_a_whole_and_again_changes_nothing(
         assert (wrong.code, wrong.out) == (1, "")
         assert why in wrong.err
         assert client(stage, "schedule", "show", "nightly").last["cron"] == "30 2 * * *"
+    large = f"  toolarge: {{flow_name: main, every_sec: 60, params: {{x: {'x' * 300_000}}}}}"
+    file.write_text(f"{FILE}{large}\n".replace("30 2", "45 2"))
+    wrong = client(stage, "schedule", "apply", "-f", str(file))
+    assert (wrong.code, wrong.out) == (1, "")
+    assert "schedule toolarge: " in wrong.err
+    assert client(stage, "schedule", "show", "nightly").last["cron"] == "30 2 * * *"
     file.write_text(FILE.replace("30 2", "45 2"))
     diff = client(stage, "schedule", "apply", "-f", str(file), "--output", "text", "--dry-run")
     assert '    cron: "30 2 * * *" → "45 2 * * *"' in diff.lines

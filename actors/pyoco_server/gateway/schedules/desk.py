@@ -147,16 +147,21 @@ class ScheduleDesk:
         """
         return (await self._records.get(schedule_id, who)).schedule
 
-    async def preview(self, wish: Wish, count: int) -> tuple[ScheduleSpec, list[int]]:
-        """The spec of what is not stored, and its next ticks.
+    async def preview(self, wish: Wish, count: int) -> tuple[Schedule, list[int]]:
+        """A schedule that is not stored, and its next ticks.
 
         Raises:
             InvalidField: It cannot be one.
+            RunTooLarge: It, or its runs, would not fit.
         """
         now = await self.now()
         spec = await self._read(wish, now)
+        schedule = Schedule(schedule_id="preview", spec=spec, progress=ScheduleProgress(cursor=0))
+        with asking():
+            await self._check_size(schedule, wish, now)
         with _named(spec.rrule):
-            return spec, await self._records.computed(lambda: list(islice(ticks(spec, now), count)))
+            found = await self._records.computed(lambda: list(islice(ticks(spec, now), count)))
+        return schedule, found
 
     async def create(self, schedule_id: str, wish: Wish, who: Person) -> Schedule:
         """Make a schedule; nothing before now is due.
@@ -173,7 +178,6 @@ class ScheduleDesk:
             spec = await self._read(wish, now)
             if len(self.board) >= MAX_SCHEDULES:
                 raise TooManySchedules(f"there are {len(self.board)} schedules, as many as may be")
-            await self._keep(wish)
             bare = Schedule(
                 schedule_id=schedule_id,
                 spec=spec,
@@ -183,7 +187,8 @@ class ScheduleDesk:
                 api_key_id=who.api_key_id,
                 created_at=now,
             )
-            await self._check_size(bare, now)
+            await self._check_size(bare, wish, now)
+            await self._keep(wish)
             stored = await self._store.create(rules.made(bare, now, who.actor))
             if stored is None:
                 raise ScheduleExists(f"there is a schedule {schedule_id}")
@@ -206,10 +211,10 @@ class ScheduleDesk:
         now = await self.now()
         spec = await self._read(wish, now)
         with asking():
-            await self._keep(wish)
             progress = ScheduleProgress(cursor=0)
             bare = Schedule(schedule_id=schedule_id, spec=spec, progress=progress)
-            await self._check_size(bare, now)
+            await self._check_size(bare, wish, now)
+            await self._keep(wish)
         return await self._records.change(
             schedule_id, who, partial(_with_spec, spec=spec, wish=wish, who=who), version
         )
@@ -262,14 +267,14 @@ class ScheduleDesk:
         if wish.file is not None:
             await self._texts.write(wish.file.text)
 
-    async def _check_size(self, schedule: Schedule, now: float) -> None:
+    async def _check_size(self, schedule: Schedule, wish: Wish, now: float) -> None:
         size, most = len(encode_json(schedule.spec)), self._store.max_spec_bytes
         if most is not None and size > most:
             raise RunTooLarge(
                 f"schedule of {size} bytes with its params: at most {most} are taken, so that its ticks and "
                 "changes find room in what NATS takes (max_payload)"
             )
-        await self._runs.check(schedule, int(now))
+        await self._runs.check(schedule, int(now), wish.file)
 
     async def _read(self, wish: Wish, now: float) -> ScheduleSpec:
         fields = dict(wish.fields)

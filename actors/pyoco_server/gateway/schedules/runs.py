@@ -106,8 +106,15 @@ class ScheduleRuns:
                 return outcome
         return TickRecord(tick=tick, outcome=TickOutcome.RUN, decided_at=now, run_id=run_id)
 
-    async def run_of(self, schedule: Schedule, tick: int) -> NewRun:
+    async def run_of(
+        self, schedule: Schedule, tick: int, brought: FlowFile | None = None
+    ) -> NewRun:
         """The run of a tick: always with the same id.
+
+        Args:
+            schedule: The schedule.
+            tick: The tick.
+            brought: The schedule's flow.yaml where it is not kept yet.
 
         Raises:
             FlowNotKept: The flow.yaml is gone.
@@ -120,9 +127,10 @@ class ScheduleRuns:
         )
         params = fill_in(spec.params, values)
         limits = RunLimits(**limits_in(spec))
-        file = None
-        if spec.workflow_yaml_sha256 is not None:
+        file = brought
+        if file is None and spec.workflow_yaml_sha256 is not None:
             file = await self._file(spec.workflow_yaml_sha256)
+        if file is not None:
             params = {**file.defaults, **params}
             limits = limits.over(file.limits)
         return NewRun(
@@ -144,15 +152,15 @@ class ScheduleRuns:
             scheduled_at=float(tick),
         )
 
-    async def check(self, schedule: Schedule, tick: int) -> None:
-        """Look whether the runs of a schedule are small enough.
+    async def check(self, schedule: Schedule, tick: int, brought: FlowFile | None) -> None:
+        """Look whether the runs of a schedule are small enough; takes what `run_of` takes.
 
         Raises:
             RunTooLarge: They are not.
             BridgeError: NATS could not be asked for its flow.yaml.
         """
         with suppress(FlowNotKept, FlowFileError):
-            self._submitter.check(await self.run_of(schedule, tick))
+            self._submitter.check(await self.run_of(schedule, tick, brought))
 
     async def going_on(self, run_ids: Sequence[str]) -> list[str]:
         """Those of the runs that have not ended.
