@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from contextlib import suppress
@@ -12,7 +13,7 @@ import typer
 from pyoco_cli.client.app import OutputOption, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.listing import every_run
-from pyoco_cli.client.outcome import ENDED
+from pyoco_cli.client.outcome import ENDED, TIMED_OUT
 from pyoco_cli.client.run_ids import whole_id
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.language import Phrase
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
     from pyoco_server.client.answers import RunDict, RunsQueryDict
 
-_UNFINISHED = "PENDING,RUNNING"
+_UNFINISHED = "PENDING,RUNNING,CANCELLING"
 _COLUMNS = ("run_id", "status", "flow_name", "tag", "worker_id")
 
 
@@ -47,7 +48,7 @@ def cancel(
     yes: Annotated[bool, typer.Option("--yes", help="Of several: don't ask.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the run has ended.")] = False,
     timeout_sec: Annotated[
-        int, typer.Option(help="With --wait: seconds at most.")
+        int, typer.Option(help="With --wait: seconds at most; exits with 124.")
     ] = CANCEL_WAIT_SECONDS,
     reason: Annotated[str | None, typer.Option(help="Why, for people; kept with the run.")] = None,
     requested_by: Annotated[
@@ -55,7 +56,10 @@ def cancel(
     ] = None,
     output: OutputOption = None,
 ) -> None:
-    """Cancel a run, or all of a flow, a tag or a worker."""
+    """Cancel a run, or all of a flow, a tag or a worker.
+
+    With --wait it exits with 0 however they end, 124 when time was up before.
+    """
     filters: RunsQueryDict = {"flow": flow, "tag": tag, "worker_id": worker_id}
     several = any(value is not None for value in (flow, tag, worker_id))
     if (run is not None) + (run_id is not None) + several != 1:
@@ -114,8 +118,9 @@ def _cancel_all(
         ask(run_id, {**how, "wait": False})
     deadline = time.monotonic() + how["timeout_sec"]
     for run_id in _going_on(ends) if how["wait"] else ():
+        left = deadline - time.monotonic()
         with suppress(TimeoutError):
-            ask(run_id, {**how, "timeout_sec": int(deadline - time.monotonic())})
+            ask(run_id, {**how, "wait": left > 0, "timeout_sec": math.ceil(left)})
     return ends
 
 
@@ -128,6 +133,7 @@ def _not_ended(reason: str, run_id: str) -> CliError:
         reason,
         title=Phrase.WAIT_TIMEOUT,
         hint=Phrase.CANCEL_AGAIN.fill(run_id=run_id),
+        code=TIMED_OUT,
         error_id="ERR-PYOCO-CANCEL",
     )
 
