@@ -153,7 +153,8 @@ async def _states(backend: Backend, run_id: str, wanted: WatchQuery) -> AsyncGen
                 if snapshot is not None:
                     stale = first and since is not None and (snapshot.updated_at or 0) < since
                     first = False
-                    if not stale:
+                    # Nothing follows an end, for which whoever follows a run waits.
+                    if not stale or snapshot.status.terminal:
                         now = backend.reads.now()
                         run = shown_run(snapshot, now, records=bool(wanted.include))
                         yield pack("snapshot", ToldSnapshot(run_id=run_id, snapshot=run))

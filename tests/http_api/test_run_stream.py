@@ -12,6 +12,7 @@ from http_api.gateway import events, gateway
 from http_api.seeding import indexed, put_runs, snapshot
 from pyoco_http import sse
 from pyoco_server.backend import Backend
+from pyoco_server.client import AsyncPyocoHttpClient
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.kernel import TapEvent, TapKind
 
@@ -62,6 +63,17 @@ async def test_a_stream_ends_when_its_run_is_deleted(tmp_path: Path) -> None:
                 await anext(stream)
                 await KeyValue(backend.connection, backend.settings.runs_kv_bucket).delete("r1")
                 assert await anext(stream, None) is None
+
+
+async def test_the_end_of_a_run_is_told_however_long_ago_it_was(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (http, backend):
+        ended = snapshot("r1")
+        await put_runs(backend, [ended])
+        with trio.fail_after(60):
+            async with AsyncPyocoHttpClient(str(http.base_url)) as client:
+                watch = client.watch("r1", since=ended["updated_at"] + 1)
+                told = [event["data"]["snapshot"]["status"] async for event in watch]
+        assert told == ["COMPLETED"]
 
 
 async def test_a_state_that_cannot_be_read_disturbs_nobody(tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ class WatchQuery(IncludeQuery, frozen=True, kw_only=True):
     """Following a run."""
 
     since: Annotated[
-        float | None, says("Skip a first state that changed before, in unix seconds.")
+        float | None,
+        says("Skip a first state that changed before, unless it is an end; unix seconds."),
     ] = None
     timeout_sec: Annotated[float, Meta(ge=1, le=600, description="How long.")] = 60.0
 

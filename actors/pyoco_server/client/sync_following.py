@@ -73,7 +73,7 @@ class FollowCalls(RunCalls):
         Args:
             run_id: The run.
             include_records: Whether snapshots carry their task records.
-            since: Least ``updated_at`` of a snapshot, in unix seconds.
+            since: Least ``updated_at`` of a snapshot that is no end, in unix seconds.
             within_seconds: When to end in any case; ``None`` for never.
             until_terminal: Whether to end with the run.
 

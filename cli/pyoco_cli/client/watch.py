@@ -34,7 +34,8 @@ def watch(
     *,
     records: Annotated[bool, typer.Option("--records", help="With task records.")] = False,
     since: Annotated[
-        float | None, moment_option(help="Only snapshots not older than that: 1h, ISO, unix.")
+        float | None,
+        moment_option(help="Only its end, and snapshots not older than that: 1h, ISO, unix."),
     ] = None,
     timeout_sec: Annotated[
         int, typer.Option(min=0, help="Seconds to watch, also beyond its end; 0 for no limit.")
