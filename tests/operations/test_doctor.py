@@ -405,24 +405,41 @@ async def test_a_gateway_whose_clock_is_off_is_named(
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("status", [200, 302, 502])
+@pytest.mark.parametrize("status", [200, 302, 404, 502])
 async def test_another_server_is_no_gateway_that_asks_nobody_for_a_key(status: int) -> None:
     """Such as a proxy before a gateway that is down, or the page of its login."""
-    head = f"HTTP/1.1 {status} x\r\nConnection: close\r\nContent-Type: text/html\r\n\r\n"
+    report = await seen_of(lambda _: (status, "<html> { not metrics"))
+    the(report, "gateway.not_ready")
+    assert not [found for found in report.findings if found.check == "gateway.open"]
 
-    async def answer(stream: trio.SocketStream) -> None:
+
+async def test_a_gateway_of_051_is_asked_for_its_health() -> None:
+    answers = {
+        b"/health": (200, '{"status":"ok"}'),
+        b"/runs/doctor": (404, '{"detail":"run not found"}'),
+    }
+    report = await seen_of(lambda path: answers.get(path, (404, '{"detail":"Not Found"}')))
+    the(report, "gateway.open")
+    assert not [found for found in report.findings if found.check == "gateway.not_ready"]
+
+
+async def seen_of(answer: Callable[[bytes], tuple[int, str]]) -> DoctorReport:
+    """What the doctor says of a server that answers so to a path, and that other machines reach."""
+
+    async def serve(stream: trio.SocketStream) -> None:
         async with stream:
-            await stream.receive_some()
-            await stream.send_all(f"{head}<html> {{ not metrics".encode())
+            status, body = answer((await stream.receive_some()).split()[1])
+            await stream.send_all(
+                f"HTTP/1.1 {status} x\r\nConnection: close\r\n\r\n{body}".encode()
+            )
 
     async with trio.open_nursery() as nursery:
-        listening = await nursery.start(partial(trio.serve_tcp, answer, 0, host="0.0.0.0"))
+        listening = await nursery.start(partial(trio.serve_tcp, serve, 0, host="0.0.0.0"))
         port = listening[0].socket.getsockname()[1]
         away = Settings(nats_url=f"nats://127.0.0.1:{free_port()}")
         report = await examine(away, server=f"http://0.0.0.0:{port}")
         nursery.cancel_scope.cancel()
-    the(report, "gateway.not_ready")
-    assert not [found for found in report.findings if found.check == "gateway.open"]
+    return report
 
 
 @pytest.mark.parametrize("url", ["http://host:80x0", "nowhere"])

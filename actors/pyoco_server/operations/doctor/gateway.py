@@ -21,6 +21,8 @@ _ANSWER_SECONDS = 5.0
 _LAG = "pyoco_projector_lag"
 _MUCH_LAG = 1000
 _CLOCK_SECONDS = 3.0
+_WELL = ("ready", "ok")
+"""What `/health/ready` and `/health` say of a gateway that is."""
 
 
 async def check_gateway(server: str, key_header: dict[str, str]) -> list[Finding]:
@@ -28,6 +30,8 @@ async def check_gateway(server: str, key_header: dict[str, str]) -> list[Finding
     try:
         async with httpx.AsyncClient(base_url=server, timeout=_ANSWER_SECONDS) as client:
             answer = await client.get("/health/ready")
+            if answer.status_code == 404:  # 0.5.1 has no such route
+                answer = await client.get("/health")
             metrics = await client.get("/metrics", headers=key_header)
             unkeyed = await client.get("/runs/doctor")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -44,14 +48,9 @@ async def check_gateway(server: str, key_header: dict[str, str]) -> list[Finding
 
 
 def _readiness(server: str, answer: httpx.Response) -> Iterator[Finding]:
-    try:
-        body: Any = answer.json()
-    except ValueError:
-        body = None
-    told = body if isinstance(body, dict) else None
-    # 0.5.1 has no such route.
-    if answer.status_code != 404 and (answer.status_code != 200 or told is None):
-        reasons = (told or {}).get("reasons") or []
+    told = _object_of(answer)
+    if answer.status_code != 200 or told.get("status") not in _WELL:
+        reasons = told.get("reasons") or []
         yield Finding(
             check="gateway.not_ready",
             severity=Severity.ERROR,
@@ -83,7 +82,7 @@ def _lag(server: str, answer: httpx.Response) -> Iterator[Finding]:
 def _open(server: str, unkeyed: httpx.Response) -> Iterator[Finding]:
     reached = listens_for_everybody(server) or is_remote(server)
     # No run is called that. What else is answered is not the gateway's: a proxy's, or a login page.
-    if reached and unkeyed.status_code == 404:
+    if reached and _object_of(unkeyed).get("detail") == "run not found":
         yield Finding(
             check="gateway.open",
             severity=Severity.ERROR,
@@ -91,6 +90,15 @@ def _open(server: str, unkeyed: httpx.Response) -> Iterator[Finding]:
             where=server,
             advice="set PYOCO_HTTP_AUTH_MODE=api_key, or let it listen on 127.0.0.1 only",
         )
+
+
+def _object_of(answer: httpx.Response) -> dict[str, Any]:
+    """The JSON object that was answered; an empty one where it was something else."""
+    try:
+        body: Any = answer.json()
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 async def check_gateway_clock(server: str, look: Look) -> list[Finding]:
