@@ -69,10 +69,13 @@ def test_a_file_of_params_that_json_cannot_carry_is_named(
     assert "submit --param " not in said.err
 
 
-def test_the_python_client_names_the_field() -> None:
+@pytest.mark.parametrize("value", [float("inf"), "\udcff"])
+def test_the_python_client_names_the_field(value: object) -> None:
     wanted = pytest.raises(UnsendableValue, match="params holds what JSON cannot carry")
     with PyocoHttpClient("http://127.0.0.1:1") as client, wanted:
-        client.submit_run("main", {"x": [float("inf")]}, tag="t")
+        client.submit_run("main", {"x": [value]}, tag="t")
+    with PyocoHttpClient("http://127.0.0.1:1") as client, wanted:
+        client.submit_run_yaml("flow: {graph: a}", {"x": [value]})
 
 
 def test_a_line_of_a_batch_ends_where_the_file_has_one(tmp_path: Path) -> None:

@@ -88,6 +88,28 @@ async def test_a_proxy_whose_gateway_is_away_is_asked_again(status: int) -> None
     assert answers == []
 
 
+@pytest.mark.parametrize("name", ["put_schedule", "update_schedule"])
+@pytest.mark.parametrize(("fields", "sent"), [({}, 3), ({"version": 7}, 1)])
+async def test_a_change_of_one_version_that_got_no_answer_is_not_repeated(
+    name: str, fields: dict[str, int], sent: int
+) -> None:
+    """It would be refused where it has had its effect."""
+    calls: list[httpx.Request] = []
+
+    def lose(request: httpx.Request) -> httpx.Response:
+        calls.append(request)
+        raise httpx.RemoteProtocolError("the answer is lost")
+
+    async with AsyncPyocoHttpClient(
+        "http://gateway.invalid",
+        transport=httpx.MockTransport(lose),
+        retry=RetryPolicy(first_seconds=0.01),
+    ) as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await getattr(client, name)("nightly", every_sec=60, **fields)
+    assert len(calls) == sent
+
+
 async def test_not_ready_is_an_answer() -> None:
     body = {"status": "not ready", "reasons": ["NATS is away"], "nats": {"connected": False}}
     answers = [httpx.Response(503, json=body), httpx.Response(503, text="a proxy says so")]

@@ -119,13 +119,20 @@ class ScheduleCalls(SubmissionCalls):
     ) -> WholeScheduleDict:
         """Make a schedule, or make it another one; what is not said is as if it were new.
 
+        With ``version`` only where it has that version.
+
+        Raises:
+            HttpProblem: 409 where it has another version, 422 where it cannot be one.
+
         Example::
 
             schedule = client.put_schedule("nightly", flow_name="report", every_sec=3600)
             print(schedule["every_sec"])  # 3600
         """
         path = path_of("schedules", schedule_id)
-        return self._send("PUT", path, json=fields, repeatable=True)
+        # A second one of a version finds the next.
+        repeatable = "version" not in fields
+        return self._send("PUT", path, json=fields, repeatable=repeatable)
 
     def update_schedule(
         self, schedule_id: str, **fields: Unpack[ScheduleUpdateDict]

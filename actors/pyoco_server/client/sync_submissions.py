@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
@@ -22,7 +21,7 @@ from pyoco_server.client.requests import (
 )
 from pyoco_server.client.sync_following import FollowCalls
 from pyoco_server.client.watch import is_terminal
-from pyoco_server.client.wire import CANCEL_POLL_SECONDS, cancel_wait_seconds
+from pyoco_server.client.wire import CANCEL_POLL_SECONDS, cancel_wait_seconds, json_of
 
 if TYPE_CHECKING:
     from pyoco_server.client.answers import BatchAnswerDict, CheckedFlowDict, RunDict, SubmittedDict
@@ -77,7 +76,7 @@ class SubmissionCalls(FollowCalls):
         """
         form = given(flow_name=flow_name, tag=tag) | limits_of(limits)
         if params:
-            form["params"] = json.dumps(dict(params), allow_nan=False)
+            form["params"] = json_of("params", dict(params)).decode()
         return self._run(
             submission(
                 "/runs/yaml",

@@ -30,7 +30,7 @@ def request_arguments(call: ApiCall[Any], timeout_seconds: float) -> dict[str, A
     files = None if part is None else {part.field: (part.filename, part.data, part.content_type)}
     headers, content = dict(call.headers), call.content
     if call.json is not None:
-        headers["Content-Type"], content = "application/json", _json_of(call.json)
+        headers["Content-Type"], content = "application/json", _body_of(call.json)
     return {
         "method": call.method,
         "url": call.path,
@@ -41,15 +41,24 @@ def request_arguments(call: ApiCall[Any], timeout_seconds: float) -> dict[str, A
     }
 
 
-def _json_of(fields: Mapping[str, object]) -> bytes:
+def json_of(name: str, value: object) -> bytes:
+    """Return a field of a request as JSON.
+
+    Raises:
+        UnsendableValue: It cannot be that.
+    """
+    try:
+        return _dumped(value)
+    except ValueError as error:
+        raise UnsendableValue(f"{name} holds what JSON cannot carry: {error}") from None
+
+
+def _body_of(fields: Mapping[str, object]) -> bytes:
     try:
         return _dumped(fields)
     except ValueError:
         for name, value in fields.items():
-            try:
-                _dumped(value)
-            except ValueError as error:
-                raise UnsendableValue(f"{name} holds what JSON cannot carry: {error}") from None
+            json_of(name, value)
         raise
 
 
