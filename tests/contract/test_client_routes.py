@@ -13,6 +13,7 @@ from contract.client_calls import EXAMPLES, LEFT_OUT, Example, Route
 from http_api import answers
 from pyoco_http.query import fields_of, read_query
 from pyoco_server.api.runs import RunsQuery
+from pyoco_server.api.schedules import CalendarQuery, SchedulesQuery
 from pyoco_server.api.submissions import FlowForm, SubmitBody
 from pyoco_server.api.times import MoveBody, TimesBody
 from pyoco_server.client import AsyncPyocoHttpClient, PyocoHttpClient
@@ -100,6 +101,9 @@ async def test_a_trio_method_asks_its_route(example: Example) -> None:
 
 def test_what_the_client_can_ask_is_what_the_gateway_takes() -> None:
     assert set(RunsQueryDict.__annotations__) == set(fields_of(RunsQuery))
+    for method, query in (("list_schedules", SchedulesQuery), ("get_calendar", CalendarQuery)):
+        taken = inspect.signature(methods(PyocoHttpClient)[method]).parameters
+        assert set(taken) - {"self"} == set(fields_of(query))
     assert set(MoveArguments.__annotations__) == set(MoveBody.__struct_fields__)
     assert set(TimeArguments.__annotations__) == set(TimesBody.__struct_fields__)
     named = {"flow_name", "params", "tag"}

@@ -259,12 +259,33 @@ class AsyncScheduleCalls(AsyncSubmissionCalls):
         """
         return await self._get(path_of("schedules", schedule_id, "ticks"))
 
-    async def get_calendar(self, *, hours: int | None = None) -> CalendarDict:
-        """Return what is due in the next hours, by schedule.
+    async def get_calendar(
+        self,
+        *,
+        hours: int | None = None,
+        flow: str | None = None,
+        tag: str | None = None,
+        paused: bool | None = None,
+        label: str | None = None,
+        q: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> CalendarDict:
+        """Return what is due in the next hours, by schedule, a page of those that `list_schedules` filters.
 
         Example::
 
             calendar = await client.get_calendar(hours=48)
             print([each["schedule_id"] for each in calendar["items"]])  # ['nightly']
         """
-        return await self._get("/schedules/calendar", hours=hours)
+        return await self._get(
+            "/schedules/calendar",
+            hours=hours,
+            flow=flow,
+            tag=tag,
+            paused=paused,
+            label=label,
+            q=q,
+            limit=limit,
+            cursor=cursor,
+        )
