@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import trio
 from backend.stage import TAG, ended, queued
 from http_api.gateway import YAML, gateway, yaml_form
 from pyoco_server.client import AsyncPyocoHttpClient, RetryPolicy
+from pyoco_server.client.answers import BatchAnswerDict
 from pyoco_server.model.run import RunStatus
 
 RUN = {"flow_name": "quick", "params": {"x": 1}, "tag": TAG}
@@ -197,6 +199,42 @@ async def test_the_command_submits_a_file(
         assert (await backend.get(items[1]["run_id"])).flow_name == "other"
         assert items[2]["error"]["detail"] == "invalid tag"
         assert "1 of 3 runs were rejected; the first: line 5" in err
+
+
+async def test_a_file_of_which_a_part_got_no_answer_is_submitted_to_its_end(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the key that the error names; without one it is submitted once more, as was meant."""
+    from pyoco_cli.client import main
+    from pyoco_server.client import PyocoHttpClient
+
+    submit, calls = PyocoHttpClient.submit_batch, 0
+
+    def lose_second(client: PyocoHttpClient, runs: list[dict[str, Any]]) -> BatchAnswerDict:
+        nonlocal calls
+        calls += 1
+        answer = submit(client, runs)
+        if calls == 2:
+            raise httpx.ReadError("the answer was lost")
+        return answer
+
+    monkeypatch.setattr(PyocoHttpClient, "submit_batch", lose_second)
+    monkeypatch.setattr("pyoco_cli.client.batch._RUNS_A_CALL", 2)
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        file = tmp_path / "runs.jsonl"
+        file.write_text('{"flow_name": "quick"}\n' * 5 + '{"idempotency_key": "own"}\n')
+        argv = ["--server", str(client.base_url), "submit", "--batch-file", str(file), "--tag", TAG]
+
+        async def submitted(*more: str) -> tuple[int, int, str]:
+            code = await trio.to_thread.run_sync(main, [*argv, *more])
+            return code, await queued(backend), capfd.readouterr().err
+
+        code, jobs, err = await submitted()
+        assert (code, jobs) == (1, 4)
+        option = re.search("with (--idempotency-key) ([0-9a-f]+) the same command goes on", err)
+        assert option is not None
+        assert (await submitted(*option.groups()))[:2] == (0, 6)
+        assert (await submitted())[:2] == (0, 11)
 
 
 async def test_a_flow_that_names_what_it_may_not_is_refused_with_its_place(tmp_path: Path) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import typer
+
+from pyoco_cli.client.connection import gateway
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import OutputFormat, RowPrinter
 from pyoco_cli.common.language import Phrase
 from pyoco_cli.common.parameters import read_json, read_text
+from pyoco_server.client.requests import new_idempotency_key
 from pyoco_server.model.counted import counted
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.json_text import KeyGivenTwice
-
-if TYPE_CHECKING:
-    from pyoco_server.client import PyocoHttpClient
 
 _RUNS_A_CALL = 1000
 _EXAMPLE = '{"flow_name": "main", "params": {"x": 1}, "tag": "hello"}'
@@ -49,32 +53,60 @@ def read_batch(path: Path, defaults: dict[str, Any]) -> list[tuple[int, dict[str
 
 
 def submit_batch(
-    client: PyocoHttpClient, runs: list[tuple[int, dict[str, Any]]], output: OutputFormat | None
+    context: typer.Context,
+    runs: list[tuple[int, dict[str, Any]]],
+    output: OutputFormat | None,
+    idempotency_key: str | None,
 ) -> int:
     """Submit runs and print the answer to each, with its line: a line of JSON, or of CSV.
 
+    Args:
+        context: What the options before the command ask for.
+        runs: The runs, each with its line.
+        output: What the user asked for.
+        idempotency_key: What the keys of runs without one begin with; a new one when ``None``.
+
     Raises:
-        CliError: Some were rejected; those that were accepted stay.
+        CliError: Some were rejected, or the gateway went away; those that were accepted stay.
     """
+    key = idempotency_key or new_idempotency_key()
     rejected: list[str] = []
     printer = RowPrinter(("line", "run_id", "status", "error"), as_csv=output is OutputFormat.CSV)
-    for start in range(0, len(runs), _RUNS_A_CALL):
-        part = runs[start : start + _RUNS_A_CALL]
-        answer = client.submit_batch([run for _, run in part])
-        for (number, _), item in zip(part, answer["items"], strict=True):
-            printer.print({"line": number, **item})
-            if "error" in item:
-                error = item["error"]
-                reason = error.get("reason") or error.get("detail")
-                rejected.append(f"line {number}: {error.get('err_id')}: {reason}")
+    for number, run in runs:
+        if run.get("idempotency_key") is None:
+            run["idempotency_key"] = f"{key}:{number}"
+    with _told_how_to_go_on(key), gateway(context) as client:
+        for start in range(0, len(runs), _RUNS_A_CALL):
+            part = runs[start : start + _RUNS_A_CALL]
+            answer = client.submit_batch([run for _, run in part])
+            for (number, _), item in zip(part, answer["items"], strict=True):
+                printer.print({"line": number, **item})
+                if "error" in item:
+                    error = item["error"]
+                    reason = error.get("reason") or error.get("detail")
+                    rejected.append(f"line {number}: {error.get('err_id')}: {reason}")
     if rejected:
         raise CliError(
             f"{len(rejected)} of {counted(len(runs), 'run was', 'runs were')} rejected; "
             f"the first: {rejected[0]}",
-            hint=Phrase.SUBMIT_REJECTED,
+            hint=Phrase.SUBMIT_REJECTED.fill(key=key),
             error_id=ErrorId.INVALID_INPUT,
         )
     return 0
+
+
+@contextmanager
+def _told_how_to_go_on(key: str) -> Iterator[None]:
+    """Name the key where something ends a submission of which a part may have been accepted."""
+    more = Phrase.SUBMIT_REST.fill(key=key)
+    try:
+        yield
+    except CliError as error:
+        error.detail = more if error.detail is None else f"{error.detail}; {more}"
+        raise
+    except KeyboardInterrupt:
+        sys.stderr.write(f"- hint: {more}\n")
+        raise
 
 
 def _wrong(reason: str) -> CliError:

@@ -83,7 +83,7 @@ def submit(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="JSON lines, a run each; --flow-name and --tag fill what one lacks.",
+            help="JSON lines, a run each; --flow-name, --tag and --idempotency-key fill what one lacks.",
         ),
     ] = None,
     idempotency_key: Key = None,
@@ -94,10 +94,10 @@ def submit(
 ) -> int:
     """Submit a run of a flow, or the runs of a file."""
     if batch_file is not None:
-        if staying["wait"] or staying["follow"] or any(values.values()) or idempotency_key:
+        if staying["wait"] or staying["follow"] or any(values.values()):
             raise CliError(
-                "--batch-file goes with --flow-name, --tag, --tags and limits only",
-                hint='params and keys stand in the file: {"params": {"x": 1}, "idempotency_key": "k"}',
+                "--batch-file goes with --flow-name, --tag, --tags, --idempotency-key and limits only",
+                hint='params stand in the file: {"params": {"x": 1}}',
             )
         common = {
             "flow_name": flow_name,
@@ -107,8 +107,7 @@ def submit(
             **times,
         }
         runs = read_batch(batch_file, {k: v for k, v in common.items() if v is not None})
-        with gateway(context) as client:
-            return submit_batch(client, runs, output)
+        return submit_batch(context, runs, output, idempotency_key)
     params = collect_params(**values)
     with gateway(context) as client:
         answer = client.submit_run(

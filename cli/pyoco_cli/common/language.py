@@ -99,8 +99,15 @@ class Phrase(Enum):
         "サーバの状態とリクエスト内容を確認してください",
     )
     SUBMIT_REJECTED = _Both(
-        "those that were accepted stay: mend the rejected ones, and submit them alone",
-        "受理された run は残っています。拒否されたものだけを直して投入してください",
+        "those that were accepted stay: mend the rejected lines where they are, and give "
+        "--idempotency-key {key} with the same command",
+        "受理された run は残っています。拒否された行をその位置で直し、同じコマンドに "
+        "--idempotency-key {key} を付けて再実行してください",
+    )
+    SUBMIT_REST = _Both(
+        "with --idempotency-key {key} the same command goes on: lines that were accepted have no second run",
+        "同じコマンドに --idempotency-key {key} を付けて再実行すると続きから投入されます。"
+        "受理済みの行の run は増えません",
     )
     LIST_ALL = _Both(
         "all of them, however many: pyoco-client list --all", "すべて表示: pyoco-client list --all"
