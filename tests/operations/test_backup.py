@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from msgspec import structs
@@ -37,9 +38,9 @@ from pyoco_server.model.timing import Timing
 from pyoco_server.operations import backup as backup_module
 from pyoco_server.operations import ours
 from pyoco_server.operations import restore as restore_module
-from pyoco_server.operations.archive import ArchiveUnusable, open_archive
+from pyoco_server.operations.archive import ArchiveUnusable, create_archive, open_archive
 from pyoco_server.operations.backup import NothingToBackUp, backup
-from pyoco_server.operations.manifest import MANIFEST, Manifest
+from pyoco_server.operations.manifest import LATE_JOBS, MANIFEST, Manifest
 from pyoco_server.operations.marker import read_marker
 from pyoco_server.operations.restore import (
     Restored,
@@ -247,6 +248,38 @@ async def test_a_file_that_is_not_whole_is_refused_before_anything_is_touched(
     assert await state(two.new) == {}
 
 
+def test_whatever_is_flipped_of_a_file_it_is_refused_or_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "backup.pyoco"
+    with create_archive(path) as archive:
+        with archive.writing(LATE_JOBS) as jobs:
+            jobs.write(b"hello" * 20)
+        manifest = Manifest(
+            version="0.6.0",
+            nats_version="2.12",
+            created_at=0.0,
+            work_stream="PYOCO_WORK",
+            runs_bucket="pyoco_runs",
+            streams=[],
+            late_jobs=jobs.done(),
+            late_job_count=0,
+        )
+        with archive.writing(MANIFEST) as part:
+            part.write(msgspec.json.encode(manifest))
+    raw = path.read_bytes()
+    refused = set()
+    for place in range(8 * len(raw)):
+        flipped = bytearray(raw)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            with open_archive(path) as archive:
+                archive.verify(archive.manifest())
+        except ArchiveUnusable as error:
+            refused.add(str(error))
+    assert any("encrypted" in why for why in refused)
+    assert any("compress" in why for why in refused)
+
+
 @pytest.mark.parametrize("two", ["folder"], indirect=True)
 @pytest.mark.parametrize("how", ["cut", "missing", "no manifest", "newer"])
 async def test_a_folder_that_is_not_whole_is_refused_before_anything_is_touched(
@@ -302,13 +335,32 @@ async def test_a_server_that_somebody_works_with_is_refused(two: Two, tmp_path: 
         nursery.cancel_scope.cancel()
 
 
-async def test_other_names_in_the_settings_are_refused(two: Two) -> None:
+@pytest.mark.parametrize(
+    "field", ["runs_kv_bucket", "schedules_kv_bucket", "auth_kv_bucket", "artifacts_bucket"]
+)
+async def test_other_names_in_the_settings_are_refused(two: Two, field: str) -> None:
+    was = f"PYOCO_{field.upper()}={getattr(SETTINGS, field)}"
     keep = two.path.with_name("kept")
     with (
         open_archive(two.path) as archive,
-        pytest.raises(RestoreRefused, match="PYOCO_RUNS_KV_BUCKET"),
+        pytest.raises(RestoreRefused, match=was),
     ):
-        await restore(two.new, Settings(runs_kv_bucket="other"), archive, keep=keep)
+        await restore(two.new, structs.replace(SETTINGS, **{field: "other"}), archive, keep=keep)
+    assert await state(two.new) == {}
+
+
+async def test_what_is_replaced_is_kept_or_nothing_is_touched(two: Two) -> None:
+    await filled(two.new, count=3)
+    before = await state(two.new)
+    with (
+        open_archive(two.path) as archive,
+        pytest.raises(
+            RestoreRefused, match=r"what the server holds cannot be kept: .*/kept cannot"
+        ),
+    ):
+        # A file is no folder to keep it in.
+        await restore(two.new, SETTINGS, archive, keep=two.path / "kept", replace=True)
+    assert await state(two.new) == before
 
 
 async def test_more_replicas_than_servers_are_refused_before_anything_is_touched(two: Two) -> None:

@@ -79,7 +79,7 @@ class Archive(ABC):
                     yield piece
         except KeyError:
             raise ArchiveUnusable(f"the part {file} is missing") from None
-        except (OSError, zipfile.BadZipFile, EOFError) as error:
+        except Exception as error:  # noqa: BLE001 - damaged headers may lead zipfile anywhere
             raise ArchiveUnusable(f"the part {file} cannot be read: {error}") from None
 
     def manifest(self) -> Manifest:
@@ -195,7 +195,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
         archive = zipfile.ZipFile(path)
     except OSError as error:
         raise ArchiveUnusable(f"it cannot be read: {error.strerror or error}") from None
-    except zipfile.BadZipFile as error:
+    except Exception as error:  # noqa: BLE001 - damaged headers may lead zipfile anywhere
         raise ArchiveUnusable(f"it is no backup, or not a whole one: {error}") from None
     with archive:
         yield _ZipArchive(archive)

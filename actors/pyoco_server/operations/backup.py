@@ -1,6 +1,7 @@
-"""A backup while everything runs: the work queue, then the runs, then the rest.
+"""A backup while everything runs: the work queue, the schedules, the runs, then the rest.
 
-Why in this order, and what heals by itself: docs/explanation/backup_order.md.
+A job of the queue whose run has ended by the time the runs are taken is dropped at its claim; one that is
+queued by then is heard (`_LateJobs`). Why schedules come before runs tells `our_streams`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from pyoco_server.operations.manifest import (
     Manifest,
     StreamPart,
 )
-from pyoco_server.operations.ours import our_streams
+from pyoco_server.operations.ours import names_of, our_streams
 from pyoco_server.settings import Settings
 
 Progress = Callable[[str, int, int], None]
@@ -87,6 +88,7 @@ async def backup(
             created_at=time.time(),
             work_stream=settings.work_stream,
             runs_bucket=settings.runs_kv_bucket,
+            names=names_of(settings),
             streams=taken,
             late_jobs=_write_jobs(archive, jobs),
             late_job_count=len(jobs),

@@ -44,6 +44,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """When its last stream had been read, in unix seconds."""
     work_stream: str
     runs_bucket: str
+    names: dict[str, str] = {}
+    """What the settings called streams and buckets, by variable."""
     streams: list[StreamPart]
     """In the order in which they were taken."""
     late_jobs: BackupFile

@@ -9,6 +9,8 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.inventory import StreamInfo, list_streams
 from pyoco_server.jetstream.resources import RESTORE_MARKER, expected_streams
 from pyoco_server.settings import Settings
+from pyoco_server.settings.environment import variables_of
+from pyoco_server.settings.readers import BUCKET, STREAM
 
 # What other versions keep, or keep beside what the settings name, is called like that.
 _PREFIXES: Final = ("PYOCO_", "KV_pyoco_", "OBJ_pyoco_")
@@ -42,6 +44,15 @@ async def our_streams(connection: Connection, settings: Settings) -> list[Stream
         and (stream.name in known or stream.name.startswith(_PREFIXES))
     ]
     return sorted(found, key=lambda stream: (first.get(stream.name, 3), stream.name))
+
+
+def names_of(settings: Settings) -> dict[str, str]:
+    """What the settings call our streams and buckets, by variable."""
+    return {
+        env.name: getattr(settings, field)
+        for field, env in variables_of(Settings).items()
+        if env.reader in (BUCKET, STREAM)
+    }
 
 
 def differences(stream: StreamInfo, wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

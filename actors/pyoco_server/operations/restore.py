@@ -29,7 +29,7 @@ from pyoco_server.operations.archive import Archive, ArchiveUnusable, open_archi
 from pyoco_server.operations.backup import Progress, backup, ignore
 from pyoco_server.operations.manifest import LATE_JOBS, LateJob, Manifest, StreamPart
 from pyoco_server.operations.marker import Marker, Phase, read_marker, remove_marker, set_marker
-from pyoco_server.operations.ours import our_streams
+from pyoco_server.operations.ours import names_of, our_streams
 from pyoco_server.operations.passed_ticks import PassedTicks, passed_ticks
 from pyoco_server.settings import Settings
 
@@ -85,7 +85,8 @@ async def restore(
 
     Raises:
         ArchiveUnusable: The backup is not whole; nothing was touched.
-        RestoreRefused: The server or the settings do not suit; nothing was touched.
+        RestoreRefused: The server or the settings do not suit, or what is replaced cannot be kept; nothing
+            was touched.
         RestoreFailed: It went wrong on the way.
         BridgeError: NATS refused or could not be asked, before anything was touched.
     """
@@ -105,7 +106,10 @@ async def restore(
         await _check_server(connection, found, may_replace=replace)
         if any(stream.state.messages for stream in found):
             kept = keep
-            await backup(connection, settings, kept)
+            try:
+                await backup(connection, settings, kept)
+            except ArchiveUnusable as error:
+                raise RestoreRefused(f"what the server holds cannot be kept: {error}") from None
     most = max([replicas or 1, *(_replicas(part, replicas) for part in manifest.streams)])
     kept = Path(marker.kept) if marker is not None and marker.kept else kept
     emptying = Marker(Phase.EMPTYING, digest, "" if kept is None else str(kept.absolute()))
@@ -125,12 +129,15 @@ async def restore(
 
 
 def _check_names(manifest: Manifest, settings: Settings) -> None:
-    theirs = (manifest.work_stream, manifest.runs_bucket)
-    ours = (settings.work_stream, settings.runs_kv_bucket)
-    if theirs != ours:
+    theirs = {
+        **manifest.names,
+        "PYOCO_RUNS_KV_BUCKET": manifest.runs_bucket,
+        "work_stream": manifest.work_stream,
+    }
+    ours = {**names_of(settings), "work_stream": settings.work_stream}
+    if other := [f"{what}={name}" for what, name in theirs.items() if ours.get(what, name) != name]:
         raise RestoreRefused(
-            f"the backup's work queue and runs bucket are {theirs[0]} and {theirs[1]}, the settings name "
-            f"{ours[0]} and {ours[1]}; set PYOCO_RUNS_KV_BUCKET as it was"
+            f"the settings name other streams or buckets than those of the backup: set {', '.join(other)}"
         )
 
 
