@@ -11,6 +11,8 @@ import pytest
 from docs.options_page import commands
 from docs.pages import PAGES, ROOT
 from pyoco_http.app import create_app
+from pyoco_server.model.dead_letter import DeadLetterReason
+from pyoco_server.model.event import EVENT_TYPES
 from pyoco_server.settings import Settings
 
 _LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
@@ -49,6 +51,27 @@ def test_every_relative_link_leads_somewhere(path: Path) -> None:
         ):
             dead.append(target)
     assert not dead
+
+
+def test_every_page_that_code_names_is_there() -> None:
+    named = {
+        page
+        for folder in ("actors", "http", "cli")
+        for path in (ROOT / folder).rglob("*.py")
+        for page in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text())
+    }
+    assert len(named) > 3
+    assert not [page for page in named if not (ROOT / page).exists()]
+
+
+@pytest.mark.parametrize("page", ["reference/http_api.md", "guides/logs-and-history.md"])
+def test_every_reason_and_kind_of_event_is_told(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    letters = text[text.index("## Dead letters") :]
+    assert not [reason for reason in DeadLetterReason if f"`{reason}`" not in letters]
+    kinds = r"^\| `(\w+)` \| " if "guides" in page else r"^\| `type` \(events\) \| (.*);"
+    told = re.findall(r"\w+", " ".join(re.findall(kinds, text, re.MULTILINE)))
+    assert not set(EVENT_TYPES) - set(told)
 
 
 def test_every_command_is_in_the_reference() -> None:
