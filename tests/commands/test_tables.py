@@ -20,7 +20,7 @@ from pyoco_cli.client.run_views import (
     submitted,
     tasks_view,
 )
-from pyoco_cli.client.schedule_views import past_ticks, schedules_page, when
+from pyoco_cli.client.schedule_views import backfilled, past_ticks, schedules_page, when
 from pyoco_cli.client.views import history_table, wheels_table, workers_table
 from pyoco_cli.client.words import moment
 from pyoco_cli.server.results import print_result
@@ -51,6 +51,15 @@ def test_an_error_takes_the_room_that_the_other_columns_leave(width: int) -> Non
     head, line = lines(runs_table([run]), width)
     assert head.split()[:4] == ["run", "status", "changed", "flow"]
     assert line.startswith(f"{ID}  FAILED  ")
+
+
+def test_a_backfill_tells_why_a_tick_failed() -> None:
+    local = "2026-11-29T09:34:06+00:00"
+    failed = {"local": local, "outcome": "failed", "run_id": ID, "reason": ERROR}
+    filled = {"local": local, "outcome": "submitted", "run_id": ID, "reason": None}
+    told = lines(backfilled({"items": [failed, filled], "more": False}), 80)
+    assert len(told) == 5
+    assert " ".join(line.strip() for line in told[3:]) == f"{local}: {ERROR}"
 
 
 @pytest.mark.parametrize("width", [80, 90, 100, 110, 160])

@@ -117,13 +117,19 @@ def _outcome(tick: Mapping[str, Any]) -> Text:
 
 
 def backfilled(found: dict[str, Any]) -> RenderableType:
-    """What a backfill does, one tick a line."""
+    """What a backfill does, one tick a line, and why some have failed."""
     if not found["items"]:
         return Text("(no ticks in that time)", "dim")
     names = {"tick": "local", "outcome": "outcome", "run": "run_id"}
     columns = {head: [_text(item[name]) for item in found["items"]] for head, name in names.items()}
-    more = [Text("there are more: raise --limit, or go on from the last one", "yellow")]
-    return Group(table(columns, no_wrap=True), *(more if found["more"] else []))
+    more = [
+        Text(printable(f"{item['local']}: {item['reason']}"), "red")
+        for item in found["items"]
+        if item["reason"]
+    ]
+    if found["more"]:
+        more.append(Text("there are more: raise --limit, or go on from the last one", "yellow"))
+    return Group(table(columns, no_wrap=True), *more)
 
 
 def applied(found: dict[str, Any]) -> RenderableType:
