@@ -132,6 +132,12 @@ def test_who_wants_more_than_a_page_is_told_of_all(options: tuple[str, ...], hel
     assert "- hint: " in said.err
 
 
+def test_a_list_that_is_followed_has_no_whole_snapshots() -> None:
+    said = caught(lambda: client(["--server", "http://127.0.0.1:1", "list", "--follow", "--full"]))
+    assert (said.code, said.out) == (1, "")
+    assert "--full goes without --follow" in said.err
+
+
 @pytest.mark.parametrize("error", [ErrorId.NATS_UNAVAILABLE, ErrorId.ORPHAN_RUN])
 def test_a_submission_that_got_no_answer_is_repeated_with_its_key(error: ErrorId) -> None:
     """Also where the client made the key, which a new call of the command would not have."""

@@ -117,6 +117,11 @@ def list_runs(
     """
     if every and (follow or limit is not None):
         raise CliError("--all goes without --limit and --follow", hint="list -h")
+    if full and follow:
+        raise CliError(
+            "--full goes without --follow, whose changes are told without params and task records",
+            hint="all of one run: pyoco-client watch RUN_ID --records",
+        )
     if limit is not None and limit > _MOST:
         raise CliError(
             f"--limit takes a whole number, 1 to {_MOST}, not {limit}",
