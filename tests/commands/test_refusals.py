@@ -97,6 +97,11 @@ def test_where_the_answer_does_not_say_why_the_server_is_to_be_looked_at(
         (client, "list --limit many", "takes a whole number, not 'many'"),
         (client, "wait r --timeout-sec x", "takes a number, 0 or more, not 'x'"),
         (client, "top --interval-sec 0.1", "takes a number, 0.2 or more, not 0.1"),
+        (
+            client,
+            "schedule create s --every \N{SUPERSCRIPT TWO}",
+            "--every '\N{SUPERSCRIPT TWO}' is no span",
+        ),
         (server, "up --port abc", "takes a whole number, 0 to 65535, not 'abc'"),
         (server, "up --port 70000", "takes a whole number, 0 to 65535, not 70000"),
         (server, "restore --in x --replicas 9", "takes a whole number, 1 to 5, not 9"),

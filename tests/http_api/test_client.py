@@ -88,6 +88,16 @@ async def test_a_proxy_whose_gateway_is_away_is_asked_again(status: int) -> None
     assert answers == []
 
 
+async def test_how_far_a_gateway_was_may_be_no_number() -> None:
+    seen = [(b"X-Pyoco-Seen", text) for text in (b"b-7", b"b-\xb2", b"b-3")]
+    answers = [httpx.Response(200, json={}, headers=[each]) for each in seen]
+    transport = httpx.MockTransport(lambda _: answers.pop(0))
+    async with AsyncPyocoHttpClient("http://gateway.invalid", transport=transport) as client:
+        for _ in seen:
+            await client.get_run("r")
+    assert answers == []
+
+
 @pytest.mark.parametrize("name", ["put_schedule", "update_schedule"])
 @pytest.mark.parametrize(("fields", "sent"), [({}, 3), ({"version": 7}, 1)])
 async def test_a_change_of_one_version_that_got_no_answer_is_not_repeated(

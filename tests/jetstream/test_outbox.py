@@ -132,6 +132,7 @@ def test_only_a_bare_message_is_a_status() -> None:
     assert RawMessage("a", b"data", status).status is None, "a stored message with such a header"
     assert RawMessage("a", b"", status, reply="$JS.ACK.x").status is None
     assert RawMessage("a", b"", {"Status": "soon"}).status is None
+    assert RawMessage("a", b"", "NATS/1.0 \N{SUPERSCRIPT TWO}".encode()).status is None
 
 
 async def test_replies_go_to_whoever_waits_and_nowhere_else() -> None:

@@ -389,6 +389,7 @@ def test_how_many_tasks_run_at_the_same_time() -> None:
             "parallel must be a whole number from 1 to 1000, not '0'",
         ),
         ("over=xs, item=n, parallel=some", 5, "parallel must be a whole number"),
+        ("over=xs, item=n, parallel=\N{SUPERSCRIPT TWO}", 5, "parallel must be a whole number"),
         (
             "over=xs, as=n",
             22,

@@ -74,7 +74,7 @@ def cancel_wait_seconds(timeout_sec: int | None) -> int:
 def remember(sent: httpx.Headers, response: httpx.Response) -> None:
     """Send along from now on how far the gateway was, so that no other gateway answers with less."""
     told = response.headers.get(_SEEN)
-    if told is None:
+    if told is None or not told.isascii():  # which is no gateway's
         return
     bucket, _, seq = told.partition("-")
     known_bucket, _, known = sent.get(_SEEN, "").partition("-")

@@ -53,7 +53,7 @@ class RawMessage:
         if self.reply or self.payload or not self._headers:
             return None
         text = self.headers.get("Status", "")
-        return int(text) if text.isdigit() else None
+        return int(text) if text.isdecimal() else None
 
     @property
     def description(self) -> str:
@@ -70,7 +70,7 @@ def _parse(block: bytes) -> Headers:
     first, *lines = block.decode("utf-8", "replace").split("\r\n")
     headers: dict[str, str] = {}
     status, _, description = first[len(_VERSION) :].strip().partition(" ")
-    if status.isdigit():
+    if status.isdecimal():
         headers["Status"] = status
         if description := description.strip():
             headers["Description"] = description

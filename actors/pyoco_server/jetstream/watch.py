@@ -173,7 +173,7 @@ def _ttl_seconds(text: str) -> float | None:
 
     It holds whole seconds or a Go duration such as ``1h30m``, or ``never``.
     """
-    if text.isdigit():
+    if text.isdecimal():
         return float(text)
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:

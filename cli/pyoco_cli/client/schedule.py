@@ -285,7 +285,7 @@ def _fields(said: ScheduleOptions) -> dict[str, Any]:
     if (file := fields.pop("workflow_file", None)) is not None:
         fields["workflow_yaml"] = read_text(file, "--workflow-file")
     if (every := fields.pop("every", None)) is not None:
-        seconds = span(every) if not every.isdigit() else float(every)
+        seconds = span(every) if not every.isdecimal() else float(every)
         if seconds is None:
             raise CliError(f"--every {every[:40]!r} is no span", hint="90s, 5m, 1d")
         fields["every_sec"] = seconds

@@ -226,7 +226,7 @@ class _Parser(GraphParser):
         self._refuse_words(start.value, brackets, words)
         said = self._words.pop(brackets)
         parallel = said.get("parallel") if "parallel" in words else None
-        if parallel is not None and parallel.isdigit() and 1 <= int(parallel) <= MAX_PARALLEL:
+        if parallel is not None and parallel.isdecimal() and 1 <= int(parallel) <= MAX_PARALLEL:
             vars(term)["parallel"] = int(parallel)
         elif parallel is not None and not self._accepted:
             raise GraphSyntaxError(
