@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import trio
 
+from backend.stage import running
+from http_api.seeding import snapshot
 from pyoco_cli.server import main
+from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.model.json_text import encode_json
+from pyoco_server.model.worker import WorkerRecord, WorkerState, encode_worker
+from pyoco_server.scenario import recorder
 from pyoco_server.scenario.document import (
     Scenario,
     ScenarioError,
@@ -87,6 +94,33 @@ async def test_a_recorded_cancel_storm_replays_ten_times_as_fast(tmp_path: Path)
     assert ends(replayed) == ends(live)
     assert ends(live)["CANCELLED"] >= 2
     assert ends(live).total() == 24
+
+
+async def test_a_worker_is_called_alike_in_the_cast_its_moves_and_the_states_of_runs(
+    tmp_path: Path,
+) -> None:
+    worker = WorkerRecord(
+        worker_id="host.example-1",
+        instance_id="i1",
+        state=WorkerState.STOPPED_GRACEFUL,
+        last_seen_at=time.time(),
+        updated_at=time.time(),
+    )
+    async with running(tmp_path, worker=False) as backend:
+        for bucket, key, value in (
+            ("pyoco_workers", worker.worker_id, encode_worker(worker)),
+            ("pyoco_runs", "r1", encode_json(snapshot("r1", worker_id=worker.worker_id))),
+        ):
+            await KeyValue(backend.connection, bucket).put(key, value)
+        scenario = await recorder.record(
+            backend.connection, backend.settings, since=0, now=time.time(), redact=False
+        )
+    replay = scenario.steps[0].replay
+    assert replay is not None
+    [run] = replay.runs
+    assert [part.id for part in scenario.cast.workers] == ["host_example-1"]
+    assert [move.id for move in replay.workers] == ["host_example-1"]
+    assert {state.worker for state in run.states} == {None, "host_example-1"}
 
 
 @pytest.mark.slow

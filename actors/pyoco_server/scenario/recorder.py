@@ -162,9 +162,15 @@ def _submitted(snapshot: RunSnapshot) -> float:
 def _told(snapshot: RunSnapshot, events: list[StateChanged], began: float) -> list[RecordedState]:
     """The states of a run: as the event stream tells them, else what its snapshot still knows."""
 
-    def state(at: float, status: RunStatus, attempt: int, **more: Any) -> RecordedState:
+    def state(
+        at: float, status: RunStatus, attempt: int, *, worker: str | None = None, **more: Any
+    ) -> RecordedState:
         return RecordedState(
-            at=round(max(0.0, at - began), 3), status=status, attempt=attempt, **more
+            at=round(max(0.0, at - began), 3),
+            status=status,
+            attempt=attempt,
+            worker=None if worker is None else _name(worker),  # as the cast has it
+            **more,
         )
 
     told = [
@@ -204,9 +210,9 @@ def _cast(
     for record_ in sorted(workers, key=lambda each: each.worker_id):
         state = effective_state(record_, now, disconnect_timeout)
         left = record_.stopped_at or record_.last_seen_at
-        if record_.worker_id not in used and not (state.active or left >= began):
-            continue
         worker_id = _name(record_.worker_id)
+        if worker_id not in used and not (state.active or left >= began):
+            continue
         slots = min(max(1, len(record_.slots)), _MOST_SLOTS)
         tags = [_name(tag) for tag in record_.tags] or ["hello"]
         parts.append(WorkerPart(id=worker_id, tags=tags, slots=slots))
