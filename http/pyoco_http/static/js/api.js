@@ -6,6 +6,10 @@ import { keyDialog } from "./parts/key.js";
 import { noteSeen, seenHeaders } from "./seen.js";
 import { askKey, hasKey, keyHeaders } from "./session.js";
 
+const ANSWER_MS = 30_000; // until a question is answered
+/** Until something is done, or much is read. */
+export const LONG_MS = 120_000;
+
 /** Where the gateway is below its host: "" or, behind a proxy, such as "/pyoco". */
 export const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
 
@@ -25,23 +29,20 @@ function words(status, problem) {
   return problem.reason && problem.reason !== problem.detail ? `${problem.detail}: ${problem.reason}` : problem.detail;
 }
 
-/** Make a call and return the response; asks for a key and tries again where one is needed. */
-export async function call(path, { method = "GET", query, json, body, headers, signal } = {}) {
+/**
+ * Make a call and return the response; asks for a key and tries again where one is needed. `within`: how long each try may take until
+ * all of its answer is read, in ms; what follows or downloads something has no such limit.
+ */
+export async function call(path, { method = "GET", query, json, body, headers, signal, within } = {}) {
   for (;;) {
     const used = keyHeaders();
-    let response;
-    try {
-      response = await fetch(url(path, query), {
-        method,
-        signal,
-        cache: "no-store",
-        body: json === undefined ? body : write(json),
-        headers: { ...used, ...seenHeaders(), ...(json === undefined ? {} : { "Content-Type": "application/json" }), ...headers },
-      });
-    } catch (error) {
-      if (error.name === "AbortError") throw error;
-      throw new ApiError(0, null);
-    }
+    const response = await reached(signal, () => fetch(url(path, query), {
+      method,
+      signal: within === undefined ? signal : inTime(signal, within),
+      cache: "no-store",
+      body: json === undefined ? body : write(json),
+      headers: { ...used, ...seenHeaders(), ...(json === undefined ? {} : { "Content-Type": "application/json" }), ...headers },
+    }));
     noteSeen((name) => response.headers.get(name));
     if (response.ok) return response;
     const problem = await response.json().catch(() => null);
@@ -58,15 +59,32 @@ async function betterKey(used) {
   if (JSON.stringify(used) === JSON.stringify(keyHeaders())) await askKey(() => keyDialog(hasKey()));
 }
 
-/** GET JSON. */
-export async function get(path, query, signal) {
-  return parse(await (await call(path, { query, signal })).text());
+/** `signal`, if there is one, which is aborted when so many ms have passed as well. */
+export const inTime = (signal, within = ANSWER_MS) => AbortSignal.any([AbortSignal.timeout(within), ...(signal ? [signal] : [])]);
+
+// What comes over the network. Whatever broke it off, but for the caller, there was no answer.
+async function reached(signal, read) {
+  try {
+    return await read();
+  } catch (error) {
+    throw signal?.aborted ? error : new ApiError(0, null);
+  }
 }
 
-/** POST, PATCH or DELETE; returns JSON, or null where there is none. */
+/** Make a call whose answer is a text that comes in time. */
+export async function textOf(path, { within = ANSWER_MS, ...options } = {}) {
+  const response = await call(path, { ...options, within });
+  return reached(options.signal, () => response.text());
+}
+
+/** GET JSON. */
+export async function get(path, query, signal, within) {
+  return parse(await textOf(path, { query, signal, within }));
+}
+
+/** POST, PUT, PATCH or DELETE; returns JSON, or null where there is none. */
 export async function send(method, path, json, options = {}) {
-  const response = await call(path, { method, json, ...options });
-  const text = await response.text();
+  const text = await textOf(path, { method, json, within: LONG_MS, ...options });
   return text ? parse(text) : null;
 }
 

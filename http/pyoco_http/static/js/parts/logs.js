@@ -1,6 +1,6 @@
 // What tasks printed, live: the last lines first, then what comes.
 
-import { get } from "../api.js";
+import { get, LONG_MS } from "../api.js";
 import { gathered, h, replace } from "../dom.js";
 import { t } from "../i18n.js";
 import { patiently } from "../page.js";
@@ -102,7 +102,7 @@ export function logPanel(path, signal, name) {
 
   async function start() {
     try {
-      const page = await patiently(() => get(path, { tail: MOST_LINES }, signal), signal);
+      const page = await patiently(() => get(path, { tail: MOST_LINES }, signal, LONG_MS), signal);
       page.items.forEach(take);
       await follow(path, {
         query: (lastId) => ({ follow: 1, cursor: lastId ?? page.position }),

@@ -1,6 +1,6 @@
 // The flow.yaml that a run brought.
 
-import { call } from "../api.js";
+import { textOf } from "../api.js";
 import { h, replace } from "../dom.js";
 import { t } from "../i18n.js";
 import { patiently } from "../page.js";
@@ -9,9 +9,7 @@ import { save } from "./download.js";
 import { copy } from "./feedback.js";
 
 /** The text of a run's flow.yaml; raises an ApiError of status 404 where there is none. */
-export async function workflowOf(base, signal) {
-  return (await call(`${base}/workflow`, { signal })).text();
-}
+export const workflowOf = (base, signal) => textOf(`${base}/workflow`, { signal });
 
 /** A panel with the file of the run at a path. */
 export function workflowPanel(base, snapshot, signal) {

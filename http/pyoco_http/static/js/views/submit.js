@@ -1,6 +1,6 @@
 // Submit a flow.yaml: paste or drop it, see its graph and its errors by line, fill its params, run it.
 
-import { call } from "../api.js";
+import { textOf } from "../api.js";
 import { h, replace } from "../dom.js";
 import { parse } from "../exact.js";
 import { t } from "../i18n.js";
@@ -109,8 +109,7 @@ export function submitView(main, { signal, setLive }) {
     const { value } = text;
     verdictIsOut();
     try {
-      const response = await call("/flows/check", { method: "POST", body: value, headers: { "Content-Type": "application/yaml" }, signal });
-      const answer = parse(await response.text());
+      const answer = parse(await textOf("/flows/check", { method: "POST", body: value, headers: { "Content-Type": "application/yaml" }, signal }));
       if (signal.aborted || text.value !== value) return;
       checked = answer;
       numbers();

@@ -1,6 +1,6 @@
 // The state of the system: readiness, queues, throughput and the supervision tree.
 
-import { get, url } from "../api.js";
+import { get, inTime, url } from "../api.js";
 import { h, replace } from "../dom.js";
 import { t, word } from "../i18n.js";
 import { bars, chart, legend, line } from "../parts/chart.js";
@@ -77,7 +77,7 @@ export function systemView(main, { query, signal, setLive }) {
 
 // "Not ready" is an answer here and no failure; the route needs no key.
 async function readiness(signal) {
-  return (await fetch(url("/health/ready"), { cache: "no-store", signal })).json();
+  return (await fetch(url("/health/ready"), { cache: "no-store", signal: inTime(signal) })).json();
 }
 
 function ready({ status, reasons, nats }) {
