@@ -129,7 +129,7 @@ def test_a_run_is_repeated_with_other_params_and_its_file_is_shown(
 
     page.get_by_role("tab", name="flow.yaml").click()
     dashboard.button("Open in Submit").click()
-    expect(page.get_by_label("flow.yaml")).to_have_value(NOISE)
+    expect(page.locator("#flow-text")).to_have_value(NOISE)
     expect(page.locator('[data-param="day"]')).to_have_value("2026-04-02")
     expect(page.locator('[data-param="id"]')).to_have_value("9007199254740993")
     page.reload()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from dashboard.browsing import PATIENCE_MS, open_dashboard
+from dashboard import flows
+from dashboard.browsing import PATIENCE_MS, Dashboard, open_dashboard
 from dashboard.world import World
+from e2e.programs import HTTP
 
 SUBMISSIONS = re.compile(r"/(runs/batch|retry|trigger|schedules(/s-\w+)?)$")
 UNREACHABLE = "The gateway cannot be reached."
@@ -59,6 +64,203 @@ def answered(route: Route, answer: Callable[[], None]) -> None:
     with page.expect_event("requestfinished", lambda each: each == route.request):
         answer()
     page.evaluate("() => new Promise((end) => setTimeout(() => requestAnimationFrame(end)))")
+
+
+@pytest.fixture
+def name() -> str:
+    return f"slow-{uuid.uuid4().hex[:8]}"
+
+
+def lose_one(page: Page, pattern: re.Pattern[str] = SUBMISSIONS) -> None:
+    """Let the next request through and drop its answer."""
+
+    def lose(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    page.route(pattern, lose, times=1)
+
+
+def twice(dashboard: Dashboard, act: Callable[[], None]) -> None:
+    """Do something whose answer is lost, and then again."""
+    lose_one(dashboard.page)
+    act()
+    expect(dashboard.toast).to_have_text(UNREACHABLE)
+    act()
+
+
+def runs_of(world: World, **filters: str) -> list[dict[str, Any]]:
+    answer = HTTP.get(f"{world.url}/runs", params={"updated_after": "0", **filters}).json()
+    items: list[dict[str, Any]] = answer["items"]
+    return items
+
+
+@pytest.mark.refusals
+def test_a_retry_whose_answer_is_lost_makes_one_run(
+    dashboard: Dashboard, world: World, name: str
+) -> None:
+    first = world.submit(flows.REPORT, flow_name=name)
+    world.reaches(first, "COMPLETED")
+    page = dashboard.open(f"runs/{first}")
+    twice(dashboard, dashboard.button("Retry").click)
+    page.wait_for_url(re.compile(rf"#/runs/(?!{first})"))
+    assert len(runs_of(world, flow=name)) == 2
+
+    # Where it was answered, another one is meant.
+    dashboard.open(f"runs/{first}")
+    dashboard.button("Retry").click()
+    page.wait_for_url(re.compile(rf"#/runs/(?!{first})"))
+    assert len(runs_of(world, flow=name)) == 3
+
+
+@pytest.mark.refusals
+def test_retries_of_many_whose_answers_are_lost_make_one_run_each(
+    dashboard: Dashboard, world: World, name: str
+) -> None:
+    first = world.submit(flows.REPORT, flow_name=name)
+    world.reaches(first, "COMPLETED")
+    dashboard.open(f"runs?flow={name}")
+
+    def retry() -> None:
+        dashboard.row(first).get_by_role("checkbox").check()
+        dashboard.button("Retry 1").click()
+        dashboard.dialog_button("Retry").click()
+
+    lose_one(dashboard.page)
+    retry()
+    expect(dashboard.toast).to_have_text(f"0 done, 1 failed ({UNREACHABLE})")
+    retry()
+    expect(dashboard.toast).to_have_text("1 done, 0 failed")
+    assert len(runs_of(world, flow=name)) == 2
+
+
+@pytest.mark.refusals
+def test_a_submission_whose_answer_is_lost_makes_one_run(
+    dashboard: Dashboard, world: World, name: str
+) -> None:
+    page = dashboard.open("submit")
+    page.get_by_label("flow.yaml").fill(flows.REPORT)
+    page.locator("#flow-name").fill(name)
+    page.locator("#flow-tag").fill("hello")
+    twice(dashboard, dashboard.button("Run").click)
+    expect(page.locator(".view-head .status")).to_have_text("completed")
+    assert len(runs_of(world, flow=name)) == 1
+
+
+@pytest.mark.refusals
+def test_what_was_changed_behind_a_lost_answer_is_another_run(
+    dashboard: Dashboard, world: World, name: str
+) -> None:
+    page = dashboard.open("submit")
+    page.get_by_label("flow.yaml").fill(flows.REPORT)
+    page.locator("#flow-name").fill(name)
+    page.locator("#flow-tag").fill("hello")
+    lose_one(page)
+    dashboard.button("Run").click()
+    expect(dashboard.toast).to_have_text(UNREACHABLE)
+    page.locator('[data-param="title"]').fill("Another")
+    dashboard.button("Run").click()
+    page.wait_for_url(re.compile("#/runs/"))
+    titles = [
+        world.stage.get(run["run_id"])["params"]["title"] for run in runs_of(world, flow=name)
+    ]
+    assert sorted(titles) == ["Another", "Visits"]
+
+
+@pytest.mark.refusals
+def test_a_run_with_changes_keeps_its_tags_and_is_one_run(
+    dashboard: Dashboard, world: World, name: str
+) -> None:
+    first = world.submit(flows.REPORT, flow_name=name, tags=["hello", "nightly"])
+    world.reaches(first, "COMPLETED")
+    page = dashboard.open(f"runs/{first}")
+
+    def again(tag: str = "hello") -> None:
+        dashboard.button("Run with changes").click()
+        page.get_by_role("dialog").locator('[data-param="title"]').fill("Others")
+        page.get_by_role("dialog").get_by_label("Tag").fill(tag)
+        dashboard.dialog_button("Run").click()
+
+    twice(dashboard, again)
+    page.wait_for_url(re.compile(rf"#/runs/(?!{first})"))
+    [fresh] = [run for run in runs_of(world, flow=name) if run["run_id"] != first]
+    assert world.stage.get(fresh["run_id"])["tags"] == ["hello", "nightly"]
+    assert world.stage.get(fresh["run_id"])["params"]["title"] == "Others"
+
+    dashboard.open(f"runs/{first}")
+    again("absent")
+    page.wait_for_url(re.compile(rf"#/runs/(?!{first}|{fresh['run_id']})"))
+    assert world.stage.get(page.url.rpartition("/")[2])["tags"] == ["absent", "nightly"]
+
+
+@pytest.fixture
+def schedule(world: World, name: str) -> Iterator[str]:
+    """The path of a schedule that is not due."""
+    path = f"{world.url}/schedules/{name}"
+    fields = {"flow_name": name, "tag": "absent", "cron": "0 3 * * *", "params": {"day": 1}}
+    HTTP.put(path, json=fields).raise_for_status()
+    yield path
+    HTTP.delete(path)
+
+
+@pytest.mark.refusals
+@pytest.mark.usefixtures("schedule")
+def test_a_schedule_that_is_run_now_has_one_run_where_an_answer_is_lost(
+    dashboard: Dashboard, world: World, name: str
+) -> None:
+    dashboard.open(f"schedules/{name}")
+    twice(dashboard, dashboard.button("Run now").click)
+    expect(dashboard.toast).to_contain_text("Submitted, as run")
+    assert len(runs_of(world, schedule_id=name)) == 1
+
+
+@pytest.mark.refusals
+def test_a_new_schedule_whose_answer_is_lost_is_one(
+    dashboard: Dashboard, world: World, name: str
+) -> None:
+    page = dashboard.open("schedules?new=1")
+    text = page.locator("#schedule-text")
+    text.fill(json.dumps(json.loads(text.input_value()) | {"name": name}))
+    lose_one(page)
+    dashboard.button("Save").click()
+    expect(page.locator(".problem")).to_have_text(UNREACHABLE)
+    dashboard.button("Save").click()
+    page.wait_for_url(re.compile(r"#/schedules/s-\w+"))
+    made = HTTP.get(f"{world.url}/schedules", params={"q": name}).json()["items"]
+    for each in made:
+        HTTP.delete(f"{world.url}/schedules/{each['schedule_id']}")
+    assert len(made) == 1
+
+
+@pytest.mark.usefixtures("schedule")
+def test_a_button_is_disabled_until_its_call_is_answered(
+    dashboard: Dashboard, world: World, name: str
+) -> None:
+    page = dashboard.page
+    trigger = Held(page, re.compile("/trigger$"))
+    dashboard.open(f"schedules/{name}")
+    button = dashboard.button("Run now")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(button).to_be_disabled()
+    # Also when the page has been brought up to date meanwhile.
+    HTTP.patch(f"{world.url}/schedules/{name}", json={"name": "renamed"}).raise_for_status()
+    expect(page.get_by_role("heading", level=1)).to_have_text("renamed")
+    expect(button).to_be_disabled()
+    trigger.go()
+    expect(button).to_be_enabled()
+    expect(button).to_be_focused()
+    assert len(runs_of(world, schedule_id=name)) == 1
+
+    [run] = runs_of(world, schedule_id=name)
+    HTTP.post(f"{world.url}/runs/{run['run_id']}/cancel").raise_for_status()
+    retry = Held(page, re.compile("/retry$"))
+    dashboard.open(f"runs/{run['run_id']}")
+    button = dashboard.button("Retry")
+    button.click()
+    expect(button).to_be_disabled()
+    retry.go()
+    page.wait_for_url(re.compile(rf"#/runs/(?!{run['run_id']})"))
 
 
 @pytest.mark.parametrize(

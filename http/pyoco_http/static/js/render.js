@@ -57,10 +57,10 @@ function change(old, wanted) {
   for (const name of wanted.listening ?? []) old[name] = wanted[name];
   old.listening = wanted.listening;
   for (const name of ["checked", "disabled"]) {
-    if (name in old && old[name] !== wanted[name]) old[name] = wanted[name];
+    if (name in old && !users(old, name) && old[name] !== wanted[name]) old[name] = wanted[name];
   }
   render(old, [...wanted.childNodes]);
 }
 
-// What the user opened stays open.
-const users = (element, name) => element.nodeName === "DETAILS" && name === "open";
+// What the user opened stays open, and what was pressed as it is (parts/pressed.js).
+const users = (element, name) => (element.nodeName === "DETAILS" ? name === "open" : element.hasAttribute("aria-busy") && (name === "aria-busy" || name === "disabled"));

@@ -1,9 +1,10 @@
 // Submits a run again with other params: the same flow, or the same flow.yaml, as a new run.
 
-import { send } from "../api.js";
+import { ApiError, send } from "../api.js";
 import { h } from "../dom.js";
 import { parse } from "../exact.js";
 import { t } from "../i18n.js";
+import { once } from "../once.js";
 import { dialog, tellError } from "./feedback.js";
 import { LIMITS } from "./limits.js";
 import { paramFields } from "./params.js";
@@ -25,8 +26,11 @@ export async function runAgain(snapshot, base, signal) {
   try {
     const params = { ...snapshot.params, ...fields.values(), ...further(more.value) };
     const limits = Object.fromEntries(LIMITS.filter((name) => snapshot[name] != null).map((name) => [name, snapshot[name]]));
+    const wanted = tag.value.trim();
+    // Those of the run, with the tag as it is now.
+    const tags = snapshot.tags?.map((each) => (each === snapshot.tag ? wanted : each)).filter(Boolean);
     const text = snapshot.workflow_yaml_sha256 ? { workflow_yaml: await workflowOf(base, signal) } : {};
-    return await submitOne({ flow_name: snapshot.flow_name, ...(tag.value.trim() ? { tag: tag.value.trim() } : {}), params, ...limits, ...text });
+    return await submitOne({ flow_name: snapshot.flow_name, ...(wanted ? { tag: wanted } : {}), tags, params, ...limits, ...text });
   } catch (error) {
     tellError(error);
     return null;
@@ -41,8 +45,10 @@ function further(text) {
 }
 
 /** Submit one run; its id. */
-export async function submitOne(run) {
-  const { items: [item] } = await send("POST", "/runs/batch", { runs: [run] });
-  if (item.error) throw new Error([item.error.detail, item.error.reason].filter(Boolean).join(": "));
-  return item.run_id;
+export function submitOne(run) {
+  return once(run, async (key) => {
+    const { items: [item] } = await send("POST", "/runs/batch", { runs: [{ ...run, idempotency_key: key }] });
+    if (item.error) throw new ApiError(item.error.status, item.error);
+    return item.run_id;
+  });
 }

@@ -5,6 +5,7 @@ import { h, replace } from "../dom.js";
 import { t, word } from "../i18n.js";
 import { href } from "../router.js";
 import { confirm, tell, tellError } from "./feedback.js";
+import { pressed } from "./pressed.js";
 import { unixOf } from "./range.js";
 import { schedulePath, titleOf } from "./schedules.js";
 import { table } from "./table.js";
@@ -31,7 +32,7 @@ export function backfillPanel(schedule) {
       const { items, more } = await ask(wanted, true);
       const count = items.filter((item) => item.outcome === "would_submit").length;
       replace(said, listed(items), more ? h("p", { class: "muted" }, t("schedules.more")) : null,
-        h("button", { type: "button", class: "primary", disabled: count === 0, onclick: () => submit(wanted, count) }, t("schedules.submit", { count })));
+        h("button", { type: "button", class: "primary", disabled: count === 0, onclick: pressed(() => submit(wanted, count)) }, t("schedules.submit", { count })));
     } catch (error) {
       tellError(error);
     }

@@ -1,10 +1,12 @@
 // Runs that were chosen in the list, and what can be done to all of them at once.
 
-import { path as apiPath, send } from "../api.js";
+import { path as apiPath } from "../api.js";
 import { h } from "../dom.js";
 import { t, word } from "../i18n.js";
+import { postOnce } from "../once.js";
 import { render } from "../render.js";
 import { confirm, tell } from "./feedback.js";
+import { pressed } from "./pressed.js";
 import { ended, runState } from "./status.js";
 
 const AT_ONCE = 8;
@@ -37,7 +39,7 @@ export function bulk({ find, changed, rest }) {
     const open = items.filter((item) => !ended(item.status));
     const over = items.filter((item) => ended(item.status));
     const button = (what, those) => h("button", {
-      type: "button", class: what === "cancel" ? "danger small" : "small", disabled: those.length === 0, onclick: () => act(what, those),
+      type: "button", class: what === "cancel" ? "danger small" : "small", dataset: { key: what }, disabled: those.length === 0, onclick: pressed(() => act(what, those)),
     }, t(`runs.${what}`, { count: those.length }));
     render(
       element,
@@ -61,7 +63,7 @@ export function bulk({ find, changed, rest }) {
     const one = async () => {
       for (let item = queue.shift(); item; item = queue.shift()) {
         try {
-          await send("POST", `${apiPath`/runs/${item.run_id}`}/${what}`);
+          await postOnce(`${apiPath`/runs/${item.run_id}`}/${what}`);
         } catch (error) {
           failures.push(error);
         }

@@ -4,6 +4,7 @@ import { send } from "../api.js";
 import { h, replace } from "../dom.js";
 import { parse, write } from "../exact.js";
 import { t } from "../i18n.js";
+import { pressed } from "./pressed.js";
 import { tickTime } from "./schedules.js";
 
 const FIELDS = [
@@ -45,7 +46,7 @@ export function scheduleEditor(now, save) {
     h("label", { class: "field", for: "schedule-text" }, t("schedules.text"), text),
     h("div", { class: "filters" },
       h("button", { type: "button", onclick: () => tried(preview) }, t("schedules.preview")),
-      h("button", { type: "button", class: "primary", onclick: () => tried(keep) }, t("schedules.save"))),
+      h("button", { type: "button", class: "primary", onclick: pressed(() => tried(keep)) }, t("schedules.save"))),
     said);
 }
 

@@ -1,11 +1,13 @@
 // What schedules are in words, and what is done with one.
 
-import { path as apiPath, send } from "../api.js";
+import { path as apiPath } from "../api.js";
 import { h } from "../dom.js";
 import { t, word } from "../i18n.js";
+import { postOnce } from "../once.js";
 import { href } from "../router.js";
 import { duration, when } from "../time.js";
 import { tell, tellError } from "./feedback.js";
+import { pressed } from "./pressed.js";
 import { badge, tone } from "./status.js";
 
 /** The path of a schedule in the API. */
@@ -41,13 +43,13 @@ export function buttons(schedule, done) {
   const base = schedulePath(schedule.schedule_id);
   const act = async (what) => {
     try {
-      const answer = await send("POST", `${base}/${what}`);
+      const answer = await postOnce(`${base}/${what}`);
       if (what === "trigger") tell(t("schedules.triggered", { run: answer.run_id.slice(0, 8) }));
     } catch (error) {
       tellError(error);
     }
     done();
   };
-  const button = (what) => h("button", { type: "button", class: "small", onclick: () => act(what) }, t(`schedules.${what}`));
+  const button = (what) => h("button", { type: "button", class: "small", onclick: pressed(() => act(what)) }, t(`schedules.${what}`));
   return [button("trigger"), " ", button(schedule.paused ? "resume" : "pause")];
 }

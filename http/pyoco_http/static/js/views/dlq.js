@@ -6,6 +6,7 @@ import { visible, write } from "../exact.js";
 import { t, word } from "../i18n.js";
 import { every } from "../parts/every.js";
 import { confirm, empty, showFailure, tell, tellError } from "../parts/feedback.js";
+import { pressed } from "../parts/pressed.js";
 import { table } from "../parts/table.js";
 import { render } from "../render.js";
 import { href, setQuery } from "../router.js";
@@ -84,8 +85,8 @@ export function dlqView(main, { query, signal, setLive }) {
       h("td", {}, letter.tag ?? ""),
       h("td", { class: "wide" }, h("details", {}, h("summary", { class: "error-text", dir: "auto" }, visible(first) || t("dlq.look")), h("pre", { class: "code", tabindex: 0 }, write(letter, 2)))),
       h("td", { class: "right nowrap" },
-        h("button", { type: "button", class: "small", disabled: letter.reason === "invalid_job", onclick: () => requeue(letter) }, t("dlq.requeue")), " ",
-        h("button", { type: "button", class: "danger small", onclick: () => drop(letter) }, t("dlq.drop"))));
+        h("button", { type: "button", class: "small", disabled: letter.reason === "invalid_job", onclick: pressed(() => requeue(letter)) }, t("dlq.requeue")), " ",
+        h("button", { type: "button", class: "danger small", onclick: pressed(() => drop(letter)) }, t("dlq.drop"))));
   }
 
   async function requeue(letter) {

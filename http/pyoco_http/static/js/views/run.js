@@ -1,9 +1,10 @@
 // One run: its graph, time line, logs, history and data, live.
 
-import { get, path as apiPath, send } from "../api.js";
+import { get, path as apiPath } from "../api.js";
 import { gathered, h, replace } from "../dom.js";
 import { write } from "../exact.js";
 import { t, word } from "../i18n.js";
+import { postOnce } from "../once.js";
 import { patiently } from "../page.js";
 import { runAgain } from "../parts/again.js";
 import { cancelRun } from "../parts/cancelling.js";
@@ -15,6 +16,7 @@ import { filePanel } from "../parts/files.js";
 import { drawGraph } from "../parts/graph.js";
 import { history } from "../parts/history.js";
 import { logPanel } from "../parts/logs.js";
+import { pressed } from "../parts/pressed.js";
 import { badge, ended, marks, runState } from "../parts/status.js";
 import { tabs } from "../parts/tabs.js";
 import { moveRun } from "../parts/moving.js";
@@ -111,10 +113,10 @@ export function runView(main, { path, query, signal, setLive }) {
       h("span", { class: "spacer" }),
       h("span", { class: "buttons" },
         h("button", { type: "button", class: "quiet", onclick: () => showCommands(snapshot) }, t("run.copy_cli")),
-        h("button", { type: "button", class: "danger", disabled: over || run.status === "CANCELLING", onclick: () => cancelRun(snapshot, base) }, t("run.cancel")),
-        runState(run) === "SCHEDULED" ? h("button", { type: "button", onclick: () => moveRun(snapshot, base) }, t("move.do")) : null,
-        h("button", { type: "button", onclick: again }, t("again.do")),
-        h("button", { type: "button", disabled: !over, onclick: retry }, t("run.retry"))),
+        h("button", { type: "button", class: "danger", dataset: { key: "cancel" }, disabled: over || run.status === "CANCELLING", onclick: pressed(() => cancelRun(snapshot, base)) }, t("run.cancel")),
+        runState(run) === "SCHEDULED" ? h("button", { type: "button", dataset: { key: "move" }, onclick: pressed(() => moveRun(snapshot, base)) }, t("move.do")) : null,
+        h("button", { type: "button", dataset: { key: "again" }, onclick: pressed(again) }, t("again.do")),
+        h("button", { type: "button", dataset: { key: "retry" }, disabled: !over, onclick: pressed(retry) }, t("run.retry"))),
     );
   }
 
@@ -143,7 +145,7 @@ export function runView(main, { path, query, signal, setLive }) {
 
   async function retry() {
     try {
-      const answer = await send("POST", `${base}/retry`);
+      const answer = await postOnce(`${base}/retry`);
       tell(t("run.retried"));
       go(["runs", answer.run_id]);
     } catch (error) {

@@ -7,6 +7,7 @@ import { t, word } from "../i18n.js";
 import { backfillPanel } from "../parts/backfill.js";
 import { every } from "../parts/every.js";
 import { confirm, showMissing, tell, tellError } from "../parts/feedback.js";
+import { pressed } from "../parts/pressed.js";
 import { scheduleEditor } from "../parts/schedule_editor.js";
 import { buttons, outcome, schedulePath, stateBadge, tickTime, timing, titleOf } from "../parts/schedules.js";
 import { table } from "../parts/table.js";
@@ -58,7 +59,7 @@ export function scheduleView(main, { path, query, signal, setLive }) {
   function draw(coming, ticks) {
     document.title = `${titleOf(schedule)} · pyoco-server`;
     render(head, h("a", { href: "#/schedules" }, t("nav.schedules")), h("h1", { dir: "auto" }, titleOf(schedule)), stateBadge(schedule), h("code", { class: "muted" }, schedule.schedule_id),
-      h("span", { class: "spacer" }), h("span", {}, buttons(schedule, look), " ", h("button", { type: "button", class: "danger small", onclick: remove }, t("schedules.delete"))));
+      h("span", { class: "spacer" }), h("span", {}, buttons(schedule, look), " ", h("button", { type: "button", class: "danger small", onclick: pressed(remove) }, t("schedules.delete"))));
     render(terms, Object.entries(facts(schedule)).filter(([, value]) => value !== null).map(([key, value]) => [h("dt", {}, t(key)), h("dd", {}, value)]));
     render(next, schedule.paused ? h("p", { class: "muted" }, t("schedules.is_paused")) : coming.length === 0 ? h("p", { class: "muted" }, t("schedules.never")) : h("ul", { class: "ticks" }, coming.map((tick) => h("li", {}, tickTime(tick)))),
       ticks.waiting.length === 0 ? null : [h("h3", {}, t("schedules.waiting")), h("ul", { class: "ticks" }, ticks.waiting.map((tick) => h("li", {}, tickTime(tick))))]);

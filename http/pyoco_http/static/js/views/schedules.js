@@ -3,11 +3,12 @@
 import { get, send } from "../api.js";
 import { h, replace } from "../dom.js";
 import { t } from "../i18n.js";
+import { token } from "../once.js";
 import { calendar } from "../parts/calendar.js";
 import { every } from "../parts/every.js";
 import { empty, showFailure } from "../parts/feedback.js";
 import { scheduleEditor } from "../parts/schedule_editor.js";
-import { buttons, outcome, stateBadge, timing, titleOf } from "../parts/schedules.js";
+import { buttons, outcome, schedulePath, stateBadge, timing, titleOf } from "../parts/schedules.js";
 import { table } from "../parts/table.js";
 import { render } from "../render.js";
 import { go, href } from "../router.js";
@@ -24,8 +25,11 @@ export function schedulesView(main, { query, signal, setLive }) {
   const head = (...rest) => h("div", { class: "view-head" }, h("h1", {}, t("nav.schedules")), h("span", { class: "spacer" }), rest);
   if (query.get("new") === "1") {
     const id = h("input", { type: "text", id: "schedule-id", pattern: "[A-Za-z0-9_\\-]{1,64}", placeholder: t("schedules.id.made") });
+    // Made here, so that a try whose answer is lost and the next one make one schedule.
+    const own = `s-${token().slice(0, 12)}`;
     const make = async (fields) => {
-      const made = await send("POST", "/schedules", { ...fields, ...(id.value.trim() ? { schedule_id: id.value.trim() } : {}) });
+      const given = id.value.trim();
+      const made = await (given ? send("POST", "/schedules", { ...fields, schedule_id: given }) : send("PUT", schedulePath(own), fields));
       go(["schedules", made.schedule_id]);
       return made;
     };

@@ -6,6 +6,7 @@ import { t, word } from "../i18n.js";
 import { download } from "../parts/download.js";
 import { every } from "../parts/every.js";
 import { confirm, empty, showFailure, tell, tellError } from "../parts/feedback.js";
+import { pressed } from "../parts/pressed.js";
 import { table } from "../parts/table.js";
 import { render } from "../render.js";
 import { bytes, size, when } from "../time.js";
@@ -67,7 +68,7 @@ export function wheelsView(main, { signal, setLive }) {
           h("td", {}, workersWith.length ? chips(workersWith) : h("span", { class: "muted" }, t("wheels.nobody"))),
           h("td", { class: "right nowrap" },
             h("button", { type: "button", class: "small", onclick: () => download(apiPath`/wheels/${wheel.name}`, wheel.name) }, t("do.download")), " ",
-            h("button", { type: "button", class: "danger small", onclick: () => remove(wheel.name, workersWith.length) }, t("wheels.delete"))));
+            h("button", { type: "button", class: "danger small", onclick: pressed(() => remove(wheel.name, workersWith.length)) }, t("wheels.delete"))));
       }),
     });
   }

@@ -5,6 +5,7 @@ import { h, replace } from "../dom.js";
 import { t } from "../i18n.js";
 import { every } from "../parts/every.js";
 import { confirm, empty, showFailure, tellError } from "../parts/feedback.js";
+import { pressed } from "../parts/pressed.js";
 import { badge } from "../parts/status.js";
 import { render } from "../render.js";
 import { href, setQuery } from "../router.js";
@@ -97,7 +98,7 @@ export function workersView(main, { query, signal, setLive }) {
   function actions(worker) {
     const base = apiPath`/workers/${worker.worker_id}`;
     const there = worker.state === "RUNNING" || worker.state === "IDLE";
-    const button = (key, run, disabled = false) => h("button", { type: "button", class: "small", onclick: run, disabled }, t(key));
+    const button = (key, run, disabled = false) => h("button", { type: "button", class: "small", onclick: pressed(run), disabled }, t(key));
     const tellWorker = async (method, where, body) => {
       try {
         await send(method, where, body);
