@@ -7,14 +7,15 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from dashboard import flows
 from dashboard.browsing import PATIENCE_MS, Dashboard, open_dashboard
-from dashboard.world import World
+from dashboard.world import World, snapshot
 from e2e.programs import HTTP
 
 SUBMISSIONS = re.compile(r"/(runs/batch|retry|trigger|schedules(/s-\w+)?)$")
@@ -287,3 +288,99 @@ def test_a_gateway_that_does_not_answer_is_away(
         expect(page.locator(".away")).to_be_hidden()
         assert held.routes
         dashboard.check(failed_requests=True)
+
+
+def test_counts_of_earlier_filters_that_come_late_are_not_shown(
+    dashboard: Dashboard, world: World, name: str
+) -> None:
+    for flow in (name, "another"):
+        world.put_run(flow_name=flow)
+    page = dashboard.page
+    held = Held(
+        page,
+        re.compile("/runs/counts"),
+        lambda route: "flow=" not in route.request.url and "steps=" not in route.request.url,
+    )
+    dashboard.open("runs")
+    held.come()
+    page.locator("#filter-flow").fill(name)
+    total = page.locator('.count[data-status=""] b')
+    expect(total).to_have_text("1")
+    held.go()
+    assert total.inner_text() == "1"
+
+
+def dry_run(page: Page, dashboard: Dashboard, until: str) -> None:
+    page.locator("#backfill-to").fill(until)
+    dashboard.button("Show what would run").click()
+
+
+@pytest.mark.usefixtures("schedule")
+def test_a_dry_run_of_other_times_that_comes_late_is_not_shown(
+    dashboard: Dashboard, name: str
+) -> None:
+    page = dashboard.open(f"schedules/{name}?tab=backfill")
+    held = Held(page, re.compile("/backfill$"))
+    page.locator("#backfill-from").fill("2026-01-01T00:00:00")
+    dry_run(page, dashboard, "2026-02-01T00:00:00")
+    dry_run(page, dashboard, "2026-01-03T00:00:00")
+    held.come(2)
+    late = held.routes.pop(0)
+    held.go()
+    submit = page.get_by_role("tabpanel").locator("button.primary")
+    expect(submit).to_have_text("Submit 2 runs")
+    held.routes.append(late)
+    held.go()
+    assert submit.inner_text() == "Submit 2 runs"
+
+
+def test_a_preview_of_another_text_that_comes_late_is_not_shown(dashboard: Dashboard) -> None:
+    page = dashboard.open("schedules?new=1")
+    text = page.locator("#schedule-text")
+    fields = json.loads(text.input_value())
+    held = Held(page, re.compile("/preview$"))
+
+    def preview(cron: str) -> None:
+        text.fill(json.dumps(fields | {"cron": cron}))
+        dashboard.button("Show the next ticks").click()
+
+    preview("0 3 * * *")
+    preview("0 5 * * *")
+    held.come(2)
+    late = held.routes.pop(0)
+    held.go()
+    tick: Locator = page.locator(".ticks li").first
+    expect(tick).to_contain_text("05:00:00")
+    held.routes.append(late)
+    held.go()
+    assert "05:00:00" in tick.inner_text()
+
+
+def test_what_was_asked_of_an_earlier_attempt_and_comes_late_is_not_shown(
+    dashboard: Dashboard, world: World
+) -> None:
+    going = {"status": "RUNNING", "start_time": time.time(), "end_time": None}
+    first = snapshot(attempt=1, worker_id="w-one", tasks={"read": "RUNNING"}, **going)
+    run_id = world.put_run(**first)
+    late: dict[str, Callable[[], None]] = {}  # how it is answered, by what was asked
+
+    def hold(route: Route) -> None:
+        if (url := route.request.url) in late:
+            route.continue_()
+        else:
+            late[url] = partial(answered, route, partial(route.fulfill, response=route.fetch()))
+
+    page = dashboard.page
+    page.route(re.compile(rf"/runs/{run_id}(/graph)?$"), hold)
+    dashboard.open(f"runs/{run_id}")
+    wait_in(page, lambda: len(late) == 2)
+    tasks = {"read": "SUCCEEDED", "write": "RUNNING"}
+    changes = {"attempt": 2, "worker_id": "w-two", "tasks": tasks, "updated_at": time.time()}
+    world.put("pyoco_runs", {run_id: first | changes})
+    worker = page.locator("dd", has=page.get_by_role("link", name="w-two"))
+    expect(worker.locator(".status")).to_be_visible()
+    expect(page.locator(".graph .node")).to_have_count(2)
+    for answer in late.values():
+        answer()
+    assert page.locator(".graph .node").count() == 2
+    assert worker.locator(".status").is_visible()

@@ -3,6 +3,7 @@
 import { send } from "../api.js";
 import { h, replace } from "../dom.js";
 import { t, word } from "../i18n.js";
+import { latest } from "../latest.js";
 import { href } from "../router.js";
 import { confirm, tell, tellError } from "./feedback.js";
 import { pressed } from "./pressed.js";
@@ -24,12 +25,15 @@ export function backfillPanel(schedule) {
     return { from: at("backfill-from"), to: at("backfill-to"), limit: Number(limit.value) };
   }
 
+  const asking = latest();
   const ask = (wanted, dry) => send("POST", `${schedulePath(schedule().schedule_id)}/backfill`, { ...wanted, dry_run: dry });
 
   async function look() {
+    const newest = asking();
     try {
       const wanted = wish();
       const { items, more } = await ask(wanted, true);
+      if (!newest()) return;
       const count = items.filter((item) => item.outcome === "would_submit").length;
       replace(said, listed(items), more ? h("p", { class: "muted" }, t("schedules.more")) : null,
         h("button", { type: "button", class: "primary", disabled: count === 0, onclick: pressed(() => submit(wanted, count)) }, t("schedules.submit", { count })));
@@ -41,9 +45,10 @@ export function backfillPanel(schedule) {
   async function submit(wanted, count) {
     const title = titleOf(schedule());
     if (!(await confirm({ title: t("schedules.backfill.title", { title, count }), text: t("schedules.backfill.sure"), action: t("schedules.submit", { count }) }))) return;
+    const newest = asking();
     try {
       const { items } = await ask(wanted, false);
-      replace(said, listed(items));
+      if (newest()) replace(said, listed(items));
       tell(t("schedules.submitted", { count: items.filter((item) => item.outcome === "submitted").length }));
     } catch (error) {
       tellError(error);

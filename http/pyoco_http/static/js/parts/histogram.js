@@ -3,6 +3,7 @@
 import { get } from "../api.js";
 import { h, s } from "../dom.js";
 import { t, word } from "../i18n.js";
+import { latest } from "../latest.js";
 import { render } from "../render.js";
 import { moment } from "../time.js";
 import { bars } from "./chart.js";
@@ -15,8 +16,8 @@ const HEIGHT = 44;
 const DAY = 86_400;
 const LEAST_DRAG = 4; // px
 
-/** `choose(from, to)`: told of a choice, in unix seconds. Returns {element, load(query)}. */
-export function histogram({ choose, signal }) {
+/** `choose(from, to)`: told of a choice, in unix seconds. Returns {element, load(query, signal)}. */
+export function histogram({ choose }) {
   const picture = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
   const brush = h("div", { class: "brush", hidden: true });
   const plot = h("div", { class: "histogram-plot" }, picture, brush);
@@ -24,17 +25,16 @@ export function histogram({ choose, signal }) {
   const element = h("section", { class: "histogram", "aria-label": t("histogram.label") }, plot, foot);
   let shown = null; // {from, to, steps, exact}
   let pointed = null;
-  let wanted = "";
+  const loading = latest();
 
   /** `query`: that of the list. */
-  async function load(query) {
-    const key = JSON.stringify(query);
-    wanted = key;
+  async function load(query, signal) {
+    const newest = loading();
     const to = query.submitted_before ?? Math.ceil(Date.now() / 1000);
     const from = query.submitted_after ?? to - DAY;
     try {
       const answer = await get("/runs/counts", { ...query, submitted_after: from, submitted_before: to, updated_after: query.updated_after ?? from - 3600, steps: STEPS }, signal);
-      if (wanted !== key) return;
+      if (!newest()) return;
       shown = { from, to, steps: answer.submissions, exact: answer.submissions_exact };
       draw();
     } catch {

@@ -4,6 +4,7 @@ import { send } from "../api.js";
 import { h, replace } from "../dom.js";
 import { parse, write } from "../exact.js";
 import { t } from "../i18n.js";
+import { latest } from "../latest.js";
 import { pressed } from "./pressed.js";
 import { tickTime } from "./schedules.js";
 
@@ -22,24 +23,28 @@ export function scheduleEditor(now, save) {
   let edited = now();
   const text = h("textarea", { id: "schedule-text", rows: 18, spellcheck: "false", value: written(edited) });
   const said = h("div", { role: "status" });
+  const asking = latest();
 
   async function tried(act) {
+    const newest = asking();
+    const say = (...words) => { if (newest()) replace(said, ...words); };
     try {
-      await act(parse(text.value, true));
+      await act(parse(text.value, true), say);
     } catch (error) {
-      replace(said, h("div", { class: "problem" }, error.message));
+      say(h("div", { class: "problem" }, error.message));
     }
   }
 
-  async function keep(fields) {
+  async function keep(fields, say) {
     // A pause, for one, gives a new version of the same text.
     if (written(now()) === written(edited)) edited = now();
     edited = await save(fields, edited.version);
+    say();
   }
 
-  async function preview(fields) {
+  async function preview(fields, say) {
     const { ticks } = await send("POST", "/schedules/preview", { ...fields, count: PREVIEWED });
-    replace(said, h("h3", {}, t("schedules.next")), ticks.length === 0 ? h("p", { class: "muted" }, t("schedules.never")) : h("ul", { class: "ticks" }, ticks.map((tick) => h("li", {}, tickTime(tick)))));
+    say(h("h3", {}, t("schedules.next")), ticks.length === 0 ? h("p", { class: "muted" }, t("schedules.never")) : h("ul", { class: "ticks" }, ticks.map((tick) => h("li", {}, tickTime(tick)))));
   }
 
   return h("div", { class: "card-body" },

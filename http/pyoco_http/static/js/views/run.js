@@ -173,26 +173,30 @@ export function runView(main, { path, query, signal, setLive }) {
     }
     try {
       const shape = await patiently(() => get(`${base}/graph`, {}, signal), signal);
-      if (whole) return;
+      if (whole || (asked !== now && shape.source === "tasks")) return;
       whole = shape.source !== "tasks";
       graph = drawGraph(shape, choose);
       replace(picture, graph.element);
     } catch (error) {
-      if (!signal.aborted && graph === null) replace(picture, h("p", { class: "card-body muted" }, error.status === 404 ? t("run.graph.unknown") : error.message));
+      if (!signal.aborted && graph === null && asked === now) replace(picture, h("p", { class: "card-body muted" }, error.status === 404 ? t("run.graph.unknown") : error.message));
     }
     draw();
   }
 
   // Its state is no part of the snapshots, and a worker that died sends none.
+  let looking = null; // the id of the worker that is asked about
   async function lookAtWorker() {
     const id = snapshot?.worker_id;
-    if (!id || ended(snapshot.status) || signal.aborted) return;
+    if (!id || id === looking || ended(snapshot.status) || signal.aborted) return;
+    looking = id;
     try {
-      worker = { id, state: (await get(base, {}, signal)).worker_state };
-      draw();
+      const { worker_state: state } = await get(base, {}, signal);
+      if (looking === id) worker = { id, state };
     } catch {
       // The badge beside the worker is all that is missing then.
     }
+    if (looking === id) looking = null;
+    draw();
   }
 
   follow(`${base}/watch`, {

@@ -59,7 +59,7 @@ export function runsView(main, { query, signal, setLive }) {
   const known = suggestions(signal);
   const range = rangeField(change);
   const saved = savedViews({ filters: () => filters, open: (those) => { for (const name of [...NARROWING, ...TIMES]) delete filters[name]; change(those); fill(); } });
-  const starts = histogram({ choose: (from, to) => { change({ range: "", from: String(from), to: String(to) }); fill(); }, signal });
+  const starts = histogram({ choose: (from, to) => { change({ range: "", from: String(from), to: String(to) }); fill(); } });
   const late = h("input", { type: "checkbox", checked: filters.late === "true", onchange: () => change({ late: late.checked ? "true" : "" }) });
   const lateOnly = h("label", { class: "nowrap check" }, late, " ", t("late.only"));
   const folded = foldable("runs-filters", h("form", { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
@@ -148,7 +148,7 @@ export function runsView(main, { query, signal, setLive }) {
     saved.show();
     folded.show(Object.keys(filters).filter((name) => name !== "status" && name !== "to").length);
     list = new RunsList(wanted, () => { if (!until.aborted) draw(); }, until);
-    starts.load(wanted);
+    starts.load(wanted, until);
     let told = false;
     follow("/runs/stream", {
       query: wanted,
@@ -184,7 +184,7 @@ export function runsView(main, { query, signal, setLive }) {
   const drawCounts = atMostEach(COUNTS_MS, async () => {
     const { status: _, ...others } = asked();
     try {
-      const { counts: byStatus, exact } = await get("/runs/counts", others, signal);
+      const { counts: byStatus, exact } = await get("/runs/counts", others, following.signal);
       const total = RUN_STATES.reduce((sum, status) => sum + (byStatus[status] ?? 0), 0);
       const shownStates = RUN_STATES.filter((status) => !RARE_STATES.has(status) || byStatus[status] || filters.status === status);
       const shown = (count) => (exact ? String(count) : `${count}+`);
@@ -194,7 +194,7 @@ export function runsView(main, { query, signal, setLive }) {
     }
   });
 
-  const drawStarts = atMostEach(HISTOGRAM_MS, () => { if (!signal.aborted) starts.load(asked()); });
+  const drawStarts = atMostEach(HISTOGRAM_MS, () => starts.load(asked(), following.signal));
 
   function chip(status, count) {
     return h(
@@ -282,16 +282,21 @@ export function runsView(main, { query, signal, setLive }) {
   start();
 }
 
-/** Run at most so often, and once more after the last wish. */
+/** Run at most so often, never twice at the same time, and once more after the last wish. */
 function atMostEach(milliseconds, run) {
-  let timer = null;
+  let wished = false;
+  let going = false;
   let last = 0;
-  return () => {
-    if (timer !== null) return;
-    timer = setTimeout(() => {
-      timer = null;
+  return async () => {
+    wished = true;
+    if (going) return;
+    going = true;
+    while (wished) {
+      await new Promise((end) => setTimeout(end, last + milliseconds - Date.now()));
+      wished = false;
       last = Date.now();
-      run();
-    }, Math.max(0, last + milliseconds - Date.now()));
+      await run();
+    }
+    going = false;
   };
 }

@@ -4,6 +4,7 @@ import { get, send } from "../api.js";
 import { h, replace } from "../dom.js";
 import { write } from "../exact.js";
 import { t, word } from "../i18n.js";
+import { latest } from "../latest.js";
 import { backfillPanel } from "../parts/backfill.js";
 import { every } from "../parts/every.js";
 import { confirm, showMissing, tell, tellError } from "../parts/feedback.js";
@@ -40,10 +41,13 @@ export function scheduleView(main, { path, query, signal, setLive }) {
   });
   const card = (key, body) => h("section", { class: "card", "aria-label": t(key) }, h("div", { class: "card-head" }, h("h2", {}, t(key))), body);
 
+  const asking = latest();
   const look = every(LOOK_MS, signal, async () => {
+    const newest = asking();
     try {
       const [now, coming, ticks] = await Promise.all([get(base, {}, signal), get(`${base}/next`, { count: NEXT }, signal), get(`${base}/ticks`, {}, signal)]);
       setLive("live");
+      if (!newest()) return; // it was saved meanwhile
       const first = schedule === null;
       schedule = now;
       if (first) replace(main, head, h("div", { class: "columns" }, card("schedules.schedule", h("div", { class: "card-body" }, terms)), card("schedules.next", next)), h("section", { class: "card" }, panels().element));
@@ -75,6 +79,7 @@ export function scheduleView(main, { path, query, signal, setLive }) {
 
   async function save(fields, version) {
     schedule = await send("PUT", base, { ...fields, version });
+    asking();
     tell(t("schedules.saved"));
     look();
     return schedule;
