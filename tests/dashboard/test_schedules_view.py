@@ -6,15 +6,18 @@ import json
 import re
 from importlib.resources import files
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from dashboard import flows
 from dashboard.browsing import Dashboard
 from dashboard.world import World
 from e2e.programs import HTTP
 from pyoco_server.model.schedules.schedule import SAID_FIELDS
+
+HOURLY = {"flow_name": "main", "tag": "absent", "cron": "30 * * * *"}
 
 
 @pytest.mark.refusals
@@ -126,6 +129,68 @@ def test_an_edit_keeps_what_it_does_not_touch_and_undoes_nothing_of_others(
     expect(page.locator(".problem")).to_contain_text("schedule changed")
     assert HTTP.get(url).json()["cron"] == "45 5 * * *"
     HTTP.delete(url).raise_for_status()
+
+
+def test_the_last_of_many_schedules_is_due_and_found(dashboard: Dashboard, world: World) -> None:
+    ids = [f"many-{number:03}" for number in range(201)]
+    for schedule_id in ids:
+        rare = {} if schedule_id == ids[-1] else {"cron": "0 3 29 2 *"}
+        HTTP.put(f"{world.url}/schedules/{schedule_id}", json=HOURLY | rare).raise_for_status()
+    try:
+        page = dashboard.open("schedules")
+        lane = dashboard.card("The next 24 hours").locator(f'[data-key="{ids[-1]}"]')
+        expect(lane.locator(".tick-mark")).to_have_count(24)
+        first = page.get_by_text("Only the first 100 are shown.")
+        expect(first).to_be_visible()
+        row = page.locator(f'tr[data-key="{ids[-1]}"]')
+        expect(row).to_have_count(0)
+
+        page.get_by_label("Search id, name").fill("many-2")
+        expect(row).to_be_visible()
+        expect(page.locator("tr[data-key]")).to_have_count(1)
+        expect(first).to_be_hidden()
+        page.wait_for_url(re.compile("q=many-2"))
+        page.reload()
+        expect(page.locator("tr[data-key]")).to_have_count(1)
+        page.get_by_label("Search id, name").fill("of-this-name-is-none")
+        expect(page.locator(".empty")).to_contain_text("No schedule fits this search.")
+        page.get_by_label("Search id, name").fill("")
+        for _ in range(2):
+            dashboard.button("Show more").click()
+        expect(row).to_be_visible()
+        expect(dashboard.button("Show more")).to_be_hidden()
+    finally:
+        for schedule_id in ids:
+            HTTP.delete(f"{world.url}/schedules/{schedule_id}")
+
+
+def test_what_is_too_much_for_the_page_is_said(dashboard: Dashboard, world: World) -> None:
+    HTTP.put(f"{world.url}/schedules/one-of-many", json=HOURLY).raise_for_status()
+    known: dict[str, Any] = {}
+
+    def endless(route: Route) -> None:
+        answer = route.fetch()
+        parts = urlsplit(route.request.url)
+        query = parse_qs(parts.query)
+        [limit], [cursor] = query["limit"], query.get("cursor", [""])
+        [item, *_] = answer.json()["items"] or [known[parts.path]]
+        known[parts.path] = item
+        items = [item | {"schedule_id": f"{cursor}{number}"} for number in range(int(limit))]
+        told = answer.json() | {"items": items, "next_cursor": f"{cursor}x"}
+        route.fulfill(response=answer, json=told)
+
+    page = dashboard.page
+    page.route(re.compile(r"/schedules(/calendar)?\?"), endless)
+    dashboard.open("schedules")
+    notes = page.get_by_text("Only the first 1000 are shown.")
+    expect(notes).to_have_count(1)  # of what is due
+    more = dashboard.button("Show more")
+    for count in (200, 400, 800, 1000):
+        more.click()
+        expect(page.get_by_text(f"Only the first {count} are shown.").first).to_be_visible()
+    expect(more).to_be_hidden()
+    expect(notes).to_have_count(2)
+    HTTP.delete(f"{world.url}/schedules/one-of-many")
 
 
 def test_the_editor_knows_every_field() -> None:

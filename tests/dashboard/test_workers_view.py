@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from dashboard import flows
 from dashboard.browsing import Dashboard
@@ -23,6 +23,20 @@ def test_slots_show_what_they_run(dashboard: Dashboard, world: World) -> None:
     expect(card.locator(f'.slot a[title="{run_id}"]')).to_have_count(0)
     card.locator(".facts").get_by_role("link").click()
     expect(page.locator(".view-head .status")).to_have_text("completed")
+
+
+def test_more_workers_than_are_shown(dashboard: Dashboard) -> None:
+    def many(route: Route) -> None:
+        answer = route.fetch()
+        [worker, *_] = answer.json()
+        workers = [worker | {"worker_id": f"rack-{number}"} for number in range(500)]
+        route.fulfill(response=answer, json=workers)
+
+    page = dashboard.page
+    page.route(re.compile(r"/workers\?"), many)
+    dashboard.open("workers?q=rack-77")
+    expect(page.locator("[data-worker]")).to_have_count(1)
+    expect(page.get_by_text("Only the 500 that were seen last are shown.")).to_be_visible()
 
 
 def test_hide_pause_and_drain(dashboard: Dashboard, world: World) -> None:

@@ -12,6 +12,7 @@ import { href, setQuery } from "../router.js";
 import { ago, duration, when } from "../time.js";
 
 const LOOK_MS = 2000;
+const MOST = 500;
 const RUN_SHOWN = 8; // characters of a run's id
 
 export function workersView(main, { query, signal, setLive }) {
@@ -20,13 +21,14 @@ export function workersView(main, { query, signal, setLive }) {
   const list = h("div", { class: "cards" });
   const all = h("input", { type: "checkbox", checked: options.all, onchange: () => { options.all = all.checked; remember(); look(); } });
   const search = h("input", { type: "search", id: "worker-search", value: options.q, oninput: () => { options.q = search.value.trim(); remember(); draw(); } });
+  const most = h("p", { class: "muted", hidden: true }, t("workers.most", { count: MOST }));
   const remember = () => setQuery({ ...(options.all ? { all: 1 } : {}), q: options.q });
   replace(main, h("div", { class: "view-head" }, h("h1", {}, t("nav.workers")), h("span", { class: "spacer" }), h("label", { class: "nowrap" }, all, " ", t("workers.all"))),
-    h("div", { class: "filters" }, h("label", { class: "field grow", for: "worker-search" }, t("workers.search"), search)), list);
+    h("div", { class: "filters" }, h("label", { class: "field grow", for: "worker-search" }, t("workers.search"), search)), most, list);
 
   const look = every(LOOK_MS, signal, async () => {
     try {
-      workers = await get("/workers", { scope: options.all ? "all" : "active", include_hidden: options.all, limit: 500 }, signal);
+      workers = await get("/workers", { scope: options.all ? "all" : "active", include_hidden: options.all, limit: MOST }, signal);
       setLive("live");
       // By name, so that a card stays where it is.
       workers.sort((one, two) => (one.worker_id < two.worker_id ? -1 : 1));
@@ -38,6 +40,7 @@ export function workersView(main, { query, signal, setLive }) {
 
   function draw() {
     if (workers === null) return;
+    most.hidden = workers.length < MOST;
     const words = options.q.toLowerCase();
     const found = workers.filter(({ worker_id: id, tags }) => [id, ...(tags ?? [])].some((text) => text.toLowerCase().includes(words)));
     if (found.length > 0) render(list, found.map(card));
