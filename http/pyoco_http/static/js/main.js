@@ -28,6 +28,7 @@ const VIEWS = {
 };
 
 let shown = null; // the AbortController of the view on the screen
+let tenant = null; // that of the key that was used last
 
 function draw() {
   const live = h("span", { class: "live", role: "status" }, h("span", { class: "live-dot" }), h("span", { class: "live-text" }));
@@ -81,6 +82,8 @@ function holder() {
   const said = h("span", { class: "muted holder" });
   const say = ({ tenant_id, key_id, roles }) => {
     if (key_id === null) return; // a gateway that asks for none
+    if (tenant !== null && tenant !== tenant_id) draw(); // what is shown is not for this one
+    tenant = tenant_id;
     said.title = key_id;
     replace(said, t("bar.holder", { tenant: tenant_id, roles: roles.join(", ") || t("bar.reads") }));
   };
@@ -116,7 +119,8 @@ function show(main, live) {
 
 startTheme();
 draw();
-addEventListener(KEY_GIVEN, draw);
+// The view asks again by itself, and keeps what was typed into it.
+addEventListener(KEY_GIVEN, () => document.querySelector(".topbar").replaceWith(topbar(document.querySelector(".live"))));
 addEventListener("hashchange", () => {
   const main = document.getElementById("view");
   show(main, document.querySelector(".live"));

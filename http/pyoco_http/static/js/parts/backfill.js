@@ -5,6 +5,7 @@ import { h, replace } from "../dom.js";
 import { t, word } from "../i18n.js";
 import { latest } from "../latest.js";
 import { href } from "../router.js";
+import { typed } from "../typed.js";
 import { confirm, tell, tellError } from "./feedback.js";
 import { pressed } from "./pressed.js";
 import { unixOf } from "./range.js";
@@ -13,8 +14,8 @@ import { table } from "./table.js";
 
 /** A panel for a schedule; `schedule()` is it as it is now. */
 export function backfillPanel(schedule) {
-  const time = (id, key) => h("label", { class: "field", for: id }, t(key), h("input", { type: "datetime-local", id, step: 1, required: true }));
-  const limit = h("input", { type: "number", id: "backfill-limit", min: 1, max: 1000, value: 100 });
+  const time = (id, key) => h("label", { class: "field", for: id }, t(key), typed(h("input", { type: "datetime-local", id, step: 1, required: true })));
+  const limit = typed(h("input", { type: "number", id: "backfill-limit", min: 1, max: 1000, value: 100 }));
   const said = h("div", { role: "status" });
   const form = h("form", { class: "filters", onsubmit: (event) => { event.preventDefault(); look(); } },
     time("backfill-from", "range.from"), time("backfill-to", "range.to"), h("label", { class: "field", for: "backfill-limit" }, t("schedules.limit"), limit),

@@ -4,7 +4,7 @@ import { parse, write } from "../exact.js";
 
 const KEPT = "pyoco.draft";
 
-/** {text, file, name, tag, params: {name: text}, given: {name: value}}; an empty object for nothing. */
+/** {text, file, name, tag, params: {name: text}, given: {name: value}, limits: {name: text}}; an empty object for nothing. */
 export function draft() {
   try {
     return parse(sessionStorage.getItem(KEPT) ?? "{}", true);

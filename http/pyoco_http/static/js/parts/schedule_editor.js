@@ -5,6 +5,7 @@ import { h, replace } from "../dom.js";
 import { parse, write } from "../exact.js";
 import { t } from "../i18n.js";
 import { latest } from "../latest.js";
+import { lasting, typed } from "../typed.js";
 import { pressed } from "./pressed.js";
 import { tickTime } from "./schedules.js";
 
@@ -20,8 +21,8 @@ const PREVIEWED = 5;
  * the gateway says against it. The version is that of what stands in the text: what others saved meanwhile is not undone unseen.
  */
 export function scheduleEditor(now, save) {
-  let edited = now();
-  const text = h("textarea", { id: "schedule-text", rows: 18, spellcheck: "false", value: written(edited) });
+  const base = lasting("schedule", () => ({ edited: now() }));
+  const text = typed(h("textarea", { id: "schedule-text", rows: 18, spellcheck: "false", value: written(base.edited) }));
   const said = h("div", { role: "status" });
   const asking = latest();
 
@@ -37,8 +38,8 @@ export function scheduleEditor(now, save) {
 
   async function keep(fields, say) {
     // A pause, for one, gives a new version of the same text.
-    if (written(now()) === written(edited)) edited = now();
-    edited = await save(fields, edited.version);
+    if (written(now()) === written(base.edited)) base.edited = now();
+    base.edited = await save(fields, base.edited.version);
     say();
   }
 

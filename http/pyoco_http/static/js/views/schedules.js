@@ -13,6 +13,7 @@ import { table } from "../parts/table.js";
 import { render } from "../render.js";
 import { go, href, setQuery } from "../router.js";
 import { when } from "../time.js";
+import { lasting, typed } from "../typed.js";
 
 const LOOK_MS = 5000;
 const DAY_MS = 15_000; // what is due in a day changes slowly
@@ -25,12 +26,12 @@ export function schedulesView(main, { query, signal, setLive }) {
   const day = h("div", { class: "card-body" });
   const head = (...rest) => h("div", { class: "view-head" }, h("h1", {}, t("nav.schedules")), h("span", { class: "spacer" }), rest);
   if (query.get("new") === "1") {
-    const id = h("input", { type: "text", id: "schedule-id", pattern: "[A-Za-z0-9_\\-]{1,64}", placeholder: t("schedules.id.made") });
+    const id = typed(h("input", { type: "text", id: "schedule-id", pattern: "[A-Za-z0-9_\\-]{1,64}", placeholder: t("schedules.id.made") }));
     // Made here, so that a try whose answer is lost and the next one make one schedule.
-    const own = `s-${token().slice(0, 12)}`;
+    const own = lasting("new-schedule", () => ({ id: `s-${token().slice(0, 12)}` }));
     const make = async (fields) => {
       const given = id.value.trim();
-      const made = await (given ? send("POST", "/schedules", { ...fields, schedule_id: given }) : send("PUT", schedulePath(own), fields));
+      const made = await (given ? send("POST", "/schedules", { ...fields, schedule_id: given }) : send("PUT", schedulePath(own.id), fields));
       go(["schedules", made.schedule_id]);
       return made;
     };

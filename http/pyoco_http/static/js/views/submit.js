@@ -58,7 +58,7 @@ export function submitView(main, { signal, setLive }) {
   const params = paramFields({ before: before.params, given: before.given, changed: keep });
   const name = h("input", { type: "text", id: "flow-name", value: before.name ?? "main", required: true, oninput: keep });
   const tag = h("input", { type: "text", id: "flow-tag", value: before.tag ?? "", placeholder: "default", pattern: "[A-Za-z0-9_\\-]+", oninput: keep });
-  const limits = limitFields();
+  const limits = limitFields({ before: before.limits, changed: keep });
   const opened = h("code", { class: "muted" }, fileName);
   const run = h("button", { class: "primary", disabled: true }, t("submit.run"));
   const label = (id, key, input) => h("label", { class: "field", for: id }, t(key), input);
@@ -86,7 +86,7 @@ export function submitView(main, { signal, setLive }) {
 
   // Until it is submitted, also over other pages and a reload.
   function keep() {
-    keepDraft({ text: text.value, file: fileName, name: name.value, tag: tag.value, params: params.typed(), given: params.given() });
+    keepDraft({ text: text.value, file: fileName, name: name.value, tag: tag.value, params: params.typed(), given: params.given(), limits: limits.typed() });
   }
 
   function numbers(bad = null) {

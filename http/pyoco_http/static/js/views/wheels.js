@@ -10,13 +10,14 @@ import { pressed } from "../parts/pressed.js";
 import { table } from "../parts/table.js";
 import { render } from "../render.js";
 import { bytes, size, when } from "../time.js";
+import { typed } from "../typed.js";
 
 const LOOK_MS = 5000;
 
 export function wheelsView(main, { signal, setLive }) {
   const list = h("div", { class: "table-wrap" });
   const past = h("div", { class: "table-wrap" });
-  const tags = h("input", { type: "text", id: "wheel-tags" });
+  const tags = typed(h("input", { type: "text", id: "wheel-tags" }));
   const file = h("input", { type: "file", accept: ".whl", multiple: true, class: "visually-hidden", id: "wheel-file", onchange: () => { take([...file.files]); file.value = ""; } });
   const jobs = h("div", {});
   const drop = h(
