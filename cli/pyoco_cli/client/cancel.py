@@ -13,7 +13,7 @@ import typer
 from pyoco_cli.client.app import OutputOption, show
 from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.listing import every_run
-from pyoco_cli.client.outcome import ENDED, TIMED_OUT
+from pyoco_cli.client.outcome import ENDED
 from pyoco_cli.client.run_ids import whole_id
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.language import Phrase
@@ -48,7 +48,7 @@ def cancel(
     yes: Annotated[bool, typer.Option("--yes", help="Of several: don't ask.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the run has ended.")] = False,
     timeout_sec: Annotated[
-        int, typer.Option(help="With --wait: seconds at most; exits with 124.")
+        int, typer.Option(help="With --wait: seconds at most; exits with 1.")
     ] = CANCEL_WAIT_SECONDS,
     reason: Annotated[str | None, typer.Option(help="Why, for people; kept with the run.")] = None,
     requested_by: Annotated[
@@ -58,7 +58,7 @@ def cancel(
 ) -> None:
     """Cancel a run, or all of a flow, a tag or a worker.
 
-    With --wait it exits with 0 however they end, 124 when time was up before.
+    With --wait it exits with 0 however they end, 1 when time was up before.
     """
     filters: RunsQueryDict = {"flow": flow, "tag": tag, "worker_id": worker_id}
     several = any(value is not None for value in (flow, tag, worker_id))
@@ -133,7 +133,6 @@ def _not_ended(reason: str, run_id: str) -> CliError:
         reason,
         title=Phrase.WAIT_TIMEOUT,
         hint=Phrase.CANCEL_AGAIN.fill(run_id=run_id),
-        code=TIMED_OUT,
         error_id="ERR-PYOCO-CANCEL",
     )
 
