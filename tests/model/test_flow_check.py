@@ -206,6 +206,24 @@ def test_names_are_compared_for_as_many_findings_as_are_told(
 
 
 @pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("flow: {graph: 'repeat(count=2, parallel=NINES) {a}'}\n", "flow.graph"),
+        ("flow: {graph: \"repeat(count=2, parallel='²') {a}\"}\n", "flow.graph"),
+        ("flow: {graph: a}\ntasks: {a: {timeout_sec: NINES}}\n", "tasks.a.timeout_sec"),
+        ("flow: {graph: a}\ntasks: {a: {backoff: {jitter: NINES}}}\n", "tasks.a.backoff.jitter"),
+        ("flow: {graph: a}\nruntime: {timeout_sec: NINES}\n", "runtime.timeout_sec"),
+    ],
+)
+@pytest.mark.parametrize("digits", [390, 5_000])
+def test_a_number_of_very_many_digits_is_refused_where_it_stands(
+    text: str, path: str, digits: int
+) -> None:
+    (found,) = look(text.replace("NINES", "9" * digits))
+    assert (found.severity, found.path) == ("error", path)
+
+
+@pytest.mark.parametrize(
     ("text", "severity", "place", "nearest"),
     [
         ("flow:\n  graph: |\n    fetch\n    fetch >> cuont\n" + TASKS, "warning", (4, 14), "count"),

@@ -226,11 +226,12 @@ class _Parser(GraphParser):
         self._refuse_words(start.value, brackets, words)
         said = self._words.pop(brackets)
         parallel = said.get("parallel") if "parallel" in words else None
-        if parallel is not None and parallel.isdecimal() and 1 <= int(parallel) <= MAX_PARALLEL:
-            vars(term)["parallel"] = int(parallel)
+        number = int(parallel[:9]) if parallel is not None and parallel.isdecimal() else 0
+        if 1 <= number <= MAX_PARALLEL:
+            vars(term)["parallel"] = number
         elif parallel is not None and not self._accepted:
             raise GraphSyntaxError(
-                f"parallel must be a whole number from 1 to {MAX_PARALLEL}, not {parallel!r} "
+                f"parallel must be a whole number from 1 to {MAX_PARALLEL}, not {parallel[:40]!r} "
                 f"at position {start.pos}"
             )
         return term

@@ -250,9 +250,13 @@ def _seconds(value: object, path: tuple[str, ...], *, zero: bool) -> float | Non
 
 
 def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _backoff(value: object) -> RetryBackoff | None:
