@@ -2,11 +2,11 @@
 
 
 def stale(original):
-    async def unpacked(self, found):
+    async def unpacked(self, found, now):
         for have in self._have.values():
             if have.wheel.name.package == found.wheel.name.package:
                 return have
-        return await original(self, found)
+        return await original(self, found, now)
 
     return unpacked
 

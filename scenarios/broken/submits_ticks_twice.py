@@ -4,8 +4,9 @@ from dataclasses import replace
 
 
 def nameless(original):
-    async def run_of(self, schedule, tick):
-        return replace(await original(self, schedule, tick), run_id=None, idempotency_key=None)
+    async def run_of(self, schedule, tick, brought=None):
+        run = await original(self, schedule, tick, brought)
+        return replace(run, run_id=None, idempotency_key=None)
 
     return run_of
 

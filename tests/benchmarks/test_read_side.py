@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,6 +25,7 @@ from benchmarks.read_side import (
     run_id_of,
     started,
 )
+from benchmarks.wire import Failed
 from e2e.programs import Stage, open_stage
 
 pytestmark = pytest.mark.slow
@@ -115,10 +116,9 @@ def test_a_list_takes_a_five_hundredth_of_what_it_took(stage_with_both: StageWit
     worked: dict[str, list[float]] = {"old": [], "new": []}
     for _ in range(5):
         for name, repeats in (("old", 1), ("new", 40)):
-            before = _work(stage)
-            port = {name: ports[name]}
-            took[name] += answer_times(port, {"list": "/runs?limit=50"}, repeats)["list"][name]
-            worked[name].append((_work(stage) - before) / repeats)
+            each, work = _listed(stage, ports[name], repeats)
+            took[name] += each
+            worked[name].append(work / repeats)
     old, new = (statistics.median(took[name]) for name in ("old", "new"))
     old_work, new_work = (sum(worked[name]) / 5 for name in ("old", "new"))
     print(f"\n{BESIDE_OLD} runs: {old:.0f} ms in 0.5.1, {new:.2f} ms here: {old / new:.0f} times")
@@ -126,6 +126,17 @@ def test_a_list_takes_a_five_hundredth_of_what_it_took(stage_with_both: StageWit
     # 0.5.1 takes a time in proportion to the number of runs.
     times = old / new if WHOLE else old_work / new_work
     assert times >= 500 * BESIDE_OLD / 10_000
+
+
+def _listed(stage: Stage, port: int, repeats: int) -> tuple[list[float], float]:
+    """How long each list took, and what work of the processor all of them were, in milliseconds."""
+    for _ in range(20):
+        before = _work(stage)
+        # 0.5.1 answers 503 where NATS keeps it waiting for one of the runs; such an answer is none.
+        with suppress(Failed):
+            times = answer_times({"": port}, {"list": "/runs?limit=50"}, repeats)["list"][""]
+            return times, _work(stage) - before
+    raise AssertionError("no list was answered")
 
 
 def _work(stage: Stage) -> float:
