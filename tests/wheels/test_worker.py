@@ -69,10 +69,29 @@ async def test_a_run_executes_with_the_newest_wheel_and_says_so(tmp_path: Path) 
         assert gone.status is RunStatus.FAILED
         assert gone.wheels == []
 
-        async def nothing_left() -> bool:
-            return not any(folders(tmp_path, kind) for kind in ("wheels", "sets", "tmp"))
+        await _nothing_left(tmp_path)
 
-        await eventually(nothing_left, what="no folders")
+
+async def test_a_slot_that_begins_with_a_wheel_does_not_keep_it_beyond_its_end(
+    tmp_path: Path,
+) -> None:
+    async with syncing(tmp_path) as backend:
+        await upload_version(backend, "1.0")
+        await synced(backend, V1)
+        await backend.system.restart("/worker/slots/0")
+        assert told(await ended(backend, (await backend.submit(new_run())).run_id)) == ["1.0"] * 3
+        await delete_version(backend, "1.0")
+        await synced(backend)
+        gone = await ended(backend, (await backend.submit(new_run())).run_id)
+        assert (gone.status, gone.wheels) == (RunStatus.FAILED, [])
+        await _nothing_left(tmp_path)
+
+
+async def _nothing_left(folder: Path) -> None:
+    async def nothing() -> bool:
+        return not any(folders(folder, kind) for kind in ("wheels", "sets", "tmp"))
+
+    await eventually(nothing, what="no folders")
 
 
 async def test_a_run_keeps_the_wheels_it_began_with(tmp_path: Path) -> None:

@@ -163,12 +163,7 @@ class Slot(Actor[SlotMessage]):
     # The way of its runs ---------------------------------------------------------------------------
 
     async def _serve(self) -> None:
-        if self._syncer is None:
-            self._wheels = NO_SETS
-        else:
-            current = await self._syncer.ask_over_restarts(CurrentWheels())
-            # What it was told meanwhile is as new, or newer.
-            self._wheels = self._wheels or current
+        self._wheels = await self._first_wheels()
         while True:
             try:
                 await self._ready_child(self._wheels)
@@ -182,6 +177,14 @@ class Slot(Actor[SlotMessage]):
                     await self._execute(self._next, self._wheels)
             except NoRoom as error:
                 await self._rest(str(error))
+
+    async def _first_wheels(self) -> WheelSets:
+        # Nothing that stays holds what was current then: it is removed when nobody has it any more.
+        if self._syncer is None:
+            return NO_SETS
+        current = await self._syncer.ask_over_restarts(CurrentWheels())
+        # What it was told meanwhile is as new, or newer.
+        return self._wheels or current
 
     async def _ready_child(self, wheels: WheelSets) -> None:
         """What is current for the tenant of the last run is so for the next one's, most likely."""
