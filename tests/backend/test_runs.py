@@ -22,11 +22,11 @@ from backend.stage import (
     worker_options,
 )
 from nats_fixtures import away
-from pyoco_server.gateway.new_run import NotAccepted, RunTooLarge
+from pyoco_server.gateway.new_run import NewRun, NotAccepted, RunTooLarge
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.model import life
-from pyoco_server.model.job import Job, encode_job, new_run_id
+from pyoco_server.model.job import InvalidTag, Job, encode_job, new_run_id
 from pyoco_server.model.run import RunSnapshot, RunStatus, decode_snapshot
 from pyoco_server.model.worker import WorkerState, decode_worker
 from pyoco_server.store.runs import RunNotFound, RunStore
@@ -52,6 +52,11 @@ async def test_a_run_completes_and_its_job_leaves_the_queue(tmp_path: Path) -> N
         assert (state.worker_id, state.attempt, state.slot) == ("w1", 1, 0)
 
         await empty_queue(backend)
+
+
+def test_a_tag_that_no_worker_can_take_is_refused() -> None:
+    with pytest.raises(InvalidTag, match=r"not 'a\.b'"):
+        NewRun("quick", tag="a.b")
 
 
 async def test_runs_share_slots_and_all_complete(tmp_path: Path) -> None:

@@ -49,3 +49,40 @@ def test_runs_that_are_cancelling_are_waited_for_and_all_together_no_longer_than
     assert (said.code, len(said.last)) == (1, 30)
     assert "30 runs have not ended" in said.err
     assert stuck.now == 2
+
+
+class _Old:
+    """A gateway of 0.5.1: it takes one status, and knows no filter by worker."""
+
+    def __init__(self) -> None:
+        self.runs = [
+            {"run_id": "r1", "status": "PENDING"},
+            {"run_id": "r2", "status": "RUNNING", "worker_id": "w1"},
+            {"run_id": "r3", "status": "RUNNING", "worker_id": "w2"},
+        ]
+        self.cancelled: list[str] = []
+
+    def find_runs(self, *, status: str, **_: object) -> dict[str, Any]:
+        return {"items": [run for run in self.runs if run["status"] == status]}
+
+    def cancel_run(self, run_id: str, **_: object) -> Any:
+        self.cancelled.append(run_id)
+        return {"run_id": run_id, "status": "CANCELLING"}
+
+
+@pytest.mark.parametrize(
+    ("options", "cancelled"),
+    [(["--flow", "etl"], ["r1", "r2", "r3"]), (["--worker-id", "w1"], ["r2"])],
+)
+def test_runs_of_a_gateway_of_051_are_found(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], cancelled: list[str]
+) -> None:
+    old = _Old()
+
+    @contextmanager
+    def gateway(_: object) -> Iterator[_Old]:
+        yield old
+
+    monkeypatch.setattr("pyoco_cli.client.cancel.gateway", gateway)
+    assert caught(lambda: main(["cancel", *options, "--yes"])).code == 0
+    assert old.cancelled == cancelled

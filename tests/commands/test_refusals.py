@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,6 +105,11 @@ def test_where_the_answer_does_not_say_why_the_server_is_to_be_looked_at(
         ),
         (server, "up --port abc", "takes a whole number, 0 to 65535, not 'abc'"),
         (server, "up --port 70000", "takes a whole number, 0 to 65535, not 70000"),
+        (
+            server,
+            "dev --tags a.b",
+            "--tags: a tag has 1 to 200 of the characters A-Z a-z 0-9 _ - only, not 'a.b'",
+        ),
         (server, "restore --in x --replicas 9", "takes a whole number, 1 to 5, not 9"),
     ],
 )
@@ -113,6 +119,22 @@ def test_what_is_no_number_is_told_with_what_would_be(
     said = caught(lambda: program(line.split()))
     assert (said.code, said.out) == (1, "")
     assert f": {why}\n" in said.err
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("cancel --yes --flow=", "--flow"),
+        ("cancel --yes --flow nightly --tag=", "--tag"),
+        ("cancel --yes --worker-id=", "--worker-id"),
+        ("schedule apply -f none.yaml --prune --label=", "--label"),
+        ("schedule apply -f none.yaml --prune --label ==x", "--label"),
+    ],
+)
+def test_what_an_unset_variable_leaves_empty_does_not_stand_for_all(line: str, option: str) -> None:
+    said = caught(lambda: client(["--server", "http://127.0.0.1:1", *line.split()]))
+    assert (said.code, said.out) == (1, "")
+    assert re.search(rf"reason: {option} (is empty|takes NAME=VALUE)", said.err)
 
 
 @pytest.mark.parametrize(("text", "why"), [(None, "it cannot be read"), ("text", "no backup")])

@@ -12,7 +12,7 @@ from pyoco_server.jetstream.errors import BridgeError, Unanswered
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.flow.file import FlowFile, parse_flow_yaml
 from pyoco_server.model.idempotency import check_idempotency_key, content_digest
-from pyoco_server.model.job import Job
+from pyoco_server.model.job import Job, check_tag
 from pyoco_server.model.json_text import check_depth
 from pyoco_server.model.limits import limits_in
 from pyoco_server.model.run import RunStatus
@@ -115,6 +115,7 @@ class NewRun:
         scheduled_at: For which tick of that, in unix seconds.
 
     Raises:
+        InvalidTag: The tag is none.
         InvalidIdempotencyKey: The key is none.
         NestedTooDeeply: The params are.
     """
@@ -145,7 +146,8 @@ class NewRun:
     scheduled_at: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a key that is none, and params that not everybody could read."""
+        """Refuse a tag or a key that is none, and params that not everybody could read."""
+        check_tag(self.tag)
         check_depth(self.params)
         if self.idempotency_key is not None:
             check_idempotency_key(self.idempotency_key)

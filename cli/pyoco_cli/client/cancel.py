@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +20,7 @@ from pyoco_cli.client.run_ids import whole_id
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.language import Phrase
 from pyoco_cli.common.output import on_terminal
+from pyoco_cli.common.parameters import check_given
 from pyoco_server.client.requests import CANCEL_WAIT_SECONDS
 from pyoco_server.model.counted import counted
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from pyoco_server.client import PyocoHttpClient
     from pyoco_server.client.answers import RunDict, RunsQueryDict
 
-_UNFINISHED = "PENDING,RUNNING,CANCELLING"
+_UNFINISHED = ("PENDING", "RUNNING", "CANCELLING")
 _COLUMNS = ("run_id", "status", "flow_name", "tag", "worker_id")
 
 
@@ -68,12 +71,14 @@ def cancel(
             usage="pyoco-client cancel [OPTIONS] RUN_ID",
             hint=Phrase.LIST_RUNS,
         )
+    for name, value in filters.items():
+        check_given(f"--{name.replace('_', '-')}", value)
     how: dict[str, Any] = {
         "wait": wait, "timeout_sec": timeout_sec, "reason": reason, "requested_by": requested_by
     }  # fmt: skip
     with gateway(context) as client:
         if several:
-            found = every_run(client, {"status": _UNFINISHED, **filters})
+            found = _unfinished(client, filters)
             if found and not yes:
                 _ask(len(found))
             ends = _cancel_all(client, [str(each["run_id"]) for each in found], how)
@@ -89,6 +94,16 @@ def cancel(
     if on_terminal():
         _explain(snapshot)
     show(snapshot, output, "run_views:run_panel")
+
+
+def _unfinished(client: PyocoHttpClient, filters: RunsQueryDict) -> list[Mapping[str, Any]]:
+    found = every_run(client, {"status": ",".join(_UNFINISHED), **filters})
+    if not found:  # a gateway of 0.5.1 takes one status at a time
+        each = (every_run(client, {"status": status, **filters}) for status in _UNFINISHED)
+        found = list(chain.from_iterable(each))
+    # ... and knows no filter by worker.
+    worker_id = filters.get("worker_id")
+    return [run for run in found if worker_id in (None, run.get("worker_id"))]
 
 
 def _cancelled(client: PyocoHttpClient, run_id: str, how: dict[str, Any]) -> RunDict:

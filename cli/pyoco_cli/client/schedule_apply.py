@@ -66,6 +66,10 @@ def apply(
 
     Applied again, it changes nothing. A schedule whose `paused` the file does not say stays as it is.
     """
+    if label is not None and not label.partition("=")[0].strip():
+        raise CliError(
+            f"--label takes NAME=VALUE, not {label[:80]!r}", hint="--prune --label team=etl"
+        )
     wanted = _read(file)
     with gateway(context) as client:
         steps = list(_plan(client, wanted, prune=prune, label=label))
@@ -184,7 +188,7 @@ def _plan(
             schedule_id, "update" if changes else "keep", changes, fields, preview["ticks"]
         )
     if prune:
-        scope = client.all_schedules(label=label) if label else there.values()
+        scope = there.values() if label is None else client.all_schedules(label=label)
         for found in scope:
             if found["schedule_id"] not in wanted:
                 yield ScheduleStep(found["schedule_id"], "delete", {}, {}, [])

@@ -118,6 +118,30 @@ def split_tags(text: str | None) -> list[str] | None:
     return [tag for tag in tags if tag] or None
 
 
+def check_given(option: str, value: object) -> None:
+    """Make sure that an option which narrows what a command does is not empty, as an unset variable is.
+
+    Raises:
+        CliError: It is.
+    """
+    if isinstance(value, str) and not value.strip():
+        raise CliError(f"{option} is empty", hint=f"leave {option} out, or say which")
+
+
+def read_tags(text: str | None) -> tuple[str, ...]:
+    """Return the tags that a worker takes, of a list with commas in between.
+
+    Raises:
+        CliError: One of them is no tag.
+    """
+    from pyoco_server.model.job import InvalidTag, check_tag  # noqa: PLC0415 - clients need none
+
+    try:
+        return tuple(map(check_tag, split_tags(text) or ()))
+    except InvalidTag as error:
+        raise CliError(f"--tags: {error}", hint="--tags cpu,gpu") from None
+
+
 def _of_file(path: Path) -> dict[str, Any]:
     text = read_text(path, "--params-file")
     try:

@@ -20,7 +20,7 @@ from watchfiles import Change, DefaultFilter, awatch
 
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.option_groups import with_options
-from pyoco_cli.common.parameters import ParamOptions, collect_params, split_tags
+from pyoco_cli.common.parameters import ParamOptions, collect_params, read_tags
 from pyoco_cli.configuration import collect_seldom, keep_secrets, load_settings, start_failure
 from pyoco_cli.server.dev_wheel import FolderWheel, check_options, python_path_without
 from pyoco_cli.server.embedded import NatsStore, NatsSync, node_in_state_dir
@@ -84,6 +84,7 @@ def dev(
     With --wheel, runs see what workers elsewhere would: a wheel of the folder that is built and
     uploaded to the registry here at the start and on each change, and nothing else of the folder.
     """
+    wanted = read_tags(tags)
     settings = load_settings(
         {"PYOCO_LOG_FORMAT": "text"} | ({"PYOCO_LOG_LEVEL": log_level} if log_level else {}),
         # Who develops wants the next run now: what goes on is ended, or given back.
@@ -115,7 +116,7 @@ def dev(
     if built is not None:
         settings = replace(settings, wheel_sync_enabled=True)
     worker = WorkerOptions(
-        tags=tuple(split_tags(tags) or (settings.default_tag,)),
+        tags=wanted or (settings.default_tag,),
         worker_id="dev",
         slots=slots,
         flow_resolver=flow_resolver,

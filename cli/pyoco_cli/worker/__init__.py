@@ -13,14 +13,13 @@ import typer
 
 from pyoco_cli.common.commands import NatsUrl, Version, program
 from pyoco_cli.common.errors import CliError, run
-from pyoco_cli.common.parameters import split_tags
+from pyoco_cli.common.parameters import read_tags
 from pyoco_cli.configuration import collect_seldom, keep_secrets, load_settings, state_folder
 from pyoco_cli.signals import stop_signals
 from pyoco_server.backend import open_backend
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.logs import configure_logging
 from pyoco_server.model.errors import ErrorId
-from pyoco_server.model.job import InvalidTag, check_tag
 from pyoco_server.settings import Settings
 from pyoco_server.worker.runner.resolver import FlowResolverError, check_flow_resolver
 from pyoco_server.worker.runner.task_user import TaskUser, TaskUserError
@@ -99,7 +98,7 @@ def worker(
     if flow_resolver is not None and not settings.wheel_sync_enabled:
         _check_resolver(flow_resolver)
     options = WorkerOptions(
-        tags=_tags(tags) or (settings.default_tag,),
+        tags=read_tags(tags) or (settings.default_tag,),
         worker_id=worker_id,
         replace=replace,
         slots=1 if run_once else slots,
@@ -109,13 +108,6 @@ def worker(
         import_paths=() if sys.flags.safe_path else (str(Path.cwd()),),
     )
     raise typer.Exit(trio.run(_work, settings, options, poll_timeout if run_once else None))
-
-
-def _tags(text: str) -> tuple[str, ...]:
-    try:
-        return tuple(map(check_tag, split_tags(text) or ()))
-    except InvalidTag as error:
-        raise CliError(f"--tags: {error}", hint="pyoco-worker --tags cpu,gpu") from None
 
 
 def _check_task_user(settings: Settings) -> None:
