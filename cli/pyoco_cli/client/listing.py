@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict
 
 import typer
@@ -55,6 +56,9 @@ _BETWEEN = (
 _SHOWN = 50
 _MOST = 200
 _OTHER_LINES = 3
+_ROUNDS = 5
+# By which the clocks of machines that write runs may differ.
+_SKEW_SECONDS = 5.0
 # Of a table in a pipe; 0.5.1 had them.
 _PLAIN_COLUMNS = ("run_id", "status", "flow_name", "tag", "updated_at")
 _CSV_COLUMNS = (
@@ -194,16 +198,29 @@ def _plain_cells(run: _Run) -> list[str]:
 def every_run(client: PyocoHttpClient, query: RunsQueryDict, *, full: bool = False) -> list[_Run]:
     """All runs by a filter, however many pages they are, the newest change first."""
     runs: dict[str, _Run] = {}
-    # Who asks for a time gets pages, and a run that changes meanwhile may be on two of them.
-    paged: RunsQueryDict = {**query, "updated_after": query.get("updated_after") or 0.0}
+    since = query.get("updated_after") or 0.0
+    # A run that changes while pages are read may pass from those to come to those that were read.
+    for _ in range(_ROUNDS):
+        pages = list(_pages(client, {**query, "updated_after": since}, full=full))
+        found: dict[str, _Run] = {}
+        for run in chain.from_iterable(pages):
+            found.setdefault(run["run_id"], run)
+        missed = found.keys() - runs.keys()
+        runs = found | {run_id: run for run_id, run in runs.items() if run_id not in found}
+        if len(pages) == 1 or not missed:
+            break
+        since = max(float(run.get("updated_at") or 0.0) for run in found.values()) - _SKEW_SECONDS
+    return list(runs.values())
+
+
+def _pages(client: PyocoHttpClient, query: RunsQueryDict, *, full: bool) -> Iterator[list[_Run]]:
     cursor: str | None = None
     while True:
-        page = client.find_runs(full=full, limit=_MOST, cursor=cursor, **paged)
-        for run in page["items"]:
-            runs.setdefault(run["run_id"], run)
+        page = client.find_runs(full=full, limit=_MOST, cursor=cursor, **query)
+        yield page["items"]
         cursor = page.get("next_cursor")
         if cursor is None:
-            return list(runs.values())
+            return
 
 
 def _total(

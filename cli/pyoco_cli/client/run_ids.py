@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _WHOLE: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PAGE: Final = 200
+# Where the text is common in the names of flows, that may be every run that there is.
+_PAGES: Final = 10
 _NAMED: Final = 8
 """How many candidates an error names at most."""
 
@@ -24,7 +26,7 @@ def whole_id(client: PyocoHttpClient, given: str) -> str:
     What no run begins with is returned as it is: the gateway says that there is none.
 
     Raises:
-        CliError: Several runs begin so.
+        CliError: Several runs begin so, or may do.
     """
     from pyoco_server.model.job import is_run_id  # noqa: PLC0415 - few give less than the whole id
 
@@ -33,7 +35,7 @@ def whole_id(client: PyocoHttpClient, given: str) -> str:
     wanted = given.lower()
     candidates: list[Mapping[str, Any]] = []
     cursor: str | None = None
-    while len(candidates) <= _NAMED:
+    for _ in range(_PAGES):
         # The text is found anywhere, in flow names and errors as well.
         page = client.find_runs(q=given, limit=_PAGE, cursor=cursor)
         found = [run for run in page["items"] if str(run["run_id"]).lower().startswith(wanted)]
@@ -41,20 +43,20 @@ def whole_id(client: PyocoHttpClient, given: str) -> str:
             return given
         candidates += found
         cursor = page.get("next_cursor")
-        if cursor is None:
+        if cursor is None or len(candidates) > _NAMED:
             break
     match candidates:
         case []:
             return given
-        case [only]:
+        case [only] if cursor is None:
             return str(only["run_id"])
         case _:
-            raise _ambiguous(given, candidates)
+            raise _ambiguous(given, candidates, more=cursor is not None)
 
 
-def _ambiguous(given: str, candidates: list[Mapping[str, Any]]) -> CliError:
+def _ambiguous(given: str, candidates: list[Mapping[str, Any]], *, more: bool) -> CliError:
     named = [f"{run['run_id']} {run['status']} {run['flow_name']}" for run in candidates[:_NAMED]]
-    more = ["…"] if len(candidates) > _NAMED else []
+    rest = ["…"] if more or len(candidates) > _NAMED else []
     return CliError(
-        f"run id {given} is ambiguous: {', '.join([*named, *more])}", hint=Phrase.MORE_OF_ID
+        f"run id {given} is ambiguous: {', '.join([*named, *rest])}", hint=Phrase.MORE_OF_ID
     )
