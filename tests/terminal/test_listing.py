@@ -110,6 +110,8 @@ def test_every_command_prints_every_format(stage: Stage, failed: str, command: s
     documents = client(stage, *argv, "--output", "jsonl").lines
     rows = list(csv.DictReader(io.StringIO(client(stage, *argv, "--output", "csv").out)))
     assert len(rows) == len(documents)
+    if command in {"get RUN", "wait RUN"}:
+        assert [row["run_id"] for row in rows] == [failed]
     if rows:
         first = json.loads(documents[0])
         assert (rows[0].keys() & first.keys()) or command == "watch RUN"

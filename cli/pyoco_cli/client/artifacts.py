@@ -48,7 +48,11 @@ def artifacts(
         listing = client.list_artifacts(run_id)
         if name is None and not every:
             show(
-                listing, output, "run_views:artifacts_table", columns=("name", "size_bytes", "task")
+                listing,
+                output,
+                "run_views:artifacts_table",
+                items=lambda found: found["artifacts"],
+                columns=("name", "size_bytes", "task"),
             )
             return
         wanted = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ from pyoco_cli.client.run_ids import whole_id
 from pyoco_cli.client.times import MoveOptions
 from pyoco_cli.client.waiting import tell_why_it_waits
 from pyoco_cli.common.errors import CliError
-from pyoco_cli.common.formats import OutputFormat, chosen
+from pyoco_cli.common.formats import OutputFormat, chosen, items_of
 from pyoco_cli.common.option_groups import with_options
 from pyoco_cli.common.output import on_terminal
 
@@ -63,7 +64,7 @@ def result(
     with gateway(context) as client:
         run_id = whole_id(client, run_id)
         if task is not None:
-            show(client.get_result(run_id, task), output)
+            show(client.get_result(run_id, task), output, items=_lines_of_result)
             return
         listing = client.list_results(run_id)
     columns = ("task", "size_bytes", "media_type", "cut", "refused")
@@ -74,6 +75,11 @@ def result(
         items=lambda found: found["results"],
         columns=columns,
     )
+
+
+def _lines_of_result(value: Any) -> Iterable[Mapping[str, Any]]:
+    # What a task returned is no page of ours, whatever its fields are called.
+    return [value] if isinstance(value, Mapping) else items_of(value)
 
 
 @with_options(times=MoveOptions)

@@ -94,7 +94,7 @@ def items_of(value: Any) -> list[Mapping[str, Any]]:
     match value:
         case list():
             found = value
-        case {"items": list() as found} | {"artifacts": list() as found, "artifacts_refused": _}:
+        case {"items": list() as found}:
             pass
         case _:
             found = [value]
