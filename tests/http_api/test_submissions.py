@@ -237,6 +237,27 @@ async def test_a_file_of_which_a_part_got_no_answer_is_submitted_to_its_end(
         assert (await submitted())[:2] == (0, 11)
 
 
+async def test_a_file_is_submitted_in_pieces_that_the_gateway_takes(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from pyoco_cli.client import main
+
+    async with gateway(tmp_path, worker=False, http_max_body_bytes=20_000) as (client, backend):
+        file = tmp_path / "runs.jsonl"
+        lines = [{"params": {"x": "x" * 1000}}] * 50 + [{"params": {"x": "x" * 30_000}}]
+        file.write_text("\n".join(map(json.dumps, lines)))
+        argv = ["--server", str(client.base_url), "submit", "--batch-file", str(file)]
+        run = partial(main, [*argv, "--flow-name", "quick", "--tag", TAG])
+        capfd.readouterr()
+        assert await trio.to_thread.run_sync(run) == 1
+        out, err = capfd.readouterr()
+        items = [json.loads(line) for line in out.splitlines() if line.startswith('{"line"')]
+        assert [item["line"] for item in items] == [*range(1, 52)]
+        assert await queued(backend) == 50
+        assert items[-1]["error"]["status"] == 413
+        assert "1 of 51 runs were rejected; the first: line 51" in err
+
+
 async def test_a_flow_that_names_what_it_may_not_is_refused_with_its_place(tmp_path: Path) -> None:
     shell = "flow:\n  graph: a\ntasks:\n  a:\n    callable: subprocess:getoutput\n"
     ours = shell.replace("subprocess:getoutput", "ours.tasks:f")

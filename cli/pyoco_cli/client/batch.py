@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
 
@@ -20,11 +21,19 @@ from pyoco_server.model.counted import counted
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.json_text import KeyGivenTwice
 
+if TYPE_CHECKING:
+    from pyoco_server.client import PyocoHttpClient
+
+# A run, and the number of its line.
+_Line: TypeAlias = tuple[int, dict[str, Any]]
+
 _RUNS_A_CALL = 1000
+# Of 4 MiB, which a gateway takes where nothing else is set.
+_BYTES_A_CALL = 3 * 1024 * 1024
 _EXAMPLE = '{"flow_name": "main", "params": {"x": 1}, "tag": "hello"}'
 
 
-def read_batch(path: Path, defaults: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+def read_batch(path: Path, defaults: dict[str, Any]) -> list[_Line]:
     """Read the runs of a file of JSON lines, each with the number of its line; empty lines are skipped.
 
     Args:
@@ -34,7 +43,7 @@ def read_batch(path: Path, defaults: dict[str, Any]) -> list[tuple[int, dict[str
     Raises:
         CliError: It cannot be read, a line is no JSON object, or there is none.
     """
-    runs: list[tuple[int, dict[str, Any]]] = []
+    runs: list[_Line] = []
     for number, line in enumerate(read_text(path, "--batch-file").split("\n"), 1):
         if not line.strip():
             continue
@@ -54,7 +63,7 @@ def read_batch(path: Path, defaults: dict[str, Any]) -> list[tuple[int, dict[str
 
 def submit_batch(
     context: typer.Context,
-    runs: list[tuple[int, dict[str, Any]]],
+    runs: list[_Line],
     output: OutputFormat | None,
     idempotency_key: str | None,
 ) -> int:
@@ -76,10 +85,8 @@ def submit_batch(
         if run.get("idempotency_key") is None:
             run["idempotency_key"] = f"{key}:{number}"
     with _told_how_to_go_on(key), gateway(context) as client:
-        for start in range(0, len(runs), _RUNS_A_CALL):
-            part = runs[start : start + _RUNS_A_CALL]
-            answer = client.submit_batch([run for _, run in part])
-            for (number, _), item in zip(part, answer["items"], strict=True):
+        for part in _parts(runs):
+            for number, item in _answers(client, part):
                 printer.print({"line": number, **item})
                 if "error" in item:
                     error = item["error"]
@@ -93,6 +100,40 @@ def submit_batch(
             error_id=ErrorId.INVALID_INPUT,
         )
     return 0
+
+
+def _parts(runs: list[_Line]) -> Iterator[list[_Line]]:
+    """The runs in pieces that a gateway takes."""
+    part: list[_Line] = []
+    size = 0
+    for line in runs:
+        length = len(json.dumps(line[1]))
+        if part and (len(part) == _RUNS_A_CALL or size + length > _BYTES_A_CALL):
+            yield part
+            part, size = [], 0
+        part.append(line)
+        size += length
+    yield part
+
+
+def _answers(client: PyocoHttpClient, part: list[_Line]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The answer to each run; in smaller pieces where the gateway takes less than it usually does."""
+    from pyoco_server.client import HttpProblem  # noqa: PLC0415 - httpx, see connection.py
+
+    try:
+        answer = client.submit_batch([run for _, run in part])
+    except HttpProblem as problem:
+        if problem.status != 413:
+            raise
+        if len(part) > 1:
+            half = len(part) // 2
+            yield from _answers(client, part[:half])
+            yield from _answers(client, part[half:])
+        else:
+            error = {"status": 413, "detail": problem.detail, "err_id": problem.err_id}
+            yield part[0][0], {"error": error | problem.extra}
+        return
+    yield from zip((number for number, _ in part), answer["items"], strict=True)
 
 
 @contextmanager
