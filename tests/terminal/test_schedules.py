@@ -49,6 +49,10 @@ def test_a_schedule_is_shown_before_it_is_made_and_changed(stage: Stage) -> None
     assert client(stage, "schedule", "show", "daily").last["cron"] == "0 9 * * 1-5"
     changed = client(stage, "schedule", "update", "daily", "--every", "1h30m").last
     assert (changed["cron"], changed["every_sec"]) == (None, 5400)
+    given = client(stage, "schedule", "update", "daily", "--param", "x=1").last
+    assert given["params"] == {"x": 1}
+    emptied = client(stage, "schedule", "update", "daily", "--params", "{}").last
+    assert emptied["params"] == {}
     assert client(stage, "schedule", "pause", "daily").last["state"] == "paused"
     assert client(stage, "schedule", "resume", "daily").last["state"] == "active"
     run = client(stage, "schedule", "trigger", "daily", "--wait").last

@@ -280,8 +280,8 @@ def _fields(said: ScheduleOptions) -> dict[str, Any]:
     """
     fields: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
     given = {name: fields.pop(name, None) for name in ParamOptions.__annotations__}
-    if params := collect_params(**given):
-        fields["params"] = params
+    if any(value is not None for value in given.values()):
+        fields["params"] = collect_params(**given)
     if (file := fields.pop("workflow_file", None)) is not None:
         fields["workflow_yaml"] = read_text(file, "--workflow-file")
     if (every := fields.pop("every", None)) is not None:
