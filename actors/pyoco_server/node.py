@@ -115,7 +115,7 @@ class Node:
     @property
     def url(self) -> str:
         """For clients."""
-        return f"nats://{_in_url(self.host)}:{self.port}"
+        return f"nats://{in_url(self.host)}:{self.port}"
 
     @property
     def pid(self) -> int | None:
@@ -138,7 +138,7 @@ class Node:
             f"jetstream {{ store_dir: {_quoted(str(self.store_dir))}{sync} }}",
         ]
         if self.monitor_port is not None:
-            lines.append(f"http: {_quoted(f'{_in_url(self.host)}:{self.monitor_port}')}")
+            lines.append(f"http: {_quoted(f'{in_url(self.host)}:{self.monitor_port}')}")
         self._config.write_text("\n".join(lines) + "\n")
 
     async def _start(self) -> None:
@@ -264,7 +264,8 @@ def _last_line(path: Path) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-def _in_url(host: str) -> str:
+def in_url(host: str) -> str:
+    """A name or address as a URL has it: that of IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
+
+import pytest
 
 from e2e.programs import BIN, FLOW_YAML, HTTP, Stage, alive, descendants, last_json, wait_for
 
@@ -81,6 +84,26 @@ def test_a_busy_port_is_named(stage: Stage) -> None:
     assert str(stage.http_port) in second.text()
     assert "ERR-PYOCO-" in second.text()
     assert "Traceback" not in second.text()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_gateway_finds_its_own_node_wherever_that_listens(stage: Stage, host: str) -> None:
+    if host == "::1" and not _has_ipv6():
+        pytest.skip("no IPv6 here")
+    stage.start(
+        *("pyoco-server", "up", "--port", str(stage.http_port), "--with-nats-bootstrap"),
+        *("--nats-listen-host", host, "--nats-client-port", "0", "--nats-http-port", "0"),
+    )
+    wait_for(stage.ready, what="a ready gateway")
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def test_a_foreign_nats_url_is_refused_with_bootstrap(stage: Stage) -> None:

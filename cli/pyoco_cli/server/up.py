@@ -22,7 +22,7 @@ from pyoco_http.server import PortBusy, serve_http
 from pyoco_server.backend import open_backend
 from pyoco_server.background import announced
 from pyoco_server.logs import configure_logging
-from pyoco_server.node import Node, NodeFailed
+from pyoco_server.node import Node, NodeFailed, in_url
 from pyoco_server.settings import Settings
 from pyoco_server.settings.environment import without_user
 
@@ -60,7 +60,7 @@ def up(
 ) -> None:
     """Start the HTTP gateway."""
     settings = exposed(_settings(log_level, nats_url, dashboard_lang), host, insecure=insecure_bind)
-    node_url = f"nats://{nats_listen_host}:{nats_client_port}"
+    node_url = f"nats://{in_url(nats_listen_host)}:{nats_client_port}"
     if with_nats_bootstrap:
         if nats_url is not None and nats_url.rstrip("/") != node_url:
             raise CliError(
@@ -107,7 +107,8 @@ async def _serve(
     try:
         async with stop_signals() as stop, AsyncExitStack() as stack:
             if node is not None:
-                await stack.enter_async_context(node)
+                running = await stack.enter_async_context(node)
+                settings = settings.for_node(running.url)  # at a free port where 0 was asked for
             backend = await stack.enter_async_context(open_backend(settings))
             nursery = await stack.enter_async_context(stop.nursery())
             start = partial(serve_http, backend, host=host, port=port)
