@@ -313,10 +313,18 @@ class Clients:
         return answer
 
     def gateway(self, name: str | None) -> Gateway:
-        """The gateway of a name, or else the next one in turn that runs."""
+        """The gateway of a name, or else the next one in turn that runs.
+
+        Raises:
+            ScenarioError: None has that name.
+        """
         stage = self._play.stage
         if name is not None:
-            return next(each for each in stage.gateways if each.name == name)
+            for each in stage.gateways:
+                if each.name == name:
+                    return each
+            known = ", ".join(each.name for each in stage.gateways)
+            raise ScenarioError(f"no gateway is called {name}, but {known}")
         running = [each for each in stage.gateways if stage.programs[each.name].running]
         self._turn += 1
         return (running or stage.gateways)[self._turn % len(running or stage.gateways)]

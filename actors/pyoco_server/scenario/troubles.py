@@ -113,7 +113,10 @@ class Troubles:
         targets = stage.named(names)
         self._play.say(f"{what} {', '.join(targets)}")
         for name in targets:
-            act(stage.links[name])
+            link = stage.links.get(name)
+            if link is None:
+                raise ScenarioError(f"{what}: {name} has no link, only gateways and workers have")
+            act(link)
             self._note(what, name)
 
     def _note(self, what: str, target: str) -> None:
