@@ -43,6 +43,42 @@ def finish(snapshot: RunSnapshot, status: RunStatus, **more: Any) -> decisions.F
     return life.finish(snapshot, instance_id="i1", attempt=1, status=status, now=40.0, **more)
 
 
+def test_what_a_worker_of_051_began_has_the_limits_that_it_was_submitted_with() -> None:
+    job = replace(
+        JOB, snapshot_revision=7, max_attempts=1, memory_mb=100, schedule_id="s", tag="gpu"
+    )
+    first = life.pending(job)
+    # The fields that it knows, and no others.
+    theirs = RunSnapshot(
+        run_id="r",
+        flow_name="f",
+        status=RunStatus.RUNNING,
+        tag="gpu",
+        tags=["gpu"],
+        worker_id="old",
+        start_time=15.0,
+        heartbeat_at=15.0,
+        updated_at=15.0,
+    )
+    again = life.as_submitted(theirs, job)
+    assert again == replace(
+        first,
+        status=RunStatus.RUNNING,
+        worker_id="old",
+        start_time=15.0,
+        heartbeat_at=15.0,
+        updated_at=15.0,
+        attempt=1,
+    )
+    answer = life.claim(again, worker_id="w", instance_id="i", slot=0, now=20.0)
+    assert isinstance(answer, decisions.AttemptsUsedUp)
+    waiting = replace(theirs, status=RunStatus.PENDING)
+    assert claimed(life.as_submitted(waiting, job)).attempt == 1
+    # Their own jobs say nothing of it.
+    own = replace(job, snapshot_revision=None)
+    assert life.as_submitted(theirs, own) == theirs
+
+
 def test_a_run_begins_pending_with_what_its_job_says() -> None:
     first = life.pending(replace(JOB, tag="gpu", params={"x": 1}, tenant_id="t"))
     assert first == RunSnapshot(

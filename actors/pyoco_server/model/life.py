@@ -142,6 +142,24 @@ def is_job_of(job: Job, snapshot: RunSnapshot) -> bool:
     return snapshot.submitted_at is None or snapshot.submitted_at == job.submitted_at
 
 
+def as_submitted(snapshot: RunSnapshot, job: Job) -> RunSnapshot:
+    """Return a snapshot with what the run was submitted with, whoever wrote it last.
+
+    A worker of pyoco-server 0.5.1 writes the fields that it knows, and no limits. That it began is an
+    attempt.
+    """
+    if snapshot.submitted_at is not None or job.snapshot_revision is None:
+        return snapshot
+    asked = pending(job)
+    lost = {
+        name: getattr(asked, name)
+        for name in snapshot.__struct_fields__
+        if getattr(snapshot, name) in (None, UNSET)
+    }
+    begun = snapshot.status is RunStatus.RUNNING and snapshot.attempt == 0
+    return replace(snapshot, **lost, attempt=1 if begun else snapshot.attempt)
+
+
 def owns(snapshot: RunSnapshot, instance_id: str, attempt: int) -> bool:
     """Whether this attempt, of this worker instance, holds the latest claim of the run."""
     return snapshot.worker_instance_id == instance_id and snapshot.attempt == attempt

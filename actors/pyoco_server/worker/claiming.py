@@ -66,6 +66,7 @@ async def claim_run(
             return None, None
         if snapshot.status is RunStatus.RUNNING and _is_tried(snapshot, claimant, tried):
             return None, decisions.Claimed(snapshot)
+        snapshot = life.as_submitted(snapshot, job)
         now = runs.now()
         tried.add(now)
         claim = life.claim(
