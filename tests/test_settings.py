@@ -258,6 +258,31 @@ def test_a_name_that_is_nearly_one_is_told(
     assert capsys.readouterr().err == told
 
 
+def test_a_mark_that_nothing_ends_does_not_hide_a_setting(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text('OTHER=1\nPYOCO_HTTP_AUTH_MODE="api_key\nPYOCO_DEFAULT_TAG=a\n')
+    with pytest.raises(
+        SettingsError, match=r"PYOCO_HTTP_AUTH_MODE.* cannot be read in \.env, line 2"
+    ):
+        read(tmp_path)
+    (tmp_path / ".env").write_text("PYOCO_DEFAULT_TAG=a\nOTHER='\n")
+    assert read(tmp_path).default_tag == "a"
+
+
+@pytest.mark.parametrize(
+    ("variable", "stands_for"),
+    [
+        ("wheel_max_bytes", 0),
+        ("dlq_max_msgs", -1),
+        ("dlq_max_bytes", -1),
+        ("consumer_max_deliver", -1),
+        ("consumer_max_ack_pending", -1),
+    ],
+)
+def test_a_limit_of_0_is_none_as_in_051(tmp_path: Path, variable: str, stands_for: int) -> None:
+    settings = read(tmp_path, **{f"PYOCO_{variable.upper()}": "0"})
+    assert getattr(settings, variable) == stands_for
+
+
 def test_another_file(tmp_path: Path) -> None:
     (tmp_path / "mine.env").write_text("PYOCO_DEFAULT_TAG=mine\n", encoding="utf-8")
     assert read(tmp_path, PYOCO_ENV_FILE="mine.env").default_tag == "mine"

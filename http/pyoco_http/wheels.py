@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,7 @@ def wheels_blueprint(backend: Backend) -> Blueprint:
     """The routes below ``/wheels``."""
     blueprint = Blueprint("wheels", __name__, url_prefix="/wheels")
     settings = backend.settings
+    most_bytes = settings.wheel_max_bytes or sys.maxsize
     answer_with(blueprint, _PROBLEMS)
 
     @blueprint.get("")
@@ -66,7 +68,7 @@ def wheels_blueprint(backend: Backend) -> Blueprint:
         "Upload a wheel",
         WheelItem,
         body=WheelForm,
-        limit=BodyLimit(settings.wheel_max_bytes + FORM_BYTES, "wheel too large"),
+        limit=BodyLimit(most_bytes + FORM_BYTES, "wheel too large"),
         files={"wheel": "demo-1.0-py3-none-any.whl"},
         refusals={
             409: "wheel version already exists; bump version, or wheel version must be greater than "
@@ -76,7 +78,7 @@ def wheels_blueprint(backend: Backend) -> Blueprint:
     )
     async def upload() -> WheelItem:
         folder = Path(settings.state_dir) / "uploads"
-        async with spooled_form(WheelForm, folder, settings.wheel_max_bytes) as (form, fields):
+        async with spooled_form(WheelForm, folder, most_bytes) as (form, fields):
             stored = await backend.wheel_registry.upload(_new_wheel(form, fields))
         return wheel_item(stored, backend.wheels.bucket)
 

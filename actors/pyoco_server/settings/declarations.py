@@ -300,7 +300,9 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
     wheel_object_store_bucket: Annotated[str, Env(BUCKET, "Object store of the wheels.")] = (
         "pyoco_wheels"
     )
-    wheel_max_bytes: Annotated[int, Env(count(1), "Size of a wheel at most.")] = 536_870_912
+    wheel_max_bytes: Annotated[int, Env(count(1, unlimited=0), "Size of a wheel at most.")] = (
+        536_870_912
+    )
     wheel_quota_bytes: Annotated[
         int,
         Env(

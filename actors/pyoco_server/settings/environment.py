@@ -14,11 +14,13 @@ from typing import Any, Final, get_type_hints
 
 import msgspec
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from pyoco_server.settings.readers import FLAG, Reader
 from pyoco_server.settings.secrets import FILE_SUFFIX, forget, read_secret
 
 _PREFIX: Final = "PYOCO_"
+_NAME: Final = re.compile(rf"{_PREFIX}\w+")
 # What commands and task code are told by variables that are no settings of a gateway or worker.
 _READ_ELSEWHERE: Final = (
     "PYOCO_API_KEY",
@@ -218,6 +220,13 @@ def _read_file(
             "it takes the path of a text file"
         )
         return {}
+    # What follows a mark that nothing ends is not read either.
+    problems += [
+        f"{', '.join(names)} cannot be read in {named}, line {line.original.line}; it takes "
+        "NAME=value, in quotation marks at both ends or at none"
+        for line in parse_stream(io.StringIO(text))
+        if line.error and (names := dict.fromkeys(_NAME.findall(line.original.string)))
+    ]
     return dotenv_values(stream=io.StringIO(text), interpolate=False)
 
 

@@ -74,6 +74,8 @@ def count(least: int, most: int = _MOST, *, unlimited: int | None = None) -> Rea
         if _WHOLE.fullmatch(text) is None or len(text) > 20:
             raise ValueError(text)
         number = int(text)
+        if number == 0 and unlimited == -1:
+            return unlimited  # 0.5.1 passed it on, and NATS takes it for the same
         if not least <= number <= most and number != unlimited:
             raise ValueError(text)
         return number
