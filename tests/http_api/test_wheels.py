@@ -271,8 +271,10 @@ async def test_tenants_are_apart(tmp_path: Path) -> None:
         ):
             assert (answer.status_code, answer.json()["detail"]) == (404, "wheel not found")
         common2 = wheel_bytes("common", "2.0"), file_name("common", "2.0")
-        taken = await upload(client, *common2, key=a)
+        taken = await upload(client, *common2, key=a, shared="false")
         assert (taken.status_code, taken.json()["detail"]) == (409, "wheel package name is taken")
+        assert "shared=true" in taken.json()["reason"]
+        assert (await upload(client, *common2, key=operator)).status_code == 409
         common = f"/wheels/{shared[1]}"
         assert (await client.get(common, headers=as_key(reader))).status_code == 200
         assert (await client.delete(common, headers=as_key(operator))).status_code == 409
@@ -283,6 +285,20 @@ async def test_tenants_are_apart(tmp_path: Path) -> None:
         own = (await client.get("/wheels/history", headers=as_key(a))).json()
         assert {event["actor"]["tenant_id"] for event in own} == {"a", "b"}
         assert len(own) == 3
+
+
+async def test_a_client_of_051_goes_on_with_what_was_there_before_tenants(tmp_path: Path) -> None:
+    """It cannot say that its wheel is shared, as all of its time are."""
+    async with gateway(tmp_path, worker=False, **KEYED) as (client, backend):
+        a, b = (await key_for(backend, "a"))[0], (await key_for(backend, "b"))[0]
+        for version in ("1.0", "1.1"):
+            wheel = wheel_bytes("common", version), file_name("common", version)
+            said = {"shared": "true"} if version == "1.0" else {}
+            assert (await upload(client, *wheel, key=a, **said)).status_code == 200
+        assert await names(client, b) == [file_name("common", "1.0"), file_name("common", "1.1")]
+        mine = wheel_bytes("mine", "1.0"), file_name("mine", "1.0")
+        assert (await upload(client, *mine, key=a)).status_code == 200
+        assert mine[1] not in await names(client, b)
 
 
 async def test_a_version_with_an_epoch_is_taken_and_counts_above(tmp_path: Path) -> None:

@@ -35,7 +35,13 @@ class WheelForm(FormBody, kw_only=True):
     replace: Annotated[
         bool, says("Kept in the history: versions only rise, so that nothing is replaced.")
     ] = True
-    shared: Annotated[bool, says("Whether it is for all tenants.")] = False
+    shared: Annotated[
+        bool | None,
+        says(
+            "Whether it is for all tenants. Left out, as by clients of 0.5.1, an admin's is where "
+            "its package is shared already."
+        ),
+    ] = None
     tags: Annotated[str, shaped(format="worker-tags")] = ""
 
 

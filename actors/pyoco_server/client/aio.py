@@ -246,11 +246,12 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
             with open(wheel_name, "rb") as file:
                 wheel = await client.upload_wheel(filename=wheel_name, data=file, tags=["cpu"])
         """
-        form = {"replace": "true" if replace else "false"}
+        form = {
+            "replace": "true" if replace else "false",
+            "shared": "true" if shared else "false",
+        }
         if tags:
             form["tags"] = ",".join(tag.strip() for tag in tags if tag.strip())
-        if shared:
-            form["shared"] = "true"
         # An open file is sent in pieces.
         upload = FilePart("wheel", filename, data, "application/octet-stream")
         return await self._send("POST", "/wheels", form=form, upload=upload)

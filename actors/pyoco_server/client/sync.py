@@ -244,11 +244,12 @@ class PyocoHttpClient(ScheduleCalls):
             with open(wheel_name, "rb") as file:
                 wheel = client.upload_wheel(filename=wheel_name, data=file, tags=["cpu"])
         """
-        form = {"replace": "true" if replace else "false"}
+        form = {
+            "replace": "true" if replace else "false",
+            "shared": "true" if shared else "false",
+        }
         if tags:
             form["tags"] = ",".join(tag.strip() for tag in tags if tag.strip())
-        if shared:
-            form["shared"] = "true"
         # An open file is sent in pieces.
         upload = FilePart("wheel", filename, data, "application/octet-stream")
         return self._send("POST", "/wheels", form=form, upload=upload)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from dataclasses import replace as changed
 from functools import partial
 from typing import BinaryIO
 
@@ -67,7 +68,8 @@ class NewWheel:
         sha256: Of its bytes, in hex.
         content_type: As the uploader calls it.
         tags: Workers that it is for; empty for all.
-        shared: Whether it is for all tenants.
+        shared: Whether it is for all tenants; ``None`` where its uploader knows of none: an admin's is where
+            its package is shared already.
         replace: Kept for the history; versions rise, so nothing is ever replaced.
         by: Who uploads it.
     """
@@ -78,7 +80,7 @@ class NewWheel:
     sha256: str
     content_type: str
     tags: tuple[str, ...] = ()
-    shared: bool = False
+    shared: bool | None = False
     replace: bool = True
     by: Requester = _ANYBODY
 
@@ -115,6 +117,9 @@ class WheelRegistry:
             OSError: The wheel could not be read.
         """
         with _asking(_UPLOAD_SECONDS):
+            if wheel.shared is None and wheel.by.manages_shared:
+                shared = _shared_packages(await self._store.state())
+                wheel = changed(wheel, shared=wheel.name.package in shared)
             if self._strict:
                 await trio.to_thread.run_sync(
                     check_archive, wheel.file, wheel.name, limiter=self._checks
@@ -150,9 +155,10 @@ class WheelRegistry:
     def _check(self, new: NewWheel, state: RegistryState) -> None:
         there = [stored.wheel for stored in state.wheels]
         mine = new.name.package
-        shared = {wheel.name.package for wheel in there if wheel.tenant_id is None}
-        if new.owner is not None and mine in shared:
-            raise PackageTaken(f"package {mine!r} is shared; only an admin uploads it")
+        if new.owner is not None and mine in _shared_packages(state):
+            raise PackageTaken(
+                f"package {mine!r} is shared; only an admin uploads it, with shared=true (--shared)"
+            )
         check_rise(new.name, state.names_of(new.owner))
         used = sum(wheel.size_bytes for wheel in there if wheel.tenant_id == new.owner)
         if 0 < self._quota < used + new.size_bytes:
@@ -186,6 +192,10 @@ class WheelRegistry:
             log.error(  # noqa: TRY400 - what failed is told in full by its text
                 "wheel history not written", wheel_name=wheel.name.text, reason=str(error)
             )
+
+
+def _shared_packages(state: RegistryState) -> set[str]:
+    return {each.wheel.name.package for each in state.wheels if each.wheel.tenant_id is None}
 
 
 @contextmanager

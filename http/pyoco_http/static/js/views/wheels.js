@@ -101,6 +101,7 @@ export function wheelsView(main, { signal, setLive }) {
     const form = new FormData();
     form.append("wheel", each, each.name);
     form.append("tags", tags.value.trim());
+    form.append("shared", "false");
     try {
       await upload("/wheels", form, (done) => {
         level.style.width = `${100 * done}%`;
