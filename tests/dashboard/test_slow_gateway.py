@@ -115,6 +115,27 @@ def test_a_retry_whose_answer_is_lost_makes_one_run(
 
 
 @pytest.mark.refusals
+def test_a_gateway_that_asks_for_patience_says_nothing_of_the_try_before(
+    dashboard: Dashboard, world: World, name: str
+) -> None:
+    first = world.submit(flows.REPORT, flow_name=name)
+    world.reaches(first, "COMPLETED")
+    page = dashboard.open(f"runs/{first}")
+    lose_one(page)
+    dashboard.button("Retry").click()
+    expect(dashboard.toast).to_have_text(UNREACHABLE)
+    detail = "too many requests"
+    page.route(
+        SUBMISSIONS, lambda route: route.fulfill(status=429, json={"detail": detail}), times=1
+    )
+    dashboard.button("Retry").click()
+    expect(dashboard.toast).to_have_text(detail)
+    dashboard.button("Retry").click()
+    page.wait_for_url(re.compile(rf"#/runs/(?!{first})"))
+    assert len(runs_of(world, flow=name)) == 2
+
+
+@pytest.mark.refusals
 def test_retries_of_many_whose_answers_are_lost_make_one_run_each(
     dashboard: Dashboard, world: World, name: str
 ) -> None:

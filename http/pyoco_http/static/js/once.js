@@ -17,7 +17,7 @@ export async function once(wish, ask) {
     wishes.delete(name);
     return answer;
   } catch (error) {
-    if (error.status >= 400 && error.status < 500) wishes.delete(name);
+    if (error.status >= 400 && error.status < 500 && error.status !== 429) wishes.delete(name);
     throw error;
   }
 }
