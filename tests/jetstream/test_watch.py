@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 import trio
@@ -11,7 +11,8 @@ import trio
 from nats_fixtures import Connection, ConnectionOptions, Node, connected, eventually, killed
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import open_connection
-from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.jetstream.consumer import Message
+from pyoco_server.jetstream.errors import ApiError, BridgeError
 from pyoco_server.jetstream.keyvalue import (
     CaughtUp,
     Deleted,
@@ -21,6 +22,7 @@ from pyoco_server.jetstream.keyvalue import (
     WatchEvent,
 )
 from pyoco_server.jetstream.resources import _bucket
+from pyoco_server.jetstream.standing import StandingPull
 from tcp_proxy import open_proxy
 
 
@@ -77,6 +79,25 @@ async def test_the_present_then_caught_up_then_changes(bucket: KeyValue) -> None
             entry = await anext(events)
     assert isinstance(entry, Entry)
     assert (entry.key, entry.value) == ("c", b"3")
+
+
+async def test_a_consumer_that_is_lost_before_it_gave_anything_is_no_new_beginning(
+    bucket: KeyValue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bucket.put("a", b"1")
+    take, lost = StandingPull.take, [True]
+
+    async def lose_first(self: StandingPull) -> Sequence[Message]:
+        if lost:
+            lost.clear()
+            raise ApiError(404, 0, "consumer does not answer")
+        return await take(self)
+
+    monkeypatch.setattr(StandingPull, "take", lose_first)
+    async with bucket.watch() as events:
+        with trio.fail_after(60):
+            assert getattr(await anext(events), "value", None) == b"1"
+    assert not lost
 
 
 async def test_behind_the_last_revision_only_what_comes(bucket: KeyValue) -> None:

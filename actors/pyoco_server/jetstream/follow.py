@@ -119,7 +119,8 @@ class Follower:
                 if arrived.anew and begun:
                     told = False
                     yield Reset()
-                begun = True
+                # A consumer that was lost before it gave anything has begun nothing.
+                begun = begun or bool(arrived.events) or arrived.caught_up
                 for message in arrived.events:
                     yield message
                 if arrived.caught_up and not told:
