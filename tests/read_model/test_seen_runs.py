@@ -218,7 +218,7 @@ async def test_a_run_that_is_gone_is_not_answered_from_memory(world: World) -> N
     world.seen.take(batch(entry(3, P), entry(4, P, "gone"), entry(5, C, "old", ttl=-1), anew=True))
     world.seen.take(batch(Deleted("r", 6)))
     world.nats.markers["r"] = 6
-    world.seen.forget("gone")
+    world.seen.forget("gone", 4)
     for run_id in ("r", "gone", "old"):
         with pytest.raises(RunNotFound):
             await world.seen.get(run_id)
@@ -254,6 +254,34 @@ async def test_a_bucket_that_was_made_again_is_believed_when_the_watch_has_notic
         world.seen.take(batch(entry(2, P), anew=True))
     assert answers == [P]
     assert await world.from_memory()
+
+
+async def test_a_run_of_which_more_is_known_is_not_forgotten(world: World) -> None:
+    world.seen.take(batch(entry(3, P), entry(4, P, "other"), anew=True))
+    world.seen.forget("other", 3)
+    assert await world.from_memory("other")
+    world.seen.note("r", 6)  # written anew: an older storage that answers is not believed
+    world.seen.forget("r", 3)
+    world.nats.entries["r"], world.nats.held = entry(6, R), trio.Event()
+    world.nats.held.set()
+    assert world.seen._told["r"].revision == 6
+    assert await world.status() is R
+
+
+async def test_what_is_told_while_the_bucket_is_asked_is_believed(world: World) -> None:
+    world.seen.take(batch(entry(90, R), anew=True))
+    world.seen.note("of another bucket", 200)
+    known = world.seen.newest
+    # The bucket answers that it is at 100; before that is read, a cancel is acknowledged.
+    world.seen.note("r", 301)
+    world.seen.disbelieve(100, known)
+    assert world.seen.newest == 301
+    assert [*world.seen._told] == ["r"]
+    world.nats.entries["r"] = entry(301, RunStatus.CANCELLING)
+    assert await world.status() is RunStatus.CANCELLING
+    world.seen.disbelieve(100, 301)
+    assert world.seen.newest == 100
+    assert not world.seen._told
 
 
 async def test_memory_is_bounded(world: World) -> None:

@@ -71,6 +71,7 @@ class Indexer:
         self.position: Position | None = None
         self.trouble: str | None = None
         self._pending: Changes | None = None
+        self._writing: Changes | None = None
         self._rest_until = -math.inf
         # The revisions that somebody waits for.
         self._awaited: list[int] = []
@@ -125,7 +126,7 @@ class Indexer:
 
     async def close(self) -> None:
         """Close the file; what was not written is forgotten."""
-        self.position = self._pending = None
+        self.position = self._pending = self._writing = None
         await self._model.close()
 
     # Tasks -----------------------------------------------------------------------------------------
@@ -134,11 +135,12 @@ class Indexer:
         """Open the file, and write what comes."""
         self._moves_to(await self._when_it_can(self._model.open_writer))
         while True:
-            changes = await self._gathered()
+            changes = self._writing = await self._gathered()
             applied, seconds = await self._when_it_can(partial(self._apply, changes))
             self._rest_until = trio.current_time() + min(_REST * seconds, _LONGEST_REST_SECONDS)
             self._measures.observe(applied)
             self._tell_removed(applied)
+            self._writing = None
             self._moves_to(applied.position)
 
     async def expire(self) -> None:
@@ -231,8 +233,15 @@ class Indexer:
         self._moved.unpark_all()
 
     def _tell_removed(self, applied: Applied) -> None:
-        if applied.removed:
-            self._on_removed(tuple(applied.removed))
+        # One that was made anew under its id meanwhile has been told of.
+        removed = tuple(row for row in applied.removed if not self._is_to_come(row.run_id))
+        if removed:
+            self._on_removed(removed)
+
+    def _is_to_come(self, run_id: str) -> bool:
+        """Whether a state of the run is yet to be written, which everybody else knows already."""
+        unwritten = (self._writing, self._pending)
+        return any(changes is not None and run_id in changes.rows for changes in unwritten)
 
     def _note_trouble(self, error: sqlite3.OperationalError) -> None:
         if self.trouble != str(error):

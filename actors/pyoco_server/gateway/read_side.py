@@ -136,7 +136,7 @@ class ReadSide:
     def _on_removed(self, rows: tuple[RunRow, ...]) -> None:
         self.live.forget(rows)
         for row in rows:
-            self.seen.forget(row.run_id)
+            self.seen.forget(row.run_id, row.seq)
         self.feeds.remove(rows)
         if self._also_removed is not None:
             self._also_removed(rows)
@@ -298,8 +298,10 @@ class ReadSide:
             raise NotReadable(f"the read model cannot be written: {self.indexer.trouble}")
         if waiting.cancelled_caught:
             note_stale()
+            known = self.seen.newest
             with suppress(BridgeError):
-                self.seen.disbelieve((await stream_state(self._connection, self._stream)).last_seq)
+                state = await stream_state(self._connection, self._stream)
+                self.seen.disbelieve(state.last_seq, known)
 
     # Workers -------------------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ class SeenRuns:
                     if missing.revision >= reading.newest or (
                         missing.revision == 0 and reading.newest == before
                     ):
-                        self.forget(run_id)
+                        self.forget(run_id, reading.newest)
                         self.note(run_id, missing.revision)
                         raise
                 else:
@@ -153,20 +153,27 @@ class SeenRuns:
             del self._told[run_id]
             self._drop_below(run_id, told.revision)
 
-    def disbelieve(self, last: int) -> None:
-        """The bucket has never got beyond ``last``: what was told behind it was of another one."""
-        self.newest = min(self.newest, last)
-        for run_id in [run_id for run_id, told in self._told.items() if told.revision > last]:
-            del self._told[run_id]
+    def disbelieve(self, last: int, known: int) -> None:
+        """The bucket had not got beyond ``last``: what was told behind it before was of another one.
+
+        ``known`` is what `newest` was when the bucket was asked: what was told since is behind that.
+        """
+        if self.newest == known:
+            self.newest = min(known, last)
+        self._told = {
+            run_id: told for run_id, told in self._told.items() if not last < told.revision <= known
+        }
 
     def pause(self) -> None:
         """The watch has ended: nothing is answered from here until it has caught up again."""
         self._epoch = -1
 
-    def forget(self, run_id: str) -> None:
-        """The run is gone, in a way that watches do not see."""
-        self._discard(run_id)
-        self._told.pop(run_id, None)
+    def forget(self, run_id: str, revision: int) -> None:
+        """The run, whose last state this was, is gone, in a way that watches do not see."""
+        self._drop_below(run_id, revision + 1)
+        told = self._told.get(run_id)
+        if told is not None and told.revision <= revision:
+            del self._told[run_id]
 
     # -------------------------------------------------------------------------------------------------
 
