@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,7 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from pyoco_server.gateway import read_side
+from pyoco_server.gateway import feeds, read_side
 from pyoco_server.gateway.feeds import RunChanged
 from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.read_model.writer import Changes, Writer
@@ -19,7 +20,7 @@ from pyoco_server.gateway.read_side import ReadSide
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.inventory import StreamState
 from pyoco_server.jetstream.keyvalue import Batch, Deleted, Entry, KeyValue
-from pyoco_server.model.run import RunSnapshot, RunStatus, encode_snapshot
+from pyoco_server.model.run import RunSnapshot, RunStatus, decode_snapshot, encode_snapshot
 from pyoco_server.settings import Settings
 from pyoco_server.store.runs import RunStore
 from read_model.test_seen_runs import Nats, batch
@@ -89,6 +90,25 @@ async def test_a_run_made_anew_under_its_id_is_not_gone_when_its_deletion_is_wri
     # From memory: there is nobody to ask.
     assert (await reads.seen.get("r")).revision == 12
     await reads.indexer.close()
+
+
+async def test_a_snapshot_is_read_once_for_all_who_follow_its_run(
+    reads: ReadSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+
+    def counted(value: bytes) -> RunSnapshot:
+        read.append(value)
+        return decode_snapshot(value)
+
+    monkeypatch.setattr(feeds, "decode_snapshot", counted)
+    reads.projector.take(batch(waiting(1), waiting(2, "followed by nobody"), anew=True))
+    async with AsyncExitStack() as opened:
+        following = [await opened.enter_async_context(reads.feeds.of_run("r")) for _ in range(50)]
+        reads.projector.take(batch(waiting(3), waiting(4, "followed by nobody")))
+        assert len(read) == 1
+        with trio.fail_after(60):
+            assert {(await anext(feed)).run_id for feed in following} == {"r"}
 
 
 async def test_a_list_that_asks_how_far_the_bucket_is_takes_back_nothing_told_meanwhile(

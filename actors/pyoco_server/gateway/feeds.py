@@ -222,13 +222,12 @@ class Feeds:
     def push(self, batch: Batch, changes: Changes) -> None:
         """Tell of changes; what cannot be read tells followers of a run nothing."""
         for event in batch.events if self._runs else ():
-            for run_feed in self._runs.get(event.key, ()):
-                if isinstance(event, Deleted):
-                    run_feed.push(None, event.revision)
-                elif event.key in changes.rows:
-                    # A row is made of less: the rest may be what this version cannot read.
-                    with suppress(UnreadableSnapshot):
-                        run_feed.push(decode_snapshot(event.value), event.revision)
+            # A snapshot may be large and its followers many: it is read once for all of them.
+            if followers := self._runs.get(event.key):
+                with suppress(UnreadableSnapshot):
+                    snapshot = None if isinstance(event, Deleted) else decode_snapshot(event.value)
+                    for run_feed in followers:
+                        run_feed.push(snapshot, event.revision)
         for list_feed in self._lists:
             for row in changes.rows.values():
                 list_feed.push(row)
