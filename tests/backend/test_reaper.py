@@ -27,6 +27,7 @@ from backend.stage import (
 )
 from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.live_runs import LiveRun, LiveRuns
+from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.jetstream import advisories
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.consumer import Message, PullConsumer
@@ -160,6 +161,40 @@ async def test_used_up_deliveries_end_the_run_at_the_word_of_the_server(tmp_path
         await eventually(settled)
         (letter,) = await dead_letters(backend)
         assert (letter["reason"], letter["run_id"]) == ("max_deliveries", accepted.run_id)
+
+
+async def test_a_long_queue_is_not_read_for_each_job_that_used_up_its_deliveries(
+    tmp_path: Path,
+) -> None:
+    many, looks = 20, 0
+    real = JobQueue.contents
+
+    async def counted(queue: JobQueue) -> list[QueuedJob]:
+        nonlocal looks
+        looks += 1
+        return await real(queue)
+
+    async with reaping(tmp_path, run_orphan_after_sec=600.0) as backend:
+        consumer = PullConsumer(backend.connection, "PYOCO_WORK", f"pyoco_workers_{TAG}")
+        await backend.submit_all([NewRun("quick", tag="other")] * 200)
+        await backend.submit_all([new_run("quick")] * many)
+        deliveries = 0
+
+        async def used_up() -> bool:
+            nonlocal deliveries
+            deliveries += len(await consumer.fetch(many, expires=0))
+            return deliveries == 2 * many
+
+        async def over() -> bool:
+            assert await consumer.fetch(1, expires=0.2) == []
+            return await reasons(backend) == ["max_deliveries"] * many
+
+        await eventually(used_up)
+        with mock.patch.object(JobQueue, "contents", counted):
+            await eventually(over)
+        consumer.close()
+        assert await queued(backend) == 200
+    assert looks < many // 2
 
 
 async def test_used_up_deliveries_whose_word_was_lost_are_found(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import structlog
 import trio
@@ -13,7 +14,6 @@ from pyoco_server.gateway.live_runs import LiveRun, LiveRuns
 from pyoco_server.gateway.read_side import ReadSide
 from pyoco_server.gateway.undertaker import Undertaker, Verdict
 from pyoco_server.jetstream import advisories
-from pyoco_server.jetstream.advisories import MaxDeliveries
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message, PullConsumer
 from pyoco_server.jetstream.errors import BridgeError, NotFound
@@ -29,11 +29,22 @@ log = structlog.get_logger(__name__)
 # The whole queue is looked through at least so often, for jobs of runs that have ended.
 _FULL_LOOK_SECONDS = 900.0
 # Where many runs wait, some of them are silent at all times, and looking through a long queue is costly: it
-# takes one part in so many of the time.
+# takes one part in so many of the time, and so it does for jobs that used up their deliveries.
 _REST = 20.0
+_ADVISORIES = 500
 _LINGER_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 2.0
+
+
+class _UsedUp(NamedTuple):
+    """A job that used up its deliveries, the server's word of it, and the revision of its run, if live."""
+
+    message: Message
+    sequence: int
+    run_id: str
+    verdict: Verdict
+    revision: int | None
 
 
 class Reaper:
@@ -66,6 +77,7 @@ class Reaper:
         self._epoch = -1
         self._looked_through_at = trio.current_time()
         self._rest_until = -math.inf
+        self._advisories_rest_until = -math.inf
         self._stranded: dict[str, int] = {}
         self._missed: dict[str, int] = {}
 
@@ -95,8 +107,7 @@ class Reaper:
             return
         self._looked_through_at = now
         jobs = await self._queue.contents()
-        ended = trio.current_time()
-        self._rest_until = ended + _REST * (ended - now)
+        self._rest_until = _rested(now)
         await self._remove_finished(jobs)
         queued = {job.run_id for job in jobs}
         stranded = await self._find_stranded(orphans, jobs)
@@ -185,46 +196,69 @@ class Reaper:
             try:
                 try:
                     messages = await consumer.fetch(1, expires=_LINGER_SECONDS)
+                    if messages:
+                        messages += await consumer.fetch(_ADVISORIES - 1, expires=0)
                 except NotFound:
                     await advisories.ensure_advisory_consumer(self._connection)
                     continue
-                for message in messages:
-                    await self._on_advisory(message)
+                await self._on_advisories(messages)
             except BridgeError as error:
                 log.debug("advisories not read", reason=str(error))
                 await trio.sleep(_RETRY_SECONDS)
 
-    async def _on_advisory(self, message: Message) -> None:
-        advisory = advisories.decode_advisory(message.data)
-        if advisory is None or await self._settled(advisory):
-            await message.ack()
-        else:
-            await message.nak(_LOOK_AGAIN_SECONDS)
-
-    async def _settled(self, advisory: MaxDeliveries) -> bool:
-        """End the run of the message; False when it has to be looked at again."""
-        if not self._live.caught_up:
-            return False  # it is not known yet who is alive
-        job = await self._queue.get(advisory.stream_seq)
-        if job is None:
-            return True
-        verdict = _used_up(advisory.deliveries)
-        if not job.run_id:
-            await self._undertaker.bury_unreadable(job, verdict)
-            return True
-        run = self._live.get(job.run_id)
-        if (
-            run is not None
-            and trio.current_time() - run.changed_at < 3 * self._settings.run_heartbeat_interval_sec
-        ):
-            return False
+    async def _on_advisories(self, messages: Sequence[Message]) -> None:
+        """Settle each, or have it come again; the queue is looked through once for all of them."""
+        found = [await self._used_up_job(message) for message in messages]
+        used_up = [each for each in found if each is not None]
+        now = trio.current_time()
+        if not used_up:
+            return
+        if now < self._advisories_rest_until:
+            for each in used_up:
+                await each.message.nak(self._advisories_rest_until - now)
+            return
+        sequences = {each.sequence for each in used_up}
         contents = await self._queue.contents()
-        if any(x.run_id == job.run_id and x.sequence != job.sequence for x in contents):
-            # A fresh copy was queued in its place, and the ack of this one was lost.
-            await self._queue.remove(job.sequence)
-            return True
+        self._advisories_rest_until = _rested(now)
+        queued = {job.run_id for job in contents if job.sequence not in sequences}
+        for message, sequence, run_id, verdict, revision in used_up:
+            settled = True
+            if run_id in queued:
+                # A fresh copy was queued in its place, and the ack of this one was lost.
+                await self._queue.remove(sequence)
+            elif (job := await self._queue.get(sequence)) is not None:
+                settled = await self._undertaker.end(run_id, verdict, revision=revision, job=job)
+            await (message.ack() if settled else message.nak(_LOOK_AGAIN_SECONDS))
+
+    async def _used_up_job(self, message: Message) -> _UsedUp | None:
+        """The job that an advisory tells of; None where nothing is to be done of it, or not yet."""
+        advisory = advisories.decode_advisory(message.data)
+        if advisory is None:
+            await message.ack()
+            return None
+        if not self._live.caught_up:  # it is not known yet who is alive
+            await message.nak(_LOOK_AGAIN_SECONDS)
+            return None
+        job = await self._queue.get(advisory.stream_seq)
+        verdict = _used_up(advisory.deliveries)
+        if job is not None and not job.run_id:
+            await self._undertaker.bury_unreadable(job, verdict)
+        if job is None or not job.run_id:
+            await message.ack()
+            return None
+        run = self._live.get(job.run_id)
+        patience = 3 * self._settings.run_heartbeat_interval_sec
+        if run is not None and trio.current_time() - run.changed_at < patience:
+            await message.nak(_LOOK_AGAIN_SECONDS)
+            return None
         revision = None if run is None else run.revision
-        return await self._undertaker.end(job.run_id, verdict, revision=revision, job=job)
+        return _UsedUp(message, job.sequence, job.run_id, verdict, revision)
+
+
+def _rested(began: float) -> float:
+    """When a queue that was looked through from then to now may be looked through again."""
+    now = trio.current_time()
+    return now + _REST * (now - began)
 
 
 def _lost(run: LiveRun) -> Verdict:
