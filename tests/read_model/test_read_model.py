@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import trio
@@ -21,7 +23,9 @@ from pyoco_server.gateway.read_model.filters import (
 )
 from pyoco_server.gateway.read_model.model import NotReadable, ReadModel, claimed_file
 from pyoco_server.gateway.read_model.queries import SearchTooWide
+from pyoco_server.gateway.read_model.rows import RunRow
 from pyoco_server.gateway.read_model.writer import Changes, Position, Writer
+from pyoco_server.model.run import RunStatus
 from read_model.rows import FILTERS, row
 
 CLAIM = """\
@@ -87,6 +91,51 @@ async def test_damage_that_shows_later_removes_the_file(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.DatabaseError):
         await model.write(find_damage)
     assert await model.open_writer() == Position(None, 0, False)
+    await model.close()
+
+
+class Meddled:
+    """A connection; right before one of its statements, another one writes."""
+
+    def __init__(self, db: sqlite3.Connection, number: int, write: Callable[[], Any]) -> None:
+        self._db = db
+        self._left = number
+        self._write = write
+
+    def execute(self, *args: Any) -> sqlite3.Cursor:
+        if self._left == 0:
+            self._write()
+        self._left -= 1
+        return self._db.execute(*args)
+
+
+@pytest.mark.parametrize("number", range(1, 4))
+@pytest.mark.parametrize(
+    "query",
+    [
+        lambda db: queries.counts(db, RunFilter(), 0.0),
+        lambda db: queries.counts(db, RunFilter(tenant="", worker_id="w"), 0.0),
+        lambda db: queries.totals(db, None, 1, 0.0),
+    ],
+    ids=["counts", "counted by row", "totals"],
+)
+async def test_what_a_query_tells_is_of_one_moment(
+    tmp_path: Path, query: Callable[[sqlite3.Connection], object], number: int
+) -> None:
+    model = ReadModel(tmp_path)
+    await model.open_writer()
+    waiting = {"status": RunStatus.PENDING, "attempt": 0, "due_at": 9.0, "worker_id": "w"}
+
+    def wrote(seq: int, **rows: RunRow) -> Callable[[], object]:
+        writer = model._writer
+        assert writer is not None
+        return lambda: writer.apply(Changes("bucket", False, seq, rows, complete=True))
+
+    wrote(2, a=row("a", seq=1, **waiting), b=row("b", seq=2, worker_id="w"))()
+    before = await model.read(query)
+    meddle = wrote(4, a=row("a", seq=3, worker_id="w"), c=row("c", seq=4, **waiting))
+    meddled = cast(Any, lambda db: query(cast(Any, Meddled(db, number, meddle))))
+    assert await model.read(meddled) == before
     await model.close()
 
 

@@ -112,7 +112,7 @@ class ReadModel:
             raise
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Ask the file, with a time limit of `QUERY_SECONDS`.
+        """Ask the file as it is at one moment, with a time limit of `QUERY_SECONDS`.
 
         Raises:
             SearchTooWide: It took longer.
@@ -124,7 +124,11 @@ class ReadModel:
 
         def ask() -> T:
             with self._reader(path) as db, time_limit(db, QUERY_SECONDS):
-                return query(db)
+                # All that the query reads is of one moment; where it fails, the connection is closed.
+                db.execute("BEGIN")
+                answer = query(db)
+                db.execute("ROLLBACK")
+                return answer
 
         try:
             return await trio.to_thread.run_sync(ask, limiter=self._reading)
