@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import trio
 
-from backend.stage import TAG
+from backend.stage import TAG, no_threads_for
 from http_api.gateway import gateway, yaml_form
 from pyoco_http import forms
+from pyoco_server.gateway.read_model import model
 from pyoco_server.gateway.read_model.writer import Writer
+from read_model.test_read_model import break_index
 
 
 def full(writer: Writer) -> None:
@@ -81,3 +83,48 @@ async def test_a_read_model_that_cannot_be_opened_is_a_503(
         assert answer.status_code == 503
         assert "unable to open" in answer.json()["reason"]
         assert (await client.get("/runs")).status_code == 200
+
+
+async def test_lists_come_back_when_a_damaged_index_was_met(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyoco_server.gateway.indexer._EXPIRE_SECONDS", 0.1)
+    path = f"/runs?tag={TAG}"
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        await client.post("/runs", json={"flow_name": "x", "tag": TAG})
+        whole = (await client.get(path)).json()
+        backend.reads._model._idle.clear()  # they remember pages
+        await backend.reads._model.write(lambda writer: break_index(writer, "runs_by_tag"))
+        answer = await client.get(path)
+        assert answer.status_code == 503
+        assert "malformed" in answer.json()["reason"]
+        with trio.fail_after(60):
+            while (answer := await client.get(path)).status_code != 200:
+                await trio.sleep(0.05)
+        assert answer.json() == whole
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_without_a_thread_lists_are_a_503_and_nothing_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, busy: bool
+) -> None:
+    monkeypatch.setattr("pyoco_server.gateway.indexer._EXPIRE_SECONDS", 0.1)
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        await client.post("/runs", json={"flow_name": "x", "tag": TAG})
+        assert (await client.get("/runs/counts")).json()["total"] == 1
+        reads = backend.reads
+        opened = reads._model._generation
+        with no_threads_for(model):
+            if busy:
+                await client.post("/runs", json={"flow_name": "x", "tag": TAG})
+            with trio.fail_after(60):
+                while reads.indexer.trouble is None:
+                    await trio.sleep(0.02)
+            answer = await client.get("/runs")
+            assert answer.status_code == 503
+            assert "can't start new thread" in answer.json()["reason"]
+        with trio.fail_after(60):
+            while not (await backend.readiness()).ready:
+                await trio.sleep(0.05)
+        assert (await client.get("/runs/counts")).json()["total"] == 1 + busy
+        assert reads._model._generation == opened

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, cast
 
@@ -91,6 +92,61 @@ async def test_damage_that_shows_later_removes_the_file(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.DatabaseError):
         await model.write(find_damage)
     assert await model.open_writer() == Position(None, 0, False)
+    await model.close()
+
+
+def break_index(writer: Writer, name: str) -> None:
+    """Overwrite the root page of an index of the file."""
+    writer._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    (size,) = writer._db.execute("PRAGMA page_size").fetchone()
+    sql = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+    (page,) = writer._db.execute(sql, (name,)).fetchone()
+    with writer.path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+
+
+async def test_damage_that_a_reader_finds_removes_the_file(tmp_path: Path) -> None:
+    model = ReadModel(tmp_path)
+    await model.open_writer()
+    await model.write(lambda writer: writer.apply(changes("a")))
+    # What a query does wrong is no damage.
+    for wrong in ("SELECT * FROM nothing", "SELECT ?"):
+        with pytest.raises(NotReadable):
+            await model.read(methodcaller("execute", wrong))
+    await model.write(lambda writer: break_index(writer, "runs_by_tag"))
+    by_tag = RunFilter(tenant="", tag="hello")
+    with pytest.raises(NotReadable, match="malformed"):
+        await model.read(lambda db: queries.page(db, by_tag, None, 10))
+    with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+        await model.write(Writer.keys)
+    assert await model.open_writer() == Position(None, 0, False)
+    await model.write(lambda writer: writer.apply(changes("a")))
+    assert len(await model.read(lambda db: queries.page(db, by_tag, None, 10))) == 1
+    await model.close()
+
+
+async def test_where_there_is_no_thread_it_waits_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def none_left(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    model = ReadModel(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(trio.to_thread, "run_sync", none_left)
+        with pytest.raises(sqlite3.OperationalError, match="new thread"):
+            await model.open_writer()
+    await model.open_writer()
+    await model.write(lambda writer: writer.apply(changes("a")))
+    with monkeypatch.context() as patch:
+        patch.setattr(trio.to_thread, "run_sync", none_left)
+        with pytest.raises(sqlite3.OperationalError, match="new thread"):
+            await model.write(Writer.keys)
+        with pytest.raises(NotReadable, match="new thread"):
+            await model.read(lambda db: db.execute("SELECT 1"))
+        await model.close()
+    assert (await model.open_writer()).built
     await model.close()
 
 

@@ -47,8 +47,8 @@ OnRemoved = Callable[[tuple[RunRow, ...]], None]
 class Indexer:
     """The only one that writes the read model; `write`, `expire` and `compare` run for as long as it is open.
 
-    A full disk makes it wait and try again; a damaged file makes it fail, and `write`, begun again, builds
-    another one.
+    A full disk, or a machine without a thread left, makes it wait and try again; a damaged file makes it
+    fail, and `write`, begun again, builds another one.
 
     Attributes:
         position: How far the read model is; None while its file is not open.
@@ -154,8 +154,10 @@ class Indexer:
             except sqlite3.OperationalError as error:
                 self._note_trouble(error)
             else:
-                if applied.removed:
+                # What cannot be written is tried again by `write`.
+                if applied.removed or self._writing is None:
                     self.trouble = None
+                if applied.removed:
                     self._tell_removed(applied)
                     continue
             await trio.sleep(_EXPIRE_SECONDS)

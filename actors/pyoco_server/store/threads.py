@@ -16,11 +16,16 @@ Ts = TypeVarTuple("Ts")
 
 
 async def in_thread(
-    function: Callable[[Unpack[Ts]], T], *args: *Ts, abandon_on_cancel: bool = False
+    function: Callable[[Unpack[Ts]], T],
+    *args: *Ts,
+    abandon_on_cancel: bool = False,
+    limiter: trio.CapacityLimiter | None = None,
 ) -> T:
     """Call a function that blocks for a moment in a thread; here, where there is no thread left."""
     try:
-        return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=abandon_on_cancel)
+        return await trio.to_thread.run_sync(
+            function, *args, abandon_on_cancel=abandon_on_cancel, limiter=limiter
+        )
     except RuntimeError as error:
         if str(error) != NO_THREAD:
             raise

@@ -21,6 +21,8 @@ from pyoco_server.gateway.read_model.queries import time_limit
 from pyoco_server.gateway.read_model.schema import open_reader
 from pyoco_server.gateway.read_model.writer import Position, Writer, remove_file
 from pyoco_server.kernel import Refusal
+from pyoco_server.model.errors import NO_THREAD
+from pyoco_server.store.threads import in_thread
 
 T = TypeVar("T")
 
@@ -52,6 +54,8 @@ class ReadModel:
         self._generation = 0
         self._claim = ExitStack()
         self._path: Path | None = None
+        # What a reader or the writer found: the file is not to be used any more.
+        self._damage: sqlite3.DatabaseError | None = None
 
     async def open_writer(self) -> Position:
         """Take a file and open it for writing; one that cannot be used is replaced. Return how far it is.
@@ -60,13 +64,16 @@ class ReadModel:
             sqlite3.Error: It could not be made.
         """
         await self.close()
-        self._writer = await trio.to_thread.run_sync(self._make_writer, limiter=self._writing)
+        self._writer = await _in_thread(self._make_writer, self._writing)
         return self._writer.position
 
     def _make_writer(self) -> Writer:
         if self._path is None:
             self._path = self._claim.enter_context(claimed_file(self._state_dir))
+        damage, self._damage = self._damage, None
         try:
+            if damage is not None:
+                raise damage
             return Writer(self._path)
         except sqlite3.OperationalError:
             raise  # the disk is full, or the like: another file would fare no better
@@ -90,25 +97,27 @@ class ReadModel:
                 if writer is not None:
                     writer.close()
 
-        await trio.to_thread.run_sync(close, limiter=self._writing)
+        await in_thread(close, limiter=self._writing)
 
     async def write(self, work: Callable[[Writer], T]) -> T:
         """Let the writer work, in its thread; once begun, it is not cancelled.
 
         Raises:
-            sqlite3.OperationalError: For the moment it cannot, for want of space for one.
-            sqlite3.DatabaseError: The file is damaged; it was removed, so `open_writer` builds it anew.
+            sqlite3.OperationalError: For the moment it cannot, for want of space or of a thread.
+            sqlite3.DatabaseError: The file is damaged, as a reader may have found before: `open_writer`
+                builds it anew.
         """
         writer = self._writer
         assert writer is not None, "write() comes after open_writer()"
+        if self._damage is not None:
+            raise self._damage
         try:
-            return await trio.to_thread.run_sync(work, writer, limiter=self._writing)
+            return await _in_thread(lambda: work(writer), self._writing)
         except sqlite3.OperationalError:
             raise
-        except sqlite3.DatabaseError:
-            with trio.CancelScope(shield=True):
-                await self.close()
-                await trio.to_thread.run_sync(remove_file, writer.path, limiter=self._writing)
+        except sqlite3.DatabaseError as error:
+            if writer is self._writer:
+                self._damage = error
             raise
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
@@ -116,9 +125,9 @@ class ReadModel:
 
         Raises:
             SearchTooWide: It took longer.
-            NotReadable: There is no file, or not a good one, at the moment.
+            NotReadable: There is no file, or not a good one, at the moment, or no thread for it.
         """
-        path = self._path
+        path, generation = self._path, self._generation
         if path is None or self._writer is None:
             raise NotReadable("the read model is not open")
 
@@ -131,8 +140,11 @@ class ReadModel:
                 return answer
 
         try:
-            return await trio.to_thread.run_sync(ask, limiter=self._reading)
+            return await _in_thread(ask, self._reading)
         except sqlite3.Error as error:
+            # Of this very class is what SQLite says of damage, and nothing that a query may do wrong.
+            if type(error) is sqlite3.DatabaseError and generation == self._generation:
+                self._damage = error
             raise NotReadable(f"the read model cannot be read: {error}") from None
 
     @contextmanager
@@ -151,6 +163,16 @@ class ReadModel:
                 self._idle.append(db)
             else:
                 db.close()
+
+
+async def _in_thread(work: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
+    """Do it in a thread. Where there is none left, that is like a full disk: it may be over in a moment."""
+    try:
+        return await trio.to_thread.run_sync(work, limiter=limiter)
+    except RuntimeError as error:
+        if str(error) != NO_THREAD:
+            raise
+        raise sqlite3.OperationalError(NO_THREAD) from error
 
 
 @contextmanager
