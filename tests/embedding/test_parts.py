@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
-from backend.stage import TAG, new_run, running, settings_for, worker_options
+from backend.stage import TAG, eventually, new_run, running, settings_for
 from e2e.programs import FLOW_YAML
 from ports import free_port
 from pyoco_server import NewRun, open_backend
+from pyoco_server.gateway import event_reader
 from pyoco_server.gateway.new_run import Accepted, NotAccepted
+from pyoco_server.jetstream.errors import Unavailable
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.store.runs import RunNotFound
+from pyoco_server.worker.tree import WorkerOptions
 
 FLOW = FLOW_YAML.encode()
 
@@ -108,20 +112,63 @@ async def test_the_watch_of_a_client_ends_when_the_run_is_deleted(tmp_path: Path
                     assert [state.status async for state in states] == []
 
 
+PRINTING = b"version: 1\nflow:\n  graph: say\ntasks:\n  say:\n    callable: printing:hello\n"
+
+
+def printer(folder: Path) -> WorkerOptions:
+    """A worker that finds the task of `PRINTING`."""
+    code = "def hello(ctx):\n    print('hello')\n    print('world')\n    return 1\n"
+    (folder / "printing.py").write_text(code)
+    return WorkerOptions(tags=(TAG,), slots=1, import_paths=(str(folder),))
+
+
 async def test_logs_come_as_they_are_printed_and_end_with_the_run(tmp_path: Path) -> None:
-    options = worker_options(tmp_path)
-    printing = tmp_path / "printing.py"
-    printing.write_text("def hello(ctx):\n    print('hello')\n    print('world')\n    return 1\n")
-    flow = b"version: 1\nflow:\n  graph: say\ntasks:\n  say:\n    callable: printing:hello\n"
-    async with running(
-        tmp_path, worker=type(options)(tags=(TAG,), slots=1, import_paths=(str(tmp_path),))
-    ) as backend:
+    async with running(tmp_path, worker=printer(tmp_path)) as backend:
         with trio.fail_after(60):
-            run_id = (await backend.submit(NewRun.of_flow_file(flow, tag=TAG))).run_id
+            run_id = (await backend.submit(NewRun.of_flow_file(PRINTING, tag=TAG))).run_id
             async with backend.logs(run_id) as chunks:
                 assert "".join([each.text async for each in chunks]) == "hello\nworld\n"
             async with backend.logs(run_id, follow=False) as chunks:
                 assert "".join([each.text async for each in chunks]) == "hello\nworld\n"
+
+
+async def test_logs_are_followed_to_the_end_of_the_run_though_their_feed_ends_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    real = event_reader._first_state
+
+    async def look(*args: Any, **said: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise Unavailable("not connected")
+        return await real(*args, **said)
+
+    monkeypatch.setattr(event_reader, "_first_state", look)
+    printed: list[str] = []
+    ended = trio.Event()
+    async with running(tmp_path, worker=False) as backend:
+        run_id = (await backend.submit(NewRun.of_flow_file(PRINTING, tag=TAG))).run_id
+
+        async def read() -> None:
+            async with backend.logs(run_id) as chunks:
+                printed.extend([each.text async for each in chunks])
+            ended.set()
+
+        async def followed_again() -> bool:
+            return looks == 2
+
+        with trio.fail_after(120):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                await eventually(followed_again)
+                await backend.system.restart("/gateway/event-feeds")
+                async with open_backend(
+                    backend.settings_with_node(), gateway=False, worker=printer(tmp_path)
+                ):
+                    await ended.wait()
+    assert "".join(printed) == "hello\nworld\n"
 
 
 async def test_two_backends_in_one_process_stay_apart(tmp_path: Path) -> None:

@@ -202,6 +202,7 @@ class Backend:
 
         Raises:
             BridgeError: NATS could not be asked, while not following.
+            Unavailable: Nobody reads for followers any more, while following: the gateway is stopping.
         """
         return printed(self.events, run_id, follow=follow)
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
-from pyoco_server.gateway.event_reader import EventFeed, EventReader, MoreToCome, StoredEvent
+import trio
+
+from pyoco_server.gateway.event_reader import Cursor, EventReader, MoreToCome, StoredEvent
 from pyoco_server.model.event import LogChunk, StateChanged
+
+_AGAIN_SECONDS = 0.5
 
 
 @asynccontextmanager
@@ -15,7 +19,7 @@ async def printed(
 ) -> AsyncIterator[AsyncIterator[LogChunk]]:
     """What the tasks of a run print (`Backend.logs`)."""
     if follow:
-        async with events.follow(run_id) as feed, aclosing(_to_the_end(feed)) as chunks:
+        async with aclosing(_to_the_end(events, run_id)) as chunks:
             yield chunks
     else:
         async with (
@@ -36,12 +40,20 @@ async def _there(
                 continue
 
 
-async def _to_the_end(feed: EventFeed) -> AsyncGenerator[LogChunk, None]:
-    while (item := await feed.next()) is not None:
-        match item:
-            case StoredEvent(event=LogChunk() as chunk):
-                yield chunk
-            case StoredEvent(event=StateChanged(status=status)) if status.terminal:
-                return
-            case _:
-                continue
+async def _to_the_end(events: EventReader, run_id: str) -> AsyncGenerator[LogChunk, None]:
+    seen: Cursor | None = None
+    while True:
+        async with events.follow(run_id, seen) as feed:
+            while (item := await feed.next()) is not None:
+                if not isinstance(item, StoredEvent):
+                    continue
+                seen = item.cursor
+                match item.event:
+                    case LogChunk() as chunk:
+                        yield chunk
+                    case StateChanged(status=status) if status.terminal:
+                        return
+                    case _:
+                        continue
+        # NATS could not be asked, or who reads was started again.
+        await trio.sleep(_AGAIN_SECONDS)
