@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -12,6 +13,9 @@ from backend.stage import TAG, running
 from nats_fixtures import Node, connected, eventually, killed
 from pyoco_server.gateway import tree, workflow_keeper
 from pyoco_server.gateway.new_run import NewRun
+from pyoco_server.gateway.read_model.model import NotReadable
+from pyoco_server.gateway.read_model.queries import SearchTooWide
+from pyoco_server.gateway.read_side import ReadSide
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.resources import ensure_resources
@@ -89,3 +93,15 @@ async def test_a_text_is_written_again_for_as_long_as_a_run_waits_with_it(
 
         await eventually(written_again)
         assert await revision(backend.connection, other) < 4
+
+
+@pytest.mark.parametrize("refusal", [NotReadable("not built"), SearchTooWide("2 s")])
+async def test_texts_of_runs_that_cannot_be_listed_now_are_renewed_the_next_time(
+    refusal: Exception,
+) -> None:
+    class Reads:
+        async def live_workflows(self) -> list[str]:
+            raise refusal
+
+    reads, workflows = cast(ReadSide, Reads()), cast(WorkflowStore, None)
+    assert await workflow_keeper.renew_workflows(reads, workflows) == 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from pyoco_server.gateway.read_model.model import NotReadable
 from pyoco_server.gateway.read_side import ReadSide
+from pyoco_server.kernel import Refusal
 from pyoco_server.store.workflows import WorkflowStore
 
 # Half of what a text is kept for beyond a run's end (`jetstream.resources`).
@@ -20,6 +20,6 @@ async def renew_workflows(reads: ReadSide, workflows: WorkflowStore) -> int:
     """
     try:
         live = await reads.live_workflows()
-    except NotReadable:
+    except Refusal:
         return 0  # the next time
     return sum([await workflows.renew(sha256, older_than=_OLD_SECONDS) for sha256 in live])
