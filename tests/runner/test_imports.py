@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
+import trio
 
 from isolation.families import alive_with
 from pyoco_server.model.run import RunStatus
+from pyoco_server.worker.runner.catalog import PluginCatalog, PluginQuery, try_providers
 from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.protocol import Limits
-from runner.children import Flows, a_child, flow_yaml
+from runner.children import WITHIN_SECONDS, Flows, a_child, flow_yaml
 
 GOOD = """\
 def register(registry):
@@ -124,6 +127,65 @@ async def test_what_a_flow_does_not_use_is_not_imported_and_what_it_exposes_is_s
         told = await flows.run_yaml(yaml)
         assert told.finished.status is RunStatus.COMPLETED, told.finished.error
         assert told.text(None) == ""
+
+
+async def test_a_plug_in_that_does_not_end_holds_up_only_looks_at_the_same(tmp_path: Path) -> None:
+    queries: dict[str, PluginQuery] = {}
+    for name in ("hangs", "good"):
+        folder = tmp_path / name
+        folder.mkdir()
+        plug_in(folder, name, GOOD)
+        there = RunnerOptions(extra_sys_path=(str(folder),))
+        queries[name] = there.plugin_query(())
+    catalog = PluginCatalog()
+    with trio.fail_after(WITHIN_SECONDS / 2):
+        before = await catalog.find(queries["hangs"], 0.0)
+        begun = tmp_path / "begun"
+        (tmp_path / "hangs" / "hangs.py").write_text(
+            f"open({str(begun)!r}, 'w').close()\n{STAYS}\n"
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(catalog.find, queries["hangs"], time.monotonic())
+            while not begun.exists():
+                await trio.sleep(0.01)
+            for _ in range(2):
+                (found,) = await catalog.find(queries["good"], 0.0)
+                assert found.tasks == ("greet",)
+            assert await catalog.find(queries["hangs"], 0.0) == before
+            nursery.cancel_scope.cancel()
+
+
+LIES = """\
+import json, os
+for number in range(3, 99):
+    try: name = os.readlink(f"/proc/self/fd/{number}")
+    except OSError: continue
+    if name.startswith("/memfd:"):
+        for done in (True, False):
+            other = {"kind": "plugin", "name": str(os.getpid()), "value": "a:b", "place": "there"}
+            line = {"provider": {**other, "tasks": ["wave"]}, "done": done, "at": 0}
+            os.write(number, json.dumps(line).encode() + b"\\n")
+os._exit(0)
+"""
+
+
+async def test_a_plug_in_cannot_tell_of_others(tmp_path: Path) -> None:
+    """It was looked at again and again, for each that it made up."""
+    plug_in(tmp_path, "bad", LIES)
+    plug_in(tmp_path, "good", GOOD)
+    with trio.fail_after(WITHIN_SECONDS / 2):
+        found = await try_providers(RunnerOptions(extra_sys_path=(str(tmp_path),)).plugin_query(()))
+    assert {each.name: each.tasks for each in found} == {"bad": (), "good": ("greet",)}
+
+
+async def test_a_look_at_all_plug_ins_has_a_limit_of_its_own(tmp_path: Path) -> None:
+    for number in range(7):
+        plug_in(tmp_path, f"hangs{number}", STAYS)
+    found = await try_providers(options(tmp_path).plugin_query(()))
+    problems = [each.problem for each in found]
+    assert len(problems) == 7
+    late = "was not looked at to its end in the 5 s that all together may take"
+    assert set(problems) == {"did not end within 1 s", late}
 
 
 async def test_discovery_modules_are_guarded_too(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 Providers are the entry points ``pyoco.tasks`` of installed distributions, and the modules of
 ``PYOCO_DISCOVERY_MODULES``. Which tasks one brings shows only when its code runs, and code may do
-anything, so that is tried in a process of its own, which is this module as a program: it imports one
-after the other and reports on each. A child then imports what its flow uses, and nothing else.
+anything, so that is tried in a process of its own, which is this module as a program: it lists them all,
+imports one after the other and reports on each. A child then imports what its flow uses, and nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from importlib import metadata
 from typing import NoReturn
@@ -35,7 +35,8 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """What the process is to try; its only argument, as JSON.
 
     Attributes:
-        report: Descriptor of the file that it reports in.
+        listing: Descriptor of the file that it lists all providers in, before it imports any.
+        report: Descriptor of the file that it reports in, as may what it imports.
         extra_sys_path: Folders to import from, before all others.
         seconds: What each import may take.
         known: Providers that are not to be tried.
@@ -43,6 +44,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         user: Whom it becomes before it imports any; None for the worker's own user.
     """
 
+    listing: int
     report: int
     extra_sys_path: tuple[str, ...]
     seconds: float
@@ -102,12 +104,15 @@ def main() -> None:
     trial = msgspec.json.decode(sys.argv[1], type=Trial)
     if trial.user is not None:
         trial.user.become()
-    kin.do_in_a_copy(lambda: _try_all(trial))
-
-
-def _try_all(trial: Trial) -> NoReturn:
-    """Try the providers; how far that went shows in the report, however it ends."""
     sys.path[:0] = trial.extra_sys_path
+    listed = list(providers(trial.only))
+    with os.fdopen(trial.listing, "wb") as listing:
+        listing.writelines(msgspec.json.encode(each) + b"\n" for each in listed)
+    kin.do_in_a_copy(lambda: _try_all(trial, listed))
+
+
+def _try_all(trial: Trial, listed: Sequence[Provider]) -> NoReturn:
+    """Try the providers; how far that went shows in the report, however it ends."""
     faulthandler.enable(2)
     process = os.getpid()
 
@@ -116,7 +121,7 @@ def _try_all(trial: Trial) -> NoReturn:
         line = Tried(provider=provider, done=done, at=time.monotonic())
         os.write(trial.report, msgspec.json.encode(line) + b"\n")
 
-    for provider in providers(trial.only):
+    for provider in listed:
         if provider.key not in trial.known:
             report(provider, done=False)
             faulthandler.dump_traceback_later(trial.seconds, exit=True, file=2)
