@@ -46,8 +46,10 @@ class Inbox:
         self._watching_events = True
         self._process_descriptor = process.fileno()
         self._pidfd: int | None = None
-        for descriptor in (events, bell, errors, self._process_descriptor):
+        for descriptor in (events, errors, self._process_descriptor):
             self._poll.register(descriptor, select.EPOLLIN)
+        # Each ring counts by itself: to read it could block, for code in the child can read it, too.
+        self._poll.register(bell, select.EPOLLIN | select.EPOLLET)
         for descriptor in (events, errors):
             os.set_blocking(descriptor, False)
 
@@ -61,11 +63,8 @@ class Inbox:
         if self._poll.closed:
             raise trio.ClosedResourceError
         ready = {descriptor for descriptor, _ in self._poll.poll(0)}
-        rung = self._bell in ready
-        if rung:
-            os.eventfd_read(self._bell)
         return News(
-            rung or self._events in ready,
+            self._bell in ready or self._events in ready,
             self._errors in ready,
             self._process_descriptor in ready or self._pidfd in ready,
         )
