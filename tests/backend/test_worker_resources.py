@@ -158,7 +158,7 @@ async def resting(backend: Backend) -> list[str]:
 
 
 async def rests_for_want_of_threads(backend: Backend) -> bool:
-    return await resting(backend) == ["can't start new thread"]
+    return await resting(backend) == ["the worker had no threads or processes left"]
 
 
 async def working(backend: Backend) -> bool:

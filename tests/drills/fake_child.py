@@ -66,6 +66,9 @@ class FakeRunner:
             self._last = await self._receive.receive()
         return self._last
 
+    def has_ended(self) -> bool:
+        return not self.alive
+
     def _say(self, message: ChildMessage | Exited) -> None:
         if self.alive:
             self._send.send_nowait(message)

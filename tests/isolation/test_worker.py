@@ -21,12 +21,16 @@ pytestmark = pytest.mark.nats
 OPTIONS = WorkerOptions(tags=(TAG,), slots=1, import_paths=(CODE,))
 
 
-async def output(backend: Backend, tenant: str, task: str, **inputs: Any) -> Any:
+async def submitted(backend: Backend, tenant: str, task: str, **inputs: Any) -> str:
     text = flow_yaml("a", {"a": {"callable": task, "inputs": inputs}})
     accepted = await backend.submit(
         NewRun("main", tag=TAG, params={}, workflow_yaml=text, tenant_id=tenant)
     )
-    end = await ended(backend, accepted.run_id)
+    return accepted.run_id
+
+
+async def output(backend: Backend, tenant: str, task: str, **inputs: Any) -> Any:
+    end = await ended(backend, await submitted(backend, tenant, task, **inputs))
     assert end.status is RunStatus.COMPLETED, end.error
     return (end.task_records or {})["a"].output
 

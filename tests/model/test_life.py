@@ -419,6 +419,19 @@ def test_a_run_that_may_not_start_again_ends_when_it_is_given_back() -> None:
     assert release(cancelled.snapshot) == decisions.AlreadyTerminal(cancelled.snapshot)
 
 
+@pytest.mark.parametrize("max_attempts", [None, 1])
+def test_attempts_that_do_not_count_are_bounded_too(max_attempts: int | None) -> None:
+    run = life.pending(replace(JOB, max_attempts=max_attempts))
+    for number in range(1, life.MAX_UNCOUNTED + 1):
+        answer = life.release(
+            claimed(run), instance_id="i1", attempt=number, now=50.0, error="none", counts=False
+        )
+        run = answer.snapshot
+        assert isinstance(answer, decisions.RetryLater) == (number < life.MAX_UNCOUNTED)
+    assert (run.status, run.reason) == ("FAILED", "max_deliveries")
+    assert run.error == "none, as in 100 attempts, which is the most"
+
+
 def test_an_attempt_that_was_lost_is_told_of() -> None:
     second = claimed(claimed(life.pending(JOB)), instance="i2", now=60.0)
     (record,) = second.attempts

@@ -78,6 +78,9 @@ WORKER_STOPPED = "worker_stopped"
 LOST = "lost"
 """The ``reason`` of an attempt that another one took the run from."""
 
+MAX_UNCOUNTED: Final = 100
+"""How many attempts of a run do not count at most: that it had no means is also what its own code may say."""
+
 RETRIED_REASONS: Final = frozenset(
     {"execution_error", "timeout", "worker_crashed", "out_of_memory", "cpu_limit"}
 )
@@ -421,7 +424,7 @@ def release(
 
     The next attempt may start at once, and goes on counting the ``tries_begun`` of tasks. A run that may have
     no further one ends FAILED, and one whose cancel was asked for CANCELLED. An attempt that does not count
-    leaves the run as many as it had.
+    leaves the run as many as it had, `MAX_UNCOUNTED` times.
     """
     if snapshot.status.terminal:
         return AlreadyTerminal(snapshot)
@@ -433,6 +436,9 @@ def release(
     if not counts:
         uncounted = (snapshot.uncounted_attempts or 0) + 1
         snapshot = replace(snapshot, uncounted_attempts=uncounted)
+        if uncounted >= MAX_UNCOUNTED:
+            error = f"{error}, as in {uncounted} attempts, which is the most"
+            return Finished(_end(snapshot, RunStatus.FAILED, error, MAX_DELIVERIES, now))
     if not _attempts_left(snapshot):
         error = f"{error}, and {_used_up(snapshot)}"
         return Finished(_end(snapshot, RunStatus.FAILED, error, MAX_DELIVERIES, now))

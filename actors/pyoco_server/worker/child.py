@@ -62,6 +62,10 @@ class SlotChild:
         assert self._runner is not None
         return self._runner
 
+    def has_died(self) -> bool:
+        """Whether its present life has ended after it was given a run."""
+        return self._used and self._runner is not None and self._runner.has_ended()
+
     async def _start(self, *, worn: bool) -> None:
         """Start a life; where the one before was worn out, the one after it is made ahead."""
         # Wheels first: what lies about in the worker's folder is not to stand in for what was uploaded.

@@ -60,6 +60,8 @@ _LAST_WRITE_SECONDS = 3.0
 NO_THREADS: Final = "no_threads"
 """The ``reason`` of an attempt for which the machine had no thread left."""
 
+_NOTHING_LEFT: Final = "the worker had no threads or processes left"
+
 
 class NoRoom(Exception):
     """The run was left to others, since it can have no folder, process or thread here; the text says why."""
@@ -145,8 +147,9 @@ class Executor:
             await in_thread(end_what_dead_workers_left, self._child.folder.parents[1])
         ending = await self._watched(attempt, spawn)
         if ending is not None and ending.reason == NO_THREADS:
+            log.warning("no room for a run", run_id=attempt.run_id, reason=ending.error)
             await self._give_back(attempt)
-            raise NoRoom(ending.error or NO_THREADS)
+            raise NoRoom(_NOTHING_LEFT)  # everybody reads it: no text of the run's own
         decision: decisions.Finish = decisions.Superseded(attempt.stored.snapshot)
         if ending is not None:
             if attempt.saved_by_name or self._child.is_touched():
@@ -204,7 +207,7 @@ class Executor:
             try:
                 decision = await attempt.release(
                     NO_THREADS,
-                    "the worker had no threads or processes left, and nothing was executed",
+                    f"{_NOTHING_LEFT}, and nothing was executed",
                     counts=False,
                 )
                 break

@@ -39,15 +39,15 @@ SlotMessage = Assign | CancelAttempt | NewWheels | Redelivered | Refresh | Repor
 
 
 class ChildEnded(Exception):
-    """A child ended while it executed nothing."""
+    """A child ended that had executed nothing."""
 
 
 class Slot(Actor[SlotMessage]):
     """Executes one run after the other in a warm child process; its mailbox is open meanwhile.
 
     A child that dies takes its attempt along, never the slot: it ends FAILED and a fresh child takes
-    the next run. A child that dies without a run, or does not start, crashes the slot, so that its
-    supervisor decides.
+    the next run. So does one that dies between runs, which may be the doing of the last. A child that dies
+    before its first, or does not start, crashes the slot, so that its supervisor decides.
 
     Args:
         events: Takes what the child says while it has no run.
@@ -192,6 +192,8 @@ class Slot(Actor[SlotMessage]):
         try:
             if stale:
                 await self._child.replace(code_changed=True)
+            elif self._child.has_died():
+                await self._child.replace()
             await self._child.use(wheels.of(self._tenant))
         except OSError as error:
             self._stale = self._stale or stale
@@ -205,6 +207,9 @@ class Slot(Actor[SlotMessage]):
                 event = await self._child.runner.next_event()
                 self._events.take(event)
                 if isinstance(event, Exited):
+                    if self._child.has_died():
+                        log.warning("the child has ended between runs", reason=event.text)
+                        return
                     self._stale = True
                     if event.no_room:
                         raise NoRoom(event.text)

@@ -45,6 +45,7 @@ from pyoco_server.worker.runner.protocol import (
     Ready,
     Stop,
     WorkerMessage,
+    check,
     frame,
 )
 
@@ -199,6 +200,10 @@ class RunnerProcess:
                 break
         if self._process.end is not None and (refused := self._process.end.refused) is not None:
             raise OSError(refused, os.strerror(refused))
+
+    def has_ended(self) -> bool:
+        """Whether it has ended, be that told or not."""
+        return self._exited is not None or self._process.has_ended()
 
     async def adopt(self, options: RunnerOptions) -> bool:
         """Have a child that has executed nothing be as one that was made with these options.
@@ -380,6 +385,8 @@ class RunnerProcess:
             return False
         try:
             messages = self._frames.feed(data)
+            for message in messages:
+                check(message)
         except ProtocolError as error:
             log.warning(
                 "runner killed: its messages make no sense", pid=self.pid, reason=str(error)

@@ -7,7 +7,8 @@ JSON, tagged with its kind. Times are unix seconds.
 from __future__ import annotations
 
 import os
-from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
+from collections.abc import Iterable
+from typing import Annotated, Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -21,6 +22,9 @@ EXIT_NO_ROOM: Final = os.EX_OSERR
 
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 """The longest message; both sides keep far below it, so a longer one is garbage."""
+
+# Of anything that a child counts: every reader of JSON can read it, and floats hold it.
+_MOST: Final = 2**53
 
 StreamName: TypeAlias = Literal["stdout", "stderr"]
 M = TypeVar("M")
@@ -297,7 +301,7 @@ class FlowFinished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
     error: str | None = None
     tasks: dict[str, TaskState] = msgspec.field(default_factory=dict)
     task_records: dict[str, TaskRecord] = msgspec.field(default_factory=dict)
-    output_left_out: int = 0
+    output_left_out: Annotated[int, msgspec.Meta(ge=0, le=_MOST)] = 0
     worn: str | None = None
     bound: bool = False
     usage: Usage = Usage()
@@ -333,6 +337,30 @@ class ChildEnd(msgspec.Struct, frozen=True, omit_defaults=True):
 # Checkers take the types of decoders from classes only, not from unions.
 FROM_WORKER: Final[msgspec.json.Decoder[WorkerMessage]] = msgspec.json.Decoder(WorkerMessage)
 FROM_CHILD: Final[msgspec.json.Decoder[FromChild]] = msgspec.json.Decoder(FromChild)
+
+
+def check(message: FromChild) -> None:
+    """Make sure that a message is one of a child, into whose pipe task code can write as well.
+
+    Raises:
+        ProtocolError: No child says that, and its worker could not go on with it.
+    """
+    states: Iterable[TaskState]
+    match message:
+        case FlowStarted(tasks=tasks):
+            states = tasks.values()
+        case TaskChanged(record=record):
+            states = (record.state,)
+        case FlowFinished(status=status, tasks=tasks, task_records=records, usage=usage):
+            if not status.terminal:
+                raise ProtocolError(f"a run that ends {status}")
+            if max(abs(usage.peak_memory_bytes or 0), abs(usage.cpu_sec or 0.0)) > _MOST:
+                raise ProtocolError("a run that takes more than there is")
+            states = [*tasks.values(), *(record.state for record in records.values())]
+        case _:
+            return
+    if TaskState.SKIPPED in states:  # which is never stored
+        raise ProtocolError("a task that is SKIPPED")
 
 
 def frame(message: WorkerMessage | FromChild) -> bytes:
