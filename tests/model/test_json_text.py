@@ -7,6 +7,7 @@ from collections import OrderedDict
 from enum import IntEnum, StrEnum
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +27,10 @@ class Number(IntEnum):
 
 class Word(StrEnum):
     A = "a"
+
+
+class Stopped(msgspec.Struct, tag="stopped"):
+    why: str
 
 
 class Deadly:
@@ -140,8 +145,12 @@ def test_what_cannot_be_encoded_is_made_safe_as_a_last_resort() -> None:
     assert encode_json({"a": Rude(), "b": "\ud800"}) == (
         b'{"a":"<Rude object; its repr raised RuntimeError>","b":"\\\\ud800"}'
     )
-    record = TaskRecord(output=Rude())
-    assert decode_json(encode_json(record))["output"].startswith("<Rude object")
+    record = TaskRecord(output=Rude(), error="\ud800")
+    written = decode_json(encode_json(record))
+    assert written["output"].startswith("<Rude object")
+    assert written.keys() == decode_json(encode_json(TaskRecord())).keys()
+    stopped = encode_json([Stopped(why="\ud800")])
+    assert stopped == b'[{"type":"stopped","why":"\\\\ud800"}]'
 
 
 def test_the_extensions_that_python_writes_are_read() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pyoco_server.model.run import RunStatus, TaskState
@@ -119,8 +121,19 @@ async def test_a_task_object_keeps_its_retries_and_each_try_shows(flows: Flows) 
     assert told.finished.task_records["flaky"].output == "try 3 worked"
 
 
-async def test_a_failing_task_fails_the_run_with_its_text_and_traceback(flows: Flows) -> None:
-    told = await flows.run("one >> fail >> two", one="one", fail="fail", two="two")
+@pytest.mark.parametrize(
+    ("step", "more"),
+    [
+        ("fail", {}),
+        ("fail", {"retries": 1, "backoff": {"delay_sec": 0}}),
+        ("repeat(count=2) { fail }", {}),
+    ],
+)
+async def test_a_failing_task_fails_the_run_with_its_text_and_traceback(
+    flows: Flows, step: str, more: dict[str, Any]
+) -> None:
+    fail = {"function": "fail", **more}
+    told = await flows.run(f"one >> {step} >> two", one="one", fail=fail, two="two")
     finished = told.finished
     assert (finished.status, finished.reason) == (RunStatus.FAILED, "execution_error")
     assert finished.error == "no good: \\ud800"
@@ -131,6 +144,8 @@ async def test_a_failing_task_fails_the_run_with_its_text_and_traceback(flows: F
     }
     record = finished.task_records["fail"]
     assert (record.state, record.error) == (TaskState.FAILED, "no good: \\ud800")
+    for each in (*(record.tries or ()), *(record.iterations or ())):
+        assert each.error == record.error
     assert "in fail" in (record.traceback or "")
     assert "ValueError" in (record.traceback or "")
 

@@ -27,6 +27,7 @@ STAYS = "import time\nwhile True:\n    try: time.sleep(9)\n    except BaseExcept
 MISDEEDS = {
     "import sys; sys.exit(0)": "raised SystemExit: 0",
     "raise KeyboardInterrupt": "raised KeyboardInterrupt",
+    "raise ValueError('caf\\udce9')": "raised ValueError: caf\\udce9",
     "raise BaseExceptionGroup('both', [SystemExit()])": "raised BaseExceptionGroup: both",
     "import os; os._exit(0)": "exit code 0",
     "import os, signal; os.kill(os.getpid(), signal.SIGKILL)": "SIGKILL",

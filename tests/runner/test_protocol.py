@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from pyoco_server.model.run import TryRecord
 from pyoco_server.worker.runner.protocol import (
     FROM_CHILD,
     FROM_WORKER,
@@ -16,6 +18,7 @@ from pyoco_server.worker.runner.protocol import (
     ProtocolError,
     Ready,
     Stop,
+    TriesTold,
     frame,
 )
 
@@ -54,6 +57,12 @@ def test_what_is_no_message_is_refused(body: bytes) -> None:
         Frames(FROM_WORKER, "worker").feed(raw)
     with pytest.raises(ProtocolError):
         Frames(FROM_CHILD, "runner").feed(raw)
+
+
+def test_a_text_that_utf_8_cannot_carry_comes_in_its_message() -> None:
+    told = TriesTold(run_id="r", key="a", tries=(TryRecord(number=1, error="\udce9"),))
+    (came,) = Frames(FROM_CHILD, "runner").feed(frame(told))
+    assert came == replace(told, tries=(TryRecord(number=1, error="\\udce9"),))
 
 
 def test_the_sides_do_not_take_their_own_messages() -> None:

@@ -8,6 +8,7 @@ import re
 import reprlib
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -50,6 +51,8 @@ class KeyGivenTwice(ValueError):
 # Strings, so that what looks like a bracket in one is none; one without an end is looked through once.
 _TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[][{}]', re.DOTALL)
 _LEFT_OUT: Final = b'"(nested too deeply)"'
+# What is raised for a value that cannot be written.
+_REFUSALS: Final = (TypeError, ValueError, OverflowError, RecursionError)
 
 
 def check_depth(value: object) -> None:
@@ -109,7 +112,10 @@ def encode_json(value: object) -> bytes:
     """
     try:
         return msgspec.json.encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError):
+    except _REFUSALS:
+        with suppress(*_REFUSALS):
+            # It knows the tags of structs, and what of them is not set.
+            value = msgspec.to_builtins(value, enc_hook=json_safe)
         return msgspec.json.encode(json_safe(value))
 
 

@@ -431,14 +431,14 @@ def shown(snapshot: RunSnapshot) -> RunSnapshot:
 
 
 def shrink_error(text: str, limit: int) -> str:
-    """Return ``text`` in at most ``limit`` bytes of UTF-8, by leaving out its middle.
+    """Return ``text`` in at most ``limit`` bytes of UTF-8, by leaving out its middle; surrogates are escaped.
 
     The beginning tells what happened and the end of a traceback where, so both are kept, around
     a marker that says how much is missing.
     """
     raw = text.encode("utf-8", "backslashreplace")
     if len(raw) <= limit:
-        return text
+        return raw.decode()
     marker = f"\n… {len(raw) - limit} bytes or more left out …\n".encode()
     keep = limit - len(marker)
     if keep < 2:

@@ -24,6 +24,7 @@ from pyoco.discovery.loader import TaskLoader
 from pyoco.discovery.plugins import PluginRegistry
 from pyoco.schemas.config import PyocoConfig
 
+from pyoco_server.model.json_text import encode_json
 from pyoco_server.worker.runner import kin
 from pyoco_server.worker.runner.importing import package_name, place_of, what_was_raised
 from pyoco_server.worker.runner.pipe import end_copy
@@ -119,7 +120,7 @@ def _try_all(trial: Trial, listed: Sequence[Provider]) -> NoReturn:
     def report(provider: Provider | None, *, done: bool) -> None:
         end_copy(process)
         line = Tried(provider=provider, done=done, at=time.monotonic())
-        os.write(trial.report, msgspec.json.encode(line) + b"\n")
+        os.write(trial.report, encode_json(line) + b"\n")
 
     for provider in listed:
         if provider.key not in trial.known:
