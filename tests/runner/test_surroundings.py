@@ -52,6 +52,15 @@ async def test_a_flow_sees_the_few_variables_that_it_needs_and_those_that_it_nam
         assert not environ.keys() & {"SECRET_OF_THE_FLOW", "MORE"}
 
 
+async def test_a_variable_that_is_no_utf_8_is_seen_as_it_is() -> None:
+    environ = WORKERS_OWN | {"SECRET_OF_THE_FLOW": "caf\udce9"}
+    async with a_child(RunnerOptions(extra_sys_path=(CODE,), environ=environ)) as runner:
+        raw = {"callable": "os:fsencode", "inputs": {"filename": "$env.SECRET_OF_THE_FLOW"}}
+        exposing = "runtime: {expose_env: [SECRET_OF_THE_FLOW]}\n"
+        told = await Flows(runner).run_yaml(flow_yaml("raw", {"raw": raw}, exposing))
+        assert told.finished.task_records["raw"].output == repr(b"caf\xe9")
+
+
 async def test_each_run_has_a_directory_of_its_own(flows: Flows, tmp_path: Path) -> None:
     yaml = flow_yaml("look", {"look": "look_around"})
     for name in ("r1", "r2"):

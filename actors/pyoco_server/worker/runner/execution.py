@@ -99,7 +99,7 @@ class Execution(TaskObserver, Worker):
         self._told: dict[str, TaskRecord] = {}
         self._telling = threading.Lock()
         self._progress = ProgressBook(request.run_id, self._context.tasks, output, events)
-        self._environment: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+        self._environment: queue.SimpleQueue[dict[str, bytes]] = queue.SimpleQueue()
         self._providers: queue.SimpleQueue[tuple[Provider, ...]] = queue.SimpleQueue()
         # Tries that begin once they are stored.
         self._tries: dict[str, threading.Event] = {}
@@ -268,7 +268,8 @@ class Execution(TaskObserver, Worker):
         if file.expose_env:
             # The flow's modules may look at them as soon as they are imported.
             self._events.send(EnvironmentNeeded(run_id=request.run_id, names=file.expose_env))
-            os.environ.update(self._environment.get())
+            for name, value in self._environment.get().items():
+                os.environb[os.fsencode(name)] = value
 
         flow = FlowBuilder(file, self._plugins, self).build(request.flow_name or "main")
         flow.parallel_tasks = file.parallel_tasks  # type: ignore[attr-defined]

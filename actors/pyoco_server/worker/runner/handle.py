@@ -319,7 +319,8 @@ class RunnerProcess:
             while self._said:
                 event = self._said[0]
                 if isinstance(event, EnvironmentNeeded):
-                    values = exposed(event.names, self._options.environ)
+                    shown = exposed(event.names, self._options.environ)
+                    values = {name: os.fsencode(value) for name, value in shown.items()}
                     self._said.popleft()
                     await self.send(Environment(run_id=event.run_id, values=values))
                 elif isinstance(event, ProvidersNeeded):

@@ -126,10 +126,13 @@ class CancelRun(msgspec.Struct, frozen=True, kw_only=True, tag="cancel_run"):
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True, tag="environment"):
-    """Worker to child: the answer to `EnvironmentNeeded`, without those that are not set."""
+    """Worker to child: the answer to `EnvironmentNeeded`, without those that are not set.
+
+    The system takes any bytes for a value.
+    """
 
     run_id: str
-    values: dict[str, str]
+    values: dict[str, bytes]
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
