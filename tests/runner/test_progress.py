@@ -5,12 +5,17 @@ from __future__ import annotations
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, cast
+
+from pyoco.core.models import TaskState as EngineTaskState
 
 import pyoco_server
-from pyoco_server.model.run import RunStatus, TaskProgress, TaskState
+from pyoco_server.model.run import RunStatus, TaskProgress, TaskRecord, TaskState
 from pyoco_server.worker.runner.handle import RunnerEvent
-from pyoco_server.worker.runner.progress import INTERVAL_SECONDS
-from pyoco_server.worker.runner.protocol import FlowFinished, ProgressMade, TaskChanged
+from pyoco_server.worker.runner.output import OutputPump
+from pyoco_server.worker.runner.pipe import EventPipe
+from pyoco_server.worker.runner.progress import INTERVAL_SECONDS, ProgressBook
+from pyoco_server.worker.runner.protocol import FlowFinished, FromChild, ProgressMade, TaskChanged
 from runner.children import Flows, Told, flow_yaml
 
 
@@ -118,6 +123,40 @@ async def test_odd_reports_do_no_harm(flows: Flows) -> None:
     assert (progress.done, progress.total) == (None, None)
     assert len(progress.message or "") == 200
     await one(flows, "late")
+
+
+class Nowhere(EventPipe):
+    """Sends nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(-1)
+
+    def send(self, message: FromChild, *, quietly: bool = False) -> None:
+        pass
+
+
+class AfterABegin:
+    """The lock of a book, which is got when another iteration has just begun."""
+
+    def __init__(self, book: ProgressBook) -> None:
+        self.book, self.lock = book, book._lock
+
+    def __enter__(self) -> None:
+        self.book._lock = self.lock
+        self.book.begin("a")
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_an_iteration_may_begin_while_the_end_of_another_is_told() -> None:
+    pipe = Nowhere()
+    book = ProgressBook("r", {"a": EngineTaskState.RUNNING}, OutputPump(pipe, 0), pipe)
+    book.report(1, 2, None)
+    record = TaskRecord(state=TaskState.RUNNING)
+    assert book.told_in("a", record).progress
+    book._lock = cast("Any", AfterABegin(book))
+    assert book.told_in("a", record) == record
 
 
 def test_outside_of_a_run_nothing_happens() -> None:

@@ -108,9 +108,12 @@ class ProgressBook:
         if task not in self._latest:
             return record
         with self._lock:
-            latest = self._latest[task]
+            # Another try or iteration may have begun meanwhile.
+            latest = self._latest.get(task)
             new = task in self._news
             self._news.discard(task)
+        if latest is None:
+            return record
         if new:
             made = ProgressMade(run_id=self._run_id, progress={task: latest})
             self._events.send(made, quietly=True)
