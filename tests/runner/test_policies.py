@@ -601,6 +601,35 @@ async def test_a_list_is_collected_where_nothing_was_executed(flows: Flows, para
     assert told.finished.task_records["square"].output == [[], [1, 4]]
 
 
+@pytest.mark.parametrize("inner", ["{}", "repeat(count=1, collect=list) {{ {} }}"])
+async def test_a_task_is_skipped_when_no_iteration_is_left_that_may_execute_it(
+    flows: Flows, inner: str
+) -> None:
+    taken = "switch(on='{{ $ctx.row }}') { a: square; b: late: square; default: never: square }"
+    told = await run(
+        flows,
+        f"foreach(over=rows, item=row) {{ {inner.format(taken)} }}",
+        params={"rows": ["a", "a", "b"], "n": 2},
+        square=of("square"),
+    )
+    finished = told.finished
+    assert finished.status is RunStatus.COMPLETED, finished.error
+    skipped = {
+        name: [
+            event.record.skipped is True
+            for event in told.events
+            if isinstance(event, TaskChanged) and event.name == name
+        ]
+        for name in ("late", "never")
+    }
+    # What the inner loop collects is told as well.
+    collected = inner != "{}"
+    assert told.states("late") == [TaskState.RUNNING, SUCCEEDED, *[SUCCEEDED] * collected]
+    assert not any(skipped["late"])
+    assert skipped["never"] == [True, *[True] * collected]
+    assert finished.task_records["never"].skipped is True
+
+
 async def test_loops_in_loops_keep_to_the_tasks_at_the_same_time(flows: Flows) -> None:
     loop = "foreach(over=rows, item=n, collect=list, parallel=4)"
     told = await run(

@@ -99,7 +99,7 @@ class FlowProgram:
                 success = self._step(step, scope)
             else:
                 success = Success.NONE
-                self._skip(step)
+                self._skip(step, scope)
         self._go_on()
         return success
 
@@ -126,7 +126,9 @@ class FlowProgram:
         scope.produced[task.name] = scope.context.results[task.name]
         return Success.ALL
 
-    def _skip(self, step: DSLNode) -> None:
+    def _skip(self, step: DSLNode, scope: _Scope) -> None:
+        if scope.context.loop is not None:
+            return  # another iteration may execute it; the end of the outermost loop tells
         for task in tasks_of(step):
             self._tasks.skip(task)
 
@@ -134,15 +136,13 @@ class FlowProgram:
         taken = _case(node, evaluate(node.expression, scope.context))
         for case in node.cases:
             if case.target is not taken:
-                self._skip(case.target)
+                self._skip(case.target, scope)
         return self._sequence(taken, scope)
 
     # Loops ---------------------------------------------------------------------------------------
 
     def _loop(self, node: RepeatNode | ForEachNode, scope: _Scope) -> Success:
         total, frames = frames_of(node, scope.context)
-        if not total:
-            self._skip(node.body)
         # This thread takes iterations, too.
         beside = min(getattr(node, "parallel", None) or 1, self._pool.size + 1, total)
         collected = Collected(node)
@@ -155,7 +155,7 @@ class FlowProgram:
         for each in ended:
             successes.add(each.success)
             collected.add(each.produced)
-        self._give(collected, scope)
+        self._end_loop(node, collected, scope)
         match len(successes):
             case 0:
                 return Success.ALL
@@ -175,7 +175,7 @@ class FlowProgram:
             ended = self._iterate(node, scope.context, frame)
             collected.add(ended.produced)
             if met := ended.met:
-                self._give(collected, scope)
+                self._end_loop(node, collected, scope)
                 return Success.ALL
         raise UntilMaxIterationsExceeded(node.condition.source, most)
 
@@ -262,8 +262,11 @@ class FlowProgram:
             )
         return successful
 
-    def _give(self, collected: Collected, scope: _Scope) -> None:
+    def _end_loop(
+        self, node: RepeatNode | ForEachNode | UntilNode, collected: Collected, scope: _Scope
+    ) -> None:
         """Have the result of each task of a loop be what the loop collects of it."""
+        self._skip(node.body, scope)
         for name, result in collected.results():
             scope.produced[name] = result
             scope.context.set_result(name, result)

@@ -171,19 +171,21 @@ class Tasks:
         self._observer.task_ended(name, record)
 
     def give_output(self, name: str, output: object) -> None:
-        """Have the record of a task show what its iterations returned together, unless some go on."""
+        """Have a task's record show what its iterations returned together, unless some go on or may come."""
         with self._lock:
-            record = self.run.ensure_task_record(name)
-            goes_on = self.run.tasks.get(name) is TaskState.RUNNING
-            if not goes_on and record.output is not output and isinstance(record, LiveRecord):
+            record, state = self.run.ensure_task_record(name), self.run.tasks.get(name)
+            if not isinstance(record, LiveRecord) or record.output is output:
+                return
+            may_come = state is TaskState.PENDING and not record.skipped
+            if state is not TaskState.RUNNING and not may_come:
                 self._end(name, replace(record, output=output))
 
     def skip(self, task: Task) -> None:
-        """Note that a task will not be executed, unless it was."""
+        """Note that a task will not be executed, unless it was or that is known."""
         record = self.run.ensure_task_record(task.name)
-        if self.run.tasks.get(task.name) is TaskState.PENDING and isinstance(record, LiveRecord):
-            record.skipped = True
-            self._observer.task_ended(task.name, record)
+        pending = self.run.tasks.get(task.name) is TaskState.PENDING
+        if pending and isinstance(record, LiveRecord) and not record.skipped:
+            self._end(task.name, replace(record, skipped=True))
 
     def _tries(
         self, task: Task, policy: TaskPolicy, context: Context, record: LiveRecord
