@@ -514,6 +514,15 @@ async def test_what_ends_a_loop_behind_its_tasks_fails_no_run(
     assert told.finished.tasks == {"a": SUCCEEDED, "b": SUCCEEDED}
 
 
+async def test_a_loop_that_cannot_start_fails_its_task_and_is_tried_anew(flows: Flows) -> None:
+    task = of("on_trio_that_comes_late", retries=1, backoff={"delay_sec": 0}, event_loop="trio")
+    told = await run(flows, "a", a=task)
+    record = told.finished.task_records["a"]
+    errors = [each.error for each in record.tries or ()]
+    assert errors == ["import of trio halted; None in sys.modules", None]
+    assert (told.finished.status, record.output) == (RunStatus.COMPLETED, 200)
+
+
 @pytest.mark.parametrize("limit", [{}, {"timeout_sec": 60}])
 async def test_a_cancel_cancels_coroutines(flows: Flows, limit: Any) -> None:
     for function in ("async_forever", "trio_forever", "waits"):

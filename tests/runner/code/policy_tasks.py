@@ -240,6 +240,12 @@ async def on_trio(n=2):
     return n * 100
 
 
+def on_trio_that_comes_late():
+    """At the first call, nobody can import it."""
+    sys.modules["trio"] = None if sys.modules["trio"] is trio else trio  # type: ignore[assignment]
+    return on_trio()
+
+
 @policy(event_loop="trio")
 async def trio_forever():
     print("here", flush=True)

@@ -46,7 +46,7 @@ class EventLoops:
         Raises:
             TaskNotBegun: There is no thread for its loop.
             TaskCancelled: The run was cancelled, and the coroutine with it.
-            Exception: What it raises.
+            Exception: What it raises, or why its loop cannot start.
         """
         with self._lock:
             loop = self._loops.get(kind)
@@ -99,17 +99,29 @@ class _Loop(ABC):
     """A loop on a thread of its own."""
 
     def __init__(self, name: str) -> None:
-        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._ready = threading.Event()
+        self._failed: Exception | None = None
         try:
             self._thread.start()
         except RuntimeError as error:
             raise TaskNotBegun(errno.EAGAIN, str(error)) from error
         self._ready.wait()
+        if self._failed is not None:
+            raise self._failed
+
+    def _run(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:
+            if self._ready.is_set():
+                raise
+            self._failed = error if isinstance(error, Exception) else interrupted(error)
+            self._ready.set()
 
     @abstractmethod
     def _serve(self) -> None:
-        """Serve until it is closed."""
+        """Tell that it is ready, and serve until it is closed."""
 
     @abstractmethod
     def _soon(self, function: Callable[..., object], *arguments: Any) -> None:
