@@ -36,6 +36,10 @@ MAX_TRIED: Final = 100
 ATTEMPT_ERROR_BYTES: Final = 300
 """How much of the error of each of them."""
 
+# What is left of an error or traceback of a task record, and how many of its tries and of its iterations.
+_SHORT_ERROR_BYTES: Final = 1024
+_SHORT_LIST: Final = 3
+
 
 class RunStatus(StrEnum):
     """Where a run stands.
@@ -372,8 +376,8 @@ def _decode_leniently(raw: bytes) -> RunSnapshot:
 def encode_snapshot(snapshot: RunSnapshot, *, max_bytes: int) -> bytes:
     """Write a snapshot in at most ``max_bytes`` bytes; 0 means no limit.
 
-    One that is larger loses its task records, and then the middle of its ``error``; the states
-    of its tasks always stay.
+    One that is larger has its task records `shortened`, and the middle of its ``error`` left out. Where that
+    is not enough, it loses its records, and then more of its ``error``. The states of its tasks always stay.
 
     Raises:
         SnapshotTooLarge: It is larger even so, because of its params, its number of tasks or
@@ -381,6 +385,11 @@ def encode_snapshot(snapshot: RunSnapshot, *, max_bytes: int) -> bytes:
     """
     raw = encode_json(snapshot)
     if max_bytes <= 0 or len(raw) <= max_bytes:
+        return raw
+    records = {name: shortened(record) for name, record in snapshot.task_records.items()}
+    error = snapshot.error and shrink_error(snapshot.error, ERROR_BYTES)
+    raw = encode_json(replace(snapshot, task_records=records, error=error))
+    if len(raw) <= max_bytes:
         return raw
     reduced = without_records(snapshot)
     raw = encode_json(reduced)
@@ -396,6 +405,17 @@ def encode_snapshot(snapshot: RunSnapshot, *, max_bytes: int) -> bytes:
             len(raw), max_bytes, {part: len(encode_json(getattr(reduced, part))) for part in parts}
         )
     return raw
+
+
+def shortened(record: TaskRecord) -> TaskRecord:
+    """Return a record with less of its errors, its last few tries and its last few iterations."""
+    return replace(
+        record,
+        error=record.error and shrink_error(record.error, _SHORT_ERROR_BYTES),
+        traceback=record.traceback and shrink_error(record.traceback, _SHORT_ERROR_BYTES),
+        tries=record.tries and record.tries[-_SHORT_LIST:],
+        iterations=record.iterations and record.iterations[-_SHORT_LIST:],
+    )
 
 
 def without_records(snapshot: RunSnapshot) -> RunSnapshot:

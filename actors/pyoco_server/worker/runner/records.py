@@ -15,7 +15,7 @@ from pyoco.core.models import TaskRecord as EngineRecord
 
 from pyoco_server.model.json_text import JSON, MAX_VALUES, Conversion, encode_json, json_safe
 from pyoco_server.model.result import FOLDER, ResultNote, file_name
-from pyoco_server.model.run import TaskRecord, TaskState, shrink_error
+from pyoco_server.model.run import TaskRecord, TaskState, shortened, shrink_error
 from pyoco_server.model.value_forms import Formed, with_forms
 from pyoco_server.worker.runner.engine.task_record import LiveRecord
 from pyoco_server.worker.runner.protocol import Limits
@@ -118,12 +118,16 @@ class RecordBook:
     def _make(self, name: str, record: EngineRecord, state: TaskState) -> TaskRecord:
         self._left += self._sizes.pop(name, 0)
         room = self._left
+        bare = self.running(record)
+        if bare.error or bare.tries or bare.iterations:
+            # Where the snapshot has no room for all of it, so much is kept.
+            self._left -= len(encode_json(shortened(bare)))
         inputs = self._mapping(record.inputs)
         output, result = self._output(name, record.output)
         artifacts = self._mapping(record.artifacts)
         self._sizes[name] = room - self._left
         return replace(
-            self.running(record),
+            bare,
             state=state,
             ended_at=record.ended_at,
             duration_ms=record.duration_ms,
@@ -179,7 +183,7 @@ class RecordBook:
 
     def _limit(self, size: int) -> int:
         """Return how many bytes a value may have that has so many."""
-        limit = min(self._value_limit, self._left)
+        limit = max(0, min(self._value_limit, self._left))
         if size <= _SMALL_BYTES:
             return limit
         taken = self._total - self._left + _RECORD_BYTES * len(self._ended)
