@@ -370,6 +370,12 @@ def test_a_trigger_is_seen_in_the_graph() -> None:
     graph = parse("flow: {graph: (a | c) >> b}\ntasks: {b: {trigger: all}}").graph
     assert isinstance(graph, OperatorGraph)
     assert graph.any_join == frozenset()
+    uses = (
+        "a: {use: b}, b: {use: c, trigger: any}, c: {use: a}, d: {use: e}, e: {use: d}, f: {use: x}"
+    )
+    graph = parse(f"flow: {{graph: x >> (a & b & c & d & f)}}\ntasks: {{{uses}}}").graph
+    assert isinstance(graph, OperatorGraph)
+    assert graph.any_join == {"a", "b", "c"}
 
 
 def test_how_many_tasks_run_at_the_same_time() -> None:

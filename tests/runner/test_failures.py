@@ -92,6 +92,14 @@ async def test_no_retries_in_a_file_are_none(flows: Flows, tmp_path: Path) -> No
         assert told.finished.status is RunStatus.COMPLETED
 
 
+async def test_a_copy_of_a_task_has_what_the_file_says_of_it(flows: Flows, tmp_path: Path) -> None:
+    path = tmp_path / "b"
+    a = of("bold", retries=0, inputs={"path": str(tmp_path / "a")})
+    b = {"use": "a", "timeout_sec": 20, "inputs": {"path": str(path)}}
+    await run(flows, "a & b", a=a, b=b)
+    assert len(path.read_text().splitlines()) == 1
+
+
 @pytest.mark.parametrize("parallel", ["", ", parallel=3"])
 async def test_a_loop_keeps_the_last_error_of_its_times(flows: Flows, parallel: str) -> None:
     task = of("only_evens", on_failure="isolate")

@@ -11,11 +11,14 @@ import pytest
 import trio
 from msgspec.structs import replace
 
+from pyoco_server.model.flow.file import parse_flow_yaml
+from pyoco_server.model.flow.structure import structure
 from pyoco_server.model.run import RunStatus, TaskState, TryRecord
 from pyoco_server.worker.runner.engine.tries import LOST_TRY
 from pyoco_server.worker.runner.protocol import (
     CancelRun,
     FlowFinished,
+    FlowStarted,
     Output,
     TaskChanged,
     TriesTold,
@@ -473,6 +476,25 @@ async def test_a_trigger_of_the_file(flows: Flows) -> None:
         c=of("any_result", trigger="all"),
     )
     assert told.finished.task_records["c"].output == ["a", "b"]
+
+
+async def test_a_trigger_of_a_task_that_another_uses(flows: Flows) -> None:
+    tasks = {
+        "a": of("own_error", on_failure="isolate"),
+        "b": of("square"),
+        "c": {"use": "d"},
+        "d": {"use": "e", "trigger": "any"},
+        "e": of("any_result", trigger="all"),
+    }
+    text = flow_yaml("(a & b) >> (c & d & e)", tasks)
+    told = await flows.run_yaml(text, params={"n": 2})
+    (started,) = [event for event in told.events if isinstance(event, FlowStarted)]
+    assert started.structure is not None
+    graph = parse_flow_yaml(text.encode(), max_bytes=10_000).graph
+    assert set(structure(graph).edges) == set(started.structure.edges)
+    any_of = {edge.target for edge in started.structure.edges if edge.kind == "any"}
+    assert any_of == {"c", "d"}
+    assert [told.finished.tasks[name] for name in "cde"] == [SUCCEEDED, SUCCEEDED, PENDING]
 
 
 # async def ---------------------------------------------------------------------------------------

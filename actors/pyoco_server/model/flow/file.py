@@ -13,6 +13,7 @@ from pyoco_server.model.flow.callables import ANYTHING, CallableRules
 from pyoco_server.model.flow.graph import Graph
 from pyoco_server.model.flow.operator_graph import OperatorGraph
 from pyoco_server.model.flow.reader import EnoughErrors, FlowReader, TaskConfig, is_text
+from pyoco_server.model.flow.task_policy import Trigger
 from pyoco_server.model.flow.yaml_document import first_of, read_yaml
 from pyoco_server.model.limits import LIMIT_FIELDS, RunLimits
 
@@ -152,12 +153,28 @@ def _flow_file(
 
 
 def _with_triggers(graph: Graph, tasks: dict[str, TaskConfig]) -> Graph:
-    """Return a graph in which a task waits for all or any as its ``trigger`` says, where it has one."""
+    """Return a graph in which a task waits for all or any as its ``trigger`` says, or that of its ``use``."""
     if not isinstance(graph, OperatorGraph):
         return graph
-    said = {name: config.policy.trigger for name, config in tasks.items() if config.policy.trigger}
+    said = {name: trigger for name, trigger in _triggers(tasks).items() if trigger}
     if not said:
         return graph
     either = {name for name, trigger in said.items() if trigger == "any"}
     any_join = (graph.any_join - said.keys()) | either
     return msgspec.structs.replace(graph, any_join=frozenset(any_join))
+
+
+def _triggers(tasks: dict[str, TaskConfig]) -> dict[str, Trigger | None]:
+    """What each task says of what it waits for, or else the one that it is a copy of; None for neither."""
+    found: dict[str, Trigger | None] = {}
+    for each in tasks:
+        name: str | None = each
+        copies: list[str] = []
+        while name in tasks and name not in found:
+            config = tasks[name]
+            found[name] = config.policy.trigger
+            copies.append(name)
+            name = name if config.policy.trigger else config.use
+        # Nothing is known of one that the worker knows, as the last of a circle is.
+        found |= dict.fromkeys(copies, found.get(name or ""))
+    return found

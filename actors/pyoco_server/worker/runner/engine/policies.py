@@ -54,10 +54,10 @@ def policy_of(task: Task) -> TaskPolicy:
 
 
 def set_policy(task: Task, policy: TaskPolicy) -> None:
-    """Have a task say what a file says."""
+    """Have a task say what a file says, besides what that says of the task that it is a copy of."""
     if policy == NO_POLICY:
         return
-    setattr(task, _FILE, policy)
+    setattr(task, _FILE, policy.over(vars(task).get(_FILE, NO_POLICY)))
     for key in policy.__struct_fields__:
         value = getattr(policy, key)
         if value is not None:
