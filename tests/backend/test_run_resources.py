@@ -82,6 +82,24 @@ def burn_and_crash():
 
 def one():
     return 1
+
+
+KEPT = []
+
+
+def keep(mb):
+    KEPT.append(os.urandom(mb << 20))
+    return os.getpid()
+"""
+
+HEAVY = """\
+import os
+
+DATA = os.urandom(60 << 20)
+
+
+def pid():
+    return os.getpid()
 """
 
 
@@ -94,7 +112,8 @@ async def a_worker(folder: Path, **changes: Any) -> AsyncIterator[Backend]:
 
 
 async def run(backend: Backend, task: str, inputs: Any = None, **limits: Any) -> RunSnapshot:
-    text = flow_yaml("a", {"a": {"callable": f"hungry:{task}", "inputs": inputs or {}}})
+    callable_ = task if ":" in task else f"hungry:{task}"
+    text = flow_yaml("a", {"a": {"callable": callable_, "inputs": inputs or {}}})
     new = dataclasses.replace(NewRun("main", TAG, workflow_yaml=text), **limits)
     accepted = await backend.submit(new)
     return await ended(backend, accepted.run_id)
@@ -201,3 +220,24 @@ async def test_a_run_that_is_stopped_has_it_too(tmp_path: Path) -> None:
         snapshot = await run(backend, "burn", {"seconds": 60}, timeout_sec=2.0)
     assert snapshot.reason == "timeout"
     assert taken(snapshot)[1] > 0.05
+
+
+async def test_what_earlier_runs_kept_is_none_of_the_memory_of_a_run(tmp_path: Path) -> None:
+    async with a_worker(tmp_path) as backend:
+        await run(backend, "keep", {"mb": 150})
+        snapshot = await run(backend, "burn", {"seconds": 0.3}, memory_mb=120)
+    assert snapshot.status is RunStatus.COMPLETED, snapshot.error
+
+
+async def test_a_child_goes_on_for_runs_with_limits_that_need_what_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "heavy.py").write_text(HEAVY)
+    async with a_worker(tmp_path, worker_memory_mb=200) as backend:
+
+        async def pid(task: str, inputs: Any = None) -> object:
+            return (await run(backend, task, inputs)).task_records["a"].output
+
+        heavy = {await pid("heavy:pid") for _ in range(3)}
+        assert len(heavy) == 1, "what it imported is its own"
+        keeping = [await pid("keep", {"mb": mb}) for mb in (1, 40, 1)]
+        assert keeping[0] not in heavy, "it is not another flow's"
+        assert keeping[0] == keeping[1] != keeping[2]

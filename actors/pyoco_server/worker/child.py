@@ -6,6 +6,7 @@ import errno
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from pyoco_server.model.job import Job
 from pyoco_server.store.threads import in_thread
@@ -19,6 +20,10 @@ from pyoco_server.worker.spare import SpareChild
 from pyoco_server.worker.wheel_set import NO_WHEELS, WheelSet
 
 _STOP_GRACE_SECONDS = 1.0
+# Where a run has a limit of memory, earlier ones have left at most a tenth of that, or so many bytes: every
+# child grows a little with its first runs.
+_KEPT_PART: Final = 10
+_KEPT_BYTES: Final = 16 * 1024 * 1024
 
 
 class SlotChild:
@@ -49,9 +54,10 @@ class SlotChild:
         self.group = group
         self._runner: RunnerProcess | None = None
         self._wheels = NO_WHEELS
-        # Whether the present life executed a run, whose, and which flow's alone it may execute.
+        # Whether the present life executed a run, whose, and which flow's alone it did and may execute.
         self._used = False
         self._tenant: str | None = None
+        self._only: str | None = None
         self._flow: str | None = None
         # How the folder looks as long as no run has used it; None where there is none.
         self._untouched: tuple[int, ...] | None = None
@@ -81,33 +87,51 @@ class SlotChild:
         self._runner = await self._spare.take(options)
         if worn:
             self._spare.prepare(options)
-        self._used, self._tenant, self._flow = False, None, None
+        self._used, self._tenant, self._only, self._flow = False, None, None, None
 
     async def stop(self) -> None:
         """End the present life, within a few seconds; does nothing when there is none."""
         if self._runner is not None:
             await self._runner.stop(_STOP_GRACE_SECONDS)
 
-    async def use(self, wheels: WheelSet, job: Job | None = None) -> None:
+    async def use(
+        self, wheels: WheelSet, job: Job | None = None, memory_bytes: int | None = None
+    ) -> None:
         """Import from these wheels from now on and be fit for a job, which may take a new life.
+
+        Args:
+            wheels: What is current for its tenant.
+            job: What comes next, if that is known.
+            memory_bytes: How much memory it may have; None for as much as there is.
 
         Raises:
             OSError: No process can be made.
         """
-        if self._runner is None or wheels.digest != self._wheels.digest or self._is_of_others(job):
-            worn = self._is_of_others(job)
+        worn = job is not None and (
+            self._is_of_others(job) or self._has_kept_much(job, memory_bytes)
+        )
+        if self._runner is None or wheels.digest != self._wheels.digest or worn:
             await self.stop()
             # The set before may go now: nothing imports from it any more.
             self._wheels = wheels
             await self._start(worn=worn)
         if job is not None:
+            self._only = _flow(job) if not self._used or self._only == _flow(job) else None
             self._used, self._tenant = True, job.tenant_id
 
-    def _is_of_others(self, job: Job | None) -> bool:
-        if job is None:
-            return False
+    def _is_of_others(self, job: Job) -> bool:
         other_tenant = self._used and self._tenant != job.tenant_id
         return other_tenant or self._flow not in (None, _flow(job))
+
+    def _has_kept_much(self, job: Job, memory_bytes: int | None) -> bool:
+        """Whether what runs left in the present life is a good part of the memory that a job may have.
+
+        Code that it would import itself is none of that.
+        """
+        if self._runner is None or not self._used or memory_bytes is None:
+            return False
+        kept = self._runner.kept_bytes(without_code=self._only == _flow(job))
+        return kept > max(_KEPT_BYTES, memory_bytes // _KEPT_PART)
 
     def bind(self, job: Job) -> None:
         """Execute only runs of this job's flow from now on, in the present life."""

@@ -194,7 +194,9 @@ class Executor:
         """Have a folder and a child, before the run is claimed."""
         try:
             await self._child.make_folder()
-            await self._child.use(wheels, assign.job)
+            bounds = Bounds.of(assign.job, self._settings)
+            memory_bytes = None if bounds is None else bounds.memory_bytes
+            await self._child.use(wheels, assign.job, memory_bytes)
         except OSError as error:
             await self._settler.give_back(assign.job, assign.delivery, NAK_DELAY_SECONDS)
             self.job = None

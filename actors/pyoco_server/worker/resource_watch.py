@@ -12,6 +12,7 @@ import trio
 from pyoco_server.model.dead_letter import DeadLetterReason
 from pyoco_server.model.run import RunSnapshot, RunStatus, Usage, known
 from pyoco_server.settings import Settings
+from pyoco_server.model.job import Job
 from pyoco_server.worker.attempt import Ending
 from pyoco_server.worker.control_group import SlotGroup
 from pyoco_server.worker.runner import kin
@@ -41,16 +42,19 @@ class Bounds:
     cpu_sec: float | None
 
     @classmethod
-    def of(cls, claim: RunSnapshot, settings: Settings) -> Bounds | None:
+    def of(cls, run: RunSnapshot | Job, settings: Settings) -> Bounds | None:
         """What a run may have on this worker: the less of what either says; None where none says anything."""
-        memory = min(
-            filter(None, (known(claim.memory_mb), settings.worker_memory_mb)), default=None
-        )
-        cpu = min(filter(None, (known(claim.cpu_sec), settings.worker_cpu_sec)), default=None)
+        memory = min(filter(None, (known(run.memory_mb), settings.worker_memory_mb)), default=None)
+        cpu = min(filter(None, (known(run.cpu_sec), settings.worker_cpu_sec)), default=None)
         return None if memory is None and cpu is None else cls(memory, cpu)
 
 
 class ResourceWatch:
+    @property
+    def memory_bytes(self) -> int | None:
+        """The same memory in bytes."""
+        return None if self.memory_mb is None else self.memory_mb * MIB
+
     """Looks at the processes of a run and ends them when they take more than they may.
 
     Args:
@@ -62,7 +66,7 @@ class ResourceWatch:
         self._bounds = bounds
         self._runner = runner
         self._group = group
-        self._memory_bytes = None if bounds.memory_mb is None else bounds.memory_mb * MIB
+        self._memory_bytes = bounds.memory_bytes
         self._peak_bytes = 0
         self._cpu_taken = 0.0
         self._breach: DeadLetterReason | None = None

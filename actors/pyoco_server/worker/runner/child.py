@@ -117,7 +117,9 @@ class _Child:
     def serve(self) -> None:
         """Execute what comes."""
         self._output.flush()
-        self._events.send(Ready(cpu_sec=self._meter.cpu_sec))
+        self._events.send(
+            Ready(cpu_sec=self._meter.cpu_sec, memory_bytes=self._condition.resident())
+        )
         self._condition.settle()
         while (execution := self._queue.get()) is not None:
             if isinstance(execution, ImportFrom):

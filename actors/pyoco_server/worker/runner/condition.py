@@ -47,11 +47,13 @@ class Condition:
     Attributes:
         worn: What the runs so far did to the process that cannot be undone.
         bound: Whether modules changed it when they were imported; see `FlowFinished.bound`.
+        code_bytes: How much memory came with what runs imported.
     """
 
     def __init__(self, streams: Streams) -> None:
         self.worn: str | None = None
         self.bound = False
+        self.code_bytes = 0
         self._streams = streams
         self._modules: list[ModuleType] = []
         # How many of them are of no run, or of one that has ended.
@@ -76,9 +78,12 @@ class Condition:
         self._environment = EnvironmentPart()
         self._memory = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._mark = 0
+        # The memory that it had when it had no run last.
+        self._had = 0
 
     def settle(self) -> None:
         """The process is fresh now."""
+        self._had = self.resident()
         self._known = len(sys.modules)
         self._environment.settle()
         self._settle_parts()
@@ -91,17 +96,22 @@ class Condition:
         for part in self._parts:
             if part is not self._threads:
                 part.settle()
-        self._mark = max(self._mark, self._resident() + MEMORY_BYTES)
+        self._mark = max(self._mark, self.resident() + MEMORY_BYTES)
 
-    def imported(self) -> None:
-        """The code of a run is imported: what that changed belongs to its modules, which stay."""
+    def imported(self) -> bool:
+        """The code of a run is imported: what that changed belongs to its modules, which stay.
+
+        Returns whether any are new.
+        """
         if len(sys.modules) <= len(self._modules):
-            return
+            return False
+        self.code_bytes += max(0, self.resident() - self._had)
         self._modules = list(sys.modules.values())
         self._allow_native_threads()
         if any(part.changed for part in self._parts):
             self.bound = True
         self._settle_parts()
+        return True
 
     def restore(self, *, failed: bool, workdir: str | None) -> None:
         """Undo what a run did, outside of its surroundings; `worn` says what cannot be undone.
@@ -120,9 +130,11 @@ class Condition:
             reasons.append("the adoption of processes")
         if failed:
             gc.collect()
-        if self._resident() > self._mark:
+        self._had = self.resident()
+        if self._had > self._mark:
             _give_memory_back()
-            if self._resident() > self._mark:
+            self._had = self.resident()
+            if self._had > self._mark:
                 reasons.append("memory")
         every = [*self._parts, self._environment]
         if changed := [part for part in every if part.changed]:
@@ -140,7 +152,8 @@ class Condition:
         if reasons:
             self.worn = ", ".join(reasons)
 
-    def _resident(self) -> int:
+    def resident(self) -> int:
+        """Return how much memory this process has, in bytes."""
         return int(os.pread(self._memory, 100, 0).split()[1]) * _PAGE
 
     def _allow_native_threads(self) -> None:

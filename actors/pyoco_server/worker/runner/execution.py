@@ -41,6 +41,7 @@ from pyoco_server.worker.runner.protocol import (
     FailureReason,
     FlowFinished,
     FlowStarted,
+    Imported,
     Importing,
     Limits,
     Provider,
@@ -228,7 +229,8 @@ class Execution(TaskObserver, Worker):
         }
         with surroundings(request.workdir, variables):
             flow = self._flow()
-            self._condition.imported()
+            if self._condition.imported():
+                self._events.send(Imported(memory_bytes=self._condition.code_bytes), quietly=True)
             order = in_order(flow.tasks)
             self._structure = shape(flow, order)
             self._context.flow_name = flow.name

@@ -23,6 +23,7 @@ from pyoco_server.worker.runner import kin
 from pyoco_server.worker.runner.environment import exposed
 from pyoco_server.worker.runner.guarded import GuardedProcess, Guardian
 from pyoco_server.worker.runner.inbox import READ_BYTES, Inbox
+from pyoco_server.worker.runner.meter import memory_of
 from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.printed import Allowance
 from pyoco_server.worker.runner.protocol import (
@@ -36,6 +37,7 @@ from pyoco_server.worker.runner.protocol import (
     FlowFinished,
     FlowStarted,
     Frames,
+    Imported,
     ImportFrom,
     Importing,
     Output,
@@ -175,6 +177,9 @@ class RunnerProcess:
         # Processor time that it has told of; None as long as it has told nothing.
         self._cpu_told: float | None = None
         self._importing: Importing | None = None
+        # The memory that it had before any run, and how much has come with code of runs.
+        self._fresh_bytes: int | None = None
+        self._code_bytes = 0
         # Whether it was killed since there was no room to look at what its run needs.
         self._no_room = False
         self._said: deque[ChildMessage | EnvironmentNeeded | ProvidersNeeded] = deque()
@@ -184,6 +189,17 @@ class RunnerProcess:
     def pid(self) -> int:
         """The child's process id; 0 when it never was made."""
         return self._process.pid
+
+    def kept_bytes(self, *, without_code: bool) -> int:
+        """How much more memory it has than when it was fresh, in bytes; 0 as long as that is not known.
+
+        Args:
+            without_code: What came with the code that its runs imported does not count.
+        """
+        if self._fresh_bytes is None:
+            return 0
+        kept = memory_of({self.pid}, enough=0) - self._fresh_bytes
+        return kept - self._code_bytes if without_code else kept
 
     async def made(self) -> None:
         """Wait until there is a child, or it is known that there will be none.
@@ -401,10 +417,13 @@ class RunnerProcess:
             if isinstance(message, Importing):
                 self._importing = message
                 continue
+            if isinstance(message, Imported):
+                self._code_bytes = message.memory_bytes
+                continue
             if isinstance(message, FlowStarted | FlowFinished):
                 self._importing = None
             if isinstance(message, Ready):
-                self._cpu_told = message.cpu_sec
+                self._cpu_told, self._fresh_bytes = message.cpu_sec, message.memory_bytes
             if isinstance(message, FlowFinished):
                 self._cpu_told = (self._cpu_told or 0.0) + (message.usage.cpu_sec or 0.0)
                 self._take_all(self._take_errors)  # it belongs to the run

@@ -183,9 +183,11 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
 
     Attributes:
         cpu_sec: The processor time that it has taken so far, in seconds.
+        memory_bytes: How much memory it has.
     """
 
     cpu_sec: float = 0.0
+    memory_bytes: int = 0
 
 
 class EnvironmentNeeded(msgspec.Struct, frozen=True, kw_only=True, tag="environment_needed"):
@@ -218,6 +220,16 @@ class Importing(msgspec.Struct, frozen=True, kw_only=True, tag="importing"):
 
     place: str
     at: float
+
+
+class Imported(msgspec.Struct, frozen=True, kw_only=True, tag="imported"):
+    """Child to worker: a run has imported code.
+
+    Attributes:
+        memory_bytes: How much memory came with all such code since the child was ready.
+    """
+
+    memory_bytes: int
 
 
 class FlowStarted(msgspec.Struct, frozen=True, kw_only=True, tag="flow_started"):
@@ -317,7 +329,7 @@ ChildMessage: TypeAlias = (
     Ready | FlowStarted | TaskChanged | TriesTold | ProgressMade | Output | FlowFinished
 )
 """What a child has to tell its slot."""
-FromChild: TypeAlias = ChildMessage | EnvironmentNeeded | ProvidersNeeded | Importing
+FromChild: TypeAlias = ChildMessage | EnvironmentNeeded | ProvidersNeeded | Importing | Imported
 """What a child has to tell, what is only for the handle included."""
 
 
