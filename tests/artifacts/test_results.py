@@ -28,11 +28,22 @@ pytestmark = pytest.mark.nats
 TASKS = """\
 import datetime
 import os
-import shutil
+import resource
 
 
 def large(size=0):
     return ["x" * 99] * (size // 100)
+
+
+def large_without_room(size=0):
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most))
+    return large(size)
+
+
+def cut():
+    (name,) = os.listdir(".pyoco-results")
+    os.truncate(f".pyoco-results/{name}", 1000)
 
 
 def small():
@@ -123,6 +134,7 @@ async def test_a_result_that_nearly_fills_a_snapshot_is_kept_beside_it(tmp_path:
         ({"result_max_bytes": 400_000}, "large", "PYOCO_RESULT_MAX_BYTES"),
         ({"artifact_run_max_bytes": 400_000}, "large", "PYOCO_ARTIFACT_RUN_MAX_BYTES"),
         ({}, "hide", "it cannot be read"),
+        ({}, "large_without_room", "it was not written whole: no room on the worker's disk"),
     ],
 )
 async def test_a_result_that_is_not_kept_says_why(
@@ -133,6 +145,20 @@ async def test_a_result_that_is_not_kept_says_why(
         assert done.status == "COMPLETED"
         (result,) = done.results
         assert why in (result.refused or "")
+        assert await stored(backend) == []
+
+
+async def test_a_result_that_is_not_as_long_as_it_was_is_not_kept(tmp_path: Path) -> None:
+    async with saving(tmp_path, TASKS) as backend:
+        text = (
+            "flow: {graph: it >> cut}\n"
+            "tasks: {it: {callable: 'saver:large'}, cut: {callable: 'saver:cut'}}\n"
+        )
+        new = NewRun("flow", TAG, params={"size": 1_000_000}, workflow_yaml=text)
+        done = await ended(backend, (await backend.submit(new)).run_id)
+        assert done.status == "COMPLETED", done.error
+        (result,) = done.results
+        assert (result.refused or "").startswith("it was not written whole")
         assert await stored(backend) == []
 
 

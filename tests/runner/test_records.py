@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -14,6 +15,7 @@ from pyoco.core.models import Flow
 from pyoco.core.models import TaskRecord as EngineRecord
 
 from pyoco_server.model.json_text import encode_json
+from pyoco_server.model.result import FOLDER
 from pyoco_server.model.run import RunStatus, TaskRecord, TaskState
 from pyoco_server.worker.runner.condition import Condition
 from pyoco_server.worker.runner.engine.task_record import LiveRecord
@@ -30,7 +32,7 @@ from pyoco_server.worker.runner.protocol import (
     Limits,
     TaskChanged,
 )
-from pyoco_server.worker.runner.records import RecordBook
+from pyoco_server.worker.runner.records import RecordBook, ResultFiles
 from runner.children import CODE, WITHIN_SECONDS, Flows, a_child
 
 VALUES = st.recursive(
@@ -145,6 +147,16 @@ async def test_what_json_cannot_carry_is_its_repr(flows: Flows) -> None:
         "text": "\\ud800",
         "5": "<class 'object'>",
     }
+
+
+def test_nothing_of_an_earlier_result_stays_where_there_is_no_room_for_the_later(
+    tmp_path: Path,
+) -> None:
+    files = ResultFiles(str(tmp_path), most_bytes=100, total_bytes=150)
+    files.keep("a", b"x" * 90)
+    files.keep("a", b"x" * 200)
+    files.keep("b", b"x" * 100)
+    assert [each.stat().st_size for each in (tmp_path / FOLDER).iterdir()] == [100]
 
 
 async def test_a_result_of_ten_megabytes_is_replaced_by_its_size(flows: Flows) -> None:

@@ -42,6 +42,7 @@ _REFUSED_BYTES = 4 * 1024
 # What an artifact's entry has at most, besides its names.
 _LONGEST: Final[dict[str, Any]] = {"size_bytes": 2**53, "sha256_hex": "0" * 64}
 _TRIES = 3
+_NOT_WHOLE = "it was not written whole: no room on the worker's disk"
 
 _RETRY_SECONDS = 1.0
 # What is left behind so is found by the gateway in the end.
@@ -115,21 +116,34 @@ class ArtifactSaver:
             self._check_result(note.size_bytes)
             self._check_size(note.size_bytes, work.bytes_left)
             place = (RESULTS_FOLDER, file_name(task))
-            kept = await self._keep_file(work, workdir, place, kept_name(task), task)
+            kept = await self._keep_file(
+                work, workdir, place, kept_name(task), task, note.size_bytes
+            )
         except Refused as error:
             return replace(result, refused=str(error))
         return replace(result, size_bytes=kept.size_bytes, sha256_hex=kept.sha256_hex)
 
     async def _keep_file(
-        self, work: _Work, workdir: Path, place: tuple[str, str], name: str, task: str | None
+        self,
+        work: _Work,
+        workdir: Path,
+        place: tuple[str, str],
+        name: str,
+        task: str | None,
+        whole: int | None = None,
     ) -> Artifact:
-        """Keep the file that is there under its name in the folder, under a ``name``."""
+        """Keep the file that is there under its name in the folder, under a ``name``.
+
+        With ``whole``, it has so many bytes, or could not be written.
+        """
         tries = 0
         while True:
             try:
                 file = await in_thread(open_saved, workdir, *place)
                 with file:
                     size = os.fstat(file.fileno()).st_size
+                    if whole not in (None, size):
+                        raise Refused(_NOT_WHOLE)
                     self._check_size(size, work.bytes_left)
                     return await self._store.keep(
                         work.attempt.run_id,
@@ -140,6 +154,8 @@ class ArtifactSaver:
                         task,
                     )
             except OSError as error:
+                if whole is not None and isinstance(error, FileNotFoundError):
+                    raise Refused(_NOT_WHOLE) from None
                 raise Refused(f"it cannot be read: {error}") from None
             except BridgeError as error:
                 if not self._connection.status.connected:

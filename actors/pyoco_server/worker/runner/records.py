@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,16 +54,23 @@ class ResultFiles:
         self._sizes: dict[str, int] = {}
 
     def keep(self, task: str, raw: bytes) -> None:
-        """Write the latest result of a task, if there is room for it."""
-        self._left += self._sizes.pop(task, 0)
-        if self._workdir is None or len(raw) > min(self.most_bytes, self._left):
+        """Write the latest result of a task, if there is room for it; nothing of an earlier one stays."""
+        if self._workdir is None:
             return
         folder = Path(self._workdir) / FOLDER
-        with suppress(OSError):
+        path = folder / file_name(task)
+        if (size := self._sizes.pop(task, None)) is not None:
+            self._left += size
+            with suppress(OSError):
+                path.unlink()
+        if len(raw) > min(self.most_bytes, self._left):
+            return
+        with suppress(OSError), ExitStack() as undo:
             folder.mkdir(exist_ok=True)
-            descriptor = os.open(folder / file_name(task), _WRITE, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
+            undo.callback(path.unlink, missing_ok=True)
+            with os.fdopen(os.open(path, _WRITE, 0o600), "wb") as file:
                 file.write(raw)
+            undo.pop_all()
             self._left -= len(raw)
             self._sizes[task] = len(raw)
 
