@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from pyoco_server.backend import Backend, open_backend
 from pyoco_server.kernel import TapEvent, TapKind
 from pyoco_server.model.run import RunStatus
 from pyoco_server.worker.child import SlotChild
+from pyoco_server.worker.held_folder import hold
 from pyoco_server.worker.messages import SlotUnfit
 
 pytestmark = pytest.mark.nats
@@ -75,3 +77,16 @@ async def test_another_worker_takes_it_and_the_first_one_can_stop(tmp_path: Path
                     end = await ended(backend, run.run_id)
             assert (end.status, end.attempt, end.worker_id) == (RunStatus.COMPLETED, 1, "w2")
             assert await backend.drain(within=20)
+
+
+async def test_a_folder_that_is_removed_beneath_the_worker_is_made_and_held_anew(
+    tmp_path: Path,
+) -> None:
+    """The slot rested for ever."""
+    async with running(tmp_path) as backend:
+        for _ in range(3):
+            run = await backend.submit(new_run("quick"))
+            assert (await ended(backend, run.run_id)).status is RunStatus.COMPLETED
+            (own,) = (tmp_path / "state" / "work").iterdir()
+            assert hold(own, alone=True) is None, "the worker holds it"
+            shutil.rmtree(tmp_path / "state" / "work")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from backend.stage import ended, eventually, no_threads_for, started
 from pyoco_server.kernel import TapEvent, TapKind
 from pyoco_server.model.errors import NO_THREAD
 from pyoco_server.model.run import RunStatus
-from pyoco_server.model.wheel import StoredWheel, WheelName
+from pyoco_server.model.wheel import StoredWheel, WheelName, parse_wheel_name
 from pyoco_server.worker import wheel_syncer
 from pyoco_server.worker.wheel_install import install_wheel
 from pyoco_server.worker.wheel_set import WheelFolder, WheelSets
@@ -434,6 +435,47 @@ async def test_left_overs_of_a_worker_that_died_are_removed(tmp_path: Path) -> N
             )
 
         await eventually(clean, what="left-overs removed")
+
+
+async def test_wheels_that_are_removed_beneath_the_worker_are_there_again(tmp_path: Path) -> None:
+    """Runs had an empty set under the digest of the whole, which the worker told to be fine."""
+    async with syncing(tmp_path, worker_fresh_child="always") as backend:
+        await upload_version(backend, "1.0")
+        await synced(backend, V1)
+        for _ in range(2):
+            assert (
+                told(await ended(backend, (await backend.submit(new_run())).run_id)) == ["1.0"] * 3
+            )
+            (tmp_path / "synced").rename(tmp_path / "removed")
+            shutil.rmtree(tmp_path / "removed")
+
+            async def made_again() -> bool:
+                return folders(tmp_path, "sets") != []
+
+            await eventually(made_again)
+        assert (await report(backend)).last_result == "ok"
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_set_is_made_of_wheels_that_are_there(tmp_path: Path, gone: bool) -> None:
+    folder = WheelFolder(tmp_path)
+    scratch = folder.scratch()
+    unpacked = scratch.path / "unpacked"
+    unpacked.mkdir()
+    (unpacked / "module.py").touch()
+    wheel = StoredWheel(parse_wheel_name(V1), 1, "0" * 64, "n", "")
+    members = [(wheel, folder.keep(unpacked, wheel))]
+    if gone:
+        shutil.rmtree(members[0][1].path)
+        with pytest.raises(FileNotFoundError):
+            folder.assemble(members)
+    else:
+        first = folder.assemble(members)
+        assert folder.assemble(members) == first
+        shutil.rmtree(tmp_path / "sets")
+        again = folder.assemble(members)
+        assert again.digest == first.digest
+        assert again != first, "slots are told of it"
 
 
 async def test_a_worker_without_threads_says_so_and_has_its_wheels_once_there_are_some(

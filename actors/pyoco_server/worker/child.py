@@ -11,7 +11,7 @@ from typing import Final
 from pyoco_server.model.job import Job
 from pyoco_server.store.threads import in_thread
 from pyoco_server.worker.control_group import SlotGroup
-from pyoco_server.worker.held_folder import remove_folder
+from pyoco_server.worker.held_folder import HeldFolder, make_held, remove_folder
 from pyoco_server.worker.runner.handle import RunnerProcess
 from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.task_user import TaskUser
@@ -59,6 +59,8 @@ class SlotChild:
         self._tenant: str | None = None
         self._only: str | None = None
         self._flow: str | None = None
+        # The worker's folder, which it is in.
+        self._held: HeldFolder | None = None
         # How the folder looks as long as no run has used it; None where there is none.
         self._untouched: tuple[int, ...] | None = None
 
@@ -110,8 +112,11 @@ class SlotChild:
         worn = job is not None and (
             self._is_of_others(job) or self._has_kept_much(job, memory_bytes)
         )
-        if self._runner is None or wheels.digest != self._wheels.digest or worn:
+        if self._runner is None or wheels != self._wheels or worn:
             await self.stop()
+            if wheels != self._wheels and wheels.digest == self._wheels.digest:
+                # Its folder was made anew: who looked there meanwhile does not look again.
+                await self._spare.stop()
             # The set before may go now: nothing imports from it any more.
             self._wheels = wheels
             await self._start(worn=worn)
@@ -154,16 +159,14 @@ class SlotChild:
         Raises:
             OSError: There is no room for a run.
         """
-        if self._untouched is None:
-            self._untouched = await in_thread(_make, self.folder, self._options.user)
+        if self._untouched is not None and _is_there(self.folder):
             return
-        room = os.statvfs(self.folder)
-        ours = os.geteuid() == 0  # what is set aside for root, too
-        blocks = room.f_bfree if ours else room.f_bavail
-        files = room.f_ffree if ours else room.f_favail
-        # File systems without a limit tell of none.
-        if (room.f_blocks and not blocks) or (room.f_files and not files):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
+        self._untouched = None
+        if self._held is None or not self._held.is_there():
+            # What nobody holds is swept away by other workers, with the children of whose it was.
+            above = self.folder.parent
+            self._held = await in_thread(make_held, above.parent, above.name)
+        self._untouched = await in_thread(_make, self.folder, self._options.user)
 
     def is_touched(self) -> bool:
         """Whether a run left anything in the folder; one that was not touched can stay for the next run."""
@@ -180,6 +183,27 @@ class SlotChild:
 
 def _flow(job: Job) -> str:
     return job.workflow_yaml or job.flow_name
+
+
+def _is_there(folder: Path) -> bool:
+    """Return whether a folder is where it was made; it may have been removed beneath the worker.
+
+    Raises:
+        OSError: There is no room in it.
+    """
+    try:
+        room = os.statvfs(folder)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESTALE):
+            return False
+        raise
+    ours = os.geteuid() == 0  # what is set aside for root, too
+    blocks = room.f_bfree if ours else room.f_bavail
+    files = room.f_ffree if ours else room.f_favail
+    # File systems without a limit tell of none.
+    if (room.f_blocks and not blocks) or (room.f_files and not files):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+    return True
 
 
 def _make(folder: Path, user: TaskUser | None) -> tuple[int, ...]:

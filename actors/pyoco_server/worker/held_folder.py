@@ -21,11 +21,29 @@ _REMOVAL_SECONDS: Final = 60.0
 
 
 class HeldFolder:
-    """A folder that stays for as long as this object is referred to. Made by `hold`."""
+    """A folder that stays for as long as this object is referred to. Made by `hold`.
+
+    Equal ones are of one and the same folder, none that was made anew in its place.
+    """
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
+        self._found = os.fstat(descriptor)
         self._let_go = weakref.finalize(self, os.close, descriptor)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are of the same folder; as long as one is held, no other gets its number."""
+        return isinstance(other, HeldFolder) and os.path.samestat(self._found, other._found)
+
+    def __hash__(self) -> int:
+        """Equal ones have the same."""
+        return hash(self._found.st_ino)
+
+    def is_there(self) -> bool:
+        """Whether it is in its place still: who knows of no locks may have removed it."""
+        with suppress(OSError):
+            return os.path.samestat(self._found, self.path.lstat())
+        return False
 
     def release(self) -> None:
         """Hold it no longer; it stays where it is."""

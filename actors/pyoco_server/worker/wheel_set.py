@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from pyoco_server.model.run import RunWheel
 from pyoco_server.model.wheel import StoredWheel
@@ -38,6 +38,8 @@ _SHOWN_CHARACTERS: Final = 60
 class WheelSet:
     """Wheels that belong together. Its folder stays while any object of it is referred to.
 
+    Equal ones are in one and the same folder.
+
     Attributes:
         digest: Names the set; equal digests are equal members.
         wheels: The members, by name.
@@ -46,7 +48,7 @@ class WheelSet:
 
     digest: str
     wheels: tuple[RunWheel, ...] = field(compare=False)
-    folder: HeldFolder | None = field(compare=False)
+    folder: HeldFolder | None
 
     @property
     def import_paths(self) -> tuple[str, ...]:
@@ -61,7 +63,7 @@ NO_WHEELS: Final = WheelSet("", (), None)
 class WheelSets:
     """What runs import from now: the shared wheels, and for tenants that have some, theirs too.
 
-    Equal ones hold the same wheels.
+    Equal ones hold the same wheels in the same folders.
 
     Attributes:
         shared: The set of the shared wheels.
@@ -185,7 +187,7 @@ def _link(members: Sequence[tuple[StoredWheel, HeldFolder]], target: Path) -> No
     for wheel, folder in members:
         try:
             _link_one(wheel, folder.path, target, owners)
-        except Clash:
+        except (Clash, FileNotFoundError):  # somebody else removes them
             raise
         except Exception as error:
             if is_want_of_room(error):
@@ -213,6 +215,11 @@ def _link_one(wheel: StoredWheel, root: Path, target: Path, owners: dict[str, St
 
 
 def _files(root: Path) -> Iterator[str]:
-    for folder, _, names in os.walk(root):
+    for folder, _, names in os.walk(root, onerror=_refuse):
         for name in sorted(names):
             yield str((Path(folder) / name).relative_to(root))
+
+
+def _refuse(error: OSError) -> NoReturn:
+    """For `os.walk`, which takes what cannot be read for empty."""
+    raise error

@@ -256,8 +256,9 @@ class WheelSyncer(Actor[CurrentWheels]):
         failure = self._failures.get(wheel.nuid)
         if failure is not None and now < failure.again_at:
             raise Unfit(failure.reason)
-        if wheel.nuid in self._have:
-            return self._have[wheel.nuid]
+        have = self._have.get(wheel.nuid)
+        if have is not None and have.folder.is_there():
+            return have
         folder = await in_thread(self._folder.find, wheel)
         if folder is None:
             try:
