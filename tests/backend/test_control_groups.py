@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from backend.stage import eventually
 from backend.test_run_resources import MB, a_worker, run, taken
+from pyoco_server.model.run import RunStatus
+from pyoco_server.worker.attempt import Ending
 from pyoco_server.worker.control_group import SlotGroup, WorkerGroup
+from pyoco_server.worker.resource_watch import Bounds, ResourceWatch
+from pyoco_server.worker.runner.handle import RunnerProcess
 
 CONTROLLERS = "cpuset cpu io memory pids\n"
 
@@ -96,12 +103,79 @@ def test_a_slots_group_is_bounded_for_a_run_and_tells_what_it_took(tmp_path: Pat
     assert (folder / "memory.swap.max").read_text() == "0"
     assert group.bound(None)
     assert (folder / "memory.max").read_text() == (folder / "memory.swap.max").read_text() == "max"
-    assert (group.cpu_sec(), group.oom_kills()) == (1.5, 2)
+    assert (group.cpu_sec(), group.oom_counts()) == (1.5, (3, 2))
     assert group.peak_bytes() == 0, "not asked for"
-    group.forget_peak()
+    assert group.forget_peak()
     (folder / "memory.peak").write_text("7000\n")
     assert group.peak_bytes() == 7000
     group.remove()
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> SlotGroup:
+    """A group as the kernel would show it."""
+    folder = a_folder(
+        tmp_path / "slot",
+        memory__max="max\n",
+        memory__peak="5000\n",
+        memory__events="oom 0\noom_kill 0\n",
+        cpu__stat="usage_usec 0\n",
+    )
+    return SlotGroup(folder)
+
+
+def a_watch(group: SlotGroup, *, memory_mb: int | None = None) -> ResourceWatch:
+    runner = cast("RunnerProcess", SimpleNamespace(pid=0))
+    return ResourceWatch(Bounds(memory_mb, cpu_sec=10.0), runner, group)
+
+
+def peak(watch: ResourceWatch) -> int | None:
+    judged = watch.judge(Ending(RunStatus.COMPLETED, 0.0))
+    assert judged is not None
+    assert judged.usage is not None
+    return judged.usage.peak_memory_bytes
+
+
+def test_the_peak_of_a_group_is_told_of_the_run_for_which_it_was_measured(
+    measured: SlotGroup,
+) -> None:
+    limited = a_watch(measured, memory_mb=300)
+    (measured.folder / "memory.peak").write_text("7000\n")
+    assert peak(limited) == 7000
+    assert peak(a_watch(measured)) is None
+
+
+def test_a_kernel_that_does_not_measure_the_peak_anew_tells_none(
+    measured: SlotGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Linux 6.12 it is that of all runs, and root can open it for writing all the same."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    assert peak(a_watch(measured, memory_mb=300)) is None
+
+
+@pytest.mark.parametrize(
+    ("memory_mb", "events", "reason"),
+    [
+        (300, "oom 1\noom_kill 1\n", "out_of_memory"),
+        (300, "oom 0\noom_kill 1\n", "worker_crashed"),
+        (300, "oom 1\noom_kill 0\n", "worker_crashed"),
+        (None, "oom 0\noom_kill 1\n", "worker_crashed"),
+    ],
+)
+def test_a_run_is_over_its_memory_only_if_it_was_killed_at_its_own_limit(
+    measured: SlotGroup, memory_mb: int | None, events: str, reason: str
+) -> None:
+    watch = a_watch(measured, memory_mb=memory_mb)
+    (measured.folder / "memory.events").write_text(events)
+    crashed = Ending(RunStatus.FAILED, 0.0, "killed by SIGKILL", "worker_crashed")
+    judged = watch.judge(crashed)
+    assert judged is not None
+    assert judged.reason == reason
+    assert ("may have 300 MB" in (judged.error or "")) is (reason == "out_of_memory")
 
 
 # With the kernel --------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from backend.stage import TAG, dead_letters, ended, eventually, running
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.model.run import RunSnapshot, RunStatus, Usage
+from pyoco_server.worker.runner import kin
 from pyoco_server.worker.tree import WorkerOptions
 from runner.children import flow_yaml
 
@@ -241,3 +244,27 @@ async def test_a_child_goes_on_for_runs_with_limits_that_need_what_is_in_it(tmp_
         keeping = [await pid("keep", {"mb": mb}) for mb in (1, 40, 1)]
         assert keeping[0] not in heavy, "it is not another flow's"
         assert keeping[0] == keeping[1] != keeping[2]
+
+
+async def test_a_worker_without_descriptors_looks_at_a_run_once_it_has_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its slot crashed, and the attempt counted."""
+    find = kin.descendants
+    missing = 3
+
+    def descendants(pid: int) -> set[int]:
+        nonlocal missing
+        if missing:
+            missing -= 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return find(pid)
+
+    async with a_worker(tmp_path) as backend:
+        await run(backend, "burn", {"seconds": 0.5})  # before, by the same child
+        monkeypatch.setattr(kin, "descendants", descendants)
+        snapshot = await run(
+            backend, "burn", {"seconds": 0.3}, memory_mb=500, cpu_sec=0.6, max_attempts=1
+        )
+    assert missing == 0
+    assert (snapshot.status, snapshot.attempt) == (RunStatus.COMPLETED, 1), snapshot.error

@@ -62,9 +62,9 @@ class SlotGroup:
         """
         most = "max" if memory_bytes is None else str(memory_bytes)
         swap = "max" if memory_bytes is None else "0"
-        with suppress(FileNotFoundError):  # there may be no swap
-            (self.folder / "memory.swap.max").write_text(swap)
         try:
+            with suppress(FileNotFoundError):  # there may be no swap
+                (self.folder / "memory.swap.max").write_text(swap)
             (self.folder / "memory.max").write_text(most)
         except OSError as error:
             log.warning("control group not bounded", folder=str(self.folder), reason=str(error))
@@ -72,26 +72,38 @@ class SlotGroup:
         return True
 
     def cpu_sec(self) -> float:
-        """Return the processor time that its processes took in all its life, in seconds."""
-        return self._count("cpu.stat", "usage_usec") / 1e6
+        """Return the processor time that its processes took in all its life, in seconds.
 
-    def oom_kills(self) -> int:
-        """Return how many of its processes were killed since they needed more memory than it may have."""
-        return self._count("memory.events", "oom_kill")
+        Raises:
+            OSError: It cannot be read now.
+        """
+        return self._counts("cpu.stat").get("usage_usec", 0) / 1e6
 
-    def _count(self, file: str, name: str) -> int:
+    def oom_counts(self) -> tuple[int, int]:
+        """Return how often it had no memory left, and how many of its processes were killed for want of it.
+
+        They are also where it had some, and a group above it or the machine had none. 0 where the kernel does
+        not tell.
+        """
         with suppress(OSError):
-            for line in (self.folder / file).read_text().splitlines():
-                if line.startswith(name + " "):
-                    return int(line.split()[1])
-        return 0
+            counts = self._counts("memory.events")
+            return counts.get("oom", 0), counts.get("oom_kill", 0)
+        return 0, 0
 
-    def forget_peak(self) -> None:
-        """Measure the most memory that it has from now on."""
-        with suppress(OSError):  # Linux 6.12
+    def _counts(self, file: str) -> dict[str, int]:
+        lines = map(str.split, (self.folder / file).read_text().splitlines())
+        return {name: int(count) for name, count in lines}
+
+    def forget_peak(self) -> bool:
+        """Measure the most memory that it has from now on. Return whether the kernel does."""
+        try:
             if self._peak is None:
                 self._peak = os.open(self.folder / "memory.peak", os.O_RDWR | os.O_CLOEXEC)
             os.pwrite(self._peak, b"0", 0)
+        except OSError:  # before Linux 6.12
+            self._close_peak()
+            return False
+        return True
 
     def peak_bytes(self) -> int:
         """Return the most memory that it had since then; 0 where the kernel does not tell."""
@@ -99,11 +111,14 @@ class SlotGroup:
             return 0 if self._peak is None else int(os.pread(self._peak, 32, 0))
         return 0
 
-    def remove(self) -> None:
-        """Remove it, if there is no process in it."""
+    def _close_peak(self) -> None:
         if self._peak is not None:
             os.close(self._peak)
             self._peak = None
+
+    def remove(self) -> None:
+        """Remove it, if there is no process in it."""
+        self._close_peak()
         with suppress(OSError):
             self.folder.rmdir()
 

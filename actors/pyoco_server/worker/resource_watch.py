@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from operator import gt
 from typing import Final
 
 import structlog
 import trio
 
 from pyoco_server.model.dead_letter import DeadLetterReason
+from pyoco_server.model.job import Job
 from pyoco_server.model.run import RunSnapshot, RunStatus, Usage, known
 from pyoco_server.settings import Settings
-from pyoco_server.model.job import Job
 from pyoco_server.worker.attempt import Ending
 from pyoco_server.worker.control_group import SlotGroup
 from pyoco_server.worker.runner import kin
@@ -48,13 +50,13 @@ class Bounds:
         cpu = min(filter(None, (known(run.cpu_sec), settings.worker_cpu_sec)), default=None)
         return None if memory is None and cpu is None else cls(memory, cpu)
 
-
-class ResourceWatch:
     @property
     def memory_bytes(self) -> int | None:
         """The same memory in bytes."""
         return None if self.memory_mb is None else self.memory_mb * MIB
 
+
+class ResourceWatch:
     """Looks at the processes of a run and ends them when they take more than they may.
 
     Args:
@@ -71,18 +73,26 @@ class ResourceWatch:
         self._cpu_taken = 0.0
         self._breach: DeadLetterReason | None = None
         self._scope = trio.CancelScope()
-        self._by_kernel = False
+        # Whether the kernel sees to the memory, and tells how much there was of it at most from now on.
+        self._by_kernel = self._has_peak = False
         if group is not None and group.bounds_memory and self._memory_bytes is not None:
             self._by_kernel = group.bound(self._memory_bytes)
-            group.forget_peak()
-        self._oom_kills = 0 if group is None else group.oom_kills()
-        self._cpu_before = self._cpu_sec(self._processes())
+            self._has_peak = group.forget_peak()
+        self._oom_before = (0, 0) if group is None else group.oom_counts()
+        # Found by the first look at the processes for which there is a descriptor.
+        self._cpu_before: float | None = None
+        with suppress(OSError):
+            self._cpu_before = self._cpu_sec(self._processes())
 
     async def keep(self) -> None:
         """Watch until the end is told of."""
         with self._scope:
             while True:
-                wait = self._look()
+                try:
+                    wait = self._look()
+                except OSError as error:  # the worker has no descriptor left, say
+                    log.debug("a run is not looked at this time", reason=str(error))
+                    wait = _LOOK_SECONDS
                 if self._breach is not None:
                     break
                 await trio.sleep(wait)
@@ -103,7 +113,10 @@ class ResourceWatch:
             if has > self._memory_bytes:
                 self._breach = DeadLetterReason.OUT_OF_MEMORY
         if self._bounds.cpu_sec is not None:
-            self._cpu_taken = max(self._cpu_taken, self._cpu_sec(processes) - self._cpu_before)
+            cpu_sec = self._cpu_sec(processes)
+            if self._cpu_before is None:
+                self._cpu_before = cpu_sec
+            self._cpu_taken = max(self._cpu_taken, cpu_sec - self._cpu_before)
             left = self._bounds.cpu_sec - self._cpu_taken
             wait = min(wait, max(_LOOK_SECONDS, left / (os.cpu_count() or 1)))
             if left <= 0:
@@ -120,12 +133,13 @@ class ResourceWatch:
     def judge(self, ending: Ending | None) -> Ending | None:
         """Stop watching; return how the attempt ended in the light of what was seen."""
         self._scope.cancel()
-        if self._group is not None:
+        if self._group is not None and self._has_peak:
             self._peak_bytes = max(self._peak_bytes, self._group.peak_bytes())
-            if self._group.oom_kills() > self._oom_kills:
+        if self._group is not None and self._by_kernel:
+            # Killed without having been at its limit, it was the machine that had no memory left.
+            if all(map(gt, self._group.oom_counts(), self._oom_before)):
                 self._breach = DeadLetterReason.OUT_OF_MEMORY
-            if self._by_kernel:
-                self._group.bound(None)
+            self._group.bound(None)
         if ending is None:
             return None
         usage = ending.usage or Usage()

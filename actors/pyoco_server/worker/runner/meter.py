@@ -68,10 +68,15 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_sec_of(pids: set[int]) -> float:
-    """Return the processor time of these processes and of those that they have waited for, in seconds."""
+    """Return the processor time of these processes and of those that they have waited for, in seconds.
+
+    Raises:
+        OSError: Nothing can be seen now, for want of a descriptor.
+    """
     ticks = 0
     for pid in pids:
-        with suppress(OSError):
+        # It has ended, or is another user's that hides it.
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
             fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
             ticks += sum(map(int, fields[11:15]))  # from utime to cstime
     return ticks * _TICK_SECONDS
