@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 import trio
 
 from nats_fixtures import Connection, ConnectionOptions, Node, connected, eventually, killed
+from pyoco_server.jetstream import follow
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import open_connection
 from pyoco_server.jetstream.consumer import Message
-from pyoco_server.jetstream.errors import ApiError, BridgeError
+from pyoco_server.jetstream.errors import ApiError, BridgeError, Unanswered
 from pyoco_server.jetstream.keyvalue import (
     CaughtUp,
     Deleted,
@@ -220,6 +222,37 @@ async def test_a_bucket_made_anew_is_told_and_read_from_its_beginning(bucket: Ke
             # It may have found the new one before all of them were there.
             if not any(isinstance(each, CaughtUp) for each in told):
                 assert await anext(events) == CaughtUp(5)
+
+
+async def test_a_bucket_made_anew_is_told_where_the_first_attempt_to_read_it_fails(
+    bucket: KeyValue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = bucket._connection
+    failed: list[str] = []
+
+    async def fail_once(connection: Connection, what: str, *args: Any, **options: Any) -> Any:
+        if what.startswith("CONSUMER.CREATE.") and not failed:
+            failed.append(what)
+            raise Unanswered("lost on the way")
+        return await call(connection, what, *args, **options)
+
+    async def there(_: int) -> bool:
+        return True
+
+    since = await bucket.put("old", b"")
+    with trio.fail_after(60):
+        async with bucket.watch_batches() as batches:
+            before = await anext(batches)
+        await call(connection, "STREAM.DELETE.KV_b", answer=dict)
+        await make(connection)
+        monkeypatch.setattr(follow, "call", fail_once)
+        async with bucket.watch_batches(
+            since=since, identity=before.identity, holds=there
+        ) as batches:
+            batch = await anext(batches)
+    assert failed
+    assert batch.anew
+    assert batch.identity != before.identity
 
 
 async def test_a_wiped_store_is_noticed_from_a_revision_of_another_life(bucket: KeyValue) -> None:

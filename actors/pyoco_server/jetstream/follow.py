@@ -164,18 +164,17 @@ class Follower:
         """Make the consumer; return how many messages wait for it, and whether it begins anew."""
         info = await read_stream(self._connection, self._stream)
         last_stored = info.state.last_seq
-        known, self._identity = self._identity, info.created
-        if self._last is not None and not (
-            self._last <= last_stored
-            and known in (None, self._identity)
-            and (self._holds is None or await self._holds(self._last))
+        last = self._last
+        if last is not None and not (
+            last <= last_stored
+            and self._identity in (None, info.created)
+            and (self._holds is None or await self._holds(last))
         ):
-            log.warning("stream is not the one it was, reading it anew", stream=self._stream)
-            self._last = None
-        anew = self._last is None
+            last = None
+        anew = last is None
         self._present = await last_sequence(self._connection, self._stream, self._subject)
-        if self._last is None and self._present == 0:
-            self._last = last_stored
+        if last is None and self._present == 0:
+            last = last_stored
         config: dict[str, Any] = {
             "name": f"watch-{uuid.uuid4().hex}",
             "filter_subject": self._subject,
@@ -185,9 +184,9 @@ class Follower:
             "num_replicas": 1,
             "inactive_threshold": _INACTIVE_NANOSECONDS,
         }
-        if self._last is not None:
+        if last is not None:
             config["deliver_policy"] = "by_start_sequence"
-            config["opt_start_seq"] = self._last + 1
+            config["opt_start_seq"] = last + 1
         else:
             config["deliver_policy"] = "last_per_subject" if self._start == "last" else "all"
         made = await call(
@@ -196,6 +195,10 @@ class Follower:
             {"stream_name": self._stream, "config": config, "action": "create"},
             answer=ConsumerInfo,
         )
+        if anew and self._last is not None:
+            log.warning("stream is not the one it was, reading it anew", stream=self._stream)
+        # Not before: where it fails on the way, the next attempt has to find out the same.
+        self._last, self._identity = last, info.created
         self._consumer = StandingPull(
             self._connection, self._stream, config["name"], batch=self._batch
         )
