@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Literal
@@ -19,6 +20,7 @@ class TcpProxy:
     Attributes:
         port: Where it listens, on 127.0.0.1.
         delay: How long each piece is under way, in seconds, in each direction.
+        pace: How many bytes a second go through, in each direction.
         refusing: Whether new connections are closed at once.
         accepted: How many connections there were.
         most_up: How many bytes may go to the server; what is more is held.
@@ -27,6 +29,7 @@ class TcpProxy:
     def __init__(self, port: int, target_port: int) -> None:
         self.port = port
         self.delay = 0.0
+        self.pace = math.inf
         self.refusing = False
         self.accepted = 0
         self.most_up: int | None = None
@@ -115,6 +118,7 @@ class TcpProxy:
                 nursery.start_soon(take)
                 async for due, piece in receive:
                     await trio.sleep_until(due)
+                    await trio.sleep(len(piece) / self.pace)
                     if direction == "up":
                         self._gone_up += len(piece)
                     while self._holds(direction):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -13,8 +14,9 @@ import pytest
 import trio
 from nats.js.api import ObjectMeta
 
-from nats_fixtures import Connection, Node, connected, eventually, killed
+from nats_fixtures import Connection, ConnectionOptions, Node, connected, eventually, killed
 from pyoco_server.jetstream.api import call
+from pyoco_server.jetstream.connection import open_connection
 from pyoco_server.jetstream.errors import (
     BridgeError,
     ObjectDamaged,
@@ -26,6 +28,7 @@ from pyoco_server.jetstream.objectinfo import CHUNK_BYTES
 from pyoco_server.jetstream.objectstore import ObjectInfo, ObjectStore
 from pyoco_server.jetstream.resources import ensure_resources
 from pyoco_server.settings import Settings
+from tcp_proxy import open_proxy
 
 pytestmark = pytest.mark.nats
 BUCKET = "pyoco_wheels"
@@ -161,6 +164,23 @@ async def test_a_read_goes_on_over_a_killed_server(nats_node: Node) -> None:
                         await killed(nats_node, connection)
                     data += part
         assert bytes(data) == BIG
+
+
+@pytest.mark.parametrize(("delay", "pace"), [(0.15, math.inf), (0.0, 100_000)])
+async def test_an_object_is_read_from_far_away_and_over_a_narrow_link(
+    nats_node: Node, delay: float, pace: float
+) -> None:
+    data = BIG[: CHUNK_BYTES * 2]
+    async with connected(nats_node) as connection:
+        await (await opened(connection)).put("a", pieces(data))
+    async with (
+        open_proxy(nats_node.port) as proxy,
+        open_connection(ConnectionOptions(urls=(proxy.nats_url,))) as connection,
+    ):
+        await connection.wait_connected(within=60)
+        proxy.delay, proxy.pace = delay, pace
+        with trio.fail_after(60):
+            assert await fetched(ObjectStore(connection, BUCKET), "a") == data
 
 
 async def test_a_read_ends_when_nats_is_away_for_too_long(nats_node: Node) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import trio
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import ObjectDamaged, Unanswered
+from pyoco_server.jetstream.consumer import Message
+from pyoco_server.jetstream.errors import BridgeError, ObjectDamaged, Unanswered
 from pyoco_server.jetstream.follow import CaughtUp, Follower, Reset
 from pyoco_server.jetstream.objectinfo import ObjectInfo
+from pyoco_server.jetstream.stored import last_sequence
 
 # What is asked for at once, and so what is in memory: 1 MiB of ordinary chunks.
 _BATCH = 8
-# A consumer does not tell that what it would have delivered was purged: a new one knows.
+# A consumer does not tell that what it would have delivered was purged, or got lost: a new one knows.
 _LOOK_SECONDS = 1.0
 
 
@@ -36,8 +38,8 @@ async def read_chunks(
         async with aclosing(follower.messages()) as messages:
             while chunks < info.chunks:
                 message = None
-                with trio.move_on_after(_LOOK_SECONDS):
-                    message = await anext(messages)
+                with trio.move_on_at(deadline):
+                    message = await _next(messages, connection, stream, subject)
                 if message is None:
                     break
                 if isinstance(message, CaughtUp | Reset):
@@ -61,6 +63,32 @@ async def read_chunks(
             )
     if info.chunks == 0:
         _check_whole(info, size, digest.hexdigest())
+
+
+async def _next(
+    messages: AsyncGenerator[Message | CaughtUp | Reset, None],
+    connection: Connection,
+    stream: str,
+    subject: str,
+) -> Message | CaughtUp | Reset | None:
+    """The next message; None where the server has answered twice meanwhile, and it has not come.
+
+    However far the server and narrow the link: an answer comes behind what was on its way before it.
+    """
+    message: Message | CaughtUp | Reset | None = None
+
+    async def look(here: trio.CancelScope) -> None:
+        for _ in range(2):
+            await trio.sleep(_LOOK_SECONDS)
+            with suppress(BridgeError):
+                await last_sequence(connection, stream, subject)
+        here.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look, nursery.cancel_scope)
+        message = await anext(messages)
+        nursery.cancel_scope.cancel()
+    return message
 
 
 async def cut(
