@@ -98,7 +98,7 @@ def test_the_names_that_cannot_be_set() -> None:
         ("PYOCO_NATS_URL", "tls://u:p@h:1,tls://h2:1", "nats_url", "tls://u:p@h:1,tls://h2:1"),
         ("PYOCO_NATS_URL", "localhost:4222", "nats_url", "localhost:4222"),
         ("PYOCO_NATS_URL", "nats://[::1]:4222/,h", "nats_url", "nats://[::1]:4222/,h"),
-        ("PYOCO_NATS_URL", "wss://u:p%40@h_1.a", "nats_url", "wss://u:p%40@h_1.a"),
+        ("PYOCO_NATS_URL", "tls://u:p%40@h_1.a", "nats_url", "tls://u:p%40@h_1.a"),
         ("PYOCO_NATS_URL", "bücher.example.:1", "nats_url", "bücher.example.:1"),
         ("PYOCO_STATE_DIR", "not/there/yet", "state_dir", "not/there/yet"),
         ("PYOCO_HTTP_ROOT_PATH", "/a/b.c/", "root_path", "/a/b.c"),
@@ -137,6 +137,7 @@ def test_what_a_variable_takes(
                 *("nats://", "nats://:4222", "nats://h:1,", ",", "nats://h:1,nats://h:x"),
                 *("nats://[h]:1", "nats://::1:4222", "nats://h:1/x", "nats://h?x=1", "nats://h 1"),
                 *("h:99999", "nats//h:4222", "nats:/h:4222", "mqtt://h:1"),
+                *("ws://h:1", "wss://h", "nats://h:1,wss://h:1"),
                 *(
                     "!!",
                     "a..b:1",

@@ -70,6 +70,25 @@ async def test_the_block_is_entered_before_nats_is_there(tmp_path: Path) -> None
             await answers(connection)
 
 
+async def test_a_connection_that_cannot_be_taken_over_is_a_failed_attempt(
+    nats_node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = session_module.Session.begin
+    met: list[str] = []
+
+    def fail_once(session: session_module.Session) -> None:
+        if not met:
+            met.append("an end")
+            raise AssertionError("nats-py is not connected")
+        begin(session)
+
+    monkeypatch.setattr(session_module.Session, "begin", fail_once)
+    async with connected(nats_node) as connection:
+        await answers(connection)
+        assert met
+        assert connection.epoch == 1
+
+
 async def test_status_tells_how_it_is(nats_node: Node) -> None:
     async with connected(nats_node) as connection:
         before = connection.status

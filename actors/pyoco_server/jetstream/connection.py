@@ -304,11 +304,11 @@ class Connection:
         try:
             try:
                 await self._loop.run_aio_coroutine(session.connect(url))
+                session.begin()
             # nats-py promises nothing narrower; whatever it is, the next attempt may do better.
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
                 self._failed(reason or text_of(error))
                 return False
-            session.begin()
             self._connected(session)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(session.pump)

@@ -141,7 +141,7 @@ def servers(text: str) -> str:
     """Read the URLs of NATS servers, with commas in between."""
     for url in text.split(","):
         scheme, divided, rest = url.rpartition("://")
-        if divided and scheme not in {"nats", "tls", "ws", "wss"}:
+        if divided and scheme not in {"nats", "tls"}:
             raise ValueError(text)
         # Raises as well for a port that is none, and for half of an address in brackets.
         parts = urlsplit(f"nats://{rest.removesuffix('/')}")
