@@ -155,6 +155,42 @@ async def test_what_was_sent_before_the_recording_is_not_in_it(autojump_clock: M
     assert received.message["fields"]["amount"] == 2
 
 
+async def test_a_request_that_came_before_a_restart_is_recorded(autojump_clock: MockClock) -> None:
+    spec: ChildSpec[Any] = ChildSpec("counter", Counter)
+    recorder = Recorder()
+    async with open_system(SupervisorSpec("root", [spec], backoff=Backoff(initial=1))) as system:
+        with system.tap(recorder):
+            await spec.ref.tell(Later(0))
+            await trio.sleep(0.1)
+            assert recorder.log("/counter").received[0].message["type"].endswith("Later")
+            await spec.ref.ask(Add(2), within=5)
+    log = recorder.log("/counter")
+    assert [(each.asked, each.message["fields"]["amount"]) for each in log.received] == [(True, 2)]
+    assert log.complete
+
+
+async def test_what_an_incarnation_ended_with_does_not_end_the_recording(
+    autojump_clock: MockClock,
+) -> None:
+    class Slow(Counter):
+        async def handle(self, message: Any) -> None:
+            if message == Add(9):
+                await trio.sleep_forever()
+            await super().handle(message)
+
+    spec: ChildSpec[Any] = ChildSpec("counter", Slow)
+    recorder = Recorder()
+    async with open_system(SupervisorSpec("root", [spec], backoff=Backoff(initial=1))) as system:
+        with system.tap(recorder):
+            await spec.ref.tell(Later(0.5))
+            for amount in (9, 1):
+                await spec.ref.tell(Add(amount))
+            await trio.sleep(5)
+            await spec.ref.ask(Add(2), within=5)
+    log = recorder.log("/counter")
+    assert [each.message["fields"]["amount"] for each in log.received] == [1, 2]
+
+
 async def test_secrets_are_left_out() -> None:
     assert "s3cret" not in str(to_value(LogIn("s3cret")))
 

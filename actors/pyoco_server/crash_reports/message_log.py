@@ -93,7 +93,7 @@ class _Life:
 
     began: float
     taken: deque[_Delivery]
-    # In the order of the mailbox; what is in hand is the first.
+    # In the order of the mailbox, with what is in hand; what ended with an incarnation is taken out later.
     waiting: deque[_Delivery] = field(default_factory=deque)
     forgotten: bool = False
 
@@ -127,11 +127,11 @@ class Recorder:
                 self._take(self._life(event), event)
 
     def begin(self, path: str, at: float) -> None:
-        """Forget the incarnation before; what was told to it and not taken up goes to the next one."""
+        """Forget the incarnation before; what was sent to it and not taken up goes to the next one."""
         before = self._lives.get(path)
-        waiting = () if before is None else before.waiting
-        left = deque(each for each in waiting if not each.asked)
-        self._lives[path] = _Life(at, deque(maxlen=self.most), left)
+        # Requests, too: those that came behind its end wait in the mailbox.
+        waiting = deque[_Delivery]() if before is None else before.waiting
+        self._lives[path] = _Life(at, deque(maxlen=self.most), waiting)
 
     def log(self, path: str, error: BaseException | None = None) -> MessageLog:
         """What the present incarnation of the actor at ``path`` took up so far, and what ended it.
@@ -158,9 +158,11 @@ class Recorder:
         )
 
     def _take(self, life: _Life, event: TapEvent) -> None:
-        if not life.waiting or life.waiting[0].message is not event.message:
+        if all(each.message is not event.message for each in life.waiting):
             return  # it was sent before the recording began
-        delivery = life.waiting.popleft()
+        # What was sent before it ended with an incarnation: in its hand, or as a request that it left.
+        while (delivery := life.waiting.popleft()).message is not event.message:
+            pass
         delivery.outcome, delivery.error = event.kind.value, event.error
         life.forgotten = life.forgotten or len(life.taken) == self.most
         life.taken.append(delivery)

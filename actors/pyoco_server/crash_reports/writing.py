@@ -63,7 +63,7 @@ async def _write_one(death: MessageLog, folder: Path) -> None:
     try:
         # Not given up half-way: the thread would go on anyhow.
         path = await trio.to_thread.run_sync(_write, death, folder)
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001 - what it reports on goes on
         log.warning("crash not recorded", actor=death.path, reason=str(error))
     else:
         log.error("crash recorded", actor=death.path, reason=death.ended, file=str(path))
