@@ -5,14 +5,18 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import structlog
 from msgspec.structs import replace
+from trio.testing import wait_all_tasks_blocked
 
-from pyoco_server.logs import configure_logging
+from pyoco_server.kernel import Actor, ChildSpec, Refusal, SupervisorSpec, open_system
+from pyoco_server.logs import configure_logging, stay_quiet
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.settings import Settings
 
@@ -95,3 +99,48 @@ def test_text_is_for_people(stream: io.StringIO) -> None:
     assert "hello" in text
     assert "run_id=r" in text
     assert "pathname" not in text
+
+
+def test_a_logger_needs_no_name(stream: io.StringIO) -> None:
+    configure_logging(service="s", settings=Settings(), stream=stream)
+    structlog.get_logger().warning("hello")
+    (line,) = lines(stream)
+    assert (line["message"], line["logger"]) == ("hello", "")
+
+
+def quieted() -> None:
+    structlog.reset_defaults()
+    stay_quiet()
+
+
+@pytest.mark.parametrize("configure", [partial(configure_logging, service="s"), quieted])
+def test_nothing_is_written_where_standard_error_is_closed(
+    stream: io.StringIO,
+    configure: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    configure()
+    structlog.get_logger("pyoco_server.x").warning("hello")
+    logging.getLogger("elsewhere").warning("hello")
+    assert capsys.readouterr().out == ""
+
+
+class Never(Refusal):
+    pass
+
+
+class Refusing(Actor[str]):
+    async def handle(self, message: str) -> None:
+        raise Never(message)
+
+
+async def test_a_refused_message_is_named(stream: io.StringIO) -> None:
+    configure_logging(service="s", settings=Settings(), stream=stream)
+    spec = ChildSpec[str]("a", Refusing)
+    async with open_system(SupervisorSpec("root", [spec])):
+        await spec.ref.tell("no")
+        await wait_all_tasks_blocked()
+    (line,) = (each for each in lines(stream) if each["message"] == "told message refused")
+    assert (line["actor"], line["refused"], line["reason"]) == ("/a", "str", "no")

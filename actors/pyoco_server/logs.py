@@ -86,19 +86,21 @@ def stay_quiet() -> None:
     if not structlog.is_configured():
         structlog.configure(
             wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+            logger_factory=partial(_Lines, sys.stderr),
         )
 
 
 class _Lines:
     """The logger of a module. Like a handler of the standard library, it is silent where it cannot write."""
 
-    def __init__(self, stream: TextIO, name: str) -> None:
+    def __init__(self, stream: TextIO | None, name: str = "", *_: object) -> None:
         self._stream = stream
         self.name = name
 
     def msg(self, line: str) -> None:
         """Write a line."""
+        if self._stream is None:  # closed before the process began
+            return
         with suppress(OSError, ValueError):
             self._stream.write(f"{line}\n")
             self._stream.flush()

@@ -116,7 +116,7 @@ class Cell:
         else:
             name = type(envelope.message).__name__
             log.warning(
-                "told message refused", actor=self.ref.path, message=name, reason=str(refusal)
+                "told message refused", actor=self.ref.path, refused=name, reason=str(refusal)
             )
 
     def _let_go(self, crash: BaseException | None) -> None:

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -78,6 +79,7 @@ def run(app: typer.Typer, argv: Sequence[str] | None = None) -> int:
         app: The commands; its name is that of the program.
         argv: The command line without the program; that of this process when ``None``.
     """
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # What the encoding of a terminal or a pipe does not have is told as an escape.
@@ -96,6 +98,14 @@ def run(app: typer.Typer, argv: Sequence[str] | None = None) -> int:
     except BaseExceptionGroup as group:
         code = _of_group(group)
     return code
+
+
+def _open_what_is_closed() -> None:
+    """Give what the process was started without (``2>&-``): nothing to read, and nowhere to write."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - as they have it
+            setattr(sys, name, nowhere)
 
 
 def _invoke(app: typer.Typer, argv: Sequence[str] | None) -> int:
