@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -18,7 +19,9 @@ from http_api.keyed import KEYED, bucket_of, key_for, store
 from nats_fixtures import paused
 from pyoco_server.backend import Backend
 from pyoco_server.gateway import key_ring
-from pyoco_server.gateway.key_ring import InvalidApiKey, KeysUnavailable, TooManyChecks
+from pyoco_server.gateway.key_ring import InvalidApiKey, KeyRing, KeysUnavailable, TooManyChecks
+from pyoco_server.jetstream.errors import KeyNotFound
+from pyoco_server.jetstream.keyvalue import CaughtUp, Deleted, Entry, KeyValue, Reset, WatchEvent
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.kernel import TreeNode
 from pyoco_server.model.api_key import (
@@ -28,8 +31,10 @@ from pyoco_server.model.api_key import (
     Role,
     bucket_key,
     matches,
+    new_key,
     parse_key,
 )
+from pyoco_server.model.json_text import encode_json
 
 UNKNOWN = f"pyoco_{'0' * 24}.{'s' * 43}"
 
@@ -214,6 +219,67 @@ async def test_checks_wait_in_line_off_the_event_loop_and_the_line_has_an_end(
     assert outcomes.count(TooManyChecks) == 80 - 64
     assert outcomes.count(InvalidApiKey) == 64
     assert beside == [True] * 64
+
+
+class Bucket:
+    """What the ring asks of its bucket."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.revision = 0
+
+    async def get(self, key: str, *, within: float) -> Entry:
+        if key not in self.entries:
+            raise KeyNotFound(key, self.revision)
+        return self.entries[key]
+
+    async def newest(self, pattern: str, *, within: float) -> int:
+        return self.revision
+
+
+@pytest.mark.parametrize("how", ["deleted", "unreadable", "made anew"])
+async def test_a_key_that_ends_while_it_is_checked_lets_nobody_in(
+    monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    begun, go_on = trio.Event(), threading.Event()
+
+    def held(record: ApiKeyRecord | None, secret: str, pepper: str | None) -> bool:
+        trio.from_thread.run_sync(begun.set)
+        assert go_on.wait(60)
+        return matches(record, secret, pepper)
+
+    async def refuse() -> None:
+        with pytest.raises(InvalidApiKey):
+            await ring.authenticate(key)
+
+    key, record = new_key("a", now=time.time(), pepper=None)
+    name = bucket_key(record.key_id)
+    bucket = Bucket()
+    bucket.entries[name] = Entry(name, encode_json(record), 5, 0.0)
+    seen: dict[str, list[WatchEvent]] = {
+        "deleted": [Deleted(name, 6)],
+        "unreadable": [Entry(name, b"{}", 6, 0.0)],
+        "made anew": [Reset(), CaughtUp(0)],
+    }
+    ring = KeyRing(cast(KeyValue, bucket), None)
+    ring._apply(CaughtUp(0))
+    monkeypatch.setattr(key_ring, "matches", held)
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ring.compare)
+            while not ring.fresh:
+                await trio.sleep(0.001)
+            async with trio.open_nursery() as checking:
+                checking.start_soon(refuse)
+                await begun.wait()
+                del bucket.entries[name]
+                for event in seen[how]:
+                    ring._apply(event)
+                while not ring.fresh:
+                    await trio.sleep(0.001)
+                go_on.set()
+            await refuse()
+            nursery.cancel_scope.cancel()
 
 
 async def test_who_has_no_key_cannot_lock_out_who_has_one(

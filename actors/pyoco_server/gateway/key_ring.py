@@ -115,6 +115,7 @@ class KeyRing:
         self._pepper = pepper
         self._keys: dict[str, _Known] = {}
         self._seen = 0
+        self._start_overs = 0
         self._caught_up = False
         self._fresh_at = float("-inf")
         # The newest revision of the bucket, and when it was asked for, until the watch has shown as much.
@@ -212,6 +213,7 @@ class KeyRing:
             self._forget(key_id)
         # What they were found to be may be that of another record of the same revision.
         self._outcomes.clear()
+        self._start_overs += 1
         self._seen = 0
         self._caught_up = False
 
@@ -251,12 +253,15 @@ class KeyRing:
             raise TooManyChecks(f"{_MOST_WAITING} API keys wait to be checked")
         check = self._checks[digest] = _Check()
         try:
+            start_overs = self._start_overs
             found = await self._look_up(key_id)
             record = None if found is None else found.record
             matched = await trio.to_thread.run_sync(
                 matches, record, secret, self._pepper, limiter=self._pool
             )
-            self._conclude(digest, key_id, found, matched)
+            # What was found in a bucket that is gone says nothing: it is checked once more.
+            if start_overs == self._start_overs:
+                self._conclude(digest, key_id, found, matched)
         except BridgeError as error:
             check.failure = str(error)
         finally:
@@ -273,8 +278,9 @@ class KeyRing:
 
     def _conclude(self, digest: bytes, key_id: str, found: _Known | None, matched: bool) -> None:
         known = self._keys.get(key_id)
-        if found is not None and (known is None or known.revision < found.revision):
-            # Ahead of the watch, which will bring the same.
+        newest = self._seen if known is None else max(self._seen, known.revision)
+        if found is not None and found.revision > newest:
+            # Ahead of the watch, which will bring the same; what the watch has passed may be gone by now.
             self._forget(key_id)
             self._keys[key_id] = known = found
         same = (
