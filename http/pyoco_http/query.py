@@ -4,7 +4,7 @@
 a truth value      ``true``, ``1``, ``yes``, ``on``, or ``false``, ``0``, ``no``, ``off``, in either case
 a whole number     digits, in its range
 a number, a time   finite, in its range; times are unix seconds
-a text             printable characters (of a query), no longer than it may be
+a text             of a query: no control characters or line ends; no longer than it may be
 a word             one of its enumeration, in either case
 several words      the parameter may be repeated, or hold commas
 =================  ======================================================================================
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ FLAGS: Final[Mapping[str, bool]] = {
 }
 _DIGITS: Final = 18
 _PLAIN: Final = re.compile(r"[-+.0-9eE]+")
+# What controls a terminal or ends a line: spaces of other scripts, and what joins signs, are part of names.
+_CONTROLS: Final = frozenset({"Cc", "Zl", "Zp"})
 
 
 class UnusableText(ValueError):
@@ -214,8 +217,8 @@ def _word(words: Mapping[str, Any], takes: str, text: str) -> Any:
 
 
 def _text(most: int | None, text: str, *, printable: bool) -> str:
-    if printable and not text.isprintable():
-        raise ValueError("printable characters")
+    if printable and not _CONTROLS.isdisjoint(map(unicodedata.category, text)):
+        raise ValueError("no control characters or line ends")
     if most is not None and len(text) > most:
         raise ValueError(f"at most {most} characters")
     return text

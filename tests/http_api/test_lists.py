@@ -77,6 +77,7 @@ async def test_each_filter_narrows_and_new_ones_ask_for_the_paged_answer(tmp_pat
                 snapshot("d4", updated_at=4.0, tag="gpu", worker_id="w9"),
                 snapshot("e5", updated_at=5.0, workflow_yaml_sha256="ab" * 32),
                 snapshot("f6", updated_at=6.0, status="RUNNING", end_time=None),
+                snapshot("g7", updated_at=2.5, flow_name="daily\u3000report", tag="x"),
             ],
         )
         for query, expected in {
@@ -97,6 +98,8 @@ async def test_each_filter_narrows_and_new_ones_ask_for_the_paged_answer(tmp_pat
             "q=brokexhere": [],
             "q=d4": ["d4"],
             "q=oth": ["c3"],
+            "flow=daily%E3%80%80report": ["g7"],
+            "q=%E3%80%80re": ["g7"],
             "flow=none": [],
         }.items():
             assert await ids(client, query) == expected, query
@@ -104,8 +107,8 @@ async def test_each_filter_narrows_and_new_ones_ask_for_the_paged_answer(tmp_pat
         for query in ("updated_after=0", "cursor=", "q=x", "worker_id=w", "counts=1"):
             assert isinstance((await client.get(f"/runs?{query}")).json(), dict), query
         page = (await client.get("/runs?counts=1&limit=1")).json()
-        assert page["counts"] == {"COMPLETED": 4, "FAILED": 1, "RUNNING": 1}
-        assert page["total"] == 6
+        assert page["counts"] == {"COMPLETED": 5, "FAILED": 1, "RUNNING": 1}
+        assert page["total"] == 7
         counts = (await client.get("/runs/counts?q=main")).json()
         assert (counts["total"], counts["exact"]) == (5, True)
         counts = (await client.get("/runs/counts?flow=main")).json()
