@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
+import trio
 
 from http_api.gateway import YAML, gateway
+from http_api.seeding import put_runs, snapshot
 from pyoco_server.client import (
     AsyncPyocoHttpClient,
     DamagedDownload,
     HttpProblem,
+    PyocoHttpClient,
     RetryPolicy,
     UnexpectedAnswer,
 )
+from pyoco_server.client.requests import get
+from pyoco_server.client.sse import SseEvent
+from pyoco_server.client.watch import EventWatch, ListWatch, RunWatch
 from pyoco_server.client.wire import cancel_wait_seconds
 from pyoco_server.settings import Settings
 from pyoco_server.worker.resource_watch import TERMINATE_SECONDS
@@ -32,12 +39,81 @@ async def test_a_look_at_a_gateway(tmp_path: Path) -> None:
         assert await client.get_health() == {"status": "ok"}
         assert (await client.get_ready())["reasons"] == []
         assert len((await client.get_stats(minutes=3))["minutes"]) == 3
+        week = await client.get_stats(10_080, step_minutes=60, percentiles=True)
+        assert (len(week["minutes"]), week["percentiles"]["wait"]) == (168, {})
         assert (await client.get_api_description())["openapi"] == "3.1.0"
         checked = await client.check_flow(YAML.decode())
         assert sorted(checked["tasks"]) == ["add_one", "to_text"]
         with pytest.raises(HttpProblem) as found:
             await client.check_flow("tasks: {}\nflow: *x\n")
         assert (found.value.status, found.value.extra["line"]) == (422, 2)
+
+
+@pytest.mark.parametrize("method", ["find_runs", "list_runs_vnext"])
+async def test_a_page_by_any_filter_says_where_the_next_one_begins(
+    tmp_path: Path, method: str
+) -> None:
+    ids = ["a", "b", "c"]
+    async with gateway(tmp_path, worker=False) as (http, backend):
+        runs = [snapshot(run_id, flow_name="mine") for run_id in ids]
+        await put_runs(backend, [*runs, snapshot("other")])
+        async with AsyncPyocoHttpClient(str(http.base_url)) as client:
+            cursor, seen = None, []
+            for _ in ids:
+                page = await getattr(client, method)(flow="mine", limit=1, cursor=cursor)
+                cursor = page["next_cursor"]
+                seen += [run["run_id"] for run in page["items"]]
+            assert (sorted(seen), cursor) == (ids, None)
+            assert len(await client.list_runs(flow="mine")) == 3
+
+        def read() -> None:
+            with PyocoHttpClient(str(http.base_url)) as client:
+                cursor, seen = None, []
+                for _ in ids:
+                    page = getattr(client, method)(flow="mine", limit=1, cursor=cursor)
+                    cursor = page["next_cursor"]
+                    seen += [run["run_id"] for run in page["items"]]
+                assert (sorted(seen), cursor) == (ids, None)
+                assert len(client.list_runs(flow="mine")) == 3
+
+        await trio.to_thread.run_sync(read)
+
+
+LOST = httpx.RemoteProtocolError("the connection is lost")
+
+
+def test_who_is_busy_with_an_event_for_minutes_still_has_a_gateway() -> None:
+    """An outage begins with the first failure, and ends with an event or a stream that ends as it should."""
+    watch = RunWatch(first=get("/runs/r/watch"))
+    watch.take(SseEvent("{}", "heartbeat"), 0.0)
+    assert watch.after_failure(LOST, 300.0) > 0
+    assert watch.after_failure(LOST, 359.0) > 0
+    assert watch.after_end(361.0) > 0
+    assert watch.after_failure(LOST, 700.0) > 0
+    with pytest.raises(httpx.RemoteProtocolError):
+        watch.after_failure(LOST, 761.0)
+
+
+def test_a_run_that_says_nothing_is_followed_to_the_end_of_the_time() -> None:
+    once = RetryPolicy(attempts=1)
+    watch = EventWatch(first=get("/runs/r/events"), deadline=1.0, retry=once)
+    assert watch.after_failure(httpx.ReadTimeout("nothing came"), 3.0) == 0
+    assert watch.ended
+    away = EventWatch(first=get("/runs/r/events"), deadline=1.0, retry=once)
+    with pytest.raises(httpx.ConnectError):
+        away.after_failure(httpx.ConnectError("nobody is there"), 3.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "asked"), [(0.1, 1), (60, 60), (86_400, 86_400), (7 * 86_400, 86_400)]
+)
+def test_a_list_is_followed_for_days(seconds: float, asked: int) -> None:
+    call = ListWatch(first=get("/runs/stream"), deadline=seconds).next_call(0.0)
+    assert call is not None
+    assert call.params["timeout_sec"] == asked
+    for_ever = ListWatch(first=get("/runs/stream"), deadline=math.inf).next_call(0.0)
+    assert for_ever is not None
+    assert "timeout_sec" not in for_ever.params
 
 
 def test_a_cancel_is_waited_for_longer_than_a_flow_that_ignores_it_lives() -> None:

@@ -292,15 +292,30 @@ class AsyncPyocoHttpClient(AsyncScheduleCalls):
         """
         return await self._get("/metrics", parse_text)
 
-    async def get_stats(self, minutes: int | None = None) -> StatsDict:
+    async def get_stats(
+        self,
+        minutes: int | None = None,
+        *,
+        step_minutes: int | None = None,
+        percentiles: bool | None = None,
+    ) -> StatsDict:
         """Return ``{minutes: [...]}``: what happened in each of the last minutes (60 unless told).
+
+        More than a day is told in steps of several minutes.
+
+        Args:
+            minutes: How many, up to 30 days.
+            step_minutes: How many of them are one of the answer's, which has at most 1,440.
+            percentiles: Whether p50, p95 and p99 of waits and runs come as well.
 
         Example::
 
             stats = await client.get_stats(15)
             print(len(stats["minutes"]))  # 15
         """
-        return await self._get("/stats", minutes=minutes)
+        return await self._get(
+            "/stats", minutes=minutes, step_minutes=step_minutes, percentiles=percentiles
+        )
 
     async def get_health(self) -> HealthDict:
         """Return ``{status}`` of the gateway's process.

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 
 from pyoco_server.client.aio_connection import AsyncCaller
-from pyoco_server.client.requests import get_bytes, parse_page, parse_text, parse_value, path_of
+from pyoco_server.client.requests import (
+    get,
+    get_bytes,
+    parse_objects,
+    parse_page,
+    parse_text,
+    parse_value,
+    path_of,
+    with_params,
+)
 
 if TYPE_CHECKING:
     from pyoco_server.client.answers import (
@@ -146,8 +155,9 @@ class AsyncRunCalls(AsyncCaller):
             runs = await client.list_runs(status="COMPLETED", tag="hello", limit=10)
             print(runs[0]["status"])  # COMPLETED
         """
-        page = await self.find_runs(status=status, flow=flow, tag=tag, full=full, limit=limit)
-        return page["items"]
+        include = "full" if full else None
+        query = {"status": status, "flow": flow, "tag": tag, "include": include, "limit": limit}
+        return await self._get("/runs", parse_objects, **query)
 
     async def list_runs_vnext(
         self,
@@ -197,9 +207,9 @@ class AsyncRunCalls(AsyncCaller):
             print([run["error"] for run in page["items"]])
         """
         include = "full" if full else None
-        return await self._get(
-            "/runs", parse_page, include=include, limit=limit, cursor=cursor, **query
-        )
+        call = get("/runs", parse_page, include=include, limit=limit, **query)
+        # An empty one asks for a page too: by filters of the first version alone a bare list is given.
+        return await self._run(with_params(call, cursor=cursor or ""))
 
     async def count_runs(self, **query: Unpack[RunsQueryDict]) -> RunCountsDict:
         """Return how many runs there are: ``{counts: {status: count}, total, …}``.

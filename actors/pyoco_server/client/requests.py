@@ -235,14 +235,16 @@ def parse_objects(body: bytes) -> list[Any]:
 
 
 def parse_page(body: bytes) -> Any:
-    """Read ``{items, next_cursor}``, or a bare list of runs as such a page."""
-    match parse_value(body):
-        case list() as items:
-            return {"items": items, "next_cursor": None}
+    """Read ``{items, next_cursor}``.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    match parse_object(body):
         case {"items": list()} as page:
             return dict(page)
         case _:
-            raise ValueError("JSON list of runs")
+            raise ValueError("page of runs")
 
 
 def parse_readiness(body: bytes) -> Any:

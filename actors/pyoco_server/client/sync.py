@@ -290,15 +290,30 @@ class PyocoHttpClient(ScheduleCalls):
         """
         return self._get("/metrics", parse_text)
 
-    def get_stats(self, minutes: int | None = None) -> StatsDict:
+    def get_stats(
+        self,
+        minutes: int | None = None,
+        *,
+        step_minutes: int | None = None,
+        percentiles: bool | None = None,
+    ) -> StatsDict:
         """Return ``{minutes: [...]}``: what happened in each of the last minutes (60 unless told).
+
+        More than a day is told in steps of several minutes.
+
+        Args:
+            minutes: How many, up to 30 days.
+            step_minutes: How many of them are one of the answer's, which has at most 1,440.
+            percentiles: Whether p50, p95 and p99 of waits and runs come as well.
 
         Example::
 
             stats = client.get_stats(15)
             print(len(stats["minutes"]))  # 15
         """
-        return self._get("/stats", minutes=minutes)
+        return self._get(
+            "/stats", minutes=minutes, step_minutes=step_minutes, percentiles=percentiles
+        )
 
     def get_health(self) -> HealthDict:
         """Return ``{status}`` of the gateway's process.

@@ -130,7 +130,8 @@ class FollowCalls(RunCalls):
             types: Which events, such as ``state`` or ``log``; all when empty.
             cursor: Begin behind the event with this ``id``.
             follow: Whether to wait for what comes.
-            within_seconds: When to end following in any case; ``None`` for never.
+            within_seconds: When to end following, at the gateway's next sign of life: up to 6 s later.
+                ``None`` for never.
 
         Example::
 
@@ -165,7 +166,7 @@ class FollowCalls(RunCalls):
             since: Only what was printed then or later, in unix seconds.
             tail: Of what is stored, only that many lines, the last ones.
             follow: Whether to wait for what comes, until the run's end.
-            within_seconds: When to end following in any case; ``None`` for never.
+            within_seconds: As of `events`.
 
         Example::
 

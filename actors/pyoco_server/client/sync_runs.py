@@ -5,7 +5,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
 
-from pyoco_server.client.requests import get_bytes, parse_page, parse_text, parse_value, path_of
+from pyoco_server.client.requests import (
+    get,
+    get_bytes,
+    parse_objects,
+    parse_page,
+    parse_text,
+    parse_value,
+    path_of,
+    with_params,
+)
 from pyoco_server.client.sync_connection import Caller
 
 if TYPE_CHECKING:
@@ -147,8 +156,9 @@ class RunCalls(Caller):
             runs = client.list_runs(status="COMPLETED", tag="hello", limit=10)
             print(runs[0]["status"])  # COMPLETED
         """
-        page = self.find_runs(status=status, flow=flow, tag=tag, full=full, limit=limit)
-        return page["items"]
+        include = "full" if full else None
+        query = {"status": status, "flow": flow, "tag": tag, "include": include, "limit": limit}
+        return self._get("/runs", parse_objects, **query)
 
     def list_runs_vnext(
         self,
@@ -198,7 +208,9 @@ class RunCalls(Caller):
             print([run["error"] for run in page["items"]])
         """
         include = "full" if full else None
-        return self._get("/runs", parse_page, include=include, limit=limit, cursor=cursor, **query)
+        call = get("/runs", parse_page, include=include, limit=limit, **query)
+        # An empty one asks for a page too: by filters of the first version alone a bare list is given.
+        return self._run(with_params(call, cursor=cursor or ""))
 
     def count_runs(self, **query: Unpack[RunsQueryDict]) -> RunCountsDict:
         """Return how many runs there are: ``{counts: {status: count}, total, …}``.

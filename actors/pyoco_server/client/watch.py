@@ -17,7 +17,10 @@ from pyoco_server.client.sse import SseEvent
 from pyoco_server.model.run import TERMINAL_STATUSES
 
 LONGEST_STREAM_SECONDS = 600
-"""The most that the gateway takes as ``timeout_sec``."""
+"""The most that the gateway takes as ``timeout_sec`` of a run."""
+
+_LONGEST_LIST_SECONDS = 86_400
+"""The same of a list."""
 
 SILENCE_SECONDS = 20.0
 """How long a stream may say nothing; the gateway gives a sign of life every 5 s."""
@@ -52,7 +55,7 @@ class Watch(ABC):
 
     Attributes:
         first: The call that opens the stream at its beginning.
-        deadline: When the watch ends in any case; infinite for never.
+        deadline: When the watch ends, seen at an event or the end of a stream; infinite for never.
         retry: Pauses between connections, and how often the first one is tried.
         outage_seconds: How long a gateway that was there once may be away.
         ended: Whether all is told.
@@ -63,7 +66,8 @@ class Watch(ABC):
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     outage_seconds: float = 60.0
     ended: bool = False
-    _last_sign_at: float | None = None
+    _met: bool = False
+    _away_since: float | None = None
     _failures: int = 0
 
     def next_call(self, now: float) -> ApiCall[Document] | None:
@@ -76,7 +80,8 @@ class Watch(ABC):
 
     def take(self, event: SseEvent, now: float) -> Document | None:
         """Return what to tell of an event, if anything."""
-        self._last_sign_at = now
+        self._met = True
+        self._away_since = None
         self._failures = 0
         if now >= self.deadline + _END_GRACE_SECONDS:
             self.ended = True
@@ -84,6 +89,7 @@ class Watch(ABC):
 
     def after_end(self, now: float) -> float:
         """The stream has ended as it should: how long to wait before the next one, in seconds."""
+        self._away_since = None
         if self.deadline - now < _END_GRACE_SECONDS:
             self.ended = True
         if self.ended:
@@ -97,14 +103,18 @@ class Watch(ABC):
         Raises:
             httpx.HTTPError: ``error`` itself, when there is no use in going on.
         """
-        if self.ended or (now >= self.deadline and self._last_sign_at is not None):
+        # Silence is no failure where nothing more was waited for.
+        quiet = self._met or isinstance(error, httpx.ReadTimeout)
+        if self.ended or (now >= self.deadline and quiet):
             self.ended = True
             return 0.0
         self._failures += 1
-        if self._last_sign_at is None:
-            exhausted = self._failures >= self.retry.attempts
+        # Not since its last sign of life: whoever took that may have been busy with it.
+        self._away_since = now if self._away_since is None else self._away_since
+        if self._met:
+            exhausted = now - self._away_since > self.outage_seconds
         else:
-            exhausted = now - self._last_sign_at > self.outage_seconds
+            exhausted = self._failures >= self.retry.attempts
         delay = self.retry.delay(error, self._failures)
         if exhausted or delay is None or not passes(error):
             raise error
@@ -177,7 +187,9 @@ class ListWatch(Watch):
     _last_id: str | None = None
 
     def _next(self, seconds_left: float) -> ApiCall[Document]:
-        left = None if seconds_left == math.inf else max(1, math.ceil(seconds_left))
+        left = None
+        if seconds_left < math.inf:
+            left = max(1, math.ceil(min(seconds_left, _LONGEST_LIST_SECONDS)))
         headers = {"Accept": "text/event-stream"}
         if self._last_id is not None:
             headers["Last-Event-ID"] = self._last_id
