@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import msgspec
-from quart import Blueprint, request
+from quart import Blueprint, Response, request
 
 from pyoco_http.access import Access, access, person, principal, run_seen
-from pyoco_http.bodies import read_json
-from pyoco_http.call import asked
+from pyoco_http.bodies import read_aside, read_json, read_nothing
+from pyoco_http.call import asked, json_body
 from pyoco_http.operation import IDEMPOTENCY_KEY, described
 from pyoco_http.problems import Problem, Problems, answer_with, because, invalid
-from pyoco_http.submissions import key_of_call, times_told, timing_of
+from pyoco_http.submissions import key_of_call, replayed, times_told, timing_of
 from pyoco_server.api.dead_letters import (
     DeadLetterDropped,
     DeadLetterItem,
@@ -65,6 +66,7 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
         refusals={**_NOT_FOUND, 409: "run cannot be submitted again"},
     )
     async def requeue(seq: str) -> Submitted:
+        read_nothing(await request.body)
         run, repeated = await backend.dead_letters.requeue(_number(seq), person())
         return Submitted(run_id=run.run_id, status=run.status, retried_from=repeated)
 
@@ -72,6 +74,7 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
     @access(Access.OPERATE)
     @described("Drop a dead letter", DeadLetterDropped, refusals=_NOT_FOUND)
     async def drop(seq: str) -> DeadLetterDropped:
+        read_nothing(await request.body)
         number = _number(seq)
         await backend.dead_letters.drop(number, principal().tenant_id)
         return DeadLetterDropped(seq=number)
@@ -90,10 +93,10 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
             422: "idempotency key reused, invalid idempotency key, or params or a time that cannot be",
         },
     )
-    async def retry(run_id: str) -> Submitted:
+    async def retry(run_id: str) -> Response:
         await run_seen(backend, run_id)
         raw: bytes = await request.body
-        body = read_json(raw, RetryBody) if raw else RetryBody()
+        body = await read_aside(len(raw), partial(read_json, raw or b"{}", RetryBody))
         timing = timing_of(body, backend.reads.now())
         try:
             run = await backend.dead_letters.retry(
@@ -105,7 +108,8 @@ def dead_letters_blueprint(backend: Backend) -> Blueprint:
             )
         except NestedTooDeeply as error:
             raise invalid("params", str(error)) from None
-        return Submitted(run_id=run.run_id, status=run.status, retry_of=run_id, **times_told(run))
+        again = Submitted(run_id=run.run_id, status=run.status, retry_of=run_id, **times_told(run))
+        return json_body(again, *replayed(run)).response()
 
     return blueprint
 

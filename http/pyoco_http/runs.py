@@ -11,7 +11,7 @@ import trio
 from quart import Blueprint, Response
 
 from pyoco_http.access import Access, access, principal, run_seen
-from pyoco_http.bodies import read_json
+from pyoco_http.bodies import read_aside, read_json
 from pyoco_http.call import Answer, asked, current_call, json_body
 from pyoco_http.operation import described
 from pyoco_http.short_routes import short
@@ -96,7 +96,9 @@ def runs_blueprint(backend: Backend) -> Blueprint:
     @short
     async def move(run_id: str) -> Answer:
         snapshot = await run_seen(backend, run_id)
-        timing = timing_of(read_json(current_call().body, MoveBody), now(), MOVED_FIELDS)
+        raw = current_call().body
+        body = await read_aside(len(raw), partial(read_json, raw, MoveBody))
+        timing = timing_of(body, now(), MOVED_FIELDS)
         if timing != NO_TIMING:
             snapshot = await backend.move(run_id, timing)
         return json_body(shown_run(snapshot, now(), records=False))

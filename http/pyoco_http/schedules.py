@@ -6,11 +6,11 @@ import uuid
 from itertools import islice
 from typing import Final
 
-from quart import Blueprint, request
+from quart import Blueprint, Response, request
 
 from pyoco_http.access import Access, access, person
-from pyoco_http.bodies import read_json, read_nothing
-from pyoco_http.call import asked
+from pyoco_http.bodies import read_body, read_nothing
+from pyoco_http.call import asked, json_body
 from pyoco_http.operation import IDEMPOTENCY_KEY, described
 from pyoco_http.problems import answer_with
 from pyoco_http.schedule_calls import (
@@ -30,7 +30,7 @@ from pyoco_http.schedule_views import (
     ticks_page,
     whole_schedule,
 )
-from pyoco_http.submissions import key_of_call
+from pyoco_http.submissions import key_of_call, replayed
 from pyoco_server.api import schedules as api
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.schedules.asked import MAX_BACKFILL
@@ -68,7 +68,7 @@ def schedules_blueprint(backend: Backend) -> Blueprint:
         doc="Nothing before now is due. Its runs carry its `schedule_id` and their `scheduled_at`.",
     )
     async def create() -> api.ScheduleView:
-        body = read_json(await request.body, api.NewSchedule)
+        body = await read_body(api.NewSchedule)
         schedule_id = f"s-{uuid.uuid4().hex[:12]}" if body.schedule_id is None else body.schedule_id
         return schedule_view(await desk.create(schedule_id, await wish_of(backend, body), person()))
 
@@ -88,7 +88,7 @@ def schedules_blueprint(backend: Backend) -> Blueprint:
         doc="Where times change, ticks go by the new ones from now on.",
     )
     async def put(schedule_id: str) -> api.WholeSchedule:
-        body = read_json(await request.body, api.ScheduleReplacement)
+        body = await read_body(api.ScheduleReplacement)
         wanted, version = await wish_of(backend, body), version_of(body)
         try:
             stored = await desk.replace(schedule_id, wanted, person(), version=version)
@@ -107,7 +107,7 @@ def schedules_blueprint(backend: Backend) -> Blueprint:
         refusals=SCHEDULE_MISSING | SCHEDULE_CONFLICT | SCHEDULE_INVALID | _TOO_LARGE,
     )
     async def patch(schedule_id: str) -> api.WholeSchedule:
-        body = read_json(await request.body, api.ScheduleUpdate)
+        body = await read_body(api.ScheduleUpdate)
         wanted = await wish_of(backend, body)
         return whole_schedule(
             await desk.patch(schedule_id, wanted, person(), version=version_of(body))
@@ -117,6 +117,7 @@ def schedules_blueprint(backend: Backend) -> Blueprint:
     @access(Access.SUBMIT)
     @described("Delete a schedule; its runs stay", api.ScheduleDeleted, refusals=SCHEDULE_MISSING)
     async def delete(schedule_id: str) -> api.ScheduleDeleted:
+        read_nothing(await request.body)
         await desk.delete(schedule_id, person())
         return api.ScheduleDeleted(schedule_id=schedule_id)
 
@@ -156,12 +157,13 @@ def schedule_actions_blueprint(backend: Backend) -> Blueprint:
             422: "invalid idempotency key",
         },
     )
-    async def trigger(schedule_id: str) -> api.Triggered:
+    async def trigger(schedule_id: str) -> Response:
         read_nothing(await request.body)
         accepted = await desk.asked.trigger(schedule_id, person(), idempotency_key=key_of_call())
-        return api.Triggered(
+        triggered = api.Triggered(
             run_id=accepted.run_id, status=accepted.status, schedule_id=schedule_id
         )
+        return json_body(triggered, *replayed(accepted)).response()
 
     @blueprint.post("/<schedule:schedule_id>/backfill")
     @access(Access.SUBMIT)
@@ -173,7 +175,7 @@ def schedule_actions_blueprint(backend: Backend) -> Blueprint:
         doc="Repeated, it makes no second runs. With `dry_run` it only tells what it would do.",
     )
     async def backfill(schedule_id: str) -> api.BackfillAnswer:
-        body = read_json(await request.body, api.BackfillBody)
+        body = await read_body(api.BackfillBody)
         schedule = await desk.get(schedule_id, person())
         timezone = schedule.spec.timezone
         begin = read_moment("from", body.begin, timezone)
@@ -201,7 +203,7 @@ def schedule_times_blueprint(backend: Backend) -> Blueprint:
         refusals=SCHEDULE_INVALID | _TOO_LARGE,
     )
     async def preview() -> api.SchedulePreview:
-        body = read_json(await request.body, api.SchedulePreviewBody)
+        body = await read_body(api.SchedulePreviewBody)
         count = read_whole("count", body.count, 1, MAX_PREVIEW)
         shown, found = await desk.preview(await wish_of(backend, body), count)
         return api.SchedulePreview(

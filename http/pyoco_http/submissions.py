@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,10 +13,10 @@ from msgspec import UNSET
 from quart import Blueprint, Response
 
 from pyoco_http.access import Access, access
-from pyoco_http.bodies import read_json
-from pyoco_http.call import Answer, Call, current_call, json_body
+from pyoco_http.bodies import read_aside, read_json
+from pyoco_http.call import Answer, Call, Header, current_call, json_body
 from pyoco_http.flows import read_flow_file
-from pyoco_http.forms import read_form
+from pyoco_http.forms import Form, read_form
 from pyoco_http.operation import IDEMPOTENCY_KEY, described
 from pyoco_http.problems import Problem, invalid, problem_of
 from pyoco_http.short_routes import short
@@ -34,7 +35,7 @@ from pyoco_server.backend import Backend
 from pyoco_server.gateway.new_run import Accepted, NewRun
 from pyoco_server.model.errors import ErrorId, ModelError
 from pyoco_server.model.flow.file import FlowFile
-from pyoco_server.model.idempotency import check_idempotency_key
+from pyoco_server.model.idempotency import InvalidIdempotencyKey, check_idempotency_key
 from pyoco_server.model.job import check_tag
 from pyoco_server.model.json_text import KeyGivenTwice, NestedTooDeeply, check_keys
 from pyoco_server.model.limits import LIMIT_FIELDS, check_limits, limits_in
@@ -64,8 +65,7 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
     @short
     async def submit() -> Answer:
         call = current_call()
-        body = read_json(call.body, SubmitBody)
-        run = _new_run(settings, now(), call, body, None, _key_sent(call))
+        run = await read_aside(len(call.body), partial(_read_run, settings, now(), call))
         return _answer(await backend.submit(run))
 
     @blueprint.post("/yaml")
@@ -83,19 +83,8 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
     )
     async def submit_yaml() -> Response:
         form = await read_form(FlowForm)
-        if form.filename is None:
-            reason = "send the flow.yaml as the multipart file field 'workflow'"
-            raise invalid("workflow", reason, "invalid workflow yaml")
-        if form.unknown is not None:
-            raise form.unknown
-        said: dict[str, Any] = {"flow_name": "", **form.texts}
-        said["params"] = _params(form.texts.get("params", ""))
-        body = SubmitBody(**said)
-        check_tag((body.tag or "").strip() or settings.default_tag)
-        form.file.seek(0)
-        flow_file = read_flow_file(form.file.read(), settings)
-        call = current_call()
-        run = _new_run(settings, now(), call, body, flow_file, _key_sent(call))
+        size = form.size_bytes + sum(map(len, form.texts.values()))
+        run = await read_aside(size, partial(_read_form, settings, now(), current_call(), form))
         return _answer(await backend.submit(run)).response()
 
     @blueprint.post("/batch")
@@ -105,7 +94,8 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
         BatchAnswer,
         body=BatchBody,
         refusals={422: "invalid request body"},
-        doc="Each run is accepted or refused by itself; the answer has an item for each, in order.",
+        doc="Each run is accepted or refused by itself; the answer has an item for each, in order. Each may "
+        "have an `idempotency_key`; the header of that name is refused.",
     )
     @short
     async def submit_batch() -> Answer:
@@ -123,7 +113,12 @@ def submissions_blueprint(backend: Backend) -> Blueprint:
 def _answer(accepted: Accepted) -> Answer:
     structlog.contextvars.bind_contextvars(run_id=accepted.run_id)  # for the access log
     body = Submitted(run_id=accepted.run_id, status=accepted.status, **times_told(accepted))
-    return json_body(body, *([_REPLAYED] if accepted.replayed else []))
+    return json_body(body, *replayed(accepted))
+
+
+def replayed(accepted: Accepted) -> tuple[Header, ...]:
+    """The header that says that a key was submitted before."""
+    return (_REPLAYED,) if accepted.replayed else ()
 
 
 def times_told(accepted: Accepted) -> dict[str, Any]:
@@ -133,12 +128,37 @@ def times_told(accepted: Accepted) -> dict[str, Any]:
     return {"state": RunState.SCHEDULED, "scheduled_for": accepted.scheduled_for}
 
 
+def _read_run(settings: Settings, now: float, call: Call) -> NewRun:
+    """Read the run of a JSON body; raises as `_new_run`."""
+    body = read_json(call.body, SubmitBody)
+    return _new_run(settings, now, call, body, None, _key_sent(call))
+
+
+def _read_form(settings: Settings, now: float, call: Call, form: Form) -> NewRun:
+    """Read the run of a form; raises as `_new_run`."""
+    if form.filename is None:
+        reason = "send the flow.yaml as the multipart file field 'workflow'"
+        raise invalid("workflow", reason, "invalid workflow yaml")
+    if form.unknown is not None:
+        raise form.unknown
+    said: dict[str, Any] = {"flow_name": "", **form.texts}
+    said["params"] = _params(form.texts.get("params", ""))
+    body = SubmitBody(**said)
+    check_tag((body.tag or "").strip() or settings.default_tag)
+    form.file.seek(0)
+    flow_file = read_flow_file(form.file.read(), settings)
+    return _new_run(settings, now, call, body, flow_file, _key_sent(call))
+
+
 def _read_batch(settings: Settings, now: float, call: Call) -> list[NewRun | Exception]:
     """Read the runs of a batch, in a thread of its own: a thousand flow.yaml files take their time.
 
     Raises:
         Problem: It is no batch.
+        InvalidIdempotencyKey: It has one key for all of its runs.
     """
+    if _key_sent(call) is not None:
+        raise InvalidIdempotencyKey("a batch takes an idempotency_key for each run, in its body")
     raws = [bytes(raw) for raw in read_json(call.body, BatchBody, keys_checked=True).runs]
     if not 1 <= len(raws) <= MAX_BATCH_RUNS:
         raise Problem(

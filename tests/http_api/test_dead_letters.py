@@ -184,6 +184,8 @@ async def test_a_run_that_has_ended_is_run_again_and_no_other(tmp_path: Path) ->
         assert first.json()["retry_of"] == accepted.run_id
         second = await client.post(f"/runs/{accepted.run_id}/retry", headers=key)
         assert second.json()["run_id"] == first.json()["run_id"]
+        assert "Idempotent-Replay" not in first.headers
+        assert second.headers["Idempotent-Replay"] == "true"
         other = await client.post(f"/runs/{accepted.run_id}/retry")
         assert other.json()["run_id"] != first.json()["run_id"]
         again = await ended(backend, first.json()["run_id"])

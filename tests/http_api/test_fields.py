@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from werkzeug.datastructures import Headers
 
 from backend.stage import TAG, queued
+from http_api.answers import known_operations
 from http_api.gateway import YAML, gateway, yaml_form
 from pyoco_cli.client.app import app
 from pyoco_cli.common.parameters import collect_params
@@ -140,6 +141,17 @@ async def test_the_neighbours_of_submissions_know_know_their_fields(tmp_path: Pa
         more = {"workflow": ("flow.yaml", YAML), "params": ("p.json", b"{}")}
         refused = await client.post("/runs/yaml", files=more, data={"flow_name": "main"})
         assert refused.status_code == 422
+
+
+async def test_a_route_without_a_body_refuses_one(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, _):
+        for (method, path), operation in known_operations().items():
+            # 0.5.1 ignores what comes with the deletion of a wheel.
+            if method in {"POST", "DELETE"} and not operation.body and path != "/wheels/{name}":
+                url = path.format(seq=1, schedule_id="s")
+                refused = await client.request(method, url, json={"params": {}})
+                assert (refused.status_code, refused.json()["field"]) == (422, "params"), url
+                assert (await client.request(method, url, json={})).status_code == 404, url
 
 
 def form_of(*parts: tuple[str, bytes], end: bytes = b"--b--\r\n") -> dict[str, Any]:

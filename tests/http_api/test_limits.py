@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,17 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from http_api.gateway import gateway
+from backend.stage import TAG
+from http_api.gateway import gateway, yaml_form
 from http_api.keyed import KEYED, as_key, key_for, store, submitted
 from http_api.raw import answer_on, ask, closes, connected
+from http_api.seeding import put_runs, snapshot
+from pyoco_http import bodies, submissions
 from pyoco_http.bodies import Body
 from pyoco_http.server import OpenToAll, check_exposure
 from pyoco_server.backend import Backend
+from pyoco_server.gateway import new_run
+from pyoco_server.model.json_text import check_depth, check_keys
 from pyoco_server.settings import Settings
 
 BOTH_LENGTHS = (
@@ -292,3 +298,45 @@ async def test_a_body_that_never_comes_costs_nothing_while_its_request_is_answer
         await stream.send_all(head)
         assert b"event: hello" in await closes(stream, within=60)
     assert looks < 10
+
+
+async def test_a_large_body_is_looked_through_beside_other_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = threading.get_ident()
+    # How long what was looked through is, and whether the event loop waited for it.
+    looks: list[tuple[int, bool]] = []
+
+    def told(look: Callable[[Any], None]) -> Callable[[Any], None]:
+        def tell(value: Any) -> None:
+            looks.append((len(str(value)), threading.get_ident() == loop))
+            look(value)
+
+        return tell
+
+    for place in (bodies, submissions):
+        monkeypatch.setattr(place, "check_keys", told(check_keys))
+    params = {"x": "y" * 100_000}
+    run = {"flow_name": "quick", "tag": TAG}
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        await put_runs(backend, [snapshot("ended"), snapshot("waiting", status="PENDING")])
+
+        async def kept(method: str, path: str, **body: Any) -> set[bool]:
+            looks.clear()
+            answer = await client.request(method, path, **body)
+            assert answer.status_code in {200, 422}, answer.text
+            assert max(looks)[0] > 100_000
+            return {waited for size, waited in looks if size > 100_000}
+
+        schedule = {**run, "every_sec": 3600, "params": params}
+        assert await kept("PUT", "/schedules/s", json=schedule) == {False}
+        assert await kept("PATCH", "/schedules/s", json={"params": params}) == {False}
+        monkeypatch.setattr(new_run, "check_depth", told(check_depth))
+        assert await kept("POST", "/runs", json={**run, "params": params}) == {False}
+        form = yaml_form(params=json.dumps(params))
+        assert await kept("POST", "/runs/yaml", **form) == {False}
+        assert await kept("POST", "/runs/ended/retry", json={"params": params}) == {False}
+        assert await kept("PATCH", "/runs/waiting", json={"start_at": "y" * 100_000}) == {False}
+        looks.clear()
+        assert (await client.post("/runs", json=run)).status_code == 200
+        assert {waited for _, waited in looks} == {True}, "a small one costs no turn of a thread"

@@ -97,9 +97,11 @@ async def test_runs_carry_their_schedule_and_lists_are_filtered_by_it(tmp_path: 
         body = {"schedule_id": "s", "flow_name": "quick", "every_sec": 1, "overlap": "allow"}
         await client.post("/schedules", json=body)
         header = {"Idempotency-Key": "now"}
-        asked = (await client.post("/schedules/s/trigger", headers=header)).json()
-        again = (await client.post("/schedules/s/trigger", headers=header)).json()
-        assert asked == again
+        asked = await client.post("/schedules/s/trigger", headers=header)
+        again = await client.post("/schedules/s/trigger", headers=header)
+        assert asked.json() == again.json()
+        assert "Idempotent-Replay" not in asked.headers
+        assert again.headers["Idempotent-Replay"] == "true"
         items: list[dict[str, Any]] = []
         with trio.fail_after(60):
             while len(items) < 3:

@@ -110,6 +110,15 @@ async def test_a_batch_has_an_answer_for_each_run_in_order(tmp_path: Path) -> No
         assert yaml_run.task_records["to_text"].output == "v=6"
 
 
+async def test_a_batch_takes_no_key_for_all_of_its_runs(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        refused = await client.post("/runs/batch", json={"runs": [RUN]}, headers=key("k"))
+        assert refused.status_code == 422
+        assert refused.json()["field"] == "Idempotency-Key"
+        assert "for each run" in refused.json()["reason"]
+        assert await queued(backend) == 0
+
+
 @pytest.mark.parametrize("count", [0, 1001])
 async def test_a_batch_of_too_few_or_too_many_runs_is_refused(tmp_path: Path, count: int) -> None:
     async with gateway(tmp_path, worker=False) as (client, backend):

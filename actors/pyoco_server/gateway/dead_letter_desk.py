@@ -155,9 +155,8 @@ class DeadLetterDesk:
         """
         run = (await self._runs.get(run_id)).snapshot
         again = _of_snapshot(run)
-        again = replace(
-            again, params={**again.params, **(params or {})}, timing=timing.over(again.timing)
-        )
+        params = {**again.params, **(params or {})}
+        again = await _changed(again, params=params, timing=timing.over(again.timing))
         accepted = await self._submit(again, who, idempotency_key)
         if run.status is RunStatus.FAILED:
             await self._drop_letters_of(run)
@@ -199,7 +198,7 @@ class DeadLetterDesk:
                 raise NotRepeatable(
                     f"the flow.yaml {again.workflow_yaml_sha256} that it brought is not kept (any more)"
                 )
-        run = replace(
+        run = await _changed(
             again,
             workflow_yaml=text,
             api_key_id=who.api_key_id or again.api_key_id,
@@ -208,6 +207,11 @@ class DeadLetterDesk:
             traceparent=who.traceparent,
         )
         return await self._submitter.submit(run, within=_SUBMIT_SECONDS)
+
+
+async def _changed(run: NewRun, **changes: Any) -> NewRun:
+    """The run with other fields; in a thread, for its params, however large, are looked through again."""
+    return await trio.to_thread.run_sync(lambda: replace(run, **changes))
 
 
 def _of_snapshot(run: RunSnapshot) -> NewRun:

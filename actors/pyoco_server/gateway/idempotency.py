@@ -89,8 +89,9 @@ class OnceOnly:
         """
         where = storage_key(run.tenant_id, run.idempotency_key or "", run.key_space)
         run_id = run.run_id or new_run_id()
+        draft = self._intake.draft(run, run_id)
         fresh = IdempotencyRecord(run_id=run_id, digest=run.digest(), owner=uuid.uuid4().hex)
-        return KeyedDraft(run, where, fresh, self._intake.draft(run, run_id))
+        return KeyedDraft(run, where, fresh, draft)
 
     async def accept_all(self, keyed: Sequence[KeyedDraft]) -> None:
         """Accept runs that are not begun, whose keys were never used: each step for all of them together.
