@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ from pyoco_server.model.schedules.schedule import (
     check_schedule_id,
     decode_schedule,
 )
-from pyoco_server.model.schedules.ticks import due_at, ticks
+from pyoco_server.model.schedules.ticks import NotATiming, due_at, ticks
 
 NOW = 1_000_000
 
@@ -168,6 +169,50 @@ def test_a_paused_schedule_is_not_looked_at_and_begins_anew_afterwards() -> None
     assert on.progress.wake_at == NOW + 110
     assert [change.action for change in on.changes] == ["create", "pause", "resume"]
     assert on.version == 3
+
+
+def held_back() -> tuple[Schedule, int, float]:
+    """A schedule, its next tick, and when jitter lets that be due."""
+    jittered = schedule(cron="0 0 * * *", jitter_sec=3600)
+    tick = jittered.progress.next_tick
+    assert tick is not None
+    due = due_at(jittered, tick)
+    assert due > tick + 60
+    return jittered, tick, due
+
+
+def test_a_tick_that_its_jitter_holds_back_outlasts_a_pause() -> None:
+    jittered, tick, due = held_back()
+    still = rules.changed(rules.paused(jittered, tick + 1), tick + 1, "pause", "me")
+    on = replace(still, paused=False)
+    soon = rules.aimed(rules.from_now_on(on, tick + 5), tick + 5)
+    assert (soon.progress.next_tick, soon.progress.wake_at) == (tick, due)
+    assert look(soon, due - 0.01)[0].start == ()
+    assert look(soon, due)[0].start == (tick,)
+    late = rules.aimed(rules.from_now_on(on, due), due)
+    assert late.progress.next_tick == tick + 86_400
+
+
+def test_a_tick_that_its_jitter_holds_back_goes_by_other_times_or_is_told_as_skipped() -> None:
+    jittered, tick, due = held_back()
+    now = tick + 1.5
+
+    def with_times(**fields: Any) -> Schedule:
+        return rules.aimed(rules.from_now_on(jittered, now, replace(jittered.spec, **fields)), now)
+
+    ends_later = with_times(end_at=tick + 5 * 86_400)
+    assert (ends_later.progress.next_tick, ends_later.progress.wake_at) == (tick, due)
+    assert not ends_later.progress.ticks
+    assert look(with_times(jitter_sec=0.0), now)[0].start == (tick,)
+    for other, then in (
+        (with_times(cron="0 6 * * *"), tick + 6 * 3600),
+        (with_times(end_at=tick - 1), None),
+        (with_times(cron="* * * * * *"), tick + 2),
+    ):
+        (told,) = other.progress.ticks
+        assert (told.tick, told.outcome, told.count) == (tick, TickOutcome.SKIPPED, 1)
+        assert "times of the schedule were changed" in (told.reason or "")
+        assert other.progress.next_tick == then
 
 
 @pytest.mark.parametrize(

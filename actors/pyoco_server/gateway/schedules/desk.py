@@ -314,9 +314,10 @@ def _with_spec(
     differing = [
         name for name in spec.__struct_fields__ if getattr(spec, name) != getattr(before, name)
     ]
-    after = replace(schedule, spec=spec)
     if any(name in _WHEN for name in differing):
-        after = rules.from_now_on(after, now)
+        after = rules.from_now_on(schedule, now, spec)
+    else:
+        after = replace(schedule, spec=spec)
     if wish.paused is not None and wish.paused != schedule.paused:
         differing.append("paused")
         after = _paused(after, now, wish.paused)

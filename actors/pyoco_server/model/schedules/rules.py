@@ -22,10 +22,11 @@ from pyoco_server.model.schedules.schedule import (
     Schedule,
     ScheduleChange,
     ScheduleProgress,
+    ScheduleSpec,
     TickOutcome,
     TickRecord,
 )
-from pyoco_server.model.schedules.ticks import due_at, latest_ticks, next_tick
+from pyoco_server.model.schedules.ticks import NotATiming, due_at, latest_ticks, next_tick
 
 ON_TIME_SECONDS: Final = 60.0
 """How late a tick may be that is made up for by nothing (`CatchUp.NONE`)."""
@@ -241,7 +242,32 @@ def paused(schedule: Schedule, now: float) -> Schedule:
     return with_records(replace(schedule, paused=True, progress=emptied), dropped)
 
 
-def from_now_on(schedule: Schedule, now: float) -> Schedule:
-    """The schedule with nothing due before now, as after a pause or a change of its times."""
-    cursor = max(schedule.progress.cursor, int(now // 1))
-    return replace(schedule, progress=replace(schedule.progress, cursor=cursor))
+def from_now_on(schedule: Schedule, now: float, spec: ScheduleSpec | None = None) -> Schedule:
+    """The schedule with nothing due before now, as after a pause or, with other times, a change of them.
+
+    A tick that its jitter holds back is still to come: it goes by the other times, or is told as skipped
+    where they do not have it.
+    """
+    spec, until = spec or schedule.spec, int(now // 1)
+    after = replace(schedule, spec=spec)
+    held_back = _held_back(schedule, now)
+    if held_back is not None:
+        if latest_ticks(spec, held_back - 1, now, 1) == ([held_back], 0):
+            until = held_back - 1
+        else:
+            reason = "the times of the schedule were changed before it was due"
+            outcome = TickOutcome.SKIPPED
+            skipped = TickRecord(tick=held_back, outcome=outcome, decided_at=now, reason=reason)
+            after = with_records(after, [skipped])
+    cursor = max(schedule.progress.cursor, until)
+    return replace(after, progress=replace(after.progress, cursor=cursor))
+
+
+def _held_back(schedule: Schedule, now: float) -> int | None:
+    """The tick that has passed and that jitter holds back, if any; none where ticks cannot be computed."""
+    begin = max(schedule.progress.cursor, int(now - schedule.spec.jitter_sec) - 1)
+    try:
+        found, _ = latest_ticks(schedule.spec, begin, now, 1)
+        return found[0] if found and due_at(schedule, found[0]) > now else None
+    except NotATiming:
+        return None
