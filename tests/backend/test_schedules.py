@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from backend.stage import TAG, ended, running, settings_for
 from backend.test_idempotency import second_gateway
@@ -20,8 +21,10 @@ from e2e.programs import FLOW_YAML
 from nats_fixtures import eventually, node_in, paused
 from pyoco_server.backend import Backend, open_backend
 from pyoco_server.gateway.new_run import Person
-from pyoco_server.gateway.schedules import clockwork, records, text_keeper
+from pyoco_server.gateway.schedules import clockwork, records, rounds, text_keeper
 from pyoco_server.gateway.schedules import desk as desk_module
+from pyoco_server.gateway.schedules.board import ScheduleBoard
+from pyoco_server.gateway.schedules.clockwork import Scheduler
 from pyoco_server.gateway.schedules.desk import ScheduleDesk, ScheduleExists, Wish
 from pyoco_server.gateway.schedules.records import (
     NotComputed,
@@ -38,8 +41,16 @@ from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.requests import RawMessage
 from pyoco_server.model.errors import InvalidField
 from pyoco_server.model.flow.file import parse_flow_yaml
+from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.run import RunSnapshot, RunStatus, decode_snapshot, known
-from pyoco_server.model.schedules.schedule import Schedule, TickOutcome, UnreadableSchedule
+from pyoco_server.model.schedules import rules
+from pyoco_server.model.schedules.schedule import (
+    Schedule,
+    ScheduleProgress,
+    ScheduleSpec,
+    TickOutcome,
+    UnreadableSchedule,
+)
 from pyoco_server.store.schedules import ScheduleStore, StoredSchedule
 
 ME = Person()
@@ -538,6 +549,34 @@ async def test_a_schedule_that_cannot_be_read_is_not_listed_as_it_was(tmp_path: 
         await bucket.put(made.key, written)
         await eventually(listed)
         assert desk.board.next_wake() is not None
+
+
+async def test_what_is_due_is_written_however_long_it_takes_to_find_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        desk, due = backend.schedules, rules.due
+        at = int(await desk.now()) + 3600
+        for number in range(100):
+            await desk.create(f"s{number}", wish(every_sec=None, at=[at]), ME)
+        keys = [schedule.key for schedule in desk.listed(None, lambda _: True)]
+
+        def slow(schedule: Schedule, now: float) -> rules.Due:
+            time.sleep(0.02)
+            return due(schedule, now)
+
+        monkeypatch.setattr(rules, "due", slow)
+        scheduler = Scheduler(backend.connection, desk.board, desk._records._rounds, desk._alarm)
+        written: list[Schedule] = []
+        for round_takes, deciding in ((1.5, 0.3), (60.0, 30.0)):
+            monkeypatch.setattr(clockwork, "_ROUND_SECONDS", round_takes)
+            monkeypatch.setattr(rounds, "_DECIDE_SECONDS", deciding, raising=False)
+            await scheduler._see_to(keys, at_least=at)
+            before = len(written)
+            written = list(desk.listed(None, lambda s: bool(s.progress.counts)))
+            assert len(written) > before
+        assert [schedule.progress.counts for schedule in written] == [{TickOutcome.RUN: 1}] * 100
+        assert len(await KeyValue(backend.connection, backend.settings.runs_kv_bucket).all()) == 100
 
 
 async def test_a_backfill_makes_the_runs_that_are_missing_and_no_second_ones(

@@ -3,7 +3,8 @@
 What was decided is written down before the first run is submitted, and what came of that behind it. Each
 step is done for all together, since a thousand schedules of the same second would wait for each other's
 round trips otherwise. What JetStream does not take together is done for each by itself, and what fails
-for one fails for that one alone.
+for one fails for that one alone. Behind an outage it takes long to find what is due: a round goes on with
+those of which it is known after some seconds, and the next one with the others.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
+
+import trio
 
 from pyoco_server.gateway.schedules.alarm import Alarm
 from pyoco_server.gateway.schedules.board import ScheduleBoard
@@ -31,6 +34,9 @@ Outcome: TypeAlias = StoredSchedule | Exception | None
 
 _AT_ONCE = 64
 _TRIES = 20
+_DECIDE_SECONDS = 5.0
+# What is due of a longer time is looked for in a thread: one of a minutely crontab and of days takes 0.1 s.
+_LONG_SECONDS = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -70,6 +76,34 @@ class _Change:
     after: Schedule
     done: Sequence[TickRecord]
     written: bool = False
+
+
+class _Computing:
+    """Finds what is due of the schedules of a round, for some seconds.
+
+    One after the other: several threads would only keep each other, and the loop, from it.
+
+    Attributes:
+        now: The moment of the round, in unix seconds.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        self._until = trio.current_time() + _DECIDE_SECONDS
+        self._room = trio.CapacityLimiter(1)
+
+    async def due(self, schedule: Schedule) -> rules.Due:
+        """What is due of a schedule; a thread that is at it goes on where this is cancelled.
+
+        Raises:
+            trio.TooSlowError: There is no more time in this round.
+        """
+        if self.now - schedule.progress.cursor < _LONG_SECONDS:
+            return rules.due(schedule, self.now)
+        with trio.fail_at(self._until):
+            return await trio.to_thread.run_sync(
+                rules.due, schedule, self.now, abandon_on_cancel=True, limiter=self._room
+            )
 
 
 class Rounds:
@@ -134,17 +168,21 @@ class Rounds:
 
     async def _round(self, visits: Sequence[_Visit], now: float) -> None:
         decided: list[_Change] = []
+        looked_at: list[_Visit] = []
+        computing = _Computing(now)
 
         async def decide(visit: _Visit) -> None:
-            change = await self._decide(visit, now)
-            if change is not None:
-                decided.append(change)
+            with suppress(trio.TooSlowError):  # it has its turn in the next round
+                change = await self._decide(visit, computing)
+                looked_at.append(visit)
+                if change is not None:
+                    decided.append(change)
 
         await _each(visits, decide)
         await self._write(decided)
         # Of those that lost a race nothing is known any more.
         lost = {change.visit for change in decided if not change.written}
-        known = [visit for visit in visits if not visit.over and visit not in lost]
+        known = [visit for visit in looked_at if not visit.over and visit not in lost]
         started = await self._start(known, now)
         await self._write(started)
         lost |= {change.visit for change in started if not change.written}
@@ -157,8 +195,9 @@ class Rounds:
         for visit, stored in ended.items():
             visit.end(stored)
 
-    async def _decide(self, visit: _Visit, now: float) -> _Change | None:
-        """What a schedule becomes by what is due; None where that is nothing else."""
+    async def _decide(self, visit: _Visit, computing: _Computing) -> _Change | None:
+        """What a schedule becomes by what is due; None where that is nothing else. Raises as `due`."""
+        now = computing.now
         visit.stored = stored = await self._store.get(visit.key)
         if stored is None:
             visit.end(None)
@@ -166,7 +205,7 @@ class Rounds:
         schedule = stored.schedule
         if schedule.paused or schedule.progress.starting:
             return None
-        what = rules.due(schedule, now)
+        what = await computing.due(schedule)
         if not (what.ticks or what.missed):
             return None
         alive: list[str] = list(schedule.progress.active)
