@@ -17,6 +17,7 @@ from pyoco_server.gateway.schedules.runs import FlowNotKept
 from pyoco_server.model.errors import ErrorId, FlowFileError
 from pyoco_server.model.schedules.reading import read_whole
 from pyoco_server.model.schedules.schedule import Schedule
+from pyoco_server.model.schedules.ticks import NotATiming
 
 SCHEDULE_MISSING: Final = {404: "schedule not found"}
 SCHEDULE_CONFLICT: Final = {409: "schedule exists, or has another version"}
@@ -32,6 +33,7 @@ SCHEDULE_PROBLEMS: Final[Problems] = {
     NotComputed: lambda error: Problem(
         503, "schedule not computed", None, headers=retry_after(1), reason=str(error)
     ),
+    NotATiming: lambda error: Problem(409, "schedule not computed", None, reason=str(error)),
     FlowNotKept: because(409, "flow.yaml not kept", ErrorId.NOT_REPEATABLE),
     FlowFileError: because(409, "flow.yaml not taken", ErrorId.NOT_REPEATABLE),
 }

@@ -12,13 +12,14 @@ from pyoco_server.api.schedules import (
     CalendarItem,
     PastTick,
     ScheduledTick,
+    SchedulePreview,
     ScheduleView,
     TickPage,
     WholeSchedule,
 )
 from pyoco_server.model.run import RunStatus
-from pyoco_server.model.schedules.schedule import Schedule
-from pyoco_server.model.schedules.ticks import due_at, local_time, ticks
+from pyoco_server.model.schedules.schedule import Schedule, ScheduleSpec
+from pyoco_server.model.schedules.ticks import NotATiming, due_at, local_time, ticks, zone_of
 
 _TICKS_IN_CALENDAR = 100
 
@@ -36,6 +37,13 @@ def whole_schedule(schedule: Schedule) -> WholeSchedule:
 def _fields(schedule: Schedule) -> dict[str, Any]:
     progress = schedule.progress
     following = None if schedule.paused else progress.next_tick
+    due: float | None = None
+    problem: str | None = None
+    try:
+        zone_of(schedule.spec.timezone)
+        due = None if following is None else due_at(schedule, following)
+    except NotATiming as error:
+        problem = str(error)
     return {
         **asdict(schedule.spec),
         "schedule_id": schedule.schedule_id,
@@ -47,17 +55,28 @@ def _fields(schedule: Schedule) -> dict[str, Any]:
         "created_at": schedule.created_at,
         "updated_at": schedule.updated_at,
         "next_tick_at": following,
-        "next_due_at": None if following is None else due_at(schedule, following),
+        "next_due_at": due,
         "waiting": progress.waiting,
         "last_tick": progress.ticks[-1] if progress.ticks else None,
         "counts": progress.counts,
+        "problem": problem,
     }
 
 
 def tick_view(schedule: Schedule, tick: int) -> ScheduledTick:
     """A tick to come."""
-    local = local_time(tick, schedule.spec.timezone).isoformat()
-    return ScheduledTick(tick_at=tick, due_at=due_at(schedule, tick), local=local)
+    try:
+        due = due_at(schedule, tick)
+    except NotATiming:  # one that waits is due already
+        due = float(tick)
+    return ScheduledTick(tick_at=tick, due_at=due, local=_local(tick, schedule.spec.timezone))
+
+
+def ticks_to_come(schedule: Schedule, after: float, count: int) -> SchedulePreview:
+    """The first ticks of a schedule later than a moment."""
+    found, problem = _first(schedule.spec, after, count)
+    shown = [tick_view(schedule, tick) for tick in found]
+    return SchedulePreview(ticks=shown, spec=schedule.spec, problem=problem)
 
 
 def ticks_page(schedule: Schedule, statuses: Mapping[str, RunStatus]) -> TickPage:
@@ -66,7 +85,7 @@ def ticks_page(schedule: Schedule, statuses: Mapping[str, RunStatus]) -> TickPag
     items = [
         PastTick(
             **asdict(tick),
-            local=local_time(tick.tick, zone).isoformat(),
+            local=_local(tick.tick, zone),
             status=None if tick.run_id is None else statuses.get(tick.run_id),
         )
         for tick in reversed(schedule.progress.ticks)
@@ -79,7 +98,7 @@ def calendar_item(schedule: Schedule, begin: float, end: float) -> CalendarItem:
     """What is due of a schedule in a time."""
     spec = schedule.spec
     after = max(schedule.progress.cursor, int(begin))
-    few = list(islice(ticks(spec, after), _TICKS_IN_CALENDAR + 1))
+    few, problem = _first(spec, after, _TICKS_IN_CALENDAR + 1)
     found = [tick for tick in few if tick <= end]
     shown = found[:_TICKS_IN_CALENDAR]
     return CalendarItem(
@@ -90,4 +109,21 @@ def calendar_item(schedule: Schedule, begin: float, end: float) -> CalendarItem:
         paused=schedule.paused,
         ticks=[tick_view(schedule, tick) for tick in shown],
         more=len(found) > len(shown),
+        problem=problem,
     )
+
+
+def _first(spec: ScheduleSpec, after: float, count: int) -> tuple[list[int], str | None]:
+    """The first ticks later than a moment; or none, and why they cannot be computed."""
+    try:
+        return list(islice(ticks(spec, after), count)), None
+    except NotATiming as error:
+        return [], str(error)
+
+
+def _local(tick: int, timezone: str) -> str:
+    """A tick as clocks of a zone show it; of UTC, where this machine does not know the zone."""
+    try:
+        return local_time(tick, timezone).isoformat()
+    except NotATiming:
+        return local_time(tick, "UTC").isoformat()

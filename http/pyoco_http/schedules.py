@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from itertools import islice
 from typing import Final
 
 from quart import Blueprint, Response, request
@@ -28,6 +27,7 @@ from pyoco_http.schedule_views import (
     schedule_view,
     tick_view,
     ticks_page,
+    ticks_to_come,
     whole_schedule,
 )
 from pyoco_http.submissions import key_of_call, replayed
@@ -37,8 +37,8 @@ from pyoco_server.gateway.schedules.asked import MAX_BACKFILL
 from pyoco_server.gateway.schedules.desk import MAX_PREVIEW
 from pyoco_server.gateway.schedules.records import ScheduleNotFound
 from pyoco_server.model.schedules.reading import read_moment, read_whole
-from pyoco_server.model.schedules.ticks import ticks
 
+_NOT_COMPUTED: Final = {409: "its times cannot be computed here"}
 _TOO_LARGE: Final = {413: "the schedule, or its runs, are too large"}
 
 
@@ -139,7 +139,11 @@ def schedule_actions_blueprint(backend: Backend) -> Blueprint:
 
     @blueprint.post("/<schedule:schedule_id>/resume")
     @access(Access.SUBMIT)
-    @described("Go on with the ticks from now on", api.WholeSchedule, refusals=SCHEDULE_MISSING)
+    @described(
+        "Go on with the ticks from now on",
+        api.WholeSchedule,
+        refusals=SCHEDULE_MISSING | _NOT_COMPUTED,
+    )
     async def resume(schedule_id: str) -> api.WholeSchedule:
         read_nothing(await request.body)
         return whole_schedule(await desk.resume(schedule_id, person()))
@@ -152,7 +156,7 @@ def schedule_actions_blueprint(backend: Backend) -> Blueprint:
         headers=(IDEMPOTENCY_KEY,),
         refusals={
             **SCHEDULE_MISSING,
-            409: "flow.yaml not kept",
+            409: "flow.yaml not kept, or schedule not computed",
             413: "the run is too large",
             422: "invalid idempotency key",
         },
@@ -171,7 +175,11 @@ def schedule_actions_blueprint(backend: Backend) -> Blueprint:
         "Submit the runs of past ticks that have none",
         api.BackfillAnswer,
         body=api.BackfillBody,
-        refusals={**SCHEDULE_MISSING, **SCHEDULE_INVALID, 409: "flow.yaml not kept"},
+        refusals={
+            **SCHEDULE_MISSING,
+            **SCHEDULE_INVALID,
+            409: "flow.yaml not kept, or schedule not computed",
+        },
         doc="Repeated, it makes no second runs. With `dry_run` it only tells what it would do.",
     )
     async def backfill(schedule_id: str) -> api.BackfillAnswer:
@@ -234,10 +242,7 @@ def schedule_times_blueprint(backend: Backend) -> Blueprint:
         count = asked(api.NextTicksQuery).count
         schedule = await desk.get(schedule_id, person())
         after = max(schedule.progress.cursor, int(await desk.now()))
-        found = await desk.computed(lambda: list(islice(ticks(schedule.spec, after), count)))
-        return api.SchedulePreview(
-            ticks=[tick_view(schedule, tick) for tick in found], spec=schedule.spec
-        )
+        return await desk.computed(lambda: ticks_to_come(schedule, after, count))
 
     @blueprint.get("/<schedule:schedule_id>/ticks")
     @access(Access.READ)

@@ -551,6 +551,49 @@ async def test_a_schedule_that_cannot_be_read_is_not_listed_as_it_was(tmp_path: 
         assert desk.board.next_wake() is not None
 
 
+async def test_what_cannot_be_computed_here_stops_no_other_and_is_looked_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        desk = backend.schedules
+        bucket = KeyValue(backend.connection, backend.settings.schedules_kv_bucket)
+        times: dict[str, dict[str, Any]] = {
+            "of-mars": {"timezone": "Mars/X"},
+            "of-later": {"cron": "every day at noon"},
+            "steady": {"timezone": "Mars/X", "cron": None, "every_sec": 1},
+        }
+        for schedule_id, fields in times.items():
+            made = await desk.create(schedule_id, wish(every_sec=None, cron="0 0 1 1 *"), ME)
+            late = made.progress.cursor - 600
+            progress = replace(made.progress, cursor=late, next_tick=late, wake_at=float(late))
+            foreign = replace(made, spec=replace(made.spec, **fields), progress=progress)
+            await bucket.put(made.key, encode_json(foreign))
+        await desk.create("s", wish(), ME)
+        await seen(backend, 2)
+
+        async def passed_over() -> bool:
+            wake = desk.board.next_wake()
+            return wake is not None and wake[1].endswith(".s")
+
+        await eventually(passed_over)
+        looks: Counter[str] = Counter()
+        get = ScheduleStore.get
+
+        async def counted(self: ScheduleStore, key: str) -> StoredSchedule | None:
+            looks[key] += 1
+            return await get(self, key)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ScheduleStore, "get", counted)
+            await seen(backend, len(await ticks_with_runs(backend)) + 3)
+        assert {key for key in looks if not key.endswith(".s")} == set()
+        mending = Wish({"timezone": "Asia/Tokyo", "every_sec": 1}, paused=False)
+        for schedule_id in times:
+            assert (await desk.pause(schedule_id, ME)).paused
+            await desk.patch(schedule_id, mending, ME)
+            await seen(backend, 1, schedule_id)
+
+
 async def test_what_is_due_is_written_however_long_it_takes_to_find_all_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,6 +88,20 @@ def test_a_schedule_of_one_moment_says_which() -> None:
     assert when({"at": [1798761600, 1798761660]}) == "2 moments"
 
 
+def test_a_schedule_of_a_zone_that_is_known_elsewhere_is_listed() -> None:
+    item: dict[str, Any] = {
+        "schedule_id": "s",
+        "state": "active",
+        "cron": "0 2 * * *",
+        "flow_name": "main",
+    }
+    item |= {"timezone": "Mars/X", "next_tick_at": 1798761600}
+    [_, told] = lines(schedules_page({"items": [item]}), 200)
+    assert "2027-01-01T00:00:00+00:00" in told
+    [_, told] = lines(schedules_page({"items": [item | {"problem": "no such zone"}]}), 200)
+    assert "no such zone" in told
+
+
 def test_what_failed_in_a_loop_is_told() -> None:
     record: dict[str, Any] = {
         "state": "FAILED",

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from backend.stage import TAG
 from backend.test_schedules import no_time
 from http_api.gateway import gateway
 from http_api.keyed import KEYED, key_for
+from nats_fixtures import eventually
+from pyoco_server.gateway.new_run import Person
 from pyoco_server.gateway.schedules import records
+from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.schedules.schedule import (
     MAX_ACTIVE,
@@ -29,7 +34,7 @@ from pyoco_server.model.schedules.schedule import (
     TickOutcome,
     TickRecord,
 )
-from pyoco_server.store.schedules import ROOM_BYTES
+from pyoco_server.store.schedules import ROOM_BYTES, ScheduleStore
 
 NIGHTLY = {
     "schedule_id": "nightly",
@@ -90,6 +95,54 @@ async def test_a_preview_shows_ticks_and_stores_nothing(tmp_path: Path) -> None:
         ]
         assert ticks[0]["local"].endswith("+09:00")
         assert (await client.get("/schedules")).json()["total"] == 0
+
+
+async def test_a_schedule_whose_times_cannot_be_computed_is_told_apart_and_mended(
+    tmp_path: Path,
+) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        fields = {"flow_name": "quick", "cron": "0 3 * * *", "jitter_sec": 60}
+        for schedule_id in ("well", "of-mars"):
+            await client.put(f"/schedules/{schedule_id}", json=fields)
+        schedule = await backend.schedules.get("of-mars", Person())
+        progress = replace(
+            schedule.progress,
+            waiting=[schedule.progress.cursor],
+            ticks=[TickRecord(tick=0, outcome=TickOutcome.MISSED, decided_at=1.0)],
+        )
+        foreign = replace(
+            schedule, spec=replace(schedule.spec, timezone="Mars/X"), progress=progress
+        )
+        bucket = KeyValue(backend.connection, backend.settings.schedules_kv_bucket)
+        await bucket.put(schedule.key, encode_json(foreign))
+
+        async def known() -> bool:
+            items = (await client.get("/schedules")).json()["items"]
+            return [item["problem"] for item in items] == [problem, None]
+
+        problem = "this machine has no time zone 'Mars/X'"
+        await eventually(known)
+        calendar = (await client.get("/schedules/calendar")).json()["items"]
+        told = [(item["schedule_id"], len(item["ticks"]), item["problem"]) for item in calendar]
+        assert told == [("of-mars", 0, problem), ("well", 1, None)]
+        assert (await client.get("/schedules/of-mars")).json()["problem"] == problem
+        coming = (await client.get("/schedules/of-mars/next")).json()
+        assert (coming["ticks"], coming["problem"]) == ([], problem)
+        past = (await client.get("/schedules/of-mars/ticks")).json()
+        assert [tick["local"] for tick in past["items"]] == ["1970-01-01T00:00:00+00:00"]
+        assert len(past["waiting"]) == 1
+        span = {"from": 0, "to": 1}
+        for what, body in (("trigger", None), ("backfill", span)):
+            refused = await client.post(f"/schedules/of-mars/{what}", json=body)
+            said = refused.json()
+            assert (refused.status_code, said["detail"]) == (409, "schedule not computed"), what
+            assert said["reason"] == problem
+        assert (await client.post("/schedules/of-mars/pause")).json()["paused"]
+        assert (await client.post("/schedules/of-mars/resume")).status_code == 409
+        mending = {"timezone": "Asia/Tokyo", "paused": False}
+        mended = await client.patch("/schedules/of-mars", json=mending)
+        assert (mended.status_code, mended.json()["problem"]) == (200, None)
+        assert mended.json()["next_due_at"] >= mended.json()["next_tick_at"] > 0
 
 
 async def test_runs_carry_their_schedule_and_lists_are_filtered_by_it(tmp_path: Path) -> None:

@@ -215,6 +215,16 @@ def test_a_tick_that_its_jitter_holds_back_goes_by_other_times_or_is_told_as_ski
         assert other.progress.next_tick == then
 
 
+def test_times_that_cannot_be_computed_can_be_changed_and_paused() -> None:
+    foreign = replace(schedule(), spec=replace(spec(cron="0 0 * * *"), timezone="Mars/X"))
+    for compute in (rules.due, rules.aimed):
+        with pytest.raises(NotATiming, match="no time zone 'Mars/X'"):
+            compute(foreign, NOW + 99_999)
+    mended = rules.from_now_on(foreign, NOW + 5, spec(every_sec=10))
+    assert rules.aimed(mended, NOW + 5).progress.next_tick == NOW + 10
+    assert rules.changed(rules.paused(foreign, NOW), NOW, "pause", "me").state == "paused"
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -54,6 +55,25 @@ DAY = 86_400
 
 class When(ScheduleSpec, frozen=True, kw_only=True):
     flow_name: str = "f"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"cron": "0 0 * * *", "timezone": "Mars/X"},
+        {"cron": "0 0 * * *", "timezone": "Europe"},
+        {"cron": "0 0 * * *", "timezone": "/etc/passwd"},
+        {"cron": "a crontab of later versions"},
+        {"cron": "soon"},
+        {"rrule": "FREQ=DAILY", "timezone": "Mars/X"},
+        {"rrule": "FREQ=DAILY;INTERVAL=0"},
+        {"rrule": "soon"},
+        {"every_sec": 0},
+    ],
+)
+def test_times_that_nobody_has_checked_cannot_be_computed(fields: dict[str, Any]) -> None:
+    with pytest.raises(NotATiming):
+        next_tick(When(**fields), FIRST)
 
 
 def unix(text: str, zone: str = "UTC") -> int:

@@ -217,6 +217,14 @@ async def schedule_whose_run_is_refused(connection: Connection) -> None:
     await scheduled(connection, lambda schedule: with_records(schedule, [record]))
 
 
+async def schedule_of_an_unknown_zone(connection: Connection) -> None:
+    def foreign(schedule: Schedule) -> Schedule:
+        spec = structs.replace(schedule.spec, cron="0 0 * * *", every_sec=None, timezone="Mars/X")
+        return structs.replace(schedule, spec=spec)
+
+    await scheduled(connection, foreign)
+
+
 async def broken_restore(connection: Connection) -> None:
     await set_marker(connection, Marker(Phase.FILLING, "abc"), replicas=1, fresh=True)
 
@@ -245,6 +253,7 @@ Plant = Callable[[Connection], Awaitable[None]]
         (schedule_that_ended, "schedules.never", Severity.WARNING, "nightly never show"),
         (schedule_that_nobody_sees_to, "schedules.late", Severity.ERROR, "nightly 100 up"),
         (schedule_whose_run_is_refused, "schedules.refused", Severity.ERROR, "large update"),
+        (schedule_of_an_unknown_zone, "schedules.times", Severity.ERROR, "nightly Mars/X update"),
         (dead_letter, "queues.dead_letters", Severity.WARNING, "PYOCO_DLQ dlq"),
         (broken_restore, "nats.restore", Severity.ERROR, "PYOCO_RESTORE restore"),
     ],

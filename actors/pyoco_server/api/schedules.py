@@ -212,6 +212,8 @@ class ScheduleView(ScheduleSpec, frozen=True, kw_only=True):
     """Ticks that wait for the run before them."""
     last_tick: TickRecord | None
     counts: dict[TickOutcome, int]
+    problem: str | None
+    """Why its times cannot be computed here, as far as that is seen without computing them."""
 
 
 class WholeSchedule(ScheduleView, frozen=True, kw_only=True):
@@ -233,6 +235,8 @@ class SchedulePreview(msgspec.Struct, frozen=True, kw_only=True):
 
     ticks: list[ScheduledTick]
     spec: ScheduleSpec
+    problem: str | None = None
+    """Why they cannot be computed here."""
 
 
 class PastTick(TickRecord, frozen=True, kw_only=True, omit_defaults=True):
@@ -260,6 +264,8 @@ class CalendarItem(msgspec.Struct, frozen=True, kw_only=True):
     ticks: list[ScheduledTick]
     more: bool
     """Whether there are more of them in that time."""
+    problem: str | None
+    """Why they cannot be computed here."""
 
 
 class Calendar(msgspec.Struct, frozen=True, kw_only=True):

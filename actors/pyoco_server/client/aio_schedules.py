@@ -227,7 +227,7 @@ class AsyncScheduleCalls(AsyncSubmissionCalls):
     async def next_ticks(
         self, schedule_id: str, *, count: int | None = None
     ) -> SchedulePreviewDict:
-        """Return the next ticks of a schedule as ``{ticks, spec}``.
+        """Return the next ticks of a schedule as ``{ticks, spec, problem}``.
 
         Example::
 

@@ -109,6 +109,7 @@ class CalendarItemDict(TypedDict):
     paused: bool
     ticks: list[ScheduledTickDict]
     more: bool
+    problem: str | None
 
 
 CatchUpWord: TypeAlias = Literal["none", "last", "all"]
@@ -727,6 +728,7 @@ class SchedulePreviewDict(TypedDict):
 
     ticks: list[ScheduledTickDict]
     spec: ScheduleSpecDict
+    problem: str | None
 
 
 class ScheduleSpecDict(TypedDict):
@@ -843,6 +845,7 @@ class ScheduleViewDict(TypedDict):
     waiting: list[int]
     last_tick: TickRecordDict | None
     counts: dict[TickOutcomeWord, int]
+    problem: str | None
 
 
 class ScheduledTickDict(TypedDict):
@@ -1219,6 +1222,7 @@ class WholeScheduleDict(TypedDict):
     waiting: list[int]
     last_tick: TickRecordDict | None
     counts: dict[TickOutcomeWord, int]
+    problem: str | None
     changes: list[ScheduleChangeDict]
 
 

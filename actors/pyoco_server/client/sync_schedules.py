@@ -224,7 +224,7 @@ class ScheduleCalls(SubmissionCalls):
         return self._send("POST", path, json=body, repeatable=True)
 
     def next_ticks(self, schedule_id: str, *, count: int | None = None) -> SchedulePreviewDict:
-        """Return the next ticks of a schedule as ``{ticks, spec}``.
+        """Return the next ticks of a schedule as ``{ticks, spec, problem}``.
 
         Example::
 

@@ -15,7 +15,7 @@ from pyoco_cli.client.drawing import Fitted, facts, table, text, with_cursor
 from pyoco_cli.client.words import age, moment
 from pyoco_cli.common.output import printable
 from pyoco_server.model.counted import counted
-from pyoco_server.model.schedules.ticks import local_time
+from pyoco_server.model.schedules.ticks import NotATiming, local_time
 
 _STYLES = {"active": "green", "paused": "yellow", "ended": "dim"}
 _OUTCOMES = {"run": "green", "skipped": "yellow", "missed": "yellow", "refused": "red"}
@@ -38,7 +38,7 @@ def schedules_page(page: dict[str, Any]) -> RenderableType:
         "state": [Text(item["state"], _STYLES.get(item["state"], "")) for item in items],
         "when": [_text(when(item)) for item in items],
         "flow": [_text(item["flow_name"]) for item in items],
-        "next": [_text(_next(item)) for item in items],
+        "next": [_text(item.get("problem") or _next(item)) for item in items],
         "last": [_last(item.get("last_tick")) for item in items],
     }
     return with_cursor(Fitted(columns, last=("next", "when", "flow"), rest="last"), page)
@@ -57,6 +57,7 @@ def whole(
         ("schedule", found["schedule_id"]),
         ("name", found["name"]),
         ("state", found["state"]),
+        ("problem", found.get("problem")),
         ("when", when(found)),
         ("time zone", found["timezone"]),
         ("flow", found["flow_name"]),
@@ -84,7 +85,8 @@ def whole(
 def ticks_to_come(found: dict[str, Any]) -> RenderableType:
     """Ticks to come, one a line."""
     if not found["ticks"]:
-        return Text("never due (any more)", "yellow")
+        problem = found.get("problem")
+        return _text(problem) if problem else Text("never due (any more)", "yellow")
     later = [tick["due_at"] - tick["tick_at"] for tick in found["ticks"]]
     columns = {
         "next": [_text(tick["local"]) for tick in found["ticks"]],
@@ -166,7 +168,12 @@ def when(item: Mapping[str, Any]) -> str:
 def _next(item: Mapping[str, Any]) -> str | None:
     """The next tick as the clocks of the schedule's zone show it, as everywhere."""
     tick = item["next_tick_at"]
-    return None if tick is None else local_time(tick, item["timezone"]).isoformat()
+    if tick is None:
+        return None
+    try:
+        return local_time(tick, item["timezone"]).isoformat()
+    except NotATiming:  # on this machine
+        return local_time(tick, "UTC").isoformat()
 
 
 def _last(tick: Mapping[str, Any] | None) -> Text:

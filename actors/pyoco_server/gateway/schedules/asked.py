@@ -40,6 +40,7 @@ class AskedRuns:
         Raises:
             ScheduleNotFound: There is none that the asker may see.
             FlowNotKept: Its flow.yaml is gone.
+            NotATiming: This machine does not know its time zone.
             Refusal: As `Submitter.submit`.
         """
         schedule = (await self._records.get(schedule_id, who)).schedule
@@ -87,6 +88,7 @@ class AskedRuns:
         Raises:
             ScheduleNotFound: There is none that the asker may see.
             InvalidField: The time is none, or not over.
+            NotATiming: Its times cannot be computed here.
             FlowNotKept: Its flow.yaml is gone.
         """
         schedule = (await self._records.get(schedule_id, who)).schedule

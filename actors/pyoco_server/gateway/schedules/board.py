@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import assert_never
 
 import structlog
+from msgspec.structs import replace
 from trio.lowlevel import ParkingLot
 
 from pyoco_server.jetstream.keyvalue import CaughtUp, Deleted, Entry, KeyValue, Reset
@@ -58,6 +59,16 @@ class ScheduleBoard:
             if stored.schedule.progress.wake_at is not None:
                 heapq.heappush(self._wakes, (stored.schedule.progress.wake_at, key))
             self._changed.unpark_all()
+
+    def pass_over(self, stored: StoredSchedule) -> None:
+        """Do not say again that a schedule has to be looked at, until somebody writes it."""
+        self.note(stored)
+        schedule = stored.schedule
+        known = self._known.get(schedule.key)
+        if known is not None and known.revision == stored.revision:
+            progress = replace(schedule.progress, wake_at=None)
+            never = StoredSchedule(replace(schedule, progress=progress), stored.revision)
+            self._known[schedule.key] = never
 
     def drop(self, key: str, revision: int) -> None:
         """Take note that there is no schedule any more."""

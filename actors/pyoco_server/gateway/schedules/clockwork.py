@@ -27,6 +27,7 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message, PullConsumer
 from pyoco_server.jetstream.errors import BridgeError, NotFound
 from pyoco_server.model.schedules.schedule import UnreadableSchedule
+from pyoco_server.model.schedules.ticks import NotATiming
 
 log = structlog.get_logger(__name__)
 
@@ -123,8 +124,9 @@ class Scheduler:
 
 def _seen_to(outcomes: dict[str, Outcome], key: str) -> bool:
     match outcomes.get(key, TimeoutError("it took too long")):
-        case UnreadableSchedule() as error:
-            log.warning("unreadable schedule", key=key, reason=str(error))
+        case UnreadableSchedule() | NotATiming() as error:
+            # Who can see to it has it on the board.
+            log.warning("schedule cannot be seen to", key=key, reason=str(error))
         case Exception() as error:
             log.info("schedule to be looked at again", key=key, reason=str(error))
             return False

@@ -22,6 +22,7 @@ from pyoco_server.model.schedules.schedule import (
     check_schedule_id,
     storage_key,
 )
+from pyoco_server.model.schedules.ticks import NotATiming
 from pyoco_server.store.schedules import ScheduleStore, StoredSchedule
 
 A = TypeVar("A")
@@ -115,13 +116,16 @@ class ScheduleRecords:
         Raises:
             ScheduleNotFound: There is none that the asker may see.
             ScheduleChanged: It has another version.
+            NotATiming: Its times cannot be computed, neither before nor behind that.
         """
         for _ in range(TRIES):
             stored = await self.get(schedule_id, who)
             with asking():
                 # What is due by now goes by what the schedule was, and what is due later by what it becomes.
                 now = await self._store.now()
-                stored = await self._rounds.look(stored.schedule.key, now) or stored
+                # Where that cannot be said, a change may mend it.
+                with suppress(NotATiming):
+                    stored = await self._rounds.look(stored.schedule.key, now) or stored
                 if version not in (None, stored.schedule.version):
                     raise ScheduleChanged(
                         f"the schedule has version {stored.schedule.version}, not {version}"

@@ -9,8 +9,8 @@ those of which it is known after some seconds, and the next one with the others.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -24,6 +24,7 @@ from pyoco_server.jetstream.together import for_each
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.schedules import rules
 from pyoco_server.model.schedules.schedule import Overlap, Schedule, TickRecord, UnreadableSchedule
+from pyoco_server.model.schedules.ticks import NotATiming
 from pyoco_server.store.schedules import ScheduleStore, StoredSchedule
 
 Settled: TypeAlias = Callable[[Schedule, list[TickRecord], float], None]
@@ -133,6 +134,7 @@ class Rounds:
             Refusal: Not all could be done; it is to be tried again.
             BridgeError: The same.
             UnreadableSchedule: What is stored is none.
+            NotATiming: Its times cannot be computed here.
         """
         outcome = (await self.see_to([key], now=now))[key]
         if isinstance(outcome, Exception):
@@ -164,6 +166,8 @@ class Rounds:
         for visit in visits:
             if not visit.over:
                 visit.end(Refusal(f"schedule {visit.key} is written by others all the time"))
+            if isinstance(visit.outcome, NotATiming) and visit.stored is not None:
+                self._board.pass_over(visit.stored)
         return {visit.key: visit.outcome for visit in visits}
 
     async def _round(self, visits: Sequence[_Visit], now: float) -> None:
@@ -238,11 +242,13 @@ class Rounds:
                 records.setdefault(visit, []).append(outcome)
             else:
                 visit.end(outcome)
-        return [
-            _Change(visit, visit.stored, rules.started(visit.stored.schedule, done, now), done)
-            for visit, done in records.items()
-            if not visit.over and visit.stored is not None
-        ]
+        started: list[_Change] = []
+        for visit, done in records.items():
+            if not visit.over and visit.stored is not None:
+                with _ending(visit):
+                    after = rules.started(visit.stored.schedule, done, now)
+                    started.append(_Change(visit, visit.stored, after, done))
+        return started
 
     async def _write(self, changes: Sequence[_Change]) -> None:
         """Write schedules, but for those that somebody has written since they were read."""
@@ -270,13 +276,20 @@ class Rounds:
             self._settled(change.after, list(change.done), self._store.bucket.now())
 
 
+@contextmanager
+def _ending(visit: _Visit) -> Iterator[None]:
+    """A visit is over where the block fails."""
+    try:
+        yield
+    except (BridgeError, Refusal, UnreadableSchedule, NotATiming) as error:
+        visit.end(error)
+
+
 async def _each(visits: Sequence[_Visit], do: Callable[[_Visit], Awaitable[None]]) -> None:
     """Do something for each; where that fails, its visit is over."""
 
     async def one(visit: _Visit) -> None:
-        try:
+        with _ending(visit):
             await do(visit)
-        except (BridgeError, Refusal, UnreadableSchedule) as error:
-            visit.end(error)
 
     await for_each(visits, one, _AT_ONCE)

@@ -20,6 +20,7 @@ from pyoco_server.model.limits import RunLimits, limits_in
 from pyoco_server.model.run import RunStatus, UnreadableSnapshot
 from pyoco_server.model.schedules.params import fill_in, values_of
 from pyoco_server.model.schedules.schedule import Schedule, TickOutcome, TickRecord
+from pyoco_server.model.schedules.ticks import NotATiming
 from pyoco_server.model.timing import SPAN_FIELDS, Timing
 from pyoco_server.store.runs import RunNotFound, RunStore
 from pyoco_server.store.workflows import WorkflowStore
@@ -65,7 +66,7 @@ class ScheduleRuns:
 
         Returns:
             What became of each; an exception (`NotAccepted`, `BridgeError`) where NATS is not there, or did
-            not answer.
+            not answer, and `NotATiming` where this machine does not know its time zone.
         """
         outcomes = await self.submit_all(ticks)
         return [
@@ -80,7 +81,7 @@ class ScheduleRuns:
         for index, (schedule, tick) in enumerate(ticks):
             try:
                 runs[index] = await self.run_of(schedule, tick)
-            except (FlowNotKept, FlowFileError, BridgeError) as error:
+            except (FlowNotKept, FlowFileError, NotATiming, BridgeError) as error:
                 outcomes[index] = error
         submitted = await self._submitter.submit_all([*runs.values()], within=_SUBMIT_SECONDS)
         outcomes.update(zip(runs, submitted, strict=True))
@@ -119,6 +120,7 @@ class ScheduleRuns:
         Raises:
             FlowNotKept: The flow.yaml is gone.
             FlowFileError: It cannot be taken (any more).
+            NotATiming: This machine does not know its time zone.
             BridgeError: NATS could not be asked for it.
         """
         spec = schedule.spec

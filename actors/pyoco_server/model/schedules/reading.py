@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, TypeVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec.structs import replace
 
@@ -33,6 +32,8 @@ from pyoco_server.model.schedules.ticks import (
     check_cron,
     check_rrule,
     of_wall_clock,
+    plain_rrule,
+    zone_of,
 )
 from pyoco_server.model.timing import SPAN_FIELDS, check_timing
 
@@ -139,9 +140,9 @@ class _SpecFields:
     def zone(self) -> str:
         name = self.text("timezone", "UTC")
         try:
-            ZoneInfo(name)
+            zone_of(name)
             known = name not in _NO_ZONES and not name.startswith("right/")
-        except (ZoneInfoNotFoundError, ValueError, OSError):
+        except NotATiming:
             known = False
         if not known:
             raise InvalidField(

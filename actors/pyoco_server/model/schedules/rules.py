@@ -191,8 +191,9 @@ def with_records(
 
 
 def aimed(schedule: Schedule, now: float) -> Schedule:
-    """The schedule with its next tick, and when it is to be looked at next."""
-    return _awaiting(schedule, next_tick(schedule.spec, schedule.progress.cursor), now)
+    """The schedule with its next tick, and when it is to be looked at next; a paused one has neither."""
+    following = None if schedule.paused else next_tick(schedule.spec, schedule.progress.cursor)
+    return _awaiting(schedule, following, now)
 
 
 def _awaiting(schedule: Schedule, following: int | None, now: float) -> Schedule:

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import islice
 from typing import Final
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 from dateutil.parser import parse as parse_date
@@ -80,7 +80,22 @@ _BYDAY: Final = re.compile(r"([+-]?[0-9]{1,2})?(MO|TU|WE|TH|FR|SA|SU)")
 
 
 class NotATiming(ValueError):
-    """A crontab or recurrence rule that cannot be one; the text says why."""
+    """A crontab, recurrence rule or time zone that cannot be one, here; the text says why.
+
+    What one machine and its libraries take, another one may not.
+    """
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """The time zone of a name.
+
+    Raises:
+        NotATiming: This machine has none.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise NotATiming(f"this machine has no time zone {name[:80]!r}") from None
 
 
 def ticks(spec: ScheduleSpec, after: float) -> Iterator[int]:
@@ -91,15 +106,21 @@ def ticks(spec: ScheduleSpec, after: float) -> Iterator[int]:
         after: In unix seconds.
 
     Raises:
-        NotATiming: It cannot be read.
+        NotATiming: They cannot be computed.
     """
     begin = int(after // 1)
     if spec.start_at is not None:
         begin = max(begin, spec.start_at - 1)
-    for tick in _all(spec, begin):
-        if spec.end_at is not None and tick > spec.end_at:
-            return
-        yield tick
+    try:
+        for tick in _all(spec, begin):
+            if spec.end_at is not None and tick > spec.end_at:
+                return
+            yield tick
+    except NotATiming:
+        raise
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        # What was never checked, or by another version of us or of the libraries.
+        raise NotATiming(f"{type(error).__name__}: {error}"[:200]) from error
 
 
 def next_tick(spec: ScheduleSpec, after: float) -> int | None:
@@ -169,6 +190,11 @@ def check_cron(expression: str) -> str:
     return text
 
 
+def plain_rrule(text: str) -> str:
+    """A recurrence rule in one spelling."""
+    return text.strip().upper().removeprefix("RRULE:")
+
+
 def check_rrule(text: str, *, anchor: int, timezone: str) -> str:
     """Return a recurrence rule (RFC 5545) in one spelling.
 
@@ -177,7 +203,7 @@ def check_rrule(text: str, *, anchor: int, timezone: str) -> str:
     Raises:
         NotATiming: It is none, never due, or has steps shorter than a day.
     """
-    rule = text.strip().upper().removeprefix("RRULE:")
+    rule = plain_rrule(text)
     if len(rule) > MAX_EXPRESSION_CHARACTERS or re.search(r"[\s:]", rule):
         raise NotATiming("takes one rule such as FREQ=WEEKLY;BYDAY=MO; when it begins is start_at")
     parts = _parts_of(rule)
@@ -237,13 +263,13 @@ def _check_parts(parts: Mapping[str, str]) -> None:
 
 
 def local_time(moment: float, timezone: str) -> datetime:
-    """A moment as clocks of a zone show it."""
-    return datetime.fromtimestamp(moment, ZoneInfo(timezone))
+    """A moment as clocks of a zone show it; raises as `zone_of`."""
+    return datetime.fromtimestamp(moment, zone_of(timezone))
 
 
 def of_wall_clock(wall: datetime, timezone: str) -> int:
     """The moment at which clocks of a zone show a time; skipped and repeated ones as in the module's text."""
-    return _localised(int((wall - _EPOCH).total_seconds()), ZoneInfo(timezone))
+    return _localised(int((wall - _EPOCH).total_seconds()), zone_of(timezone))
 
 
 def _all(spec: ScheduleSpec, after: int) -> Iterator[int]:
@@ -265,7 +291,7 @@ def _by_interval(step: int, origin: int, after: int) -> Iterator[int]:
 
 
 def _by_rule(text: str, anchor: int, timezone: str, after: int) -> Iterator[int]:
-    zone = ZoneInfo(timezone)
+    zone = zone_of(timezone)
     # A day earlier: a repeated hour has the same times twice.
     begin = _wall(max(after, anchor) - _DAY, zone)
     rule = _rule(text, _nearer(text, _wall(anchor, zone), begin), timezone)
@@ -309,7 +335,7 @@ def _nearer(text: str, anchor: datetime, moment: datetime) -> datetime:
 @lru_cache(maxsize=256)
 def _rule(text: str, first: datetime, timezone: str) -> rrule:
     """A rule that begins at ``first``, so many cycles of the calendar later (see `_CYCLES`)."""
-    zone = ZoneInfo(timezone)
+    zone = zone_of(timezone)
 
     def later(found: re.Match[str]) -> str:
         until = parse_date(found[1])
@@ -329,7 +355,7 @@ def _rule(text: str, first: datetime, timezone: str) -> rrule:
 
 
 def _by_cron(expression: str, timezone: str, after: int) -> Iterator[int]:
-    zone = ZoneInfo(timezone)
+    zone = zone_of(timezone)
     *_, minute, hour, _, _, _ = expression.split()
     passing = minute.startswith("*") or hour.startswith("*")
     last = after

@@ -1,10 +1,11 @@
-"""Checks of schedules: those that nobody sees to, that are never due, or whose runs nobody takes."""
+"""Checks of schedules: those that nobody sees to, or can, that are never due, or whose runs nobody takes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from pyoco_server.model.schedules.schedule import Schedule, ScheduleState, TickOutcome
+from pyoco_server.model.schedules.ticks import NotATiming, next_tick
 from pyoco_server.operations.doctor.finding import Finding, Severity
 from pyoco_server.operations.doctor.look import Look
 
@@ -21,6 +22,17 @@ async def check_schedules(look: Look) -> list[Finding]:
 def _of(schedule: Schedule, served: set[str], now: float) -> Iterator[Finding]:
     where, progress = f"schedule {schedule.schedule_id}", schedule.progress
     show = f"pyoco-client schedule show {schedule.schedule_id}"
+    try:
+        next_tick(schedule.spec, progress.cursor)
+    except NotATiming as error:
+        yield Finding(
+            check="schedules.times",
+            severity=Severity.ERROR,
+            what=f"its times cannot be computed on this machine: {error}",
+            where=where,
+            advice=f"change them: pyoco-client schedule update {schedule.schedule_id}; or give each machine "
+            "of a gateway the same time zones and version",
+        )
     if progress.wake_at is not None and now - progress.wake_at > _LATE_SECONDS:
         yield Finding(
             check="schedules.late",

@@ -51,7 +51,7 @@ export function scheduleView(main, { path, query, signal, setLive }) {
       const first = schedule === null;
       schedule = now;
       if (first) replace(main, head, h("div", { class: "columns" }, card("schedules.schedule", h("div", { class: "card-body" }, terms)), card("schedules.next", next)), h("section", { class: "card" }, panels().element));
-      draw(coming.ticks, ticks);
+      draw(coming, ticks);
     } catch (error) {
       if (signal.aborted) return;
       setLive(error.status === 404 ? "" : "lost", error.message);
@@ -65,7 +65,7 @@ export function scheduleView(main, { path, query, signal, setLive }) {
     render(head, h("a", { href: "#/schedules" }, t("nav.schedules")), h("h1", { dir: "auto" }, titleOf(schedule)), stateBadge(schedule), h("code", { class: "muted" }, schedule.schedule_id),
       h("span", { class: "spacer" }), h("span", {}, buttons(schedule, look), " ", h("button", { type: "button", class: "danger small", onclick: pressed(remove) }, t("schedules.delete"))));
     render(terms, Object.entries(facts(schedule)).filter(([, value]) => value !== null).map(([key, value]) => [h("dt", {}, t(key)), h("dd", {}, value)]));
-    render(next, schedule.paused ? h("p", { class: "muted" }, t("schedules.is_paused")) : coming.length === 0 ? h("p", { class: "muted" }, t("schedules.never")) : h("ul", { class: "ticks" }, coming.map((tick) => h("li", {}, tickTime(tick)))),
+    render(next, schedule.paused ? h("p", { class: "muted" }, t("schedules.is_paused")) : coming.problem ? h("div", { class: "problem" }, coming.problem) : coming.ticks.length === 0 ? h("p", { class: "muted" }, t("schedules.never")) : h("ul", { class: "ticks" }, coming.ticks.map((tick) => h("li", {}, tickTime(tick)))),
       ticks.waiting.length === 0 ? null : [h("h3", {}, t("schedules.waiting")), h("ul", { class: "ticks" }, ticks.waiting.map((tick) => h("li", {}, tickTime(tick))))]);
     render(past, ticks.items.length === 0 ? h("p", { class: "muted" }, t("schedules.no_ticks")) : table({
       columns: ["schedules.tick", "history.what", "history.when"],

@@ -97,7 +97,7 @@ export function schedulesView(main, { query, signal, setLive }) {
       h("td", { class: "wide named", dir: "auto" }, h("a", { href: href(["schedules", schedule.schedule_id]), title: schedule.schedule_id }, titleOf(schedule))),
       h("td", { class: "wide named", dir: "auto" }, schedule.flow_name),
       h("td", { class: "wide named" }, timing(schedule)),
-      h("td", {}, when(schedule.next_due_at)),
+      h("td", {}, schedule.problem ?? when(schedule.next_due_at)),
       h("td", {}, schedule.last_tick ? outcome(schedule.last_tick) : "–"),
       h("td", {}, stateBadge(schedule)),
       h("td", { class: "right nowrap" }, buttons(schedule, look)));
