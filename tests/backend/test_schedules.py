@@ -622,6 +622,19 @@ async def test_what_is_due_is_written_however_long_it_takes_to_find_all_of_it(
         assert len(await KeyValue(backend.connection, backend.settings.runs_kv_bucket).all()) == 100
 
 
+def test_a_schedule_that_is_written_again_and_again_is_looked_at_once() -> None:
+    board = ScheduleBoard(None)  # type: ignore[arg-type]
+    progress = ScheduleProgress(cursor=0, wake_at=5.0)
+    schedule = Schedule(schedule_id="s", spec=ScheduleSpec(flow_name="f"), progress=progress)
+    for revision in range(1, 100):
+        board.note(StoredSchedule(replace(schedule, version=revision), revision))
+    assert board._wakes == [(5.0, schedule.key)]
+    board.pass_over(StoredSchedule(schedule, 99))
+    assert board.next_wake() is None
+    board.note(StoredSchedule(schedule, 100))
+    assert board.next_wake() == (5.0, schedule.key)
+
+
 async def test_a_backfill_makes_the_runs_that_are_missing_and_no_second_ones(
     tmp_path: Path,
 ) -> None:

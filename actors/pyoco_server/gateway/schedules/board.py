@@ -56,8 +56,10 @@ class ScheduleBoard:
             return
         if known is None or known.revision < stored.revision:
             self._known[key] = stored
-            if stored.schedule.progress.wake_at is not None:
-                heapq.heappush(self._wakes, (stored.schedule.progress.wake_at, key))
+            wake_at = stored.schedule.progress.wake_at
+            before = None if known is None else known.schedule.progress.wake_at
+            if wake_at is not None and wake_at != before:
+                heapq.heappush(self._wakes, (wake_at, key))
             self._changed.unpark_all()
 
     def pass_over(self, stored: StoredSchedule) -> None:
