@@ -635,6 +635,23 @@ def test_a_schedule_that_is_written_again_and_again_is_looked_at_once() -> None:
     assert board.next_wake() == (5.0, schedule.key)
 
 
+async def test_a_backfill_tells_of_a_tick_whose_run_is_gone_and_whose_key_is_not(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        desk = backend.schedules
+        now = int(await desk.now())
+        await desk.create("s", wish(every_sec=None, at=[now - 20, now - 10]), ME)
+        filled = await desk.asked.backfill("s", ME, now - 20, now - 20, 1, dry_run=False)
+        assert [item.outcome for item in filled.items] == ["submitted"]
+        runs = KeyValue(backend.connection, backend.settings.runs_kv_bucket)
+        await runs.forget(filled.items[0].run_id)
+        again = await desk.asked.backfill("s", ME, now - 20, now - 10, 9, dry_run=False)
+        assert [item.outcome for item in again.items] == ["failed", "submitted"]
+        assert "its run is gone" in (again.items[0].reason or "")
+        assert "runs=1" in (await desk.get("s", ME)).changes[-1].fields
+
+
 async def test_a_backfill_makes_the_runs_that_are_missing_and_no_second_ones(
     tmp_path: Path,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace as with_fields
 from itertools import islice
 from typing import Final
@@ -14,6 +15,7 @@ from pyoco_server.gateway.schedules.records import ScheduleRecords, asking
 from pyoco_server.gateway.schedules.runs import FlowNotKept, ScheduleRuns
 from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.kernel import Refusal
 from pyoco_server.model.errors import InvalidField
 from pyoco_server.model.schedules import rules
 from pyoco_server.model.schedules.schedule import Schedule, TickOutcome, TickRecord
@@ -22,6 +24,10 @@ from pyoco_server.model.schedules.ticks import local_time, ticks
 MAX_BACKFILL: Final = 1_000
 
 _SUBMIT_SECONDS: Final = 15.0
+
+
+class RunGone(Refusal):
+    """The run that a tick had is not there any more, and its idempotency key still is."""
 
 
 class AskedRuns:
@@ -114,6 +120,7 @@ class AskedRuns:
                 for outcome in outcomes:
                     if isinstance(outcome, FlowNotKept | BridgeError):
                         raise outcome
+                outcomes = await self._there(outcomes)
         done = dict(zip(missing, outcomes, strict=False))
         items = [
             _filled(schedule, tick, exists=ids[tick] in there, outcome=done.get(tick))
@@ -127,6 +134,17 @@ class AskedRuns:
                 lambda s, at: rules.changed(s, at, "backfill", who.actor, fields=span),
             )
         return BackfillAnswer(items=items, dry_run=dry_run, more=more)
+
+    async def _there(self, outcomes: Sequence[Accepted | Exception]) -> list[Accepted | Exception]:
+        """The outcomes, where a key of the last day stands for a run that is gone with `RunGone`."""
+        replayed = [o.run_id for o in outcomes if isinstance(o, Accepted) and o.replayed]
+        there = await self._runs.statuses(replayed)
+        return [
+            RunGone("its run is gone, and its idempotency key is kept for a day: try again then")
+            if isinstance(o, Accepted) and o.replayed and o.run_id not in there
+            else o
+            for o in outcomes
+        ]
 
 
 def _filled(
