@@ -31,9 +31,18 @@ from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.requests import RawMessage
 from pyoco_server.jetstream.resources import ensure_consumer, ensure_resources
 from pyoco_server.jetstream.snapshots import SnapshotBroken
+from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.punctuality import state_of
-from pyoco_server.model.run import RunState, RunStatus, decode_snapshot
-from pyoco_server.model.schedules.schedule import TickOutcome
+from pyoco_server.model.run import (
+    RunSnapshot,
+    RunState,
+    RunStatus,
+    decode_snapshot,
+    encode_snapshot,
+)
+from pyoco_server.model.schedules.reading import read_spec
+from pyoco_server.model.schedules.schedule import Schedule, ScheduleProgress, TickOutcome
+from pyoco_server.model.schedules.ticks import NotATiming
 from pyoco_server.model.timing import Timing
 from pyoco_server.operations import backup as backup_module
 from pyoco_server.operations import ours
@@ -42,6 +51,7 @@ from pyoco_server.operations.archive import ArchiveUnusable, create_archive, ope
 from pyoco_server.operations.backup import NothingToBackUp, backup
 from pyoco_server.operations.manifest import LATE_JOBS, MANIFEST, Manifest
 from pyoco_server.operations.marker import read_marker
+from pyoco_server.operations.passed_ticks import passed_ticks
 from pyoco_server.operations.restore import (
     Restored,
     RestoreFailed,
@@ -488,6 +498,98 @@ async def test_runs_whose_time_passed_before_a_restore_start_behind_it(tmp_path:
             await drained(backend)
 
 
+async def test_a_key_that_was_used_while_a_backup_was_made_gives_a_run_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "backup.pyoco"
+    take = backup_module._take
+    before, during = (
+        dataclasses.replace(new_run("quick"), idempotency_key=key) for key in ("before", "during")
+    )
+    async with node_in(tmp_path / "old") as node, connected(node) as old:  # noqa: SIM117
+        async with backend_on(node, tmp_path, worker=False) as backend:
+            first = await backend.submit(before)
+
+            async def take_then_submit(*arguments: Any) -> Any:
+                part = await take(*arguments)
+                if part.stream == RUNS:
+                    assert not (await backend.submit(during)).replayed
+                return part
+
+            monkeypatch.setattr(backup_module, "_take", take_then_submit)
+            await backup(old, SETTINGS, path)
+    async with node_in(tmp_path / "new") as node, connected(node) as new:
+        await restored(new, path)
+        async with backend_on(node, tmp_path, worker=True) as backend:
+            known = await backend.submit(before)
+            assert (known.run_id, known.replayed) == (first.run_id, True)
+            again = (await backend.submit(during)).run_id
+            assert (await ended(backend, again)).status is RunStatus.COMPLETED
+
+
+async def test_jobs_are_listened_to_no_longer_than_they_may_be_of_runs_that_were_taken(
+    two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = backup_module._take
+    taken: list[str] = []
+
+    async def take_then_publish(*arguments: Any) -> Any:
+        part = await take(*arguments)
+        taken.append(part.stream)
+        if part.stream != RUNS:  # whether that one is heard is a matter of milliseconds
+            await publish_acked(two.old, f"pyoco.work.{TAG}", f"behind {part.stream}".encode())
+        return part
+
+    monkeypatch.setattr(backup_module, "_take", take_then_publish)
+    monkeypatch.setattr(backup_module, "_SUBMITTED_SECONDS", 0.0, raising=False)
+    manifest = await backup(two.old, SETTINGS, tmp_path / "other.pyoco")
+    assert manifest.late_job_count == taken.index(RUNS) < len(taken) - 1
+
+
+async def test_passed_ticks_are_told_as_a_gateway_decides_them(nats_node: Node) -> None:
+    async with connected(nats_node) as connection:
+        await ensure_resources(connection, SETTINGS)
+        bucket = KeyValue(connection, SETTINGS.schedules_kv_bucket)
+        await bucket.learn_time()
+        began = int(bucket.now()) - 1500
+        going = RunSnapshot(run_id="r", flow_name="f", status=RunStatus.PENDING, tag=TAG)
+        raw = encode_snapshot(going, max_bytes=100_000)
+        await KeyValue(connection, SETTINGS.runs_kv_bucket).put("r", raw)
+
+        async def told(overlap: str, **progress: Any) -> tuple[int, int]:
+            fields = {"flow_name": "f", "at": [began + 100 * n for n in range(6)]}
+            spec = read_spec(
+                {**fields, "overlap": overlap, "catch_up": "all"}, default_tag=TAG, now=began
+            )
+            schedule = Schedule(
+                schedule_id="s", spec=spec, progress=ScheduleProgress(cursor=began, **progress)
+            )
+            await bucket.put(schedule.key, encode_json(schedule))
+            passed = await passed_ticks(connection, SETTINGS)
+            return passed.made_up, passed.left_out
+
+        assert await told("allow", active=["r"]) == (5, 0)
+        assert await told("skip", active=["gone"]) == (1, 4)
+        assert await told("skip", active=["r"]) == (0, 5)
+        assert await told("skip", starting=[began]) == (0, 5)
+        assert await told("queue", active=["r"], waiting=[began]) == (5, 0)
+        assert await told("cancel_running", waiting=[began]) == (1, 4)
+
+
+async def test_a_restore_that_is_done_is_told_as_done_whatever_becomes_of_ticks(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error in (Unavailable("it went away"), NotATiming("no such zone")):
+
+        async def fails(*_: Any, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(restore_module, "passed_ticks", fails)
+        done = await restored(two.new, two.path, replace=True)
+        assert done.passed is None
+        assert await read_marker(two.new) is None
+
+
 async def test_schedules_come_back_and_their_passed_ticks_are_told_and_made_up_for(
     tmp_path: Path,
 ) -> None:
@@ -507,6 +609,7 @@ async def test_schedules_come_back_and_their_passed_ticks_are_told_and_made_up_f
             await backup(connection, SETTINGS, path)
         await trio.sleep(2.5)
         done = await restored(connection, path, replace=True)
+        assert done.passed is not None
         assert done.passed.schedules == 1
         assert done.passed.made_up == 1
         assert done.passed.left_out >= 1

@@ -6,6 +6,7 @@ queued by then is heard (`_LateJobs`). Why schedules come before runs tells `our
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -37,6 +38,8 @@ Progress = Callable[[str, int, int], None]
 """Told the name of a part, its bytes so far, and about how many they will be."""
 
 _ONLY_VALUES = ("KV_", "OBJ_")
+# How much later than its snapshot the job of a run may be queued, whichever try queues it.
+_SUBMITTED_SECONDS = 15.0
 
 
 class NothingToBackUp(BridgeError):
@@ -81,6 +84,8 @@ async def backup(
                 taken.append(await _take(connection, stream, archive, progress))
                 if stream.name == settings.work_stream:
                     await late.forget_up_to(taken[-1].last_seq)
+                if stream.name == f"KV_{settings.runs_kv_bucket}":
+                    late.until = time.monotonic() + _SUBMITTED_SECONDS
             jobs = await late.end()
         manifest = Manifest(
             version=version("pyoco-server"),
@@ -127,10 +132,14 @@ def _write_jobs(archive: Archive, jobs: list[LateJob]) -> BackupFile:
 
 
 class _LateJobs:
-    """The jobs that are queued between the snapshot of the queue and that of the runs.
+    """The jobs that are queued between the snapshot of the queue and that of the runs, or a moment later.
 
     A job may be queued, executed and taken off the queue in that time, so that the queue cannot be asked
     for it afterwards: they are heard as they are published.
+
+    Attributes:
+        lost: Whether some may not have been heard.
+        until: Until when they are heard, on the monotonic clock.
     """
 
     def __init__(self, connection: Connection, stream: str, last_seq: int) -> None:
@@ -140,12 +149,14 @@ class _LateJobs:
         self._heard: list[RawMessage] = []
         self._in_queue: set[bytes] = set()
         self.lost = False
+        self.until = math.inf
 
     def hear(self, message: RawMessage) -> None:
-        self._heard.append(message)
+        if time.monotonic() < self.until:
+            self._heard.append(message)
 
     def lose(self) -> None:
-        self.lost = True
+        self.lost = self.lost or time.monotonic() < self.until
 
     async def forget_up_to(self, last_seq: int) -> None:
         """Leave out what the snapshot of the queue has as well, or it would be queued twice."""

@@ -26,7 +26,8 @@ async def our_streams(connection: Connection, settings: Settings) -> list[Stream
     """All our streams that exist: the work queue first, schedules, then the runs, then the rest by name.
 
     A backup takes them in that order: a schedule whose tick had its run a moment later submits it again when
-    it is restored, and finds the run; the other way round the tick would be lost.
+    it is restored, and finds the run; the other way round the tick would be lost. Idempotency keys come
+    behind the runs, so that none of a run is missing; those without a run are removed by a restore.
 
     Raises:
         BridgeError: Not connected, refused or not answered.

@@ -9,22 +9,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from pyoco_server.jetstream.connection import Connection
-from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.jetstream.errors import BridgeError, KeyNotFound
 from pyoco_server.jetstream.inventory import (
     StreamInfo,
     delete_stream,
     list_consumers,
     stream_info,
 )
+from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked, to_publish_again
 from pyoco_server.jetstream.snapshots import restore_stream
+from pyoco_server.jetstream.stored import get_message, purge_subject
+from pyoco_server.model.idempotency import UnreadableIdempotencyRecord, decode_record
+from pyoco_server.model.schedules.ticks import NotATiming
 from pyoco_server.operations.archive import Archive, ArchiveUnusable, open_archive
 from pyoco_server.operations.backup import Progress, backup, ignore
 from pyoco_server.operations.manifest import LATE_JOBS, LateJob, Manifest, StreamPart
@@ -42,6 +48,12 @@ class RestoreFailed(Exception):
     """It was begun and could not be finished; the text says what the server holds now."""
 
 
+class _Taken(msgspec.Struct):
+    """Of the state of a stream: when its last message was stored."""
+
+    last_ts: datetime
+
+
 @dataclass(frozen=True)
 class Restored:
     """What was done.
@@ -50,13 +62,14 @@ class Restored:
         manifest: What the backup says of itself.
         kept: Where the replaced data are, if there were any.
         resumed: Whether an unfinished restore was ended.
-        passed: What becomes of the ticks of schedules that have passed since the backup.
+        passed: What becomes of the ticks of schedules that have passed since the backup; None where that
+            cannot be said.
     """
 
     manifest: Manifest
     kept: Path | None
     resumed: bool
-    passed: PassedTicks
+    passed: PassedTicks | None
 
 
 async def restore(
@@ -98,8 +111,8 @@ async def restore(
     marker = await read_marker(connection)
     filling = marker is not None and (marker.phase, marker.archive) == (Phase.FILLING, digest)
     if filling and await _is_complete(connection, manifest):
-        await _finish(connection, archive)
-        passed = await passed_ticks(connection, settings)
+        await _finish(connection, settings, archive)
+        passed = await _passed(connection, settings)
         return Restored(manifest, None, resumed=True, passed=passed)
     kept = None
     if marker is None:
@@ -121,11 +134,17 @@ async def restore(
         filled = msgspec.structs.replace(emptying, phase=Phase.FILLING)
         await set_marker(connection, filled, replicas=most, fresh=False)
         await _fill(connection, archive, manifest, replicas, progress)
-        await _finish(connection, archive)
+        await _finish(connection, settings, archive)
     except (BridgeError, ArchiveUnusable) as error:
         raise await _put_back(connection, settings, kept, error) from error
-    passed = await passed_ticks(connection, settings)
+    passed = await _passed(connection, settings)
     return Restored(manifest, kept, resumed=marker is not None, passed=passed)
+
+
+async def _passed(connection: Connection, settings: Settings) -> PassedTicks | None:
+    with suppress(BridgeError, NotATiming):  # all is restored by then
+        return await passed_ticks(connection, settings)
+    return None
 
 
 def _check_names(manifest: Manifest, settings: Settings) -> None:
@@ -184,7 +203,8 @@ def _told(part: StreamPart, pieces: Iterator[bytes], progress: Progress) -> Iter
         progress(part.stream, done, part.bytes)
 
 
-async def _finish(connection: Connection, archive: Archive) -> None:
+async def _finish(connection: Connection, settings: Settings, archive: Archive) -> None:
+    await _forget_late_keys(connection, settings, archive.manifest())
     for line in b"".join(archive.pieces(LATE_JOBS)).splitlines():
         job = msgspec.json.decode(line, type=LateJob)
         # Their message ids make a second try harmless. Backups of 0.6 hold the headers of batches too.
@@ -192,6 +212,35 @@ async def _finish(connection: Connection, archive: Archive) -> None:
             connection, job.subject, job.data, headers=to_publish_again(job.headers)
         )
     await remove_marker(connection)
+
+
+async def _forget_late_keys(connection: Connection, settings: Settings, manifest: Manifest) -> None:
+    """Remove the idempotency keys of runs that were accepted behind the snapshot of the runs.
+
+    The next try, as that of a tick of a schedule that is decided again, would be answered with a run that
+    is not there.
+    """
+    runs = KeyValue(connection, settings.runs_kv_bucket)
+    keys = KeyValue(connection, settings.idempotency_kv_bucket)
+    part = next((part for part in manifest.streams if part.stream == runs.stream), None)
+    info = await stream_info(connection, keys.stream)
+    if part is None or info is None:
+        return
+    taken = msgspec.json.decode(part.state, type=_Taken).last_ts.timestamp()
+    for sequence in range(info.state.last_seq, info.state.first_seq - 1, -1):
+        message = await get_message(connection, keys.stream, sequence)
+        if message is None:
+            continue
+        if message.stored_at <= taken:
+            return
+        with suppress(UnreadableIdempotencyRecord):
+            record = decode_record(message.data)
+            if not record.accepted:
+                continue
+            try:
+                await runs.get(record.run_id)
+            except KeyNotFound:
+                await purge_subject(connection, keys.stream, message.subject)
 
 
 async def _is_complete(connection: Connection, manifest: Manifest) -> bool:
@@ -212,7 +261,7 @@ async def _put_back(
             return RestoreFailed(f"{error}; the server is as empty as before")
         with open_archive(kept) as archive:
             await _fill(connection, archive, archive.manifest(), None, ignore)
-            await _finish(connection, archive)
+            await _finish(connection, settings, archive)
         return RestoreFailed(f"{error}; the server holds again what it held before")
     except (BridgeError, ArchiveUnusable) as again:
         where = f", and what was there before is in {kept}" if kept else ""

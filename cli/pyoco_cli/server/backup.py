@@ -104,10 +104,14 @@ def restore(
     more = {
         "kept": None if done.kept is None else str(done.kept),
         "resumed": done.resumed,
-        "passed_ticks": asdict(done.passed),
+        "passed_ticks": None if done.passed is None else asdict(done.passed),
     }
     _show("restored", source, done.manifest, time.monotonic() - began, more, output)
-    if chosen(output) is OutputFormat.TABLE and done.passed.schedules:
+    if chosen(output) is not OutputFormat.TABLE:
+        return
+    if done.passed is None:
+        print_line("what becomes of the ticks that have passed since the backup is not known")
+    elif done.passed.schedules:
         print_line(str(done.passed))
 
 
