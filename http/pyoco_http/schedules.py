@@ -205,15 +205,17 @@ def schedule_times_blueprint(backend: Backend) -> Blueprint:
     @blueprint.post("/preview")
     @access(Access.READ)
     @described(
-        "The next ticks of a schedule that is not made yet",
+        "The next ticks of a schedule that is not made yet, or of what one is to be",
         api.SchedulePreview,
         body=api.SchedulePreviewBody,
-        refusals=SCHEDULE_INVALID | _TOO_LARGE,
+        refusals=SCHEDULE_MISSING | SCHEDULE_INVALID | _TOO_LARGE,
     )
     async def preview() -> api.SchedulePreview:
         body = await read_body(api.SchedulePreviewBody)
         count = read_whole("count", body.count, 1, MAX_PREVIEW)
-        shown, found = await desk.preview(await wish_of(backend, body), count)
+        wanted, id_ = await wish_of(backend, body), body.schedule_id
+        before = None if id_ is None else await desk.get(id_, person())
+        shown, found = await desk.preview(wanted, count, before)
         return api.SchedulePreview(
             ticks=[tick_view(shown, tick) for tick in found], spec=shown.spec
         )

@@ -131,6 +131,21 @@ def test_an_edit_keeps_what_it_does_not_touch_and_undoes_nothing_of_others(
     HTTP.delete(url).raise_for_status()
 
 
+def test_a_rule_that_is_edited_is_previewed_from_where_it_began(
+    dashboard: Dashboard, world: World
+) -> None:
+    url = f"{world.url}/schedules/ruled"
+    rule = {"flow_name": "main", "tag": "absent", "rrule": "FREQ=DAILY;INTERVAL=3"}
+    HTTP.put(url, json=rule).raise_for_status()
+    page = dashboard.open("schedules/ruled?tab=edit")
+    dashboard.button("Show the next ticks").click()
+    shown = page.get_by_role("tabpanel").locator(".ticks li")
+    expect(shown).to_have_count(5)
+    coming = dashboard.card("Next ticks").locator("li")
+    assert shown.all_inner_texts() == coming.all_inner_texts()[:5]
+    HTTP.delete(url).raise_for_status()
+
+
 def test_the_last_of_many_schedules_is_due_and_found(dashboard: Dashboard, world: World) -> None:
     ids = [f"many-{number:03}" for number in range(201)]
     for schedule_id in ids:

@@ -145,6 +145,37 @@ async def test_a_schedule_whose_times_cannot_be_computed_is_told_apart_and_mende
         assert mended.json()["next_due_at"] >= mended.json()["next_tick_at"] > 0
 
 
+async def test_a_rule_is_checked_and_previewed_from_where_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        now = await backend.schedules.now()
+        until = datetime.fromtimestamp(now + 86_400, UTC)
+        rules = {"ends": f"FREQ=DAILY;UNTIL={until:%Y%m%dT%H%M%SZ}", "on": "FREQ=DAILY;INTERVAL=3"}
+        for schedule_id, rule in rules.items():
+            fields = {"flow_name": "quick", "rrule": rule, "jitter_sec": 600}
+            made = await client.put(f"/schedules/{schedule_id}", json=fields)
+            assert made.status_code == 200, made.text
+
+        async def later(_: ScheduleStore) -> float:
+            return now + 2 * 86_400
+
+        monkeypatch.setattr(ScheduleStore, "now", later)
+        fields = {"flow_name": "quick", "rrule": rules["ends"], "jitter_sec": 600}
+        for method, path, body in (
+            ("PATCH", "/schedules/ends", {"labels": {"team": "data"}}),
+            ("PUT", "/schedules/ends", fields),
+            ("POST", "/schedules/preview", fields | {"schedule_id": "ends"}),
+        ):
+            answer = await client.request(method, path, json=body)
+            assert answer.status_code == 200, (method, path, answer.text)
+        body = fields | {"rrule": rules["on"], "schedule_id": "on"}
+        shown = (await client.post("/schedules/preview", json=body)).json()
+        assert shown == (await client.get("/schedules/on/next")).json()
+        absent = await client.post("/schedules/preview", json=body | {"schedule_id": "absent"})
+        assert absent.status_code == 404
+
+
 async def test_runs_carry_their_schedule_and_lists_are_filtered_by_it(tmp_path: Path) -> None:
     async with gateway(tmp_path, worker=False) as (client, _):
         body = {"schedule_id": "s", "flow_name": "quick", "every_sec": 1, "overlap": "allow"}

@@ -273,6 +273,17 @@ def test_a_rule_that_counts_has_all_its_ticks_before_it(count: int) -> None:
     assert len(list(ticks(spec, NOW + 0.5))) == count
 
 
+def test_a_rule_that_stays_goes_on_from_where_it_began() -> None:
+    fields = {"flow_name": "f", "rrule": "FREQ=DAILY;UNTIL=19700113T000000Z"}
+    before = read_spec(fields, default_tag="default", now=NOW)
+    late = partial(read_spec, default_tag="default", now=NOW + 9 * 86_400, before=before)
+    assert late(fields | {"rrule": "rrule:freq=daily;until=19700113t000000z"}) == before
+    for other in ({"timezone": "Asia/Tokyo"}, {"rrule": "FREQ=DAILY;UNTIL=19700114T000000Z"}):
+        with pytest.raises(InvalidField, match="never due"):
+            late(fields | other)
+    assert late(fields | {"rrule": "FREQ=DAILY"}).anchor_at == NOW + 9 * 86_400
+
+
 def test_moments_are_read_in_the_zone_of_the_schedule_unless_they_say_another() -> None:
     read = spec(
         at=["2026-12-01T09:00", "2026-12-01T00:00:00+00:00", 0, datetime(2030, 1, 1, tzinfo=UTC)],

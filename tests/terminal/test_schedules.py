@@ -69,6 +69,19 @@ def test_a_schedule_is_shown_before_it_is_made_and_changed(stage: Stage) -> None
     assert client(stage, "schedule", "delete", "daily").last["deleted"]
 
 
+def test_a_rule_is_shown_from_where_it_began(stage: Stage, tmp_path: Path) -> None:
+    made = client(stage, "schedule", "create", "ruled", "--rrule", "FREQ=DAILY;INTERVAL=3").last
+    ticks = client(stage, "schedule", "next", "ruled").last["ticks"]
+    shown = client(stage, "schedule", "update", "ruled", "--label", "a=b", "--dry-run").last
+    assert shown["ticks"] == ticks
+    file = tmp_path / "schedules.yaml"
+    rule = "{flow_name: main, rrule: FREQ=DAILY;INTERVAL=3}"
+    file.write_text(f"schedules: {{ruled: {rule}}}")
+    [step] = client(stage, "schedule", "apply", "-f", str(file)).last["items"]
+    assert (step["action"], step["next"]) == ("keep", [tick["local"] for tick in ticks])
+    assert client(stage, "schedule", "delete", made["schedule_id"]).last["deleted"]
+
+
 def test_a_file_is_applied_as_a_whole_and_again_changes_nothing(
     stage: Stage, tmp_path: Path
 ) -> None:

@@ -171,8 +171,10 @@ class ScheduleReplacement(ScheduleUpdate, kw_only=True):
 
 
 class SchedulePreviewBody(ScheduleFields, kw_only=True):
-    """A schedule that is not made yet."""
+    """A schedule that is not made yet, or what one is to be."""
 
+    schedule_id: str | None = None
+    """The one that it is to replace: a rule that stays goes on from where it began."""
     count: Annotated[float, shaped(**whole(1, 100))] = 5
 
 

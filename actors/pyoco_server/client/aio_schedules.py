@@ -237,16 +237,20 @@ class AsyncScheduleCalls(AsyncSubmissionCalls):
         return await self._get(path_of("schedules", schedule_id, "next"), count=count)
 
     async def preview_schedule(
-        self, *, count: int | None = None, **fields: Unpack[ScheduleFieldsDict]
+        self,
+        schedule_id: str | None = None,
+        *,
+        count: int | None = None,
+        **fields: Unpack[ScheduleFieldsDict],
     ) -> SchedulePreviewDict:
-        """Return the next ticks of a schedule that is not made yet as ``{ticks, spec}``.
+        """Return the next ticks of a new schedule, or of what one is to be, as ``{ticks, spec, problem}``.
 
         Example::
 
             answer = await client.preview_schedule(flow_name="report", cron="30 2 * * *", count=3)
             print(len(answer["ticks"]))  # 3
         """
-        body = fields | given(count=count)
+        body = fields | given(schedule_id=schedule_id, count=count)
         return await self._send("POST", "/schedules/preview", json=body, repeatable=True)
 
     async def past_ticks(self, schedule_id: str) -> TickPageDict:

@@ -234,16 +234,20 @@ class ScheduleCalls(SubmissionCalls):
         return self._get(path_of("schedules", schedule_id, "next"), count=count)
 
     def preview_schedule(
-        self, *, count: int | None = None, **fields: Unpack[ScheduleFieldsDict]
+        self,
+        schedule_id: str | None = None,
+        *,
+        count: int | None = None,
+        **fields: Unpack[ScheduleFieldsDict],
     ) -> SchedulePreviewDict:
-        """Return the next ticks of a schedule that is not made yet as ``{ticks, spec}``.
+        """Return the next ticks of a new schedule, or of what one is to be, as ``{ticks, spec, problem}``.
 
         Example::
 
             answer = client.preview_schedule(flow_name="report", cron="30 2 * * *", count=3)
             print(len(answer["ticks"]))  # 3
         """
-        body = fields | given(count=count)
+        body = fields | given(schedule_id=schedule_id, count=count)
         return self._send("POST", "/schedules/preview", json=body, repeatable=True)
 
     def past_ticks(self, schedule_id: str) -> TickPageDict:

@@ -172,7 +172,8 @@ def update(
     if not fields:
         raise CliError("nothing is to be changed", hint="schedule update -h")
     with gateway(context) as client:
-        preview = client.preview_schedule(**_merged(client.get_schedule(schedule_id), fields))
+        merged = _merged(client.get_schedule(schedule_id), fields)
+        preview = client.preview_schedule(schedule_id, **merged)
         if dry_run:
             show(preview, output, "schedule_views:ticks_to_come")
             return

@@ -165,14 +165,14 @@ def _plan(
     for schedule_id, fields in sorted(wanted.items()):
         try:
             check_schedule_id(schedule_id)
-            preview = client.preview_schedule(**fields)
+            before = there.get(schedule_id)
+            preview = client.preview_schedule(None if before is None else schedule_id, **fields)
         except InvalidField as error:
             raise _wrong(f"schedule {schedule_id}: {error}") from None
         except HttpProblem as error:
             if error.status not in {413, 422}:
                 raise
             raise _wrong(f"schedule {schedule_id}: {_said(error)}") from None
-        before = there.get(schedule_id)
         if before is None:
             yield ScheduleStep(schedule_id, "create", {}, fields, preview["ticks"])
             continue

@@ -147,16 +147,19 @@ class ScheduleDesk:
         """
         return (await self._records.get(schedule_id, who)).schedule
 
-    async def preview(self, wish: Wish, count: int) -> tuple[Schedule, list[int]]:
-        """A schedule that is not stored, and its next ticks.
+    async def preview(
+        self, wish: Wish, count: int, before: Schedule | None = None
+    ) -> tuple[Schedule, list[int]]:
+        """A schedule that is not stored, or what one would become by `replace`, and its next ticks.
 
         Raises:
             InvalidField: It cannot be one.
             RunTooLarge: It, or its runs, would not fit.
         """
         now = await self.now()
-        spec = await self._read(wish, now)
-        schedule = Schedule(schedule_id="preview", spec=spec, progress=ScheduleProgress(cursor=0))
+        spec = await self._read(wish, now, before)
+        bare = Schedule(schedule_id="preview", spec=spec, progress=ScheduleProgress(cursor=0))
+        schedule = bare if before is None else replace(before, spec=spec)
         with asking():
             await self._check_size(schedule, wish, now)
         with _named(spec.rrule):
@@ -208,16 +211,18 @@ class ScheduleDesk:
             ScheduleChanged: It has another version.
             RunTooLarge: It, or its runs, would not fit.
         """
+        return await self._replace(await self.get(schedule_id, who), wish, who, version)
+
+    async def _replace(
+        self, before: Schedule, wish: Wish, who: Person, version: int | None
+    ) -> Schedule:
         now = await self.now()
-        spec = await self._read(wish, now)
+        spec = await self._read(wish, now, before)
         with asking():
-            progress = ScheduleProgress(cursor=0)
-            bare = Schedule(schedule_id=schedule_id, spec=spec, progress=progress)
-            await self._check_size(bare, wish, now)
+            await self._check_size(replace(before, spec=spec), wish, now)
             await self._keep(wish)
-        return await self._records.change(
-            schedule_id, who, partial(_with_spec, spec=spec, wish=wish, who=who), version
-        )
+        change = partial(_with_spec, spec=spec, wish=wish, who=who)
+        return await self._records.change(before.schedule_id, who, change, version)
 
     async def patch(
         self, schedule_id: str, wish: Wish, who: Person, *, version: int | None = None
@@ -235,9 +240,7 @@ class ScheduleDesk:
                 fields |= {name: wish.fields.get(name) for name in TIMING_FIELDS}
             whole = with_fields(wish, fields=fields)
             try:
-                return await self.replace(
-                    schedule_id, whole, who, version=version or before.version
-                )
+                return await self._replace(before, whole, who, version or before.version)
             except ScheduleChanged:
                 if version is not None:
                     raise
@@ -276,14 +279,20 @@ class ScheduleDesk:
             )
         await self._runs.check(schedule, int(now), wish.file)
 
-    async def _read(self, wish: Wish, now: float) -> ScheduleSpec:
+    async def _read(self, wish: Wish, now: float, before: Schedule | None = None) -> ScheduleSpec:
         fields = dict(wish.fields)
         if wish.file is not None:
             fields["workflow_yaml_sha256"] = wish.file.sha256
             fields["workflow_yaml_bytes"] = wish.file.size_bytes
         with _named(fields.get("rrule")):
             return await self._records.computed(
-                partial(read_spec, fields, default_tag=self._default_tag, now=now)
+                partial(
+                    read_spec,
+                    fields,
+                    default_tag=self._default_tag,
+                    now=now,
+                    before=None if before is None else before.spec,
+                )
             )
 
 
@@ -309,8 +318,6 @@ def _with_spec(
     schedule: Schedule, now: float, *, spec: ScheduleSpec, wish: Wish, who: Person
 ) -> Schedule:
     before = schedule.spec
-    if spec.start_at is None and spec.rrule == before.rrule and spec.timezone == before.timezone:
-        spec = replace(spec, anchor_at=before.anchor_at)
     differing = [
         name for name in spec.__struct_fields__ if getattr(spec, name) != getattr(before, name)
     ]

@@ -45,7 +45,13 @@ _NO_ZONES: Final = ("localtime", "posixrules", "Factory")
 _LABEL: Final = re.compile(r"[A-Za-z0-9_./-]{1,63}")
 
 
-def read_spec(fields: Mapping[str, Any], *, default_tag: str, now: float) -> ScheduleSpec:
+def read_spec(
+    fields: Mapping[str, Any],
+    *,
+    default_tag: str,
+    now: float,
+    before: ScheduleSpec | None = None,
+) -> ScheduleSpec:
     """Make a spec of what somebody wrote, each field in one spelling.
 
     It may take seconds (see `check_rrule`).
@@ -55,6 +61,7 @@ def read_spec(fields: Mapping[str, Any], *, default_tag: str, now: float) -> Sch
             its offset, or one of the clocks of the schedule's zone.
         default_tag: Where runs go if nothing is said.
         now: Unix seconds.
+        before: What it is to replace: a rule that stays goes on from where it began.
 
     Raises:
         InvalidField: Something is wrong in it.
@@ -64,7 +71,7 @@ def read_spec(fields: Mapping[str, Any], *, default_tag: str, now: float) -> Sch
     start, end = read.moment("start_at", timezone), read.moment("end_at", timezone)
     if start is not None and end is not None and end < start:
         raise InvalidField("end_at", "is before start_at")
-    anchor = read.beginning(now) if start is None else start
+    anchor = read.beginning(now, timezone, before) if start is None else start
     spec = ScheduleSpec(
         flow_name=read.text("flow_name", None),
         name=read.text("name", ""),
@@ -209,14 +216,16 @@ class _SpecFields:
         value = self._given(name)
         return None if value is None else read_moment(name, value, timezone)
 
-    def beginning(self, now: float) -> int:
+    def beginning(self, now: float, timezone: str, before: ScheduleSpec | None) -> int:
         """When an interval or a rule begins that is not told: in a second, where it counts its ticks.
 
         One of now is over before it is seen to, and would be one of those that it counts.
         """
-        rule = self._given("rrule")
-        counts = isinstance(rule, str) and "COUNT=" in rule.upper()
-        return int(now) + counts
+        said = self._given("rrule")
+        rule = plain_rrule(said) if isinstance(said, str) else None
+        if before is not None and (rule, timezone) == (before.rrule, before.timezone):
+            return before.anchor_at
+        return int(now) + ("COUNT=" in (rule or ""))
 
     def timing(self, timezone: str, anchor: int) -> dict[str, Any]:
         given = [name for name in TIMING_FIELDS if self._given(name) is not None]

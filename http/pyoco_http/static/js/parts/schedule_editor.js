@@ -44,7 +44,7 @@ export function scheduleEditor(now, save) {
   }
 
   async function preview(fields, say) {
-    const { ticks } = await send("POST", "/schedules/preview", { ...fields, count: PREVIEWED });
+    const { ticks } = await send("POST", "/schedules/preview", { ...fields, schedule_id: base.edited.schedule_id ?? null, count: PREVIEWED });
     say(h("h3", {}, t("schedules.next")), ticks.length === 0 ? h("p", { class: "muted" }, t("schedules.never")) : h("ul", { class: "ticks" }, ticks.map((tick) => h("li", {}, tickTime(tick)))));
   }
 
