@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from msgspec.structs import asdict
@@ -36,12 +37,9 @@ def whole_schedule(schedule: Schedule) -> WholeSchedule:
 
 def _fields(schedule: Schedule) -> dict[str, Any]:
     progress = schedule.progress
-    following = None if schedule.paused else progress.next_tick
-    due: float | None = None
     problem: str | None = None
     try:
         zone_of(schedule.spec.timezone)
-        due = None if following is None else due_at(schedule, following)
     except NotATiming as error:
         problem = str(error)
     return {
@@ -54,8 +52,8 @@ def _fields(schedule: Schedule) -> dict[str, Any]:
         "api_key_id": schedule.api_key_id,
         "created_at": schedule.created_at,
         "updated_at": schedule.updated_at,
-        "next_tick_at": following,
-        "next_due_at": due,
+        "next_tick_at": None if schedule.paused else progress.next_tick,
+        "next_due_at": None if schedule.paused else progress.next_due_at,
         "waiting": progress.waiting,
         "last_tick": progress.ticks[-1] if progress.ticks else None,
         "counts": progress.counts,
@@ -64,7 +62,7 @@ def _fields(schedule: Schedule) -> dict[str, Any]:
 
 
 def tick_view(schedule: Schedule, tick: int) -> ScheduledTick:
-    """A tick to come."""
+    """A tick to come; to be computed in a thread."""
     try:
         due = due_at(schedule, tick)
     except NotATiming:  # one that waits is due already
@@ -73,14 +71,14 @@ def tick_view(schedule: Schedule, tick: int) -> ScheduledTick:
 
 
 def ticks_to_come(schedule: Schedule, after: float, count: int) -> SchedulePreview:
-    """The first ticks of a schedule later than a moment."""
+    """The first ticks of a schedule later than a moment; to be computed in a thread."""
     found, problem = _first(schedule.spec, after, count)
     shown = [tick_view(schedule, tick) for tick in found]
     return SchedulePreview(ticks=shown, spec=schedule.spec, problem=problem)
 
 
 def ticks_page(schedule: Schedule, statuses: Mapping[str, RunStatus]) -> TickPage:
-    """The last ticks of a schedule."""
+    """The last ticks of a schedule; to be computed in a thread."""
     zone = schedule.spec.timezone
     items = [
         PastTick(
@@ -95,11 +93,10 @@ def ticks_page(schedule: Schedule, statuses: Mapping[str, RunStatus]) -> TickPag
 
 
 def calendar_item(schedule: Schedule, begin: float, end: float) -> CalendarItem:
-    """What is due of a schedule in a time."""
+    """What is due of a schedule in a time; to be computed in a thread."""
     spec = schedule.spec
     after = max(schedule.progress.cursor, int(begin))
-    few, problem = _first(spec, after, _TICKS_IN_CALENDAR + 1)
-    found = [tick for tick in few if tick <= end]
+    found, problem = _first(spec, after, _TICKS_IN_CALENDAR + 1, end)
     shown = found[:_TICKS_IN_CALENDAR]
     return CalendarItem(
         schedule_id=schedule.schedule_id,
@@ -113,10 +110,14 @@ def calendar_item(schedule: Schedule, begin: float, end: float) -> CalendarItem:
     )
 
 
-def _first(spec: ScheduleSpec, after: float, count: int) -> tuple[list[int], str | None]:
-    """The first ticks later than a moment; or none, and why they cannot be computed."""
+def _first(
+    spec: ScheduleSpec, after: float, count: int, until: float = math.inf
+) -> tuple[list[int], str | None]:
+    """The first ticks later than a moment up to another; or none, and why they cannot be computed."""
     try:
-        return list(islice(ticks(spec, after), count)), None
+        # None behind the first one that is too late: the next ones may be centuries away.
+        in_time = takewhile(lambda tick: tick <= until, ticks(spec, after))
+        return list(islice(in_time, count)), None
     except NotATiming as error:
         return [], str(error)
 

@@ -216,9 +216,8 @@ def schedule_times_blueprint(backend: Backend) -> Blueprint:
         wanted, id_ = await wish_of(backend, body), body.schedule_id
         before = None if id_ is None else await desk.get(id_, person())
         shown, found = await desk.preview(wanted, count, before)
-        return api.SchedulePreview(
-            ticks=[tick_view(shown, tick) for tick in found], spec=shown.spec
-        )
+        items = await desk.computed(lambda: [tick_view(shown, tick) for tick in found])
+        return api.SchedulePreview(ticks=items, spec=shown.spec)
 
     @blueprint.get("/calendar")
     @access(Access.READ)
@@ -254,6 +253,7 @@ def schedule_times_blueprint(backend: Backend) -> Blueprint:
     async def past(schedule_id: str) -> api.TickPage:
         schedule = await desk.get(schedule_id, person())
         ids = [tick.run_id for tick in schedule.progress.ticks if tick.run_id is not None]
-        return ticks_page(schedule, await desk.statuses(ids))
+        statuses = await desk.statuses(ids)
+        return await desk.computed(lambda: ticks_page(schedule, statuses))
 
     return blueprint

@@ -51,6 +51,7 @@ from pyoco_server.model.schedules.schedule import (
     TickOutcome,
     UnreadableSchedule,
 )
+from pyoco_server.model.schedules.ticks import ticks
 from pyoco_server.store.schedules import ScheduleStore, StoredSchedule
 
 ME = Person()
@@ -482,10 +483,10 @@ def no_time(desk: ScheduleDesk) -> Iterator[None]:
 async def test_a_run_that_somebody_asked_for_is_told_of_where_there_is_no_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "_READ_SECONDS", 0.1)
     async with running(tmp_path, worker=False) as backend:
         desk = backend.schedules
         await desk.create("s", wish(every_sec=None, cron="0 0 1 1 *"), ME)
+        monkeypatch.setattr(records, "_READ_SECONDS", 0.1)
         with no_time(desk):
             accepted = await desk.asked.trigger("s", ME)
             for change in (desk.pause("s", ME), desk.patch("s", Wish({"name": "x"}), ME)):
@@ -514,6 +515,22 @@ async def test_a_rule_that_takes_too_long_is_refused_and_nothing_else_is_called_
                 await desk.preview(Wish({"cron": "0 0 1 1 *"}), 1)
         finally:
             end.set()
+
+
+async def test_what_nobody_waits_for_any_more_is_computed_no_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_READ_SECONDS", 0.1)
+    async with running(tmp_path, worker=False) as backend:
+        desk = backend.schedules
+        room = desk._records._room
+        with pytest.raises(TakesTooLong):
+            await desk.computed(lambda: all(ticks(ScheduleSpec(flow_name="f", every_sec=1), 0)))
+
+        async def given_back() -> bool:
+            return room.borrowed_tokens == 0
+
+        await eventually(given_back, within=20)
 
 
 async def test_a_key_of_a_trigger_that_has_expired_makes_a_new_run(tmp_path: Path) -> None:
@@ -565,7 +582,8 @@ async def test_what_cannot_be_computed_here_stops_no_other_and_is_looked_at_once
         for schedule_id, fields in times.items():
             made = await desk.create(schedule_id, wish(every_sec=None, cron="0 0 1 1 *"), ME)
             late = made.progress.cursor - 600
-            progress = replace(made.progress, cursor=late, next_tick=late, wake_at=float(late))
+            due = {"next_tick": late, "next_due_at": float(late), "wake_at": float(late)}
+            progress = replace(made.progress, cursor=late, **due)
             foreign = replace(made, spec=replace(made.spec, **fields), progress=progress)
             await bucket.put(made.key, encode_json(foreign))
         await desk.create("s", wish(), ME)

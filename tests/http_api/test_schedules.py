@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +23,7 @@ from pyoco_server.gateway.new_run import Person
 from pyoco_server.gateway.schedules import records
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.model.json_text import encode_json
+from pyoco_server.model.schedules import ticks
 from pyoco_server.model.schedules.schedule import (
     MAX_ACTIVE,
     MAX_CATCH_UP,
@@ -308,6 +311,42 @@ async def test_another_tenants_schedule_is_none_and_changes_need_the_role(tmp_pa
         assert told["changes"][0]["changed_by"] == f"api_key:{told['api_key_id']}"
 
 
+async def test_what_is_due_is_computed_where_nobody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[threading.Thread] = set()
+    by_rule = ticks._by_rule
+
+    def noted(*args: Any) -> Iterator[int]:
+        threads.add(threading.current_thread())
+        return by_rule(*args)
+
+    monkeypatch.setattr(ticks, "_by_rule", noted)
+    async with gateway(tmp_path, worker=False) as (client, _):
+        rule = "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=29;BYDAY=SU"
+        body = {"flow_name": "f", "rrule": rule, "jitter_sec": 3600, "start_at": "2020-01-01"}
+        made = (await client.put("/schedules/s", json=body)).json()
+        threads.clear()
+        listed = (await client.get("/schedules?limit=500")).json()["items"]
+        shown = (await client.get("/schedules/s")).json()
+        assert threads == set()
+        tick, due = made["next_tick_at"], made["next_due_at"]
+        assert tick < due < tick + 3600
+        assert [item["next_due_at"] for item in [*listed, shown]] == [due, due]
+        coming = (await client.get("/schedules/s/next?count=1")).json()["ticks"]
+        assert [each["due_at"] for each in coming] == [due]
+        previewed = await client.post("/schedules/preview", json=body | {"count": 2})
+        assert len(previewed.json()["ticks"]) == 2
+        for path in ("/schedules/s/ticks", "/schedules/calendar?hours=1"):
+            assert (await client.get(path)).status_code == 200, path
+        for action in ("pause", "resume"):
+            assert (await client.post(f"/schedules/s/{action}")).status_code == 200
+        renamed = (await client.patch("/schedules/s", json={"name": "x"})).json()
+        assert renamed["next_due_at"] == due
+        assert threads
+        assert threading.current_thread() not in threads
+
+
 @pytest.mark.parametrize("limit", [0, 262_144])
 async def test_what_is_too_large_is_refused_as_a_run_is(tmp_path: Path, limit: int) -> None:
     async with gateway(tmp_path, worker=False, max_run_snapshot_bytes=limit) as (client, _):
@@ -359,6 +398,7 @@ def test_there_is_room_for_all_that_a_schedule_comes_to_tell() -> None:
         cursor=2**40,
         wake_at=1e12 / 7,
         next_tick=2**40,
+        next_due_at=1e12 / 7,
         waiting=[2**40] * MAX_WAITING,
         starting=[2**40] * MAX_CATCH_UP,
         active=[str(uuid.uuid4())] * MAX_ACTIVE,
@@ -380,10 +420,10 @@ def test_there_is_room_for_all_that_a_schedule_comes_to_tell() -> None:
 async def test_what_is_not_computed_for_want_of_time_is_to_be_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "_READ_SECONDS", 0.1)
     async with gateway(tmp_path, worker=False) as (client, backend):
         body = {"flow_name": "quick", "tag": TAG, "cron": "0 0 1 1 *"}
         assert (await client.put("/schedules/s", json=body)).status_code == 200
+        monkeypatch.setattr(records, "_READ_SECONDS", 0.1)
         with no_time(backend.schedules):
             refused = await client.post("/schedules/s/pause")
             said = refused.json()

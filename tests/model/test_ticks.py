@@ -439,6 +439,8 @@ def test_names_of_crontabs_are_their_five_fields(name: str, then: str) -> None:
         "FREQ=DAILY;BYMONTHDAY=-32",
         "FREQ=DAILY;BYHOUR=\u0663",
         "FREQ=DAILY;BYHOUR=0,1,2,3,4,5,6,7,8,9,10,11;BYMINUTE=0,5,10,15,20,25,30,35,40,45",
+        # Each look for its next tick would take a second.
+        "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=29;BYDAY=SU;BYSETPOS=1" + ",9" * 219,
     ],
 )
 def test_what_is_no_rule_is_refused(text: str) -> None:

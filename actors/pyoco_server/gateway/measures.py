@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import math
 from functools import partial
 from typing import Final
 
@@ -72,10 +74,16 @@ class Measures:
 
     def ticks_settled(self, schedule: Schedule, ticks: list[TickRecord], now: float) -> None:
         """Take what became of ticks."""
+        progress = schedule.progress
+        # Ticks are not computed where everybody would wait for that: these come next of what is known.
+        later = {math.inf, progress.next_tick or math.inf, *progress.waiting}
+        known = sorted(later.union(tick.tick for tick in ticks))
         for tick in ticks:
             self._ticks.labels(tick.outcome).inc(tick.count)
             if tick.outcome is TickOutcome.RUN:
-                self._lateness.observe(max(now - due_at(schedule, tick.tick), 0.0))
+                following = known[bisect.bisect_right(known, tick.tick)]
+                due = due_at(schedule, tick.tick, following)
+                self._lateness.observe(max(now - due, 0.0))
 
     def observe(self, applied: Applied) -> None:
         """Take the starts and ends of runs out of what was written."""

@@ -192,7 +192,9 @@ class ScheduleDesk:
             )
             await self._check_size(bare, wish, now)
             await self._keep(wish)
-            stored = await self._store.create(rules.made(bare, now, who.actor))
+            with _named(spec.rrule):
+                made = await self._records.computed(partial(rules.made, bare, now, who.actor))
+            stored = await self._store.create(made)
             if stored is None:
                 raise ScheduleExists(f"there is a schedule {schedule_id}")
             await self._alarm.set_soon(stored)

@@ -22,7 +22,7 @@ from pyoco_server.model.schedules.schedule import (
     check_schedule_id,
     storage_key,
 )
-from pyoco_server.model.schedules.ticks import NotATiming
+from pyoco_server.model.schedules.ticks import NotATiming, on_the_way
 from pyoco_server.store.schedules import ScheduleStore, StoredSchedule
 
 A = TypeVar("A")
@@ -155,6 +155,8 @@ class ScheduleRecords:
     async def computed(self, compute: Callable[[], A]) -> A:
         """What is computed in a thread: recurrence rules may take seconds.
 
+        Cancelled, or where it takes too long, it gets no further than to its next tick.
+
         Raises:
             TakesTooLong: It does.
             NotComputed: It had no turn, since others do.
@@ -164,6 +166,7 @@ class ScheduleRecords:
         def begin() -> A:
             nonlocal begun
             begun = True
+            on_the_way.set(trio.from_thread.check_cancelled)
             return compute()
 
         with trio.move_on_after(_READ_SECONDS):

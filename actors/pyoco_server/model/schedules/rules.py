@@ -73,6 +73,8 @@ def due(schedule: Schedule, now: float) -> Due:
     """The ticks that are due, by what is to be made up for."""
     spec, progress = schedule.spec, schedule.progress
     waiting = tuple(progress.waiting)
+    if progress.next_due_at is not None and now < progress.next_due_at:
+        return Due(waiting, None, progress.cursor)
     until = int(now // 1)
     most = spec.catch_up_limit if spec.catch_up is CatchUp.ALL else 1
     # Two more: jitter may hold the last one back, and the last one that is missed is named.
@@ -173,7 +175,7 @@ def started(schedule: Schedule, records: Sequence[TickRecord], now: float) -> Sc
     active = [*schedule.progress.active, *runs][-MAX_ACTIVE:]
     moved = replace(schedule.progress, starting=[], active=active)
     after = with_records(replace(schedule, progress=moved), records)
-    return _awaiting(after, moved.next_tick, now)
+    return _awaiting(after, now)
 
 
 def with_records(
@@ -193,19 +195,21 @@ def with_records(
 def aimed(schedule: Schedule, now: float) -> Schedule:
     """The schedule with its next tick, and when it is to be looked at next; a paused one has neither."""
     following = None if schedule.paused else next_tick(schedule.spec, schedule.progress.cursor)
-    return _awaiting(schedule, following, now)
+    due = None if following is None else due_at(schedule, following)
+    progress = replace(schedule.progress, next_tick=following, next_due_at=due)
+    return _awaiting(replace(schedule, progress=progress), now)
 
 
-def _awaiting(schedule: Schedule, following: int | None, now: float) -> Schedule:
+def _awaiting(schedule: Schedule, now: float) -> Schedule:
     progress = schedule.progress
-    wake_at = None if following is None else due_at(schedule, following)
+    wake_at = progress.next_due_at
     if progress.waiting:
         wake_at = min(now + _LOOK_SECONDS, wake_at or now + _LOOK_SECONDS)
     if schedule.paused:
         wake_at = None
     if progress.starting:
         wake_at = now
-    return replace(schedule, progress=replace(progress, next_tick=following, wake_at=wake_at))
+    return replace(schedule, progress=replace(progress, wake_at=wake_at))
 
 
 def made(schedule: Schedule, now: float, by: str | None) -> Schedule:

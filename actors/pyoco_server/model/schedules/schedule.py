@@ -163,6 +163,8 @@ class ScheduleProgress(msgspec.Struct, frozen=True, kw_only=True):
     wake_at: float | None = None
     """When it has to be looked at next; None is never."""
     next_tick: int | None = None
+    next_due_at: float | None = None
+    """When that one is due: kept, since it costs time to compute."""
     waiting: list[int] = msgspec.field(default_factory=list)
     """Ticks that wait for the run before them."""
     starting: list[int] = msgspec.field(default_factory=list)

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import islice
@@ -39,6 +41,8 @@ _DAY: Final = 86_400
 _CHUNK: Final = 2_000
 # Each occurrence up to the one that is looked for costs time.
 _MOST_TIMES_OF_DAY: Final = 96
+# Each of them makes a list of its own of the days of each step.
+_MOST_POSITIONS: Final = 12
 _STEPS: Final = frozenset({"DAILY", "WEEKLY", "MONTHLY", "YEARLY"})
 _UNTIL: Final = re.compile(r"UNTIL=([^;]+)")
 # dateutil looks for an occurrence up to the year 9999, which takes half a minute for a rule that has none.
@@ -78,6 +82,9 @@ _CRON_FIELDS: Final = {
 _OTHER_PARTS: Final = frozenset({"FREQ", "INTERVAL", "COUNT", "UNTIL", "WKST", "BYDAY"})
 _BYDAY: Final = re.compile(r"([+-]?[0-9]{1,2})?(MO|TU|WE|TH|FR|SA|SU)")
 
+on_the_way: Final[ContextVar[Callable[[], None]]] = ContextVar("on_the_way", default=lambda: None)
+"""Called before each tick that is computed; raises where nobody waits for them any more."""
+
 
 class NotATiming(ValueError):
     """A crontab, recurrence rule or time zone that cannot be one, here; the text says why.
@@ -111,11 +118,14 @@ def ticks(spec: ScheduleSpec, after: float) -> Iterator[int]:
     begin = int(after // 1)
     if spec.start_at is not None:
         begin = max(begin, spec.start_at - 1)
+    check = on_the_way.get()
+    check()
     try:
         for tick in _all(spec, begin):
             if spec.end_at is not None and tick > spec.end_at:
                 return
             yield tick
+            check()
     except NotATiming:
         raise
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
@@ -159,14 +169,17 @@ def latest_ticks(spec: ScheduleSpec, after: int, until: float, most: int) -> tup
     return found[enough:] + latest, enough
 
 
-def due_at(schedule: Schedule, tick: int) -> float:
-    """When a tick is due: with jitter so much later, always as much, and never behind the next tick."""
+def due_at(schedule: Schedule, tick: int, following: float | None = None) -> float:
+    """When a tick is due: with jitter so much later, always as much, and never behind the next tick.
+
+    That one is computed, unless it is known as ``following``; infinite is none.
+    """
     most = schedule.spec.jitter_sec
     if not most:
         return float(tick)
-    following = next_tick(schedule.spec, tick)
-    if following is not None:
-        most = min(most, following - tick - 0.001)
+    if following is None:
+        following = next_tick(schedule.spec, tick) or math.inf
+    most = min(most, following - tick - 0.001)
     digest = hashlib.sha256(f"{schedule.key} {tick}".encode()).digest()
     return tick + round(most * int.from_bytes(digest[:6], "big") / 2**48, 3)
 
@@ -234,6 +247,8 @@ def _check_parts(parts: Mapping[str, str]) -> None:
     times = 1
     for name, text in parts.items():
         values = text.split(",")
+        if name == "BYSETPOS" and len(values) > _MOST_POSITIONS:
+            raise NotATiming(f"BYSETPOS takes at most {_MOST_POSITIONS} numbers, not {len(values)}")
         if name in _RANGES:
             least, most, signed = _RANGES[name]
             for value in values:
