@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from pyoco_http.access import person
 from pyoco_http.flows import read_flow_file
 from pyoco_http.problems import Problem, Problems, because, retry_after
 from pyoco_http.query import refused
 from pyoco_server.api import schedules as api
 from pyoco_server.api.base import Query
 from pyoco_server.backend import Backend
+from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.schedules.desk import ScheduleExists, TooManySchedules, Wish
 from pyoco_server.gateway.schedules.records import NotComputed, ScheduleChanged, ScheduleNotFound
 from pyoco_server.gateway.schedules.runs import FlowNotKept
@@ -50,13 +52,26 @@ async def wish_of(backend: Backend, body: api.ScheduleFields) -> Wish:
     if text is None or sha256 is None:
         fields |= {"workflow_yaml_sha256": None, "workflow_yaml_bytes": None}
     if isinstance(sha256, str) and not isinstance(text, str):
-        text = await backend.schedules.flow_text(sha256)
+        text = await _flow_text(backend, sha256)
         if text is None:
             raise refused(Query, "workflow_yaml_sha256", f"no flow.yaml {sha256[:80]!r} is kept")
     if isinstance(text, str):
         file = read_flow_file(text.encode(), backend.settings)
     paused = body.paused if isinstance(body.paused, bool) else None
     return Wish(fields, file, paused)
+
+
+async def _flow_text(backend: Backend, sha256: str) -> str | None:
+    """The flow.yaml that has a digest, where a schedule or a run that the caller may see names it."""
+    tenant_id = person().tenant_id
+    if tenant_id is not None:
+        named = backend.schedules.listed(
+            tenant_id, lambda schedule: schedule.spec.workflow_yaml_sha256 == sha256
+        )
+        wanted = RunFilter(tenant=tenant_id, sha256=sha256)
+        if not [*named] and not (await backend.reads.list_runs(wanted, None, 1)).rows:
+            return None
+    return await backend.schedules.flow_text(sha256)
 
 
 def version_of(body: api.ScheduleUpdate) -> int | None:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from backend.stage import TAG
 from backend.test_schedules import no_time
-from http_api.gateway import gateway
+from http_api.gateway import gateway, yaml_form
 from http_api.keyed import KEYED, key_for
 from nats_fixtures import eventually
 from pyoco_server.gateway.new_run import Person
@@ -309,6 +309,40 @@ async def test_another_tenants_schedule_is_none_and_changes_need_the_role(tmp_pa
             assert refused.status_code == 403, path
         told = (await client.get("/schedules/nightly", headers=mine)).json()
         assert told["changes"][0]["changed_by"] == f"api_key:{told['api_key_id']}"
+
+
+async def test_another_tenants_flow_yaml_is_none(tmp_path: Path) -> None:
+    async with gateway(tmp_path, worker=False, **KEYED) as (client, backend):
+        mine = {"X-API-Key": (await key_for(backend, "a"))[0]}
+        theirs = {"X-API-Key": (await key_for(backend, "b"))[0]}
+        body: dict[str, Any] = {"flow_name": "f", "every_sec": 3600}
+        text = {"workflow_yaml": "flow: {graph: a}\ntasks: {a: {callable: 'math:sqrt'}}\n"}
+        made = (await client.put("/schedules/s", json=body | text, headers=mine)).json()
+        sha256 = made["workflow_yaml_sha256"]
+        assert (await client.put("/schedules/t", json=body, headers=theirs)).status_code == 200
+        for method, path, given in (
+            ("POST", "/schedules/preview", body),
+            ("POST", "/schedules", body),
+            ("PUT", "/schedules/t", body),
+            ("PUT", "/schedules/new", body),
+            ("PATCH", "/schedules/t", {}),
+        ):
+            answers: list[tuple[int, str]] = []
+            for digest in (sha256, "0" * 64):
+                told = given | {"workflow_yaml_sha256": digest}
+                answer = await client.request(method, path, json=told, headers=theirs)
+                answers.append((answer.status_code, answer.text.replace(digest, "it")))
+            assert answers[0] == answers[1], (method, path)
+            assert answers[0][0] == 422, (method, path)
+        named = {"workflow_yaml_sha256": sha256}
+        own = await client.patch("/schedules/s", json={"name": "x", **named}, headers=mine)
+        assert (own.status_code, own.json()["name"]) == (200, "x")
+        # Who has the file itself may name it, too.
+        form = yaml_form(text["workflow_yaml"].encode())
+        run = await client.post("/runs/yaml", headers=theirs, **form)
+        assert run.status_code == 200, run.text
+        again = await client.patch("/schedules/t", json=named, headers=theirs)
+        assert (again.status_code, again.json()["workflow_yaml_sha256"]) == (200, sha256)
 
 
 async def test_what_is_due_is_computed_where_nobody_waits(
