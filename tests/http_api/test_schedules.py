@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trio
 from msgspec.structs import replace
@@ -20,7 +22,7 @@ from http_api.gateway import gateway, yaml_form
 from http_api.keyed import KEYED, key_for
 from nats_fixtures import eventually
 from pyoco_server.gateway.new_run import Person
-from pyoco_server.gateway.schedules import records
+from pyoco_server.gateway.schedules import desk, records
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.schedules import ticks
@@ -343,6 +345,34 @@ async def test_another_tenants_flow_yaml_is_none(tmp_path: Path) -> None:
         assert run.status_code == 200, run.text
         again = await client.patch("/schedules/t", json=named, headers=theirs)
         assert (again.status_code, again.json()["workflow_yaml_sha256"]) == (200, sha256)
+
+
+async def test_a_tenant_has_room_for_its_schedules_whatever_others_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(tmp_path, worker=False, **KEYED, schedules_per_tenant=2) as (
+        client,
+        backend,
+    ):
+        monkeypatch.setattr(desk, "MAX_SCHEDULES", 3)
+        mine = {"X-API-Key": (await key_for(backend, "a"))[0]}
+        theirs = {"X-API-Key": (await key_for(backend, "b"))[0]}
+
+        async def make(schedule_id: str, who: dict[str, str]) -> httpx.Response:
+            body = {"flow_name": "f", "every_sec": 3600}
+            return await client.put(f"/schedules/{schedule_id}", json=body, headers=who)
+
+        for schedule_id in ("s", "t"):
+            assert (await make(schedule_id, mine)).status_code == 200
+        full = (await make("u", mine)).json()
+        assert (full["status"], full["detail"]) == (409, "too many schedules")
+        assert "has 2 schedules" in full["reason"]
+        assert "PYOCO_SCHEDULES_PER_TENANT" in full["reason"]
+        assert (await make("s", theirs)).status_code == 200
+        over_all = (await make("t", theirs)).json()
+        assert over_all["detail"] == "too many schedules"
+        assert not re.search("[0-9]", over_all["reason"])
+        assert (await make("s", mine)).status_code == 200
 
 
 async def test_what_is_due_is_computed_where_nobody_waits(

@@ -156,6 +156,14 @@ def gateway_tree(
         key_ring=key_ring,
         wheel_registry=wheel_registry,
         schedules=ScheduleDesk(
-            store, board, rounds, alarm, schedule_runs, submitter, texts, settings.default_tag
+            store,
+            board,
+            rounds,
+            alarm,
+            schedule_runs,
+            submitter,
+            texts,
+            settings.default_tag,
+            settings.schedules_per_tenant,
         ),
     )

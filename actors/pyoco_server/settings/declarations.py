@@ -104,6 +104,9 @@ class Settings(HttpLimits, frozen=True, kw_only=True):
         str, Env(BUCKET, "Bucket of the idempotency keys of a day.")
     ] = "pyoco_idempotency"
     schedules_kv_bucket: Annotated[str, Env(BUCKET, "Bucket of the schedules.")] = "pyoco_schedules"
+    schedules_per_tenant: Annotated[
+        int, Env(count(1), "How many schedules a tenant may have, where API keys are asked for.")
+    ] = 5_000
     max_run_snapshot_bytes: Annotated[
         int,
         Env(count(1024, unlimited=0), "Size of a snapshot above which it loses its task records."),

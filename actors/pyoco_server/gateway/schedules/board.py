@@ -38,6 +38,10 @@ class ScheduleBoard:
     def __len__(self) -> int:
         return len(self._known)
 
+    def count(self, tenant_id: str) -> int:
+        """How many a tenant has."""
+        return sum(stored.schedule.tenant_id == tenant_id for stored in self._known.values())
+
     def get(self, key: str) -> Schedule | None:
         """A schedule; None where it is not known."""
         found = self._known.get(key)

@@ -97,6 +97,7 @@ class ScheduleDesk:
         submitter: Submitter,
         texts: WorkflowStore,
         default_tag: str,
+        per_tenant: int,
     ) -> None:
         self._store = store
         self.board = board
@@ -106,6 +107,7 @@ class ScheduleDesk:
         self.asked = AskedRuns(self._records, runs, submitter)
         self._texts = texts
         self._default_tag = default_tag
+        self._per_tenant = per_tenant
 
     async def flow_text(self, sha256: str) -> str | None:
         """The flow.yaml that schedules brought, by its digest; None where it is not kept."""
@@ -179,8 +181,7 @@ class ScheduleDesk:
         with asking():
             now = await self._store.now()
             spec = await self._read(wish, now)
-            if len(self.board) >= MAX_SCHEDULES:
-                raise TooManySchedules(f"there are {len(self.board)} schedules, as many as may be")
+            self._check_room(who)
             bare = Schedule(
                 schedule_id=schedule_id,
                 spec=spec,
@@ -267,6 +268,16 @@ class ScheduleDesk:
                     self.board.drop(stored.schedule.key, stored.revision)
                     return
         raise SchedulesUnavailable("the schedule is changed by others all the time")
+
+    def _check_room(self, who: Person) -> None:
+        own = 0 if who.tenant_id is None else self.board.count(who.tenant_id)
+        if own >= self._per_tenant:
+            raise TooManySchedules(
+                f"tenant {who.tenant_id} has {own} schedules, and may have {self._per_tenant} "
+                "(PYOCO_SCHEDULES_PER_TENANT): delete old ones"
+            )
+        if len(self.board) >= MAX_SCHEDULES:
+            raise TooManySchedules("there are as many schedules as the gateways take")
 
     async def _keep(self, wish: Wish) -> None:
         if wish.file is not None:
