@@ -122,6 +122,21 @@ async def test_a_key_expires_by_the_clock(
     await refused(backend, key)
 
 
+async def test_without_a_thread_no_key_is_refused(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, _ = await key_for(backend)
+
+    async def run_sync(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trio.to_thread.run_sync", run_sync)
+        with pytest.raises(KeysUnavailable, match="can't start new thread"):
+            await backend.authenticate(key)
+    await backend.authenticate(key)
+
+
 async def test_a_deleted_key_that_is_stored_again_is_good_again(backend: Backend) -> None:
     key, record = await key_for(backend)
     await bucket_of(backend).delete(bucket_key(record.key_id))
@@ -279,6 +294,24 @@ async def test_a_key_that_ends_while_it_is_checked_lets_nobody_in(
                     await trio.sleep(0.001)
                 go_on.set()
             await refuse()
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_key_under_the_name_of_another_is_none() -> None:
+    key, record = new_key("a", now=time.time(), pepper=None)
+    _, other = new_key("b", now=time.time(), pepper=None)
+    bucket = Bucket()
+    name = bucket_key(other.key_id)
+    bucket.entries[name] = Entry(name, encode_json(record), 5, 0.0)
+    ring = KeyRing(cast(KeyValue, bucket), None)
+    ring._apply(CaughtUp(0))
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ring.compare)
+            while not ring.fresh:
+                await trio.sleep(0.001)
+            with pytest.raises(InvalidApiKey):
+                await ring.authenticate(key.replace(record.key_id, other.key_id))
             nursery.cancel_scope.cancel()
 
 

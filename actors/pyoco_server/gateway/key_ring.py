@@ -34,6 +34,7 @@ from pyoco_server.model.api_key import (
     matches,
     parse_key,
 )
+from pyoco_server.store.threads import no_thread_is_os_error
 
 log = structlog.get_logger(__name__)
 
@@ -256,13 +257,14 @@ class KeyRing:
             start_overs = self._start_overs
             found = await self._look_up(key_id)
             record = None if found is None else found.record
-            matched = await trio.to_thread.run_sync(
-                matches, record, secret, self._pepper, limiter=self._pool
-            )
+            with no_thread_is_os_error():
+                matched = await trio.to_thread.run_sync(
+                    matches, record, secret, self._pepper, limiter=self._pool
+                )
             # What was found in a bucket that is gone says nothing: it is checked once more.
             if start_overs == self._start_overs:
                 self._conclude(digest, key_id, found, matched)
-        except BridgeError as error:
+        except (BridgeError, OSError) as error:
             check.failure = str(error)
         finally:
             del self._checks[digest]
@@ -272,9 +274,10 @@ class KeyRing:
     async def _look_up(self, key_id: str) -> _Known | None:
         try:
             entry = await self._bucket.get(bucket_key(key_id), within=2.0)
-            return _Known(decode_key(entry.value), entry.revision)
+            record = decode_key(entry.value)
         except (KeyNotFound, UnreadableKey):
             return None
+        return _Known(record, entry.revision) if record.key_id == key_id else None
 
     def _conclude(self, digest: bytes, key_id: str, found: _Known | None, matched: bool) -> None:
         known = self._keys.get(key_id)
