@@ -73,6 +73,10 @@ def test_a_tick_starts_its_run_and_the_next_one_is_aimed_at() -> None:
     assert after.progress.counts == {TickOutcome.RUN: 1}
     assert look(after, NOW + 11)[0].start == ()
     assert decode_schedule(encode_json(after)) == after
+    # A record of a version that does not keep when the next tick is due.
+    old = replace(after, progress=replace(after.progress, next_due_at=None))
+    read = decode_schedule(encode_json(old))
+    assert read.progress.next_due_at == after.progress.next_tick
 
 
 def test_catching_up_makes_up_for_the_last_or_for_so_many_or_for_none() -> None:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from pyoco_server.model.errors import InvalidField, ModelError
 from pyoco_server.model.json_text import safe_repr
@@ -246,9 +247,15 @@ def decode_schedule(raw: bytes) -> Schedule:
         UnreadableSchedule: It is none.
     """
     try:
-        return _DECODER.decode(raw)
+        schedule = _DECODER.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableSchedule(f"no schedule: {error}") from None
+    progress = schedule.progress
+    if progress.next_due_at is None and progress.next_tick is not None:
+        # Another version does not write it: it is due then, or so much later.
+        progress = replace(progress, next_due_at=float(progress.next_tick))
+        schedule = replace(schedule, progress=progress)
+    return schedule
 
 
 _DECODER: Final = msgspec.json.Decoder(Schedule)
