@@ -294,7 +294,8 @@ async def test_a_client_of_051_goes_on_with_what_was_there_before_tenants(tmp_pa
         for version in ("1.0", "1.1"):
             wheel = wheel_bytes("common", version), file_name("common", version)
             said = {"shared": "true"} if version == "1.0" else {}
-            assert (await upload(client, *wheel, key=a, **said)).status_code == 200
+            answer = await upload(client, wheel[0], wheel[1], key=a, **said)
+            assert answer.status_code == 200
         assert await names(client, b) == [file_name("common", "1.0"), file_name("common", "1.1")]
         mine = wheel_bytes("mine", "1.0"), file_name("mine", "1.0")
         assert (await upload(client, *mine, key=a)).status_code == 200

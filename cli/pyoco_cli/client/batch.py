@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -116,7 +116,7 @@ def _parts(runs: list[_Line]) -> Iterator[list[_Line]]:
     yield part
 
 
-def _answers(client: PyocoHttpClient, part: list[_Line]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _answers(client: PyocoHttpClient, part: list[_Line]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """The answer to each run; in smaller pieces where the gateway takes less than it usually does."""
     from pyoco_server.client import HttpProblem  # noqa: PLC0415 - httpx, see connection.py
 

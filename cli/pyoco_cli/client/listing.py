@@ -213,7 +213,9 @@ def every_run(client: PyocoHttpClient, query: RunsQueryDict, *, full: bool = Fal
     return list(runs.values())
 
 
-def _pages(client: PyocoHttpClient, query: RunsQueryDict, *, full: bool) -> Iterator[list[_Run]]:
+def _pages(
+    client: PyocoHttpClient, query: RunsQueryDict, *, full: bool
+) -> Iterator[Sequence[_Run]]:
     cursor: str | None = None
     while True:
         page = client.find_runs(full=full, limit=_MOST, cursor=cursor, **query)
