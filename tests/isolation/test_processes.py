@@ -122,6 +122,33 @@ async def test_shared_memory_ends_with_its_run(slot: Lives, way: str) -> None:
     assert not memory.exists()
 
 
+NOT_YET = """\
+import os, sys, time, types
+from pyoco_server.worker.runner import kin, libc
+
+libc.adopt_orphans()
+held, watched = os.pipe()
+pid = os.fork()
+if pid == 0:
+    os.close(watched)
+    time.sleep(0.3)  # in which it would become another program
+    os.read(held, 1)
+    open({done!r}, "w").close()
+    os._exit(0)
+tracking = types.ModuleType("tracking.resource_tracker")
+tracking._resource_tracker = types.SimpleNamespace(_fd=watched, _pid=pid)
+sys.modules[tracking.__name__] = tracking
+kin.end_children()
+"""
+
+
+async def test_a_tracker_that_was_made_a_moment_ago_ends_by_itself(tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    with trio.fail_after(60):
+        await trio.run_process([sys.executable, "-c", NOT_YET.format(done=str(done))])
+    assert done.exists()
+
+
 HELD = """\
 import os
 

@@ -15,14 +15,14 @@ import signal
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from pyoco_server.worker.runner import libc
 
-SPARED_SECONDS: Final = 1.0
+SPARED_SECONDS: Final = 3.0
 """How long what ends by itself is waited for; its interpreter may still be starting."""
 
 # What was killed is gone at once, unless the kernel itself holds it.
@@ -115,7 +115,7 @@ def end_children() -> bool:
     Returns whether there was anything that had not ended before.
     """
     any_lived = False
-    _let_trackers_end()
+    trackers = _let_trackers_end()
     since = time.monotonic()
     while True:
         try:
@@ -126,35 +126,44 @@ def end_children() -> bool:
         any_lived = True
         taken = time.monotonic() - since
         for pid in children(os.getpid()):
-            if not is_spared(pid, taken):
+            if not is_spared(pid, taken, trackers):
                 kill(pid)
         if taken > _PATIENCE_SECONDS:
             return any_lived
         time.sleep(_LOOK_SECONDS)
 
 
-def is_spared(pid: int, seconds: float) -> bool:
+def is_spared(pid: int, seconds: float, trackers: Set[int] = frozenset()) -> bool:
     """Whether a process is to end by itself, so many seconds after the others that it belongs to.
 
     It is a resource tracker, of `multiprocessing` or made like that (loky's): once its owners have ended, it
-    removes what they left, such as shared memory, which nobody else would.
+    removes what they left, such as shared memory, which nobody else would. One of the known ``trackers`` may
+    not look like it yet: it was made a moment ago.
     """
     if seconds > SPARED_SECONDS:
         return False
+    if pid in trackers:
+        return True
     with suppress(OSError):
         return b".resource_tracker import main" in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
 
 
-def _let_trackers_end() -> None:
-    """Close what tells the resource trackers that this process has started that there is an owner."""
+def _let_trackers_end() -> set[int]:
+    """Close what tells the resource trackers that this process has started that there is an owner.
+
+    Returns their process ids.
+    """
+    pids: set[int] = set()
     for name, module in list(sys.modules.items()):
         if name.endswith(".resource_tracker"):
             tracker: Any = getattr(module, "_resource_tracker", None)
             if (descriptor := getattr(tracker, "_fd", None)) is not None:
+                pids.add(getattr(tracker, "_pid", 0))
                 tracker._fd = None
                 with suppress(OSError):
                     os.close(descriptor)
+    return pids
 
 
 def do_in_a_copy(do: Callable[[], NoReturn]) -> NoReturn:
