@@ -44,10 +44,11 @@ async def test_an_empty_install_lists_nothing(tmp_path: Path) -> None:
         assert (counts["counts"], counts["total"], counts["exact"]) == ({}, 0, True)
 
 
+# Where runs are of long ago, the gateway is not to forget them (runs_ttl_sec).
 async def test_the_bare_list_is_newest_first_and_has_the_items_of_the_contract(
     tmp_path: Path,
 ) -> None:
-    async with gateway(tmp_path, worker=False) as (client, backend):
+    async with gateway(tmp_path, worker=False, runs_ttl_sec=0.0) as (client, backend):
         await put_runs(
             backend, [snapshot(f"r{n}", updated_at=1000.0 + n, error=f"e{n}") for n in range(60)]
         )
@@ -67,7 +68,7 @@ async def test_the_bare_list_is_newest_first_and_has_the_items_of_the_contract(
 
 
 async def test_each_filter_narrows_and_new_ones_ask_for_the_paged_answer(tmp_path: Path) -> None:
-    async with gateway(tmp_path, worker=False) as (client, backend):
+    async with gateway(tmp_path, worker=False, runs_ttl_sec=0.0) as (client, backend):
         await put_runs(
             backend,
             [
@@ -182,7 +183,7 @@ async def test_deleted_runs_leave_lists_and_counts(tmp_path: Path) -> None:
 
 
 async def test_tenants_see_their_own_runs_only(tmp_path: Path) -> None:
-    async with gateway(tmp_path, worker=False, **KEYED) as (client, backend):
+    async with gateway(tmp_path, worker=False, runs_ttl_sec=0.0, **KEYED) as (client, backend):
         mine, _ = await key_for(backend, "mine")
         theirs, _ = await key_for(backend, "theirs")
         await put_runs(
