@@ -21,6 +21,7 @@ from pyoco_cli.client.run_views import (
     tasks_view,
 )
 from pyoco_cli.client.schedule_views import backfilled, past_ticks, schedules_page, when
+from pyoco_cli.client.top_view import run_table
 from pyoco_cli.client.views import history_table, wheels_table, workers_table
 from pyoco_cli.client.words import moment
 from pyoco_cli.server.results import print_result
@@ -257,3 +258,16 @@ def test_a_long_name_is_folded_where_it_has_room_and_never_letter_by_letter() ->
     [head, row] = lines(runs_table([RUN | {"flow_name": name}]), 28)
     assert head.split() == ["run", "status", "flow"]
     assert row.rstrip().endswith("…")
+
+
+@pytest.mark.parametrize("width", [80, 100, 110, 120, 200])
+@pytest.mark.parametrize("length", [4, 60])
+def test_a_live_list_has_whole_ids_however_long_the_other_names_are(
+    width: int, length: int
+) -> None:
+    name = "n" * length
+    run = snapshot(ID, flow_name=name, tag=name, worker_id=name, status="CANCELLING")
+    _, line = lines(run_table([run, run], width), width)[:2]
+    assert re.match(rf"{ID} +CANCELLING  n", line)
+    assert line.endswith(" ago")
+    assert ("n" * min(length, 14)) in line

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -149,6 +149,11 @@ def _actor_table(rows: Sequence[dict[str, Any]], *, visible: bool) -> Renderable
     return table
 
 
+# Of the id of a run, and with its status and when it changed.
+_ID_WIDTH: Final = 36
+_RUN_WIDTH: Final = _ID_WIDTH + len("CANCELLING") + len("59 min ago")
+
+
 def run_table(
     rows: Sequence[Mapping[str, Any]],
     width: int,
@@ -164,7 +169,12 @@ def run_table(
     # The id has to be whole, to be copied; what else there is depends on the room.
     wide = width >= 110
     table = _table("run", "status", "flow", *(("tag", "worker") if wide else ()), "changed")
-    table.columns[0].min_width = 36
+    # Of columns that are too wide together, rich would shorten all.
+    room = width - _RUN_WIDTH - 2 * (len(table.columns) - 1)
+    table.columns[0].min_width = _ID_WIDTH
+    table.columns[2].max_width = max(room // 2 if wide else room, 4)
+    for column in table.columns[3:-1]:
+        column.max_width = room // 4
     for run in rows:
         table.add_row(
             printable(run.get("run_id")),
