@@ -144,7 +144,9 @@ def test_retries_of_many_whose_answers_are_lost_make_one_run_each(
     dashboard.open(f"runs?flow={name}")
 
     def retry() -> None:
-        dashboard.row(first).get_by_role("checkbox").check()
+        box = dashboard.row(first).get_by_role("checkbox")
+        expect(box).not_to_be_checked()  # what was told of before is chosen no more
+        box.check()
         dashboard.button("Retry 1").click()
         dashboard.dialog_button("Retry").click()
 

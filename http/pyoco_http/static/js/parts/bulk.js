@@ -70,9 +70,9 @@ export function bulk({ find, changed, rest }) {
       }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, one));
+    choose([]);
     const text = t("runs.acted", { done: count - failures.length, failed: failures.length });
     tell(failures.length ? `${text} (${failures[0].message})` : text, { bad: failures.length > 0 });
-    choose([]);
   }
 
   return { element, has: (runId) => chosen.has(runId), get size() { return chosen.size; }, pick, choose, draw };
