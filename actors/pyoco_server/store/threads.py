@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar, TypeVarTuple, Unpack
 
 import trio
@@ -32,15 +32,20 @@ async def in_thread(
     return function(*args)
 
 
-@contextmanager
-def no_thread_is_os_error() -> Iterator[None]:
+def no_thread_is_os_error() -> AbstractContextManager[None]:
     """Have a thread that cannot be started raise what a process does that cannot be made, an `OSError`.
 
     For calls that take too long to be made here.
     """
+    return no_thread_is(OSError(errno.EAGAIN, NO_THREAD))
+
+
+@contextmanager
+def no_thread_is(instead: Exception) -> Iterator[None]:
+    """Have a thread that cannot be started raise another error."""
     try:
         yield
     except RuntimeError as error:
         if str(error) != NO_THREAD:
             raise
-        raise OSError(errno.EAGAIN, NO_THREAD) from error
+        raise instead from error

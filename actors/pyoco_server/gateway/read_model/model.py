@@ -22,7 +22,7 @@ from pyoco_server.gateway.read_model.schema import open_reader
 from pyoco_server.gateway.read_model.writer import Position, Writer, remove_file
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.errors import NO_THREAD
-from pyoco_server.store.threads import in_thread
+from pyoco_server.store.threads import in_thread, no_thread_is
 
 T = TypeVar("T")
 
@@ -167,12 +167,8 @@ class ReadModel:
 
 async def _in_thread(work: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
     """Do it in a thread. Where there is none left, that is like a full disk: it may be over in a moment."""
-    try:
+    with no_thread_is(sqlite3.OperationalError(NO_THREAD)):
         return await trio.to_thread.run_sync(work, limiter=limiter)
-    except RuntimeError as error:
-        if str(error) != NO_THREAD:
-            raise
-        raise sqlite3.OperationalError(NO_THREAD) from error
 
 
 @contextmanager
