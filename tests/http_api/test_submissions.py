@@ -188,21 +188,30 @@ async def test_a_client_that_does_not_repeat_sends_no_key(tmp_path: Path) -> Non
             assert transport.sent == 1
 
 
+async def submitted_file(
+    client: httpx.AsyncClient, file: Path, capfd: pytest.CaptureFixture[str]
+) -> tuple[int, list[dict[str, Any]], str]:
+    """Submit a file with the command: its exit code, the answers to its lines, and its errors."""
+    from pyoco_cli.client import main
+
+    argv = ["--server", str(client.base_url), "submit", "--batch-file", str(file)]
+    run = partial(main, [*argv, "--flow-name", "quick", "--tag", TAG])
+    capfd.readouterr()
+    code = await trio.to_thread.run_sync(run)
+    out, err = capfd.readouterr()
+    items = [json.loads(line) for line in out.splitlines() if line.startswith('{"line"')]
+    return code, items, err
+
+
 async def test_the_command_submits_a_file(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from pyoco_cli.client import main
-
     async with gateway(tmp_path, worker=False) as (client, backend):
         lines = [{"params": {"x": 1}}, {"flow_name": "other"}, {"tag": "no.tag"}]
         file = tmp_path / "runs.jsonl"
         file.write_text("\n\n".join(json.dumps(line) for line in lines))
-        argv = ["--server", str(client.base_url), "submit", "--batch-file", str(file)]
-        run = partial(main, [*argv, "--flow-name", "quick", "--tag", TAG])
-        capfd.readouterr()
-        assert await trio.to_thread.run_sync(run) == 1
-        out, err = capfd.readouterr()
-        items = [json.loads(line) for line in out.splitlines() if line.startswith('{"line"')]
+        code, items, err = await submitted_file(client, file, capfd)
+        assert code == 1
         assert [item["line"] for item in items] == [1, 3, 5]
         assert (await backend.get(items[0]["run_id"])).flow_name == "quick"
         assert (await backend.get(items[1]["run_id"])).flow_name == "other"
@@ -249,18 +258,12 @@ async def test_a_file_of_which_a_part_got_no_answer_is_submitted_to_its_end(
 async def test_a_file_is_submitted_in_pieces_that_the_gateway_takes(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from pyoco_cli.client import main
-
     async with gateway(tmp_path, worker=False, http_max_body_bytes=20_000) as (client, backend):
         file = tmp_path / "runs.jsonl"
         lines = [{"params": {"x": "x" * 1000}}] * 50 + [{"params": {"x": "x" * 30_000}}]
         file.write_text("\n".join(map(json.dumps, lines)))
-        argv = ["--server", str(client.base_url), "submit", "--batch-file", str(file)]
-        run = partial(main, [*argv, "--flow-name", "quick", "--tag", TAG])
-        capfd.readouterr()
-        assert await trio.to_thread.run_sync(run) == 1
-        out, err = capfd.readouterr()
-        items = [json.loads(line) for line in out.splitlines() if line.startswith('{"line"')]
+        code, items, err = await submitted_file(client, file, capfd)
+        assert code == 1
         assert [item["line"] for item in items] == [*range(1, 52)]
         assert await queued(backend) == 50
         assert items[-1]["error"]["status"] == 413
