@@ -1,4 +1,4 @@
-"""Times of tests beside how busy the machine is with other things."""
+"""Times of tests beside how busy, and how fast, the machine is."""
 
 from __future__ import annotations
 
@@ -25,3 +25,26 @@ def best(measure: Callable[[], float], bound: float) -> float:
         if found <= bound:
             break
     return found
+
+
+def assert_cheap(work: Callable[[], object], most: float = 100) -> None:
+    """Fail where `work` takes more than `most` times a fixed piece of work beside it (of about 0.01 s).
+
+    The better of three tries counts, each in processor time: what else the machine does only ever adds.
+    """
+    found = math.inf
+    for _ in range(3):
+        taken, beside = _taken(work), _taken(lambda: sum(map(len, map(str, range(100_000)))))
+        found = min(found, taken / beside)
+        if found <= most:
+            return
+    raise AssertionError(
+        f"it takes {found:.0f} times the fixed piece of work, at most {most} are right"
+    )
+
+
+def _taken(work: Callable[[], object]) -> float:
+    """Processor time of a piece of work, in seconds."""
+    began = time.thread_time()
+    work()
+    return time.thread_time() - began

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import re
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice, pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,6 +15,7 @@ import pytest
 from cronsim import CronSim
 from dateutil.rrule import rrulestr
 
+from busyness import assert_cheap
 from pyoco_server.model.schedules.schedule import ScheduleSpec
 from pyoco_server.model.schedules.ticks import (
     NotATiming,
@@ -334,11 +335,10 @@ def test_a_list_of_moments_within_start_and_end() -> None:
 
 def test_the_latest_ticks_of_a_long_time_are_found_without_looking_at_all() -> None:
     when = When(every_sec=1)
-    began = time.process_time()
+    assert_cheap(lambda: latest_ticks(when, 0, 1_700_000_000, 3))
     found, before = latest_ticks(when, 0, 1_700_000_000, 3)
     assert found == [1_699_999_998, 1_699_999_999, 1_700_000_000]
     assert before > 1_000
-    assert time.process_time() - began < 1.0
     assert latest_ticks(When(at=[1, 2, 3, 9]), 0, 5, 2) == ([2, 3], 1)
     assert latest_ticks(When(at=[1, 2, 3, 9]), 3, 5, 2) == ([], 0)
     burst = When(cron="* * * 1 * *")  # each second of the first of each month
@@ -469,9 +469,8 @@ def test_a_rule_that_began_long_ago_is_as_fast_as_a_new_one() -> None:
     for step in ("DAILY", "WEEKLY", "MONTHLY", "YEARLY"):
         every = "" if step == "DAILY" else ";BYDAY=MO,TU,WE,TH,FR,SA,SU"
         when = When(rrule=rule.replace("DAILY", step) + every, anchor_at=0)
-        began = time.process_time()
         assert next_tick(when, unix("2150-01-01")) == unix("2150-01-01T00:15")
-        assert time.process_time() - began < 1
+        assert_cheap(partial(next_tick, when, unix("2150-01-01")), most=50)
 
 
 def test_a_time_of_day_is_read_in_its_zone() -> None:
@@ -492,10 +491,11 @@ def test_a_time_of_day_is_read_in_its_zone() -> None:
     ],
 )
 def test_a_rule_that_is_never_due_is_found_out_soon(rule: str) -> None:
-    began = time.process_time()
-    with pytest.raises(NotATiming, match="is never due"):
-        check_rrule(rule, anchor=unix("2026-01-01"), timezone="Europe/Berlin")
-    assert time.process_time() - began < 8, "half a minute, where it is looked for up to 9999"
+    def check() -> None:
+        with pytest.raises(NotATiming, match="is never due"):
+            check_rrule(rule, anchor=unix("2026-01-01"), timezone="Europe/Berlin")
+
+    assert_cheap(check, most=400)  # thousands, where it is looked for up to the year 9999
 
 
 @pytest.mark.parametrize(
