@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -19,6 +20,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
+from pyoco_http.bodies import read_aside
 from pyoco_http.problems import Problem, unknown_name
 from pyoco_http.query import UnusableText, fields_of, read_fields, refused
 from pyoco_server.api.base import FormBody, Query
@@ -27,6 +29,8 @@ from pyoco_server.model.errors import ErrorId
 _TEXT_BYTES = 64 * 1024
 _BUFFER_BYTES = 2 * 1024 * 1024
 _MAX_PARTS = 32
+# As many as there may be (RFC 2046, 5.1.1): to look for a boundary takes its length times that of the body.
+_BOUNDARY_BYTES = 70
 # Others may take a time that grows with the square of the text (punycode).
 _CHARSETS = frozenset({"utf-8", "ascii", "iso8859-1"})
 
@@ -68,11 +72,8 @@ async def read_form(kind: type[FormBody]) -> Form:
     if boundary := _boundary():
         # Quart's own parser takes what is broken off for whole, and drops the part that it breaks off in.
         decoder = MultipartDecoder(boundary, max_parts=_MAX_PARTS)
-        body = await request.body
-        with _damaged():
-            reader.feed(decoder, body)
-            reader.feed(decoder, b"")
-        reader.write(reader.taken())
+        body: bytes = await request.body
+        await read_aside(len(body), partial(reader.read, decoder, body))
     return reader.form
 
 
@@ -122,10 +123,18 @@ async def spooled_form(
 
 
 def _boundary() -> bytes:
-    """What is between the parts; empty for a body of another kind."""
+    """What is between the parts; empty for a body of another kind.
+
+    Raises:
+        Problem: It is too long.
+    """
     if request.mimetype != "multipart/form-data":
         return b""
-    return request.mimetype_params.get("boundary", "").encode()
+    boundary = request.mimetype_params.get("boundary", "").encode()
+    with _damaged():
+        if len(boundary) > _BOUNDARY_BYTES:
+            raise ValueError(f"its boundary is longer than {_BOUNDARY_BYTES} bytes")
+    return boundary
 
 
 @contextmanager
@@ -182,6 +191,17 @@ class _Reader:
         self._text = bytearray()
         self._headers = Headers()
         self._digest = hashlib.sha256()
+
+    def read(self, decoder: MultipartDecoder, body: bytes) -> None:
+        """Take up a whole body, and write its file.
+
+        Raises:
+            Problem: It makes no sense.
+        """
+        with _damaged():
+            self.feed(decoder, body)
+            self.feed(decoder, b"")
+        self.write(self.taken())
 
     def feed(self, decoder: MultipartDecoder, data: bytes) -> None:
         """Take up a piece of the body; an empty one is its end.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 from werkzeug.datastructures import Headers
+from werkzeug.sansio.multipart import MultipartDecoder
 
 from backend.stage import TAG, queued
 from busyness import assert_cheap
-from http_api.answers import known_operations
+from http_api.answers import described_app, known_operations
 from http_api.gateway import YAML, gateway, yaml_form
 from pyoco_cli.client.app import app
 from pyoco_cli.common.parameters import collect_params
+from pyoco_http import forms
 from pyoco_http.forms import text_of
 from pyoco_server.client import AsyncPyocoHttpClient
 
@@ -189,6 +192,55 @@ async def test_a_form_that_breaks_off_is_refused(
             refused = await client.post(path, **broken)
             assert refused.status_code == 422, path
         assert await queued(backend) == 1
+
+
+@pytest.mark.parametrize("path", ["/runs/yaml", "/wheels"])
+async def test_a_boundary_that_is_too_long_is_never_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    looked_for: list[bytes] = []
+
+    def decoder(boundary: bytes, *args: Any, **options: Any) -> MultipartDecoder:
+        looked_for.append(boundary)
+        return MultipartDecoder(boundary, *args, **options)
+
+    monkeypatch.setattr(forms, "MultipartDecoder", decoder)
+    monkeypatch.chdir(tmp_path)
+    client = described_app()[0].test_client()
+    content = form_of(FILE)["content"]
+
+    async def reason(boundary: str) -> str:
+        headers = {"content-type": f"multipart/form-data; boundary={boundary}"}
+        data = content.replace(b"--b", f"--{boundary}".encode())
+        answer = await client.post(path, headers=headers, data=data)
+        said = await answer.get_json()
+        assert answer.status_code == 422
+        return f"{said['detail']}: {said.get('reason')}"
+
+    refusal = "invalid multipart body: its boundary is longer than 70 bytes"
+    assert await reason("b" * 70) != refusal
+    assert looked_for == [b"b" * 70]
+    assert await reason("b" * 71) == refusal
+    assert looked_for == [b"b" * 70]
+
+
+async def test_a_large_form_is_read_beside_other_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = threading.get_ident()
+    waited: list[bool] = []
+    feed = forms._Reader.feed
+
+    def told(reader: forms._Reader, decoder: MultipartDecoder, data: bytes) -> None:
+        if data:
+            waited.append(threading.get_ident() == loop)
+        feed(reader, decoder, data)
+
+    monkeypatch.setattr(forms._Reader, "feed", told)
+    client = described_app()[0].test_client()
+    for text in (b"", b"#" * 100_000):
+        form = form_of((FILE[0], text))
+        answer = await client.post("/runs/yaml", headers=form["headers"], data=form["content"])
+        assert (await answer.get_json())["detail"] == "invalid workflow yaml"
+    assert waited == [True, False]
 
 
 async def test_a_part_is_taken_once_and_as_it_is(tmp_path: Path) -> None:
