@@ -19,6 +19,8 @@ from http_api.seeding import put_runs, snapshot
 from pyoco_server.client.sse import SseEvent, SseParser
 from pyoco_server.gateway.new_run import NewRun
 
+from pyoco_server.gateway.run_logs import MOST_BYTES, LastLines
+from pyoco_server.model.event import LogChunk, OutputTruncated
 FLOWS = """\
 import sys
 import time
@@ -225,6 +227,32 @@ async def test_logs_are_narrowed_and_cut_to_the_last_lines(tmp_path: Path) -> No
 
 
 async def test_output_beyond_the_limit_is_left_out_and_counted(tmp_path: Path) -> None:
+def test_the_last_line_may_have_no_end() -> None:
+    lines, size = LastLines(1), 16 * 1024
+    for number in range(10_000):
+        chunk = LogChunk(
+            at=number, task="t", stream="stdout", text="\r" + "#" * (size - 1), seq=number
+        )
+        lines.add(StoredEvent(Cursor(number + 1), chunk))
+        assert len(lines._items) * size <= MOST_BYTES + size
+    first, *rest = lines.items()
+    kept = len(rest) * size
+    assert kept > MOST_BYTES * 0.9
+    assert first.cursor.sequence == rest[0].cursor.sequence - 1
+    assert isinstance(first.event, OutputTruncated)
+    assert (first.event.left_out_bytes, first.event.limit_bytes) == (
+        10_000 * size - kept,
+        MOST_BYTES,
+    )
+    # Lines that have an end are worth more than what was before them, whatever that was.
+    text = "the last but one\nthe last\n"
+    chunk = LogChunk(at=0.0, task="t", stream="stdout", text=text, seq=10_000)
+    lines.add(StoredEvent(Cursor(10_001), chunk))
+    [last] = lines.items()
+    assert isinstance(last.event, LogChunk)
+    assert last.event.text == "the last\n"
+
+
     async with talking(tmp_path, events_run_max_bytes=5000) as (client, backend):
         run = await backend.submit(new_run("flood", lines=10))
         snapshot = await ended(backend, run.run_id)

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from msgspec.structs import replace as changed
 
 from pyoco_server.gateway.event_reader import StoredEvent
 from pyoco_server.model.event import Event, LogChunk, OutputTruncated
+
+MOST_BYTES: Final = 4 * 1024 * 1024
+"""How many bytes the last lines may have: those of 10,000 are long, but a line may never end."""
+# What an event needs beside its text.
+_EVENT_BYTES: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +48,37 @@ class LogFilter:
 
 
 class LastLines:
-    """Keeps the last lines of the output that it is given, and hardly more."""
+    """Keeps the last lines of the output that it is given, and hardly more, up to `MOST_BYTES`."""
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._items: deque[StoredEvent] = deque()
         self._newlines = 0
+        self._bytes = 0
+        # The last one that is not kept, and how many bytes were printed up to there.
+        self._before: StoredEvent | None = None
+        self._bytes_before = 0
 
     def add(self, item: StoredEvent) -> None:
         """Take the next one."""
         self._items.append(item)
         self._newlines += _newlines(item)
+        self._bytes += _bytes(item)
+        while self._is_enough_without(self._items[0]):
+            self._before = self._items.popleft()
+            self._newlines -= _newlines(self._before)
+            self._bytes -= _bytes(self._before)
+            self._bytes_before += _bytes(self._before)
+
+    def _is_enough_without(self, first: StoredEvent) -> bool:
         # The last line may have no end yet, so that one more is needed.
-        while self._newlines - _newlines(self._items[0]) > self._count:
-            self._newlines -= _newlines(self._items.popleft())
+        if self._newlines - _newlines(first) > self._count:
+            return True
+        others = len(self._items) - 1
+        return self._bytes - _bytes(first) + others * _EVENT_BYTES > MOST_BYTES
 
     def items(self) -> Iterable[StoredEvent]:
-        """What was kept, cut to the lines."""
+        """What was kept, cut to the lines; where they had more bytes, that is said in front."""
         kept: deque[StoredEvent] = deque()
         texts = [item.event.text for item in self._items if isinstance(item.event, LogChunk)]
         # Where to cut: behind that many ends of lines, counted from the end of the output.
@@ -70,11 +90,23 @@ class LastLines:
                     text = "\n".join(event.text.rsplit("\n", ends)[1:])
                     if text:
                         kept.appendleft(replace(item, event=changed(event, text=text)))
-                    break
+                    return kept
                 ends -= event.text.count("\n")
             kept.appendleft(item)
+        if self._before is not None:
+            cut = OutputTruncated(
+                at=self._before.event.at,
+                attempt=self._before.event.attempt,
+                left_out_bytes=self._bytes_before,
+                limit_bytes=MOST_BYTES,
+            )
+            kept.appendleft(replace(self._before, event=cut))
         return kept
 
 
 def _newlines(item: StoredEvent) -> int:
     return item.event.text.count("\n") if isinstance(item.event, LogChunk) else 0
+
+
+def _bytes(item: StoredEvent) -> int:
+    return len(item.event.text.encode()) if isinstance(item.event, LogChunk) else 0

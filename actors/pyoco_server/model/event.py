@@ -107,7 +107,7 @@ class OutputTruncated(_Event, frozen=True, kw_only=True, tag="truncated"):
     left_out_bytes: int | None
     """How much; None while the attempt goes on."""
     limit_bytes: int
-    """How much is kept of one attempt (PYOCO_EVENTS_RUN_MAX_BYTES)."""
+    """How much is kept of one attempt (PYOCO_EVENTS_RUN_MAX_BYTES), or given of the last lines."""
 
 
 class RunLate(_Event, frozen=True, kw_only=True, tag="late"):
