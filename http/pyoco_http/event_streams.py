@@ -16,7 +16,7 @@ from pyoco_http.sse import event_stream, pack, within_heartbeat
 from pyoco_server.api.runs import ToldEnd, ToldOfRun
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.event_reader import Cursor, StoredEvent
-from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.jetstream.errors import BridgeError, Unanswered
 from pyoco_server.jetstream.follow import CaughtUp
 from pyoco_server.model.event import Event, LogChunk, OutputTruncated, StateChanged, type_of
 from pyoco_server.model.run import RunSnapshot
@@ -115,7 +115,12 @@ def plain_of(items: Followed) -> Response:
 
 
 async def _plain(items: Followed) -> AsyncGenerator[bytes, None]:
+    ended = False
     async with aclosing(items):
         async for item in items:
+            ended = isinstance(item, RunSnapshot)
             if isinstance(item, StoredEvent) and (text := text_of(item.event)):
                 yield text.encode()
+    if not ended:
+        # A text says so by nothing else than a connection that breaks.
+        raise Unanswered("the events of a run broke off before its end")

@@ -49,8 +49,11 @@ class Exchange(TrioASGIHTTPConnection):
                 response.headers["Connection"] = "close"
             if request.event_stream is None:
                 await self._send_response(send, response)
-            elif not await request.event_stream.carry(self._send_response, send, response):
-                # It was cut: its client takes what it got for whole.
+            elif (
+                not await request.event_stream.carry(self._send_response, send, response)
+                and response.mimetype == "text/event-stream"
+            ):
+                # It was cut. Events tell of their end; whatever does not is not to look whole.
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             if request.event_stream is not None:

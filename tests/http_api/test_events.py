@@ -11,16 +11,22 @@ from typing import Any
 
 import h11
 import httpx
+import msgspec
+import pytest
 import trio
 
 from backend.stage import TAG, ended, new_run, until, worker_options
 from http_api.gateway import YAML, gateway, yaml_form
 from http_api.seeding import put_runs, snapshot
+from pyoco_http.event_streams import Followed, _plain
 from pyoco_server.client.sse import SseEvent, SseParser
+from pyoco_server.gateway.event_reader import Cursor, StoredEvent
 from pyoco_server.gateway.new_run import NewRun
-
 from pyoco_server.gateway.run_logs import MOST_BYTES, LastLines
+from pyoco_server.jetstream.errors import Unanswered
 from pyoco_server.model.event import LogChunk, OutputTruncated
+from pyoco_server.model.run import RunSnapshot
+
 FLOWS = """\
 import sys
 import time
@@ -166,6 +172,23 @@ async def test_events_can_be_narrowed_to_types(tmp_path: Path) -> None:
         assert {item["type"] for item in page["items"]} == {"state", "task"}
 
 
+async def test_a_followed_text_is_at_its_end_only_where_the_run_is() -> None:
+    printed = LogChunk(at=1.0, task="t", stream="stdout", text="hello\n", seq=0)
+    run = msgspec.convert(snapshot("r"), RunSnapshot)
+
+    async def items(*last: RunSnapshot) -> Followed:
+        yield StoredEvent(Cursor(1), printed)
+        yield None
+        for each in last:
+            yield each
+
+    assert [text async for text in _plain(items(run))] == [b"hello\n"]
+    broken_off = _plain(items())
+    assert await anext(broken_off) == b"hello\n"
+    with pytest.raises(Unanswered, match="broke off"):
+        await anext(broken_off)
+
+
 async def test_a_line_comes_while_its_task_still_runs(tmp_path: Path) -> None:
     async with talking(tmp_path) as (client, backend):
         flag = tmp_path / "go on"
@@ -226,7 +249,6 @@ async def test_logs_are_narrowed_and_cut_to_the_last_lines(tmp_path: Path) -> No
         assert [item["text"] for item in last["items"]] == ["line 99\n"]
 
 
-async def test_output_beyond_the_limit_is_left_out_and_counted(tmp_path: Path) -> None:
 def test_the_last_line_may_have_no_end() -> None:
     lines, size = LastLines(1), 16 * 1024
     for number in range(10_000):
@@ -253,6 +275,7 @@ def test_the_last_line_may_have_no_end() -> None:
     assert last.event.text == "the last\n"
 
 
+async def test_output_beyond_the_limit_is_left_out_and_counted(tmp_path: Path) -> None:
     async with talking(tmp_path, events_run_max_bytes=5000) as (client, backend):
         run = await backend.submit(new_run("flood", lines=10))
         snapshot = await ended(backend, run.run_id)

@@ -7,20 +7,25 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
 import trio
 from msgspec.structs import replace
+from quart import Response
 
 from backend.stage import TAG
+from http_api.answers import described_app
 from http_api.gateway import gateway, yaml_form
 from http_api.keyed import KEYED, as_key, key_for, store, submitted
 from http_api.raw import answer_on, ask, closes, connected
 from http_api.seeding import put_runs, snapshot
 from pyoco_http import bodies, submissions
-from pyoco_http.bodies import Body
+from pyoco_http.app import GatewayApp
+from pyoco_http.bodies import Body, GatewayRequest
+from pyoco_http.exchange import Exchange
 from pyoco_http.server import OpenToAll, check_exposure
 from pyoco_server.backend import Backend
 from pyoco_server.gateway import new_run
@@ -218,6 +223,35 @@ async def test_a_stream_ends_with_its_key(tmp_path: Path, how: str) -> None:
         assert scope.cancelled_caught
         for watcher in (ends, stays):
             await watcher.stream.aclose()
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [("text/event-stream", True), ("text/plain", False), ("application/octet-stream", False)],
+)
+async def test_what_is_cut_looks_whole_only_where_it_tells_its_end_itself(
+    kind: str, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cut(*_: object) -> bool:
+        return False
+
+    async def answer(_: GatewayApp, request: GatewayRequest) -> Response:
+        request.event_stream = cast(Any, SimpleNamespace(carry=cut, close=lambda: None))
+        return Response(b"", content_type=kind)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    monkeypatch.setattr(GatewayApp, "handle_request", answer)
+    scope: dict[str, Any] = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/"}
+    scope |= {"scheme": "http", "query_string": b"", "root_path": "", "headers": []}
+    await Exchange(described_app()[0], cast(Any, scope))(receive, send)
+    assert sent == [{"type": "http.response.body", "body": b"", "more_body": False}] * told
 
 
 async def answer_end(watcher: Watcher) -> bytes:
