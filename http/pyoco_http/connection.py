@@ -278,13 +278,14 @@ class HttpConnection:
             if not data:
                 return
         # Shielded, so that what is cancelled in between never leaves half a chunk behind.
-        with trio.CancelScope(shield=True) as scope:
-            scope.deadline = trio.current_time() + self._send_seconds
-            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                async with self._sending:
-                    if not self._broken:
-                        await self._stream.send_all(data)
-                return
+        with trio.CancelScope(shield=True) as scope, suppress(OSError, trio.ClosedResourceError):
+            async with self._sending:
+                rest = memoryview(data)
+                while rest and not self._broken:
+                    # From here on it takes nothing: one that takes a little is only slow.
+                    scope.deadline = trio.current_time() + self._send_seconds
+                    rest = rest[await self._stream.socket.send(rest) :]
+            return
         self.leave()
 
     async def _linger(self) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import MagicMock
 
 import httpx
 import pytest
 import trio
 from msgspec.structs import replace
 from quart import Response
+from trio.testing import MockClock
 
 from backend.stage import TAG
 from http_api.answers import described_app
@@ -25,6 +28,7 @@ from http_api.seeding import put_runs, snapshot
 from pyoco_http import bodies, submissions
 from pyoco_http.app import GatewayApp
 from pyoco_http.bodies import Body, GatewayRequest
+from pyoco_http.connection import HttpConnection
 from pyoco_http.exchange import Exchange
 from pyoco_http.server import OpenToAll, check_exposure
 from pyoco_server.backend import Backend
@@ -300,6 +304,25 @@ async def test_a_client_that_takes_nothing_is_let_go(tmp_path: Path) -> None:
                         if (await answer_on(other)).status == 200:
                             break
                     await trio.sleep(0.05)
+
+
+async def test_a_client_that_takes_little_at_a_time_is_sent_all_of_it(
+    autojump_clock: MockClock,
+) -> None:
+    ours, theirs = trio.socket.socketpair()
+    ours.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 16 * 1024)
+    settings = Settings(http_send_timeout_sec=1.0)
+    connection = HttpConnection(MagicMock(), settings, MagicMock(), trio.SocketStream(ours))
+    data, taken = os.urandom(512 * 1024), b""
+    with theirs, ours, trio.fail_after(600):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection._send, data)
+            while len(taken) < len(data):
+                await trio.sleep(0.1)
+                piece = await theirs.recv(8 * 1024)
+                assert not connection._broken, f"let go after {len(taken)} bytes"
+                taken += piece
+    assert taken == data
 
 
 def test_others_are_not_let_in_without_keys_unless_told_so() -> None:
