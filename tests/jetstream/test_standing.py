@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import trio
@@ -15,7 +16,7 @@ from nats_fixtures import Connection, ConnectionOptions, Node, connected, eventu
 from pyoco_server.jetstream import standing
 from pyoco_server.jetstream.api import call
 from pyoco_server.jetstream.connection import open_connection
-from pyoco_server.jetstream.errors import ApiError, NotFound, Unavailable
+from pyoco_server.jetstream.errors import ApiError, NotFound, Unanswered, Unavailable
 from pyoco_server.jetstream.follow import CaughtUp, Follower
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.jetstream.requests import RawMessage
@@ -129,6 +130,22 @@ async def test_a_server_without_a_last_word_is_asked_again(
                 assert await pull.take() == ()
         await store(connection, b"1")
         assert await taken(pull, 1) == [b"1"]
+
+
+async def test_a_consumer_that_says_nothing_twice_is_told(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """As that of a node of a cluster that hangs, while the connection is to another one."""
+    pull = StandingPull(MagicMock(), "S", "w", batch=5)
+    assert await pull.take() == ()
+    for _ in range(2):
+        with pytest.raises(Unanswered, match="does not answer"):
+            await pull.take()
+    # One that is late with its word is only slow.
+    pull._deliver(RawMessage("the first pull's", b"", {"Status": "408"}))
+    assert await pull.take() == ()
+    with pytest.raises(Unanswered):
+        await pull.take()
 
 
 async def test_a_consumer_that_is_deleted_is_told_at_once(connection: Connection) -> None:

@@ -21,7 +21,7 @@ from pyoco_server.jetstream.consumer import (
     Message,
     refusal,
 )
-from pyoco_server.jetstream.errors import Unavailable
+from pyoco_server.jetstream.errors import Unanswered, Unavailable
 from pyoco_server.jetstream.requests import RawMessage, new_inbox
 
 # One pull may hold so much, whatever the number of messages; far above the largest one.
@@ -57,6 +57,8 @@ class StandingPull:
         self._left = 0
         self._until = 0.0
         self._last_word: RawMessage | None = None
+        # Whether the last pull ended without any word.
+        self._silent = False
         self._lost = False
         # When something was last handed out, and how much too fast it came by then.
         self._handed = 0.0
@@ -78,6 +80,8 @@ class StandingPull:
         Raises:
             NotFound: The consumer does not exist any more.
             ApiError: JetStream refused.
+            Unanswered: Two pulls in a row brought not even a word that they ended: the server that has the
+                consumer hangs, while the one that we are connected to need not.
             Unavailable: The connection is gone.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -97,6 +101,9 @@ class StandingPull:
             if not await self._wait():
                 self._left = 0
                 if self._brought == 0:
+                    if self._silent:
+                        raise Unanswered(f"a consumer of stream {self._stream} does not answer")
+                    self._silent = True
                     return ()
 
     def _due(self) -> float:
@@ -163,6 +170,7 @@ class StandingPull:
 
     def _deliver(self, reply: RawMessage) -> None:
         status = reply.status
+        self._silent = False
         if status is None:
             self._arrived.append(Message(self._connection, reply))
             self._brought += 1
