@@ -32,7 +32,7 @@ from pyoco_server.store.runs import RunNotFound
 # Whoever asks for one of these knows the answer with a cursor; others get the bare list of 0.5.1.
 _PAGED: Final = (
     "updated_after",
-    "cursor",
+    "workflow_yaml_sha256",
     "q",
     "worker_id",
     "updated_before",
@@ -44,6 +44,7 @@ _PAGED: Final = (
     "scheduled_after",
     "scheduled_before",
 )
+_NOTHING: Final = RunListQuery()
 _COUNTS: Final = ("counts", "total", "exact", "flows", "tags")
 _READ_AT_ONCE: Final = 32
 
@@ -65,7 +66,10 @@ def lists_blueprint(backend: Backend) -> Blueprint:
     async def list_runs() -> list[RunItem] | list[Run] | RunPage | FullRunPage:
         query = asked(RunListQuery)
         wanted = run_filter(query)
-        paged = bool(query.workflow_yaml_sha256) or any(name in request.args for name in _PAGED)
+        # Its first client asks for the first page by an empty cursor.
+        paged = "cursor" in request.args or any(
+            getattr(query, name) != getattr(_NOTHING, name) for name in _PAGED
+        )
         after = None
         if query.cursor:
             try:

@@ -105,7 +105,9 @@ async def test_each_filter_narrows_and_new_ones_ask_for_the_paged_answer(tmp_pat
         }.items():
             assert await ids(client, query) == expected, query
         assert isinstance((await client.get("/runs?status=FAILED&flow=main&tag=x")).json(), list)
-        for query in ("updated_after=0", "cursor=", "q=x", "worker_id=w", "counts=1"):
+        for query in ("q=", "worker_id=", "late=false", "counts=0", "workflow_yaml_sha256="):
+            assert isinstance((await client.get(f"/runs?{query}")).json(), list), query
+        for query in ("updated_after=0", "cursor=", "q=x", "worker_id=w", "counts=1", "late=1"):
             assert isinstance((await client.get(f"/runs?{query}")).json(), dict), query
         page = (await client.get("/runs?counts=1&limit=1")).json()
         assert page["counts"] == {"COMPLETED": 5, "FAILED": 1, "RUNNING": 1}
