@@ -74,9 +74,9 @@ class EventStreams:
     def full(self, client: str) -> str | None:
         """Which limit another stream of this client would break; None for none."""
         if self._open[client] >= self._most_per_client:
-            return f"{self._most_per_client} event streams of one client are open"
+            return f"{self._most_per_client} event streams and downloads of one client are open"
         if self._open.total() >= self._most:
-            return f"{self._most} event streams are open"
+            return f"{self._most} event streams and downloads are open"
         return None
 
     def opened(self, client: str) -> None:

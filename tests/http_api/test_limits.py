@@ -196,10 +196,10 @@ async def test_event_streams_of_one_client_have_a_limit(tmp_path: Path) -> None:
         second = await Watcher.open(client, run_id, key=a)
         answer = await client.get(path, headers=as_key(a))
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
-        assert answer.json()["reason"] == "2 event streams of one client are open"
+        assert answer.json()["reason"] == "2 event streams and downloads of one client are open"
         third = await Watcher.open(client, run_id, key=b)
         answer = await client.get(path, headers=as_key(b))
-        assert answer.json()["reason"] == "3 event streams are open"
+        assert answer.json()["reason"] == "3 event streams and downloads are open"
         await first.stream.aclose()
         with trio.fail_after(60):
             while (await client.get(path, headers=as_key(a))).status_code == 429:

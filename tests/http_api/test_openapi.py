@@ -49,6 +49,17 @@ async def test_the_document_is_given_to_anybody(tmp_path: Path, keyed: bool) -> 
             assert (await client.get(f"/{link}")).status_code == 200, link
 
 
+def test_whatever_is_streamed_says_that_there_may_be_too_much_of_it() -> None:
+    streamed = {
+        path: described["get"]["responses"]
+        for path, described in described_app()[1]["paths"].items()
+        if "get" in described
+        and ("206" in (told := described["get"]["responses"]) or "event-stream" in json.dumps(told))
+    }
+    assert {"/wheels/{name}", "/runs/{run_id}/artifacts/{name}", "/runs/stream"} <= set(streamed)
+    assert [path for path, told in streamed.items() if "429" not in told] == []
+
+
 def body_of(method: str, path: str) -> dict[str, Any]:
     """The schema of what a route takes, with the others that it refers to."""
     document = described_app()[1]

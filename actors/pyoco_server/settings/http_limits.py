@@ -51,14 +51,14 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     http_max_connections: Annotated[int, Env(count(1), "Connections at the same time at most.")] = (
         4096
     )
-    http_max_streams: Annotated[int, Env(count(1), "Event streams at the same time at most.")] = (
-        2000
-    )
+    http_max_streams: Annotated[
+        int, Env(count(1), "Event streams and downloads at the same time at most.")
+    ] = 2000
     http_max_streams_per_client: Annotated[
         int,
         Env(
             count(1),
-            "Event streams of one API key, or one address where no keys are asked for, at most.",
+            "Event streams and downloads of one API key, or one address where there are no keys, at most.",
         ),
     ] = 1000
     http_max_body_bytes: Annotated[

@@ -162,7 +162,7 @@ class _Writer:
             refusals |= {
                 401: "api key required",
                 403: "invalid api key, or one without the role",
-                429: "too many keys are being checked, or too many event streams are open",
+                429: "too many keys are being checked, or too many event streams and downloads are open",
             }
         elif operation.body or level.role is not None:
             refusals[403] = "cross-origin request refused"
@@ -172,8 +172,8 @@ class _Writer:
             refusals[503] = "nats unavailable"
         if not self.keyed:
             refusals[421] = "host not served here"
-        if "text/event-stream" in operation.answer:
-            refusals[429] = "too many event streams are open"
+        if "text/event-stream" in operation.answer or 206 in operation.bodies:
+            refusals[429] = "too many event streams and downloads are open"
         if operation.body:
             limit = self.limit
             refusals |= {
