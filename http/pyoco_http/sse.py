@@ -138,6 +138,8 @@ def register_event_streams(app: QuartTrio, backend: Backend) -> EventStreams:
         client = holder.principal.key_id or request.remote_addr or ""
         reason = streams.full(client)
         if reason is not None:
+            async with response.response:
+                pass  # ends what was begun of it, as the reading of an object
             return too_many(reason, _RETRY_SECONDS).response()
         if request.method == "HEAD":
             return response  # it is over at once

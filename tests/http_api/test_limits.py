@@ -35,6 +35,7 @@ from pyoco_server.backend import Backend
 from pyoco_server.gateway import new_run
 from pyoco_server.model.json_text import check_depth, check_keys
 from pyoco_server.settings import Settings
+from wheels import making as wheels
 
 BOTH_LENGTHS = (
     b"POST /runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n"
@@ -191,6 +192,9 @@ async def test_event_streams_of_one_client_have_a_limit(tmp_path: Path) -> None:
     async with gateway(tmp_path, worker=False, **KEYED, **limits) as (client, backend):
         (a, _), (b, _) = await key_for(backend, "t"), await key_for(backend, "t")
         run_id = await submitted(client, a)
+        wheel = {"wheel": (wheels.file_name(), wheels.wheel_bytes())}
+        uploaded = await client.post("/wheels", files=wheel, headers=as_key(b))
+        assert uploaded.status_code == 200, uploaded.text
         path = f"/runs/{run_id}/watch?timeout_sec=1"
         first = await Watcher.open(client, run_id, key=a)
         second = await Watcher.open(client, run_id, key=a)
@@ -200,6 +204,8 @@ async def test_event_streams_of_one_client_have_a_limit(tmp_path: Path) -> None:
         third = await Watcher.open(client, run_id, key=b)
         answer = await client.get(path, headers=as_key(b))
         assert answer.json()["reason"] == "3 event streams and downloads are open"
+        download = await client.get(f"/wheels/{wheels.file_name()}", headers=as_key(b))
+        assert (download.status_code, download.json()["reason"]) == (429, answer.json()["reason"])
         await first.stream.aclose()
         with trio.fail_after(60):
             while (await client.get(path, headers=as_key(a))).status_code == 429:
