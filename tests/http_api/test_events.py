@@ -20,6 +20,7 @@ from http_api.gateway import YAML, gateway, yaml_form
 from http_api.seeding import put_runs, snapshot
 from pyoco_http.event_streams import Followed, _plain
 from pyoco_server.client.sse import SseEvent, SseParser
+from pyoco_server.gateway import run_logs
 from pyoco_server.gateway.event_reader import Cursor, StoredEvent
 from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.gateway.run_logs import MOST_BYTES, LastLines
@@ -273,6 +274,28 @@ def test_the_last_line_may_have_no_end() -> None:
     [last] = lines.items()
     assert isinstance(last.event, LogChunk)
     assert last.event.text == "the last\n"
+
+
+async def test_last_lines_that_are_too_many_bytes_are_cut_in_front(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_logs, "MOST_BYTES", 5000)
+    async with talking(tmp_path) as (client, backend):
+        run = await backend.submit(new_run("flood", lines=600))
+        await ended(backend, run.run_id)
+        path = f"/runs/{run.run_id}/logs"
+        await all_of(client, f"{path}?follow=1")
+        whole = (await client.get(path, params={"format": "text"})).text
+        first, *rest = (await client.get(path, params={"tail": 601})).json()["items"]
+        shown = "".join(item["text"] for item in rest)
+        assert whole.endswith(shown)
+        assert len(shown) < len(whole)
+        assert (first["type"], first["limit_bytes"]) == ("truncated", 5000)
+        assert first["left_out_bytes"] == len(whole) - len(shown)
+        text = (await client.get(path, params={"tail": 601, "format": "text"})).text
+        assert text == f"\n… {len(whole) - len(shown)} bytes of output were left out …\n" + shown
+        [last] = (await client.get(path, params={"tail": 1})).json()["items"]
+        assert last["text"] == "the end\n"
 
 
 async def test_output_beyond_the_limit_is_left_out_and_counted(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from pyoco_http.exchange import Exchange
 from pyoco_http.server import OpenToAll, check_exposure
 from pyoco_server.backend import Backend
 from pyoco_server.gateway import new_run
+from pyoco_server.gateway.event_reader import EventFeed
 from pyoco_server.model.json_text import check_depth, check_keys
 from pyoco_server.settings import Settings
 from wheels import making as wheels
@@ -262,6 +263,41 @@ async def test_what_is_cut_looks_whole_only_where_it_tells_its_end_itself(
     scope |= {"scheme": "http", "query_string": b"", "root_path": "", "headers": []}
     await Exchange(described_app()[0], cast(Any, scope))(receive, send)
     assert sent == [{"type": "http.response.body", "body": b"", "more_body": False}] * told
+
+
+async def test_a_text_that_is_cut_looks_unlike_one_that_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(tmp_path, worker=False, **KEYED) as (client, backend):
+        (a, _), (b, record) = await key_for(backend), await key_for(backend)
+
+        async def opened(run_id: str, key: str) -> trio.SocketStream:
+            stream = await trio.open_tcp_stream(client.base_url.host, client.base_url.port or 80)
+            path = f"/runs/{run_id}/logs?follow=true&format=text"
+            head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {key}\r\n\r\n"
+            await stream.send_all(head.encode())
+            with trio.fail_after(60):
+                assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+            return stream
+
+        waits, other = await submitted(client, a), await submitted(client, a)
+        whole = await opened(other, a)
+        revoked, stopped = await opened(waits, b), await opened(waits, a)
+        await backend.cancel(other)
+        assert (await answer_end(Watcher(whole))).endswith(b"0\r\n\r\n")
+        await store(backend, replace(record, revoked_at=time.time()))
+        assert not (await closes(revoked, 60)).endswith(b"0\r\n\r\n")
+
+        async def lost(_: EventFeed) -> None:
+            return None
+
+        monkeypatch.setattr(EventFeed, "next", lost)
+        broken = await opened(waits, a)
+        assert not (await closes(broken, 60)).endswith(b"0\r\n\r\n")
+        monkeypatch.undo()
+    assert not (await closes(stopped, 60)).endswith(b"0\r\n\r\n")
+    for stream in (whole, revoked, broken, stopped):
+        await stream.aclose()
 
 
 async def answer_end(watcher: Watcher) -> bytes:

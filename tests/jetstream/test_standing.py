@@ -253,6 +253,32 @@ async def test_a_follower_reads_on_behind_a_message_that_was_lost(connection: Co
         nursery.cancel_scope.cancel()
 
 
+async def test_a_follower_leaves_a_consumer_that_says_nothing_any_more(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a node of a cluster that hangs, while the connection is to another one."""
+    monkeypatch.setattr(standing, "EXPIRES_SECONDS", 0.2)
+    monkeypatch.setattr(standing, "LATE_SECONDS", 0.1)
+    follower = Follower(connection, "S", "s")
+    async with aclosing(follower.messages()) as messages:
+        with trio.fail_after(60):
+            assert await anext(messages) == CaughtUp(0)
+            lost: list[RawMessage] = []
+
+            async def lose() -> None:
+                await eventually(lambda: true(follower._consumer and follower._consumer._left))
+                pull = follower._consumer
+                assert pull is not None
+                object.__setattr__(pull._feed, "deliver", lost.append)
+                await store(connection, b"1", b"2")
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lose)
+                got = [getattr(await anext(messages), "data", None) for _ in range(2)]
+    assert got == [b"1", b"2"]
+    assert lost
+
+
 async def test_a_follower_has_not_caught_up_while_the_last_message_is_lost(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
