@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import islice, pairwise
 from typing import Any
@@ -14,8 +14,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from cronsim import CronSim
 from dateutil.rrule import rrulestr
+from hypothesis import given
+from hypothesis import strategies as st
 
 from busyness import assert_cheap
+from pyoco_server.model.schedules import ticks as ticks_module
 from pyoco_server.model.schedules.schedule import ScheduleSpec
 from pyoco_server.model.schedules.ticks import (
     NotATiming,
@@ -464,11 +467,46 @@ def test_a_rule_that_began_long_ago_goes_on_as_it_began(rule: str, anchor: str) 
     assert list(islice(ticks(when, moment), 3)) == list(islice(from_its_beginning, 3))
 
 
-def test_a_rule_that_began_long_ago_is_as_fast_as_a_new_one() -> None:
+@st.composite
+def rules_of_months_and_years(draw: st.DrawFn) -> str:
+    """Rules that have a tick every few years, whatever they ask for."""
+    step = draw(st.sampled_from(["MONTHLY", "YEARLY"]))
+    parts = [f"FREQ={step}", f"INTERVAL={draw(st.integers(1, 5))}"]
+    days = [[], ["BYMONTHDAY=-1,13"], ["BYDAY=TU,SU"], ["BYDAY=MO,FR", "BYSETPOS=-1,2"]]
+    months = [[], ["BYMONTH=1,2,3,4,5,6,7,8,9,10,11,12"]]
+    of_years = [["BYYEARDAY=60,-60"], ["BYWEEKNO=9,20", "BYDAY=WE"], ["BYDAY=20MO,-1SU"]]
+    parts += draw(st.sampled_from([day + month for day in days for month in months]))
+    if step == "YEARLY" and draw(st.booleans()):
+        parts[2:] = draw(st.sampled_from(of_years))
+    parts += draw(st.sampled_from([[], ["WKST=SU"], ["COUNT=700"], ["UNTIL=21400101T000000"]]))
+    return ";".join(parts)
+
+
+@given(
+    rule=rules_of_months_and_years(),
+    anchor=st.one_of(
+        st.sampled_from([date(year, 2, 29) for year in range(1972, 2040, 4)]),
+        st.dates(date(1970, 1, 2), date(2040, 1, 1)),
+    ),
+    later=st.integers(0, 110 * 366),
+)
+def test_any_rule_of_months_and_years_goes_on_as_it_began(
+    rule: str, anchor: date, later: int
+) -> None:
+    begin = unix(anchor.isoformat()) + 9 * 3600
+    when = When(rrule=rule, anchor_at=begin)
+    found = list(islice(ticks(when, begin + later * DAY), 3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ticks_module, "_nearer", lambda _, anchor, __: anchor)
+        assert found == list(islice(ticks(when, begin + later * DAY), 3))
+
+
+@pytest.mark.parametrize("anchor", ["1970-01-01", "1972-02-29"])
+def test_a_rule_that_began_long_ago_is_as_fast_as_a_new_one(anchor: str) -> None:
     rule = "FREQ=DAILY;BYMINUTE=0,15,30,45;BYHOUR=" + ",".join(map(str, range(24)))
     for step in ("DAILY", "WEEKLY", "MONTHLY", "YEARLY"):
         every = "" if step == "DAILY" else ";BYDAY=MO,TU,WE,TH,FR,SA,SU"
-        when = When(rrule=rule.replace("DAILY", step) + every, anchor_at=0)
+        when = When(rrule=rule.replace("DAILY", step) + every, anchor_at=unix(anchor))
         assert next_tick(when, unix("2150-01-01")) == unix("2150-01-01T00:15")
         assert_cheap(partial(next_tick, when, unix("2150-01-01")), most=50)
 

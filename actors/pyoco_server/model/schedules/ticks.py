@@ -16,6 +16,7 @@ import bisect
 import hashlib
 import math
 import re
+from calendar import isleap
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import datetime, timedelta
@@ -340,11 +341,11 @@ def _nearer(text: str, anchor: datetime, moment: datetime) -> datetime:
             periods = max(days // (31 * interval) - 1, 0)
             months = anchor.month - 1 + periods * interval
             return anchor.replace(year=anchor.year + months // 12, month=months % 12 + 1)
-        case _ if (anchor.month, anchor.day) != (2, 29):
-            periods = max(days // (366 * interval) - 1, 0)
-            return anchor.replace(year=anchor.year + periods * interval)
         case _:
-            return anchor
+            year = anchor.year + max(days // (366 * interval) - 1, 0) * interval
+            while (anchor.month, anchor.day) == (2, 29) and not isleap(year):
+                year -= interval
+            return anchor.replace(year=year)
 
 
 @lru_cache(maxsize=256)
