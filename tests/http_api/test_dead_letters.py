@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from pyoco_server.model.dead_letter import (
     DeadLetter,
 )
 from pyoco_server.model.json_text import encode_json
+from pyoco_server.model.run import RunSnapshot, RunStatus
+from pyoco_server.store.runs import RunStore
 
 
 async def listed(client: httpx.AsyncClient, **query: Any) -> dict[str, Any]:
@@ -327,3 +330,29 @@ async def test_a_key_of_a_client_is_no_key_of_a_requeue(tmp_path: Path) -> None:
         requeued = await client.post(f"/dlq/{seq}/requeue")
         assert requeued.status_code == 200, requeued.text
         assert (await backend.get(requeued.json()["run_id"])).params == {"x": 1}
+
+
+async def test_params_that_an_end_was_stored_without_are_not_run_again_as_none(
+    tmp_path: Path,
+) -> None:
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        bucket = KeyValue(backend.connection, backend.settings.runs_kv_bucket)
+        runs = RunStore(bucket, max_bytes=0)
+        run = RunSnapshot(run_id="r", flow_name="quick", status=RunStatus.RUNNING, tag=TAG)
+        room = (runs.max_snapshot_bytes or 0) - len(encode_json(replace(run, params={"x": ""})))
+        full = replace(run, params={"x": "y" * room})
+        stored = await runs.create(full)
+        end = replace(full, status=RunStatus.FAILED, reason="execution_error", end_time=time.time())
+        await runs.replace(stored, end)
+        shown = (await client.get("/runs/r")).json()
+        assert (shown["status"], shown["params"], shown["params_left_out"]) == ("FAILED", {}, True)
+
+        bare = await write(backend, 1, run_id="r", flow_name="quick")
+        whole = await write(backend, 2, run_id="r", flow_name="quick", params={"x": "kept"})
+        for path in ("/runs/r/retry", f"/dlq/{bare}/requeue"):
+            answer = await client.post(path)
+            assert answer.status_code == 409, answer.text
+            assert "its params are not kept" in answer.json()["reason"]
+        assert [each["seq"] for each in await letters_of(client, "r")] == [whole, bare]
+        answer = await client.post(f"/dlq/{whole}/requeue")
+        assert (await backend.get(answer.json()["run_id"])).params == {"x": "kept"}

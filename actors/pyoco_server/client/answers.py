@@ -540,6 +540,7 @@ class RunDict(TypedDict):
     tries_begun: NotRequired[dict[str, list[TryRecordDict]] | None]
     schedule_id: NotRequired[str | None]
     scheduled_at: NotRequired[float | None]
+    params_left_out: NotRequired[bool | None]
     state: RunStateWord
     worker_alive: NotRequired[bool]
     worker_state: NotRequired[WorkerStateWord]

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 import trio
+from msgspec import structs
 
 from pyoco_server.gateway.late_letters import LateLetters
 from pyoco_server.gateway.new_run import Accepted, NewRun, Person
@@ -186,7 +187,8 @@ class DeadLetterDesk:
     async def _run_of(self, letter: DeadLetter) -> NewRun:
         if letter.run_id is not None and letter.reason != DeadLetterReason.INVALID_JOB:
             with suppress(RunNotFound):
-                return _of_snapshot((await self._runs.get(letter.run_id)).snapshot)
+                run = (await self._runs.get(letter.run_id)).snapshot
+                return _of_snapshot(run, letter.params)
         return _of_letter(letter)
 
     async def _submit(self, again: NewRun, who: Person, idempotency_key: str | None) -> Accepted:
@@ -214,10 +216,19 @@ async def _changed(run: NewRun, **changes: Any) -> NewRun:
     return await trio.to_thread.run_sync(lambda: replace(run, **changes))
 
 
-def _of_snapshot(run: RunSnapshot) -> NewRun:
-    """The run that repeats another one, but for the text of its flow.yaml."""
+def _of_snapshot(run: RunSnapshot, params: dict[str, Any] | None = None) -> NewRun:
+    """The run that repeats another one, but for the text of its flow.yaml.
+
+    Its ``params`` are these where it is stored without.
+    """
     if not run.status.terminal:
         raise NotRepeatable(f"the run is {run.status}; only one that has ended is submitted again")
+    if known(run.params_left_out):
+        if params is None:
+            raise NotRepeatable(
+                "its params are not kept: its end was stored without, for want of room"
+            )
+        run = structs.replace(run, params=params)
     expected = Timing(
         expected_start_within_sec=known(run.expected_start_within_sec),
         expected_end_within_sec=known(run.expected_end_within_sec),

@@ -333,6 +333,8 @@ class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The schedule that submitted it."""
     scheduled_at: Moment = UNSET
     """For which tick of that."""
+    params_left_out: bool | UnsetType | None = UNSET
+    """Whether it had params, which its end had no room for: ``params`` is empty."""
 
 
 def known(value: T | UnsetType | None) -> T | None:

@@ -226,7 +226,13 @@ class RunStore:
             if not (bare.status.terminal or bare.status is RunStatus.CANCELLING):
                 raise
         least = structs.replace(
-            bare, params={}, artifacts=[], artifacts_refused=[], results=[], attempts=[]
+            bare,
+            params={},
+            params_left_out=True if bare.params else bare.params_left_out,
+            artifacts=[],
+            artifacts_refused=[],
+            results=[],
+            attempts=[],
         )
         return encode_snapshot(least, max_bytes=most)
 

@@ -38,7 +38,7 @@ export default {
   "run.submitted": "Submitted", "run.started": "Started", "run.ended": "Ended", "run.took": "Took", "run.waited": "after {duration} in the queue",
   "run.attempt": "Attempt", "run.attempts": "Attempts before", "run.timeout": "Time limit", "run.retry_of": "Again of", "run.tenant": "Tenant",
   "run.attempt_no": "Attempt {number}", "run.next_attempt": "Next attempt", "run.commands": "This run in a terminal",
-  "run.cancel_asked": "Cancel asked", "run.error": "Error", "run.traceback": "Traceback of {task}", "run.params": "Params", "run.outputs": "Results",
+  "run.cancel_asked": "Cancel asked", "run.error": "Error", "run.traceback": "Traceback of {task}", "run.params": "Params", "run.params_left_out": "There was no room to keep them.", "run.outputs": "Results",
   "run.inputs": "Inputs", "run.output": "Result", "run.truncated": "The task records were too large to be kept.",
   "run.no_record": "Nothing more is kept of {task}: it is {state}.", "run.missing": "run not found: {run}", "run.not_started": "No task has started yet.",
   "run.copy_id": "Copy the id", "run.of_flow": "all its runs", "run.copy_cli": "Copy as command", "run.cancel": "Cancel", "run.retry": "Retry", "run.retried": "Submitted again, as this run",

@@ -38,7 +38,7 @@ export default {
   "run.submitted": "投入", "run.started": "開始", "run.ended": "終了", "run.took": "所要時間", "run.waited": "(キューで {duration})",
   "run.attempt": "試行", "run.attempts": "これまでの試行", "run.timeout": "制限時間", "run.retry_of": "再実行の元", "run.tenant": "テナント",
   "run.attempt_no": "試行 {number}", "run.next_attempt": "次の試行", "run.commands": "この実行のコマンド",
-  "run.cancel_asked": "キャンセル要求", "run.error": "エラー", "run.traceback": "{task} のトレースバック", "run.params": "パラメーター", "run.outputs": "結果",
+  "run.cancel_asked": "キャンセル要求", "run.error": "エラー", "run.traceback": "{task} のトレースバック", "run.params": "パラメーター", "run.params_left_out": "大きすぎるため保存されていません。", "run.outputs": "結果",
   "run.inputs": "入力", "run.output": "結果", "run.truncated": "タスクの記録は大きすぎるため保存されていません。",
   "run.no_record": "{task} の記録はありません({state})。", "run.missing": "実行 {run} は見つかりません", "run.not_started": "まだどのタスクも始まっていません。",
   "run.copy_id": "ID をコピー", "run.of_flow": "このフローの全実行", "run.copy_cli": "コマンドとしてコピー", "run.cancel": "キャンセル", "run.retry": "再実行", "run.retried": "この実行として再投入しました",

@@ -125,7 +125,7 @@ export function runView(main, { path, query, signal, setLive }) {
     render(
       data,
       h("div", { class: "right" }, h("button", { type: "button", class: "quiet small", onclick: () => save(new Blob([json(snapshot)], { type: "application/json" }), `${runId.slice(0, 8)}.json`) }, t("do.json"))),
-      h("h3", {}, t("run.params")), h("pre", { class: "code", tabindex: 0 }, json(run.params)),
+      h("h3", {}, t("run.params")), run.params_left_out ? h("p", { class: "muted" }, t("run.params_left_out")) : h("pre", { class: "code", tabindex: 0 }, json(run.params)),
       h("h3", {}, t("run.outputs")), run.task_records_truncated ? h("p", { class: "muted" }, t("run.truncated")) : h("pre", { class: "code", tabindex: 0 }, json(outputs)),
     );
   }
