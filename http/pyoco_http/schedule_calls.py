@@ -14,8 +14,8 @@ from pyoco_server.api.base import Query
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.read_model.filters import RunFilter
 from pyoco_server.gateway.schedules.desk import ScheduleExists, TooManySchedules, Wish
-from pyoco_server.gateway.schedules.records import NotComputed, ScheduleChanged, ScheduleNotFound
-from pyoco_server.gateway.schedules.runs import FlowNotKept
+from pyoco_server.gateway.schedules.records import ScheduleChanged, ScheduleNotFound
+from pyoco_server.gateway.schedules.runs import FlowNotKept, NotComputed
 from pyoco_server.model.errors import ErrorId, FlowFileError
 from pyoco_server.model.schedules.reading import read_whole
 from pyoco_server.model.schedules.schedule import Schedule

@@ -29,7 +29,7 @@ from pyoco_server.model.idempotency import (
 )
 from pyoco_server.model.job import encode_job, new_run_id
 from pyoco_server.model.json_text import encode_json
-from pyoco_server.model.run import RunStatus
+from pyoco_server.model.run import RunStatus, UnreadableSnapshot
 from pyoco_server.store.idempotency import HeldKey, IdempotencyStore
 from pyoco_server.store.runs import RunStore
 
@@ -294,3 +294,23 @@ async def test_a_record_that_cannot_be_read_is_told_and_harms_nobody(tmp_path: P
         with pytest.raises(NotAccepted, match="no record of an idempotency key"):
             await backend.submit(keyed())
         assert (await backend.submit(keyed("k-2"))).run_id
+
+
+async def test_a_run_of_a_batch_that_an_earlier_try_left_unreadable_is_refused_alone(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        run_id, runs = new_run_id(), KeyValue(backend.connection, backend.settings.runs_kv_bucket)
+        begun = IdempotencyRecord(
+            run_id=run_id, digest=keyed().digest(), owner="another", released=True
+        )
+        assert await store_of(backend).create(storage_key(None, "k-1"), begun) is not None
+        await runs.put(run_id, b"no snapshot")
+        refused, other = await backend.submit_all([keyed(), keyed("k-2")])
+        assert isinstance(refused, UnreadableSnapshot)
+        assert isinstance(other, Accepted)
+        await runs.delete(run_id)
+        held = await store_of(backend).get(storage_key(None, "k-1"))
+        assert held is not None
+        assert held.record.released, "the next try may begin at once"
+        assert (await backend.submit(keyed())).run_id == run_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,34 +15,42 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from backend.stage import TAG, ended, running, settings_for
+from backend.stage import TAG, ended, no_threads_for, running, settings_for
 from backend.test_idempotency import second_gateway
 from e2e.programs import FLOW_YAML
 from nats_fixtures import eventually, node_in, paused
 from pyoco_server.backend import Backend, open_backend
-from pyoco_server.gateway.new_run import Person
+from pyoco_server.gateway.new_run import Accepted, NewRun, NotAccepted, Person
 from pyoco_server.gateway.schedules import clockwork, records, rounds, text_keeper
 from pyoco_server.gateway.schedules import desk as desk_module
 from pyoco_server.gateway.schedules.board import ScheduleBoard
 from pyoco_server.gateway.schedules.clockwork import Scheduler
 from pyoco_server.gateway.schedules.desk import ScheduleDesk, ScheduleExists, Wish
 from pyoco_server.gateway.schedules.records import (
-    NotComputed,
     ScheduleChanged,
     ScheduleNotFound,
+    SchedulesUnavailable,
     TakesTooLong,
 )
 from pyoco_server.gateway.schedules.rounds import Rounds
-from pyoco_server.gateway.schedules.runs import ScheduleRuns
+from pyoco_server.gateway.schedules.runs import NotComputed, ScheduleRuns
+from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.jetstream import wakeups
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import Unanswered
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.requests import RawMessage
+from pyoco_server.kernel import ActorDown, AskExpired
 from pyoco_server.model.errors import InvalidField
 from pyoco_server.model.flow.file import parse_flow_yaml
 from pyoco_server.model.json_text import encode_json
-from pyoco_server.model.run import RunSnapshot, RunStatus, decode_snapshot, known
+from pyoco_server.model.run import (
+    RunSnapshot,
+    RunStatus,
+    UnreadableSnapshot,
+    decode_snapshot,
+    known,
+)
 from pyoco_server.model.schedules import rules
 from pyoco_server.model.schedules.schedule import (
     Schedule,
@@ -638,6 +646,169 @@ async def test_what_is_due_is_written_however_long_it_takes_to_find_all_of_it(
             assert len(written) > before
         assert [schedule.progress.counts for schedule in written] == [{TickOutcome.RUN: 1}] * 100
         assert len(await KeyValue(backend.connection, backend.settings.runs_kv_bucket).all()) == 100
+
+
+class Taking:
+    """Takes runs in that are never stored, and tells of each call for which: how many, and how many bytes."""
+
+    def __init__(self, refusal: Exception | None = None) -> None:
+        self.pieces: list[tuple[int, int]] = []
+        self._refusal = refusal
+
+    async def submit_all(
+        self, runs: Sequence[NewRun], *, within: float
+    ) -> list[Accepted | Exception]:
+        self.pieces.append((len(runs), sum(len(encode_json(run.params)) for run in runs)))
+        return [self._refusal or Accepted(run.run_id or "") for run in runs]
+
+
+async def test_runs_of_many_ticks_are_made_piece_by_piece_beside_other_work() -> None:
+    taking, turns = Taking(), 0
+    runs = ScheduleRuns(taking, None, None, None, 0)  # type: ignore[arg-type]
+    spec = ScheduleSpec(flow_name="f", every_sec=1, params={"x": ["y"] * 4_000})
+    of = Schedule(schedule_id="s", spec=spec, progress=ScheduleProgress(cursor=0))
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        outcomes = await runs.submit_all([(of, tick) for tick in range(1_000)])
+        nursery.cancel_scope.cancel()
+    assert [o.run_id for o in outcomes if isinstance(o, Accepted)] == [
+        of.run_id_of(tick) for tick in range(1_000)
+    ]
+    assert max(size for _, size in taking.pieces) < 3 * 1024 * 1024
+    assert turns > 900
+
+
+async def test_where_nats_is_away_no_further_piece_waits_for_it() -> None:
+    away = NotAccepted("NATS did not answer in time")
+    taking = Taking(away)
+    runs = ScheduleRuns(taking, None, None, None, 0)  # type: ignore[arg-type]
+    spec = ScheduleSpec(flow_name="f", every_sec=1)
+    of = Schedule(schedule_id="s", spec=spec, progress=ScheduleProgress(cursor=0))
+    assert await runs.submit_all([(of, tick) for tick in range(1_000)]) == [away] * 1_000
+    assert len(taking.pieces) == 1
+
+
+async def test_what_there_is_to_make_up_for_gets_further_with_each_visit_and_nobody_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nobody(_: Scheduler) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(Scheduler, "take", nobody)
+    monkeypatch.setattr(Scheduler, "keep_time", nobody)
+    monkeypatch.setattr(rounds, "_START_SECONDS", 0.0, raising=False)
+    submit_all, room, visit = Submitter.submit_all, 0, trio.CancelScope()
+
+    async def slow(
+        self: Submitter, runs: Sequence[NewRun], *, within: float
+    ) -> list[Accepted | Exception]:
+        """The time of a visit is up behind some hundred runs."""
+        nonlocal room
+        room -= len(runs)
+        if room < 0:
+            visit.cancel()
+        return await submit_all(self, runs, within=within)
+
+    async with running(tmp_path, worker=False) as backend:
+        desk = backend.schedules
+        bucket = KeyValue(backend.connection, backend.settings.schedules_kv_bucket)
+        due = int(await desk.now()) + 3600
+        keys = []
+        for schedule_id, count in (("many", 1_000), ("one", 1)):
+            made = await desk.create(schedule_id, wish(every_sec=None, at=[due + 3600]), ME)
+            progress = replace(made.progress, starting=[*range(due, due + count)])
+            await bucket.put(made.key, encode_json(replace(made, progress=progress)))
+            keys.append(made.key)
+        monkeypatch.setattr(Submitter, "submit_all", slow)
+        left = [1_000]
+        while left[-1]:
+            room = 400
+            with trio.CancelScope() as visit:
+                await desk._records._rounds.see_to(keys)
+            assert (await desk.get("one", ME)).progress.starting == []
+            left.append(len((await desk.get("many", ME)).progress.starting))
+            assert left[-1] < left[-2]
+        assert_each_once(await ticks_with_runs(backend, "many"), due, due + 999)
+        assert_each_once(await ticks_with_runs(backend, "one"), due, due)
+        assert (await desk.get("many", ME)).progress.counts == {TickOutcome.RUN: 1_000}
+
+
+async def test_without_a_thread_a_schedule_is_looked_at_again_and_all_else_goes_on(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path, worker=False) as backend:
+        desk = backend.schedules
+        due = int(await desk.now()) + 3600
+        made = await desk.create("s", wish(every_sec=None, at=[due]), ME)
+        see_to = partial(desk._records._rounds.see_to, [made.key], now=due + 1.0)
+        with no_threads_for(rounds) as refused:
+            assert isinstance((await see_to())[made.key], NotComputed)
+        assert refused
+        with no_threads_for(records):
+            accepted = await desk.asked.trigger("s", ME)
+            for change in (desk.pause("s", ME), desk.patch("s", Wish({"name": "x"}), ME)):
+                with pytest.raises(NotComputed):
+                    await change
+        assert (await desk.get("s", ME)).progress.ticks[-1].run_id == accepted.run_id
+        assert isinstance((await see_to())[made.key], StoredSchedule)
+        assert float(due) in await ticks_with_runs(backend)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ActorDown("it crashed"), AskExpired("no answer"), UnreadableSnapshot("no snapshot")],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_run_that_cannot_be_cancelled_keeps_its_schedule_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def cancel(self: ScheduleRuns, schedule: Schedule, run_ids: Sequence[str]) -> None:
+        if run_ids:
+            raise error
+
+    async def going_on(self: ScheduleRuns, run_ids: Sequence[str]) -> list[str]:
+        return [*run_ids]
+
+    monkeypatch.setattr(ScheduleRuns, "cancel", cancel)
+    monkeypatch.setattr(ScheduleRuns, "going_on", going_on)
+    async with running(tmp_path, worker=False) as backend:
+        desk = backend.schedules
+        bucket = KeyValue(backend.connection, backend.settings.schedules_kv_bucket)
+        due = int(await desk.now()) + 3600
+        keys = []
+        for schedule_id, active in (("s", []), ("held", ["r"])):
+            times = wish(every_sec=None, at=[due], overlap="cancel_running")
+            made = await desk.create(schedule_id, times, ME)
+            keys.append(made.key)
+            await bucket.put(
+                made.key, encode_json(replace(made, progress=replace(made.progress, active=active)))
+            )
+        outcomes = await desk._records._rounds.see_to(keys, at_least=due)
+        assert outcomes[keys[1]] is error
+        assert isinstance(outcomes[keys[0]], StoredSchedule)
+        assert await ticks_with_runs(backend, "s") == Counter([float(due)])
+
+
+async def test_a_schedule_that_others_write_all_the_time_is_to_be_changed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_: Any) -> None:
+        return None
+
+    async with running(tmp_path, worker=False) as backend:
+        desk = backend.schedules
+        due = int(await desk.now()) + 3600
+        made = await desk.create("s", wish(every_sec=None, at=[due]), ME)
+        monkeypatch.setattr(ScheduleStore, "update", lost)
+        with pytest.raises(SchedulesUnavailable), records.asking():
+            await desk._records._rounds.look(made.key, due + 1.0)
 
 
 def test_a_schedule_that_is_written_again_and_again_is_looked_at_once() -> None:

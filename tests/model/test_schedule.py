@@ -161,6 +161,21 @@ def test_what_is_to_be_submitted_is_written_down_and_gone_on_with_at_once() -> N
     assert (after.progress.starting, after.state) == ([], ScheduleState.ENDED)
 
 
+def test_what_is_not_submitted_yet_stays_to_be_submitted() -> None:
+    of = schedule(overlap="allow", catch_up="all")
+    what = rules.due(of, NOW + 30)
+    decided = rules.decided(of, rules.decide(of, what, NOW + 30, alive=False), NOW + 30, active=[])
+    first, *others = decided.progress.starting
+    record = TickRecord(
+        tick=first, outcome=TickOutcome.RUN, decided_at=NOW + 31, run_id=of.run_id_of(first)
+    )
+    some = rules.started(decided, [record], NOW + 31)
+    assert some.progress.starting == others == [NOW + 20, NOW + 30]
+    assert some.progress.wake_at == NOW + 31, "whoever looks next goes on with them"
+    assert some.progress.counts == {TickOutcome.RUN: 1}
+    assert started(some, NOW + 32).progress.starting == []
+
+
 def test_a_paused_schedule_is_not_looked_at_and_begins_anew_afterwards() -> None:
     waiting = look(schedule(overlap="queue"), NOW + 10, alive=True)[1]
     still = rules.changed(rules.paused(waiting, NOW + 15), NOW + 15, "pause", "me")

@@ -28,6 +28,7 @@ from pyoco_server.model.idempotency import (
     storage_key,
 )
 from pyoco_server.model.job import new_run_id
+from pyoco_server.model.run import UnreadableSnapshot
 from pyoco_server.store.idempotency import HeldKey, IdempotencyStore
 from pyoco_server.store.runs import StoredRun
 
@@ -128,6 +129,7 @@ class OnceOnly:
             KeyReused: The key stands for another submission.
             RunTooLarge: The run does not fit.
             NotAccepted: It took too long.
+            UnreadableSnapshot: What an earlier try has stored is none.
             BridgeError: NATS refused or could not be asked.
         """
         run, where, fresh, draft = keyed.run, keyed.key, keyed.record, keyed.draft
@@ -193,7 +195,7 @@ class OnceOnly:
                     await self._intake.enqueue(draft, stored)
             except WrongRevision:
                 return None
-            except (BridgeError, Refusal):
+            except (BridgeError, Refusal, UnreadableSnapshot):
                 await self._release(held)
                 raise
             try:

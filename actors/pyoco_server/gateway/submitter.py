@@ -22,6 +22,7 @@ from pyoco_server.gateway.new_run import (
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import Refusal
 from pyoco_server.model.errors import ErrorId
+from pyoco_server.model.run import UnreadableSnapshot
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +57,7 @@ class Submitter:
             RunTooLarge: The run does not fit.
             CannotWait: It is to start later, and the server cannot hold it back.
             KeyReused: Its idempotency key stands for another run.
+            UnreadableSnapshot: What an earlier try with its key has stored is none.
         """
         deadline = trio.current_time() + within
         if run.timed:
@@ -124,7 +126,7 @@ class Submitter:
         async def by_itself(index: int, draft: D) -> None:
             try:
                 outcomes[index] = await alone(draft, deadline)
-            except Refusal as refusal:
+            except (Refusal, UnreadableSnapshot) as refusal:
                 outcomes[index] = refusal
 
         async with trio.open_nursery() as nursery:

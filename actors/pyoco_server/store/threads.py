@@ -11,6 +11,9 @@ import trio
 
 from pyoco_server.model.errors import NO_THREAD
 
+# To read more keeps a core busy for milliseconds, up to seconds.
+_AT_ONCE_BYTES = 64 * 1024
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -30,6 +33,11 @@ async def in_thread(
         if str(error) != NO_THREAD:
             raise
     return function(*args)
+
+
+async def read_aside(size: int, read: Callable[[], T]) -> T:
+    """What is read of so many bytes: in a thread, beside other work, where they are many."""
+    return read() if size <= _AT_ONCE_BYTES else await trio.to_thread.run_sync(read)
 
 
 def no_thread_is_os_error() -> AbstractContextManager[None]:

@@ -13,9 +13,10 @@ from pyoco_server.gateway.new_run import Person, RunTooLarge
 from pyoco_server.gateway.schedules.alarm import Alarm
 from pyoco_server.gateway.schedules.board import ScheduleBoard
 from pyoco_server.gateway.schedules.rounds import Rounds
+from pyoco_server.gateway.schedules.runs import NotComputed
 from pyoco_server.jetstream.errors import BridgeError, PayloadTooLarge
 from pyoco_server.kernel import Refusal
-from pyoco_server.model.errors import InvalidField
+from pyoco_server.model.errors import NO_THREAD, InvalidField
 from pyoco_server.model.schedules.schedule import (
     Schedule,
     UnreadableSchedule,
@@ -24,6 +25,7 @@ from pyoco_server.model.schedules.schedule import (
 )
 from pyoco_server.model.schedules.ticks import NotATiming, on_the_way
 from pyoco_server.store.schedules import ScheduleStore, StoredSchedule
+from pyoco_server.store.threads import no_thread_is
 
 A = TypeVar("A")
 
@@ -47,10 +49,6 @@ class ScheduleChanged(Refusal):
 
 class SchedulesUnavailable(Refusal):
     """NATS could not be asked."""
-
-
-class NotComputed(Refusal):
-    """What follows from a schedule was not computed in time, or had no turn."""
 
 
 class TakesTooLong(NotComputed):
@@ -159,7 +157,7 @@ class ScheduleRecords:
 
         Raises:
             TakesTooLong: It does.
-            NotComputed: It had no turn, since others do.
+            NotComputed: It had no turn, since others do, or no thread.
         """
         begun = False
 
@@ -169,7 +167,7 @@ class ScheduleRecords:
             on_the_way.set(trio.from_thread.check_cancelled)
             return compute()
 
-        with trio.move_on_after(_READ_SECONDS):
+        with trio.move_on_after(_READ_SECONDS), no_thread_is(NotComputed(NO_THREAD)):
             return await trio.to_thread.run_sync(begin, abandon_on_cancel=True, limiter=self._room)
         if begun:
             raise TakesTooLong("takes too long to be computed")

@@ -3,8 +3,9 @@
 What was decided is written down before the first run is submitted, and what came of that behind it. Each
 step is done for all together, since a thousand schedules of the same second would wait for each other's
 round trips otherwise. What JetStream does not take together is done for each by itself, and what fails
-for one fails for that one alone. Behind an outage it takes long to find what is due: a round goes on with
-those of which it is known after some seconds, and the next one with the others.
+for one fails for that one alone. Behind an outage it takes long to find what is due, and to submit it: a
+round goes on with what is found, and writes down what is submitted, after some seconds, and the next one
+does the rest.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ import trio
 
 from pyoco_server.gateway.schedules.alarm import Alarm
 from pyoco_server.gateway.schedules.board import ScheduleBoard
-from pyoco_server.gateway.schedules.runs import ScheduleRuns
-from pyoco_server.jetstream.errors import BridgeError
+from pyoco_server.gateway.schedules.runs import NotComputed, ScheduleRuns
+from pyoco_server.jetstream.errors import BridgeError, Unanswered
 from pyoco_server.jetstream.together import for_each
-from pyoco_server.kernel import Refusal
+from pyoco_server.kernel import KernelError, Refusal
+from pyoco_server.model.errors import NO_THREAD, ModelError
 from pyoco_server.model.schedules import rules
-from pyoco_server.model.schedules.schedule import Overlap, Schedule, TickRecord, UnreadableSchedule
+from pyoco_server.model.schedules.schedule import Overlap, Schedule, TickRecord
 from pyoco_server.model.schedules.ticks import NotATiming
 from pyoco_server.store.schedules import ScheduleStore, StoredSchedule
+from pyoco_server.store.threads import no_thread_is
 
 Settled: TypeAlias = Callable[[Schedule, list[TickRecord], float], None]
 """Told a schedule, what became of its ticks, and when."""
@@ -36,6 +39,7 @@ Outcome: TypeAlias = StoredSchedule | Exception | None
 _AT_ONCE = 64
 _TRIES = 20
 _DECIDE_SECONDS = 5.0
+_START_SECONDS = 5.0
 # What is due of a longer time is looked for in a thread: one of a minutely crontab and of days takes 0.1 s.
 _LONG_SECONDS = 60.0
 
@@ -98,10 +102,11 @@ class _Computing:
 
         Raises:
             trio.TooSlowError: There is no more time in this round.
+            NotComputed: There is no thread.
         """
         if self.now - schedule.progress.cursor < _LONG_SECONDS:
             return rules.due(schedule, self.now)
-        with trio.fail_at(self._until):
+        with trio.fail_at(self._until), no_thread_is(NotComputed(NO_THREAD)):
             return await trio.to_thread.run_sync(
                 rules.due, schedule, self.now, abandon_on_cancel=True, limiter=self._room
             )
@@ -165,7 +170,8 @@ class Rounds:
                         visit.end(error)
         for visit in visits:
             if not visit.over:
-                visit.end(Refusal(f"schedule {visit.key} is written by others all the time"))
+                why = "is written by others all the time, or has very much to start"
+                visit.end(Unanswered(f"schedule {visit.key} {why}"))
             if isinstance(visit.outcome, NotATiming) and visit.stored is not None:
                 self._board.pass_over(visit.stored)
         return {visit.key: visit.outcome for visit in visits}
@@ -193,7 +199,10 @@ class Rounds:
         ended = {
             visit: visit.stored
             for visit in known
-            if not visit.over and visit not in lost and visit.stored is not None
+            if not visit.over
+            and visit not in lost
+            and visit.stored is not None
+            and not visit.stored.schedule.progress.starting
         }
         await self._alarm.set(*ended.values())
         for visit, stored in ended.items():
@@ -224,31 +233,35 @@ class Rounds:
         return _Change(visit, stored, after, decision.settled)
 
     async def _start(self, visits: Sequence[_Visit], now: float) -> list[_Change]:
-        """Submit the runs of the ticks that are to start; return what schedules become by that."""
+        """Submit runs of the ticks that are to start, for some seconds; return what schedules become by that.
+
+        First is the first tick of each: none waits for all that another schedule has to make up for.
+        """
         ticks = [
-            (visit, visit.stored, tick)
+            (place, visit, visit.stored, tick)
             for visit in visits
             if visit.stored is not None
-            for tick in visit.stored.schedule.progress.starting
+            for place, tick in enumerate(visit.stored.schedule.progress.starting)
         ]
         if not ticks:
             return []
+        ticks.sort(key=lambda each: each[0])
         outcomes = await self._runs.submit(
-            [(stored.schedule, tick) for _, stored, tick in ticks], now=now
+            [(stored.schedule, tick) for _, _, stored, tick in ticks],
+            now=now,
+            until=trio.current_time() + _START_SECONDS,
         )
         records: dict[_Visit, list[TickRecord]] = {}
-        for (visit, _, _), outcome in zip(ticks, outcomes, strict=True):
+        for (_, visit, _, _), outcome in zip(ticks, outcomes, strict=False):
             if isinstance(outcome, TickRecord):
                 records.setdefault(visit, []).append(outcome)
             else:
                 visit.end(outcome)
-        started: list[_Change] = []
-        for visit, done in records.items():
-            if not visit.over and visit.stored is not None:
-                with _ending(visit):
-                    after = rules.started(visit.stored.schedule, done, now)
-                    started.append(_Change(visit, visit.stored, after, done))
-        return started
+        return [
+            _Change(visit, visit.stored, rules.started(visit.stored.schedule, done, now), done)
+            for visit, done in records.items()
+            if visit.stored is not None
+        ]
 
     async def _write(self, changes: Sequence[_Change]) -> None:
         """Write schedules, but for those that somebody has written since they were read."""
@@ -281,7 +294,7 @@ def _ending(visit: _Visit) -> Iterator[None]:
     """A visit is over where the block fails."""
     try:
         yield
-    except (BridgeError, Refusal, UnreadableSchedule, NotATiming) as error:
+    except (BridgeError, KernelError, ModelError, NotATiming, Refusal) as error:
         visit.end(error)
 
 

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 import structlog
+import trio
 
 from pyoco_server.gateway.canceller import RecordCancel
-from pyoco_server.gateway.new_run import Accepted, KeyReused, NewRun, RunTooLarge
+from pyoco_server.gateway.new_run import (
+    Accepted,
+    KeyReused,
+    NewRun,
+    NotAccepted,
+    RunTooLarge,
+)
 from pyoco_server.gateway.submitter import Submitter
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.jetstream.together import for_each
 from pyoco_server.kernel import ActorRef, Refusal
-from pyoco_server.model.errors import FlowFileError
+from pyoco_server.model.errors import NO_THREAD, FlowFileError, ModelError
 from pyoco_server.model.flow.file import FlowFile, parse_flow_yaml
+from pyoco_server.model.json_text import NestedTooDeeply, encode_json
 from pyoco_server.model.limits import RunLimits, limits_in
 from pyoco_server.model.run import RunStatus, UnreadableSnapshot
 from pyoco_server.model.schedules.params import fill_in, values_of
@@ -23,6 +33,7 @@ from pyoco_server.model.schedules.schedule import Schedule, TickOutcome, TickRec
 from pyoco_server.model.schedules.ticks import NotATiming
 from pyoco_server.model.timing import SPAN_FIELDS, Timing
 from pyoco_server.store.runs import RunNotFound, RunStore
+from pyoco_server.store.threads import no_thread_is, read_aside
 from pyoco_server.store.workflows import WorkflowStore
 
 log = structlog.get_logger(__name__)
@@ -31,10 +42,17 @@ KEY_SPACE = "schedule"
 _SUBMIT_SECONDS = 15.0
 _FILES_KEPT = 64
 _READ_AT_ONCE = 64
+# What is written of runs before it is submitted.
+_PIECE_RUNS = 250
+_PIECE_BYTES = 2 * 1024 * 1024
 
 
 class FlowNotKept(Refusal):
     """The flow.yaml that a schedule brought is not there any more."""
+
+
+class NotComputed(Refusal):
+    """What follows from a schedule was not computed in time, or had no turn, or no thread."""
 
 
 class ScheduleRuns:
@@ -60,32 +78,62 @@ class ScheduleRuns:
         self._files: OrderedDict[str, FlowFile] = OrderedDict()
 
     async def submit(
-        self, ticks: Sequence[tuple[Schedule, int]], *, now: float
+        self, ticks: Sequence[tuple[Schedule, int]], *, now: float, until: float = math.inf
     ) -> list[TickRecord | Exception]:
         """Submit the runs of ticks, each once however often it is tried.
 
+        Args:
+            ticks: Of which schedules.
+            now: Unix seconds.
+            until: When to begin with no more of them, by trio's clock.
+
         Returns:
-            What became of each; an exception (`NotAccepted`, `BridgeError`) where NATS is not there, or did
-            not answer, and `NotATiming` where this machine does not know its time zone.
+            What became of each, or of the first of them, at least one; an exception (`NotAccepted`,
+            `BridgeError`) where NATS is not there, or did not answer, and `NotATiming` where this machine
+            does not know its time zone.
         """
-        outcomes = await self.submit_all(ticks)
+        outcomes = await self.submit_all(ticks, until=until)
         return [
             await self._record(schedule, tick, now, outcome)
-            for (schedule, tick), outcome in zip(ticks, outcomes, strict=True)
+            for (schedule, tick), outcome in zip(ticks, outcomes, strict=False)
         ]
 
-    async def submit_all(self, ticks: Sequence[tuple[Schedule, int]]) -> list[Accepted | Exception]:
-        """Submit the runs of ticks; return for each what `run_of` or `Submitter.submit` returns or raises."""
+    async def submit_all(
+        self, ticks: Sequence[tuple[Schedule, int]], *, until: float = math.inf
+    ) -> list[Accepted | Exception]:
+        """Submit the runs of ticks; return for each what `run_of` or `Submitter.submit` returns or raises.
+
+        They are made and submitted piece by piece: a thousand large ones take a gigabyte, and half a minute.
+        """
+        outcomes: list[Accepted | Exception] = []
+        while len(outcomes) < len(ticks) and (not outcomes or trio.current_time() < until):
+            piece = await self._submit_piece(ticks[len(outcomes) :])
+            outcomes += piece
+            if all(isinstance(outcome, NotAccepted) for outcome in piece):
+                # NATS is away: each further piece would wait for it as long.
+                outcomes += piece[-1:] * (len(ticks) - len(outcomes))
+        return outcomes
+
+    async def _submit_piece(
+        self, ticks: Sequence[tuple[Schedule, int]]
+    ) -> list[Accepted | Exception]:
+        """Submit the runs of the first of these ticks; return what came of them."""
         outcomes: dict[int, Accepted | Exception] = {}
         runs: dict[int, NewRun] = {}
-        for index, (schedule, tick) in enumerate(ticks):
+        size = 0
+        for index, (schedule, tick) in enumerate(ticks[:_PIECE_RUNS]):
             try:
-                runs[index] = await self.run_of(schedule, tick)
-            except (FlowNotKept, FlowFileError, NotATiming, BridgeError) as error:
+                runs[index] = run = await self.run_of(schedule, tick)
+            except (Refusal, BridgeError, ModelError, NestedTooDeeply, NotATiming) as error:
                 outcomes[index] = error
+                continue
+            size += len(encode_json(run.params)) + (run.workflow_yaml_bytes or 0)
+            if size >= _PIECE_BYTES:
+                break
+            await trio.lowlevel.checkpoint()
         submitted = await self._submitter.submit_all([*runs.values()], within=_SUBMIT_SECONDS)
         outcomes.update(zip(runs, submitted, strict=True))
-        return [outcomes[index] for index in range(len(ticks))]
+        return [outcomes[index] for index in range(len(outcomes))]
 
     async def _record(
         self, schedule: Schedule, tick: int, now: float, outcome: Accepted | Exception
@@ -101,7 +149,7 @@ class ScheduleRuns:
                         return _refused(schedule, tick, now, outcome)
                 except BridgeError as error:
                     return error
-            case RunTooLarge() | FlowNotKept() | FlowFileError():
+            case RunTooLarge() | FlowNotKept() | ModelError() | NestedTooDeeply():
                 return _refused(schedule, tick, now, outcome)
             case _:
                 return outcome
@@ -218,7 +266,11 @@ class ScheduleRuns:
             text = await self._texts.get(sha256)
             if text is None:
                 raise FlowNotKept(f"the flow.yaml {sha256} that the schedule brought is not kept")
-            file = parse_flow_yaml(text.encode(), max_bytes=self._max_yaml_bytes)
+            raw = text.encode()
+            with no_thread_is(NotComputed(NO_THREAD)):
+                file = await read_aside(
+                    len(raw), partial(parse_flow_yaml, raw, max_bytes=self._max_yaml_bytes)
+                )
             self._files[sha256] = file
             while len(self._files) > _FILES_KEPT:
                 self._files.popitem(last=False)

@@ -164,16 +164,18 @@ def decided(
 
 
 def started(schedule: Schedule, records: Sequence[TickRecord], now: float) -> Schedule:
-    """The record once what was to be submitted is.
+    """The record once what was to be submitted is, or some of it.
 
     Args:
         schedule: The record that says what is to be submitted.
-        records: What became of that.
+        records: What became of so much of that.
         now: Unix seconds.
     """
     runs = [record.run_id for record in records if record.run_id is not None]
     active = [*schedule.progress.active, *runs][-MAX_ACTIVE:]
-    moved = replace(schedule.progress, starting=[], active=active)
+    done = {record.tick for record in records}
+    starting = [tick for tick in schedule.progress.starting if tick not in done]
+    moved = replace(schedule.progress, starting=starting, active=active)
     after = with_records(replace(schedule, progress=moved), records)
     return _awaiting(after, now)
 
