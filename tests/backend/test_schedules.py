@@ -15,7 +15,7 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from backend.stage import TAG, ended, no_threads_for, running, settings_for
+from backend.stage import TAG, ended, no_threads_for, queued, running, settings_for
 from backend.test_idempotency import second_gateway
 from e2e.programs import FLOW_YAML
 from nats_fixtures import eventually, node_in, paused
@@ -809,6 +809,21 @@ async def test_a_schedule_that_others_write_all_the_time_is_to_be_changed_later(
         monkeypatch.setattr(ScheduleStore, "update", lost)
         with pytest.raises(SchedulesUnavailable), records.asking():
             await desk._records._rounds.look(made.key, due + 1.0)
+
+
+async def test_a_schedule_that_was_deleted_leaves_a_marker_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyoco_server.store.schedules._MARKER_SECONDS", 1, raising=False)
+    async with running(tmp_path, worker=False) as backend:
+        await backend.schedules.create("s", wish(every_sec=None, cron="0 0 1 1 *"), ME)
+        assert await queued(backend, "KV_pyoco_schedules") == 1
+        await backend.schedules.delete("s", ME)
+
+        async def nothing() -> bool:
+            return await queued(backend, "KV_pyoco_schedules") == 0
+
+        await eventually(nothing, what="no marker")
 
 
 def test_a_schedule_that_is_written_again_and_again_is_looked_at_once() -> None:

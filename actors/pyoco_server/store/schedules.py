@@ -13,6 +13,8 @@ from pyoco_server.store.fenced import write_fenced
 
 # For one write, retries included.
 _WITHIN_SECONDS = 5.0
+# What is left of a schedule that was deleted: far longer than a write of it is under way.
+_MARKER_SECONDS = 86_400
 # What goes to NATS in one piece; more of it waits for its turn.
 _MOST_TOGETHER_BYTES = 4 * 1024 * 1024
 ROOM_BYTES = 160 * 1024
@@ -104,7 +106,9 @@ class ScheduleStore:
     async def delete(self, stored: StoredSchedule) -> bool:
         """Delete a schedule that nobody has written since it was read; False where somebody has."""
         try:
-            await self.bucket.delete(stored.schedule.key, stored.revision)
+            await self.bucket.delete(
+                stored.schedule.key, stored.revision, marker_seconds=_MARKER_SECONDS
+            )
         except WrongRevision:
             return False
         return True
