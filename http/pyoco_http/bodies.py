@@ -21,18 +21,16 @@ from pyoco_http.sse import OpenStream
 from pyoco_server.api.base import JsonBody, NoFields
 from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.json_text import KeyGivenTwice, NestedTooDeeply, check_keys
+from pyoco_server.store.threads import read_aside
 
 Receive = Callable[[], Awaitable[Any]]
 B = TypeVar("B", bound=JsonBody)
-T = TypeVar("T")
 
 # Slower is a trickle that holds a place.
 _BYTES_A_SECOND = 10_000
 # The rest of a body that is worth waiting for, to keep the connection, when the answer is there already.
 _SMALL_BYTES = 64 * 1024
 _SMALL_SECONDS = 0.1
-# To read more keeps a core busy for milliseconds, up to seconds.
-_AT_ONCE_BYTES = 64 * 1024
 # A multipart form has headers and borders around the file that it is about.
 FORM_BYTES = 64 * 1024
 # What msgspec says of a field that a struct does not have, and where it found one that is wrong.
@@ -149,11 +147,6 @@ class GatewayRequest(TrioRequest):
     body_class = Body  # type: ignore[assignment]
     body: Body  # type: ignore[assignment]
     event_stream: OpenStream | None = None
-
-
-async def read_aside(size: int, read: Callable[[], T]) -> T:
-    """What is read of so many bytes: in a thread, beside other calls, where they are many."""
-    return read() if size <= _AT_ONCE_BYTES else await trio.to_thread.run_sync(read)
 
 
 async def read_body(kind: type[B]) -> B:

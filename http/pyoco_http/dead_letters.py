@@ -9,7 +9,7 @@ import msgspec
 from quart import Blueprint, Response, request
 
 from pyoco_http.access import Access, access, person, principal, run_seen
-from pyoco_http.bodies import read_aside, read_json, read_nothing
+from pyoco_http.bodies import read_json, read_nothing
 from pyoco_http.call import asked, json_body
 from pyoco_http.operation import IDEMPOTENCY_KEY, described
 from pyoco_http.problems import Problem, Problems, answer_with, because, invalid
@@ -28,6 +28,7 @@ from pyoco_server.model.errors import ErrorId
 from pyoco_server.model.job import check_tag
 from pyoco_server.model.json_text import NestedTooDeeply
 from pyoco_server.store.dead_letters import StoredLetter
+from pyoco_server.store.threads import read_aside
 
 _NOT_FOUND = {404: "dead letter not found"}
 

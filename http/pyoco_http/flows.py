@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 from quart import Blueprint, request
 
@@ -15,6 +17,7 @@ from pyoco_server.model.flow.check import check_flow_file, findings_of
 from pyoco_server.model.flow.file import FlowFile, WorkflowTooLarge, parse_flow_yaml
 from pyoco_server.model.flow.structure import structure
 from pyoco_server.settings import Settings
+from pyoco_server.store.threads import read_aside
 
 
 def flows_blueprint(backend: Backend) -> Blueprint:
@@ -31,18 +34,23 @@ def flows_blueprint(backend: Backend) -> Blueprint:
         refusals={422: "invalid workflow yaml"},
     )
     async def check() -> CheckedFlow:
-        flow_file = read_flow_file(await request.body, settings)
-        return CheckedFlow(
-            graph=structure(flow_file.graph),
-            defaults=flow_file.defaults,
-            tasks=flow_file.tasks,
-            unlisted=list(flow_file.graph.unlisted),
-            sha256=flow_file.sha256,
-            bytes=flow_file.size_bytes,
-            findings=list(findings_of(flow_file)),
-        )
+        raw: bytes = await request.body
+        return await read_aside(len(raw), partial(_checked, raw, settings))
 
     return blueprint
+
+
+def _checked(raw: bytes, settings: Settings) -> CheckedFlow:
+    flow_file = read_flow_file(raw, settings)
+    return CheckedFlow(
+        graph=structure(flow_file.graph),
+        defaults=flow_file.defaults,
+        tasks=flow_file.tasks,
+        unlisted=list(flow_file.graph.unlisted),
+        sha256=flow_file.sha256,
+        bytes=flow_file.size_bytes,
+        findings=list(findings_of(flow_file)),
+    )
 
 
 def read_flow_file(raw: bytes, settings: Settings) -> FlowFile:

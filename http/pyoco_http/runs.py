@@ -11,7 +11,7 @@ import trio
 from quart import Blueprint, Response
 
 from pyoco_http.access import Access, access, principal, run_seen
-from pyoco_http.bodies import read_aside, read_json
+from pyoco_http.bodies import read_json
 from pyoco_http.call import Answer, asked, current_call, json_body
 from pyoco_http.operation import described
 from pyoco_http.short_routes import short
@@ -33,6 +33,7 @@ from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
 from pyoco_server.model.run import RunSnapshot, shown
 from pyoco_server.model.timing import MOVED_FIELDS, NO_TIMING
+from pyoco_server.store.threads import read_aside
 
 # They are kept in the snapshot, which has a limit of its own.
 _MAX_WISH_CHARACTERS = 500

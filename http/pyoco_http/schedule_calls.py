@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from pyoco_http.access import person
@@ -20,6 +21,7 @@ from pyoco_server.model.errors import ErrorId, FlowFileError
 from pyoco_server.model.schedules.reading import read_whole
 from pyoco_server.model.schedules.schedule import Schedule
 from pyoco_server.model.schedules.ticks import NotATiming
+from pyoco_server.store.threads import read_aside
 
 SCHEDULE_MISSING: Final = {404: "schedule not found"}
 SCHEDULE_CONFLICT: Final = {409: "schedule exists, or has another version"}
@@ -56,7 +58,8 @@ async def wish_of(backend: Backend, body: api.ScheduleFields) -> Wish:
         if text is None:
             raise refused(Query, "workflow_yaml_sha256", f"no flow.yaml {sha256[:80]!r} is kept")
     if isinstance(text, str):
-        file = read_flow_file(text.encode(), backend.settings)
+        raw = text.encode()
+        file = await read_aside(len(raw), partial(read_flow_file, raw, backend.settings))
     paused = body.paused if isinstance(body.paused, bool) else None
     return Wish(fields, file, paused)
 

@@ -13,7 +13,7 @@ from msgspec import UNSET
 from quart import Blueprint, Response
 
 from pyoco_http.access import Access, access
-from pyoco_http.bodies import read_aside, read_json
+from pyoco_http.bodies import read_json
 from pyoco_http.call import Answer, Call, Header, current_call, json_body
 from pyoco_http.flows import read_flow_file
 from pyoco_http.forms import Form, read_form
@@ -42,6 +42,7 @@ from pyoco_server.model.limits import LIMIT_FIELDS, check_limits, limits_in
 from pyoco_server.model.run import RunState
 from pyoco_server.model.timing import TIMING_FIELDS, Timing, check_timing
 from pyoco_server.settings import Settings
+from pyoco_server.store.threads import read_aside
 
 _KEY_NAME = IDEMPOTENCY_KEY.name.lower().encode()
 _REPLAYED = (b"idempotent-replay", b"true")

@@ -21,19 +21,21 @@ from trio.testing import MockClock
 
 from backend.stage import TAG
 from http_api.answers import described_app
-from http_api.gateway import gateway, yaml_form
+from http_api.gateway import YAML, gateway, yaml_form
 from http_api.keyed import KEYED, as_key, key_for, store, submitted
 from http_api.raw import answer_on, ask, closes, connected
 from http_api.seeding import put_runs, snapshot
-from pyoco_http import bodies, submissions
+from pyoco_http import bodies, flows, submissions
 from pyoco_http.app import GatewayApp
 from pyoco_http.bodies import Body, GatewayRequest
 from pyoco_http.connection import HttpConnection
 from pyoco_http.exchange import Exchange
 from pyoco_http.server import OpenToAll, check_exposure
 from pyoco_server.backend import Backend
-from pyoco_server.gateway import new_run
+from pyoco_server.gateway import new_run, run_graph
 from pyoco_server.gateway.event_reader import EventFeed
+from pyoco_server.gateway.schedules import runs as schedule_runs
+from pyoco_server.model.flow.file import FlowFile, parse_flow_yaml
 from pyoco_server.model.json_text import check_depth, check_keys
 from pyoco_server.settings import Settings
 from wheels import making as wheels
@@ -439,3 +441,29 @@ async def test_a_large_body_is_looked_through_beside_other_calls(
         looks.clear()
         assert (await client.post("/runs", json=run)).status_code == 200
         assert {waited for _, waited in looks} == {True}, "a small one costs no turn of a thread"
+
+
+async def test_a_large_flow_yaml_is_read_beside_other_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = threading.get_ident()
+    # Whether the event loop waited for what was read.
+    waited: list[bool] = []
+
+    def read(raw: bytes, **options: Any) -> FlowFile:
+        waited.append(threading.get_ident() == loop)
+        return parse_flow_yaml(raw, **options)
+
+    for place in (flows, run_graph, schedule_runs):
+        monkeypatch.setattr(place, "parse_flow_yaml", read)
+    large = YAML.decode() + "#" + "x" * 100_000
+    async with gateway(tmp_path, worker=False) as (client, _):
+        assert (await client.post("/flows/check", content=large)).status_code == 200
+        schedule = {"flow_name": "main", "tag": TAG, "every_sec": 3600, "workflow_yaml": large}
+        assert (await client.put("/schedules/s", json=schedule)).status_code == 200
+        run = (await client.post("/schedules/s/trigger")).json()
+        graph = await client.get(f"/runs/{run['run_id']}/graph")
+        assert graph.json()["source"] == "workflow"
+        assert waited == [False] * 4
+        assert (await client.post("/flows/check", content=YAML)).status_code == 200
+        assert waited[4:] == [True], "a small one costs no turn of a thread"

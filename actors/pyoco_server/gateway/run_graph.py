@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from functools import partial
 from typing import Literal, TypeAlias
 
 from pyoco_server.gateway.event_reader import EventReader, StoredEvent
@@ -11,6 +12,7 @@ from pyoco_server.model.event import FlowShape
 from pyoco_server.model.flow.file import parse_flow_yaml
 from pyoco_server.model.flow.structure import GraphStructure, of_tasks, structure
 from pyoco_server.model.run import RunSnapshot
+from pyoco_server.store.threads import read_aside
 from pyoco_server.store.workflows import WorkflowStore
 
 GraphSource: TypeAlias = Literal["workflow", "run", "tasks"]
@@ -30,8 +32,7 @@ async def run_graph(
         if text is not None:
             raw = text.encode()
             try:
-                file = parse_flow_yaml(raw, max_bytes=len(raw), accepted=True)
-                return "workflow", structure(file.graph)
+                return "workflow", await read_aside(len(raw), partial(_structure, raw))
             except FlowFileError:
                 pass  # of another version's making; its worker may have understood it
     ended = run.status.terminal
@@ -42,3 +43,7 @@ async def run_graph(
     if run.tasks:
         return "tasks", of_tasks(run.tasks)
     return None
+
+
+def _structure(raw: bytes) -> GraphStructure:
+    return structure(parse_flow_yaml(raw, max_bytes=len(raw), accepted=True).graph)
