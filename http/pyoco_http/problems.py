@@ -22,7 +22,7 @@ from pyoco_server.gateway.waiting_runs import MoveNotStored, RunHasStarted
 from pyoco_server.gateway.worker_registry import WorkerNotFound, WorkerNotSteerable
 from pyoco_server.jetstream.errors import BridgeError
 from pyoco_server.kernel import ActorDown, AskExpired
-from pyoco_server.model.errors import ErrorId, InvalidField
+from pyoco_server.model.errors import NO_THREAD, ErrorId, InvalidField
 from pyoco_server.model.idempotency import InvalidIdempotencyKey
 from pyoco_server.model.job import InvalidTag
 from pyoco_server.model.json_text import encode_json
@@ -168,17 +168,15 @@ def _unavailable(error: Exception) -> Problem:
 
 
 def _machine(error: Any) -> Problem:
-    """A machine that has no room, or no descriptor, for the moment; anything else is a fault of ours."""
-    if error.errno not in _SHORTAGES:
+    """A machine that lacks room, a descriptor or a thread for the moment; all else is a fault of ours."""
+    if isinstance(error, OSError):
+        short, reason = error.errno in _SHORTAGES, error.strerror or str(error)
+    else:
+        short, reason = str(error) == NO_THREAD, str(error)
+    if not short:
         return _unforeseen(error)
     log.error("the machine has no room", reason=str(error))
-    return Problem(
-        503,
-        "gateway has no room",
-        None,
-        headers=retry_after(5),
-        reason=error.strerror or str(error),
-    )
+    return Problem(503, "gateway has no room", None, headers=retry_after(5), reason=reason)
 
 
 def _unforeseen(error: Exception) -> Problem:
@@ -231,6 +229,7 @@ PROBLEMS: Final[Problems] = {
     UnreadableSnapshot: _unreadable,
     HTTPException: _http,
     OSError: _machine,
+    RuntimeError: _machine,
     **dict.fromkeys(_UNAVAILABLE, _unavailable),
 }
 """How the refusals and errors of every route are answered."""

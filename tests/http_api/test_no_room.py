@@ -6,16 +6,20 @@ import errno
 import os
 import sqlite3
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import trio
 
 from backend.stage import TAG, no_threads_for
-from http_api.gateway import gateway, yaml_form
-from pyoco_http import forms
+from http_api.gateway import YAML, gateway, yaml_form
+from http_api.seeding import put_runs, snapshot
+from pyoco_http import flows, forms, submissions
+from pyoco_server.gateway import dead_letter_desk
 from pyoco_server.gateway.read_model import model
 from pyoco_server.gateway.read_model.writer import Writer
+from pyoco_server.gateway.schedules import records
 from read_model.test_read_model import break_index
 
 
@@ -128,3 +132,36 @@ async def test_without_a_thread_lists_are_a_503_and_nothing_starts_again(
                 await trio.sleep(0.05)
         assert (await client.get("/runs/counts")).json()["total"] == 1 + busy
         assert reads._model._generation == opened
+
+
+async def test_without_a_thread_what_needs_one_is_a_503_and_nothing_is_done(tmp_path: Path) -> None:
+    run = {"flow_name": "x", "tag": TAG, "params": {"x": "y" * 100_000}}
+    flow = YAML + b"#" + b"x" * 100_000
+    wheel = {"files": {"wheel": ("a-1.0-py3-none-any.whl", b"x" * 100_000)}}
+    calls: list[tuple[ModuleType, str, str, dict[str, Any]]] = [
+        (submissions, "POST", "/runs", {"json": run}),
+        (submissions, "POST", "/runs/batch", {"json": {"runs": [{"flow_name": "x"}]}}),
+        (submissions, "POST", "/runs/yaml", yaml_form(flow)),
+        (flows, "POST", "/flows/check", {"content": flow}),
+        (forms, "POST", "/wheels", wheel),
+        (dead_letter_desk, "POST", "/runs/ended/retry", {}),
+        (records, "PUT", "/schedules/new", {"json": {"flow_name": "x", "every_sec": 3600}}),
+        (records, "POST", "/schedules/s/pause", {}),
+        (records, "GET", "/schedules/s/next", {}),
+    ]
+    async with gateway(tmp_path, worker=False) as (client, backend):
+        await put_runs(backend, [snapshot("ended")])
+        made = await client.put("/schedules/s", json={"flow_name": "x", "every_sec": 3600})
+        assert made.status_code == 200
+        for module, method, path, sent in calls:
+            with no_threads_for(module) as refused:
+                answer = await client.request(method, path, **sent)
+            assert refused, path
+            assert answer.status_code == 503, (path, answer.text)
+            assert answer.json()["reason"] == "can't start new thread"
+            assert answer.headers["retry-after"]
+        assert (await client.get("/runs/counts")).json()["total"] == 1
+        assert (await client.get("/schedules")).json()["total"] == 1
+        for _, method, path, sent in calls:
+            answer = await client.request(method, path, **sent)
+            assert answer.status_code < 500, (path, answer.text)
