@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from commands.calling import caught
 from pyoco_cli.client import main
 from pyoco_cli.client.batch import read_batch
+from pyoco_cli.server import main as server
 from pyoco_server.client import PyocoHttpClient, UnsendableValue
 
 
@@ -31,6 +33,18 @@ def test_a_value_that_no_request_can_carry(line: tuple[str, ...], why: str) -> N
     assert (said.code, said.out) == (1, "")
     assert said.err.startswith("ERR-PYOCO-0018")
     assert why in said.err
+
+
+@pytest.mark.parametrize("key", ["secret\n", " secret", "s\u00e9cret", "sec\x7fret"])
+@pytest.mark.parametrize(("program", "command"), [(main, "list"), (server, "doctor")])
+def test_a_key_that_no_header_can_carry_is_not_printed(
+    program: Callable[[list[str]], int], command: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYOCO_API_KEY", key)
+    said = caught(lambda: program([command]))
+    assert (said.code, said.out) == (1, "")
+    assert "reason: --api-key (or PYOCO_API_KEY) holds a character" in said.err
+    assert "cret" not in said.err
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,8 @@ class PyocoHttpClient(ScheduleCalls):
 
     Each raises ``HttpProblem`` for an answer that is no success, another ``httpx.HTTPError``
     when the gateway cannot be reached, and ``UnexpectedAnswer`` (a ``ValueError``) when something
-    else answers at that URL.
+    else answers at that URL. Making one raises ``httpx.ProxyError`` where the environment names a proxy
+    that cannot be used.
 
     The examples take a ``client`` as given, the ``run_id`` of a run, and so on.
 

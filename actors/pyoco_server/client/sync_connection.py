@@ -19,6 +19,7 @@ from pyoco_server.client.sse import SseParser
 from pyoco_server.client.watch import Watch
 from pyoco_server.client.wire import (
     DEFAULT_TIMEOUT_SECONDS,
+    made,
     remember,
     request_arguments,
 )
@@ -40,9 +41,7 @@ class Caller:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         headers = {api_key_header: api_key} if api_key else {}
-        self._client = httpx.Client(
-            base_url=base_url.rstrip("/"), headers=headers, transport=transport
-        )
+        self._client = made(httpx.Client, base_url.rstrip("/"), headers, transport=transport)
         self._timeout_seconds = timeout_seconds
         self._retry = retry or RetryPolicy()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -16,6 +17,27 @@ CONNECT_SECONDS = 5.0
 CANCEL_POLL_SECONDS = 0.25
 _UPLOAD_SECONDS = 300.0
 _SEEN = "X-Pyoco-Seen"
+_PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
+
+C = TypeVar("C", httpx.Client, httpx.AsyncClient)
+
+
+def made(
+    kind: Callable[..., C], base_url: str, headers: Mapping[str, str] | None = None, **more: Any
+) -> C:
+    """Make a client of httpx.
+
+    Raises:
+        httpx.InvalidURL: The URL is none.
+        UnicodeEncodeError: A header cannot be sent.
+        httpx.ProxyError: The environment names proxies that cannot be used; the text has its variables.
+    """
+    url, sent = httpx.URL(base_url), httpx.Headers(headers)
+    try:
+        return kind(base_url=url, headers=sent, **more)
+    except (ImportError, ValueError, httpx.InvalidURL) as error:  # such as of SOCKS
+        names = sorted(name for name in os.environ if name.lower() in _PROXIES)
+        raise httpx.ProxyError(f"{', '.join(names)}: {error}") from None
 
 
 def request_arguments(call: ApiCall[Any], timeout_seconds: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from pyoco_server.client.wire import made
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.model.worker import WorkerState
 from pyoco_server.operations.doctor.look import Look, look_at
@@ -100,7 +101,7 @@ async def status_of(connection: Connection, settings: Settings, server: str) -> 
 async def gateway_status(server: str) -> GatewayStatus:
     """Ask the gateway whether it is ready."""
     try:
-        async with httpx.AsyncClient(base_url=server, timeout=_ANSWER_SECONDS) as client:
+        async with made(httpx.AsyncClient, server, timeout=_ANSWER_SECONDS) as client:
             answer = await client.get("/health/ready")
         body: Any = answer.json()
         return GatewayStatus(

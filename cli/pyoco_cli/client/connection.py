@@ -95,6 +95,7 @@ def gateway(context: typer.Context) -> Iterator[PyocoHttpClient]:
     )
 
     connection: GatewayAddress = context.obj
+    check_key(connection.api_key)
     try:
         client = PyocoHttpClient(
             connection.server,
@@ -103,11 +104,10 @@ def gateway(context: typer.Context) -> Iterator[PyocoHttpClient]:
         )
     except httpx.InvalidURL as error:
         raise _wrong_url(connection, str(error)) from None
+    except httpx.ProxyError as error:
+        raise CliError(str(error), hint=Phrase.WRONG_PROXY) from None
     except UnicodeEncodeError:
-        raise CliError(
-            "--api-key or --api-key-header holds a character that no HTTP header can carry",
-            hint=Phrase.WRONG_KEY_TEXT,
-        ) from None
+        raise _wrong_key_text("--api-key-header") from None
     with client:
         try:
             yield client
@@ -127,6 +127,16 @@ def gateway(context: typer.Context) -> Iterator[PyocoHttpClient]:
                 hint=Phrase.START_GATEWAY,
                 error_id=ErrorId.GATEWAY_UNREACHABLE,
             ) from None
+
+
+def check_key(api_key: str | None) -> None:
+    """Look at a key before it is sent: what httpx says of one that cannot be has the key in it.
+
+    Raises:
+        CliError: No header can carry it.
+    """
+    if api_key and not (api_key.isascii() and api_key.isprintable() and api_key == api_key.strip()):
+        raise _wrong_key_text("--api-key (or PYOCO_API_KEY)")
 
 
 def refusal(problem: HttpProblem, command: str) -> CliError:
@@ -167,6 +177,12 @@ def _id_of(problem: HttpProblem) -> str:
         return ErrorId.NATS_UNAVAILABLE
     by_status = _IDS_OF_STATUSES.get(problem.status, _UNNAMED_PROBLEM)
     return _IDS_OF_DETAILS.get(problem.detail, by_status)
+
+
+def _wrong_key_text(option: str) -> CliError:
+    return CliError(
+        f"{option} holds a character that no HTTP header can carry", hint=Phrase.WRONG_KEY_TEXT
+    )
 
 
 def _wrong_url(connection: GatewayAddress, why: str) -> CliError:

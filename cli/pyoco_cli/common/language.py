@@ -43,6 +43,10 @@ class Phrase(Enum):
         "give a URL such as http://127.0.0.1:8000",
         "http://127.0.0.1:8000 のような URL を指定してください",
     )
+    WRONG_PROXY = _Both(
+        "name a proxy such as http://127.0.0.1:3128 there, or none",
+        "http://127.0.0.1:3128 のような HTTP プロキシを指定するか、変数を外してください",
+    )
     WRONG_KEY_TEXT = _Both(
         "check the spelling of --api-key (or PYOCO_API_KEY) and --api-key-header",
         "--api-key（または PYOCO_API_KEY）と --api-key-header の表記を確認してください",

@@ -10,7 +10,7 @@ import trio
 import typer
 
 from pyoco_cli.client.app import show
-from pyoco_cli.client.connection import DEFAULT_SERVER
+from pyoco_cli.client.connection import DEFAULT_SERVER, check_key
 from pyoco_cli.common.commands import NatsUrl
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import OutputFormat, OutputOption, chosen
@@ -43,6 +43,7 @@ def doctor(
 
     Exits with 0 when nothing has to be done, 1 with warnings, 2 with errors.
     """
+    check_key(api_key)
     settings = operator_settings(nats_url)
     header = {} if api_key is None else {settings.http_api_key_header: api_key}
 

@@ -10,6 +10,7 @@ import httpx
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
+from pyoco_server.client.wire import made
 from pyoco_server.node import read_greeting
 from pyoco_server.operations.doctor.finding import Finding, Severity
 from pyoco_server.operations.doctor.look import Look
@@ -28,23 +29,29 @@ _WELL = ("ready", "ok")
 async def check_gateway(server: str, key_header: dict[str, str]) -> list[Finding]:
     """Ask the gateway whether it is ready, how far its read model is, and whether it asks for keys."""
     try:
-        async with httpx.AsyncClient(base_url=server, timeout=_ANSWER_SECONDS) as client:
+        async with made(httpx.AsyncClient, server, timeout=_ANSWER_SECONDS) as client:
             answer = await client.get("/health/ready")
             if answer.status_code == 404:  # 0.5.1 has no such route
                 answer = await client.get("/health")
             metrics = await client.get("/metrics", headers=key_header)
             unkeyed = await client.get("/runs/doctor")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return [
-            Finding(
-                check="gateway.unreachable",
-                severity=Severity.ERROR,
-                what=f"no gateway answers: {str(error) or type(error).__name__}",
-                where=server,
-                advice="start one (pyoco-server up), or name it with --server",
-            )
-        ]
+        return [_unreachable(server, error)]
     return [*_readiness(server, answer), *_lag(server, metrics), *_open(server, unkeyed)]
+
+
+def _unreachable(server: str, error: Exception) -> Finding:
+    what, advice = "no gateway answers", "start one (pyoco-server up), or name it with --server"
+    if isinstance(error, httpx.ProxyError):
+        what = "it cannot be asked through a proxy"
+        advice = "name a proxy such as http://127.0.0.1:3128 in the environment, or none"
+    return Finding(
+        check="gateway.unreachable",
+        severity=Severity.ERROR,
+        what=f"{what}: {str(error) or type(error).__name__}",
+        where=server,
+        advice=advice,
+    )
 
 
 def _readiness(server: str, answer: httpx.Response) -> Iterator[Finding]:
@@ -104,7 +111,7 @@ def _object_of(answer: httpx.Response) -> dict[str, Any]:
 async def check_gateway_clock(server: str, look: Look) -> list[Finding]:
     """Compare the gateway's clock, which its answers tell, with that of NATS."""
     try:
-        async with httpx.AsyncClient(base_url=server, timeout=_ANSWER_SECONDS) as client:
+        async with made(httpx.AsyncClient, server, timeout=_ANSWER_SECONDS) as client:
             asked = look.connection.clock.now()
             told = (await client.get("/health")).headers.get("date")
         shown = None if told is None else parsedate_to_datetime(told).timestamp()
