@@ -43,6 +43,8 @@ from pyoco_server.settings import Settings
 from pyoco_server.worker.runner.protocol import Output
 from pyoco_server.worker.tree import WorkerOptions
 
+# Whoever reaches it may have anything executed here: it asks nobody for a key.
+_NATS_HOST = "127.0.0.1"
 _LOOK_SECONDS = 2.0
 _MOST_NAMED = 50
 
@@ -56,7 +58,9 @@ def dev(
         typer.Option(help="Where the worker's own flows are: module:function or file.py:function."),
     ] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Runs at the same time.")] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address that HTTP listens on; NATS stays on 127.0.0.1.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Wanted HTTP port.")] = 8000,
     nats_port: Annotated[int, typer.Option(min=0, max=65535, help="Wanted NATS port.")] = 4222,
     nats_store: NatsStore = None,
@@ -126,8 +130,8 @@ def dev(
     )
     node = node_in_state_dir(
         settings,
-        host=host,
-        port=usual_or_free(host, nats_port),
+        host=_NATS_HOST,
+        port=usual_or_free(_NATS_HOST, nats_port),
         store=nats_store,
         sync_always=nats_sync,
     )
