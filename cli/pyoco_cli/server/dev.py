@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from watchfiles import Change, DefaultFilter, awatch
 
-from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.errors import CliError, leaves
 from pyoco_cli.common.option_groups import with_options
 from pyoco_cli.common.parameters import ParamOptions, collect_params, read_tags
 from pyoco_cli.configuration import collect_seldom, keep_secrets, load_settings, start_failure
@@ -240,7 +240,7 @@ async def _follow_code(
     async with trio.open_nursery() as nursery:
         # From before the first run on: who saves while it is going on wants the next one.
         path = None if flow is None else flow.path
-        nursery.start_soon(_watch_code, path, wheel, state_dir, send)
+        nursery.start_soon(_watch_code, path, wheel, state_dir, send, lines.console)
         nursery.start_soon(_take_keys, keys, changes)
         if wheel is not None:
             await wheel.renew(session.backend)
@@ -305,11 +305,28 @@ async def _watch_code(
     wheel: FolderWheel | None,
     state_dir: Path,
     changed: trio.MemorySendChannel[set[str]],
+    console: Console,
 ) -> None:
     root = Path.cwd()
     code = _SourceFilter(flow, wheel, state_dir)
-    async for changes in awatch(*_code_folders(flow), watch_filter=code, step=100):
-        await changed.send({_shown(path, root) for _, path in changes})
+    watched: list[Path] = []
+    for folder in _code_folders(flow):
+        watched += await trio.to_thread.run_sync(_watched, folder)
+    try:
+        async for changes in awatch(
+            *watched, watch_filter=code, step=100, ignore_permission_denied=True
+        ):
+            await changed.send({_shown(path, root) for _, path in changes})
+    except* OSError as group:
+        why = escape(str(next(leaves(group))))
+        console.print(f"[yellow]changes are not seen: {why}[/yellow]", soft_wrap=True)
+
+
+def _watched(folder: Path) -> list[Path]:
+    """A folder; where one in it cannot be read, at which its watch would end, each by itself as well."""
+    inside = [Path(parent, name) for parent, names, _ in os.walk(folder) for name in names]
+    closed = any(not os.access(each, os.R_OK) for each in inside)
+    return [folder, *(inside if closed else ())]
 
 
 def _code_folders(flow: Path | None) -> list[Path]:
