@@ -231,6 +231,46 @@ async def test_a_backup_that_breaks_off_leaves_nothing(two: Two, tmp_path: Path)
         await backup(two.old, SETTINGS, two.path)
 
 
+@pytest.mark.parametrize("folder", [False, True])
+def test_two_backups_to_one_path_do_not_meet(tmp_path: Path, folder: bool) -> None:
+    path = tmp_path / "backup"
+    with create_archive(path, folder=folder) as archive:
+        with archive.writing("part") as part:
+            part.write(b"first")
+        with (
+            pytest.raises(ArchiveUnusable, match="written by another"),
+            create_archive(path, folder=folder),
+        ):
+            pass
+    with open_archive(path) as archive:
+        assert b"".join(archive.pieces("part")) == b"first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_appeared_meanwhile_is_not_written_over(tmp_path: Path, folder: bool) -> None:
+    path = tmp_path / "backup"
+    with pytest.raises(ArchiveUnusable, match="exists"), create_archive(path, folder=folder):
+        path.write_text("mine")
+    assert path.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_a_backup_that_was_killed_left_is_replaced(tmp_path: Path, folder: bool) -> None:
+    left = tmp_path / "backup.partial"
+    left.mkdir()
+    (left / "part").touch()
+    with (
+        create_archive(tmp_path / "backup", folder=folder) as archive,
+        archive.writing("part") as part,
+    ):
+        part.write(b"new")
+    with open_archive(tmp_path / "backup") as archive:
+        assert b"".join(archive.pieces("part")) == b"new"
+    assert not left.exists()
+
+
 def damage_zip(path: Path, name: str) -> None:
     """Flip a byte in the middle of a part."""
     with zipfile.ZipFile(path) as archive:

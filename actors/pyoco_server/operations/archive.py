@@ -6,13 +6,14 @@ is never taken for a backup. API keys' hashes are in it: only its owner can read
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -151,34 +152,64 @@ def create_archive(path: Path, *, folder: bool = False) -> Iterator[Archive]:
         folder: A folder instead of one file.
 
     Raises:
-        ArchiveUnusable: Something is there, or nothing can be written there.
+        ArchiveUnusable: Something is there, another program writes it, or nothing can be written there.
     """
-    if path.exists() and not (folder and path.is_dir() and not any(path.iterdir())):
-        raise ArchiveUnusable(f"{path} exists; a backup is never written over another")
     path = path.absolute()  # "." has no name
     partial = path.with_name(path.name + _PARTIAL)
     try:
+        _check_free(path, folder=folder)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(partial)
-        if folder:
-            partial.mkdir(mode=0o700)
-        else:
-            os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except OSError as error:
-        raise ArchiveUnusable(f"{path} cannot be written: {error}") from None
-    try:
-        if folder:
-            yield _FolderArchive(partial)
-        else:
-            with zipfile.ZipFile(partial, "w") as archive:
-                yield _ZipArchive(archive)
-        _to_disk(partial)
-        partial.replace(path)
+        lock = _make(partial, folder=folder)
+        try:
+            if folder:
+                yield _FolderArchive(partial)
+            else:
+                with zipfile.ZipFile(partial, "w") as archive:
+                    yield _ZipArchive(archive)
+            _to_disk(partial)
+            _check_free(path, folder=folder)  # it took its time
+            partial.replace(path)
+        except BaseException:
+            _remove(partial)
+            raise
+        finally:
+            os.close(lock)
         _sync(path.parent)
     except OSError as error:
         raise ArchiveUnusable(f"{path} cannot be written: {error}") from None
-    finally:
-        _remove(partial)
+
+
+def _check_free(path: Path, *, folder: bool) -> None:
+    if path.exists() and not (folder and path.is_dir() and not any(path.iterdir())):
+        raise ArchiveUnusable(f"{path} exists; a backup is never written over another")
+
+
+def _make(partial: Path, *, folder: bool) -> int:
+    """Make a file or folder that nobody else writes or removes; the descriptor that is given holds it."""
+    with suppress(FileNotFoundError):
+        stale = _lock(partial)  # of a backup that was killed
+        try:
+            _remove(partial)
+        finally:
+            os.close(stale)
+    if folder:
+        partial.mkdir(mode=0o700)
+    else:
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    return _lock(partial)
+
+
+def _lock(partial: Path) -> int:
+    descriptor = os.open(partial, os.O_RDONLY if partial.is_dir() else os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Else it was removed, and made anew, by another program in between.
+        if os.path.samestat(os.fstat(descriptor), partial.stat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(descriptor)
+    raise ArchiveUnusable(f"{partial} is being written by another backup")
 
 
 @contextmanager
