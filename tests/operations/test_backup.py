@@ -466,6 +466,30 @@ async def test_an_error_on_the_way_puts_back_what_was_there(
     assert await values(two.new, "pyoco_runs") == await values(two.old, "pyoco_runs")
 
 
+async def test_putting_back_that_is_broken_off_is_not_taken_for_a_restore(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there by then is what was there before, to the last message of the queue."""
+    await filled(two.new, count=60)
+
+    async def never(*_: Any) -> None:
+        scope.cancel()
+        await trio.sleep_forever()
+
+    async def no_room(*_: Any) -> None:
+        patch.setattr(restore_module, "_finish", never)
+        raise SnapshotBroken("no room")
+
+    with monkeypatch.context() as patch, trio.CancelScope() as scope:
+        patch.setattr(restore_module, "_finish", no_room)
+        await restored(two.new, two.path, replace=True)
+    assert scope.cancelled_caught
+    [kept] = two.path.parent.glob("kept-*.pyoco")
+    done = await restored(two.new, two.path, replace=True)
+    assert (done.resumed, done.kept) == (True, kept)
+    assert await values(two.new, "pyoco_runs") == await values(two.old, "pyoco_runs")
+
+
 @pytest.mark.parametrize("where", ["PYOCO_DLQ", RUNS, "PYOCO_WORK"])
 async def test_a_restore_that_is_broken_off_blocks_the_server_until_it_is_done_again(
     two: Two, where: str

@@ -136,7 +136,7 @@ async def restore(
         await _fill(connection, archive, manifest, replicas, progress)
         await _finish(connection, settings, archive)
     except (BridgeError, ArchiveUnusable) as error:
-        raise await _put_back(connection, settings, kept, error) from error
+        raise await _put_back(connection, settings, emptying, most, error) from error
     passed = await _passed(connection, settings)
     return Restored(manifest, kept, resumed=marker is not None, passed=passed)
 
@@ -251,9 +251,13 @@ async def _is_complete(connection: Connection, manifest: Manifest) -> bool:
 
 
 async def _put_back(
-    connection: Connection, settings: Settings, kept: Path | None, error: Exception
+    connection: Connection, settings: Settings, emptying: Marker, most: int, error: Exception
 ) -> RestoreFailed:
+    kept = Path(emptying.kept) if emptying.kept else None
     try:
+        # Broken off, it is not to be taken for a restore that is nearly done: what is there is older.
+        gone = await read_marker(connection) is None
+        await set_marker(connection, emptying, replicas=most, fresh=gone)
         for stream in await our_streams(connection, settings):
             await delete_stream(connection, stream.name)
         if kept is None:
