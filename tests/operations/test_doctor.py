@@ -48,8 +48,8 @@ from pyoco_server.model.schedules.schedule import (
     TickRecord,
 )
 from pyoco_server.model.worker import SlotRecord, WorkerRecord, WorkerState, encode_worker
-from pyoco_server.operations.doctor import DoctorReport, Finding, Severity, examine
-from pyoco_server.operations.doctor.machine import disk_findings
+from pyoco_server.operations.doctor import DoctorReport, Finding, Severity, examine, machine
+from pyoco_server.operations.doctor.machine import check_disk, disk_findings
 from pyoco_server.operations.marker import Marker, Phase, set_marker
 from pyoco_server.settings import Settings
 from pyoco_server.store.queue import JobQueue
@@ -455,6 +455,30 @@ async def seen_of(answer: Callable[[bytes], tuple[int, str]]) -> DoctorReport:
 async def test_an_address_that_is_none_is_a_finding(url: str) -> None:
     away = Settings(nats_url=f"nats://127.0.0.1:{free_port()}")
     assert the(await examine(away, server=url), "gateway.unreachable").where == url
+
+
+def test_a_state_folder_that_one_may_not_enter_is_on_the_disk_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    looked_at: list[Path] = []
+
+    def look(folder: Path, *_: int) -> list[Finding]:
+        looked_at.append(folder)
+        return []
+
+    monkeypatch.setattr(machine, "disk_findings", look)
+    root = os.geteuid() == 0
+    if root:  # who may enter any folder
+        os.seteuid(65534)
+    try:
+        check_disk(Settings(state_dir=str(closed / "state")))
+    finally:
+        if root:
+            os.seteuid(0)
+    assert len(looked_at) == 1
+    assert looked_at[0] in {closed, *closed.parents}
 
 
 async def test_a_hidden_worker_may_be_silent(nats_node: Node) -> None:

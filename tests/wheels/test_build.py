@@ -106,6 +106,13 @@ def test_what_is_not_to_be_had_is_named(index: Path, tmp_path: Path) -> None:
         download(wheel, Target(), tmp_path / "out")
 
 
+def test_requirements_that_are_no_text_are_refused_with_their_file(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text(FINE)
+    (tmp_path / "requirements.txt").write_text("pandas>=2\n", encoding="utf-16")
+    with pytest.raises(BadFolder, match=r"requirements.txt: 'utf-8' codec"):
+        build_wheel(read_project(tmp_path, "ours"), "1.0", tmp_path)
+
+
 def test_a_requirement_that_no_wheel_can_have_is_refused_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(BadFolder, match=r"requirements.txt, line 2: '-r other.txt'"):
         packed(tmp_path, "ours", "1.0", "numpy", "-r other.txt")

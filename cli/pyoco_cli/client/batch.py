@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -145,8 +145,9 @@ def _told_how_to_go_on(key: str) -> Iterator[None]:
     except CliError as error:
         error.detail = more if error.detail is None else f"{error.detail}; {more}"
         raise
-    except KeyboardInterrupt:
-        sys.stderr.write(f"- hint: {more}\n")
+    except BaseException:  # Ctrl-C, or nobody takes what is printed any more
+        with suppress(OSError):
+            sys.stderr.write(f"- hint: {more}\n")
         raise
 
 

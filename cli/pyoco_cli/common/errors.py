@@ -72,8 +72,8 @@ def run(app: typer.Typer, argv: Sequence[str] | None = None) -> int:
     """Run the commands of ``app`` and return the exit code.
 
     What a command returns, or gives to ``typer.Exit``, is the code if it is a number. Errors of the
-    command line and ``CliError``, alone or in an exception group, are told on stderr. Anything
-    else is a fault of ours and goes up.
+    command line and ``CliError``, alone or in an exception group, are told on stderr, and so is what
+    the system refuses: a file, a folder, room on the disk. Anything else is a fault of ours and goes up.
 
     Args:
         app: The commands; its name is that of the program.
@@ -95,6 +95,9 @@ def run(app: typer.Typer, argv: Sequence[str] | None = None) -> int:
         code = INTERRUPTED
     except BrokenPipeError:
         code = _reader_left()
+    except OSError as error:
+        code = _tell(CliError(str(error)))
+        _let_go_of_output()
     except BaseExceptionGroup as group:
         code = _of_group(group)
     return code
@@ -166,6 +169,14 @@ def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
             yield from leaves(error)
         else:
             yield error
+
+
+def _let_go_of_output() -> None:
+    """What cannot be written now cannot be when Python ends either, which would change the exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _reader_left()
 
 
 def _reader_left() -> int:

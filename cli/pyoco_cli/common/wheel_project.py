@@ -228,7 +228,11 @@ def _requirements(folder: Path) -> list[str]:
     if not listed.is_file():
         return []
     found = []
-    for number, line in enumerate(listed.read_text().splitlines(), 1):
+    try:
+        lines = listed.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadFolder(f"{listed}: {error}") from None
+    for number, line in enumerate(lines, 1):
         text = re.sub(r"(^|\s)#.*", "", line).strip()
         try:
             found += [str(Requirement(text))] if text else []

@@ -96,7 +96,13 @@ def down(
         file.unlink(missing_ok=True)
         print_line(f"process {running.pid} had ended already (log {running.log})")
         return
-    if not running.stop(within=timeout_sec, kill=kill):
+    try:
+        ended = running.stop(within=timeout_sec, kill=kill)
+    except PermissionError:
+        raise CliError(
+            f"process {running.pid} is another user's", hint="its user stops it: pyoco-server down"
+        ) from None
+    if not ended:
         raise CliError(
             f"process {running.pid} has not ended within {timeout_sec:g} s; it goes on stopping",
             hint="wait longer with --timeout-sec, or end it at once with --kill",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,11 +19,12 @@ _ANY = {"00000000", "0" * 32}
 
 def check_disk(settings: Settings) -> list[Finding]:
     """Look at the disk that holds the state folder, and an embedded node's data with it."""
-    folder = Path(settings.state_dir).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    usage = shutil.disk_usage(folder)
-    return disk_findings(folder, usage.total, usage.free)
+    state = Path(settings.state_dir).absolute()
+    for folder in (state, *state.parents):
+        with suppress(OSError):  # it is not there, or one may not enter the folder above it
+            usage = shutil.disk_usage(folder)
+            return disk_findings(folder, usage.total, usage.free)
+    return []
 
 
 def disk_findings(folder: Path, total: int, free: int) -> list[Finding]:
