@@ -14,6 +14,7 @@ from pyoco_cli.client import main as client
 from pyoco_cli.client.connection import refusal
 from pyoco_cli.common.language import Phrase, title_of
 from pyoco_cli.server import main as server
+from pyoco_cli.worker import main as worker
 from pyoco_server.client import HttpProblem
 from pyoco_server.model.errors import ErrorId
 
@@ -98,6 +99,13 @@ def test_where_the_answer_does_not_say_why_the_server_is_to_be_looked_at(
         (client, "list --limit many", "takes a whole number, not 'many'"),
         (client, "wait r --timeout-sec x", "takes a number, 0 or more, not 'x'"),
         (client, "top --interval-sec 0.1", "takes a number, 0.2 or more, not 0.1"),
+        (client, "top --interval-sec nan", "takes a number, 0.2 or more, not nan"),
+        (client, "top --interval-sec inf", "takes a number, 0.2 or more, not inf"),
+        (client, "wait r --timeout-sec nan", "takes a number, 0 or more, not nan"),
+        (client, "worker-drain w --timeout-sec nan", "takes a number, 0 or more, not nan"),
+        (client, "submit --wait --wait-timeout-sec nan", "takes a number, 0 or more, not nan"),
+        (worker, "--run-once --poll-timeout -1", "takes a number, 0 or more, not -1.0"),
+        (worker, "--run-once --poll-timeout nan", "takes a number, 0 or more, not nan"),
         (
             client,
             "schedule create s --every \N{SUPERSCRIPT TWO}",

@@ -18,6 +18,7 @@ from pyoco_cli.client.waiting import tell_why_it_waits
 from pyoco_cli.client.watch import print_status
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.formats import chosen
+from pyoco_cli.common.numbers import seconds_option
 from pyoco_cli.common.option_groups import with_options
 from pyoco_cli.common.output import on_terminal, print_json, print_line
 from pyoco_cli.common.parameters import ParamOptions, collect_params, read_text, split_tags
@@ -51,7 +52,7 @@ class StayOptions(TypedDict):
     ]
     wait_timeout_sec: Annotated[
         float | None,
-        typer.Option(min=0.0, help="With --wait or --follow: seconds at most; exits with 124."),
+        seconds_option(help="With --wait or --follow: seconds at most; exits with 124."),
     ]
 
 

@@ -11,6 +11,7 @@ import typer
 from pyoco_cli.client.app import show
 from pyoco_cli.client.connection import GatewayAddress, gateway
 from pyoco_cli.common.formats import OutputFormat, OutputOption, chosen
+from pyoco_cli.common.numbers import seconds_option
 from pyoco_cli.common.output import make_console, on_terminal
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def top(
     context: typer.Context,
     *,
     interval_sec: Annotated[
-        float, typer.Option(min=0.2, help="Seconds between two looks at the gateway.")
+        float, seconds_option(least=0.2, help="Seconds between two looks at the gateway.")
     ] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Look once, and print it.")] = False,
     output: OutputOption = None,

@@ -15,6 +15,7 @@ from pyoco_cli.client.outcome import ENDED, Followed, exit_code, leaving, wait_f
 from pyoco_cli.client.run_ids import whole_id
 from pyoco_cli.common.formats import RowPrinter
 from pyoco_cli.common.moments import moment_option
+from pyoco_cli.common.numbers import seconds_option
 from pyoco_cli.common.output import on_terminal, print_json, print_line
 
 
@@ -90,9 +91,7 @@ def wait(
     context: typer.Context,
     run_id: RunId,
     *,
-    timeout_sec: Annotated[
-        float, typer.Option(min=0.0, help="Seconds at most; 0 for no limit.")
-    ] = 0.0,
+    timeout_sec: Annotated[float, seconds_option(help="Seconds at most; 0 for no limit.")] = 0.0,
     output: OutputOption = None,
 ) -> int:
     """Wait for the end of a run, and show it.

@@ -13,6 +13,7 @@ from pyoco_cli.client.connection import gateway
 from pyoco_cli.client.outcome import TIMED_OUT
 from pyoco_cli.common.errors import CliError
 from pyoco_cli.common.language import Phrase
+from pyoco_cli.common.numbers import seconds_option
 from pyoco_cli.common.option_groups import with_options
 from pyoco_server.model.errors import ErrorId
 
@@ -65,7 +66,7 @@ def worker_drain(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it has stopped.")] = False,
     timeout_sec: Annotated[
         float,
-        typer.Option(min=0.0, help="With --wait: seconds at most, 0 for no limit; exits with 124."),
+        seconds_option(help="With --wait: seconds at most, 0 for no limit; exits with 124."),
     ] = 0.0,
     output: OutputOption = None,
 ) -> None:

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import typer
 
 _WORDS = ("a valid int", "a valid float", "in the range ")
+
+
+def seconds_option(*, least: float = 0.0, help: str) -> Any:  # noqa: A002 - as Typer has it
+    """An option that takes seconds, which are a finite number."""
+    return typer.Option(min=least, callback=_finite, help=help)
+
+
+def _finite(value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a valid float")  # in words of the parser
+    return value
 
 
 def say_what_it_takes(error: typer.TyperException) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from pyoco_cli.common.errors import CliError
+from pyoco_cli.common.numbers import seconds_option
 from pyoco_cli.common.output import print_line
 from pyoco_cli.configuration import load_settings, state_folder
 from pyoco_server.background import Background, read_background
@@ -77,9 +78,7 @@ def detach(settings: Settings) -> int:
 
 
 def down(
-    timeout_sec: Annotated[
-        float, typer.Option(min=0.0, help="Seconds to wait for its end.")
-    ] = 30.0,
+    timeout_sec: Annotated[float, seconds_option(help="Seconds to wait for its end.")] = 30.0,
     kill: Annotated[
         bool, typer.Option("--kill", help="Kill it when it has not ended by then.")
     ] = False,

@@ -13,6 +13,7 @@ import typer
 
 from pyoco_cli.common.commands import NatsUrl, Version, program
 from pyoco_cli.common.errors import CliError, run
+from pyoco_cli.common.numbers import seconds_option
 from pyoco_cli.common.parameters import read_tags
 from pyoco_cli.configuration import collect_seldom, keep_secrets, load_settings, state_folder
 from pyoco_cli.signals import stop_signals
@@ -72,7 +73,7 @@ def worker(
         float | None, typer.Option(help="Seconds that installing a wheel may take.")
     ] = None,
     poll_timeout: Annotated[
-        float, typer.Option(help="Seconds that --run-once waits for a job.")
+        float, seconds_option(help="Seconds that --run-once waits for a job.")
     ] = 1.0,
     run_once: Annotated[bool, typer.Option("--run-once", help="End after one job.")] = False,
     version: Version = False,  # noqa: ARG001 - it is printed before
