@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from pyoco_server.background import Background, read_background
 from pyoco_server.settings import Settings
 
 _START_SECONDS = 90.0
+_END_SECONDS = 10.0
 _ERROR = "ERR-PYOCO-"  # how what a command says of an error begins
 _LOOK_SECONDS = 0.05
 
@@ -44,27 +46,28 @@ def detach(settings: Settings) -> int:
         )
     log = file.with_name("pyoco-server.log")
     began = log.stat().st_size if log.exists() else 0
-    arguments = [argument for argument in sys.argv[1:] if argument not in {"--detach", "up"}]
     with log.open("ab") as out:
         process = subprocess.Popen(  # noqa: S603 - this program itself
-            [sys.executable, "-m", "pyoco_cli.server", "up", *arguments, "--run-file", str(file)],
+            [sys.executable, "-m", "pyoco_cli.server", *sys.argv[1:], "--run-file", str(file)],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
             start_new_session=True,
         )
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        running = read_background(file)
-        if running is not None and running.pid == process.pid:
-            print_line(f"pyoco-server listens on {running.url} (process {running.pid}, log {log})")
-            return 0
-        if process.poll() is not None:
-            break
-        time.sleep(_LOOK_SECONDS)
-    else:
+    try:
+        running = _once_up(process, file)
+    except BaseException:  # Ctrl-C, which does not reach a session of its own
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_END_SECONDS)
         process.kill()
         process.wait()
+        raise
+    if running is not None:
+        print_line(f"pyoco-server listens on {running.url} (process {running.pid}, log {log})")
+        return 0
+    process.kill()
+    process.wait()
     with log.open("rb") as said:
         said.seek(began)
         lines = said.read().decode(errors="replace").strip()
@@ -75,6 +78,17 @@ def detach(settings: Settings) -> int:
     raise CliError(
         f"pyoco-server did not come up: {lines or 'it said nothing'}", hint=f"its log: {log}"
     )
+
+
+def _once_up(process: subprocess.Popen[bytes], file: Path) -> Background | None:
+    """What the process says of itself when it serves; None where it ends, or does not serve in time."""
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        running = read_background(file)
+        if running is not None and running.pid == process.pid:
+            return running
+        time.sleep(_LOOK_SECONDS)
+    return None
 
 
 def down(

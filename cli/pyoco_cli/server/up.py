@@ -68,7 +68,7 @@ def up(
                 hint="leave --nats-url out, or set --nats-listen-host and --nats-client-port",
             )
         settings = settings.for_node(node_url)
-    if detach:
+    if detach and run_file is None:  # that which is started in the background has one
         raise typer.Exit(start_detached(settings))
     keep_secrets()
     collect_seldom()
