@@ -151,6 +151,22 @@ async def test_a_damaged_wheel_is_told() -> None:
             await client.download_wheel("a-1.0-py3-none-any.whl", io.BytesIO())
 
 
+async def test_what_waited_for_a_connection_in_vain_was_not_sent() -> None:
+    refusals = [httpx.PoolTimeout("")]
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        if refusals:
+            raise refusals.pop()
+        return httpx.Response(200, json={"run_id": "r", "status": "PENDING", "retry_of": "a"})
+
+    async with AsyncPyocoHttpClient(
+        "http://gateway.invalid",
+        transport=httpx.MockTransport(answer),
+        retry=RetryPolicy(first_seconds=0.01),
+    ) as client:
+        assert (await client.retry_run("a"))["run_id"] == "r"
+
+
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 async def test_a_proxy_whose_gateway_is_away_is_asked_again(status: int) -> None:
     ready = {"status": "ready"}

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Unpack
 
+import trio
+
 from pyoco_server.client.aio_runs import AsyncRunCalls
 from pyoco_server.client.requests import ApiCall, Document, get, path_of, with_params
 from pyoco_server.client.sse import SseParser
@@ -18,6 +20,7 @@ from pyoco_server.client.watch import (
     is_terminal,
     snapshot_of,
 )
+from pyoco_server.client.wire import POLL_SECONDS
 
 if TYPE_CHECKING:
     from pyoco_server.client.answers import EventDict, OutputDict, RunDict, RunsQueryDict
@@ -73,7 +76,7 @@ class AsyncFollowCalls(AsyncRunCalls):
             run_id: The run.
             include_records: Whether snapshots carry their task records.
             since: Least ``updated_at`` of a snapshot that is no end, in unix seconds.
-            within_seconds: When to end in any case; ``None`` for never.
+            within_seconds: When to end in any case, once the gateway was asked; ``None`` for never.
             until_terminal: Whether to end with the run.
 
         Example::
@@ -102,13 +105,20 @@ class AsyncFollowCalls(AsyncRunCalls):
             run = await client.wait_run(run_id, within_seconds=60)
             print(run["status"])  # COMPLETED
         """
-        watch = RunWatch(
-            first=_watch(run_id), deadline=self._deadline(within_seconds), retry=self._retry
-        )
+        deadline = self._deadline(within_seconds)
+        watch = RunWatch(first=_watch(run_id), deadline=deadline, retry=self._retry)
+        ended = False
         async with aclosing(self._follow(watch)) as events:
             async for event in events:
-                if is_terminal(snapshot_of(event)):
-                    return await self.get_run_with_records(run_id)
+                ended = ended or is_terminal(snapshot_of(event))
+        while ended:
+            run = await self.get_run_with_records(run_id)
+            if is_terminal(run):
+                return run
+            # Another gateway answers, which is behind the one that told the end.
+            if trio.current_time() >= deadline:
+                break
+            await trio.sleep(POLL_SECONDS)
         raise TimeoutError(f"run {run_id} has not ended after {within_seconds} s")
 
     async def events(

@@ -21,7 +21,7 @@ from pyoco_server.client.requests import (
     submission,
 )
 from pyoco_server.client.watch import is_terminal
-from pyoco_server.client.wire import CANCEL_POLL_SECONDS, cancel_wait_seconds, json_of
+from pyoco_server.client.wire import POLL_SECONDS, cancel_wait_seconds, json_of
 
 if TYPE_CHECKING:
     from pyoco_server.client.answers import BatchAnswerDict, CheckedFlowDict, RunDict, SubmittedDict
@@ -157,7 +157,7 @@ class AsyncSubmissionCalls(AsyncFollowCalls):
         while wait and not is_terminal(snapshot):
             if trio.current_time() >= deadline:
                 raise TimeoutError(f"cancel wait timeout for run_id={run_id}")
-            await trio.sleep(CANCEL_POLL_SECONDS)
+            await trio.sleep(POLL_SECONDS)
             snapshot = await self.get_run(run_id)
         return snapshot
 

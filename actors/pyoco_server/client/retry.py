@@ -11,7 +11,7 @@ import httpx
 from pyoco_server.client.problem import HttpProblem
 from pyoco_server.client.requests import ApiCall, new_idempotency_key
 
-_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError)
 # 502 and 504 are the answers of a proxy whose gateway is away.
 _COME_BACK_LATER = frozenset({429, 502, 503, 504})

@@ -21,7 +21,7 @@ from pyoco_server.client.requests import (
 )
 from pyoco_server.client.sync_following import FollowCalls
 from pyoco_server.client.watch import is_terminal
-from pyoco_server.client.wire import CANCEL_POLL_SECONDS, cancel_wait_seconds, json_of
+from pyoco_server.client.wire import POLL_SECONDS, cancel_wait_seconds, json_of
 
 if TYPE_CHECKING:
     from pyoco_server.client.answers import BatchAnswerDict, CheckedFlowDict, RunDict, SubmittedDict
@@ -157,7 +157,7 @@ class SubmissionCalls(FollowCalls):
         while wait and not is_terminal(snapshot):
             if time.monotonic() >= deadline:
                 raise TimeoutError(f"cancel wait timeout for run_id={run_id}")
-            time.sleep(CANCEL_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
             snapshot = self.get_run(run_id)
         return snapshot
 

@@ -71,8 +71,9 @@ class Watch(ABC):
     _failures: int = 0
 
     def next_call(self, now: float) -> ApiCall[Document] | None:
-        """Return the stream to open, or ``None`` when the watch is over."""
-        return None if self.ended or now >= self.deadline else self._next(self.deadline - now)
+        """Return the stream to open, or ``None`` when the watch is over, the gateway having been asked."""
+        over = self.ended or (self._met and now >= self.deadline)
+        return None if over else self._next(self.deadline - now)
 
     def silence_seconds(self, now: float) -> float:
         """How long to wait for the next bytes of a stream."""
@@ -114,7 +115,7 @@ class Watch(ABC):
         if self._met:
             exhausted = now - self._away_since > self.outage_seconds
         else:
-            exhausted = self._failures >= self.retry.attempts
+            exhausted = self._failures >= self.retry.attempts or now >= self.deadline
         delay = self.retry.delay(error, self._failures)
         if exhausted or delay is None or not passes(error):
             raise error

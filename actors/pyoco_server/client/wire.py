@@ -14,10 +14,12 @@ from pyoco_server.client.requests import CANCEL_WAIT_SECONDS, ApiCall, Unsendabl
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
-CANCEL_POLL_SECONDS = 0.25
+POLL_SECONDS = 0.25
 _UPLOAD_SECONDS = 300.0
 _SEEN = "X-Pyoco-Seen"
 _PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
+# Each stream has a connection, and how many are followed is for the caller to say.
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 
 C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
@@ -34,7 +36,7 @@ def made(
     """
     url, sent = httpx.URL(base_url), httpx.Headers(headers)
     try:
-        return kind(base_url=url, headers=sent, **more)
+        return kind(base_url=url, headers=sent, limits=_LIMITS, **more)
     except (ImportError, ValueError, httpx.InvalidURL) as error:  # such as of SOCKS
         names = sorted(name for name in os.environ if name.lower() in _PROXIES)
         raise httpx.ProxyError(f"{', '.join(names)}: {error}") from None

@@ -54,9 +54,10 @@ def leaving(run_id: str) -> Iterator[None]:
 
 def wait_for_end(client: PyocoHttpClient, run_id: str, seconds: float | None) -> RunDict:
     """Wait for the end of a run, at most ``seconds``; return its snapshot, with task records."""
-    for _ in client.watch(run_id, within_seconds=seconds):
-        pass
-    return client.get_run_with_records(run_id)
+    try:
+        return client.wait_run(run_id, within_seconds=seconds)
+    except TimeoutError:
+        return client.get_run_with_records(run_id)
 
 
 def exit_code(run_id: str, snapshot: Mapping[str, Any], seconds: float | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict
@@ -171,12 +172,12 @@ def stay(
     if not stays:
         return 0
     tell_why_it_waits(client, client.get_run(run_id))
+    began = time.monotonic()
     with leaving(run_id):
         if follow:
             _follow(client, run_id, output, seconds)
-            final = client.get_run(run_id)
-        else:
-            final = wait_for_end(client, run_id, seconds)
+        left = None if seconds is None else seconds - (time.monotonic() - began)
+        final = wait_for_end(client, run_id, left)
     if not follow and final.get("status") in ENDED:
         show(final, output, "run_views:run_panel")
     return exit_code(run_id, final, seconds)
