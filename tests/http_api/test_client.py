@@ -22,6 +22,7 @@ from pyoco_server.client import (
     RetryPolicy,
     UnexpectedAnswer,
 )
+from pyoco_server.client.download import Download
 from pyoco_server.client.requests import get
 from pyoco_server.client.sse import SseEvent
 from pyoco_server.client.watch import EventWatch, ListWatch, RunWatch
@@ -149,6 +150,16 @@ async def test_a_damaged_wheel_is_told() -> None:
     async with AsyncPyocoHttpClient("http://gateway.invalid", transport=transport) as client:
         with pytest.raises(DamagedDownload):
             await client.download_wheel("a-1.0-py3-none-any.whl", io.BytesIO())
+
+
+def test_what_was_in_a_file_before_a_download_that_starts_over_stays() -> None:
+    to = io.BytesIO()
+    to.write(b"before ")
+    download = Download("a", to)
+    for etag in ("one", "two"):
+        download.begin(200, etag)
+        download.take(etag.encode())
+    assert to.getvalue() == b"before two"
 
 
 async def test_what_waited_for_a_connection_in_vain_was_not_sent() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from typing import BinaryIO
 
 
@@ -28,7 +29,7 @@ class Download:
     def begin(self, status: int, etag: str | None) -> None:
         """An answer begins; one that does not go on where the last one broke starts over."""
         if self.size and (status != 206 or etag != self._etag):
-            self._to.seek(0)
+            self._to.seek(-self.size, io.SEEK_CUR)  # what was there before stays
             self._to.truncate()
             self._digest = hashlib.sha256()
             self.size = 0
