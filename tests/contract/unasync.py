@@ -31,12 +31,7 @@ RULES: Final[tuple[tuple[str, str], ...]] = (
     (r"^.*\bexhaust\b.*\n", ""),
     (r"\baread\b", "read"),
     (r"\baiter_(\w+)", r"iter_\1"),
-    # Python. The caller of a method needs not know that what it iterates over can be closed.
-    (r"^(from collections\.abc import AsyncGenerator)", r"\1, Iterator"),
-    (
-        r"(async def (?!_)(?:(?! def ).|\n)*? -> )AsyncGenerator\[(\w+), None\]",
-        r"\1Iterator[\2]",
-    ),
+    # Python.
     (r"\bAsyncGenerator\[(\w+), None\]", r"Generator[\1, None, None]"),
     (r"\basync (def|with|for)\b", r"\1"),
     (r"\bawait ", ""),

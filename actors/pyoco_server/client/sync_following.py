@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -38,7 +38,7 @@ class FollowCalls(RunCalls):
         include_records: bool = False,
         since: float | None = None,
         timeout_sec: int | None = None,
-    ) -> Iterator[Document]:
+    ) -> Generator[Document, None, None]:
         """Give ``{event, data}`` as they come, until the gateway ends the stream.
 
         It is one connection, and what breaks it is raised; ``watch`` goes on instead. Leave
@@ -66,7 +66,7 @@ class FollowCalls(RunCalls):
         since: float | None = None,
         within_seconds: float | None = None,
         until_terminal: bool = True,
-    ) -> Iterator[Document]:
+    ) -> Generator[Document, None, None]:
         """Give ``{event, data}`` as they come, over as many connections as it takes.
 
         A snapshot is not given twice in a row. A gateway that was there once may be away for a
@@ -128,7 +128,7 @@ class FollowCalls(RunCalls):
         cursor: str | None = None,
         follow: bool = False,
         within_seconds: float | None = None,
-    ) -> Iterator[EventDict]:
+    ) -> Generator[EventDict, None, None]:
         """Give what happened in a run, in order; with ``follow`` until its end.
 
         Following goes on over lost connections, without gap or repetition. Leave it before
@@ -164,7 +164,7 @@ class FollowCalls(RunCalls):
         tail: int | None = None,
         follow: bool = False,
         within_seconds: float | None = None,
-    ) -> Iterator[OutputDict]:
+    ) -> Generator[OutputDict, None, None]:
         """Give what a run printed: events of the types ``log`` and ``truncated``, as `events` does.
 
         Args:
@@ -202,7 +202,7 @@ class FollowCalls(RunCalls):
 
     def follow_runs(
         self, *, within_seconds: float | None = None, **query: Unpack[RunsQueryDict]
-    ) -> Iterator[Document]:
+    ) -> Generator[Document, None, None]:
         """Give the changes of a list of runs as they come, over lost connections without a gap.
 
         Each is ``{event, data}``. The first is ``hello``: what is listed now and the changes that
