@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from typing import TypeAlias
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
 
-import trio
 from msgspec.structs import replace
 from quart import Response
 
-from pyoco_http.sse import event_stream, pack, within_heartbeat
+from pyoco_http import sse
+from pyoco_http.sse import event_stream, pack
 from pyoco_server.api.runs import ToldEnd, ToldOfRun
 from pyoco_server.backend import Backend
+from pyoco_server.backend.following import Followed, to_the_end
 from pyoco_server.gateway.event_reader import Cursor, StoredEvent
-from pyoco_server.jetstream.errors import BridgeError, Unanswered
-from pyoco_server.jetstream.follow import CaughtUp
-from pyoco_server.model.event import Event, LogChunk, OutputTruncated, StateChanged, type_of
-from pyoco_server.model.run import RunSnapshot
+from pyoco_server.jetstream.errors import Unanswered, Unavailable
+from pyoco_server.model.event import Event, LogChunk, OutputTruncated, type_of
+from pyoco_server.model.run import RunStatus
 from pyoco_server.store.runs import RunNotFound
-
-# How long an ended run's last event may be on its way when all that is stored was read, and how often it is
-# waited so long where it may come still.
-_GRACE_SECONDS = 1.0
-_GRACES = 5
-
-Followed: TypeAlias = AsyncGenerator[StoredEvent | RunSnapshot | None, None]
-"""Events, None for each heartbeat, and in the end the run; without it, the client comes back."""
 
 
 def text_of(event: Event) -> str:
@@ -44,50 +34,12 @@ def text_of(event: Event) -> str:
             return ""
 
 
-async def followed(
-    backend: Backend, run: RunSnapshot, after: Cursor | None, takes: Callable[[Event], bool]
+def followed(
+    backend: Backend, run_id: str, after: Cursor | None, takes: Callable[[Event], bool]
 ) -> Followed:
-    """Follow the events of one run for one client.
-
-    It ends behind the event of the run's end, or as soon as a run has ended whose events do not tell so
-    (an older worker's).
-
-    Args:
-        backend: Where events are.
-        run: The run as the client was let see it.
-        after: Where to begin.
-        takes: Which events are wanted.
-    """
-    try:
-        async with backend.events.follow(run.run_id, after) as feed:
-            caught_up, seen, graces = False, after, 0
-            while True:
-                ended = caught_up and run.status.terminal
-                patience = _GRACE_SECONDS if ended else math.inf
-                came, item = await within_heartbeat(feed.next, trio.current_time() + patience)
-                if came and item is None:
-                    return
-                if isinstance(item, CaughtUp):
-                    caught_up = True
-                elif item is not None:
-                    seen = item.cursor
-                    if takes(item.event):
-                        yield item
-                    if isinstance(item.event, StateChanged) and item.event.status.terminal:
-                        yield replace(run, status=item.event.status)
-                        return
-                elif not ended:
-                    run = await backend.get(run.run_id)
-                    yield None
-                else:
-                    graces += 1
-                    events = backend.events
-                    if graces == _GRACES or not await events.end_to_come(run.run_id, seen):
-                        yield run
-                        return
-                    yield None
-    except (BridgeError, RunNotFound):
-        return  # the client reconnects, and is told then what is wrong
+    """Follow the events of one run for one client, which is told each time that nothing came."""
+    events, get = backend.events, backend.get
+    return to_the_end(events, get, run_id, after, takes, look_seconds=sse.HEARTBEAT_SECONDS)
 
 
 def sse_of(run_id: str, items: Followed) -> Response:
@@ -96,12 +48,12 @@ def sse_of(run_id: str, items: Followed) -> Response:
 
 
 async def _sse(run_id: str, items: Followed) -> AsyncGenerator[bytes, None]:
-    async with aclosing(items):
+    async with _closing(items):
         async for item in items:
             if item is None:
                 yield pack("heartbeat", ToldOfRun(run_id=run_id))
-            elif isinstance(item, RunSnapshot):
-                yield pack("end", ToldEnd(run_id=run_id, status=item.status))
+            elif isinstance(item, RunStatus):
+                yield pack("end", ToldEnd(run_id=run_id, status=item))
             else:
                 told = replace(item.shown(), run_id=run_id, ts=time.time())
                 yield pack(type_of(told), told, str(item.cursor))
@@ -116,11 +68,19 @@ def plain_of(items: Followed) -> Response:
 
 async def _plain(items: Followed) -> AsyncGenerator[bytes, None]:
     ended = False
-    async with aclosing(items):
+    async with _closing(items):
         async for item in items:
-            ended = isinstance(item, RunSnapshot)
+            ended = isinstance(item, RunStatus)
             if isinstance(item, StoredEvent) and (text := text_of(item.event)):
                 yield text.encode()
     if not ended:
         # A text says so by nothing else than a connection that breaks.
         raise Unanswered("the events of a run broke off before its end")
+
+
+@asynccontextmanager
+async def _closing(items: Followed) -> AsyncIterator[None]:
+    # The client reconnects, and is told then what is wrong.
+    with suppress(Unavailable, RunNotFound):
+        async with aclosing(items):
+            yield

@@ -41,7 +41,7 @@ def events_blueprint(backend: Backend) -> Blueprint:
             return not query.type or type_of(event) in query.type
 
         if follows(query):
-            return sse_of(run_id, followed(backend, run, after, takes))
+            return sse_of(run_id, followed(backend, run_id, after, takes))
         return await page(backend, run, after, takes, query.limit)
 
     @blueprint.get("/<run_id>/graph")

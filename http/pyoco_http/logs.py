@@ -61,7 +61,7 @@ def logs_blueprint(backend: Backend) -> Blueprint:
             if tail is not None:
                 takes = "no part in follow: read the tail, then follow its position"
                 raise refused(LogsQuery, "tail", takes)
-            items = followed(backend, run, after, wanted.takes)
+            items = followed(backend, run_id, after, wanted.takes)
             return plain_of(items) if as_text else sse_of(run_id, items)
         if tail is not None:
             return await _tail(backend, run, after, wanted, tail, as_text=as_text)

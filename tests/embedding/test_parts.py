@@ -16,6 +16,7 @@ from pyoco_server.gateway import event_reader
 from pyoco_server.gateway.new_run import Accepted, NotAccepted
 from pyoco_server.jetstream.errors import Unavailable
 from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.jetstream.stored import purge_subject
 from pyoco_server.store.runs import RunNotFound
 from pyoco_server.worker.tree import WorkerOptions
 
@@ -169,6 +170,21 @@ async def test_logs_are_followed_to_the_end_of_the_run_though_their_feed_ends_be
                 ):
                     await ended.wait()
     assert "".join(printed) == "hello\nworld\n"
+
+
+async def test_logs_end_with_a_run_whose_end_is_not_among_its_events(tmp_path: Path) -> None:
+    async with running(tmp_path, worker=printer(tmp_path)) as backend:
+        with trio.fail_after(60):
+            run = await backend.run(NewRun.of_flow_file(PRINTING, tag=TAG))
+            async with backend.logs(run.run_id) as chunks:
+                assert [each.text async for each in chunks]
+        settings = backend.settings
+        subject = f"{settings.events_subject_prefix}.{run.run_id}"
+        await purge_subject(backend.connection, settings.events_stream, subject)
+        for run_id in (run.run_id, "no-such-run"):
+            with trio.fail_after(20):
+                async with backend.logs(run_id) as chunks:
+                    assert [each.text async for each in chunks] == []
 
 
 async def test_two_backends_in_one_process_stay_apart(tmp_path: Path) -> None:

@@ -197,14 +197,14 @@ class Backend:
         """What the tasks of a run print: what there is, and then each piece as it comes, to the run's end.
 
         Args:
-            run_id: The run; one that does not exist prints nothing, for ever.
+            run_id: The run; one that does not exist, or not any more, prints nothing.
             follow: False ends with what there is.
 
         Raises:
             BridgeError: NATS could not be asked, while not following.
             Unavailable: Nobody reads for followers any more, while following: the gateway is stopping.
         """
-        return printed(self.events, run_id, follow=follow)
+        return printed(self.events, self.get, run_id, follow=follow)
 
     async def worker(self, worker_id: str) -> WorkerRecord | None:
         """The last known record of a worker, None where there is none."""
