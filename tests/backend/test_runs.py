@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -26,6 +28,7 @@ from pyoco_server.gateway.new_run import NewRun, NotAccepted, RunTooLarge
 from pyoco_server.jetstream.keyvalue import KeyValue
 from pyoco_server.jetstream.publish import publish_acked
 from pyoco_server.model import life
+from pyoco_server.model.errors import InvalidField
 from pyoco_server.model.job import InvalidTag, Job, encode_job, new_run_id
 from pyoco_server.model.run import RunSnapshot, RunStatus, decode_snapshot
 from pyoco_server.model.worker import WorkerState, decode_worker
@@ -57,6 +60,25 @@ async def test_a_run_completes_and_its_job_leaves_the_queue(tmp_path: Path) -> N
 def test_a_tag_that_no_worker_can_take_is_refused() -> None:
     with pytest.raises(InvalidTag, match=r"not 'a\.b'"):
         NewRun("quick", tag="a.b")
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"flow_name": " "}, "flow_name: must not be empty"),
+        ({"params": {"x": [math.nan]}}, "params: JSON cannot carry nan"),
+        ({"params": {"x": Path("x")}}, "params: JSON cannot carry PosixPath"),
+        ({"params": {"x": {1: 2}}}, "params: a key must be text, not 1"),
+        ({"timeout_sec": -1}, "timeout_sec: must be seconds, more than 0"),
+        ({"max_attempts": 0}, "max_attempts: must be a whole number from 1"),
+        ({"memory_mb": -5}, "memory_mb: must be a whole number from 1"),
+    ],
+)
+def test_what_no_run_can_be_asked_for_with_is_refused_by_name(
+    fields: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(InvalidField, match=why):
+        NewRun(**{"flow_name": "quick", "tag": TAG, **fields})
 
 
 async def test_runs_share_slots_and_all_complete(tmp_path: Path) -> None:

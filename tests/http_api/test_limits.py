@@ -36,7 +36,7 @@ from pyoco_server.gateway import new_run, run_graph
 from pyoco_server.gateway.event_reader import EventFeed
 from pyoco_server.gateway.schedules import runs as schedule_runs
 from pyoco_server.model.flow.file import FlowFile, parse_flow_yaml
-from pyoco_server.model.json_text import check_depth, check_keys
+from pyoco_server.model.json_text import check_json, check_keys
 from pyoco_server.settings import Settings
 from wheels import making as wheels
 
@@ -432,7 +432,7 @@ async def test_a_large_body_is_looked_through_beside_other_calls(
         schedule = {**run, "every_sec": 3600, "params": params}
         assert await kept("PUT", "/schedules/s", json=schedule) == {False}
         assert await kept("PATCH", "/schedules/s", json={"params": params}) == {False}
-        monkeypatch.setattr(new_run, "check_depth", told(check_depth))
+        monkeypatch.setattr(new_run, "check_json", told(check_json))
         assert await kept("POST", "/runs", json={**run, "params": params}) == {False}
         form = yaml_form(params=json.dumps(params))
         assert await kept("POST", "/runs/yaml", **form) == {False}

@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import math
 from collections import OrderedDict
+from contextlib import suppress
 from enum import IntEnum, StrEnum
 from typing import Any
 
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 
 from pyoco_server.model.json_text import (
     MAX_REPR_CHARACTERS,
+    NotJson,
+    check_json,
     decode_json,
     encode_json,
     json_safe,
@@ -139,6 +142,32 @@ def test_a_safe_value_survives_every_strict_reader(value: object) -> None:
     assert json.loads(text) == safe
     assert decode_json(encode_json(safe)) == safe
     assert json_safe(safe) == safe
+
+
+@given(json_values)
+def test_what_is_taken_comes_out_as_it_is(value: object) -> None:
+    with suppress(NotJson):
+        check_json(value)
+        assert decode_json(encode_json(value)) == json.loads(json.dumps(value, allow_nan=False))
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ({"a": [1.5, {"b": math.nan}]}, "cannot carry nan"),
+        ({"a": b"x"}, "cannot carry b'x'"),
+        ({"a": {1}}, "cannot carry {1}"),
+        ({"a": dt.date(2026, 1, 2)}, "cannot carry datetime.date"),
+        ({"a": "\ud800"}, "cannot carry"),
+        ({"a": 10**5000}, "cannot carry"),
+        ({"a": {1: 2}}, "a key must be text, not 1"),
+        ({"a": {(1, 2): 2}}, "a key must be text"),
+        ({"\ud800": 1}, "cannot carry"),
+    ],
+)
+def test_what_would_come_out_as_something_else_is_refused(value: object, why: str) -> None:
+    with pytest.raises(NotJson, match=why):
+        check_json(value)
 
 
 def test_what_cannot_be_encoded_is_made_safe_as_a_last_resort() -> None:

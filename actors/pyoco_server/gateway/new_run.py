@@ -10,11 +10,12 @@ import msgspec
 
 from pyoco_server.jetstream.errors import BridgeError, Unanswered
 from pyoco_server.kernel import Refusal
+from pyoco_server.model.errors import InvalidField
 from pyoco_server.model.flow.file import FlowFile, parse_flow_yaml
 from pyoco_server.model.idempotency import check_idempotency_key, content_digest
 from pyoco_server.model.job import Job, check_tag
-from pyoco_server.model.json_text import check_depth
-from pyoco_server.model.limits import limits_in
+from pyoco_server.model.json_text import NotJson, check_json
+from pyoco_server.model.limits import check_limits, limits_in
 from pyoco_server.model.run import RunStatus
 from pyoco_server.model.timing import NO_TIMING, Timing
 from pyoco_server.settings import Settings
@@ -117,6 +118,7 @@ class NewRun:
     Raises:
         InvalidTag: The tag is none.
         InvalidIdempotencyKey: The key is none.
+        InvalidField: The flow has no name, JSON cannot carry the params as they are, or a limit is none.
         NestedTooDeeply: The params are.
     """
 
@@ -146,9 +148,16 @@ class NewRun:
     scheduled_at: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a tag or a key that is none, and params that not everybody could read."""
+        """Refuse what no run can be asked for with."""
+        if not self.flow_name.strip():
+            raise InvalidField("flow_name", "must not be empty")
         check_tag(self.tag)
-        check_depth(self.params)
+        try:
+            check_json(self.params)
+        except NotJson as error:
+            raise InvalidField("params", str(error)) from None
+        if limits := limits_in(self):
+            check_limits(**limits)
         if self.idempotency_key is not None:
             check_idempotency_key(self.idempotency_key)
 

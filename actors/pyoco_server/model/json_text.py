@@ -34,6 +34,10 @@ _SHORT_REPR: Final = reprlib.Repr()
 _SHORT_REPR.maxlevel = 2
 
 
+class NotJson(ValueError):
+    """A value that JSON cannot carry, or that would come out as another one; the text says what."""
+
+
 class NestedTooDeeply(ValueError):
     """A value of more than ``MAX_DEPTH`` levels of lists and mappings."""
 
@@ -50,29 +54,47 @@ class KeyGivenTwice(ValueError):
 
 # Strings, so that what looks like a bracket in one is none; one without an end is looked through once.
 _TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[][{}]', re.DOTALL)
+_CONTAINERS: Final = (dict, list, tuple)
 _LEFT_OUT: Final = b'"(nested too deeply)"'
 # What is raised for a value that cannot be written.
 _REFUSALS: Final = (TypeError, ValueError, OverflowError, RecursionError)
 
 
-def check_depth(value: object) -> None:
-    """Make sure that everybody can read and write a value.
+def check_json(value: object) -> None:
+    """Make sure that everybody can read and write a value, and that it comes out as it is.
 
     Raises:
-        NestedTooDeeply: It has more levels.
+        NotJson: Something in it does not.
+        NestedTooDeeply: It has more than ``MAX_DEPTH`` levels.
     """
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         # Each once: a structure that shares its parts has many ways to them.
-        containers = {id(item): item for item in level if isinstance(item, dict | list | tuple)}
+        containers: dict[int, Any] = {}
+        for item in level:
+            if isinstance(item, _CONTAINERS):
+                containers[id(item)] = item
+            elif not _carried(item):
+                raise NotJson(f"JSON cannot carry {safe_repr(item)[:80]}")
         if not containers:
             return
-        level = [
-            item
-            for container in containers.values()
-            for item in (container.values() if isinstance(container, dict) else container)
-        ]
+        level = []
+        for container in containers.values():
+            level += container
+            if isinstance(container, dict):
+                if strange := [key for key in container if not isinstance(key, str)]:
+                    raise NotJson(f"a key must be text, not {safe_repr(strange[0])[:80]}")
+                level += container.values()
     raise NestedTooDeeply
+
+
+def _carried(item: object) -> bool:
+    """Whether JSON carries what is no list and no mapping."""
+    if isinstance(item, str):
+        return item.isascii() or _well_formed(item) == item
+    if isinstance(item, int):
+        return item.bit_length() < 64 or _number(item) == item
+    return item is None or (isinstance(item, float) and math.isfinite(item))
 
 
 def check_keys(raw: bytes) -> None:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from pyoco_server.model.errors import InvalidField
 from pyoco_server.model.job import InvalidTag, check_tag
-from pyoco_server.model.json_text import NestedTooDeeply, check_depth, safe_repr
+from pyoco_server.model.json_text import NestedTooDeeply, NotJson, check_json, safe_repr
 from pyoco_server.model.limits import LIMIT_FIELDS, check_limits, limits_in
 from pyoco_server.model.schedules.params import UnknownPlaceholder, check_placeholders
 from pyoco_server.model.schedules.schedule import (
@@ -138,9 +138,9 @@ class _SpecFields:
         if not isinstance(value, dict):
             raise InvalidField("params", f"takes an object, not {type(value).__name__}")
         try:
-            check_depth(value)
+            check_json(value)
             check_placeholders(value)
-        except (NestedTooDeeply, UnknownPlaceholder) as error:
+        except (NotJson, NestedTooDeeply, UnknownPlaceholder) as error:
             raise InvalidField("params", str(error)) from None
         return value
 
