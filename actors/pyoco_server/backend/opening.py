@@ -44,8 +44,8 @@ async def open_backend(
     With a NATS node of its own it is ready when the block is entered. Otherwise it comes up whether NATS
     is there or not, and `Backend.wait_ready` waits for it; the calls of a client wait for it themselves,
     each within its own time. When the block is left, the worker stops taking jobs, lets running ones end
-    for ``worker_drain_timeout_sec`` seconds, and gives back the rest. Cancelled, it does not wait for running
-    jobs.
+    for ``worker_drain_timeout_sec`` seconds, and gives back the rest. Cancelled, or left by an exception, it
+    does not wait for running jobs.
 
     Args:
         settings: What to run with.
