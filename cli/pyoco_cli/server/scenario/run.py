@@ -37,7 +37,12 @@ def run(
         bool,
         typer.Option("--long", help="Play what takes minutes: all scenarios, and in full length."),
     ] = False,
-    keep: Annotated[Path | None, typer.Option(help="Keep what the cast wrote there.")] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep what the casts wrote there, each in a folder of its scenario's name."
+        ),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write a report of all of them: a .html or a .json file.")
     ] = None,
@@ -85,8 +90,14 @@ async def _perform(
     console: Console,
 ) -> tuple[int, ScenarioResult | None]:
     """Play one; (exit code, None) when it was interrupted."""
-    folder = Path(tempfile.mkdtemp(prefix="pyoco-scenario-")) if keep is None else keep
-    folder.mkdir(parents=True, exist_ok=True)
+    if keep is None:
+        folder = Path(tempfile.mkdtemp(prefix="pyoco-scenario-"))
+    else:
+        folder = keep / scenario.name
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            # What a NATS server stored there would be part of what is played.
+            raise CliError(f"{folder} is not empty", hint="--keep another folder")
     verdict: ScenarioResult | None = None
     console.print(Text(f"{scenario.name}: {scenario.about}", "bold"))
 
@@ -108,23 +119,28 @@ async def _perform(
     except* ScenarioError as group:
         why = str(next(leaves(group)))
         raise CliError(why, hint=f"its files: {folder}", error_id=ErrorId.INVALID_INPUT) from None
-    finally:
-        if verdict is not None and not verdict.passed and twin is None:
-            console.print(f"what the cast wrote is in {folder}")
-        elif keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
+    if _is_wrong(verdict, twin):
+        console.print(f"what the cast wrote is in {folder}")
+    elif keep is None:
+        shutil.rmtree(folder, ignore_errors=True)
     return stop.exit_code, verdict
+
+
+def _is_wrong(verdict: ScenarioResult | None, twin: Twin | None) -> bool:
+    """Whether it should have gone otherwise; one that was interrupted should not."""
+    if verdict is None:
+        return False
+    return not (verdict.passed if twin is None else twin.noticed(verdict.unmet))
 
 
 def _tell(console: Console, verdict: ScenarioResult, twin: Twin | None) -> bool:
     """Print the verdict; return whether it is the right one."""
     shown = {name: round(value, 3) for name, value in verdict.figures.items()}
     console.print("  ".join(f"{name} {value:g}" for name, value in shown.items()))
+    right = not _is_wrong(verdict, twin)
     if twin is None:
-        right = verdict.passed
         text = "passed" if right else f"FAILED, seed {verdict.seed}"
     else:
-        right = twin.noticed(verdict.unmet)
         text = "broken, and failed as it must" if right else "BROKEN, AND NOBODY NOTICED"
     console.print(Text(f"{verdict.scenario}: {text}\n", "bold green" if right else "bold red"))
     return right
