@@ -8,7 +8,10 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
+import msgspec
 import pytest
 import trio
 
@@ -16,9 +19,11 @@ from backend.stage import running
 from http_api.seeding import snapshot
 from pyoco_cli.server import main
 from pyoco_server.jetstream.keyvalue import KeyValue
+from pyoco_server.model.flow.file import parse_flow_yaml
 from pyoco_server.model.json_text import encode_json
+from pyoco_server.model.run import RunStatus
 from pyoco_server.model.worker import WorkerRecord, WorkerState, encode_worker
-from pyoco_server.scenario import recorder
+from pyoco_server.scenario import document, recorder, replay
 from pyoco_server.scenario.document import (
     Scenario,
     ScenarioError,
@@ -28,7 +33,9 @@ from pyoco_server.scenario.document import (
 )
 from pyoco_server.scenario.history import PROBE
 from pyoco_server.scenario.performance import ScenarioResult, perform
+from pyoco_server.scenario.recording import RecordedRun, RecordedState
 from pyoco_server.scenario.stage import Stage
+from pyoco_server.scenario.steps import Submit
 
 HISTORIES = Path(__file__).parents[2] / "scenarios" / "histories"
 STORM = """
@@ -167,6 +174,38 @@ async def test_a_history_that_broke_an_invariant_fails(path: Path, tmp_path: Pat
 def test_a_recording_survives_being_written_and_read() -> None:
     scenario = parse_scenario(STORM)
     assert parse_scenario(write_scenario(scenario)) == scenario
+
+
+def test_a_recording_that_nobody_could_read_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario = parse_scenario(STORM)
+    text = write_scenario(scenario)
+    most = document._nodes(msgspec.to_builtins(scenario))
+    monkeypatch.setattr(document, "_MOST_NODES", most)
+    assert parse_scenario(write_scenario(scenario)) == scenario
+    monkeypatch.setattr(document, "_MOST_NODES", most - 1)
+    with pytest.raises(ScenarioError, match="a shorter --last"):
+        write_scenario(scenario)
+    with pytest.raises(ScenarioError, match=f"more than {most - 1} keys and values"):
+        parse_scenario(text)
+
+
+async def test_a_run_of_more_params_than_a_flow_takes_is_replayed() -> None:
+    state = RecordedState(at=0.0, status=RunStatus.PENDING)
+    params = {"rows": list(range(20_000))}
+    run = RecordedRun(run="r", flow="f", tag="hello", params=params, states=[state])
+    sent: list[str] = []
+
+    class Clients:
+        async def accepted(self, step: Submit, group: str, text: str) -> None:
+            sent.append(text)
+
+    async def until(at: float) -> None:
+        assert at == 0.0
+
+    play = SimpleNamespace(scenario=parse_scenario(STORM), speed=1.0, until=until)
+    await replay._run(cast("Any", play), cast("Any", Clients()), run, {})
+    file = parse_flow_yaml(sent[0].encode(), max_bytes=1024 * 1024)
+    assert file.defaults == {"replayed_plan": [[0.0, "wait"]]}
 
 
 def test_a_run_without_states_is_refused() -> None:

@@ -163,8 +163,28 @@ def json_schema() -> dict[str, Any]:
 
 
 def write_scenario(scenario: Scenario) -> str:
-    """Write a scenario as YAML."""
-    return msgspec.yaml.encode(scenario).decode()
+    """Write a scenario as YAML.
+
+    Raises:
+        ScenarioError: It is larger than what is read.
+    """
+    value = msgspec.to_builtins(scenario)
+    if _nodes(value) > _MOST_NODES:
+        raise ScenarioError(
+            f"more than {_MOST_NODES} keys and values, which nobody could play; a shorter --last takes fewer"
+        )
+    return msgspec.yaml.encode(value).decode()
+
+
+def _nodes(value: object) -> int:
+    """How many keys and values there are in a value, and with it."""
+    match value:
+        case dict():
+            return 1 + len(value) + sum(map(_nodes, value.values()))
+        case list():
+            return 1 + sum(map(_nodes, value))
+        case _:
+            return 1
 
 
 def _path(text: str) -> tuple[str | int, ...]:

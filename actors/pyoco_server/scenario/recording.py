@@ -36,7 +36,7 @@ class RecordedRun(Part, frozen=True, kw_only=True):
         run: Its id then; the replayed one has another.
         flow: Its flow's name.
         tag: Which queue it went to.
-        params: Its params.
+        params: Its params; the replayed one has none.
         states: Its states, in their order.
     """
 

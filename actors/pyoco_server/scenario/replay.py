@@ -57,8 +57,8 @@ async def _run(play: Play, clients: Clients, run: RecordedRun, ids: dict[str, st
     await play.until(run.states[0].at)
     step = Submit(flow=run.flow, tag=run.tag, group=GROUP, max_attempts=_most_attempts(run))
     plan = _plan(run, play.speed)
-    params = {key: value for key, value in run.params.items() if key != "replayed_plan"}
-    text = flow_text(play.scenario, "replayed", {**params, "replayed_plan": plan})
+    # Not its params: nobody looks at them, and they may be more than a flow.yaml takes.
+    text = flow_text(play.scenario, "replayed", {"replayed_plan": plan})
     run_id = await clients.accepted(step, GROUP, text)
     if run_id is None:
         return

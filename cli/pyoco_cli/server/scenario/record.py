@@ -46,7 +46,8 @@ def record(
     work = partial(make_record, since=now - seconds, now=now, redact=redact)
     try:
         scenario = with_nats(settings, work)
+        text = write_scenario(scenario)
     except ScenarioError as error:
         raise CliError(str(error), error_id=ErrorId.INVALID_INPUT) from None
-    write_text(out, write_scenario(scenario), "--out")
+    write_text(out, text, "--out")
     typer.echo(f"{out}: {scenario.about}")
