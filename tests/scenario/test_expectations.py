@@ -63,7 +63,32 @@ async def test_only_ticks_of_a_pause_may_have_no_run(
         return answers[path]
 
     monkeypatch.setattr(expectations, "_ask", ask)
-    play = Play(
+    found = await check(Expect(ticks={"s": 2}, within=0.0), empty_play())
+    assert found == unmet
+
+
+async def test_lists_are_looked_at_to_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    lists: dict[str, list[dict[str, Any]]] = {
+        "/dlq": [{"reason": "failed"}] * 250,
+        "/runs": [{"status": "COMPLETED", "scheduled_at": float(at)} for at in range(1, 251)],
+    }
+
+    async def ask(stage: Any, path: str, query: dict[str, str]) -> Any:
+        del stage
+        if path not in lists:
+            return {"changes": []}
+        end = int(query.get("cursor", "0")) + int(query["limit"])
+        items = lists[path][end - int(query["limit"]) : end]
+        return {"items": items, "next_cursor": str(end) if end < len(lists[path]) else None}
+
+    monkeypatch.setattr(expectations, "_ask", ask)
+    expect = Expect(letters={"failed": 250}, ticks={"s": 250}, within=0.0)
+    assert await check(expect, empty_play()) == []
+
+
+def empty_play() -> Play:
+    """A play of which nothing has happened yet."""
+    return Play(
         parse_scenario("name: x\nabout: y\nsteps: []\n"),
         cast("Any", None),
         cast("Any", SimpleNamespace()),
@@ -73,5 +98,3 @@ async def test_only_ticks_of_a_pause_may_have_no_run(
         long=False,
         tell=lambda _: None,
     )
-    found = await check(Expect(ticks={"s": 2}, within=0.0), play)
-    assert found == unmet

@@ -99,8 +99,8 @@ async def _of_others(expect: Expect, stage: Stage) -> list[str]:
             if states.get(name) != state:
                 unmet.append(f"worker {name}: {state} expected, it is {states.get(name)}")
     if expect.letters:
-        page = await _ask(stage, "/dlq", {"limit": "200"})
-        reasons = Counter(letter["reason"] for letter in (page or {}).get("items", []))
+        letters = await _all(stage, "/dlq", {}) or []
+        reasons = Counter(letter["reason"] for letter in letters)
         for reason, count in expect.letters.items():
             if reasons[reason] != count:
                 unmet.append(f"{count} dead letters {reason} expected, there are {dict(reasons)}")
@@ -111,13 +111,12 @@ async def _of_ticks(expect: Expect, stage: Stage) -> list[str]:
     unmet = []
     for name, count in expect.ticks.items():
         schedule = await _ask(stage, f"/schedules/{quote(name)}", {})
-        query = {"schedule_id": name, "limit": "200", "updated_after": "0"}
-        page = await _ask(stage, "/runs", query)
-        if schedule is None or page is None:
+        listed = await _all(stage, "/runs", {"schedule_id": name, "updated_after": "0"})
+        if schedule is None or listed is None:
             unmet.append(f"schedule {name} cannot be read")
             continue
         # Ticks are whole seconds; a run that was triggered is of none.
-        runs = [run for run in page["items"] if (run.get("scheduled_at") or 0.5) % 1 == 0]
+        runs = [run for run in listed if (run.get("scheduled_at") or 0.5) % 1 == 0]
         ticks = Counter(run["scheduled_at"] for run in runs)
         unmet += [
             f"schedule {name}: {number} runs of the tick at {tick:.0f}"
@@ -148,6 +147,20 @@ def _is_paused(schedule: Mapping[str, Any], tick: float) -> bool:
         if change["action"] in ("pause", "resume") and change["changed_at"] < tick
     ]
     return orders[-1:] == ["pause"]
+
+
+async def _all(stage: Stage, path: str, query: dict[str, str]) -> list[Any] | None:
+    """What a list holds, over all of its pages; None where one of them cannot be read."""
+    items: list[Any] = []
+    page: dict[str, str] = {}
+    while True:
+        found = await _ask(stage, path, {**query, **page, "limit": "200"})
+        if found is None:
+            return None
+        items += found["items"]
+        if not found.get("next_cursor"):
+            return items
+        page = {"cursor": found["next_cursor"]}
 
 
 async def _ask(stage: Stage, path: str, query: dict[str, str]) -> Any:
