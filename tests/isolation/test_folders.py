@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from isolation.lives import lives
+from pyoco_server.model.artifact import FOLDER
 from pyoco_server.model.run import RunStatus
 from pyoco_server.worker.held_folder import make_held, remove_folder, sweep
 from pyoco_server.worker.runner.kin import end_marked, marks_of
-from pyoco_server.worker.saved_files import FOLDER, find_saved
+from pyoco_server.worker.saved_files import find_saved
 
 
 def nest(folder: Path, depth: int) -> None:

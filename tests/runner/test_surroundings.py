@@ -72,6 +72,26 @@ async def test_each_run_has_a_directory_of_its_own(flows: Flows, tmp_path: Path)
     assert not (tmp_path / "artifacts").exists()
 
 
+async def test_what_is_saved_is_the_runs_wherever_its_code_has_gone(tmp_path: Path) -> None:
+    """It was lost without a word behind a change of the current directory."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "wanderer.py").write_text(
+        f"import os\n\nos.chdir({str(elsewhere)!r})\n\n\n"
+        f"def save(ctx):\n    os.chdir({str(elsewhere)!r})\n"
+        "    return ctx.save_artifact('a.txt', 'x')\n"
+    )
+    async with a_child(RunnerOptions(extra_sys_path=(str(tmp_path),))) as runner:
+        flows = Flows(runner)
+        for name, limit in (("r1", {}), ("r2", {"timeout_sec": 20})):
+            yaml = flow_yaml("a", {"a": {"callable": "wanderer:save", **limit}})
+            told = await flows.run_yaml(yaml, workdir=str(tmp_path / name))
+            kept = tmp_path / name / "artifacts" / "a.txt"
+            assert told.finished.task_records["a"].output == str(kept)
+            assert kept.read_text() == "x"
+    assert list(elsewhere.iterdir()) == []
+
+
 async def test_what_a_flow_changes_is_put_back(flows: Flows, tmp_path: Path) -> None:
     await flows.run("disturb", disturb="disturb")
     told = await flows.run("look", look="look_around")

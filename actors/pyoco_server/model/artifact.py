@@ -9,6 +9,9 @@ import msgspec
 
 from pyoco_server.model.errors import ModelError
 
+FOLDER: Final = "artifacts"
+"""Where tasks save them, below the working folder of the run."""
+
 NAME_BYTES: Final = 512
 """The longest name, in bytes of UTF-8."""
 

@@ -14,7 +14,13 @@ from msgspec.structs import replace
 
 from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.errors import BridgeError
-from pyoco_server.model.artifact import Artifact, InvalidArtifactName, RefusedArtifact, check_name
+from pyoco_server.model.artifact import (
+    FOLDER,
+    Artifact,
+    InvalidArtifactName,
+    RefusedArtifact,
+    check_name,
+)
 from pyoco_server.model.json_text import encode_json
 from pyoco_server.model.result import FOLDER as RESULTS_FOLDER
 from pyoco_server.model.result import Result, ResultNote, file_name, kept_name
@@ -24,13 +30,7 @@ from pyoco_server.store.artifacts import ArtifactStore
 from pyoco_server.store.pieces import FilePieces
 from pyoco_server.store.threads import in_thread
 from pyoco_server.worker.attempt import Attempt, Ending
-from pyoco_server.worker.saved_files import (
-    FOLDER,
-    anything_saved,
-    find_saved,
-    open_saved,
-    refusal,
-)
+from pyoco_server.worker.saved_files import anything_saved, find_saved, open_saved, refusal
 
 log = structlog.get_logger(__name__)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from pyoco_server.model.artifact import FOLDER
 from pyoco_server.model.job import Job
 from pyoco_server.store.threads import in_thread
 from pyoco_server.worker.control_group import SlotGroup
@@ -15,7 +16,6 @@ from pyoco_server.worker.held_folder import HeldFolder, make_held, remove_folder
 from pyoco_server.worker.runner.handle import RunnerProcess
 from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.task_user import TaskUser
-from pyoco_server.worker.saved_files import FOLDER
 from pyoco_server.worker.spare import SpareChild
 from pyoco_server.worker.wheel_set import NO_WHEELS, WheelSet
 

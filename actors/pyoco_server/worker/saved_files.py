@@ -8,10 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from pyoco_server.model.artifact import InvalidArtifactName, RefusedArtifact, check_name
-
-FOLDER: Final = "artifacts"
-"""Where the engine's ``save_artifact`` writes, below the working folder of the run."""
+from pyoco_server.model.artifact import FOLDER, InvalidArtifactName, RefusedArtifact, check_name
 
 _SHOWN_CHARACTERS: Final = 200
 _DEEPEST: Final = 64

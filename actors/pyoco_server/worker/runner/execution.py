@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, assert_never
 
 from msgspec.structs import replace
@@ -16,6 +17,7 @@ from pyoco.core.models import Flow, RunContext
 from pyoco.core.models import RunStatus as EngineStatus
 from pyoco.core.models import TaskState as EngineTaskState
 
+from pyoco_server.model.artifact import FOLDER
 from pyoco_server.model.errors import NO_THREAD
 from pyoco_server.model.flow.structure import GraphStructure
 from pyoco_server.model.run import RunStatus, TaskRecord, TaskState, TryRecord
@@ -244,7 +246,9 @@ class Execution(TaskObserver, Worker):
                 begun=self._begun,
             )
             try:
-                execute_flow(flow, order, tasks, self._parallel_tasks(flow))
+                # Wherever the flow's code goes, what it saves comes to lie there.
+                saved = None if request.workdir is None else str(Path(request.workdir) / FOLDER)
+                execute_flow(flow, order, tasks, self._parallel_tasks(flow), saved)
             finally:
                 calls.close()
 

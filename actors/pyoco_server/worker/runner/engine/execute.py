@@ -20,7 +20,13 @@ from pyoco_server.worker.runner.engine.task_context import TaskContext
 from pyoco_server.worker.runner.engine.tries import RunCancelled, Tasks
 
 
-def execute_flow(flow: Flow, order: Sequence[str], tasks: Tasks, parallel_tasks: int) -> Context:
+def execute_flow(
+    flow: Flow,
+    order: Sequence[str],
+    tasks: Tasks,
+    parallel_tasks: int,
+    artifact_dir: str | None = None,
+) -> Context:
     """Execute a flow; keep its run's status, states and records. Return what its tasks made of its context.
 
     Args:
@@ -28,13 +34,14 @@ def execute_flow(flow: Flow, order: Sequence[str], tasks: Tasks, parallel_tasks:
         order: Its tasks, each after those that it waits for.
         tasks: Executes the tasks of its run, which may be cancelled already, or by another thread.
         parallel_tasks: How many tasks run at the same time, at most.
+        artifact_dir: Where they save files; None for the current directory's folder of artifacts.
 
     Raises:
         Exception: A task failed whose failure ends the run, or the flow is none that can be executed.
     """
     run = tasks.run
     by_name = {task.name: task for task in flow.tasks}
-    context = TaskContext(params=run.params, run_context=run)
+    context = TaskContext(params=run.params, run_context=run, artifact_dir=artifact_dir)
     tasks.begin(order)
     in_steps = flow.has_control_flow()
     # The thread that calls takes iterations of loops, but waits for the tasks of a graph.
