@@ -63,6 +63,15 @@ def test_saved_files_below_folders_without_end(tmp_path: Path) -> None:
     remove_folder(tmp_path / FOLDER)
 
 
+def test_what_is_refused_takes_no_place_of_what_can_be_kept(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).mkdir()
+    for number in range(100):
+        (tmp_path / FOLDER / f"link{number}").symlink_to("z.txt")
+    (tmp_path / FOLDER / "z.txt").touch()
+    names, refused = find_saved(tmp_path, 100)
+    assert (names, len(refused)) == (["z.txt"], 100)
+
+
 @pytest.mark.parametrize("kind", ["link", "link to nothing", "file", "pipe"])
 def test_what_stands_in_its_place_goes_and_nothing_behind_it(
     tmp_path: Path, other: Path, kind: str

@@ -51,7 +51,7 @@ def find_saved(workdir: Path, most: int) -> tuple[list[str], list[RefusedArtifac
         for name, why_not in _walk(root):
             if why_not is not None:
                 refused.append(refusal(name, why_not))
-            elif len(names) + len(refused) < most:
+            elif len(names) < most:
                 names.append(name)
             else:
                 refused.append(
