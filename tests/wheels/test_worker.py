@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from backend.stage import ended, eventually, no_threads_for, started
+from pyoco_server.jetstream.errors import Unanswered
 from pyoco_server.kernel import TapEvent, TapKind
 from pyoco_server.model.errors import NO_THREAD
 from pyoco_server.model.run import RunStatus
 from pyoco_server.model.wheel import StoredWheel, WheelName, parse_wheel_name
+from pyoco_server.store.wheels import RegistryState, WheelObject, WheelStore
 from pyoco_server.worker import wheel_syncer
 from pyoco_server.worker.wheel_install import install_wheel
 from pyoco_server.worker.wheel_set import WheelFolder, WheelSets
@@ -294,6 +299,62 @@ async def test_an_install_that_is_given_up_leaves_nothing_behind(
         assert await trio.to_thread.run_sync(over.wait, 60)
         await synced(backend, V1)
         assert told(await ended(backend, (await backend.submit(new_run())).run_id)) == ["1.0"] * 3
+
+
+async def test_a_wheel_that_does_not_fit_on_the_disk_keeps_no_other_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stopped all wheels, and was downloaded again at each look."""
+    full = threading.Event()
+    full.set()
+
+    def install(archive: Path, name: WheelName, target: Path) -> None:
+        if str(name.version) == "2.0" and full.is_set():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        install_wheel(archive, name, target)
+
+    monkeypatch.setattr(wheel_syncer, "install_wheel", install)
+    other = file_name("other", "1.0")
+    async with syncing(tmp_path, wheel_sync_interval_sec=0.1) as backend:
+        await upload_version(backend, "1.0")
+        await synced(backend, V1)
+        await upload_version(backend, "2.0")
+        await upload_version(backend, "1.0", "other")
+        (skip,) = (await synced(backend, V1, other, skipped=1)).skipped_incompatible
+        assert skip.wheel_name == V2
+        assert skip.reason == "there is no room for it on the worker's disk"
+        full.clear()
+        await synced(backend, V2, other)
+
+
+async def test_a_look_that_fails_removes_no_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that a worker had were downloaded again where NATS did not answer its first look."""
+    async with syncing(tmp_path) as backend:
+        await upload_version(backend, "1.0")
+        await synced(backend, V1)
+    before = folders(tmp_path, "wheels")
+    looks, downloads = 0, []
+    state, read = WheelStore.state, WheelStore.read
+
+    async def fails_once(self: WheelStore) -> RegistryState:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise Unanswered("the wheels could not be listed")
+        return await state(self)
+
+    def note(self: WheelStore, found: WheelObject) -> AbstractAsyncContextManager[Any]:
+        downloads.append(found.wheel.name.text)
+        return read(self, found)
+
+    monkeypatch.setattr(WheelStore, "state", fails_once)
+    monkeypatch.setattr(WheelStore, "read", note)
+    async with syncing(tmp_path, wheel_sync_interval_sec=0.1) as backend:
+        assert told(await ended(backend, (await backend.submit(new_run())).run_id)) == ["1.0"] * 3
+    assert looks > 1
+    assert (folders(tmp_path, "wheels"), downloads) == (before, [])
 
 
 async def test_slots_are_told_of_wheels_by_a_syncer_that_was_restarted(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, groupby
 from pathlib import Path
+from typing import Final
 
 import structlog
 import trio
@@ -36,6 +38,7 @@ _GATHER_SECONDS = 0.05
 _LONGEST_RETRY_SECONDS = 600.0
 # A worker's record, which is one message, has the reasons of fifty wheels.
 _REASON_BYTES = 1000
+_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Unfit(Exception):
@@ -127,11 +130,12 @@ class WheelSyncer(Actor[CurrentWheels]):
         while True:
             self._changed = trio.Event()
             sets = await self._sync()
-            if sets is not None:
+            if sets is not None and sets != self._sets:
                 await self._hand_out(sets)
             # After that: what is reported is what the next run gets.
             await self._heartbeat.tell(WheelsReported(self._report))
-            await self._clean_up()
+            if sets is not None:  # else it is not known what is used
+                await self._clean_up()
             with trio.move_on_after(self._interval):
                 await self._changed.wait()
                 await trio.sleep(_GATHER_SECONDS)
@@ -146,7 +150,7 @@ class WheelSyncer(Actor[CurrentWheels]):
             log.warning("unused wheels not removed", reason=str(error))
 
     async def _sync(self) -> WheelSets | None:
-        """Look at the registry once; None where the sets stay as they are."""
+        """Look at the registry once; return the sets, or None where they could not be made."""
         began, now = time.time(), trio.current_time()
         before = set(self._have)
         try:
@@ -179,7 +183,7 @@ class WheelSyncer(Actor[CurrentWheels]):
         ]
         unsupported = chain.from_iterable(selection.skipped for selection in selections)
         self._report = self._told(began, before, [*skipped, *strange, *unsupported])
-        return None if sets == self._sets else sets
+        return sets
 
     def _told(self, began: float, before: set[str], skipped: Sequence[SkippedWheel]) -> WheelSync:
         now = time.time()
@@ -265,6 +269,12 @@ class WheelSyncer(Actor[CurrentWheels]):
                 folder = await self._download(found)
             except (BadWheel, ObjectDamaged) as error:
                 raise Unfit(self._failed(wheel, str(error))) from None
+            except OSError as error:
+                # One that is too large for the disk keeps no other one out; what the worker lacks else does.
+                if error.errno not in _DISK_FULL:
+                    raise
+                reason = "there is no room for it on the worker's disk"
+                raise Unfit(self._failed(wheel, reason)) from None
         return _Have(wheel, folder, time.time())
 
     async def _download(self, found: WheelObject) -> HeldFolder:
