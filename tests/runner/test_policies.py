@@ -566,6 +566,26 @@ async def test_a_task_with_a_limit_sees_a_cancel(flows: Flows) -> None:
     assert (finished.status, finished.tasks) == (RunStatus.CANCELLED, {"a": SUCCEEDED})
 
 
+@pytest.mark.parametrize("function", ["async_forever", "trio_forever", "trio_block"])
+async def test_a_coroutine_with_a_limit_cleans_up(
+    flows: Flows, tmp_path: Path, function: str
+) -> None:
+    """On trio, what waited was left where it was."""
+    mark = tmp_path / "mark"
+    said = {"inputs": {"mark": str(mark)}}
+    told = await run(flows, "a", a=of(function, timeout_sec=1, **said))
+    assert told.finished.error == "timeout: the task did not end within 1 s and was stopped"
+    assert mark.read_text() == "cleaned up"
+    if function == "trio_block":  # it says nothing
+        return
+    mark.unlink()
+    run_id = await flows.send_yaml(flow_yaml("a", {"a": of(function, timeout_sec=60, **said)}))
+    await flows.hear(Output)
+    await flows.runner.send(CancelRun(run_id=run_id))
+    assert (await flows.hear()).finished.status is RunStatus.CANCELLED
+    assert mark.read_text() == "cleaned up"
+
+
 # Loops -------------------------------------------------------------------------------------------
 
 

@@ -247,9 +247,18 @@ def on_trio_that_comes_late():
 
 
 @policy(event_loop="trio")
-async def trio_forever():
-    print("here", flush=True)
-    await trio.sleep_forever()
+async def trio_forever(mark=None):
+    try:
+        print("here", flush=True)
+        await trio.sleep_forever()
+    finally:
+        if mark is not None:
+            note_down(mark)
+
+
+@policy(event_loop="trio")
+async def trio_block(mark):
+    sleeper(60, mark)
 
 
 def square(n):

@@ -8,29 +8,58 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import signal
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
 from queue import SimpleQueue
+from types import FrameType
 from typing import Any, Final
 
 from pyoco_server.model.flow.task_policy import EventLoop
 from pyoco_server.worker.runner.engine.awaiting import Work, result_of
 from pyoco_server.worker.runner.engine.cancel_signal import CancelSignal
 from pyoco_server.worker.runner.engine.failure import TaskCancelled, TaskNotBegun, interrupted
+from pyoco_server.worker.runner.engine.own_process import TaskStopped
 
 _CLOSE_SECONDS: Final = 5.0
 
 
 def run_alone(work: Work, kind: EventLoop) -> Any:
-    """Await a coroutine on a loop of its own, on this thread; return its result."""
+    """Await a coroutine on a loop of its own, on this thread; return its result.
+
+    What the handler of SIGTERM raises unwinds it.
+    """
     if kind == "asyncio":
         return asyncio.run(result_of(work))
     import trio  # noqa: PLC0415 - where a task asks for it
 
-    return trio.run(result_of, work)
+    stop = signal.getsignal(signal.SIGTERM)
+    try:
+        return trio.run(_on_trio, work)
+    finally:
+        signal.signal(signal.SIGTERM, stop)
+
+
+async def _on_trio(work: Work) -> Any:
+    import trio  # noqa: PLC0415 - where a task asks for it
+
+    stop, token = signal.getsignal(signal.SIGTERM), trio.lowlevel.current_trio_token()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        # What is raised in trio itself would end that, and leave the coroutines as they are.
+        if trio.lowlevel.currently_ki_protected():
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(scope.cancel)
+        elif callable(stop):
+            stop(number, frame)
+
+    with trio.CancelScope() as scope:
+        signal.signal(signal.SIGTERM, on_signal)
+        return await result_of(work)
+    raise TaskStopped("the task is to stop")
 
 
 class EventLoops:
