@@ -553,9 +553,12 @@ async def test_a_cancel_cancels_coroutines(flows: Flows, limit: Any) -> None:
         )
         await flows.hear(Output)
         await flows.runner.send(CancelRun(run_id=run_id))
-        finished = (await flows.hear()).finished
-        assert finished.status is RunStatus.CANCELLED
-        assert finished.tasks == {"a": TaskState.CANCELLED, "b": TaskState.CANCELLED}
+        told = await flows.hear()
+        assert told.finished.status is RunStatus.CANCELLED
+        assert told.finished.tasks == {"a": TaskState.CANCELLED, "b": TaskState.CANCELLED}
+        # What waits for it was told to be skipped.
+        assert told.states("b") == []
+        assert told.finished.task_records["b"].skipped is not True
 
 
 async def test_a_task_with_a_limit_sees_a_cancel(flows: Flows) -> None:

@@ -143,6 +143,8 @@ class _Graph:
 
     def _settle(self, task: Task, succeeded: bool) -> None:
         """See to what waits for a task that has ended, or will not be executed."""
+        if self._tasks.cancelled:
+            return  # what waits still is cancelled, not skipped
         ended = [(task, succeeded)]
         while ended:
             task, succeeded = ended.pop()
