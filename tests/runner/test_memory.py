@@ -15,8 +15,18 @@ from pyoco_server.worker.runner.options import RunnerOptions
 from runner.children import Flows, a_child
 
 TASKS = """\
+import subprocess
+import sys
 import threading
 from pathlib import Path
+
+
+def touch(mb):
+    return len(bytearray(mb << 20))
+
+
+def touch_beside(mb):
+    subprocess.run([sys.executable, "-c", f"bytearray({mb} << 20)"], check=True)
 
 
 def takes():
@@ -67,6 +77,25 @@ async def test_a_memory_error_is_told_as_such_with_the_peak(place: Path) -> None
         assert "MB at most" in (finished.error or "")
         score = (await flows.run("a", a={"callable": "hungry:score"})).finished
         assert score.task_records["a"].output == "500"
+
+
+async def test_the_peak_of_a_run_is_none_of_an_earlier_one(place: Path) -> None:
+    """What was in a process that a run had started was left out, from the child's second such run on."""
+    async with a_child(RunnerOptions(extra_sys_path=(str(place),))) as runner:
+        flows = Flows(runner)
+
+        async def peak_mb(task: str, mb: int, **said: object) -> float:
+            task_of_run = {"callable": f"hungry:{task}", "inputs": {"mb": mb}, **said}
+            finished = (await flows.run("a", a=task_of_run)).finished
+            assert finished.error is None
+            assert finished.usage is not None
+            return (finished.usage.peak_memory_bytes or 0) / 2**20
+
+        first, second = [await peak_mb("touch", mb, timeout_sec=60) for mb in (200, 150)]
+        assert 150 < second < 200 < first
+        assert await peak_mb("touch_beside", 400) > 400
+        assert await peak_mb("touch_beside", 150) == 0, "nobody knows it"
+        assert 0 < await peak_mb("touch", 1) < 150
 
 
 async def test_no_thread_is_told_apart_from_a_task_that_raises(place: Path) -> None:

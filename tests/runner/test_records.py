@@ -21,6 +21,7 @@ from pyoco_server.worker.runner.condition import Condition
 from pyoco_server.worker.runner.engine.task_record import LiveRecord
 from pyoco_server.worker.runner.execution import Execution
 from pyoco_server.worker.runner.flows import Plugins
+from pyoco_server.worker.runner.meter import Meter
 from pyoco_server.worker.runner.options import RunnerOptions
 from pyoco_server.worker.runner.output import OutputPump
 from pyoco_server.worker.runner.pipe import EventPipe
@@ -126,6 +127,7 @@ def test_what_is_told_of_a_task_at_the_same_time_is_sent_in_the_order_in_which_i
         output=OutputPump(pipe, 0),
         events=pipe,
         condition=cast("Condition", None),
+        meter=cast("Meter", None),
     )
     iterations = [
         threading.Thread(target=execution.task_running, args=("a", LiveRecord(started_at=number)))

@@ -184,6 +184,7 @@ class _Child:
                     output=self._output,
                     events=self._events,
                     condition=self._condition,
+                    meter=self._meter,
                 )
                 self._accepted[request.run_id] = execution
                 self._queue.put(execution)

@@ -31,6 +31,7 @@ from pyoco_server.worker.runner.engine.task_record import LiveRecord
 from pyoco_server.worker.runner.engine.tries import TaskObserver, Tasks
 from pyoco_server.worker.runner.environment import surroundings
 from pyoco_server.worker.runner.flows import FlowBuilder, Plugins, Worker, read_flow_file
+from pyoco_server.worker.runner.meter import Meter
 from pyoco_server.worker.runner.output import OutputPump
 from pyoco_server.worker.runner.pipe import EventPipe, end_copy
 from pyoco_server.worker.runner.progress import ProgressBook
@@ -72,6 +73,7 @@ class Execution(TaskObserver, Worker):
         resolver: Makes the flow where the run brings none.
         plugins: The tasks that the worker knows where the run does.
         condition: Is told when the flow's code is imported.
+        meter: Is told what copies of this process took.
     """
 
     def __init__(
@@ -84,9 +86,11 @@ class Execution(TaskObserver, Worker):
         output: OutputPump,
         events: EventPipe,
         condition: Condition,
+        meter: Meter,
     ) -> None:
         self.request = request
         self._condition = condition
+        self._meter = meter
         self._limits = limits
         self._resolver = resolver
         self._plugins = plugins
@@ -207,6 +211,10 @@ class Execution(TaskObserver, Worker):
                 self._progress.report(done, total, said)
             case _:  # of nobody that speaks this
                 return
+
+    def ended(self, taken: resource.struct_rusage) -> None:
+        """Take what that process took."""
+        self._meter.note(taken)
 
     # ---------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage, struct_rusage
 from typing import Final
 
 from pyoco_server.model.run import Usage
@@ -15,6 +15,8 @@ KIB: Final = 1024
 
 # To /proc/<pid>/clear_refs: forget the peak, which getrusage tells of as well (proc(5)).
 _FORGET_PEAK: Final = b"5"
+# More than is lost of each time where it is rounded, and far less than any process takes.
+_ROUNDING_SEC: Final = 1e-5
 
 
 class Meter:
@@ -25,30 +27,48 @@ class Meter:
     """
 
     def __init__(self) -> None:
-        self.cpu_sec = 0.0
+        self.cpu_sec = self._cpu_sec_of_children = 0.0
         self._peak_kib = self._peak_kib_of_children = 0
+        self._copies: list[struct_rusage] = []
         self._clear: int | None = None
         with suppress(OSError):  # not every kernel has it
             self._clear = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
         self.read()
 
+    def note(self, copy: struct_rusage) -> None:
+        """Take in what a child took that was waited for by itself; from any thread."""
+        self._copies.append(copy)
+
     def read(self) -> Usage:
         """Return what was taken since it was read before."""
         own, others = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
+        copies, self._copies = self._copies, []
+        cpu_sec_of_children = _cpu_sec(others)
+        untold = cpu_sec_of_children - self._cpu_sec_of_children - sum(map(_cpu_sec, copies))
         # What has not grown is not of this run, but where the peak was forgotten.
         peaks = [own.ru_maxrss] if self._clear is not None or own.ru_maxrss > self._peak_kib else []
+        peaks += [copy.ru_maxrss for copy in copies]
         if others.ru_maxrss > self._peak_kib_of_children:
             peaks.append(others.ru_maxrss)
+        elif untold > _ROUNDING_SEC * (len(copies) + 1) and others.ru_maxrss > max(
+            peaks, default=0
+        ):
+            # There were others; how much they had is not known, up to what those of earlier runs had.
+            peaks.clear()
         self._peak_kib, self._peak_kib_of_children = own.ru_maxrss, others.ru_maxrss
-        cpu_sec = own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
+        cpu_sec = _cpu_sec(own) + cpu_sec_of_children
         taken = round(cpu_sec - self.cpu_sec, 6)
-        self.cpu_sec = cpu_sec
+        self.cpu_sec, self._cpu_sec_of_children = cpu_sec, cpu_sec_of_children
         return Usage(peak_memory_bytes=max(peaks) * KIB if peaks else None, cpu_sec=taken)
 
     def forget_peak(self) -> None:
         """Have the next run have a peak of its own."""
         if self._clear is not None:
             os.pwrite(self._clear, _FORGET_PEAK, 0)
+
+
+def _cpu_sec(taken: struct_rusage) -> float:
+    return taken.ru_utime + taken.ru_stime
 
 
 def oom_kills() -> int:

@@ -23,7 +23,7 @@ class Calls:
 
     Args:
         stopping: Tells of a cancel.
-        relay: Takes what a copy prints.
+        relay: Takes what a copy prints, and what it took.
     """
 
     def __init__(self, stopping: CancelSignal, relay: Relay) -> None:

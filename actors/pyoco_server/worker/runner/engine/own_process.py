@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from resource import struct_rusage
 from typing import Any, Final, NoReturn, Protocol
 
 from pyoco.core.context import Context
@@ -63,6 +64,9 @@ class Relay(Protocol):
     def arrived(self, message: tuple[Any, ...]) -> None:
         """In this process: take what the copy sent."""
 
+    def ended(self, taken: struct_rusage) -> None:
+        """In this process: take what the copy took of the machine."""
+
 
 def call_apart(
     call: Callable[[], Any],
@@ -80,7 +84,7 @@ def call_apart(
         limit: How long it may take, in seconds.
         context: The run's; what the call changes of it is changed here.
         stopping: Tells of a cancel.
-        relay: Takes what the copy prints.
+        relay: Takes what the copy prints, and what it took.
         stop_at_cancel: Whether a cancel stops the code; else it can see it by ``ctx.is_cancelled``.
 
     Raises:
@@ -94,7 +98,7 @@ def call_apart(
     flags = mmap.mmap(-1, 2)
     pid, pipe = _fork(call, context, relay, flags)
     watch = os.pidfd_open(pid)
-    process = _Process(pid, watch, flags)
+    process = _Process(pid, watch, flags, relay)
 
     def on_cancel() -> None:
         with suppress(ValueError):  # it is over already
@@ -139,10 +143,11 @@ def _not_handed_over(error: Exception) -> Failure:
 class _Process:
     """A copy, to be stopped and waited for."""
 
-    def __init__(self, pid: int, watch: int, flags: mmap.mmap) -> None:
+    def __init__(self, pid: int, watch: int, flags: mmap.mmap, relay: Relay) -> None:
         self._pid = pid
         self._watch = watch
         self._flags = flags
+        self._relay = relay
         self._lock = threading.Lock()
         self._status: int | None = None
         self._over = False
@@ -162,7 +167,8 @@ class _Process:
         if not kin.is_readable(self._watch, _LAST_WORD_SECONDS):
             kin.end_with_descendants(self._watch, self._pid)
         with suppress(ChildProcessError):  # code of the flow waits for any process
-            self._status = os.waitpid(self._pid, 0)[1]
+            _, self._status, taken = os.wait4(self._pid, 0)
+            self._relay.ended(taken)
         os.close(self._watch)
 
     def ended(self) -> str:
