@@ -5,17 +5,22 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from backend.stage import TAG, dead_letters, ended, eventually, running
 from pyoco_server.backend import Backend
 from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.model.run import RunSnapshot, RunStatus, Usage
+from pyoco_server.worker import resource_watch
 from pyoco_server.worker.runner import kin
 from pyoco_server.worker.tree import WorkerOptions
 from runner.children import flow_yaml
@@ -85,6 +90,13 @@ def burn_and_crash():
 
 def one():
     return 1
+
+
+def until(path):
+    end = time.monotonic() + 60
+    while not os.path.exists(path):
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 KEPT = []
@@ -244,6 +256,39 @@ async def test_a_child_goes_on_for_runs_with_limits_that_need_what_is_in_it(tmp_
         keeping = [await pid("keep", {"mb": mb}) for mb in (1, 40, 1)]
         assert keeping[0] not in heavy, "it is not another flow's"
         assert keeping[0] == keeping[1] != keeping[2]
+
+
+async def test_a_look_that_takes_long_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For as long, the whole worker stood still, twenty times a second."""
+    seen, moved = tmp_path / "seen", threading.Event()
+    looks: list[tuple[float, bool, float]] = []
+
+    def memory_of(_pids: set[int], _enough: int) -> int:
+        began = time.monotonic()
+        moved.clear()
+        others_go_on = moved.wait(5)
+        time.sleep(0.02)
+        looks.append((began, others_go_on, time.monotonic()))
+        if len(looks) == 3:
+            seen.touch()
+        return 0
+
+    async def move() -> None:
+        while True:
+            moved.set()
+            await trio.sleep(0.001)
+
+    monkeypatch.setattr(resource_watch, "memory_of", memory_of)
+    async with a_worker(tmp_path) as backend, trio.open_nursery() as nursery:
+        nursery.start_soon(move)
+        snapshot = await run(backend, "until", {"path": str(seen)}, memory_mb=500)
+        nursery.cancel_scope.cancel()
+    assert snapshot.status is RunStatus.COMPLETED, snapshot.error
+    assert all(others_go_on for _, others_go_on, _ in looks)
+    for (began, _, ended_at), (again, _, _) in pairwise(looks):
+        assert again - ended_at > 9 * (ended_at - began)
 
 
 async def test_a_worker_without_descriptors_looks_at_a_run_once_it_has_some(

@@ -15,6 +15,7 @@ from pyoco_server.model.dead_letter import DeadLetterReason
 from pyoco_server.model.job import Job
 from pyoco_server.model.run import RunSnapshot, RunStatus, Usage, known
 from pyoco_server.settings import Settings
+from pyoco_server.store.threads import in_thread
 from pyoco_server.worker.attempt import Ending
 from pyoco_server.worker.control_group import SlotGroup
 from pyoco_server.worker.runner import kin
@@ -29,6 +30,9 @@ TERMINATE_SECONDS: Final = 2.0
 
 _LOOK_SECONDS: Final = 0.05
 _LONGEST_SECONDS: Final = 1.0
+# To look at what processes share takes the kernel its time, and holds them up: for so many times as long,
+# they are left alone.
+_PAUSE_TIMES: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,32 +92,41 @@ class ResourceWatch:
         """Watch until the end is told of."""
         with self._scope:
             while True:
+                began, wait = trio.current_time(), _LOOK_SECONDS
                 try:
-                    wait = self._look()
+                    seen = await in_thread(self._look, abandon_on_cancel=True)
+                    await trio.lowlevel.checkpoint_if_cancelled()  # the end was told of meanwhile
                 except OSError as error:  # the worker has no descriptor left, say
                     log.debug("a run is not looked at this time", reason=str(error))
-                    wait = _LOOK_SECONDS
+                else:
+                    wait = self._weigh(*seen)
                 if self._breach is not None:
                     break
-                await trio.sleep(wait)
+                took = trio.current_time() - began
+                await trio.sleep(max(wait, _PAUSE_TIMES * took))
             log.warning("a run takes more than it may, ending it", reason=self._breach)
             if self._breach is DeadLetterReason.CPU_LIMIT:
                 self._runner.terminate()
                 await trio.sleep(TERMINATE_SECONDS)
             self._runner.kill()
 
-    def _look(self) -> float:
-        """Look what is taken; return how long it is until it can be too much."""
-        processes = self._processes()
+    def _look(self) -> tuple[int | None, float | None]:
+        """Return the memory and processor time that is taken, where it is to be looked at; in a thread."""
+        memory, processes = None if self._by_kernel else self._memory_bytes, self._processes()
+        return (
+            None if memory is None else memory_of(processes, memory),
+            None if self._bounds.cpu_sec is None else self._cpu_sec(processes),
+        )
+
+    def _weigh(self, has: int | None, cpu_sec: float | None) -> float:
+        """Take in what was seen; return how long it is until it can be too much."""
         wait = _LONGEST_SECONDS
-        if self._memory_bytes is not None and not self._by_kernel:
-            has = memory_of(processes, self._memory_bytes)
+        if has is not None and self._memory_bytes is not None:
             self._peak_bytes = max(self._peak_bytes, has)
             wait = _LOOK_SECONDS
             if has > self._memory_bytes:
                 self._breach = DeadLetterReason.OUT_OF_MEMORY
-        if self._bounds.cpu_sec is not None:
-            cpu_sec = self._cpu_sec(processes)
+        if cpu_sec is not None and self._bounds.cpu_sec is not None:
             if self._cpu_before is None:
                 self._cpu_before = cpu_sec
             self._cpu_taken = max(self._cpu_taken, cpu_sec - self._cpu_before)
