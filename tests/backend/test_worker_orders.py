@@ -9,6 +9,7 @@ import pytest
 import trio
 from structlog.testing import CapturingLogger
 
+import pyoco_cli.worker
 from backend.stage import (
     ended,
     eventually,
@@ -27,6 +28,8 @@ from pyoco_server.kernel import TapEvent, TapKind
 from pyoco_server.model.run import RunStatus
 from pyoco_server.model.worker import WorkerOrder, WorkerRecord, decode_worker, encode_worker
 from pyoco_server.worker.messages import Drain, DrainOrdered, FirstJob
+from pyoco_server.worker.slot import Slot
+from pyoco_server.worker.wheel_set import WheelSets
 
 
 async def stored(backend: Backend) -> WorkerRecord:
@@ -232,6 +235,26 @@ async def test_a_limited_worker_takes_no_more_jobs_after_a_restart_of_the_dispat
         other = worker_options(tmp_path, worker_id="w2")
         async with open_backend(backend.settings_with_node(), gateway=False, worker=other):
             assert (await ended(backend, second.run_id)).worker_id == "w2"
+
+
+async def test_a_worker_for_one_run_waits_for_it_from_when_it_can_take_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended with nothing executed where its start took longer than it was to wait."""
+    wait_seconds = 2.0
+    ready, slow = Slot._ready_child, [2 * wait_seconds]
+
+    async def slowly_at_first(self: Slot, wheels: WheelSets) -> None:
+        await trio.sleep(slow.pop() if slow else 0.0)
+        await ready(self, wheels)
+
+    monkeypatch.setattr(Slot, "_ready_child", slowly_at_first)
+    async with running(tmp_path, worker=False) as backend:
+        submitted = await backend.submit(new_run("quick"))
+        settings, options = backend.settings_with_node(), worker_options(tmp_path, limit=1)
+        with trio.fail_after(60):
+            assert await pyoco_cli.worker._work(settings, options, wait_seconds) == 0
+        assert (await ended(backend, submitted.run_id)).status is RunStatus.COMPLETED
 
 
 async def test_a_record_that_cannot_be_written_is_told_of_once_an_outage(

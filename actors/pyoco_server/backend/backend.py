@@ -31,7 +31,7 @@ from pyoco_server.settings import Settings
 from pyoco_server.store.provisioner import Provisioner
 from pyoco_server.store.runs import RunNotFound
 from pyoco_server.store.stores import Stores
-from pyoco_server.worker.messages import Drain, DrainOrdered, FirstJob, Refresh
+from pyoco_server.worker.messages import Drain, DrainOrdered, FirstJob, Refresh, Started
 
 if TYPE_CHECKING:
     from pyoco_server.worker.identity import WorkerIdTaken
@@ -257,6 +257,10 @@ class Backend:
         It drains then, as if an operator had told it to.
         """
         return None if self._worker is None else self._worker.name.refusal
+
+    async def worker_started(self) -> None:
+        """Wait until the worker of this backend can take jobs, unless an operator has told it to wait."""
+        await self._require_worker().dispatcher.ask_over_restarts(Started())
 
     async def first_job(self) -> None:
         """Wait until the worker of this backend has taken a job."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, assert_never
@@ -15,7 +15,7 @@ from pyoco_server.jetstream.connection import Connection
 from pyoco_server.jetstream.consumer import Message, PullConsumer
 from pyoco_server.jetstream.errors import BridgeError, NotFound
 from pyoco_server.jetstream.resources import ensure_consumer
-from pyoco_server.kernel import Actor, ActorDown, ActorRef, Down, Reply
+from pyoco_server.kernel import Actor, ActorDown, ActorRef, Down, Reply, Request
 from pyoco_server.model import life
 from pyoco_server.model.dead_letter import PAYLOAD_BYTES, DeadLetterReason
 from pyoco_server.model.errors import ErrorId
@@ -36,6 +36,7 @@ from pyoco_server.worker.messages import (
     SlotFree,
     SlotHolds,
     SlotUnfit,
+    Started,
     Stopping,
 )
 from pyoco_server.worker.settling import put_off
@@ -71,6 +72,7 @@ DispatcherMessage = (
     | Redelivered
     | Drain
     | DrainOrdered
+    | Started
     | FirstJob
     | Down
     | Ordered
@@ -122,9 +124,8 @@ class Dispatcher(Actor[DispatcherMessage]):
         self._heartbeat = heartbeat
         self._orders: Ordered | None = None
         self._stopping = False
-        self._waiting_for_stop: list[Reply[None]] = []
-        self._waiting_for_drain: list[Reply[None]] = []
-        self._waiting_for_first: list[Reply[None]] = []
+        # By what is waited for.
+        self._waiting: defaultdict[type[Request[None]], list[Reply[None]]] = defaultdict(list)
 
     async def on_start(self) -> None:
         """Ask every slot whether it is free; one that starts says so by itself."""
@@ -149,14 +150,12 @@ class Dispatcher(Actor[DispatcherMessage]):
                     await self._hand_out(each)
             case Drain():
                 self._stopping = True
-                self._waiting_for_stop.append(self.reply_to(message))
+                self._waiting[Drain].append(self.reply_to(message))
                 await self._heartbeat.tell(Stopping())
-            case DrainOrdered():
-                self._waiting_for_drain.append(self.reply_to(message))
+            case DrainOrdered() | Started() | FirstJob():
+                self._waiting[type(message)].append(self.reply_to(message))
             case Ordered():
                 self._take_orders(message)
-            case FirstJob():
-                self._waiting_for_first.append(self.reply_to(message))
             case _:
                 assert_never(message)
         self._answer_waiting()
@@ -184,18 +183,18 @@ class Dispatcher(Actor[DispatcherMessage]):
 
     def _answer_waiting(self) -> None:
         if self._taken.jobs:
-            for reply in self._waiting_for_first:
-                reply.send(None)
-            self._waiting_for_first.clear()
+            self._answer(FirstJob)
+        if self._taken.jobs or (self._orders is not None and self._free):
+            self._answer(Started)
         idle = [each for each in self._said.values() if not any(_runs_of(each))]
         if self._stopping and self._pull_scope is None and len(idle) == len(self._slots):
-            for reply in self._waiting_for_stop:
-                reply.send(None)
-            self._waiting_for_stop.clear()
+            self._answer(Drain)
         if self._orders is not None and self._orders.draining:
-            for reply in self._waiting_for_drain:
-                reply.send(None)
-            self._waiting_for_drain.clear()
+            self._answer(DrainOrdered)
+
+    def _answer(self, request: type[Request[None]]) -> None:
+        for reply in self._waiting.pop(request, ()):
+            reply.send(None)
 
     def _pull_more(self) -> None:
         room = min(len(self._free), self._limit - self._taken.jobs)

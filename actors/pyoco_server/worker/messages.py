@@ -103,6 +103,11 @@ class DrainOrdered(Request[None]):
 
 
 @dataclass(frozen=True, slots=True)
+class Started(Request[None]):
+    """To the dispatcher: answered as soon as a slot is free and the operator's orders are known."""
+
+
+@dataclass(frozen=True, slots=True)
 class FirstJob(Request[None]):
     """To the dispatcher: answered as soon as a job was taken, at once if one was already."""
 

@@ -150,6 +150,7 @@ async def _work(settings: Settings, options: WorkerOptions, wait_for_job: float 
                         hint="check --nats-url (or PYOCO_NATS_URL), and that NATS runs there",
                         error_id=ErrorId.NATS_UNAVAILABLE,
                     ) from None
+                await backend.worker_started()
                 with trio.move_on_after(wait_for_job):
                     await backend.first_job()
                 await backend.drain(within=float("inf"))
