@@ -29,6 +29,18 @@ def test_a_run_appears_and_changes_by_itself(dashboard: Dashboard, world: World)
     )
 
 
+def test_what_is_told_last_is_shown_whatever_the_clock_of_who_wrote_it(
+    dashboard: Dashboard, world: World
+) -> None:
+    now = time.time()
+    run_id = world.put_run(flow_name="clocks", status="PENDING", end_time=None, updated_at=now)
+    dashboard.open("runs?flow=clocks")
+    status = dashboard.row(run_id).locator(".status")
+    expect(status).to_have_text("pending")
+    world.put_run(run_id=run_id, flow_name="clocks", status="COMPLETED", updated_at=now - 5)
+    expect(status).to_have_text("completed")
+
+
 def test_filters_and_text_are_in_the_url(dashboard: Dashboard, world: World) -> None:
     flow = f"flow-{uuid.uuid4().hex[:8]}"
     good = world.put_run(flow_name=flow, tag="north")

@@ -407,3 +407,83 @@ def test_what_was_asked_of_an_earlier_attempt_and_comes_late_is_not_shown(
         answer()
     assert page.locator(".graph .node").count() == 2
     assert worker.locator(".status").is_visible()
+
+
+LISTED = (r"/runs\?", r"/runs/counts\?(?!.*steps)", r"/runs/counts\?.*steps")
+
+
+def expect_all_of(dashboard: Dashboard, run_id: str) -> None:
+    """The list that has this run alone is there, with its counts and bars."""
+    page = dashboard.page
+    expect(dashboard.row(run_id)).to_be_visible()
+    expect(page.locator(".problem")).to_have_count(0)
+    expect(page.locator('.count[data-status="COMPLETED"]')).to_contain_text("1")
+    expect(page.locator(".histogram")).to_contain_text("1 run")
+
+
+@pytest.mark.refusals
+def test_a_list_that_could_not_be_had_is_asked_for_again(
+    dashboard: Dashboard, world: World, name: str
+) -> None:
+    run_id = world.put_run(flow_name=name)  # nothing changes, so that nothing else has it asked for
+
+    def refuse(route: Route) -> None:
+        route.fulfill(status=503, json={"detail": "runs not readable"})
+
+    for asked in LISTED:
+        dashboard.page.route(re.compile(asked), refuse, times=3)
+    dashboard.open(f"runs?flow={name}")
+    expect_all_of(dashboard, run_id)
+
+
+def test_a_list_of_a_gateway_that_is_behind_is_asked_for_again(
+    dashboard: Dashboard, world: World, name: str
+) -> None:
+    run_id = world.put_run(flow_name=name)
+
+    def know_nothing(route: Route) -> None:
+        answer: dict[str, Any] = {
+            "items": [],
+            "next_cursor": None,
+            "counts": {},
+            "exact": True,
+            "submissions": [{"start": 0, "counts": {}}],
+            "submissions_exact": True,
+        }
+        route.fulfill(headers={"X-Pyoco-Stale": "true"}, json=answer)
+
+    for asked in LISTED:
+        dashboard.page.route(re.compile(asked), know_nothing, times=3)
+    dashboard.open(f"runs?flow={name}")
+    expect_all_of(dashboard, run_id)
+
+
+def test_what_a_page_of_the_list_says_that_comes_late_is_not_shown(
+    dashboard: Dashboard, world: World, name: str
+) -> None:
+    now = time.time()
+    runs = [snapshot(flow_name=name, updated_at=now - number) for number in range(202)]
+    world.put("pyoco_runs", {run["run_id"]: run for run in runs})
+    gone, changed = runs[-2:]
+    late: list[Callable[[], None]] = []
+
+    def hold(route: Route) -> None:
+        late.append(partial(answered, route, partial(route.fulfill, response=route.fetch())))
+
+    page = dashboard.page
+    page.route(re.compile(r"/runs\?.*cursor="), hold)
+    dashboard.open(f"runs?flow={name}&status=COMPLETED")
+    table = page.locator(".window")
+    count = page.locator('.count[data-status="COMPLETED"]')
+    expect(count).to_contain_text("202")
+    table.evaluate("table => { table.scrollTop = table.scrollHeight; }")
+    wait_in(page, lambda: bool(late))
+    world.put("pyoco_runs", {gone["run_id"]: gone | {"status": "FAILED"}})
+    later = changed | {"worker_id": "later", "updated_at": now - 300}  # by its writer's clock
+    world.put("pyoco_runs", {changed["run_id"]: later})
+    dashboard.button("1 newer").click()
+    expect(count).to_contain_text("201")
+    late[0]()
+    table.evaluate("table => { table.scrollTop = table.scrollHeight; }")
+    expect(dashboard.row(changed["run_id"])).to_contain_text("later")
+    expect(dashboard.row(gone["run_id"])).to_have_count(0)

@@ -77,9 +77,16 @@ export async function textOf(path, { within = ANSWER_MS, ...options } = {}) {
   return reached(options.signal, () => response.text());
 }
 
+const behind = new WeakSet();
+/** Whether an answer of `get` may lack what was told before: its gateway is behind. */
+export const stale = (answer) => behind.has(answer);
+
 /** GET JSON. */
-export async function get(path, query, signal, within) {
-  return parse(await textOf(path, { query, signal, within }));
+export async function get(path, query, signal, within = ANSWER_MS) {
+  const response = await call(path, { query, signal, within });
+  const answer = parse(await reached(signal, () => response.text()));
+  if (response.headers.has("X-Pyoco-Stale")) behind.add(answer);
+  return answer;
 }
 
 /** POST, PUT, PATCH or DELETE; returns JSON, or null where there is none. */

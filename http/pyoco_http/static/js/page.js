@@ -1,5 +1,7 @@
 // Whether somebody looks at the page, and waits that end with a view.
 
+import { stale } from "./api.js";
+
 const AGAIN_MS = 2000;
 // What an answer says of a gateway, or of NATS behind it, that is away; 0 is none at all.
 const AWAY = new Set([0, 429, 502, 503, 504]);
@@ -40,16 +42,34 @@ export function whenHidden(milliseconds, then) {
   return watched;
 }
 
-/** What `load` gives; tried again while the gateway is away or cannot answer. Raises what it refuses. */
-export async function patiently(load, signal) {
+/** What `load` gives; tried again while the gateway is away or cannot answer, as `failed(error)` is told. Raises what it refuses. */
+export async function patiently(load, signal, failed = () => {}) {
   for (;;) {
     try {
       return await load();
     } catch (error) {
       if (!AWAY.has(error.status) || signal.aborted) throw error;
+      failed(error);
     }
-    await pause(AGAIN_MS, signal);
+    await again(signal);
   }
+}
+
+/** Patiently give `take` what `load` gives, again and again until nothing is missing that was told before. */
+export async function whole(load, take, signal, failed) {
+  for (;;) {
+    const answer = await patiently(load, signal, failed);
+    signal.throwIfAborted();
+    take(answer);
+    if (!stale(answer)) return;
+    await again(signal);
+  }
+}
+
+// Nobody waits for it while the page is hidden.
+async function again(signal) {
+  await pause(AGAIN_MS, signal);
+  await shown(signal);
 }
 
 /** Wait for a time, or until the network is back or the signal is aborted. */

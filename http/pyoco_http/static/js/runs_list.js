@@ -1,7 +1,7 @@
 // The runs on the screen: a first page, further pages by cursor, and what changes meanwhile.
 
 import { get } from "./api.js";
-import { pause } from "./page.js";
+import { pause, whole } from "./page.js";
 
 const PAGE = 200;
 const PAUSE_MS = 2000;
@@ -11,7 +11,7 @@ export class RunsList {
   #rows = null; // the sorted runs; null when they have to be sorted again
   #byId = new Map();
   #held = new Map(); // newer ones that wait while the reader is further down
-  #missed = null; // what came while the list was being loaded anew
+  #missed = null; // what the stream told while a page was under way
   #fetching = null;
   #cursor = "";
   #notBefore = 0; // when a page may be asked for after one that could not be had
@@ -49,11 +49,7 @@ export class RunsList {
   /** Load the next page; does nothing while one is under way or at the end. */
   async more() {
     if (this.#fetching || this.complete || this.signal.aborted || Date.now() < this.#notBefore) return;
-    const page = await this.#load(this.#cursor);
-    if (page === null) return;
-    this.#take(page);
-    this.#rows = null;
-    this.changed();
+    await this.#load(async (signal) => this.#take(await this.#page(this.#cursor, signal)));
   }
 
   /** Load further pages to the end, or until there are `most` runs, or one cannot be had. */
@@ -63,47 +59,56 @@ export class RunsList {
     }
   }
 
-  /** Start over; what is on the screen stays until the first page is there. */
+  /** Start over, until it is done or refused; what is on the screen stays until the first page is there. */
   async reload() {
     if (this.signal.aborted) return;
     this.#fetching?.abort();
-    this.#missed = [];
-    const page = await this.#load("");
-    if (page === null) return;
-    const missed = this.#missed;
-    this.#missed = null;
-    this.#byId.clear();
-    this.#held.clear();
-    this.#take(page);
-    for (const again of missed) again();
-    this.#rows = null;
-    this.changed();
+    const begin = (page) => {
+      this.#byId.clear();
+      this.#held.clear();
+      this.#take(page);
+    };
+    await this.#load((signal) => whole(() => this.#page("", signal), begin, signal, (error) => this.#failed(error)));
   }
 
-  // A page; null when it could not be had or is not wanted any more.
-  async #load(cursor) {
+  // `run(signal)` asks for pages and takes them, until they are not wanted any more.
+  async #load(run) {
     const fetching = new AbortController();
     this.#fetching = fetching;
     try {
-      // With "updated_after" the first page brings a cursor, which is good for the same query only.
-      const query = { updated_after: 0, ...this.filters, limit: PAGE, cursor };
-      const page = await get("/runs", query, fetching.signal);
-      this.error = null;
-      return this.#fetching === fetching ? page : null;
+      await run(fetching.signal);
     } catch (error) {
-      if (error.name === "AbortError") return null;
-      this.error = error;
-      this.#notBefore = Date.now() + PAUSE_MS;
-      this.changed();
-      return null;
-    } finally {
-      if (this.#fetching === fetching) this.#fetching = null;
+      if (!fetching.signal.aborted) this.#failed(error);
     }
+    if (this.#fetching !== fetching) return;
+    this.#fetching = null;
+    this.#missed = null;
   }
 
+  #page(cursor, signal) {
+    this.#missed = [];
+    // With "updated_after" the first page brings a cursor, which is good for the same query only.
+    return get("/runs", { updated_after: 0, ...this.filters, limit: PAGE, cursor }, signal);
+  }
+
+  #failed(error) {
+    this.error = error;
+    this.#notBefore = Date.now() + PAUSE_MS;
+    this.changed();
+  }
+
+  // What the stream told is newer than any page that was asked for before it: it tells of changes in their order.
+  // updated_at does not say which is newer, since the clocks of those who write it differ.
   #take(page) {
-    for (const item of page.items) this.#put(item, false);
+    this.error = null;
+    this.#notBefore = 0;
+    for (const item of page.items) {
+      if (!this.#byId.has(item.run_id) && !this.#held.has(item.run_id)) this.#put(item, false);
+    }
     this.#cursor = page.next_cursor ?? null;
+    for (const again of this.#missed) again();
+    this.#rows = null;
+    this.changed();
   }
 
   /** A run changed. `hold`: the reader is further down, so nothing may move. */
@@ -136,11 +141,11 @@ export class RunsList {
 
   #put(item, hold) {
     const known = this.#byId.get(item.run_id);
-    if (known && (item.updated_at ?? 0) < (known.updated_at ?? 0)) return;
     if (!known && hold) {
       this.#held.set(item.run_id, item);
       return;
     }
+    this.#held.delete(item.run_id);
     this.#byId.set(item.run_id, { ...item, place: known && hold ? known.place : item.updated_at ?? 0 });
     this.#rows = null;
   }

@@ -4,6 +4,7 @@ import { get } from "../api.js";
 import { h, s } from "../dom.js";
 import { t, word } from "../i18n.js";
 import { latest } from "../latest.js";
+import { whole } from "../page.js";
 import { render } from "../render.js";
 import { moment } from "../time.js";
 import { bars } from "./chart.js";
@@ -33,10 +34,12 @@ export function histogram({ choose }) {
     const to = query.submitted_before ?? Math.ceil(Date.now() / 1000);
     const from = query.submitted_after ?? to - DAY;
     try {
-      const answer = await get("/runs/counts", { ...query, submitted_after: from, submitted_before: to, updated_after: query.updated_after ?? from - 3600, steps: STEPS }, signal);
-      if (!newest()) return;
-      shown = { from, to, steps: answer.submissions, exact: answer.submissions_exact };
-      draw();
+      const wanted = { ...query, submitted_after: from, submitted_before: to, updated_after: query.updated_after ?? from - 3600, steps: STEPS };
+      await whole(() => get("/runs/counts", wanted, signal), (answer) => {
+        if (!newest()) return;
+        shown = { from, to, steps: answer.submissions, exact: answer.submissions_exact };
+        draw();
+      }, signal);
     } catch {
       // The list itself says what is wrong.
     }

@@ -4,6 +4,7 @@ import { get } from "../api.js";
 import { gathered, h, replace } from "../dom.js";
 import { visible } from "../exact.js";
 import { t, word } from "../i18n.js";
+import { whole } from "../page.js";
 import { bulk } from "../parts/bulk.js";
 import { empty, tellError } from "../parts/feedback.js";
 import { foldable } from "../parts/foldable.js";
@@ -183,16 +184,21 @@ export function runsView(main, { query, signal, setLive }) {
 
   const drawCounts = atMostEach(COUNTS_MS, async () => {
     const { status: _, ...others } = asked();
+    const { signal: until } = following;
+    const failed = (error) => { if (error.status) tellError(error); };
     try {
-      const { counts: byStatus, exact } = await get("/runs/counts", others, following.signal);
-      const total = RUN_STATES.reduce((sum, status) => sum + (byStatus[status] ?? 0), 0);
-      const shownStates = RUN_STATES.filter((status) => !RARE_STATES.has(status) || byStatus[status] || filters.status === status);
-      const shown = (count) => (exact ? String(count) : `${count}+`);
-      render(counts, chip("", shown(total)), shownStates.map((status) => chip(status, shown(byStatus[status] ?? 0))));
+      await whole(() => get("/runs/counts", others, until), showCounts, until, failed);
     } catch (error) {
-      if (error.status) tellError(error);
+      if (!until.aborted) failed(error);
     }
   });
+
+  function showCounts({ counts: byStatus, exact }) {
+    const total = RUN_STATES.reduce((sum, status) => sum + (byStatus[status] ?? 0), 0);
+    const shownStates = RUN_STATES.filter((status) => !RARE_STATES.has(status) || byStatus[status] || filters.status === status);
+    const shown = (count) => (exact ? String(count) : `${count}+`);
+    render(counts, chip("", shown(total)), shownStates.map((status) => chip(status, shown(byStatus[status] ?? 0))));
+  }
 
   const drawStarts = atMostEach(HISTOGRAM_MS, () => starts.load(asked(), following.signal));
 
