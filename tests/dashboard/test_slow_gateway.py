@@ -487,3 +487,16 @@ def test_what_a_page_of_the_list_says_that_comes_late_is_not_shown(
     table.evaluate("table => { table.scrollTop = table.scrollHeight; }")
     expect(dashboard.row(changed["run_id"])).to_contain_text("later")
     expect(dashboard.row(gone["run_id"])).to_have_count(0)
+
+
+@pytest.mark.refusals
+def test_a_check_whose_answer_is_lost_is_made_again(dashboard: Dashboard) -> None:
+    page = dashboard.page
+    again = Held(page, re.compile("/flows/check$"))
+    page.route(re.compile("/flows/check$"), lambda route: route.abort(), times=1)
+    dashboard.open("submit")
+    expect(page.locator("#flow-verdict .problem")).to_have_text(UNREACHABLE)
+    again.come()
+    again.go()
+    expect(dashboard.button("Run")).to_be_enabled()
+    expect(page.locator(".graph .node")).to_have_count(2)

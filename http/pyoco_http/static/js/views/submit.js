@@ -4,6 +4,7 @@ import { textOf } from "../api.js";
 import { h, replace } from "../dom.js";
 import { parse } from "../exact.js";
 import { t } from "../i18n.js";
+import { patiently } from "../page.js";
 import { submitOne } from "../parts/again.js";
 import { draft, forgetDraft, keepDraft } from "../parts/draft.js";
 import { tellError } from "../parts/feedback.js";
@@ -33,6 +34,7 @@ export function submitView(main, { signal, setLive }) {
   let fileName = before.file ?? "";
   let checked = null; // what the gateway said of the text on the screen
   let timer;
+  let checking = new AbortController();
   const gutter = h("div", { class: "gutter", "aria-hidden": "true" });
   const text = h("textarea", {
     id: "flow-text", spellcheck: "false", autocapitalize: "off", wrap: "off", value: before.text ?? EXAMPLE,
@@ -80,6 +82,8 @@ export function submitView(main, { signal, setLive }) {
   );
 
   function verdictIsOut() {
+    checking.abort(); // what it says would be of another text
+    checking = new AbortController();
     checked = null;
     run.disabled = true;
   }
@@ -106,11 +110,11 @@ export function submitView(main, { signal, setLive }) {
   }
 
   async function check() {
-    const { value } = text;
     verdictIsOut();
+    const until = AbortSignal.any([signal, checking.signal]);
+    const ask = () => textOf("/flows/check", { method: "POST", body: text.value, headers: { "Content-Type": "application/yaml" }, signal: until });
     try {
-      const answer = parse(await textOf("/flows/check", { method: "POST", body: value, headers: { "Content-Type": "application/yaml" }, signal }));
-      if (signal.aborted || text.value !== value) return;
+      const answer = parse(await patiently(ask, until, failed));
       checked = answer;
       numbers();
       const count = answer.graph.nodes.filter((node) => node.kind === "task").length;
@@ -119,14 +123,17 @@ export function submitView(main, { signal, setLive }) {
       params.show(answer.defaults ?? {});
       run.disabled = false;
     } catch (error) {
-      if (signal.aborted || text.value !== value) return;
-      const { line, column, findings = [] } = error.problem ?? {};
-      numbers(line);
-      replace(picture, h("p", { class: "card-body muted" }, t("submit.no_graph")));
-      replace(verdict, findings.length > 0 ? findingList(findings, (at, place) => jump(at, at === line ? column ?? 1 : place)) : h("div", { class: "problem" },
-        line ? h("button", { type: "button", class: "quiet small", onclick: () => jump(line, column ?? 1) }, t("submit.line", { line })) : null, " ",
-        error.problem?.reason ?? error.message));
+      if (!until.aborted) failed(error);
     }
+  }
+
+  function failed(error) {
+    const { line, column, findings = [] } = error.problem ?? {};
+    numbers(line);
+    replace(picture, h("p", { class: "card-body muted" }, t("submit.no_graph")));
+    replace(verdict, findings.length > 0 ? findingList(findings, (at, place) => jump(at, at === line ? column ?? 1 : place)) : h("div", { class: "problem" },
+      line ? h("button", { type: "button", class: "quiet small", onclick: () => jump(line, column ?? 1) }, t("submit.line", { line })) : null, " ",
+      error.problem?.reason ?? error.message));
   }
 
   function jump(line, column) {
