@@ -266,3 +266,30 @@ def test_all_that_fit_are_selected_not_only_what_is_loaded(
     dashboard.button("Retry 450").click()
     expect(page.get_by_role("dialog")).to_contain_text(f"450 completed: {flow}")
     dashboard.dialog_button("Back").click()
+
+
+def test_a_list_that_stays_open_does_not_grow_without_end(
+    dashboard: Dashboard, world: World
+) -> None:
+    flow = f"open-{uuid.uuid4().hex[:8]}"
+    page = dashboard.open(f"runs?flow={flow}")
+    expect(page.locator(".empty")).to_be_visible()
+
+    def come(count: int) -> str:
+        runs = [snapshot(flow_name=flow) for _ in range(count)]
+        world.put("pyoco_runs", {run["run_id"]: run for run in runs})
+        return world.put_run(flow_name=flow)
+
+    with page.expect_response(re.compile(r"/runs\?")):
+        last = come(2100)
+    expect(dashboard.row(last)).to_be_visible()
+    page.get_by_label("Select all that are loaded").check()
+    expect(page.get_by_text(re.compile(r"^\d{1,3} selected$"))).to_be_visible()
+    dashboard.button("Select none").click()
+
+    # Those that wait behind the button are no more either; with it, the last ones are there.
+    page.locator(".window").evaluate("table => { table.scrollTop = 2000; }")
+    last = come(2100)
+    dashboard.button("2000+ newer").click()
+    expect(dashboard.row(last)).to_be_visible()
+    expect(page.get_by_role("button", name="newer")).to_be_hidden()

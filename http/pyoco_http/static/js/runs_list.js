@@ -6,11 +6,14 @@ import { pause, whole } from "./page.js";
 const PAGE = 200;
 const PAUSE_MS = 2000;
 const FETCHING_MS = 50;
+const MOST_CAME = 2000; // runs that came by themselves: behind more of them, the list is begun anew
 
 export class RunsList {
   #rows = null; // the sorted runs; null when they have to be sorted again
   #byId = new Map();
   #held = new Map(); // newer ones that wait while the reader is further down
+  #more = false; // whether there are more of those than are kept
+  #paged = 0; // how many came by pages
   #missed = null; // what the stream told while a page was under way
   #fetching = null;
   #cursor = "";
@@ -37,9 +40,18 @@ export class RunsList {
     return this.#cursor === null;
   }
 
-  /** How many wait to be let in. */
+  /** How many wait to be let in: 0, 3, "2000+". */
   get waiting() {
-    return this.#held.size;
+    return this.#more ? `${this.#held.size}+` : this.#held.size;
+  }
+
+  /** Whether so many came by themselves that the list is to be begun anew. */
+  get overgrown() {
+    return !this.#busy && this.#byId.size > this.#paged + MOST_CAME;
+  }
+
+  get #busy() {
+    return this.#fetching !== null || Date.now() < this.#notBefore;
   }
 
   run(runId) {
@@ -48,7 +60,7 @@ export class RunsList {
 
   /** Load the next page; does nothing while one is under way or at the end. */
   async more() {
-    if (this.#fetching || this.complete || this.signal.aborted || Date.now() < this.#notBefore) return;
+    if (this.#busy || this.complete || this.signal.aborted) return;
     await this.#load(async (signal) => this.#take(await this.#page(this.#cursor, signal)));
   }
 
@@ -66,6 +78,8 @@ export class RunsList {
     const begin = (page) => {
       this.#byId.clear();
       this.#held.clear();
+      this.#more = false;
+      this.#paged = 0;
       this.#take(page);
     };
     await this.#load((signal) => whole(() => this.#page("", signal), begin, signal, (error) => this.#failed(error)));
@@ -105,6 +119,7 @@ export class RunsList {
     for (const item of page.items) {
       if (!this.#byId.has(item.run_id) && !this.#held.has(item.run_id)) this.#put(item, false);
     }
+    this.#paged += page.items.length;
     this.#cursor = page.next_cursor ?? null;
     for (const again of this.#missed) again();
     this.#rows = null;
@@ -127,6 +142,8 @@ export class RunsList {
 
   /** Let in what waited. */
   release() {
+    if (this.#more) this.reload();
+    this.#more = false;
     for (const item of this.#held.values()) this.#put(item, false);
     this.#held.clear();
     for (const item of this.#byId.values()) item.place = item.updated_at ?? 0;
@@ -142,7 +159,8 @@ export class RunsList {
   #put(item, hold) {
     const known = this.#byId.get(item.run_id);
     if (!known && hold) {
-      this.#held.set(item.run_id, item);
+      if (this.#held.size < MOST_CAME || this.#held.has(item.run_id)) this.#held.set(item.run_id, item);
+      else this.#more = true;
       return;
     }
     this.#held.delete(item.run_id);

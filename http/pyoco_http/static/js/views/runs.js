@@ -168,6 +168,7 @@ export function runsView(main, { query, signal, setLive }) {
           if (name === "hello") told = true;
           else if (name === "run") list.put(data.run, !table.atTop());
           else if (name === "gone") list.drop(data.run_id);
+          if (list.overgrown && table.atTop() && chosen.size === 0) list.reload();
           if (name === "heartbeat") return;
           drawCounts();
           drawStarts();
