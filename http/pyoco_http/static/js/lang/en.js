@@ -71,7 +71,7 @@ export default {
   "wheels.nobody": "no worker yet", "wheels.done": "{name} uploaded", "wheels.by": "By", "wheels.from": "From", "wheels.action.upload": "uploaded", "wheels.action.delete": "deleted",
 
   "dlq.reason": "Reason", "dlq.none": "No dead letters", "dlq.none.next": "Jobs that could not be brought to a good end would be here.",
-  "dlq.older": "Older ones", "dlq.look": "Look", "dlq.requeue": "Run again", "dlq.requeued": "Runs again as {run}", "dlq.drop": "Drop",
+  "dlq.none.newest": "None among the newest; there may be older ones.", "dlq.older": "Older ones", "dlq.look": "Look", "dlq.requeue": "Run again", "dlq.requeued": "Runs again as {run}", "dlq.drop": "Drop",
   "dlq.drop.title": "Drop the letter of {about}?", "dlq.drop.sure": "One letter is deleted for good, and cannot be requeued any more. The run that it is about stays.",
 
   "submit.open": "Open a file", "submit.what": "What will run", "submit.drop": "Type, paste, or drop a file here.", "submit.run": "Run", "submit.line": "Line {line}", "submit.good": "Understood: {count} {count:task|tasks}.",

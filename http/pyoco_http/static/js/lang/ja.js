@@ -71,7 +71,7 @@ export default {
   "wheels.nobody": "まだありません", "wheels.done": "{name} をアップロードしました", "wheels.by": "操作者", "wheels.from": "接続元", "wheels.action.upload": "アップロード", "wheels.action.delete": "削除",
 
   "dlq.reason": "理由", "dlq.none": "デッドレターはありません", "dlq.none.next": "正常に終えられなかったジョブがここに並びます。",
-  "dlq.older": "さらに古いもの", "dlq.look": "内容", "dlq.requeue": "もう一度実行", "dlq.requeued": "{run} として再実行します", "dlq.drop": "破棄",
+  "dlq.none.newest": "最近のものにはありません。さらに古いものにあるかもしれません。", "dlq.older": "さらに古いもの", "dlq.look": "内容", "dlq.requeue": "もう一度実行", "dlq.requeued": "{run} として再実行します", "dlq.drop": "破棄",
   "dlq.drop.title": "レター({about})を破棄しますか?", "dlq.drop.sure": "1 件のレターが完全に削除され、再実行できなくなります。対象の実行は残ります。",
 
   "submit.open": "ファイルを開く", "submit.what": "実行される内容", "submit.drop": "入力・貼り付け、またはファイルをドロップ。", "submit.run": "実行", "submit.line": "{line} 行目", "submit.good": "読み取れました: タスク {count} 個。",

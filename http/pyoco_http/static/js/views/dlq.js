@@ -19,10 +19,10 @@ const COLUMNS = ["history.when", "dlq.reason", "runs.run", "runs.flow", "runs.ta
 export function dlqView(main, { query, signal, setLive }) {
   const filters = { reason: query.get("reason") ?? "" };
   let letters = [];
-  let cursor = null;
+  let begin = Infinity; // the sequence from which on all letters are loaded; 0 is the first one
   const list = h("div", { class: "table-wrap" });
   const more = h("button", { type: "button", onclick: older, hidden: true }, t("dlq.older"));
-  const reason = h("select", { id: "dlq-reason", onchange: () => { filters.reason = reason.value; setQuery(filters); letters = []; look(); } },
+  const reason = h("select", { id: "dlq-reason", onchange: () => { filters.reason = reason.value; setQuery(filters); letters = []; begin = Infinity; more.hidden = true; look(); } },
     h("option", { value: "" }, t("runs.all")), REASONS.map((each) => h("option", { value: each }, word("reason", each))));
   reason.value = filters.reason;
   replace(
@@ -38,12 +38,11 @@ export function dlqView(main, { query, signal, setLive }) {
       const page = await get("/dlq", { ...filters, limit: 50 }, signal);
       setLive("live");
       if (asked !== filters.reason) return;
-      const known = new Set(page.items.map((letter) => letter.seq));
-      const last = page.items.at(-1)?.seq ?? 0;
-      // Older pages that were loaded stay; what left the first page is gone, and nothing is older than the last one.
-      const before = page.next_cursor ? letters.filter((letter) => letter.seq < last && !known.has(letter.seq)) : [];
-      if (before.length === 0) cursor = page.next_cursor ?? null;
-      letters = [...page.items, ...before];
+      const edge = Number(page.next_cursor ?? 0);
+      // Older pages that were loaded stay where this one reaches them. It has none where none are among the newest.
+      const joined = page.items.length === 0 || letters.some((letter) => letter.seq >= edge);
+      letters = [...page.items, ...(joined ? letters.filter((letter) => letter.seq < edge) : [])];
+      begin = joined ? Math.min(begin, edge) : edge;
       draw();
     } catch (error) {
       failed(error);
@@ -51,13 +50,13 @@ export function dlqView(main, { query, signal, setLive }) {
   });
 
   async function older() {
-    const asked = filters.reason;
+    const [asked, from] = [filters.reason, begin];
     more.disabled = true;
     try {
-      const page = await get("/dlq", { ...filters, limit: 50, cursor }, signal);
-      if (asked !== filters.reason) return;
+      const page = await get("/dlq", { ...filters, limit: 50, cursor: from }, signal);
+      if (asked !== filters.reason || from !== begin) return;
       letters = [...letters, ...page.items];
-      cursor = page.next_cursor ?? null;
+      begin = Number(page.next_cursor ?? 0);
       draw();
     } catch (error) {
       failed(error);
@@ -71,8 +70,9 @@ export function dlqView(main, { query, signal, setLive }) {
   }
 
   function draw() {
-    more.hidden = cursor === null;
-    render(list, letters.length === 0 ? empty(t("dlq.none"), t("dlq.none.next")) : table({ columns: COLUMNS, rows: letters.map(row) }));
+    more.hidden = begin === 0;
+    render(list, letters.length > 0 ? table({ columns: COLUMNS, rows: letters.map(row) })
+      : begin > 0 ? h("p", { class: "card-body muted" }, t("dlq.none.newest")) : empty(t("dlq.none"), t("dlq.none.next")));
   }
 
   function row(letter) {
