@@ -161,6 +161,36 @@ def test_cancel_and_retry(dashboard: Dashboard, world: World) -> None:
     expect(page.locator(".view-head")).to_contain_text(run_id)
 
 
+def test_two_windows_with_logs_and_history_leave_connections_for_a_cancel(
+    dashboard: Dashboard, world: World
+) -> None:
+    gate = f"windows-{uuid.uuid4().hex[:8]}"
+    runs = [world.submit(flows.waiting(gate)) for _ in range(2)]
+    windows = [dashboard, Dashboard(dashboard.page.context.new_page(), world.url)]
+    for window, run_id in zip(windows, runs, strict=True):
+        world.reaches(run_id, "RUNNING")
+        page = window.open(f"runs/{run_id}")
+        page.get_by_role("tab", name="Logs").click()
+        expect(page.get_by_role("log")).to_contain_text("waiting for the gate")
+        page.get_by_role("tab", name="History").click()
+        expect(page.get_by_role("tabpanel")).to_contain_text("running")
+    dashboard.button("Cancel").click()
+    dashboard.dialog_button("Cancel").click()
+    world.reaches(runs[0], "CANCELLING", "CANCELLED")
+
+    # A panel goes on where it was.
+    world.open_gate(gate)
+    page.get_by_role("tab", name="Logs").click()
+    expect(page.get_by_role("log").locator(".log-line", has_text="waiting")).to_have_count(1)
+    world.reaches(runs[1], "COMPLETED")
+    page.get_by_role("tab", name="History").click()
+    run_states = page.get_by_role("tabpanel").locator(
+        'tr:has(td:nth-child(2):text-is("Run")) .status'
+    )
+    expect(run_states).to_have_text(["pending", "running", "completed"])
+    windows[1].check()
+
+
 def test_the_commands_of_a_run_work_in_a_shell(dashboard: Dashboard, world: World) -> None:
     run_id = world.submit(flows.failing("x"))
     world.reaches(run_id, "FAILED")

@@ -6,38 +6,57 @@ const AGAIN_MS = 2000;
 // What an answer says of a gateway, or of NATS behind it, that is away; 0 is none at all.
 const AWAY = new Set([0, 429, 502, 503, 504]);
 
-/** Wait until the page is shown, or the signal is aborted. */
-export function shown(signal) {
-  if (!document.hidden || signal.aborted) return Promise.resolve();
+/** A part of the page that is not always shown: asked as the document is, and hidden with it; `signal`: that of its view. */
+export class Part extends EventTarget {
+  #shown = true;
+
+  constructor(signal) {
+    super();
+    document.addEventListener("visibilitychange", () => this.show(this.#shown), { signal });
+  }
+
+  get hidden() {
+    return document.hidden || !this.#shown;
+  }
+
+  show(shown) {
+    this.#shown = shown;
+    this.dispatchEvent(new Event("visibilitychange"));
+  }
+}
+
+/** Wait until the page, or a part of it, is shown, or the signal is aborted. */
+export function shown(signal, part = document) {
+  if (!part.hidden || signal.aborted) return Promise.resolve();
   return new Promise((resolve) => {
     const look = () => {
-      if (document.hidden && !signal.aborted) return;
-      document.removeEventListener("visibilitychange", look);
+      if (part.hidden && !signal.aborted) return;
+      part.removeEventListener("visibilitychange", look);
       signal.removeEventListener("abort", look);
       resolve();
     };
-    document.addEventListener("visibilitychange", look);
+    part.addEventListener("visibilitychange", look);
     signal.addEventListener("abort", look);
   });
 }
 
-/** Call `then` when the page has been hidden for so long; {hidden, stop()}. */
-export function whenHidden(milliseconds, then) {
+/** Call `then` when the page has been hidden for so long, or a part of one that is shown is hidden; {hidden, stop()}. */
+export function whenHidden(milliseconds, then, part = document) {
   const watched = { hidden: false, stop };
   let timer;
   function look() {
     clearTimeout(timer);
-    if (!document.hidden) return;
+    if (!part.hidden) return;
     timer = setTimeout(() => {
       watched.hidden = true;
       then();
-    }, milliseconds);
+    }, document.hidden ? milliseconds : 0);
   }
   function stop() {
     clearTimeout(timer);
-    document.removeEventListener("visibilitychange", look);
+    part.removeEventListener("visibilitychange", look);
   }
-  document.addEventListener("visibilitychange", look);
+  part.addEventListener("visibilitychange", look);
   look();
   return watched;
 }

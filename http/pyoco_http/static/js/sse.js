@@ -12,20 +12,20 @@ const SOUND_MS = 5000; // a stream that lasted this long was a good one
 
 /**
  * Follow a stream until `signal` is aborted. While nobody looks at the page it is let go of: a browser has only
- * six connections to a server for all its tabs.
+ * six connections to a server for all its tabs. `part` of the page: while nobody looks at that.
  *
  * `query`: an object, or a function of the last event's id. `until(name, data)` tells from an event that nothing
  * will follow. on.event(name, data); on.state("live" | "lost", reason); on.end() behind the event of `until`;
  * on.fail(error) for a refusal that another try would not mend.
  */
-export async function follow(path, { query, on, signal, until = () => false }) {
+export async function follow(path, { query, on, signal, until = () => false, part = document }) {
   let lastId = null;
   let delay = FIRST_DELAY_MS;
   while (!signal.aborted) {
-    await shown(signal);
+    await shown(signal, part);
     const attempt = new AbortController();
     const stop = () => attempt.abort();
-    const watched = whenHidden(HIDDEN_MS, stop);
+    const watched = whenHidden(HIDDEN_MS, stop, part);
     signal.addEventListener("abort", stop, { once: true });
     let silence;
     const heard = () => {

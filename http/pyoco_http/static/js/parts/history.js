@@ -14,8 +14,8 @@ const TYPES = ["state", "task", "late"];
 const MOST_SIGNS = 6; // of a task in a loop there are hundreds
 const COLUMNS = ["history.when", "history.what", "runs.status", "run.attempt", "runs.worker", "history.why"];
 
-/** A table that follows the events of a run until `signal` is aborted; `name`: that of a file with them. */
-export function history(path, signal, name) {
+/** A table that follows the events of a run while its `part` is shown, until `signal` is aborted; `name`: that of a file with them. */
+export function history(path, signal, part, name) {
   const told = []; // events, in their order
   let shown = new Map(); // the events of each row, by the first of them
   const body = h("tbody");
@@ -43,6 +43,7 @@ export function history(path, signal, name) {
   follow(path, {
     query: { follow: 1, type: TYPES.join() },
     signal,
+    part,
     until: (type) => type === "end",
     on: {
       event: (type, event) => {

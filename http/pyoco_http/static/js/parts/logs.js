@@ -16,8 +16,8 @@ const MOST_CHOICES = 100; // of more, the others are there while one chooses
 const AT_BOTTOM = 30; // px
 const STORED = "pyoco.logs.";
 
-/** A panel that follows the logs of a run until `signal` is aborted: {element, only(task)}. `name`: of a download. */
-export function logPanel(path, signal, name) {
+/** A panel that follows the logs of a run while its `part` is shown, until `signal` is aborted: {element, only(task)}. `name`: of a download. */
+export function logPanel(path, signal, part, name) {
   const body = h("div");
   const lines = h("div", { class: "logs", role: "log", tabindex: 0, "aria-label": t("run.logs") });
   const tasks = select("log-task", "run.logs.all");
@@ -107,6 +107,7 @@ export function logPanel(path, signal, name) {
       await follow(path, {
         query: (lastId) => ({ follow: 1, cursor: lastId ?? page.position }),
         signal,
+        part,
         until: (each) => each === "end",
         on: { event: (each, data) => { if (each === "log" || each === "truncated") take(data); }, fail },
       });

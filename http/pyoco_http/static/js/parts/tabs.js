@@ -1,14 +1,16 @@
 // Tabs as the ARIA practices want them: arrows move, a panel is made when it is first shown.
 
 import { h, replace } from "../dom.js";
+import { Part } from "../page.js";
 
 /**
- * `items`: {name: {label, make: () => element}}; `first`: the one to begin with; `onShow(name)`: told of each.
+ * `items`: {name: {label, make: (part) => element}}, where the `part` of the page is hidden while another panel is shown; `first`: the
+ * one to begin with; `onShow(name)`: told of each; `signal`: that of the view.
  * Returns {element, show(name)}.
  */
-export function tabs({ label, items, first = "", onShow = () => {} }) {
+export function tabs({ label, items, signal, first = "", onShow = () => {} }) {
   const names = Object.keys(items);
-  const made = new Map();
+  const made = new Map(); // {element, part}, by name
   const panel = h("div", { role: "tabpanel", tabindex: 0, id: "panel" });
   const buttons = new Map(names.map((name) => [name, h("button", {
     type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "panel",
@@ -28,9 +30,13 @@ export function tabs({ label, items, first = "", onShow = () => {} }) {
       button.setAttribute("aria-selected", String(each === name));
       button.tabIndex = each === name ? 0 : -1;
     }
-    if (!made.has(name)) made.set(name, items[name].make());
+    for (const [each, { part }] of made) part.show(each === name);
+    if (!made.has(name)) {
+      const part = new Part(signal);
+      made.set(name, { part, element: items[name].make(part) });
+    }
     panel.setAttribute("aria-labelledby", `tab-${name}`);
-    replace(panel, made.get(name));
+    replace(panel, made.get(name).element);
     onShow(name);
   }
 

@@ -55,12 +55,13 @@ export function runView(main, { path, query, signal, setLive }) {
   const tasks = taskPanel(base, choose);
   const panels = tabs({
     label: t("run.more"),
+    signal,
     first: tab,
     onShow: (name) => { tab = name; remember(); draw(); },
     items: {
       task: { label: t("run.task"), make: () => detail },
       logs: { label: t("run.logs"), make: openLogs },
-      history: { label: t("run.history"), make: () => history(`${base}/events`, signal, runId.slice(0, 8)) },
+      history: { label: t("run.history"), make: (part) => history(`${base}/events`, signal, part, runId.slice(0, 8)) },
       data: { label: t("run.data"), make: () => data },
       files: { label: t("run.files"), make: () => kept.element },
       flow: { label: "flow.yaml", make: () => workflowPanel(base, () => snapshot, signal) },
@@ -137,8 +138,8 @@ export function runView(main, { path, query, signal, setLive }) {
     draw();
   }
 
-  function openLogs() {
-    logs = logPanel(`${base}/logs`, signal, runId.slice(0, 8));
+  function openLogs(part) {
+    logs = logPanel(`${base}/logs`, signal, part, runId.slice(0, 8));
     if (task !== null) logs.only(task);
     return logs.element;
   }

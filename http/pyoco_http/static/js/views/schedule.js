@@ -30,6 +30,7 @@ export function scheduleView(main, { path, query, signal, setLive }) {
   const changes = h("div", { class: "card-body table-wrap" });
   const panels = () => tabs({
     label: t("schedules.schedule"),
+    signal,
     first: query.get("tab") ?? "",
     onShow: (tab) => { if (!signal.aborted) setQuery({ tab: tab === "past" ? "" : tab }); },
     items: {
