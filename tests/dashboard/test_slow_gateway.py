@@ -500,3 +500,29 @@ def test_a_check_whose_answer_is_lost_is_made_again(dashboard: Dashboard) -> Non
     again.go()
     expect(dashboard.button("Run")).to_be_enabled()
     expect(page.locator(".graph .node")).to_have_count(2)
+
+
+@pytest.mark.usefixtures("schedule")
+def test_a_submission_that_is_answered_late_takes_nobody_away(
+    dashboard: Dashboard, world: World, name: str
+) -> None:
+    page = dashboard.open("submit")
+    held = Held(page, re.compile("/runs/batch$"))
+    page.get_by_label("flow.yaml").fill(flows.REPORT)
+    page.locator("#flow-name").fill(name)
+    dashboard.button("Run").click()
+    held.come()
+    draft = flows.REPORT.replace("Visits", "Others")
+    dashboard.open(f"schedules/{name}")
+    dashboard.open("submit")
+    page.get_by_label("flow.yaml").fill(draft)
+    dashboard.open(f"schedules/{name}?tab=edit")
+    page.locator("#schedule-text").fill("{}")
+    held.go()
+    [run] = runs_of(world, flow=name)
+    expect(dashboard.toast).to_have_text(f"Submitted, as run {run['run_id'][:8]}")
+    assert page.url.endswith(f"#/schedules/{name}?tab=edit")
+    expect(page.locator("#schedule-text")).to_have_value("{}")
+    dashboard.open("submit")
+    expect(page.get_by_label("flow.yaml")).to_have_value(draft)
+    HTTP.post(f"{world.url}/runs/{run['run_id']}/cancel").raise_for_status()

@@ -20,6 +20,15 @@ export function go(path, query) {
   location.hash = href(path, query);
 }
 
+let gone = 0; // how often another place was gone to
+addEventListener("hashchange", () => { gone += 1; });
+
+/** Begin what is to end at a place: a `go` that does nothing where the user has gone to another one by then. */
+export function going() {
+  const begun = gone;
+  return (path, query) => { if (gone === begun) go(path, query); };
+}
+
 /** Change the query of this place without a new entry in the history. */
 export function setQuery(query) {
   history.replaceState(null, "", href(place().path, query));

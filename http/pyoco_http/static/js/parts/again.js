@@ -5,13 +5,13 @@ import { h } from "../dom.js";
 import { parse } from "../exact.js";
 import { t } from "../i18n.js";
 import { once } from "../once.js";
-import { dialog, tellError } from "./feedback.js";
+import { dialog, tell, tellError } from "./feedback.js";
 import { LIMITS } from "./limits.js";
 import { paramFields } from "./params.js";
 import { workflowOf } from "./workflow.js";
 
 /** Ask for the params and submit; resolves to the id of the new run, null when there is none. */
-export async function runAgain(snapshot, base, signal) {
+export async function runAgain(snapshot, base) {
   const fields = paramFields({ prefix: "again" });
   fields.show(snapshot.params ?? {});
   const tag = h("input", { type: "text", id: "again-tag", value: snapshot.tag ?? "", pattern: "[A-Za-z0-9_\\-]+" });
@@ -29,7 +29,7 @@ export async function runAgain(snapshot, base, signal) {
     const wanted = tag.value.trim();
     // Those of the run, with the tag as it is now.
     const tags = snapshot.tags?.map((each) => (each === snapshot.tag ? wanted : each)).filter(Boolean);
-    const text = snapshot.workflow_yaml_sha256 ? { workflow_yaml: await workflowOf(base, signal) } : {};
+    const text = snapshot.workflow_yaml_sha256 ? { workflow_yaml: await workflowOf(base) } : {};
     return await submitOne({ flow_name: snapshot.flow_name, ...(wanted ? { tag: wanted } : {}), tags, params, ...limits, ...text });
   } catch (error) {
     tellError(error);
@@ -42,6 +42,12 @@ function further(text) {
   const found = parse(text, true);
   if (found === null || typeof found !== "object" || Array.isArray(found)) throw new Error(t("again.no_object"));
   return found;
+}
+
+/** Say that a run was submitted, and go there by what `going` gave before. */
+export function submitted(runId, to) {
+  tell(t("runs.submitted", { run: runId.slice(0, 8) }));
+  to(["runs", runId]);
 }
 
 /** Submit one run; its id. */

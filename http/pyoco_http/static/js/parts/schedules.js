@@ -44,7 +44,7 @@ export function buttons(schedule, done) {
   const act = async (what) => {
     try {
       const answer = await postOnce(`${base}/${what}`);
-      if (what === "trigger") tell(t("schedules.triggered", { run: answer.run_id.slice(0, 8) }));
+      if (what === "trigger") tell(t("runs.submitted", { run: answer.run_id.slice(0, 8) }));
     } catch (error) {
       tellError(error);
     }

@@ -6,12 +6,12 @@ import { write } from "../exact.js";
 import { t, word } from "../i18n.js";
 import { postOnce } from "../once.js";
 import { patiently } from "../page.js";
-import { runAgain } from "../parts/again.js";
+import { runAgain, submitted } from "../parts/again.js";
 import { cancelRun } from "../parts/cancelling.js";
 import { showCommands } from "../parts/commands.js";
 import { save } from "../parts/download.js";
 import { facts, trouble } from "../parts/facts.js";
-import { copy, showMissing, tell, tellError } from "../parts/feedback.js";
+import { copy, showMissing, tellError } from "../parts/feedback.js";
 import { filePanel } from "../parts/files.js";
 import { drawGraph } from "../parts/graph.js";
 import { history } from "../parts/history.js";
@@ -24,7 +24,7 @@ import { attempts, outputOf, taskPanel } from "../parts/tasks.js";
 import { timeline } from "../parts/timeline.js";
 import { workflowPanel } from "../parts/workflow.js";
 import { render } from "../render.js";
-import { go, setQuery } from "../router.js";
+import { going, setQuery } from "../router.js";
 import { follow } from "../sse.js";
 
 const WATCH_SECONDS = 600;
@@ -145,20 +145,19 @@ export function runView(main, { path, query, signal, setLive }) {
   }
 
   async function retry() {
+    const to = going();
     try {
       const answer = await postOnce(`${base}/retry`);
-      tell(t("run.retried"));
-      go(["runs", answer.run_id]);
+      submitted(answer.run_id, to);
     } catch (error) {
       tellError(error);
     }
   }
 
   async function again() {
-    const fresh = await runAgain(snapshot, base, signal);
-    if (fresh === null || signal.aborted) return;
-    tell(t("run.retried"));
-    go(["runs", fresh]);
+    const to = going();
+    const fresh = await runAgain(snapshot, base);
+    if (fresh !== null) submitted(fresh, to);
   }
 
   // A run of a worker's own flow has a picture only when it has begun: it is asked for again then.

@@ -14,7 +14,7 @@ import { buttons, outcome, schedulePath, stateBadge, tickTime, timing, titleOf }
 import { table } from "../parts/table.js";
 import { tabs } from "../parts/tabs.js";
 import { render } from "../render.js";
-import { go, href, setQuery } from "../router.js";
+import { go, going, href, setQuery } from "../router.js";
 import { duration, when } from "../time.js";
 
 const LOOK_MS = 3000;
@@ -87,12 +87,13 @@ export function scheduleView(main, { path, query, signal, setLive }) {
   }
 
   async function remove() {
+    const to = going();
     const title = titleOf(schedule);
     const count = schedule.waiting.length;
     if (!(await confirm({ title: t("schedules.delete.title", { title }), text: count === 0 ? t("schedules.delete.none") : t("schedules.delete.sure", { count }), action: t("schedules.delete"), danger: true }))) return;
     try {
       await send("DELETE", base);
-      go(["schedules"]);
+      to(["schedules"]);
     } catch (error) {
       tellError(error);
     }

@@ -6,12 +6,12 @@ import { t } from "../i18n.js";
 import { token } from "../once.js";
 import { calendar } from "../parts/calendar.js";
 import { every } from "../parts/every.js";
-import { empty, showFailure, showProblem } from "../parts/feedback.js";
+import { empty, showFailure, showProblem, tell } from "../parts/feedback.js";
 import { scheduleEditor } from "../parts/schedule_editor.js";
 import { buttons, outcome, schedulePath, stateBadge, timing, titleOf } from "../parts/schedules.js";
 import { table } from "../parts/table.js";
 import { render } from "../render.js";
-import { go, href, setQuery } from "../router.js";
+import { going, href, setQuery } from "../router.js";
 import { when } from "../time.js";
 import { lasting, typed } from "../typed.js";
 
@@ -30,9 +30,11 @@ export function schedulesView(main, { query, signal, setLive }) {
     // Made here, so that a try whose answer is lost and the next one make one schedule.
     const own = lasting("new-schedule", () => ({ id: `s-${token().slice(0, 12)}` }));
     const make = async (fields) => {
+      const to = going();
       const given = id.value.trim();
       const made = await (given ? send("POST", "/schedules", { ...fields, schedule_id: given }) : send("PUT", schedulePath(own.id), fields));
-      go(["schedules", made.schedule_id]);
+      tell(t("schedules.saved"));
+      to(["schedules", made.schedule_id]);
       return made;
     };
     replace(main, head(h("a", { class: "button", href: "#/schedules" }, t("do.back"))),

@@ -5,14 +5,14 @@ import { h, replace } from "../dom.js";
 import { parse } from "../exact.js";
 import { t } from "../i18n.js";
 import { patiently } from "../page.js";
-import { submitOne } from "../parts/again.js";
+import { submitOne, submitted } from "../parts/again.js";
 import { draft, forgetDraft, keepDraft } from "../parts/draft.js";
 import { tellError } from "../parts/feedback.js";
 import { drawGraph } from "../parts/graph.js";
 import { limitFields } from "../parts/limits.js";
 import { findingList } from "../parts/findings.js";
 import { paramFields } from "../parts/params.js";
-import { go } from "../router.js";
+import { going } from "../router.js";
 
 const TYPING_MS = 300;
 const EXAMPLE = `version: 1
@@ -146,11 +146,13 @@ export function submitView(main, { signal, setLive }) {
   async function submit() {
     if (checked === null) return;
     run.disabled = true;
+    const to = going();
+    const sent = text.value;
     const where = { ...(tag.value.trim() ? { tag: tag.value.trim() } : {}), ...limits.values() };
     try {
-      const runId = await submitOne({ flow_name: name.value.trim(), ...where, params: params.values(), workflow_yaml: text.value });
-      forgetDraft();
-      go(["runs", runId]);
+      const runId = await submitOne({ flow_name: name.value.trim(), ...where, params: params.values(), workflow_yaml: sent });
+      if (draft().text === sent) forgetDraft(); // not what was typed behind it
+      submitted(runId, to);
     } catch (error) {
       tellError(error);
       run.disabled = false;
