@@ -447,6 +447,9 @@ async def test_changes_hold_from_now_on_and_are_told_with_who_and_what(tmp_path:
             await desk.patch("s", Wish({"name": "x"}), ann, version=on.version)
         same = await desk.patch("s", Wish({"cron": "0  3 * * *"}), ann)
         assert same.version == changed.version
+        # Sent again, because an answer was lost, it is no other change.
+        again = await desk.patch("s", Wish({"cron": "0 3 * * *"}), ann, version=on.version)
+        assert again.version == changed.version
         told = [(change.action, change.changed_by) for change in changed.changes]
         assert told == [(what, "ann") for what in ("create", "pause", "resume", "update")]
         assert {"cron", "every_sec", "timezone"} <= set(changed.changes[-1].fields)
@@ -454,8 +457,8 @@ async def test_changes_hold_from_now_on_and_are_told_with_who_and_what(tmp_path:
         with pytest.raises(ScheduleNotFound):
             await desk.get("s", ann)
         assert not list(desk.listed(None, lambda schedule: True))
-        again = await desk.create("s", wish(), ann)
-        assert again.version == 1
+        anew = await desk.create("s", wish(), ann)
+        assert anew.version == 1
 
 
 async def test_somebody_runs_it_now_and_a_repeated_call_makes_one_run(tmp_path: Path) -> None:

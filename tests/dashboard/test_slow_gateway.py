@@ -73,13 +73,18 @@ def name() -> str:
 
 
 def lose_one(page: Page, pattern: re.Pattern[str] = SUBMISSIONS) -> None:
-    """Let the next request through and drop its answer."""
+    """Let the next request that does something through and drop its answer."""
+    lost: list[Route] = []
 
     def lose(route: Route) -> None:
+        if lost or route.request.method == "GET":
+            route.fallback()
+            return
+        lost.append(route)
         route.fetch()
         route.abort()
 
-    page.route(pattern, lose, times=1)
+    page.route(pattern, lose)
 
 
 def twice(dashboard: Dashboard, act: Callable[[], None]) -> None:
@@ -254,6 +259,37 @@ def test_a_new_schedule_whose_answer_is_lost_is_one(
     for each in made:
         HTTP.delete(f"{world.url}/schedules/{each['schedule_id']}")
     assert len(made) == 1
+
+
+@pytest.mark.refusals
+def test_a_schedule_whose_save_is_not_answered_is_saved_again(
+    dashboard: Dashboard, schedule: str, name: str
+) -> None:
+    page = dashboard.open(f"schedules/{name}?tab=edit")
+    text = page.locator("#schedule-text")
+    fields = json.loads(text.input_value())
+
+    def save(cron: str) -> None:
+        text.fill(json.dumps(fields | {"cron": cron}))
+        dashboard.button("Save").click()
+
+    def save_unanswered(cron: str) -> None:
+        lose_one(page, re.compile(f"/schedules/{name}$"))
+        save(cron)
+        expect(page.locator(".problem")).to_have_text(UNREACHABLE)
+
+    save_unanswered("0 4 * * *")
+    save("0 4 * * *")
+    expect(dashboard.toast).to_have_text("Saved")
+    expect(page.locator(".problem")).to_have_count(0)
+
+    # Nor is it somebody else's change, where another text follows.
+    save_unanswered("0 5 * * *")
+    expect(page.locator(".facts")).to_contain_text("0 5 * * *")
+    save("0 6 * * *")
+    expect(page.locator(".facts")).to_contain_text("0 6 * * *")
+    expect(page.locator(".problem")).to_have_count(0)
+    assert HTTP.get(schedule).json()["cron"] == "0 6 * * *"
 
 
 @pytest.mark.usefixtures("schedule")

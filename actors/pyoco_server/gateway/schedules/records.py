@@ -108,12 +108,12 @@ class ScheduleRecords:
     ) -> Schedule:
         """Change a schedule; what is due before that still goes by what it was.
 
-        ``change`` makes of the schedule and the time what it is to be, where it has the ``version``; in a
-        thread, unless it computes no ticks.
+        ``change`` makes of the schedule and the time what it is to be, where it has the ``version`` or is
+        that by now; in a thread, unless it computes no ticks.
 
         Raises:
             ScheduleNotFound: There is none that the asker may see.
-            ScheduleChanged: It has another version.
+            ScheduleChanged: It has another version, and would become another one.
             NotATiming: Its times cannot be computed, neither before nor behind that.
         """
         for _ in range(TRIES):
@@ -124,14 +124,15 @@ class ScheduleRecords:
                 # Where that cannot be said, a change may mend it.
                 with suppress(NotATiming):
                     stored = await self._rounds.look(stored.schedule.key, now) or stored
+                changed = partial(change, stored.schedule, now)
+                after = await self.computed(changed) if in_thread else changed()
+                if after == stored.schedule:
+                    # Whatever the version: it may be sent again, because an answer was lost.
+                    return after
                 if version not in (None, stored.schedule.version):
                     raise ScheduleChanged(
                         f"the schedule has version {stored.schedule.version}, not {version}"
                     )
-                changed = partial(change, stored.schedule, now)
-                after = await self.computed(changed) if in_thread else changed()
-                if after == stored.schedule:
-                    return after
                 written = await self._store.update(stored, after)
                 if written is not None:
                     await self._alarm.set_soon(written)

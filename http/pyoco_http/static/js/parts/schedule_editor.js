@@ -21,7 +21,8 @@ const PREVIEWED = 5;
  * the gateway says against it. The version is that of what stands in the text: what others saved meanwhile is not undone unseen.
  */
 export function scheduleEditor(now, save) {
-  const base = lasting("schedule", () => ({ edited: now() }));
+  // `known`: what it reads like where nobody else has changed it.
+  const base = lasting("schedule", () => ({ edited: now(), known: [written(now())] }));
   const text = typed(h("textarea", { id: "schedule-text", rows: 18, spellcheck: "false", value: written(base.edited) }));
   const said = h("div", { role: "status" });
   const asking = latest();
@@ -37,9 +38,11 @@ export function scheduleEditor(now, save) {
   }
 
   async function keep(fields, say) {
-    // A pause, for one, gives a new version of the same text.
-    if (written(now()) === written(base.edited)) base.edited = now();
+    // A pause, for one, gives a new version of the same text; and what was sent may be there, though its answer was lost.
+    if (base.known.includes(written(now()))) base.edited = now();
+    base.known.push(written(fields));
     base.edited = await save(fields, base.edited.version);
+    base.known = [written(base.edited)];
     say();
   }
 
