@@ -140,6 +140,24 @@ def test_many_are_cancelled_and_retried_at_once(dashboard: Dashboard, world: Wor
     expect(page.locator('tr[data-key] .status[data-state="COMPLETED"]')).to_have_count(2)
 
 
+def test_a_cancel_of_many_says_how_many_it_came_too_late_for(
+    dashboard: Dashboard, world: World
+) -> None:
+    flow = f"late-{uuid.uuid4().hex[:8]}"
+    first, second = (
+        world.submit(flows.waiting(f"{flow}-{number}"), flow_name=flow) for number in range(2)
+    )
+    page = dashboard.open(f"runs?flow={flow}")
+    expect(page.locator('tr[data-key] .status[data-state="RUNNING"]')).to_have_count(2)
+    page.get_by_label("Select all that are loaded").check()
+    dashboard.button("Cancel 2").click()
+    world.open_gate(f"{flow}-0")
+    world.reaches(first, "COMPLETED")
+    dashboard.dialog_button("Cancel").click()
+    expect(dashboard.toast).to_have_text("1 done, 0 failed, 1 had ended before")
+    world.reaches(second, "CANCELLED")
+
+
 def test_a_time_is_chosen_by_dragging_and_by_range(dashboard: Dashboard, world: World) -> None:
     flow = f"times-{uuid.uuid4().hex[:8]}"
     now = time.time()

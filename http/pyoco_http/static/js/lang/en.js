@@ -29,7 +29,7 @@ export default {
   "runs.submitted": "Submitted, as run {run}", "runs.chosen": "{count} selected", "runs.cancel": "Cancel {count}", "runs.retry": "Retry {count}",
   "runs.cancel.sure": "{count} {count:run is|runs are} asked to stop, and killed if {count:it does|they do} not. What {count:it has|they have} done so far is not undone.",
   "runs.retry.sure": "{count} {count:run is|runs are} submitted again, as {count:a new run|new runs} with the same params.",
-  "runs.acted": "{done} done, {failed} failed", "runs.none": "No runs here", "runs.none.next": "Submit one here, or from a terminal:",
+  "runs.acted": "{done} done, {failed} failed", "runs.acted.late": "{done} done, {failed} failed, {late} had ended before", "runs.none": "No runs here", "runs.none.next": "Submit one here, or from a terminal:",
   "runs.none.filtered": "Nothing fits these filters.", "runs.keys": "Keys: j and k move, Enter opens, x selects, Esc selects none, / searches.",
 
   "run.graph": "Flow", "run.graph.none": "The picture comes when the run has begun.", "run.graph.unknown": "It is not known what the flow of this run looks like.",

@@ -29,7 +29,7 @@ export default {
   "runs.submitted": "実行 {run} として投入しました", "runs.chosen": "{count} 件を選択中", "runs.cancel": "{count} 件をキャンセル", "runs.retry": "{count} 件を再実行",
   "runs.cancel.sure": "{count} 件の実行に停止を求め、応じなければ強制終了します。すでに行われた処理は元に戻りません。",
   "runs.retry.sure": "{count} 件を、同じパラメーターの新しい実行として投入します。",
-  "runs.acted": "{done} 件成功、{failed} 件失敗", "runs.none": "実行はありません", "runs.none.next": "ここから、または端末から投入できます。",
+  "runs.acted": "{done} 件成功、{failed} 件失敗", "runs.acted.late": "{done} 件成功、{failed} 件失敗、{late} 件はすでに終了済み", "runs.none": "実行はありません", "runs.none.next": "ここから、または端末から投入できます。",
   "runs.none.filtered": "条件に合うものはありません。", "runs.keys": "キー操作: j/k で移動、Enter で開く、x で選択、Esc で選択解除、/ で検索。",
 
   "run.graph": "フロー", "run.graph.none": "図は実行が始まると表示されます。", "run.graph.unknown": "この実行のフローの形は分かりません。",

@@ -59,11 +59,13 @@ export function bulk({ find, changed, rest }) {
     });
     if (!agreed) return;
     const failures = [];
+    let late = 0; // had ended by themselves
     const queue = [...items];
     const one = async () => {
       for (let item = queue.shift(); item; item = queue.shift()) {
         try {
-          await postOnce(`${apiPath`/runs/${item.run_id}`}/${what}`);
+          const { status } = await postOnce(`${apiPath`/runs/${item.run_id}`}/${what}`);
+          if (what === "cancel" && ended(status) && status !== "CANCELLED") late += 1;
         } catch (error) {
           failures.push(error);
         }
@@ -71,7 +73,7 @@ export function bulk({ find, changed, rest }) {
     };
     await Promise.all(Array.from({ length: AT_ONCE }, one));
     choose([]);
-    const text = t("runs.acted", { done: count - failures.length, failed: failures.length });
+    const text = t(late > 0 ? "runs.acted.late" : "runs.acted", { done: count - failures.length - late, failed: failures.length, late });
     tell(failures.length ? `${text} (${failures[0].message})` : text, { bad: failures.length > 0 });
   }
 
