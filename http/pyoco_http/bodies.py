@@ -27,7 +27,7 @@ Receive = Callable[[], Awaitable[Any]]
 B = TypeVar("B", bound=JsonBody)
 
 # Slower is a trickle that holds a place.
-_BYTES_A_SECOND = 10_000
+BYTES_A_SECOND: Final = 10_000
 # The rest of a body that is worth waiting for, to keep the connection, when the answer is there already.
 _SMALL_BYTES = 64 * 1024
 _SMALL_SECONDS = 0.1
@@ -121,12 +121,12 @@ class Body:
         while not self.complete:
             began = trio.current_time()
             # It may be late by the time that it takes at the lowest rate; slower is a trickle.
-            late = self.received / _BYTES_A_SECOND - self._waited
+            late = self.received / BYTES_A_SECOND - self._waited
             data: bytes | None = None
             with trio.move_on_after(max(self._seconds + min(late, 0), 0)):
                 data = await self._next()
             if data is None:
-                reason = f"the body came slower than {_BYTES_A_SECOND} bytes a second"
+                reason = f"the body came slower than {BYTES_A_SECOND} bytes a second"
                 raise Problem(408, "request timeout", ErrorId.INVALID_INPUT, reason=reason)
             self._waited += trio.current_time() - began
             self._limit.check(self.received)

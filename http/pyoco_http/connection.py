@@ -32,7 +32,7 @@ from werkzeug.exceptions import InternalServerError
 
 from pyoco_http import browsers
 from pyoco_http.app import GatewayApp
-from pyoco_http.bodies import Body
+from pyoco_http.bodies import BYTES_A_SECOND, Body
 from pyoco_http.call import Answer, Call
 from pyoco_http.departures import Departures
 from pyoco_http.problems import Problem, problem_of, retry_after
@@ -281,9 +281,10 @@ class HttpConnection:
         with trio.CancelScope(shield=True) as scope, suppress(OSError, trio.ClosedResourceError):
             async with self._sending:
                 rest = memoryview(data)
+                # One that takes a little is only slow, but not for ever.
+                last = trio.current_time() + self._send_seconds + len(data) / BYTES_A_SECOND
                 while rest and not self._broken:
-                    # From here on it takes nothing: one that takes a little is only slow.
-                    scope.deadline = trio.current_time() + self._send_seconds
+                    scope.deadline = min(trio.current_time() + self._send_seconds, last)
                     rest = rest[await self._stream.socket.send(rest) :]
             return
         self.leave()
