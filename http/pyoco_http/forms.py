@@ -20,11 +20,11 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
 from werkzeug.sansio.multipart import Data, Epilogue, Event, Field, File, MultipartDecoder, NeedData
 
-from pyoco_http.bodies import read_aside
 from pyoco_http.problems import Problem, unknown_name
 from pyoco_http.query import UnusableText, fields_of, read_fields, refused
 from pyoco_server.api.base import FormBody, Query
 from pyoco_server.model.errors import ErrorId
+from pyoco_server.store.threads import read_aside
 
 _TEXT_BYTES = 64 * 1024
 _BUFFER_BYTES = 2 * 1024 * 1024

@@ -11,14 +11,14 @@ from typing import Any
 
 import h11
 import httpx
-import msgspec
 import pytest
 import trio
 
 from backend.stage import TAG, ended, new_run, until, worker_options
 from http_api.gateway import YAML, gateway, yaml_form
 from http_api.seeding import put_runs, snapshot
-from pyoco_http.event_streams import Followed, _plain
+from pyoco_http.event_streams import _plain
+from pyoco_server.backend.following import Followed
 from pyoco_server.client.sse import SseEvent, SseParser
 from pyoco_server.gateway import run_logs
 from pyoco_server.gateway.event_reader import Cursor, StoredEvent
@@ -26,7 +26,7 @@ from pyoco_server.gateway.new_run import NewRun
 from pyoco_server.gateway.run_logs import MOST_BYTES, LastLines
 from pyoco_server.jetstream.errors import Unanswered
 from pyoco_server.model.event import LogChunk, OutputTruncated
-from pyoco_server.model.run import RunSnapshot
+from pyoco_server.model.run import RunStatus
 
 FLOWS = """\
 import sys
@@ -175,15 +175,14 @@ async def test_events_can_be_narrowed_to_types(tmp_path: Path) -> None:
 
 async def test_a_followed_text_is_at_its_end_only_where_the_run_is() -> None:
     printed = LogChunk(at=1.0, task="t", stream="stdout", text="hello\n", seq=0)
-    run = msgspec.convert(snapshot("r"), RunSnapshot)
 
-    async def items(*last: RunSnapshot) -> Followed:
+    async def items(*last: RunStatus) -> Followed:
         yield StoredEvent(Cursor(1), printed)
         yield None
         for each in last:
             yield each
 
-    assert [text async for text in _plain(items(run))] == [b"hello\n"]
+    assert [text async for text in _plain(items(RunStatus.COMPLETED))] == [b"hello\n"]
     broken_off = _plain(items())
     assert await anext(broken_off) == b"hello\n"
     with pytest.raises(Unanswered, match="broke off"):
