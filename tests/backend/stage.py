@@ -96,9 +96,15 @@ def retried(path, seconds=0):
     raise ValueError("it broke")
 
 
+@task
+def marked(path):
+    with open(path, "a") as file:
+        file.write("executed\\n")
+
+
 TASKS = {
     task.task.name: task
-    for task in (quick, slow, steps, broken, flaky, crash, stubborn, large, retried)
+    for task in (quick, slow, steps, broken, flaky, crash, stubborn, large, retried, marked)
 }
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -24,10 +26,11 @@ from backend.stage import (
 )
 from pyoco_server.backend import open_backend
 from pyoco_server.jetstream.keyvalue import KeyValue
-from pyoco_server.model import life
+from pyoco_server.model import decisions, life
 from pyoco_server.model.run import RunSnapshot, RunStatus
 from pyoco_server.store.runs import RunStore
 from pyoco_server.worker import executor
+from pyoco_server.worker.claiming import claim_run
 
 
 async def test_a_failed_attempt_is_repeated_after_a_wait(tmp_path: Path) -> None:
@@ -73,6 +76,42 @@ async def test_what_dead_workers_left_is_looked_for_only_where_an_attempt_was_lo
                 end = await ended(backend, run.run_id)
                 assert (end.status, end.attempt) == (RunStatus.COMPLETED, 2)
         assert len(looked) == 1
+
+
+async def test_a_worker_that_was_stopped_behind_its_claim_executes_nothing_of_a_run_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed = trio.Event()
+
+    async def stopped_behind_it(runs: RunStore, *args: Any, **options: Any) -> Any:
+        found = await claim_run(runs, *args, **options)
+        if not claimed.is_set():
+            assert found is not None
+
+            def rule(snapshot: RunSnapshot) -> tuple[RunSnapshot | None, None]:
+                other = life.claim(snapshot, worker_id="x", instance_id="x", slot=0, now=2.0)
+                assert isinstance(other, decisions.Claimed)
+                ended = life.finish(
+                    other.snapshot, instance_id="x", attempt=2, status=RunStatus.COMPLETED, now=3.0
+                )
+                return ended.snapshot, None
+
+            await runs.change(found[0].snapshot.run_id, rule)
+            claimed.set()
+            time.sleep(0.3)  # noqa: ASYNC251 - as a process that is stopped and goes on
+        return found
+
+    monkeypatch.setattr(executor, "claim_run", stopped_behind_it)
+    async with running(tmp_path, consumer_ack_wait_sec=0.6) as backend:
+        run = await backend.submit(new_run("marked", path=str(tmp_path / "mark")))
+        with trio.fail_after(60):
+            await claimed.wait()
+        await empty_queue(backend)
+        after = await backend.submit(new_run("quick"))
+        assert (await ended(backend, after.run_id)).status is RunStatus.COMPLETED
+        end = await backend.get(run.run_id)
+        assert (end.status, end.attempt, end.worker_id) == (RunStatus.COMPLETED, 2, "x")
+        assert not (tmp_path / "mark").exists()
 
 
 async def test_the_last_attempt_that_fails_ends_the_run_with_one_dead_letter(

@@ -30,7 +30,7 @@ from pyoco_server.worker.claiming import Claimant, claim_run, release_claim
 from pyoco_server.worker.events import AttemptEvents
 from pyoco_server.worker.housekeeper import end_what_dead_workers_left
 from pyoco_server.worker.messages import Assign
-from pyoco_server.worker.recorder import GATHER_SECONDS, keep, reconnected, store_end
+from pyoco_server.worker.recorder import GATHER_SECONDS, holds, keep, reconnected, store_end
 from pyoco_server.worker.resource_watch import MIB, TERMINATE_SECONDS, Bounds, ResourceWatch
 from pyoco_server.worker.runner.handle import Exited, Spawn
 from pyoco_server.worker.runner.meter import oom_kills
@@ -128,6 +128,7 @@ class Executor:
         self.job, self._tried = assign, set()
         run_log.open_log(assign.job, self._claimant)
         await self._take_room(assign, wheels)
+        asked = trio.current_time()
         claimed = await self._claim(assign, wheels)
         if claimed is None:
             self.job = None
@@ -145,7 +146,9 @@ class Executor:
         if any(each.reason == life.LOST for each in attempt.claim.attempts[-1:]):
             # The one before may have been of a worker that was killed here.
             await in_thread(end_what_dead_workers_left, self._child.folder.parents[1])
-        ending = await self._watched(attempt, spawn)
+        ending = (
+            await self._watched(attempt, spawn) if await self._is_held(attempt, asked) else None
+        )
         if ending is not None and ending.reason == NO_THREADS:
             log.warning("no room for a run", run_id=attempt.run_id, reason=ending.error)
             await self._give_back(attempt)
@@ -275,6 +278,19 @@ class Executor:
             case _:
                 assert_never(claim)
         return None
+
+    async def _is_held(self, attempt: Attempt, claimed_at: float) -> bool:
+        """Whether the run is this attempt's still, before anything of it is executed.
+
+        It is asked for where so much time has gone by since the claim that another worker may have it: this
+        one may have been stopped, or have waited for a machine that is very busy.
+        """
+        while (now := trio.current_time()) - claimed_at > self._settings.owner_respected_sec:
+            claimed_at = now
+            if not await holds(attempt):
+                attempt.lose()
+                break
+        return not attempt.lost
 
     # Executing -----------------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ async def _write_progress(attempt: Attempt, interval: float, connection: Connect
                 with trio.move_on_after(GATHER_SECONDS):
                     await attempt.urgent.wait()
             epoch = connection.epoch
-            if not await _progress(attempt):
+            if not await holds(attempt):
                 attempt.lose()
                 return
             if attempt.tries_waiting and not (attempt.urgent.is_set() or attempt.cancelling):
@@ -75,8 +75,8 @@ async def _write_progress(attempt: Attempt, interval: float, connection: Connect
                 attempt.ask_to_cancel()
 
 
-async def _progress(attempt: Attempt) -> bool:
-    """Whether the claim still holds, as far as can be told."""
+async def holds(attempt: Attempt) -> bool:
+    """Write the progress; return whether the claim still holds, as far as can be told."""
     try:
         return await attempt.write_progress()
     except BridgeError as error:
