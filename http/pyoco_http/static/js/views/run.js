@@ -217,8 +217,8 @@ export function runView(main, { path, query, signal, setLive }) {
     },
   });
 
-  const going = (act) => () => { if (snapshot && !ended(snapshot.status) && !document.hidden) act(); };
-  const clocks = [setInterval(going(draw), CLOCK_MS), setInterval(going(lookAtWorker), WORKER_MS)];
+  const whileItGoes = (act) => () => { if (snapshot && !ended(snapshot.status) && !document.hidden) act(); };
+  const clocks = [setInterval(whileItGoes(draw), CLOCK_MS), setInterval(whileItGoes(lookAtWorker), WORKER_MS)];
   signal.addEventListener("abort", () => clocks.forEach(clearInterval));
 }
 
