@@ -1,5 +1,6 @@
 """A clockwork that submits each tick again, without an id or a key that follows from it."""
 
+import math
 from dataclasses import replace
 
 
@@ -12,9 +13,9 @@ def nameless(original):
 
 
 def again(original):
-    async def submit(self, ticks, *, now):
-        await original(self, ticks, now=now)
-        return await original(self, ticks, now=now)
+    async def submit(self, ticks, *, now, until=math.inf):
+        await original(self, ticks, now=now, until=until)
+        return await original(self, ticks, now=now, until=until)
 
     return submit
 

@@ -9,7 +9,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final, assert_never
 
 from msgspec.structs import replace
@@ -255,7 +254,7 @@ class Execution(TaskObserver, Worker):
             )
             try:
                 # Wherever the flow's code goes, what it saves comes to lie there.
-                saved = None if request.workdir is None else str(Path(request.workdir) / FOLDER)
+                saved = None if request.workdir is None else f"{request.workdir}/{FOLDER}"
                 execute_flow(flow, order, tasks, self._parallel_tasks(flow), saved)
             finally:
                 calls.close()
