@@ -448,9 +448,14 @@ def test_what_was_asked_of_an_earlier_attempt_and_comes_late_is_not_shown(
 LISTED = (r"/runs\?", r"/runs/counts\?(?!.*steps)", r"/runs/counts\?.*steps")
 
 
-def expect_all_of(dashboard: Dashboard, run_id: str) -> None:
-    """The list that has this run alone is there, with its counts and bars."""
+def expect_all_of(
+    dashboard: Dashboard, flow: str, run_id: str, *, at_first: Callable[[Route], None]
+) -> None:
+    """The list that has this run alone comes, with its counts and bars, behind three others of each."""
     page = dashboard.page
+    for asked in LISTED:
+        page.route(re.compile(asked), at_first, times=3)
+    dashboard.open(f"runs?flow={flow}")
     expect(dashboard.row(run_id)).to_be_visible()
     expect(page.locator(".problem")).to_have_count(0)
     expect(page.locator('.count[data-status="COMPLETED"]')).to_contain_text("1")
@@ -466,10 +471,7 @@ def test_a_list_that_could_not_be_had_is_asked_for_again(
     def refuse(route: Route) -> None:
         route.fulfill(status=503, json={"detail": "runs not readable"})
 
-    for asked in LISTED:
-        dashboard.page.route(re.compile(asked), refuse, times=3)
-    dashboard.open(f"runs?flow={name}")
-    expect_all_of(dashboard, run_id)
+    expect_all_of(dashboard, name, run_id, at_first=refuse)
 
 
 def test_a_list_of_a_gateway_that_is_behind_is_asked_for_again(
@@ -488,10 +490,7 @@ def test_a_list_of_a_gateway_that_is_behind_is_asked_for_again(
         }
         route.fulfill(headers={"X-Pyoco-Stale": "true"}, json=answer)
 
-    for asked in LISTED:
-        dashboard.page.route(re.compile(asked), know_nothing, times=3)
-    dashboard.open(f"runs?flow={name}")
-    expect_all_of(dashboard, run_id)
+    expect_all_of(dashboard, name, run_id, at_first=know_nothing)
 
 
 def test_what_a_page_of_the_list_says_that_comes_late_is_not_shown(

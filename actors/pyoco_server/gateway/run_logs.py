@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace as changed
 
@@ -47,12 +47,27 @@ class LogFilter:
         )
 
 
+class _Piece(NamedTuple):
+    """Some of the output, with how many ends of lines and bytes it has."""
+
+    item: StoredEvent
+    newlines: int
+    size: int
+
+    @classmethod
+    def of(cls, item: StoredEvent) -> _Piece:
+        if not isinstance(item.event, LogChunk):
+            return cls(item, 0, 0)
+        text = item.event.text
+        return cls(item, text.count("\n"), len(text.encode()))
+
+
 class LastLines:
     """Keeps the last lines of the output that it is given, and hardly more, up to `MOST_BYTES`."""
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._items: deque[StoredEvent] = deque()
+        self._items: deque[_Piece] = deque()
         self._newlines = 0
         self._bytes = 0
         # The last one that is not kept, and how many bytes were printed up to there.
@@ -61,37 +76,39 @@ class LastLines:
 
     def add(self, item: StoredEvent) -> None:
         """Take the next one."""
-        self._items.append(item)
-        self._newlines += _newlines(item)
-        self._bytes += _bytes(item)
+        piece = _Piece.of(item)
+        self._items.append(piece)
+        self._newlines += piece.newlines
+        self._bytes += piece.size
         while self._is_enough_without(self._items[0]):
-            self._before = self._items.popleft()
-            self._newlines -= _newlines(self._before)
-            self._bytes -= _bytes(self._before)
-            self._bytes_before += _bytes(self._before)
+            first = self._items.popleft()
+            self._newlines -= first.newlines
+            self._bytes -= first.size
+            self._before = first.item
+            self._bytes_before += first.size
 
-    def _is_enough_without(self, first: StoredEvent) -> bool:
+    def _is_enough_without(self, first: _Piece) -> bool:
         # The last line may have no end yet, so that one more is needed.
-        if self._newlines - _newlines(first) > self._count:
+        if self._newlines - first.newlines > self._count:
             return True
         others = len(self._items) - 1
-        return self._bytes - _bytes(first) + others * _EVENT_BYTES > MOST_BYTES
+        return self._bytes - first.size + others * _EVENT_BYTES > MOST_BYTES
 
     def items(self) -> Iterable[StoredEvent]:
         """What was kept, cut to the lines; where they had more bytes, that is said in front."""
         kept: deque[StoredEvent] = deque()
-        texts = [item.event.text for item in self._items if isinstance(item.event, LogChunk)]
+        texts = [item.event.text for item, *_ in self._items if isinstance(item.event, LogChunk)]
         # Where to cut: behind that many ends of lines, counted from the end of the output.
         ends = self._count + bool(texts and texts[-1].endswith("\n"))
-        for item in reversed(self._items):
+        for item, newlines, _ in reversed(self._items):
             event = item.event
             if isinstance(event, LogChunk):
-                if event.text.count("\n") >= ends:
+                if newlines >= ends:
                     text = "\n".join(event.text.rsplit("\n", ends)[1:])
                     if text:
                         kept.appendleft(replace(item, event=changed(event, text=text)))
                     return kept
-                ends -= event.text.count("\n")
+                ends -= newlines
             kept.appendleft(item)
         if self._before is not None:
             cut = OutputTruncated(
@@ -102,11 +119,3 @@ class LastLines:
             )
             kept.appendleft(replace(self._before, event=cut))
         return kept
-
-
-def _newlines(item: StoredEvent) -> int:
-    return item.event.text.count("\n") if isinstance(item.event, LogChunk) else 0
-
-
-def _bytes(item: StoredEvent) -> int:
-    return len(item.event.text.encode()) if isinstance(item.event, LogChunk) else 0
