@@ -47,7 +47,7 @@ class LogFilter:
         )
 
 
-class _Piece(NamedTuple):
+class _Counted(NamedTuple):
     """Some of the output, with how many ends of lines and bytes it has."""
 
     item: StoredEvent
@@ -55,7 +55,7 @@ class _Piece(NamedTuple):
     size: int
 
     @classmethod
-    def of(cls, item: StoredEvent) -> _Piece:
+    def of(cls, item: StoredEvent) -> _Counted:
         if not isinstance(item.event, LogChunk):
             return cls(item, 0, 0)
         text = item.event.text
@@ -67,7 +67,7 @@ class LastLines:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._items: deque[_Piece] = deque()
+        self._items: deque[_Counted] = deque()
         self._newlines = 0
         self._bytes = 0
         # The last one that is not kept, and how many bytes were printed up to there.
@@ -76,10 +76,10 @@ class LastLines:
 
     def add(self, item: StoredEvent) -> None:
         """Take the next one."""
-        piece = _Piece.of(item)
-        self._items.append(piece)
-        self._newlines += piece.newlines
-        self._bytes += piece.size
+        counted = _Counted.of(item)
+        self._items.append(counted)
+        self._newlines += counted.newlines
+        self._bytes += counted.size
         while self._is_enough_without(self._items[0]):
             first = self._items.popleft()
             self._newlines -= first.newlines
@@ -87,7 +87,7 @@ class LastLines:
             self._before = first.item
             self._bytes_before += first.size
 
-    def _is_enough_without(self, first: _Piece) -> bool:
+    def _is_enough_without(self, first: _Counted) -> bool:
         # The last line may have no end yet, so that one more is needed.
         if self._newlines - first.newlines > self._count:
             return True
