@@ -13,6 +13,7 @@ import pytest
 import trio
 import trio.testing
 
+from isolation.families import gone, is_alive
 from pyoco_server.process import spawn_owned
 
 # Starts a process of its own, tells its pid, and waits; deaf to SIGTERM when told to be.
@@ -26,19 +27,6 @@ if "crash" in sys.argv:
     sys.exit(3)
 time.sleep(600)
 """
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
-
-
-async def gone(pid: int) -> None:
-    with trio.fail_after(60):
-        while is_alive(pid):
-            await trio.sleep(0.01)
 
 
 def python(code: str, *args: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,15 +23,22 @@ def alive_with(mark: str) -> list[str]:
 
 def is_alive(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return False
+    # Its first thread may end before others.
+    return fields[0] not in "ZX" or int(fields[17]) > 1
 
 
 async def gone(pid: int) -> None:
-    with trio.fail_after(60):
-        while is_alive(pid):
-            await trio.sleep(0.01)
+    """Wait until a process has ended with all of its threads, though nobody has waited for it yet."""
+    with suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(pid)
+        try:
+            with trio.fail_after(60):
+                await trio.lowlevel.wait_readable(pidfd)
+        finally:
+            os.close(pidfd)
 
 
 async def appeared(mark: str) -> None:

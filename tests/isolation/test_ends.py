@@ -55,6 +55,50 @@ def test_nothing_escapes_by_the_end_of_its_parent_while_it_is_looked_for(
             time.sleep(0.01)
 
 
+_LOSES_ITS_FIRST_THREAD = """\
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(600,)).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+_HAS_SUCH_A_CHILD = f"""\
+import subprocess, sys, time
+from pathlib import Path
+from pyoco_server.worker.runner import kin, libc
+libc.adopt_orphans()
+kin.bear(int(sys.argv[1]))
+child = subprocess.Popen([sys.executable, "-c", {_LOSES_ITS_FIRST_THREAD!r}])
+until = time.monotonic() + 30
+while Path(f"/proc/{{child.pid}}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+    assert time.monotonic() < until
+    time.sleep(0.001)
+print(child.pid, kin.has_living_child(), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("way", ["with its parent", "by its mark"])
+def test_what_goes_on_without_its_first_thread_is_no_dead_process(way: str) -> None:
+    marks = kin.marks_of(f"test {os.getpid()}")
+    with subprocess.Popen(
+        [sys.executable, "-c", _HAS_SUCH_A_CHILD, str(marks[0])], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        child, lives = process.stdout.readline().split()
+        pidfd = os.pidfd_open(int(child))
+        if way == "with its parent":
+            parent = os.pidfd_open(process.pid)
+            kin.end_with_descendants(parent, process.pid, 30)
+            os.close(parent)
+        else:
+            process.kill()
+            process.wait(30)
+            kin.end_marked(marks)
+        ended = kin.is_readable(pidfd, 30)
+        kin.kill(int(child))
+        os.close(pidfd)
+        assert (lives, ended) == ("True", True)
+
+
 _STARTS_ITSELF = """\
 import os, sys, time
 for _ in range({depth}):

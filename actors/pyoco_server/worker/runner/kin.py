@@ -261,6 +261,8 @@ def kill(pid: int) -> None:
 
 def _is_dead(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in b"ZX"
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return True
+    # Its first thread may have ended before others: it goes on (state and num_threads of proc_pid_stat(5)).
+    return fields[0] in b"ZX" and int(fields[17]) <= 1
