@@ -253,7 +253,7 @@ async def test_a_held_end_is_written_with_the_reconnect_and_not_some_time_later(
     tmp_path: Path, held_end: HeldEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Were it for the time between two tries, it would not be written within this test.
-    monkeypatch.setattr(recorder, "_FIRST_RETRY_SECONDS", 3600.0, raising=False)
+    monkeypatch.setattr(recorder, "_FIRST_RETRY_SECONDS", 3600.0)
     monkeypatch.setattr(recorder, "_RETRY_SECONDS", 3600.0)
     held_end.may.set()
     async with behind_proxy(tmp_path) as (backend, proxy):

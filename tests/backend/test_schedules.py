@@ -642,7 +642,7 @@ async def test_what_is_due_is_written_however_long_it_takes_to_find_all_of_it(
         written: list[Schedule] = []
         for round_takes, deciding in ((1.5, 0.3), (60.0, 30.0)):
             monkeypatch.setattr(clockwork, "_ROUND_SECONDS", round_takes)
-            monkeypatch.setattr(rounds, "_DECIDE_SECONDS", deciding, raising=False)
+            monkeypatch.setattr(rounds, "_DECIDE_SECONDS", deciding)
             await scheduler._see_to(keys, at_least=at)
             before = len(written)
             written = list(desk.listed(None, lambda s: bool(s.progress.counts)))
@@ -706,7 +706,7 @@ async def test_what_there_is_to_make_up_for_gets_further_with_each_visit_and_nob
 
     monkeypatch.setattr(Scheduler, "take", nobody)
     monkeypatch.setattr(Scheduler, "keep_time", nobody)
-    monkeypatch.setattr(rounds, "_START_SECONDS", 0.0, raising=False)
+    monkeypatch.setattr(rounds, "_START_SECONDS", 0.0)
     submit_all, room, visit = Submitter.submit_all, 0, trio.CancelScope()
 
     async def slow(
@@ -817,7 +817,7 @@ async def test_a_schedule_that_others_write_all_the_time_is_to_be_changed_later(
 async def test_a_schedule_that_was_deleted_leaves_a_marker_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyoco_server.store.schedules._MARKER_SECONDS", 1, raising=False)
+    monkeypatch.setattr("pyoco_server.store.schedules._MARKER_SECONDS", 1)
     async with running(tmp_path, worker=False) as backend:
         await backend.schedules.create("s", wish(every_sec=None, cron="0 0 1 1 *"), ME)
         assert await queued(backend, "KV_pyoco_schedules") == 1

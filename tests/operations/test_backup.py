@@ -605,7 +605,7 @@ async def test_jobs_are_listened_to_no_longer_than_they_may_be_of_runs_that_were
         return part
 
     monkeypatch.setattr(backup_module, "_take", take_then_publish)
-    monkeypatch.setattr(backup_module, "_SUBMITTED_SECONDS", 0.0, raising=False)
+    monkeypatch.setattr(backup_module, "_SUBMITTED_SECONDS", 0.0)
     manifest = await backup(two.old, SETTINGS, tmp_path / "other.pyoco")
     assert manifest.late_job_count == taken.index(RUNS) < len(taken) - 1
 
