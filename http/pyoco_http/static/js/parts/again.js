@@ -44,8 +44,8 @@ function further(text) {
   return found;
 }
 
-/** Say that a run was submitted, and go there by what `going` gave before. */
-export function submitted(runId, to) {
+/** Say that a run was submitted, and go there where that is given: `to` is what `going` gave before. */
+export function submitted(runId, to = () => {}) {
   tell(t("runs.submitted", { run: runId.slice(0, 8) }));
   to(["runs", runId]);
 }

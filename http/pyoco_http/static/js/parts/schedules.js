@@ -6,7 +6,8 @@ import { t, word } from "../i18n.js";
 import { postOnce } from "../once.js";
 import { href } from "../router.js";
 import { duration, when } from "../time.js";
-import { tell, tellError } from "./feedback.js";
+import { submitted } from "./again.js";
+import { tellError } from "./feedback.js";
 import { pressed } from "./pressed.js";
 import { badge, tone } from "./status.js";
 
@@ -44,7 +45,7 @@ export function buttons(schedule, done) {
   const act = async (what) => {
     try {
       const answer = await postOnce(`${base}/${what}`);
-      if (what === "trigger") tell(t("runs.submitted", { run: answer.run_id.slice(0, 8) }));
+      if (what === "trigger") submitted(answer.run_id);
     } catch (error) {
       tellError(error);
     }
